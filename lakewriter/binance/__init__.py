@@ -1,0 +1,5 @@
+"""The exchange's doors: the wire format, the socket, exchangeInfo.
+
+Only this package opens connections to the exchange, and only `wire` knows the
+exchange's field names.
+"""

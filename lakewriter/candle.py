@@ -1,0 +1,159 @@
+"""The candle: its struct, its Arrow schema, its key, and which duplicate wins.
+
+A candle is one closed kline of one series. Its key is (market, symbol,
+interval, begin_ms); within a partition that is the begin time alone. Two
+candles of one key are duplicates, and `precedence` (one by one) and `settle`
+(a whole table) decide, by the same rule, which of them is kept.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+Source = Literal["stream", "rest", "archive"]
+
+
+class Candle(msgspec.Struct, frozen=True, gc=False):
+    """One closed candle of one series.
+
+    Args:
+        market: "spot", "usdt_futures" or "coin_futures".
+        symbol: upper case, as the exchange names it.
+        interval: its name on disk ("1m", "1mo").
+        begin_ms: begin time, milliseconds since the epoch, UTC.
+        end_ms: begin + interval, exclusive.
+        open, high, low, close: prices in the quote asset.
+        volume: base asset; contracts on coin_futures.
+        quote_volume: quote asset; base asset on coin_futures.
+        trade_num: number of trades.
+        taker_buy_base_asset_volume: the part of `volume` that takers bought.
+        taker_buy_quote_asset_volume: the part of `quote_volume` that takers bought.
+        event_ms: the exchange's clock when it sent the candle; None unless streamed.
+        recv_us: our clock when we received it, microseconds since the epoch.
+        source: who said so.
+    """
+
+    market: str
+    symbol: str
+    interval: str
+    begin_ms: int
+    end_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+    trade_num: int
+    taker_buy_base_asset_volume: float
+    taker_buy_quote_asset_volume: float
+    event_ms: int | None
+    recv_us: int
+    source: Source
+
+
+_MS = pa.timestamp("ms", tz="UTC")
+_US = pa.timestamp("us", tz="UTC")
+
+# The columns of every file of the lake, in their order on disk.
+SCHEMA = pa.schema(
+    [
+        ("candle_begin_time", _MS),
+        ("candle_end_time", _MS),
+        ("open", pa.float64()),
+        ("high", pa.float64()),
+        ("low", pa.float64()),
+        ("close", pa.float64()),
+        ("volume", pa.float64()),
+        ("quote_volume", pa.float64()),
+        ("trade_num", pa.int64()),
+        ("taker_buy_base_asset_volume", pa.float64()),
+        ("taker_buy_quote_asset_volume", pa.float64()),
+        ("event_time", _MS),
+        ("recv_time", _US),
+        ("source", pa.string()),
+    ]
+)
+
+# What the path says, in the order of its levels, `date` left out.
+SERIES_COLUMNS = ("market", "symbol", "interval")
+
+# Where a column of SCHEMA comes from in the struct, if the name differs.
+_FIELDS = {
+    "candle_begin_time": "begin_ms",
+    "candle_end_time": "end_ms",
+    "event_time": "event_ms",
+    "recv_time": "recv_us",
+}
+
+# What the exchange said of a candle; two duplicates that differ here make a correction.
+VALUE_COLUMNS = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trade_num",
+    "taker_buy_base_asset_volume",
+    "taker_buy_quote_asset_volume",
+)
+
+
+def to_table(candles: Iterable[Candle]) -> pa.Table:
+    """Return the candles as an Arrow table of SCHEMA, one row each, in order."""
+    rows = list(candles)
+    columns = [
+        pa.array([getattr(candle, _FIELDS.get(field.name, field.name)) for candle in rows], field.type)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def precedence(candle: Candle) -> tuple[bool, int, int]:
+    """Return what to compare duplicates by; the greater one wins.
+
+    The archive is the settled record; a candle only ever gains trades; of
+    equals the later received is kept.
+    """
+    return (candle.source == "archive", candle.trade_num, candle.recv_us)
+
+
+def settle(table: pa.Table) -> pa.Table:
+    """Return the table sorted by begin time with the winner of each duplicate.
+
+    Args:
+        table: rows of one series in SCHEMA, in any order. Of full ties the
+            later row wins.
+
+    Returns:
+        a table of SCHEMA with strictly ascending begin times.
+    """
+    begins = int_column(table, "candle_begin_time")
+    if bool(np.all(begins[1:] > begins[:-1])):
+        return table
+    order = np.lexsort(
+        (
+            int_column(table, "recv_time"),
+            int_column(table, "trade_num"),
+            table["source"].to_numpy(zero_copy_only=False) == "archive",
+            begins,
+        )
+    )
+    ascending = begins[order]
+    last_of_key = np.append(ascending[1:] != ascending[:-1], True)
+    return table.take(pa.array(order[last_of_key]))
+
+
+def int_column(table: pa.Table, name: str) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Return a time or count column as int64; null is the smallest number."""
+    column = table[name].combine_chunks().cast(pa.int64())
+    return column.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+
+
+def differs(one: Candle, other: Candle) -> bool:
+    """Tell whether two duplicates disagree on what happened: a correction."""
+    return any(getattr(one, name) != getattr(other, name) for name in VALUE_COLUMNS)

@@ -1,0 +1,98 @@
+"""The command line: one module per command, imported when it runs.
+
+Only this package knows click, prints, or exits. stdout is data, everything
+else is stderr; exit 0 done, 1 ours, 2 usage.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lakewriter import __version__
+from lakewriter.errors import LakewriterError
+
+DEFAULT_LAKE = "data"
+
+# name → what `lakewriter --help` says of it, so that help imports no command.
+COMMANDS = {
+    "record": "Record closed candles until stopped.",
+    "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
+    "query": "Ask the lake in SQL.",
+    "sandbox": "Run a local server that speaks Binance's protocol.",
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when the command is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"lakewriter.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--lake`, which may stand before or after its name.
+
+    The command takes the lake's URI as the keyword argument `lake`.
+    """
+
+    def given(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        before: str | None = ctx.find_root().obj
+        return value or before
+
+    return click.option(
+        "--lake",
+        metavar="URI",
+        callback=given,
+        envvar="LAKEWRITER_LAKE",
+        help=f"The lake's root.  [default: {DEFAULT_LAKE}]",
+    )(function)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lakewriter")
+@click.option("--lake", metavar="URI", envvar="LAKEWRITER_LAKE", help="The lake's root.  [default: data]")
+@click.pass_context
+def cli(ctx: click.Context, lake: str | None) -> None:
+    """Record every closed Binance candle into a plain Parquet lake, and ask it in SQL.
+
+    \b
+    lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT:1m
+    lakewriter compact
+    lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"
+    """
+    ctx.obj = lake
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except LakewriterError as error:
+        print(f"lakewriter: {error.what}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to say, nothing to flush.
+        sys.stderr.close()
+        sys.exit(0)

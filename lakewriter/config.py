@@ -1,0 +1,155 @@
+"""lakewriter.toml → structs.
+
+The file says what the command line can say, and where single endpoints are.
+Reading it never touches the network.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from lakewriter.errors import UsageError
+from lakewriter.market import MARKETS, Market, parse_market, served_at
+from lakewriter.subscription import Subscription, parse_subscription
+
+FILE_NAME = "lakewriter.toml"
+
+# A config is written by hand; more than this is another file.
+FILE_BYTES_MAX = 4 * 1024 * 1024
+
+FLUSH_EVERY_DEFAULT = "5m"
+
+EXAMPLE = """\
+lake = "data"
+subscriptions = [
+    "spot:BTCUSDT,BNBUSDT:1m",
+    "usdt_futures:BTCUSDT,ETHUSDT:1m",
+    "coin_futures:BTCUSD_PERP,ETHUSD_PERP:3m",
+]
+flush_every = "5m"
+"""
+
+
+class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one market is, if not where it always is.
+
+    Args:
+        stream_url: the part before `/stream?streams=`.
+        rest_url: the part before `/api/v3/klines` (`/fapi/v1`, `/dapi/v1`).
+        archive_url: the part before `/data/spot/daily/klines/`.
+    """
+
+    stream_url: str | None = None
+    rest_url: str | None = None
+    archive_url: str | None = None
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What lakewriter.toml may say; None is "not said".
+
+    Args:
+        lake: the lake's root.
+        subscriptions: each MARKET:SYMBOLS:INTERVALS.
+        flush_every: a duration; how old a buffered candle may grow.
+        exchange: one server that offers all three markets.
+        markets: single endpoints by market.
+    """
+
+    lake: str | None = None
+    subscriptions: tuple[str, ...] = ()
+    flush_every: str = FLUSH_EVERY_DEFAULT
+    exchange: str | None = None
+    markets: dict[str, Endpoints] = {}
+
+    def parsed_subscriptions(self) -> list[Subscription]:
+        """Return the subscriptions, parsed.
+
+        Raises:
+            UsageError: if one of them is malformed.
+        """
+        return [parse_subscription(text) for text in self.subscriptions]
+
+    def market(self, name: str, exchange: str | None = None) -> Market:
+        """Return the market with the endpoints that hold for it.
+
+        Args:
+            name: the market's name.
+            exchange: overrides the file's `exchange`, and its `[markets]` too.
+        """
+        market = MARKETS[name]
+        if exchange is not None:
+            return served_at(market, exchange)
+        if self.exchange is not None:
+            market = served_at(market, self.exchange)
+        given = msgspec.structs.asdict(self.markets.get(name, Endpoints()))
+        changed = {field: url.rstrip("/") for field, url in given.items() if url is not None}
+        return msgspec.structs.replace(market, **changed)
+
+
+def load_config(path: Path) -> Config:
+    """Return what the file says.
+
+    Raises:
+        UsageError: if it is absent, not TOML, or says what cannot be; the
+            message names the file and the place in it.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)
+        if len(text) > FILE_BYTES_MAX:
+            raise UsageError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
+        said = tomllib.loads(text.decode())
+        config = msgspec.convert(said, Config)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "lakewriter record --help") from None
+    except (UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}", f"it may say {', '.join(Config.__struct_fields__)}") from None
+    _check(path, config)
+    return config
+
+
+def _check(path: Path, config: Config) -> None:
+    try:
+        parse_duration(config.flush_every)
+        config.parsed_subscriptions()
+        for name, endpoints in config.markets.items():
+            parse_market(name)
+            _check_url(name, "stream_url", endpoints.stream_url, r"wss?://[^/]")
+            _check_url(name, "rest_url", endpoints.rest_url, r"https?://[^/]")
+            _check_url(name, "archive_url", endpoints.archive_url, r"https?://[^/]")
+        if config.exchange is not None:
+            served_at(MARKETS["spot"], config.exchange)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.what}", error.hint) from None
+
+
+def _check_url(market: str, field: str, url: str | None, pattern: str) -> None:
+    if url is not None and not re.match(pattern, url):
+        scheme = pattern.partition(":")[0].replace("s?", "(s)")
+        raise UsageError(f"markets.{market}.{field}: {url!r} is not a {scheme}:// URL")
+
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+# A longer wait than this is a typing error.
+DURATION_MS_MAX = 366 * 86_400_000
+
+
+def parse_duration(text: str) -> int:
+    """Return the milliseconds that "500ms", "5s", "5m", "1h" or "2d" mean.
+
+    Raises:
+        UsageError: if it is not a duration, not positive, or over a year.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"duration: {text!r} is none", "write 500ms, 5s, 5m or 1h")
+    duration_ms = round(float(found[1]) * _UNIT_MS[found[2]])
+    if not 1 <= duration_ms <= DURATION_MS_MAX:
+        raise UsageError(f"duration: {text!r} is not between 1ms and 366d")
+    return duration_ms

@@ -1,0 +1,51 @@
+"""What can go wrong on purpose.
+
+Every error that a user can cause or meet is one of these: one line that names
+the thing first, and a hint that can be pasted. Whoever catches one knows whose
+fault it is by its class. Anything else that escapes is a bug of ours.
+"""
+
+
+class LakewriterError(Exception):
+    """Say what went wrong in one line, and what to do next.
+
+    Args:
+        what: the message, thing first ("lake: data is a file").
+        hint: the next command or change to make; "" for none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class UsageError(LakewriterError):
+    """You asked for something that cannot be: a wrong argument or config."""
+
+    exit_code = 2
+
+
+class ExchangeError(LakewriterError):
+    """They sent it: an answer from the exchange that nobody can use."""
+
+
+class FrameError(ExchangeError):
+    """A frame that is not what its shape claims. Counted by kind, never fatal.
+
+    Args:
+        kind: one word for the counter ("json", "shape", "number", "symbol", "time").
+    """
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+
+
+class LakeError(LakewriterError):
+    """The disk holds it: a lake, a partition or a journal that is not as it must be."""

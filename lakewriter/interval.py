@@ -1,0 +1,140 @@
+"""The 16 candle intervals, and the grid of candles that should exist.
+
+Pure arithmetic on milliseconds since the epoch, all UTC. A candle of an
+interval begins on the interval's grid and ends where the next one begins:
+every length counts from the epoch, except `1w` (Mondays) and `1mo` (the first
+of the month). Where the exchange anchors `3d` is not documented, so a series
+learns it from the first begin time it sees: `Interval.anchored`.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from lakewriter.errors import UsageError
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+# 1970-01-05, the first Monday of the epoch.
+MONDAY_MS = 4 * DAY_MS
+
+# datetime ends with the year 9999; nothing before the epoch is a candle.
+TIME_MS_MAX = 253_402_300_799_999
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """One candle interval.
+
+    Args:
+        name: as on disk and in SQL ("1m", "1mo").
+        wire_name: as the exchange spells it ("1m", "1M").
+        length_ms: the length of every candle; 0 for months, which differ.
+        anchor_ms: a begin time of the grid, below one length.
+    """
+
+    name: str
+    wire_name: str
+    length_ms: int
+    anchor_ms: int = 0
+
+    def floor(self, time_ms: int) -> int:
+        """Return the begin time of the candle that contains `time_ms`."""
+        if self.length_ms:
+            return time_ms - (time_ms - self.anchor_ms) % self.length_ms
+        return _month_begin(*_year_month(time_ms))
+
+    def end(self, begin_ms: int) -> int:
+        """Return the end (exclusive) of the candle that begins at `begin_ms`."""
+        if self.length_ms:
+            return begin_ms + self.length_ms
+        year, month = _year_month(begin_ms)
+        return _month_begin(year + month // 12, month % 12 + 1)
+
+    def ceil(self, time_ms: int) -> int:
+        """Return the first begin time at or after `time_ms`."""
+        begin_ms = self.floor(time_ms)
+        return begin_ms if begin_ms == time_ms else self.end(begin_ms)
+
+    def on_grid(self, begin_ms: int) -> bool:
+        """Tell whether a candle can begin at `begin_ms`."""
+        return self.floor(begin_ms) == begin_ms
+
+    def grid(self, start_ms: int, stop_ms: int) -> list[int]:
+        """Return every begin time in the half-open range, ascending."""
+        if self.length_ms:
+            return list(range(self.ceil(start_ms), stop_ms, self.length_ms))
+        begins = []
+        begin_ms = self.ceil(start_ms)
+        while begin_ms < stop_ms:
+            begins.append(begin_ms)
+            begin_ms = self.end(begin_ms)
+        return begins
+
+    def count(self, start_ms: int, stop_ms: int) -> int:
+        """Return how many candles begin in the half-open range."""
+        if self.length_ms:
+            return max(0, -((self.ceil(start_ms) - stop_ms) // self.length_ms))
+        return len(self.grid(start_ms, stop_ms))
+
+    def anchored(self, begin_ms: int) -> "Interval":
+        """Return this interval on the grid that contains `begin_ms`.
+
+        Only `3d` has an anchor to learn; the other grids are known.
+        """
+        if self.name != "3d":
+            return self
+        return msgspec.structs.replace(self, anchor_ms=begin_ms % self.length_ms)
+
+
+def _year_month(time_ms: int) -> tuple[int, int]:
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+    return moment.year, moment.month
+
+
+def _month_begin(year: int, month: int) -> int:
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp()) * 1000
+
+
+INTERVALS: dict[str, Interval] = {
+    interval.name: interval
+    for interval in (
+        Interval("1s", "1s", SECOND_MS),
+        Interval("1m", "1m", MINUTE_MS),
+        Interval("3m", "3m", 3 * MINUTE_MS),
+        Interval("5m", "5m", 5 * MINUTE_MS),
+        Interval("15m", "15m", 15 * MINUTE_MS),
+        Interval("30m", "30m", 30 * MINUTE_MS),
+        Interval("1h", "1h", HOUR_MS),
+        Interval("2h", "2h", 2 * HOUR_MS),
+        Interval("4h", "4h", 4 * HOUR_MS),
+        Interval("6h", "6h", 6 * HOUR_MS),
+        Interval("8h", "8h", 8 * HOUR_MS),
+        Interval("12h", "12h", 12 * HOUR_MS),
+        Interval("1d", "1d", DAY_MS),
+        Interval("3d", "3d", 3 * DAY_MS),
+        Interval("1w", "1w", 7 * DAY_MS, MONDAY_MS),
+        Interval("1mo", "1M", 0),
+    )
+}
+
+BY_WIRE_NAME: dict[str, Interval] = {
+    interval.wire_name: interval for interval in INTERVALS.values()
+}
+
+
+def parse_interval(text: str) -> Interval:
+    """Return the interval that a user wrote; `1M` and `1mo` both mean months.
+
+    Raises:
+        UsageError: if there is no such interval.
+    """
+    found = INTERVALS.get(text) or BY_WIRE_NAME.get(text)
+    if found is None:
+        raise UsageError(
+            f"interval: {text!r} is none of the exchange's",
+            f"choose from: {' '.join(INTERVALS)}",
+        )
+    return found

@@ -1,0 +1,124 @@
+"""The disk's spelling of a partition: a path out, a path in.
+
+A partition is one series on one UTC day, one directory with one file. Only
+this module knows how a path is written; whatever it refuses never becomes one.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from lakewriter.candle import Candle
+from lakewriter.errors import LakeError
+from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.market import MARKETS, is_symbol
+
+FILE_NAME = "candles.parquet"
+LEVELS = ("market", "symbol", "interval", "date")
+
+_EPOCH = date(1970, 1, 1)
+
+
+class Partition(msgspec.Struct, frozen=True, order=True):
+    """One series on one UTC day.
+
+    Args:
+        market, symbol, interval: the series.
+        date: the UTC day of every candle_begin_time in it.
+
+    Raises:
+        LakeError: from `checked` and `parse` only, if a part could not be a
+            directory of the lake; the constructor trusts its caller.
+    """
+
+    market: str
+    symbol: str
+    interval: str
+    date: date
+
+    @property
+    def path(self) -> str:
+        """The directory below the lake's root, with `/` between the levels.
+
+        Raw UTF-8: percent-encoded names are unreadable in Spark. No symbol
+        that `is_symbol` passes holds anything that Hive would escape.
+        """
+        return (
+            f"market={self.market}/symbol={self.symbol}"
+            f"/interval={self.interval}/date={self.date.isoformat()}"
+        )
+
+    @property
+    def file(self) -> str:
+        """The path of its one file below the lake's root."""
+        return f"{self.path}/{FILE_NAME}"
+
+    @property
+    def start_ms(self) -> int:
+        """The first millisecond of its day."""
+        return (self.date - _EPOCH).days * DAY_MS
+
+    @property
+    def stop_ms(self) -> int:
+        """The first millisecond after its day."""
+        return self.start_ms + DAY_MS
+
+    def __str__(self) -> str:
+        return f"{self.market} {self.symbol} {self.interval} {self.date}"
+
+
+def partition_of(candle: Candle) -> Partition:
+    """Return the partition a candle belongs in."""
+    return Partition(candle.market, candle.symbol, candle.interval, day_of(candle.begin_ms))
+
+
+def day_of(time_ms: int) -> date:
+    """Return the UTC day that contains `time_ms`."""
+    return _EPOCH + timedelta(days=time_ms // DAY_MS)
+
+
+def checked(partition: Partition) -> Partition:
+    """Return the partition if every part of it can be a directory of the lake.
+
+    Raises:
+        LakeError: if one cannot, so that nothing leaves the lake's root.
+    """
+    if partition.market not in MARKETS:
+        raise LakeError(f"partition: market {partition.market!r} is unknown")
+    if not is_symbol(partition.symbol):
+        raise LakeError(f"partition: {partition.symbol!r} cannot be a symbol")
+    if partition.interval not in INTERVALS:
+        raise LakeError(f"partition: interval {partition.interval!r} is unknown")
+    return partition
+
+
+def parse_partition(path: str) -> Partition:
+    """Return the partition whose directory is `path`, relative to the lake.
+
+    Percent-encoded names, as DuckDB, pyarrow and Polars write them, are
+    understood; `Partition.path` never writes them, so a path whose partition
+    has another `path` is somebody else's directory for the same partition.
+
+    Raises:
+        LakeError: if it is not the path of a partition.
+    """
+    parts = path.split("/")
+    names = tuple(part.partition("=")[0] for part in parts)
+    if names != LEVELS:
+        raise LakeError(f"{path}: not a partition (market=/symbol=/interval=/date=)")
+    values = [_unescape(path, part.partition("=")[2]) for part in parts]
+    try:
+        day = datetime.strptime(values[3], "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise LakeError(f"{path}: {values[3]!r} is not a date") from None
+    if day.isoformat() != values[3] or day < _EPOCH:
+        raise LakeError(f"{path}: {values[3]!r} is not a date")
+    return checked(Partition(values[0], values[1], values[2], day))
+
+
+def _unescape(path: str, value: str) -> str:
+    try:
+        return unquote_to_bytes(value).decode()
+    except UnicodeError:
+        raise LakeError(f"{path}: {value!r} is not UTF-8") from None

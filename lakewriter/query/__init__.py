@@ -1,0 +1,1 @@
+"""Asking: SQL over the lake. Only this package knows DuckDB; it never listens."""

@@ -1,0 +1,1 @@
+"""Listening and recording: from the socket to the journal, the buffer and the merge."""

@@ -1,0 +1,94 @@
+"""What to listen to: "spot:BTCUSDT,ETHUSDT:1m" → a market, symbols, intervals.
+
+Symbols may be globs (`*USDT`); resolving them needs the exchange's list and
+happens elsewhere.
+"""
+
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from lakewriter.errors import UsageError
+from lakewriter.interval import parse_interval
+from lakewriter.market import is_symbol, parse_market, parse_symbol
+
+EXAMPLE = "spot:BTCUSDT,BNBUSDT:1m"
+
+# A symbol list longer than this is a mistake, not a wish.
+SYMBOLS_MAX = 10_000
+
+_GLOB = frozenset("*?[]")
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """One market, the symbols of it, and the intervals of each.
+
+    Args:
+        market: the market's name.
+        symbols: symbols in upper case, and globs; no duplicates.
+        intervals: names of intervals that the market has; no duplicates.
+    """
+
+    market: str
+    symbols: tuple[str, ...]
+    intervals: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.market}:{','.join(self.symbols)}:{','.join(self.intervals)}"
+
+
+def parse_subscription(text: str) -> Subscription:
+    """Return the subscription that a user wrote as MARKET:SYMBOLS:INTERVALS.
+
+    Raises:
+        UsageError: if the text has another form, or names what the exchange has not.
+    """
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.strip() for part in parts):
+        raise UsageError(
+            f"subscription: {text!r} is not MARKET:SYMBOLS:INTERVALS", f"for example {EXAMPLE}"
+        )
+    market = parse_market(parts[0].strip())
+    symbols = _split(parts[1])
+    intervals = tuple(dict.fromkeys(parse_interval(name).name for name in _split(parts[2])))
+    if not symbols or not intervals:
+        raise UsageError(
+            f"subscription: {text!r} names no symbol or no interval", f"for example {EXAMPLE}"
+        )
+    if len(symbols) > SYMBOLS_MAX:
+        raise UsageError(
+            f"subscription: {len(symbols)} symbols are more than {SYMBOLS_MAX}", "use a glob: spot:*USDT:1m"
+        )
+    for interval in intervals:
+        if interval not in market.intervals:
+            raise UsageError(
+                f"interval: {market.name} has no {interval} candles",
+                f"choose from: {' '.join(market.intervals)}",
+            )
+    checked = tuple(dict.fromkeys(_symbol_or_glob(symbol) for symbol in symbols))
+    return Subscription(market.name, checked, intervals)
+
+
+def is_glob(symbol: str) -> bool:
+    """Tell whether it stands for all the symbols that match it."""
+    return not _GLOB.isdisjoint(symbol)
+
+
+def matching(glob: str, symbols: list[str]) -> list[str]:
+    """Return the symbols that match the glob, case-sensitively, in their order."""
+    return [symbol for symbol in symbols if fnmatchcase(symbol, glob)]
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _symbol_or_glob(text: str) -> str:
+    if not is_glob(text):
+        return parse_symbol(text)
+    glob = "".join(char.upper() if char.isascii() else char for char in text)
+    # What remains without the glob's own signs must be made of symbol characters.
+    rest = "".join(char for char in glob if char not in "*?[]!-")
+    if rest and not is_symbol("A" + rest):
+        raise UsageError(f"symbol: {text!r} can match none", "globs look like *USDT or BTCUSD_*")
+    return glob
