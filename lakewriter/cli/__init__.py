@@ -56,8 +56,7 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--lake",
         metavar="URI",
-        callback=given,
-        envvar="LAKEWRITER_LAKE",
+        callback=given,  # the environment is read once, before the command's name
         help=f"The lake's root.  [default: {DEFAULT_LAKE}]",
     )(function)
 
