@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 Source = Literal["stream", "rest", "archive"]
+IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
@@ -148,10 +149,11 @@ def settle(table: pa.Table) -> pa.Table:
     return table.take(pa.array(order[last_of_key]))
 
 
-def int_column(table: pa.Table, name: str) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def int_column(table: pa.Table, name: str) -> IntArray:
     """Return a time or count column as int64; null is the smallest number."""
     column = table[name].combine_chunks().cast(pa.int64())
-    return column.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+    values: IntArray = column.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+    return values
 
 
 def differs(one: Candle, other: Candle) -> bool:

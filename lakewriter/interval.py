@@ -120,9 +120,7 @@ INTERVALS: dict[str, Interval] = {
     )
 }
 
-BY_WIRE_NAME: dict[str, Interval] = {
-    interval.wire_name: interval for interval in INTERVALS.values()
-}
+BY_WIRE_NAME: dict[str, Interval] = {interval.wire_name: interval for interval in INTERVALS.values()}
 
 
 def parse_interval(text: str) -> Interval:

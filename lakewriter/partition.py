@@ -45,8 +45,7 @@ class Partition(msgspec.Struct, frozen=True, order=True):
         that `is_symbol` passes holds anything that Hive would escape.
         """
         return (
-            f"market={self.market}/symbol={self.symbol}"
-            f"/interval={self.interval}/date={self.date.isoformat()}"
+            f"market={self.market}/symbol={self.symbol}/interval={self.interval}/date={self.date.isoformat()}"
         )
 
     @property

@@ -45,16 +45,12 @@ def parse_subscription(text: str) -> Subscription:
     """
     parts = text.split(":")
     if len(parts) != 3 or not all(part.strip() for part in parts):
-        raise UsageError(
-            f"subscription: {text!r} is not MARKET:SYMBOLS:INTERVALS", f"for example {EXAMPLE}"
-        )
+        raise UsageError(f"subscription: {text!r} is not MARKET:SYMBOLS:INTERVALS", f"for example {EXAMPLE}")
     market = parse_market(parts[0].strip())
     symbols = _split(parts[1])
     intervals = tuple(dict.fromkeys(parse_interval(name).name for name in _split(parts[2])))
     if not symbols or not intervals:
-        raise UsageError(
-            f"subscription: {text!r} names no symbol or no interval", f"for example {EXAMPLE}"
-        )
+        raise UsageError(f"subscription: {text!r} names no symbol or no interval", f"for example {EXAMPLE}")
     if len(symbols) > SYMBOLS_MAX:
         raise UsageError(
             f"subscription: {len(symbols)} symbols are more than {SYMBOLS_MAX}", "use a glob: spot:*USDT:1m"

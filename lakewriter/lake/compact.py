@@ -1,0 +1,269 @@
+"""Compaction: folding each partition into its one file.
+
+What is written by us needs none: a merge leaves a partition sorted, unique
+and encoded for storage. Compaction is for what others put there: foreign
+files are folded in, somebody else's `candles.parquet` is re-encoded, what
+crashed writers left is swept.
+
+It proves its result before it replaces anything: the bytes to be written are
+decoded again, and their set of keys must be the set of keys of the files they
+replace. No intent is noted before foreign files are unlinked: folding them a
+second time changes nothing, and a file that changed meanwhile is kept.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from lakewriter.candle import IntArray, int_column, settle
+from lakewriter.errors import LakeError
+from lakewriter.lake.lake import (
+    ALL,
+    STATE_DIRECTORY,
+    LakeStore,
+    PartitionFilter,
+    check_day,
+    is_candle_file,
+)
+from lakewriter.lake.parquet import decode, encode, written_by_us
+from lakewriter.lake.storage import write_durably
+from lakewriter.partition import Partition
+
+# Which partitions were found in order, at which version: a cache, made anew if lost.
+CHECKED_NAME = "compacted.json"
+
+# Fewer partitions than this are done here: a process takes longer to start.
+PROCESS_PARTITIONS_MIN = 200
+_CHUNK = 32
+
+
+class Checked(msgspec.Struct, frozen=True, array_like=True):
+    """A partition that needs nothing as long as its file has this version."""
+
+    version: str
+    rows: int
+    file_bytes: int
+
+
+class Outcome(NamedTuple):
+    """What became of one partition.
+
+    Args:
+        partition: which.
+        rewritten: whether its file was (or with dry_run would be) replaced.
+        rows: rows in it afterwards.
+        duplicates_removed: rows that were there more than once.
+        files_removed: names of foreign and temporary files that went.
+        bytes_before, bytes_after: of all its files.
+        version: of its one file afterwards; "" if that was not looked at.
+        error: why nothing was done, "" if all went well.
+        hint: what to do about the error.
+    """
+
+    partition: Partition
+    rewritten: bool = False
+    rows: int = 0
+    duplicates_removed: int = 0
+    files_removed: tuple[str, ...] = ()
+    bytes_before: int = 0
+    bytes_after: int = 0
+    version: str = ""
+    error: str = ""
+    hint: str = ""
+
+
+class Work(NamedTuple):
+    """A partition to look at, and the directories it is spread over."""
+
+    partition: Partition
+    directories: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+    """What a compaction has to look at, and what it can leave alone unopened."""
+
+    work: list[Work]
+    in_order: list[Outcome]
+
+
+def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
+    """Return the partitions to look at, opening none of them."""
+    known = read_checked(store)
+    work, in_order = [], []
+    for partition, directories in store.partitions(wanted):
+        one_file = len(directories) == 1 and store.storage.entries(directories[0]).files == [
+            Path(partition.file).name
+        ]
+        checked = known.get(partition.file) if one_file else None
+        if checked is not None and store.storage.version(partition.file) == checked.version:
+            in_order.append(
+                Outcome(
+                    partition,
+                    rows=checked.rows,
+                    bytes_before=checked.file_bytes,
+                    bytes_after=checked.file_bytes,
+                    version=checked.version,
+                )
+            )
+        else:
+            work.append(Work(partition, tuple(directories)))
+    return Plan(work, in_order)
+
+
+def run(
+    store: LakeStore, work: list[Work], now_s: float, *, dry_run: bool = False, processes: int | None = None
+) -> Iterator[Outcome]:
+    """Compact the partitions, yielding an outcome for each in any order.
+
+    Args:
+        now_s: the time by the clock that stamps files, for what is stale.
+        dry_run: only tell what would be done.
+        processes: how many work at once; None for one per core.
+    """
+    processes = processes or os.cpu_count() or 1
+    if processes == 1 or len(work) < PROCESS_PARTITIONS_MIN:
+        for item in work:
+            yield compact_partition(store, item, now_s, dry_run=dry_run)
+        return
+    # A forked child of a process with threads may hang; a fresh one never does.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        items = iter(work)
+        chunks = iter(lambda: list(islice(items, _CHUNK)), [])
+        running = {
+            pool.submit(_compact_chunk, str(store.root), chunk, now_s, dry_run)
+            for chunk in islice(chunks, 2 * processes)
+        }
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for chunk in islice(chunks, len(done)):
+                running.add(pool.submit(_compact_chunk, str(store.root), chunk, now_s, dry_run))
+            for future in done:
+                yield from future.result()
+
+
+def _compact_chunk(root: str, chunk: list[Work], now_s: float, dry_run: bool) -> list[Outcome]:
+    store = LakeStore(Path(root))
+    return [compact_partition(store, item, now_s, dry_run=dry_run) for item in chunk]
+
+
+def compact_partition(store: LakeStore, item: Work, now_s: float, *, dry_run: bool = False) -> Outcome:
+    """Fold a partition into its one file, if it is not that already.
+
+    Crash: before the replacement all is as it was; after it, foreign files
+    that were folded in may still be there and are folded in again by the next
+    run, which changes no row. A plain glob sees their candles twice until then.
+    """
+    partition = item.partition
+    try:
+        with store.storage.exclusive(partition.path):
+            swept = [
+                name
+                for directory in item.directories
+                for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
+            ]
+            return _fold(store, item, tuple(swept), dry_run=dry_run)
+    except LakeError as error:
+        return Outcome(partition, error=error.what, hint=error.hint)
+    except OSError as error:
+        return Outcome(partition, error=f"{store.root / partition.path}: {error.strerror}")
+
+
+class _File(NamedTuple):
+    name: str
+    version: str
+    data: bytes
+    rows: pa.Table
+
+
+def _fold(store: LakeStore, item: Work, swept: tuple[str, ...], *, dry_run: bool) -> Outcome:
+    partition = item.partition
+    files = _read(store, item)
+    if not files:
+        return Outcome(partition, files_removed=swept)
+    before = pa.concat_tables([file.rows for file in files])
+    begins = int_column(before, "candle_begin_time")
+    check_day(partition, begins)
+    bytes_before = sum(len(file.data) for file in files)
+    own = next((file for file in files if file.name == partition.file), None)
+    after = settle(before)
+    done = Outcome(
+        partition,
+        rows=after.num_rows,
+        duplicates_removed=before.num_rows - after.num_rows,
+        bytes_before=bytes_before,
+    )
+    if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
+        return done._replace(files_removed=swept, bytes_after=bytes_before, version=own.version)
+    data = encode(after, partition)
+    _prove(partition, begins, data)
+    foreign = [file for file in files if file is not own]
+    version = ""
+    if not dry_run:
+        version = store.storage.replace(partition.file, data, own.version if own else None)
+        foreign = [file for file in foreign if _unlink(store, file)]
+    return done._replace(
+        rewritten=True,
+        files_removed=(*swept, *(file.name for file in foreign)),
+        bytes_after=len(data),
+        version=version,
+    )
+
+
+def _read(store: LakeStore, item: Work) -> list[_File]:
+    files = []
+    for directory in item.directories:
+        for name in store.storage.entries(directory).files:
+            path = f"{directory}/{name}"
+            if is_candle_file(name) and (found := store.storage.read(path)) is not None:
+                rows = decode(found.data, str(store.root / path))
+                files.append(_File(path, found.version, found.data, rows))
+    return files
+
+
+def _prove(partition: Partition, begins_before: IntArray, data: bytes) -> None:
+    begins_after = int_column(decode(data, partition.file), "candle_begin_time")
+    if not np.array_equal(np.unique(begins_before), begins_after):
+        raise LakeError(
+            f"{partition}: the compacted file would not hold the same candles; nothing was changed"
+        )
+
+
+def _unlink(store: LakeStore, file: _File) -> bool:
+    if store.storage.version(file.name) != file.version:
+        return False  # somebody wrote to it since; the next run folds it in
+    store.storage.delete(file.name)
+    return True
+
+
+def read_checked(store: LakeStore) -> dict[str, Checked]:
+    """Return what earlier runs found in order, by the file's name."""
+    try:
+        data = (store.root / STATE_DIRECTORY / CHECKED_NAME).read_bytes()
+        return msgspec.json.decode(data, type=dict[str, Checked])
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+def remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> None:
+    """Note which partitions are in order now.
+
+    Args:
+        everything: the outcomes are of all partitions; else what earlier runs
+            noted of other ones is kept.
+
+    Crash: the old note or the new one is there; either is right, since it
+    holds only for the versions that it names.
+    """
+    known = {} if everything else read_checked(store)
+    for outcome in outcomes:
+        if outcome.version:
+            known[outcome.partition.file] = Checked(outcome.version, outcome.rows, outcome.bytes_after)
+    write_durably(store.root / STATE_DIRECTORY / CHECKED_NAME, msgspec.json.encode(known))

@@ -1,0 +1,347 @@
+"""The lake: where partitions are, and the one way rows enter them.
+
+`LakeStore.merge` is the only path from rows to a partition's file, whoever
+brings them. Compaction and every reader list partitions here too. How bytes
+reach a disk is `storage`'s, how they spell candles `parquet`'s.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
+from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.lake.parquet import decode, encode
+from lakewriter.lake.storage import ChangedError, LocalStorage, sync_directory, write_durably
+from lakewriter.partition import LEVELS, Partition, checked, parse_partition
+
+STATE_DIRECTORY = "_lakewriter"
+FORMAT_VERSION = 1
+
+# Each try that fails means that another writer succeeded in between.
+MERGE_TRIES_MAX = 20
+
+
+class LakeFormat(msgspec.Struct, frozen=True):
+    """What _lakewriter/lake.json says; fields of later versions are ignored."""
+
+    format_version: int
+    created_by: str = ""
+
+
+class PartitionFilter(msgspec.Struct, frozen=True):
+    """Which partitions; an empty part means all of them.
+
+    Args:
+        markets, symbols, intervals: exact names.
+        since, until: days, both included.
+    """
+
+    markets: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+
+
+ALL = PartitionFilter()
+
+
+class PartitionFiles(NamedTuple):
+    """A partition that has files.
+
+    Args:
+        partition: which.
+        names: every visible `.parquet` file of it, relative to the root, sorted;
+            its own file and foreign ones alike.
+    """
+
+    partition: Partition
+    names: tuple[str, ...]
+
+
+class Merged(NamedTuple):
+    """What a merge did.
+
+    Args:
+        rows: rows in the partition now.
+        added: keys that were not there.
+        replaced: keys whose new row won over the old one.
+        corrections: replaced rows whose prices, volumes or trades differ.
+        written: whether the file was replaced.
+    """
+
+    rows: int
+    added: int
+    replaced: int
+    corrections: int
+    written: bool
+
+
+class LakeStore:
+    """A lake's partitions.
+
+    Args:
+        root: the lake's root, resolved.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.storage = LocalStorage(root, root / STATE_DIRECTORY / "locks")
+
+    @classmethod
+    def open(cls, uri: str) -> "LakeStore":
+        """Open a lake that exists.
+
+        Raises:
+            LakeError: if it is absent, no directory, or of a newer format.
+        """
+        root = _local_root(uri)
+        if not root.exists():
+            raise LakeError(f"lake: {uri} does not exist", "lakewriter record spot:BTCUSDT:1m makes one")
+        if not root.is_dir():
+            raise LakeError(f"lake: {uri} is a file, not a directory", "give a directory with --lake")
+        _check_format(root)
+        return cls(root)
+
+    @classmethod
+    def create(cls, uri: str, created_by: str) -> "LakeStore":
+        """Open a lake, making what is not there yet.
+
+        Raises:
+            LakeError: if it cannot be made, is no directory, or of a newer format.
+
+        Crash: a root without lake.json is made into a lake by the next one.
+        """
+        root = _local_root(uri)
+        try:
+            state = root / STATE_DIRECTORY
+            (state / "locks").mkdir(parents=True, exist_ok=True)
+            if not _check_format(root):
+                write_durably(
+                    state / "lake.json",
+                    msgspec.json.encode(LakeFormat(FORMAT_VERSION, created_by)) + b"\n",
+                )
+                sync_directory(root)
+                sync_directory(root.parent)
+        except (FileExistsError, NotADirectoryError):
+            raise LakeError(
+                f"lake: {uri} is a file, not a directory", "give a directory with --lake"
+            ) from None
+        except OSError as error:
+            raise LakeError(f"lake: {uri}: {error.strerror}", "give a writable one with --lake") from None
+        return cls(root)
+
+    def files(self, wanted: PartitionFilter = ALL) -> Iterator[PartitionFiles]:
+        """Yield the partitions that have files, sorted by path."""
+        for partition, directories in self._walk([""], (), wanted):
+            names = [
+                f"{directory}/{file}"
+                for directory in directories
+                for file in self.storage.entries(directory).files
+                if is_candle_file(file)
+            ]
+            if names:
+                yield PartitionFiles(partition, tuple(sorted(names)))
+
+    def partitions(self, wanted: PartitionFilter = ALL) -> Iterator[tuple[Partition, list[str]]]:
+        """Yield every partition and its directories, whatever is in them.
+
+        More than one directory is one partition when a foreign tool spelled it
+        with percent signs.
+        """
+        return self._walk([""], (), wanted)
+
+    def read(self, partition: Partition) -> pa.Table | None:
+        """Return the rows of the partition's own file; None if it has none.
+
+        Raises:
+            LakeError: if the file is not readable.
+        """
+        found = self.storage.read(partition.file)
+        return None if found is None else decode(found.data, str(self.root / partition.file))
+
+    def merge(self, partition: Partition, rows: pa.Table) -> Merged:
+        """Bring rows into a partition: read, join by key, sort, replace.
+
+        Args:
+            rows: rows of SCHEMA whose begin times lie in the partition's day,
+                in any order, duplicates allowed.
+
+        Raises:
+            LakeError: if the present file is not readable (it stays as it is),
+                or a row is of another day.
+
+        Crash: at any step the partition is as before or as after, whole;
+        merging the same rows again changes nothing.
+        """
+        checked(partition)
+        check_day(partition, int_column(rows, "candle_begin_time"))
+        for attempt in range(MERGE_TRIES_MAX):
+            with self.storage.exclusive(partition.path):
+                try:
+                    return self._merge_once(partition, rows)
+                except ChangedError:
+                    pass
+            time.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+        raise LakeError(f"{partition}: changed under {MERGE_TRIES_MAX} merges in a row")
+
+    def _merge_once(self, partition: Partition, rows: pa.Table) -> Merged:
+        found = self.storage.read(partition.file)
+        if found is None:
+            result, merged = settle(rows), None
+        else:
+            old = decode(found.data, str(self.root / partition.file))
+            result = settle(pa.concat_tables([old, rows]))
+            merged = _compare(old, result)
+            if not merged.written:
+                return merged
+        self.storage.replace(partition.file, encode(result, partition), found.version if found else None)
+        return merged or Merged(result.num_rows, result.num_rows, 0, 0, written=True)
+
+    def _walk(
+        self, directories: list[str], values: tuple[str, ...], wanted: PartitionFilter
+    ) -> Iterator[tuple[Partition, list[str]]]:
+        level = LEVELS[len(values)]
+        children: dict[str, list[str]] = {}
+        for directory in directories:
+            for name in self.storage.entries(directory).directories:
+                value = _level_value(level, name)
+                if value is not None and _wants(wanted, level, value):
+                    children.setdefault(value, []).append(f"{directory}/{name}" if directory else name)
+        for value in sorted(children):
+            if level != LEVELS[-1]:
+                yield from self._walk(children[value], (*values, value), wanted)
+                continue
+            try:
+                yield parse_partition(children[value][0]), children[value]
+            except LakeError:
+                continue  # somebody's directory that only looks like one of ours
+
+
+def is_candle_file(name: str) -> bool:
+    """Tell whether a file in a partition is data: visible, and Parquet by its name."""
+    return name.endswith(".parquet") and not name.startswith((".", "_"))
+
+
+def own_file(found: PartitionFiles) -> bool:
+    """Tell whether the partition has just the one file that we write."""
+    return found.names == (found.partition.file,)
+
+
+def read_all(store: LakeStore, names: tuple[str, ...]) -> dict[str, pa.Table]:
+    """Return the rows of several files of one partition by name.
+
+    Raises:
+        FileNotFoundError: if one of them is gone by now.
+        LakeError: if one of them is not readable.
+    """
+    tables = {}
+    for name in names:
+        found = store.storage.read(name)
+        if found is None:
+            raise FileNotFoundError(name)
+        tables[name] = decode(found.data, str(store.root / name))
+    return tables
+
+
+def _compare(old: pa.Table, new: pa.Table) -> Merged:
+    """Count what changed between a partition's rows before and after a merge.
+
+    Every key of `old` is in `new`.
+    """
+    added = new.num_rows - old.num_rows
+    if new.slice(0, old.num_rows).equals(old):
+        return Merged(new.num_rows, added, 0, 0, written=added > 0)
+    old = settle(old)
+    was_there = np.isin(int_column(new, "candle_begin_time"), int_column(old, "candle_begin_time"))
+    kept = new.filter(pa.array(was_there))
+    differs = _rows_differ(kept, old, tuple(kept.column_names))
+    corrected = _rows_differ(kept, old, VALUE_COLUMNS)
+    return Merged(
+        new.num_rows, new.num_rows - kept.num_rows, int(differs.sum()), int(corrected.sum()), written=True
+    )
+
+
+def _rows_differ(
+    one: pa.Table, other: pa.Table, columns: tuple[str, ...]
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    differs = np.zeros(one.num_rows, dtype=np.bool_)
+    for name in columns:
+        left = one[name].to_numpy()
+        right = other[name].to_numpy()
+        # Two nulls, or two NaNs of a foreign file, are no difference.
+        differs |= (left != right) & ~((left != left) & (right != right))
+    return differs
+
+
+def check_day(partition: Partition, begins: IntArray) -> None:
+    """Refuse rows that belong in another partition.
+
+    Raises:
+        LakeError: if a begin time lies outside the partition's day.
+    """
+    outside = begins[(begins < partition.start_ms) | (begins >= partition.stop_ms)]
+    if len(outside):
+        raise LakeError(
+            f"{partition}: {len(outside)} of its rows begin on another day",
+            f"nothing was changed; look at {partition.path}",
+        )
+
+
+def _check_format(root: Path) -> bool:
+    """Tell whether the root has a lake.json; refuse one that we cannot read."""
+    path = root / STATE_DIRECTORY / "lake.json"
+    try:
+        said = msgspec.json.decode(path.read_bytes(), type=LakeFormat)
+    except FileNotFoundError:
+        return False
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LakeError(f"lake: {path} is not what we wrote: {error}") from None
+    except OSError as error:
+        raise LakeError(f"lake: {path}: {error.strerror}") from None
+    if said.format_version > FORMAT_VERSION:
+        raise LakeError(
+            f"lake: {root} has format {said.format_version}, newer than {FORMAT_VERSION}",
+            "pip install --upgrade lakewriter",
+        )
+    return True
+
+
+def _local_root(uri: str) -> Path:
+    if "://" in uri:
+        raise LakewriterError(
+            f"lake: {uri}: object stores are not supported yet", "give a local directory with --lake"
+        )
+    return Path(uri).expanduser().resolve()
+
+
+def _level_value(level: str, name: str) -> str | None:
+    """Return the decoded value if the directory's name is of this level."""
+    prefix = level + "="
+    if not name.startswith(prefix):
+        return None
+    value = name[len(prefix) :]
+    if "%" not in value:
+        return value
+    try:
+        return unquote_to_bytes(value).decode()
+    except UnicodeError:
+        return None
+
+
+def _wants(wanted: PartitionFilter, level: str, value: str) -> bool:
+    if level == "date":
+        since = wanted.since.isoformat() if wanted.since else ""
+        until = wanted.until.isoformat() if wanted.until else "9999-12-31"
+        return since <= value <= until
+    names: tuple[str, ...] = getattr(wanted, level + "s")
+    return not names or value in names

@@ -1,0 +1,125 @@
+"""The Parquet file of a partition: bytes out, a table in.
+
+What only this module knows: the encodings, the file's metadata, and how to
+read a file that somebody else wrote. Pure but for the bytes it is given.
+
+Encodings, measured on real days of the exchange (see benchmarks/encoding.py):
+doubles without dictionary, PLAIN + zstd 3; DELTA_BINARY_PACKED for times and
+counts; a dictionary for the source.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakewriter import __version__
+from lakewriter.candle import SCHEMA
+from lakewriter.errors import LakeError
+from lakewriter.partition import LEVELS, Partition
+
+ROW_GROUP_ROWS = 122_880
+
+# In the file's metadata; a reader can tell our files from anybody's.
+WRITER_KEY = b"lakewriter.version"
+ROWS_KEY = b"lakewriter.rows"
+
+_ENCODINGS = {
+    name: "PLAIN" if pa.types.is_floating(SCHEMA.field(name).type) else "DELTA_BINARY_PACKED"
+    for name in SCHEMA.names
+    if name != "source"
+}
+
+# Without these a file holds no candles; what else is missing becomes null.
+_REQUIRED = ("candle_begin_time", "open", "high", "low", "close", "volume")
+
+# Thrift and Snappy bombs: a partition of ours is some MiB at the most.
+FILE_BYTES_MAX = 1 << 30
+
+
+def encode(table: pa.Table, partition: Partition) -> bytes:
+    """Return the partition's file as bytes.
+
+    Args:
+        table: rows of SCHEMA, sorted by begin time, one per key.
+    """
+    metadata = {
+        WRITER_KEY: __version__.encode(),
+        ROWS_KEY: str(table.num_rows).encode(),
+        **{level.encode(): str(getattr(partition, level)).encode() for level in LEVELS},
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        row_group_size=ROW_GROUP_ROWS,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=["source"],
+        column_encoding=_ENCODINGS,
+        write_statistics=True,
+        store_schema=False,
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(data: bytes, name: str) -> pa.Table:
+    """Return a file's rows in SCHEMA, whoever wrote it.
+
+    Times of other units, decimals and other numbers are cast; columns that the
+    path repeats are dropped; optional columns that are missing become null.
+
+    Args:
+        data: the whole file.
+        name: what to call it in an error.
+
+    Raises:
+        LakeError: if it is not a whole Parquet file of candles.
+    """
+    try:
+        # A thread pool costs more than it gives on a file this small.
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        if table.schema.equals(SCHEMA):
+            return table.replace_schema_metadata(None)
+        return _conform(table, name)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise LakeError(
+            f"{name}: not a readable Parquet file of candles: {reason}",
+            "nothing was changed; move the file out of the lake, then run again",
+        ) from None
+
+
+def written_by_us(data: bytes) -> bool:
+    """Tell whether the file says that `encode` wrote it, and has the rows it says."""
+    metadata = pq.read_metadata(pa.BufferReader(data))
+    ours = metadata.metadata or {}
+    return WRITER_KEY in ours and ours.get(ROWS_KEY) == str(metadata.num_rows).encode()
+
+
+def _conform(table: pa.Table, name: str) -> pa.Table:
+    missing = [column for column in _REQUIRED if column not in table.column_names]
+    if missing:
+        raise LakeError(f"{name}: has no column {missing[0]}", "a candle file needs " + ", ".join(_REQUIRED))
+    columns = []
+    for field in SCHEMA:
+        if field.name in table.column_names:
+            columns.append(_cast(table[field.name], field))
+        else:
+            columns.append(pa.nulls(table.num_rows, field.type))
+    conformed = pa.Table.from_arrays(columns, schema=SCHEMA)
+    if conformed["candle_begin_time"].null_count:
+        raise LakeError(f"{name}: has a row without candle_begin_time")
+    return conformed
+
+
+def _cast(column: pa.ChunkedArray, field: "pa.Field[Any]") -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(column.type) and column.type.tz is None:
+        column = pc.assume_timezone(column, "UTC")
+    if pa.types.is_floating(field.type) and pa.types.is_decimal(column.type):
+        return column.cast(field.type, safe=False)
+    return column.cast(field.type)
