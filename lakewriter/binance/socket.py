@@ -1,0 +1,229 @@
+"""One WebSocket connection to a market: subscribed to what is wanted, or closed.
+
+Contract: while a `StreamSocket` is open, its subscriptions follow `want()`
+within the market's limit of control messages, and it closes itself with a
+reason when the exchange refuses one, does not answer, or falls silent.
+Reading frames, and what to do when it closes, is the caller's.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from lakewriter.binance.wire import Reply, encode_request
+from lakewriter.clock import Clock
+from lakewriter.errors import ExchangeError
+from lakewriter.market import Market
+
+# Frames above what `wire` reads still arrive, so that they are counted there
+# instead of ending the connection.
+_FRAME_BYTES_MAX = 16 * 1024 * 1024
+
+# Names in one SUBSCRIBE: 200 were acknowledged on USDⓈ-M; on spot 437 names
+# (some 8 kB) failed silently where 436 worked.
+SUBSCRIBE_NAMES_MAX = 200
+SUBSCRIBE_BYTES_MAX = 4096
+
+# What goes wrong with a connection: the network, the protocol, the exchange.
+CONNECTION_ERRORS = (OSError, TimeoutError, WebSocketException, ExchangeError)
+
+
+class Patience(NamedTuple):
+    """How long a connection may take over what, in seconds.
+
+    Args:
+        open_s: the handshake.
+        reply_s: an answer to a control message.
+        ping_after_s: without any frame until we ask whether it still lives.
+        pong_s: the answer to that.
+        silent_s: without any frame, pings answered or not, until it is given up.
+        close_s: the closing handshake.
+    """
+
+    open_s: float = 10.0
+    reply_s: float = 10.0
+    ping_after_s: float = 20.0
+    pong_s: float = 20.0
+    silent_s: float = 120.0
+    close_s: float = 2.0
+
+
+class StreamSocket:
+    """An open connection. Made by `open_socket`.
+
+    Args:
+        connection: the WebSocket connection.
+        market: whose limits hold.
+        patience: how long to wait for what.
+        clock: for waiting.
+    """
+
+    def __init__(
+        self, connection: ClientConnection, market: Market, patience: Patience, clock: Clock
+    ) -> None:
+        self.frames = 0
+        self.paused = False
+        self._connection = connection
+        self._market = market
+        self._patience = patience
+        self._clock = clock
+        self._wanted: set[str] = set()
+        self._subscribed: set[str] = set()
+        self._changed = asyncio.Event()
+        self._requests = 0
+        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._reason: ExchangeError | None = None
+
+    async def receive(self) -> bytes:
+        """Return the next frame.
+
+        Raises:
+            ExchangeError: if we closed the connection, with the reason.
+            ConnectionClosed: if it closed otherwise.
+        """
+        try:
+            frame = await self._connection.recv(decode=False)
+        except ConnectionClosed:
+            if self._reason is not None:
+                raise self._reason from None
+            raise
+        self.frames += 1
+        return frame
+
+    def want(self, streams: Iterable[str]) -> None:
+        """Say what to be subscribed to from now on."""
+        self._wanted = set(streams)
+        self._changed.set()
+
+    def reply(self, reply: Reply) -> None:
+        """Hand back an answer to a control message that was among the frames."""
+        if reply.id is None and reply.error:
+            # An error without an id is about the connection: "Too many subscriptions".
+            self._give_up(f"{reply.error} (code {reply.code})")
+            return
+        waiting = self._pending.get(reply.id or 0)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+    async def keep_subscribed(self) -> None:
+        """Follow what is wanted, one control message at a time; for ever."""
+        # Pings and pongs count too: half of the allowance is left to them.
+        pause_s = 2.0 / self._market.messages_per_s
+        while True:
+            self._changed.clear()
+            for method, names in self._changes():
+                await self._request(method, names)
+                await asyncio.sleep(pause_s)
+            await self._changed.wait()
+
+    async def keep_watch(self) -> None:
+        """Close the connection when it has been silent for too long; for ever."""
+        seen, since_s = self.frames, self._clock.monotonic_s()
+        patience = self._patience
+        while True:
+            await asyncio.sleep(patience.ping_after_s)
+            now_s = self._clock.monotonic_s()
+            if self.frames != seen or self.paused:
+                seen, since_s = self.frames, now_s
+            elif now_s - since_s >= patience.silent_s:
+                self._give_up(f"no frame for {now_s - since_s:.0f} s")
+            elif not await self._answers_ping():
+                self._give_up(f"no pong within {patience.pong_s:.0f} s")
+
+    async def _answers_ping(self) -> bool:
+        try:
+            pong = await self._connection.ping()
+            await asyncio.wait_for(pong, self._patience.pong_s)
+        except TimeoutError:
+            # While reading is paused no pong can be read either.
+            return self.paused
+        except ConnectionClosed:
+            return True  # whoever reads is told
+        return True
+
+    def _changes(self) -> list[tuple[str, list[str]]]:
+        changes = [("UNSUBSCRIBE", batch) for batch in _batches(sorted(self._subscribed - self._wanted))]
+        changes += [("SUBSCRIBE", batch) for batch in _batches(sorted(self._wanted - self._subscribed))]
+        return changes
+
+    async def _request(self, method: str, names: list[str]) -> None:
+        self._requests += 1
+        request_id = self._requests
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._pending[request_id] = waiting
+        try:
+            await self._connection.send(encode_request(method, names, request_id))
+            reply = await self._reply_to(waiting)
+        except ConnectionClosed:
+            return  # whoever reads is told
+        finally:
+            del self._pending[request_id]
+        if reply is None:
+            self._give_up(f"no answer to {method} within {self._patience.reply_s:.0f} s")
+        elif reply.error:
+            self._give_up(f"{method} refused: {reply.error} (code {reply.code})")
+        elif method == "SUBSCRIBE":
+            self._subscribed.update(names)
+        else:
+            self._subscribed.difference_update(names)
+
+    async def _reply_to(self, waiting: "asyncio.Future[Reply]") -> Reply | None:
+        while True:
+            try:
+                return await asyncio.wait_for(asyncio.shield(waiting), self._patience.reply_s)
+            except TimeoutError:
+                if not self.paused:
+                    return None
+
+    def _give_up(self, reason: str) -> None:
+        if self._reason is None:
+            self._reason = ExchangeError(reason)
+            # Whoever reads is told by the exception; a peer that is gone needs no goodbye.
+            self._connection.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def open_socket(market: Market, patience: Patience, clock: Clock) -> AsyncIterator[StreamSocket]:
+    """Connect to a market's combined streams; closed when left.
+
+    Raises:
+        CONNECTION_ERRORS: if it cannot be had.
+    """
+    async with connect(
+        f"{market.stream_url}/stream",
+        open_timeout=patience.open_s,
+        close_timeout=patience.close_s,
+        ping_interval=None,  # `keep_watch` pings, and knows when we do not read
+        max_size=_FRAME_BYTES_MAX,
+        compression=None,
+        user_agent_header=None,
+    ) as connection:
+        socket = StreamSocket(connection, market, patience, clock)
+        keepers = [
+            asyncio.create_task(socket.keep_subscribed()),
+            asyncio.create_task(socket.keep_watch()),
+        ]
+        try:
+            yield socket
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+
+def _batches(names: list[str]) -> Iterable[list[str]]:
+    batch: list[str] = []
+    batch_bytes = 0
+    for name in names:
+        name_bytes = len(name.encode()) + 3
+        if batch and (len(batch) == SUBSCRIBE_NAMES_MAX or batch_bytes + name_bytes > SUBSCRIBE_BYTES_MAX):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(name)
+        batch_bytes += name_bytes
+    if batch:
+        yield batch

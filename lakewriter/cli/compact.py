@@ -1,0 +1,151 @@
+"""lakewriter compact: fold every partition into its one file."""
+
+import sys
+import time
+from datetime import date, datetime
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.interval import parse_interval
+from lakewriter.lake.compact import Outcome, plan, remember, run
+from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.market import parse_market, parse_symbol
+
+# One line per partition that fails; more than this are counted only.
+ERRORS_SHOWN_MAX = 20
+
+
+class Summary(msgspec.Struct):
+    """What `--json` prints."""
+
+    partitions: int = 0
+    rewritten: int = 0
+    rows: int = 0
+    duplicates_removed: int = 0
+    files_removed: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+    dry_run: bool = False
+
+
+@click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
+@click.option("--market", "markets", multiple=True, metavar="MARKET", help="Only this market; repeatable.")
+@click.option("--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this symbol; repeatable.")
+@click.option(
+    "--interval", "intervals", multiple=True, metavar="INTERVAL", help="Only this interval; repeatable."
+)
+@click.option("--since", metavar="DATE", help="Only this day and later ones.")
+@click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")
+@lake_option
+def command(
+    markets: tuple[str, ...],
+    symbols: tuple[str, ...],
+    intervals: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
+    jobs: int | None,
+    lake: str | None,
+) -> None:
+    """Fold foreign files into each partition's one file, without duplicates.
+
+    Safe at any time: while recorders write and while anybody reads. What is
+    in order is skipped unopened.
+
+    \b
+    lakewriter compact
+    lakewriter compact --market spot --since 2024-06-01 --dry-run
+    lakewriter compact --json
+    """
+    wanted = PartitionFilter(
+        markets=tuple(parse_market(name).name for name in markets),
+        symbols=tuple(parse_symbol(symbol) for symbol in symbols),
+        intervals=tuple(parse_interval(name).name for name in intervals),
+        since=_day(since, "--since"),
+        until=_day(until, "--until"),
+    )
+    store = LakeStore.open(lake or DEFAULT_LAKE)
+    started_s = time.monotonic()
+    todo = plan(store, wanted)
+    outcomes = list(todo.in_order)
+    with _progress() as progress:
+        working = run(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
+        outcomes += progress.track(working, total=len(todo.work))
+    if not dry_run:
+        remember(store, outcomes, everything=wanted == PartitionFilter())
+    summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
+    print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
+    _report_failures([outcome for outcome in outcomes if outcome.error])
+
+
+def _progress() -> Progress:
+    """Return a bar on stderr that shows itself on a terminal only."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("compacting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
+    return Summary(
+        partitions=len(outcomes),
+        rewritten=sum(outcome.rewritten for outcome in outcomes),
+        rows=sum(outcome.rows for outcome in outcomes),
+        duplicates_removed=sum(outcome.duplicates_removed for outcome in outcomes),
+        files_removed=sum(len(outcome.files_removed) for outcome in outcomes),
+        bytes_before=sum(outcome.bytes_before for outcome in outcomes),
+        bytes_after=sum(outcome.bytes_after for outcome in outcomes),
+        seconds=round(seconds, 3),
+        failed=sum(bool(outcome.error) for outcome in outcomes),
+        dry_run=dry_run,
+    )
+
+
+def _sentence(summary: Summary) -> str:
+    would = "would be " if summary.dry_run else ""
+    return (
+        f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
+        f"{summary.rewritten:,} {would}rewritten, "
+        f"{summary.duplicates_removed:,} duplicates and {summary.files_removed:,} files {would}removed, "
+        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s"
+    )
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
+
+
+def _report_failures(failures: list[Outcome]) -> None:
+    if not failures:
+        return
+    for outcome in failures[:ERRORS_SHOWN_MAX]:
+        print(f"lakewriter: {outcome.error}", file=sys.stderr)
+    if len(failures) > ERRORS_SHOWN_MAX:
+        print(f"lakewriter: … and {len(failures) - ERRORS_SHOWN_MAX} more", file=sys.stderr)
+    raise LakewriterError(f"compact: {len(failures)} partitions were left as they were", failures[0].hint)
+
+
+def _day(text: str | None, option: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not a day", f"{option} 2024-06-30") from None

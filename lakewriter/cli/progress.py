@@ -1,0 +1,57 @@
+"""The progress line of a recorder on a terminal: one line, always at the bottom."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.recorder import Recorder, describe
+
+REFRESH_S = 0.5
+
+
+class ProgressLine(logging.Handler):
+    """Shows how recording goes; log lines scroll by above it.
+
+    Candles have no line of their own here: the progress line counts them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console = Console(stderr=True, highlight=False)
+        logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a log line above the progress line."""
+        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > 30 else ""
+        self._console.print(Text(self.format(record), style=style), soft_wrap=True)
+
+    async def follow(self, recorder: Recorder, listeners: Sequence[CandleListener]) -> None:
+        """Keep the line current until cancelled."""
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(_line(recorder, listeners), refresh=True)
+                await asyncio.sleep(REFRESH_S)
+
+
+def _line(recorder: Recorder, listeners: Sequence[CandleListener]) -> Text:
+    stats = recorder.stats
+    connections = sum(listener.stats.connections for listener in listeners)
+    series = sum(len(listener.symbols) for listener in listeners)
+    bad = sum(sum(listener.stats.bad_frames.values()) for listener in listeners)
+    parts = [
+        f"recorded {stats.recorded:,}",
+        f"{series:,} series on {connections} connections",
+        f"{len(recorder.buffer):,} to flush",
+    ]
+    if bad:
+        parts.append(f"{bad:,} bad frames")
+    if stats.failed:
+        parts.append(f"{stats.failed} partitions cannot be merged")
+    if stats.last is not None:
+        parts.append(f"last {describe(stats.last)}")
+    return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
