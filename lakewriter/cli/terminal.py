@@ -10,7 +10,7 @@ import time
 class _Formatter(logging.Formatter):
     default_msec_format = "%s.%03d"
 
-    def converter(self, seconds: float | None) -> time.struct_time:  # type: ignore[override]
+    def converter(self, seconds: float | None) -> time.struct_time:
         return time.gmtime(seconds)
 
     def format(self, record: logging.LogRecord) -> str:
