@@ -37,6 +37,10 @@ recorded_log = logging.getLogger("lakewriter.recorded")
 QUEUE_CANDLES_MAX = 10_000
 COMMIT_CANDLES_MAX = 2_000
 
+# Candles of one interval close together and arrive within milliseconds: so long
+# a commit waits for company. A sync and its hand-over cost 0.2 ms of CPU each.
+COMMIT_LINGER_S = 0.005
+
 # Some 30 MB; a flush starts early when so many wait.
 BUFFER_CANDLES_MAX = 50_000
 MERGE_THREADS = 2
@@ -150,22 +154,28 @@ class Recorder:
             self._merge_threads.shutdown()
 
     async def _consume(self) -> None:
-        """Commit candles in groups, as many as came while the last one was written."""
-        queue = self._queue
+        """Commit candles in groups, for ever."""
         while True:
-            batch = [await queue.get()]
-            while len(batch) < COMMIT_CANDLES_MAX and not queue.empty():
-                batch.append(queue.get_nowait())
+            first = await self._queue.get()
             # Once begun it ends, cancelled or not: committed candles that nobody
             # buffers would be dropped with their segment.
-            commit = asyncio.create_task(self._commit(batch))
+            commit = asyncio.create_task(self._commit_group(first))
             try:
                 await asyncio.shield(commit)
             except asyncio.CancelledError:
                 await commit
                 raise
-            for _ in batch:
-                queue.task_done()
+
+    async def _commit_group(self, first: Candle) -> None:
+        """Commit a candle with all that came while the last group was written."""
+        await asyncio.sleep(COMMIT_LINGER_S)
+        queue = self._queue
+        group = [first]
+        while len(group) < COMMIT_CANDLES_MAX and not queue.empty():
+            group.append(queue.get_nowait())
+        await self._commit(group)
+        for _ in group:
+            queue.task_done()
 
     async def _commit(self, batch: list[Candle]) -> None:
         async with self._in_step:
