@@ -1,1 +1,7 @@
-"""Asking: SQL over the lake. Only this package knows DuckDB; it never listens."""
+"""Answering SQL over the lake, fresh to the last journalled candle.
+
+    sql ─► guard ─► files (which) ─► tables (views over them) ─► session (runs)
+        ─► result | output
+
+Only this package knows DuckDB. It reads the lake and never changes it.
+"""

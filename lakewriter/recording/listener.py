@@ -95,6 +95,9 @@ class CandleListener:
         if self.interval.name not in self.market.intervals:
             raise UsageError(f"interval: {self.market.name} has no {self.interval.name} candles")
         self.stats = ListenerStats()
+        # Read from a socket when `run` was cancelled, and no room on the queue: at
+        # most one a connection. Whoever cancels puts them there.
+        self.unsent: list[Candle] = []
         self._queue = queue
         self._patience = patience or Patience()
         self._clock = clock or Clock()
@@ -237,11 +240,10 @@ class CandleListener:
             self._queue.put_nowait(candle)
         except asyncio.QueueFull:
             socket.paused = True
-            put = asyncio.create_task(self._queue.put(candle))
             try:
-                await asyncio.shield(put)
+                await self._queue.put(candle)
             except asyncio.CancelledError:
-                await put  # a candle that was read is not dropped by a stop
+                self.unsent.append(candle)
                 raise
             finally:
                 socket.paused = False

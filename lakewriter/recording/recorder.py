@@ -132,12 +132,19 @@ class Recorder:
             await self._finish()
 
     async def _drain(self, consumer: "asyncio.Task[None]") -> None:
-        """Commit what listeners had put on the queue before they stopped."""
-        drained = asyncio.create_task(self._queue.join())
+        """Commit what listeners had read before they stopped."""
+        drained = asyncio.create_task(self._empty_queue())
         await asyncio.wait({drained, consumer}, return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
         if consumer.done():
             consumer.result()
+
+    async def _empty_queue(self) -> None:
+        for listener in self._listeners:
+            while listener.unsent:
+                await self._queue.put(listener.unsent[0])
+                del listener.unsent[0]
+        await self._queue.join()
 
     async def _finish(self) -> None:
         try:

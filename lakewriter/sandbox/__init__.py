@@ -1,1 +1,13 @@
-"""A local Binance that speaks the real protocol, and whose every candle can be computed."""
+"""A local Binance that speaks the real protocol, and whose every candle can be computed.
+
+    async with serve(SandboxOptions(speed=60)) as sandbox:
+        sandbox.truth.candles("spot", "BTCUSDT", "1m", start_ms, stop_ms)
+
+It shares no code with `lakewriter.binance`: a server built from the client's
+own decoder would prove nothing.
+"""
+
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from lakewriter.sandbox.truth import Truth, TruthCandle
+
+__all__ = ["Sandbox", "SandboxOptions", "Truth", "TruthCandle", "serve"]

@@ -1,0 +1,146 @@
+"""`lakewriter query`: ask the lake in SQL, or run a saved query by name."""
+
+import contextlib
+import os
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.errors import UsageError
+from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
+
+# How much a person likes to see at once; DuckDB's own shell shows as many.
+TERMINAL_ROWS_MAX = 40
+
+_FORMAT_NAMES = ("table", "csv", "json", "ndjson", "markdown", "parquet", "arrow")
+_EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
+
+
+@click.command()
+@click.argument("sql", required=False)
+@click.option("-f", "--file", "sql_file", metavar="FILE.sql", help="Read the SQL from a file.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for $NAME; repeatable."
+)
+@click.option(
+    "--format", "format_name", type=click.Choice(_FORMAT_NAMES), help="[default: by -o's suffix, or table]"
+)
+@click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all.")
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=1),
+    help=f"Rows of a table to show.  [default: {TERMINAL_ROWS_MAX} on a terminal, else all]",
+)
+@click.option("--list", "list_saved", is_flag=True, help="Show the saved queries and their parameters.")
+@lake_option
+def command(
+    sql: str | None,
+    sql_file: str | None,
+    params: tuple[str, ...],
+    format_name: str | None,
+    output: str | None,
+    max_rows: int | None,
+    list_saved: bool,
+    lake: str | None,
+) -> None:
+    """Ask the lake in SQL. Sees every closed candle, also those not yet flushed.
+
+    SQL is a statement, the name of a saved query, or - for standard input.
+    Tables: candles, partitions. Times are UTC. Nothing can be changed.
+
+    \b
+    lakewriter query "SELECT symbol, max(high) FROM candles WHERE interval = '1m' GROUP BY symbol"
+    lakewriter query "DESCRIBE candles"
+    lakewriter query --list
+    lakewriter query vwap -p symbol=ETHUSDT
+    lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
+    echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
+    """
+    if list_saved:
+        _show_saved()
+        return
+    query = _the_query(sql, sql_file)
+    given = _given(params)
+    # A file of one's own may have parameters without a default; the session checks those.
+    values = query.values(given) if query.parameters else given
+    path = Path(output) if output else None
+    _answer(lake or DEFAULT_LAKE, query.sql, values, _Target(path, format_name, max_rows))
+
+
+class _Target:
+    """Where an answer goes, and how it looks there."""
+
+    def __init__(self, path: Path | None, format_name: str | None, max_rows: int | None) -> None:
+        from lakewriter.query.output import FORMATS, format_of
+
+        on_terminal = path is None and sys.stdout.isatty()
+        self.path = path
+        name = format_name or (format_of(path) if path else None) or "table"
+        self.format = FORMATS[name]
+        self.rows_max = max_rows or (TERMINAL_ROWS_MAX if on_terminal else None)
+        if on_terminal and self.format.binary:
+            raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
+
+
+def _answer(lake: str, sql: str, values: dict[str, str], target: _Target) -> None:
+    from lakewriter.lake.lake import LakeStore
+    from lakewriter.query.output import replacing
+    from lakewriter.query.session import stream
+
+    store = LakeStore.open(lake)
+    with contextlib.ExitStack() as stack:
+        # The file first: a path that cannot be written should not cost a query.
+        out = stack.enter_context(replacing(target.path, store.root)) if target.path else sys.stdout.buffer
+        answer = stack.enter_context(stream(store, sql, values))
+        if target.path:
+            target.format.write(answer, out, target.rows_max)
+            return
+        try:
+            target.format.write(answer, out, target.rows_max)
+            out.flush()
+        except BrokenPipeError:
+            # `| head` has seen enough, which is no failure (click would exit 1);
+            # what is still buffered goes nowhere, quietly.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
+    if (sql is None) == (sql_file is None):
+        what = "no SQL given" if sql is None else "SQL is given twice, as an argument and with -f"
+        raise UsageError(f"query: {what}", _EXAMPLE)
+    if sql_file is not None:
+        try:
+            return parse_query(Path(sql_file).stem, Path(sql_file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+            raise UsageError(f"query: {sql_file}: {reason}", "lakewriter query -f FILE.sql") from None
+    assert sql is not None
+    if sql == "-":
+        return parse_query("-", sys.stdin.read())
+    if re.fullmatch(r"\w+", sql):
+        return saved_query(sql)
+    return parse_query("SQL", sql)
+
+
+def _given(params: tuple[str, ...]) -> dict[str, str]:
+    given = {}
+    for text in params:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(
+                f"query: -p {text!r} is not NAME=VALUE", "lakewriter query vwap -p symbol=ETHUSDT"
+            )
+        given[name.lstrip("$:")] = value
+    return given
+
+
+def _show_saved() -> None:
+    queries = saved_queries()
+    for query in queries:
+        click.echo(f"{query.name}  {query.title}")
+        width = max((len(f"{p.name}={p.default}") for p in query.parameters), default=0)
+        for parameter in query.parameters:
+            click.echo(f"    {f'{parameter.name}={parameter.default}':{width}}  {parameter.what}".rstrip())

@@ -1,0 +1,125 @@
+"""`lakewriter sandbox`: run the local exchange until it is stopped."""
+
+import asyncio
+import re
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+_UNITS_MS = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
+
+
+def _moment_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not like 2026-11-22 or 2026-11-22T12:30") from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not like 250ms or 2s")
+    return float(match[1]) * _UNITS_MS[match[2] or "ms"]
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=9080, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one."
+)
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 10_000, min_open=True),
+    help="Simulated seconds per real one.",
+)
+@click.option("--seed", default=0, show_default=True, help="What all prices follow from.")
+@click.option(
+    "--start", metavar="TIME", callback=_moment_ms, help="What its clock shows at first, UTC.  [default: now]"
+)
+@click.option(
+    "--symbols", default=60, show_default=True, type=click.IntRange(1, 999), help="Symbols of each market."
+)
+@click.option(
+    "--push-every",
+    default="1000ms",
+    show_default=True,
+    metavar="DURATION",
+    callback=_milliseconds,
+    help="Real time between frames of an open candle; 0 for none.",
+)
+@click.option(
+    "--replay",
+    multiple=True,
+    metavar="[MARKET=]FILE",
+    help="Send a recorded session instead of computed candles; repeatable.",
+)
+def command(
+    host: str,
+    port: int,
+    speed: float,
+    seed: int,
+    start: int | None,
+    symbols: int,
+    push_every: float,
+    replay: tuple[str, ...],
+) -> None:
+    """Run a local server that speaks Binance's protocol for all three markets.
+
+    Every price follows from the seed. The first line on standard output is the
+    server's URL.
+
+    \b
+    lakewriter sandbox --port 9080 --speed 60
+    lakewriter record spot:BTCUSDT:1m --exchange http://127.0.0.1:9080
+    """
+    asyncio.run(
+        _run(
+            host=host,
+            port=port,
+            speed=speed,
+            seed=seed,
+            start_ms=start,
+            symbols=symbols,
+            push_every_ms=push_every,
+            replay=replay,
+        )
+    )
+
+
+async def _run(**fields: Any) -> None:
+    from lakewriter.sandbox import SandboxOptions, serve
+
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with serve(SandboxOptions(**fields)) as sandbox:
+        print(sandbox.url, flush=True)
+        print(
+            _introduction(sandbox.url, sandbox.now_ms(), fields["speed"], fields["symbols"]), file=sys.stderr
+        )
+        await stopped.wait()
+    broken = ", ".join(f"{kind} {count}" for kind, count in sandbox.violations.items())
+    print(f"stopped; limits broken: {broken or 'none'}", file=sys.stderr)
+
+
+def _introduction(url: str, now_ms: int, speed: float, symbols: int) -> str:
+    now = datetime.fromtimestamp(now_ms // 1000, UTC)
+    socket = "ws" + url.removeprefix("http")
+    return f"""\
+lakewriter sandbox: {symbols} symbols in each of three markets; it is {now:%Y-%m-%d %H:%M:%S} UTC, speed {speed:g}
+  streams   {socket}/spot/ws  {socket}/usdt_futures/market/ws  {socket}/coin_futures/ws
+  REST      {url}/spot/api/v3/klines?symbol=BTCUSDT&interval=1m
+  archive   {url}/data/spot/daily/klines/BTCUSDT/1m/
+record from it:
+  lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT:1m coin_futures:BTCUSD_PERP:3m --exchange {url}
+stop with Ctrl-C"""

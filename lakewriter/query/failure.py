@@ -1,0 +1,50 @@
+"""How a query fails: the engine's errors as ours, in one clean line.
+
+DuckDB raises its own classes while it binds and runs, and plain OSError or
+Arrow errors while its rows are fetched; all of them carry the same text.
+"""
+
+import re
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from lakewriter.errors import LakeError, LakewriterError
+
+# What running or fetching a query can raise; RuntimeError is an interrupt.
+ENGINE_ERRORS = (duckdb.Error, OSError, pa.ArrowException, RuntimeError)
+
+# "Binder Error: …", "INTERRUPT Error: …"
+_KIND = re.compile(r"^[A-Za-z -]+ Error: ")
+
+# DuckDB and Python, of a file that was listed and is no longer there.
+_GONE = ("No such file or directory", "No files found that match the pattern")
+
+_HINT_LINES_MAX = 4
+
+
+class QueryError(LakewriterError):
+    """The SQL is broken, may not be run, or failed while it ran."""
+
+
+class VanishedError(LakeError):
+    """A file that was listed is gone: compaction folded it. List again."""
+
+
+def as_ours(error: Exception, root: Path) -> LakewriterError:
+    """Return the engine's error as one of ours.
+
+    Args:
+        error: one of ENGINE_ERRORS.
+        root: the lake's root; an error that names a path below it is the lake's.
+    """
+    text = _KIND.sub("", str(error)).strip()
+    first, *rest = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
+    if gone and isinstance(error, duckdb.IOException | OSError):
+        return VanishedError(f"lake: {first}", "files kept vanishing; try again when compaction is done")
+    if str(root) in text:
+        return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")
+    # The caret below its line must stay below it when the hint is indented.
+    return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))

@@ -1,0 +1,257 @@
+"""What SQL may run: one statement that reads the lake's tables and nothing else.
+
+Strategy: DuckDB parses the statement and prints its tree; every node of the
+tree must be on a list below. What is not known is refused, so that a new kind
+of node (2.0 brought `WITH x AS (COPY …) SELECT …`) is refused before anybody
+has thought of it. The session locks the engine besides; either alone suffices
+for what it covers.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import duckdb
+
+from lakewriter.query.failure import QueryError
+
+TABLES = ("candles", "partitions")
+
+# Nodes of the tree that are no expressions, by the field `type`.
+_NODES = frozenset(
+    [
+        "SELECT_NODE",
+        "SET_OPERATION_NODE",
+        "RECURSIVE_CTE_NODE",
+        "CTE_NODE",
+        "BASE_TABLE",
+        "SUBQUERY",
+        "JOIN",
+        "TABLE_FUNCTION",
+        "EXPRESSION_LIST",
+        "EMPTY",
+        "EMPTY_FROM",
+        "PIVOT",
+        "SHOW_REF",
+        "ORDER_MODIFIER",
+        "LIMIT_MODIFIER",
+        "LIMIT_PERCENT_MODIFIER",
+        "DISTINCT_MODIFIER",
+        "ORDER_DEFAULT",
+        "ASCENDING",
+        "DESCENDING",
+    ]
+)
+
+# Expressions, by the field `class`.
+_EXPRESSIONS = frozenset(
+    [
+        "BETWEEN",
+        "CASE",
+        "CAST",
+        "COLLATE",
+        "COLUMN_REF",
+        "COMPARISON",
+        "CONJUNCTION",
+        "CONSTANT",
+        "DEFAULT",
+        "FUNCTION",
+        "LAMBDA",
+        "LAMBDA_REF",
+        "OPERATOR",
+        "PARAMETER",
+        "POSITIONAL_REFERENCE",
+        "STAR",
+        "SUBQUERY",
+        "TYPE",
+        "WINDOW",
+    ]
+)
+
+# Functions in FROM; every one makes its rows from its arguments or the catalog.
+_TABLE_FUNCTIONS = frozenset(
+    [
+        "range",
+        "generate_series",
+        "unnest",
+        "repeat",
+        "repeat_row",
+        "json_each",
+        "json_tree",
+        "generate_subscripts",
+        "regexp_split_to_table",
+        "duckdb_functions",
+        "duckdb_types",
+        "duckdb_keywords",
+        "duckdb_columns",
+        "duckdb_settings",
+        "icu_calendar_names",
+        "pg_timezone_names",
+        "pragma_version",
+    ]
+)
+
+# Scalar functions that do more than compute, or show what is not the lake's.
+_REFUSED_FUNCTIONS = frozenset(["getenv", "getvariable", "write_log", "nextval", "setval", "currval"])
+
+_SHOW = frozenset(("", "tables", "__show_tables_expanded"))
+_INFORMATION_SCHEMA = frozenset(("tables", "columns", "schemata"))
+_OUR_SCHEMAS = frozenset(((), ("main",), ("memory", "main")))
+
+# A table's name with a dot or slash could be taken for a file's.
+_NAME = re.compile(r"\w+")
+
+_EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
+
+_CHANGE_HINT = "queries only read the lake; lakewriter query … -o FILE saves an answer"
+
+
+class Checked(NamedTuple):
+    """What a statement that may run refers to.
+
+    Args:
+        tables: those of TABLES that it reads.
+        parameters: the names it uses as $name.
+    """
+
+    tables: frozenset[str]
+    parameters: frozenset[str]
+
+
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
+    """Return what the statement refers to, if it may run.
+
+    Args:
+        connection: any; only its parser is used.
+
+    Raises:
+        QueryError: if it is more or less than one statement, or does anything
+            but read TABLES.
+        duckdb.Error: if it cannot be parsed.
+    """
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(
+            f"sql: one statement at a time, not {len(statements)}",
+            'lakewriter query "SELECT count(*) FROM candles"',
+        )
+    statement = statements[0]
+    kind = statement.type
+    if kind == duckdb.StatementType.EXPLAIN:
+        explained = _EXPLAIN.match(statement.query)
+        if explained is None:
+            raise QueryError("sql: EXPLAIN takes no options here", "EXPLAIN [ANALYZE] SELECT …")
+        return check(connection, statement.query[explained.end() :])
+    if kind != duckdb.StatementType.SELECT:
+        raise _not_reading(kind.name, sql)
+    return Checked(_tables(_tree(connection, statement.query)), frozenset(statement.named_parameters))
+
+
+def _not_reading(kind: str, sql: str) -> QueryError:
+    if "pivot" in sql.lower():
+        return QueryError(
+            "sql: PIVOT needs its values named", "PIVOT … ON symbol IN ('BTCUSDT', 'ETHUSDT') USING …"
+        )
+    return QueryError(f"sql: {kind} is not reading", _CHANGE_HINT)
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    answer = connection.sql("SELECT json_serialize_sql($sql::VARCHAR)", params={"sql": sql}).fetchall()
+    try:
+        tree = json.loads(answer[0][0])
+    except RecursionError:
+        raise QueryError("sql: nested too deeply") from None
+    if tree["error"] or len(tree["statements"]) != 1:
+        raise QueryError(f"sql: {tree.get('error_message', 'one statement at a time')}", _CHANGE_HINT)
+    return tree["statements"]
+
+
+def _tables(tree: Any) -> frozenset[str]:
+    """Return which of TABLES the tree reads; refuse what is on no list."""
+    nodes = list(_nodes(tree))
+    named_here = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
+    read = set()
+    for node in nodes:
+        _check_kind(node)
+        kind = node.get("type")
+        if "class" in node:
+            if node["class"] == "FUNCTION":
+                _check_scalar(node)
+        elif kind == "TABLE_FUNCTION":
+            _check_table_function(node["function"])
+        elif kind == "SHOW_REF":
+            read.add(_checked_show(node))
+        elif kind == "BASE_TABLE":
+            read.add(_checked_table(node, named_here))
+    return frozenset(read & set(TABLES))
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
+def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    found = node.get("cte_map")
+    return list(found["map"]) if isinstance(found, dict) else []
+
+
+def _check_kind(node: dict[str, Any]) -> None:
+    if "class" in node:
+        if node["class"] not in _EXPRESSIONS:
+            raise QueryError(f"sql: {node['class']} expressions are not supported here", _CHANGE_HINT)
+    elif isinstance(node.get("type"), str) and node["type"] not in _NODES:
+        raise QueryError(f"sql: {node['type'].removesuffix('_QUERY_NODE')} is not reading", _CHANGE_HINT)
+
+
+def _check_scalar(function: dict[str, Any]) -> None:
+    for name in _names(function, "function_name"):
+        if name in _REFUSED_FUNCTIONS:
+            raise QueryError(f"sql: function {name} is not available here")
+
+
+def _check_table_function(function: dict[str, Any]) -> None:
+    for name in _names(function, "function_name"):
+        if name not in _TABLE_FUNCTIONS:
+            raise QueryError(
+                f"sql: FROM {name}(…) is not available here",
+                f"tables to read: {', '.join(TABLES)}",
+            )
+
+
+def _checked_table(node: dict[str, Any], named_here: set[str]) -> str:
+    path = tuple(str(part).lower() for part in _path(node, "table_name"))
+    name = path[-1]
+    if path[:-1] == ("information_schema",) and name in _INFORMATION_SCHEMA:
+        return name
+    known = name in TABLES or name in named_here
+    if path[:-1] not in _OUR_SCHEMAS or not known or not _NAME.fullmatch(name):
+        raise QueryError(f"sql: there is no table {'.'.join(path)}", f"tables to read: {', '.join(TABLES)}")
+    return name
+
+
+def _checked_show(node: dict[str, Any]) -> str:
+    name = str(node.get("table_name", "")).strip('"').lower()
+    if name not in _SHOW and name not in TABLES:
+        raise QueryError(f"sql: cannot show {name}", "SHOW TABLES, or DESCRIBE candles")
+    return name
+
+
+def _path(node: dict[str, Any], field: str) -> list[str]:
+    """Return a qualified name's parts; before 2.0 they are single fields."""
+    qualified = node.get("qualified_name")
+    if isinstance(qualified, dict):
+        return list(qualified["path"])
+    parts = [node.get("catalog_name") or node.get("catalog"), node.get("schema_name") or node.get("schema")]
+    return [*(part for part in parts if part), node[field]]
+
+
+def _names(node: dict[str, Any], field: str) -> set[str]:
+    return {str(node.get(field, "")).lower(), str(_path(node, field)[-1]).lower()}

@@ -1,0 +1,181 @@
+"""The lake from Python: SQL, or one series straight from its files.
+
+    lake = lakewriter.open_lake("data")
+    lake.query("SELECT symbol, max(high) FROM candles GROUP BY symbol").df()
+    lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30")
+
+One object may be used by many threads: nothing in it changes after it was made.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakewriter.candle import SCHEMA, settle, to_table
+from lakewriter.errors import LakeError, UsageError
+from lakewriter.interval import parse_interval
+from lakewriter.lake.lake import LakeStore, PartitionFilter, read_all
+from lakewriter.market import parse_market, parse_symbol
+from lakewriter.partition import day_of
+from lakewriter.query.files import take_snapshot
+from lakewriter.query.result import Result
+from lakewriter.query.session import TRIES_MAX, Answer, run, stream
+
+# What a frame has besides its index, in the original recorder's order.
+FRAME_COLUMNS = (
+    "candle_begin_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trade_num",
+    "taker_buy_base_asset_volume",
+    "taker_buy_quote_asset_volume",
+)
+
+# Files read at once; one reader thread per core is all that decoding can use.
+_THREADS_MAX = 8
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# A day's begin fits the calendar on both ends.
+_START_MS_MIN = 0
+_STOP_MS_MAX = 253_402_214_400_000
+
+Moment = str | date | datetime
+
+
+class Lake:
+    """A lake to read.
+
+    Args:
+        uri: its root directory; must exist.
+
+    Raises:
+        LakeError: if there is no lake, or of a newer format.
+    """
+
+    def __init__(self, uri: str | os.PathLike[str]) -> None:
+        self._store = LakeStore.open(os.fspath(uri))
+
+    def __repr__(self) -> str:
+        return f"Lake({str(self._store.root)!r})"
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Result:
+        """Return the answer to one reading statement, all of it in memory.
+
+        Args:
+            sql: over the tables `candles` and `partitions`; times are UTC.
+            params: a value for each $name in it.
+
+        Raises:
+            QueryError: if the SQL is broken, does more than read, or failed.
+            UsageError: if a parameter is missing or unknown.
+            LakeError: if the lake cannot be read.
+        """
+        return Result(run(self._store, sql, params))
+
+    @contextlib.contextmanager
+    def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
+        """Give the answer batch by batch: `.schema`, and `.batches` to iterate over.
+
+        Raises:
+            the errors of `query`, while the batches are fetched too.
+        """
+        with stream(self._store, sql, params) as answer:
+            yield answer
+
+    def candles(
+        self, market: str, symbol: str, interval: str, start: Moment | None = None, stop: Moment | None = None
+    ) -> Any:
+        """Return one series as a pandas.DataFrame indexed by candle_end_time (UTC), ascending.
+
+        Args:
+            market: "spot", "usdt_futures" or "coin_futures".
+            symbol: in either case.
+            interval: "1m"; months are "1mo" or "1M".
+            start, stop: candles that begin in [start, stop); text in ISO 8601,
+                date or datetime, UTC unless it says otherwise; None is open.
+
+        Returns:
+            the columns FRAME_COLUMNS.
+
+        Raises:
+            UsageError: if an argument cannot be.
+            LakeError: if a file cannot be read.
+        """
+        table = self.candles_arrow(market, symbol, interval, start, stop)
+        return table.select(["candle_end_time", *FRAME_COLUMNS]).to_pandas().set_index("candle_end_time")
+
+    def candles_arrow(
+        self, market: str, symbol: str, interval: str, start: Moment | None = None, stop: Moment | None = None
+    ) -> pa.Table:
+        """Return one series as a pyarrow.Table of all columns of the files, ascending.
+
+        The arguments and errors are those of `candles`.
+        """
+        series = (parse_market(market).name, parse_symbol(symbol), parse_interval(interval).name)
+        start_ms = _START_MS_MIN if start is None else max(_moment_ms("start", start), _START_MS_MIN)
+        stop_ms = _STOP_MS_MAX if stop is None else min(_moment_ms("stop", stop), _STOP_MS_MAX)
+        if start_ms >= stop_ms:
+            return SCHEMA.empty_table()
+        wanted = PartitionFilter(
+            (series[0],), (series[1],), (series[2],), day_of(start_ms), day_of(stop_ms - 1)
+        )
+        table = settle(_read(self._store, series, wanted))
+        begins = table["candle_begin_time"].cast(pa.int64())
+        return table.filter(pc.and_(pc.greater_equal(begins, start_ms), pc.less(begins, stop_ms)))
+
+
+def open_lake(uri: str | os.PathLike[str]) -> Lake:
+    """Return the lake at `uri`, to read.
+
+    Raises:
+        LakeError: if there is no lake, or of a newer format.
+    """
+    return Lake(uri)
+
+
+def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
+    """Return the rows of one series' files and of the journal, duplicates included."""
+    for _ in range(TRIES_MAX):
+        snapshot = take_snapshot(store, wanted)
+        names = sorted(snapshot.settled + snapshot.loose)
+        with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
+            try:
+                tables = list(pool.map(lambda name: read_all(store, (name,))[name], names))
+            except FileNotFoundError:
+                continue
+        hot = [
+            candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
+        ]
+        return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(hot)])
+    raise LakeError(f"lake: files of {' '.join(series)} kept vanishing", "try again when compaction is done")
+
+
+def _moment_ms(name: str, moment: Moment) -> int:
+    """Return the first millisecond at or after the moment."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment.strip())
+        except ValueError:
+            raise UsageError(
+                f"{name}: {moment!r} is no time", f'{name}="2024-06-30" or "2024-06-30T12:00:00Z"'
+            ) from None
+    if not isinstance(moment, datetime):
+        if not isinstance(moment, date):
+            raise UsageError(f"{name}: {moment!r} is no time", f"{name}=datetime(2024, 6, 30)")
+        moment = datetime.combine(moment, time())
+    if moment != moment:
+        raise UsageError(f"{name}: {moment!r} is no time", f"leave {name} out")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return -((_EPOCH - moment) // timedelta(milliseconds=1))

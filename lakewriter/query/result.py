@@ -1,0 +1,107 @@
+"""An answer that is whole and in memory, in whichever shape you like.
+
+Built on Arrow alone: times come as UTC datetimes without pytz, and pandas or
+Polars are imported only when asked for.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from lakewriter.errors import LakewriterError
+
+# How the engine hands over its 128-bit integers, sums of counts among them.
+HUGE_INTEGER = pa.decimal128(38, 0)
+
+
+class Result:
+    """The rows of one answer.
+
+    Args:
+        table: all of them.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in order; no two are alike."""
+        return list(self._table.column_names)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"Result({len(self)} rows: {', '.join(self.columns)})"
+
+    def arrow(self) -> pa.Table:
+        """Return a pyarrow.Table."""
+        return self._table
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as pyarrow.RecordBatch, some ten thousand at a time."""
+        yield from self._table.to_batches()
+
+    def df(self) -> Any:
+        """Return a pandas.DataFrame: times in UTC, 128-bit sums as int64 or float64."""
+        table = self._table
+        for at, field in enumerate(table.schema):
+            if field.type == HUGE_INTEGER:
+                table = table.set_column(at, field.name, _narrow(table.column(at)))
+        return table.to_pandas(date_as_object=False)
+
+    def pl(self) -> Any:
+        """Return a polars.DataFrame.
+
+        Raises:
+            LakewriterError: if Polars is not installed.
+        """
+        try:
+            import polars  # noqa: PLC0415 - optional, and heavy
+        except ImportError:
+            raise LakewriterError("query: Polars is not installed", "pip install polars") from None
+        return polars.from_arrow(self._table)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows as tuples: times as UTC datetime, null as None."""
+        return list(zip(*(python_values(column) for column in self._table.columns), strict=True))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows())
+
+
+def python_values(column: Any) -> list[Any]:
+    """Return an Arrow column's values; 128-bit integers as int, the rest as Arrow has them."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except OverflowError:  # DuckDB's infinity, and years past 9999
+        values = [_value_or_text(value) for value in column]
+    if column.type == HUGE_INTEGER:
+        return [int(value) if isinstance(value, Decimal) else value for value in values]
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        return [value.to_pydatetime() if hasattr(value, "to_pydatetime") else value for value in values]
+    return values
+
+
+def _value_or_text(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except OverflowError:
+        return "infinity" if value.value > 0 else "-infinity"
+
+
+def utc_text(moment: datetime, separator: str) -> str:
+    """Return a time as ISO 8601 to the second, with a fraction only if it has one."""
+    text = moment.replace(tzinfo=None).isoformat(separator)
+    return text.rstrip("0") if moment.microsecond else text
+
+
+def _narrow(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column.cast(pa.float64())

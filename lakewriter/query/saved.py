@@ -1,0 +1,116 @@
+"""Queries to keep: SQL files that can be run by name.
+
+A file opens with comments. The first says what it answers; each line of the
+form `-- :name = default   what it is` is a parameter, `$name` in the SQL. Values
+are handed to the engine beside the SQL, never pasted into it.
+
+    -- The volume-weighted average price of a series, day by day.
+    -- :symbol = BTCUSDT   which one
+    SELECT … WHERE symbol = $symbol
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import lakewriter
+from lakewriter.errors import UsageError
+
+_PARAMETER = re.compile(r"--\s*:(?P<name>[a-z_][a-z0-9_]*)\s*=\s*(?P<default>.*?)(?:\s{2,}(?P<what>.*))?\s*")
+_COMMENT = re.compile(r"--\s*(.*?)\s*")
+
+
+class Parameter(NamedTuple):
+    """A parameter of a saved query.
+
+    Args:
+        name: without the `$`.
+        default: as text; the engine casts it.
+        what: what it is, for people.
+    """
+
+    name: str
+    default: str
+    what: str
+
+
+class SavedQuery(NamedTuple):
+    """A query to keep.
+
+    Args:
+        name: the file's name without `.sql`.
+        title: what it answers.
+        parameters: in the order of the file.
+        sql: the whole file.
+    """
+
+    name: str
+    title: str
+    parameters: tuple[Parameter, ...]
+    sql: str
+
+    def values(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return a value for every parameter: the given one or the default.
+
+        Raises:
+            UsageError: if one was given that the query does not have.
+        """
+        known = [parameter.name for parameter in self.parameters]
+        for name in given:
+            if name not in known:
+                raise UsageError(
+                    f"query {self.name}: there is no parameter {name}",
+                    f"parameters: {', '.join(known) or 'none'}",
+                )
+        return {parameter.name: given.get(parameter.name, parameter.default) for parameter in self.parameters}
+
+
+def parse_query(name: str, sql: str) -> SavedQuery:
+    """Return what the comments at the head of a SQL file say."""
+    title = ""
+    parameters = []
+    for line in sql.splitlines():
+        comment = _COMMENT.fullmatch(line)
+        if comment is None:
+            break
+        found = _PARAMETER.fullmatch(line)
+        if found:
+            parameters.append(Parameter(found["name"], found["default"], found["what"] or ""))
+        elif not title:
+            title = comment[1]
+    return SavedQuery(name, title, tuple(parameters), sql)
+
+
+def saved_queries() -> list[SavedQuery]:
+    """Return every saved query, by name."""
+    return [_load(path) for path in sorted(_directory().glob("*.sql"))]
+
+
+def saved_query(name: str) -> SavedQuery:
+    """Return the saved query of that name.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    names = [path.stem for path in _directory().glob("*.sql")]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(
+            f"query: {name} is neither SQL nor a saved query",
+            f"{meant}lakewriter query --list shows them all",
+        )
+    return _load(_directory() / f"{name}.sql")
+
+
+def _load(path: Path) -> SavedQuery:
+    return parse_query(path.stem, path.read_text(encoding="utf-8"))
+
+
+def _directory() -> Path:
+    """Return where the SQL files are: in the installed package, or beside it in the repository."""
+    package = Path(lakewriter.__file__).parent
+    shipped = package / "queries"
+    return shipped if shipped.is_dir() else package.parent / "queries"

@@ -1,0 +1,216 @@
+"""Running one statement: a locked engine, rows in batches, and Ctrl-C.
+
+Each statement has an engine of its own, in memory, over a fresh listing of the
+lake; nothing is shared, so any thread may ask at any time. Before a statement
+runs, the engine gives up the file system, the network, extensions, the
+caller's Python variables and its own settings, except for reading the lake.
+
+Memory is DuckDB's default limit (80 % of RAM) plus one batch of rows; what
+does not fit is spilled to the system's temporary directory, never to the lake.
+"""
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from lakewriter.errors import UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.failure import ENGINE_ERRORS, QueryError, VanishedError, as_ours
+from lakewriter.query.guard import Checked, check
+from lakewriter.query.tables import create_tables
+
+# Only a foreign file that compaction folds can vanish, and each only once.
+TRIES_MAX = 5
+
+BATCH_ROWS = 50_000
+
+T = TypeVar("T")
+
+
+class Answer:
+    """The rows of a statement that runs, in the order that it gives them.
+
+    Args:
+        schema: their names (no two alike) and Arrow types.
+        batches: the rows; each batch is fetched when it is asked for.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.schema = schema
+        self.batches = batches
+
+
+def run(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+    """Return all rows of one reading statement.
+
+    Args:
+        params: a value for each $name in it.
+
+    Raises:
+        QueryError: if the SQL is broken, does more than read, or failed.
+        UsageError: if a parameter is missing or unknown.
+        LakeError: if the lake cannot be read.
+    """
+    for _ in range(TRIES_MAX - 1):
+        with contextlib.suppress(VanishedError):
+            return _run_once(store, sql, params or {})
+    return _run_once(store, sql, params or {})
+
+
+@contextlib.contextmanager
+def stream(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
+    """Run one reading statement and give its rows while they come.
+
+    A file that vanishes before the first rows are there is no matter: the lake
+    is listed again. After that VanishedError reaches the caller, who has used
+    some rows already.
+
+    Raises:
+        the errors of `run`; while the batches are fetched, too.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _started(stack, store, sql, params or {})
+
+
+def _run_once(store: LakeStore, sql: str, params: Mapping[str, Any]) -> pa.Table:
+    with _Running(store.root) as running:
+        answer = running.start(store, sql, params)
+        return pa.Table.from_batches(list(answer.batches), schema=answer.schema)
+
+
+def _started(stack: contextlib.ExitStack, store: LakeStore, sql: str, params: Mapping[str, Any]) -> Answer:
+    for _ in range(TRIES_MAX - 1):
+        with contextlib.suppress(VanishedError):
+            return _start_once(stack, store, sql, params)
+    return _start_once(stack, store, sql, params)
+
+
+def _start_once(stack: contextlib.ExitStack, store: LakeStore, sql: str, params: Mapping[str, Any]) -> Answer:
+    with contextlib.ExitStack() as attempt:
+        answer = attempt.enter_context(_Running(store.root)).start(store, sql, params)
+        stack.push(attempt.pop_all())
+        return answer
+
+
+class _Running:
+    """An engine and the thread that waits for it, for one statement."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._connection = duckdb.connect(
+            ":memory:",
+            config={
+                "python_enable_replacements": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "temp_directory": _spill_directory(root),
+            },
+        )
+        self._connection.execute("SET TimeZone='UTC'")
+        # The engine looks at signals in some of its loops only: it works in a
+        # thread, and the thread that gets Ctrl-C waits where it can be woken.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
+        self._rows: pa.RecordBatchReader | None = None
+
+    def __enter__(self) -> "_Running":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._connection.interrupt()
+        self._worker.shutdown()
+        self._rows = None
+        self._connection.close()
+
+    def start(self, store: LakeStore, sql: str, params: Mapping[str, Any]) -> Answer:
+        checked = self._interruptible(lambda: check(self._connection, sql))
+        _check_params(checked, params)
+
+        def bind() -> pa.RecordBatchReader:
+            create_tables(self._connection, store, checked.tables)
+            _lock(self._connection, self._root)
+            answer = self._connection.sql(sql, params=dict(params) or None)
+            if answer is None:
+                raise QueryError("sql: the statement gives no rows")
+            return answer.to_arrow_reader(BATCH_ROWS)
+
+        self._rows = self._interruptible(bind)
+        names = unique(self._rows.schema.names)
+        schema = pa.schema(
+            [field.with_name(name) for field, name in zip(self._rows.schema, names, strict=True)]
+        )
+        return Answer(schema, self._batches(schema, self._next()))
+
+    def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
+        batch = first
+        while batch is not None:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            batch = self._next()
+
+    def _next(self) -> pa.RecordBatch | None:
+        rows = self._rows
+        assert rows is not None
+
+        def fetch() -> pa.RecordBatch | None:
+            try:
+                return rows.read_next_batch()
+            except StopIteration:
+                return None
+
+        return self._interruptible(fetch)
+
+    def _interruptible(self, work: Callable[[], T]) -> T:
+        future = self._worker.submit(work)
+        try:
+            return future.result()
+        except ENGINE_ERRORS as error:
+            raise as_ours(error, self._root) from None
+        except KeyboardInterrupt:
+            self._connection.interrupt()
+            raise
+
+
+def unique(names: list[str]) -> list[str]:
+    """Return the names with `_1`, `_2` … behind those that came before."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        candidate, number = name, 0
+        while candidate in taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        taken.add(candidate)
+        result.append(candidate)
+    return result
+
+
+def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
+    for name in params:
+        if name not in checked.parameters:
+            known = ", ".join(sorted(checked.parameters)) or "none"
+            raise UsageError(f"query: there is no parameter {name}", f"parameters: {known}")
+    for name in sorted(checked.parameters):
+        if name not in params:
+            raise UsageError(f"query: ${name} has no value", f"-p {name}=VALUE")
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Take from the engine all but reading the lake's directory; for good."""
+    quoted = str(root).replace("'", "''")
+    connection.execute(f"SET allowed_directories=['{quoted}']")
+    connection.execute("SET enable_external_access=false")
+    connection.execute("SET lock_configuration=true")
+
+
+def _spill_directory(root: Path) -> str:
+    """Return where the engine may spill; it makes and removes the directory. "" is nowhere."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    if temporary.is_relative_to(root):
+        return ""
+    return str(temporary / f"lakewriter-query-{secrets.token_hex(8)}")

@@ -1,0 +1,184 @@
+"""Values as text, and rows as a table for people: plain or Markdown.
+
+Numbers stand right, text left, times read `2024-06-30 12:34:00` (UTC). Control
+characters are spelled out, so that no symbol or comment can move the cursor.
+"""
+
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from lakewriter.query.result import python_values, utc_text
+
+NULL = "NULL"
+
+# A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
+_FLOAT_DIGITS = 15
+
+Row = tuple[str, ...]
+
+
+class Rows(NamedTuple):
+    """The rows to show, as text.
+
+    Args:
+        head: the first ones.
+        tail: the last ones, if some between were left out.
+        total: how many there were.
+    """
+
+    head: list[Row]
+    tail: list[Row]
+    total: int
+
+
+def cell(value: Any) -> str:
+    """Return a value as a person would like to read it."""
+    if value is None:
+        return NULL
+    if isinstance(value, str):
+        return value if value.isprintable() else _printable(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, datetime):
+        return utc_text(value, " ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, pa.MonthDayNano):
+        return interval_text(value)
+    if isinstance(value, dict | list):
+        return _printable(msgspec.json.encode(value, enc_hook=str).decode())
+    return str(value)
+
+
+def interval_text(value: Any) -> str:
+    """Return a pyarrow.MonthDayNano like "1 month 2 days 00:05:00"."""
+    months, days, nanoseconds = value
+    parts = [
+        f"{count} {unit}{'s' * (abs(count) != 1)}"
+        for count, unit in ((months, "month"), (days, "day"))
+        if count
+    ]
+    if nanoseconds or not parts:
+        seconds, rest = divmod(abs(nanoseconds) // 1000, 1_000_000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        fraction = f".{rest:06}".rstrip("0") if rest else ""
+        parts.append(f"{'-' * (nanoseconds < 0)}{clock}{fraction}")
+    return " ".join(parts)
+
+
+def cells(batch: pa.RecordBatch) -> list[Row]:
+    """Return a batch's rows as text."""
+    return list(
+        zip(*([cell(value) for value in python_values(column)] for column in batch.columns), strict=True)
+    )
+
+
+def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
+    """Read all rows and keep those to show.
+
+    Args:
+        rows_max: the first and last of so many; None keeps all, in memory.
+    """
+    if rows_max is None:
+        everything = [row for batch in batches for row in cells(batch)]
+        return Rows(everything, [], len(everything))
+    head: list[Row] = []
+    tail: deque[Row] = deque(maxlen=rows_max)
+    total = 0
+    head_max = (rows_max + 1) // 2
+    for batch in batches:
+        total += batch.num_rows
+        missing = head_max - len(head)
+        if missing > 0:
+            head.extend(cells(batch.slice(0, missing)))
+        last = batch.slice(max(missing, 0)) if missing < batch.num_rows else batch.slice(0, 0)
+        tail.extend(cells(last.slice(max(0, last.num_rows - rows_max))))
+    if total <= rows_max:
+        return Rows(head + list(tail), [], total)
+    return Rows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
+
+
+def table_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
+    """Yield the lines of an aligned table, and how many rows there were."""
+    header = tuple(cell(name) for name in schema.names)
+    numeric = [_is_number(field.type) for field in schema]
+    shown = rows.head + rows.tail
+    widths = [max(map(_width, column)) for column in zip(header, *shown, strict=True)]
+    yield _aligned(header, widths, numeric)
+    yield "  ".join("─" * width for width in widths)
+    for row in rows.head:
+        yield _aligned(row, widths, numeric)
+    if rows.total > len(shown):
+        yield _aligned(tuple("…" for _ in widths), widths, numeric)
+    for row in rows.tail:
+        yield _aligned(row, widths, numeric)
+    yield _count(rows.total, len(shown))
+
+
+def markdown_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+
+    def line(row: Iterable[str]) -> str:
+        return "| " + " | ".join(text.replace("\\", "\\\\").replace("|", "\\|") for text in row) + " |"
+
+    yield line(cell(name) for name in schema.names)
+    yield line("---:" if _is_number(field.type) else "---" for field in schema)
+    yield from map(line, rows.head)
+    if rows.total > len(rows.head) + len(rows.tail):
+        yield line("…" for _ in schema)
+    yield from map(line, rows.tail)
+
+
+def _aligned(row: Row, widths: list[int], numeric: list[bool]) -> str:
+    padded = [
+        " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
+        for text, width, right in zip(row, widths, numeric, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _count(total: int, shown: int) -> str:
+    rows = f"{total:,} row{'s' * (total != 1)}"
+    return f"({rows})" if shown == total else f"({rows}, {shown:,} shown)"
+
+
+def _float(value: float) -> str:
+    text = f"{value:.{_FLOAT_DIGITS}g}"
+    # Prices go down to 1e-8 and volumes up to 1e13: neither reads well in powers of ten.
+    if "e" in text and 1e-12 <= abs(value) < 1e18:
+        return format(Decimal(text), "f")
+    return text
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else _ESCAPES.get(char, f"\\u{ord(char):04x}") for char in text)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )

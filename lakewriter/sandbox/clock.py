@@ -1,0 +1,34 @@
+"""The sandbox's clock: starts at a given time and runs at a given speed.
+
+Server time, event times and closes all follow it; pings, limits and the
+spacing of open candles follow real time. The one place here that asks what
+time it is.
+"""
+
+import time
+
+
+class SimClock:
+    """Simulated time.
+
+    Args:
+        start_ms: what it shows at first; None for the real time.
+        speed: simulated seconds per real one.
+    """
+
+    def __init__(self, start_ms: int | None = None, speed: float = 1.0) -> None:
+        self._start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
+        self._started_s = time.monotonic()
+        self.speed = speed
+
+    def real_s(self) -> float:
+        """Return the real seconds since the start."""
+        return time.monotonic() - self._started_s
+
+    def now_ms(self) -> int:
+        """Return the simulated time."""
+        return self._start_ms + int(self.real_s() * 1000 * self.speed)
+
+    def real_s_until(self, sim_ms: int) -> float:
+        """Return the real seconds until the clock shows `sim_ms`; negative if it is past."""
+        return (sim_ms - self._start_ms) / 1000 / self.speed - self.real_s()

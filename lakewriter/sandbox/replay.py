@@ -1,0 +1,70 @@
+"""Recorded sessions: read a log, hand out its frames with their times.
+
+A log's first line is the URL and the time of connecting (`wss://… <-> 1628952394.89`);
+each further one is `<receive time>: <frame>`, in Unix seconds. Frames are
+never parsed: they are sent as they were recorded.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from lakewriter.errors import UsageError
+from lakewriter.market import parse_market
+
+# A host that contains this recorded that market; the first that fits.
+_HOSTS = (
+    ("fstream", "usdt_futures"),
+    ("dstream", "coin_futures"),
+    ("trbinance", "spot"),
+    ("stream", "spot"),
+)
+
+
+class Recording(NamedTuple):
+    """One session.
+
+    Args:
+        frames: (seconds since the first frame, payload), in order.
+    """
+
+    market: str
+    frames: list[tuple[float, bytes]]
+
+
+def load(argument: str) -> Recording:
+    """Return the recording that `FILE` or `MARKET=FILE` names.
+
+    Raises:
+        UsageError: if there is no such file, or it is not a log.
+    """
+    name, equals, rest = argument.partition("=")
+    market, path = (
+        (parse_market(name).name, Path(rest)) if equals and "/" not in name else ("", Path(argument))
+    )
+    try:
+        head, *lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"replay: {path}: {error}", "--replay FILE or --replay spot=FILE") from None
+    return Recording(market or _market_of(head, path), _frames(lines, path))
+
+
+def _market_of(head: str, path: Path) -> str:
+    host = urlsplit(head.split(" ", 1)[0]).hostname or ""
+    for part, market in _HOSTS:
+        if part in host:
+            return market
+    raise UsageError(f"replay: {path}: its first line names no market", f"--replay spot={path}")
+
+
+def _frames(lines: list[str], path: Path) -> list[tuple[float, bytes]]:
+    timed = []
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        time, _, frame = line.partition(": ")
+        try:
+            timed.append((float(time), frame.encode()))
+        except ValueError:
+            raise UsageError(f"replay: {path}: line {number} is not TIME: FRAME") from None
+    return [(time_s - timed[0][0], frame) for time_s, frame in timed]

@@ -1,0 +1,203 @@
+"""The sandbox's answers to REST calls, and what they weigh.
+
+Pure: parameters and the time in, an answer out. Counting the weight of one
+caller is the machine at the end, `Budget`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lakewriter.interval import BY_WIRE_NAME, DAY_MS, Interval
+from lakewriter.market import MARKETS
+from lakewriter.sandbox.feed import partial
+from lakewriter.sandbox.listing import LISTED_MS, Listing
+from lakewriter.sandbox.protocol import kline_row
+from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.units import rows
+
+ROWS_DEFAULT = 500
+
+# COIN-M answers no longer span.
+_COIN_SPAN_MS = 200 * DAY_MS
+
+# Spot takes times in microseconds too; milliseconds have fewer digits until the year 33658.
+_MICROSECONDS_FROM = 10**15
+
+# Weight in a minute. Both futures markets draw on one pool since 2026-06-30.
+WEIGHT_MAX = {"spot": 6000, "futures": 2400}
+
+
+class Answer(NamedTuple):
+    """A status and what is sent as JSON."""
+
+    status: int
+    body: Any
+
+
+class _InvalidError(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.body = {"code": code, "msg": text}
+
+
+class _Query(NamedTuple):
+    spec: Listing
+    grid: Interval
+    start_ms: int | None
+    end_ms: int | None
+    limit: int
+
+
+def klines(
+    market: str, listed: Mapping[str, Listing], truth: Truth, params: Mapping[str, str], now_ms: int
+) -> Answer:
+    """Answer `/klines`: rows that begin from startTime to endTime, both inclusive.
+
+    The last row may be the candle that is still open. A symbol that does not
+    trade has none.
+    """
+    try:
+        query = _query(market, listed, params)
+        span = _coin_span if market == "coin_futures" else _span
+        start_ms, stop_ms = span(query, now_ms)
+    except _InvalidError as error:
+        return Answer(400, error.body)
+    if query.spec.status != "TRADING":
+        return Answer(200, [])
+    units = truth.units(market, query.spec.symbol, query.grid.name, start_ms, stop_ms)
+    return Answer(200, [_row(query, row, now_ms) for row in rows(units)])
+
+
+def _row(query: _Query, row: tuple[int, ...], now_ms: int) -> list[int | str]:
+    begin_ms = row[0]
+    end_ms = query.grid.end(begin_ms)
+    if end_ms > now_ms:
+        row = partial(row, (now_ms - begin_ms) / (end_ms - begin_ms))
+    return kline_row(query.spec, query.grid, row)
+
+
+def _query(market: str, listed: Mapping[str, Listing], params: Mapping[str, str]) -> _Query:
+    for name in ("symbol", "interval"):
+        if not params.get(name):
+            raise _InvalidError(
+                -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+            )
+    spec = listed.get(params["symbol"])
+    if spec is None:
+        raise _InvalidError(-1121, "Invalid symbol.")
+    grid = BY_WIRE_NAME.get(params["interval"])
+    if grid is None or grid.name not in MARKETS[market].intervals:
+        raise _InvalidError(-1120, "Invalid interval.")
+    start_ms, end_ms = _time(market, params, "startTime"), _time(market, params, "endTime")
+    if start_ms is not None and end_ms is not None and start_ms > end_ms and market != "spot":
+        raise _InvalidError(-1023, "Start time is greater than end time.")
+    return _Query(spec, grid, start_ms, end_ms, _limit(market, params))
+
+
+def _limit(market: str, params: Mapping[str, str]) -> int:
+    limit = _integer(params, "limit")
+    rows_max = MARKETS[market].klines_max
+    if limit is None:
+        return ROWS_DEFAULT
+    if market == "spot" and limit > rows_max:
+        return rows_max
+    if not 1 <= limit <= rows_max:
+        raise _InvalidError(-1130, "Data sent for parameter 'limit' is not valid.")
+    return limit
+
+
+def _time(market: str, params: Mapping[str, str], name: str) -> int | None:
+    time = _integer(params, name)
+    if market == "spot" and time is not None and time >= _MICROSECONDS_FROM:
+        return time // 1000
+    return time
+
+
+def _integer(params: Mapping[str, str], name: str) -> int | None:
+    text = params.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise _InvalidError(
+            -1100,
+            f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.",
+        )
+    return int(text)
+
+
+def _span(query: _Query, now_ms: int) -> tuple[int, int]:
+    # The oldest rows from startTime on; without it, the newest.
+    stop_ms = min(now_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
+    if query.start_ms is None:
+        return _back(query.grid, stop_ms, query.limit), stop_ms
+    start_ms = query.grid.ceil(max(query.start_ms, LISTED_MS))
+    return start_ms, min(stop_ms, _ahead(query.grid, start_ms, query.limit))
+
+
+def _coin_span(query: _Query, now_ms: int) -> tuple[int, int]:
+    # The newest rows up to endTime, whatever startTime says.
+    start_ms, end_ms = query.start_ms, query.end_ms
+    if start_ms is not None and end_ms is not None and end_ms - start_ms > _COIN_SPAN_MS:
+        raise _InvalidError(-1130, "Data sent for parameter 'endTime' is not valid.")
+    if end_ms is None:
+        end_ms = now_ms if start_ms is None else start_ms + _COIN_SPAN_MS
+    if start_ms is None:
+        start_ms = max(0, end_ms - _COIN_SPAN_MS)
+    stop_ms = min(now_ms, end_ms) + 1
+    return max(start_ms, _back(query.grid, stop_ms, query.limit)), stop_ms
+
+
+def _back(grid: Interval, stop_ms: int, count: int) -> int:
+    """Return the begin time of the first of `count` candles that begin before `stop_ms`."""
+    begin_ms = grid.floor(max(0, stop_ms - 1))
+    if grid.length_ms:
+        return max(0, begin_ms - (count - 1) * grid.length_ms)
+    for _ in range(count - 1):
+        begin_ms = grid.floor(max(0, begin_ms - 1))
+    return begin_ms
+
+
+def _ahead(grid: Interval, begin_ms: int, count: int) -> int:
+    """Return the begin time that follows `count` candles from `begin_ms` on."""
+    if grid.length_ms:
+        return begin_ms + count * grid.length_ms
+    for _ in range(count):
+        begin_ms = grid.end(begin_ms)
+    return begin_ms
+
+
+def klines_weight(market: str, params: Mapping[str, str]) -> int:
+    """Return what a `/klines` call costs, also when it is refused.
+
+    Source: measured on USDⓈ-M, 2026-10-07; documented for spot.
+    """
+    if market == "spot":
+        return 2
+    text = params.get("limit", "")
+    if not (text.isascii() and text.isdigit()):
+        return 5
+    return next((weight for most, weight in ((100, 1), (500, 2), (1000, 5)) if int(text) <= most), 10)
+
+
+class Budget:
+    """The weight that one caller used in this minute, per pool."""
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def spend(self, market: str, caller: str, weight: int, now_s: float) -> tuple[int, int]:
+        """Count a call.
+
+        Args:
+            now_s: real seconds; a new minute begins with each 60.
+
+        Returns:
+            What the caller used in this minute, and the seconds to wait: 0 if
+            the call is within the budget.
+        """
+        pool = "spot" if market == "spot" else "futures"
+        minute = int(now_s // 60)
+        counted, used = self._used.get((pool, caller), (minute, 0))
+        used = weight + (used if counted == minute else 0)
+        self._used[pool, caller] = (minute, used)
+        return used, 0 if used <= WEIGHT_MAX[pool] else max(1, int(60 - now_s % 60) + 1)

@@ -1,0 +1,21 @@
+-- How many candles of a series each UTC day has, and how many a whole day should have.
+-- :market = spot   spot, usdt_futures or coin_futures
+-- :symbol = BTCUSDT   in upper case
+-- :interval = 1m   of the candles to read
+-- :since = 1970-01-01   first begin time, UTC
+-- :until = 9999-12-31   begin times before this one, UTC
+SELECT
+    "date",
+    count(*) AS candles,
+    86400000 // min(epoch_ms(candle_end_time) - epoch_ms(candle_begin_time)) AS whole_day,
+    whole_day - count(*) AS missing,
+    min(candle_begin_time) AS first,
+    max(candle_begin_time) AS last
+FROM candles
+WHERE market = $market AND symbol = $symbol AND "interval" = $interval
+  AND candle_begin_time >= $since::TIMESTAMPTZ AND candle_begin_time < $until::TIMESTAMPTZ
+  -- implied by the line above; spares opening the files of other days
+  AND "date" BETWEEN $since::TIMESTAMPTZ::DATE AND $until::TIMESTAMPTZ::DATE
+  AND "interval" NOT IN ('3d', '1w', '1mo')
+GROUP BY "date"
+ORDER BY "date"

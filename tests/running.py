@@ -1,0 +1,127 @@
+"""Running the real command line in child processes, and asking the lake plainly."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import duckdb
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
+
+# Generous: a condition that comes true sooner is met sooner.
+PATIENCE_S = 60.0
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, stdin: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "lakewriter", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        input=stdin,
+        timeout=120,
+        check=False,
+    )
+
+
+class Child:
+    """A running `lakewriter`, its stderr in a file."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "lakewriter", *arguments], stdout=subprocess.DEVNULL, stderr=stderr
+            )
+
+    def logged(self) -> str:
+        """Return what it logged so far, without a line that is not ended."""
+        text = self.log.read_text()
+        return text[: text.rfind("\n") + 1]
+
+    def wait_for(self, pattern: str, after: int = 0) -> None:
+        """Wait until it has logged something."""
+        wait_until(
+            lambda: re.search(pattern, self.logged()[after:]) is not None or self.process.poll() is not None
+        )
+        assert re.search(pattern, self.logged()[after:]), f"no {pattern!r} in:\n{self.logged()[-3000:]}"
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def child(log: Path, *arguments: str) -> Iterator[Child]:
+    """Start a child; it is dead when the block is left."""
+    started = Child(log, *arguments)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.kill()
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Wait until the condition holds."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.02)
+
+
+async def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Wait until the condition holds, while the event loop goes on."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(coroutine: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """Cancel a task when the block is left; let its error be seen."""
+    try:
+        yield
+    finally:
+        coroutine.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await coroutine
+
+
+def plain_rows(lake: Path, columns: str = "*") -> list[tuple[object, ...]]:
+    """Read the whole lake as anybody would, with a plain glob, ordered by key."""
+    connection = duckdb.connect()
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        rows: list[tuple[object, ...]] = connection.execute(
+            f"""SELECT {columns} FROM read_parquet('{lake}/**/*.parquet', hive_partitioning = true,
+                hive_types = {{market: VARCHAR, symbol: VARCHAR, interval: VARCHAR, date: DATE}})
+                ORDER BY market, symbol, "interval", candle_begin_time"""
+        ).fetchall()
+        return rows
+    finally:
+        connection.close()
+
+
+KEY_AND_VALUES = (
+    'market, symbol, "interval", epoch_ms(candle_begin_time), epoch_ms(candle_end_time), open, high, low, '
+    "close, volume, quote_volume, trade_num, taker_buy_base_asset_volume, taker_buy_quote_asset_volume"
+)

@@ -1,0 +1,168 @@
+"""The candle, its table, and which duplicate wins. Other test modules build their candles here."""
+
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, differs, int_column, precedence, settle, to_table
+
+DAY_START_MS = 1_719_705_600_000  # 2024-06-30
+
+
+def candle(minute: int = 0, **changes: Any) -> Candle:
+    """Return a plain candle of that minute of 2024-06-30, with changes."""
+    begin_ms = DAY_START_MS + minute * 60_000
+    fields = {
+        "market": "spot",
+        "symbol": "BTCUSDT",
+        "interval": "1m",
+        "begin_ms": begin_ms,
+        "end_ms": begin_ms + 60_000,
+        "open": 60_000.5 + minute,
+        "high": 60_010.25,
+        "low": 59_990.0,
+        "close": 60_001.125,
+        "volume": 12.34567,
+        "quote_volume": 740_000.123,
+        "trade_num": 100,
+        "taker_buy_base_asset_volume": 6.5,
+        "taker_buy_quote_asset_volume": 390_000.25,
+        "event_ms": begin_ms + 60_004,
+        "recv_us": (begin_ms + 60_050) * 1000,
+        "source": "stream",
+    }
+    return Candle(**{**fields, **changes})
+
+
+positive = st.floats(0, 1e15, allow_nan=False, allow_infinity=False)
+
+
+def candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
+    """Draw candles of few keys, trade counts, sources and times, so that duplicates and ties abound."""
+    return st.builds(
+        candle,
+        st.integers(0, minutes - 1),
+        open=positive,
+        volume=positive,
+        trade_num=st.integers(0, 3),
+        source=st.sampled_from(["stream", "rest", "archive"]),
+        event_ms=st.none() | st.integers(DAY_START_MS, DAY_START_MS + 10**8),
+        recv_us=st.integers(DAY_START_MS * 1000, DAY_START_MS * 1000 + 3),
+    )
+
+
+def from_table(
+    table: pa.Table, market: str = "spot", symbol: str = "BTCUSDT", interval: str = "1m"
+) -> list[Candle]:
+    """Return a table's rows as candles, by way of integers."""
+    times = ("candle_begin_time", "candle_end_time", "event_time", "recv_time")
+    columns = {
+        name: (table[name].cast(pa.int64()) if name in times else table[name]).to_pylist()
+        for name in SCHEMA.names
+    }
+    return [Candle(market, symbol, interval, *row) for row in zip(*columns.values(), strict=True)]
+
+
+def settled(rows: list[Candle]) -> list[Candle]:
+    """The law in plain Python: by key the greatest precedence, of full ties the last."""
+    winners: dict[int, Candle] = {}
+    for row in rows:
+        old = winners.get(row.begin_ms)
+        if old is None or precedence(row) >= precedence(old):
+            winners[row.begin_ms] = row
+    return [winners[begin_ms] for begin_ms in sorted(winners)]
+
+
+@given(st.lists(candles()))
+def test_table_round_trip(rows):
+    """Every field of every candle survives the way into a table and back."""
+    table = to_table(rows)
+    assert table.schema.equals(SCHEMA)
+    assert from_table(table) == rows
+
+
+def test_schema():
+    """The columns have the names, order and types that the files promise."""
+    assert [f"{field.name}: {field.type}" for field in SCHEMA] == [
+        "candle_begin_time: timestamp[ms, tz=UTC]",
+        "candle_end_time: timestamp[ms, tz=UTC]",
+        "open: double",
+        "high: double",
+        "low: double",
+        "close: double",
+        "volume: double",
+        "quote_volume: double",
+        "trade_num: int64",
+        "taker_buy_base_asset_volume: double",
+        "taker_buy_quote_asset_volume: double",
+        "event_time: timestamp[ms, tz=UTC]",
+        "recv_time: timestamp[us, tz=UTC]",
+        "source: string",
+    ]
+
+
+def test_precedence_order():
+    """The archive beats anything, then more trades, then the later received."""
+    ascending = [
+        candle(trade_num=5, recv_us=9),
+        candle(trade_num=6, recv_us=1),
+        candle(trade_num=6, recv_us=2, source="rest"),
+        candle(trade_num=0, recv_us=0, source="archive"),
+        candle(trade_num=1, recv_us=0, source="archive"),
+    ]
+    assert sorted([*ascending[2:], *ascending[:2]], key=precedence) == ascending
+
+
+@given(st.lists(candles(5), max_size=60))
+def test_settle_is_the_law(rows):
+    """A whole table is settled by the same rule as candles one by one, full ties included."""
+    assert from_table(settle(to_table(rows))) == settled(rows)
+
+
+@given(st.lists(candles(5), max_size=40))
+def test_settle_twice(rows):
+    """What is settled stays as it is, untouched."""
+    once = settle(to_table(rows))
+    assert settle(once) is once
+
+
+@given(st.lists(candles(5), max_size=40, unique_by=lambda row: (row.begin_ms, precedence(row))), st.randoms())
+def test_settle_in_any_order(rows, random):
+    """Without full ties the order of arrival does not matter."""
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    assert settle(to_table(shuffled)).equals(settle(to_table(rows)))
+
+
+@given(st.lists(candles(5), max_size=30), st.lists(candles(5), max_size=30))
+def test_settle_in_steps(one, other):
+    """Settling early loses nothing that settling late would keep."""
+    late = settle(to_table(one + other))
+    early = settle(pa.concat_tables([settle(to_table(one)), to_table(other)]))
+    assert early.equals(late)
+
+
+def test_settle_with_unknown_counts():
+    """A foreign row that does not say how many trades it counts loses to one that does."""
+    known = to_table([candle(1, trade_num=0)])
+    unknown = known.set_column(8, "trade_num", pa.nulls(1, pa.int64()))
+    unknown = unknown.set_column(13, "source", pa.nulls(1, pa.string()))
+    for order in ([known, unknown], [unknown, known]):
+        assert settle(pa.concat_tables(order)).equals(known)
+
+
+def test_int_column():
+    """Times come as integers, and null as the smallest of them."""
+    table = to_table([candle(0, event_ms=None), candle(1, event_ms=7)])
+    assert int_column(table, "event_time").tolist() == [-(2**63), 7]
+    assert int_column(SCHEMA.empty_table(), "trade_num").tolist() == []
+
+
+def test_differs():
+    """Duplicates differ if the exchange's values do; who said so, and when, is no difference."""
+    one = candle()
+    assert not differs(one, candle(source="rest", recv_us=1, event_ms=None))
+    for name in VALUE_COLUMNS:
+        assert differs(one, candle(**{name: getattr(one, name) + 1}))

@@ -1,0 +1,247 @@
+"""`lakewriter query` as a person or a pipe meets it."""
+
+import csv
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from test_query_files import candle, make_lake
+
+from lakewriter.cli import cli
+from lakewriter.cli.query import _FORMAT_NAMES
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.query.output import FORMATS
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("cli") / "lake"
+    make_lake(root, [candle(n) for n in range(100)], hot=[candle(100)])
+    return str(root)
+
+
+def ask(lake: str, *arguments: str, stdin: str = "") -> str:
+    result = CliRunner().invoke(
+        cli, ["--lake", lake, "query", *arguments], input=stdin, catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return str(result.stdout)
+
+
+def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "lakewriter", "query", *arguments]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_table_on_standard_output(lake: str) -> None:
+    """SQL in, a table out; `--lake` before or behind the command's name."""
+    done = process("--lake", lake, "SELECT count(*) AS n FROM candles")
+    assert done.stdout.decode() == "  n\n───\n101\n(1 row)\n"
+    assert done.stderr == b""
+    assert done.returncode == 0
+
+
+def test_broken_sql_exits_1_in_two_lines(lake: str) -> None:
+    """The error is one line, the place in the SQL below it, with no traceback and nothing on stdout."""
+    done = process("--lake", lake, "SELECT nope FROM candles", env={**os.environ, "TZ": "Asia/Tokyo"})
+    assert done.returncode == 1
+    assert done.stdout == b""
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == 'lakewriter: sql: Referenced column "nope" not found in FROM clause!'
+    assert b"Traceback" not in done.stderr
+    assert b"leaked" not in done.stderr
+
+
+def test_reader_that_goes_away_is_no_error(lake: str) -> None:
+    """`| head` ends it quietly."""
+    command = (
+        f"{sys.executable} -m lakewriter query --lake {lake} 'FROM range(3000000)' --format csv | head -n 2"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=60, check=False
+    )
+    assert done.stdout == b"range\n0\n"
+    assert done.stderr == b""
+    assert done.returncode == 0
+
+
+def wait_until_busy(pid: int) -> None:
+    """Return when the process has used more processor time than starting takes."""
+    for _ in range(300):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.8:
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to know when the query runs")
+def test_ctrl_c_stops_a_long_query(lake: str) -> None:
+    """A query that would take minutes ends at once, exit 130."""
+    sql = "SELECT count(*) FROM range(100000000) a, range(1000) b WHERE a.range % 3 = b.range % 7"
+    with subprocess.Popen(
+        [sys.executable, "-m", "lakewriter", "query", "--lake", lake, sql],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        wait_until_busy(child.pid)
+        child.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        out, err = child.communicate(timeout=30)
+    assert time.monotonic() - started < 5
+    assert child.returncode == 130
+    assert out == b""
+    assert err.decode().strip() == "stopped"
+
+
+def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
+    """On a terminal a long table is cut in the middle, and Parquet is refused with a way out."""
+    code = (
+        "import sys; from lakewriter.cli import main\n"
+        "sys.argv = ['lakewriter', 'query', '--lake', {lake!r}, 'SELECT open FROM candles', *{more!r}]\n"
+        "main()"
+    )
+
+    def on_terminal(*more: str) -> tuple[int, str]:
+        parent, child = pty.openpty()
+        script = code.format(lake=lake, more=more)
+        with subprocess.Popen([sys.executable, "-c", script], stdout=child, stderr=child) as running:
+            os.close(child)
+            shown = b""
+            try:
+                while part := os.read(parent, 65536):
+                    shown += part
+            except OSError:
+                pass  # the other end of a terminal that closed
+        os.close(parent)
+        return running.returncode, shown.decode().replace("\r", "")
+
+    code_0, shown = on_terminal()
+    assert code_0 == 0
+    assert len(shown.splitlines()) == 2 + 41 + 1
+    assert shown.splitlines()[-1] == "(101 rows, 40 shown)"
+    code_2, refused = on_terminal("--format", "parquet")
+    assert code_2 == 2
+    assert refused == "lakewriter: output: parquet is not for a terminal\n  -o FILE.parquet, or pipe it\n"
+
+
+def test_binary_goes_through_a_pipe(lake: str, tmp_path: Path) -> None:
+    """Parquet on a pipe is whole."""
+    done = process("--lake", lake, "FROM candles", "--format", "parquet")
+    (tmp_path / "x.parquet").write_bytes(done.stdout)
+    assert pq.read_table(tmp_path / "x.parquet").num_rows == 101
+
+
+def test_pipes_get_every_row(lake: str) -> None:
+    """What is not a terminal gets all rows, unless told how many."""
+    assert len(ask(lake, "SELECT open FROM candles").splitlines()) == 2 + 101 + 1
+    assert ask(lake, "SELECT open FROM candles", "--max-rows", "4").splitlines()[-1] == "(101 rows, 4 shown)"
+
+
+@pytest.mark.parametrize("name", _FORMAT_NAMES)
+def test_every_format_can_be_written(lake: str, tmp_path: Path, name: str) -> None:
+    """Each format goes to a file, and nothing is said on standard output."""
+    path = tmp_path / "answer"
+    assert ask(lake, "FROM candles", "--format", name, "-o", str(path)) == ""
+    assert path.stat().st_size > 1000
+    assert [left.name for left in tmp_path.iterdir()] == ["answer"]
+
+
+def test_formats_are_those_that_can_be_written() -> None:
+    """`--help` names exactly the formats there are."""
+    assert tuple(FORMATS) == _FORMAT_NAMES
+
+
+def test_suffix_chooses_the_format(lake: str, tmp_path: Path) -> None:
+    """`-o x.ndjson` needs no `--format`."""
+    ask(lake, "FROM candles", "-o", str(tmp_path / "x.ndjson"))
+    rows = [json.loads(line) for line in (tmp_path / "x.ndjson").read_text().splitlines()]
+    assert len(rows) == 101
+    assert {row["candle_begin_time"][-1] for row in rows} == {"Z"}
+
+
+def test_sql_from_standard_input_and_file(lake: str, tmp_path: Path) -> None:
+    """`-` reads standard input, `-f` a file whose comments may give parameters defaults."""
+    assert ask(lake, "-", "--format", "csv", stdin="SELECT count(*) AS n\nFROM candles;\n") == "n\n101\n"
+    file = tmp_path / "mine.sql"
+    file.write_text(
+        "-- Mine.\n-- :least = 150  the lowest open\nSELECT count(*) AS n FROM candles WHERE open >= $least\n"
+    )
+    assert ask(lake, "-f", str(file), "--format", "csv") == "n\n51\n"
+    assert ask(lake, "-f", str(file), "-p", "least=200", "--format", "csv") == "n\n1\n"
+
+
+def test_saved_query_by_name(lake: str) -> None:
+    """A bare name runs the saved query, with parameters if given."""
+    answer = list(csv.reader(ask(lake, "daily_ohlcv", "--format", "csv").splitlines()))
+    assert answer[1][:2] == ["2024-06-30", "100"]
+    assert ask(lake, "daily_ohlcv", "-p", "symbol=ETHUSDT").endswith("(0 rows)\n")
+
+
+def test_list_needs_no_lake(tmp_path: Path) -> None:
+    """`--list` shows every saved query with its parameters."""
+    shown = ask(str(tmp_path / "nowhere"), "--list")
+    assert "vwap  The volume-weighted" in shown
+    assert "    symbol=BTCUSDT" in shown
+
+
+def test_help_has_examples() -> None:
+    """Help shows how to ask, and starts without the engine."""
+    script = (
+        "import sys; from lakewriter.cli import cli\n"
+        "cli.main(['query', '--help'], standalone_mode=False)\n"
+        "sys.exit(any(name in sys.modules for name in ('duckdb', 'pyarrow', 'pandas')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert b'lakewriter query "SELECT symbol, max(high) FROM candles' in done.stdout
+    assert b"FROM candles WHERE symbol = \\$s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "query: no SQL given"),
+        (["SELECT 1", "-f", "x.sql"], "query: SQL is given twice"),
+        (["-f", "nowhere.sql"], "query: nowhere.sql: No such file or directory"),
+        (["vwpa"], "query: vwpa is neither SQL nor a saved query"),
+        (["vwap", "-p", "nope=1"], "query vwap: there is no parameter nope"),
+        (["SELECT 1", "-p", "nope=1"], "query: there is no parameter nope"),
+        (["SELECT $x"], "query: $x has no value"),
+        (["SELECT 1", "-p", "nope"], "query: -p 'nope' is not NAME=VALUE"),
+        (["SELECT 1", "-o", "/nowhere/x.csv"], "output: /nowhere/x.csv: No such file or directory"),
+    ],
+)
+def test_wrong_arguments_exit_2(lake: str, arguments: list[str], message: str) -> None:
+    """Each mistake on the command line is named, with what to type instead."""
+    with pytest.raises(UsageError) as raised:
+        ask(lake, *arguments)
+    assert raised.value.what.startswith(message)
+    assert raised.value.exit_code == 2
+
+
+def test_output_never_goes_into_the_lake(lake: str) -> None:
+    """An answer is not written where candles live."""
+    with pytest.raises(UsageError, match="inside the lake"):
+        ask(lake, "FROM candles", "-o", f"{lake}/market=spot/x.parquet")
+    assert not list(Path(lake).rglob("x.parquet"))
+
+
+def test_failed_query_writes_no_file(lake: str, tmp_path: Path) -> None:
+    """A file appears only with its whole answer."""
+    with pytest.raises(LakewriterError):
+        ask(lake, "SELECT nope", "-o", str(tmp_path / "x.csv"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_absent_lake_is_told(tmp_path: Path) -> None:
+    """Asking a lake that is not there says so."""
+    with pytest.raises(LakewriterError, match="does not exist"):
+        ask(str(tmp_path / "nowhere"), "SELECT 1")

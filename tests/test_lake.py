@@ -1,0 +1,447 @@
+"""The lake: rows enter it by one operation, and every partition is always as it should be."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_candle import candle, candles, from_table, settled
+
+from lakewriter.candle import SCHEMA, Candle, differs, settle, to_table
+from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.lake.lake import (
+    FORMAT_VERSION,
+    LakeStore,
+    Merged,
+    PartitionFiles,
+    PartitionFilter,
+    own_file,
+    read_all,
+)
+from lakewriter.lake.storage import LocalStorage
+from lakewriter.partition import Partition, partition_of
+
+PARTITION = partition_of(candle())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    return LakeStore.create(str(tmp_path / "lake"), "test")
+
+
+def rows_of(store: LakeStore, partition: Partition = PARTITION) -> list[Candle]:
+    table = store.read(partition)
+    return [] if table is None else from_table(table, *msgspec.structs.astuple(partition)[:3])
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Return every file below the root but the locks, by its name."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.parent.name != "locks"
+    }
+
+
+def test_create_and_open(tmp_path):
+    """A lake is made once, with its format; opening and making it again change nothing."""
+    uri = str(tmp_path / "deep/er/lake")
+    LakeStore.create(uri, "lakewriter 1")
+    before = snapshot(tmp_path)
+    assert list(before) == ["deep/er/lake/_lakewriter/lake.json"]
+    said = json.loads(before["deep/er/lake/_lakewriter/lake.json"])
+    assert said == {"format_version": FORMAT_VERSION, "created_by": "lakewriter 1"}
+    LakeStore.create(uri, "lakewriter 2")
+    assert LakeStore.open(uri).root == tmp_path / "deep/er/lake"
+    assert snapshot(tmp_path) == before
+
+
+def test_missing(tmp_path):
+    """A lake that is not there is not made by looking at it."""
+    uri = str(tmp_path / "absent")
+    with pytest.raises(LakeError) as caught:
+        LakeStore.open(uri)
+    assert caught.value.what == f"lake: {uri} does not exist"
+    assert caught.value.hint == "lakewriter record spot:BTCUSDT:1m makes one"
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
+)
+def test_lake_is_a_file(tmp_path, opening):
+    """A file in the lake's place is named."""
+    uri = str(tmp_path / "file")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LakeError) as caught:
+        opening(uri)
+    assert caught.value.what == f"lake: {uri} is a file, not a directory"
+    assert caught.value.hint == "give a directory with --lake"
+
+
+@pytest.mark.parametrize(
+    "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
+)
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (b'{"format_version":2}', "lake: ROOT has format 2, newer than 1"),
+        (b'{"format_version":99,"new":[1]}', "lake: ROOT has format 99, newer than 1"),
+        (b"", "lake: ROOT/_lakewriter/lake.json is not what we wrote: Input data was truncated"),
+        (b"[]", "lake: ROOT/_lakewriter/lake.json is not what we wrote: Expected `object`, got `array`"),
+    ],
+)
+def test_other_formats(tmp_path, opening, said, what):
+    """A lake of a newer format, or with a file that is not ours, is refused and left as it is."""
+    state = tmp_path / "_lakewriter"
+    state.mkdir()
+    (state / "lake.json").write_bytes(said)
+    with pytest.raises(LakeError) as caught:
+        opening(str(tmp_path))
+    assert caught.value.what == what.replace("ROOT", str(tmp_path))
+    if "newer" in what:
+        assert caught.value.hint == "pip install --upgrade lakewriter"
+    assert snapshot(tmp_path) == {"_lakewriter/lake.json": said}
+
+
+@pytest.mark.parametrize(
+    "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
+)
+def test_object_store(opening):
+    """An object store is refused with a clear word, not taken for a directory."""
+    with pytest.raises(
+        LakewriterError, match=r"^lake: s3://bucket/lake: object stores are not supported yet$"
+    ):
+        opening("s3://bucket/lake")
+
+
+def test_merge_and_read(store):
+    """Merged rows are read back sorted, and the partition is the one file of its directory."""
+    rows = [candle(minute) for minute in (2, 0, 1)]
+    assert store.read(PARTITION) is None
+    assert store.merge(PARTITION, to_table(rows)) == Merged(3, 3, 0, 0, written=True)
+    assert rows_of(store) == settled(rows)
+    assert [path.name for path in (store.root / PARTITION.path).iterdir()] == ["candles.parquet"]
+
+
+def test_merge_counts(store):
+    """A merge tells what was new, what was replaced, and which of that is a correction."""
+
+    def merge(*rows: Candle) -> Merged:
+        return store.merge(PARTITION, to_table(rows))
+
+    old = candle(0, recv_us=5)
+    assert merge(old, old) == Merged(1, 1, 0, 0, written=True)
+    assert merge(old) == Merged(1, 0, 0, 0, written=False)
+    assert merge(candle(0, recv_us=4, close=1.0)) == Merged(1, 0, 0, 0, written=False)
+    assert merge(candle(0, recv_us=6)) == Merged(1, 0, 1, 0, written=True)
+    assert merge(candle(0, recv_us=7, close=1.0)) == Merged(1, 0, 1, 1, written=True)
+    assert merge(candle(0, trade_num=101), candle(1)) == Merged(2, 1, 1, 1, written=True)
+    assert merge(candle(2), candle(0, trade_num=1)) == Merged(3, 1, 0, 0, written=True)
+    assert merge(candle(0, source="archive", trade_num=1)) == Merged(3, 0, 1, 1, written=True)
+    assert merge(candle(0, source="stream", trade_num=999)) == Merged(3, 0, 0, 0, written=False)
+
+
+def test_merge_that_changes_nothing(store):
+    """A merge without anything new leaves the very file that was there."""
+    store.merge(PARTITION, to_table([candle(0), candle(1)]))
+    version = store.storage.version(PARTITION.file)
+    assert not store.merge(PARTITION, to_table([candle(1)])).written
+    assert not store.merge(PARTITION, SCHEMA.empty_table()).written
+    assert store.storage.version(PARTITION.file) == version
+
+
+def test_merge_of_nothing(store):
+    """Merging no rows makes no partition."""
+    store.merge(PARTITION, SCHEMA.empty_table())
+    assert list(store.files()) == []
+
+
+@settings(max_examples=40)
+@given(merges=st.lists(st.lists(candles(6), min_size=1, max_size=8), max_size=6))
+def test_merges_are_a_dict(tmp_path_factory, merges):
+    """Any sequence of merges leaves what a dict by begin time would hold, and counts what changed."""
+    store = LakeStore.create(str(tmp_path_factory.mktemp("lake")), "test")
+    model: dict[int, Candle] = {}
+    for rows in merges:
+        before = dict(model)
+        model = {row.begin_ms: row for row in settled([*model.values(), *rows])}
+        merged = store.merge(PARTITION, to_table(rows))
+        replaced = [key for key in before if model[key] != before[key]]
+        corrected = [key for key in replaced if differs(model[key], before[key])]
+        assert merged == Merged(
+            len(model), len(model) - len(before), len(replaced), len(corrected), written=model != before
+        )
+        assert rows_of(store) == list(model.values())
+        assert store.merge(PARTITION, to_table(rows)) == Merged(len(model), 0, 0, 0, written=False)
+
+
+@pytest.mark.parametrize("minute", [-1, 1440, 10**7])
+def test_rows_of_another_day(store, minute):
+    """A row of another day is refused, with all that came with it."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    before = snapshot(store.root)
+    with pytest.raises(LakeError) as caught:
+        store.merge(PARTITION, to_table([candle(1), candle(minute)]))
+    assert caught.value.what == "spot BTCUSDT 1m 2024-06-30: 1 of its rows begin on another day"
+    assert caught.value.hint == f"nothing was changed; look at {PARTITION.path}"
+    assert snapshot(store.root) == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Partition("spot", "../../x", "1m", PARTITION.date),
+        Partition("..", "BTCUSDT", "1m", PARTITION.date),
+        Partition("spot", "BTCUSDT", "../1m", PARTITION.date),
+    ],
+)
+def test_nothing_outside_the_lake(store, wrong):
+    """A partition with a part that could lead elsewhere is refused before the disk."""
+    before = snapshot(store.root.parent)
+    with pytest.raises(LakeError, match=r"^partition: "):
+        store.merge(wrong, to_table([candle(0)]))
+    assert snapshot(store.root.parent) == before
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"nonsense" * 100, "torn"])
+def test_corrupt_file(store, data):
+    """A partition whose file cannot be read is left as it is, and named."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    path = store.root / PARTITION.file
+    path.write_bytes(path.read_bytes()[:-5] if data == "torn" else data)
+    before = snapshot(store.root)
+    for work in (lambda: store.merge(PARTITION, to_table([candle(1)])), lambda: store.read(PARTITION)):
+        with pytest.raises(LakeError) as caught:
+            work()
+        assert caught.value.what.startswith(f"{path}: not a readable Parquet file of candles: ")
+        assert snapshot(store.root) == before
+
+
+def test_merge_into_a_foreign_file(store):
+    """Somebody else's candles.parquet, unsorted and with duplicates, is repaired by the next merge."""
+    rows = [candle(3), candle(1, trade_num=1), candle(1, trade_num=2)]
+    path = store.root / PARTITION.file
+    path.parent.mkdir(parents=True)
+    pq.write_table(to_table(rows).drop_columns(["source", "recv_time"]), path)
+    merged = store.merge(PARTITION, to_table([candle(2)]))
+    assert (merged.rows, merged.added, merged.written) == (3, 1, True)
+    table = store.read(PARTITION)
+    assert table is not None
+    assert table["trade_num"].to_pylist() == [2, 100, 100]
+
+
+class Changing(LocalStorage):
+    """Storage that is changed under each of the first merges."""
+
+    changes = 3
+
+    def replace(self, name: str, data: bytes, expected: str | None) -> str:
+        if self.changes:
+            self.changes -= 1
+            other = LakeStore(self.root)
+            other.storage.exclusive = lambda _directory: _nobody()  # type: ignore[method-assign]
+            other.merge(PARTITION, to_table([candle(10 + self.changes)]))
+        return super().replace(name, data, expected)
+
+
+class _nobody:  # noqa: N801
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_changed_meanwhile(store):
+    """A merge that was overtaken by writers without locks tries again, and nobody's rows are lost."""
+    store.storage = Changing(store.root, store.root / "_lakewriter/locks")
+    store.merge(PARTITION, to_table([candle(0)]))
+    assert rows_of(store) == [candle(0), candle(10), candle(11), candle(12)]
+
+
+def test_merges_from_threads(store):
+    """Merges from several threads into one partition lose nothing."""
+
+    def work(first: int) -> None:
+        own = LakeStore(store.root)
+        for minute in range(first, 100, 4):
+            own.merge(PARTITION, to_table([candle(minute), candle(minute // 2)]))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, first) for first in range(4)]:
+            done.result()
+    assert rows_of(store) == [candle(minute) for minute in range(100)]
+
+
+WRITER = """
+import sys
+import msgspec
+from lakewriter.candle import Candle, to_table
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
+store = LakeStore.create(sys.argv[1], "child")
+print("ready", flush=True)
+for row in msgspec.json.decode(sys.stdin.readline(), type=list[Candle]):
+    store.merge(partition_of(row), to_table([row]))
+"""
+
+
+@pytest.mark.slow
+def test_merges_from_processes(store):
+    """Merges from several processes into one partition lose nothing."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, store.root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for number, writer in enumerate(writers):
+        assert writer.stdin is not None
+        rows = [candle(minute) for minute in range(number, 90, 3)]
+        print(msgspec.json.encode(rows).decode(), file=writer.stdin, flush=True)
+    for writer in writers:
+        writer.communicate(timeout=60)
+        assert writer.returncode == 0
+    assert rows_of(store) == [candle(minute) for minute in range(90)]
+    assert [path.name for path in (store.root / PARTITION.path).iterdir()] == ["candles.parquet"]
+
+
+def put(store: LakeStore, name: str) -> None:
+    """Put an empty file of that name into the lake; listing never opens one."""
+    path = store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+MANY = [
+    Partition(market, symbol, interval, date(2024, 6, day))
+    for market in ("coin_futures", "spot")
+    for symbol in ("AUSDT", "BTCUSDT", "币安人生USDT")
+    for interval in ("1h", "1m")
+    for day in (9, 10, 11)
+]
+
+
+def test_files(store):
+    """Every partition is listed once, sorted, with its file."""
+    for partition in MANY:
+        put(store, partition.file)
+    assert list(store.files()) == [PartitionFiles(partition, (partition.file,)) for partition in MANY]
+    assert all(own_file(found) for found in store.files())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (PartitionFilter(markets=("spot",)), [p for p in MANY if p.market == "spot"]),
+        (PartitionFilter(symbols=("AUSDT", "币安人生USDT")), [p for p in MANY if p.symbol != "BTCUSDT"]),
+        (PartitionFilter(intervals=("1m",)), [p for p in MANY if p.interval == "1m"]),
+        (PartitionFilter(since=date(2024, 6, 10)), [p for p in MANY if p.date.day >= 10]),
+        (PartitionFilter(until=date(2024, 6, 10)), [p for p in MANY if p.date.day <= 10]),
+        (
+            PartitionFilter(("spot",), ("AUSDT",), ("1h",), date(2024, 6, 9), date(2024, 6, 9)),
+            [Partition("spot", "AUSDT", "1h", date(2024, 6, 9))],
+        ),
+        (PartitionFilter(symbols=("NONE",)), []),
+        (PartitionFilter(since=date(2025, 1, 1)), []),
+    ],
+)
+def test_files_filtered(store, wanted, expected):
+    """A filter keeps what it names; days are included on both ends."""
+    for partition in MANY:
+        put(store, partition.file)
+    assert [found.partition for found in store.files(wanted)] == expected
+    assert [partition for partition, _ in store.partitions(wanted)] == expected
+
+
+def test_foreign_names(store):
+    """What only looks like the lake's is passed over: other directories, hidden files, other suffixes."""
+    directory = PARTITION.path
+    put(store, PARTITION.file)
+    put(store, f"{directory}/part-0.parquet")
+    for name in (
+        f"{directory}/.hidden.parquet",
+        f"{directory}/_temporary.parquet",
+        f"{directory}/candles.parquet.tmp",
+        f"{directory}/candles.csv",
+        f"{directory}/_SUCCESS",
+        f"{directory}/sub/deep.parquet",
+        "market=spot/stray.parquet",
+        "stray.parquet",
+        "market=forex/symbol=A/interval=1m/date=2024-06-30/candles.parquet",
+        "market=spot/symbol=a/interval=1m/date=2024-06-30/candles.parquet",
+        "market=spot/symbol=A/interval=1M/date=2024-06-30/candles.parquet",
+        "market=spot/symbol=A/interval=1m/date=2024-6-30/candles.parquet",
+        "market=spot/symbol=A/interval=1m/day=2024-06-30/candles.parquet",
+        "market=spot/symbol=%ff/interval=1m/date=2024-06-30/candles.parquet",
+        "market=spot/symbol=%2e%2e/interval=1m/date=2024-06-30/candles.parquet",
+        "other/symbol=A/interval=1m/date=2024-06-30/candles.parquet",
+    ):
+        put(store, name)
+    (store.root / directory / "directory.parquet").mkdir()
+    found = list(store.files())
+    assert found == [PartitionFiles(PARTITION, (PARTITION.file, f"{directory}/part-0.parquet"))]
+    assert not own_file(found[0])
+
+
+def test_names_that_are_not_utf8(store):
+    """A directory whose name is no text is passed over like any other stranger."""
+    put(store, PARTITION.file)
+    for name in (b"market=\xff", b"market=spot/symbol=\xff/interval=1m/date=2024-06-30"):
+        Path(str(store.root).encode().decode() + "/" + name.decode("utf-8", "surrogateescape")).mkdir(
+            parents=True
+        )
+    assert [found.partition for found in store.files()] == [PARTITION]
+
+
+def test_percent_encoded(store):
+    """A partition that another tool spelled with percent signs is one with ours."""
+    ours = Partition("spot", "币安人生USDT", "1m", PARTITION.date)
+    encoded = ours.path.replace("币安人生", quote("币安人生"))
+    partly = ours.path.replace("spot", "s%70ot")
+    for directory in (encoded, partly):
+        put(store, f"{directory}/part-0.parquet")
+    assert list(store.files()) == [
+        PartitionFiles(ours, (f"{partly}/part-0.parquet", f"{encoded}/part-0.parquet"))
+    ] or [sorted(found.names) for found in store.files()] == [
+        sorted((f"{partly}/part-0.parquet", f"{encoded}/part-0.parquet"))
+    ]
+    put(store, ours.file)
+    (found,) = store.files(PartitionFilter(markets=("spot",), symbols=("币安人生USDT",)))
+    assert found.partition == ours
+    assert len(found.names) == 3
+
+
+def test_empty_partitions(store):
+    """A directory without files is a partition to look at, but has nothing to read."""
+    (store.root / PARTITION.path).mkdir(parents=True)
+    assert list(store.files()) == []
+    assert list(store.partitions()) == [(PARTITION, [PARTITION.path])]
+
+
+def test_read_all(store):
+    """The files of a partition are read by name; one that is gone is said to be."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    foreign = f"{PARTITION.path}/part-0.parquet"
+    pq.write_table(to_table([candle(1)]), store.root / foreign)
+    tables = read_all(store, (PARTITION.file, foreign))
+    assert settle(pa.concat_tables(tables.values())).equals(to_table([candle(0), candle(1)]))
+    (store.root / foreign).unlink()
+    with pytest.raises(FileNotFoundError):
+        read_all(store, (PARTITION.file, foreign))

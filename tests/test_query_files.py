@@ -1,0 +1,116 @@
+"""Which files answer a query; and the small lakes that the other query tests use."""
+
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakewriter.candle import Candle, to_table
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
+from lakewriter.query.files import partitions_table, take_snapshot
+
+DAY_MS = 86_400_000
+BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z
+STEPS_MS = {"1m": 60_000, "1h": 3_600_000, "1d": DAY_MS}
+
+
+def candle(number: int = 0, *, interval: str = "1m", **fields: object) -> Candle:
+    """A candle of spot BTCUSDT, `number` candles after 2024-06-30."""
+    begin_ms = BEGIN_MS + number * STEPS_MS[interval]
+    values: dict[str, object] = {
+        "market": "spot",
+        "symbol": "BTCUSDT",
+        "interval": interval,
+        "begin_ms": begin_ms,
+        "end_ms": begin_ms + STEPS_MS[interval],
+        "open": 100.0 + number,
+        "high": 102.0 + number,
+        "low": 99.0 + number,
+        "close": 101.0 + number,
+        "volume": 2.0,
+        "quote_volume": 201.0,
+        "trade_num": 10,
+        "taker_buy_base_asset_volume": 1.0,
+        "taker_buy_quote_asset_volume": 100.5,
+        "event_ms": None,
+        "recv_us": begin_ms * 1000 + 123,
+        "source": "rest",
+    }
+    return Candle(**(values | fields))  # type: ignore[arg-type]
+
+
+def make_lake(root: Path, candles: Iterable[Candle] = (), hot: Iterable[Candle] = ()) -> LakeStore:
+    """A lake with the candles in partitions, and the hot ones in a journal."""
+    store = LakeStore.create(str(root), "test")
+    by_partition: dict[object, list[Candle]] = {}
+    for one in candles:
+        by_partition.setdefault(partition_of(one), []).append(one)
+    for partition, rows in by_partition.items():
+        store.merge(partition, to_table(rows))  # type: ignore[arg-type]
+    waiting = list(hot)
+    if waiting:
+        journal = create_journal(root, "test")
+        journal.commit(waiting)
+        journal.roll()
+        journal.close()
+    return store
+
+
+def add_foreign(root: Path, candles: list[Candle], name: str = "part-0000.parquet") -> Path:
+    """A file that another tool put into the partition of the first candle."""
+    return put(root, partition_of(candles[0]).path, to_table(candles), name)
+
+
+def put(root: Path, directory: str, table: pa.Table, name: str = "part-0000.parquet") -> Path:
+    path = root / directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return path
+
+
+def test_partition_with_its_own_file_alone_is_settled(tmp_path: Path) -> None:
+    """A file that nothing can duplicate is read as it stands."""
+    store = make_lake(tmp_path, [candle(0), candle(1)])
+    snapshot = take_snapshot(store)
+    assert snapshot.settled == ("market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/candles.parquet",)
+    assert not snapshot.loose
+    assert not snapshot.journal
+
+
+def test_partition_that_is_being_flushed_is_loose(tmp_path: Path) -> None:
+    """Rows of the journal may be in the partition's file already, so both are deduplicated."""
+    store = make_lake(tmp_path, [candle(0), candle(1440)], hot=[candle(0)])
+    snapshot = take_snapshot(store)
+    assert [name.split("/")[3] for name in snapshot.settled] == ["date=2024-07-01"]
+    assert [name.split("/")[3] for name in snapshot.loose] == ["date=2024-06-30"]
+    assert snapshot.journal == [candle(0)]
+
+
+def test_foreign_file_makes_its_partition_loose(tmp_path: Path) -> None:
+    """A file of somebody else's, with ours or alone, is never trusted to be free of duplicates."""
+    store = make_lake(tmp_path, [candle(0)])
+    add_foreign(tmp_path, [candle(0)])
+    add_foreign(tmp_path, [candle(1440)])
+    assert len(take_snapshot(store).loose) == 3
+    assert not take_snapshot(store).settled
+
+
+def test_partitions_are_measured(tmp_path: Path) -> None:
+    """Each partition has its number of files and their bytes."""
+    store = make_lake(tmp_path, [candle(0)])
+    foreign = add_foreign(tmp_path, [candle(1)])
+    own = foreign.with_name("candles.parquet")
+    assert partitions_table(store).to_pylist() == [
+        {
+            "market": "spot",
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "date": date(2024, 6, 30),
+            "files": 2,
+            "bytes": foreign.stat().st_size + own.stat().st_size,
+        }
+    ]
