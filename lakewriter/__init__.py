@@ -10,4 +10,22 @@ sandbox` → `lake | binance` → the nouns (`candle`, `interval`, `market`,
 `partition`, `subscription`, `config`) → `errors`.
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+__all__ = ["Candle", "Lake", "__version__", "open_lake"]
+
+# Imported when they are first asked for: `lakewriter --help` needs none of them.
+_WHERE = {
+    "Candle": "lakewriter.candle",
+    "Lake": "lakewriter.query.reader",
+    "open_lake": "lakewriter.query.reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

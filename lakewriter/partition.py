@@ -4,7 +4,7 @@ A partition is one series on one UTC day, one directory with one file. Only
 this module knows how a path is written; whatever it refuses never becomes one.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -108,7 +108,7 @@ def parse_partition(path: str) -> Partition:
         raise LakeError(f"{path}: not a partition (market=/symbol=/interval=/date=)")
     values = [_unescape(path, part.partition("=")[2]) for part in parts]
     try:
-        day = datetime.strptime(values[3], "%Y-%m-%d").replace(tzinfo=UTC).date()
+        day = date.fromisoformat(values[3])
     except ValueError:
         raise LakeError(f"{path}: {values[3]!r} is not a date") from None
     if day.isoformat() != values[3] or day < _EPOCH:

@@ -5,6 +5,7 @@ import signal
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -266,8 +267,6 @@ sys.stdin.read()
 @pytest.mark.slow
 def test_dead_recorder(tmp_path):
     """A living recorder's journal is left alone; after kill -9 it is adopted, and holds every promise."""
-    import msgspec
-
     with child(RECORDER, tmp_path, *(msgspec.json.encode(row).decode() for row in ROWS)) as recorder:
         assert recorder.stdout is not None
         directory = Path(recorder.stdout.readline().strip())

@@ -1,5 +1,6 @@
 """The lake: rows enter it by one operation, and every partition is always as it should be."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -116,6 +117,18 @@ def test_other_formats(tmp_path, opening, said, what):
 @pytest.mark.parametrize(
     "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
 )
+@pytest.mark.parametrize(
+    "uri", ["~no-such-user/lake", "nul\0", "/tmp/" + "x" * 300, "/dev/null/lake", "/proc/lake"]
+)
+def test_impossible_places(opening, uri):
+    """A place where no lake can be is an error of ours, not a crash."""
+    with pytest.raises(LakewriterError, match=r"^lake: "):
+        opening(uri)
+
+
+@pytest.mark.parametrize(
+    "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
+)
 def test_object_store(opening):
     """An object store is refused with a clear word, not taken for a directory."""
     with pytest.raises(
@@ -166,7 +179,7 @@ def test_merge_of_nothing(store):
     assert list(store.files()) == []
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(merges=st.lists(st.lists(candles(6), min_size=1, max_size=8), max_size=6))
 def test_merges_are_a_dict(tmp_path_factory, merges):
     """Any sequence of merges leaves what a dict by begin time would hold, and counts what changed."""
@@ -233,14 +246,20 @@ def test_merge_into_a_foreign_file(store):
     path = store.root / PARTITION.file
     path.parent.mkdir(parents=True)
     pq.write_table(to_table(rows).drop_columns(["source", "recv_time"]), path)
-    merged = store.merge(PARTITION, to_table([candle(2)]))
-    assert (merged.rows, merged.added, merged.written) == (3, 1, True)
+    assert store.merge(PARTITION, to_table([candle(2)])) == Merged(3, 1, 0, 0, written=True)
     table = store.read(PARTITION)
     assert table is not None
     assert table["trade_num"].to_pylist() == [2, 100, 100]
 
 
-class Changing(LocalStorage):
+class Unlocked(LocalStorage):
+    """Storage that keeps nobody out, as an object store would."""
+
+    def exclusive(self, directory: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+class Changing(Unlocked):
     """Storage that is changed under each of the first merges."""
 
     changes = 3
@@ -249,17 +268,9 @@ class Changing(LocalStorage):
         if self.changes:
             self.changes -= 1
             other = LakeStore(self.root)
-            other.storage.exclusive = lambda _directory: _nobody()  # type: ignore[method-assign]
+            other.storage = Unlocked(self.root, self._locks)
             other.merge(PARTITION, to_table([candle(10 + self.changes)]))
         return super().replace(name, data, expected)
-
-
-class _nobody:  # noqa: N801
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def test_changed_meanwhile(store):
@@ -267,6 +278,21 @@ def test_changed_meanwhile(store):
     store.storage = Changing(store.root, store.root / "_lakewriter/locks")
     store.merge(PARTITION, to_table([candle(0)]))
     assert rows_of(store) == [candle(0), candle(10), candle(11), candle(12)]
+
+
+class AlwaysChanging(Changing):
+    """Storage that is changed under every merge."""
+
+    changes = 1000
+
+
+def test_changed_for_ever(store):
+    """A merge that is overtaken again and again gives up, says so, and leaves what the others wrote."""
+    store.storage = AlwaysChanging(store.root, store.root / "_lakewriter/locks")
+    with pytest.raises(LakeError) as caught:
+        store.merge(PARTITION, to_table([candle(0)]))
+    assert caught.value.what == f"{PARTITION}: changed under 20 merges in a row"
+    assert len(rows_of(store)) == 20
 
 
 def test_merges_from_threads(store):
@@ -415,13 +441,10 @@ def test_percent_encoded(store):
     ours = Partition("spot", "币安人生USDT", "1m", PARTITION.date)
     encoded = ours.path.replace("币安人生", quote("币安人生"))
     partly = ours.path.replace("spot", "s%70ot")
-    for directory in (encoded, partly):
-        put(store, f"{directory}/part-0.parquet")
-    assert list(store.files()) == [
-        PartitionFiles(ours, (f"{partly}/part-0.parquet", f"{encoded}/part-0.parquet"))
-    ] or [sorted(found.names) for found in store.files()] == [
-        sorted((f"{partly}/part-0.parquet", f"{encoded}/part-0.parquet"))
-    ]
+    names = [f"{directory}/part-0.parquet" for directory in (encoded, partly)]
+    for name in names:
+        put(store, name)
+    assert list(store.files()) == [PartitionFiles(ours, tuple(sorted(names)))]
     put(store, ours.file)
     (found,) = store.files(PartitionFilter(markets=("spot",), symbols=("币安人生USDT",)))
     assert found.partition == ours

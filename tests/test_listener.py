@@ -214,7 +214,7 @@ def test_streams_are_spread_over_connections_within_the_limit() -> None:
     """More symbols than a connection may carry are shared out; no limit of the exchange is broken."""
 
     async def main() -> None:
-        async with serve(options(symbols=450)) as sandbox:
+        async with serve(options(symbols=450, speed=60, push_every_ms=0)) as sandbox:
             market = at(sandbox, "usdt_futures")
             symbols = sandbox.symbols("usdt_futures")
             queue: asyncio.Queue[Candle] = asyncio.Queue(100_000)

@@ -119,6 +119,7 @@ class Recorder:
             asyncio.create_task(self._consume()),
             asyncio.create_task(self._flush_when_due()),
         ]
+        replaying = asyncio.create_task(self._replay_dead())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({stopping, *listening, *working}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,7 +130,7 @@ class Recorder:
             await self._drain(working[0])
         finally:
             await _cancel([stopping, *listening, *working])
-            await self._finish()
+            await self._finish(replaying)
 
     async def _drain(self, consumer: "asyncio.Task[None]") -> None:
         """Commit what listeners had read before they stopped."""
@@ -146,9 +147,10 @@ class Recorder:
                 del listener.unsent[0]
         await self._queue.join()
 
-    async def _finish(self) -> None:
+    async def _finish(self, replaying: "asyncio.Task[None]") -> None:
         try:
             await self.flush()
+            await replaying  # a stop leaves no journal behind that it can flush
             waiting = len(self.buffer)
             if waiting:
                 raise LakeError(
@@ -196,7 +198,6 @@ class Recorder:
             recorded_log.info("\n".join(f"recorded {describe(candle)} at {now}" for candle in batch))
 
     async def _flush_when_due(self) -> None:
-        await self._replay_dead()
         while True:
             await asyncio.sleep(min(_FLUSH_CHECK_S, self._flush_every_s / 4))
             due = self.buffer.age_s(self._clock.monotonic_s()) >= self._flush_every_s

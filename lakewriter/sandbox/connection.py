@@ -87,6 +87,7 @@ class Connection:
         names: list[str],
     ) -> None:
         self.ended = asyncio.Event()
+        self.replayed = 0
         self._socket = socket
         self._transport = transport
         self._shared = shared
@@ -115,6 +116,11 @@ class Connection:
             # A client that is gone needs no answer; anything else is a bug of ours.
             if isinstance(end, Exception) and not isinstance(end, ConnectionResetError):
                 raise end
+
+    @property
+    def streams(self) -> int:
+        """How many streams are subscribed to and sent."""
+        return len(self._cursors)
 
     async def send(self, data: str | bytes) -> None:
         """Send one text frame now, or when sending is allowed again."""
@@ -256,6 +262,7 @@ class Connection:
             wait_s = begun_s + offset_s - self._shared.clock.real_s()
             await asyncio.sleep(max(0.0, wait_s))
             await self.send(frame)
+            self.replayed += 1
         await asyncio.Event().wait()  # silent, but open
 
     async def _ping(self) -> None:

@@ -114,6 +114,16 @@ class Sandbox:
         """How many WebSocket connections are open."""
         return len(self._open)
 
+    @property
+    def streams(self) -> int:
+        """How many streams are being sent, over all connections."""
+        return sum(connection.streams for connection in self._open)
+
+    @property
+    def replayed(self) -> int:
+        """How many recorded frames the open connections were sent."""
+        return sum(connection.replayed for connection in self._open)
+
     def now_ms(self) -> int:
         """Return the simulated time."""
         return self.clock.now_ms()

@@ -1,0 +1,484 @@
+"""Compaction: whatever others put into a partition, one file comes of it, with every candle once."""
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_candle import candle, candles, from_table, settled
+from test_lake import snapshot
+
+from lakewriter.candle import Candle, settle, to_table
+from lakewriter.lake.compact import (
+    CHECKED_NAME,
+    PROCESS_PARTITIONS_MIN,
+    Outcome,
+    Work,
+    compact_partition,
+    plan,
+    read_checked,
+    remember,
+    run,
+)
+from lakewriter.lake.lake import ALL, STATE_DIRECTORY, LakeStore, PartitionFilter
+from lakewriter.lake.parquet import encode, written_by_us
+from lakewriter.lake.storage import LocalStorage
+from lakewriter.partition import Partition, partition_of
+
+PARTITION = partition_of(candle())
+NOW_S = 1_800_000_000.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    return LakeStore.create(str(tmp_path / "lake"), "test")
+
+
+def foreign(store: LakeStore, name: str, rows: Iterable[Candle] | pa.Table, **options: Any) -> Path:
+    """Write a file as somebody else would, into the partition unless the name says where."""
+    path = store.root / (name if "/" in name else f"{PARTITION.path}/{name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows if isinstance(rows, pa.Table) else to_table(rows), path, **options)
+    return path
+
+
+def compact(store: LakeStore, wanted: PartitionFilter = ALL, *, dry_run: bool = False) -> list[Outcome]:
+    """Compact as the command does, in this process."""
+    todo = plan(store, wanted)
+    outcomes = todo.in_order + list(run(store, todo.work, NOW_S, dry_run=dry_run, processes=1))
+    if not dry_run:
+        remember(store, outcomes, everything=wanted == ALL)
+    return outcomes
+
+
+def one(store: LakeStore) -> Outcome:
+    (outcome,) = compact(store)
+    return outcome
+
+
+def rows_of(store: LakeStore, partition: Partition = PARTITION) -> list[Candle]:
+    table = store.read(partition)
+    return [] if table is None else from_table(table, partition.market, partition.symbol, partition.interval)
+
+
+def candle_files(store: LakeStore) -> dict[str, bytes]:
+    return {name: data for name, data in snapshot(store.root).items() if not name.startswith(STATE_DIRECTORY)}
+
+
+def assert_in_order(store: LakeStore) -> None:
+    """A second look finds nothing to do, opens nothing, and changes nothing."""
+    before = candle_files(store)
+    todo = plan(store)
+    assert todo.work == []
+    assert not any(outcome.rewritten or outcome.error for outcome in todo.in_order)
+    assert not any(outcome.rewritten for outcome in compact(store))
+    assert candle_files(store) == before
+
+
+def test_what_we_wrote(store):
+    """A partition that we wrote needs nothing: not a byte of it changes."""
+    store.merge(PARTITION, to_table([candle(0), candle(1)]))
+    before = candle_files(store)
+    outcome = one(store)
+    size = len(before[PARTITION.file])
+    version = store.storage.version(PARTITION.file)
+    assert version is not None
+    assert outcome == Outcome(PARTITION, rows=2, bytes_before=size, bytes_after=size, version=version)
+    assert candle_files(store) == before
+    assert_in_order(store)
+
+
+def test_foreign_files(store):
+    """Foreign files are folded into the one file; of each key the winner stays."""
+    ours = [candle(0, trade_num=5), candle(1, trade_num=5)]
+    theirs = [candle(1, trade_num=9), candle(2)]
+    archive = [candle(0, trade_num=1, source="archive"), candle(3), candle(3)]
+    store.merge(PARTITION, to_table(ours))
+    paths = [foreign(store, "part-0.parquet", theirs), foreign(store, "a.parquet", archive)]
+    bytes_before = sum(map(len, candle_files(store).values()))
+    outcome = one(store)
+    assert outcome.rewritten
+    assert outcome.error == ""
+    assert (outcome.rows, outcome.duplicates_removed) == (4, 3)
+    assert sorted(outcome.files_removed) == sorted(str(path.relative_to(store.root)) for path in paths)
+    assert (outcome.bytes_before, outcome.bytes_after) == (
+        bytes_before,
+        (store.root / PARTITION.file).stat().st_size,
+    )
+    assert list(candle_files(store)) == [PARTITION.file]
+    assert rows_of(store) == [
+        candle(0, trade_num=1, source="archive"),
+        candle(1, trade_num=9),
+        candle(2),
+        candle(3),
+    ]
+    assert_in_order(store)
+
+
+def test_foreign_files_alone(store):
+    """Foreign files without one of ours become one of ours."""
+    foreign(store, "b.parquet", [candle(1)])
+    foreign(store, "a.parquet", [candle(0)])
+    assert one(store).rewritten
+    assert list(candle_files(store)) == [PARTITION.file]
+    assert rows_of(store) == [candle(0), candle(1)]
+    assert_in_order(store)
+
+
+def test_foreign_columns(store):
+    """Foreign files with other columns, types and encodings are folded in too."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    other = to_table([candle(1), candle(2)])
+    times = other["candle_begin_time"].cast(pa.timestamp("ns", "UTC"))
+    other = other.set_column(0, "candle_begin_time", times).append_column("symbol", pa.array(["x", "y"]))
+    other = other.set_column(5, "close", other["close"].cast(pa.float32()))
+    other = other.drop_columns(["source", "recv_time", "candle_end_time"])
+    foreign(store, "part.parquet", other, compression="snappy", version="1.0")
+    assert one(store).rows == 3
+    table = store.read(PARTITION)
+    assert table is not None
+    assert table["source"].to_pylist() == ["stream", None, None]
+    assert table["close"].to_pylist() == [60_001.125] * 3
+    assert_in_order(store)
+
+
+tables = st.lists(candles(8), min_size=1, max_size=8)
+
+
+@settings(max_examples=25)
+@given(ours=st.none() | tables, theirs=st.lists(tables, max_size=3))
+def test_same_candles(tmp_path_factory, ours, theirs):
+    """Any files of a partition become one with the same keys, each with its winner; again changes nothing."""
+    store = LakeStore.create(str(tmp_path_factory.mktemp("lake")), "test")
+    everything = list(ours or [])
+    if ours:
+        store.merge(PARTITION, to_table(ours))
+    for number, rows in enumerate(theirs):
+        # Full ties would go by the files' order, which is nobody's promise.
+        rows = [row for row in rows if not any(precedes(row, other) for other in everything)]
+        if rows:
+            foreign(store, f"part-{number}.parquet", rows)
+            everything += rows
+    compact(store)
+    assert rows_of(store) == settled(everything)
+    assert set(candle_files(store)) == ({PARTITION.file} if everything else set())
+    assert_in_order(store)
+
+
+def precedes(one: Candle, other: Candle) -> bool:
+    return (one.begin_ms, one.source == "archive", one.trade_num, one.recv_us) == (
+        other.begin_ms,
+        other.source == "archive",
+        other.trade_num,
+        other.recv_us,
+    )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [candle(0), candle(1)],
+        [candle(1), candle(0)],
+        [candle(0), candle(0, trade_num=1), candle(1)],
+    ],
+    ids=["sorted", "unsorted", "duplicates"],
+)
+def test_somebody_elses_file_of_our_name(store, rows):
+    """Somebody else's candles.parquet is written anew: sorted, once each, encoded for storage."""
+    foreign(store, "candles.parquet", rows)
+    outcome = one(store)
+    assert outcome.rewritten
+    assert outcome.duplicates_removed == len(rows) - 2
+    assert outcome.files_removed == ()
+    assert rows_of(store) == [candle(0), candle(1)]
+    assert written_by_us((store.root / PARTITION.file).read_bytes())
+    assert_in_order(store)
+
+
+@pytest.mark.parametrize(
+    "rows", [[candle(1), candle(0)], [candle(0), candle(0), candle(1)]], ids=["unsorted", "twice"]
+)
+def test_copied_metadata(store, rows):
+    """A file that only claims to be ours is repaired all the same."""
+    metadata = {b"lakewriter.version": b"9", b"lakewriter.rows": str(len(rows)).encode()}
+    foreign(store, "candles.parquet", to_table(rows).replace_schema_metadata(metadata))
+    assert one(store).rewritten
+    assert rows_of(store) == [candle(0), candle(1)]
+    assert_in_order(store)
+
+
+def test_skipped_until_a_merge(store):
+    """What was found in order is skipped unopened, until its file is another one."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    other = partition_of(candle(0, symbol="ETHUSDT"))
+    store.merge(other, to_table([candle(0)]))
+    compact(store)
+    assert plan(store).work == []
+    store.merge(PARTITION, to_table([candle(1)]))
+    assert [item.partition for item in plan(store).work] == [PARTITION]
+    foreign(store, f"{other.path}/part.parquet", [candle(1)])
+    assert [item.partition for item in plan(store).work] == [PARTITION, other]
+    compact(store)
+    assert_in_order(store)
+
+
+def test_filtered_runs_remember(store):
+    """A run over some partitions keeps what earlier runs found of the others."""
+    for minute in (0, 1440):
+        store.merge(partition_of(candle(minute)), to_table([candle(minute)]))
+    first, second = (
+        PartitionFilter(since=day, until=day) for day in (PARTITION.date, PARTITION.date + timedelta(1))
+    )
+    assert len(compact(store, first)) == 1
+    assert len(compact(store, second)) == 1
+    assert plan(store).work == []
+    assert len(read_checked(store)) == 2
+
+
+def test_forgotten_partitions(store):
+    """A whole run forgets what is gone."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    compact(store)
+    (store.root / PARTITION.file).unlink()
+    compact(store)
+    assert read_checked(store) == {}
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"[]", b'{"x":5}', b"\xff", b"[" * 100_000], ids=range(6))
+def test_lost_cache(store, data):
+    """What was noted is a cache: lost or damaged, it costs one look."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    compact(store)
+    (store.root / STATE_DIRECTORY / CHECKED_NAME).write_bytes(data)
+    assert read_checked(store) == {}
+    assert not one(store).rewritten
+    assert_in_order(store)
+
+
+def test_lake_without_our_directory(store):
+    """A lake that was copied without our own directory is compacted like any other."""
+    foreign(store, "part.parquet", [candle(0)])
+    for path in sorted((store.root / STATE_DIRECTORY).rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (store.root / STATE_DIRECTORY).rmdir()
+    reopened = LakeStore.open(str(store.root))
+    assert one(reopened).error == ""
+    assert rows_of(reopened) == [candle(0)]
+
+
+def test_rows_of_another_day(store):
+    """A file with rows of another day fails its partition, which stays as it is."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    foreign(store, "part.parquet", [candle(1), candle(1440)])
+    before = candle_files(store)
+    outcome = one(store)
+    assert not outcome.rewritten
+    assert outcome.error == "spot BTCUSDT 1m 2024-06-30: 1 of its rows begin on another day"
+    assert outcome.hint == f"nothing was changed; look at {PARTITION.path}"
+    assert candle_files(store) == before
+    assert [item.partition for item in plan(store).work] == [PARTITION]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"torn", b"flipped"])
+@pytest.mark.parametrize("name", ["candles.parquet", "part.parquet"])
+def test_corrupt_file(store, name, data):
+    """A file that cannot be read is named, and nothing beside it is touched."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    foreign(store, "other.parquet", [candle(1)])
+    path = store.root / PARTITION.path / name
+    if data == b"torn":
+        data = encode(to_table([candle(2)]), PARTITION)[:-1]
+    if data == b"flipped":
+        whole = encode(to_table([candle(2)]), PARTITION)
+        data = whole.replace(b"candle_end_time", b"candle_\xe3nd_time")
+    path.write_bytes(data)
+    before = candle_files(store)
+    outcome = one(store)
+    assert outcome.error.startswith(f"{path}: not a readable Parquet file of candles: ")
+    assert (outcome.rewritten, outcome.files_removed) == (False, ())
+    assert candle_files(store) == before
+
+
+def test_one_failure_stops_nobody(store):
+    """A partition that fails is reported; the others are compacted."""
+    foreign(store, "part.parquet", [candle(1440)])
+    other = partition_of(candle(0, symbol="ETHUSDT"))
+    foreign(store, f"{other.path}/part.parquet", [candle(0)])
+    failed, done = compact(store)
+    assert (failed.partition, bool(failed.error)) == (PARTITION, True)
+    assert (done.partition, done.rewritten, done.error) == (other, True, "")
+
+
+def test_dry_run(store):
+    """A dry run tells what would be done and changes nothing on the disk, not even a note."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    foreign(store, "part.parquet", [candle(0), candle(1)])
+    temporary = foreign(store, ".candles.parquet.tmp-1-ab", [candle(5)])
+    os.utime(temporary, (0, NOW_S - 7200))
+    before = snapshot(store.root)
+    (dry,) = compact(store, dry_run=True)
+    assert snapshot(store.root) == before
+    (wet,) = compact(store)
+    assert wet._replace(version="") == dry
+    assert dry.rewritten
+    assert (dry.rows, dry.duplicates_removed, len(dry.files_removed)) == (2, 1, 2)
+
+
+def test_temporary_files(store):
+    """Temporary files that crashed writers left are swept when they are old; young ones are somebody's."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    old = foreign(store, ".candles.parquet.tmp-1-ab", [candle(5)])
+    young = foreign(store, ".candles.parquet.tmp-2-cd", [candle(6)])
+    os.utime(old, (0, NOW_S - 3601))
+    os.utime(young, (0, NOW_S - 3599))
+    outcome = one(store)
+    assert outcome.files_removed == (f"{PARTITION.path}/{old.name}",)
+    assert not outcome.rewritten
+    assert not old.exists()
+    assert young.exists()
+    assert rows_of(store) == [candle(0)]
+    young.unlink()
+    compact(store)
+    assert_in_order(store)
+
+
+def test_empty_partition(store):
+    """A partition without files stays without."""
+    (store.root / PARTITION.path).mkdir(parents=True)
+    assert one(store) == Outcome(PARTITION)
+    assert candle_files(store) == {}
+
+
+def test_other_peoples_directories(store):
+    """What is in no partition is none of our business."""
+    for name in (
+        "notes.parquet",
+        "market=spot/x.parquet",
+        "market=forex/symbol=A/interval=1m/date=2024-06-30/x.parquet",
+    ):
+        foreign(store, f"./{name}", [candle(0)])
+    before = candle_files(store)
+    assert compact(store) == []
+    assert candle_files(store) == before
+
+
+def test_percent_encoded(store):
+    """A partition that another tool spelled with percent signs ends up in our spelling, and is in order then."""
+    ours = partition_of(candle(0, symbol="龙虾USDT"))
+    encoded = ours.path.replace("龙虾", "%E9%BE%99%E8%99%BE")
+    foreign(store, f"{encoded}/part-0.parquet", [candle(0)])
+    store.merge(ours, to_table([candle(1)]))
+    assert one(store).rows == 2
+    assert rows_of(store, ours) == [candle(0, symbol="龙虾USDT"), candle(1, symbol="龙虾USDT")]
+    assert list(candle_files(store)) == [ours.file]
+    assert_in_order(store)
+
+
+def test_percent_encoded_alone(store):
+    """A partition that only another tool spelled moves into our spelling."""
+    ours = partition_of(candle(0, symbol="龙虾USDT"))
+    foreign(store, f"{ours.path.replace('龙虾', '%E9%BE%99%E8%99%BE')}/part-0.parquet", [candle(0)])
+    assert one(store).rows == 1
+    assert list(candle_files(store)) == [ours.file]
+    assert rows_of(store, ours) == [candle(0, symbol="龙虾USDT")]
+
+
+def test_what_spark_leaves(store):
+    """Marks and checksums that Spark leaves beside its files are nobody's candles, and no reason to look again."""
+    path = foreign(store, "part-0.snappy.parquet", [candle(0)])
+    marks = ["_SUCCESS", ".part-0.snappy.parquet.crc"]
+    for name in marks:
+        (path.parent / name).write_bytes(b"")
+    assert one(store).rewritten
+    assert {name.rpartition("/")[2] for name in candle_files(store)} == {"candles.parquet", *marks}
+    assert_in_order(store)
+
+
+class Dying(LocalStorage):
+    """Dies before it deletes anything."""
+
+    def delete(self, name: str) -> None:
+        raise KeyboardInterrupt(name)
+
+
+def test_death_before_the_foreign_files_went(store):
+    """Whoever dies between the replacement and the removal leaves work that changes no candle."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    foreign(store, "part.parquet", [candle(0, trade_num=101), candle(1)])
+    dying = LakeStore(store.root)
+    dying.storage = Dying(store.root, store.root / STATE_DIRECTORY / "locks")
+    with pytest.raises(KeyboardInterrupt):
+        compact(dying)
+    assert len(candle_files(store)) == 2
+    assert rows_of(store) == [candle(0, trade_num=101), candle(1)]
+    assert one(store).duplicates_removed == 2
+    assert list(candle_files(store)) == [PARTITION.file]
+    assert rows_of(store) == [candle(0, trade_num=101), candle(1)]
+    assert_in_order(store)
+
+
+def test_changed_while_folding(store):
+    """A foreign file that is gone before its turn is no failure."""
+    path = foreign(store, "part.parquet", [candle(0)])
+    (item,) = plan(store).work
+    path.unlink()
+    assert compact_partition(store, item, NOW_S) == Outcome(PARTITION)
+
+
+def test_directory_gone(store):
+    """A partition that was removed since it was planned is nothing to do."""
+    assert compact_partition(store, Work(PARTITION, (PARTITION.path,)), NOW_S) == Outcome(PARTITION)
+
+
+def test_foreign_file_written_again_is_kept(store):
+    """A foreign file that its owner wrote again after it was read is kept for the next run."""
+
+    class Rewriting(LocalStorage):
+        """Storage whose foreign file is written again just when ours was replaced."""
+
+        def replace(self, name: str, data: bytes, expected: str | None) -> str:
+            version = super().replace(name, data, expected)
+            foreign(store, "part.parquet", [candle(0), candle(7)])
+            return version
+
+    foreign(store, "part.parquet", [candle(0)])
+    store.storage = Rewriting(store.root, store.root / STATE_DIRECTORY / "locks")
+    (outcome,) = compact(store)
+    assert (outcome.rewritten, outcome.files_removed) == (True, ())
+    fresh = LakeStore(store.root)
+    assert one(fresh).rows == 2
+    assert rows_of(fresh) == [candle(0), candle(7)]
+    assert_in_order(fresh)
+
+
+@pytest.mark.slow
+def test_several_processes(store):
+    """Many partitions are compacted by several processes, with the same outcome for each."""
+    count = PROCESS_PARTITIONS_MIN + 10
+    table = to_table([candle(0), candle(1), candle(1)])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data = sink.getvalue().to_pybytes()
+    expected = {}
+    for number in range(count):
+        partition = partition_of(candle(0, symbol=f"S{number:03d}USDT"))
+        path = store.root / partition.path / ("candles.parquet" if number % 2 else "part.parquet")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"torn" if number == 5 else data)
+        expected[partition] = number
+    outcomes = list(run(store, plan(store).work, NOW_S, processes=2))
+    assert {outcome.partition for outcome in outcomes} == set(expected)
+    assert len(outcomes) == count
+    assert [expected[outcome.partition] for outcome in outcomes if outcome.error] == [5]
+    for outcome in outcomes:
+        if not outcome.error:
+            assert (outcome.rewritten, outcome.rows, outcome.duplicates_removed) == (True, 2, 1)
+    remember(store, outcomes, everything=True)
+    assert [expected[item.partition] for item in plan(store).work] == [5]
+    assert store.read(partition_of(candle(0, symbol="S209USDT"))) == settle(table)

@@ -1,0 +1,94 @@
+"""Plain readers while lakewriter writes: no error, no duplicate, ever."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from running import child, run, until
+
+from lakewriter.sandbox import SandboxOptions, serve
+
+pytestmark = pytest.mark.slow
+
+READ_S = 12
+
+# Reads the whole lake again and again, like anybody's script; prints how often.
+READER = """
+import sys, time, pathlib
+engine, lake, until = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
+reads = most = 0
+if engine == "duckdb":
+    import duckdb
+else:
+    import pyarrow.compute as pc, pyarrow.dataset as ds
+while time.monotonic() < until:
+    if engine == "duckdb":
+        with duckdb.connect() as connection:
+            rows, keys = connection.execute(
+                f"SELECT count(*), count(DISTINCT (market, symbol, interval, candle_begin_time)) "
+                f"FROM read_parquet('{lake}/**/*.parquet', hive_partitioning = true)"
+            ).fetchall()[0]
+    else:
+        table = ds.dataset(lake, format="parquet", partitioning="hive").to_table(
+            columns=["market", "symbol", "interval", "candle_begin_time"]
+        )
+        rows = table.num_rows
+        keys = table.group_by(["market", "symbol", "interval", "candle_begin_time"]).aggregate([]).num_rows
+    assert rows == keys, f"{rows - keys} duplicates"
+    assert rows >= most, f"{most - rows} rows vanished"
+    most = rows
+    reads += 1
+print(reads, most)
+"""
+
+
+def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tmp_path: Path) -> None:
+    """DuckDB and pyarrow loop whole-lake globs while a recorder flushes and a compaction loops."""
+    lake = tmp_path / "lake"
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60, symbols=30)) as sandbox:
+            arguments = ["record", "spot:*:1m,3m", "coin_futures:BTC*:1m", "--exchange", sandbox.url]
+            with child(
+                tmp_path / "log", *arguments, "--lake", str(lake), "--flush-every", "300ms", "-q"
+            ) as recorder:
+                await until(lambda: len(list(lake.glob("**/*.parquet"))) > 30)
+                readers = [
+                    subprocess.Popen(
+                        [sys.executable, "-c", READER, engine, str(lake), str(READ_S)],
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                    )
+                    for engine in ("duckdb", "pyarrow")
+                ]
+                rewritten = 0
+                while any(reader.poll() is None for reader in readers):
+                    rewritten += await asyncio.to_thread(_age_and_compact, lake)
+                assert recorder.process.poll() is None
+                assert await asyncio.to_thread(recorder.stop) == 0
+                for reader in readers:
+                    said = reader.communicate()[0]
+                    assert reader.returncode == 0, said
+                    reads, rows = map(int, said.split()[-2:])
+                    assert reads >= 5
+                    assert rows > 100
+                assert rewritten > 0
+
+    asyncio.run(main())
+
+
+def _age_and_compact(lake: Path) -> int:
+    """Make compaction rewrite one of our files, as if an older encoding had written it."""
+    name = next(iter(sorted(lake.glob("**/*.parquet"))))
+    table = pq.ParquetFile(name).read()
+    aged = name.with_name(".candles.parquet.tmp-aged")
+    pq.write_table(table.replace_schema_metadata(None), aged)
+    if table.num_rows == pq.ParquetFile(name).metadata.num_rows:
+        aged.rename(name)
+    compacted = run("compact", "--lake", str(lake))
+    assert compacted.returncode == 0, compacted.stderr
+    return int(compacted.stdout.split(": ")[1].split()[0])
