@@ -16,7 +16,12 @@ for _ in $(seq 300); do
 done
 url=$(head -n 1 "$lake/.url")
 
-say() { printf '\n$ lakewriter'; printf ' %q' "$@"; printf '\n'; lakewriter "$@"; }
+say() {
+    printf '\n$ lakewriter'
+    for word in "$@"; do case $word in *\ *) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac; done
+    printf '\n'
+    lakewriter "$@"
+}
 
 echo "A sandbox speaks Binance's protocol at $url, an hour in a minute."
 say record --exchange "$url" --lake "$lake" --duration 20s --flush-every 5s \

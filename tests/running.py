@@ -106,7 +106,9 @@ async def running(coroutine: "asyncio.Task[None]") -> AsyncIterator[None]:
             await coroutine
 
 
-def plain_rows(lake: Path, columns: str = "*") -> list[tuple[object, ...]]:
+def plain_rows(
+    lake: Path, columns: str = 'market, symbol, "interval", epoch_ms(candle_begin_time)'
+) -> list[tuple[object, ...]]:
     """Read the whole lake as anybody would, with a plain glob, ordered by key."""
     connection = duckdb.connect()
     try:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_candle import candle, candles, settled
 
@@ -87,6 +87,7 @@ def test_empty():
 steps = st.lists(st.lists(candles(6), max_size=5) | st.just("flush"), max_size=30)
 
 
+@settings(max_examples=50)
 @given(steps, st.randoms())
 def test_loses_and_repeats_nothing(steps, chance: random.Random):
     """Any order of additions and flushes that fail or succeed leaves the winners merged or buffered."""

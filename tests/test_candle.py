@@ -3,7 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, differs, int_column, precedence, settle, to_table
@@ -75,6 +75,7 @@ def settled(rows: list[Candle]) -> list[Candle]:
     return [winners[begin_ms] for begin_ms in sorted(winners)]
 
 
+@settings(max_examples=50)
 @given(st.lists(candles()))
 def test_table_round_trip(rows):
     """Every field of every candle survives the way into a table and back."""
@@ -115,6 +116,7 @@ def test_precedence_order():
     assert sorted([*ascending[2:], *ascending[:2]], key=precedence) == ascending
 
 
+@settings(max_examples=50)
 @given(st.lists(candles(5), max_size=60))
 def test_settle_is_the_law(rows):
     """A whole table is settled by the same rule as candles one by one, full ties included."""
@@ -128,6 +130,7 @@ def test_settle_twice(rows):
     assert settle(once) is once
 
 
+@settings(max_examples=50)
 @given(st.lists(candles(5), max_size=40, unique_by=lambda row: (row.begin_ms, precedence(row))), st.randoms())
 def test_settle_in_any_order(rows, random):
     """Without full ties the order of arrival does not matter."""
@@ -136,6 +139,7 @@ def test_settle_in_any_order(rows, random):
     assert settle(to_table(shuffled)).equals(settle(to_table(rows)))
 
 
+@settings(max_examples=50)
 @given(st.lists(candles(5), max_size=30), st.lists(candles(5), max_size=30))
 def test_settle_in_steps(one, other):
     """Settling early loses nothing that settling late would keep."""

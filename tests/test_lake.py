@@ -280,21 +280,6 @@ def test_changed_meanwhile(store):
     assert rows_of(store) == [candle(0), candle(10), candle(11), candle(12)]
 
 
-class AlwaysChanging(Changing):
-    """Storage that is changed under every merge."""
-
-    changes = 1000
-
-
-def test_changed_for_ever(store):
-    """A merge that is overtaken again and again gives up, says so, and leaves what the others wrote."""
-    store.storage = AlwaysChanging(store.root, store.root / "_lakewriter/locks")
-    with pytest.raises(LakeError) as caught:
-        store.merge(PARTITION, to_table([candle(0)]))
-    assert caught.value.what == f"{PARTITION}: changed under 20 merges in a row"
-    assert len(rows_of(store)) == 20
-
-
 def test_merges_from_threads(store):
     """Merges from several threads into one partition lose nothing."""
 

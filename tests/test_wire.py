@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakewriter.binance.wire import (
@@ -154,6 +154,7 @@ def spaced(draw: st.DrawFn, value: Any) -> str:
     return f"{draw(blanks)}{json.dumps(value)}{draw(blanks)}"
 
 
+@settings(max_examples=60)
 @given(st.data(), st.booleans(), st.booleans())
 def test_no_closed_candle_is_passed_over(data, wrapped, closed):
     """However a frame is spaced and ordered, a closed candle is never taken for an open one."""
@@ -511,6 +512,7 @@ def test_any_json(value):
     message_or_refused(json.dumps(value).encode())
 
 
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from([*SPOT]), scalars),
     st.dictionaries(names, values, max_size=2),

@@ -17,7 +17,6 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -137,14 +136,16 @@ class Journal:
         self._close_segment()
         with _membership(self.directory.parent):
             if not _segments(self.directory):
-                shutil.rmtree(self.directory, ignore_errors=True)
+                (self.directory / LOCK_NAME).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something else is in it: a .bad file
+                    self.directory.rmdir()
             os.close(self._lock_fd)
 
     def _close_segment(self) -> None:
         if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-            self._bytes = 0
+            fd, self._fd, self._bytes = self._fd, None, 0
+            with contextlib.suppress(OSError):  # all that was promised is synced
+                os.close(fd)
 
     def _open_segment(self) -> int:
         if self._bytes >= SEGMENT_BYTES_MAX:

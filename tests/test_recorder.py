@@ -1,0 +1,180 @@
+"""The recorder in one process, with disks that fail on purpose."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from running import until
+
+from lakewriter.candle import Candle
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal import create_journal, read_hot
+from lakewriter.lake.lake import LakeStore, Merged
+from lakewriter.partition import Partition, partition_of
+from lakewriter.recording.recorder import Recorder, describe
+
+BEGIN_MS = 1_719_705_600_000  # 2024-06-30 00:00 UTC
+
+
+def candle(minute: int, symbol: str = "BTCUSDT", trade_num: int = 10) -> Candle:
+    begin_ms = BEGIN_MS + minute * 60_000
+    return Candle(
+        "spot", symbol, "1m", begin_ms, begin_ms + 60_000, 1.0, 2.0, 0.5, 1.5, 3.0, 4.0, trade_num, 1.0, 2.0,
+        begin_ms + 60_004, begin_ms * 1000, "stream",
+    )  # fmt: skip
+
+
+def begins(store: LakeStore, symbol: str = "BTCUSDT") -> list[int]:
+    table = store.read(partition_of(candle(0, symbol)))
+    return [] if table is None else table["candle_begin_time"].cast(pa.int64()).to_pylist()
+
+
+class RefusingStore(LakeStore):
+    """A lake that merges nothing of one symbol while it is told to refuse."""
+
+    refused = ""
+
+    def merge(self, partition: Partition, rows: pa.Table) -> Merged:
+        if partition.symbol == self.refused:
+            raise OSError(28, "No space left on device")
+        return super().merge(partition, rows)
+
+
+def refusing(path: Path) -> RefusingStore:
+    return RefusingStore(LakeStore.create(str(path / "lake"), "test").root)
+
+
+async def recording(store: LakeStore, candles: list[Candle], flush_every_s: float = 3600) -> Recorder:
+    """Record the candles, stop, and return the recorder."""
+    queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+    recorder = Recorder(store, [], queue, flush_every_s=flush_every_s, name="test")
+    stop = asyncio.Event()
+    running = asyncio.create_task(recorder.run(stop))
+    for each in candles:
+        await queue.put(each)
+    stop.set()
+    await running
+    return recorder
+
+
+def test_a_stop_commits_and_flushes_what_is_on_the_queue(tmp_path: Path) -> None:
+    """Candles that were on the queue when the stop came are in the lake when run returns."""
+    store = refusing(tmp_path)
+    recorder = asyncio.run(recording(store, [candle(minute) for minute in range(50)]))
+    assert begins(store) == [BEGIN_MS + minute * 60_000 for minute in range(50)]
+    assert (recorder.stats.recorded, recorder.stats.flushed) == (50, 50)
+    assert read_hot(store.root) == []
+
+
+def test_what_cannot_be_merged_stays_in_the_journal(tmp_path: Path) -> None:
+    """A partition that refuses keeps its candles journaled, the others flow; the stop says so."""
+    store = refusing(tmp_path)
+    store.refused = "BTCUSDT"
+    with pytest.raises(LakeError, match="1 candles could not be flushed and stay in the journal"):
+        asyncio.run(recording(store, [candle(0), candle(0, "ETHUSDT")]))
+    assert begins(store, "ETHUSDT") == [BEGIN_MS]
+    assert read_hot(store.root) == [candle(0)]
+    store.refused = ""
+    asyncio.run(recording(store, [candle(1)]))
+    assert begins(store) == [BEGIN_MS, BEGIN_MS + 60_000]
+    assert read_hot(store.root) == []
+
+
+def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_path: Path) -> None:
+    """Flush after flush only the candles that wait are journaled; when the disk is back they leave."""
+    store = refusing(tmp_path)
+    store.refused = "BTCUSDT"
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=0.02, name="test")
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        for minute in range(5):
+            await queue.put(candle(minute))
+            await queue.put(candle(minute, "ETHUSDT"))
+            flushes = recorder.stats.flushes
+            await until(lambda flushes=flushes: recorder.stats.flushes > flushes)
+            await until(lambda minute=minute: len(begins(store, "ETHUSDT")) == minute + 1)
+        hot = {each for each in read_hot(store.root) if each.symbol == "BTCUSDT"}
+        assert len(hot) == 5
+        assert recorder.stats.failed == 1
+        store.refused = ""
+        await queue.put(candle(5))
+        await until(lambda: len(begins(store)) == 6)
+        stop.set()
+        await running
+
+    asyncio.run(main())
+    assert read_hot(store.root) == []
+
+
+def test_a_dead_recorders_journal_is_replayed_once_however_often(tmp_path: Path) -> None:
+    """What a dead recorder committed is in its partition after the next start, even if it was there."""
+    store = refusing(tmp_path)
+    for _ in range(2):
+        dead = create_journal(store.root, "dead")
+        dead.commit([candle(0), candle(1)])
+        dead.roll()
+        dead.commit([candle(1), candle(2)])
+        torn = dead.roll()[-1]
+        with torn.open("ab") as file:
+            file.write(b'{"crc":1,"candle":{"mar')
+
+        os.close(dead._lock_fd)  # what the kernel does when its process dies
+        asyncio.run(recording(store, [candle(3)]))
+        assert begins(store) == [BEGIN_MS + minute * 60_000 for minute in range(4)]
+        assert [path.name for path in (store.root / "_lakewriter/journal").iterdir()] == ["lock"]
+
+
+def test_a_damaged_line_is_set_aside_and_the_rest_replayed(tmp_path: Path) -> None:
+    """A flipped record costs only itself; its segment is kept as .bad for a person to look at."""
+    store = refusing(tmp_path)
+    dead = create_journal(store.root, "dead")
+    dead.commit([candle(0), candle(1), candle(2)])
+    segment = dead.roll()[0]
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(lines[0] + lines[1].replace(b'"open":1.0', b'"open":9.0') + lines[2])
+
+    os.close(dead._lock_fd)
+    asyncio.run(recording(store, [candle(3)]))
+    assert begins(store) == [BEGIN_MS + minute * 60_000 for minute in (0, 2, 3)]
+    assert segment.with_name(segment.name + ".bad").exists()
+
+
+def test_of_duplicates_in_the_buffer_and_the_partition_the_winner_stays(tmp_path: Path) -> None:
+    """The candle with more trades wins, in whatever order the two arrive."""
+    store = refusing(tmp_path)
+    asyncio.run(recording(store, [candle(0, trade_num=9), candle(0, trade_num=11), candle(0, trade_num=10)]))
+    asyncio.run(recording(store, [candle(0, trade_num=8)]))
+    table = store.read(partition_of(candle(0)))
+    assert table is not None
+    assert table["trade_num"].to_pylist() == [11]
+
+
+def test_a_journal_that_cannot_be_written_ends_the_recorder_loudly(tmp_path: Path) -> None:
+    """When the disk refuses a commit the recorder stops with its reason; what was committed is flushed."""
+    store = refusing(tmp_path)
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        running = asyncio.create_task(recorder.run(asyncio.Event()))
+        await queue.put(candle(0))
+        await until(lambda: recorder.stats.recorded == 1)
+        journal = next((store.root / "_lakewriter/journal").glob("test-*"))
+
+        os.close(recorder._journal._fd)  # type: ignore[arg-type] - every further write is EBADF
+        await queue.put(candle(1))
+        with pytest.raises(LakeError, match=r"journal: .*Bad file descriptor"):
+            await running
+        assert journal
+
+    asyncio.run(main())
+
+
+def test_a_candle_is_described_as_people_write_it() -> None:
+    """The log names market, symbol, interval and the begin time, seconds only where they matter."""
+    assert describe(candle(900)) == "spot BTCUSDT 1m 2024-06-30 15:00"
