@@ -104,7 +104,7 @@ def load_config(path: Path) -> Config:
         config = msgspec.convert(said, Config)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "lakewriter record --help") from None
-    except (UnicodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}", f"it may say {', '.join(Config.__struct_fields__)}") from None
@@ -133,7 +133,7 @@ def _check_url(market: str, field: str, url: str | None, pattern: str) -> None:
         raise UsageError(f"markets.{market}.{field}: {url!r} is not a {scheme}:// URL")
 
 
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 # A longer wait than this is a typing error.

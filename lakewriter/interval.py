@@ -21,9 +21,6 @@ DAY_MS = 24 * HOUR_MS
 # 1970-01-05, the first Monday of the epoch.
 MONDAY_MS = 4 * DAY_MS
 
-# datetime ends with the year 9999; nothing before the epoch is a candle.
-TIME_MS_MAX = 253_402_300_799_999
-
 
 class Interval(msgspec.Struct, frozen=True):
     """One candle interval.

@@ -141,14 +141,17 @@ SYMBOL_LENGTH_MAX = 32
 
 # The exchange's own legal range: '^[A-Z0-9-_.]{1,20}$' (error -1100). Since
 # 2025 letters of other scripts appear too.
-_ASCII_SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9_.-]*")
+_ASCII_SYMBOL = re.compile(r"[A-Z0-9](?:[A-Z0-9_.-]*[A-Z0-9_])?")
+
+# Letters by category that nobody can see: the Hangul fillers.
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0")
 
 
 def is_symbol(text: str) -> bool:
     """Tell whether `text` can be a symbol, and so a directory of the lake.
 
     Letters (ASCII ones upper case), digits, `_`, `-` and `.`; the first one a
-    letter or digit; no `..`; at most 32 characters; NFC. What passes can be a
+    letter or digit, the last one not `-` or `.`; no `..`; at most 32; NFC. What passes can be a
     path component as it stands: no separator, no control character, no Hive
     special.
     """
@@ -167,7 +170,13 @@ def is_symbol(text: str) -> bool:
 def _is_foreign_letter(char: str) -> bool:
     # Lo: letters without case (Chinese, Japanese, Korean …). Letters with case
     # are left out: whether the exchange folds them is unknown, and disks differ.
-    return not char.isascii() and unicodedata.category(char) in ("Lo", "Nd")
+    # So are right-to-left ones, which make a path read in another order.
+    return (
+        not char.isascii()
+        and unicodedata.category(char) == "Lo"
+        and unicodedata.bidirectional(char) == "L"
+        and char not in _INVISIBLE
+    )
 
 
 def parse_symbol(text: str) -> str:

@@ -173,7 +173,7 @@ def test_failures(store):
     assert (counts["partitions"], counts["rewritten"], counts["failed"]) == (2, 1, 1)
     assert result.stderr == f"lakewriter: {FIRST}: 1 of its rows begin on another day\n"
     assert isinstance(result.exception, LakewriterError)
-    assert result.exception.what == "compact: 1 partitions were left as they were"
+    assert result.exception.what == "compact: 1 partition was left as it was"
     assert result.exception.hint == f"nothing was changed; look at {FIRST.path}"
 
 

@@ -79,7 +79,7 @@ def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
     """
     try:
         said = msgspec.json.decode(body, type=_ExchangeInfo)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ExchangeError(f"{market.name}: exchangeInfo cannot be read: {error}") from None
     return [
         Instrument(entry.symbol, getattr(entry, market.status_field))

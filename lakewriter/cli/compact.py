@@ -139,7 +139,9 @@ def _report_failures(failures: list[Outcome]) -> None:
         print(f"lakewriter: {outcome.error}", file=sys.stderr)
     if len(failures) > ERRORS_SHOWN_MAX:
         print(f"lakewriter: … and {len(failures) - ERRORS_SHOWN_MAX} more", file=sys.stderr)
-    raise LakewriterError(f"compact: {len(failures)} partitions were left as they were", failures[0].hint)
+    many = len(failures) > 1
+    left = f"{len(failures)} partitions were left as they were" if many else "1 partition was left as it was"
+    raise LakewriterError(f"compact: {left}", failures[0].hint)
 
 
 def _day(text: str | None, option: str) -> date | None:

@@ -14,6 +14,7 @@ second time changes nothing, and a file that changed meanwhile is kept.
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,7 +35,7 @@ from lakewriter.lake.lake import (
     is_candle_file,
 )
 from lakewriter.lake.parquet import decode, encode, written_by_us
-from lakewriter.lake.storage import write_durably
+from lakewriter.lake.storage import is_temporary, write_durably
 from lakewriter.partition import Partition
 
 # Which partitions were found in order, at which version: a cache, made anew if lost.
@@ -99,10 +100,14 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
     known = read_checked(store)
     work, in_order = [], []
     for partition, directories in store.partitions(wanted):
-        one_file = len(directories) == 1 and store.storage.entries(directories[0]).files == [
-            Path(partition.file).name
+        # Marks that others leave, like Spark's _SUCCESS, are none of our work.
+        ours_to_see = [
+            f"{directory}/{file}"
+            for directory in directories
+            for file in store.storage.entries(directory).files
+            if is_candle_file(file) or is_temporary(file)
         ]
-        checked = known.get(partition.file) if one_file else None
+        checked = known.get(partition.file) if ours_to_see == [partition.file] else None
         if checked is not None and store.storage.version(partition.file) == checked.version:
             in_order.append(
                 Outcome(
@@ -163,7 +168,7 @@ def compact_partition(store: LakeStore, item: Work, now_s: float, *, dry_run: bo
     """
     partition = item.partition
     try:
-        with store.storage.exclusive(partition.path):
+        with nullcontext() if dry_run else store.storage.exclusive(partition.path):
             swept = [
                 name
                 for directory in item.directories
@@ -266,4 +271,6 @@ def remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> 
     for outcome in outcomes:
         if outcome.version:
             known[outcome.partition.file] = Checked(outcome.version, outcome.rows, outcome.bytes_after)
-    write_durably(store.root / STATE_DIRECTORY / CHECKED_NAME, msgspec.json.encode(known))
+    state = store.root / STATE_DIRECTORY
+    state.mkdir(exist_ok=True)
+    write_durably(state / CHECKED_NAME, msgspec.json.encode(known))

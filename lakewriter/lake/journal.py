@@ -98,7 +98,7 @@ class Journal:
         try:
             fd = self._open_segment()
             _append(fd, lines, self._bytes)
-            os.fdatasync(fd)
+            self._sync(fd)
         except OSError as error:
             raise LakeError(
                 f"journal: {self.directory}: {error.strerror}", "nothing that was logged as recorded is lost"
@@ -140,6 +140,13 @@ class Journal:
                 with contextlib.suppress(OSError):  # something else is in it: a .bad file
                     self.directory.rmdir()
             os.close(self._lock_fd)
+
+    def _sync(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            self._close_segment()  # what it holds by now is unknown: nothing goes behind it
+            raise
 
     def _close_segment(self) -> None:
         if self._fd is not None:
@@ -249,7 +256,7 @@ def decode_line(line: bytes) -> Candle | None:
         if zlib.crc32(read.candle) != read.crc:
             return None
         return _decode_candle(read.candle)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -132,9 +132,10 @@ class LakeStore:
                 )
                 sync_directory(root)
                 sync_directory(root.parent)
-        except (FileExistsError, NotADirectoryError):
+        except (FileExistsError, NotADirectoryError) as error:
+            what = uri if error.filename in (None, str(root)) or root.is_file() else error.filename
             raise LakeError(
-                f"lake: {uri} is a file, not a directory", "give a directory with --lake"
+                f"lake: {what} is a file, not a directory", "give a directory with --lake"
             ) from None
         except OSError as error:
             raise LakeError(f"lake: {uri}: {error.strerror}", "give a writable one with --lake") from None
@@ -196,6 +197,8 @@ class LakeStore:
 
     def _merge_once(self, partition: Partition, rows: pa.Table) -> Merged:
         found = self.storage.read(partition.file)
+        if found is None and not rows.num_rows:
+            return Merged(0, 0, 0, 0, written=False)
         if found is None:
             result, merged = settle(rows), None
         else:
@@ -321,7 +324,14 @@ def _local_root(uri: str) -> Path:
         raise LakewriterError(
             f"lake: {uri}: object stores are not supported yet", "give a local directory with --lake"
         )
-    return Path(uri).expanduser().resolve()
+    try:
+        root = Path(uri).expanduser().resolve()
+        root.exists()
+    except (RuntimeError, ValueError) as error:
+        raise LakeError(f"lake: {uri!r}: {error}", "give a directory with --lake") from None
+    except OSError as error:
+        raise LakeError(f"lake: {uri!r}: {error.strerror}", "give a directory with --lake") from None
+    return root
 
 
 def _level_value(level: str, name: str) -> str | None:

@@ -34,9 +34,6 @@ _ENCODINGS = {
 # Without these a file holds no candles; what else is missing becomes null.
 _REQUIRED = ("candle_begin_time", "open", "high", "low", "close", "volume")
 
-# Thrift and Snappy bombs: a partition of ours is some MiB at the most.
-FILE_BYTES_MAX = 1 << 30
-
 
 def encode(table: pa.Table, partition: Partition) -> bytes:
     """Return the partition's file as bytes.
@@ -54,6 +51,7 @@ def encode(table: pa.Table, partition: Partition) -> bytes:
         use_dictionary=["source"],
         column_encoding=_ENCODINGS,
         write_statistics=True,
+        write_page_checksum=True,
         store_schema=False,
     ) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
@@ -83,16 +81,21 @@ def decode(data: bytes, name: str) -> pa.Table:
     """
     try:
         # A thread pool costs more than it gives on a file this small.
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-        if table.schema.equals(SCHEMA):
-            return table.replace_schema_metadata(None)  # the file's own, which no row needs
-        return _conform(table, name)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = file.read(use_threads=False)
+        # The metadata is the file's own, which no row needs.
+        table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
+    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise LakeError(
             f"{name}: not a readable Parquet file of candles: {reason}",
             "nothing was changed; move the file out of the lake, then run again",
         ) from None
+    except LakeError as error:
+        raise LakeError(f"{name}: {error.what}", error.hint) from None
+    if table["candle_begin_time"].null_count:
+        raise LakeError(f"{name}: has a row without candle_begin_time", "nothing was changed")
+    return table
 
 
 def written_by_us(data: bytes) -> bool:
@@ -102,20 +105,17 @@ def written_by_us(data: bytes) -> bool:
     return WRITER_KEY.encode() in ours and ours.get(ROWS_KEY.encode()) == str(metadata.num_rows).encode()
 
 
-def _conform(table: pa.Table, name: str) -> pa.Table:
+def _conform(table: pa.Table) -> pa.Table:
     missing = [column for column in _REQUIRED if column not in table.column_names]
     if missing:
-        raise LakeError(f"{name}: has no column {missing[0]}", "a candle file needs " + ", ".join(_REQUIRED))
+        raise LakeError(f"has no column {missing[0]}", "a candle file needs " + ", ".join(_REQUIRED))
     columns = []
     for field in SCHEMA:
         if field.name in table.column_names:
             columns.append(_cast(table[field.name], field))
         else:
             columns.append(pa.nulls(table.num_rows, field.type))
-    conformed = pa.Table.from_arrays(columns, schema=SCHEMA)
-    if conformed["candle_begin_time"].null_count:
-        raise LakeError(f"{name}: has a row without candle_begin_time")
-    return conformed
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def _cast(column: pa.ChunkedArray, field: "pa.Field[Any]") -> pa.ChunkedArray:
@@ -123,6 +123,7 @@ def _cast(column: pa.ChunkedArray, field: "pa.Field[Any]") -> pa.ChunkedArray:
         column = column.cast(column.type.value_type)
     if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(column.type) and column.type.tz is None:
         column = pc.assume_timezone(column, "UTC")
-    if pa.types.is_floating(field.type) and pa.types.is_decimal(column.type):
-        return column.cast(field.type, safe=False)
-    return column.cast(field.type)
+    # A receive time may lose its nanoseconds, a decimal its last digits; a begin
+    # time that is none of our milliseconds is an error.
+    inexact = field.name == "recv_time" or pa.types.is_decimal(column.type)
+    return column.cast(field.type, safe=not inexact)

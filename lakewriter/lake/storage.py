@@ -130,19 +130,11 @@ class LocalStorage:
         """
         target = self.root / name
         _make_directories(self.root, target.parent)
-        temporary = target.parent / f".{target.name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            with temporary.open("xb", buffering=0) as file:
-                _write_all(file.fileno(), data)
-                os.fsync(file.fileno())
-                version = _version(os.fstat(file.fileno()))
+        with _written_beside(target, data) as temporary:
+            version = _version(temporary.stat())
             if self.version(name) != expected:
                 raise ChangedError(name)
             temporary.rename(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
         sync_directory(target.parent)
         return version
 
@@ -167,7 +159,11 @@ class LocalStorage:
         kernel drops its lock.
         """
         lock = self._locks / f"{zlib.crc32(directory.encode()) % LOCKS:02x}"
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # a lake that was copied without our own directory
+            self._locks.mkdir(parents=True, exist_ok=True)
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -178,7 +174,7 @@ class LocalStorage:
         """Remove temporary files older than an hour; return their names."""
         swept = []
         for file in self.entries(directory).files:
-            if not (file.startswith(".") and _TEMPORARY_MARK in file):
+            if not is_temporary(file):
                 continue
             name = f"{directory}/{file}"
             try:
@@ -190,6 +186,11 @@ class LocalStorage:
                 if not dry_run:
                     self.delete(name)
         return swept
+
+
+def is_temporary(file: str) -> bool:
+    """Tell whether a file's name is one that a writer of ours makes beside its target."""
+    return file.startswith(".") and _TEMPORARY_MARK in file
 
 
 def sync_directory(path: Path) -> None:
@@ -206,12 +207,24 @@ def write_durably(path: Path, data: bytes) -> None:
 
     Crash: the old file or the new one is there, whole.
     """
-    temporary = path.parent / f".{path.name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
-    with temporary.open("xb", buffering=0) as file:
-        _write_all(file.fileno(), data)
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    with _written_beside(path, data) as temporary:
+        temporary.rename(path)
     sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
+    """Write and sync a temporary file beside the target; gone after the block, unless renamed."""
+    temporary = target.parent / f".{target.name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with temporary.open("xb", buffering=0) as file:
+            _write_all(file.fileno(), data)
+            os.fsync(file.fileno())
+        yield temporary
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _version(stat: os.stat_result) -> str:

@@ -63,6 +63,11 @@ class Buffer:
         self._open, self._sealed, self._oldest_s = {}, self._open, None
         return {partition: list(rows.values()) for partition, rows in self._sealed.items()}
 
+    def wait_again(self, now_s: float) -> None:
+        """Let what could not be merged grow old once more, from now on."""
+        if self._sealed and self._oldest_s is None:
+            self._oldest_s = now_s
+
     def discard(self, partition: Partition) -> None:
         """Forget the sealed candles of a partition that was merged."""
         self._sealed.pop(partition, None)

@@ -226,6 +226,7 @@ class Recorder:
             if left:
                 again = [candle for candles in left.values() for candle in candles]
                 await self._in_journal(self._journal.commit, again)
+                self.buffer.wait_again(self._clock.monotonic_s())
             await self._in_journal(self._journal.drop, segments)
             self.stats.flushes += 1
             self.stats.failed = len(left)
