@@ -22,7 +22,7 @@ from lakewriter.query.failure import QueryError
 from lakewriter.query.output import FORMATS, format_of, replacing
 from lakewriter.query.result import Result
 from lakewriter.query.session import Answer, run, stream
-from lakewriter.query.text import cell, gather, table_lines
+from lakewriter.query.text import Room, cell, gather, table_lines
 
 EVERYTHING = """
 SELECT * FROM (VALUES
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 def written(store: LakeStore, name: str, sql: str = EVERYTHING, rows_max: int | None = None) -> bytes:
     out = io.BytesIO()
     with stream(store, sql) as answer:
-        FORMATS[name].write(answer, out, rows_max)
+        FORMATS[name].write(answer, out, Room(rows_max))
     return out.getvalue()
 
 
@@ -206,7 +206,7 @@ def test_csv_stays_flat(store: LakeStore) -> None:
 
     out = Counter()
     with stream(store, "SELECT range AS n FROM range(500000)") as answer:
-        FORMATS["csv"].write(answer, out, None)  # type: ignore[arg-type]
+        FORMATS["csv"].write(answer, out, Room())  # type: ignore[arg-type]
     assert 0 < out.largest < 2_000_000
 
 
@@ -271,5 +271,19 @@ def test_answer_of_no_batches_has_its_columns() -> None:
     """The schema is known before any row is."""
     answer = Answer(pa.schema([("a", pa.int64())]), iter(()))
     out = io.BytesIO()
-    FORMATS["csv"].write(answer, out, None)
+    FORMATS["csv"].write(answer, out, Room())
     assert out.getvalue() == b"a\n"
+
+
+@pytest.mark.parametrize("width", range(8, 60))
+def test_a_wide_table_loses_columns_in_the_middle(width: int) -> None:
+    """No line is wider than the terminal; the first column stays, and what was left out is counted."""
+    names = [f"column{number}" for number in range(6)]
+    batch = pa.record_batch([pa.array([number, 10**number]) for number in range(6)], names=names)
+    lines = list(table_lines(batch.schema, gather([batch], None), width))
+    whole = width >= 6 * 7 + 5 * 2
+    assert all(len(line) <= max(width, 10) for line in lines[:-1])
+    assert lines[0].startswith("column0")
+    assert ("…" in lines[0]) is not whole
+    shown = sum(name in lines[0] for name in names)
+    assert lines[-1] == ("(2 rows)" if whole else f"(2 rows; 6 columns, {shown} shown)")

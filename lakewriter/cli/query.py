@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -75,12 +76,15 @@ class _Target:
 
     def __init__(self, path: Path | None, format_name: str | None, max_rows: int | None) -> None:
         from lakewriter.query.output import FORMATS, format_of
+        from lakewriter.query.text import Room
 
         on_terminal = path is None and sys.stdout.isatty()
         self.path = path
         name = format_name or (format_of(path) if path else None) or "table"
         self.format = FORMATS[name]
-        self.rows_max = max_rows or (TERMINAL_ROWS_MAX if on_terminal else None)
+        self.room = Room(max_rows)
+        if on_terminal:
+            self.room = Room(max_rows or TERMINAL_ROWS_MAX, shutil.get_terminal_size().columns)
         if on_terminal and self.format.binary:
             raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
 
@@ -96,10 +100,10 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: _Target) -> Non
         out = stack.enter_context(replacing(target.path, store.root)) if target.path else sys.stdout.buffer
         answer = stack.enter_context(stream(store, sql, values))
         if target.path:
-            target.format.write(answer, out, target.rows_max)
+            target.format.write(answer, out, target.room)
             return
         try:
-            target.format.write(answer, out, target.rows_max)
+            target.format.write(answer, out, target.room)
             out.flush()
         except BrokenPipeError:
             # `| head` has seen enough, which is no failure (click would exit 1);

@@ -22,19 +22,19 @@ from lakewriter.errors import UsageError
 from lakewriter.query.failure import QueryError
 from lakewriter.query.result import python_values
 from lakewriter.query.session import Answer
-from lakewriter.query.text import Rows, gather, interval_text, markdown_lines, table_lines
+from lakewriter.query.text import Room, Rows, gather, interval_text, markdown_lines, table_lines
 
 
 class Format(NamedTuple):
     """One way to write an answer.
 
     Args:
-        write: writes it; the last argument is how many rows to show, None for all.
+        write: writes it; the last argument is how much of it to show.
         binary: whether a terminal cannot show it.
         suffixes: of files that are meant to hold it.
     """
 
-    write: Callable[[Answer, BinaryIO, int | None], None]
+    write: Callable[[Answer, BinaryIO, Room], None]
     binary: bool
     suffixes: tuple[str, ...]
 
@@ -81,11 +81,11 @@ def replacing(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _write_table(answer: Answer, out: BinaryIO, rows_max: int | None) -> None:
-    rows = gather(answer.batches, rows_max)
+def _write_table(answer: Answer, out: BinaryIO, room: Room) -> None:
+    rows = gather(answer.batches, room.rows)
     if answer.schema.names == ["explain_key", "explain_value"]:
         return _write_lines(_plans(rows), out)
-    return _write_lines(table_lines(answer.schema, rows), out)
+    return _write_lines(table_lines(answer.schema, rows, room.width), out)
 
 
 def _plans(rows: Rows) -> Iterator[str]:
@@ -94,8 +94,8 @@ def _plans(rows: Rows) -> Iterator[str]:
         yield plan.replace("\\n", "\n")
 
 
-def _write_markdown(answer: Answer, out: BinaryIO, rows_max: int | None) -> None:
-    _write_lines(markdown_lines(answer.schema, gather(answer.batches, rows_max)), out)
+def _write_markdown(answer: Answer, out: BinaryIO, room: Room) -> None:
+    _write_lines(markdown_lines(answer.schema, gather(answer.batches, room.rows)), out)
 
 
 def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:
@@ -103,7 +103,7 @@ def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:
         out.write(line.encode() + b"\n")
 
 
-def _write_csv(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None:
+def _write_csv(answer: Answer, out: BinaryIO, _room: Room) -> None:
     import pyarrow.csv as arrow_csv  # noqa: PLC0415 - for this format alone
 
     header = io.StringIO()
@@ -187,12 +187,12 @@ def _json_values(column: Any) -> list[Any]:
     return values
 
 
-def _write_ndjson(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None:
+def _write_ndjson(answer: Answer, out: BinaryIO, _room: Room) -> None:
     for row in _json_rows(answer):
         out.write(row + b"\n")
 
 
-def _write_json(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None:
+def _write_json(answer: Answer, out: BinaryIO, _room: Room) -> None:
     before = b"[\n"
     for row in _json_rows(answer):
         out.write(before + row)
@@ -200,7 +200,7 @@ def _write_json(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None:
     out.write(b"[]\n" if before == b"[\n" else b"\n]\n")
 
 
-def _write_parquet(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None:
+def _write_parquet(answer: Answer, out: BinaryIO, _room: Room) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and for this format alone
 
     try:
@@ -211,7 +211,7 @@ def _write_parquet(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None
         raise _cannot_hold("Parquet", error) from None
 
 
-def _write_arrow(answer: Answer, out: BinaryIO, _rows_max: int | None) -> None:
+def _write_arrow(answer: Answer, out: BinaryIO, _room: Room) -> None:
     try:
         with pa.ipc.new_stream(_Counted(out), answer.schema) as writer:
             for batch in answer.batches:

@@ -24,6 +24,18 @@ _FLOAT_DIGITS = 15
 Row = tuple[str, ...]
 
 
+class Room(NamedTuple):
+    """How much of an answer there is room to show; None for all of it.
+
+    Args:
+        rows: the first and last of so many.
+        width: columns of the terminal; what does not fit is left out in the middle.
+    """
+
+    rows: int | None = None
+    width: int | None = None
+
+
 class Rows(NamedTuple):
     """The rows to show, as text.
 
@@ -111,21 +123,42 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
     return Rows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
 
 
-def table_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
-    """Yield the lines of an aligned table, and how many rows there were."""
+def table_lines(schema: pa.Schema, rows: Rows, width_max: int | None = None) -> Iterator[str]:
+    """Yield the lines of an aligned table, and how much there was of what."""
     header = tuple(cell(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
     shown = rows.head + rows.tail
     widths = [max(map(_width, column)) for column in zip(header, *shown, strict=True)]
-    yield _aligned(header, widths, numeric)
-    yield "  ".join("─" * width for width in widths)
-    for row in rows.head:
-        yield _aligned(row, widths, numeric)
+    left, right = _fitting(widths, width_max)
+    cut = left + right < len(widths)
+
+    def line(row: Row) -> str:
+        cells = _padded(row, widths, numeric)
+        return "  ".join([*cells[:left], *["…"] * cut, *cells[len(cells) - right :]]).rstrip()
+
+    yield line(header)
+    yield line(tuple("─" * width for width in widths))
+    yield from map(line, rows.head)
     if rows.total > len(shown):
-        yield _aligned(tuple("…" for _ in widths), widths, numeric)
-    for row in rows.tail:
-        yield _aligned(row, widths, numeric)
-    yield _count(rows.total, len(shown))
+        yield line(tuple("…" for _ in widths))
+    yield from map(line, rows.tail)
+    count = _count(rows.total, len(shown))
+    yield f"{count[:-1]}; {len(widths)} columns, {left + right} shown)" if cut else count
+
+
+def _fitting(widths: list[int], width_max: int | None) -> tuple[int, int]:
+    """Return how many columns from the left and from the right have room, both ends in turn."""
+    if width_max is None or sum(widths) + 2 * (len(widths) - 1) <= width_max:
+        return len(widths), 0
+    left, right, used = 1, 0, widths[0] + 3
+    while left + right < len(widths):
+        from_right = right < left
+        width = widths[len(widths) - right - 1] if from_right else widths[left]
+        used += width + 2
+        if used > width_max:
+            break
+        left, right = (left, right + 1) if from_right else (left + 1, right)
+    return left, right
 
 
 def markdown_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
@@ -142,12 +175,11 @@ def markdown_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
     yield from map(line, rows.tail)
 
 
-def _aligned(row: Row, widths: list[int], numeric: list[bool]) -> str:
-    padded = [
+def _padded(row: Row, widths: list[int], numeric: list[bool]) -> Row:
+    return tuple(
         " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
         for text, width, right in zip(row, widths, numeric, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
+    )
 
 
 def _count(total: int, shown: int) -> str:
