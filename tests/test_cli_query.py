@@ -20,6 +20,8 @@ from lakewriter.cli.query import _FORMAT_NAMES
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output import FORMATS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> str:

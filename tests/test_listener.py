@@ -14,6 +14,8 @@ from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.recording.listener import CandleListener
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 
+pytestmark = pytest.mark.slow
+
 SPEED = 600.0
 MINUTE_MS = 60_000
 

@@ -15,6 +15,8 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 
+pytestmark = pytest.mark.slow
+
 README = (REPOSITORY / "README.md").read_text()
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30 00:00 UTC
 SYMBOLS = ("BTCUSDT", "币安人生USDT")

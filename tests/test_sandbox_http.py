@@ -25,6 +25,8 @@ from lakewriter.sandbox.archive import HEADER
 from lakewriter.sandbox.listing import LISTED_MS
 from lakewriter.sandbox.replay import load
 
+pytestmark = pytest.mark.slow
+
 NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01
 STILL = SandboxOptions(speed=0.001, start_ms=NEW_YEAR_MS + 90 * MINUTE_MS + 30_000)
 SYMBOLS = {"spot": "BTCUSDT", "usdt_futures": "BTCUSDT", "coin_futures": "BTCUSD_PERP"}

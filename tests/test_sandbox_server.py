@@ -14,6 +14,8 @@ from lakewriter.errors import LakewriterError
 from lakewriter.interval import INTERVALS, MINUTE_MS
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
 
+pytestmark = pytest.mark.slow
+
 MARKET_ROUTES = {"spot": "", "usdt_futures": "/market", "coin_futures": ""}
 MARKET_SYMBOLS = {"spot": "BTCUSDT", "usdt_futures": "BTCUSDT", "coin_futures": "BTCUSD_PERP"}
 EVERY_MARKET = pytest.mark.parametrize("market", MARKET_ROUTES)
