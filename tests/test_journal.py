@@ -87,7 +87,7 @@ def test_commit_and_read(journal, tmp_path):
     assert read_hot(tmp_path) == ROWS
     (segment,) = journal.roll()
     assert segment.stat().st_size == written
-    assert read_segment(segment) == (segment, ROWS, False, [])
+    assert read_segment(segment) == (segment, ROWS, False, {})
     assert journal.segment_bytes == 0
 
 
@@ -120,7 +120,7 @@ def test_torn_last_line(journal, tmp_path):
     for cut in range(1, last):
         segment.write_bytes(whole[:-cut])
         found = read_segment(segment)
-        assert (found.candles, found.torn, found.damaged) == (ROWS[:2], True, [])
+        assert (found.candles, found.torn, found.damaged) == (ROWS[:2], True, {})
     segment.write_bytes(whole[:-last])
     assert read_segment(segment).torn is False
 
@@ -132,7 +132,7 @@ def test_damaged_line(journal):
     segment.write_bytes(segment.read_bytes().replace(b'"open":60001.5', b'"open":60001.6'))
     found = read_segment(segment)
     assert found.candles == [ROWS[0], *ROWS[2:]]
-    assert (found.torn, found.damaged) == (False, [2])
+    assert (found.torn, list(found.damaged)) == (False, [2])
 
 
 SEGMENT = b"".join(map(encode_line, ROWS))

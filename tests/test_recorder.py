@@ -1,16 +1,22 @@
 """The recorder in one process, with disks that fail on purpose."""
 
 import asyncio
+import contextlib
 import os
+import threading
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from running import until
+from test_storage import full_disk
 
 from lakewriter.candle import Candle
+from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import create_journal, read_hot
+from lakewriter.lake.journal import Journal, create_journal, read_hot
 from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.partition import Partition, partition_of
 from lakewriter.recording.recorder import Recorder, describe
@@ -40,6 +46,19 @@ class RefusingStore(LakeStore):
         if partition.symbol == self.refused:
             raise OSError(28, "No space left on device")
         return super().merge(partition, rows)
+
+
+class SlowJournal(Journal):
+    """The same journal, whose commits take their time."""
+
+    def __init__(self, journal: Journal) -> None:
+        vars(self).update(vars(journal))
+        self.begun = threading.Event()
+
+    def commit(self, candles: Iterable[Candle]) -> int:
+        self.begun.set()
+        time.sleep(0.2)
+        return super().commit(candles)
 
 
 def refusing(path: Path) -> RefusingStore:
@@ -154,8 +173,8 @@ def test_of_duplicates_in_the_buffer_and_the_partition_the_winner_stays(tmp_path
     assert table["trade_num"].to_pylist() == [11]
 
 
-def test_a_journal_that_cannot_be_written_ends_the_recorder_loudly(tmp_path: Path) -> None:
-    """When the disk refuses a commit the recorder stops with its reason; what was committed is flushed."""
+def test_a_failed_sync_ends_the_recorder_loudly(tmp_path: Path) -> None:
+    """A sync that failed is never taken for done: the recorder stops; what was committed is flushed."""
     store = refusing(tmp_path)
 
     async def main() -> None:
@@ -164,15 +183,128 @@ def test_a_journal_that_cannot_be_written_ends_the_recorder_loudly(tmp_path: Pat
         running = asyncio.create_task(recorder.run(asyncio.Event()))
         await queue.put(candle(0))
         await until(lambda: recorder.stats.recorded == 1)
-        journal = next((store.root / "_lakewriter/journal").glob("test-*"))
-
-        os.close(recorder._journal._fd)  # type: ignore[arg-type] - every further write is EBADF
+        reading, writing = os.pipe()
+        assert recorder._journal._fd is not None
+        os.dup2(writing, recorder._journal._fd)  # takes every write, and cannot be synced
         await queue.put(candle(1))
-        with pytest.raises(LakeError, match=r"journal: .*Bad file descriptor"):
+        with pytest.raises(LakeError, match=r"journal: .*: sync failed: Invalid argument"):
             await running
-        assert journal
+        os.close(reading)
+        os.close(writing)
 
     asyncio.run(main())
+    assert begins(store) == [BEGIN_MS]
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While the disk takes no more, recording waits and says so once; afterwards nothing is missing."""
+    store = refusing(tmp_path)
+    caplog.set_level("WARNING", "lakewriter")
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        await queue.put(candle(0))
+        await until(lambda: recorder.stats.recorded == 1)
+        with full_disk(600):
+            for minute in range(1, 20):
+                await queue.put(candle(minute))
+            await until(lambda: recorder.stats.refusals >= 2)
+            assert recorder.stats.recorded == 1
+        await until(lambda: recorder.stats.recorded == 20)
+        stop.set()
+        await running
+
+    asyncio.run(main())
+    assert begins(store) == [BEGIN_MS + minute * 60_000 for minute in range(20)]
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("File too large; recording waits" in line for line in said) == 1
+    assert sum("written again after" in line for line in said) == 1
+
+
+def test_a_stop_on_a_full_disk_says_what_was_not_recorded(tmp_path: Path) -> None:
+    """When the disk still takes nothing some time after the stop, the error counts what is lost."""
+    store = refusing(tmp_path)
+
+    class Hurried(Clock):
+        """Sees a second pass at every look."""
+
+        seconds = 0.0
+
+        def monotonic_s(self) -> float:
+            self.seconds += 1.0
+            return self.seconds
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test", clock=Hurried())
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        await queue.put(candle(0))
+        await until(lambda: recorder.stats.recorded == 1)
+        with full_disk(600):
+            await queue.put(candle(1))
+            await queue.put(candle(2))
+            await until(lambda: recorder.stats.refusals >= 1)
+            stop.set()
+            with pytest.raises(LakeError, match="File too large; 2 candles were read and not recorded"):
+                await running
+
+    asyncio.run(main())
+
+
+def test_candles_that_nobody_can_merge_stop_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buffer is bounded: beyond its limit nothing more is taken from the queue."""
+    store = refusing(tmp_path)
+    store.refused = "BTCUSDT"
+    monkeypatch.setattr("lakewriter.recording.recorder.BUFFER_CANDLES_MAX", 10)
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=0.02, name="test")
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        for minute in range(10):
+            await queue.put(candle(minute))
+        await until(lambda: recorder.stats.recorded == 10)
+        await queue.put(candle(10))
+        await until(lambda: recorder.stats.refusals >= 1)
+        assert recorder.stats.recorded == 10
+        store.refused = ""
+        await until(lambda: recorder.stats.recorded == 11)
+        stop.set()
+        await running
+
+    asyncio.run(main())
+    assert len(begins(store)) == 11
+
+
+def test_a_commit_that_is_cut_off_keeps_its_segment(tmp_path: Path) -> None:
+    """When everything is cancelled at once, a commit that landed unseen is not dropped with its segment."""
+    store = refusing(tmp_path)
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        running = asyncio.create_task(recorder.run(asyncio.Event()))
+        await queue.put(candle(0))
+        await until(lambda: recorder.stats.recorded == 1)
+        slow = SlowJournal(recorder._journal)
+        recorder._journal = slow
+        await queue.put(candle(1))
+        await until(slow.begun.is_set)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, LakeError):
+            await running
+
+    asyncio.run(main())
+    there = set(begins(store)) | {each.begin_ms for each in read_hot(store.root)}
+    assert there == {BEGIN_MS, BEGIN_MS + 60_000}
 
 
 def test_a_candle_is_described_as_people_write_it() -> None:

@@ -14,7 +14,6 @@ second time changes nothing, and a file that changed meanwhile is kept.
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -168,13 +167,9 @@ def compact_partition(store: LakeStore, item: Work, now_s: float, *, dry_run: bo
     """
     partition = item.partition
     try:
-        with nullcontext() if dry_run else store.storage.exclusive(partition.path):
-            swept = [
-                name
-                for directory in item.directories
-                for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
-            ]
-            return _fold(store, item, tuple(swept), dry_run=dry_run)
+        if dry_run:
+            return _fold(store, item, now_s, dry_run=True)
+        return store.replacing(partition, lambda: _fold(store, item, now_s, dry_run=False))
     except LakeError as error:
         return Outcome(partition, error=error.what, hint=error.hint)
     except OSError as error:
@@ -188,8 +183,13 @@ class _File(NamedTuple):
     rows: pa.Table
 
 
-def _fold(store: LakeStore, item: Work, swept: tuple[str, ...], *, dry_run: bool) -> Outcome:
+def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outcome:
     partition = item.partition
+    swept = tuple(
+        name
+        for directory in item.directories
+        for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
+    )
     files = _read(store, item)
     if not files:
         return Outcome(partition, files_removed=swept)

@@ -26,7 +26,7 @@ import msgspec
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
-from lakewriter.lake.storage import sync_directory
+from lakewriter.lake.storage import make_directories, sync_directory, write_durably
 
 JOURNAL_DIRECTORY = "_lakewriter/journal"
 LOCK_NAME = "lock"
@@ -40,6 +40,13 @@ READ_LAPS_MAX = 100
 
 # Names of at most eight digits: some three hundred years of flushes.
 _SEGMENTS_MAX = 10**8
+
+
+_SAFE = "nothing that was logged as recorded is lost"
+
+
+class RefusedError(LakeError):
+    """The disk did not take what was to be written; nothing was promised, it may be tried again."""
 
 
 class _Line(msgspec.Struct):
@@ -59,13 +66,13 @@ class Segment(NamedTuple):
         path: the file.
         candles: every whole line's candle, in the order of commit.
         torn: whether the last line is incomplete: its commit never returned.
-        damaged: numbers (from 1) of whole lines that do not match their checksum.
+        damaged: whole lines that do not match their checksum, by their number from 1.
     """
 
     path: Path
     candles: list[Candle]
     torn: bool
-    damaged: list[int]
+    damaged: dict[int, bytes]
 
 
 class Journal:
@@ -87,9 +94,12 @@ class Journal:
         """Append the candles, make them durable, and return the bytes written.
 
         Raises:
-            LakeError: if the disk refused; none of these candles is promised,
-                all earlier ones still are. A failed sync is never retried: what
+            RefusedError: if the disk refused to take them (full, read-only …);
+                the same commit may be tried again.
+            LakeError: if the disk failed to sync. That is never retried: what
                 the kernel dropped would be taken for written.
+            In both cases none of these candles is promised, all earlier ones
+            still are, and nothing is appended behind what may be torn.
 
         Crash: some of the lines may be there, the last of them torn; a reader
         drops a torn line, and no promise was made for any of them.
@@ -97,12 +107,15 @@ class Journal:
         lines = b"".join(encode_line(candle) for candle in candles)
         try:
             fd = self._open_segment()
-            _append(fd, lines, self._bytes)
-            self._sync(fd)
+            _append(fd, lines)
         except OSError as error:
-            raise LakeError(
-                f"journal: {self.directory}: {error.strerror}", "nothing that was logged as recorded is lost"
-            ) from error
+            self._cut_back()
+            raise RefusedError(f"journal: {self.directory}: {error.strerror}", _SAFE) from error
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            self._close_segment()
+            raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
         self._bytes += len(lines)
         return len(lines)
 
@@ -141,13 +154,6 @@ class Journal:
                     self.directory.rmdir()
             os.close(self._lock_fd)
 
-    def _sync(self, fd: int) -> None:
-        try:
-            os.fdatasync(fd)
-        except OSError:
-            self._close_segment()  # what it holds by now is unknown: nothing goes behind it
-            raise
-
     def _close_segment(self) -> None:
         if self._fd is not None:
             fd, self._fd, self._bytes = self._fd, None, 0
@@ -160,9 +166,25 @@ class Journal:
         if self._fd is None:
             self._number += 1
             path = self.directory / f"{self._number % _SEGMENTS_MAX:08d}{_SEGMENT_SUFFIX}"
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            sync_directory(self.directory)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                sync_directory(self.directory)
+            except OSError:
+                os.close(fd)
+                path.unlink(missing_ok=True)
+                raise
+            self._fd = fd
         return self._fd
+
+    def _cut_back(self) -> None:
+        """Take back what a failed write left, so that nothing is appended behind it."""
+        if self._fd is None:
+            return
+        try:
+            os.ftruncate(self._fd, self._bytes)
+            os.lseek(self._fd, self._bytes, os.SEEK_SET)
+        except OSError:
+            self._close_segment()
 
 
 def create_journal(root: Path, name: str) -> Journal:
@@ -175,7 +197,7 @@ def create_journal(root: Path, name: str) -> Journal:
     Crash: a directory that has no lock held is a dead recorder's.
     """
     journals = root / JOURNAL_DIRECTORY
-    journals.mkdir(parents=True, exist_ok=True)
+    make_directories(root, journals)
     directory = journals / f"{name}-{secrets.token_hex(3)}"
     with _membership(journals):
         directory.mkdir()
@@ -196,9 +218,13 @@ def adopt_dead(root: Path) -> list[Journal]:
     journals = root / JOURNAL_DIRECTORY
     if not journals.is_dir():
         return []
+    adopted = []
     with _membership(journals):
-        tried = [(directory, _try_lock(directory)) for directory in _recorders(root)]
-    return [Journal(directory, fd) for directory, fd in tried if fd is not None]
+        for directory in _recorders(root):
+            fd = _try_lock(directory)
+            if fd is not None:
+                adopted.append(Journal(directory, fd))
+    return adopted
 
 
 def read_hot(root: Path) -> list[Candle]:
@@ -229,7 +255,7 @@ def read_segment(path: Path) -> Segment:
         FileNotFoundError: if it was dropped.
     """
     candles: list[Candle] = []
-    damaged = []
+    damaged: dict[int, bytes] = {}
     with path.open("rb") as file:
         data = file.read()
     lines = data.split(b"\n")
@@ -237,10 +263,19 @@ def read_segment(path: Path) -> Segment:
     for line_number, line in enumerate(lines, 1):
         candle = decode_line(line)
         if candle is None:
-            damaged.append(line_number)
+            damaged[line_number] = line
         else:
             candles.append(candle)
     return Segment(path, candles, torn, damaged)
+
+
+def set_aside(segment: Segment) -> None:
+    """Keep a segment's damaged lines in a `.bad` file beside it, for a person to look at.
+
+    Crash: the file is there, whole, or not; the segment is as it was.
+    """
+    path = segment.path.with_name(segment.path.name + ".bad")
+    write_durably(path, b"".join(line + b"\n" for line in segment.damaged.values()))
 
 
 def encode_line(candle: Candle) -> bytes:
@@ -250,27 +285,30 @@ def encode_line(candle: Candle) -> bytes:
 
 
 def decode_line(line: bytes) -> Candle | None:
-    """Return the line's candle; None if the line is not what was written."""
+    """Return the line's candle; None if the line is not what was written.
+
+    Raises:
+        LakeError: if it is what was written, but by another version, whose
+            candles we cannot read.
+    """
     try:
         read = _decode_line(line)
-        if zlib.crc32(read.candle) != read.crc:
-            return None
-        return _decode_candle(read.candle)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _append(fd: int, lines: bytes, at: int) -> None:
-    view = memoryview(lines)
+    if zlib.crc32(read.candle) != read.crc:
+        return None
     try:
-        while view:
-            view = view[os.write(fd, view) :]
-    except OSError:
-        # What was written of them must not stand before later lines.
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, at)
-            os.lseek(fd, at, os.SEEK_SET)
-        raise
+        return _decode_candle(read.candle)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise LakeError(
+            f"journal: a line of another version: {error}", "pip install --upgrade lakewriter"
+        ) from None
+
+
+def _append(fd: int, lines: bytes) -> None:
+    view = memoryview(lines)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 @contextlib.contextmanager

@@ -5,12 +5,13 @@ brings them. Compaction and every reader list partitions here too. How bytes
 reach a disk is `storage`'s, how they spell candles `parquet`'s.
 """
 
+import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -20,8 +21,10 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.parquet import decode, encode
-from lakewriter.lake.storage import ChangedError, LocalStorage, sync_directory, write_durably
+from lakewriter.lake.storage import ChangedError, LocalStorage, make_directories, write_durably
 from lakewriter.partition import LEVELS, Partition, checked, parse_partition
+
+T = TypeVar("T")
 
 STATE_DIRECTORY = "_lakewriter"
 FORMAT_VERSION = 1
@@ -124,14 +127,12 @@ class LakeStore:
         root = _local_root(uri)
         try:
             state = root / STATE_DIRECTORY
-            (state / "locks").mkdir(parents=True, exist_ok=True)
+            make_directories(Path(root.anchor), state / "locks")
             if not _check_format(root):
                 write_durably(
                     state / "lake.json",
                     msgspec.json.encode(LakeFormat(FORMAT_VERSION, created_by)) + b"\n",
                 )
-                sync_directory(root)
-                sync_directory(root.parent)
         except (FileExistsError, NotADirectoryError) as error:
             what = uri if error.filename in (None, str(root)) or root.is_file() else error.filename
             raise LakeError(
@@ -186,14 +187,34 @@ class LakeStore:
         """
         checked(partition)
         check_day(partition, int_column(rows, "candle_begin_time"))
+        return self.replacing(partition, lambda: self._merge_once(partition, rows))
+
+    def replacing(self, partition: Partition, once: Callable[[], T]) -> T:
+        """Read and replace a partition's file with other writers kept out.
+
+        Args:
+            once: does it; is called again, from the reading on, when somebody who
+                knows no locks changed the file in between.
+
+        Raises:
+            LakeError: if the file never holds still.
+        """
         for attempt in range(MERGE_TRIES_MAX):
             with self.storage.exclusive(partition.path):
                 try:
-                    return self._merge_once(partition, rows)
+                    return once()
                 except ChangedError:
                     pass
             time.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
         raise LakeError(f"{partition}: changed under {MERGE_TRIES_MAX} merges in a row")
+
+    def sweep(self, partition: Partition) -> None:
+        """Remove what a crashed writer left in a partition.
+
+        While we keep others out, no temporary file there has an owner.
+        """
+        with self.storage.exclusive(partition.path):
+            self.storage.sweep(partition.path, math.inf)
 
     def _merge_once(self, partition: Partition, rows: pa.Table) -> Merged:
         found = self.storage.read(partition.file)

@@ -129,7 +129,7 @@ class LocalStorage:
         directory is synced last: only then is the return a promise.
         """
         target = self.root / name
-        _make_directories(self.root, target.parent)
+        make_directories(self.root, target.parent)
         with _written_beside(target, data) as temporary:
             version = _version(temporary.stat())
             if self.version(name) != expected:
@@ -232,13 +232,16 @@ def _version(stat: os.stat_result) -> str:
     return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
 
 
-def _make_directories(root: Path, directory: Path) -> None:
-    """Make the missing directories below `root`, each synced into its parent."""
+def make_directories(root: Path, directory: Path) -> None:
+    """Make the missing directories down from `root`, each synced into its parent.
+
+    Crash: some of them are there; whoever comes next makes the others.
+    """
     if directory.is_dir():
         return
     if directory == root:
         raise LakeError(f"lake: {root} is gone")
-    _make_directories(root, directory.parent)
+    make_directories(root, directory.parent)
     with contextlib.suppress(FileExistsError):
         directory.mkdir()
     sync_directory(directory.parent)

@@ -57,9 +57,10 @@ class Buffer:
 
         What an earlier flush left sealed is part of it.
         """
-        opened = [candle for rows in self._open.values() for candle in rows.values()]
-        self._open, self._oldest_s = self._sealed, None
-        self.add(opened, 0.0)
+        if self._sealed:
+            newer = [candle for rows in self._open.values() for candle in rows.values()]
+            self._open = self._sealed
+            self.add(newer, 0.0)
         self._open, self._sealed, self._oldest_s = {}, self._open, None
         return {partition: list(rows.values()) for partition, rows in self._sealed.items()}
 

@@ -8,11 +8,11 @@ runs in one thread, merges in a few others.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
@@ -20,10 +20,12 @@ import msgspec
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import Journal, Segment, adopt_dead, create_journal, read_segment
+from lakewriter.lake.journal import RefusedError, create_journal
 from lakewriter.lake.lake import LakeStore, Merged
+from lakewriter.lake.replay import Replayed, replay_dead
 from lakewriter.partition import Partition
 from lakewriter.recording.buffer import Batch, Buffer
+from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listener import CandleListener
 
 P = ParamSpec("P")
@@ -41,8 +43,15 @@ COMMIT_CANDLES_MAX = 2_000
 # a commit waits for company. A sync and its hand-over cost 0.2 ms of CPU each.
 COMMIT_LINGER_S = 0.005
 
-# Some 30 MB; a flush starts early when so many wait.
-BUFFER_CANDLES_MAX = 50_000
+# A flush starts early when so many wait, some 30 MB; and when so many cannot be
+# merged, no more are taken from the queue.
+FLUSH_CANDLES = 50_000
+BUFFER_CANDLES_MAX = 200_000
+
+# A disk that refuses (full, read-only …) is asked again so often, for ever while
+# recording, and so long after the stop: systemd kills after 90 s.
+REFUSED_RETRY_S = 0.5
+STOP_PATIENCE_S = 20.0
 MERGE_THREADS = 2
 _FLUSH_CHECK_S = 0.25
 
@@ -52,20 +61,24 @@ class RecorderStats(msgspec.Struct):
 
     Args:
         recorded: candles whose journal commit returned.
-        commits: journal commits.
         flushed: candles merged into partitions.
         flushes: flushes that ended.
         corrections: rows replaced by ones with other prices or volumes.
         failed: partitions that the last flush could not merge.
+        refusals: commits that the disk did not take, and that were tried again.
+        commit_candles: how many candles a journal commit held.
+        commit_ms: how long a commit took, waiting for its turn included.
         last: the candle recorded last.
     """
 
     recorded: int = 0
-    commits: int = 0
     flushed: int = 0
     flushes: int = 0
     corrections: int = 0
     failed: int = 0
+    refusals: int = 0
+    commit_candles: Histogram = msgspec.field(default_factory=Histogram)
+    commit_ms: Histogram = msgspec.field(default_factory=Histogram)
     last: Candle | None = None
 
 
@@ -103,42 +116,46 @@ class Recorder:
         # other way round: a flush must see them in both.
         self._in_step = asyncio.Lock()
         self._flushing = asyncio.Lock()
+        self._unbuffered = False
+        self._not_replayed = 0
+        self._deadline_s = math.inf
         self._journal_thread = ThreadPoolExecutor(1, "journal")
         self._merge_threads = ThreadPoolExecutor(MERGE_THREADS, "merge")
+        self._replay_thread = ThreadPoolExecutor(1, "replay")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop` is set, then flush all and return.
 
         Raises:
-            LakeError: if the journal could not be written, or the last flush
-                left candles in it.
+            LakeError: if the journal could not be written, or candles had to
+                stay in it.
         """
         self._journal = await self._in_journal(create_journal, self._store.root, self._name)
         listening = [asyncio.create_task(listener.run()) for listener in self._listeners]
-        working = [
-            asyncio.create_task(self._consume()),
-            asyncio.create_task(self._flush_when_due()),
-        ]
+        consuming = asyncio.create_task(self._consume())
+        flushing = asyncio.create_task(self._flush_when_due())
         replaying = asyncio.create_task(self._replay_dead())
         stopping = asyncio.create_task(stop.wait())
+        # None of them ends before the stop, but by an error.
+        watched = [consuming, flushing, *listening]
         try:
-            await asyncio.wait({stopping, *listening, *working}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (*listening, *working):
-                if task.done():
-                    task.result()  # none of them ends but by an error
-            await _cancel(listening)
-            await self._drain(working[0])
+            await asyncio.wait({stopping, *watched}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancel([stopping, *listening, *working])
+            self._deadline_s = self._clock.monotonic_s() + STOP_PATIENCE_S
+            await _cancel([stopping, *listening])
+            await self._drain(consuming)
+            await _cancel([consuming, flushing])
             await self._finish(replaying)
+        for task in watched:
+            if not task.cancelled():
+                task.result()
+        self._check_nothing_waits()
 
-    async def _drain(self, consumer: "asyncio.Task[None]") -> None:
-        """Commit what listeners had read before they stopped."""
+    async def _drain(self, consuming: "asyncio.Task[None]") -> None:
+        """Commit what listeners had read before they stopped; give up if committing fails."""
         drained = asyncio.create_task(self._empty_queue())
-        await asyncio.wait({drained, consumer}, return_when=asyncio.FIRST_COMPLETED)
-        drained.cancel()
-        if consumer.done():
-            consumer.result()
+        await asyncio.wait({drained, consuming}, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel([drained])
 
     async def _empty_queue(self) -> None:
         for listener in self._listeners:
@@ -151,23 +168,25 @@ class Recorder:
         try:
             await self.flush()
             await replaying  # a stop leaves no journal behind that it can flush
-            waiting = len(self.buffer)
-            if waiting:
-                raise LakeError(
-                    f"{waiting} candles could not be flushed and stay in the journal",
-                    "mend what the log names, then start the recorder again",
-                )
         finally:
+            await _cancel([replaying])
             await self._in_journal(self._journal.close)
-            self._journal_thread.shutdown()
-            self._merge_threads.shutdown()
+            for threads in (self._journal_thread, self._merge_threads, self._replay_thread):
+                threads.shutdown()
+
+    def _check_nothing_waits(self) -> None:
+        waiting = len(self.buffer) + self._not_replayed
+        if waiting:
+            raise LakeError(
+                f"{waiting} candles could not be flushed and stay in the journal",
+                "mend what the log names, then start the recorder again, or run: lakewriter flush",
+            )
 
     async def _consume(self) -> None:
         """Commit candles in groups, for ever."""
         while True:
             first = await self._queue.get()
-            # Once begun it ends, cancelled or not: committed candles that nobody
-            # buffers would be dropped with their segment.
+            # Once begun it ends, cancelled or not: what was read is committed and buffered.
             commit = asyncio.create_task(self._commit_group(first))
             try:
                 await asyncio.shield(commit)
@@ -182,26 +201,71 @@ class Recorder:
         group = [first]
         while len(group) < COMMIT_CANDLES_MAX and not queue.empty():
             group.append(queue.get_nowait())
-        await self._commit(group)
+        await self._commit_when_taken(group)
         for _ in group:
             queue.task_done()
 
-    async def _commit(self, batch: list[Candle]) -> None:
+    async def _commit_when_taken(self, group: list[Candle]) -> None:
+        """Commit a group, however long the disk refuses it; meanwhile the queue fills.
+
+        Raises:
+            LakeError: if the disk fails to sync, or still refuses some time after
+                the stop.
+        """
+        waiting_since_s: float | None = None
+        while True:
+            try:
+                self._check_room()
+                await self._commit(group)
+                break
+            except RefusedError as refused:
+                self.stats.refusals += 1
+                now_s = self._clock.monotonic_s()
+                if now_s >= self._deadline_s:
+                    lost = len(group) + self._queue.qsize()
+                    raise LakeError(
+                        f"{refused.what}; {lost} candles were read and not recorded", refused.hint
+                    ) from None
+                if waiting_since_s is None:
+                    waiting_since_s = now_s
+                    log.warning("%s; recording waits, and sockets are not read for long", refused.what)
+                await asyncio.sleep(REFUSED_RETRY_S)
+        if waiting_since_s is not None:
+            log.warning("journal: written again after %.1f s", self._clock.monotonic_s() - waiting_since_s)
+
+    def _check_room(self) -> None:
+        if len(self.buffer) >= BUFFER_CANDLES_MAX:
+            raise RefusedError(
+                f"buffer: {len(self.buffer)} candles wait for their partitions",
+                "the log names what cannot be merged",
+            )
+
+    async def _commit(self, group: list[Candle]) -> None:
+        started_s = self._clock.monotonic_s()
         async with self._in_step:
-            await self._in_journal(self._journal.commit, batch)
-            self.buffer.add(batch, self._clock.monotonic_s())
-        self.stats.recorded += len(batch)
-        self.stats.commits += 1
-        self.stats.last = batch[-1]
+            # If we are cut off before the candles are buffered, no flush may drop their segment.
+            self._unbuffered = True
+            try:
+                await self._in_journal(self._journal.commit, group)
+            except LakeError:
+                self._unbuffered = False
+                raise
+            self.buffer.add(group, self._clock.monotonic_s())
+            self._unbuffered = False
+        stats = self.stats
+        stats.recorded += len(group)
+        stats.last = group[-1]
+        stats.commit_candles.add(len(group))
+        stats.commit_ms.add(round((self._clock.monotonic_s() - started_s) * 1000))
         if recorded_log.isEnabledFor(logging.INFO):
             now = _clock_text(self._clock.wall_us())
-            recorded_log.info("\n".join(f"recorded {describe(candle)} at {now}" for candle in batch))
+            recorded_log.info("\n".join(f"recorded {describe(candle)} at {now}" for candle in group))
 
     async def _flush_when_due(self) -> None:
         while True:
             await asyncio.sleep(min(_FLUSH_CHECK_S, self._flush_every_s / 4))
             due = self.buffer.age_s(self._clock.monotonic_s()) >= self._flush_every_s
-            if due or self.buffer.open_rows >= BUFFER_CANDLES_MAX:
+            if due or self.buffer.open_rows >= FLUSH_CANDLES:
                 await self.flush()
 
     async def flush(self) -> None:
@@ -217,25 +281,42 @@ class Recorder:
             async with self._in_step:
                 segments = await self._in_journal(self._journal.roll)
                 batch = self.buffer.seal()
-            if not batch:
-                return
-            started_s = self._clock.monotonic_s()
-            left = await self._merge_all(batch)
-            for partition in batch.keys() - left.keys():
-                self.buffer.discard(partition)
-            if left:
-                again = [candle for candles in left.values() for candle in candles]
-                await self._in_journal(self._journal.commit, again)
-                self.buffer.wait_again(self._clock.monotonic_s())
-            await self._in_journal(self._journal.drop, segments)
-            self.stats.flushes += 1
-            self.stats.failed = len(left)
-            log.info(
-                "flushed %d candles into %d partitions in %.2f s",
-                sum(map(len, batch.values())) - sum(map(len, left.values())),
-                len(batch) - len(left),
-                self._clock.monotonic_s() - started_s,
-            )
+                if self._unbuffered:
+                    segments = []
+            if batch:
+                started_s = self._clock.monotonic_s()
+                left = await self._merge_all(batch)
+                for partition in batch.keys() - left.keys():
+                    self.buffer.discard(partition)
+                self._tell(batch, left, self._clock.monotonic_s() - started_s)
+                if left and not await self._journal_again(batch, left):
+                    segments = []
+            if segments:
+                await self._in_journal(self._journal.drop, segments)
+
+    async def _journal_again(self, batch: Batch, left: Batch) -> bool:
+        """Put what waits on into a new segment, so that the old ones can go; tell whether they can."""
+        self.buffer.wait_again(self._clock.monotonic_s())
+        if len(left) == len(batch):
+            return False  # nothing would go
+        again = [candle for candles in left.values() for candle in candles]
+        try:
+            for first in range(0, len(again), COMMIT_CANDLES_MAX):
+                await self._in_journal(self._journal.commit, again[first : first + COMMIT_CANDLES_MAX])
+        except RefusedError as refused:
+            log.warning("%s; the old segments stay", refused.what)
+            return False
+        return True
+
+    def _tell(self, batch: Batch, left: Batch, seconds: float) -> None:
+        self.stats.flushes += 1
+        self.stats.failed = len(left)
+        log.info(
+            "flushed %d candles into %d partitions in %.2f s",
+            sum(map(len, batch.values())) - sum(map(len, left.values())),
+            len(batch) - len(left),
+            seconds,
+        )
 
     async def _merge_all(self, batch: Batch) -> Batch:
         """Merge each partition; return what could not be merged."""
@@ -265,28 +346,31 @@ class Recorder:
 
     async def _replay_dead(self) -> None:
         """Flush what recorders that no longer live left in their journals."""
-        for journal in await self._in_journal(adopt_dead, self._store.root):
-            try:
-                await self._replay(journal)
-            finally:
-                await self._in_journal(journal.close)
-
-    async def _replay(self, journal: Journal) -> None:
-        for path in await self._in_journal(journal.roll):
-            segment = await self._in_journal(read_segment, path)
-            buffer = Buffer()
-            buffer.add(segment.candles, 0.0)
-            left = await self._merge_all(buffer.seal())
-            _report(segment)
-            if left:
-                continue  # the segment stays for the next recorder
-            if segment.damaged:
-                await self._in_journal(_set_aside, path)
-            await self._in_journal(journal.drop, [path])
+        loop = asyncio.get_running_loop()
+        segments = replay_dead(self._store)
+        try:
+            while replayed := await loop.run_in_executor(self._replay_thread, next, segments, None):
+                log_replayed(replayed)
+                self._not_replayed += replayed.waiting
+        except (LakeError, OSError) as error:
+            log.error("journals of dead recorders cannot be read: %s", error)
+            self._not_replayed += 1
 
     async def _in_journal(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._journal_thread, partial(do, *args, **kwargs))
+
+
+def log_replayed(replayed: Replayed) -> None:
+    """Log what became of a dead recorder's segment."""
+    name = replayed.name
+    log.info("replayed %d candles of a recorder that no longer lives (%s)", replayed.candles, name)
+    if replayed.torn:
+        log.warning("%s ends in a torn line, whose commit never returned; dropped", name)
+    if replayed.damaged:
+        log.error("%s: %d damaged lines, kept in %s.bad", name, replayed.damaged, name)
+    if replayed.error:
+        log.error("%s stays: %s", name, replayed.error)
 
 
 def describe(candle: Candle) -> str:
@@ -299,25 +383,6 @@ def describe(candle: Candle) -> str:
 def _clock_text(time_us: int) -> str:
     moment = datetime.fromtimestamp(time_us / 1_000_000, UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S}.{time_us // 1000 % 1000:03d}"
-
-
-def _report(segment: Segment) -> None:
-    name = f"{segment.path.parent.name}/{segment.path.name}"
-    log.info("replayed %d candles of a recorder that no longer lives (%s)", len(segment.candles), name)
-    if segment.torn:
-        log.warning("%s ends in a torn line, whose commit never returned; dropped", name)
-    if segment.damaged:
-        log.error(
-            "%s: %d damaged lines, first line %d; kept as %s.bad",
-            name,
-            len(segment.damaged),
-            segment.damaged[0],
-            name,
-        )
-
-
-def _set_aside(path: Path) -> None:
-    path.rename(path.with_name(path.name + ".bad"))
 
 
 async def _cancel(tasks: "Iterable[asyncio.Task[Any]]") -> None:

@@ -1,0 +1,78 @@
+"""Replay: from the journals of dead recorders into partitions.
+
+Contract: a segment goes only when all its candles are in partitions; lines
+that do not match their checksum are set aside beside it first, in a `.bad`
+file. Replaying a segment twice changes nothing.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lakewriter.candle import Candle, to_table
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal import Journal, Segment, adopt_dead, read_segment, set_aside
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition, partition_of
+
+
+class Replayed(NamedTuple):
+    """What became of one segment of a dead recorder.
+
+    Args:
+        name: the segment, as `<recorder>/<file>`.
+        candles: how many it holds.
+        torn: whether its last line is incomplete: that commit never returned.
+        damaged: how many lines were set aside.
+        waiting: candles that could not be merged; the segment stays.
+        error: why; "" if all went well.
+    """
+
+    name: str
+    candles: int = 0
+    torn: bool = False
+    damaged: int = 0
+    waiting: int = 0
+    error: str = ""
+
+
+def replay_dead(store: LakeStore) -> Iterator[Replayed]:
+    """Merge what recorders that no longer live left, yielding each segment's fate.
+
+    Crash: at any step each candle is in its segment, in its partition, or in
+    both, and the journal is a dead recorder's once more.
+    """
+    for journal in adopt_dead(store.root):
+        try:
+            for path in journal.roll():
+                name = f"{path.parent.name}/{path.name}"
+                try:
+                    yield _replay(store, journal, read_segment(path), name)
+                except (LakeError, OSError) as error:
+                    yield Replayed(name, waiting=1, error=_reason(error))
+        except OSError as error:
+            yield Replayed(journal.directory.name, error=_reason(error))
+        finally:
+            journal.close()
+
+
+def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> Replayed:
+    by_partition: dict[Partition, list[Candle]] = {}
+    for candle in segment.candles:
+        by_partition.setdefault(partition_of(candle), []).append(candle)
+    waiting, error = 0, ""
+    for partition, candles in by_partition.items():
+        try:
+            store.merge(partition, to_table(candles))
+            store.sweep(partition)
+        except (LakeError, OSError) as failed:
+            waiting += len(candles)
+            error = f"{partition}: {_reason(failed)}"
+    if not waiting:
+        if segment.damaged:
+            set_aside(segment)
+        journal.drop([segment.path])
+    return Replayed(name, len(segment.candles), segment.torn, len(segment.damaged), waiting, error)
+
+
+def _reason(error: LakeError | OSError) -> str:
+    return error.what if isinstance(error, LakeError) else f"{error.filename or 'disk'}: {error.strerror}"
