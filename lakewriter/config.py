@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.errors import UsageError
-from lakewriter.market import MARKETS, Market, parse_market, served_at
+from lakewriter.market import MARKETS, Market, is_url, parse_market, served_at
 from lakewriter.subscription import Subscription, parse_subscription
 
 FILE_NAME = "lakewriter.toml"
@@ -104,10 +104,10 @@ def load_config(path: Path) -> Config:
         config = msgspec.convert(said, Config)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "lakewriter record --help") from None
-    except (UnicodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: not TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}", f"it may say {', '.join(Config.__struct_fields__)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from None
     _check(path, config)
     return config
 
@@ -118,19 +118,18 @@ def _check(path: Path, config: Config) -> None:
         config.parsed_subscriptions()
         for name, endpoints in config.markets.items():
             parse_market(name)
-            _check_url(name, "stream_url", endpoints.stream_url, r"wss?://[^/]")
-            _check_url(name, "rest_url", endpoints.rest_url, r"https?://[^/]")
-            _check_url(name, "archive_url", endpoints.archive_url, r"https?://[^/]")
+            _check_url(name, "stream_url", endpoints.stream_url, "ws")
+            _check_url(name, "rest_url", endpoints.rest_url, "http")
+            _check_url(name, "archive_url", endpoints.archive_url, "http")
         if config.exchange is not None:
             served_at(MARKETS["spot"], config.exchange)
     except UsageError as error:
         raise UsageError(f"{path}: {error.what}", error.hint) from None
 
 
-def _check_url(market: str, field: str, url: str | None, pattern: str) -> None:
-    if url is not None and not re.match(pattern, url):
-        scheme = pattern.partition(":")[0].replace("s?", "(s)")
-        raise UsageError(f"markets.{market}.{field}: {url!r} is not a {scheme}:// URL")
+def _check_url(market: str, field: str, url: str | None, scheme: str) -> None:
+    if url is not None and not is_url(url, (scheme, scheme + "s")):
+        raise UsageError(f"markets.{market}.{field}: {url!r} is not a {scheme}(s):// URL")
 
 
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")

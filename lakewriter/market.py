@@ -6,6 +6,7 @@ Nothing here connects to anything.
 
 import re
 import unicodedata
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -122,7 +123,7 @@ def served_at(market: Market, exchange_url: str) -> Market:
         UsageError: if it is not an http(s) URL.
     """
     base = exchange_url.rstrip("/")
-    if not re.match(r"https?://[^/]", base):
+    if not is_url(base, ("http", "https")):
         raise UsageError(
             f"exchange: {exchange_url!r} is not an http:// or https:// URL",
             "lakewriter record --exchange http://127.0.0.1:9080 …",
@@ -134,6 +135,18 @@ def served_at(market: Market, exchange_url: str) -> Market:
         rest_url=f"{base}/{market.name}",
         archive_url=f"{base}/{market.name}",
     )
+
+
+def is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    """Tell whether the text is a URL of a scheme: a host that can be one, a port, a path."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    return parts.scheme in schemes and bool(host) and plain and text.isprintable() and " " not in text
 
 
 # The exchange's own limit is 20 (error -1100); longest seen is 17 characters.

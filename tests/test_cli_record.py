@@ -28,6 +28,25 @@ pytestmark = pytest.mark.slow
             ["spot:A:1m", "--exchange", "nowhere"],
             "lakewriter: exchange: 'nowhere' is not an http:// or https:// URL",
         ),
+        *(
+            (
+                ["spot:A:1m", "--exchange", url],
+                f"lakewriter: exchange: {url!r} is not an http:// or https:// URL",
+            )
+            for url in (
+                "http://[::1",
+                "http://127.0.0.1:99999",
+                "http://127.0.0.1:abc",
+                "http://a..b:80",
+                "http://" + "x" * 300,
+                "http://127.0.0.1:1?x=1",
+                "http://exa mple:1",
+                "http://user:p@127.0.0.1",
+            )
+        ),
+        (["spot:A:1m", "--duration", ""], "lakewriter: duration: '' is none"),
+        (["spot:A:1m", "--flush-every", ""], "lakewriter: duration: '' is none"),
+        (["spot:A:1m", "--lake", ""], "lakewriter: --lake: is empty"),
         (["--config", "absent.toml"], "lakewriter: absent.toml: No such file or directory"),
         ([], "lakewriter: record: nothing to record, and no lakewriter.toml here"),
     ],

@@ -431,15 +431,33 @@ def test_no_event_times(event_ms):
     assert refused(frame_of({**event(), "E": event_ms})) == "time"
 
 
-@given(st.sampled_from(list(INTERVALS.values())), st.integers(BEGIN_MS_MIN, BEGIN_MS_MAX - 1))
+@given(st.sampled_from(list(INTERVALS.values())), st.integers(BEGIN_MS_MIN, BEGIN_MS_MAX - 33 * DAY_MS))
 def test_off_grid(interval, begin_ms):
     """Only times on the interval's grid begin a candle."""
-    frame = frame_of(event(i=interval.wire_name, t=begin_ms))
+    frame = frame_of({**event(i=interval.wire_name, t=begin_ms), "E": begin_ms + 32 * DAY_MS})
     on_grid = begin_ms % DAY_MS == 0 if interval.name == "3d" else interval.on_grid(begin_ms)
     if on_grid:
         assert isinstance(decode(frame, "spot", RECV_US), Candle)
     else:
         assert refused(frame) == "time"
+
+
+@pytest.mark.parametrize(("early_ms", "taken"), [(0, True), (1000, True), (1001, False), (3_600_000, False)])
+def test_closed_before_its_end(early_ms, taken):
+    """A candle that is said to be closed well before it ends is refused."""
+    frame = frame_of({**event(), "E": BEGIN_MS + 60_000 - early_ms})
+    if taken:
+        assert isinstance(decode(frame, "spot", RECV_US), Candle)
+    else:
+        assert refused(frame) == "time"
+
+
+def test_the_exchanges_words_stay_on_one_line():
+    """An error reply cannot break a line of the log, colour it, or fill it."""
+    frame = b'{"id":1,"error":{"code":1,"msg":"boo\\nrecorded \\u001b[31m' + b"x" * 500 + b'"}}'
+    said = decode(frame, "spot", RECV_US).error
+    assert said.startswith("boo recorded  [31mxxx")
+    assert len(said) <= 200
 
 
 @pytest.mark.parametrize("wire_name", ["", "1mo", "7m", "1", "1H", "../1m", "1m\0", "x" * 300])

@@ -66,7 +66,7 @@ async def fetch_instruments(market: Market) -> list[Instrument]:
             body = await answer.content.read(ANSWER_BYTES_MAX)
             while chunk := await answer.content.read(ANSWER_BYTES_MAX - len(body)):
                 body += chunk
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise ExchangeError(f"{url}: {str(error) or type(error).__name__}") from None
     return parse_instruments(body, market)
 

@@ -48,7 +48,7 @@ class Patience(NamedTuple):
     reply_s: float = 10.0
     ping_after_s: float = 20.0
     pong_s: float = 20.0
-    silent_s: float = 120.0
+    silent_s: float = 300.0
     close_s: float = 2.0
 
 
@@ -127,20 +127,26 @@ class StreamSocket:
         while True:
             await asyncio.sleep(patience.ping_after_s)
             now_s = self._clock.monotonic_s()
-            if self.frames != seen or self.paused:
+            if self.frames != seen or self.paused or not self._subscribed:
                 seen, since_s = self.frames, now_s
             elif now_s - since_s >= patience.silent_s:
                 self._give_up(f"no frame for {now_s - since_s:.0f} s")
             elif not await self._answers_ping():
                 self._give_up(f"no pong within {patience.pong_s:.0f} s")
 
+    def keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
+        """Close the connection if what keeps it in order ended by an error."""
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._give_up(f"{type(error).__name__}: {error}")
+
     async def _answers_ping(self) -> bool:
+        seen = self.frames
         try:
             pong = await self._connection.ping()
             await asyncio.wait_for(pong, self._patience.pong_s)
         except TimeoutError:
-            # While reading is paused no pong can be read either.
-            return self.paused
+            # While reading is paused no pong can be read either; and frames are as good as one.
+            return self.paused or self.frames != seen
         except ConnectionClosed:
             return True  # whoever reads is told
         return True
@@ -193,20 +199,26 @@ async def open_socket(market: Market, patience: Patience, clock: Clock) -> Async
     Raises:
         CONNECTION_ERRORS: if it cannot be had.
     """
-    async with connect(
-        f"{market.stream_url}/stream",
-        open_timeout=patience.open_s,
-        close_timeout=patience.close_s,
-        ping_interval=None,  # `keep_watch` pings, and knows when we do not read
-        max_size=_FRAME_BYTES_MAX,
-        compression=None,
-        user_agent_header=None,
-    ) as connection:
+    try:
+        connection = await connect(
+            f"{market.stream_url}/stream",
+            open_timeout=patience.open_s,
+            close_timeout=patience.close_s,
+            ping_interval=None,  # `keep_watch` pings, and knows when we do not read
+            max_size=_FRAME_BYTES_MAX,
+            compression=None,
+            user_agent_header=None,
+        )
+    except ValueError as error:  # the environment names a proxy that cannot be one
+        raise ExchangeError(f"{market.stream_url}: {error}") from None
+    async with connection:
         socket = StreamSocket(connection, market, patience, clock)
         keepers = [
             asyncio.create_task(socket.keep_subscribed()),
             asyncio.create_task(socket.keep_watch()),
         ]
+        for keeper in keepers:
+            keeper.add_done_callback(socket.keeper_ended)
         try:
             yield socket
         finally:

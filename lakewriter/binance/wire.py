@@ -27,7 +27,11 @@ FRAME_BYTES_MAX = 1024 * 1024
 BEGIN_MS_MIN = 1_483_228_800_000  # 2017-01-01
 BEGIN_MS_MAX = 4_102_444_800_000  # 2100-01-01
 
+# Closed frames were seen 2 ms after the close and later, never before it.
+CLOSED_EARLY_MS_MAX = 1_000
+
 _NUMBER_LENGTH_MAX = 64
+_WORDS_LENGTH_MAX = 200
 _TRADES_MAX = 2**53
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?").fullmatch
 
@@ -176,10 +180,16 @@ def _reply(envelope: _Envelope) -> Reply:
     # Spot says {"code":2,"msg":…,"id":…}, the futures {"error":{"code":2,"msg":…},"id":…}.
     reply_id = envelope.id if isinstance(envelope.id, int) else None
     if envelope.error is not None:
-        return Reply(reply_id, envelope.error.msg or "unknown error", envelope.error.code)
+        return Reply(reply_id, quoted(envelope.error.msg), envelope.error.code)
     if envelope.code is not None:
-        return Reply(reply_id, envelope.msg or "unknown error", envelope.code)
+        return Reply(reply_id, quoted(envelope.msg), envelope.code)
     return Reply(reply_id, "", 0)
+
+
+def quoted(words: str) -> str:
+    """Return the exchange's words fit for a log: one line, without control characters, not long."""
+    shown = "".join(char if char.isprintable() else " " for char in words[:_WORDS_LENGTH_MAX])
+    return shown.strip() or "unknown error"
 
 
 def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
@@ -225,6 +235,8 @@ def _check_times(kline: _Kline, event_ms: int, interval: Interval) -> None:
         raise FrameError("time", f"{interval.name} kline that begins off its grid, at {kline.t}")
     if not BEGIN_MS_MIN <= event_ms < BEGIN_MS_MAX:
         raise FrameError("time", f"kline event of time {event_ms}")
+    if interval.end(kline.t) > event_ms + CLOSED_EARLY_MS_MAX:
+        raise FrameError("time", f"kline that begins at {kline.t} and is closed at {event_ms} already")
 
 
 def number(text: str) -> float:

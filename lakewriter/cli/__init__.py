@@ -5,6 +5,7 @@ else is stderr; exit 0 done, 1 ours, 2 usage.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 import click
 
 from lakewriter import __version__
-from lakewriter.errors import LakewriterError
+from lakewriter.errors import LakewriterError, UsageError
 
 DEFAULT_LAKE = "data"
 
 # name → what `lakewriter --help` says of it, so that help imports no command.
 COMMANDS = {
     "record": "Record closed candles until stopped.",
+    "flush": "Bring the journals of dead recorders into the lake.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
     "query": "Ask the lake in SQL.",
     "sandbox": "Run a local server that speaks Binance's protocol.",
@@ -51,7 +53,10 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def given(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
         before: str | None = ctx.find_root().obj
-        return value or before
+        chosen = before if value is None else value
+        if chosen == "":
+            raise UsageError("--lake: is empty", "give a directory, or leave it out for data")
+        return chosen
 
     return click.option(
         "--lake",
@@ -80,6 +85,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -91,7 +97,9 @@ def main() -> None:
         if error.hint:
             print(f"  {error.hint}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to say, nothing to flush.
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"lakewriter: {where}{error.strerror or error}", file=sys.stderr)
+        # Whatever output is still buffered cannot be written either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

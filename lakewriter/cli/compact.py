@@ -83,10 +83,18 @@ def command(
         working = run(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
         outcomes += progress.track(working, total=len(todo.work))
     if not dry_run:
-        remember(store, outcomes, everything=wanted == PartitionFilter())
+        _remember(store, outcomes, everything=wanted == PartitionFilter())
     summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
     print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures([outcome for outcome in outcomes if outcome.error])
+
+
+def _remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> None:
+    try:
+        remember(store, outcomes, everything=everything)
+    except OSError as error:
+        # Only the next run is slower for it.
+        print(f"lakewriter: cannot note what is in order: {error.strerror}", file=sys.stderr)
 
 
 def _progress() -> Progress:

@@ -61,8 +61,8 @@ def command(
     parsed = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
     if not parsed:
         raise UsageError(f"{config_path or FILE_NAME}: names no subscriptions", f"for example:\n\n{EXAMPLE}")
-    flush_every_s = parse_duration(flush_every or config.flush_every) / 1000
-    duration_s = parse_duration(duration) / 1000 if duration else None
+    flush_every_s = parse_duration(config.flush_every if flush_every is None else flush_every) / 1000
+    duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in parsed:
         config.market(entry.market, exchange)  # refuse a bad --exchange before the lake is touched
     store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")

@@ -1,15 +1,15 @@
 """`lakewriter sandbox`: run the local exchange until it is stopped."""
 
 import asyncio
-import re
-import signal
+import math
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-_UNITS_MS = {"ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
+from lakewriter.cli.terminal import stop_on_signals
+from lakewriter.config import parse_duration
 
 
 def _moment_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -23,11 +23,14 @@ def _moment_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     return round(aware.timestamp() * 1000)
 
 
-def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is not like 250ms or 2s")
-    return float(match[1]) * _UNITS_MS[match[2] or "ms"]
+def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    return 0 if value == "0" else parse_duration(value)
+
+
+def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is no speed")
+    return value
 
 
 @click.command()
@@ -40,6 +43,7 @@ def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> f
     default=1.0,
     show_default=True,
     type=click.FloatRange(0, 10_000, min_open=True),
+    callback=_speed,
     help="Simulated seconds per real one.",
 )
 @click.option("--seed", default=0, show_default=True, help="What all prices follow from.")
@@ -51,7 +55,7 @@ def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> f
 )
 @click.option(
     "--push-every",
-    default="1000ms",
+    default="1s",
     show_default=True,
     metavar="DURATION",
     callback=_milliseconds,
@@ -100,8 +104,7 @@ async def _run(**fields: Any) -> None:
     from lakewriter.sandbox import SandboxOptions, serve
 
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stop_on_signals(stopped)
     async with serve(SandboxOptions(**fields)) as sandbox:
         print(sandbox.url, flush=True)
         print(

@@ -14,6 +14,7 @@ second time changes nothing, and a file that changed meanwhile is kept.
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -150,7 +151,12 @@ def run(
             for chunk in islice(chunks, len(done)):
                 running.add(pool.submit(_compact_chunk, str(store.root), chunk, now_s, dry_run))
             for future in done:
-                yield from future.result()
+                try:
+                    yield from future.result()
+                except BrokenProcessPool:
+                    raise LakeError(
+                        "compact: a worker process was killed; nothing is half done", "run it again"
+                    ) from None
 
 
 def _compact_chunk(root: str, chunk: list[Work], now_s: float, dry_run: bool) -> list[Outcome]:

@@ -15,6 +15,7 @@ Nothing here knows of partitions; merging is the caller's.
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import zlib
@@ -27,6 +28,8 @@ import msgspec
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+
+log = logging.getLogger(__name__)
 
 JOURNAL_DIRECTORY = "_lakewriter/journal"
 LOCK_NAME = "lock"
@@ -116,6 +119,9 @@ class Journal:
         except OSError as error:
             self._close_segment()
             raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
+        if os.fstat(fd).st_nlink == 0:
+            self._close_segment()
+            raise RefusedError(f"journal: {self.directory}: somebody deleted the open segment", _SAFE)
         self._bytes += len(lines)
         return len(lines)
 
@@ -147,12 +153,13 @@ class Journal:
         Crash: an unlocked directory is a dead recorder's, and adopted by the next.
         """
         self._close_segment()
-        with _membership(self.directory.parent):
+        # It cannot go if something else is in it, like a .bad file, or the disk is
+        # read-only by now: the next recorder finds nothing to flush in it.
+        with contextlib.suppress(OSError), _membership(self.directory.parent):
             if not _segments(self.directory):
                 (self.directory / LOCK_NAME).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # something else is in it: a .bad file
-                    self.directory.rmdir()
-            os.close(self._lock_fd)
+                self.directory.rmdir()
+        os.close(self._lock_fd)
 
     def _close_segment(self) -> None:
         if self._fd is not None:
@@ -221,7 +228,11 @@ def adopt_dead(root: Path) -> list[Journal]:
     adopted = []
     with _membership(journals):
         for directory in _recorders(root):
-            fd = _try_lock(directory)
+            try:
+                fd = _try_lock(directory)
+            except OSError as error:
+                log.error("journal: %s cannot be taken over: %s", directory, error.strerror)
+                continue
             if fd is not None:
                 adopted.append(Journal(directory, fd))
     return adopted
@@ -341,4 +352,4 @@ def _recorders(root: Path) -> list[Path]:
 
 
 def _segments(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.suffix == _SEGMENT_SUFFIX)
+    return sorted(path for path in directory.iterdir() if path.suffix == _SEGMENT_SUFFIX and path.is_file())

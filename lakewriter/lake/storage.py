@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,17 +104,19 @@ class LocalStorage:
 
     def read(self, name: str) -> Found | None:
         """Return the bytes and their version; None if there is no such name."""
+        path = self.root / name
         try:
-            with (self.root / name).open("rb", buffering=0) as file:
-                version = _version(os.fstat(file.fileno()))
-                return Found(file.read(), version)
+            named = path.lstat()
+            with path.open("rb", buffering=0) as file:
+                opened = os.fstat(file.fileno())
+                return Found(file.read(), _version(named if stat.S_ISLNK(named.st_mode) else opened))
         except FileNotFoundError:
             return None
 
     def version(self, name: str) -> str | None:
         """Return the version without reading; None if there is no such name."""
         try:
-            return _version((self.root / name).stat())
+            return _version((self.root / name).lstat())
         except FileNotFoundError:
             return None
 
@@ -227,9 +230,9 @@ def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
         raise
 
 
-def _version(stat: os.stat_result) -> str:
+def _version(status: os.stat_result) -> str:
     # The inode tells two files of one size and one clock tick apart.
-    return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def make_directories(root: Path, directory: Path) -> None:

@@ -193,7 +193,7 @@ class CandleListener:
                     "%s %s: connection ended: %s; next try in %.1f s",
                     self.market.name,
                     self.interval.name,
-                    str(error) or type(error).__name__,
+                    wire.quoted(str(error) or type(error).__name__),
                     delay_s,
                 )
                 await asyncio.sleep(delay_s)
