@@ -79,9 +79,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-# What the path says, in the order of its levels, `date` left out.
-SERIES_COLUMNS = ("market", "symbol", "interval")
-
 # Where a column of SCHEMA comes from in the struct, if the name differs.
 _FIELDS = {
     "candle_begin_time": "begin_ms",
@@ -154,8 +151,3 @@ def int_column(table: pa.Table, name: str) -> IntArray:
     column = table[name].combine_chunks().cast(pa.int64())
     values: IntArray = column.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
     return values
-
-
-def differs(one: Candle, other: Candle) -> bool:
-    """Tell whether two duplicates disagree on what happened: a correction."""
-    return any(getattr(one, name) != getattr(other, name) for name in VALUE_COLUMNS)

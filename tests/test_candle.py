@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, differs, int_column, precedence, settle, to_table
+from lakewriter.candle import SCHEMA, Candle, int_column, precedence, settle, to_table
 
 DAY_START_MS = 1_719_705_600_000  # 2024-06-30
 
@@ -162,11 +162,3 @@ def test_int_column():
     table = to_table([candle(0, event_ms=None), candle(1, event_ms=7)])
     assert int_column(table, "event_time").tolist() == [-(2**63), 7]
     assert int_column(SCHEMA.empty_table(), "trade_num").tolist() == []
-
-
-def test_differs():
-    """Duplicates differ if the exchange's values do; who said so, and when, is no difference."""
-    one = candle()
-    assert not differs(one, candle(source="rest", recv_us=1, event_ms=None))
-    for name in VALUE_COLUMNS:
-        assert differs(one, candle(**{name: getattr(one, name) + 1}))

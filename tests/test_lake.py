@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_candle import candle, candles, from_table, settled
 
-from lakewriter.candle import SCHEMA, Candle, differs, settle, to_table
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, settle, to_table
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import (
     FORMAT_VERSION,
@@ -32,6 +32,11 @@ from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition, partition_of
 
 PARTITION = partition_of(candle())
+
+
+def differs(one: Candle, other: Candle) -> bool:
+    """Tell whether two duplicates disagree on what happened: a correction."""
+    return any(getattr(one, name) != getattr(other, name) for name in VALUE_COLUMNS)
 
 
 @pytest.fixture

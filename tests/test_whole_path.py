@@ -54,7 +54,8 @@ def test_200_symbols_of_three_markets_are_recorded_as_the_truth_says(tmp_path: P
                 await until(lambda: sandbox.streams == len(series))
                 start_ms = sandbox.now_ms()
                 await until(lambda: sandbox.now_ms() > start_ms + 25 * 60_000)
-                stop_ms = sandbox.now_ms() - LAG_MS - 60_000
+                # Ten real seconds for what closed last to arrive on a busy machine.
+                stop_ms = sandbox.now_ms() - LAG_MS - 5 * 60_000
                 assert await asyncio.to_thread(recorder.stop) == 0
             assert not sandbox.violations
             truth = expected(sandbox, series, start_ms, stop_ms)
