@@ -8,8 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from running import child, run, until
+from test_recorder import candle
 
+from lakewriter.candle import to_table
 from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
 from lakewriter.sandbox import SandboxOptions, serve
 
 pytestmark = pytest.mark.slow
@@ -49,6 +52,10 @@ print(reads, most)
 def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tmp_path: Path) -> None:
     """DuckDB and pyarrow loop whole-lake globs while a recorder flushes and a compaction loops."""
     lake = tmp_path / "lake"
+    yesterday = LakeStore.create(str(lake), "test")
+    for symbol in ("AAAUSDT", "BBBUSDT", "CCCUSDT"):
+        day = [candle(minute, symbol) for minute in range(1440)]
+        yesterday.merge(partition_of(day[0]), to_table(day))
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60, symbols=30)) as sandbox:
@@ -83,9 +90,8 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
 
 
 def _age_and_compact(lake: Path) -> int:
-    """Make compaction rewrite one of our files, as if an older encoding had written it."""
-    name = next(iter(sorted(lake.glob("**/*.parquet"))))
-    with LakeStore.open(str(lake)).storage.exclusive(str(name.parent.relative_to(lake))):
+    """Make compaction rewrite files of ours, as if an older encoding had written them."""
+    for name in lake.glob("market=spot/symbol=???USDT/interval=1m/date=2024-06-30/candles.parquet"):
         aged = name.with_name(".candles.parquet.tmp-aged")
         pq.write_table(pq.ParquetFile(name).read().replace_schema_metadata(None), aged)
         aged.rename(name)
