@@ -1,20 +1,28 @@
-"""How much memory a recorder of 1,000 series holds, over some simulated minutes and flushes.
+"""How much memory a recorder holds: at work, and while its disk stands still.
 
-python benchmarks/memory.py [--seconds 30]
+The stall is real: strace delays the journal's next fdatasync. Candles go on
+closing meanwhile, once every simulated minute; then all must be in the lake.
+
+    python benchmarks/memory.py [--series 1000] [--seconds 30] [--stall 0] [--limit 170]
+    python benchmarks/memory.py --series 3000 --stall 120 --limit 300
 """
 
 import argparse
 import asyncio
+import contextlib
 import re
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from lakewriter.market import MARKETS
 from lakewriter.sandbox import SandboxOptions, serve
 
-LIMIT_MB = 170
-SERIES = 1000
+SPEED = 10
+SYMBOLS_MAX = 999
 
 
 def memory_mb(pid: int, field: str) -> float:
@@ -24,30 +32,62 @@ def memory_mb(pid: int, field: str) -> float:
     return int(found[1]) / 1000
 
 
-async def measure(seconds: float, scratch: str) -> tuple[float, float]:
-    async with serve(SandboxOptions(speed=10, symbols=SERIES)) as sandbox:
+async def measure(options: argparse.Namespace, scratch: str) -> None:
+    markets = list(MARKETS)[: -(-options.series // SYMBOLS_MAX)]
+    symbols = options.series // len(markets)
+    async with serve(SandboxOptions(speed=SPEED, symbols=symbols)) as sandbox:
+        wanted = [f"{market}:{','.join(sandbox.symbols(market))}:1m" for market in markets]
         recorder = subprocess.Popen(
             [
-                *(sys.executable, "-m", "lakewriter", "record", "spot:*:1m", "--exchange", sandbox.url),
-                *("--lake", f"{scratch}/lake", "--flush-every", "10s", "--quiet"),
+                *(sys.executable, "-m", "lakewriter", "record", *wanted, "--exchange", sandbox.url),
+                *("--lake", f"{scratch}/lake", "--flush-every", "60s", "--quiet"),
             ]
         )
-        while sandbox.streams < SERIES and recorder.poll() is None:
+        while sandbox.streams < symbols * len(markets) and recorder.poll() is None:
             await asyncio.sleep(0.1)
-        await asyncio.sleep(seconds)
-        now, peak = memory_mb(recorder.pid, "VmRSS"), memory_mb(recorder.pid, "VmHWM")
+        await asyncio.sleep(options.seconds)
+        print(f"{symbols * len(markets)} series: {memory_mb(recorder.pid, 'VmRSS'):.0f} MB at work")
+        if options.stall:
+            with stalled(recorder.pid, options.stall):
+                await asyncio.sleep(options.stall)
+            print(
+                f"after {options.stall:.0f} s with the disk stalled: {memory_mb(recorder.pid, 'VmRSS'):.0f} MB"
+            )
+            await asyncio.sleep(10)
+        peak = memory_mb(recorder.pid, "VmHWM")
+        started_s = time.monotonic()
         recorder.terminate()
-        await asyncio.to_thread(recorder.wait)
-        return now, peak
+        code = await asyncio.to_thread(recorder.wait)
+        print(f"stopped with exit {code} in {time.monotonic() - started_s:.1f} s")
+        print(f"{peak:.0f} MB at most (limit {options.limit} MB)")
+
+
+@contextlib.contextmanager
+def stalled(pid: int, seconds: float) -> Iterator[None]:
+    """Let the next fdatasync of the process take so long."""
+    delay_us = round(seconds * 1e6)
+    tracer = subprocess.Popen(
+        [
+            *("strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", "trace=fdatasync"),
+            *("-e", f"inject=fdatasync:delay_enter={delay_us}:when=1"),
+        ]
+    )
+    try:
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--series", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--stall", type=float, default=0)
+    parser.add_argument("--limit", type=int, default=170)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as scratch:
-        now, peak = asyncio.run(measure(options.seconds, scratch))
-    print(f"recorder of {SERIES} series: {now:.0f} MB now, {peak:.0f} MB at most (limit {LIMIT_MB} MB)")
+        asyncio.run(measure(options, scratch))
 
 
 if __name__ == "__main__":
