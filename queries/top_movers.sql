@@ -19,6 +19,8 @@ SELECT
 FROM candles, newest
 WHERE market = $market AND "interval" = $interval
   AND candle_begin_time >= newest.moment - $window::INTERVAL
+  -- implied by the line above; spares opening the files of earlier days
+  AND "date" >= (newest.moment - $window::INTERVAL)::DATE
 GROUP BY symbol
 ORDER BY abs(change_percent) DESC NULLS LAST, symbol
 LIMIT $rows::BIGINT

@@ -11,7 +11,7 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.files import partitions_table, take_snapshot
+from lakewriter.query.files import Foreign, loose_tables, partitions_table, take_snapshot
 
 DAY_MS = 86_400_000
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z
@@ -72,31 +72,44 @@ def put(root: Path, directory: str, table: pa.Table, name: str = "part-0000.parq
     return path
 
 
-def test_partition_with_its_own_file_alone_is_settled(tmp_path: Path) -> None:
-    """A file that nothing can duplicate is read as it stands."""
-    store = make_lake(tmp_path, [candle(0), candle(1)])
+def test_own_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
+    """The file that we write is the engine's; any other name, also in a percent-encoded directory, is not."""
+    symbol = "币USDT"
+    store = make_lake(tmp_path, [candle(0, symbol=symbol), candle(1440, symbol=symbol)], hot=[candle(3)])
+    add_foreign(tmp_path, [candle(0, symbol=symbol)])
+    encoded = "market=spot/symbol=%E5%B8%81USDT/interval=1m/date=2024-06-30"
+    put(tmp_path, encoded, to_table([candle(1)]), "candles.parquet")
     snapshot = take_snapshot(store)
-    assert snapshot.settled == ("market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/candles.parquet",)
-    assert not snapshot.loose
-    assert not snapshot.journal
+    assert [name.split("/", 2)[2] for name in snapshot.own] == [
+        "interval=1m/date=2024-06-30/candles.parquet",
+        "interval=1m/date=2024-07-01/candles.parquet",
+    ]
+    partition = partition_of(candle(0, symbol=symbol))
+    assert snapshot.foreign == (
+        Foreign(f"{encoded}/candles.parquet", partition),
+        Foreign(f"{partition.path}/part-0000.parquet", partition),
+    )
+    assert snapshot.journal == [candle(3)]
 
 
-def test_partition_that_is_being_flushed_is_loose(tmp_path: Path) -> None:
-    """Rows of the journal may be in the partition's file already, so both are deduplicated."""
-    store = make_lake(tmp_path, [candle(0), candle(1440)], hot=[candle(0)])
-    snapshot = take_snapshot(store)
-    assert [name.split("/")[3] for name in snapshot.settled] == ["date=2024-07-01"]
-    assert [name.split("/")[3] for name in snapshot.loose] == ["date=2024-06-30"]
-    assert snapshot.journal == [candle(0)]
+def test_doubted_file_is_foreign(tmp_path: Path) -> None:
+    """An own file that the engine cannot read is left to us."""
+    store = make_lake(tmp_path, [candle(0), candle(1440)])
+    name = partition_of(candle(0)).file
+    snapshot = take_snapshot(store, doubted=frozenset([name]))
+    assert snapshot.foreign == (Foreign(name, partition_of(candle(0))),)
+    assert snapshot.own == (partition_of(candle(1440)).file,)
 
 
-def test_foreign_file_makes_its_partition_loose(tmp_path: Path) -> None:
-    """A file of somebody else's, with ours or alone, is never trusted to be free of duplicates."""
-    store = make_lake(tmp_path, [candle(0)])
-    add_foreign(tmp_path, [candle(0)])
-    add_foreign(tmp_path, [candle(1440)])
-    assert len(take_snapshot(store).loose) == 3
-    assert not take_snapshot(store).settled
+def test_loose_rows_have_the_columns_of_the_path(tmp_path: Path) -> None:
+    """Rows of the journal and of foreign files look alike."""
+    store = make_lake(tmp_path, hot=[candle(0)])
+    add_foreign(tmp_path, [candle(1, symbol="ETHUSDT")])
+    rows = pa.concat_tables(loose_tables(store, take_snapshot(store)))
+    assert rows.select(["market", "symbol", "interval", "date", "open"]).to_pylist() == [
+        {"market": "spot", "symbol": "BTCUSDT", "interval": "1m", "date": date(2024, 6, 30), "open": 100.0},
+        {"market": "spot", "symbol": "ETHUSDT", "interval": "1m", "date": date(2024, 6, 30), "open": 101.0},
+    ]
 
 
 def test_partitions_are_measured(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.errors import LakewriterError
+from lakewriter.lake.lake import LakeStore
 from lakewriter.query.failure import QueryError
 from lakewriter.query.guard import check
 from lakewriter.query.session import run
@@ -247,7 +248,7 @@ def test_the_engine_itself_is_locked(place: Path, sql: str) -> None:
     from lakewriter.query.session import _lock, _Running
 
     secret_frame = pa.table({"hidden": [1]})
-    with _Running(place / "lake") as running:
+    with _Running(LakeStore(place / "lake"), frozenset()) as running:
         _lock(running._connection, place / "lake")
         with pytest.raises(duckdb.Error):
             running._connection.execute(sql.format(outside=place / "secret.csv", new=place / "new.csv"))

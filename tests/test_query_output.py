@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from test_query_files import candle, make_lake
 
-from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.failure import QueryError
-from lakewriter.query.output import FORMATS, format_of, replacing
+from lakewriter.query.output import FORMATS, format_of
 from lakewriter.query.result import Result
 from lakewriter.query.session import Answer, run, stream
 from lakewriter.query.text import Room, cell, gather, table_lines
@@ -208,36 +207,6 @@ def test_csv_stays_flat(store: LakeStore) -> None:
     with stream(store, "SELECT range AS n FROM range(500000)") as answer:
         FORMATS["csv"].write(answer, out, Room())  # type: ignore[arg-type]
     assert 0 < out.largest < 2_000_000
-
-
-def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A failure leaves the old file as it was, and nothing beside it."""
-    target = tmp_path / "answer.csv"
-    target.write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(target, tmp_path / "lake") as out:
-        out.write(b"half")
-        1 / 0  # noqa: B018
-    assert target.read_text() == "old"
-    with replacing(target, tmp_path / "lake") as out:
-        out.write(b"new")
-    assert target.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_no_file_is_written_into_a_lake(tmp_path: Path) -> None:
-    """Neither a path in the lake nor a link into it is written."""
-    lake = tmp_path / "lake"
-    lake.mkdir()
-    (tmp_path / "link").symlink_to(lake)
-    for path in (lake / "x.parquet", tmp_path / "link" / "x.csv", lake / ".." / "lake" / "x.csv"):
-        with pytest.raises(UsageError, match="inside the lake"), replacing(path, lake):
-            pass
-    with (
-        pytest.raises(UsageError, match="No such file or directory"),
-        replacing(tmp_path / "no" / "x.csv", lake),
-    ):
-        pass
-    assert not list(lake.iterdir())
 
 
 def test_suffix_tells_the_format() -> None:

@@ -18,7 +18,8 @@ from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, PartitionFilter
 from lakewriter.partition import FILE_NAME
 from lakewriter.query.failure import QueryError
-from lakewriter.query.session import TRIES_MAX, run, stream
+from lakewriter.query.retry import TRIES_MAX
+from lakewriter.query.session import run, stream
 from lakewriter.query.tables import COLUMNS
 
 
@@ -94,6 +95,9 @@ def test_foreign_file_may_lack_columns_and_have_other_types(tmp_path: Path) -> N
             "candle_begin_time": pa.array([(BEGIN_MS + 60_000) * 1000], pa.timestamp("us")),
             "open": pa.array([1], pa.int32()),
             "high": pa.array([2.5], pa.float32()),
+            "low": [1.0],
+            "close": [1.0],
+            "volume": [1.0],
             "trade_num": pa.array([7], pa.int16()),
         }
     )
@@ -209,7 +213,7 @@ def test_files_that_keep_vanishing_are_told(tmp_path: Path) -> None:
     """Listing again has an end, and its error says what to do."""
     make_lake(tmp_path, [candle(0)])
     store = Compacting(tmp_path)
-    store.victims = [add_foreign(tmp_path, [candle(1)], f"part-{n}.parquet") for n in range(20)]
+    store.victims = [add_foreign(tmp_path, [candle(1)], f"part-{n}.parquet") for n in range(TRIES_MAX)]
     with pytest.raises(LakeError, match="No such file") as raised:
         run(store, "SELECT count(*) FROM candles")
     assert "try again" in raised.value.hint
@@ -221,7 +225,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     store = make_lake(tmp_path, [candle(0)])
     own = tmp_path / "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30" / FILE_NAME
     own.write_bytes(b"this is not Parquet at all")
-    with pytest.raises(LakeError, match=r"^lake: .*candles\.parquet"):
+    with pytest.raises(LakeError, match=r"candles\.parquet: not a readable Parquet file"):
         run(store, "SELECT max(high) FROM candles")
 
 

@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.errors import UsageError
+from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
 
 # How much a person likes to see at once; DuckDB's own shell shows as many.
@@ -29,7 +31,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 @click.option(
     "--format", "format_name", type=click.Choice(_FORMAT_NAMES), help="[default: by -o's suffix, or table]"
 )
-@click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all.")
+@click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all; or into a pipe.")
 @click.option(
     "--max-rows",
     type=click.IntRange(min=1),
@@ -61,13 +63,16 @@ def command(
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
     """
     if list_saved:
-        _show_saved()
+        with _quiet_if_unread(), _standard_output():
+            _show_saved()
         return
+    if output == "":
+        raise UsageError("query: -o '' names no file", "-o FILE.csv")
     query = _the_query(sql, sql_file)
     given = _given(params)
     # A file of one's own may have parameters without a default; the session checks those.
     values = query.values(given) if query.parameters else given
-    path = Path(output) if output else None
+    path = None if output is None else Path(output)
     _answer(lake or DEFAULT_LAKE, query.sql, values, _Target(path, format_name, max_rows))
 
 
@@ -78,10 +83,11 @@ class _Target:
         from lakewriter.query.output import FORMATS, format_of
         from lakewriter.query.text import Room
 
-        on_terminal = path is None and sys.stdout.isatty()
+        on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
         self.path = path
         name = format_name or (format_of(path) if path else None) or "table"
         self.format = FORMATS[name]
+        max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
         self.room = Room(max_rows)
         if on_terminal:
             self.room = Room(max_rows or TERMINAL_ROWS_MAX, shutil.get_terminal_size().columns)
@@ -91,24 +97,37 @@ class _Target:
 
 def _answer(lake: str, sql: str, values: dict[str, str], target: _Target) -> None:
     from lakewriter.lake.lake import LakeStore
-    from lakewriter.query.output import replacing
+    from lakewriter.query.place import writing
     from lakewriter.query.session import stream
 
     store = LakeStore.open(lake)
-    with contextlib.ExitStack() as stack:
-        # The file first: a path that cannot be written should not cost a query.
-        out = stack.enter_context(replacing(target.path, store.root)) if target.path else sys.stdout.buffer
-        answer = stack.enter_context(stream(store, sql, values))
-        if target.path:
-            target.format.write(answer, out, target.room)
-            return
-        try:
-            target.format.write(answer, out, target.room)
-            out.flush()
-        except BrokenPipeError:
-            # `| head` has seen enough, which is no failure (click would exit 1);
-            # what is still buffered goes nowhere, quietly.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # The place first: a path that cannot be written should not cost a query.
+    place = writing(target.path, store.root) if target.path else _standard_output()
+    with _quiet_if_unread(), place as out, stream(store, sql, values) as answer:
+        target.format.write(answer, out, target.room)
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    """Give standard output; what could not be written to it is one clean error."""
+    if sys.stdout is None:
+        raise UsageError("output: standard output is closed", "-o FILE.csv")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise LakewriterError(f"output: standard output: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _quiet_if_unread() -> Iterator[None]:
+    # `| head` has seen enough, which is no failure (click would exit 1).
+    with contextlib.suppress(BrokenPipeError):
+        yield
 
 
 def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
@@ -123,7 +142,10 @@ def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
             raise UsageError(f"query: {sql_file}: {reason}", "lakewriter query -f FILE.sql") from None
     assert sql is not None
     if sql == "-":
-        return parse_query("-", sys.stdin.read())
+        try:
+            return parse_query("-", sys.stdin.buffer.read().decode())
+        except UnicodeDecodeError:
+            raise UsageError("query: standard input is not UTF-8 text", _EXAMPLE) from None
     if re.fullmatch(r"\w+", sql):
         return saved_query(sql)
     return parse_query("SQL", sql)

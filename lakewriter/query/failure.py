@@ -16,7 +16,12 @@ from lakewriter.errors import LakeError, LakewriterError
 ENGINE_ERRORS = (duckdb.Error, OSError, pa.ArrowException, RuntimeError)
 
 # "Binder Error: …", "INTERRUPT Error: …"
-_KIND = re.compile(r"^[A-Za-z -]+ Error: ")
+_KIND = re.compile(r"^([A-Za-z -]+) Error: ")
+
+# Kinds that no file can cause, unless their text names one.
+_KINDS_OF_SQL = frozenset(
+    ["Parser", "Syntax", "Binder", "Catalog", "Conversion", "Out of Range", "Out of Memory", "INTERRUPT"]
+)
 
 # DuckDB and Python, of a file that was listed and is no longer there.
 _GONE = ("No such file or directory", "No files found that match the pattern")
@@ -28,8 +33,26 @@ class QueryError(LakewriterError):
     """The SQL is broken, may not be run, or failed while it ran."""
 
 
-class VanishedError(LakeError):
+class MovedError(LakeError):
+    """A file was replaced while it was read. List again."""
+
+
+class VanishedError(MovedError):
     """A file that was listed is gone: compaction folded it. List again."""
+
+
+class DoubtError(LakewriterError):
+    """Own files that the engine cannot read as they stand. Read them as foreign ones.
+
+    Args:
+        names: which, relative to the root.
+        error: what to say if that does not help.
+    """
+
+    def __init__(self, names: frozenset[str], error: LakewriterError) -> None:
+        super().__init__(error.what, error.hint)
+        self.names = names
+        self.error = error
 
 
 def as_ours(error: Exception, root: Path) -> LakewriterError:
@@ -41,10 +64,23 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     """
     text = _KIND.sub("", str(error)).strip()
     first, *rest = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if isinstance(error, OSError) and error.filename:
+        first = f"{error.filename}: {error.strerror}"
     gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
     if gone and isinstance(error, duckdb.IOException | OSError):
         return VanishedError(f"lake: {first}", "files kept vanishing; try again when compaction is done")
-    if str(root) in text:
+    if names_a_file(error, root):
         return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")
     # The caret below its line must stay below it when the hint is indented.
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
+
+
+def names_a_file(error: Exception, root: Path) -> bool:
+    """Tell whether an engine's error is about a file of the lake."""
+    return f"{root}/" in str(error)
+
+
+def of_sql_alone(error: Exception, root: Path) -> bool:
+    """Tell whether no file can have caused an engine's error."""
+    kind = _KIND.match(str(error))
+    return kind is not None and kind[1] in _KINDS_OF_SQL and not names_a_file(error, root)

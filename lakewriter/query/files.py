@@ -1,19 +1,45 @@
-"""Which files answer a query, and which of them may hold a candle twice.
+"""Which files answer a query, and who reads them.
 
-The one place that decides what is read. A partition is *settled* if it has
-just the file we wrote and nothing of it is in a journal: its file is read as
-it stands. All other files are *loose*: their rows and the journal's are
-deduplicated by whoever reads them.
+The one place that decides what is read. A partition's own file is the
+engine's, read as it stands; whatever else lies in a partition is *foreign* and
+read here, by the rules that compaction reads it by. Foreign rows and the
+journal's are *loose*: only they can repeat a candle, and only in partitions
+that they name. Duplicates inside a `candles.parquet` that somebody else wrote,
+and that the engine can read, stay until compaction.
 """
 
-from typing import NamedTuple
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from errno import ENOENT
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from lakewriter.candle import Candle, to_table
+from lakewriter.candle import SCHEMA, Candle, to_table
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter, own_file
-from lakewriter.partition import day_of, partition_of
+from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter, read_all
+from lakewriter.partition import LEVELS, Partition, partition_of
+from lakewriter.query.failure import as_ours
+
+# Files read at once; one reader thread per core is all that decoding can use.
+_THREADS_MAX = 8
+
+# Foreign files in memory at once, as Arrow tables.
+_FILES_MAX = 64
+
+_DAY = pa.date32()
+
+
+class Foreign(NamedTuple):
+    """A file whose rows need casting and deduplicating, and the partition whose it is."""
+
+    name: str
+    partition: Partition
 
 
 class Snapshot(NamedTuple):
@@ -21,16 +47,21 @@ class Snapshot(NamedTuple):
 
     Args:
         journal: candles not yet flushed, and maybe some that just were.
-        settled: files to read as they stand, relative to the root.
-        loose: files whose rows need deduplicating, relative to the root.
+        own: partitions' own files, sorted, relative to the root.
+        foreign: all other files.
     """
 
     journal: list[Candle]
-    settled: tuple[str, ...]
-    loose: tuple[str, ...]
+    own: tuple[str, ...]
+    foreign: tuple[Foreign, ...]
 
 
-def take_snapshot(store: LakeStore, wanted: PartitionFilter = ALL) -> Snapshot:
+NOTHING = Snapshot([], (), ())
+
+
+def take_snapshot(
+    store: LakeStore, wanted: PartitionFilter = ALL, doubted: frozenset[str] = frozenset()
+) -> Snapshot:
     """Return what holds the candles now.
 
     The journal is read before the files are listed: a candle that is flushed
@@ -38,26 +69,129 @@ def take_snapshot(store: LakeStore, wanted: PartitionFilter = ALL) -> Snapshot:
 
     Args:
         wanted: which files; the journal is returned whole.
+        doubted: own files to take for foreign ones.
     """
     journal = read_hot(store.root)
-    flushing = {partition_of(candle) for candle in journal}
-    settled: list[str] = []
-    loose: list[str] = []
-    for found in store.files(wanted):
-        alone = own_file(found) and found.partition not in flushing
-        (settled if alone else loose).extend(found.names)
-    return Snapshot(journal, tuple(settled), tuple(loose))
+    own: list[str] = []
+    foreign: list[Foreign] = []
+    for partition, names in store.files(wanted):
+        for name in names:
+            if name == partition.file and name not in doubted:
+                own.append(name)
+            else:
+                foreign.append(Foreign(name, partition))
+    return Snapshot(journal, tuple(own), tuple(foreign))
 
 
-def journal_table(candles: list[Candle]) -> pa.Table:
-    """Return the candles with the columns that a path would give them."""
-    table = to_table(candles)
-    for name in ("market", "symbol", "interval"):
-        table = table.append_column(
-            name, pa.array([getattr(candle, name) for candle in candles], pa.string())
+def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
+    """Yield the loose rows, with the columns that a path would give them.
+
+    Raises:
+        VanishedError: if a file vanished since.
+        LakeError: if one holds no candles.
+    """
+    if snapshot.journal:
+        series = [partition_of(candle) for candle in snapshot.journal]
+        yield _with_path(to_table(snapshot.journal), series)
+    waiting = iter(snapshot.foreign)
+    while files := list(islice(waiting, _FILES_MAX)):
+        tables = read_files(store, [file.name for file in files])
+        yield pa.concat_tables(
+            _with_path(table, [file.partition] * table.num_rows)
+            for file, table in zip(files, tables, strict=True)
         )
-    days = pa.array([day_of(candle.begin_ms) for candle in candles], pa.date32())
-    return table.append_column("date", days)
+
+
+def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
+    """Return the rows of each file, whoever wrote it, in SCHEMA.
+
+    Raises:
+        VanishedError: if a file vanished since it was listed.
+        LakeError: if one holds no candles.
+    """
+    with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda name: _read(store, name), names))
+
+
+def _read(store: LakeStore, name: str) -> pa.Table:
+    try:
+        return read_all(store, (name,))[name]
+    except FileNotFoundError as error:
+        raise as_ours(
+            FileNotFoundError(ENOENT, os.strerror(ENOENT), str(store.root / name)), store.root
+        ) from error
+
+
+def _with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
+    for name in LEVELS[:-1]:
+        values = pa.array([getattr(partition, name) for partition in partitions], pa.string())
+        table = table.append_column(name, values)
+    # A day is the begin time's, whatever directory a foreign row was put into:
+    # a candle that is in two of them is the same candle.
+    return table.append_column("date", table["candle_begin_time"].cast(_DAY))
+
+
+def own_name(market: str, symbol: str, interval: str, day: date) -> str:
+    """Return the name of a partition's own file."""
+    return Partition(market, symbol, interval, day).file
+
+
+def fits(path: Path) -> bool:
+    """Tell whether the engine finds our columns with our types in a file.
+
+    The first file of a scan lends the others its columns and types, so this
+    has to hold for it; others may differ in what can be cast.
+
+    Raises:
+        FileNotFoundError: if it vanished.
+    """
+    try:
+        with path.open("rb") as file:
+            schema = pq.read_schema(file)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError):
+        return False
+    return all(
+        field.name in schema.names and _same_kind(schema.field(field.name).type, field.type)
+        for field in SCHEMA
+    )
+
+
+def _same_kind(kind: Any, ours: Any) -> bool:
+    if pa.types.is_timestamp(ours):
+        return pa.types.is_timestamp(kind) and kind.tz is not None and kind.unit != "ns"
+    if pa.types.is_string(ours):
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(kind == ours)
+
+
+def misfits(root: Path, names: Iterable[str]) -> frozenset[str]:
+    """Return the own files that the engine cannot read, but `read_files` may: others wrote or linked them.
+
+    Raises:
+        FileNotFoundError: if one vanished.
+    """
+    return frozenset(
+        name for name in names if not fits(root / name) or not (root / name).resolve().is_relative_to(root)
+    )
+
+
+def touched_since(root: Path, names: Iterable[str], moment_ns: int) -> bool:
+    """Tell whether any of the files was replaced, changed or removed since.
+
+    A rename keeps the file's own times, but stamps its directory.
+    """
+    for name in names:
+        path = root / name
+        try:
+            stamped_ns = max(path.stat().st_mtime_ns, path.parent.stat().st_mtime_ns)
+        except OSError:
+            return True
+        if stamped_ns >= moment_ns:
+            return True
+    return False
 
 
 def partitions_table(store: LakeStore) -> pa.Table:

@@ -1,15 +1,12 @@
 """Answers as bytes: a table, CSV, JSON, NDJSON, Markdown, Parquet, Arrow.
 
 CSV, JSON, NDJSON, Parquet and Arrow are written batch by batch in flat memory.
-Times are UTC: ISO 8601 with `Z` in text, `2024-06-30 12:34:00` in tables. A
-file is written beside its place and renamed, so it is there whole or not at all.
+Times are UTC: ISO 8601 with `Z` in text, `2024-06-30 12:34:00` in tables. Where
+the bytes go is `place`'s.
 """
 
-import contextlib
 import csv
 import io
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -18,7 +15,6 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakewriter.errors import UsageError
 from lakewriter.query.failure import QueryError
 from lakewriter.query.result import python_values
 from lakewriter.query.session import Answer
@@ -45,40 +41,6 @@ def format_of(path: Path) -> str | None:
         if path.suffix.lower() in kind.suffixes:
             return name
     return None
-
-
-@contextlib.contextmanager
-def replacing(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
-    """Give a file to write that takes the path's place when the block is done.
-
-    Args:
-        lake_root: resolved; nothing is written below it.
-
-    Raises:
-        UsageError: if the path is in the lake, or cannot be written.
-
-    Crash: the path is as before, or has the whole answer; a hidden file whose
-    name ends in `.tmp-…` may stay beside it.
-    """
-    target = path.expanduser().resolve()
-    if target.is_relative_to(lake_root):
-        raise UsageError(f"output: {path} is inside the lake", "choose a path outside of it")
-    if target.is_dir():
-        raise UsageError(f"output: {path} is a directory", "name a file in it")
-    temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
-    try:
-        file = temporary.open("xb")
-    except OSError as error:
-        raise UsageError(f"output: {path}: {error.strerror}") from None
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _write_table(answer: Answer, out: BinaryIO, room: Room) -> None:

@@ -10,7 +10,6 @@ One object may be used by many threads: nothing in it changes after it was made.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -18,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakewriter.candle import SCHEMA, settle, to_table
-from lakewriter.errors import LakeError, UsageError
+from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
-from lakewriter.lake.lake import LakeStore, PartitionFilter, read_all
+from lakewriter.lake.lake import LakeStore, PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
-from lakewriter.query.files import take_snapshot
+from lakewriter.query.files import read_files, take_snapshot
 from lakewriter.query.result import Result
-from lakewriter.query.session import TRIES_MAX, Answer, run, stream
+from lakewriter.query.retry import steadily
+from lakewriter.query.session import Answer, run, stream
 
 # What a frame has besides its index, in the original recorder's order.
 FRAME_COLUMNS = (
@@ -40,9 +40,6 @@ FRAME_COLUMNS = (
     "taker_buy_base_asset_volume",
     "taker_buy_quote_asset_volume",
 )
-
-# Files read at once; one reader thread per core is all that decoding can use.
-_THREADS_MAX = 8
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -146,19 +143,17 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
 
 def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
     """Return the rows of one series' files and of the journal, duplicates included."""
-    for _ in range(TRIES_MAX):
+
+    def attempt(_doubted: frozenset[str]) -> pa.Table:
         snapshot = take_snapshot(store, wanted)
-        names = sorted(snapshot.settled + snapshot.loose)
-        with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
-            try:
-                tables = list(pool.map(lambda name: read_all(store, (name,))[name], names))
-            except FileNotFoundError:
-                continue
+        names = sorted((*snapshot.own, *(file.name for file in snapshot.foreign)))
+        tables = read_files(store, names)
         hot = [
             candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
         ]
         return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(hot)])
-    raise LakeError(f"lake: files of {' '.join(series)} kept vanishing", "try again when compaction is done")
+
+    return steadily(attempt)
 
 
 def _moment_ms(name: str, moment: Moment) -> int:

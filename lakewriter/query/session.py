@@ -12,6 +12,7 @@ does not fit is spilled to the system's temporary directory, never to the lake.
 import contextlib
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,14 +21,25 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from lakewriter.errors import UsageError
+from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.failure import ENGINE_ERRORS, QueryError, VanishedError, as_ours
+from lakewriter.query.failure import (
+    ENGINE_ERRORS,
+    DoubtError,
+    MovedError,
+    QueryError,
+    VanishedError,
+    as_ours,
+    names_a_file,
+    of_sql_alone,
+)
+from lakewriter.query.files import NOTHING, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
+from lakewriter.query.retry import steadily
 from lakewriter.query.tables import create_tables
 
-# Only a foreign file that compaction folds can vanish, and each only once.
-TRIES_MAX = 5
+# The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
+_TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
 
@@ -58,58 +70,57 @@ def run(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> 
         UsageError: if a parameter is missing or unknown.
         LakeError: if the lake cannot be read.
     """
-    for _ in range(TRIES_MAX - 1):
-        with contextlib.suppress(VanishedError):
-            return _run_once(store, sql, params or {})
-    return _run_once(store, sql, params or {})
+
+    def attempt(doubted: frozenset[str]) -> pa.Table:
+        with _Running(store, doubted) as running:
+            return running.all_rows(sql, params or {})
+
+    return steadily(attempt)
 
 
 @contextlib.contextmanager
 def stream(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
     """Run one reading statement and give its rows while they come.
 
-    A file that vanishes before the first rows are there is no matter: the lake
-    is listed again. After that VanishedError reaches the caller, who has used
-    some rows already.
+    A file that moves before the first rows are there is no matter: the lake is
+    listed again. After that MovedError reaches the caller, who has used some
+    rows already.
 
     Raises:
         the errors of `run`; while the batches are fetched, too.
     """
-    with contextlib.ExitStack() as stack:
-        yield _started(stack, store, sql, params or {})
 
+    def attempt(doubted: frozenset[str]) -> tuple[contextlib.ExitStack, Answer]:
+        with contextlib.ExitStack() as stack:
+            answer = stack.enter_context(_Running(store, doubted)).start(sql, params or {})
+            return stack.pop_all(), answer
 
-def _run_once(store: LakeStore, sql: str, params: Mapping[str, Any]) -> pa.Table:
-    with _Running(store.root) as running:
-        answer = running.start(store, sql, params)
-        return pa.Table.from_batches(list(answer.batches), schema=answer.schema)
-
-
-def _started(stack: contextlib.ExitStack, store: LakeStore, sql: str, params: Mapping[str, Any]) -> Answer:
-    for _ in range(TRIES_MAX - 1):
-        with contextlib.suppress(VanishedError):
-            return _start_once(stack, store, sql, params)
-    return _start_once(stack, store, sql, params)
-
-
-def _start_once(stack: contextlib.ExitStack, store: LakeStore, sql: str, params: Mapping[str, Any]) -> Answer:
-    with contextlib.ExitStack() as attempt:
-        answer = attempt.enter_context(_Running(store.root)).start(store, sql, params)
-        stack.push(attempt.pop_all())
-        return answer
+    stack, answer = steadily(attempt)
+    with stack:
+        yield answer
 
 
 class _Running:
-    """An engine and the thread that waits for it, for one statement."""
+    """An engine and the thread that waits for it, for one attempt at a statement.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    Args:
+        doubted: own files to read as foreign ones.
+    """
+
+    def __init__(self, store: LakeStore, doubted: frozenset[str]) -> None:
+        self._store = store
+        self._root = root = store.root
+        self._doubted = doubted
+        self._snapshot: Snapshot = NOTHING
+        self._since_ns = 0
         self._connection = duckdb.connect(
             ":memory:",
             config={
                 "python_enable_replacements": False,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
+                # Kept by path: a file that is replaced could be read half old, half new.
+                "enable_external_file_cache": False,
                 "temp_directory": _spill_directory(root),
             },
         )
@@ -128,12 +139,21 @@ class _Running:
         self._rows = None
         self._connection.close()
 
-    def start(self, store: LakeStore, sql: str, params: Mapping[str, Any]) -> Answer:
+    def all_rows(self, sql: str, params: Mapping[str, Any]) -> pa.Table:
+        answer = self.start(sql, params)
+        return pa.Table.from_batches(list(answer.batches), schema=answer.schema)
+
+    def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
+        _check_text(sql, *params.values())
         checked = self._interruptible(lambda: check(self._connection, sql))
         _check_params(checked, params)
 
         def bind() -> pa.RecordBatchReader:
-            create_tables(self._connection, store, checked.tables)
+            # A file's stamp tells whether it moved since; so the clock is asked here.
+            self._since_ns = time.time_ns() - _TICK_NS
+            if "candles" in checked.tables:
+                self._snapshot = take_snapshot(self._store, doubted=self._doubted)
+            create_tables(self._connection, self._store, checked.tables, self._snapshot)
             _lock(self._connection, self._root)
             answer = self._connection.sql(sql, params=dict(params) or None)
             if answer is None:
@@ -170,10 +190,25 @@ class _Running:
         try:
             return future.result()
         except ENGINE_ERRORS as error:
-            raise as_ours(error, self._root) from None
+            raise self._judged(error) from None
         except KeyboardInterrupt:
             self._connection.interrupt()
             raise
+
+    def _judged(self, error: Exception) -> LakewriterError:
+        """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
+        ours = as_ours(error, self._root)
+        if isinstance(ours, VanishedError) or of_sql_alone(error, self._root):
+            return ours
+        if touched_since(self._root, self._snapshot.own, self._since_ns):
+            return MovedError(ours.what, "files changed while they were read; try again")
+        if names_a_file(error, self._root):
+            try:
+                doubtful = misfits(self._root, self._snapshot.own)
+            except FileNotFoundError as gone:
+                return as_ours(gone, self._root)
+            return DoubtError(doubtful, ours) if doubtful else ours
+        return ours
 
 
 def unique(names: list[str]) -> list[str]:
@@ -188,6 +223,15 @@ def unique(names: list[str]) -> list[str]:
         taken.add(candidate)
         result.append(candidate)
     return result
+
+
+def _check_text(*texts: object) -> None:
+    for text in texts:
+        try:
+            if isinstance(text, str):
+                text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"query: {text!a:.60} is not UTF-8 text") from None
 
 
 def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:

@@ -12,8 +12,10 @@ import duckdb
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
+from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.files import Snapshot, journal_table, partitions_table, take_snapshot
+from lakewriter.query.failure import DoubtError
+from lakewriter.query.files import Snapshot, fits, loose_tables, misfits, own_name, partitions_table
 
 _PATH_COLUMNS = {"market": "VARCHAR", "symbol": "VARCHAR", "interval": "VARCHAR", "date": "DATE"}
 
@@ -37,28 +39,34 @@ _HIVE = (
     + "}"
 )
 
-# lakewriter.candle.precedence in SQL.
-_WINNER = """
+_KEY = 'market, symbol, "interval", candle_begin_time'
+
+# lakewriter.candle.precedence in SQL. The day follows from the key; it is named
+# for the engine, which pushes filters on what is named here down to the files.
+_WINNER = f"""
 QUALIFY row_number() OVER (
-    PARTITION BY market, symbol, "interval", candle_begin_time
+    PARTITION BY {_KEY}, "date"
     ORDER BY (source IS NOT DISTINCT FROM 'archive') DESC, trade_num DESC NULLS LAST, recv_time DESC NULLS LAST
 ) = 1
 """
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str]) -> None:
+def create_tables(
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], snapshot: Snapshot
+) -> None:
     """Create every table of `guard.TABLES`.
 
     Args:
         wanted: those to fill; the others are empty but have their columns.
+        snapshot: what `candles` is made of.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
-        LakeError: if the lake cannot be listed or its journal not read.
+        DoubtError: if an own file has to be read as a foreign one.
+        LakeError: if a foreign file holds no candles.
     """
     connection.execute("CREATE SCHEMA lake")
-    snapshot = take_snapshot(store) if "candles" in wanted else Snapshot([], (), ())
-    _create_candles(connection, store.root, snapshot)
+    _create_candles(connection, store, snapshot)
     connection.execute(
         'CREATE TABLE partitions (market VARCHAR, symbol VARCHAR, "interval" VARCHAR, "date" DATE,'
         " files BIGINT, bytes BIGINT)"
@@ -67,26 +75,49 @@ def create_tables(connection: duckdb.DuckDBPyConnection, store: LakeStore, wante
         _insert(connection, "partitions", partitions_table(store))
 
 
-def _create_candles(connection: duckdb.DuckDBPyConnection, root: Path, snapshot: Snapshot) -> None:
+def _create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
+    """Create the view: settled files, the rest of hot ones, and the winners of what is loose.
+
+    A hot file is scanned twice, and may be replaced in between. A key that is
+    loose comes from the last part alone, any other one from the first two, so
+    none is repeated or lost by that.
+    """
     columns = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
-    connection.execute(f"CREATE TABLE lake.journal ({columns})")
-    if snapshot.journal:
-        _insert(connection, "lake.journal", journal_table(snapshot.journal))
+    connection.execute(f"CREATE TABLE lake.loose ({columns})")
+    for rows in loose_tables(store, snapshot):
+        _insert(connection, "lake.loose", rows)
+    named = connection.execute(
+        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
+    ).fetchall()
+    hot_names = {own_name(*parts) for parts in named}
+    hot = [name for name in snapshot.own if name in hot_names]
+    settled = [name for name in snapshot.own if name not in hot_names]
+    _check_first(store.root, settled, snapshot)
+    _check_first(store.root, hot, snapshot)
     parts = []
-    if snapshot.settled:
-        _set_files(connection, "settled", root, snapshot.settled)
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM read_parquet(getvariable('settled'), {_HIVE})")  # noqa: S608
-    if snapshot.loose:
-        _set_files(connection, "loose", root, snapshot.loose)
-        # The journal's columns stand in for those that a foreign file lacks.
-        parts.append(
-            f"SELECT {_CAST_COLUMNS} FROM ("  # noqa: S608
-            f"FROM read_parquet(getvariable('loose'), union_by_name=true, {_HIVE}) "
-            f"UNION ALL BY NAME FROM lake.journal) {_WINNER}"
-        )
-    elif snapshot.journal or not parts:
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM lake.journal {_WINNER}")  # noqa: S608
+    if settled:
+        _set_files(connection, "settled", store.root, settled)
+        parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('settled')}")  # noqa: S608
+    if hot:
+        _set_files(connection, "hot", store.root, hot)
+        parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('hot')} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
+    if named or not parts:
+        again = f"UNION ALL BY NAME FROM {_scan('hot')} SEMI JOIN lake.loose USING ({_KEY})" if hot else ""
+        parts.append(f"SELECT {_CAST_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
     connection.execute(f"CREATE VIEW candles AS {' UNION ALL '.join(parts)}")
+
+
+def _scan(variable: str) -> str:
+    # Never union_by_name: it opens each file twice, and between the two a flush
+    # may replace it.
+    return f"read_parquet(getvariable('{variable}'), {_HIVE})"
+
+
+def _check_first(root: Path, names: Sequence[str], snapshot: Snapshot) -> None:
+    """Refuse a scan whose columns and types would be those of a file that has others."""
+    if names and not fits(root / names[0]):
+        what = LakeError(f"lake: {root / names[0]}: not a readable Parquet file of candles")
+        raise DoubtError(misfits(root, snapshot.own) | {names[0]}, what)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

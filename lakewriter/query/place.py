@@ -1,0 +1,90 @@
+"""Where an answer goes: a file that is there whole or not at all, a pipe, a device.
+
+A regular file is written beside its place and renamed. What is something else
+is written straight into: to replace a FIFO or a device would be to remove it.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lakewriter.errors import LakewriterError, UsageError
+
+# Names of what this process has open already; to open it again would start at its beginning.
+_OPEN_ALREADY = re.compile(r"(?:/dev|/proc/self)/fd/(\d{1,9})")
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+
+
+@contextlib.contextmanager
+def writing(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that takes the path's place when the block is done.
+
+    An existing file's mode stays. A FIFO, a device or an open descriptor
+    (/dev/stdout, /dev/fd/3) is written to as it is.
+
+    Args:
+        lake_root: resolved; nothing is written below it.
+
+    Raises:
+        UsageError: if the path is in the lake, or cannot be written.
+        LakewriterError: if writing fails.
+
+    Crash: the path is as before, or has the whole answer; a hidden file
+    `.lakewriter.tmp-…` may stay beside it.
+    """
+    descriptor = _descriptor(path)
+    try:
+        opened = _opened(path, lake_root) if descriptor is None else os.fdopen(os.dup(descriptor), "wb")
+    except OSError as error:
+        raise UsageError(f"output: {path}: {error.strerror}") from None
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"output: {path}: {error}") from None
+    try:
+        with opened as out:
+            yield out
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LakewriterError(f"output: {path}: {error.strerror or error}") from None
+
+
+def _descriptor(path: Path) -> int | None:
+    found = _OPEN_ALREADY.fullmatch(str(path))
+    return int(found[1]) if found else _STANDARD.get(str(path))
+
+
+def _opened(path: Path, lake_root: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Return the open file, and what is to be done with it afterwards."""
+    target = path.expanduser().resolve()
+    if target.is_relative_to(lake_root):
+        raise UsageError(f"output: {path} is inside the lake", "choose a path outside of it")
+    try:
+        mode: int | None = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and stat.S_ISDIR(mode):
+        raise UsageError(f"output: {path} is a directory", "name a file in it")
+    if mode is not None and not stat.S_ISREG(mode):
+        return target.open("wb")
+    temporary = target.with_name(f".lakewriter.tmp-{secrets.token_hex(4)}")
+    return _replacing(target, temporary, temporary.open("xb"), mode)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path, temporary: Path, file: BinaryIO, mode: int | None) -> Iterator[BinaryIO]:
+    try:
+        if mode is not None:
+            os.fchmod(file.fileno(), stat.S_IMODE(mode))
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

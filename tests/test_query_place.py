@@ -1,0 +1,112 @@
+"""Where answers go."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.query.place import writing
+
+
+def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A failure leaves the old file as it was, and nothing beside it."""
+    target = tmp_path / "answer.csv"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), writing(target, tmp_path / "lake") as out:
+        out.write(b"half")
+        1 / 0  # noqa: B018
+    assert target.read_text() == "old"
+    with writing(target, tmp_path / "lake") as out:
+        out.write(b"new")
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_no_file_is_written_into_a_lake(tmp_path: Path) -> None:
+    """Neither a path in the lake nor a link into it is written."""
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    (tmp_path / "link").symlink_to(lake)
+    for path in (lake / "x.parquet", tmp_path / "link" / "x.csv", lake / ".." / "lake" / "x.csv"):
+        with pytest.raises(UsageError, match="inside the lake"), writing(path, lake):
+            pass
+    with (
+        pytest.raises(UsageError, match="No such file or directory"),
+        writing(tmp_path / "no" / "x.csv", lake),
+    ):
+        pass
+    assert not list(lake.iterdir())
+
+
+def test_mode_of_an_existing_file_stays(tmp_path: Path) -> None:
+    """Whoever could not read the old answer cannot read the new one; a link stays a link."""
+    target = tmp_path / "answer.csv"
+    target.write_text("old")
+    target.chmod(0o640)
+    (tmp_path / "link.csv").symlink_to(target)
+    with writing(tmp_path / "link.csv", tmp_path / "lake") as out:
+        out.write(b"new")
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert (tmp_path / "link.csv").is_symlink()
+
+
+def test_pipe_is_written_into(tmp_path: Path) -> None:
+    """A FIFO gets the answer, and is a FIFO still."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
+    reader.start()
+    with writing(fifo, tmp_path / "lake") as out:
+        out.write(b"answer")
+    reader.join()
+    assert read == [b"answer"]
+    assert fifo.is_fifo()
+    assert list(tmp_path.iterdir()) == [fifo]
+
+
+@pytest.mark.parametrize("directory", ["/dev/fd", "/proc/self/fd"])
+def test_descriptor_is_written_where_it_stands(tmp_path: Path, directory: str) -> None:
+    """`/dev/fd/N` goes on where the open file is, and leaves it open."""
+    path = tmp_path / "x"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"before ")
+    with writing(Path(directory) / str(fd), tmp_path / "lake") as out:
+        out.write(b"answer")
+    os.write(fd, b" after")
+    os.close(fd)
+    assert path.read_bytes() == b"before answer after"
+    with pytest.raises(UsageError, match="Bad file descriptor"), writing(Path(directory) / str(fd), tmp_path):
+        pass
+
+
+def test_device_that_takes_nothing_is_told(tmp_path: Path) -> None:
+    """A full device is one line, and still a device."""
+    with (
+        pytest.raises(LakewriterError, match=r"^output: /dev/full: No space left on device$"),
+        writing(Path("/dev/full"), tmp_path) as out,
+    ):
+        out.write(b"x")
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nosuchuser/x", "home directory"),
+        ("x" * 300, "File name too long"),
+        ("/dev/fd/77777", "Bad file descriptor"),
+        ("a\0b", "null"),
+        ("/etc/passwd/x", "Not a directory"),
+    ],
+)
+def test_names_that_cannot_be_are_one_line(tmp_path: Path, path: str, message: str) -> None:
+    """Whatever is wrong with a name is said in one line, before anything is asked."""
+    with pytest.raises(UsageError, match=message) as raised, writing(Path(path), tmp_path):
+        pass
+    assert raised.value.what.startswith("output: ")
+    assert "\n" not in raised.value.what
