@@ -1,5 +1,6 @@
 # make demo   a local exchange, a recorder, a compaction, a query; ends by itself
 # make test   the whole test suite
+# make torture   kills and faults at random for ten minutes, and an auditor
 # make check  format, lint, types, layers
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit check format bench clean
+.PHONY: demo test unit torture check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -17,6 +18,9 @@ test: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+torture: $(VENV)/.installed-dev
+	$(BIN)/python tests/crash/torture.py $(TORTURE_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -33,6 +37,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/receive.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/encoding.py
 
 clean:
 	rm -rf $(VENV) demo-data

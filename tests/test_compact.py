@@ -1,6 +1,9 @@
 """Compaction: whatever others put into a partition, one file comes of it, with every candle once."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -482,3 +485,42 @@ def test_several_processes(store):
     remember(store, outcomes, everything=True)
     assert [expected[item.partition] for item in plan(store).work] == [5]
     assert store.read(partition_of(candle(0, symbol="S209USDT"))) == settle(table)
+
+
+def test_workers_go_with_their_parent(tmp_path):
+    """A compaction that is killed leaves no worker processes behind."""
+    code = """
+import sys, time
+from lakewriter.lake import compact
+from lakewriter.lake.lake import LakeStore
+store = LakeStore.open(sys.argv[1])
+work = compact.plan(store).work * 1000
+if __name__ == "__main__":
+    for number, outcome in enumerate(compact.run(store, work, time.time(), processes=2)):
+        if number == 50:
+            print("working", flush=True)
+"""
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    store = LakeStore.create(str(tmp_path / "lake"), "test")
+    store.merge(PARTITION, to_table([candle()]))
+    with subprocess.Popen(
+        [sys.executable, str(program), str(store.root)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout.readline() == "working\n"
+        children = [
+            int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        ]
+        assert len(children) >= 2
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while any(_alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "workers were left behind"
+        time.sleep(0.05)
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

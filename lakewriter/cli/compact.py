@@ -13,7 +13,7 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.lake.compact import Outcome, plan, remember, run
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 
 # One line per partition that fails; more than this are counted only.
@@ -77,6 +77,8 @@ def command(
     )
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
+    if not dry_run:
+        store.storage.sweep(STATE_DIRECTORY, time.time())
     todo = plan(store, wanted)
     outcomes = list(todo.in_order)
     with _progress() as progress:

@@ -12,11 +12,12 @@ second time changes nothing, and a file that changed meanwhile is kept.
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,7 +140,8 @@ def run(
             yield compact_partition(store, item, now_s, dry_run=dry_run)
         return
     # A forked child of a process with threads may hang; a fresh one never does.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_die_with_parent)
+    with pool:
         items = iter(work)
         chunks = iter(lambda: list(islice(items, _CHUNK)), [])
         running = {
@@ -157,6 +159,18 @@ def run(
                     raise LakeError(
                         "compact: a worker process was killed; nothing is half done", "run it again"
                     ) from None
+
+
+def _die_with_parent() -> None:
+    """End this worker when the compaction that started it is gone, however it went."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _compact_chunk(root: str, chunk: list[Work], now_s: float, dry_run: bool) -> list[Outcome]:
