@@ -1,6 +1,7 @@
 # make demo   a local exchange, a recorder, a compaction, a query; ends by itself
 # make test   the whole test suite
 # make torture   kills and faults at random for ten minutes, and an auditor
+# make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
 # make check  format, lint, types, layers
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit torture check format bench clean
+.PHONY: demo test unit torture fuzz check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -21,6 +22,11 @@ unit: $(VENV)/.installed-dev
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/crash/torture.py $(TORTURE_ARGS)
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python tests/crash/fuzz.py wire -max_total_time=3600
+	$(BIN)/python tests/crash/fuzz.py journal -max_total_time=3600
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -101,6 +101,22 @@ def test_what_cannot_be_merged_stays_in_the_journal(tmp_path: Path) -> None:
     assert read_hot(store.root) == []
 
 
+def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that refuses every partition is said once a flush, not once a partition."""
+
+    class Full(LakeStore):
+        def merge(self, partition: Partition, rows: pa.Table) -> Merged:
+            raise OSError(28, "No space left on device", str(partition))
+
+    store = Full(refusing(tmp_path).root)
+    with pytest.raises(LakeError, match="30 candles could not be flushed"):
+        asyncio.run(recording(store, [candle(0, f"S{number}USDT") for number in range(30)]))
+    said = [record.getMessage() for record in caplog.records if "stay in the journal" in record.getMessage()]
+    assert said == [
+        "spot S0USDT 1m 2024-06-30 and 29 more partitions: 30 candles stay in the journal: No space left on device"
+    ]
+
+
 def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_path: Path) -> None:
     """Flush after flush only the candles that wait are journaled; when the disk is back they leave."""
     store = refusing(tmp_path)

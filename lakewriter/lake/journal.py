@@ -176,10 +176,9 @@ class Journal:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
                 sync_directory(self.directory)
-            except OSError:
+            except OSError as error:
                 os.close(fd)
-                path.unlink(missing_ok=True)
-                raise
+                raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
             self._fd = fd
         return self._fd
 

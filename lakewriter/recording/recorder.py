@@ -311,6 +311,8 @@ class Recorder:
     def _tell(self, batch: Batch, left: Batch, seconds: float) -> None:
         self.stats.flushes += 1
         self.stats.failed = len(left)
+        if len(left) == len(batch):
+            return
         log.info(
             "flushed %d candles into %d partitions in %.2f s",
             sum(map(len, batch.values())) - sum(map(len, left.values())),
@@ -326,20 +328,29 @@ class Recorder:
             for partition, candles in batch.items()
         ]
         left: Batch = {}
+        refusals: dict[str, list[Partition]] = {}
         for partition, merged in zip(batch, await asyncio.gather(*merges), strict=True):
-            if merged is None:
+            if isinstance(merged, str):
                 left[partition] = batch[partition]
+                refusals.setdefault(merged, []).append(partition)
                 continue
             self.stats.flushed += len(batch[partition])
             self.stats.corrections += merged.corrections
+        # A full disk refuses thousands of partitions in one breath: a line for all of them.
+        for reason, partitions in refusals.items():
+            waiting = sum(len(left[partition]) for partition in partitions)
+            more = f" and {len(partitions) - 1} more partitions" if len(partitions) > 1 else ""
+            log.error("%s%s: %d candles stay in the journal: %s", partitions[0], more, waiting, reason)
         return left
 
-    def _merge(self, partition: Partition, candles: list[Candle]) -> Merged | None:
+    def _merge(self, partition: Partition, candles: list[Candle]) -> Merged | str:
+        """Merge the candles; return the reason if that cannot be."""
         try:
             merged = self._store.merge(partition, to_table(candles))
-        except (LakeError, OSError) as error:
-            log.error("%s: %d candles stay in the journal: %s", partition, len(candles), error)
-            return None
+        except LakeError as error:
+            return error.what
+        except OSError as error:
+            return error.strerror or str(error)
         if merged.corrections:
             log.warning("%s: %d candles corrected", partition, merged.corrections)
         return merged

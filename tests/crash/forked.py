@@ -1,0 +1,156 @@
+"""A server of child processes that do the lake's work, for tests that stop them anywhere.
+
+It imports once and forks for each job, which it reads from standard input as
+`work root promises`, prints the child's number, lets it work after the line
+`go`, and prints how it ended. The child tells by `writev` what it was promised.
+So neither the start nor the log is among the system calls that a test counts.
+"""
+
+import ctypes
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from evidence import key_of, make_candle
+
+from lakewriter.candle import Candle, to_table
+from lakewriter.errors import LakeError
+from lakewriter.lake import compact
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition, partition_of
+
+PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1
+
+FIRST = [make_candle("BTCUSDT", 0), make_candle("ETHUSDT", 0)]
+SECOND = [make_candle("BTCUSDT", 1, trade_num=5), make_candle("BTCUSDT", 1440)]
+THIRD = [make_candle("BTCUSDT", 1, trade_num=6), make_candle("ETHUSDT", 2)]
+LAST = [make_candle("BTCUSDT", 3), make_candle("ETHUSDT", 3)]
+ALL = [*FIRST, *SECOND, *THIRD, *LAST]
+
+Tell = Callable[[str, Iterable[Candle]], None]
+
+
+def record(root: Path, tell: Tell) -> None:
+    """Commit, flush, correct what was flushed, compact, and leave the last candles in the journal."""
+    store = LakeStore.create(str(root), "test")
+    journal = create_journal(root, "child")
+    for group in (FIRST, SECOND):
+        journal.commit(group)
+        tell("committed", group)
+    _flush(store, journal.roll(), [*FIRST, *SECOND], journal.drop, tell)
+    journal.commit(THIRD)
+    tell("committed", THIRD)
+    _flush(store, journal.roll(), THIRD, journal.drop, tell)
+    journal.close()
+    plan = compact.plan(store)
+    outcomes = list(compact.run(store, plan.work, 0.0, processes=1))
+    if errors := [outcome.error for outcome in outcomes if outcome.error]:
+        raise LakeError(errors[0])
+    compact.remember(store, outcomes, everything=True)
+    journal = create_journal(root, "child")
+    journal.commit(LAST)
+    tell("committed", LAST)
+
+
+def commit(root: Path, tell: Tell) -> None:
+    """Commit three groups."""
+    journal = create_journal(LakeStore.create(str(root), "test").root, "child")
+    for group in (FIRST, SECOND, THIRD):
+        journal.commit(group)
+        tell("committed", group)
+
+
+def commit_stubbornly(root: Path, tell: Tell) -> None:
+    """Commit three groups, going on after a refusal."""
+    journal = create_journal(LakeStore.create(str(root), "test").root, "child")
+    for group in (FIRST, SECOND, THIRD):
+        try:
+            journal.commit(group)
+        except LakeError as error:
+            tell(type(error).__name__, group)
+        else:
+            tell("committed", group)
+
+
+def commit_short_of_space(root: Path, tell: Tell) -> None:
+    """Commit three groups, of which the disk takes but a part of the second."""
+    journal = create_journal(LakeStore.create(str(root), "test").root, "child")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    for group, room_bytes in ((FIRST, hard), (SECOND, 500), (THIRD, hard)):
+        if room_bytes != hard:
+            room_bytes += journal.segment_bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
+        try:
+            journal.commit(group)
+        except LakeError:
+            tell("refused", group)
+        else:
+            tell("committed", group)
+
+
+def merge(root: Path, tell: Tell) -> None:
+    """Merge three groups into one lake, without a journal."""
+    store = LakeStore.create(str(root), "test")
+    for group in (FIRST, SECOND, THIRD):
+        _flush(store, [], group, lambda segments: None, tell)
+
+
+def _flush(
+    store: LakeStore,
+    segments: list[Path],
+    group: list[Candle],
+    drop: Callable[[list[Path]], None],
+    tell: Tell,
+) -> None:
+    partitions: dict[Partition, list[Candle]] = {}
+    for candle in group:
+        partitions.setdefault(partition_of(candle), []).append(candle)
+    for partition, candles in partitions.items():
+        store.merge(partition, to_table(candles))
+        tell("merged", candles)
+    drop(segments)
+
+
+WORKS = {work.__name__: work for work in (record, commit, commit_stubbornly, commit_short_of_space, merge)}
+
+
+def _serve() -> None:
+    with tempfile.TemporaryDirectory() as warm:  # what is imported at first use is imported here
+        record(Path(warm), lambda what, candles: None)
+    while line := sys.stdin.readline():
+        work, root, promises = line.split()
+        ready, go = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _work(WORKS[work], Path(root), Path(promises), ready)
+        print(child, flush=True)
+        sys.stdin.readline()
+        os.write(go, b"!")
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        os.close(ready)
+        os.close(go)
+
+
+def _work(work: Callable[[Path, Tell], None], root: Path, promises: Path, ready: int) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
+    log = os.open(promises, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def tell(what: str, candles: Iterable[Candle]) -> None:
+        os.writev(log, [what.encode(), *(" {}:{}".format(*key_of(each)).encode() for each in candles), b"\n"])
+
+    os.read(ready, 1)
+    try:
+        work(root, tell)
+    except (LakeError, OSError) as error:
+        os.writev(log, [f"failed {type(error).__name__}: {error}\n".encode()])
+        os._exit(1)
+    os.writev(log, [b"ended\n"])
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,75 @@
+"""Coverage-guided fuzzing of what reads foreign bytes: frames, and the journal's lines.
+
+    pip install atheris
+    python tests/crash/fuzz.py wire -max_total_time=3600
+    python tests/crash/fuzz.py journal -max_total_time=3600
+
+Whatever is not a message or a FrameError, a candle or None, is a find.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["lakewriter"]):
+    from lakewriter.binance import wire
+    from lakewriter.candle import Candle, to_table
+    from lakewriter.errors import FrameError, LakeError
+    from lakewriter.lake.journal import decode_line, encode_line
+    from lakewriter.partition import checked, partition_of
+
+KLINE = {
+    "t": 1_719_705_600_000, "T": 1_719_705_659_999, "s": "BTCUSDT", "i": "1m", "f": 1, "L": 9, "o": "1.0",
+    "c": "1.5", "h": "2.0", "l": "0.5", "v": "3", "n": 9, "x": True, "q": "4", "V": "1", "Q": "2", "B": "0",
+}  # fmt: skip
+EVENT = {"e": "kline", "E": 1_719_705_660_004, "s": "BTCUSDT", "k": KLINE}
+FRAMES = [
+    json.dumps(EVENT).encode(),
+    json.dumps({"stream": "btcusdt@kline_1m", "data": EVENT}, separators=(",", ":")).encode(),
+    b'{"result":null,"id":1}',
+    b'{"error":{"code":4,"msg":"Too many subscriptions"}}',
+    b'{"code":2,"msg":"Invalid request","id":"a"}',
+    b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1719705660004}}',
+]
+
+
+def wire_frame(data: bytes) -> None:
+    """A frame is a message or a FrameError; a candle has a place in the lake; a closed one is never skipped."""
+    try:
+        message = wire.decode(data, "spot", 1)
+    except FrameError:
+        return
+    if isinstance(message, Candle):
+        assert not wire.is_open_candle(data)
+        assert decode_line(encode_line(message)[:-1]) == message
+        checked(partition_of(message))
+        assert to_table([message]).num_rows == 1
+
+
+def journal_line(data: bytes) -> None:
+    """A line is a candle, or None, or of another version."""
+    try:
+        candle = decode_line(data)
+    except LakeError:
+        return
+    if candle is not None:
+        assert decode_line(encode_line(candle)[:-1]) == candle
+
+
+def main() -> None:
+    what = sys.argv.pop(1)
+    message = wire.decode(FRAMES[0], "spot", 1)
+    assert isinstance(message, Candle)
+    seeds = FRAMES if what == "wire" else [encode_line(message)[:-1]]
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(seeds):
+            (Path(corpus) / str(number)).write_bytes(seed)
+        atheris.Setup([*sys.argv, corpus], wire_frame if what == "wire" else journal_line)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Power loss on a real ext4: what was promised before the cut is there after the next mount.
+
+The file system is shut down as xfstests does it: nothing that it has not sent
+to its device by then is ever sent. The device's own cache is not modelled, and
+neither are file systems that keep less in order than ext4's journal does.
+"""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from disks import Ext4, cut_power
+from evidence import Key, compact_all, key_of, plain_keys, recover, strays, tables
+from running import wait_until
+
+from lakewriter.lake.journal import read_hot
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 8
+# Each round of a careless writer loses something by chance.
+CARELESS_ROUNDS_MAX = 25
+
+
+class LostError(AssertionError):
+    """A promise was not kept."""
+
+
+def cut_once(tmp_path: Path, disk: Ext4, chance: random.Random, kind: str) -> str:
+    """Let a child work on the disk, cut the power while it does, and return its log's text."""
+    promises = tmp_path / "promises"
+    promises.unlink(missing_ok=True)
+    with disk.mounted() as mount:
+        arguments = [str(mount / "lake"), str(promises), str(chance.random()), kind]
+        child = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("steady.py")), *arguments],
+            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+            stderr=subprocess.PIPE,
+        )
+        try:
+            lines = chance.randint(3, 60)
+            wait_until(
+                lambda: (
+                    (promises.exists() and promises.read_bytes().count(b"\n") >= lines)
+                    or child.poll() is not None
+                )
+            )
+            time.sleep(chance.uniform(0, 0.02))
+            text = promises.read_text()  # what it was promised by now, surely before the cut
+            cut_power(mount)
+        finally:
+            child.kill()
+            _, errors = child.communicate()
+    assert text.count("\n") >= lines, errors.decode()
+    return text[: text.rfind("\n") + 1]
+
+
+def promises_of(text: str, what: str) -> set[Key]:
+    words = (line.split() for line in text.splitlines())
+    names = [name.split(":") for first, *rest in words if first == what for name in rest]
+    return {Key(symbol, int(minute)) for symbol, minute in names}
+
+
+def keys_in_files(root: Path) -> list[Key]:
+    """Return the key of each row; fails if a file is not whole."""
+    return [
+        Key(name.split("/")[1].removeprefix("symbol="), (begin_ms - 1_719_705_600_000) // 60_000)
+        for name, table in tables(root).items()
+        for begin_ms in table["candle_begin_time"].cast(pa.int64()).to_pylist()
+    ]
+
+
+def look(root: Path, text: str, earlier: set[Key]) -> set[Key]:
+    """Compare what is there after the cut with what was promised; return all keys."""
+    committed, merged = promises_of(text, "committed"), promises_of(text, "merged")
+    try:
+        in_files = keys_in_files(root)
+    except (pa.ArrowException, OSError) as error:
+        raise LostError(f"a file is not whole: {error}") from error
+    hot = {key_of(candle) for candle in read_hot(root)}
+    if missing := merged - set(in_files):
+        raise LostError(f"{len(missing)} merged candles are not in their files")
+    if missing := (committed | earlier) - set(in_files) - hot:
+        raise LostError(f"{len(missing)} committed candles are nowhere")
+    assert len(set(in_files)) == len(in_files), "a candle is there twice"
+    recover(root)
+    compact_all(root)
+    assert read_hot(root) == []
+    seen = plain_keys(root)
+    assert len(set(seen)) == len(seen)
+    assert set(seen) == set(in_files) | hot
+    assert strays(root) == []
+    return set(seen)
+
+
+def test_power_loss_loses_no_promise(tmp_path: Path) -> None:
+    """Cut again and again at random, a lake has every candle whose commit returned, once, in whole files."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    disk = Ext4(tmp_path / "image", tmp_path / "mount")
+    seen: set[Key] = set()
+    for _ in range(ROUNDS):
+        text = cut_once(tmp_path, disk, chance, "whole")
+        with disk.mounted() as mount:
+            seen = look(mount / "lake", text, seen)
+    assert len(seen) > ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        ("no-file-sync", "not whole"),
+        ("no-directory-sync", "merged candles are not in their files"),
+        ("no-journal-sync", "committed candles are nowhere"),
+    ],
+    ids=lambda each: each if each.startswith("no-") else "",
+)
+def test_this_test_can_fail(tmp_path: Path, kind: str, loss: str) -> None:
+    """A writer that skips one of its syncs is caught: this disk does lose what was not synced."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for number in range(CARELESS_ROUNDS_MAX):
+        disk = Ext4(tmp_path / "image", tmp_path / "mount")
+        text = cut_once(tmp_path, disk, chance, kind)
+        with disk.mounted() as mount:
+            try:
+                look(mount / "lake", text, set())
+            except LostError as lost:
+                print(f"{kind}: caught in round {number + 1}: {lost}")
+                assert loss in str(lost)
+                return
+    pytest.fail(f"{kind} was not caught in {CARELESS_ROUNDS_MAX} rounds")

@@ -1,0 +1,202 @@
+"""A disk that is full, of bytes or of files: nothing is half-written, and all goes on when there is room."""
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from disks import tmpfs
+from evidence import make_candle, plain_keys, strays, tables, temporaries
+from running import Child, child, plain_rows, until
+
+from lakewriter.candle import Candle, to_table
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal import RefusedError, create_journal, read_hot
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition, partition_of
+from lakewriter.sandbox import SandboxOptions, serve
+
+pytestmark = pytest.mark.slow
+
+RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\d{4}-\d\d-\d\d \d\d:\d\d)", re.MULTILINE)
+
+# Roomy in one respect, tiny in the other.
+BYTES_MAX, FILES_MAX = 4_000_000, 1000
+SMALL = {"bytes": "size=2m,nr_inodes=100000", "files": "size=64m,nr_inodes=400"}
+
+
+@pytest.fixture(params=SMALL)
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A small disk in memory."""
+    with tmpfs(tmp_path / "disk", SMALL[request.param]) as mount:
+        yield mount
+
+
+def fill(disk: Path) -> None:
+    """Take all that is left of it: first files, then bytes of one of them."""
+    filler = disk / "filler"
+    filler.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        while os.statvfs(disk).f_ffree < FILES_MAX:
+            (filler / secrets.token_hex(4)).touch()
+    with contextlib.suppress(OSError), (filler / "bytes").open("ab", buffering=0) as file:
+        while os.statvfs(disk).f_blocks * 4096 < BYTES_MAX:
+            file.write(bytes(512))
+
+
+def free(disk: Path) -> None:
+    """Give it back."""
+    for file in (disk / "filler").iterdir():
+        file.unlink()
+
+
+def assert_sound(lake: Path) -> None:
+    """Every `*.parquet` is whole, and nothing else was left."""
+    tables(lake)
+    assert strays(lake) == []
+    assert temporaries(lake) == []
+
+
+def test_a_journal_fills_the_disk(disk: Path) -> None:
+    """What was committed before the disk was full is there, nothing else is, and there is a next commit."""
+    lake = LakeStore.create(str(disk / "lake"), "test").root
+    journal = create_journal(lake, "test")
+    committed: list[Candle] = []
+
+    def commit_until_full() -> None:
+        with pytest.raises(RefusedError, match=r"journal: .*No space left on device"):
+            for _ in range(2000):
+                group = [make_candle("BTCUSDT", len(committed) + each) for each in range(7)]
+                journal.commit(group)
+                committed.extend(group)
+                if len(committed) % 20 == 0:
+                    journal.roll()
+
+    for _ in range(3):
+        fill(disk)
+        commit_until_full()
+        assert read_hot(lake) == committed
+        free(disk)
+        one = make_candle("ETHUSDT", len(committed))
+        journal.commit([one])
+        committed.append(one)
+        assert read_hot(lake) == committed
+    assert len(journal.roll()) < len(committed)
+    assert_sound(lake)
+
+
+def test_a_merge_on_a_full_disk_changes_nothing(disk: Path) -> None:
+    """Old partitions keep their rows and new ones get none; both take theirs when there is room."""
+    store = LakeStore.create(str(disk / "lake"), "test")
+    old, new = (partition_of(make_candle(symbol, 0)) for symbol in ("BTCUSDT", "ETHUSDT"))
+
+    def merge(partition: Partition, minutes: range) -> None:
+        store.merge(partition, to_table(make_candle(partition.symbol, minute) for minute in minutes))
+
+    merge(old, range(100))
+    before = plain_keys(store.root)
+    fill(disk)
+    for partition in (old, new):
+        with pytest.raises(OSError, match="No space left on device"):
+            merge(partition, range(1000))
+        assert plain_keys(store.root) == before
+        assert_sound(store.root)
+    free(disk)
+    for partition in (old, new):
+        merge(partition, range(1000))
+    assert len(plain_keys(store.root)) == 2000
+    assert_sound(store.root)
+
+
+def test_a_lake_cannot_be_made_on_a_full_disk(disk: Path) -> None:
+    """Making a lake where nothing fits says so, and what is left of it is made into one later."""
+    fill(disk)
+    with pytest.raises(LakeError, match="No space left on device"):
+        LakeStore.create(str(disk / "lake"), "test")
+    free(disk)
+    store = LakeStore.create(str(disk / "lake"), "test")
+    assert_sound(store.root)
+
+
+def recording(disk: Path, log: Path, test: Callable[[Child], Awaitable[None]]) -> None:
+    """Let a recorder record a fast sandbox onto the disk, and the test do the rest."""
+
+    begun = len(log.read_text()) if log.exists() else 0
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=120, symbols=6)) as sandbox:
+            arguments = [
+                "record", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
+                "--lake", str(disk / "lake"), "--flush-every", "300ms",
+            ]  # fmt: skip
+            with child(log, *arguments) as recorder:
+                await until(lambda: "flushed" in recorder.logged()[begun:])
+                await test(recorder)
+
+    asyncio.run(main())
+
+
+def lake_and_log(lake: Path, log: str) -> None:
+    """Compare what a plain glob sees with what was logged as recorded."""
+    columns = "market, symbol, \"interval\", strftime(candle_begin_time, '%Y-%m-%d %H:%M')"
+    rows = plain_rows(lake, columns)
+    assert len(set(rows)) == len(rows), "a candle is there twice"
+    assert set(rows) == {found.groups() for found in RECORDED.finditer(log)}
+    assert_sound(lake)
+    assert read_hot(lake) == []
+
+
+def test_a_recorder_waits_for_room_and_goes_on(disk: Path, tmp_path: Path) -> None:
+    """While the disk is full it lives, warns, and loses nothing; with room it records and flushes on."""
+    lake = disk / "lake"
+
+    async def main(recorder: Child) -> None:
+        for _ in range(2):
+            begun = len(recorder.logged())
+            fill(disk)
+            await until(
+                lambda begun=begun: (
+                    re.search(
+                        r"journal: .*No space left on device; recording waits", recorder.logged()[begun:]
+                    )
+                    is not None
+                )
+            )
+            fill(disk)  # what a failed merge gave back
+            await asyncio.sleep(1.5)  # several tries
+            assert recorder.process.poll() is None
+            assert_sound(lake)
+            begun = len(recorder.logged())
+            free(disk)
+            for sign in ("journal: written again after", "\nrecorded ", "flushed"):
+                await until(lambda begun=begun, sign=sign: sign in recorder.logged()[begun:])
+        assert await asyncio.to_thread(recorder.stop) == 0
+        lake_and_log(lake, recorder.logged())
+
+    recording(disk, tmp_path / "log", main)
+
+
+def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path) -> None:
+    """It gives up in time, exits 1, and the next one brings all that was recorded into the lake."""
+    log = tmp_path / "log"
+
+    async def main(recorder: Child) -> None:
+        fill(disk)
+        await until(lambda: "recording waits" in recorder.logged())
+        assert await asyncio.to_thread(recorder.stop) == 1
+        assert re.search(r"journal: .*No space left on device; \d+ candles were read", recorder.logged())
+        assert "Traceback" not in recorder.logged()
+        assert_sound(disk / "lake")
+        free(disk)
+
+    async def once_more(recorder: Child) -> None:
+        assert await asyncio.to_thread(recorder.stop) == 0
+        lake_and_log(disk / "lake", recorder.logged())
+
+    with tmpfs(tmp_path / "disk", SMALL["bytes"]) as disk:
+        recording(disk, log, main)
+        recording(disk, log, once_more)

@@ -1,0 +1,283 @@
+"""A child is killed, or its disk fails, at every system call that its work makes; nothing promised is lost."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from evidence import (
+    Key,
+    compact_all,
+    files_below,
+    journal_directories,
+    key_of,
+    make_candle,
+    plain_keys,
+    recover,
+    strays,
+    tables,
+    temporaries,
+)
+from forked import ALL, FIRST, SECOND, THIRD
+from running import plain_rows, wait_until
+
+from lakewriter.candle import Candle, to_table
+from lakewriter.lake.journal import read_hot
+from lakewriter.partition import partition_of
+
+pytestmark = pytest.mark.slow
+
+# What a file or a directory changes by, and the opening of what is changed.
+CALLS = ("write", "fdatasync", "fsync", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "openat", "flock")
+
+FOREIGN = [make_candle("BTCUSDT", 0), make_candle("BTCUSDT", 1, trade_num=1), make_candle("BTCUSDT", 7)]
+
+
+class Promised(NamedTuple):
+    """What a child was promised before its end.
+
+    Args:
+        code: its exit code; -9 if it was killed.
+        kept: candles whose commit or merge returned.
+        merged: those whose merge returned.
+        refused: those whose commit failed, by the error's name.
+        failure: what it died of, "" if of nothing.
+    """
+
+    code: int
+    kept: list[Key]
+    merged: list[Key]
+    refused: list[tuple[str, list[Key]]]
+    failure: str
+
+
+class Server:
+    """The process that forks our children, and strace at each of them."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forked.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+
+    def run(self, work: str, root: Path, *injections: str) -> Promised:
+        """Run a work in a child, injecting what strace is told to inject."""
+        promises = root.with_suffix(".promises")
+        promises.unlink(missing_ok=True)
+        pid = self._say(f"{work} {root} {promises}")
+        with traced(int(pid), injections):
+            code = int(self._say("go"))
+        return promised(code, promises.read_text() if promises.exists() else "")
+
+    def _say(self, line: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline()
+
+    def close(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+class traced:  # noqa: N801 - reads as what the process is inside the block
+    """Inside the block strace holds the process."""
+
+    def __init__(self, pid: int, injections: tuple[str, ...]) -> None:
+        calls = ",".join(each.partition(":")[0] for each in injections)
+        injects = [word for each in injections for word in ("-e", f"inject={each}")]
+        self._status = Path(f"/proc/{pid}/status")
+        self._strace = subprocess.Popen(
+            ["strace", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}", *injects],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> None:
+        wait_until(lambda: self._is_traced() or self._strace.poll() is not None)
+        if self._strace.poll() is not None:
+            self.__exit__()
+
+    def _is_traced(self) -> bool:
+        return "TracerPid:\t0\n" not in self._status.read_text()
+
+    def __exit__(self, *_: object) -> None:
+        _, errors = self._strace.communicate(timeout=60)
+        assert not errors, errors
+
+
+def promised(code: int, log: str) -> Promised:
+    """Read what a child told."""
+    kept: list[Key] = []
+    merged: list[Key] = []
+    refused: list[tuple[str, list[Key]]] = []
+    failure = ""
+    for line in log.splitlines():
+        what, _, names = line.partition(" ")
+        if what == "failed":
+            failure = names
+            continue
+        keys = [Key(name.split(":")[0], int(name.split(":")[1])) for name in names.split()]
+        if what in ("committed", "merged"):
+            kept += keys
+        elif what != "ended":
+            refused.append((what, keys))
+        if what == "merged":
+            merged += keys
+    return Promised(code, kept, merged, refused, failure)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    may = subprocess.run(
+        ["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False
+    )
+    if may.returncode:
+        pytest.skip(f"needs to be allowed to trace: {may.stderr.strip()}")
+    started = Server()
+    yield started
+    started.close()
+
+
+def lake_with_a_foreign_file(root: Path) -> Path:
+    """Make a directory in which somebody's file repeats a candle, has an older one, and one of its own."""
+    directory = root / partition_of(FOREIGN[0]).path
+    directory.mkdir(parents=True)
+    pq.write_table(to_table(FOREIGN), directory / "part-0.parquet")
+    return root
+
+
+def check(root: Path, was: Promised, known: list[Candle]) -> None:
+    """Look at what a dead child left, recover, and compare with what it was promised."""
+    in_files = {
+        Key(name.split("/")[1].removeprefix("symbol="), minute)
+        for name, table in tables(root).items()
+        for minute in _minutes(table)
+    }
+    if was.kept:
+        assert set(was.kept) <= in_files | {key_of(candle) for candle in read_hot(root)}
+    assert set(was.merged) <= in_files
+    recover(root)
+    assert set(was.kept) <= set(plain_keys(root))
+    compact_all(root)
+    rows = plain_rows(root, "symbol, epoch_ms(candle_begin_time), trade_num") if tables(root) else []
+    assert len({row[:2] for row in rows}) == len(rows), "a candle is there twice"
+    seen = {(*key_of(candle), candle.trade_num) for candle in [*known, *FOREIGN]}
+    assert {(symbol, *_minutes_of(begin_ms), trades) for symbol, begin_ms, trades in rows} <= seen
+    if Key("ETHUSDT", 2) in was.kept:  # its group had the correction of another candle
+        assert (("BTCUSDT", 1), 6) in {
+            ((symbol, *_minutes_of(begin)), trades) for symbol, begin, trades in rows
+        }
+    assert read_hot(root) == []
+    assert journal_directories(root) == []
+    assert strays(root) == []
+    assert [name for name in temporaries(root) if not name.startswith("_lakewriter/")] == []
+
+
+def _minutes(table: pa.Table) -> list[int]:
+    begins = table["candle_begin_time"].cast(pa.int64()).to_pylist()
+    return [minute for begin_ms in begins for minute in _minutes_of(begin_ms)]
+
+
+def _minutes_of(begin_ms: object) -> tuple[int]:
+    return ((int(str(begin_ms)) - make_candle("BTCUSDT", 0).begin_ms) // 60_000,)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None:
+    """Killed as it enters its first, second, … last call of a kind, nothing that was promised is lost."""
+    work = "commit_short_of_space" if call == "ftruncate" else "record"
+    # Most openings only read: a third of them will do, what they make is met by the other calls.
+    killed = 0
+    for count in range(1, 300, 3 if call == "openat" else 1):
+        root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
+        was = server.run(work, root, f"{call}:signal=KILL:when={count}")
+        assert not was.failure
+        check(root, was, ALL)
+        if was.code == 0:
+            break
+        assert was.code == -9
+        killed += 1
+    assert was.code == 0
+    assert killed
+    print(f"{call}: killed {killed} times")
+
+
+def _refused(server: Server, root: Path, *injections: str) -> Promised:
+    was = server.run("commit_stubbornly", lake_with_a_foreign_file(root), *injections)
+    assert (was.code, was.failure) == (0, "")
+    return was
+
+
+def test_a_sync_that_fails_is_no_promise(server: Server, tmp_path: Path) -> None:
+    """A commit whose fdatasync fails says so as one that is not to be repeated; the others are kept."""
+    was = _refused(server, tmp_path / "lake", "fdatasync:error=EIO:when=2")
+    assert was.refused == [("LakeError", [key_of(candle) for candle in SECOND])]
+    assert was.kept == [key_of(candle) for candle in [*FIRST, *THIRD]]
+    check(tmp_path / "lake", was, [*FIRST, *SECOND, *THIRD])
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO", "EROFS"])
+def test_a_write_that_is_refused_leaves_nothing(server: Server, tmp_path: Path, error: str) -> None:
+    """A commit that the disk refuses to take leaves no line, and the next goes on."""
+    # The first write is that of lake.json.
+    was = _refused(server, tmp_path / "lake", f"write:error={error}:when=3")
+    assert was.refused == [("RefusedError", [key_of(candle) for candle in SECOND])]
+    assert [key_of(candle) for candle in read_hot(tmp_path / "lake")] == was.kept
+    assert was.kept == [key_of(candle) for candle in [*FIRST, *THIRD]]
+    check(tmp_path / "lake", was, [*FIRST, *THIRD])
+
+
+@pytest.mark.parametrize("injections", [(), ("ftruncate:error=EIO",), ("lseek:error=EIO",)])
+def test_a_part_of_a_commit_spoils_no_later_one(
+    server: Server, tmp_path: Path, injections: tuple[str, ...]
+) -> None:
+    """Lines half-written before the disk was full stand before no later line, even if they cannot be cut off."""
+    root = lake_with_a_foreign_file(tmp_path / "lake")
+    was = server.run("commit_short_of_space", root, *(injections or ("ftruncate:delay_enter=1",)))
+    assert (was.code, was.failure) == (0, "")
+    assert was.refused == [("refused", [key_of(candle) for candle in SECOND])]
+    assert was.kept == [key_of(candle) for candle in [*FIRST, *THIRD]]
+    check(root, was, [*FIRST, *SECOND, *THIRD])
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("openat", "EROFS"), ("openat", "EACCES"), ("openat", "EMFILE"), ("fsync", "EIO"), ("fsync", "ENOSPC")],
+)
+def test_a_failing_call_loses_no_promise(server: Server, tmp_path: Path, call: str, error: str) -> None:
+    """Whichever opening or sync fails, the child says so and keeps what it promised; recovery goes on."""
+    for count in range(1, 200, 3):
+        root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
+        was = server.run("record", root, f"{call}:error={error}:when={count}")
+        check(root, was, ALL)
+        if was.code == 0:
+            break
+        assert was.failure, "no error was raised"
+    assert was.code == 0
+
+
+def test_a_merge_whose_sync_fails_changes_nothing(server: Server, tmp_path: Path) -> None:
+    """When the new file or its directory cannot be synced the merge raises; each file is whole, old or new."""
+    kept: list[list[Key]] = []
+    for count in range(1, 200):
+        root = tmp_path / f"lake-{count}"
+        was = server.run("merge", root, f"fsync:error=EIO:when={count}")
+        check(root, was, ALL)
+        if was.code == 0:
+            break
+        assert "Input/output error" in was.failure
+        assert not [name for name in files_below(root) if ".tmp-" in name]
+        kept.append(was.merged)
+    assert was.code == 0
+    assert kept == sorted(kept, key=len)
