@@ -152,7 +152,7 @@ def test_a_silent_connection_is_replaced() -> None:
     asyncio.run(main())
 
 
-def test_a_full_queue_stops_the_reading_and_loses_nothing() -> None:
+def test_a_full_queue_stops_the_reading_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """While nobody takes candles the socket is not read; afterwards they come in full and in order."""
 
     async def main() -> None:
@@ -175,6 +175,7 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing() -> None:
                 assert listener.stats.reconnects == 0
 
     asyncio.run(main())
+    assert sum("sockets are not read" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_garbage_is_counted_and_passed_over() -> None:

@@ -128,6 +128,15 @@ async def _record(
         await asyncio.gather(*beside, return_exceptions=True)
         with contextlib.suppress(BrokenPipeError):
             stats = recorder.stats
+            commits = stats.commit_ms
+            log.info(
+                "%d commits: half within %d ms, 99%% within %d ms, the slowest %d ms; up to %d candles each",
+                commits.count,
+                commits.at_most(0.5),
+                commits.at_most(0.99),
+                commits.most,
+                stats.commit_candles.most,
+            )
             log.info("stopped: %d candles recorded, %d flushed", stats.recorded, stats.flushed)
 
 

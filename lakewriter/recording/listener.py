@@ -9,6 +9,7 @@ finding such gaps is not this module's.
 
 import asyncio
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -32,6 +33,9 @@ BACKOFF_MAX_S = 30.0
 
 # A connection that lived this long was a good one: start over gently.
 GOOD_AFTER_S = 30.0
+
+# A full queue is said once, and again only if it is full that much later.
+FULL_LOG_EVERY_S = 60.0
 
 # Of one kind of bad frame the first is logged, then every so many.
 BAD_FRAME_LOG_EVERY = 1000
@@ -102,6 +106,7 @@ class CandleListener:
         self._patience = patience or Patience()
         self._clock = clock or Clock()
         self._backoff_max_s = backoff_max_s
+        self._told_full_s = -math.inf
         self._shards: list[_Shard] = []
         self._grown = asyncio.Event()
         self.add_symbols(*symbols)
@@ -240,6 +245,7 @@ class CandleListener:
             self._queue.put_nowait(candle)
         except asyncio.QueueFull:
             socket.paused = True
+            self._tell_full()
             try:
                 await self._queue.put(candle)
             except asyncio.CancelledError:
@@ -248,6 +254,16 @@ class CandleListener:
             finally:
                 socket.paused = False
         self.stats.candles += 1
+
+    def _tell_full(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_full_s >= FULL_LOG_EVERY_S:
+            self._told_full_s = now_s
+            log.warning(
+                "%s %s: the journal is behind and the queue full; sockets are not read until it has caught up",
+                self.market.name,
+                self.interval.name,
+            )
 
     def _count_bad(self, kind: str, what: str) -> None:
         self.stats.bad_frames[kind] += 1

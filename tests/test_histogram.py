@@ -1,0 +1,24 @@
+"""Counts by power of two."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakewriter.recording.histogram import Histogram
+
+
+def test_nothing_counted() -> None:
+    """Without values every share is 0."""
+    assert (Histogram().count, Histogram().most, Histogram().at_most(0.99)) == (0, 0, 0)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
+def test_a_share_is_not_exceeded(values: list[int], share: float) -> None:
+    """So large a share of the values is at most the answer, which is no more than twice too large."""
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    answer = histogram.at_most(share)
+    exact = sorted(values)[max(0, -(-round(share * 100) * len(values) // 100) - 1)]
+    assert exact <= answer <= max(1, 2 * exact)
+    assert answer <= max(values) == histogram.most
+    assert histogram.count == len(values)
