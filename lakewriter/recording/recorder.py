@@ -144,7 +144,8 @@ class Recorder:
             self._deadline_s = self._clock.monotonic_s() + STOP_PATIENCE_S
             await _cancel([stopping, *listening])
             await self._drain(consuming)
-            await _cancel([consuming, flushing])
+            async with self._flushing:  # a flush under way is not begun again, but ended
+                await _cancel([consuming, flushing])
             await self._finish(replaying)
         for task in watched:
             if not task.cancelled():
