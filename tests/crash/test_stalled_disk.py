@@ -1,0 +1,72 @@
+"""A disk that stands still: the queue fills, sockets are not read, and everything drains afterwards."""
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from running import plain_rows, running, until
+
+from lakewriter.candle import Candle
+from lakewriter.lake.journal import Journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.market import MARKETS, served_at
+from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.recorder import Recorder
+from lakewriter.sandbox import SandboxOptions, serve
+
+pytestmark = pytest.mark.slow
+
+QUEUE_MAX = 20
+
+
+class StalledJournal(Journal):
+    """The same journal on a disk that moves only while it is told to."""
+
+    def __init__(self, journal: Journal) -> None:
+        vars(self).update(vars(journal))
+        self.moves = threading.Event()
+
+    def commit(self, candles: Iterable[Candle]) -> int:
+        assert self.moves.wait(60)
+        return super().commit(candles)
+
+
+def test_a_stalled_disk_holds_the_sockets_and_everything_drains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a sync hangs the queue fills to its bound and reading stops; then no candle is missing."""
+    store = LakeStore.create(str(tmp_path / "lake"), "test")
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=600, push_every_ms=0)) as sandbox:
+            queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_MAX)
+            market = served_at(MARKETS["spot"], sandbox.url)
+            listener = CandleListener(market, sandbox.symbols("spot")[:5], "1m", queue)
+            recorder = Recorder(store, [listener], queue, flush_every_s=3600, name="test")
+            stop = asyncio.Event()
+            async with running(asyncio.create_task(recorder.run(stop))):
+                await until(lambda: recorder.stats.recorded >= 5)
+                stalled = StalledJournal(recorder._journal)
+                recorder._journal = stalled
+                await until(queue.full)
+                read, at_ms = listener.stats.candles, sandbox.now_ms()
+                await until(lambda: sandbox.now_ms() > at_ms + 15 * 60_000)
+                assert queue.qsize() == QUEUE_MAX
+                assert listener.stats.candles == read
+                stalled.moves.set()
+                await until(lambda: listener.stats.candles >= read + 5 * 15)
+                stop.set()
+                await until(lambda: recorder.stats.flushed == recorder.stats.recorded)
+            assert listener.stats.reconnects == 0
+
+    asyncio.run(main())
+    rows = plain_rows(store.root)
+    by_symbol: dict[object, list[int]] = {}
+    for _, symbol, _, begin_ms in rows:
+        by_symbol.setdefault(symbol, []).append(int(str(begin_ms)))
+    assert len(by_symbol) == 5
+    for begins in by_symbol.values():
+        assert begins == list(range(begins[0], begins[0] + len(begins) * 60_000, 60_000))
+    assert sum("sockets are not read" in record.getMessage() for record in caplog.records) == 1
