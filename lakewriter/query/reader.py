@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakewriter.candle import SCHEMA, settle, to_table
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, settle, to_table
 from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore, PartitionFilter
@@ -28,18 +28,7 @@ from lakewriter.query.retry import steadily
 from lakewriter.query.session import Answer, run, stream
 
 # What a frame has besides its index, in the original recorder's order.
-FRAME_COLUMNS = (
-    "candle_begin_time",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "trade_num",
-    "taker_buy_base_asset_volume",
-    "taker_buy_quote_asset_volume",
-)
+FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
