@@ -20,10 +20,11 @@ class Replayed(NamedTuple):
 
     Args:
         name: the segment, as `<recorder>/<file>`.
-        candles: how many it holds.
+        candles: how many of it are in their partitions now.
         torn: whether its last line is incomplete: that commit never returned.
         damaged: how many lines were set aside.
-        waiting: candles that could not be merged; the segment stays.
+        waiting: candles that could not be merged; 1 if nobody could count them. The
+            segment stays.
         error: why; "" if all went well.
     """
 
@@ -50,7 +51,7 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
                 except (LakeError, OSError) as error:
                     yield Replayed(name, waiting=1, error=_reason(error))
         except OSError as error:
-            yield Replayed(journal.directory.name, error=_reason(error))
+            yield Replayed(journal.directory.name, waiting=1, error=_reason(error))
         finally:
             journal.close()
 
@@ -71,7 +72,8 @@ def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> 
         if segment.damaged:
             set_aside(segment)
         journal.drop([segment.path])
-    return Replayed(name, len(segment.candles), segment.torn, len(segment.damaged), waiting, error)
+    merged = len(segment.candles) - waiting
+    return Replayed(name, merged, segment.torn, len(segment.damaged), waiting, error)
 
 
 def _reason(error: LakeError | OSError) -> str:
