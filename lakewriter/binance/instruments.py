@@ -4,12 +4,11 @@ Source: `GET <rest_path>/exchangeInfo` of each market; coin_futures says
 `contractStatus` where the others say `status`.
 """
 
-from typing import NamedTuple
-
 import aiohttp
 import msgspec
 
 from lakewriter.errors import ExchangeError
+from lakewriter.instrument import Instrument
 from lakewriter.market import Market, is_symbol
 
 # Spot's full answer had 17 MB in 2026-07.
@@ -17,27 +16,13 @@ ANSWER_BYTES_MAX = 128 * 1024 * 1024
 _TIMEOUT_S = 60.0
 
 
-class Instrument(NamedTuple):
-    """A symbol that a market lists.
-
-    Args:
-        symbol: its name.
-        status: in the exchange's words ("TRADING", "BREAK", "SETTLING").
-    """
-
-    symbol: str
-    status: str
-
-    @property
-    def trades(self) -> bool:
-        """Whether it trades now."""
-        return self.status == "TRADING"
-
-
 class _Symbol(msgspec.Struct):
     symbol: str
     status: str = ""
     contractStatus: str = ""
+    contractType: str = ""
+    onboardDate: int | None = None
+    deliveryDate: int | None = None
 
 
 class _ExchangeInfo(msgspec.Struct):
@@ -82,7 +67,13 @@ def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ExchangeError(f"{market.name}: exchangeInfo cannot be read: {error}") from None
     return [
-        Instrument(entry.symbol, getattr(entry, market.status_field))
+        Instrument(
+            entry.symbol,
+            getattr(entry, market.status_field),
+            entry.contractType,
+            entry.onboardDate,
+            entry.deliveryDate,
+        )
         for entry in said.symbols
         if is_symbol(entry.symbol)
     ]

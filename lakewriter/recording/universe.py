@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from lakewriter.binance.instruments import Instrument, fetch_instruments
+from lakewriter.binance.instruments import fetch_instruments
 from lakewriter.errors import ExchangeError, UsageError
+from lakewriter.instrument import Instrument
 from lakewriter.market import Market
 from lakewriter.subscription import Subscription, is_glob, matching
 

@@ -1,0 +1,31 @@
+"""The series: one market, one symbol, one interval. Pure.
+
+What a connection carries of it is a stream; what the lake keeps of it in a day
+is a partition.
+"""
+
+from typing import NamedTuple
+
+from lakewriter.interval import INTERVALS, Interval
+
+
+class Series(NamedTuple):
+    """One symbol of one market in one interval.
+
+    Args:
+        market: "spot", "usdt_futures" or "coin_futures".
+        symbol: upper case, as the exchange names it.
+        interval: its name on disk ("1m", "1mo").
+    """
+
+    market: str
+    symbol: str
+    interval: str
+
+    @property
+    def grid(self) -> Interval:
+        """The interval with its grid; of `3d` the anchor is not known here."""
+        return INTERVALS[self.interval]
+
+    def __str__(self) -> str:
+        return f"{self.market} {self.symbol} {self.interval}"
