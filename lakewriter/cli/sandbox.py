@@ -3,7 +3,9 @@
 import asyncio
 import math
 import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,6 +35,17 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     return value
 
 
+def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from lakewriter.sandbox import FAULTS
+
+    for name, kind in FAULTS.items():
+        value = f" (value: {kind.value}; {kind.default:g} by default)" if kind.value else ""
+        print(f"{name:20} {kind.description}{value}")
+    context.exit()
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -51,7 +64,7 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     "--start", metavar="TIME", callback=_moment_ms, help="What its clock shows at first, UTC.  [default: now]"
 )
 @click.option(
-    "--symbols", default=60, show_default=True, type=click.IntRange(1, 999), help="Symbols of each market."
+    "--symbols", default=60, show_default=True, type=click.IntRange(1, 5000), help="Symbols of each market."
 )
 @click.option(
     "--push-every",
@@ -67,6 +80,29 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     metavar="[MARKET=]FILE",
     help="Send a recorded session instead of computed candles; repeatable.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Let something go wrong; repeatable. Keys: market, symbols, interval, in_s and for_s "
+    "(simulated seconds) or start and stop (UTC), value, retry_after_s.",
+)
+@click.option(
+    "--faults",
+    "faults_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The same as [[fault]] tables of a TOML file.",
+)
+@click.option(
+    "--list-faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_faults,
+    help="List what can go wrong, and exit.",
+)
 def command(
     host: str,
     port: int,
@@ -76,26 +112,38 @@ def command(
     symbols: int,
     push_every: float,
     replay: tuple[str, ...],
+    faults: tuple[str, ...],
+    faults_file: Path | None,
 ) -> None:
     """Run a local server that speaks Binance's protocol for all three markets.
 
     Every price follows from the seed. The first line on standard output is the
-    server's URL.
+    server's URL. Below it, /control tells what it counts and takes faults while
+    it runs.
 
     \b
     lakewriter sandbox --port 9080 --speed 60
+    lakewriter sandbox --fault late_close:market=spot,symbols=BTCUSDT,ETHUSDT,in_s=60,value=30
+    curl -d '{"name":"stalled_socket","market":"spot"}' http://127.0.0.1:9080/control/faults
     lakewriter record spot:BTCUSDT:1m --exchange http://127.0.0.1:9080
     """
+    from lakewriter.sandbox.written import load_faults, parse_argument
+
+    start_ms = time.time_ns() // 1_000_000 if start is None else start
     asyncio.run(
         _run(
             host=host,
             port=port,
             speed=speed,
             seed=seed,
-            start_ms=start,
+            start_ms=start_ms,
             symbols=symbols,
             push_every_ms=push_every,
             replay=replay,
+            faults=(
+                *(load_faults(faults_file, start_ms) if faults_file else ()),
+                *(parse_argument(text, start_ms) for text in faults),
+            ),
         )
     )
 
@@ -123,6 +171,7 @@ lakewriter sandbox: {symbols} symbols in each of three markets; it is {now:%Y-%m
   streams   {socket}/spot/ws  {socket}/usdt_futures/market/ws  {socket}/coin_futures/ws
   REST      {url}/spot/api/v3/klines?symbol=BTCUSDT&interval=1m
   archive   {url}/data/spot/daily/klines/BTCUSDT/1m/
+  control   {url}/control
 record from it:
   lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT:1m coin_futures:BTCUSD_PERP:3m --exchange {url}
 stop with Ctrl-C"""

@@ -7,7 +7,8 @@ It shares no code with `lakewriter.binance`: a server built from the client's
 own decoder would prove nothing.
 """
 
+from lakewriter.sandbox.faults import FAULTS, Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.sandbox.truth import Truth, TruthCandle
 
-__all__ = ["Sandbox", "SandboxOptions", "Truth", "TruthCandle", "serve"]
+__all__ = ["FAULTS", "Fault", "Sandbox", "SandboxOptions", "Truth", "TruthCandle", "serve"]

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from lakewriter.interval import INTERVALS, Interval
 from lakewriter.market import MARKETS
-from lakewriter.sandbox.listing import LISTED_MS, Listing
+from lakewriter.sandbox.catalogue import Catalogue
+from lakewriter.sandbox.listing import LISTED_MS
 from lakewriter.sandbox.protocol import kline_row
 from lakewriter.sandbox.truth import Truth
 from lakewriter.sandbox.units import rows
@@ -55,12 +56,12 @@ class ArchiveFile(NamedTuple):
     stop_ms: int
 
 
-def find(path: str, listed: Mapping[str, Mapping[str, Listing]], now_ms: int) -> ArchiveFile | None:
+def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
     """Return the file at the path of a zip, or None if there is none yet.
 
     Args:
         path: "/data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2026-11-21.zip".
-        listed: market → symbol → listing.
+        catalogues: by market.
     """
     match = _PATH.fullmatch(path)
     if match is None:
@@ -70,7 +71,7 @@ def find(path: str, listed: Mapping[str, Mapping[str, Listing]], now_ms: int) ->
     daily = match["period"] == "daily"
     if market is None or grid is None or grid.name not in market.intervals:
         return None
-    spec = listed[market.name].get(match["symbol"])
+    spec = catalogues[market.name].known(match["symbol"])
     if spec is None or spec.status != "TRADING" or (daily and grid.name in _NOT_DAILY):
         return None
     start_ms = _begin_ms(match["date"], "%Y-%m-%d" if daily else "%Y-%m")
@@ -88,16 +89,23 @@ def _begin_ms(date: str, form: str) -> int | None:
         return None
 
 
-def csv(truth: Truth, spec: Listing, file: ArchiveFile) -> str:
-    """Return the CSV in the zip."""
+def csv(truth: Truth, catalogue: Catalogue, file: ArchiveFile) -> str | None:
+    """Return the CSV in the zip; None if none of its candles exists."""
+    spec = catalogue.known(file.symbol)
+    if spec is None:
+        return None
     micro = file.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
     lines = []
     units = truth.units(file.market, file.symbol, file.grid.name, file.start_ms, file.stop_ms)
     for row in rows(units):
+        if not catalogue.exists(spec, file.grid, row[0]):
+            continue
         values = kline_row(spec, file.grid, row)
         if micro:
             values[0], values[6] = f"{values[0]}000", f"{values[6]}999"
         lines.append(",".join(map(str, values)))
+    if not lines:
+        return None
     return ("" if file.market == "spot" else HEADER) + "\n".join(lines) + "\n"
 
 

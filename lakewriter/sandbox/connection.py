@@ -1,41 +1,43 @@
 """One WebSocket connection to the sandbox: what was subscribed, and what is sent when.
 
 Strategy: three tasks. The reader counts and answers what the client sends;
-the pump sends frames, each when its stream says it is due; the pinger pings.
-The pump walks each stream's grid candle by candle: it may be late, but skips
-no closed candle. It awaits every send, so a client that reads slowly is
-served late, and nobody else is.
+the pump sends frames, each when the schedule says it is due; the pinger
+pings. The pump may be late, but skips no closed candle. It awaits every send,
+so a client that reads slowly is served late, and nobody else is.
 
 It knows nothing of URLs, prices or files.
 """
 
 import asyncio
-import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import WSMessage, WSMsgType, web
 
 from lakewriter.market import MARKETS
+from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.cursor import Cursor
+from lakewriter.sandbox.faults import Faults
 from lakewriter.sandbox.feed import Feeds
+from lakewriter.sandbox.limits import Messages
 from lakewriter.sandbox.protocol import (
     ACCENTS,
-    INVALID_REQUEST,
-    NOT_BOOLEAN,
+    CONTROL_BYTES_MAX,
     TOO_MANY_SUBSCRIPTIONS,
-    UNKNOWN_PROPERTY,
     Refusal,
     Request,
+    answer_property,
     parse_request,
     refusal,
     result,
+    shutdown_notice,
 )
+from lakewriter.sandbox.schedule import Schedule
+from lakewriter.sandbox.subscriptions import Subscriptions
 
-# The exchange's close code for whoever breaks a limit.
-POLICY_VIOLATION = 1008
+# The exchange's close codes: a server that leaves, a cut without a word, a broken limit.
+GOING_AWAY, ABNORMAL, POLICY_VIOLATION = 1001, 1006, 1008
 
 # How often a stalled connection looks whether its client is still there.
 _LOOK_EVERY_S = 0.1
@@ -49,9 +51,10 @@ class Shared(NamedTuple):
 
     Args:
         feeds: its streams.
+        catalogue: which candles exist.
+        faults: what goes wrong.
         open_gate: set while anything may be sent.
         violations: broken limits, by kind.
-        muted: symbols whose frames are lost.
         push_every_ms: real time between frames of an open candle; 0 for none.
         ping_every_s: real time between pings.
         recording: (real seconds, frame) to send instead of candles; None for candles.
@@ -59,10 +62,11 @@ class Shared(NamedTuple):
 
     market: str
     feeds: Feeds
+    catalogue: Catalogue
+    faults: Faults
     clock: SimClock
     open_gate: asyncio.Event
     violations: Counter[str]
-    muted: set[str]
     push_every_ms: float
     ping_every_s: float
     recording: list[tuple[float, bytes]] | None
@@ -74,6 +78,13 @@ class Connection:
     Args:
         silent: accept everything and send no candle, as on a wrong route.
         names: the streams of the URL.
+
+    Attributes:
+        ended: set when it is over.
+        opened_ms: when it began, in simulated time.
+        leaving: whether it will be closed soon anyway.
+        replayed: recorded frames sent.
+        stalled: whether it is half open.
     """
 
     def __init__(
@@ -87,18 +98,29 @@ class Connection:
         names: list[str],
     ) -> None:
         self.ended = asyncio.Event()
+        self.market = shared.market
+        self.opened_ms = shared.clock.now_ms()
+        self.leaving = False
         self.replayed = 0
         self._socket = socket
         self._transport = transport
         self._shared = shared
         self._combined = combined
-        self._silent = silent
         self._names = names
-        self._cursors: dict[str, Cursor | None] = {}
-        self._due: list[tuple[int, int, Cursor]] = []
-        self._planned = 0
+        self.stalled = False
+        every_ms = shared.push_every_ms * shared.clock.speed
+        push_ms = max(1, round(every_ms)) if every_ms else 0
+        self._schedule = Schedule(shared.catalogue, shared.faults, push_ms)
+        self._subscribed = Subscriptions(
+            shared.market,
+            shared.feeds,
+            shared.faults,
+            self._schedule,
+            silent=silent,
+            opened_ms=self.opened_ms,
+        )
         self._changed = asyncio.Event()
-        self._arrivals: deque[float] = deque()
+        self._messages = Messages()
         self._pinged: tuple[float, bytes] | None = None
 
     async def run(self) -> None:
@@ -120,7 +142,7 @@ class Connection:
     @property
     def streams(self) -> int:
         """How many streams are subscribed to and sent."""
-        return len(self._cursors)
+        return len(self._subscribed)
 
     async def send(self, data: str | bytes) -> None:
         """Send one text frame now, or when sending is allowed again."""
@@ -131,29 +153,53 @@ class Connection:
         """Cut the connection without a word."""
         self._transport.abort()
 
+    def stall(self) -> None:
+        """Turn half open: stay, and never send anything again."""
+        self.stalled = True
+
+    async def announce_shutdown(self) -> None:
+        """Say that the server will shut down."""
+        await self.send(shutdown_notice(self._shared.clock.now_ms(), wrapped=self._combined))
+
     async def close(self, code: int, reason: str) -> None:
-        """End the connection in order, with a close code."""
-        await self._socket.close(code=code, message=reason.encode())
+        """End the connection in order, with a close code; a half open one hears nothing of it."""
+        if not self.stalled:
+            await self._socket.close(code=code, message=reason.encode())
 
     async def _allowed(self) -> None:
         # Whoever leaves during a stall is noticed soon, not when it is over.
-        while not self._shared.open_gate.is_set():
-            if self._transport.is_closing():
-                raise ConnectionResetError
+        while self.stalled or not self._shared.open_gate.is_set():
+            await self._stay()
             await _within(self._shared.open_gate.wait, _LOOK_EVERY_S)
+
+    async def _stay(self) -> None:
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        if self.stalled:
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _serve(self) -> None:
         if not await self._subscribe(self._names):
             return
         while True:
             message = await self._socket.receive()
+            while self.stalled:
+                await self._stay()
+            if message.type == WSMsgType.CLOSE:
+                await self._socket.close(drain=False)
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
                 return
-            if not self._within_rate():
-                await self._expel("messages", "Too many requests")
+            if not (await self._within_rate() and await self._answer(message)):
                 return
-            if not await self._answer(message):
-                return
+
+    async def _within_rate(self) -> bool:
+        clock, most = self._shared.clock, MARKETS[self.market].messages_per_s
+        arrived = self._messages.arrive(clock.real_s())
+        fewer = self._shared.faults.active("fewer_messages", self.market, now_ms=clock.now_ms())
+        if arrived <= (most if fewer is None else min(most, fewer.value)):
+            return True
+        await self._expel("messages" if arrived > most else "", "Too many requests")
+        return False
 
     async def _answer(self, message: WSMessage) -> bool:
         if message.type == WSMsgType.PING:
@@ -163,98 +209,70 @@ class Connection:
             if self._pinged and bytes(message.data) == self._pinged[1]:
                 self._pinged = None
         else:
-            text = message.data if message.type == WSMsgType.TEXT else message.data.decode(errors="replace")
-            request = parse_request(text, self._shared.market)
-            if isinstance(request, Refusal):
-                await self._refuse(request)
-                return True
-            return await self._obey(request)
+            return await self._answer_text(message.data)
         return True
 
-    async def _obey(self, request: Request) -> bool:
+    async def _answer_text(self, data: str | bytes) -> bool:
+        content = data.encode(errors="replace") if isinstance(data, str) else data
+        request = parse_request(content.decode(errors="replace"), self.market)
+        if isinstance(request, Refusal):
+            await self._refuse(request)
+            return True
+        return await self._obey(request, oversized=len(content) > CONTROL_BYTES_MAX)
+
+    async def _obey(self, request: Request, *, oversized: bool) -> bool:
         if request.method == "SUBSCRIBE":
-            fitting = self._fits(request.params)
-            if fitting:
+            lost = oversized or len(request.params) > ACCENTS[self.market].names_max
+            if lost:
+                self._shared.violations["subscribe_size"] += 1
+            count = self._subscribed.count_with(request.params)
+            if count <= self._subscribed.streams_max(self._shared.clock.now_ms()):
                 await self.send(result(request.id))
-            return await self._subscribe(request.params)
+            return await self._subscribe(request.params, lost=lost)
         if request.method == "UNSUBSCRIBE":
-            for name in request.params:
-                cursor = self._cursors.pop(name, None)
-                if cursor is not None:
-                    cursor.live = False
+            self._subscribed.remove(request.params)
             await self.send(result(request.id))
         elif request.method == "LIST_SUBSCRIPTIONS":
-            await self.send(result(request.id, list(self._cursors)))
+            await self.send(result(request.id, self._subscribed.names()))
         else:
-            await self._property(request)
+            text, self._combined = answer_property(self.market, request, combined=self._combined)
+            await self.send(text)
         return True
-
-    async def _property(self, request: Request) -> None:
-        setting = request.method == "SET_PROPERTY"
-        if len(request.params) != 1 + setting:
-            await self._refuse(
-                Refusal(INVALID_REQUEST, "Invalid request: wrong number of params", request.id)
-            )
-        elif request.params[0] != "combined":
-            await self._refuse(Refusal(UNKNOWN_PROPERTY, "Unknown property", request.id))
-        elif setting and not isinstance(request.params[1], bool):
-            await self._refuse(Refusal(NOT_BOOLEAN, "Invalid value type: expected Boolean", request.id))
-        elif setting:
-            self._combined = request.params[1]
-            await self.send(result(request.id))
-        else:
-            await self.send(result(request.id, self._combined))
 
     async def _refuse(self, reason: Refusal) -> None:
-        await self.send(refusal(self._shared.market, reason))
+        await self.send(refusal(self.market, reason))
 
-    def _fits(self, names: list[str]) -> bool:
-        return len({*self._cursors, *names}) <= ACCENTS[self._shared.market].streams_max
-
-    async def _subscribe(self, names: list[str]) -> bool:
-        if not self._fits(names):
-            await self._refuse(Refusal(TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", None))
-            await self._expel("streams", "Invalid request")
-            return False
+    async def _subscribe(self, names: list[str], *, lost: bool = False) -> bool:
         now_ms = self._shared.clock.now_ms()
-        for name in names:
-            if name not in self._cursors:
-                feed = None if self._silent else self._shared.feeds.find(name)
-                self._cursors[name] = None if feed is None else Cursor(feed, now_ms)
-                self._plan(self._cursors[name], now_ms)
+        count = self._subscribed.count_with(names)
+        if count > self._subscribed.streams_max(now_ms):
+            await self._refuse(Refusal(TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", None))
+            broken = count > ACCENTS[self.market].streams_max
+            await self._expel("streams" if broken else "", "Invalid request")
+            return False
+        self._subscribed.add(names, now_ms, lost=lost)
         self._changed.set()
         return True
-
-    def _plan(self, cursor: Cursor | None, now_ms: int) -> None:
-        if cursor is not None:
-            every_ms = self._shared.push_every_ms * self._shared.clock.speed
-            push_ms = max(1, round(every_ms)) if every_ms else 0
-            self._planned += 1
-            heapq.heappush(self._due, (cursor.plan(now_ms, push_ms), self._planned, cursor))
 
     async def _pump(self) -> None:
         clock = self._shared.clock
         sent = 0
         while True:
             self._changed.clear()
-            while self._due and self._due[0][0] <= clock.now_ms():
+            next_ms = self._schedule.next_ms
+            while next_ms is not None and next_ms <= clock.now_ms():
                 await self._allowed()
-                cursor = heapq.heappop(self._due)[2]
-                if not cursor.live:
-                    continue
-                frame = cursor.take()
-                self._plan(cursor, clock.now_ms())
-                if cursor.feed.spec.symbol in self._shared.muted:
-                    continue
-                await self.send(frame.combined if self._combined else frame.raw)
+                for frame in self._schedule.take(clock.now_ms()):
+                    await self.send(frame.combined if self._combined else frame.raw)
+                next_ms = self._schedule.next_ms
                 sent += 1
                 if sent % _TURN == 0:
                     await asyncio.sleep(0)
-            wait_s = clock.real_s_until(self._due[0][0]) if self._due else None
+            wait_s = None if next_ms is None else clock.real_s_until(next_ms)
             await _within(self._changed.wait, wait_s)
 
     async def _replay(self) -> None:
-        while not self._cursors:
+        while not len(self._subscribed):
             self._changed.clear()
             await self._changed.wait()
         begun_s = self._shared.clock.real_s()
@@ -266,7 +284,7 @@ class Connection:
         await asyncio.Event().wait()  # silent, but open
 
     async def _ping(self) -> None:
-        pong_within_s = ACCENTS[self._shared.market].pong_within_s
+        pong_within_s = ACCENTS[self.market].pong_within_s
         while True:
             await asyncio.sleep(self._shared.ping_every_s)
             await self._allowed()
@@ -279,15 +297,9 @@ class Connection:
                 return
             await self._socket.ping(self._pinged[1])
 
-    def _within_rate(self) -> bool:
-        now_s = self._shared.clock.real_s()
-        self._arrivals.append(now_s)
-        while self._arrivals[0] <= now_s - 1:
-            self._arrivals.popleft()
-        return len(self._arrivals) <= MARKETS[self._shared.market].messages_per_s
-
     async def _expel(self, kind: str, reason: str) -> None:
-        self._shared.violations[kind] += 1
+        if kind:
+            self._shared.violations[kind] += 1
         await self.close(POLICY_VIOLATION, reason)
 
 

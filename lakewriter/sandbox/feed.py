@@ -1,14 +1,14 @@
 """The frames of every stream, made once and shared by all connections.
 
 A feed answers two questions about a stream: when is this candle's closing
-frame due, and what are its bytes; and what does the open candle look like at
-this moment. It computes candles some dozens ahead, and forgets old ones.
+frame due, and what are the bytes of a candle, closed or open at a moment. It computes candles some dozens ahead, and forgets old ones.
 """
 
 from collections import OrderedDict
 from typing import NamedTuple
 
 from lakewriter.interval import Interval
+from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.listing import LISTED_MS, Listing
 from lakewriter.sandbox.noise import uniform_at
 from lakewriter.sandbox.protocol import combined, kline_frame, late_ms, parse_stream
@@ -25,6 +25,19 @@ _AHEAD_MS = 86_400_000
 
 # Frames kept of one stream: for connections that lag behind the others.
 _FRAMES_MAX = 8
+
+
+class Step(NamedTuple):
+    """One frame that is to be sent.
+
+    Args:
+        begin_ms: of the candle.
+        event_ms: when it is due.
+    """
+
+    begin_ms: int
+    event_ms: int
+    closed: bool
 
 
 class Frame(NamedTuple):
@@ -49,7 +62,7 @@ class Feed:
         self._key = stream_key(truth.seed, spec.market, name)
         self._rows: dict[int, tuple[int, ...]] = {}
         self._ahead = _AHEAD + self._key % _AHEAD_SPREAD
-        self._frames: OrderedDict[tuple[int, int], Frame] = OrderedDict()
+        self._frames: OrderedDict[Step, Frame] = OrderedDict()
 
     @property
     def phase(self) -> float:
@@ -67,23 +80,21 @@ class Feed:
         before_ms = self.grid.floor(begin_ms - 1)
         return before_ms if before_ms >= LISTED_MS and self.due_ms(before_ms) > now_ms else begin_ms
 
-    def closed(self, begin_ms: int) -> Frame:
-        """Return the closing frame of the candle."""
-        return self._frame(begin_ms, self.due_ms(begin_ms), closed=True)
+    def trades(self, begin_ms: int) -> int:
+        """Return how many trades the candle has in the end."""
+        return self._row(begin_ms)[7]
 
-    def opened(self, begin_ms: int, event_ms: int) -> Frame:
-        """Return a frame of the candle while it is open."""
-        return self._frame(begin_ms, event_ms, closed=False)
-
-    def _frame(self, begin_ms: int, event_ms: int, *, closed: bool) -> Frame:
-        found = self._frames.get((begin_ms, event_ms))
+    def frame(self, step: Step) -> Frame:
+        """Return the frame of a candle, closed or as it is at that moment."""
+        found = self._frames.get(step)
         if found is None:
+            begin_ms, event_ms, closed = step
             row = self._row(begin_ms)
             if not closed:
                 row = partial(row, (event_ms - begin_ms) / (self.grid.end(begin_ms) - begin_ms))
             text = kline_frame(self.spec, self.grid, row, event_ms, closed)
             found = Frame(text.encode(), combined(self.name, text).encode())
-            self._frames[begin_ms, event_ms] = found
+            self._frames[step] = found
             if len(self._frames) > _FRAMES_MAX:
                 self._frames.popitem(last=False)
         return found
@@ -99,15 +110,10 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of one market, by stream name.
+    """The feeds of one market, by stream name; only what trades at some time has one."""
 
-    Args:
-        listed: what the market lists; only what trades is streamed.
-    """
-
-    def __init__(self, market: str, listed: list[Listing], truth: Truth) -> None:
-        self._market = market
-        self._trading = {spec.symbol: spec for spec in listed if spec.status == "TRADING"}
+    def __init__(self, catalogue: Catalogue, truth: Truth) -> None:
+        self._catalogue = catalogue
         self._truth = truth
         self._feeds: dict[str, Feed] = {}
 
@@ -115,10 +121,11 @@ class Feeds:
         """Return the feed of that name, or None if the name stays silent."""
         feed = self._feeds.get(name)
         if feed is None:
-            stream = parse_stream(name, self._market)
-            if stream is None or stream.symbol not in self._trading:
+            stream = parse_stream(name, self._catalogue.market)
+            spec = None if stream is None else self._catalogue.known(stream.symbol)
+            if stream is None or spec is None or spec.status != "TRADING":
                 return None
-            feed = Feed(name, self._trading[stream.symbol], stream.interval, self._truth)
+            feed = Feed(name, spec, stream.interval, self._truth)
             self._feeds[name] = feed
         return feed
 

@@ -1,7 +1,7 @@
 """What the sandbox lists: symbols, their precision and usual size, and exchangeInfo.
 
 Real names of each market come first, then some that do not trade, then
-generated ones (`A001USDT`) up to the number asked for. A symbol's size and
+generated ones (`A001USDT`, `A1000USDT`) up to the number asked for. A symbol's size and
 precision follow from its name alone, so that its prices can be computed by
 anyone who knows the seed. Pure.
 """
@@ -46,6 +46,8 @@ class Listing(msgspec.Struct, frozen=True):
         lots_max: volume of one minute, in lots, that is never exceeded.
         quiet_per_64: how many of 64 minutes see no trade.
         status: "TRADING", or what it does instead.
+        delivery_ms: when the contract ends.
+        onboard_ms: when it was listed.
     """
 
     market: str
@@ -59,6 +61,8 @@ class Listing(msgspec.Struct, frozen=True):
     lots_max: int
     quiet_per_64: int
     status: str = "TRADING"
+    delivery_ms: int = PERPETUAL_DELIVERY_MS
+    onboard_ms: int = LISTED_MS
 
     @property
     def quote_decimals(self) -> int:
@@ -218,6 +222,7 @@ def listing(market: str, symbol: str) -> Listing:
         lots_max=lots_max,
         quiet_per_64=1 if trades >= 100 else 4 if trades >= 10 else 20,
         status=_IDLE[market].get(symbol, "TRADING"),
+        delivery_ms=_delivery_ms(market, symbol),
     )
 
 
@@ -271,14 +276,13 @@ def _spot_symbol(item: Listing) -> dict[str, Any]:
 def _futures_symbol(item: Listing) -> dict[str, Any]:
     pair, _, suffix = item.symbol.partition("_")
     base, quote = _split_pair(pair)
-    dated = suffix.isdigit()
     coin = item.market == "coin_futures"
     described: dict[str, Any] = {
         "symbol": item.symbol,
         "pair": pair,
-        "contractType": "CURRENT_QUARTER" if dated else "PERPETUAL",
-        "deliveryDate": _delivery_ms(suffix) if dated else PERPETUAL_DELIVERY_MS,
-        "onboardDate": LISTED_MS,
+        "contractType": "CURRENT_QUARTER" if suffix.isdigit() else "PERPETUAL",
+        "deliveryDate": item.delivery_ms,
+        "onboardDate": item.onboard_ms,
         MARKETS[item.market].status_field: item.status,
         "baseAsset": base,
         "quoteAsset": quote,
@@ -307,7 +311,13 @@ def _split_pair(pair: str) -> tuple[str, str]:
     return pair, ""
 
 
-def _delivery_ms(yymmdd: str) -> int:
-    # Delivery is at 08:00 UTC of the day in the name.
-    day = datetime.strptime(yymmdd + "08+0000", "%y%m%d%H%z")
+def _delivery_ms(market: str, symbol: str) -> int:
+    # BTCUSDT_261225: delivery is at 08:00 UTC of the day in the name.
+    yymmdd = symbol.partition("_")[2]
+    if market == "spot" or not yymmdd.isdigit():
+        return PERPETUAL_DELIVERY_MS
+    try:
+        day = datetime.strptime(yymmdd + "08+0000", "%y%m%d%H%z")
+    except ValueError:
+        return PERPETUAL_DELIVERY_MS
     return int(day.timestamp()) * 1000

@@ -1,16 +1,17 @@
 """The sandbox's answers to REST calls, and what they weigh.
 
-Pure: parameters and the time in, an answer out. Counting the weight of one
-caller is the machine at the end, `Budget`.
+Pure: parameters and the time in, an answer out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, Interval
 from lakewriter.market import MARKETS
+from lakewriter.sandbox.catalogue import Catalogue
+from lakewriter.sandbox.faults import Faults
 from lakewriter.sandbox.feed import partial
-from lakewriter.sandbox.listing import LISTED_MS, Listing
+from lakewriter.sandbox.listing import Listing
 from lakewriter.sandbox.protocol import kline_row
 from lakewriter.sandbox.truth import Truth
 from lakewriter.sandbox.units import rows
@@ -23,8 +24,8 @@ _COIN_SPAN_MS = 200 * DAY_MS
 # Spot takes times in microseconds too; milliseconds have fewer digits until the year 33658.
 _MICROSECONDS_FROM = 10**15
 
-# Weight in a minute. Both futures markets draw on one pool since 2026-06-30.
-WEIGHT_MAX = {"spot": 6000, "futures": 2400}
+# How much of a candle its row shows until it settles.
+_UNSETTLED = 0.75
 
 
 class Answer(NamedTuple):
@@ -46,44 +47,68 @@ class _Query(NamedTuple):
     start_ms: int | None
     end_ms: int | None
     limit: int
+    first_ms: int
+    last_ms: int
 
 
 def klines(
-    market: str, listed: Mapping[str, Listing], truth: Truth, params: Mapping[str, str], now_ms: int
+    catalogue: Catalogue, faults: Faults, truth: Truth, params: Mapping[str, str], now_ms: int
 ) -> Answer:
     """Answer `/klines`: rows that begin from startTime to endTime, both inclusive.
 
     The last row may be the candle that is still open. A symbol that does not
-    trade has none.
+    trade any more has its older rows.
     """
     try:
-        query = _query(market, listed, params)
-        span = _coin_span if market == "coin_futures" else _span
+        query = _query(catalogue, params, now_ms)
+        span = _coin_span if catalogue.market == "coin_futures" else _span
         start_ms, stop_ms = span(query, now_ms)
     except _InvalidError as error:
         return Answer(400, error.body)
-    if query.spec.status != "TRADING":
+    spec, grid = query.spec, query.grid
+    if spec.status != "TRADING":
         return Answer(200, [])
-    units = truth.units(market, query.spec.symbol, query.grid.name, start_ms, stop_ms)
-    return Answer(200, [_row(query, row, now_ms) for row in rows(units)])
+    units = truth.units(catalogue.market, spec.symbol, grid.name, start_ms, stop_ms)
+    candles = (row for row in rows(units) if catalogue.exists(spec, grid, row[0]))
+    if not faults:
+        return Answer(200, [_row(spec, grid, row, now_ms) for row in candles])
+    return Answer(200, list(_disturbed(faults, spec, grid, candles, now_ms)))
 
 
-def _row(query: _Query, row: tuple[int, ...], now_ms: int) -> list[int | str]:
+def _row(spec: Listing, grid: Interval, row: tuple[int, ...], now_ms: int) -> list[int | str]:
     begin_ms = row[0]
-    end_ms = query.grid.end(begin_ms)
+    end_ms = grid.end(begin_ms)
     if end_ms > now_ms:
         row = partial(row, (now_ms - begin_ms) / (end_ms - begin_ms))
-    return kline_row(query.spec, query.grid, row)
+    return kline_row(spec, grid, row)
 
 
-def _query(market: str, listed: Mapping[str, Listing], params: Mapping[str, str]) -> _Query:
+def _disturbed(
+    faults: Faults, spec: Listing, grid: Interval, candles: Iterable[tuple[int, ...]], now_ms: int
+) -> Iterator[list[int | str]]:
+    series = (spec.market, spec.symbol, grid.name)
+    missing = list(faults.of("rest_missing_rows", *series))
+    lag = faults.active("rest_lag", *series, now_ms=now_ms)
+    unsettled = faults.active("rest_unsettled", *series, now_ms=now_ms)
+    lag_ms = 0 if lag is None else lag.value * 1000
+    unsettled_ms = 0 if unsettled is None else unsettled.value * 1000
+    for row in candles:
+        end_ms = grid.end(row[0])
+        if any(fault.holds(row[0]) for fault in missing) or (lag_ms and now_ms < end_ms + lag_ms):
+            continue
+        settling = end_ms <= now_ms < end_ms + unsettled_ms
+        yield _row(spec, grid, partial(row, _UNSETTLED) if settling else row, now_ms)
+
+
+def _query(catalogue: Catalogue, params: Mapping[str, str], now_ms: int) -> _Query:
+    market = catalogue.market
     for name in ("symbol", "interval"):
         if not params.get(name):
             raise _InvalidError(
                 -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
             )
-    spec = listed.get(params["symbol"])
-    if spec is None:
+    spec = catalogue.known(params["symbol"])
+    if spec is None or catalogue.visible(spec.symbol, now_ms) is None:
         raise _InvalidError(-1121, "Invalid symbol.")
     grid = BY_WIRE_NAME.get(params["interval"])
     if grid is None or grid.name not in MARKETS[market].intervals:
@@ -91,7 +116,9 @@ def _query(market: str, listed: Mapping[str, Listing], params: Mapping[str, str]
     start_ms, end_ms = _time(market, params, "startTime"), _time(market, params, "endTime")
     if start_ms is not None and end_ms is not None and start_ms > end_ms and market != "spot":
         raise _InvalidError(-1023, "Start time is greater than end time.")
-    return _Query(spec, grid, start_ms, end_ms, _limit(market, params))
+    first_ms = grid.floor(catalogue.onboard_ms(spec))
+    last_ms = catalogue.end_ms(spec, now_ms) - 1
+    return _Query(spec, grid, start_ms, end_ms, _limit(market, params), first_ms, last_ms)
 
 
 def _limit(market: str, params: Mapping[str, str]) -> int:
@@ -127,10 +154,10 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
 
 def _span(query: _Query, now_ms: int) -> tuple[int, int]:
     # The oldest rows from startTime on; without it, the newest.
-    stop_ms = min(now_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
+    stop_ms = min(query.last_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
     if query.start_ms is None:
         return _back(query.grid, stop_ms, query.limit), stop_ms
-    start_ms = query.grid.ceil(max(query.start_ms, LISTED_MS))
+    start_ms = query.grid.ceil(max(query.start_ms, query.first_ms))
     return start_ms, min(stop_ms, _ahead(query.grid, start_ms, query.limit))
 
 
@@ -143,7 +170,7 @@ def _coin_span(query: _Query, now_ms: int) -> tuple[int, int]:
         end_ms = now_ms if start_ms is None else start_ms + _COIN_SPAN_MS
     if start_ms is None:
         start_ms = max(0, end_ms - _COIN_SPAN_MS)
-    stop_ms = min(now_ms, end_ms) + 1
+    stop_ms = min(query.last_ms, end_ms) + 1
     return max(start_ms, _back(query.grid, stop_ms, query.limit)), stop_ms
 
 
@@ -177,27 +204,3 @@ def klines_weight(market: str, params: Mapping[str, str]) -> int:
     if not (text.isascii() and text.isdigit()):
         return 5
     return next((weight for most, weight in ((100, 1), (500, 2), (1000, 5)) if int(text) <= most), 10)
-
-
-class Budget:
-    """The weight that one caller used in this minute, per pool."""
-
-    def __init__(self) -> None:
-        self._used: dict[tuple[str, str], tuple[int, int]] = {}
-
-    def spend(self, market: str, caller: str, weight: int, now_s: float) -> tuple[int, int]:
-        """Count a call.
-
-        Args:
-            now_s: real seconds; a new minute begins with each 60.
-
-        Returns:
-            What the caller used in this minute, and the seconds to wait: 0 if
-            the call is within the budget.
-        """
-        pool = "spot" if market == "spot" else "futures"
-        minute = int(now_s // 60)
-        counted, used = self._used.get((pool, caller), (minute, 0))
-        used = weight + (used if counted == minute else 0)
-        self._used[pool, caller] = (minute, used)
-        return used, 0 if used <= WEIGHT_MAX[pool] else max(1, int(60 - now_s % 60) + 1)
