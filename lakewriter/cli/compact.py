@@ -2,7 +2,6 @@
 
 import sys
 import time
-from datetime import date, datetime
 
 import click
 import msgspec
@@ -10,11 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.interval import parse_interval
+from lakewriter.cli.series import filters, wanted_of
+from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, PartitionFilter
-from lakewriter.market import parse_market, parse_symbol
 
 # One line per partition that fails; more than this are counted only.
 ERRORS_SHOWN_MAX = 20
@@ -36,12 +34,7 @@ class Summary(msgspec.Struct):
 
 
 @click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
-@click.option("--market", "markets", multiple=True, metavar="MARKET", help="Only this market; repeatable.")
-@click.option("--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this symbol; repeatable.")
-@click.option(
-    "--interval", "intervals", multiple=True, metavar="INTERVAL", help="Only this interval; repeatable."
-)
-@click.option("--since", metavar="DATE", help="Only this day and later ones.")
+@filters
 @click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -68,13 +61,7 @@ def command(
     lakewriter compact --market spot --since 2024-06-01 --dry-run
     lakewriter compact --json
     """
-    wanted = PartitionFilter(
-        markets=tuple(parse_market(name).name for name in markets),
-        symbols=tuple(parse_symbol(symbol) for symbol in symbols),
-        intervals=tuple(parse_interval(name).name for name in intervals),
-        since=_day(since, "--since"),
-        until=_day(until, "--until"),
-    )
+    wanted = wanted_of(markets, symbols, intervals, since, until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:
@@ -152,12 +139,3 @@ def _report_failures(failures: list[Outcome]) -> None:
     many = len(failures) > 1
     left = f"{len(failures)} partitions were left as they were" if many else "1 partition was left as it was"
     raise LakewriterError(f"compact: {left}", failures[0].hint)
-
-
-def _day(text: str | None, option: str) -> date | None:
-    if text is None:
-        return None
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise UsageError(f"{option}: {text!r} is not a day", f"{option} 2024-06-30") from None

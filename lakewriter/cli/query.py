@@ -1,18 +1,15 @@
 """`lakewriter query`: ask the lake in SQL, or run a saved query by name."""
 
-import contextlib
-import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.errors import UsageError
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
 
 # How much a person likes to see at once; DuckDB's own shell shows as many.
@@ -52,7 +49,7 @@ def command(
     """Ask the lake in SQL. Sees every closed candle, also those not yet flushed.
 
     SQL is a statement, the name of a saved query, or - for standard input.
-    Tables: candles, partitions. Times are UTC. Nothing can be changed.
+    Tables: candles, gaps, coverage, instruments, partitions. Times are UTC. Nothing can be changed.
 
     \b
     lakewriter query "SELECT symbol, max(high) FROM candles WHERE interval = '1m' GROUP BY symbol"
@@ -63,7 +60,7 @@ def command(
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
     """
     if list_saved:
-        with _quiet_if_unread(), _standard_output():
+        with quiet_if_unread(), standard_output():
             _show_saved()
         return
     if output == "":
@@ -102,32 +99,9 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: _Target) -> Non
 
     store = LakeStore.open(lake)
     # The place first: a path that cannot be written should not cost a query.
-    place = writing(target.path, store.root) if target.path else _standard_output()
-    with _quiet_if_unread(), place as out, stream(store, sql, values) as answer:
+    place = writing(target.path, store.root) if target.path else standard_output()
+    with quiet_if_unread(), place as out, stream(store, sql, values) as answer:
         target.format.write(answer, out, target.room)
-
-
-@contextlib.contextmanager
-def _standard_output() -> Iterator[BinaryIO]:
-    """Give standard output; what could not be written to it is one clean error."""
-    if sys.stdout is None:
-        raise UsageError("output: standard output is closed", "-o FILE.csv")
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-    except OSError as error:
-        # What is still buffered goes nowhere, quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise LakewriterError(f"output: standard output: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
-def _quiet_if_unread() -> Iterator[None]:
-    # `| head` has seen enough, which is no failure (click would exit 1).
-    with contextlib.suppress(BrokenPipeError):
-        yield
 
 
 def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:

@@ -1,10 +1,16 @@
-"""What commands share on a terminal: stderr lines, log format, signals."""
+"""What commands share on a terminal: standard output, stderr lines, log format, signals."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from lakewriter.errors import LakewriterError, UsageError
 
 
 class _Formatter(logging.Formatter):
@@ -42,3 +48,26 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping, signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Give standard output; what could not be written to it is one clean error."""
+    if sys.stdout is None:
+        raise UsageError("output: standard output is closed", "-o FILE.csv")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered goes nowhere, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise LakewriterError(f"output: standard output: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def quiet_if_unread() -> Iterator[None]:
+    """Let a reader go away: `| head` has seen enough, which is no failure (click would exit 1)."""
+    with contextlib.suppress(BrokenPipeError):
+        yield

@@ -237,6 +237,32 @@ def adopt_dead(root: Path) -> list[Journal]:
     return adopted
 
 
+def living(root: Path) -> frozenset[str]:
+    """Return the names of the journal directories whose recorders live.
+
+    Nothing is made or left behind, so this works on a lake that one may only
+    read. A directory whose lock nobody lets us try counts as living: what is
+    not known to be dead is not taken over.
+    """
+    names = set()
+    with _looking(root / JOURNAL_DIRECTORY):
+        for directory in _recorders(root):
+            try:
+                fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                names.add(directory.name)
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                names.add(directory.name)
+            finally:
+                os.close(fd)
+    return frozenset(names)
+
+
 def read_hot(root: Path) -> list[Candle]:
     """Return every committed candle that is still in any recorder's journal.
 
@@ -327,6 +353,26 @@ def _membership(journals: Path) -> Iterator[None]:
     fd = os.open(journals / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _looking(journals: Path) -> Iterator[None]:
+    """Keep recorders from coming and going while looking, without making the lock's file.
+
+    Without it a recorder could meet the lock of a dead one while we try it, and
+    take it for living. Where it cannot be had, nobody can adopt anything either.
+    """
+    try:
+        fd = os.open(journals / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

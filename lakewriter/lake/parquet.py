@@ -8,14 +8,15 @@ doubles without dictionary, PLAIN + zstd 3; DELTA_BINARY_PACKED for times and
 counts; a dictionary for the source.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakewriter import __version__
-from lakewriter.candle import SCHEMA
+from lakewriter.candle import SCHEMA, IntArray, int_column
 from lakewriter.errors import LakeError
 from lakewriter.partition import LEVELS, Partition
 
@@ -86,11 +87,7 @@ def decode(data: bytes, name: str) -> pa.Table:
         # The metadata is the file's own, which no row needs.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
     except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise LakeError(
-            f"{name}: not a readable Parquet file of candles: {reason}",
-            "nothing was changed; move the file out of the lake, then run again",
-        ) from None
+        raise _unreadable(name, error) from None
     except LakeError as error:
         raise LakeError(f"{name}: {error.what}", error.hint) from None
     if table["candle_begin_time"].null_count:
@@ -98,11 +95,76 @@ def decode(data: bytes, name: str) -> pa.Table:
     return table
 
 
+class Footer(NamedTuple):
+    """What the end of one of our files says of its rows, which are sorted and unique.
+
+    Args:
+        rows: how many.
+        first_ms, last_ms: the first and last begin time; 0 without rows.
+    """
+
+    rows: int
+    first_ms: int
+    last_ms: int
+
+
 def written_by_us(data: bytes) -> bool:
     """Tell whether the file says that `encode` wrote it, and has the rows it says."""
-    metadata = pq.read_metadata(pa.BufferReader(data))
-    ours = metadata.metadata or {}
-    return WRITER_KEY.encode() in ours and ours.get(ROWS_KEY.encode()) == str(metadata.num_rows).encode()
+    return _is_ours(pq.read_metadata(pa.BufferReader(data)))
+
+
+def read_footer(data: bytes, name: str) -> Footer | None:
+    """Return what our file's end says of its rows; None if somebody else wrote it.
+
+    Raises:
+        LakeError: if it is not a whole Parquet file.
+    """
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(name, error) from None
+    if not _is_ours(metadata):
+        return None
+    if not metadata.num_rows:
+        return Footer(0, 0, 0)
+    groups = [metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups)]
+    if any(group is None or not group.has_min_max for group in groups):
+        return None
+    return Footer(
+        metadata.num_rows, min(group.min_raw for group in groups), max(group.max_raw for group in groups)
+    )
+
+
+def read_begins(data: bytes, name: str) -> IntArray:
+    """Return the begin times in a file, whoever wrote it, sorted, each once.
+
+    Raises:
+        LakeError: if it is not a whole Parquet file of candles.
+    """
+    if read_footer(data, name) is None:
+        begins = int_column(decode(data, name), "candle_begin_time")
+    else:
+        try:
+            file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+            begins = int_column(
+                file.read(columns=["candle_begin_time"], use_threads=False), "candle_begin_time"
+            )
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise _unreadable(name, error) from None
+    return np.unique(begins)
+
+
+def _is_ours(metadata: Any) -> bool:
+    said = metadata.metadata or {}
+    return WRITER_KEY.encode() in said and said.get(ROWS_KEY.encode()) == str(metadata.num_rows).encode()
+
+
+def _unreadable(name: str, error: Exception) -> LakeError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return LakeError(
+        f"{name}: not a readable Parquet file of candles: {reason}",
+        "nothing was changed; move the file out of the lake, then run again",
+    )
 
 
 def _conform(table: pa.Table) -> pa.Table:

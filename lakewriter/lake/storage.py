@@ -95,7 +95,8 @@ class LocalStorage:
         directories: list[str] = []
         files: list[str] = []
         try:
-            with os.scandir(self.root / directory) as entries:
+            # Text, not a Path: surveys and queries list directories by the ten thousand.
+            with os.scandir(f"{self.root}/{directory}") as entries:
                 for entry in entries:
                     (directories if entry.is_dir() else files).append(entry.name)
         except (FileNotFoundError, NotADirectoryError):

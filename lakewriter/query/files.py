@@ -34,6 +34,17 @@ _FILES_MAX = 64
 
 _DAY = pa.date32()
 
+PARTITIONS_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("date", _DAY),
+        ("files", pa.int64()),
+        ("bytes", pa.int64()),
+    ]
+)
+
 
 class Foreign(NamedTuple):
     """A file whose rows need casting and deduplicating, and the partition whose it is."""
@@ -202,13 +213,16 @@ def partitions_table(store: LakeStore) -> pa.Table:
     """
     found = list(store.files())
     sizes = [sum((store.root / name).stat().st_size for name in names) for _, names in found]
-    return pa.table(
-        {
-            "market": pa.array([partition.market for partition, _ in found], pa.string()),
-            "symbol": pa.array([partition.symbol for partition, _ in found], pa.string()),
-            "interval": pa.array([partition.interval for partition, _ in found], pa.string()),
-            "date": pa.array([partition.date for partition, _ in found], pa.date32()),
-            "files": pa.array([len(names) for _, names in found], pa.int64()),
-            "bytes": pa.array(sizes, pa.int64()),
-        }
+    return pa.Table.from_arrays(
+        [
+            *(
+                pa.array(
+                    [getattr(partition, level) for partition, _ in found], PARTITIONS_SCHEMA.field(level).type
+                )
+                for level in LEVELS
+            ),
+            pa.array([len(names) for _, names in found], pa.int64()),
+            pa.array(sizes, pa.int64()),
+        ],
+        schema=PARTITIONS_SCHEMA,
     )

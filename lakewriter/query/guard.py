@@ -16,7 +16,7 @@ import duckdb
 
 from lakewriter.query.failure import QueryError
 
-TABLES = ("candles", "partitions")
+TABLES = ("candles", "partitions", "gaps", "coverage", "instruments")
 
 # Nodes of the tree that are no expressions, by the field `type`.
 _NODES = frozenset(

@@ -59,7 +59,8 @@ class Lake:
         """Return the answer to one reading statement, all of it in memory.
 
         Args:
-            sql: over the tables `candles` and `partitions`; times are UTC.
+            sql: over the tables `candles`, `partitions`, `gaps`, `coverage` and
+                `instruments`; times are UTC.
             params: a value for each $name in it.
 
         Raises:

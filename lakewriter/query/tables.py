@@ -5,7 +5,7 @@ empty lake has the same columns as a full one. What SQL should not see lives in
 the schema `lake`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -14,8 +14,24 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.completeness import (
+    COVERAGE_SCHEMA,
+    GAPS_SCHEMA,
+    INSTRUMENTS_SCHEMA,
+    coverage_table,
+    gaps_table,
+    instruments_table,
+)
 from lakewriter.query.failure import DoubtError
-from lakewriter.query.files import Snapshot, fits, loose_tables, misfits, own_name, partitions_table
+from lakewriter.query.files import (
+    PARTITIONS_SCHEMA,
+    Snapshot,
+    fits,
+    loose_tables,
+    misfits,
+    own_name,
+    partitions_table,
+)
 
 _PATH_COLUMNS = {"market": "VARCHAR", "symbol": "VARCHAR", "interval": "VARCHAR", "date": "DATE"}
 
@@ -25,6 +41,15 @@ _SQL_TYPES = {
     pa.string(): "VARCHAR",
     pa.timestamp("ms", tz="UTC"): "TIMESTAMPTZ",
     pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+    pa.date32(): "DATE",
+}
+
+# What is made only for a statement that names it: its columns, and its rows.
+_MADE: dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]] = {
+    "partitions": (PARTITIONS_SCHEMA, partitions_table),
+    "gaps": (GAPS_SCHEMA, gaps_table),
+    "coverage": (COVERAGE_SCHEMA, coverage_table),
+    "instruments": (INSTRUMENTS_SCHEMA, instruments_table),
 }
 
 # column → SQL type, in the order that `SELECT *` shows.
@@ -63,16 +88,15 @@ def create_tables(
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
         DoubtError: if an own file has to be read as a foreign one.
-        LakeError: if a foreign file holds no candles.
+        LakeError: if a foreign file holds no candles, or a ledger cannot be read.
     """
     connection.execute("CREATE SCHEMA lake")
     _create_candles(connection, store, snapshot)
-    connection.execute(
-        'CREATE TABLE partitions (market VARCHAR, symbol VARCHAR, "interval" VARCHAR, "date" DATE,'
-        " files BIGINT, bytes BIGINT)"
-    )
-    if "partitions" in wanted:
-        _insert(connection, "partitions", partitions_table(store))
+    for name, (schema, rows) in _MADE.items():
+        columns = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in schema)
+        connection.execute(f"CREATE TABLE {name} ({columns})")
+        if name in wanted:
+            _insert(connection, name, rows(store))
 
 
 def _create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:

@@ -1,0 +1,81 @@
+"""What commands that look at series share: their filters, and how they print rows."""
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any
+
+import click
+
+from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.errors import UsageError
+from lakewriter.interval import parse_interval
+from lakewriter.lake.lake import PartitionFilter
+from lakewriter.market import parse_market, parse_symbol
+
+
+def filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose series, and `--since`."""
+    for option in (
+        click.option("--since", metavar="DATE", help="Only this day and later ones."),
+        click.option(
+            "--interval",
+            "intervals",
+            multiple=True,
+            metavar="INTERVAL",
+            help="Only this interval; repeatable.",
+        ),
+        click.option(
+            "--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this symbol; repeatable."
+        ),
+        click.option(
+            "--market", "markets", multiple=True, metavar="MARKET", help="Only this market; repeatable."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def wanted_of(
+    markets: tuple[str, ...],
+    symbols: tuple[str, ...],
+    intervals: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+) -> PartitionFilter:
+    """Return what the options choose.
+
+    Raises:
+        UsageError: if one of them cannot be.
+    """
+    return PartitionFilter(
+        markets=tuple(parse_market(name).name for name in markets),
+        symbols=tuple(parse_symbol(symbol) for symbol in symbols),
+        intervals=tuple(parse_interval(name).name for name in intervals),
+        since=parse_day(since, "--since"),
+        until=parse_day(until, "--until"),
+    )
+
+
+def parse_day(text: str | None, option: str) -> date | None:
+    """Return the day that a user wrote; None for none.
+
+    Raises:
+        UsageError: if it is not one.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not a day", f"{option} 2024-06-30") from None
+
+
+def print_table(table: Any, *, as_json: bool) -> None:
+    """Print rows as `lakewriter query` does: an aligned table, or one JSON object a line."""
+    from lakewriter.query.output import FORMATS
+    from lakewriter.query.session import Answer
+    from lakewriter.query.text import Room
+
+    answer = Answer(table.schema, iter(table.to_batches()))
+    with quiet_if_unread(), standard_output() as out:
+        FORMATS["ndjson" if as_json else "table"].write(answer, out, Room())

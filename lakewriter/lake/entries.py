@@ -1,0 +1,116 @@
+"""A series' gaps as entries: sorted by time, disjoint, each with its reason. Pure.
+
+Entries are tuples that never change once made, so that one thread may read
+what another one replaces.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
+from typing import NamedTuple
+
+from lakewriter.gap import FINAL, Gap, Reason
+from lakewriter.series import Series
+
+
+class Entry(NamedTuple):
+    """A gap of a series that is known from elsewhere; its fields are those of `Gap`."""
+
+    start_ms: int
+    stop_ms: int
+    reason: Reason
+    detected_ms: int
+    resolved_ms: int | None
+    error: str
+
+
+Entries = tuple[Entry, ...]
+State = Mapping[Series, Entries]
+
+_start = itemgetter(0)
+_stop = itemgetter(1)
+
+
+def gap_of(series: Series, entry: Entry) -> Gap:
+    """Return a series' entry as a gap."""
+    start_ms, stop_ms, reason, detected_ms, resolved_ms, error = entry
+    return Gap(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error)
+
+
+def resolved(states: Iterable[State]) -> dict[Series, Entries]:
+    """Return the union of the states; where they differ, the more final reason."""
+    lists: dict[Series, list[Entries]] = {}
+    for state in states:
+        for series, entries in state.items():
+            if entries:
+                lists.setdefault(series, []).append(entries)
+    result = {}
+    for series, told in lists.items():
+        entries = told[0]
+        if len(told) > 1:
+            entries = ()
+            for entry in sorted((entry for each in told for entry in each), key=_weight):
+                entries = put(entries, entry)
+        result[series] = joined(entries)
+    return result
+
+
+def _weight(entry: Entry) -> tuple[int, int, Entry]:
+    strength = 2 if entry.reason in FINAL else 1 if entry.reason == "unhealable" else 0
+    # Of equals the one detected first; then any order, but always the same.
+    return (strength, -entry.detected_ms, entry._replace(resolved_ms=entry.resolved_ms or 0))
+
+
+def overlapping(entries: Entries, start_ms: int, stop_ms: int) -> tuple[int, int]:
+    """Return which entries overlap a range: from the first to before the last."""
+    return bisect_right(entries, start_ms, key=_stop), bisect_left(entries, stop_ms, key=_start)
+
+
+def says(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, error: str) -> bool:
+    """Tell whether an entry says all that a mark would."""
+    return (
+        entry.start_ms <= start_ms
+        and stop_ms <= entry.stop_ms
+        and entry.reason == reason
+        and entry.error == error
+    )
+
+
+def remains(met: Entries, start_ms: int, stop_ms: int) -> list[Entry]:
+    """Return what is left of entries that overlap a range, outside of it."""
+    left = [entry._replace(stop_ms=start_ms) for entry in met[:1] if entry.start_ms < start_ms]
+    return left + [entry._replace(start_ms=stop_ms) for entry in met[-1:] if entry.stop_ms > stop_ms]
+
+
+def without(entries: Entries, start_ms: int, stop_ms: int) -> Entries:
+    """Return the entries with a range cut out."""
+    first, last = overlapping(entries, start_ms, stop_ms)
+    if first >= last or start_ms >= stop_ms:
+        return entries
+    return (*entries[:first], *remains(entries[first:last], start_ms, stop_ms), *entries[last:])
+
+
+def put(entries: Entries, entry: Entry) -> Entries:
+    """Return the entries with one more, as it stands, in the place of what it overlaps."""
+    if not entries or entries[-1].stop_ms <= entry.start_ms:
+        return (*entries, entry)
+    entries = without(entries, entry.start_ms, entry.stop_ms)
+    at = bisect_left(entries, entry.start_ms, key=_start)
+    return (*entries[:at], entry, *entries[at:])
+
+
+def joined(entries: Iterable[Entry]) -> Entries:
+    """Return sorted entries with those made one that touch and agree."""
+    result: list[Entry] = []
+    for entry in entries:
+        last = result[-1] if result else None
+        if last and (last.stop_ms, last.reason, last.error) == (entry.start_ms, entry.reason, entry.error):
+            settled = [each for each in (last.resolved_ms, entry.resolved_ms) if each is not None]
+            result[-1] = last._replace(
+                stop_ms=entry.stop_ms,
+                detected_ms=min(last.detected_ms, entry.detected_ms),
+                resolved_ms=max(settled, default=None),
+            )
+        else:
+            result.append(entry)
+    return tuple(result)

@@ -1,0 +1,275 @@
+"""Presence: which candles of a series are there.
+
+The one place that answers it, for healing, for `coverage` and for `gaps`. What
+a file of ours holds is told by its footer: its rows are sorted, unique and of
+one day, so as many of them as the grid has between the first and the last is
+all of them. Only files with something missing in between, and files of others,
+have their begin times read.
+
+Nothing here knows why a candle is absent: that is `gaps`'.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from lakewriter.candle import Candle, IntArray
+from lakewriter.errors import LakeError
+from lakewriter.interval import Interval
+from lakewriter.lake.lake import LakeStore, PartitionFilter, is_candle_file
+from lakewriter.lake.parquet import Footer, read_begins, read_footer
+from lakewriter.partition import LEVELS, Partition, day_of
+from lakewriter.ranges import Range, union, within
+from lakewriter.series import Series
+
+# Each lap means that a file was folded into another one while we read.
+READ_LAPS_MAX = 20
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+_NONE: IntArray = np.empty(0, np.int64)
+
+
+class Surveyed(NamedTuple):
+    """What a survey found of a series.
+
+    Args:
+        first_ms, last_ms: the first and last begin time that the lake has at
+            all; None without any candle.
+        missing: from the begin of the first absent candle to the end of the
+            last, for each run of absent ones, sorted.
+    """
+
+    first_ms: int | None
+    last_ms: int | None
+    missing: list[Range]
+
+
+def present(
+    store: LakeStore, series: Series, start_ms: int, stop_ms: int, hot: Iterable[Candle] = ()
+) -> IntArray:
+    """Return the begin times in a range that are there, sorted, each once.
+
+    Args:
+        hot: the journal's candles, read before; those of other series are passed over.
+
+    Raises:
+        LakeError: if a file cannot be read.
+    """
+    return presence_of(store, series, hot).begins(start_ms, stop_ms)
+
+
+def survey(
+    store: LakeStore, series: Series, start_ms: int, stop_ms: int, hot: Iterable[Candle] = ()
+) -> Surveyed:
+    """Return what is absent of the candles that begin in a range, from the series' first one on.
+
+    Args:
+        hot: the journal's candles, read before; those of other series are passed
+            over, so group them first when asking for many series.
+
+    Raises:
+        LakeError: if a file cannot be read.
+    """
+    there = presence_of(store, series, hot)
+    if there.first_ms is None or there.last_ms is None:
+        return Surveyed(None, None, [])
+    return Surveyed(there.first_ms, there.last_ms, there.missing(max(start_ms, there.first_ms), stop_ms))
+
+
+def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) -> "Presence":
+    """Return where to ask for one series' candles. Lists its days, opens nothing."""
+    market, symbol, interval = series
+    if not symbol.isascii():
+        # Tools that percent-encode put such a symbol into a directory of another name.
+        wanted = PartitionFilter((market,), (symbol,), (interval,))
+        found = {partition.date.isoformat(): names for partition, names in store.partitions(wanted)}
+        return Presence(store, series, found, hot)
+    directory = f"market={market}/symbol={symbol}/interval={interval}"
+    days = {}
+    for name in store.storage.entries(directory).directories:
+        level, _, day = name.partition("=")
+        if level == LEVELS[-1] and _DATE.fullmatch(day):
+            days[day] = [f"{directory}/{name}"]
+    return Presence(store, series, days, hot)
+
+
+class _Day(NamedTuple):
+    """What the files of a day say; `begins` is read only where the footer does not suffice."""
+
+    footer: Footer | None
+    begins: IntArray | None
+
+
+class Presence:
+    """One series' candles. What was read is kept, so that it is read once.
+
+    Args:
+        days: directories by day ("2024-06-30").
+        hot: the journal's candles, read before the days were listed.
+    """
+
+    def __init__(
+        self, store: LakeStore, series: Series, days: Mapping[str, list[str]], hot: Iterable[Candle] = ()
+    ) -> None:
+        self.series = series
+        self._store = store
+        self._days = days
+        self._read: dict[str, _Day] = {}
+        begins = [
+            candle.begin_ms
+            for candle in hot
+            if (candle.symbol, candle.interval, candle.market)
+            == (series.symbol, series.interval, series.market)
+        ]
+        self._hot = np.unique(np.array(begins, np.int64)) if begins else _NONE
+
+    @cached_property
+    def first_ms(self) -> int | None:
+        """The first begin time of all; None without any candle."""
+        ends = [*self._ends(sorted(self._days)), *self._hot[:1].tolist()]
+        return min(ends, default=None)
+
+    @cached_property
+    def last_ms(self) -> int | None:
+        """The last begin time of all; None without any candle."""
+        ends = [*self._ends(sorted(self._days, reverse=True)), *self._hot[-1:].tolist()]
+        return max(ends, default=None)
+
+    @cached_property
+    def grid(self) -> Interval:
+        """The series' grid; `3d` is anchored at the first candle."""
+        grid = self.series.grid
+        return grid if self.first_ms is None else grid.anchored(self.first_ms)
+
+    def begins(self, start_ms: int, stop_ms: int) -> IntArray:
+        """Return the begin times in a range, sorted, each once."""
+        parts = [self._hot, *(self._begins(day) for day in self._between(start_ms, stop_ms))]
+        begins = np.unique(np.concatenate(parts))
+        return begins[(begins >= start_ms) & (begins < stop_ms)]
+
+    def ranges(self, start_ms: int, stop_ms: int) -> list[Range]:
+        """Return from begin to end the candles of the grid that are there and begin in a range."""
+        found = self._runs(self._hot)
+        for day in self._between(start_ms, stop_ms):
+            footer = self._day(day).footer
+            if footer is not None and self._is_run(footer):
+                found.append((footer.first_ms, self.grid.end(footer.last_ms)))
+            else:
+                found += self._runs(self._begins(day))
+        return within(union(found), self.grid.ceil(start_ms), self.grid.ceil(stop_ms))
+
+    def missing(self, start_ms: int, stop_ms: int) -> list[Range]:
+        """Return from begin to end the candles of the grid that are absent and begin in a range."""
+        at_ms, end_ms = self.grid.ceil(start_ms), self.grid.ceil(stop_ms)
+        absent = []
+        for low_ms, high_ms in (*self.ranges(start_ms, stop_ms), (end_ms, end_ms)):
+            if at_ms < low_ms:
+                absent.append((at_ms, low_ms))
+            at_ms = high_ms
+        return absent
+
+    def count(self, day: date) -> int:
+        """Return how many candles of a day are there, each counted once."""
+        footer = self._day(day.isoformat()).footer
+        start_ms, stop_ms = _bounds(self.series, day)
+        hot = self._hot[(self._hot >= start_ms) & (self._hot < stop_ms)]
+        if footer is not None and not len(hot):
+            return footer.rows
+        if footer is not None and self._is_run(footer):
+            return footer.rows + int(np.count_nonzero((hot < footer.first_ms) | (hot > footer.last_ms)))
+        return len(self.begins(start_ms, stop_ms))
+
+    def _ends(self, days: list[str]) -> Iterator[int]:
+        """Yield the first and last begin time of the first of the days that has one."""
+        for day in days:
+            footer, begins = self._day(day)
+            if footer is not None and footer.rows:
+                yield from (footer.first_ms, footer.last_ms)
+                return
+            if begins is not None and len(begins):
+                yield from (int(begins[0]), int(begins[-1]))
+                return
+
+    def _is_run(self, footer: Footer) -> bool:
+        """Tell whether every candle between the first and the last is there."""
+        return footer.rows > 0 and footer.rows == self.grid.count(footer.first_ms, footer.last_ms + 1)
+
+    def _runs(self, begins: IntArray) -> list[Range]:
+        """Return from begin to end each run of candles on the grid."""
+        grid = self.grid
+        if not grid.length_ms:
+            return union((begin, grid.end(begin)) for begin in begins.tolist() if grid.on_grid(begin))
+        on_grid = begins[(begins - grid.anchor_ms) % grid.length_ms == 0]
+        if not len(on_grid):
+            return []
+        breaks = np.flatnonzero(np.diff(on_grid) != grid.length_ms)
+        starts = on_grid[np.append(0, breaks + 1)].tolist()
+        lasts = on_grid[np.append(breaks, len(on_grid) - 1)].tolist()
+        return [(start, last + grid.length_ms) for start, last in zip(starts, lasts, strict=True)]
+
+    def _between(self, start_ms: int, stop_ms: int) -> list[str]:
+        if start_ms >= stop_ms:
+            return []
+        first, last = day_of(start_ms).isoformat(), day_of(stop_ms - 1).isoformat()
+        return sorted(day for day in self._days if first <= day <= last)
+
+    def _begins(self, day: str) -> IntArray:
+        read = self._day(day)
+        if read.begins is None:
+            read = self._read[day] = _read_day(self._store, self.series, day, self._days[day], exactly=True)
+        assert read.begins is not None
+        return read.begins
+
+    def _day(self, day: str) -> _Day:
+        if day not in self._read:
+            directories = self._days.get(day)
+            if directories is None:
+                return _Day(Footer(0, 0, 0), _NONE)
+            self._read[day] = _read_day(self._store, self.series, day, directories)
+        return self._read[day]
+
+
+def _bounds(series: Series, day: date) -> Range:
+    partition = Partition(*series, day)
+    return partition.start_ms, partition.stop_ms
+
+
+def _read_day(
+    store: LakeStore, series: Series, day: str, directories: list[str], *, exactly: bool = False
+) -> _Day:
+    """Read what the files of a day say.
+
+    Args:
+        exactly: every begin time, even if our file's footer could be told.
+
+    Raises:
+        LakeError: if a file cannot be read, or they never hold still.
+    """
+    try:
+        own = Partition(*series, date.fromisoformat(day)).file
+    except ValueError:
+        return _Day(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
+    for _ in range(READ_LAPS_MAX):
+        names = [
+            f"{directory}/{file}"
+            for directory in directories
+            for file in store.storage.entries(directory).files
+            if is_candle_file(file)
+        ]
+        parts = []
+        for name in names:
+            found = store.storage.read(name)
+            if found is None:
+                break  # folded into the own file, which may have been read before that
+            path = f"{store.root}/{name}"
+            if names == [own] and not exactly and (footer := read_footer(found.data, path)) is not None:
+                return _Day(footer, None)
+            parts.append(read_begins(found.data, path))
+        else:
+            return _Day(None, np.unique(np.concatenate(parts)) if parts else _NONE)
+    raise LakeError(f"{series} {day}: its files do not hold still")

@@ -1,0 +1,35 @@
+"""What the exchange asked of this address, kept at the lake for the next recorder.
+
+    _lakewriter/restraint.json
+
+Of several recorders the last to write is heard. Losing it costs a refusal,
+never a candle.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from lakewriter.lake.storage import write_durably
+from lakewriter.restraint import Restraint
+
+RESTRAINT_FILE = "_lakewriter/restraint.json"
+
+
+def read_restraint(root: Path) -> Restraint:
+    """Return what an earlier recorder left; nothing if that cannot be read."""
+    try:
+        return msgspec.json.decode((root / RESTRAINT_FILE).read_bytes(), type=Restraint)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return Restraint()
+
+
+def write_restraint(root: Path, restraint: Restraint) -> None:
+    """Leave it for the next recorder.
+
+    Raises:
+        OSError: if the disk does not take it.
+
+    Crash: what was there before, or this.
+    """
+    write_durably(root / RESTRAINT_FILE, msgspec.json.encode(restraint) + b"\n")

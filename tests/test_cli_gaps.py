@@ -1,0 +1,213 @@
+"""`lakewriter gaps` and `lakewriter coverage`: what they print, and how they end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from running import run
+from test_gaps import Recorder
+from test_query_completeness import BEGIN_MS, BTC, MINUTE_MS, mark
+from test_query_files import candle, make_lake
+
+from lakewriter.cli import cli
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.lake import LakeStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    """Six minutes of two symbols; minutes 2 and 3 of BTCUSDT are absent."""
+    return make_lake(
+        tmp_path,
+        [candle(n) for n in (0, 1, 4, 5)] + [candle(n, symbol="ETHUSDT") for n in range(6)],
+    )
+
+
+def invoke(store: LakeStore, *arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli, [*arguments, "--lake", str(store.root)])
+
+
+def test_no_gaps(store: LakeStore) -> None:
+    """Nothing told is one line, and exit 0."""
+    done = invoke(store, "gaps")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "no gaps: every absent candle that a ledger tells of is there by now\n",
+    )
+    assert invoke(store, "gaps", "--json").stdout == ""
+
+
+def test_gaps_are_a_table(store: LakeStore) -> None:
+    """Gaps with a reason are rows of a table, newest last, and exit 0."""
+    recorder = Recorder(store.root)
+    mark(recorder, 8, 9)
+    mark(recorder, 2, 4, "exchange_halt")
+    done = invoke(store, "gaps")
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    header, _, first, second, count = done.stdout.splitlines()
+    assert header.split() == [
+        "market", "symbol", "interval", "start", "stop", "candles", "reason", "detected_at", "resolved_at", "error",
+    ]  # fmt: skip
+    assert "2024-06-30 00:02:00  2024-06-30 00:04:00        2  exchange_halt" in first
+    assert "pending" in second
+    assert count == "(2 rows)"
+    (halt,) = [json.loads(line) for line in invoke(store, "gaps", "--json", "--until", "2024-06-30").stdout.splitlines()][:1]  # fmt: skip
+    assert halt["start"] == "2024-06-30T00:02:00Z"
+    assert halt["candles"] == 2
+    assert invoke(store, "gaps", "--symbol", "ethusdt").stdout.startswith("no gaps")
+    recorder.die()
+
+
+@pytest.mark.parametrize("orphaned", [True, False])
+def test_gaps_without_a_reason_end_with_1(store: LakeStore, orphaned: bool) -> None:
+    """What nobody heals, and what could not be healed, is exit 1 and one line."""
+    recorder = Recorder(store.root)
+    mark(recorder, 2, 4, "pending" if orphaned else "unhealable")
+    if orphaned:
+        recorder.die()
+    done = invoke(store, "gaps")
+    assert isinstance(done.exception, LakewriterError)
+    assert done.exception.exit_code == 1
+    assert done.exception.what == "gaps: 2 candles in 1 gaps have no reason"
+    assert "2024-06-30 00:02:00" in done.stdout
+
+
+def test_many_gaps_show_the_newest(store: LakeStore) -> None:
+    """Only the newest are printed unless all are asked for; every one counts."""
+    recorder = Recorder(store.root)
+    for minute in range(10, 200, 2):
+        mark(recorder, minute, minute + 1, "exchange_halt")
+    done = invoke(store, "gaps")
+    assert done.stdout.splitlines()[-1] == "(40 rows)"
+    assert done.stderr == "lakewriter: 55 older gaps are not shown; --all\n"
+    assert invoke(store, "gaps", "--all").stdout.splitlines()[-1] == "(95 rows)"
+    assert len(invoke(store, "gaps", "--json").stdout.splitlines()) == 95
+    recorder.die()
+
+
+def test_coverage_is_a_line_a_series(store: LakeStore) -> None:
+    """Summed over days; what is missing without a reason is exit 1 and names the next command."""
+    done = invoke(store, "coverage")
+    assert done.stdout.splitlines()[2:] == [
+        "spot    BTCUSDT  1m        2024-06-30  2024-06-30         6        4        2          0   66.666",
+        "spot    ETHUSDT  1m        2024-06-30  2024-06-30         6        6        0          0      100",
+        "(2 rows)",
+    ]
+    assert isinstance(done.exception, LakewriterError)
+    assert done.exception.what == "coverage: 2 candles of 1 series are missing without a reason"
+    assert done.exception.hint == "lakewriter gaps"
+    recorder = Recorder(store.root)
+    mark(recorder, 2, 4)
+    assert invoke(store, "coverage").exit_code == 0
+    recorder.die()
+    assert invoke(store, "coverage").exit_code == 1
+    Recorder(store.root).die()
+    done = invoke(store, "coverage")
+    assert done.exit_code == 1, "unhealable is explained, but no reason"
+    assert done.stdout.splitlines()[2].split()[-2:] == ["2", "66.666"]
+
+
+def test_coverage_by_day_and_json(store: LakeStore) -> None:
+    """--by-day has a row a day; --json an object a row and the totals last."""
+    done = invoke(store, "coverage", "--by-day", "--symbol", "BTCUSDT", "--json")
+    day, totals = [json.loads(line) for line in done.stdout.splitlines()]
+    assert day == {
+        "market": "spot", "symbol": "BTCUSDT", "interval": "1m", "date": "2024-06-30",
+        "expected": 6, "present": 4, "missing": 2, "explained": 0, "percent": 66.666,
+    }  # fmt: skip
+    assert totals == {
+        "totals": {
+            "series": 1,
+            "expected": 6,
+            "present": 4,
+            "missing": 2,
+            "explained": 0,
+            "without_reason": 2,
+        }
+    }
+    assert done.exit_code == 1
+
+
+def test_coverage_until_a_time(store: LakeStore) -> None:
+    """A series that stopped is noticed when it has to last until some time; a day only cuts the answer."""
+    eth = ("coverage", "--symbol", "ETHUSDT")
+    assert invoke(store, *eth, "--until", "2024-06-30").exit_code == 0
+    assert invoke(store, *eth, "--until", "2024-06-30T00:06:30Z").exit_code == 0
+    assert invoke(store, *eth, "--until", "2024-06-30T00:07:00").exit_code == 1
+    late = invoke(store, *eth, "--until", "2024-06-30T10:07:00+10:00", "--json")
+    assert json.loads(late.stdout.splitlines()[-1])["totals"]["without_reason"] == 1
+    assert invoke(store, *eth, "--since", "2024-07-01", "--until", "2024-06-30T23:00:00").exit_code == 0
+    now = invoke(store, *eth, "--until", "now")
+    assert isinstance(now.exception, LakewriterError)
+    assert "of 1 series are missing" in now.exception.what
+
+
+def test_an_empty_lake(tmp_path: Path) -> None:
+    """Nothing to look at is one clear line."""
+    store = make_lake(tmp_path)
+    done = invoke(store, "coverage")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "no candles: the lake has no such series, or none on those days\n",
+    )
+    assert json.loads(invoke(store, "coverage", "--json").stdout)["totals"]["series"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("gaps", "--since", "june"), "--since: 'june' is not a day"),
+        (("gaps", "--until", "now"), "--until: 'now' is not a day"),
+        (("coverage", "--until", "soon"), "--until: 'soon' is no day or time"),
+        (("coverage", "--market", "moon"), "market: 'moon' is unknown"),
+    ],
+)
+def test_usage(store: LakeStore, arguments: tuple[str, ...], what: str) -> None:
+    """A wrong argument is named, with an example."""
+    done = invoke(store, *arguments)
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.what == what
+    assert done.exception.hint
+
+
+@pytest.mark.parametrize("name", ["gaps", "coverage"])
+def test_help_has_examples(name: str) -> None:
+    """Every --help shows how it is used, and the list of commands names it."""
+    assert f"  lakewriter {name} --" in CliRunner().invoke(cli, [name, "--help"]).stdout
+    assert name in CliRunner().invoke(cli, ["--help"]).stdout
+
+
+@pytest.mark.slow
+def test_as_a_person_meets_it(store: LakeStore) -> None:
+    """stdout is data, stderr one line and the next command."""
+    done = run("coverage", "--lake", str(store.root))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "lakewriter: coverage: 2 candles of 1 series are missing without a reason\n  lakewriter gaps\n"
+    )
+    assert run("gaps", "--lake", str(store.root)).returncode == 0
+    assert run("coverage", "--lake", str(store.root / "no")).returncode == 1
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_changes_no_verdict(store: LakeStore) -> None:
+    """`| head` ends the printing quietly; the exit code still tells."""
+    recorder = Recorder(store.root)
+    for minute in range(6, 3000, 2):
+        recorder.mark(BTC, BEGIN_MS // MINUTE_MS + minute, BEGIN_MS // MINUTE_MS + minute + 1, "unhealable")
+    recorder.write()
+    recorder.die()
+    command = (
+        f"{sys.executable} -m lakewriter gaps --all --lake {store.root} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "lakewriter: gaps: 1497 candles in 1497 gaps have no reason",
+        "  lakewriter record heals what the exchange still has",
+    ]
