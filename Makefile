@@ -1,6 +1,7 @@
 # make demo   a local exchange, a recorder, a compaction, a query; ends by itself
 # make test   the whole test suite
 # make torture   kills and faults at random for ten minutes, and an auditor
+# make endure    twenty minutes of an exchange that does everything wrong
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
 # make check  format, lint, types, layers
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit torture fuzz check format bench clean
+.PHONY: demo test unit torture endure fuzz check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -22,6 +23,9 @@ unit: $(VENV)/.installed-dev
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/crash/torture.py $(TORTURE_ARGS)
+
+endure: $(VENV)/.installed-dev
+	$(BIN)/python tests/crash/endurance.py $(ENDURE_ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
@@ -43,6 +47,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/receive.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/freshness.py
 	$(BIN)/python benchmarks/encoding.py
 
 clean:

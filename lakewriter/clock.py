@@ -9,6 +9,9 @@ import time
 # A rate this near to 1 is 1: the exchange's clock runs like ours.
 _RATE_SNAP = 0.02
 
+# A clock that hardly moves is waited for all the same.
+_RATE_MIN = 0.001
+
 # Two samples of the server's time give a rate when they are this far apart.
 _RATE_APART_S = 0.2
 
@@ -31,8 +34,8 @@ class Clock:
 class ExchangeTime:
     """What time it is at the exchange: an offset and a rate, learned.
 
-    The estimate is never ahead of the exchange by more than half a round trip,
-    so that a candle it calls closed is closed. Before anything is learned it is
+    The estimate is never ahead of the exchange, so that a candle it calls closed
+    is closed; it is behind by a round trip at most. Before anything is learned it is
     the wall clock's time. The rate is 1, but for a sandbox that runs faster.
 
     Args:
@@ -45,7 +48,8 @@ class ExchangeTime:
         self._clock = clock
         self._anchor_s = clock.monotonic_s()
         self._anchor_ms = clock.wall_us() / 1000
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[int, float, float] | None = None
+        self._rated = False
 
     def now_ms(self) -> int:
         """Return the exchange's time, milliseconds since the epoch."""
@@ -68,13 +72,17 @@ class ExchangeTime:
 
     def synced(self, server_ms: int, asked_s: float, answered_s: float) -> None:
         """Learn from an answer to "what time is it", by the monotonic clock."""
-        middle_s = (asked_s + answered_s) / 2
-        if self._first is None or abs(server_ms - self._at(middle_s)) > _JUMP_S * 1000 * self.rate:
-            self._first = (middle_s, server_ms)
-        elif middle_s - self._first[0] >= _RATE_APART_S:
-            rate = (server_ms - self._first[1]) / 1000 / (middle_s - self._first[0])
-            self.rate = 1.0 if abs(rate - 1) <= _RATE_SNAP else max(rate, 0.001)
-        self._anchor_s, self._anchor_ms = middle_s, float(server_ms)
+        off_ms = abs(server_ms - self._at(answered_s))
+        if self._first is None or (self._rated and off_ms > _JUMP_S * 1000 * self.rate):
+            self._first, self._rated = (server_ms, asked_s, answered_s), False
+        elif asked_s - self._first[2] >= _RATE_APART_S:
+            # The server looked at its clock somewhere between asking and answer, so the
+            # rate lies between these two; the lower one is never ahead.
+            passed_s = (server_ms - self._first[0]) / 1000
+            least, most = passed_s / (answered_s - self._first[1]), passed_s / (asked_s - self._first[2])
+            usual = least - _RATE_SNAP <= 1 <= most + _RATE_SNAP
+            self.rate, self._rated = 1.0 if usual else max(least, _RATE_MIN), True
+        self._anchor_s, self._anchor_ms = answered_s, float(server_ms)
         self.known = True
 
     def _at(self, monotonic_s: float) -> float:

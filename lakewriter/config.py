@@ -20,6 +20,12 @@ FILE_NAME = "lakewriter.toml"
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
 FLUSH_EVERY_DEFAULT = "5m"
+HEAL_LIMIT_DEFAULT = "7d"
+ROTATE_AFTER_DEFAULT = "23h"
+UNIVERSE_EVERY_DEFAULT = "10m"
+
+# More is asked of no exchange: a limit that somebody measured may be lower or higher.
+STREAMS_MAX_MAX = 1024
 
 EXAMPLE = """\
 lake = "data"
@@ -39,11 +45,18 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stream_url: the part before `/stream?streams=`.
         rest_url: the part before `/api/v3/klines` (`/fapi/v1`, `/dapi/v1`).
         archive_url: the part before `/data/spot/daily/klines/`.
+        streams_max: streams on one connection.
+        grace: a duration; how long after its end a closed candle may take.
     """
 
     stream_url: str | None = None
     rest_url: str | None = None
     archive_url: str | None = None
+    streams_max: int | None = None
+    grace: str | None = None
+
+
+_URLS = ("stream_url", "rest_url", "archive_url")
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,13 +66,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lake: the lake's root.
         subscriptions: each MARKET:SYMBOLS:INTERVALS.
         flush_every: a duration; how old a buffered candle may grow.
+        heal_limit: a duration; what is missing from longer ago is not asked for.
+        rotate_after: a duration; the age at which a connection is replaced.
+        universe_every: a duration; how often the exchange is asked what it lists.
         exchange: one server that offers all three markets.
-        markets: single endpoints by market.
+        markets: single endpoints and limits by market.
     """
 
     lake: str | None = None
     subscriptions: tuple[str, ...] = ()
     flush_every: str = FLUSH_EVERY_DEFAULT
+    heal_limit: str = HEAL_LIMIT_DEFAULT
+    rotate_after: str = ROTATE_AFTER_DEFAULT
+    universe_every: str = UNIVERSE_EVERY_DEFAULT
     exchange: str | None = None
     markets: dict[str, Endpoints] = {}
 
@@ -79,12 +98,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             exchange: overrides the file's `exchange`, and its `[markets]` too.
         """
         market = MARKETS[name]
+        given = self.markets.get(name, Endpoints())
+        if given.streams_max is not None:
+            market = msgspec.structs.replace(market, streams_max=given.streams_max)
+        if given.grace is not None:
+            market = msgspec.structs.replace(market, grace_ms=parse_duration(given.grace))
         if exchange is not None:
             return served_at(market, exchange)
         if self.exchange is not None:
             market = served_at(market, self.exchange)
-        given = msgspec.structs.asdict(self.markets.get(name, Endpoints()))
-        changed = {field: url.rstrip("/") for field, url in given.items() if url is not None}
+        urls = {field: getattr(given, field) for field in _URLS}
+        changed = {field: url.rstrip("/") for field, url in urls.items() if url is not None}
         return msgspec.structs.replace(market, **changed)
 
 
@@ -114,13 +138,20 @@ def load_config(path: Path) -> Config:
 
 def _check(path: Path, config: Config) -> None:
     try:
-        parse_duration(config.flush_every)
+        for duration in (config.flush_every, config.heal_limit, config.rotate_after, config.universe_every):
+            parse_duration(duration)
         config.parsed_subscriptions()
         for name, endpoints in config.markets.items():
             parse_market(name)
             _check_url(name, "stream_url", endpoints.stream_url, "ws")
             _check_url(name, "rest_url", endpoints.rest_url, "http")
             _check_url(name, "archive_url", endpoints.archive_url, "http")
+            if endpoints.grace is not None:
+                parse_duration(endpoints.grace)
+            if endpoints.streams_max is not None and not 1 <= endpoints.streams_max <= STREAMS_MAX_MAX:
+                raise UsageError(
+                    f"markets.{name}.streams_max: {endpoints.streams_max} is not between 1 and {STREAMS_MAX_MAX}"
+                )
         if config.exchange is not None:
             served_at(MARKETS["spot"], config.exchange)
     except UsageError as error:

@@ -1,7 +1,10 @@
 """`lakewriter record` as a person runs it: mistakes, stops, and what it says."""
 
 import asyncio
+import os
+import pty
 import signal
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -200,3 +203,90 @@ def test_a_glob_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
         assert "symbol: '*NOSUCH' matches nothing that trades on spot" in refused.stderr
 
     asyncio.run(main())
+
+
+def test_sighup_reads_the_config_again(tmp_path: Path) -> None:
+    """What the config adds is recorded, what it leaves is left, what is wrong in it changes nothing."""
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60)) as sandbox:
+            config = tmp_path / "some.toml"
+            config.write_text('subscriptions = ["spot:BTCUSDT,ETHUSDT:1m"]')
+            arguments = (
+                "record",
+                "--config",
+                str(config),
+                "--exchange",
+                sandbox.url,
+                "--lake",
+                str(tmp_path / "lake"),
+            )
+            with child(tmp_path / "log", *arguments) as recorder:
+                await asyncio.to_thread(recorder.wait_for, "recorded spot BTCUSDT 1m")
+                config.write_text('subscriptions = ["spot:BTCUSDT"]')
+                recorder.process.send_signal(signal.SIGHUP)
+                await asyncio.to_thread(
+                    recorder.wait_for, "SIGHUP: nothing is changed: .*is not MARKET:SYMBOLS"
+                )
+                config.write_text('subscriptions = ["spot:BTCUSDT:1m", "coin_futures:BTCUSD_PERP:1m"]')
+                recorder.process.send_signal(signal.SIGHUP)
+                await asyncio.to_thread(recorder.wait_for, "SIGHUP: recording 2 series now")
+                await asyncio.to_thread(recorder.wait_for, "recorded coin_futures BTCUSD_PERP 1m")
+                after = len(recorder.logged())
+                await asyncio.to_thread(
+                    recorder.wait_for, "(?s)recorded spot BTCUSDT.*recorded spot BTCUSDT", after
+                )
+                assert "ETHUSDT" not in recorder.logged()[after:]
+                assert "connection ended" not in recorder.logged()
+                assert await asyncio.to_thread(recorder.stop) == 0
+
+    asyncio.run(main())
+
+
+def test_sighup_without_a_config_is_said(tmp_path: Path) -> None:
+    """Subscriptions of the command line cannot change, and SIGHUP does not end the recorder."""
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60)) as sandbox:
+            arguments = (
+                "record",
+                "spot:BTCUSDT:1m",
+                "--exchange",
+                sandbox.url,
+                "--lake",
+                str(tmp_path / "lake"),
+            )
+            with child(tmp_path / "log", *arguments) as recorder:
+                await asyncio.to_thread(recorder.wait_for, "recorded spot BTCUSDT 1m")
+                recorder.process.send_signal(signal.SIGHUP)
+                await asyncio.to_thread(recorder.wait_for, "SIGHUP: the command line names the subscriptions")
+                assert await asyncio.to_thread(recorder.stop) == 0
+
+    asyncio.run(main())
+
+
+def test_a_terminal_that_goes_away_stops_the_recorder_cleanly(tmp_path: Path) -> None:
+    """Closing the terminal flushes everything, instead of leaving a recorder that nobody sees."""
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60)) as sandbox:
+            lake = tmp_path / "lake"
+            pid, terminal = pty.fork()
+            if pid == 0:
+                command = ("record", "spot:BTCUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake))
+                os.execv(sys.executable, [sys.executable, "-m", "lakewriter", *command])
+            drained = asyncio.create_task(asyncio.to_thread(drain, terminal, b"recorded 3"))
+            await asyncio.wait_for(drained, 60)
+            os.close(terminal)
+            _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+            assert os.WIFEXITED(status), status
+            assert len(plain_rows(lake)) >= 3
+
+    asyncio.run(main())
+
+
+def drain(terminal: int, until: bytes) -> None:
+    """Read what a terminal shows until it has shown something."""
+    shown = b""
+    while until not in shown:
+        shown = (shown + os.read(terminal, 4096))[-10_000:]

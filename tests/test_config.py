@@ -11,7 +11,9 @@ from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS
 from lakewriter.subscription import Subscription
 
-MAY_SAY = "it may say lake, subscriptions, flush_every, exchange, markets"
+MAY_SAY = (
+    "it may say lake, subscriptions, flush_every, heal_limit, rotate_after, universe_every, exchange, markets"
+)
 
 
 def written(directory: Path, text: str | bytes) -> Path:
@@ -23,7 +25,8 @@ def written(directory: Path, text: str | bytes) -> Path:
 def test_empty(tmp_path):
     """An empty file says nothing, and the defaults hold."""
     config = load_config(written(tmp_path, ""))
-    assert config == Config(None, (), "5m", None, {})
+    assert config == Config()
+    assert (config.flush_every, config.heal_limit, config.rotate_after) == ("5m", "7d", "23h")
     assert config.market("spot") == MARKETS["spot"]
 
 

@@ -1,17 +1,15 @@
 """exchangeInfo → what a market lists."""
 
-import asyncio
 import json
 from contextlib import suppress
 
 import pytest
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from lakewriter.binance.instruments import Instrument, fetch_instruments, parse_instruments
+from lakewriter.binance.instruments import parse_instruments
 from lakewriter.errors import ExchangeError
+from lakewriter.instrument import Instrument
 from lakewriter.market import MARKETS
 
 SPOT = MARKETS["spot"]
@@ -69,46 +67,10 @@ def test_any_bytes(body):
         assert isinstance(parse_instruments(body, SPOT), list)
 
 
-def fetched(answer: web.Response) -> tuple[list[Instrument] | str, list[str]]:
-    """Return what comes of this answer of a local server, and what was asked of it."""
-    asked = []
-
-    async def answering(request: web.Request) -> web.Response:
-        asked.append(request.path_qs)
-        return answer
-
-    async def ask() -> list[Instrument] | str:
-        app = web.Application()
-        app.router.add_get("/{path:.*}", answering)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        try:
-            return await fetch_instruments(replace(SPOT, rest_url=f"http://127.0.0.1:{port}"))
-        except ExchangeError as error:
-            return str(error).replace(str(port), "PORT")
-        finally:
-            await runner.cleanup()
-
-    return asyncio.run(ask()), asked
-
-
-def test_fetch():
-    """The list is fetched with one request, without what nobody reads."""
-    found, asked = fetched(web.json_response({"symbols": [{"symbol": "BTCUSDT", "status": "TRADING"}]}))
-    assert found == [Instrument("BTCUSDT", "TRADING")]
-    assert asked == ["/api/v3/exchangeInfo?showPermissionSets=false"]
-
-
-def test_fetch_refused():
-    """A refusal names the address and the status."""
-    assert fetched(web.Response(status=451))[0] == "http://127.0.0.1:PORT/api/v3/exchangeInfo: HTTP 451"
-
-
-def test_fetch_without_a_server():
-    """A server that is not there is the exchange's fault, not a crash."""
-    market = replace(SPOT, rest_url="http://127.0.0.1:1")
-    with pytest.raises(ExchangeError, match=r"^http://127\.0\.0\.1:1/api/v3/exchangeInfo: "):
-        asyncio.run(fetch_instruments(market))
+def test_what_a_contract_is_and_when_it_trades():
+    """Contract type, first day and delivery are taken where the market says them."""
+    entry = {"symbol": "BTCUSDT_261225", "status": "TRADING", "contractType": "CURRENT_QUARTER"}
+    body = json.dumps({"symbols": [{**entry, "onboardDate": 5, "deliveryDate": 9}]}).encode()
+    assert parse_instruments(body, MARKETS["usdt_futures"]) == [
+        Instrument("BTCUSDT_261225", "TRADING", "CURRENT_QUARTER", 5, 9)
+    ]

@@ -1,42 +1,47 @@
-"""Subscriptions → what to listen to, with globs resolved against a local exchange."""
+"""Subscriptions → series, kept current with what a local exchange lists."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
+from lakewriter.binance.doors import Doors
+from lakewriter.clock import Clock
 from lakewriter.errors import UsageError
-from lakewriter.market import MARKETS, Market
-from lakewriter.recording.universe import Listening, resolve, warn_of_unlisted
+from lakewriter.instrument import Instrument
+from lakewriter.market import MARKETS
+from lakewriter.recording.universe import Universe, resolve
+from lakewriter.series import Series
 from lakewriter.subscription import parse_subscription
 
-LISTED = {
-    "symbols": [
-        {"symbol": "ETHUSDT", "status": "TRADING"},
-        {"symbol": "BTCUSDT", "status": "TRADING"},
-        {"symbol": "LUNAUSDT", "status": "BREAK"},
-        {"symbol": "BTCEUR", "status": "TRADING"},
-    ]
-}
+LISTED = {"ETHUSDT": "TRADING", "BTCUSDT": "TRADING", "LUNAUSDT": "BREAK", "BTCEUR": "TRADING"}
 
 
-def nowhere(name: str) -> Market:
-    """No exchange: asking it fails the test."""
-    raise AssertionError(f"{name} was asked")
+def listed(**statuses: str) -> dict[str, Instrument]:
+    return {symbol: Instrument(symbol, status) for symbol, status in statuses.items()}
 
 
-def with_exchange(work: Callable[[Callable[[str], Market]], Awaitable[object]]) -> tuple[object, list[str]]:
-    """Return what comes of `work` with the endpoints of a local exchange, and what it was asked."""
+def series(*texts: str) -> set[Series]:
+    return {Series(*text.split()) for text in texts}
+
+
+def with_exchange(texts: list[str], work: Callable[[Universe, dict[str, str]], Awaitable[None]]) -> list[str]:
+    """Do something with a universe and what its local exchange lists; return what that was asked."""
     asked: list[str] = []
+    statuses = dict(LISTED)
 
     async def listing(request: web.Request) -> web.Response:
         asked.append(request.path)
-        return web.json_response(LISTED)
+        if not statuses:
+            return web.Response(status=503)
+        symbols = [{"symbol": symbol, "status": status} for symbol, status in statuses.items()]
+        return web.json_response({"symbols": symbols})
 
-    async def main() -> object:
+    async def main() -> None:
         app = web.Application()
         app.router.add_get("/{path:.*}", listing)
         runner = web.AppRunner(app)
@@ -44,95 +49,106 @@ def with_exchange(work: Callable[[Callable[[str], Market]], Awaitable[object]]) 
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
-            return await work(lambda name: replace(MARKETS[name], rest_url=url))
+            async with aiohttp.ClientSession() as session:
+                doors = Doors(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
+                await work(Universe(map(parse_subscription, texts), doors), statuses)
         finally:
             await runner.cleanup()
 
-    return asyncio.run(main()), asked
+    asyncio.run(main())
+    return asked
 
 
-def test_full_names_ask_nobody():
-    """Symbols named in full are taken as they are, listed or not, and no exchange is asked."""
-    subscriptions = [
-        parse_subscription("spot:BTCUSDT,NEWUSDT:1m,5m"),
-        parse_subscription("usdt_futures:A:1m"),
-    ]
-    assert asyncio.run(resolve(subscriptions, nowhere)) == [
-        Listening("spot", "1m", ("BTCUSDT", "NEWUSDT")),
-        Listening("spot", "5m", ("BTCUSDT", "NEWUSDT")),
-        Listening("usdt_futures", "1m", ("A",)),
-    ]
+def test_full_names_are_taken_as_they_are() -> None:
+    """Symbols named in full are listened to, listed or not; owed unless they are known not to trade."""
+    some = [parse_subscription("spot:BTCUSDT,NEWUSDT:1m,5m"), parse_subscription("usdt_futures:A:1m")]
+    wanted = resolve(some, {})
+    everything = series(
+        "spot BTCUSDT 1m", "spot BTCUSDT 5m", "spot NEWUSDT 1m", "spot NEWUSDT 5m", "usdt_futures A 1m"
+    )
+    assert wanted == (everything, everything)
+    known = resolve(some, {"spot": listed(BTCUSDT="TRADING")})
+    assert known.listened == everything
+    assert known.owed == series("spot BTCUSDT 1m", "spot BTCUSDT 5m", "usdt_futures A 1m")
 
 
-def test_one_listener_per_market_and_interval():
-    """Subscriptions of one market and interval are joined, each symbol once."""
-    texts = ["spot:BTCUSDT:1m", "spot:ETHUSDT,BTCUSDT:1m,1h", "spot:BTCUSDT:1h"]
-    assert asyncio.run(resolve(map(parse_subscription, texts), nowhere)) == [
-        Listening("spot", "1m", ("BTCUSDT", "ETHUSDT")),
-        Listening("spot", "1h", ("ETHUSDT", "BTCUSDT")),
-    ]
+def test_globs_stand_for_what_trades() -> None:
+    """A glob is what trades now; of a market that nobody asked yet it is nothing."""
+    some = [parse_subscription("spot:LUNAUSDT,*USDT:1m"), parse_subscription("spot:BTC*:5m")]
+    wanted = resolve(some, {"spot": listed(**LISTED)})
+    assert wanted.owed == series("spot ETHUSDT 1m", "spot BTCUSDT 1m", "spot BTCUSDT 5m", "spot BTCEUR 5m")
+    assert wanted.listened == wanted.owed | series("spot LUNAUSDT 1m")
+    assert resolve(some, {}).listened == series("spot LUNAUSDT 1m")
 
 
-def test_globs():
-    """A glob stands for what trades, in the exchange's order; the exchange is asked once."""
-    texts = ["spot:LUNAUSDT,*USDT:1m", "spot:BTC*:1m,5m"]
-    found, asked = with_exchange(lambda endpoints: resolve(map(parse_subscription, texts), endpoints))
-    assert found == [
-        Listening("spot", "1m", ("LUNAUSDT", "ETHUSDT", "BTCUSDT", "BTCEUR")),
-        Listening("spot", "5m", ("BTCUSDT", "BTCEUR")),
-    ]
-    assert asked == ["/api/v3/exchangeInfo"]
+def test_only_markets_with_globs_are_asked_first() -> None:
+    """Recording of full names begins without asking anybody; with globs the list is waited for."""
+
+    async def full(universe: Universe, _: dict[str, str]) -> None:
+        await universe.first()
+
+    async def globs(universe: Universe, _: dict[str, str]) -> None:
+        await universe.first()
+        assert Series("spot", "ETHUSDT", "1m") in universe.wanted().owed
+
+    assert with_exchange(["spot:BTCUSDT:1m"], full) == []
+    assert with_exchange(["spot:*USDT:1m", "spot:B*:5m"], globs) == ["/api/v3/exchangeInfo"]
 
 
 @pytest.mark.parametrize("glob", ["XRP*", "LUNA*"])
-def test_glob_that_matches_nothing(glob):
-    """A glob that matches nothing that trades is a user's mistake."""
-    with pytest.raises(UsageError) as caught:
-        with_exchange(lambda endpoints: resolve([parse_subscription(f"spot:{glob}:1m")], endpoints))
-    assert caught.value.what == f"symbol: {glob!r} matches nothing that trades on spot"
+def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
+    """At the start a glob has to match something that trades."""
+
+    async def first(universe: Universe, _: dict[str, str]) -> None:
+        with pytest.raises(UsageError) as caught:
+            await universe.first()
+        assert caught.value.what == f"symbol: {glob!r} matches nothing that trades on spot"
+
+    with_exchange([f"spot:{glob}:1m"], first)
 
 
-class Lines(logging.Handler):
-    """Keeps what is logged."""
+def test_listings_come_and_go() -> None:
+    """A refreshed list brings what is new and takes what ended."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
+    async def work(universe: Universe, statuses: dict[str, str]) -> None:
+        await universe.refresh("spot")
+        statuses.update(SOLUSDT="TRADING", ETHUSDT="BREAK")
+        await universe.refresh("spot")
+        assert universe.wanted().owed == series("spot SOLUSDT 1m", "spot BTCUSDT 1m")
+        assert universe.instrument(Series("spot", "ETHUSDT", "1m")) == Instrument("ETHUSDT", "BREAK")
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
-@pytest.fixture
-def logged():
-    """What the module logs meanwhile."""
-    handler = Lines()
-    logger = logging.getLogger("lakewriter.recording.universe")
-    logger.addHandler(handler)
-    yield handler.lines
-    logger.removeHandler(handler)
+    with_exchange(["spot:*USDT:1m"], work)
 
 
-def test_warnings(logged):
-    """Symbols that are not listed, or do not trade, are warned of and listened to all the same."""
-    listening = [
-        Listening("spot", "1m", ("BTCUSDT", "LUNAUSDT")),
-        Listening("spot", "1h", ("NEWUSDT", "BTCUSDT")),
-    ]
-    with_exchange(lambda endpoints: warn_of_unlisted(listening, endpoints))
-    assert logged == [
-        "spot does not list NEWUSDT; listening all the same",
+def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
+    """An answer that would end most series at once has to be given twice."""
+
+    async def work(universe: Universe, statuses: dict[str, str]) -> None:
+        statuses.update({f"A{number}USDT": "TRADING" for number in range(30)})
+        await universe.refresh("spot")
+        before = universe.wanted()
+        for name in list(statuses)[6:]:
+            del statuses[name]
+        assert await universe.refresh("spot") == []
+        assert universe.wanted() == before
+        assert await universe.refresh("spot") != []
+        assert len(universe.wanted().owed) < 10
+
+    with_exchange(["spot:*USDT:1m"], work)
+
+
+def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    """Symbols that are not listed, or do not trade, are warned of, once."""
+
+    async def work(universe: Universe, _: dict[str, str]) -> None:
+        universe.warn_of_unlisted("spot")
+        await universe.refresh("spot")
+        universe.warn_of_unlisted("spot")
+        universe.warn_of_unlisted("spot")
+
+    with caplog.at_level(logging.WARNING, "lakewriter"):
+        with_exchange(["spot:BTCUSDT,LUNAUSDT:1m", "spot:NEWUSDT,BTCUSDT:1h"], work)
+    assert [record.getMessage() for record in caplog.records] == [
         "spot LUNAUSDT does not trade (BREAK); listening all the same",
+        "spot does not list NEWUSDT; listening all the same",
     ]
-
-
-def test_warnings_without_an_exchange(logged):
-    """An exchange that does not answer costs the warning only."""
-    listening = [Listening("spot", "1m", ("BTCUSDT",))]
-    asyncio.run(
-        warn_of_unlisted(listening, lambda name: replace(MARKETS[name], rest_url="http://127.0.0.1:1"))
-    )
-    assert len(logged) == 1
-    assert logged[0].startswith(
-        "cannot tell whether all symbols exist: http://127.0.0.1:1/api/v3/exchangeInfo: "
-    )

@@ -21,6 +21,7 @@ from lakewriter.binance.wire import (
     is_open_candle,
     number,
     stream_name,
+    stream_of,
 )
 from lakewriter.candle import Candle
 from lakewriter.errors import FrameError
@@ -587,3 +588,24 @@ def test_every_market_is_taken_as_it_is_named():
         candle = decode(frame_of(event()), market, RECV_US)
         assert isinstance(candle, Candle)
         assert candle.market == market
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [
+        (b'{"stream":"btcusdt@kline_1m","data":{"e":"kline"}}', "btcusdt@kline_1m"),
+        (b'{ "data": {"stream":"other"}, "stream" : "btcusdt@kline_1m" }', "btcusdt@kline_1m"),
+        ('{"stream":"币安人生usdt@kline_1m","data":{}}'.encode(), "币安人生usdt@kline_1m"),
+        (b'{"stream":"\\u5e01usdt@kline_1m","data":{}}', "币usdt@kline_1m"),
+        (b'{"e":"kline","s":"BTCUSDT"}', None),
+        (b'{"result":null,"id":1}', None),
+        (b'{"stream":1}', None),
+        (b'{"stream":"\xff"}', None),
+        (b'{"stream":"btc', None),
+        (b"[1,2]", None),
+        (b"", None),
+    ],
+)
+def test_a_frame_names_its_stream(frame: bytes, name: str | None) -> None:
+    """The name of a combined frame is found, however it is written; nothing else is taken for one."""
+    assert stream_of(frame) == name

@@ -1,10 +1,9 @@
 """What the exchange lists: exchangeInfo → the symbols of a market.
 
 Source: `GET <rest_path>/exchangeInfo` of each market; coin_futures says
-`contractStatus` where the others say `status`.
+`contractStatus` where the others say `status`. Pure; asking is `rest`'s.
 """
 
-import aiohttp
 import msgspec
 
 from lakewriter.errors import ExchangeError
@@ -13,7 +12,6 @@ from lakewriter.market import Market, is_symbol
 
 # Spot's full answer had 17 MB in 2026-07.
 ANSWER_BYTES_MAX = 128 * 1024 * 1024
-_TIMEOUT_S = 60.0
 
 
 class _Symbol(msgspec.Struct):
@@ -27,33 +25,6 @@ class _Symbol(msgspec.Struct):
 
 class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
-
-
-async def fetch_instruments(market: Market) -> list[Instrument]:
-    """Return what the market lists, in the exchange's order.
-
-    Symbols that could not be a directory are left out.
-
-    Raises:
-        ExchangeError: if the exchange does not answer, or not with a list.
-    """
-    url = f"{market.rest_url}{market.rest_path}/exchangeInfo"
-    # What nobody reads here is a third of spot's answer.
-    params = {"showPermissionSets": "false"} if market.name == "spot" else {}
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.get(url, params=params) as answer,
-        ):
-            if answer.status != 200:
-                raise ExchangeError(f"{url}: HTTP {answer.status}")
-            body = await answer.content.read(ANSWER_BYTES_MAX)
-            while chunk := await answer.content.read(ANSWER_BYTES_MAX - len(body)):
-                body += chunk
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise ExchangeError(f"{url}: {str(error) or type(error).__name__}") from None
-    return parse_instruments(body, market)
 
 
 def parse_instruments(body: bytes, market: Market) -> list[Instrument]:

@@ -8,12 +8,13 @@ Reading frames, and what to do when it closes, is the caller's.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Set
 from typing import NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from lakewriter.binance.refusal import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, refused
 from lakewriter.binance.wire import Reply, encode_request
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
@@ -42,6 +43,7 @@ class Patience(NamedTuple):
         pong_s: the answer to that.
         silent_s: without any frame, pings answered or not, until it is given up.
         close_s: the closing handshake.
+        prove_s: a successor, until each of its streams has sent something.
     """
 
     open_s: float = 10.0
@@ -50,6 +52,15 @@ class Patience(NamedTuple):
     pong_s: float = 20.0
     silent_s: float = 300.0
     close_s: float = 2.0
+    prove_s: float = 120.0
+
+
+class _Request(NamedTuple):
+    """A control message that is not answered yet."""
+
+    method: str
+    names: list[str]
+    reply: "asyncio.Future[Reply]"
 
 
 class StreamSocket:
@@ -75,8 +86,13 @@ class StreamSocket:
         self._subscribed: set[str] = set()
         self._changed = asyncio.Event()
         self._requests = 0
-        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._pending: dict[int, _Request] = {}
         self._reason: ExchangeError | None = None
+
+    @property
+    def acknowledged(self) -> Set[str]:
+        """The streams that the exchange says it sends. It proves nothing."""
+        return self._subscribed
 
     async def receive(self) -> bytes:
         """Return the next frame.
@@ -101,13 +117,20 @@ class StreamSocket:
 
     def reply(self, reply: Reply) -> None:
         """Hand back an answer to a control message that was among the frames."""
-        if reply.id is None and reply.error:
-            # An error without an id is about the connection: "Too many subscriptions".
-            self._give_up(f"{reply.error} (code {reply.code})")
+        if reply.error and reply.code == TOO_MANY_SUBSCRIPTIONS:
+            self._end(TooManyStreamsError(reply.error, len(self._subscribed)))
             return
-        waiting = self._pending.get(reply.id or 0)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(reply)
+        if reply.id is None and reply.error:
+            self._give_up(f"{reply.error} (code {reply.code})")  # it is about the connection
+            return
+        request = self._pending.get(reply.id or 0)
+        if request is None or request.reply.done():
+            return
+        if not reply.error and request.method == "SUBSCRIBE":
+            self._subscribed.update(request.names)
+        elif not reply.error:
+            self._subscribed.difference_update(request.names)
+        request.reply.set_result(reply)
 
     async def keep_subscribed(self) -> None:
         """Follow what is wanted, one control message at a time; for ever."""
@@ -143,7 +166,8 @@ class StreamSocket:
         seen = self.frames
         try:
             pong = await self._connection.ping()
-            await asyncio.wait_for(pong, self._patience.pong_s)
+            async with asyncio.timeout(self._patience.pong_s):
+                await pong
         except TimeoutError:
             # While reading is paused no pong can be read either; and frames are as good as one.
             return self.paused or self.frames != seen
@@ -160,7 +184,7 @@ class StreamSocket:
         self._requests += 1
         request_id = self._requests
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[request_id] = waiting
+        self._pending[request_id] = _Request(method, names, waiting)
         try:
             await self._connection.send(encode_request(method, names, request_id))
             reply = await self._reply_to(waiting)
@@ -172,22 +196,22 @@ class StreamSocket:
             self._give_up(f"no answer to {method} within {self._patience.reply_s:.0f} s")
         elif reply.error:
             self._give_up(f"{method} refused: {reply.error} (code {reply.code})")
-        elif method == "SUBSCRIBE":
-            self._subscribed.update(names)
-        else:
-            self._subscribed.difference_update(names)
 
     async def _reply_to(self, waiting: "asyncio.Future[Reply]") -> Reply | None:
         while True:
-            try:
-                return await asyncio.wait_for(asyncio.shield(waiting), self._patience.reply_s)
-            except TimeoutError:
-                if not self.paused:
-                    return None
+            # Not `wait_for`, which until Python 3.12 lost a cancellation that came with the answer.
+            await asyncio.wait({waiting}, timeout=self._patience.reply_s)
+            if waiting.done():
+                return waiting.result()
+            if not self.paused:
+                return None
 
     def _give_up(self, reason: str) -> None:
+        self._end(ExchangeError(reason))
+
+    def _end(self, reason: ExchangeError) -> None:
         if self._reason is None:
-            self._reason = ExchangeError(reason)
+            self._reason = reason
             # Whoever reads is told by the exception; a peer that is gone needs no goodbye.
             self._connection.transport.abort()
 
@@ -197,6 +221,7 @@ async def open_socket(market: Market, patience: Patience, clock: Clock) -> Async
     """Connect to a market's combined streams; closed when left.
 
     Raises:
+        RefusedError: if the handshake is answered with no.
         CONNECTION_ERRORS: if it cannot be had.
     """
     try:
@@ -209,6 +234,9 @@ async def open_socket(market: Market, patience: Patience, clock: Clock) -> Async
             compression=None,
             user_agent_header=None,
         )
+    except InvalidStatus as error:
+        response = error.response
+        raise refused(response.status_code, response.headers.get("Retry-After")) from None
     except ValueError as error:  # the environment names a proxy that cannot be one
         raise ExchangeError(f"{market.stream_url}: {error}") from None
     async with connection:

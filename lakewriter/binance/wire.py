@@ -111,6 +111,10 @@ class _Envelope(msgspec.Struct, gc=False):
     msg: str = ""
 
 
+class _Name(msgspec.Struct, gc=False):
+    stream: str = ""
+
+
 class _Head(msgspec.Struct, gc=False):
     e: str = ""
 
@@ -120,6 +124,7 @@ class _ShutdownEvent(msgspec.Struct, gc=False):
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_name = msgspec.json.Decoder(_Name).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_kline = msgspec.json.Decoder(_KlineEvent).decode
 _decode_shutdown = msgspec.json.Decoder(_ShutdownEvent).decode
@@ -132,6 +137,17 @@ def is_open_candle(frame: bytes) -> bool:
     says `"x":false`. Costs a tenth of a microsecond; False proves nothing.
     """
     return b'"x":false' in frame and b"true" not in frame
+
+
+def stream_of(frame: bytes) -> str | None:
+    """Return the name of the stream that a combined frame belongs to; None if it names none.
+
+    The rest of the frame is passed over, which costs about a microsecond.
+    """
+    try:
+        return _decode_name(frame).stream or None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def decode(frame: bytes, market: str, recv_us: int) -> Message:

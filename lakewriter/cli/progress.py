@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lakewriter.recording.listener import CandleListener
 from lakewriter.recording.recorder import Recorder, describe
+from lakewriter.recording.watch import Watch
 
 REFRESH_S = 0.5
 
@@ -30,24 +29,31 @@ class ProgressLine(logging.Handler):
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > 30 else ""
         self._console.print(Text(self.format(record), style=style), soft_wrap=True)
 
-    async def follow(self, recorder: Recorder, listeners: Sequence[CandleListener]) -> None:
+    async def follow(self, recorder: Recorder, watch: Watch) -> None:
         """Keep the line current until cancelled."""
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(_line(recorder, listeners), refresh=True)
+                live.update(_line(recorder, watch), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
 
-def _line(recorder: Recorder, listeners: Sequence[CandleListener]) -> Text:
-    stats = recorder.stats
+def _line(recorder: Recorder, watch: Watch) -> Text:
+    stats, listeners = recorder.stats, watch.listeners.values()
     connections = sum(listener.stats.connections for listener in listeners)
-    series = sum(len(listener.symbols) for listener in listeners)
+    series = sum(len(listener.series) for listener in listeners)
+    polled = sum(len(listener.polled) for listener in listeners)
     bad = sum(sum(listener.stats.bad_frames.values()) for listener in listeners)
     parts = [
         f"recorded {stats.recorded:,}",
         f"{series:,} series on {connections} connections",
         f"{len(recorder.buffer):,} to flush",
     ]
+    if watch.healer.stats.healed:
+        parts.append(f"{watch.healer.stats.healed:,} healed")
+    if watch.healer.pending:
+        parts.append(f"{watch.healer.pending:,} series being healed")
+    if polled:
+        parts.append(f"{polled:,} silent")
     if bad:
         parts.append(f"{bad:,} bad frames")
     if stats.failed:

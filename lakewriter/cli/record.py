@@ -4,25 +4,33 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import aiohttp
 import click
 
 from lakewriter import __version__
+from lakewriter.binance.doors import Doors
 from lakewriter.candle import Candle
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress import ProgressLine
 from lakewriter.cli.terminal import log_to_stderr, stop_on_signals
+from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, load_config, parse_duration
 from lakewriter.errors import UsageError
+from lakewriter.lake.gaps import open_ledger
+from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.recording.listener import CandleListener
+from lakewriter.lake.restraint import read_restraint
 from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
-from lakewriter.recording.universe import resolve, warn_of_unlisted
+from lakewriter.recording.universe import Universe
+from lakewriter.recording.watch import Watch, WatchOptions
 from lakewriter.subscription import Subscription, parse_subscription
 
 log = logging.getLogger(__name__)
@@ -34,6 +42,16 @@ log = logging.getLogger(__name__)
     "--config", "config_path", metavar="FILE", help=f"What to record.  [default: {FILE_NAME}, if there]"
 )
 @click.option("--flush-every", metavar="DURATION", help="How old a buffered candle may grow.  [default: 5m]")
+@click.option(
+    "--heal-limit",
+    metavar="DURATION",
+    help="What is missing from longer ago is not asked for.  [default: 7d]",
+)
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    help="How long after its end a closed candle may take.  [default: 10s, 15s on the futures]",
+)
 @click.option("--duration", metavar="DURATION", help="Stop by itself after this long.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
@@ -42,6 +60,8 @@ def command(
     subscriptions: tuple[str, ...],
     config_path: str | None,
     flush_every: str | None,
+    heal_limit: str | None,
+    grace: str | None,
     duration: str | None,
     exchange: str | None,
     quiet: bool,
@@ -50,7 +70,9 @@ def command(
     """Record closed candles until SIGINT or SIGTERM, then flush and exit.
 
     A subscription is MARKET:SYMBOLS:INTERVALS, both lists comma-separated;
-    symbols may be globs.
+    symbols may be globs, and follow what the exchange lists. What a stream does
+    not bring in time is fetched; what the exchange does not have is entered into
+    the gap ledger with its reason (lakewriter gaps). SIGHUP reads the config again.
 
     \b
     lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT,ETHUSDT:1m
@@ -58,15 +80,57 @@ def command(
     lakewriter record --config lakewriter.toml
     """
     config = _config(config_path, subscriptions)
-    parsed = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
-    if not parsed:
-        raise UsageError(f"{config_path or FILE_NAME}: names no subscriptions", f"for example:\n\n{EXAMPLE}")
-    flush_every_s = parse_duration(config.flush_every if flush_every is None else flush_every) / 1000
+    given = [parse_subscription(text) for text in subscriptions]
+    asked = Asked(config_path, given, flush_every, heal_limit, grace, exchange)
+    settings = asked.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
-    for entry in parsed:
+    for entry in settings.subscriptions:
         config.market(entry.market, exchange)  # refuse a bad --exchange before the lake is touched
     store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
-    asyncio.run(_record(store, config, parsed, exchange, flush_every_s, duration_s, quiet))
+    asyncio.run(_record(store, config, asked, settings, duration_s, quiet))
+
+
+class Settings(NamedTuple):
+    """What to record, and how."""
+
+    subscriptions: list[Subscription]
+    flush_every_s: float
+    options: WatchOptions
+
+
+class Asked(NamedTuple):
+    """What the command line said; it overrides the config."""
+
+    config_path: str | None
+    subscriptions: list[Subscription]
+    flush_every: str | None
+    heal_limit: str | None
+    grace: str | None
+    exchange: str | None
+
+    def settings(self, config: Config) -> Settings:
+        """Return what holds, given a config.
+
+        Raises:
+            UsageError: if nothing is subscribed to, or a duration is none.
+        """
+        subscriptions = self.subscriptions or config.parsed_subscriptions()
+        if not subscriptions:
+            path = self.config_path or FILE_NAME
+            raise UsageError(f"{path}: names no subscriptions", f"for example:\n\n{EXAMPLE}")
+        options = WatchOptions(
+            heal_limit_ms=parse_duration(_either(self.heal_limit, config.heal_limit)),
+            grace_ms=None if self.grace is None else parse_duration(self.grace),
+            rotate_after_ms=parse_duration(config.rotate_after),
+            universe_every_s=parse_duration(config.universe_every) / 1000,
+        )
+        return Settings(
+            subscriptions, parse_duration(_either(self.flush_every, config.flush_every)) / 1000, options
+        )
+
+
+def _either(said: str | None, otherwise: str) -> str:
+    return otherwise if said is None else said
 
 
 def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
@@ -83,61 +147,122 @@ def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
 
 
 async def _record(
-    store: LakeStore,
-    config: Config,
-    subscriptions: list[Subscription],
-    exchange: str | None,
-    flush_every_s: float,
-    duration_s: float | None,
-    quiet: bool,
+    store: LakeStore, config: Config, asked: Asked, settings: Settings, duration_s: float | None, quiet: bool
 ) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
+    _on_hangup(stop, lambda: log.warning("SIGHUP: still starting; nothing is changed"))
     if duration_s is not None:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
     progress = ProgressLine() if sys.stderr.isatty() and not quiet else None
     log_to_stderr(quiet=quiet, handler=progress)
-    endpoints = partial(config.market, exchange=exchange)
-    resolving = asyncio.create_task(resolve(subscriptions, endpoints))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({resolving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not resolving.done():
-        resolving.cancel()
+    clock = Clock()
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        doors = Doors(
+            partial(config.market, exchange=asked.exchange), session, clock, read_restraint(store.root)
+        )
+        universe = Universe(settings.subscriptions, doors)
+        if not await _unless_stopped(universe.first(), stop):
+            return
+        queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
+        journal = create_journal(store.root, f"{_host()}-{os.getpid()}")
+        ledger = open_ledger(store.root, journal.directory.name)
+        watch = Watch(store, universe, doors, queue, ledger=ledger, options=settings.options, clock=clock)
+        recorder = Recorder(
+            store,
+            (),
+            queue,
+            flush_every_s=settings.flush_every_s,
+            name="",
+            clock=clock,
+            journal=journal,
+            watch=watch,
+        )
+        wanted = universe.wanted()
+        log.info("recording %d series into %s", len(wanted.listened), store.root)
+        _on_hangup(stop, partial(_reload, asked, watch))
+        following = None if progress is None else asyncio.create_task(progress.follow(recorder, watch))
+        try:
+            await recorder.run(stop)
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            ledger.close()
+            with contextlib.suppress(BrokenPipeError):
+                _tell(recorder, watch)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Do something that may take long; tell whether it was done before the stop."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return False
+    working.result()
+    return True
+
+
+def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+    """Do something on SIGHUP; but stop if it says that our terminal is gone."""
+    on_terminal = os.isatty(sys.stderr.fileno())
+
+    def hung_up() -> None:
+        if on_terminal and not os.isatty(sys.stderr.fileno()):
+            stop.set()
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+
+
+def _reload(asked: Asked, watch: Watch) -> None:
+    """Read the config again, on SIGHUP; what is wrong with it changes nothing."""
+    if asked.subscriptions:
+        log.warning("SIGHUP: the command line names the subscriptions; there is no config to read again")
         return
-    listening = resolving.result()
-    queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
-    listeners = [
-        CandleListener(endpoints(entry.market), entry.symbols, entry.interval, queue) for entry in listening
-    ]
-    recorder = Recorder(
-        store,
-        listeners,
-        queue,
-        flush_every_s=flush_every_s,
-        name=f"{_host()}-{os.getpid()}",
-    )
-    log.info("recording %d series into %s", sum(len(entry.symbols) for entry in listening), store.root)
-    beside = [asyncio.create_task(warn_of_unlisted(listening, endpoints))]
-    if progress is not None:
-        beside.append(asyncio.create_task(progress.follow(recorder, listeners)))
     try:
-        await recorder.run(stop)
-    finally:
-        for task in (stopping, *beside):
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
-        with contextlib.suppress(BrokenPipeError):
-            stats = recorder.stats
-            commits = stats.commit_ms
+        settings = asked.settings(load_config(Path(asked.config_path or FILE_NAME)))
+    except UsageError as error:
+        log.error("SIGHUP: nothing is changed: %s", error)
+        return
+    watch.change(settings.subscriptions)
+    log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
+
+
+def _tell(recorder: Recorder, watch: Watch) -> None:
+    stats, healer = recorder.stats, watch.healer.stats
+    commits = stats.commit_ms
+    log.info(
+        "%d commits: half within %d ms, 99%% within %d ms, the slowest %d ms; up to %d candles each",
+        commits.count,
+        commits.at_most(0.5),
+        commits.at_most(0.99),
+        commits.most,
+        stats.commit_candles.most,
+    )
+    for how, ages in (("streamed", watch.freshness.streamed), ("healed", watch.freshness.healed)):
+        if ages.count:
             log.info(
-                "%d commits: half within %d ms, 99%% within %d ms, the slowest %d ms; up to %d candles each",
-                commits.count,
-                commits.at_most(0.5),
-                commits.at_most(0.99),
-                commits.most,
-                stats.commit_candles.most,
+                "fresh: %d candles %s: half durable %d ms after their end, 99%% within %d ms, the last %d ms",
+                ages.count,
+                how,
+                ages.at_most(0.5),
+                ages.at_most(0.99),
+                ages.most,
             )
-            log.info("stopped: %d candles recorded, %d flushed", stats.recorded, stats.flushed)
+    if healer.asked:
+        log.info(
+            "healing: %d pages asked for, %d candles healed, %d explained, %d cannot be healed",
+            healer.asked,
+            healer.healed,
+            healer.explained,
+            healer.unhealable,
+        )
+    log.info("stopped: %d candles recorded, %d flushed", stats.recorded, stats.flushed)
 
 
 def _host() -> str:

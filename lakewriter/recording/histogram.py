@@ -1,10 +1,13 @@
-"""How often which size: counts by power of two. Pure."""
+"""How often which size: counts in buckets of some six per cent. Pure."""
 
 from collections import Counter
 
+# Numbers below 2^_BITS have a bucket each; above, each doubling has half as many.
+_BITS = 5
+
 
 class Histogram:
-    """Counts of whole numbers, each in the bucket of the next power of two."""
+    """Counts of whole numbers, each in a bucket with its like."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -15,16 +18,18 @@ class Histogram:
         """Count a value of 0 or more."""
         self.count += 1
         self.most = max(self.most, value)
-        self._buckets[max(0, value - 1).bit_length()] += 1
+        shift = max(0, value.bit_length() - _BITS)
+        # The greatest number of the bucket stands for it.
+        self._buckets[((value >> shift) + 1 << shift) - 1] += 1
 
     def at_most(self, share: float) -> int:
         """Return a number that so large a share of the values does not exceed; 0 if there are none.
 
-        Exact to the next power of two, and never above the greatest value.
+        Never above the greatest value, and at most a sixteenth too large.
         """
         wanted = share * self.count
         for bucket in sorted(self._buckets):
             wanted -= self._buckets[bucket]
             if wanted <= 0:
-                return min(1 << bucket, self.most)
+                return min(bucket, self.most)
         return self.most

@@ -20,13 +20,14 @@ import msgspec
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import RefusedError, create_journal
+from lakewriter.lake.journal import Journal, RefusedError, create_journal
 from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.lake.replay import Replayed, replay_dead
 from lakewriter.partition import Partition
 from lakewriter.recording.buffer import Batch, Buffer
 from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.watch import Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,6 +93,8 @@ class Recorder:
         flush_every_s: how old a buffered candle may grow.
         name: a prefix for its journal, for people.
         clock: for waiting and for the log.
+        journal: its journal, if it has one already; closed by `run`.
+        watch: sees to what is missing; its listeners fill the queue too.
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class Recorder:
         flush_every_s: float,
         name: str,
         clock: Clock | None = None,
+        journal: Journal | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.stats = RecorderStats()
         self.buffer = Buffer()
@@ -112,6 +117,8 @@ class Recorder:
         self._flush_every_s = flush_every_s
         self._clock = clock or Clock()
         self._name = name
+        self._given_journal = journal
+        self._watch = watch
         # Held while candles are in the journal and not yet in the buffer, or the
         # other way round: a flush must see them in both.
         self._in_step = asyncio.Lock()
@@ -130,8 +137,13 @@ class Recorder:
             LakeError: if the journal could not be written, or candles had to
                 stay in it.
         """
-        self._journal = await self._in_journal(create_journal, self._store.root, self._name)
+        journal = self._given_journal
+        if journal is None:
+            journal = await self._in_journal(create_journal, self._store.root, self._name)
+        self._journal = journal
         listening = [asyncio.create_task(listener.run()) for listener in self._listeners]
+        if self._watch is not None:
+            listening.append(asyncio.create_task(self._watch.run()))
         consuming = asyncio.create_task(self._consume())
         flushing = asyncio.create_task(self._flush_when_due())
         replaying = asyncio.create_task(self._replay_dead())
@@ -159,7 +171,8 @@ class Recorder:
         await _cancel([drained])
 
     async def _empty_queue(self) -> None:
-        for listener in self._listeners:
+        watched = self._watch.listeners.values() if self._watch else ()
+        for listener in (*self._listeners, *watched):
             while listener.unsent:
                 await self._queue.put(listener.unsent[0])
                 del listener.unsent[0]
@@ -171,6 +184,8 @@ class Recorder:
             await replaying  # a stop leaves no journal behind that it can flush
         finally:
             await _cancel([replaying])
+            if self._watch is not None:
+                await self._watch.save()
             await self._in_journal(self._journal.close)
             for threads in (self._journal_thread, self._merge_threads, self._replay_thread):
                 threads.shutdown()
@@ -253,6 +268,8 @@ class Recorder:
                 raise
             self.buffer.add(group, self._clock.monotonic_s())
             self._unbuffered = False
+        if self._watch is not None:
+            self._watch.committed(group)
         stats = self.stats
         stats.recorded += len(group)
         stats.last = group[-1]

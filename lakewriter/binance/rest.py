@@ -1,0 +1,253 @@
+"""One market's REST: klines, the server's time, exchangeInfo, under one budget of weight.
+
+Contract: a request is sent when the budget has room for it, and not before the
+exchange said it may be; whatever fails is one `RestError` that says whether to
+ask again. Nothing is retried here: who asked knows what is still wanted.
+
+Source: `GET <rest_path>/klines`, `/time`, `/exchangeInfo` of each market.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+
+from lakewriter.binance.budget import WeightBudget
+from lakewriter.binance.instruments import ANSWER_BYTES_MAX, parse_instruments
+from lakewriter.binance.rows import decode_klines
+from lakewriter.binance.wire import quoted
+from lakewriter.candle import Candle
+from lakewriter.clock import Clock
+from lakewriter.errors import ExchangeError
+from lakewriter.instrument import Instrument
+from lakewriter.market import Market
+from lakewriter.series import Series
+
+TIMEOUT_S = 20.0
+
+# spot's exchangeInfo has 17 MB.
+_INSTRUMENTS_TIMEOUT_S = 60.0
+
+# A page of 1,500 rows has some 250 kB.
+_PAGE_BYTES_MAX = 4 * 1024 * 1024
+
+# How long nobody asks after such an answer, if it does not say itself.
+# Source: 429 and 418 carry Retry-After; bans last from 2 minutes to 3 days; 403
+# is the firewall's, 451 the region's.
+HOLD_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
+HOLD_MAX_S = 3 * 86_400.0
+
+# "Invalid symbol": the market does not list it now.
+INVALID_SYMBOL = -1121
+
+# Waiting for the budget is broken into naps: somebody may have been told more meanwhile.
+_NAP_S = 0.5
+
+
+class RestError(ExchangeError):
+    """A call that was not answered as it should.
+
+    Args:
+        what: the line to log.
+        status: HTTP's; 0 if there was no answer.
+        code: the exchange's; 0 if it gave none.
+    """
+
+    def __init__(self, what: str, status: int = 0, code: int = 0) -> None:
+        super().__init__(what)
+        self.status = status
+        self.code = code
+
+    @property
+    def final(self) -> bool:
+        """Whether the same question will get the same answer."""
+        return 400 <= self.status < 500 and self.status not in (*HOLD_S, 408) and self.code != -1003
+
+
+class ServerTime(NamedTuple):
+    """The exchange's time, and the monotonic clock before and after."""
+
+    server_ms: int
+    asked_s: float
+    answered_s: float
+
+
+class _Time(msgspec.Struct):
+    serverTime: int
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+class RestClient:
+    """Asks one market.
+
+    Args:
+        market: endpoints and weights.
+        session: open while this is used.
+        budget: of the market's pool; shared with all who draw on it.
+        clock: for the budget and for `recv_us`.
+    """
+
+    def __init__(
+        self, market: Market, session: aiohttp.ClientSession, budget: WeightBudget, clock: Clock
+    ) -> None:
+        self.market = market
+        self.asked = 0
+        self._session = session
+        self._budget = budget
+        self._clock = clock
+
+    async def klines(
+        self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False
+    ) -> list[Candle]:
+        """Return what the exchange has of the candles that begin in the range, ascending.
+
+        The last of them may still be open.
+
+        Args:
+            start_ms, stop_ms: at most `market.klines_page` candles. Both bounds are
+                always asked, for without one coin_futures counts back from now.
+
+        Raises:
+            RestError: if it does not answer so.
+        """
+        count = series.grid.count(start_ms, stop_ms) + (series.interval == "3d")  # its grid is not known here
+        params = {
+            "symbol": series.symbol,
+            "interval": series.grid.wire_name,
+            "startTime": str(start_ms),
+            "endTime": str(stop_ms - 1),
+            "limit": str(min(count, self.market.klines_max)),
+        }
+        weight = self.market.klines_weight(count)
+        body = await self._get("klines", params, weight, background=background)
+        try:
+            return decode_klines(body, series, start_ms, stop_ms, self._clock.wall_us())
+        except ExchangeError as error:
+            raise RestError(f"{series}: {error}") from None
+
+    async def first_begin(self, series: Series) -> int | None:
+        """Return when the first candle that the exchange has of a series begins; None if it has none.
+
+        Raises:
+            RestError: if it does not answer so.
+        """
+        params = {
+            "symbol": series.symbol,
+            "interval": series.grid.wire_name,
+            "startTime": "0",
+            "limit": "1",
+        }
+        body = await self._get("klines", params, self.market.klines_weight(1))
+        try:
+            candles = decode_klines(body, series, 0, 2**62, self._clock.wall_us())
+        except ExchangeError as error:
+            raise RestError(f"{series}: {error}") from None
+        return candles[0].begin_ms if candles else None
+
+    async def server_time(self) -> ServerTime:
+        """Return what time it is at the exchange.
+
+        Raises:
+            RestError: if it does not say.
+        """
+        await self._take(1, background=False)
+        asked_s = self._clock.monotonic_s()
+        body = await self._ask("time", {}, TIMEOUT_S, _PAGE_BYTES_MAX)
+        answered_s = self._clock.monotonic_s()
+        try:
+            return ServerTime(msgspec.json.decode(body, type=_Time).serverTime, asked_s, answered_s)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RestError(f"{self._url('time')}: {error}") from None
+
+    async def instruments(self) -> list[Instrument]:
+        """Return what the market lists, in the exchange's order; symbols that cannot be a directory left out.
+
+        Raises:
+            RestError: if the exchange does not answer, or not with a list.
+        """
+        # What nobody reads here is a third of spot's answer.
+        params = {"showPermissionSets": "false"} if self.market.name == "spot" else {}
+        await self._take(20 if self.market.name == "spot" else 1, background=False)
+        body = await self._ask("exchangeInfo", params, _INSTRUMENTS_TIMEOUT_S, ANSWER_BYTES_MAX)
+        try:
+            return await asyncio.to_thread(parse_instruments, body, self.market)
+        except ExchangeError as error:
+            raise RestError(error.what) from None
+
+    def _url(self, call: str) -> str:
+        return f"{self.market.rest_url}{self.market.rest_path}/{call}"
+
+    async def _get(
+        self, call: str, params: dict[str, str], weight: int, *, background: bool = False
+    ) -> bytes:
+        await self._take(weight, background=background)
+        return await self._ask(call, params, TIMEOUT_S, _PAGE_BYTES_MAX)
+
+    async def _take(self, weight: int, *, background: bool) -> None:
+        while True:
+            now_s = self._clock.monotonic_s()
+            wait_s = self._budget.wait_s(weight, now_s, background=background)
+            if not wait_s:
+                self._budget.spend(weight, now_s)
+                return
+            await asyncio.sleep(min(wait_s, _NAP_S))
+
+    async def _ask(self, call: str, params: dict[str, str], timeout_s: float, bytes_max: int) -> bytes:
+        url = self._url(call)
+        self.asked += 1
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.get(
+                url, params=params, timeout=timeout, allow_redirects=False
+            ) as answer:
+                self._learn(answer)
+                body = await _read(answer, bytes_max)
+                if answer.status != 200:
+                    raise _refused(url, answer.status, body)
+                return body
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise RestError(f"{url}: {quoted(str(error) or type(error).__name__)}") from None
+
+    def _learn(self, answer: aiohttp.ClientResponse) -> None:
+        now_s = self._clock.monotonic_s()
+        used = answer.headers.get("x-mbx-used-weight-1m", "")
+        if used.isascii() and used.isdigit() and len(used) < 10:
+            self._budget.told(int(used), now_s)
+        if answer.status in HOLD_S:
+            self._budget.hold(retry_after_s(answer.headers.get("Retry-After"), HOLD_S[answer.status]), now_s)
+        else:
+            self._budget.answered()
+
+
+def retry_after_s(header: str | None, otherwise_s: float) -> float:
+    """Return the seconds that a Retry-After header asks to wait, within reason."""
+    try:
+        asked_s = float(header or "")
+    except ValueError:
+        return otherwise_s
+    return min(asked_s, HOLD_MAX_S) if asked_s >= 0 else otherwise_s
+
+
+async def _read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    parts = []
+    size = 0
+    async for part in answer.content.iter_chunked(1 << 16):
+        size += len(part)
+        if size > bytes_max:
+            raise ValueError(f"an answer of more than {bytes_max} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refused(url: str, status: int, body: bytes) -> RestError:
+    try:
+        said = msgspec.json.decode(body, type=_Error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        said = _Error()
+    words = f": {quoted(said.msg)} (code {said.code})" if said.code else ""
+    return RestError(f"{url}: HTTP {status}{words}", status, said.code)

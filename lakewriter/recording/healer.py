@@ -1,0 +1,465 @@
+"""The healer: what is missing is asked for by REST, until it is there or has a reason.
+
+Rule 1: a range leaves the healer only when its candles were put on the queue or
+merged, or when the ledger says why there are none. Rule 2: what closed just
+now goes first and through the journal; long gaps go behind it, with half of
+the budget, straight into partitions. Rule 3: a candle that is still open by the
+exchange's time is never taken; one taken soon after its close is looked at
+once more.
+
+Times are the exchange's in milliseconds, waiting is by the monotonic clock.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import random
+from typing import NamedTuple
+
+import msgspec
+
+from lakewriter.binance.doors import Door, Doors
+from lakewriter.binance.rest import INVALID_SYMBOL, RestError
+from lakewriter.candle import Candle, to_table
+from lakewriter.clock import Clock
+from lakewriter.errors import LakeError
+from lakewriter.interval import Interval
+from lakewriter.lake.gaps import Ledger
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition, partition_of
+from lakewriter.ranges import Range, added, holds, union, within, without
+from lakewriter.recording.reasons import Standing, reason_for
+from lakewriter.recording.universe import Universe
+from lakewriter.series import Series
+
+log = logging.getLogger(__name__)
+
+# Up to so many missing candles of a series are urgent: they cost least to ask for.
+URGENT_CANDLES_MAX = 99
+
+# How many requests of a pool are under way at once.
+URGENT_WORKERS = 4
+BACKGROUND_WORKERS = 1
+
+# Spot's klines come from a database that lags: so long after its end a candle
+# that REST does not have is not coming, if later ones came.
+SETTLE_MS = 300_000
+
+# Seen: values of a just-closed candle still moving. One that was taken sooner
+# than this after its end is asked for once more, so long after its end.
+YOUNG_MS = 30_000
+LOOK_AGAIN_MS = 60_000
+
+# Asking again for what REST does not have: doubling, in the exchange's time.
+_ABSENT_FIRST_MS = 2_000
+_ABSENT_MAX_MS = 60_000
+_ABSENT_REAL_S_MIN = 0.25
+
+# Asking again after an error, in real time: short, so that minutes of absence
+# are healed within seconds of coming back.
+_ERROR_FIRST_S = 0.5
+_ERROR_MAX_S = 15.0
+_ERROR_LOG_EVERY = 50
+
+
+class HealerStats(msgspec.Struct):
+    """What a healer has done since it was made.
+
+    Args:
+        asked: pages asked for.
+        healed: candles that REST had and the stream had not brought.
+        corrected: candles whose second look had more trades.
+        explained: candles that the exchange does not have, with a reason.
+        unhealable: candles given up, with the error.
+        errors: pages that were not answered.
+    """
+
+    asked: int = 0
+    healed: int = 0
+    corrected: int = 0
+    explained: int = 0
+    unhealable: int = 0
+    errors: int = 0
+
+
+class _Case(msgspec.Struct):
+    """What is missing of one series, be it urgent or not.
+
+    Args:
+        background: whether it can wait: a long gap.
+        ranges: asked for until it is there or explained.
+        late: the part that a stream should have delivered meanwhile.
+        young: begin → trades, of candles to be looked at once more.
+        tries: answers without what was asked for.
+        planned_s: when it is looked at next; what was planned before is void.
+        fresh: whether something was added since it was asked for.
+        busy: whether it is being asked for.
+    """
+
+    background: bool
+
+    ranges: list[Range] = []
+    late: list[Range] = []
+    young: dict[int, int] = {}
+    tries: int = 0
+    planned_s: float = -1.0
+    fresh: bool = False
+    busy: bool = False
+
+
+class _Known(NamedTuple):
+    """Begin of the first and the newest candle that anybody saw of a series."""
+
+    first_ms: int
+    newest_ms: int
+
+
+class _Pool:
+    """What waits for one budget of weight, urgent and not, by due time."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[bool, list[tuple[float, Series]]] = {False: [], True: []}
+        self.changed = asyncio.Event()
+        self.failures = 0
+        self.failing_until_s = 0.0
+
+
+class Healer:
+    """Heals the series of all markets.
+
+    Args:
+        doors: to ask the exchange.
+        universe: what it lists.
+        ledger: where the reasons go.
+        store: where long gaps are merged.
+        queue: where short ones go, to be journaled like all others.
+        heal_limit_ms: what began longer ago is not healed here.
+        clock: for waiting.
+    """
+
+    def __init__(
+        self,
+        doors: Doors,
+        universe: Universe,
+        ledger: Ledger,
+        store: LakeStore,
+        queue: "asyncio.Queue[Candle]",
+        *,
+        heal_limit_ms: int,
+        clock: Clock,
+    ) -> None:
+        self.stats = HealerStats()
+        self.put = 0
+        # Series whose candle existed, with trades, and did not come in time; whoever
+        # knows the connections takes them from here.
+        self.undelivered: list[Series] = []
+        # Markets whose list is older than what it has to explain.
+        self.asks_list: set[str] = set()
+        self._doors = doors
+        self._universe = universe
+        self._ledger = ledger
+        self._store = store
+        self._queue = queue
+        self._heal_limit_ms = heal_limit_ms
+        self._clock = clock
+        self._cases: dict[tuple[Series, bool], _Case] = {}
+        self._known: dict[Series, _Known] = {}
+        self._first: dict[Series, int | None] = {}
+        self._pools: dict[str, _Pool] = {}
+        self._new_pool = asyncio.Event()
+
+    @property
+    def pending(self) -> int:
+        """How many series wait for something."""
+        return len({series for (series, _), case in self._cases.items() if case.ranges})
+
+    def owe(self, series: Series, start_ms: int, stop_ms: int, *, late: bool = False) -> None:
+        """Heal what is missing of a series in a range of closed candles.
+
+        Args:
+            late: a stream should have delivered it: if it existed, that is
+                evidence against the connection.
+        """
+        now_ms = self._doors[series.market].time.now_ms()
+        limit_ms = series.grid.ceil(now_ms - self._heal_limit_ms)
+        if start_ms < limit_ms:
+            self._give_up(
+                series,
+                (start_ms, min(stop_ms, limit_ms)),
+                "older than the heal limit; record with a longer --heal-limit",
+            )
+            start_ms = limit_ms
+        if start_ms >= stop_ms:
+            return
+        self._ledger.mark(series, start_ms, stop_ms, "pending", now_ms)
+        background = self._grid(series).count(start_ms, stop_ms) > URGENT_CANDLES_MAX
+        case = self._cases.setdefault((series, background), _Case(background))
+        case.ranges = added(case.ranges, start_ms, stop_ms)
+        case.fresh = True
+        if late:
+            case.late = added(case.late, start_ms, stop_ms)
+        self._plan(series, case, 0.0)
+
+    def saw(self, series: Series, first_ms: int, newest_ms: int) -> None:
+        """Learn that the series has candles that begin at these times."""
+        known = self._known.get(series, _Known(first_ms, newest_ms))
+        self._known[series] = _Known(min(known.first_ms, first_ms), max(known.newest_ms, newest_ms))
+
+    def committed(self, candle: Candle) -> None:
+        """Take note of a candle that is durable now."""
+        series = Series(candle.market, candle.symbol, candle.interval)
+        known = self._known.get(series)
+        if known is None or not known.first_ms <= candle.begin_ms <= known.newest_ms:
+            self.saw(series, candle.begin_ms, candle.begin_ms)
+        provisional = False
+        for background in (False, True):
+            case = self._cases.get((series, background))
+            if case is None:
+                continue
+            case.ranges = without(case.ranges, candle.begin_ms, candle.end_ms)
+            if candle.source == "stream":
+                case.late = without(case.late, candle.begin_ms, candle.end_ms)
+                case.young.pop(candle.begin_ms, None)
+            provisional |= candle.begin_ms in case.young
+        # One that is to be looked at once more stays pending, so that a crash does not
+        # make its first values its last.
+        if not provisional:
+            self._ledger.clear(series, candle.begin_ms, candle.end_ms)
+
+    async def run(self) -> None:
+        """Heal until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            started: set[str] = set()
+            while True:
+                self._new_pool.clear()
+                for name, pool in self._pools.items():
+                    if name not in started:
+                        started.add(name)
+                        for number in range(URGENT_WORKERS + BACKGROUND_WORKERS):
+                            tasks.create_task(self._work(pool, background=number >= URGENT_WORKERS))
+                await self._new_pool.wait()
+
+    def _pool(self, series: Series) -> _Pool:
+        name = self._doors[series.market].market.weight_pool
+        if name not in self._pools:
+            self._pools[name] = _Pool()
+            self._new_pool.set()
+        return self._pools[name]
+
+    def _plan(self, series: Series, case: _Case, delay_s: float) -> None:
+        """Look at a case after so long, or before if that is planned already."""
+        due_s = self._clock.monotonic_s() + delay_s
+        if case.busy or 0 <= case.planned_s <= due_s:
+            return
+        case.planned_s = due_s
+        pool = self._pool(series)
+        heapq.heappush(pool.waiting[case.background], (due_s, series))
+        pool.changed.set()
+
+    async def _work(self, pool: _Pool, *, background: bool) -> None:
+        waiting = pool.waiting[background]
+        while True:
+            pool.changed.clear()
+            now_s = max(self._clock.monotonic_s(), 0.0)
+            due_s = max(waiting[0][0], pool.failing_until_s) if waiting else now_s + 3600
+            if due_s > now_s:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(due_s - now_s):
+                        await pool.changed.wait()
+                continue
+            planned_s, series = heapq.heappop(waiting)
+            case = self._cases.get((series, background))
+            if case is None or case.busy or case.planned_s != planned_s:
+                continue
+            case.busy, case.fresh, case.planned_s = True, False, -1.0
+            try:
+                delay_s = await self._heal(series, case, pool)
+            finally:
+                case.busy = False
+            if delay_s is None:
+                del self._cases[series, background]
+            else:
+                self._plan(series, case, delay_s)
+
+    async def _heal(self, series: Series, case: _Case, pool: _Pool) -> float | None:
+        """Ask once for what is missing; return after how long to look again, None if nothing is."""
+        door = self._doors[series.market]
+        span = self._span(series, case, door)
+        if span is None:
+            delay_s = self._next_look(case, series, door)
+            return None if delay_s is None else max(delay_s, _ABSENT_REAL_S_MIN)
+        self.stats.asked += 1
+        try:
+            # A second look can wait, too.
+            later = case.background or not case.ranges
+            candles = await door.rest.klines(series, *span, background=later)
+            pool.failures = 0
+        except RestError as error:
+            if error.code != INVALID_SYMBOL:
+                return self._failed(series, case, span, error, pool)
+            candles = []
+        now_ms = door.time.now_ms()
+        closed = [candle for candle in candles if candle.end_ms <= now_ms]
+        if closed:
+            self.saw(series, closed[0].begin_ms, closed[-1].begin_ms)
+        await self._bring(series, case, span, closed, now_ms)
+        if within(case.ranges, *span):
+            case.tries += 1
+            await self._explain(series, case, span, door)
+        if not within(case.ranges, *span):
+            case.tries = 0
+        return self._next_look(case, series, door)
+
+    def _span(self, series: Series, case: _Case, door: Door) -> Range | None:
+        """Return the range to ask for: one page from the oldest on, of closed candles."""
+        grid, now_ms = self._grid(series), door.time.now_ms()
+        ends = [(begin_ms, grid.end(begin_ms)) for begin_ms in case.young]
+        ranges = union([*case.ranges, *(each for each in ends if now_ms >= each[1] + LOOK_AGAIN_MS)])
+        if not ranges:
+            return None
+        start_ms, stop_ms = ranges[0][0], min(ranges[-1][1], grid.floor(now_ms))
+        if grid.length_ms:
+            stop_ms = min(stop_ms, start_ms + door.market.klines_page * grid.length_ms)
+        return (start_ms, stop_ms) if start_ms < stop_ms else None
+
+    async def _bring(
+        self, series: Series, case: _Case, span: Range, closed: list[Candle], now_ms: int
+    ) -> None:
+        """Hand on what was missing, and what has more trades than at the first look."""
+        missing = [candle for candle in closed if holds(case.ranges, candle.begin_ms)]
+        grown = [each for each in closed if each.trade_num > case.young.get(each.begin_ms, each.trade_num)]
+        self._forget_young(series, case, span, now_ms, {candle.begin_ms for candle in grown})
+        if any(candle.trade_num and holds(case.late, candle.begin_ms) for candle in missing):
+            self.undelivered.append(series)
+        for candle in missing:
+            case.ranges = without(case.ranges, candle.begin_ms, candle.end_ms)
+            case.late = without(case.late, candle.begin_ms, candle.end_ms)
+            if now_ms - candle.end_ms < YOUNG_MS:
+                case.young[candle.begin_ms] = candle.trade_num
+        if case.background:
+            await self._merge(missing)
+        await self._journal(grown if case.background else [*missing, *grown])
+        self.stats.healed += len(missing)
+        self.stats.corrected += len(grown)
+
+    def _forget_young(self, series: Series, case: _Case, span: Range, now_ms: int, grown: set[int]) -> None:
+        """Let go of what was looked at once more; what has grown is cleared when it is durable."""
+        grid = self._grid(series)
+        for begin_ms in [each for each in case.young if span[0] <= each < span[1]]:
+            end_ms = grid.end(begin_ms)
+            if now_ms - end_ms >= YOUNG_MS:
+                del case.young[begin_ms]
+                if begin_ms not in grown:
+                    self._ledger.clear(series, begin_ms, end_ms)
+
+    async def _merge(self, candles: list[Candle]) -> None:
+        """Merge candles straight into their partitions; those of a partition that refuses go the other way."""
+        by_partition: dict[Partition, list[Candle]] = {}
+        for candle in candles:
+            by_partition.setdefault(partition_of(candle), []).append(candle)
+        for partition, rows in by_partition.items():
+            try:
+                await asyncio.to_thread(self._store.merge, partition, to_table(rows))
+            except (LakeError, OSError) as error:
+                log.warning("%s: %s; its candles go through the journal", partition, error)
+                await self._journal(rows)
+                continue
+            for candle in rows:
+                series = Series(partition.market, partition.symbol, partition.interval)
+                self._ledger.clear(series, candle.begin_ms, candle.end_ms)
+
+    async def _journal(self, candles: list[Candle]) -> None:
+        for candle in candles:
+            await self._queue.put(candle)
+            self.put += 1
+
+    async def _explain(self, series: Series, case: _Case, span: Range, door: Door) -> None:
+        """Enter into the ledger what the exchange does not have, as far as that can be told."""
+        now_ms, grid = door.time.now_ms(), self._grid(series)
+        if case.tries < 2:
+            return
+        for begin_ms in [begin_ms for each in within(case.ranges, *span) for begin_ms in grid.grid(*each)]:
+            end_ms = grid.end(begin_ms)
+            if now_ms - end_ms < SETTLE_MS:
+                break
+            await self._learn_first(series, begin_ms, door)
+            reason = reason_for(begin_ms, end_ms, self._standing(series))
+            if reason is not None:
+                self._ledger.mark(series, begin_ms, end_ms, reason, now_ms)
+                self.stats.explained += 1
+            elif now_ms - end_ms > self._heal_limit_ms:
+                self._give_up(series, (begin_ms, end_ms), "the exchange has sent nothing since")
+            else:
+                self.asks_list.add(series.market)
+                continue
+            case.ranges = without(case.ranges, begin_ms, end_ms)
+            case.late = without(case.late, begin_ms, end_ms)
+
+    async def _learn_first(self, series: Series, begin_ms: int, door: Door) -> None:
+        """Ask, once, when a series began, if that could be the reason."""
+        known = self._known.get(series)
+        listed = self._universe.instrument(series)
+        if series in self._first or (known is not None and known.first_ms <= begin_ms):
+            return
+        if (listed is not None and listed.onboard_ms is not None) or series.market == "coin_futures":
+            return
+        try:
+            self._first[series] = await door.rest.first_begin(series)
+        except RestError as error:
+            if error.final:
+                self._first[series] = None
+
+    def _standing(self, series: Series) -> Standing:
+        known = self._known.get(series)
+        return Standing(
+            self._universe.instrument(series),
+            self._universe.as_of_ms.get(series.market),
+            self._first.get(series),
+            None if known is None else known.newest_ms,
+        )
+
+    def _next_look(self, case: _Case, series: Series, door: Door) -> float | None:
+        if case.ranges and (case.fresh or not case.tries):
+            return 0.0  # what came meanwhile, or the next page
+        waits_ms = []
+        if case.ranges:
+            waits_ms.append(float(min(_ABSENT_MAX_MS, _ABSENT_FIRST_MS << min(case.tries, 10))))
+        if case.young:
+            first_ms = series.grid.end(min(case.young)) + LOOK_AGAIN_MS
+            waits_ms.append(max(0.0, first_ms - door.time.now_ms()))
+        if not waits_ms:
+            return None
+        return max(door.time.real_s(min(waits_ms)), _ABSENT_REAL_S_MIN)
+
+    def _grid(self, series: Series) -> Interval:
+        known = self._known.get(series)
+        return series.grid if known is None else series.grid.anchored(known.first_ms)
+
+    def _failed(
+        self, series: Series, case: _Case, span: Range, error: RestError, pool: _Pool
+    ) -> float | None:
+        """Say what went wrong; return after how long to ask again."""
+        self.stats.errors += 1
+        if error.final:
+            log.error("%s: cannot be healed: %s", series, error)
+            for each in within(case.ranges, *span):
+                self._give_up(series, each, error.what)
+                case.ranges = without(case.ranges, *each)
+            self._forget_young(series, case, span, 2**62, set())
+            return self._next_look(case, series, self._doors[series.market])
+        pool.failures += 1
+        ceiling_s = min(_ERROR_MAX_S, _ERROR_FIRST_S * 2.0 ** min(pool.failures - 1, 10))
+        delay_s = ceiling_s * random.uniform(0.7, 1.0)  # noqa: S311 - jitter
+        # The whole host is at fault: nobody asks it until then, and all do when it is back.
+        pool.failing_until_s = self._clock.monotonic_s() + delay_s
+        if pool.failures == 1 or pool.failures % _ERROR_LOG_EVERY == 0:
+            log.warning("healing waits: %s", error)
+        return delay_s
+
+    def _give_up(self, series: Series, span: Range, error: str) -> None:
+        start_ms, stop_ms = span
+        if start_ms < stop_ms:
+            now_ms = self._doors[series.market].time.now_ms()
+            self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, error)
+            self.stats.unhealable += self._grid(series).count(start_ms, stop_ms)

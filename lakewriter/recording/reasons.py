@@ -1,0 +1,63 @@
+"""Why the exchange has no such candle. Pure: what is known in, a reason out.
+
+A reason is given on evidence only; without it a gap stays pending.
+"""
+
+from typing import NamedTuple
+
+from lakewriter.gap import Reason
+from lakewriter.instrument import Instrument
+
+# What a symbol that does not trade is doing, by its status; any other word means delisted.
+# Source: enums.md of binance-spot-api-docs; exchangeInfo of the futures markets.
+_REASONS: dict[str, Reason] = {
+    "PENDING_TRADING": "not_listed",
+    "PRE_TRADING": "not_listed",
+    "HALT": "exchange_halt",
+    "TRADING_HALT": "exchange_halt",
+    "CANCEL_ONLY": "exchange_halt",
+    "END_OF_DAY": "exchange_halt",
+}
+
+
+class Standing(NamedTuple):
+    """What is known of a symbol.
+
+    Args:
+        listed: what the market lists of it; None if nothing, or if nobody asked.
+        as_of_ms: when the market's list was got; None if never.
+        first_ms: begin of the first candle that the exchange has; None if not known.
+        newest_ms: begin of the newest candle that anybody saw; None if not known.
+    """
+
+    listed: Instrument | None
+    as_of_ms: int | None
+    first_ms: int | None
+    newest_ms: int | None
+
+
+def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
+    """Return why the exchange has no candle of that time; None while it cannot be told.
+
+    Args:
+        begin_ms, end_ms: a candle that REST was asked for, long enough after its
+            end, and does not have.
+    """
+    listed = standing.listed
+    onboard_ms = listed.onboard_ms if listed else None
+    first_ms = standing.first_ms if standing.first_ms is not None else onboard_ms
+    if first_ms is not None and begin_ms < first_ms:
+        return "not_listed"
+    if listed and listed.delivery_ms is not None and begin_ms >= listed.delivery_ms:
+        return "delivered"
+    if standing.newest_ms is not None and standing.newest_ms > begin_ms:
+        return "exchange_halt"
+    if standing.as_of_ms is None or standing.as_of_ms < end_ms:
+        return None  # the list is older than the candle
+    if listed is None:
+        return "not_listed" if standing.newest_ms is None else "delisted"
+    if listed.trades:
+        return None  # it may come yet: a halt shows when trading goes on
+    if listed.delivery_ms is not None and standing.as_of_ms >= listed.delivery_ms:
+        return "delivered"
+    return _REASONS.get(listed.status, "delisted")

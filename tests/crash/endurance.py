@@ -1,0 +1,364 @@
+"""The endurance test: an exchange that does everything wrong, a recorder that is killed, and every candle accounted for.
+
+    python tests/crash/endurance.py --duration 20m --symbols 600 --seed 7
+
+One recorder records all symbols of three markets at sixty times speed. Faults
+are drawn at random, several at a time; the recorder is killed at random and
+started again. When the time is up the exchange mends its ways, the recorder
+heals what is left and stops, and then
+
+- `lakewriter coverage` has to be clean,
+- every candle of the truth has to be in the lake, as it truly was, or in the
+  ledger with a reason that its faults explain,
+- no limit of the exchange may have been broken.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from lakewriter.gap import Gap
+from lakewriter.interval import INTERVALS, MINUTE_MS
+from lakewriter.lake.gaps import read_gaps
+from lakewriter.sandbox.faults import Fault
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from lakewriter.series import Series
+
+SPEED = 60.0
+MARKETS = ("spot", "usdt_futures", "coin_futures")
+
+# Before a midnight, so that the day changes in every run.
+START_MS = int(datetime(2024, 6, 30, 23, 50, tzinfo=UTC).timestamp() * 1000)
+
+# Longer than healing may take after the last fault, on a busy machine.
+PATIENCE_S = 300.0
+
+CONFIG = """
+subscriptions = ["spot:*:1m", "usdt_futures:*:1m", "coin_futures:*:1m"]
+flush_every = "15s"
+universe_every = "3s"
+rotate_after = "2h"
+"""
+
+# name → how likely, and values to choose from. What it is about is drawn too.
+FAULTS: dict[str, tuple[int, tuple[float, ...]]] = {
+    "ack_then_silence": (3, (0,)),
+    "silent_stream": (6, (0,)),
+    "stalled_socket": (3, (0,)),
+    "late_close": (4, (20, 90, 200)),
+    "missing_close": (6, (0,)),
+    "duplicate_close": (3, (0,)),
+    "out_of_order_closes": (4, (0,)),
+    "silent_zero_trades": (4, (0,)),
+    "connection_age": (2, (0.5, 1)),
+    "server_shutdown": (3, (0.5, 2)),
+    "close_code": (4, (1001, 1006, 1008)),
+    "fewer_streams": (1, (150,)),
+    "fewer_messages": (1, (3,)),
+    "refuse_handshake": (4, (403, 418, 429, 451, 503)),
+    "rest_status": (4, (418, 429, 500, 503)),
+    "rest_lag": (4, (30, 120)),
+    "rest_unsettled": (2, (10, 25)),
+    "rest_missing_rows": (2, (0,)),
+    "slow_rest": (3, (0.3, 1.0)),
+    "exchange_halt": (2, (0,)),
+    "delisting": (1, (0,)),
+}
+
+# These select candles, or symbols for good: always about a few.
+_OF_A_FEW = ("rest_missing_rows", "exchange_halt", "delisting")
+
+# Symbols of each market that are listed only while the test runs.
+NEW_LISTINGS = 3
+
+
+class Endurance:
+    """One run.
+
+    Args:
+        directory: for the lake, the config and the logs.
+    """
+
+    def __init__(self, directory: Path, seed: int, sandbox: Sandbox, duration_s: float) -> None:
+        self.lake = directory / "lake"
+        self.directory = directory
+        self.sandbox = sandbox
+        self.duration_s = duration_s
+        self.chance = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.errors: list[str] = []
+        self.drawn: list[Fault] = []
+        self._touched: set[tuple[str, str]] = set()
+        self._child: Process | None = None
+        self._log = directory / "recorder.log"
+        (directory / "lakewriter.toml").write_text(CONFIG)
+
+    async def run(self) -> None:
+        """Record, misbehave and kill until the time is up; then let it heal, and stop it."""
+        over_s = time.monotonic() + self.duration_s
+        self._announce_listings()
+        self._child = await self._start()
+        misbehaving = asyncio.create_task(self._misbehave())
+        while time.monotonic() < over_s:
+            await asyncio.sleep(min(self.chance.uniform(8, 45), max(0.1, over_s - time.monotonic())))
+            if time.monotonic() < over_s:
+                await self._kill()
+        misbehaving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await misbehaving
+        for fault_id in list(self.sandbox.faults.all()):
+            self.sandbox.remove_fault(fault_id)
+        await self._healed()
+
+    def _announce_listings(self) -> None:
+        """Let some symbols begin to trade at random times of the run."""
+        for market in MARKETS:
+            for symbol in self.chance.sample(self.sandbox.symbols(market), NEW_LISTINGS):
+                self._touched.add((market, symbol))
+                later_ms = round(self.chance.uniform(0.05, 0.9) * self.duration_s * SPEED * 1000)
+                fault = Fault("new_listing", market, (symbol,), start_ms=self.sandbox.now_ms() + later_ms)
+                self.sandbox.add_fault(fault)
+                self.counts["fault: new_listing"] += 1
+
+    async def _start(self) -> Process:
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lakewriter", "record", "--config", str(self.directory / "lakewriter.toml"),
+                "--lake", str(self.lake), "--exchange", self.sandbox.url, "--grace", "60s", "--quiet",
+                stdout=log, stderr=log, cwd=self.directory,
+            )  # fmt: skip
+
+    async def _kill(self) -> None:
+        assert self._child is not None
+        if self._child.returncode is not None:
+            self.errors.append(f"the recorder ended by itself, exit {self._child.returncode}: {self._tail()}")
+        with contextlib.suppress(ProcessLookupError):
+            self._child.kill()
+        await self._child.wait()
+        self.counts["recorders killed"] += 1
+        await asyncio.sleep(self.chance.choice((0, 0, 1, 3)))
+        self._child = await self._start()
+
+    async def _misbehave(self) -> None:
+        """Draw faults for ever, each for its time."""
+        names = list(FAULTS)
+        async with asyncio.TaskGroup() as lasting:
+            while True:
+                await asyncio.sleep(self.chance.uniform(0.5, 4))
+                [name] = self.chance.choices(names, [FAULTS[each][0] for each in names])
+                fault = self._draw(name)
+                if fault is not None:
+                    lasting.create_task(self._do(fault))
+
+    def _draw(self, name: str) -> Fault | None:
+        chance = self.chance
+        market = chance.choice(MARKETS)
+        symbols: tuple[str, ...] = ()
+        if name in _OF_A_FEW or (name in ("silent_stream", "missing_close") and chance.random() < 0.7):
+            listed = [each for each in self.sandbox.symbols(market) if (market, each) not in self._touched]
+            symbols = tuple(chance.sample(listed, min(len(listed), chance.randint(1, 4))))
+            if name in _OF_A_FEW:
+                self._touched.update((market, each) for each in symbols)
+            if not symbols:
+                return None
+        now_ms = self.sandbox.now_ms() // MINUTE_MS * MINUTE_MS
+        start_ms = now_ms + (2 * MINUTE_MS if name in _OF_A_FEW else 0)
+        length_ms = round(chance.uniform(1, 12)) * MINUTE_MS
+        return Fault(
+            name,
+            market=market,
+            symbols=symbols,
+            start_ms=start_ms if name in _OF_A_FEW else None,
+            stop_ms=None if name == "delisting" else start_ms + length_ms,
+            value=chance.choice(FAULTS[name][1]),
+            retry_after_s=1 if name in ("rest_status", "refuse_handshake") else 0,
+        )
+
+    async def _do(self, fault: Fault) -> None:
+        fault_id = self.sandbox.add_fault(fault)
+        self.drawn.append(fault)
+        self.counts[f"fault: {fault.name}"] += 1
+        if fault.stop_ms is not None:
+            while self.sandbox.now_ms() < fault.stop_ms:
+                await asyncio.sleep(0.1)
+            if fault.name not in _OF_A_FEW:
+                self.sandbox.remove_fault(fault_id)
+
+    async def _healed(self) -> None:
+        """Wait until nothing is pending, then stop the recorder in order."""
+        assert self._child is not None
+        # What ended by now is late a minute from now, and settled some minutes after that.
+        until_ms = self.sandbox.now_ms() + 12 * MINUTE_MS
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self.sandbox.now_ms() < until_ms or self._pending():
+            if time.monotonic() > deadline_s:
+                self.errors.append(f"still pending: {self._pending()[:3]}")
+                break
+            await asyncio.sleep(1)
+        self._child.terminate()
+        code = await asyncio.wait_for(self._child.wait(), PATIENCE_S)
+        if code:
+            self.errors.append(f"the recorder's exit is {code}: {self._tail()}")
+
+    def _pending(self) -> list[Gap]:
+        # What is late just now is on its way.
+        recent_ms = self.sandbox.now_ms() - 10 * MINUTE_MS
+        return [gap for gap in read_gaps(self.lake) if gap.reason == "pending" and gap.start_ms < recent_ms]
+
+    def _tail(self) -> str:
+        return " | ".join(self._log.read_text(errors="replace").splitlines()[-4:])
+
+    async def coverage(self) -> None:
+        """Ask the command line whether anything is missing without a reason."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lakewriter", "coverage", "--lake", str(self.lake), "--json",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await child.communicate()
+        (self.directory / "coverage.json").write_bytes(out)
+        if child.returncode:
+            self.errors.append(f"lakewriter coverage: exit {child.returncode}: {err.decode()[-500:]}")
+
+    def audit(self) -> None:
+        """Compare the lake and the ledger with the truth, series by series."""
+        rows = self._rows()
+        gaps: dict[Series, list[Gap]] = {}
+        for gap in read_gaps(self.lake):
+            gaps.setdefault(gap.series, []).append(gap)
+        for series, there in sorted(rows.items()):
+            self._audit_series(series, there, gaps.get(series, []))
+        self.counts["series"] = len(rows)
+        log = self._log.read_text(errors="replace")
+        self.errors += re.findall(r"^.*(?:Traceback| ERROR ).*$", log, re.MULTILINE)[:10]
+        self.errors += [f"limit broken: {kind} {n}" for kind, n in self.sandbox.violations.items()]
+
+    def _audit_series(self, series: Series, there: dict[int, tuple[float, ...]], gaps: list[Gap]) -> None:
+        start_ms, stop_ms = min(there), max(there) + MINUTE_MS
+        true = {
+            each.begin_ms: each.numbers() for each in self.sandbox.truth.candles(*series, start_ms, stop_ms)
+        }
+        exists = set(self.sandbox.expected(*series, start_ms, stop_ms))
+        different = sum(true.get(begin_ms) != values for begin_ms, values in there.items())
+        excess = there.keys() - exists
+        explained = {
+            begin_ms: gap.reason
+            for gap in gaps
+            for begin_ms in INTERVALS[series.interval].grid(gap.start_ms, gap.stop_ms)
+        }
+        grid = set(INTERVALS[series.interval].grid(start_ms, stop_ms))
+        silent = grid - there.keys() - explained.keys()
+        # What exists and is not there: neither stream nor REST had it, and the ledger says so.
+        unreachable = {begin_ms for begin_ms in exists - there.keys() if self._unreachable(series, begin_ms)}
+        lost = exists - there.keys() - unreachable
+        self.counts["candles in the lake"] += len(there)
+        self.counts["candles explained"] += len(explained.keys() & (grid - there.keys()))
+        self.counts["candles that REST was told to leave out"] += len(unreachable)
+        for what, some in (
+            ("lost", lost),
+            ("that do not exist", excess),
+            ("neither there nor explained", silent),
+        ):
+            if some:
+                self.counts[f"candles {what}"] += len(some)
+                shown = ", ".join(
+                    f"{datetime.fromtimestamp(each / 1000, UTC):%d %H:%M}" for each in sorted(some)[:3]
+                )
+                self.errors.append(
+                    f"{series}: {len(some)} candles {what}, like {shown}: {explained.get(min(some))}"
+                )
+        if different:
+            self.errors.append(f"{series}: {different} candles are not the truth")
+
+    def _unreachable(self, series: Series, begin_ms: int) -> bool:
+        return any(
+            fault.name == "rest_missing_rows"
+            and fault.concerns(series.market, series.symbol, series.interval)
+            and fault.holds(begin_ms)
+            for fault in self.drawn
+        )
+
+    def _rows(self) -> dict[Series, dict[int, tuple[float, ...]]]:
+        """Return every candle of the lake, as a plain reader sees it."""
+        rows: dict[Series, dict[int, tuple[float, ...]]] = {}
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            found = connection.execute(
+                f"""SELECT market, symbol, "interval", epoch_ms(candle_begin_time), open, high, low, close, volume,
+                    quote_volume, trade_num, taker_buy_base_asset_volume, taker_buy_quote_asset_volume
+                    FROM read_parquet('{self.lake}/**/*.parquet', hive_partitioning = true,
+                    hive_types = {{market: VARCHAR, symbol: VARCHAR, interval: VARCHAR, date: DATE}})"""
+            )
+            while batch := found.fetchmany(100_000):
+                for market, symbol, interval, begin_ms, *values in batch:
+                    candles = rows.setdefault(Series(market, symbol, interval), {})
+                    if begin_ms in candles:
+                        self.errors.append(f"{market} {symbol} {interval} {begin_ms}: twice")
+                    candles[begin_ms] = tuple(values)
+        return rows
+
+    def summary(self) -> str:
+        """Return the outcome, a number a line."""
+        self.counts["errors"] = len(self.errors)
+        lines = dict(sorted(self.counts.items()))
+        width = max(map(len, lines))
+        return "\n".join([f"{name:{width}}  {count:,}" for name, count in lines.items()])
+
+
+async def main(directory: Path, seed: int, duration_s: float, symbols: int) -> bool:
+    """Run it; return whether all is well."""
+    options = SandboxOptions(speed=SPEED, symbols=symbols // 3, start_ms=START_MS, push_every_ms=2000)
+    async with serve(options) as sandbox:
+        endurance = Endurance(directory, seed, sandbox, duration_s)
+        try:
+            await endurance.run()
+        finally:
+            child = endurance._child
+            if child is not None and child.returncode is None:
+                child.kill()
+                await child.wait()
+        await endurance.coverage()
+        await asyncio.to_thread(endurance.audit)
+    faults = [json.dumps({"fault": str(fault)}) for fault in endurance.drawn]
+    (directory / "faults.ndjson").write_text("\n".join(faults))
+    print(endurance.summary())
+    for error in endurance.errors[:20]:
+        print(f"error: {error}")
+    return not endurance.errors
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 90s, 10m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--duration", type=_seconds, default=1200.0, metavar="20m")
+    parser.add_argument("--symbols", type=int, default=600, help="over three markets")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    place = (arguments.directory or Path(tempfile.mkdtemp(prefix="lakewriter-endurance-"))).resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    well = asyncio.run(main(place, arguments.seed, arguments.duration, arguments.symbols))
+    if not well:
+        print(f"the lake and the logs are in {place}")
+    elif arguments.directory is None:
+        shutil.rmtree(place)
+    sys.exit(not well)

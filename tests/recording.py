@@ -1,0 +1,130 @@
+"""A recorder with its watch in this process, and the account of what became of each candle."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+from running import until
+
+from lakewriter.binance.doors import Doors
+from lakewriter.candle import Candle
+from lakewriter.clock import Clock
+from lakewriter.interval import DAY_MS
+from lakewriter.lake.gaps import open_ledger, read_gaps
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.market import MARKETS, Market, served_at
+from lakewriter.partition import Partition, day_of
+from lakewriter.recording.recorder import Recorder
+from lakewriter.recording.universe import Universe
+from lakewriter.recording.watch import Watch, WatchOptions
+from lakewriter.sandbox.server import Sandbox
+from lakewriter.series import Series
+from lakewriter.subscription import parse_subscription
+
+OPTIONS = WatchOptions()
+
+
+class Recording(NamedTuple):
+    """A recorder that runs."""
+
+    sandbox: Sandbox
+    store: LakeStore
+    recorder: Recorder
+    watch: Watch
+
+    async def past(self, sim_ms: int, patience_s: float = 60.0) -> None:
+        """Wait until every candle that ends by then was seen or is explained."""
+        await until(lambda: self.sandbox.now_ms() >= sim_ms and self.settled(sim_ms), patience_s)
+
+    def settled(self, sim_ms: int) -> bool:
+        """Tell whether nothing is missing that ended by then, or all of it has a reason."""
+        marks = self.watch.watermarks
+        due = all((marks.next_ms(each) or 0) >= each.grid.floor(sim_ms) for each in marks.series)
+        return (
+            due
+            and not self.watch.surveying
+            and not any(gap.reason == "pending" for gap in self.watch.ledger.gaps())
+        )
+
+
+@contextlib.asynccontextmanager
+async def recording(
+    sandbox: Sandbox,
+    lake: Path,
+    *subscriptions: str,
+    options: WatchOptions = OPTIONS,
+    endpoints: Callable[[Market], Market] = lambda market: market,
+    flush_every_s: float = 1.0,
+) -> AsyncIterator[Recording]:
+    """Record from a sandbox until the block is left, then stop cleanly.
+
+    Deadlines are far apart in the exchange's time, for it runs fast here.
+    """
+    store = LakeStore.create(str(lake), "test")
+    clock = Clock()
+    async with aiohttp.ClientSession() as session:
+        doors = Doors(lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock)
+        universe = Universe(map(parse_subscription, subscriptions), doors)
+        await universe.first()
+        queue: asyncio.Queue[Candle] = asyncio.Queue(10_000)
+        journal = create_journal(store.root, "test")
+        ledger = open_ledger(store.root, journal.directory.name)
+        watch = Watch(store, universe, doors, queue, ledger=ledger, options=options, clock=clock)
+        recorder = Recorder(
+            store, (), queue, flush_every_s=flush_every_s, name="", clock=clock, journal=journal, watch=watch
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        try:
+            async with asyncio.timeout(120):
+                await until(lambda: running.done() or len(watch.watermarks) > 0)
+                yield Recording(sandbox, store, recorder, watch)
+        finally:
+            stop.set()
+            await running
+            ledger.close()
+
+
+class Account(NamedTuple):
+    """What became of the candles that a series owes.
+
+    Args:
+        present: begin times in the lake.
+        reasons: begin time → reason, of those in the ledger that are not in the lake.
+        silent: begin times that are in neither.
+    """
+
+    present: set[int]
+    reasons: dict[int, str]
+    silent: set[int]
+
+
+def account(store: LakeStore, sandbox: Sandbox, series: Series, start_ms: int, stop_ms: int) -> Account:
+    """Account for every candle of the grid in a range; what is in the lake must be the truth."""
+    rows: dict[int, tuple[object, ...]] = {}
+    for day in range(start_ms // DAY_MS, (stop_ms - 1) // DAY_MS + 1):
+        table = store.read(Partition(*series, day_of(day * DAY_MS)))
+        for row in [] if table is None else table.to_pylist():
+            rows[int(row["candle_begin_time"].timestamp() * 1000)] = tuple(row.values())[2:11]
+    truth = sandbox.truth.candles(*series, start_ms, stop_ms)
+    grid = series.grid.grid(start_ms, stop_ms)
+    for candle in truth:
+        if candle.begin_ms in rows:
+            assert rows[candle.begin_ms] == candle.numbers(), f"{series} {candle.begin_ms} is not the truth"
+    exists = set(sandbox.expected(*series, start_ms, stop_ms))
+    present = {begin_ms for begin_ms in grid if begin_ms in rows}
+    assert present <= exists, f"{series}: candles that do not exist: {sorted(present - exists)}"
+    reasons: dict[int, str] = {}
+    for gap in read_gaps(store.root):
+        if gap.series == series:
+            reasons |= dict.fromkeys(series.grid.grid(gap.start_ms, gap.stop_ms), gap.reason)
+    absent = set(grid) - present
+    return Account(
+        present,
+        {begin_ms: reasons[begin_ms] for begin_ms in absent & reasons.keys()},
+        absent - reasons.keys(),
+    )

@@ -1,0 +1,59 @@
+"""What is remembered of a stream, and what is held against it."""
+
+from lakewriter.recording.stream import RECENT_MAX, Stream
+from lakewriter.series import Series
+
+MINUTE_MS = 60_000
+
+
+def stream() -> Stream:
+    return Stream(Series("spot", "BTCUSDT", "1m"))
+
+
+def test_a_candle_is_news_once_and_again_with_more_trades() -> None:
+    """A duplicate is none; a correction is; what is long past is not remembered."""
+    one = stream()
+    assert one.name == "btcusdt@kline_1m"
+    assert one.is_news(0, 10)
+    assert not one.is_news(0, 10)
+    assert not one.is_news(0, 9)
+    assert one.is_news(0, 11)
+    assert one.is_news(MINUTE_MS, 0)
+    assert not one.is_news(MINUTE_MS, 0)
+    for number in range(2, 2 + RECENT_MAX):
+        assert one.is_news(number * MINUTE_MS, 1)
+    assert one.is_news(0, 11)
+
+
+def test_strikes_ask_for_another_connection_each_time_they_have_doubled() -> None:
+    """At 2, 4, 8 and 16 candles missed in a row, if each connection had its chance."""
+    one = stream()
+    asked = []
+    for strike in range(1, 20):
+        if one.missed():
+            asked.append(strike)
+            one.reconnected()
+    assert asked == [2, 4, 8, 16]
+    assert one.polled
+
+
+def test_a_new_connection_is_not_to_blame_for_what_was_before() -> None:
+    """Two strikes must have happened on the present connection."""
+    one = stream()
+    one.missed()
+    one.reconnected()
+    assert not one.missed()
+    assert one.missed()
+
+
+def test_a_closed_candle_wipes_the_slate() -> None:
+    """A stream that flows again is as good as new."""
+    one = stream()
+    one.flowed()
+    for _ in range(4):
+        one.missed()
+    assert one.polled
+    one.flowed()
+    assert not one.polled
+    assert not one.missed()
+    assert one.missed()
