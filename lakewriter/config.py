@@ -24,6 +24,9 @@ HEAL_LIMIT_DEFAULT = "7d"
 ROTATE_AFTER_DEFAULT = "23h"
 UNIVERSE_EVERY_DEFAULT = "10m"
 
+# More often than this serves nobody, and costs weight or connection attempts.
+_LEAST_MS = {"rotate_after": 60_000, "universe_every": 1_000}
+
 # More is asked of no exchange: a limit that somebody measured may be lower or higher.
 STREAMS_MAX_MAX = 1024
 
@@ -138,8 +141,11 @@ def load_config(path: Path) -> Config:
 
 def _check(path: Path, config: Config) -> None:
     try:
-        for duration in (config.flush_every, config.heal_limit, config.rotate_after, config.universe_every):
+        for duration in (config.flush_every, config.heal_limit):
             parse_duration(duration)
+        for name, least_ms in _LEAST_MS.items():
+            if parse_duration(getattr(config, name)) < least_ms:
+                raise UsageError(f"{name}: {getattr(config, name)} is less than {least_ms // 1000}s")
         config.parsed_subscriptions()
         for name, endpoints in config.markets.items():
             parse_market(name)

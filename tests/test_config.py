@@ -216,3 +216,29 @@ def test_durations_out_of_range(text):
     with pytest.raises(UsageError) as caught:
         parse_duration(text)
     assert caught.value.what == f"duration: {text!r} is not between 1ms and 366d"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('universe_every = "1ms"', "universe_every: 1ms is less than 1s"),
+        ('rotate_after = "1s"', "rotate_after: 1s is less than 60s"),
+        ('heal_limit = "x"', "duration: 'x' is none"),
+        ('[markets.spot]\ngrace = "x"', "duration: 'x' is none"),
+        ("[markets.spot]\nstreams_max = 0", "markets.spot.streams_max: 0 is not between 1 and 1024"),
+        ("[markets.spot]\nstreams_max = 5000", "markets.spot.streams_max: 5000 is not between 1 and 1024"),
+    ],
+)
+def test_limits_have_limits(tmp_path, text, what):
+    """What would be asked too often, or never, is refused when the file is read."""
+    path = written(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    assert caught.value.what == f"{path}: {what}"
+
+
+def test_a_market_takes_its_own_limits(tmp_path):
+    """Streams on a connection and grace are a market's own, and hold with --exchange too."""
+    config = load_config(written(tmp_path, '[markets.spot]\nstreams_max = 7\ngrace = "3s"'))
+    market = config.market("spot", "http://127.0.0.1:1")
+    assert (market.streams_max, market.grace_ms) == (7, 3000)
