@@ -187,6 +187,25 @@ def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_candles_longer_than_the_heal_limit_are_healed_too(tmp_path: Path) -> None:
+    """A week's and a month's candle that no stream brought are fetched when they end."""
+    monday_ms = 1_719_792_000_000  # 2024-07-01, the first of a month as well
+
+    async def main() -> None:
+        async with serve(options(start_ms=monday_ms - 20 * MINUTE_MS)) as sandbox:
+            sandbox.add_fault(Fault("missing_close"))
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT:1w,1mo", options=OPTIONS
+            ) as running:
+                await running.past(monday_ms + 8 * MINUTE_MS)
+            for interval, begin_ms in (("1w", monday_ms - 7 * DAY_MS), ("1mo", monday_ms - 30 * DAY_MS)):
+                series = Series("spot", "BTCUSDT", interval)
+                found = account(running.store, sandbox, series, begin_ms, monday_ms)
+                assert found.present == {begin_ms}, found
+
+    asyncio.run(main())
+
+
 def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path) -> None:
     """A row that REST gave too early is looked at again, and its final values win."""
 

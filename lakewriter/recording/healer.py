@@ -182,7 +182,8 @@ class Healer:
                 evidence against the connection.
         """
         now_ms = self._doors[series.market].time.now_ms()
-        limit_ms = series.grid.ceil(now_ms - self._heal_limit_ms)
+        # By a candle's end: a week's or month's begins long before it can be missed.
+        limit_ms = self._grid(series).floor(now_ms - self._heal_limit_ms)
         if start_ms < limit_ms:
             self._give_up(
                 series,

@@ -390,7 +390,7 @@ class Watch:
     def _survey(self, batch: list[tuple[Series, int]], hot: dict[Series, list[Candle]]) -> list[Surveyed]:
         limit_ms = self._options.heal_limit_ms
         return [
-            survey(self._store, series, stop_ms - limit_ms, stop_ms, hot.get(series, ()))
+            survey(self._store, series, series.grid.floor(stop_ms - limit_ms), stop_ms, hot.get(series, ()))
             for series, stop_ms in batch
         ]
 
@@ -406,10 +406,10 @@ class Watch:
             missing = union(unsettled)  # its recording began, but nothing ever came
         else:
             self.healer.saw(series, surveyed.first_ms, surveyed.last_ms)
-            limit_ms = stop_ms - self._options.heal_limit_ms
             grid = series.grid.anchored(surveyed.last_ms)
+            limit_ms = grid.floor(stop_ms - self._options.heal_limit_ms)
             # What lies between the newest candle and the limit is told of, if not healed.
-            older = (grid.end(surveyed.last_ms), grid.ceil(limit_ms))
+            older = (grid.end(surveyed.last_ms), limit_ms)
             # What was unsettled is asked for again, there or not: it may have been taken too early.
             recent = within(union(unsettled), limit_ms, stop_ms)
             missing = union([*within(union(unsettled), 0, surveyed.first_ms), *recent, older, *missing])
