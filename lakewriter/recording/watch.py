@@ -132,6 +132,7 @@ class Watch:
         self._clock = clock
         self._committed = 0
         self._saved = asyncio.Lock()
+        self._save_failed = False
         self._surveys: asyncio.Queue[tuple[Series, int]] = asyncio.Queue()
         self.surveying = 0
         # Markets whose series are owed: their time is known since.
@@ -187,8 +188,11 @@ class Watch:
             if changes is not None:
                 try:
                     await asyncio.to_thread(self.ledger.write, changes)
+                    self._save_failed = False
                 except (LakeError, OSError) as error:
-                    log.error("gaps: %s; they are written again", error)
+                    if not self._save_failed:
+                        log.error("gaps: %s; they are written again until the disk takes them", error)
+                    self._save_failed = True
 
     def _apply(self) -> None:
         """Bring listeners and watermarks in step with what is wanted."""
