@@ -149,8 +149,8 @@ SCENARIOS = {
     ),
     "handshake_451": Scenario((Fault("close_code"), Fault("refuse_handshake", value=451)), healed),
     "handshake_503": Scenario((Fault("close_code"), Fault("refuse_handshake", value=503)), healed),
-    "rest_429": Scenario((MUTE, Fault("rest_status", value=429, retry_after_s=1)), asked_again),
-    "rest_418": Scenario((MUTE, Fault("rest_status", value=418, retry_after_s=1)), asked_again),
+    "rest_429": Scenario((MUTE, Fault("rest_status", value=429, retry_after_s=1)), healed),
+    "rest_418": Scenario((MUTE, Fault("rest_status", value=418, retry_after_s=1)), healed),
     "rest_503": Scenario((MUTE, Fault("rest_status", value=503)), asked_again),
     "rest_lag": Scenario((MUTE, Fault("rest_lag", value=120)), healed),
     "rest_unsettled": Scenario(
