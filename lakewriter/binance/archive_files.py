@@ -1,0 +1,63 @@
+"""The files of the public archive: which candles each holds, and where it is. Pure.
+
+    <archive_url><archive_path>/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip
+    <archive_url><archive_path>/monthly/klines/BTCUSDT/1mo/BTCUSDT-1mo-2024-06.zip
+
+Beside each zip lies its `.CHECKSUM`. Only finished days and months have files;
+a day's appears the next morning, a month's in the week after its end.
+
+Source: binance-public-data, README.md and python/enums.py.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Literal, NamedTuple
+
+from lakewriter.interval import INTERVALS
+from lakewriter.market import MARKETS
+from lakewriter.series import Series
+
+Period = Literal["daily", "monthly"]
+
+# Longer candles have monthly files only.
+DAILY_INTERVALS = tuple(name for name in INTERVALS if name not in ("3d", "1w", "1mo"))
+
+
+class ArchiveFile(NamedTuple):
+    """One file of the archive.
+
+    Args:
+        series: whose candles it holds.
+        period: how long a time it is of.
+        day: the first day of that time, UTC.
+    """
+
+    series: Series
+    period: Period
+    day: date
+
+    @property
+    def name(self) -> str:
+        """The zip's name without its suffix, which is its CSV's too."""
+        day = self.day.isoformat() if self.period == "daily" else f"{self.day:%Y-%m}"
+        return f"{self.series.symbol}-{self.series.interval}-{day}"
+
+    @property
+    def directory(self) -> str:
+        """The path below the archive's URL of the directory it is in, with a slash at both ends."""
+        market, symbol, interval = self.series
+        return f"{MARKETS[market].archive_path}/{self.period}/klines/{symbol}/{interval}/"
+
+    @property
+    def path(self) -> str:
+        """The zip's path below the archive's URL."""
+        return f"{self.directory}{self.name}.zip"
+
+    @property
+    def start_ms(self) -> int:
+        """The candles in it begin from here on …"""
+        return int(datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC).timestamp()) * 1000
+
+    @property
+    def stop_ms(self) -> int:
+        """… and before this."""
+        return INTERVALS["1d" if self.period == "daily" else "1mo"].end(self.start_ms)
