@@ -48,6 +48,7 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stream_url: the part before `/stream?streams=`.
         rest_url: the part before `/api/v3/klines` (`/fapi/v1`, `/dapi/v1`).
         archive_url: the part before `/data/spot/daily/klines/`.
+        archive_list_url: the part before `?prefix=data/spot/daily/klines/`.
         streams_max: streams on one connection.
         grace: a duration; how long after its end a closed candle may take.
     """
@@ -55,11 +56,13 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream_url: str | None = None
     rest_url: str | None = None
     archive_url: str | None = None
+    archive_list_url: str | None = None
     streams_max: int | None = None
     grace: str | None = None
 
 
-_URLS = ("stream_url", "rest_url", "archive_url")
+# Which field holds a URL of which scheme.
+_URLS = {"stream_url": "ws", "rest_url": "http", "archive_url": "http", "archive_list_url": "http"}
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,9 +152,8 @@ def _check(path: Path, config: Config) -> None:
         config.parsed_subscriptions()
         for name, endpoints in config.markets.items():
             parse_market(name)
-            _check_url(name, "stream_url", endpoints.stream_url, "ws")
-            _check_url(name, "rest_url", endpoints.rest_url, "http")
-            _check_url(name, "archive_url", endpoints.archive_url, "http")
+            for field, scheme in _URLS.items():
+                _check_url(name, field, getattr(endpoints, field), scheme)
             if endpoints.grace is not None:
                 parse_duration(endpoints.grace)
             if endpoints.streams_max is not None and not 1 <= endpoints.streams_max <= STREAMS_MAX_MAX:

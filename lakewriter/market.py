@@ -24,6 +24,8 @@ class Market(msgspec.Struct, frozen=True):
         rest_path: the prefix of its REST calls ("/api/v3").
         archive_url: the part before `archive_path`.
         archive_path: the prefix in the public archive ("/data/spot").
+        archive_list_url: the bucket whose list names the archive's files; its keys begin with
+            `archive_path`, less the slash.
         status_field: the field of exchangeInfo that says whether a symbol trades.
         intervals: names of the intervals it streams.
         streams_max: streams on one connection.
@@ -41,6 +43,7 @@ class Market(msgspec.Struct, frozen=True):
     rest_path: str
     archive_url: str
     archive_path: str
+    archive_list_url: str
     status_field: str
     intervals: tuple[str, ...]
     streams_max: int
@@ -77,6 +80,7 @@ MARKETS: dict[str, Market] = {
             rest_path="/api/v3",
             archive_url="https://data.binance.vision",
             archive_path="/data/spot",
+            archive_list_url="https://s3-ap-northeast-1.amazonaws.com/data.binance.vision",
             status_field="status",
             intervals=_ALL,
             streams_max=1024,
@@ -99,6 +103,7 @@ MARKETS: dict[str, Market] = {
             rest_path="/fapi/v1",
             archive_url="https://data.binance.vision",
             archive_path="/data/futures/um",
+            archive_list_url="https://s3-ap-northeast-1.amazonaws.com/data.binance.vision",
             status_field="status",
             intervals=_WITHOUT_SECONDS,
             streams_max=200,
@@ -116,6 +121,7 @@ MARKETS: dict[str, Market] = {
             rest_path="/dapi/v1",
             archive_url="https://data.binance.vision",
             archive_path="/data/futures/cm",
+            archive_list_url="https://s3-ap-northeast-1.amazonaws.com/data.binance.vision",
             status_field="contractStatus",
             intervals=_WITHOUT_SECONDS,
             streams_max=200,
@@ -146,7 +152,8 @@ def served_at(market: Market, exchange_url: str) -> Market:
     """Return the market as one server at `exchange_url` offers all three.
 
     The server has each market below `/<market>`; klines of the USDⓈ-M market
-    stay below `/market` there, as at the exchange.
+    stay below `/market` there, and the archive's list is one for all three, as at
+    the exchange.
 
     Args:
         exchange_url: "http://127.0.0.1:9080", with or without a last slash.
@@ -166,6 +173,7 @@ def served_at(market: Market, exchange_url: str) -> Market:
         stream_url=f"ws{base.removeprefix('http')}/{market.name}{route}",
         rest_url=f"{base}/{market.name}",
         archive_url=f"{base}/{market.name}",
+        archive_list_url=f"{base}/data.binance.vision",
     )
 
 

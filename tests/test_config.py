@@ -52,6 +52,7 @@ def test_endpoints(tmp_path):
         [markets.coin_futures]
         rest_url = "http://127.0.0.1:9080"
         archive_url = "https://127.0.0.1:9081"
+        archive_list_url = "http://127.0.0.1:9082/bucket/"
         """,
     )
     config = load_config(path)
@@ -59,6 +60,7 @@ def test_endpoints(tmp_path):
     assert config.market("spot").rest_url == MARKETS["spot"].rest_url
     assert config.market("coin_futures").rest_url == "http://127.0.0.1:9080"
     assert config.market("coin_futures").archive_url == "https://127.0.0.1:9081"
+    assert config.market("coin_futures").archive_list_url == "http://127.0.0.1:9082/bucket"
     assert config.market("coin_futures").stream_url == MARKETS["coin_futures"].stream_url
     assert config.market("usdt_futures") == MARKETS["usdt_futures"]
 
@@ -109,6 +111,11 @@ def test_exchange():
         ("[markets.spot]\nstream_url='ws://'", "markets.spot.stream_url: 'ws://' is not a ws(s):// URL", ""),
         ("[markets.spot]\nrest_url='ws://x'", "markets.spot.rest_url: 'ws://x' is not a http(s):// URL", ""),
         ("[markets.spot]\narchive_url='x'", "markets.spot.archive_url: 'x' is not a http(s):// URL", ""),
+        (
+            "[markets.spot]\narchive_list_url='s3://x'",
+            "markets.spot.archive_list_url: 's3://x' is not a http(s):// URL",
+            "",
+        ),
         (
             "markets = 5",
             "Expected `object`, got `int` - at `$.markets`",

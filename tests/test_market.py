@@ -132,6 +132,7 @@ def test_served_at(url, name, stream_url, rest_url):
     """One server has each market below its name; USDⓈ-M klines stay below /market."""
     market = served_at(MARKETS[name], url)
     assert (market.stream_url, market.rest_url, market.archive_url) == (stream_url, rest_url, rest_url)
+    assert market.archive_list_url == f"{url.rstrip('/')}/data.binance.vision"
     assert market.streams_max == MARKETS[name].streams_max
 
 

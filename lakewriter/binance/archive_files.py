@@ -61,3 +61,14 @@ class ArchiveFile(NamedTuple):
     def stop_ms(self) -> int:
         """… and before this."""
         return INTERVALS["1d" if self.period == "daily" else "1mo"].end(self.start_ms)
+
+
+def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:
+    """Return the file of a series that has this name, suffix included, or None if none can."""
+    written = zip_name.removeprefix(f"{series.symbol}-{series.interval}-").removesuffix(".zip")
+    try:
+        day = date.fromisoformat(written if period == "daily" else f"{written}-01")
+    except ValueError:
+        return None
+    file = ArchiveFile(series, period, day)
+    return file if f"{file.name}.zip" == zip_name else None

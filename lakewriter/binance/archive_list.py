@@ -1,0 +1,88 @@
+"""One page of the archive's list, as S3 writes it: keys with their sizes, directories, where to go on. Pure.
+
+Contract: what is not such a page is refused with one line, whatever it is; a
+document type, and so every entity, is never looked at.
+
+Source: Amazon S3 API reference, ListObjects (its first version).
+"""
+
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from lakewriter.binance.wire import quoted
+from lakewriter.errors import ExchangeError
+
+# A page has 1000 keys of some 400 bytes.
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+
+# S3's own limit.
+_KEY_BYTES_MAX = 1024
+
+# Where declarations begin; a list has none.
+_DECLARATIONS = ("<!DOCTYPE", "<!ENTITY")
+
+
+class ArchivePage(NamedTuple):
+    """What one page says.
+
+    Args:
+        sizes: bytes by key.
+        prefixes: directories, each with a slash at its end.
+        marker: what the next page begins after; "" if this is the last.
+    """
+
+    sizes: dict[str, int]
+    prefixes: list[str]
+    marker: str
+
+
+def parse_page(body: bytes) -> ArchivePage:
+    """Return what a page says.
+
+    Raises:
+        ExchangeError: if it is none.
+    """
+    if len(body) > PAGE_BYTES_MAX:
+        raise ExchangeError(f"a page of more than {PAGE_BYTES_MAX} bytes")
+    root = _root(body)
+    if _local(root) != "ListBucketResult":
+        raise ExchangeError(f"{quoted(_local(root))} instead of a ListBucketResult")
+    sizes = {_text(each, "Key"): _size(each) for each in root.iterfind("{*}Contents")}
+    prefixes = [_text(each, "Prefix") for each in root.iterfind("{*}CommonPrefixes")]
+    if root.findtext("{*}IsTruncated", "false").strip() != "true":
+        return ArchivePage(sizes, prefixes, "")
+    # S3 leaves NextMarker out of what was listed without a delimiter; then the last key serves.
+    marker = root.findtext("{*}NextMarker") or max([*sizes, *prefixes], default="")
+    if not marker:
+        raise ExchangeError("a page that is not the last, and empty")
+    return ArchivePage(sizes, prefixes, marker)
+
+
+def _root(body: bytes) -> ElementTree.Element:
+    try:
+        text = body.decode()
+        if any(word in text for word in _DECLARATIONS):
+            raise ExchangeError("a page with declarations")
+        # Without declarations there are no entities to expand; the size is bounded, and
+        # text that is decoded already cannot hide any in another encoding.
+        return ElementTree.fromstring(text)  # noqa: S314
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ExchangeError(f"no XML: {quoted(str(error))}") from None
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _text(element: ElementTree.Element, name: str) -> str:
+    text = element.findtext(f"{{*}}{name}")
+    if not text or len(text.encode()) > _KEY_BYTES_MAX:
+        raise ExchangeError(f"a {_local(element)} without its {name}")
+    return text
+
+
+def _size(element: ElementTree.Element) -> int:
+    text = _text(element, "Size")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise ExchangeError(f"a size of {quoted(text)}")
+    return int(text)
