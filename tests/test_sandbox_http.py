@@ -208,8 +208,8 @@ def test_archive_files_hold_the_truth(
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             assert archive.namelist() == [f"{name}.csv"]
             text = archive.read(f"{name}.csv").decode()
-        assert text.startswith(HEADER) == (market != "spot")
-        lines = text.removeprefix(HEADER).splitlines()
+        assert text.startswith(HEADER.decode()) == (market != "spot")
+        lines = text.removeprefix(HEADER.decode()).splitlines()
         after_2025 = market == "spot" and date >= "2025"
         unit, last = (1000, 999) if after_2025 else (1, 0)
         expected = [

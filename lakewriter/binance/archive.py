@@ -125,8 +125,8 @@ class ArchiveClient:
         found: dict[date, int] = {}
         for page in await self._pages(directory):
             for key, size in page.sizes.items():
-                file = parse_name(series, period, key.removeprefix(directory))
-                if file is not None:
+                file = parse_name(series, period, key.rpartition("/")[2])
+                if file is not None and file.path == f"/{key}":
                     found[file.day] = size
         return dict(sorted(found.items()))
 
@@ -137,12 +137,13 @@ class ArchiveClient:
             ArchiveError: if it does not list them; never "absent".
         """
         directory = f"{self.market.archive_path}/{period}/klines/".lstrip("/")
-        names = [
-            prefix.removeprefix(directory).removesuffix("/")
-            for page in await self._pages(directory)
+        pages = await self._pages(directory)
+        named = {
+            prefix.removeprefix(directory).removesuffix("/"): prefix
+            for page in pages
             for prefix in page.prefixes
-        ]
-        return list(dict.fromkeys(filter(is_symbol, names)))
+        }
+        return [name for name, prefix in named.items() if is_symbol(name) and prefix == f"{directory}{name}/"]
 
     async def fetch(self, file: ArchiveFile) -> bytes:
         """Return the bytes of a zip, which are those that its checksum is of.

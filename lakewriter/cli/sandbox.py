@@ -86,7 +86,7 @@ def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) 
     multiple=True,
     metavar="NAME[:KEY=VALUE,...]",
     help="Let something go wrong; repeatable. Keys: market, symbols, interval, in_s and for_s "
-    "(simulated seconds) or start and stop (UTC), value, retry_after_s.",
+    "(simulated seconds) or start and stop (UTC), value, retry_after_s, share (of archive files).",
 )
 @click.option(
     "--faults",
@@ -170,7 +170,7 @@ def _introduction(url: str, now_ms: int, speed: float, symbols: int) -> str:
 lakewriter sandbox: {symbols} symbols in each of three markets; it is {now:%Y-%m-%d %H:%M:%S} UTC, speed {speed:g}
   streams   {socket}/spot/ws  {socket}/usdt_futures/market/ws  {socket}/coin_futures/ws
   REST      {url}/spot/api/v3/klines?symbol=BTCUSDT&interval=1m
-  archive   {url}/data/spot/daily/klines/BTCUSDT/1m/
+  archive   {url}/data.binance.vision?delimiter=/&prefix=data/spot/daily/klines/BTCUSDT/1m/
   control   {url}/control
 record from it:
   lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT:1m coin_futures:BTCUSD_PERP:3m --exchange {url}

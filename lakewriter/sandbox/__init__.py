@@ -3,8 +3,8 @@
     async with serve(SandboxOptions(speed=60)) as sandbox:
         sandbox.truth.candles("spot", "BTCUSDT", "1m", start_ms, stop_ms)
 
-It shares no code with `lakewriter.binance`: a server built from the client's
-own decoder would prove nothing.
+It shares no code with `lakewriter.binance` but the names of the archive's
+files: a server built from the client's own decoder would prove nothing.
 """
 
 from lakewriter.sandbox.faults import FAULTS, Fault

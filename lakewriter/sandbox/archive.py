@@ -1,8 +1,9 @@
-"""The sandbox's public archive: one zip with one CSV, and its checksum.
+"""The sandbox's public archive: which files it has, and what is in them.
 
-Only finished days and months exist. Spot times are microseconds from 2025-01-01
-on; the futures' files begin with a header. Pure: a path and the time in, bytes
-out, the same bytes every time.
+Only finished days and months have files, and only if one of their candles
+exists; whoever does not trade any more keeps the old ones. Spot times are
+microseconds from 2025-01-01 on; the futures' files begin with a header. Pure: a
+file and the time in, bytes out, the same bytes every time.
 
 Source: binance-public-data, README.md and python/enums.py.
 """
@@ -11,49 +12,39 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 
-from lakewriter.interval import INTERVALS, Interval
+from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period, parse_name
+from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
+from lakewriter.ranges import Range
 from lakewriter.sandbox.catalogue import Catalogue
-from lakewriter.sandbox.listing import LISTED_MS
-from lakewriter.sandbox.protocol import kline_row
+from lakewriter.sandbox.columns import csv_lines
+from lakewriter.sandbox.listing import LISTED_MS, Listing
 from lakewriter.sandbox.truth import Truth
-from lakewriter.sandbox.units import rows
+from lakewriter.series import Series
 
 # 2025-01-01: from here on spot files count microseconds.
 MICROSECONDS_FROM_MS = 1_735_689_600_000
 
 HEADER = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
-    "taker_buy_volume,taker_buy_quote_volume,ignore\n"
+    b"open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    b"taker_buy_volume,taker_buy_quote_volume,ignore\n"
 )
 
-# Longer candles have monthly files only.
-_NOT_DAILY = ("3d", "1w", "1mo")
+PERIODS: tuple[Period, ...] = ("daily", "monthly")
+
+# The fastest: digits hardly get shorter for more effort, which takes five times as long.
+_COMPRESSION = 1
+
+# Candles written at once: bounds memory, for a month has millions of seconds.
+_PIECE = 1 << 17
 
 _PATH = re.compile(
     r"(?P<prefix>/data/.+)/(?P<period>daily|monthly)/klines/(?P<symbol>[^/]+)/(?P<interval>[^/]+)/"
-    r"(?P=symbol)-(?P=interval)-(?P<date>\d{4}-\d{2}(?:-\d{2})?)\.zip"
+    r"(?P<name>[^/]+)"
 )
-
-
-class ArchiveFile(NamedTuple):
-    """One file that exists.
-
-    Args:
-        name: of the zip, without the suffix.
-        start_ms, stop_ms: the candles in it begin in this half-open range.
-    """
-
-    market: str
-    symbol: str
-    grid: Interval
-    name: str
-    start_ms: int
-    stop_ms: int
 
 
 def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
@@ -67,59 +58,74 @@ def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> Archive
     if match is None:
         return None
     market = next((item for item in MARKETS.values() if item.archive_path == match["prefix"]), None)
-    grid = INTERVALS.get(match["interval"])
-    daily = match["period"] == "daily"
-    if market is None or grid is None or grid.name not in market.intervals:
+    if market is None or match["interval"] not in INTERVALS:
         return None
-    spec = catalogues[market.name].known(match["symbol"])
-    if spec is None or spec.status != "TRADING" or (daily and grid.name in _NOT_DAILY):
-        return None
-    start_ms = _begin_ms(match["date"], "%Y-%m-%d" if daily else "%Y-%m")
-    if start_ms is None or start_ms < LISTED_MS:
-        return None
-    stop_ms = INTERVALS["1d" if daily else "1mo"].end(start_ms)
-    name = path.rsplit("/", 1)[-1].removesuffix(".zip")
-    return ArchiveFile(market.name, spec.symbol, grid, name, start_ms, stop_ms) if stop_ms <= now_ms else None
+    series = Series(market.name, match["symbol"], match["interval"])
+    file = parse_name(series, "daily" if match["period"] == "daily" else "monthly", match["name"])
+    return file if file is not None and _exists(catalogues[market.name], file, now_ms) else None
 
 
-def _begin_ms(date: str, form: str) -> int | None:
-    try:
-        return int(datetime.strptime(date + "+0000", form + "%z").timestamp()) * 1000
-    except ValueError:
-        return None
+def files(catalogue: Catalogue, series: Series, period: Period, now_ms: int) -> Iterator[ArchiveFile]:
+    """Iterate over the files of a series that there are, ascending."""
+    spec = catalogue.known(series.symbol)
+    ranges = [] if spec is None else catalogue.present(spec, series.grid, LISTED_MS, now_ms)
+    if not ranges or not _offered(series, period):
+        return
+    day, last = _day(ranges[0][0]), _day(ranges[-1][1])
+    day = day if period == "daily" else day.replace(day=1)
+    while day <= last:
+        file = ArchiveFile(series, period, day)
+        if _exists(catalogue, file, now_ms):
+            yield file
+        day = day + timedelta(1) if period == "daily" else (day + timedelta(31)).replace(day=1)
 
 
-def csv(truth: Truth, catalogue: Catalogue, file: ArchiveFile) -> str | None:
-    """Return the CSV in the zip; None if none of its candles exists."""
-    spec = catalogue.known(file.symbol)
-    if spec is None:
-        return None
-    micro = file.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
-    lines = []
-    units = truth.units(file.market, file.symbol, file.grid.name, file.start_ms, file.stop_ms)
-    for row in rows(units):
-        if not catalogue.exists(spec, file.grid, row[0]):
-            continue
-        values = kline_row(spec, file.grid, row)
-        if micro:
-            values[0], values[6] = f"{values[0]}000", f"{values[6]}999"
-        lines.append(",".join(map(str, values)))
-    if not lines:
-        return None
-    return ("" if file.market == "spot" else HEADER) + "\n".join(lines) + "\n"
+def _day(time_ms: int) -> date:
+    return datetime.fromtimestamp(time_ms // 1000, UTC).date()
 
 
-def zipped(name: str, text: str, start_ms: int) -> bytes:
-    """Return a zip that holds `name`.csv, dated like its content."""
-    day = datetime.fromtimestamp(start_ms / 1000, UTC)
-    entry = zipfile.ZipInfo(f"{name}.csv", (day.year, day.month, day.day, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
+def _offered(series: Series, period: Period) -> bool:
+    of_market = series.interval in MARKETS[series.market].intervals
+    return of_market and (period == "monthly" or series.interval in DAILY_INTERVALS)
+
+
+def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
+    grid = file.series.grid
+    # The last candle of a month may end in the next.
+    ended_ms = max(file.stop_ms, grid.end(grid.floor(file.stop_ms - 1)))
+    if ended_ms > now_ms or not _offered(file.series, file.period):
+        return False
+    return any(grid.ceil(start_ms) < stop_ms for start_ms, stop_ms in present(catalogue, file))
+
+
+def present(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
+    """Return when the candles of a file begin."""
+    spec = catalogue.known(file.series.symbol)
+    return [] if spec is None else catalogue.present(spec, file.series.grid, file.start_ms, file.stop_ms)
+
+
+def csv(truth: Truth, spec: Listing, file: ArchiveFile, ranges: list[Range]) -> bytes:
+    """Return the CSV in the zip of a file, with the candles that begin in the ranges."""
+    grid = file.series.grid
+    micro = spec.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
+    lines = [b"" if spec.market == "spot" else HEADER]
+    for start_ms, stop_ms in ranges:
+        piece_ms = _PIECE * grid.length_ms or stop_ms - start_ms
+        for from_ms in range(start_ms, stop_ms, piece_ms):
+            units = truth.units(*file.series, from_ms, min(from_ms + piece_ms, stop_ms))
+            lines.append(csv_lines(spec, grid, units, micro=micro))
+    return b"".join(lines)
+
+
+def zipped(file: ArchiveFile, text: bytes) -> bytes:
+    """Return a zip that holds the CSV of a file, dated like its content."""
+    entry = zipfile.ZipInfo(f"{file.name}.csv", (file.day.year, file.day.month, file.day.day, 0, 0, 0))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(entry, text)
+        archive.writestr(entry, text, zipfile.ZIP_DEFLATED, _COMPRESSION)
     return buffer.getvalue()
 
 
-def checksum(name: str, content: bytes) -> str:
+def checksum(file: ArchiveFile, content: bytes) -> str:
     """Return what the `.CHECKSUM` file of a zip says."""
-    return f"{hashlib.sha256(content).hexdigest()}  {name}.zip"
+    return f"{hashlib.sha256(content).hexdigest()}  {file.name}.zip"

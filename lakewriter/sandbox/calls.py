@@ -1,12 +1,11 @@
-"""The sandbox's HTTP side of the exchange: REST calls and archive files, with their limits and faults.
+"""The sandbox's REST calls over HTTP, with their limits and faults.
 
-It counts what callers do, lets REST calls go wrong, and leaves the answers
-to `rest` and `archive`.
+It counts what callers do, lets calls go wrong, and leaves the answers to `rest`.
 """
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS
-from lakewriter.sandbox import archive, rest
+from lakewriter.sandbox import rest
 from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.clock import SimClock
 from lakewriter.sandbox.faults import Fault, Faults
@@ -24,17 +23,12 @@ from lakewriter.sandbox.truth import Truth
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# Archive files kept, because a checksum and its zip are asked for one after the other.
-_FILES_MAX = 16
-
-_NO_SUCH_FILE = "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
-
 # Statuses that mean "wait", and are answered in JSON; the others come from a proxy in front.
 _TOO_MANY = (418, 429)
 
 
 class Calls:
-    """Whoever answers REST and archive calls.
+    """Whoever answers REST calls.
 
     Args:
         catalogues: by market.
@@ -59,19 +53,12 @@ class Calls:
         self._violations = violations
         self._requests = requests
         self._budget = Budget()
-        self._files: OrderedDict[str, bytes | None] = OrderedDict()
 
     def add_routes(self, app: web.Application) -> None:
         """Give the calls of all markets to their handlers."""
-        app.router.add_get("/data/{path:.+}", self._archive)
         for name, market in MARKETS.items():
-            app.router.add_get(f"/{name}/data/{{path:.+}}", self._archive)
             for call in ("klines", "time", "ping", "exchangeInfo"):
                 app.router.add_get(f"/{name}{market.rest_path}/{call}", self._rest_of(name, call))
-
-    def forget_files(self) -> None:
-        """Make archive files anew: other candles exist now."""
-        self._files.clear()
 
     def _rest_of(self, market: str, call: str) -> _Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -120,33 +107,6 @@ class Calls:
         if call == "exchangeInfo":
             return rest.Answer(200, exchange_info(market, catalogue.listed(now_ms), now_ms))
         return rest.Answer(200, {})
-
-    async def _archive(self, request: web.Request) -> web.StreamResponse:
-        self._requests["archive"] += 1
-        path = "/data/" + request.match_info["path"]
-        zip_path = path.removesuffix(".CHECKSUM")
-        found = archive.find(zip_path, self._catalogues, self._clock.now_ms())
-        content = None if found is None else await self._content(zip_path, found)
-        if found is None or content is None:
-            return web.Response(text=_NO_SUCH_FILE, status=404, content_type="application/xml")
-        if path != zip_path:
-            return web.Response(
-                text=archive.checksum(found.name, content), content_type="binary/octet-stream"
-            )
-        return web.Response(body=content, content_type="application/zip")
-
-    async def _content(self, path: str, found: archive.ArchiveFile) -> bytes | None:
-        if path in self._files:
-            return self._files[path]
-        content = await asyncio.to_thread(self._zip, found)
-        self._files[path] = content
-        if len(self._files) > _FILES_MAX:
-            self._files.popitem(last=False)
-        return content
-
-    def _zip(self, found: archive.ArchiveFile) -> bytes | None:
-        text = archive.csv(self._truth, self._catalogues[found.market], found)
-        return None if text is None else archive.zipped(found.name, text, found.start_ms)
 
 
 def _weight(market: str, call: str, params: Mapping[str, str]) -> int:

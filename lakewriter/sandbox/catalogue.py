@@ -8,6 +8,7 @@ listings, faults and the time in.
 import msgspec
 
 from lakewriter.interval import INTERVALS, Interval
+from lakewriter.ranges import Range, minus
 from lakewriter.sandbox.faults import Fault, Faults
 from lakewriter.sandbox.listing import LISTED_MS, Listing, listing
 
@@ -48,24 +49,33 @@ class Catalogue:
         """Return what the market lists now, each with its status and its day of listing."""
         if not self._faults.touch_candles and all(item.delivery_ms > now_ms for item in self._listed):
             return self._listed
-        named = dict.fromkeys(
-            symbol for fault in self._faults.named("new_listing") for symbol in fault.symbols
-        )
-        everyone = dict.fromkeys([*self._by_symbol, *named])
-        found = (self.visible(symbol, now_ms) for symbol in everyone)
+        found = (self.visible(symbol, now_ms) for symbol in self.everyone())
         return [spec for spec in found if spec is not None]
+
+    def everyone(self) -> list[str]:
+        """Return the symbols that the market has at any time, in the order of its list."""
+        named = (symbol for fault in self._faults.named("new_listing") for symbol in fault.symbols)
+        return list(dict.fromkeys([*self._by_symbol, *named]))
 
     def exists(self, spec: Listing, grid: Interval, begin_ms: int) -> bool:
         """Tell whether there is, or will be, a candle that begins there."""
-        if spec.status != "TRADING" or not LISTED_MS <= begin_ms < spec.delivery_ms:
-            return False
+        return bool(self.present(spec, grid, begin_ms, begin_ms + 1))
+
+    def present(self, spec: Listing, grid: Interval, start_ms: int, stop_ms: int) -> list[Range]:
+        """Return when in the half-open range candles begin that exist, or will."""
+        start_ms, stop_ms = max(start_ms, LISTED_MS), min(stop_ms, spec.delivery_ms)
+        if self._faults.touch_candles:
+            start_ms = max(start_ms, grid.floor(self.onboard_ms(spec)))
+        if spec.status != "TRADING" or start_ms >= stop_ms:
+            return []
         if not self._faults.touch_candles:
-            return True
-        return begin_ms >= grid.floor(self.onboard_ms(spec)) and not any(
-            fault.holds(begin_ms)
+            return [(start_ms, stop_ms)]
+        gone = (
+            (fault.start_ms or 0, stop_ms if fault.stop_ms is None else fault.stop_ms)
             for name in ("exchange_halt", "delisting")
             for fault in self._faults.of(name, self.market, spec.symbol, grid.name)
         )
+        return minus([(start_ms, stop_ms)], gone)
 
     def onboard_ms(self, spec: Listing) -> int:
         """Return when the symbol began to trade."""
@@ -86,11 +96,8 @@ class Catalogue:
         spec, grid = self.known(symbol), INTERVALS[interval]
         if spec is None:
             return []
-        return [
-            begin_ms
-            for begin_ms in grid.grid(max(start_ms, LISTED_MS), stop_ms)
-            if self.exists(spec, grid, begin_ms)
-        ]
+        ranges = self.present(spec, grid, start_ms, stop_ms)
+        return [begin_ms for each in ranges for begin_ms in grid.grid(*each)]
 
     def _as_listed(self, spec: Listing, now_ms: int) -> Listing | None:
         onboard_ms = self.onboard_ms(spec)

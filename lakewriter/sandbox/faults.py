@@ -3,20 +3,23 @@
     faults.add(Fault("late_close", market="spot", symbols=("BTCUSDT",), value=30), now_ms)
 
 Rule 1: `FAULTS` names every failure; what is not in it is refused.
-Rule 2: a fault holds while start_ms <= simulated time < stop_ms. Four of them
+Rule 2: a fault holds while start_ms <= simulated time < stop_ms. Five of them
 select candles by their begin instead: `exchange_halt`, `new_listing`,
-`delisting`, `rest_missing_rows`.
+`delisting`, `rest_missing_rows`, `archive_missing_rows`. Those of single files of
+the archive choose them by their first day, and a share of them by name.
 Rule 3: candles that did not exist never will: a halt or a listing that is
 taken away ends, but is not undone.
 
 Pure: the time is told. Others do what a fault says.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
+from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.market import parse_market, parse_symbol
@@ -31,6 +34,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         start_ms, stop_ms: when, in simulated time; None for open.
         value: what `FAULTS` says of it; 0 for the default.
         retry_after_s: sent as Retry-After with a refusal; 0 for none.
+        share: of the archive's files, those that have it; which ones follows from their paths.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_ms: int | None = None
     value: float = 0.0
     retry_after_s: float = 0.0
+    share: float = 1.0
 
     def concerns(self, market: str, symbol: str = "", interval: str = "") -> bool:
         """Tell whether it is about this market, this symbol, this interval (its name on disk)."""
@@ -56,6 +61,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.stop_ms is None or time_ms < self.stop_ms
         )
 
+    def hits(self, path: str) -> bool:
+        """Tell whether the archive's file at the path is among its share of them."""
+        drawn = hashlib.blake2b(f"{self.name}{path}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn) < self.share * 2**64
+
 
 class FaultKind(NamedTuple):
     """What a name means.
@@ -66,6 +76,7 @@ class FaultKind(NamedTuple):
         least, most: the values allowed, both inclusive.
         choices: the only values allowed; empty for any between.
         of_series: whether single symbols and intervals can have it.
+        of_files: whether a share of the archive's files can have it.
     """
 
     description: str
@@ -75,6 +86,7 @@ class FaultKind(NamedTuple):
     most: float = 0.0
     choices: tuple[int, ...] = ()
     of_series: bool = True
+    of_files: bool = False
 
 
 # What the exchange refuses with; 418 is a ban, 451 a region.
@@ -124,6 +136,23 @@ FAULTS: dict[str, FaultKind] = {
     ),
     "rest_missing_rows": FaultKind("candles that begin between start and stop are absent from klines"),
     "slow_rest": FaultKind("REST calls take so long", "real seconds", 1, 0.001, 3600),
+    "archive_status": FaultKind(
+        "archive files are refused", "HTTP status", 503, choices=STATUSES, of_files=True
+    ),
+    "slow_archive": FaultKind("archive files take so long", "real seconds", 1, 0.001, 3600, of_files=True),
+    "archive_missing_file": FaultKind("archive files do not exist", of_files=True),
+    "archive_missing_checksum": FaultKind("checksums of archive files do not exist", of_files=True),
+    "archive_wrong_checksum": FaultKind("checksums of archive files are of other bytes", of_files=True),
+    "archive_corrupt_zip": FaultKind(
+        "bytes of archive files are flipped", "1: their checksums are of the flipped ones", 0, 0, 1, (0, 1),
+        of_files=True,
+    ),
+    "archive_missing_rows": FaultKind(
+        "candles that begin between start and stop are absent from archive files", of_files=True
+    ),
+    "archive_list_status": FaultKind(
+        "lists of archive files are refused", "HTTP status", 403, choices=STATUSES
+    ),
     "exchange_halt": FaultKind("candles that begin between start and stop do not exist"),
     "new_listing": FaultKind("symbols are unknown before start, and trade from then on"),
     "delisting": FaultKind(
@@ -217,6 +246,17 @@ class Faults:
             return None
         return next((fault for fault in self.of(name, market, symbol, interval) if fault.holds(now_ms)), None)
 
+    def of_file(self, name: str, file: ArchiveFile) -> Fault | None:
+        """Return the first fault of that name that a file of the archive has."""
+        return next(
+            (
+                fault
+                for fault in self.of(name, *file.series)
+                if fault.holds(file.start_ms) and fault.hits(file.path)
+            ),
+            None,
+        )
+
     def _index(self) -> None:
         by_name: dict[str, tuple[Fault, ...]] = {}
         for fault in (*self._past, *self._listed.values()):
@@ -243,6 +283,10 @@ def checked(fault: Fault) -> Fault:
         raise UsageError(f"fault: {fault.name} stops before it starts")
     if not 0 <= fault.retry_after_s <= _DAY_S:
         raise UsageError(f"fault: retry_after_s: {fault.retry_after_s:g} is not between 0 and {_DAY_S:g}")
+    if not 0 < fault.share <= 1:
+        raise UsageError(f"fault: share: {fault.share:g} is not above 0, and 1 at most")
+    if fault.share != 1 and not kind.of_files:
+        raise UsageError(f"fault: {fault.name} is not of archive files: it takes no share")
     interval = parse_interval(fault.interval).name if fault.interval else ""
     return msgspec.structs.replace(
         fault,

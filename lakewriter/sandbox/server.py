@@ -19,6 +19,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.market import MARKETS, parse_market
 from lakewriter.sandbox import control
+from lakewriter.sandbox.bucket import Bucket
 from lakewriter.sandbox.calls import Calls
 from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.clock import SimClock
@@ -70,7 +71,7 @@ class Sandbox:
         violations: limits that clients broke, by kind: "messages", "streams",
             "subscribe_size", "pongs", "connects", "weight", "ban", "retry_after".
         requests: REST and archive calls answered, by kind: "klines", "time",
-            "ping", "exchangeInfo", "archive".
+            "ping", "exchangeInfo", "archive", "archive_list".
     """
 
     def __init__(self, options: SandboxOptions) -> None:
@@ -97,6 +98,7 @@ class Sandbox:
             violations=self.violations,
             requests=self.requests,
         )
+        self._bucket = Bucket(self._catalogues, self.truth, self.faults, self.clock, self.requests)
         recordings = {item.market: item.frames for item in map(load, options.replay)}
         shared = {
             name: Shared(
@@ -179,7 +181,7 @@ class Sandbox:
         self._changed()
 
     def _changed(self) -> None:
-        self._calls.forget_files()
+        self._bucket.forget()
         self._incidents.look()
 
     def _stage(self, key: tuple[str, ...], fault: Fault | None) -> None:
@@ -227,6 +229,7 @@ class Sandbox:
         """Return the routes of all three markets."""
         app = web.Application()
         self._calls.add_routes(app)
+        self._bucket.add_routes(app)
         self._sockets.add_routes(app)
         control.add_routes(app, self)
         return app

@@ -53,6 +53,7 @@ class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     for_s: float | None = None
     value: float = 0.0
     retry_after_s: float = 0.0
+    share: float = 1.0
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +154,7 @@ def _fault(said: dict[str, Any], now_ms: int) -> Fault:
             stop_ms=stop_ms,
             value=written.value,
             retry_after_s=written.retry_after_s,
+            share=written.share,
         )
     )
 
