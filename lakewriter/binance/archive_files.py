@@ -9,10 +9,10 @@ a day's appears the next morning, a month's in the week after its end.
 Source: binance-public-data, README.md and python/enums.py.
 """
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Literal, NamedTuple
 
-from lakewriter.interval import INTERVALS
+from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.market import MARKETS
 from lakewriter.series import Series
 
@@ -20,6 +20,8 @@ Period = Literal["daily", "monthly"]
 
 # Longer candles have monthly files only.
 DAILY_INTERVALS = tuple(name for name in INTERVALS if name not in ("3d", "1w", "1mo"))
+
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class ArchiveFile(NamedTuple):
@@ -55,7 +57,7 @@ class ArchiveFile(NamedTuple):
     @property
     def start_ms(self) -> int:
         """The candles in it begin from here on …"""
-        return int(datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC).timestamp()) * 1000
+        return (self.day.toordinal() - _EPOCH) * DAY_MS
 
     @property
     def stop_ms(self) -> int:

@@ -65,13 +65,19 @@ def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> Archive
     return file if file is not None and _exists(catalogues[market.name], file, now_ms) else None
 
 
-def files(catalogue: Catalogue, series: Series, period: Period, now_ms: int) -> Iterator[ArchiveFile]:
-    """Iterate over the files of a series that there are, ascending."""
+def files(
+    catalogue: Catalogue, series: Series, period: Period, now_ms: int, first: date = date.min
+) -> Iterator[ArchiveFile]:
+    """Iterate over the files of a series that there are, ascending.
+
+    Args:
+        first: the first day of the first of them.
+    """
     spec = catalogue.known(series.symbol)
     ranges = [] if spec is None else catalogue.present(spec, series.grid, LISTED_MS, now_ms)
     if not ranges or not _offered(series, period):
         return
-    day, last = _day(ranges[0][0]), _day(ranges[-1][1])
+    day, last = max(first, _day(ranges[0][0])), _day(ranges[-1][1])
     day = day if period == "daily" else day.replace(day=1)
     while day <= last:
         file = ArchiveFile(series, period, day)

@@ -91,7 +91,7 @@ def _digits(values: Ints, least: int) -> Bytes:
     chosen = digits.view(np.uint8)[:, -width:]
     free = width - counts
     if free.any():
-        chosen[np.arange(width) < free[:, None]] = 0
+        chosen *= np.arange(width) >= free[:, None]
     return chosen
 
 

@@ -8,12 +8,12 @@ Source: Amazon S3 API reference, ListObjects (its first version).
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import islice
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from lakewriter.binance.archive_files import ArchiveFile, Period
+from lakewriter.binance.archive_files import ArchiveFile, Period, parse_name
 from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
 from lakewriter.ranges import Range
@@ -42,6 +42,11 @@ class Place(NamedTuple):
     period: Period
     symbol: str = ""
     interval: str = ""
+
+    @property
+    def series(self) -> Series:
+        """The series that a directory of files is of."""
+        return Series(self.market, self.symbol, self.interval)
 
 
 class _Entry(NamedTuple):
@@ -88,18 +93,18 @@ class Keys:
         directory = prefix[: prefix.rfind("/") + 1]
         entries = (
             entry
-            for entry in self._entries(directory, now_ms)
+            for entry in self._entries(directory, marker, now_ms)
             if entry.key > marker and entry.key.startswith(prefix)
         )
         return _xml(prefix, marker, list(islice(entries, KEYS_MAX + 1)))
 
-    def _entries(self, directory: str, now_ms: int) -> Iterator[_Entry]:
+    def _entries(self, directory: str, marker: str, now_ms: int) -> Iterator[_Entry]:
         here = place(directory)
         if here is None:
             below = (root[len(directory) :] for root in _ROOTS if root.startswith(directory))
             names = sorted({path.partition("/")[0] for path in below})
         elif here.interval:
-            yield from self._files(here, now_ms)
+            yield from self._files(here, marker, now_ms)
             return
         elif here.symbol:
             names = sorted(name for name in INTERVALS if self._any(here._replace(interval=name), now_ms))
@@ -113,14 +118,17 @@ class Keys:
         intervals = [here.interval] if here.interval else MARKETS[here.market].intervals
         return any(True for name in intervals for _ in self._there(here._replace(interval=name), now_ms))
 
-    def _there(self, here: Place, now_ms: int) -> Iterator[ArchiveFile]:
-        series = Series(here.market, here.symbol, here.interval)
-        for file in archive.files(self._catalogues[here.market], series, here.period, now_ms):
+    def _there(self, here: Place, now_ms: int, first: date = date.min) -> Iterator[ArchiveFile]:
+        for file in archive.files(self._catalogues[here.market], here.series, here.period, now_ms, first):
             if not self._faults.of_file("archive_missing_file", file):
                 yield file
 
-    def _files(self, here: Place, now_ms: int) -> Iterator[_Entry]:
-        for file in self._there(here, now_ms):
+    def _files(self, here: Place, marker: str, now_ms: int) -> Iterator[_Entry]:
+        zip_name = marker.rpartition("/")[2].removesuffix(".CHECKSUM")
+        marked = parse_name(here.series, here.period, zip_name)
+        # Who asks for the last of many pages need not wait for those before it.
+        first = date.min if marked is None or marked.path[1:] > marker else marked.day
+        for file in self._there(here, now_ms, first):
             path = file.path[1:]
             yield _Entry(path, self._bytes(file), file.stop_ms)
             if not self._faults.of_file("archive_missing_checksum", file):
