@@ -2,8 +2,12 @@
 
 from datetime import date
 
-from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile
-from lakewriter.interval import DAY_MS
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period, parse_name
+from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.series import Series
 
 
@@ -25,3 +29,39 @@ def test_long_candles_have_no_daily_files() -> None:
     """What is longer than a day is in monthly files only."""
     assert "1d" in DAILY_INTERVALS
     assert not {"3d", "1w", "1mo"} & set(DAILY_INTERVALS)
+
+
+@given(
+    symbol=st.sampled_from(["BTCUSDT", "BTCUSD_261225", "龙虾USDT", "A-1"]),
+    interval=st.sampled_from(list(INTERVALS)),
+    day=st.dates(date(2017, 1, 1), date(2030, 1, 1)),
+)
+def test_a_name_says_which_file_it_is(symbol: str, interval: str, day: date) -> None:
+    """From a file to its name and back, by days and by months."""
+    series = Series("spot", symbol, interval)
+    for file in (ArchiveFile(series, "daily", day), ArchiveFile(series, "monthly", day.replace(day=1))):
+        assert parse_name(series, file.period, f"{file.name}.zip") == file
+
+
+@pytest.mark.parametrize(
+    ("period", "name"),
+    [
+        ("daily", "BTCUSDT-1m-2020-01.zip"),
+        ("daily", "BTCUSDT-1m-2020-02-30.zip"),
+        ("daily", "BTCUSDT-1m-20200102.zip"),
+        ("daily", "BTCUSDT-1m-2020-W01-1.zip"),
+        ("daily", "BTCUSDT-1m-2020-01-02"),
+        ("daily", "BTCUSDT-1m-2020-01-02.zip.CHECKSUM"),
+        ("daily", "BTCUSDT-1m-2020-01-02.ZIP"),
+        ("daily", "ETHUSDT-1m-2020-01-02.zip"),
+        ("daily", "BTCUSDT-3m-2020-01-02.zip"),
+        ("daily", "2020-01-02.zip"),
+        ("daily", ""),
+        ("monthly", "BTCUSDT-1m-2020-01-02.zip"),
+        ("monthly", "BTCUSDT-1m-2020-13.zip"),
+        ("monthly", "BTCUSDT-1m-202001.zip"),
+    ],
+)
+def test_other_names_are_no_file(period: Period, name: str) -> None:
+    """Another series, no such day, another spelling of it, or no zip."""
+    assert parse_name(Series("spot", "BTCUSDT", "1m"), period, name) is None

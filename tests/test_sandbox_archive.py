@@ -5,13 +5,17 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
+import aiohttp
 import msgspec
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 from sandboxes import EVERY_MARKET, MARKET_SYMBOLS, START_MS, get, klines, run
@@ -20,6 +24,9 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox import Fault, Sandbox, SandboxOptions, Truth
+from lakewriter.sandbox.bucket import Bucket
+from lakewriter.sandbox.catalogue import Catalogue
+from lakewriter.sandbox.clock import SimClock
 from lakewriter.sandbox.columns import csv_lines
 from lakewriter.sandbox.faults import FAULTS, STATUSES, Faults
 from lakewriter.sandbox.listing import LISTED_MS, listing
@@ -155,6 +162,9 @@ def test_pages_of_the_list() -> None:
         first, _, marker = await listed(sandbox, DAYS)
         assert len(first) == 1000
         assert marker == first[-1]
+        elsewhere = "data/elsewhere/BTCUSDT-1m-2025-12-31.zip"
+        assert (await listed(sandbox, DAYS, marker=elsewhere))[0] == first
+        assert (await listed(sandbox, DAYS, marker=first[0]))[0][0] == first[1]
         keys = await all_keys(sandbox, DAYS)
         assert keys == sorted(set(keys))
         assert len(keys) == 2 * (START_MS - LISTED_MS) // DAY_MS
@@ -238,16 +248,40 @@ def test_a_day_without_candles_is_not_listed() -> None:
     run(scenario, still(halt))
 
 
+class CountingTruth(Truth):
+    """A truth that counts how often it is asked."""
+
+    asked = 0
+
+    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> Units:
+        self.asked += 1
+        return super().units(market, symbol, interval, start_ms, stop_ms)
+
+
 def test_a_file_is_made_once_for_all_who_ask() -> None:
-    """Zip and checksum asked for at the same time, by many, are of the same bytes."""
+    """Zip and checksum asked for at the same time, by many, are made together; anew when a fault changes them."""
+    truth, faults = CountingTruth(), Faults()
+    catalogues = {"spot": Catalogue("spot", [listing("spot", "BTCUSDT")], faults)}
+    bucket = Bucket(catalogues, truth, faults, SimClock(START_MS, 0.001), Counter())
+    path = day_path(START_MS - DAY_MS)
 
-    async def scenario(sandbox: Sandbox) -> None:
-        path = day_path(START_MS - DAY_MS)
-        answers = await asyncio.gather(*(fetched(sandbox, path) for _ in range(8)))
-        assert len({content for content, _ in answers}) == 1
-        assert all(fits for _, fits in answers)
+    async def main() -> None:
+        app = web.Application()
+        bucket.add_routes(app)
+        async with TestServer(app) as server, aiohttp.ClientSession() as session:
 
-    run(scenario, STILL)
+            async def fetch(suffix: str) -> bytes:
+                async with session.get(server.make_url(path + suffix)) as response:
+                    return await response.read()
+
+            await asyncio.gather(*(fetch(suffix) for suffix in ("", ".CHECKSUM") * 4))
+            assert truth.asked == 1
+            faults.add(Fault("archive_missing_rows", stop_ms=START_MS - HOUR_MS), START_MS)
+            bucket.forget()
+            assert len(lines(await fetch(""))) == 60
+            assert truth.asked == 2
+
+    asyncio.run(main())
 
 
 NEW_YEARS_EVE = Fault("archive_status", "spot", ("BTCUSDT",), "1m", START_MS - DAY_MS, START_MS)

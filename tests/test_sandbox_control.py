@@ -177,6 +177,17 @@ def test_a_fault_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     assert parse_json(json.dumps(said).encode(), 0) == expected
 
 
+def test_a_share_of_days() -> None:
+    """Days of the archive are chosen by dates, and a share of their files by a number."""
+    text = (
+        "archive_corrupt_zip:symbols=BTCUSDT,interval=1m,start=2026-01-01,stop=2026-01-02,value=1,share=0.25"
+    )
+    expected = Fault(
+        "archive_corrupt_zip", "", ("BTCUSDT",), "1m", START_MS, START_MS + 24 * HOUR_MS, 1, share=0.25
+    )
+    assert parse_argument(text, 0) == expected
+
+
 def test_without_a_start_a_duration_counts_from_now() -> None:
     """`for_s` alone ends so long after now."""
     fault = parse_argument("silent_stream:for_s=5", START_MS)

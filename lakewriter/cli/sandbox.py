@@ -42,7 +42,7 @@ def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) 
 
     for name, kind in FAULTS.items():
         value = f" (value: {kind.value}; {kind.default:g} by default)" if kind.value else ""
-        print(f"{name:20} {kind.description}{value}")
+        print(f"{name:24} {kind.description}{value}")
     context.exit()
 
 
