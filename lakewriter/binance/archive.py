@@ -28,7 +28,7 @@ from lakewriter.errors import ExchangeError
 from lakewriter.market import Market, is_symbol
 from lakewriter.series import Series
 
-# Seconds of a month take some 60 MB.
+# A month of seconds is 2.7 million lines; one of BTCUSDT takes 50 bytes of its zip.
 ZIP_BYTES_MAX = 256 * 1024 * 1024
 
 # A checksum's file has 64 digits, two blanks and a name.
