@@ -177,6 +177,24 @@ def test_pages_of_the_list() -> None:
     run(scenario, STILL)
 
 
+def test_the_same_file_has_the_same_size_on_every_page() -> None:
+    """Whoever asks for the end of a list first reads the same as who begins at its beginning."""
+    last = f"{DAYS}BTCUSDT-1m-2025-12-30.zip.CHECKSUM"
+
+    def scenario(*markers: str) -> list[bytes]:
+        answers: list[bytes] = []
+
+        async def asking(sandbox: Sandbox) -> None:
+            for marker in markers:
+                params = {"delimiter": "/", "prefix": DAYS, "marker": marker}
+                answers.append((await get(sandbox, "/data.binance.vision", **params))[1])
+
+        run(asking, STILL)
+        return answers
+
+    assert scenario(last, "") == scenario("", last)[::-1]
+
+
 def test_a_thousand_symbols_are_two_pages() -> None:
     """Directories are paged like keys."""
 

@@ -1,7 +1,7 @@
 """The list of the sandbox's archive, as S3 writes it: directories, keys and sizes, a page at a time.
 
 It names the files that `archive` has, each with its checksum. Sizes of zips are
-estimates, for to know one its file must be made: the lines of a day of the
+estimates, for to know one its file must be made: the first lines of the
 series tell how many bytes a line takes. Pure: the time is told.
 
 Source: Amazon S3 API reference, ListObjects (its first version).
@@ -16,7 +16,6 @@ from xml.sax.saxutils import escape
 from lakewriter.binance.archive_files import ArchiveFile, Period, parse_name
 from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
-from lakewriter.ranges import Range
 from lakewriter.sandbox import archive
 from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.faults import Faults
@@ -86,7 +85,7 @@ class Keys:
         self._catalogues = catalogues
         self._truth = truth
         self._faults = faults
-        self._line_bytes: dict[Series, float] = {}
+        self._line_bytes: dict[Place, float] = {}
 
     def page(self, prefix: str, marker: str, now_ms: int) -> str:
         """Return a page of what begins with the prefix and comes after the marker, up to the next slash."""
@@ -130,22 +129,24 @@ class Keys:
         first = date.min if marked is None or marked.path[1:] > marker else marked.day
         for file in self._there(here, now_ms, first):
             path = file.path[1:]
-            yield _Entry(path, self._bytes(file), file.stop_ms)
+            yield _Entry(path, self._bytes(here, file, now_ms), file.stop_ms)
             if not self._faults.of_file("archive_missing_checksum", file):
                 yield _Entry(f"{path}.CHECKSUM", len(archive.checksum(file, b"").encode()), file.stop_ms)
 
-    def _bytes(self, file: ArchiveFile) -> int:
-        series = file.series
-        ranges = archive.present(self._catalogues[series.market], file)
-        if series not in self._line_bytes:
-            self._line_bytes[series] = self._sampled(file, ranges)
-        lines = sum(series.grid.count(*each) for each in ranges)
-        return _bare_bytes(file) + round(lines * self._line_bytes[series])
+    def _bytes(self, here: Place, file: ArchiveFile, now_ms: int) -> int:
+        if here not in self._line_bytes:
+            # The first of all, whoever asks: the same file has the same size on every page.
+            first = next(archive.files(self._catalogues[here.market], here.series, here.period, now_ms))
+            self._line_bytes[here] = self._sampled(first)
+        ranges = archive.present(self._catalogues[here.market], file)
+        lines = sum(here.series.grid.count(*each) for each in ranges)
+        return _bare_bytes(file) + round(lines * self._line_bytes[here])
 
-    def _sampled(self, file: ArchiveFile, ranges: list[Range]) -> float:
-        grid = file.series.grid
-        spec = self._catalogues[file.series.market].known(file.series.symbol)
+    def _sampled(self, file: ArchiveFile) -> float:
+        grid, catalogue = file.series.grid, self._catalogues[file.series.market]
+        spec = catalogue.known(file.series.symbol)
         assert spec is not None
+        ranges = archive.present(catalogue, file)
         start_ms, stop_ms = next(each for each in ranges if grid.count(*each))
         if grid.length_ms:
             stop_ms = min(stop_ms, start_ms + grid.length_ms * _SAMPLE_LINES)
