@@ -17,6 +17,7 @@ from lakewriter.binance.budget import (
     parse_book,
     render_book,
 )
+from lakewriter.lake.weight import FILE_BYTES
 
 WALL_S = 1_800_000_000.0
 
@@ -83,6 +84,42 @@ def test_what_is_kept_is_what_was(steps: list[tuple[float, str, int]]) -> None:
         else:
             budget.wait_s(2, now_s)
         assert parse_book(render_book(book)) == book
+
+
+@given(st.data())
+def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
+    """Absurd values that can be read are lived with: nobody fails, and nobody waits for longer than a ban."""
+    number = st.floats(allow_nan=False, allow_infinity=False)
+    second, weight = st.integers(0, 10**10), st.integers(0, 10**6)
+    tallies = st.builds(
+        Tally,
+        st.dictionaries(st.one_of(second, st.integers(30, 110)), weight, max_size=64),
+        weight, number, number, number, st.booleans(), st.one_of(st.none(), number),
+    )  # fmt: skip
+    book = Book(data.draw(st.dictionaries(st.sampled_from(["a", "b", "c"]), tallies)))
+    book = parse_book(render_book(book))
+    budget = WeightBudget(100, book.tally("a", 100.0, WALL_S))
+    assert 0 <= budget.wait_s(1, 100.0) <= HOLD_MAX_S
+    budget.spend(1, 100.0)
+    budget.told(500, 101.0)
+    budget.answered(101.0)
+    budget.hold(7, 101.0, WALL_S)
+    assert parse_book(render_book(book)) == book
+
+
+def test_a_full_book_fits_into_its_file() -> None:
+    """The most that can be spent in a minute, by as many boots as are kept, after a year of uptime."""
+    year_s = 365 * 86_400
+    book = Book()
+    for number in range(BOOTS_MAX):
+        boot = f"4f6b1c1e-0000-0000-0000-{number:012d}"
+        budget = WeightBudget(6000, book.tally(boot, year_s - 62.0, WALL_S))
+        for second in range(62):
+            budget.spend(4500, year_s - 61.5 + second)
+        budget.told(6000, float(year_s))
+        budget.hold(0.123456789, year_s - 0.123456789, WALL_S + 0.123456789)
+        budget.spend(1, year_s + 0.123456789)
+    assert len(render_book(book)) <= FILE_BYTES
 
 
 def test_what_can_wait_leaves_half_to_what_cannot() -> None:

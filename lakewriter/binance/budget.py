@@ -122,7 +122,7 @@ class WeightBudget:
     def spend(self, weight: int, now_s: float) -> None:
         """Count what is asked now."""
         second = math.floor(now_s)
-        self.tally.spent[second] = self.tally.spent.get(second, 0) + weight
+        self.tally.spent[second] = min(self.tally.spent.get(second, 0) + weight, _WEIGHT_MAX)
         if self.tally.doubtful:
             self.tally.probed_s = now_s
 
