@@ -154,6 +154,28 @@ def test_a_slate_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> No
     ), "once for each process"
 
 
+def test_a_directory_in_place_of_the_file_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A real file that cannot be had: asking goes on, and the first time it is said why."""
+
+    async def main() -> None:
+        slate = WeightFile(tmp_path, "REST futures")
+        slate.path.mkdir(parents=True)
+        clock = ToldClock()
+        with ThreadPoolExecutor(1) as thread:
+            pool = WeightPool("REST futures", 100, clock, slate=slate, thread=thread)
+            for _ in range(3):
+                await pool.take(10, background=False)
+                await pool.learn(clock.now_s, 10)
+                clock.now_s += ALONE_S
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the request weight of REST futures: Is a directory; this process keeps to a budget of its own"
+    ]
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\0" * 4096, b'{"boots":{"this one":{"spent":{"100":-40}}}}'])
 def test_damage_is_repaired(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """What is gone or unreadable begins anew with what we know: also a wait."""
