@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps import open_ledger, read_gaps
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.weight import WeightFile
 from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.recording.recorder import Recorder
@@ -67,7 +69,12 @@ async def recording(
     store = LakeStore.create(str(lake), "test")
     clock = Clock()
     async with aiohttp.ClientSession() as session:
-        doors = Doors(lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock)
+        doors = Doors(
+            lambda name: endpoints(served_at(MARKETS[name], sandbox.url)),
+            session,
+            clock,
+            slates=partial(WeightFile, store.root),
+        )
         universe = Universe(map(parse_subscription, subscriptions), doors)
         await universe.first()
         queue: asyncio.Queue[Candle] = asyncio.Queue(10_000)

@@ -1,34 +1,132 @@
 """The budget of request weight, by told times."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.budget import BACKGROUND_SHARE, PROBE_S, SHARE, WINDOW_S, WeightBudget
+from lakewriter.binance.budget import (
+    BACKGROUND_SHARE,
+    BOOTS_MAX,
+    HOLD_MAX_S,
+    PROBE_S,
+    SHARE,
+    WINDOW_S,
+    Book,
+    Tally,
+    WeightBudget,
+    parse_book,
+    render_book,
+)
+from lakewriter.lake.weight import FILE_BYTES
+
+WALL_S = 1_800_000_000.0
+
+Asks = st.lists(st.tuples(st.floats(0, 5), st.integers(1, 10), st.booleans(), st.booleans()), max_size=200)
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 10), st.booleans()), max_size=200))
-def test_no_window_of_a_minute_is_ever_exceeded(asks: list[tuple[float, int, bool]]) -> None:
-    """However it is asked, in no 60 seconds is more spent than the share; waits are ever enough."""
-    budget, now_s = WeightBudget(100), 1000.0
+class Holder:
+    """A process as the law sees it: it knows only the bytes, and keeps them."""
+
+    data = b""
+
+    def wait_s(self, weight: int, now_s: float, background: bool) -> float:
+        book = parse_book(self.data)
+        budget = WeightBudget(100, book.tally("boot", now_s, WALL_S + now_s))
+        wait_s = budget.wait_s(weight, now_s, background=background)
+        if not wait_s:
+            budget.spend(weight, now_s)
+        Holder.data = render_book(book)
+        return wait_s
+
+
+@given(Asks)
+def test_no_window_of_a_minute_is_ever_exceeded_by_two(asks: list[tuple[float, int, bool, bool]]) -> None:
+    """However two holders of one state take turns, in no 60 seconds do they spend more than the share.
+
+    What each of them is told to wait is enough, if the other does not come before.
+    """
+    Holder.data = b""
+    holders, now_s = (Holder(), Holder()), 1000.0
     spent: list[tuple[float, int]] = []
-    for pause_s, weight, background in asks:
+    for pause_s, weight, background, which in asks:
         now_s += pause_s
-        for _ in range(1000):
-            wait_s = budget.wait_s(weight, now_s, background=background)
-            if not wait_s:
-                break
+        while wait_s := holders[which].wait_s(weight, now_s, background):
             now_s += wait_s
-        budget.spend(weight, now_s)
         spent.append((now_s, weight))
         within = sum(each for at_s, each in spent if at_s > now_s - WINDOW_S)
         assert within <= 100 * SHARE * (BACKGROUND_SHARE if background else 1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 90),
+            st.sampled_from(["spend", "told", "hold", "answered", "wait"]),
+            st.integers(0, 10**7),
+        ),
+        max_size=60,
+    )
+)
+def test_what_is_kept_is_what_was(steps: list[tuple[float, str, int]]) -> None:
+    """Bytes and back is the same, after whatever happened, and no bytes of ours are refused."""
+    book, now_s = Book(), 0.0
+    for pause_s, step, number in steps:
+        now_s += pause_s
+        budget = WeightBudget(6000, book.tally("boot", now_s, WALL_S + now_s))
+        if step == "spend":
+            budget.spend(number % 100, now_s)
+        elif step == "told":
+            budget.told(number, now_s)
+        elif step == "hold":
+            budget.hold(number, now_s, WALL_S + now_s)
+        elif step == "answered":
+            budget.answered(now_s)
+        else:
+            budget.wait_s(2, now_s)
+        assert parse_book(render_book(book)) == book
+
+
+@given(st.data())
+def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
+    """Absurd values that can be read are lived with: nobody fails, and nobody waits for longer than a ban."""
+    number = st.floats(allow_nan=False, allow_infinity=False)
+    second, weight = st.integers(0, 10**10), st.integers(0, 10**6)
+    tallies = st.builds(
+        Tally,
+        st.dictionaries(st.one_of(second, st.integers(30, 110)), weight, max_size=64),
+        weight, number, number, number, st.booleans(), st.one_of(st.none(), number),
+    )  # fmt: skip
+    book = Book(data.draw(st.dictionaries(st.sampled_from(["a", "b", "c"]), tallies)))
+    book = parse_book(render_book(book))
+    budget = WeightBudget(100, book.tally("a", 100.0, WALL_S))
+    assert 0 <= budget.wait_s(1, 100.0) <= HOLD_MAX_S
+    budget.spend(1, 100.0)
+    budget.told(500, 101.0)
+    budget.answered(101.0)
+    budget.hold(7, 101.0, WALL_S)
+    assert parse_book(render_book(book)) == book
+
+
+def test_a_full_book_fits_into_its_file() -> None:
+    """The most that can be spent in a minute, by as many boots as are kept, after a year of uptime."""
+    year_s = 365 * 86_400
+    book = Book()
+    for number in range(BOOTS_MAX):
+        boot = f"4f6b1c1e-0000-0000-0000-{number:012d}"
+        budget = WeightBudget(6000, book.tally(boot, year_s - 62.0, WALL_S))
+        for second in range(62):
+            budget.spend(4500, year_s - 61.5 + second)
+        budget.told(6000, float(year_s))
+        budget.hold(0.123456789, year_s - 0.123456789, WALL_S + 0.123456789)
+        budget.spend(1, year_s + 0.123456789)
+    assert len(render_book(book)) <= FILE_BYTES
 
 
 def test_what_can_wait_leaves_half_to_what_cannot() -> None:
     """Background work stops at half of the share; urgent work goes on."""
     budget = WeightBudget(100)
     budget.spend(38, 0.0)
-    assert budget.wait_s(1, 1.0, background=True) == 59.0
+    assert budget.wait_s(1, 1.0, background=True) == WINDOW_S
     assert budget.wait_s(1, 1.0) == 0.0
 
 
@@ -43,11 +141,25 @@ def test_what_others_spend_counts_too() -> None:
     assert budget.wait_s(60, 62.0) == 0.0
 
 
+def test_what_two_of_us_spend_is_nobody_elses() -> None:
+    """Whoever is told what the exchange counted knows what the other spent, and counts it once."""
+    tally = Tally()
+    one, other = WeightBudget(100, tally), WeightBudget(100, tally)
+    one.spend(20, 0.0)
+    other.spend(30, 0.5)
+    one.told(50, 1.0)
+    assert tally.others == 0
+    other.told(57, 1.0)
+    assert tally.others == 7
+    assert one.wait_s(18, 2.0) == 0.0
+    assert one.wait_s(19, 2.0) > 0
+
+
 def test_whoever_is_told_to_wait_waits() -> None:
     """Nothing is spent while the exchange asked to wait, and a shorter wish changes nothing."""
     budget = WeightBudget(100)
-    budget.hold(30, 0.0)
-    budget.hold(5, 1.0)
+    budget.hold(30, 0.0, WALL_S)
+    budget.hold(5, 1.0, WALL_S + 1)
     assert (budget.wait_s(1, 10.0), budget.held_s(10.0)) == (20.0, 20.0)
     assert budget.wait_s(1, 30.0) == 0.0
 
@@ -55,11 +167,13 @@ def test_whoever_is_told_to_wait_waits() -> None:
 def test_after_a_wait_one_goes_ahead() -> None:
     """Who asks first after a wait is followed only when it was answered, or when that took too long."""
     budget = WeightBudget(100)
-    budget.hold(30, 0.0)
+    budget.hold(30, 0.0, WALL_S)
     budget.spend(1, 30.0)
     assert budget.wait_s(1, 30.5) > 0
     assert budget.wait_s(1, 30.0 + PROBE_S) == 0.0
-    budget.answered()
+    budget.answered(29.0)
+    assert budget.wait_s(1, 30.5) > 0, "an answer to what was asked before the wait says nothing"
+    budget.answered(30.0)
     assert budget.wait_s(1, 30.5) == 0.0
 
 
@@ -68,4 +182,59 @@ def test_a_request_larger_than_the_share_is_sent_when_nothing_else_is() -> None:
     budget = WeightBudget(10)
     assert budget.wait_s(20, 0.0) == 0.0
     budget.spend(20, 0.0)
-    assert budget.wait_s(20, 0.0) == WINDOW_S
+    assert budget.wait_s(20, 0.0) == WINDOW_S + 1
+
+
+def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
+    """After a reboot the monotonic clock begins anew; of a ban the rest is waited out, then one goes ahead."""
+    book = Book()
+    before = WeightBudget(100, book.tally("first", 9000.0, WALL_S))
+    before.spend(50, 9000.0)
+    before.hold(600, 9000.0, WALL_S)
+    book = parse_book(render_book(book))
+    after = WeightBudget(100, book.tally("second", 20.0, WALL_S + 100))
+    assert after.held_s(20.0) == 500.0
+    assert after.wait_s(50, 520.0) == 0.0
+    after.spend(50, 520.0)
+    assert after.wait_s(1, 521.0) > 0
+
+
+def test_a_wall_clock_that_was_wrong_holds_nobody_for_years() -> None:
+    """A wait whose end lies years ahead by the wall clock ends after the longest ban, and is over then."""
+    book = Book({"first": Tally(held_until_unix_s=WALL_S + 1e9)})
+    assert WeightBudget(100, book.tally("second", 5.0, WALL_S)).held_s(5.0) == HOLD_MAX_S
+    later_s = HOLD_MAX_S + 10
+    assert WeightBudget(100, book.tally("second", later_s, WALL_S + later_s)).wait_s(1, later_s) == 0.0
+
+
+def test_times_of_another_boot_are_dropped() -> None:
+    """Where boots cannot be told apart, what lies in the future is of an earlier one."""
+    tally = Tally({5000: 40, 3: 7}, 90, 5060.0, 0.0, 0.0, True, 5000.0)
+    budget = WeightBudget(100, tally)
+    assert budget.wait_s(68, 20.0) == 0.0
+    assert tally.spent == {3: 7}
+    assert (tally.others, tally.probed_s) == (0, None)
+
+
+def test_machines_that_share_a_disk_count_apart() -> None:
+    """Each keeps its own tally in the one book, and old boots make room."""
+    book = Book()
+    for number in range(BOOTS_MAX + 2):
+        WeightBudget(100, book.tally(f"boot {number}", 10.0, WALL_S)).spend(number, 10.0)
+    assert [each.spent[10] for each in book.boots.values()] == [2, 3, 4]
+    assert book.tally("boot 3", 11.0, WALL_S).spent == {10: 3}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{", b"\0" * 4096, b"[]", b'"\xff"', b"[" * 4000, b'{"boots":{"a":{"spent":{"1":-1}}}}',
+        b'{"boots":{"a":{"spent":{"1":1e400}}}}', b'{"boots":{"a":{"others":10000000}}}',
+        b'{"boots":{"a":{"held_until_s":NaN}}}', b'{"boots":{"a":{"spent":{"99999999999999":1}}}}',
+        b'{"boots":{"a":{},"b":{},"c":{},"d":{}}}',
+    ],
+)  # fmt: skip
+def test_what_is_no_book_is_refused(data: bytes) -> None:
+    """Damage is an error, whatever it is."""
+    with pytest.raises(ValueError):
+        parse_book(data)

@@ -1,6 +1,7 @@
 """What the exchange asked of this address outlives the process."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -8,6 +9,7 @@ import aiohttp
 from lakewriter.binance.doors import Doors
 from lakewriter.clock import Clock
 from lakewriter.lake.restraint import RESTRAINT_FILE, read_restraint, write_restraint
+from lakewriter.lake.weight import WeightFile
 from lakewriter.market import MARKETS
 from lakewriter.restraint import Restraint
 
@@ -24,34 +26,49 @@ class ToldClock(Clock):
         return self.now_s
 
 
-def doors(session: aiohttp.ClientSession, clock: Clock, restraint: Restraint | None = None) -> Doors:
-    return Doors(MARKETS.__getitem__, session, clock, restraint)
+def doors(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> Doors:
+    return Doors(MARKETS.__getitem__, session, clock, read_restraint(lake), slates=partial(WeightFile, lake))
 
 
 def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) -> None:
-    """A ban of the REST pool, a hold of a host and the attempts at it are kept, and run out."""
+    """A hold of a host and the attempts at it are kept, and run out."""
 
     async def main() -> None:
         (tmp_path / "_lakewriter").mkdir()
         clock = ToldClock()
         async with aiohttp.ClientSession() as session:
-            first = doors(session, clock)
+            first = doors(session, clock, tmp_path)
             door = first["coin_futures"]
             for _ in range(3):
                 await door.gate.enter()
                 clock.now_s += 10
             door.gate.hold(100, "told to")
-            door.rest._budget.hold(300, clock.now_s)
             write_restraint(tmp_path, first.restraint())
             clock.now_s += 50
-            second = doors(session, clock, read_restraint(tmp_path))
-            # Both futures markets share the pool; the hosts are apart.
-            assert second["usdt_futures"].rest._budget.held_s(clock.now_s) == 250
-            assert second["spot"].rest._budget.held_s(clock.now_s) == 0
+            second = doors(session, clock, tmp_path)
             kept = second["coin_futures"].gate.kept()
             assert kept.held_s == 50
             assert [round(age_s) for age_s in kept.ages_s] == [80, 70, 60]
             assert second["usdt_futures"].gate.kept().ages_s == []
+
+    asyncio.run(main())
+
+
+def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path) -> None:
+    """Nobody has to stop cleanly for it; both futures markets share the pool, spot has its own."""
+
+    async def main() -> None:
+        clock = ToldClock()
+        async with aiohttp.ClientSession() as session:
+            first, beside = doors(session, clock, tmp_path), doors(session, clock, tmp_path)
+            assert await beside["usdt_futures"].pool.held_s() == 0
+            await first["coin_futures"].pool.learn(0.0, 2400, 300)
+            assert await beside["usdt_futures"].pool.held_s() == 300
+            assert first.restraint().held_until_s == {}, "one place for one fact"
+            clock.now_s += 50
+            second = doors(session, clock, tmp_path)
+            assert await second["usdt_futures"].pool.held_s() == 250
+            assert await second["spot"].pool.held_s() == 0
 
     asyncio.run(main())
 

@@ -1,15 +1,18 @@
 """The budget of request weight of one pool: who may ask, and when. Pure.
 
 Rule 1: in any 60 seconds no more is spent than a share of what the exchange
-allows, so that it holds whenever its minutes begin. Rule 2: what others on
-this address spend is known from the exchange's answers and counts too. Rule 3:
-whoever is told to wait, waits.
+allows, so that it holds whenever its minutes begin; whoever shares a tally
+counts as one. Rule 2: what others on this address spend is known from the
+exchange's answers and counts too. Rule 3: when one is told to wait, all wait.
 
-Times are told, in seconds of the monotonic clock.
+Times are told, in seconds of the monotonic clock, which the processes of one
+boot have in common; a wait outlives the boot by the wall clock.
 """
 
 import math
-from collections import deque
+from typing import Annotated
+
+import msgspec
 
 WINDOW_S = 60.0
 
@@ -23,70 +26,172 @@ SHARE = 0.75
 # Of that, what need not be done now may take so much.
 BACKGROUND_SHARE = 0.5
 
+# Nobody is held for longer, whatever a header, a file or a clock says: the
+# exchange's longest ban.
+HOLD_MAX_S = 3 * 86_400.0
+
+# Of so many boots what they spent is kept: the last ones, or machines that share a disk.
+BOOTS_MAX = 3
+
+# A wait that another boot left is news if it ends so much later than ours.
+_LATER_S = 1.0
+
+# What is kept is believed within reason: more weight than any limit, three centuries of uptime.
+_WEIGHT_MAX = 10**6
+_Weight = Annotated[int, msgspec.Meta(ge=0, le=_WEIGHT_MAX)]
+_Second = Annotated[int, msgspec.Meta(ge=0, le=10**10)]
+_Spent = Annotated[dict[_Second, _Weight], msgspec.Meta(max_length=64)]
+
+
+class Tally(msgspec.Struct, omit_defaults=True):
+    """What was spent in the last minute, and who was told to wait, in one boot.
+
+    Args:
+        spent: second → weight; a second counts until all of it is a minute old.
+        others: what others on this address spent.
+        others_until_s: until when that counts.
+        held_until_s: until when nothing may be spent.
+        held_until_unix_s: the same by the wall clock, for the next boot.
+        doubtful: whether nobody was answered since.
+        probed_s: when somebody went ahead; None if nobody did.
+    """
+
+    spent: _Spent = {}
+    others: _Weight = 0
+    others_until_s: float = 0.0
+    held_until_s: float = 0.0
+    held_until_unix_s: float = 0.0
+    doubtful: bool = False
+    probed_s: float | None = None
+
+    def forget(self, now_s: float) -> None:
+        """Let go of what is over, and of what cannot be: it is of another time."""
+        oldest = now_s - WINDOW_S - 1
+        if any(not oldest < second <= now_s for second in self.spent):
+            self.spent = {second: each for second, each in self.spent.items() if oldest < second <= now_s}
+        if self.others and not now_s < self.others_until_s <= now_s + WINDOW_S:
+            self.others, self.others_until_s = 0, 0.0
+        self.held_until_s = min(self.held_until_s, now_s + HOLD_MAX_S)
+        if self.probed_s is not None and self.probed_s > now_s:
+            self.probed_s = None
+
+    def take_over(self, other: "Tally", now_s: float) -> None:
+        """Count what a copy of this, which went its own way for a while, has more."""
+        for second, weight in other.spent.items():
+            self.spent[second] = max(weight, self.spent.get(second, 0))
+        if other.held_until_s > max(now_s, self.held_until_s):
+            self.held_until_s, self.held_until_unix_s = other.held_until_s, other.held_until_unix_s
+            self.doubtful, self.probed_s = True, None
+        self.forget(now_s)
+
 
 class WeightBudget:
-    """What was spent in the last minute.
+    """Lets spend what a tally leaves.
 
     Args:
         weight_max: what the exchange allows in a minute.
+        tally: what was spent; changed here.
+        share: how much of it may be used.
     """
 
-    def __init__(self, weight_max: int) -> None:
-        self._weight_max = weight_max
-        self._spent: deque[tuple[float, int]] = deque()
-        self._own = 0
-        self._others = 0
-        self._others_until_s = 0.0
-        self._held_until_s = 0.0
-        self._doubtful = False
-        self._probed_s = -math.inf
+    def __init__(self, weight_max: int, tally: Tally | None = None, *, share: float = SHARE) -> None:
+        self.tally = tally or Tally()
+        self._allowed = weight_max * share
 
     def wait_s(self, weight: int, now_s: float, *, background: bool = False) -> float:
         """Return how long to wait before so much may be spent; 0 if it may be now."""
-        if now_s < self._held_until_s:
-            return self._held_until_s - now_s
-        if self._doubtful and now_s < self._probed_s + PROBE_S:
+        tally = self.tally
+        tally.forget(now_s)
+        if now_s < tally.held_until_s:
+            return tally.held_until_s - now_s
+        if tally.doubtful and tally.probed_s is not None and now_s < tally.probed_s + PROBE_S:
             return _NAP_S
-        self._forget(now_s)
-        allowed = self._weight_max * SHARE * (BACKGROUND_SHARE if background else 1.0)
-        others = self._others if now_s < self._others_until_s else 0
-        excess = self._own + others + weight - allowed
-        if excess <= 0 or not (self._spent or others):
+        counted = sum(tally.spent.values()) + tally.others
+        excess = counted + weight - self._allowed * (BACKGROUND_SHARE if background else 1.0)
+        if excess <= 0 or not counted:
             return 0.0  # what is larger than all that is allowed goes alone
-        waits_s = [self._others_until_s - now_s] if others else []
-        for spent_s, spent in self._spent:
-            excess -= spent
-            waits_s.append(spent_s + WINDOW_S - now_s)
+        over = [(second + 1 + WINDOW_S, each) for second, each in tally.spent.items()]
+        free_s = now_s
+        for over_s, each in sorted([*over, (tally.others_until_s, tally.others)]):
+            excess -= each
+            free_s = over_s
             if excess <= 0:
-                return max(waits_s[-1], 0.001)
-        return max(0.001, *waits_s)
+                break
+        return max(0.001, free_s - now_s)
 
     def spend(self, weight: int, now_s: float) -> None:
         """Count what is asked now."""
-        self._spent.append((now_s, weight))
-        self._own += weight
-        self._probed_s = now_s
+        second = math.floor(now_s)
+        self.tally.spent[second] = min(self.tally.spent.get(second, 0) + weight, _WEIGHT_MAX)
+        if self.tally.doubtful:
+            self.tally.probed_s = now_s
 
-    def answered(self) -> None:
-        """Learn that somebody was answered: nobody has to hold back."""
-        self._doubtful = False
+    def answered(self, asked_s: float) -> None:
+        """Learn that somebody was answered who asked then: after a wait nobody has to hold back."""
+        if asked_s >= self.tally.held_until_s:
+            self.tally.doubtful, self.tally.probed_s = False, None
 
     def told(self, used: int, now_s: float) -> None:
         """Learn what the exchange has counted in its minute, ours included."""
-        self._forget(now_s)
-        self._others = max(0, used - self._own)
-        self._others_until_s = now_s + WINDOW_S
+        self.tally.forget(now_s)
+        others = max(0, min(used, _WEIGHT_MAX) - sum(self.tally.spent.values()))
+        self.tally.others, self.tally.others_until_s = others, now_s + WINDOW_S if others else 0.0
 
-    def hold(self, seconds: float, now_s: float) -> None:
+    def hold(self, seconds: float, now_s: float, wall_s: float) -> None:
         """Spend nothing for so long."""
-        self._held_until_s = max(self._held_until_s, now_s + seconds)
-        self._doubtful = True
-        self._probed_s = -math.inf
+        tally = self.tally
+        tally.held_until_s = max(tally.held_until_s, now_s + seconds)
+        tally.held_until_unix_s = max(tally.held_until_unix_s, wall_s + seconds)
+        tally.doubtful, tally.probed_s = True, None
 
     def held_s(self, now_s: float) -> float:
         """Return for how long nothing may be spent."""
-        return max(0.0, self._held_until_s - now_s)
+        return max(0.0, self.tally.held_until_s - now_s)
 
-    def _forget(self, now_s: float) -> None:
-        while self._spent and self._spent[0][0] <= now_s - WINDOW_S:
-            self._own -= self._spent.popleft()[1]
+
+class Book(msgspec.Struct):
+    """What is kept of one pool beyond the life of a process.
+
+    Args:
+        boots: by the boot's name, the last one that came last.
+    """
+
+    boots: Annotated[dict[str, Tally], msgspec.Meta(max_length=BOOTS_MAX)] = {}
+
+    def tally(self, boot: str, now_s: float, wall_s: float) -> Tally:
+        """Return the tally of this boot; a wait that another boot left goes on in it."""
+        if boot not in self.boots:
+            self.boots = dict([*self.boots.items()][1 - BOOTS_MAX :])
+            self.boots[boot] = Tally()
+        tally = self.boots[boot]
+        tally.forget(now_s)
+        for name, other in self.boots.items():
+            if name == boot:
+                continue
+            # A wall clock that was set back must not hold us for years.
+            other.held_until_unix_s = min(other.held_until_unix_s, wall_s + HOLD_MAX_S)
+            until_s = now_s + other.held_until_unix_s - wall_s
+            if until_s > max(now_s, tally.held_until_s) + _LATER_S:
+                WeightBudget(0, tally).hold(until_s - now_s, now_s, wall_s)
+        return tally
+
+
+_decode = msgspec.json.Decoder(Book).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_book(data: bytes) -> Book:
+    """Return what was kept; an empty book of no bytes.
+
+    Raises:
+        ValueError: if that is no book.
+    """
+    try:
+        return _decode(data) if data else Book()
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
+def render_book(book: Book) -> bytes:
+    """Return the bytes to keep: one line."""
+    return _encode(book) + b"\n"

@@ -1,21 +1,24 @@
 """The doors to the exchange, one for each market that is used: endpoints, REST, time, attempts.
 
-What the exchange counts by address is shared here: the weight of a pool, the
-connection attempts at a host.
+What the exchange counts by address is shared here: the weight of a pool, with
+other processes too; the connection attempts at a host.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from lakewriter.binance.budget import WeightBudget
+from lakewriter.binance.budget import HOLD_MAX_S
 from lakewriter.binance.gate import ConnectGate, Kept
-from lakewriter.binance.rest import HOLD_MAX_S, RestClient
+from lakewriter.binance.pool import WeightPool
+from lakewriter.binance.rest import RestClient
 from lakewriter.clock import Clock, ExchangeTime
+from lakewriter.errors import UsageError
 from lakewriter.market import Market
-from lakewriter.restraint import Restraint
+from lakewriter.restraint import Restraint, Slate
 
 
 class Door(NamedTuple):
@@ -24,12 +27,14 @@ class Door(NamedTuple):
     Args:
         market: its endpoints and limits.
         rest: asks it.
+        pool: the weight that this costs.
         time: what time it is there.
         gate: lets connection attempts through.
     """
 
     market: Market
     rest: RestClient
+    pool: WeightPool
     time: ExchangeTime
     gate: ConnectGate
 
@@ -42,6 +47,8 @@ class Doors:
         session: for all REST calls; the caller closes it.
         clock: the machine's.
         restraint: what an earlier process left.
+        slates: what is shared of a pool, by its name; None to share with nobody.
+        max_weight: what background work may spend of each pool in a minute; None for its share.
     """
 
     def __init__(
@@ -50,22 +57,31 @@ class Doors:
         session: aiohttp.ClientSession,
         clock: Clock,
         restraint: Restraint | None = None,
+        *,
+        slates: Callable[[str], Slate] | None = None,
+        max_weight: int | None = None,
     ) -> None:
         self._restraint = restraint or Restraint()
         self._endpoints = endpoints
         self._session = session
         self._clock = clock
         self._doors: dict[str, Door] = {}
-        self._budgets: dict[str, WeightBudget] = {}
+        self._slates = slates
+        self._max_weight = max_weight
+        self._pools: dict[str, WeightPool] = {}
+        # Of its own, so that asking waits for no merge.
+        self._thread = ThreadPoolExecutor(1, "weight")
         self._gates: dict[str, ConnectGate] = {}
 
     def __getitem__(self, name: str) -> Door:
         if name not in self._doors:
             market = self._endpoints(name)
             host = urlsplit(market.stream_url).netloc
+            pool = self._pool(market)
             self._doors[name] = Door(
                 market,
-                RestClient(market, self._session, self._budget(market), self._clock),
+                RestClient(market, self._session, pool, self._clock),
+                pool,
                 ExchangeTime(self._clock),
                 self._gate(host),
             )
@@ -73,12 +89,10 @@ class Doors:
 
     def restraint(self) -> Restraint:
         """Return what the next process has to know."""
-        wall_s, now_s = self._clock.wall_us() / 1_000_000, self._clock.monotonic_s()
-        held_s = {name: budget.held_s(now_s) for name, budget in self._budgets.items()}
+        wall_s = self._clock.wall_us() / 1_000_000
         kept = {host: gate.kept() for host, gate in self._gates.items()}
-        held_s |= {host: each.held_s for host, each in kept.items()}
         return Restraint(
-            {name: round(wall_s + each_s, 1) for name, each_s in held_s.items() if each_s},
+            {host: round(wall_s + each.held_s, 1) for host, each in kept.items() if each.held_s},
             {host: [round(wall_s - age_s, 1) for age_s in each.ages_s] for host, each in kept.items()},
         )
 
@@ -90,17 +104,40 @@ class Doors:
             self._gates[host].resume(Kept(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0]))
         return self._gates[host]
 
-    def _budget(self, market: Market) -> WeightBudget:
+    def _pool(self, market: Market) -> WeightPool:
         # The futures hosts share one pool; of anything else each host has its own.
         futures = market.weight_pool == "futures"
         name = "REST futures" if futures else f"REST {urlsplit(market.rest_url).netloc}"
-        if name not in self._budgets:
-            self._budgets[name] = WeightBudget(market.weight_max)
-            if held_s := self._held_s(name):
-                self._budgets[name].hold(held_s, self._clock.monotonic_s())
-        return self._budgets[name]
+        if name not in self._pools:
+            _check(self._max_weight, market)
+            self._pools[name] = WeightPool(
+                name,
+                market.weight_max,
+                self._clock,
+                slate=None if self._slates is None else self._slates(name),
+                thread=self._thread,
+                background_max=self._max_weight,
+            )
+        return self._pools[name]
 
-    def _held_s(self, name: str) -> float:
-        held_s = self._restraint.held_until_s.get(name, 0.0) - self._clock.wall_us() / 1_000_000
+    def _held_s(self, host: str) -> float:
+        held_s = self._restraint.held_until_s.get(host, 0.0) - self._clock.wall_us() / 1_000_000
         # A wall clock that was set back must not hold us for years.
         return min(max(0.0, held_s), HOLD_MAX_S)
+
+
+def _check(max_weight: int | None, market: Market) -> None:
+    """Refuse a ceiling that no page fits under, or that the exchange does not allow.
+
+    Raises:
+        UsageError: if it is one.
+    """
+    if max_weight is None:
+        return
+    least, most = market.klines_weight(market.klines_page), market.weight_max
+    if not least <= max_weight <= most:
+        raise UsageError(
+            f"max-weight: {max_weight} a minute is not between {least}, one page's, and {most}, "
+            f"what {market.name} allows",
+            f"--max-weight {most // 4}",
+        )

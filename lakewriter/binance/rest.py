@@ -13,8 +13,9 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
-from lakewriter.binance.budget import WeightBudget
+from lakewriter.binance.budget import HOLD_MAX_S
 from lakewriter.binance.instruments import ANSWER_BYTES_MAX, parse_instruments
+from lakewriter.binance.pool import WeightPool
 from lakewriter.binance.rows import decode_klines
 from lakewriter.binance.wire import quoted
 from lakewriter.candle import Candle
@@ -36,13 +37,9 @@ _PAGE_BYTES_MAX = 4 * 1024 * 1024
 # Source: 429 and 418 carry Retry-After; bans last from 2 minutes to 3 days; 403
 # is the firewall's, 451 the region's.
 HOLD_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
-HOLD_MAX_S = 3 * 86_400.0
 
 # "Invalid symbol": the market does not list it now.
 INVALID_SYMBOL = -1121
-
-# Waiting for the budget is broken into naps: somebody may have been told more meanwhile.
-_NAP_S = 0.5
 
 
 class RestError(ExchangeError):
@@ -88,17 +85,17 @@ class RestClient:
     Args:
         market: endpoints and weights.
         session: open while this is used.
-        budget: of the market's pool; shared with all who draw on it.
-        clock: for the budget and for `recv_us`.
+        pool: the market's weight; shared with all who draw on it.
+        clock: for `recv_us`, and for when what was asked.
     """
 
     def __init__(
-        self, market: Market, session: aiohttp.ClientSession, budget: WeightBudget, clock: Clock
+        self, market: Market, session: aiohttp.ClientSession, pool: WeightPool, clock: Clock
     ) -> None:
         self.market = market
         self.asked = 0
         self._session = session
-        self._budget = budget
+        self._pool = pool
         self._clock = clock
 
     async def klines(
@@ -155,7 +152,7 @@ class RestClient:
         Raises:
             RestError: if it does not say.
         """
-        await self._take(1, background=False)
+        await self._pool.take(1, background=False)
         asked_s = self._clock.monotonic_s()
         body = await self._ask("time", {}, TIMEOUT_S, _PAGE_BYTES_MAX)
         answered_s = self._clock.monotonic_s()
@@ -172,7 +169,7 @@ class RestClient:
         """
         # What nobody reads here is a third of spot's answer.
         params = {"showPermissionSets": "false"} if self.market.name == "spot" else {}
-        await self._take(20 if self.market.name == "spot" else 1, background=False)
+        await self._pool.take(20 if self.market.name == "spot" else 1, background=False)
         body = await self._ask("exchangeInfo", params, _INSTRUMENTS_TIMEOUT_S, ANSWER_BYTES_MAX)
         try:
             return await asyncio.to_thread(parse_instruments, body, self.market)
@@ -185,27 +182,19 @@ class RestClient:
     async def _get(
         self, call: str, params: dict[str, str], weight: int, *, background: bool = False
     ) -> bytes:
-        await self._take(weight, background=background)
+        await self._pool.take(weight, background=background)
         return await self._ask(call, params, TIMEOUT_S, _PAGE_BYTES_MAX)
-
-    async def _take(self, weight: int, *, background: bool) -> None:
-        while True:
-            now_s = self._clock.monotonic_s()
-            wait_s = self._budget.wait_s(weight, now_s, background=background)
-            if not wait_s:
-                self._budget.spend(weight, now_s)
-                return
-            await asyncio.sleep(min(wait_s, _NAP_S))
 
     async def _ask(self, call: str, params: dict[str, str], timeout_s: float, bytes_max: int) -> bytes:
         url = self._url(call)
         self.asked += 1
+        asked_s = self._clock.monotonic_s()
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._session.get(
                 url, params=params, timeout=timeout, allow_redirects=False
             ) as answer:
-                self._learn(answer)
+                await self._learn(answer, asked_s)
                 body = await _read(answer, bytes_max)
                 if answer.status != 200:
                     raise _refused(url, answer.status, body)
@@ -213,15 +202,13 @@ class RestClient:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise RestError(f"{url}: {quoted(str(error) or type(error).__name__)}") from None
 
-    def _learn(self, answer: aiohttp.ClientResponse) -> None:
-        now_s = self._clock.monotonic_s()
+    async def _learn(self, answer: aiohttp.ClientResponse, asked_s: float) -> None:
         used = answer.headers.get("x-mbx-used-weight-1m", "")
-        if used.isascii() and used.isdigit() and len(used) < 10:
-            self._budget.told(int(used), now_s)
-        if answer.status in HOLD_S:
-            self._budget.hold(retry_after_s(answer.headers.get("Retry-After"), HOLD_S[answer.status]), now_s)
-        else:
-            self._budget.answered()
+        told = used.isascii() and used.isdigit() and len(used) < 10
+        hold_s = HOLD_S.get(answer.status)
+        if hold_s is not None:
+            hold_s = retry_after_s(answer.headers.get("Retry-After"), hold_s)
+        await self._pool.learn(asked_s, int(used) if told else None, hold_s)
 
 
 def retry_after_s(header: str | None, otherwise_s: float) -> float:

@@ -28,6 +28,7 @@ from lakewriter.lake.gaps import open_ledger
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.restraint import read_restraint
+from lakewriter.lake.weight import WeightFile
 from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
 from lakewriter.recording.universe import Universe
 from lakewriter.recording.watch import Watch, WatchOptions
@@ -159,7 +160,11 @@ async def _record(
     clock = Clock()
     async with aiohttp.ClientSession(trust_env=True) as session:
         doors = Doors(
-            partial(config.market, exchange=asked.exchange), session, clock, read_restraint(store.root)
+            partial(config.market, exchange=asked.exchange),
+            session,
+            clock,
+            read_restraint(store.root),
+            slates=partial(WeightFile, store.root),
         )
         universe = Universe(settings.subscriptions, doors)
         if not await _unless_stopped(universe.first(), stop):

@@ -1,4 +1,4 @@
-"""What the exchange asked of this address, kept at the lake for the next recorder.
+"""What a host of streams asked of this address, kept at the lake for the next recorder.
 
     _lakewriter/restraint.json
 
