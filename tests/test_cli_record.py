@@ -1,9 +1,9 @@
 """`lakewriter record` as a person runs it: mistakes, stops, and what it says."""
 
 import asyncio
-import re
 import os
 import pty
+import re
 import signal
 import sys
 from pathlib import Path
