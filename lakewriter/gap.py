@@ -13,6 +13,9 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 # Nobody has to ask again for these: the exchange has no such candle.
 FINAL: frozenset[Reason] = frozenset(("exchange_halt", "not_listed", "delisted", "delivered"))
 
+# With one of these as its last word a series is over, or has not begun: nothing more is expected of it.
+IDLE: frozenset[Reason] = frozenset(("not_listed", "delisted", "delivered"))
+
 
 class Gap(msgspec.Struct, frozen=True):
     """Candles of one series that begin in a half-open range and are absent.

@@ -152,3 +152,15 @@ def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
         "spot LUNAUSDT does not trade (BREAK); listening all the same",
         "spot does not list NEWUSDT; listening all the same",
     ]
+
+
+def test_a_subscription_covers_what_does_not_trade_too() -> None:
+    """By its name or a glob, market and interval; whatever the exchange lists."""
+    texts = ["spot:BTC*,NEWUSDT:1m,1h", "coin_futures:BTC*:1m"]
+
+    async def work(universe: Universe, _: dict[str, str]) -> None:
+        covered = series("spot BTCOLD 1h", "spot NEWUSDT 1m", "coin_futures BTCUSD_201225 1m")
+        others = series("spot ETHUSDT 1m", "spot BTCUSDT 5m", "coin_futures BTCUSD_PERP 1h")
+        assert {each for each in covered | others if universe.covers(each)} == covered
+
+    with_exchange(texts, work)

@@ -9,9 +9,9 @@ from running import until
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.gaps import read_gaps
+from lakewriter.lake.gaps import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
-from lakewriter.partition import partition_of
+from lakewriter.partition import Partition, day_of, partition_of
 from lakewriter.recording.watch import WatchOptions
 from lakewriter.sandbox.faults import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
@@ -245,6 +245,149 @@ def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(tmp_pat
                 await running.past(stop_ms)
             eth = Series("spot", "ETHUSDT", "1m")
             found = account(running.store, sandbox, eth, start_ms + 2 * MINUTE_MS, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
+    """While REST is behind, a candle that no stream brought stays pending, however long; then it is healed."""
+
+    async def main() -> None:
+        async with serve(options(start_ms=1_767_225_600_000)) as sandbox:
+            start_ms = BTC.grid.ceil(sandbox.now_ms()) + 2 * MINUTE_MS
+            behind = sandbox.add_fault(Fault("rest_lag", value=40 * 60))
+            mute = Fault("missing_close", start_ms=start_ms, stop_ms=start_ms + 3 * MINUTE_MS)
+            sandbox.add_fault(mute)
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
+                assert {gap.reason for gap in running.watch.ledger.gaps(BTC)} == {"pending"}
+                sandbox.remove_fault(behind)
+                await running.past(start_ms + 21 * MINUTE_MS)
+            found = account(running.store, sandbox, BTC, start_ms, start_ms + 20 * MINUTE_MS)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_on(tmp_path: Path) -> None:
+    """The ledger alone tells that its recording had begun: all since then is asked for at the next start."""
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            sandbox.add_fault(Fault("silent_stream"))
+            absent = sandbox.add_fault(Fault("rest_missing_rows"))
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                await until(lambda: bool(running.watch.ledger.gaps(BTC)))
+            [gap] = read_gaps(running.store.root)
+            stopped_ms = sandbox.now_ms()
+            await until(lambda: sandbox.now_ms() > stopped_ms + 10 * MINUTE_MS)
+            sandbox.remove_fault(absent)
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await running.past(stop_ms)
+            found = account(running.store, sandbox, BTC, gap.start_ms, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_a_symbol_that_is_listed_later_was_not_listed_until_then(tmp_path: Path) -> None:
+    """From the first word about a symbol to its first candle everything is accounted for."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options(speed=120.0)) as sandbox:
+            listed_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
+            start_ms = listed_ms - 60 * MINUTE_MS
+            sandbox.add_fault(Fault("new_listing", symbols=("ETHUSDT",), start_ms=listed_ms))
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            earlier = open_ledger(store.root, "earlier")
+            earlier.mark(eth, start_ms, start_ms + MINUTE_MS, "not_listed", start_ms + 10 * MINUTE_MS)
+            changes = earlier.take_changes()
+            assert changes is not None
+            earlier.write(changes)
+            earlier.close()
+            stop_ms = listed_ms + 5 * MINUTE_MS
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS
+            ) as running:
+                await until(lambda: sandbox.now_ms() > listed_ms and eth in running.watch.watermarks)
+                await running.past(stop_ms)
+            found = account(running.store, sandbox, eth, start_ms, stop_ms)
+            assert found.present == set(range(listed_ms, stop_ms, MINUTE_MS))
+            assert set(found.reasons.values()) == {"not_listed"}
+            assert not found.silent
+
+    asyncio.run(main())
+
+
+def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path: Path) -> None:
+    """A glob stands for a delisted symbol no more, but its last candles are fetched, and its end is told."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
+                await until(lambda: running.recorder.stats.recorded > 100)
+            start_ms = eth.grid.floor(sandbox.now_ms())
+            ended_ms = start_ms + 6 * MINUTE_MS
+            sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=ended_ms))
+            await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
+                await until(lambda: any(gap.reason == "delisted" for gap in running.watch.ledger.gaps(eth)))
+            found = account(running.store, sandbox, eth, start_ms, start_ms + 19 * MINUTE_MS)
+            assert found.present == set(range(start_ms, ended_ms, MINUTE_MS))
+            assert set(found.reasons.values()) == {"delisted"}
+            assert not found.silent
+            # What is over is not looked into again.
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
+                told = running.watch.ledger.gaps(eth)
+                await running.past(BTC.grid.floor(sandbox.now_ms()))
+                assert running.watch.ledger.gaps(eth) == told
+
+    asyncio.run(main())
+
+
+def test_candles_of_three_days_are_owed_from_the_start(tmp_path: Path) -> None:
+    """Where their grid lies is asked for: one that no stream brings is missed at its deadline."""
+    three = Series("spot", "BTCUSDT", "3d")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            [begin_ms] = sandbox.expected(*three, sandbox.now_ms() - 3 * DAY_MS, sandbox.now_ms())
+            end_ms = begin_ms + 3 * DAY_MS
+        async with serve(options(start_ms=end_ms - 5 * MINUTE_MS)) as sandbox:
+            sandbox.add_fault(Fault("silent_stream"))
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:3d", options=OPTIONS) as running:
+                await until(lambda: running.watch.watermarks.next_ms(three) == end_ms)
+                await running.past(end_ms + 8 * MINUTE_MS)
+            assert account(running.store, sandbox, three, begin_ms, end_ms).present == {begin_ms}
+
+    asyncio.run(main())
+
+
+def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path: Path) -> None:
+    """What one series lacks is not known then; what the others lack is healed all the same."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            start_ms = BTC.grid.floor(sandbox.now_ms()) - 30 * MINUTE_MS
+            put(store, sandbox, eth, start_ms)
+            put(store, sandbox, BTC, start_ms)
+            damaged = store.root / Partition(*BTC, day_of(start_ms)).file
+            damaged.write_bytes(b"PAR1 no more")
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS, flush_every_s=60.0
+            ) as running:
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await until(lambda: not running.watch.surveying)
+                await running.past(stop_ms)
+                await until(lambda: not running.watch.healer.pending)
+                damaged.unlink()
+            found = account(running.store, sandbox, eth, start_ms, stop_ms)
             assert (found.silent, found.reasons) == (set(), {})
 
     asyncio.run(main())

@@ -87,6 +87,15 @@ class Universe:
         """Return what the subscriptions stand for now."""
         return resolve(self.subscriptions, self.listed)
 
+    def covers(self, series: Series) -> bool:
+        """Tell whether a subscription stands for a series, or would if it traded."""
+        return any(
+            each.market == series.market
+            and series.interval in each.intervals
+            and any(name == series.symbol or matching(name, [series.symbol]) for name in each.symbols)
+            for each in self.subscriptions
+        )
+
     def instrument(self, series: Series) -> Instrument | None:
         """Return what the exchange last said of a series' symbol."""
         return self.listed.get(series.market, {}).get(series.symbol)
