@@ -138,12 +138,13 @@ def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
 
 
 def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    """Symbols that are not listed, or do not trade, are warned of, once."""
+    """Symbols that are not listed, or do not trade, and globs that match none, are warned of, once."""
 
     async def work(universe: Universe, _: dict[str, str]) -> None:
         universe.warn_of_unlisted("spot")
         await universe.refresh("spot")
         universe.warn_of_unlisted("spot")
+        universe.subscriptions.append(parse_subscription("spot:ZZZ*,*USDT:1m"))
         universe.warn_of_unlisted("spot")
 
     with caplog.at_level(logging.WARNING, "lakewriter"):
@@ -151,6 +152,7 @@ def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "spot LUNAUSDT does not trade (BREAK); listening all the same",
         "spot does not list NEWUSDT; listening all the same",
+        "spot: ZZZ* matches nothing that trades",
     ]
 
 

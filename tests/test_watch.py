@@ -3,7 +3,9 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
+from aiohttp import web
 from recording import account, recording
 from running import until
 
@@ -389,5 +391,38 @@ def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path: Path)
                 damaged.unlink()
             found = account(running.store, sandbox, eth, start_ms, stop_ms)
             assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) -> None:
+    """Deadlines hold in every market though exchangeInfo never answers."""
+
+    async def answer(request: web.Request) -> web.Response:
+        known = request.path.endswith("/time")
+        return web.json_response({"serverTime": 1_767_225_600_000}, status=200 if known else 503)
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            async with (
+                serve(options()) as sandbox,
+                recording(
+                    sandbox,
+                    tmp_path / "lake",
+                    "spot:BTCUSDT:1m",
+                    "usdt_futures:BTCUSDT:1m",
+                    options=OPTIONS._replace(universe_every_s=600.0),
+                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=url),
+                ) as running,
+            ):
+                await until(lambda: len(running.watch.watermarks) == 2, 10.0)
+        finally:
+            await runner.cleanup()
 
     asyncio.run(main())

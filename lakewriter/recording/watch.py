@@ -169,6 +169,7 @@ class Watch:
             return  # not begun yet, or over
         self._apply()
         for market in self._owing:
+            self.universe.warn_of_unlisted(market)
             self._past.look_up_former(market, self._doors[market].time.now_ms())
 
     async def run(self) -> None:
