@@ -174,7 +174,7 @@ class Presence:
         return absent
 
     def count(self, day: date) -> int:
-        """Return how many candles of a day are there, each counted once."""
+        """Return how many candles of the grid are there that begin on a day, each counted once."""
         footer = self._day(day.isoformat()).footer
         start_ms, stop_ms = _bounds(self.series, day)
         hot = self._hot[(self._hot >= start_ms) & (self._hot < stop_ms)]
@@ -182,7 +182,7 @@ class Presence:
             return footer.rows
         if footer is not None and self._is_run(footer):
             return footer.rows + int(np.count_nonzero((hot < footer.first_ms) | (hot > footer.last_ms)))
-        return len(self.begins(start_ms, stop_ms))
+        return len(self._on_grid(self.begins(start_ms, stop_ms)))
 
     def _ends(self, days: list[str]) -> Iterator[int]:
         """Yield the first and last begin time of the first of the days that has one."""
@@ -201,16 +201,22 @@ class Presence:
 
     def _runs(self, begins: IntArray) -> list[Range]:
         """Return from begin to end each run of candles on the grid."""
-        grid = self.grid
+        grid, on_grid = self.grid, self._on_grid(begins)
         if not grid.length_ms:
-            return union((begin, grid.end(begin)) for begin in begins.tolist() if grid.on_grid(begin))
-        on_grid = begins[(begins - grid.anchor_ms) % grid.length_ms == 0]
+            return union((begin, grid.end(begin)) for begin in on_grid.tolist())
         if not len(on_grid):
             return []
         breaks = np.flatnonzero(np.diff(on_grid) != grid.length_ms)
         starts = on_grid[np.append(0, breaks + 1)].tolist()
         lasts = on_grid[np.append(breaks, len(on_grid) - 1)].tolist()
         return [(start, last + grid.length_ms) for start, last in zip(starts, lasts, strict=True)]
+
+    def _on_grid(self, begins: IntArray) -> IntArray:
+        grid = self.grid
+        if grid.length_ms:
+            on_grid: IntArray = begins[(begins - grid.anchor_ms) % grid.length_ms == 0]
+            return on_grid
+        return np.array([begin_ms for begin_ms in begins.tolist() if grid.on_grid(begin_ms)], np.int64)
 
     def _between(self, start_ms: int, stop_ms: int) -> list[str]:
         if start_ms >= stop_ms:
