@@ -195,6 +195,9 @@ def test_like_a_set(
     first = min(everything, default=stop)
     assert missing == {minute for minute in wanted - everything if minute >= first}
     assert found.missing == sorted(found.missing)
+    earlier = {minute for minute in everything if minute < start}
+    assert (found.before_ms is None) == (not earlier)
+    assert not earlier or found.before_ms == START_MS + max(earlier) * MINUTE_MS
     there: Presence = presence_of(store, BTC, journal)
     for day in range(3):
         assert there.count(day_of(START_MS + day * DAY_MS)) == sum(

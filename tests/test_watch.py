@@ -92,6 +92,32 @@ def test_a_long_absence_is_healed_behind_the_live_candles(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_what_is_older_than_the_limit_is_told_of_when_live_candles_came_first(tmp_path: Path) -> None:
+    """An absence beyond the limit has its reason, also if REST was away when recording began again."""
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            start_ms = BTC.grid.floor(sandbox.now_ms()) - 2 * DAY_MS
+            put(store, sandbox, BTC, start_ms)
+            down = sandbox.add_fault(Fault("rest_status", value=503))
+            limited = OPTIONS._replace(heal_limit_ms=DAY_MS)
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=limited, owed=False
+            ) as running:
+                await until(lambda: running.recorder.stats.flushed > 2)
+                sandbox.remove_fault(down)
+                await until(lambda: len(running.watch.watermarks) > 0)
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await running.past(stop_ms)
+            found = account(store, sandbox, BTC, start_ms, stop_ms)
+            assert not found.silent
+            assert set(found.reasons.values()) == {"unhealable"}
+            assert max(found.reasons) < start_ms + DAY_MS + 30 * MINUTE_MS
+
+    asyncio.run(main())
+
+
 def test_holes_of_the_last_days_are_found_at_the_start(tmp_path: Path) -> None:
     """Candles that are missing in the midst of others, days back, are found and healed."""
 

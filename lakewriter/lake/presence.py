@@ -42,11 +42,13 @@ class Surveyed(NamedTuple):
             all; None without any candle.
         missing: from the begin of the first absent candle to the end of the
             last, for each run of absent ones, sorted.
+        before_ms: the last begin time before the range; None if there is none.
     """
 
     first_ms: int | None
     last_ms: int | None
     missing: list[Range]
+    before_ms: int | None = None
 
 
 def present(
@@ -78,7 +80,8 @@ def survey(
     there = presence_of(store, series, hot)
     if there.first_ms is None or there.last_ms is None:
         return Surveyed(None, None, [])
-    return Surveyed(there.first_ms, there.last_ms, there.missing(max(start_ms, there.first_ms), stop_ms))
+    missing = there.missing(max(start_ms, there.first_ms), stop_ms)
+    return Surveyed(there.first_ms, there.last_ms, missing, there.last_before(start_ms))
 
 
 def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) -> "Presence":
@@ -139,6 +142,17 @@ class Presence:
         """The last begin time of all; None without any candle."""
         ends = [*self._ends(sorted(self._days, reverse=True)), *self._hot[-1:].tolist()]
         return max(ends, default=None)
+
+    def last_before(self, moment_ms: int) -> int | None:
+        """Return the last begin time before a moment; None if there is none."""
+        found = self._hot[self._hot < moment_ms][-1:].tolist()
+        for day in reversed(self._between(0, moment_ms)):
+            begins = self._begins(day)
+            earlier = begins[begins < moment_ms]
+            if len(earlier):
+                found.append(int(earlier[-1]))
+                break
+        return max(found, default=None)
 
     @cached_property
     def grid(self) -> Interval:

@@ -176,8 +176,10 @@ class Past:
         # Its recording began with the first word about it, or with its first candle.
         missing += [(gap.start_ms, first_ms) for gap in told[:1]]
         if series in self._watermarks:
-            # What lies between the newest candle and the limit is told of, if not healed.
-            return union([*missing, (grid.end(last_ms), limit_ms)])
+            if surveyed.before_ms is not None:
+                # What is missing right before the limit is told of, if not healed.
+                missing.append((grid.end(surveyed.before_ms), limit_ms))
+            return union(missing)
         if last_ms < limit_ms:
             return []  # it is over for so long that nobody can say since when
         ended = told and told[-1].reason in IDLE and told[-1].stop_ms > last_ms
