@@ -320,6 +320,22 @@ def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_on(tmp
     asyncio.run(main())
 
 
+def test_a_symbol_that_nobody_lists_leaves_no_word(tmp_path: Path) -> None:
+    """A spelling mistake that is seen and mended at once is not held against the lake for ever."""
+    wrong = Series("spot", "BTCUSTD", "1m")
+
+    async def main() -> None:
+        async with serve(options(speed=60.0)) as sandbox:
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT,BTCUSTD:1m", options=OPTIONS
+            ) as running:
+                await until(lambda: running.recorder.stats.recorded > 2)
+                assert wrong in running.watch.listeners["spot"].series
+            assert read_gaps(running.store.root) == []
+
+    asyncio.run(main())
+
+
 def test_a_symbol_that_is_listed_later_was_not_listed_until_then(tmp_path: Path) -> None:
     """From the first word about a symbol to its first candle everything is accounted for."""
     eth = Series("spot", "ETHUSDT", "1m")

@@ -239,8 +239,11 @@ class Watch:
             self.watermarks.expect(series, from_ms)
             self._past.look_up(series, from_ms)
         for series in sorted(present - owed):
+            since_ms = self.watermarks.since_ms(series)
             next_ms = self.watermarks.forget(series)
             instrument = self.universe.instrument(series)
+            if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
+                continue  # a spelling mistake, or a listing to come: its recording never began
             if next_ms is not None and (instrument is None or not instrument.trades):
                 # Up to its end; the first candle that never comes says in the ledger why.
                 grid = series.grid.anchored(next_ms)
