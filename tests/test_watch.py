@@ -393,6 +393,28 @@ def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path: Path
     asyncio.run(main())
 
 
+def test_what_trades_again_was_halted_and_not_delisted(tmp_path: Path) -> None:
+    """What the exchange took out of trading looks like a delisting, until it trades again."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            start_ms = eth.grid.ceil(sandbox.now_ms()) + 4 * MINUTE_MS
+            stop_ms = start_ms + 40 * MINUTE_MS
+            sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=start_ms, stop_ms=stop_ms))
+            # What it lists is asked for rarely: the first of it is taken for the end.
+            slow = OPTIONS._replace(universe_every_s=3.0)
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=slow) as running:
+                await until(lambda: any(gap.reason == "delisted" for gap in running.watch.ledger.gaps(eth)))
+                await until(lambda: sandbox.now_ms() > stop_ms and eth in running.watch.watermarks)
+                await running.past(stop_ms + 5 * MINUTE_MS)
+            found = account(running.store, sandbox, eth, start_ms, stop_ms + 5 * MINUTE_MS)
+            assert found.reasons == dict.fromkeys(range(start_ms, stop_ms, MINUTE_MS), "exchange_halt")
+            assert not found.silent
+
+    asyncio.run(main())
+
+
 def test_candles_of_three_days_are_owed_from_the_start(tmp_path: Path) -> None:
     """Where their grid lies is asked for: one that no stream brings is missed at its deadline."""
     three = Series("spot", "BTCUSDT", "3d")

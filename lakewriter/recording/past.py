@@ -14,12 +14,12 @@ from lakewriter.binance.doors import Doors
 from lakewriter.binance.rest import RestError
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
-from lakewriter.gap import FINAL, IDLE
+from lakewriter.gap import ENDED, FINAL, IDLE, Gap
 from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import Surveyed, survey
-from lakewriter.ranges import Range, minus, union, within
+from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healer import Healer
 from lakewriter.recording.universe import Universe
 from lakewriter.recording.watermarks import Watermarks
@@ -154,8 +154,21 @@ class Past:
             self._healer.saw(series, surveyed.first_ms)
             self._watermarks.anchor(series, surveyed.first_ms)
             missing = self._missing(series, stop_ms, surveyed, surveyed.first_ms, surveyed.last_ms)
-        for start_ms, end_ms in minus(missing, self._ledger.settled(series)):
+        for start_ms, end_ms in minus(missing, self._settled(series, stop_ms)):
             self._healer.owe(series, start_ms, end_ms)
+
+    def _settled(self, series: Series, stop_ms: int) -> list[Range]:
+        """Return what nobody has to ask for again."""
+        settled = self._ledger.settled(series)
+        for gap in self._ledger.gaps(series):
+            if self._is_refuted(gap):
+                settled = without(settled, max(gap.start_ms, stop_ms - self._heal_limit_ms), gap.stop_ms)
+        return settled
+
+    def _is_refuted(self, gap: Gap) -> bool:
+        """Tell whether a series was said to be over that trades again: that was a halt."""
+        instrument = self._universe.instrument(gap.series)
+        return gap.reason in ENDED and instrument is not None and instrument.trades
 
     def _missing(
         self, series: Series, stop_ms: int, surveyed: Surveyed, first_ms: int, last_ms: int
@@ -170,7 +183,9 @@ class Past:
         limit_ms = grid.floor(stop_ms - self._heal_limit_ms)
         # What was unsettled is asked for again, there or not: it may have been taken too early.
         unsettled = union(
-            (gap.start_ms, min(gap.stop_ms, stop_ms)) for gap in told if gap.reason not in FINAL
+            (gap.start_ms, min(gap.stop_ms, stop_ms))
+            for gap in told
+            if gap.reason not in FINAL or self._is_refuted(gap)
         )
         missing = [*within(unsettled, limit_ms, stop_ms), *surveyed.missing]
         # Its recording began with the first word about it, or with its first candle.
