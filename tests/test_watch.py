@@ -1,20 +1,26 @@
 """The watch over real sockets and a real lake: absences, restarts, changes, and many series."""
 
 import asyncio
+import time
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 from recording import account, recording
 from running import until
 
+from lakewriter.binance.doors import Doors
 from lakewriter.candle import Candle, to_table
+from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.gaps import open_ledger, read_gaps
+from lakewriter.lake.gaps import Changes, Ledger, open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
+from lakewriter.market import MARKETS
 from lakewriter.partition import Partition, day_of, partition_of
-from lakewriter.recording.watch import WatchOptions
+from lakewriter.recording.universe import Universe
+from lakewriter.recording.watch import Watch, WatchOptions
 from lakewriter.sandbox.faults import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
@@ -488,5 +494,45 @@ def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) -> Non
                 await until(lambda: len(running.watch.watermarks) == 2, 10.0)
         finally:
             await runner.cleanup()
+
+    asyncio.run(main())
+
+
+class SlowLedger(Ledger):
+    """A ledger on a slow disk."""
+
+    writing = 0
+    overtaken = False
+
+    def write(self, changes: Changes) -> None:
+        self.overtaken |= self.writing > 0
+        self.writing += 1
+        time.sleep(0.2)
+        super().write(changes)
+        self.writing -= 1
+
+
+def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) -> None:
+    """A stop in the midst of a write waits for it: of the same lines the newer ones are last."""
+
+    async def main() -> None:
+        store = LakeStore.create(str(tmp_path / "lake"), "test")
+        ledger = SlowLedger(open_ledger(store.root, "test").path, {}, 0)
+        async with aiohttp.ClientSession() as session:
+            doors = Doors(lambda name: MARKETS[name], session, Clock())
+            queue: asyncio.Queue[Candle] = asyncio.Queue(1)
+            watch = Watch(
+                store, Universe([], doors), doors, queue, ledger=ledger, options=OPTIONS, clock=Clock()
+            )
+            ledger.mark(BTC, 0, MINUTE_MS, "pending", 0)
+            saving = asyncio.create_task(watch.save())
+            await until(lambda: ledger.writing > 0)
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
+            ledger.mark(BTC, 0, MINUTE_MS, "exchange_halt", 0)
+            await watch.save()
+        assert not ledger.overtaken
+        assert [gap.reason for gap in read_gaps(store.root)] == ["exchange_halt"]
+        ledger.close()
 
     asyncio.run(main())

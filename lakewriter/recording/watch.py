@@ -21,7 +21,7 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.instrument import Instrument
-from lakewriter.lake.gaps import Ledger
+from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.restraint import RESTRAINT_FILE, write_restraint
@@ -195,14 +195,24 @@ class Watch:
         """Write what the ledger learned since the last time."""
         async with self._saved:
             changes = self.ledger.take_changes()
-            if changes is not None:
-                try:
-                    await asyncio.to_thread(self.ledger.write, changes)
-                    self._save_failed = False
-                except (LakeError, OSError) as error:
-                    if not self._save_failed:
-                        log.error("gaps: %s; they are written again until the disk takes them", error)
-                    self._save_failed = True
+            if changes is None:
+                return
+            # Once begun it ends, cancelled or not: the last save, at the stop, must not overtake it.
+            writing = asyncio.create_task(asyncio.to_thread(self._write, changes))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait({writing})
+                raise
+
+    def _write(self, changes: Changes) -> None:
+        try:
+            self.ledger.write(changes)
+            self._save_failed = False
+        except (LakeError, OSError) as error:
+            if not self._save_failed:
+                log.error("gaps: %s; they are written again until the disk takes them", error)
+            self._save_failed = True
 
     def _apply(self) -> None:
         """Bring listeners and watermarks in step with what is wanted."""
