@@ -258,6 +258,45 @@ def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path) -> N
     asyncio.run(main())
 
 
+def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) -> None:
+    """A row that was asked for early is looked at again, however late it arrives."""
+
+    async def main() -> None:
+        async with serve(options(speed=20.0)) as sandbox, aiohttp.ClientSession() as session:
+
+            async def answer(request: web.Request) -> web.Response:
+                async with session.get(sandbox.url + request.path_qs) as answered:
+                    body = await answered.read()
+                if request.path.endswith("/klines"):
+                    await asyncio.sleep(2.0)  # 40 s at the exchange
+                return web.Response(body=body, status=answered.status)
+
+            app = web.Application()
+            app.router.add_get("/{path:.*}", answer)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            slow = f"http://127.0.0.1:{runner.addresses[0][1]}/spot"
+            sandbox.add_fault(Fault("missing_close"))
+            sandbox.add_fault(Fault("rest_unsettled", value=25))
+            start_ms = BTC.grid.ceil(sandbox.now_ms())
+            try:
+                async with recording(
+                    sandbox,
+                    tmp_path / "lake",
+                    "spot:BTCUSDT:1m",
+                    options=OPTIONS._replace(grace_ms=5_000),
+                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=slow),
+                ) as running:
+                    await until(lambda: sandbox.now_ms() > start_ms + 5 * MINUTE_MS)
+            finally:
+                await runner.cleanup()
+            assert running.watch.healer.stats.corrected >= 1
+            assert account(running.store, sandbox, BTC, start_ms, start_ms + MINUTE_MS).present == {start_ms}
+
+    asyncio.run(main())
+
+
 def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(tmp_path: Path) -> None:
     """REST that is down delays healing and nothing else; when it is back, all is healed."""
 

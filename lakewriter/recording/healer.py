@@ -285,6 +285,8 @@ class Healer:
             delay_s = self._next_look(case, series, door)
             return None if delay_s is None else max(delay_s, _ABSENT_REAL_S_MIN)
         self.stats.asked += 1
+        # What was true when it was asked: an answer that took long is no older for that.
+        asked_ms = door.time.now_ms()
         try:
             # A second look can wait, too.
             later = case.background or not case.ranges
@@ -294,10 +296,9 @@ class Healer:
             if error.code != INVALID_SYMBOL:
                 return self._failed(series, case, span, error, pool)
             candles = []
-        now_ms = door.time.now_ms()
-        closed = [candle for candle in candles if candle.end_ms <= now_ms]
+        closed = [candle for candle in candles if candle.end_ms <= asked_ms]
         self._rest_showed(series, closed)
-        await self._bring(series, case, span, closed, now_ms)
+        await self._bring(series, case, span, closed, asked_ms)
         if within(case.ranges, *span):
             case.tries += 1
             await self._explain(series, case, span, door)
@@ -318,18 +319,18 @@ class Healer:
         return (start_ms, stop_ms) if start_ms < stop_ms else None
 
     async def _bring(
-        self, series: Series, case: _Case, span: Range, closed: list[Candle], now_ms: int
+        self, series: Series, case: _Case, span: Range, closed: list[Candle], asked_ms: int
     ) -> None:
         """Hand on what was missing, and what has more trades than at the first look."""
         missing = [candle for candle in closed if holds(case.ranges, candle.begin_ms)]
         grown = [each for each in closed if each.trade_num > case.young.get(each.begin_ms, each.trade_num)]
-        self._forget_young(series, case, span, now_ms, {candle.begin_ms for candle in grown})
+        self._forget_young(series, case, span, asked_ms, {candle.begin_ms for candle in grown})
         if any(candle.trade_num and holds(case.late, candle.begin_ms) for candle in missing):
             self.undelivered.append(series)
         for candle in missing:
             case.ranges = without(case.ranges, candle.begin_ms, candle.end_ms)
             case.late = without(case.late, candle.begin_ms, candle.end_ms)
-            if now_ms - candle.end_ms < YOUNG_MS:
+            if asked_ms - candle.end_ms < YOUNG_MS:
                 case.young[candle.begin_ms] = candle.trade_num
         if case.background:
             await self._merge(missing)
@@ -337,12 +338,12 @@ class Healer:
         self.stats.healed += len(missing)
         self.stats.corrected += len(grown)
 
-    def _forget_young(self, series: Series, case: _Case, span: Range, now_ms: int, grown: set[int]) -> None:
+    def _forget_young(self, series: Series, case: _Case, span: Range, asked_ms: int, grown: set[int]) -> None:
         """Let go of what was looked at once more; what has grown is cleared when it is durable."""
         grid = self._grid(series)
         for begin_ms in [each for each in case.young if span[0] <= each < span[1]]:
             end_ms = grid.end(begin_ms)
-            if now_ms - end_ms >= YOUNG_MS:
+            if asked_ms - end_ms >= YOUNG_MS:
                 del case.young[begin_ms]
                 if begin_ms not in grown:
                     self._ledger.clear(series, begin_ms, end_ms)
