@@ -13,6 +13,12 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 # Nobody has to ask again for these: the exchange has no such candle.
 FINAL: frozenset[Reason] = frozenset(("exchange_halt", "not_listed", "delisted", "delivered"))
 
+# The symbol does not trade any more.
+ENDED: frozenset[Reason] = frozenset(("delisted", "delivered"))
+
+# With one of these as its last word a series is over, or has not begun: nothing more is expected of it.
+IDLE: frozenset[Reason] = ENDED | {"not_listed"}
+
 
 class Gap(msgspec.Struct, frozen=True):
     """Candles of one series that begin in a half-open range and are absent.

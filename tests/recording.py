@@ -61,10 +61,14 @@ async def recording(
     options: WatchOptions = OPTIONS,
     endpoints: Callable[[Market], Market] = lambda market: market,
     flush_every_s: float = 1.0,
+    owed: bool = True,
 ) -> AsyncIterator[Recording]:
     """Record from a sandbox until the block is left, then stop cleanly.
 
     Deadlines are far apart in the exchange's time, for it runs fast here.
+
+    Args:
+        owed: begin when candles are owed; for that REST has to answer.
     """
     store = LakeStore.create(str(lake), "test")
     clock = Clock()
@@ -88,7 +92,7 @@ async def recording(
         running = asyncio.create_task(recorder.run(stop))
         try:
             async with asyncio.timeout(120):
-                await until(lambda: running.done() or len(watch.watermarks) > 0)
+                await until(lambda: running.done() or not owed or len(watch.watermarks) > 0)
                 yield Recording(sandbox, store, recorder, watch)
         finally:
             stop.set()

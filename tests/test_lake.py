@@ -458,3 +458,20 @@ def test_read_all(store):
     (store.root / foreign).unlink()
     with pytest.raises(FileNotFoundError):
         read_all(store, (PARTITION.file, foreign))
+
+
+def test_series_have_a_directory(tmp_path):
+    """The series of one market are listed, whoever wrote them; what only looks like one is passed over."""
+    store = LakeStore.create(str(tmp_path), "test")
+    assert store.series("spot") == []
+    for partition in (
+        partition_of(candle()),
+        Partition("spot", "ETHUSDT", "1mo", date(2024, 6, 1)),
+        Partition("coin_futures", "BTCUSD_PERP", "1m", date(2024, 6, 1)),
+    ):
+        store.merge(partition, to_table([]))
+        (tmp_path / partition.path).mkdir(parents=True)
+    (tmp_path / "market=spot" / "symbol=ETHUSDT" / "interval=7m").mkdir()
+    (tmp_path / "market=spot" / "notes").mkdir()
+    found = [tuple(each) for each in store.series(candle().market)]
+    assert found == [(candle().market, candle().symbol, candle().interval), ("spot", "ETHUSDT", "1mo")]

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -194,6 +195,9 @@ def test_like_a_set(
     first = min(everything, default=stop)
     assert missing == {minute for minute in wanted - everything if minute >= first}
     assert found.missing == sorted(found.missing)
+    earlier = {minute for minute in everything if minute < start}
+    assert (found.before_ms is None) == (not earlier)
+    assert not earlier or found.before_ms == START_MS + max(earlier) * MINUTE_MS
     there: Presence = presence_of(store, BTC, journal)
     for day in range(3):
         assert there.count(day_of(START_MS + day * DAY_MS)) == sum(
@@ -219,3 +223,38 @@ def test_surveying_is_a_fraction_of_a_millisecond_a_day(store: LakeStore) -> Non
     each_ms = (time.perf_counter() - started_s) * 1000 / 280
     print(f"{each_ms:.3f} ms a partition")
     assert each_ms < 5
+
+
+@pytest.mark.parametrize("interval", ["1m", "1w", "1mo"])
+def test_what_begins_off_the_grid_hides_nothing(store: LakeStore, interval: str) -> None:
+    """A row that no candle of the exchange can be stands for none, in a foreign file or folded into ours."""
+    series = Series("spot", "BTCUSDT", interval)
+    grid = series.grid
+    begins = [grid.ceil(START_MS)]
+    for _ in range(3):
+        begins.append(grid.end(begins[-1]))
+    odd_ms = begins[1] + 1_000
+    kept = [begins[0], odd_ms, *begins[2:]]
+    off = [
+        msgspec.structs.replace(candle(0), interval=interval, begin_ms=each, end_ms=grid.end(each))
+        for each in kept
+    ]
+
+    def check() -> None:
+        there = presence_of(store, series)
+        assert sum(there.count(day_of(each)) for each in dict.fromkeys(map(day_of_ms, kept))) == 3
+        assert there.missing(begins[0], grid.end(begins[-1])) == [(begins[1], begins[2])]
+
+    def day_of_ms(begin_ms: int) -> int:
+        return begin_ms // DAY_MS * DAY_MS
+
+    for each in off:
+        directory = store.root / partition_of(each).path
+        directory.mkdir(parents=True, exist_ok=True)
+        pq.write_table(to_table([each]), directory / f"part-{each.begin_ms}.parquet")
+    check()
+    for each in off:
+        for path in (store.root / partition_of(each).path).iterdir():
+            path.unlink()
+    put(store, off)
+    check()

@@ -138,10 +138,13 @@ def test_pending_explains_only_while_its_recorder_lives(recorder: Recorder, tmp_
     heir.die()
 
 
-def test_what_has_ended_is_not_expected_until_now(recorder: Recorder, tmp_path: Path) -> None:
-    """A series whose last word is that it was delisted spans to there, however late it is."""
+@pytest.mark.parametrize("reason", ["delisted", "delivered", "not_listed"])
+def test_what_does_not_trade_is_not_expected_until_now(
+    reason: Reason, recorder: Recorder, tmp_path: Path
+) -> None:
+    """A series whose last word is that it is over, or not listed, spans to there, however late it is."""
     store = LakeStore.open(str(tmp_path))
-    mark(recorder, 3, 5, "delisted")
+    mark(recorder, 3, 5, reason)
     [day] = coverage(store, until_ms=BEGIN_MS + 60 * MINUTE_MS)
     assert (day.expected, day.without_reason) == (2, 0)
     mark(recorder, 5, 6, "exchange_halt")

@@ -28,6 +28,9 @@ TRADING = Instrument("A", "TRADING")
         (Standing(Instrument("A", "BREAK"), 5_000, 0, 500), "delisted"),
         (Standing(Instrument("A", "SETTLING"), 5_000, 0, 500), "delisted"),
         (Standing(Instrument("A", "HALT"), 5_000, 0, 500), "exchange_halt"),
+        # Candles that only a stream brought: it traded, but REST may be behind.
+        (Standing(TRADING, 5_000, 0, None, traded=True), None),
+        (Standing(None, 5_000, None, None, traded=True), "delisted"),
         # A list from before the candle's end proves nothing.
         (Standing(None, 1_500, 0, 500), None),
         (Standing(Instrument("A", "BREAK"), 1_999, 0, 500), None),

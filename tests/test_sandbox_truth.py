@@ -68,6 +68,7 @@ def test_a_minute_is_the_sum_of_its_seconds(seed: int, symbol: str, moment: int)
     """Sixty seconds add up to their minute, and each is a candle itself."""
     truth = Truth(seed)
     seconds = truth.units("spot", symbol, "1s", moment, moment + 10 * MINUTE_MS)
+    assert seconds.begin_ms.tolist() == list(range(moment, moment + 10 * MINUTE_MS, 1000))
     minutes = truth.units("spot", symbol, "1m", moment, moment + 10 * MINUTE_MS)
     assert len(seconds.begin_ms) == 600
     for number in range(10):

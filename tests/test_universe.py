@@ -138,12 +138,13 @@ def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
 
 
 def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    """Symbols that are not listed, or do not trade, are warned of, once."""
+    """Symbols that are not listed, or do not trade, and globs that match none, are warned of, once."""
 
     async def work(universe: Universe, _: dict[str, str]) -> None:
         universe.warn_of_unlisted("spot")
         await universe.refresh("spot")
         universe.warn_of_unlisted("spot")
+        universe.subscriptions.append(parse_subscription("spot:ZZZ*,*USDT:1m"))
         universe.warn_of_unlisted("spot")
 
     with caplog.at_level(logging.WARNING, "lakewriter"):
@@ -151,4 +152,17 @@ def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "spot LUNAUSDT does not trade (BREAK); listening all the same",
         "spot does not list NEWUSDT; listening all the same",
+        "spot: ZZZ* matches nothing that trades",
     ]
+
+
+def test_a_subscription_covers_what_does_not_trade_too() -> None:
+    """By its name or a glob, market and interval; whatever the exchange lists."""
+    texts = ["spot:BTC*,NEWUSDT:1m,1h", "coin_futures:BTC*:1m"]
+
+    async def work(universe: Universe, _: dict[str, str]) -> None:
+        covered = series("spot BTCOLD 1h", "spot NEWUSDT 1m", "coin_futures BTCUSD_201225 1m")
+        others = series("spot ETHUSDT 1m", "spot BTCUSDT 5m", "coin_futures BTCUSD_PERP 1h")
+        assert {each for each in covered | others if universe.covers(each)} == covered
+
+    with_exchange(texts, work)

@@ -1,18 +1,26 @@
 """The watch over real sockets and a real lake: absences, restarts, changes, and many series."""
 
 import asyncio
+import time
 from pathlib import Path
 
+import aiohttp
+import msgspec
 import pytest
+from aiohttp import web
 from recording import account, recording
 from running import until
 
+from lakewriter.binance.doors import Doors
 from lakewriter.candle import Candle, to_table
+from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.gaps import read_gaps
+from lakewriter.lake.gaps import Changes, Ledger, open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
-from lakewriter.partition import partition_of
-from lakewriter.recording.watch import WatchOptions
+from lakewriter.market import MARKETS
+from lakewriter.partition import Partition, day_of, partition_of
+from lakewriter.recording.universe import Universe
+from lakewriter.recording.watch import Watch, WatchOptions
 from lakewriter.sandbox.faults import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
@@ -86,6 +94,32 @@ def test_a_long_absence_is_healed_behind_the_live_candles(tmp_path: Path) -> Non
             [gap] = [gap for gap in read_gaps(store.root) if gap.series == BTC]
             assert "--heal-limit" in gap.error
             assert not sandbox.violations
+
+    asyncio.run(main())
+
+
+def test_what_is_older_than_the_limit_is_told_of_when_live_candles_came_first(tmp_path: Path) -> None:
+    """An absence beyond the limit has its reason, also if REST was away when recording began again."""
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            start_ms = BTC.grid.floor(sandbox.now_ms()) - 2 * DAY_MS
+            put(store, sandbox, BTC, start_ms)
+            down = sandbox.add_fault(Fault("rest_status", value=503))
+            limited = OPTIONS._replace(heal_limit_ms=DAY_MS)
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=limited, owed=False
+            ) as running:
+                await until(lambda: running.recorder.stats.flushed > 2)
+                sandbox.remove_fault(down)
+                await until(lambda: len(running.watch.watermarks) > 0)
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await running.past(stop_ms)
+            found = account(store, sandbox, BTC, start_ms, stop_ms)
+            assert not found.silent
+            assert set(found.reasons.values()) == {"unhealable"}
+            assert max(found.reasons) < start_ms + DAY_MS + 30 * MINUTE_MS
 
     asyncio.run(main())
 
@@ -224,6 +258,45 @@ def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path) -> N
     asyncio.run(main())
 
 
+def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) -> None:
+    """A row that was asked for early is looked at again, however late it arrives."""
+
+    async def main() -> None:
+        async with serve(options(speed=20.0)) as sandbox, aiohttp.ClientSession() as session:
+
+            async def answer(request: web.Request) -> web.Response:
+                async with session.get(sandbox.url + request.path_qs) as answered:
+                    body = await answered.read()
+                if request.path.endswith("/klines"):
+                    await asyncio.sleep(2.0)  # 40 s at the exchange
+                return web.Response(body=body, status=answered.status)
+
+            app = web.Application()
+            app.router.add_get("/{path:.*}", answer)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            slow = f"http://127.0.0.1:{runner.addresses[0][1]}/spot"
+            sandbox.add_fault(Fault("missing_close"))
+            sandbox.add_fault(Fault("rest_unsettled", value=25))
+            start_ms = BTC.grid.ceil(sandbox.now_ms())
+            try:
+                async with recording(
+                    sandbox,
+                    tmp_path / "lake",
+                    "spot:BTCUSDT:1m",
+                    options=OPTIONS._replace(grace_ms=5_000),
+                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=slow),
+                ) as running:
+                    await until(lambda: sandbox.now_ms() > start_ms + 5 * MINUTE_MS)
+            finally:
+                await runner.cleanup()
+            assert running.watch.healer.stats.corrected >= 1
+            assert account(running.store, sandbox, BTC, start_ms, start_ms + MINUTE_MS).present == {start_ms}
+
+    asyncio.run(main())
+
+
 def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(tmp_path: Path) -> None:
     """REST that is down delays healing and nothing else; when it is back, all is healed."""
 
@@ -246,5 +319,259 @@ def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(tmp_pat
             eth = Series("spot", "ETHUSDT", "1m")
             found = account(running.store, sandbox, eth, start_ms + 2 * MINUTE_MS, stop_ms)
             assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
+    """While REST is behind, a candle that no stream brought stays pending, however long; then it is healed."""
+
+    async def main() -> None:
+        async with serve(options(start_ms=1_767_225_600_000)) as sandbox:
+            start_ms = BTC.grid.ceil(sandbox.now_ms()) + 2 * MINUTE_MS
+            behind = sandbox.add_fault(Fault("rest_lag", value=40 * 60))
+            mute = Fault("missing_close", start_ms=start_ms, stop_ms=start_ms + 3 * MINUTE_MS)
+            sandbox.add_fault(mute)
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
+                assert {gap.reason for gap in running.watch.ledger.gaps(BTC)} == {"pending"}
+                sandbox.remove_fault(behind)
+                await running.past(start_ms + 21 * MINUTE_MS)
+            found = account(running.store, sandbox, BTC, start_ms, start_ms + 20 * MINUTE_MS)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_on(tmp_path: Path) -> None:
+    """The ledger alone tells that its recording had begun: all since then is asked for at the next start."""
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            sandbox.add_fault(Fault("silent_stream"))
+            absent = sandbox.add_fault(Fault("rest_missing_rows"))
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                await until(lambda: bool(running.watch.ledger.gaps(BTC)))
+            [gap] = read_gaps(running.store.root)
+            stopped_ms = sandbox.now_ms()
+            await until(lambda: sandbox.now_ms() > stopped_ms + 10 * MINUTE_MS)
+            sandbox.remove_fault(absent)
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await running.past(stop_ms)
+            found = account(running.store, sandbox, BTC, gap.start_ms, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_a_symbol_that_nobody_lists_leaves_no_word(tmp_path: Path) -> None:
+    """A spelling mistake that is seen and mended at once is not held against the lake for ever."""
+    wrong = Series("spot", "BTCUSTD", "1m")
+
+    async def main() -> None:
+        async with serve(options(speed=60.0)) as sandbox:
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT,BTCUSTD:1m", options=OPTIONS
+            ) as running:
+                await until(lambda: running.recorder.stats.recorded > 2)
+                assert wrong in running.watch.listeners["spot"].series
+            assert read_gaps(running.store.root) == []
+
+    asyncio.run(main())
+
+
+def test_a_symbol_that_is_listed_later_was_not_listed_until_then(tmp_path: Path) -> None:
+    """From the first word about a symbol to its first candle everything is accounted for."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options(speed=120.0)) as sandbox:
+            listed_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
+            start_ms = listed_ms - 60 * MINUTE_MS
+            sandbox.add_fault(Fault("new_listing", symbols=("ETHUSDT",), start_ms=listed_ms))
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            earlier = open_ledger(store.root, "earlier")
+            earlier.mark(eth, start_ms, start_ms + MINUTE_MS, "not_listed", start_ms + 10 * MINUTE_MS)
+            changes = earlier.take_changes()
+            assert changes is not None
+            earlier.write(changes)
+            earlier.close()
+            stop_ms = listed_ms + 5 * MINUTE_MS
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS
+            ) as running:
+                await until(lambda: sandbox.now_ms() > listed_ms and eth in running.watch.watermarks)
+                await running.past(stop_ms)
+            found = account(running.store, sandbox, eth, start_ms, stop_ms)
+            assert found.present == set(range(listed_ms, stop_ms, MINUTE_MS))
+            assert set(found.reasons.values()) == {"not_listed"}
+            assert not found.silent
+
+    asyncio.run(main())
+
+
+def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path: Path) -> None:
+    """A glob stands for a delisted symbol no more, but its last candles are fetched, and its end is told."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
+                await until(lambda: running.recorder.stats.recorded > 100)
+            start_ms = eth.grid.floor(sandbox.now_ms())
+            ended_ms = start_ms + 6 * MINUTE_MS
+            sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=ended_ms))
+            await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
+                await until(lambda: any(gap.reason == "delisted" for gap in running.watch.ledger.gaps(eth)))
+            found = account(running.store, sandbox, eth, start_ms, start_ms + 19 * MINUTE_MS)
+            assert found.present == set(range(start_ms, ended_ms, MINUTE_MS))
+            assert set(found.reasons.values()) == {"delisted"}
+            assert not found.silent
+            # What is over is not looked into again.
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
+                told = running.watch.ledger.gaps(eth)
+                await running.past(BTC.grid.floor(sandbox.now_ms()))
+                assert running.watch.ledger.gaps(eth) == told
+
+    asyncio.run(main())
+
+
+def test_what_trades_again_was_halted_and_not_delisted(tmp_path: Path) -> None:
+    """What the exchange took out of trading looks like a delisting, until it trades again."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            start_ms = eth.grid.ceil(sandbox.now_ms()) + 4 * MINUTE_MS
+            stop_ms = start_ms + 40 * MINUTE_MS
+            sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=start_ms, stop_ms=stop_ms))
+            # What it lists is asked for rarely: the first of it is taken for the end.
+            slow = OPTIONS._replace(universe_every_s=3.0)
+            async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=slow) as running:
+                await until(lambda: any(gap.reason == "delisted" for gap in running.watch.ledger.gaps(eth)))
+                await until(lambda: sandbox.now_ms() > stop_ms and eth in running.watch.watermarks)
+                await running.past(stop_ms + 5 * MINUTE_MS)
+            found = account(running.store, sandbox, eth, start_ms, stop_ms + 5 * MINUTE_MS)
+            assert found.reasons == dict.fromkeys(range(start_ms, stop_ms, MINUTE_MS), "exchange_halt")
+            assert not found.silent
+
+    asyncio.run(main())
+
+
+def test_candles_of_three_days_are_owed_from_the_start(tmp_path: Path) -> None:
+    """Where their grid lies is asked for: one that no stream brings is missed at its deadline."""
+    three = Series("spot", "BTCUSDT", "3d")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            [begin_ms] = sandbox.expected(*three, sandbox.now_ms() - 3 * DAY_MS, sandbox.now_ms())
+            end_ms = begin_ms + 3 * DAY_MS
+        async with serve(options(start_ms=end_ms - 5 * MINUTE_MS)) as sandbox:
+            sandbox.add_fault(Fault("silent_stream"))
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:3d", options=OPTIONS) as running:
+                await until(lambda: running.watch.watermarks.next_ms(three) == end_ms)
+                await running.past(end_ms + 8 * MINUTE_MS)
+            assert account(running.store, sandbox, three, begin_ms, end_ms).present == {begin_ms}
+
+    asyncio.run(main())
+
+
+def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path: Path) -> None:
+    """What one series lacks is not known then; what the others lack is healed all the same."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            start_ms = BTC.grid.floor(sandbox.now_ms()) - 30 * MINUTE_MS
+            put(store, sandbox, eth, start_ms)
+            put(store, sandbox, BTC, start_ms)
+            damaged = store.root / Partition(*BTC, day_of(start_ms)).file
+            damaged.write_bytes(b"PAR1 no more")
+            async with recording(
+                sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS, flush_every_s=60.0
+            ) as running:
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await until(lambda: not running.watch.surveying)
+                await running.past(stop_ms)
+                await until(lambda: not running.watch.healer.pending)
+                damaged.unlink()
+            found = account(running.store, sandbox, eth, start_ms, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) -> None:
+    """Deadlines hold in every market though exchangeInfo never answers."""
+
+    async def answer(request: web.Request) -> web.Response:
+        known = request.path.endswith("/time")
+        return web.json_response({"serverTime": 1_767_225_600_000}, status=200 if known else 503)
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            async with (
+                serve(options()) as sandbox,
+                recording(
+                    sandbox,
+                    tmp_path / "lake",
+                    "spot:BTCUSDT:1m",
+                    "usdt_futures:BTCUSDT:1m",
+                    options=OPTIONS._replace(universe_every_s=600.0),
+                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=url),
+                ) as running,
+            ):
+                await until(lambda: len(running.watch.watermarks) == 2, 10.0)
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(main())
+
+
+class SlowLedger(Ledger):
+    """A ledger on a slow disk."""
+
+    writing = 0
+    overtaken = False
+
+    def write(self, changes: Changes) -> None:
+        self.overtaken |= self.writing > 0
+        self.writing += 1
+        time.sleep(0.2)
+        super().write(changes)
+        self.writing -= 1
+
+
+def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) -> None:
+    """A stop in the midst of a write waits for it: of the same lines the newer ones are last."""
+
+    async def main() -> None:
+        store = LakeStore.create(str(tmp_path / "lake"), "test")
+        ledger = SlowLedger(open_ledger(store.root, "test").path, {}, 0)
+        async with aiohttp.ClientSession() as session:
+            doors = Doors(lambda name: MARKETS[name], session, Clock())
+            queue: asyncio.Queue[Candle] = asyncio.Queue(1)
+            watch = Watch(
+                store, Universe([], doors), doors, queue, ledger=ledger, options=OPTIONS, clock=Clock()
+            )
+            ledger.mark(BTC, 0, MINUTE_MS, "pending", 0)
+            saving = asyncio.create_task(watch.save())
+            await until(lambda: ledger.writing > 0)
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
+            ledger.mark(BTC, 0, MINUTE_MS, "exchange_halt", 0)
+            await watch.save()
+        assert not ledger.overtaken
+        assert [gap.reason for gap in read_gaps(store.root)] == ["exchange_halt"]
+        ledger.close()
 
     asyncio.run(main())

@@ -100,3 +100,17 @@ def test_every_candle_is_seen_or_handed_out_exactly_once(events: list[tuple[bool
         handed += BTC.grid.grid(late.start_ms, late.stop_ms)
     assert len(handed) == len(set(handed))
     assert set(handed) | seen >= set(BTC.grid.grid(minute(0), minute(30)))
+
+
+def test_three_days_are_owed_from_any_of_their_candles_on() -> None:
+    """A candle of any time tells the grid; a grid that is known already stays."""
+    three = Series("spot", "BTCUSDT", "3d")
+    watermarks = marks(three)
+    assert watermarks.next_ms(three) is None
+    watermarks.anchor(three, START_MS - 29 * DAY_MS)
+    watermarks.anchor(three, START_MS)
+    assert watermarks.next_ms(three) == START_MS - 2 * DAY_MS
+    deadline_ms = START_MS + DAY_MS + GRACE_MS
+    assert list(watermarks.overdue("spot", deadline_ms - 1)) == []
+    late = Overdue(three, START_MS - 2 * DAY_MS, START_MS + DAY_MS)
+    assert list(watermarks.overdue("spot", deadline_ms)) == [late]

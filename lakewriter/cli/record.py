@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import click
+import msgspec
 
 from lakewriter import __version__
 from lakewriter.binance.doors import Doors
@@ -185,7 +186,7 @@ async def _record(
         )
         wanted = universe.wanted()
         log.info("recording %d series into %s", len(wanted.listened), store.root)
-        _on_hangup(stop, partial(_reload, asked, watch))
+        _on_hangup(stop, partial(_reload, asked, config, watch))
         following = None if progress is None else asyncio.create_task(progress.follow(recorder, watch))
         try:
             await recorder.run(stop)
@@ -224,16 +225,23 @@ def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
 
 
-def _reload(asked: Asked, watch: Watch) -> None:
-    """Read the config again, on SIGHUP; what is wrong with it changes nothing."""
+def _reload(asked: Asked, begun: Config, watch: Watch) -> None:
+    """Read the config again, on SIGHUP; what is wrong with it changes nothing.
+
+    Args:
+        begun: what the config said at the start; all but its subscriptions still holds.
+    """
     if asked.subscriptions:
         log.warning("SIGHUP: the command line names the subscriptions; there is no config to read again")
         return
     try:
-        settings = asked.settings(load_config(Path(asked.config_path or FILE_NAME)))
+        config = load_config(Path(asked.config_path or FILE_NAME))
+        settings = asked.settings(config)
     except UsageError as error:
         log.error("SIGHUP: nothing is changed: %s", error)
         return
+    if msgspec.structs.replace(config, subscriptions=begun.subscriptions) != begun:
+        log.warning("SIGHUP: subscriptions are read again; what else has changed needs a restart")
     watch.change(settings.subscriptions)
     log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
 

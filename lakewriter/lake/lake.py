@@ -20,9 +20,11 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.parquet import decode, encode
 from lakewriter.lake.storage import ChangedError, LocalStorage, make_directories, write_durably
 from lakewriter.partition import LEVELS, Partition, checked, parse_partition
+from lakewriter.series import Series
 
 T = TypeVar("T")
 
@@ -161,6 +163,19 @@ class LakeStore:
         with percent signs.
         """
         return self._walk([""], (), wanted)
+
+    def series(self, market: str) -> list[Series]:
+        """Return the series of a market that have a directory, sorted. Lists no days."""
+        above = f"{LEVELS[0]}={market}"
+        return sorted(
+            {
+                Series(market, symbol, interval)
+                for directory in self.storage.entries(above).directories
+                if (symbol := _level_value(LEVELS[1], directory)) is not None
+                for below in self.storage.entries(f"{above}/{directory}").directories
+                if (interval := _level_value(LEVELS[2], below)) in INTERVALS
+            }
+        )
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file; None if it has none.

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from lakewriter import __version__
 from lakewriter.candle import SCHEMA, IntArray, int_column
 from lakewriter.errors import LakeError
+from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.partition import LEVELS, Partition
 
 ROW_GROUP_ROWS = 122_880
@@ -25,6 +26,10 @@ ROW_GROUP_ROWS = 122_880
 # In the file's metadata; a reader can tell our files from anybody's.
 WRITER_KEY = "lakewriter.version"
 ROWS_KEY = "lakewriter.rows"
+
+# How many rows begin off their interval's grid; only there if some do. The exchange
+# has none, but a foreign file that was folded in may have had them.
+OFF_GRID_KEY = "lakewriter.off_grid"
 
 _ENCODINGS = {
     name: "PLAIN" if pa.types.is_floating(SCHEMA.field(name).type) else "DELTA_BINARY_PACKED"
@@ -63,8 +68,18 @@ def encode(table: pa.Table, partition: Partition) -> bytes:
                 **{level: str(getattr(partition, level)) for level in LEVELS},
             }
         )
+        if off_grid := _off_grid(int_column(table, "candle_begin_time"), INTERVALS[partition.interval]):
+            writer.add_key_value_metadata({OFF_GRID_KEY: str(off_grid)})
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def _off_grid(begins: IntArray, grid: Interval) -> int:
+    if not grid.length_ms:
+        return sum(not grid.on_grid(begin_ms) for begin_ms in begins.tolist())
+    # Where 3d is anchored is not documented: any midnight is taken.
+    length_ms = DAY_MS if grid.name == "3d" else grid.length_ms
+    return int(np.count_nonzero((begins - grid.anchor_ms) % length_ms))
 
 
 def decode(data: bytes, name: str) -> pa.Table:
@@ -114,7 +129,7 @@ def written_by_us(data: bytes) -> bool:
 
 
 def read_footer(data: bytes, name: str) -> Footer | None:
-    """Return what our file's end says of its rows; None if somebody else wrote it.
+    """Return what our file's end says of its rows; None if somebody else wrote it, or a row is off the grid.
 
     Raises:
         LakeError: if it is not a whole Parquet file.
@@ -123,7 +138,7 @@ def read_footer(data: bytes, name: str) -> Footer | None:
         metadata = pq.read_metadata(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(name, error) from None
-    if not _is_ours(metadata):
+    if not _is_ours(metadata) or OFF_GRID_KEY.encode() in (metadata.metadata or {}):
         return None
     if not metadata.num_rows:
         return Footer(0, 0, 0)

@@ -42,11 +42,13 @@ class Surveyed(NamedTuple):
             all; None without any candle.
         missing: from the begin of the first absent candle to the end of the
             last, for each run of absent ones, sorted.
+        before_ms: the last begin time before the range; None if there is none.
     """
 
     first_ms: int | None
     last_ms: int | None
     missing: list[Range]
+    before_ms: int | None = None
 
 
 def present(
@@ -78,7 +80,8 @@ def survey(
     there = presence_of(store, series, hot)
     if there.first_ms is None or there.last_ms is None:
         return Surveyed(None, None, [])
-    return Surveyed(there.first_ms, there.last_ms, there.missing(max(start_ms, there.first_ms), stop_ms))
+    missing = there.missing(max(start_ms, there.first_ms), stop_ms)
+    return Surveyed(there.first_ms, there.last_ms, missing, there.last_before(start_ms))
 
 
 def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) -> "Presence":
@@ -140,6 +143,17 @@ class Presence:
         ends = [*self._ends(sorted(self._days, reverse=True)), *self._hot[-1:].tolist()]
         return max(ends, default=None)
 
+    def last_before(self, moment_ms: int) -> int | None:
+        """Return the last begin time before a moment; None if there is none."""
+        found = self._hot[self._hot < moment_ms][-1:].tolist()
+        for day in reversed(self._between(0, moment_ms)):
+            begins = self._begins(day)
+            earlier = begins[begins < moment_ms]
+            if len(earlier):
+                found.append(int(earlier[-1]))
+                break
+        return max(found, default=None)
+
     @cached_property
     def grid(self) -> Interval:
         """The series' grid; `3d` is anchored at the first candle."""
@@ -174,7 +188,7 @@ class Presence:
         return absent
 
     def count(self, day: date) -> int:
-        """Return how many candles of a day are there, each counted once."""
+        """Return how many candles of the grid are there that begin on a day, each counted once."""
         footer = self._day(day.isoformat()).footer
         start_ms, stop_ms = _bounds(self.series, day)
         hot = self._hot[(self._hot >= start_ms) & (self._hot < stop_ms)]
@@ -182,7 +196,7 @@ class Presence:
             return footer.rows
         if footer is not None and self._is_run(footer):
             return footer.rows + int(np.count_nonzero((hot < footer.first_ms) | (hot > footer.last_ms)))
-        return len(self.begins(start_ms, stop_ms))
+        return len(self._on_grid(self.begins(start_ms, stop_ms)))
 
     def _ends(self, days: list[str]) -> Iterator[int]:
         """Yield the first and last begin time of the first of the days that has one."""
@@ -201,16 +215,22 @@ class Presence:
 
     def _runs(self, begins: IntArray) -> list[Range]:
         """Return from begin to end each run of candles on the grid."""
-        grid = self.grid
+        grid, on_grid = self.grid, self._on_grid(begins)
         if not grid.length_ms:
-            return union((begin, grid.end(begin)) for begin in begins.tolist() if grid.on_grid(begin))
-        on_grid = begins[(begins - grid.anchor_ms) % grid.length_ms == 0]
+            return union((begin, grid.end(begin)) for begin in on_grid.tolist())
         if not len(on_grid):
             return []
         breaks = np.flatnonzero(np.diff(on_grid) != grid.length_ms)
         starts = on_grid[np.append(0, breaks + 1)].tolist()
         lasts = on_grid[np.append(breaks, len(on_grid) - 1)].tolist()
         return [(start, last + grid.length_ms) for start, last in zip(starts, lasts, strict=True)]
+
+    def _on_grid(self, begins: IntArray) -> IntArray:
+        grid = self.grid
+        if grid.length_ms:
+            on_grid: IntArray = begins[(begins - grid.anchor_ms) % grid.length_ms == 0]
+            return on_grid
+        return np.array([begin_ms for begin_ms in begins.tolist() if grid.on_grid(begin_ms)], np.int64)
 
     def _between(self, start_ms: int, stop_ms: int) -> list[str]:
         if start_ms >= stop_ms:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from lakewriter.candle import Candle
+from lakewriter.gap import IDLE
 from lakewriter.interval import Interval
 from lakewriter.lake.gaps import ORPHANED, Told, read_told
 from lakewriter.lake.instruments import read_instruments
@@ -24,9 +25,6 @@ from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 
 _TIME = pa.timestamp("ms", tz="UTC")
-
-# With these as its last word a series has ended, and nothing more is expected of it.
-_ENDS = frozenset(("delisted", "delivered"))
 
 GAPS_SCHEMA = pa.schema(
     [
@@ -145,7 +143,7 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
     Args:
         wanted: which series and days.
         until_ms: every series spans to here at least, but for those that were
-            delisted or delivered; candles that are not closed by then are not
+            delisted or delivered, or are not listed yet; candles that are not closed by then are not
             expected.
 
     Raises:
@@ -201,8 +199,8 @@ def _days(there: Presence, told: list[Told], wanted: PartitionFilter, until_ms: 
     stops = [each.gap.stop_ms for each in told]
     if there.last_ms is not None:
         stops.append(grid.end(there.last_ms))
-    ended = any(each.gap.reason in _ENDS and each.gap.stop_ms == max(stops) for each in told)
-    if until_ms is not None and not ended:
+    idle = any(each.gap.reason in IDLE and each.gap.stop_ms == max(stops) for each in told)
+    if until_ms is not None and not idle:
         stops.append(grid.floor(until_ms))
     accounted = [each.gap for each in told if each.accounts]
     known = union((gap.start_ms, gap.stop_ms) for gap in accounted)

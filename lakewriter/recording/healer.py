@@ -15,7 +15,6 @@ import contextlib
 import heapq
 import logging
 import random
-from typing import NamedTuple
 
 import msgspec
 
@@ -24,7 +23,7 @@ from lakewriter.binance.rest import INVALID_SYMBOL, RestError
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.interval import Interval
+from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
@@ -43,8 +42,11 @@ URGENT_WORKERS = 4
 BACKGROUND_WORKERS = 1
 
 # Spot's klines come from a database that lags: so long after its end a candle
-# that REST does not have is not coming, if later ones came.
+# that REST does not have is not coming, if REST has later ones.
 SETTLE_MS = 300_000
+
+# Of so many the newest candle is looked for, to see how far REST has come.
+NEWEST_CANDLES = 99
 
 # Seen: values of a just-closed candle still moving. One that was taken sooner
 # than this after its end is asked for once more, so long after its end.
@@ -108,13 +110,6 @@ class _Case(msgspec.Struct):
     busy: bool = False
 
 
-class _Known(NamedTuple):
-    """Begin of the first and the newest candle that anybody saw of a series."""
-
-    first_ms: int
-    newest_ms: int
-
-
 class _Pool:
     """What waits for one budget of weight, urgent and not, by due time."""
 
@@ -164,8 +159,10 @@ class Healer:
         self._heal_limit_ms = heal_limit_ms
         self._clock = clock
         self._cases: dict[tuple[Series, bool], _Case] = {}
-        self._known: dict[Series, _Known] = {}
-        self._first: dict[Series, int | None] = {}
+        # Begin of the first candle that anybody saw, of the first that REST has, of the newest it showed.
+        self._seen: dict[Series, int] = {}
+        self._first: dict[Series, int] = {}
+        self._shown: dict[Series, int] = {}
         self._pools: dict[str, _Pool] = {}
         self._new_pool = asyncio.Event()
 
@@ -202,17 +199,14 @@ class Healer:
             case.late = added(case.late, start_ms, stop_ms)
         self._plan(series, case, 0.0)
 
-    def saw(self, series: Series, first_ms: int, newest_ms: int) -> None:
-        """Learn that the series has candles that begin at these times."""
-        known = self._known.get(series, _Known(first_ms, newest_ms))
-        self._known[series] = _Known(min(known.first_ms, first_ms), max(known.newest_ms, newest_ms))
+    def saw(self, series: Series, begin_ms: int) -> None:
+        """Learn that the series has a candle that begins then."""
+        self._seen[series] = min(begin_ms, self._seen.get(series, begin_ms))
 
     def committed(self, candle: Candle) -> None:
         """Take note of a candle that is durable now."""
         series = Series(candle.market, candle.symbol, candle.interval)
-        known = self._known.get(series)
-        if known is None or not known.first_ms <= candle.begin_ms <= known.newest_ms:
-            self.saw(series, candle.begin_ms, candle.begin_ms)
+        self.saw(series, candle.begin_ms)
         provisional = False
         for background in (False, True):
             case = self._cases.get((series, background))
@@ -291,6 +285,8 @@ class Healer:
             delay_s = self._next_look(case, series, door)
             return None if delay_s is None else max(delay_s, _ABSENT_REAL_S_MIN)
         self.stats.asked += 1
+        # What was true when it was asked: an answer that took long is no older for that.
+        asked_ms = door.time.now_ms()
         try:
             # A second look can wait, too.
             later = case.background or not case.ranges
@@ -300,11 +296,9 @@ class Healer:
             if error.code != INVALID_SYMBOL:
                 return self._failed(series, case, span, error, pool)
             candles = []
-        now_ms = door.time.now_ms()
-        closed = [candle for candle in candles if candle.end_ms <= now_ms]
-        if closed:
-            self.saw(series, closed[0].begin_ms, closed[-1].begin_ms)
-        await self._bring(series, case, span, closed, now_ms)
+        closed = [candle for candle in candles if candle.end_ms <= asked_ms]
+        self._rest_showed(series, closed)
+        await self._bring(series, case, span, closed, asked_ms)
         if within(case.ranges, *span):
             case.tries += 1
             await self._explain(series, case, span, door)
@@ -325,18 +319,18 @@ class Healer:
         return (start_ms, stop_ms) if start_ms < stop_ms else None
 
     async def _bring(
-        self, series: Series, case: _Case, span: Range, closed: list[Candle], now_ms: int
+        self, series: Series, case: _Case, span: Range, closed: list[Candle], asked_ms: int
     ) -> None:
         """Hand on what was missing, and what has more trades than at the first look."""
         missing = [candle for candle in closed if holds(case.ranges, candle.begin_ms)]
         grown = [each for each in closed if each.trade_num > case.young.get(each.begin_ms, each.trade_num)]
-        self._forget_young(series, case, span, now_ms, {candle.begin_ms for candle in grown})
+        self._forget_young(series, case, span, asked_ms, {candle.begin_ms for candle in grown})
         if any(candle.trade_num and holds(case.late, candle.begin_ms) for candle in missing):
             self.undelivered.append(series)
         for candle in missing:
             case.ranges = without(case.ranges, candle.begin_ms, candle.end_ms)
             case.late = without(case.late, candle.begin_ms, candle.end_ms)
-            if now_ms - candle.end_ms < YOUNG_MS:
+            if asked_ms - candle.end_ms < YOUNG_MS:
                 case.young[candle.begin_ms] = candle.trade_num
         if case.background:
             await self._merge(missing)
@@ -344,12 +338,12 @@ class Healer:
         self.stats.healed += len(missing)
         self.stats.corrected += len(grown)
 
-    def _forget_young(self, series: Series, case: _Case, span: Range, now_ms: int, grown: set[int]) -> None:
+    def _forget_young(self, series: Series, case: _Case, span: Range, asked_ms: int, grown: set[int]) -> None:
         """Let go of what was looked at once more; what has grown is cleared when it is durable."""
         grid = self._grid(series)
         for begin_ms in [each for each in case.young if span[0] <= each < span[1]]:
             end_ms = grid.end(begin_ms)
-            if now_ms - end_ms >= YOUNG_MS:
+            if asked_ms - end_ms >= YOUNG_MS:
                 del case.young[begin_ms]
                 if begin_ms not in grown:
                     self._ledger.clear(series, begin_ms, end_ms)
@@ -380,11 +374,11 @@ class Healer:
         now_ms, grid = door.time.now_ms(), self._grid(series)
         if case.tries < 2:
             return
+        await self._look_round(series, within(case.ranges, *span), door, background=case.background)
         for begin_ms in [begin_ms for each in within(case.ranges, *span) for begin_ms in grid.grid(*each)]:
             end_ms = grid.end(begin_ms)
             if now_ms - end_ms < SETTLE_MS:
                 break
-            await self._learn_first(series, begin_ms, door)
             reason = reason_for(begin_ms, end_ms, self._standing(series))
             if reason is not None:
                 self._ledger.mark(series, begin_ms, end_ms, reason, now_ms)
@@ -397,27 +391,41 @@ class Healer:
             case.ranges = without(case.ranges, begin_ms, end_ms)
             case.late = without(case.late, begin_ms, end_ms)
 
-    async def _learn_first(self, series: Series, begin_ms: int, door: Door) -> None:
-        """Ask, once, when a series began, if that could be the reason."""
-        known = self._known.get(series)
+    async def _look_round(self, series: Series, absent: list[Range], door: Door, *, background: bool) -> None:
+        """Ask what REST has before and after what it lacks: without that nothing can be told of it."""
+        grid, now_ms = self._grid(series), door.time.now_ms()
+        (first_ms, _), (_, last_ms), closed_ms = absent[0], absent[-1], grid.floor(now_ms)
+        if now_ms - grid.end(first_ms) < SETTLE_MS:
+            return
+        with contextlib.suppress(RestError):  # it is asked again at the next try
+            if self._shown.get(series, -1) < last_ms < closed_ms:
+                from_ms = grid.floor(closed_ms - NEWEST_CANDLES * (grid.length_ms or 30 * DAY_MS))
+                newest = await door.rest.klines(series, from_ms, closed_ms, background=background)
+                self._rest_showed(series, newest)
+            if series in self._shown and self._first_matters(series, first_ms):
+                begin_ms = await door.rest.first_begin(series)
+                if begin_ms is not None:
+                    self._first[series] = begin_ms
+
+    def _first_matters(self, series: Series, begin_ms: int) -> bool:
+        """Tell whether it could be the reason that the series began later, and nobody knows when."""
+        if series in self._first or self._seen.get(series, begin_ms + 1) <= begin_ms:
+            return False
         listed = self._universe.instrument(series)
-        if series in self._first or (known is not None and known.first_ms <= begin_ms):
-            return
-        if (listed is not None and listed.onboard_ms is not None) or series.market == "coin_futures":
-            return
-        try:
-            self._first[series] = await door.rest.first_begin(series)
-        except RestError as error:
-            if error.final:
-                self._first[series] = None
+        return (listed is None or listed.onboard_ms is None) and series.market != "coin_futures"
+
+    def _rest_showed(self, series: Series, closed: list[Candle]) -> None:
+        if closed:
+            self.saw(series, closed[0].begin_ms)
+            self._shown[series] = max(closed[-1].begin_ms, self._shown.get(series, 0))
 
     def _standing(self, series: Series) -> Standing:
-        known = self._known.get(series)
         return Standing(
             self._universe.instrument(series),
             self._universe.as_of_ms.get(series.market),
             self._first.get(series),
-            None if known is None else known.newest_ms,
+            self._shown.get(series),
+            traded=series in self._seen,
         )
 
     def _next_look(self, case: _Case, series: Series, door: Door) -> float | None:
@@ -434,8 +442,8 @@ class Healer:
         return max(door.time.real_s(min(waits_ms)), _ABSENT_REAL_S_MIN)
 
     def _grid(self, series: Series) -> Interval:
-        known = self._known.get(series)
-        return series.grid if known is None else series.grid.anchored(known.first_ms)
+        seen_ms = self._seen.get(series)
+        return series.grid if seen_ms is None else series.grid.anchored(seen_ms)
 
     def _failed(
         self, series: Series, case: _Case, span: Range, error: RestError, pool: _Pool

@@ -27,13 +27,16 @@ class Standing(NamedTuple):
         listed: what the market lists of it; None if nothing, or if nobody asked.
         as_of_ms: when the market's list was got; None if never.
         first_ms: begin of the first candle that the exchange has; None if not known.
-        newest_ms: begin of the newest candle that anybody saw; None if not known.
+        newest_ms: begin of the newest candle that REST has shown; None if none. A
+            stream's proves nothing: REST may be behind.
+        traded: whether anybody ever saw a candle.
     """
 
     listed: Instrument | None
     as_of_ms: int | None
     first_ms: int | None
     newest_ms: int | None
+    traded: bool = False
 
 
 def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
@@ -55,7 +58,7 @@ def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
     if standing.as_of_ms is None or standing.as_of_ms < end_ms:
         return None  # the list is older than the candle
     if listed is None:
-        return "not_listed" if standing.newest_ms is None else "delisted"
+        return "delisted" if standing.traded or standing.newest_ms is not None else "not_listed"
     if listed.trades:
         return None  # it may come yet: a halt shows when trading goes on
     if listed.delivery_ms is not None and standing.as_of_ms >= listed.delivery_ms:

@@ -87,6 +87,15 @@ class Universe:
         """Return what the subscriptions stand for now."""
         return resolve(self.subscriptions, self.listed)
 
+    def covers(self, series: Series) -> bool:
+        """Tell whether a subscription stands for a series, or would if it traded."""
+        return any(
+            each.market == series.market
+            and series.interval in each.intervals
+            and any(name == series.symbol or matching(name, [series.symbol]) for name in each.symbols)
+            for each in self.subscriptions
+        )
+
     def instrument(self, series: Series) -> Instrument | None:
         """Return what the exchange last said of a series' symbol."""
         return self.listed.get(series.market, {}).get(series.symbol)
@@ -146,7 +155,7 @@ class Universe:
         return instruments
 
     def warn_of_unlisted(self, market: str) -> None:
-        """Log, once each, the symbols named in full that the market does not list, or that do not trade.
+        """Log, once each, the symbols and globs that stand for nothing that the market lists and trades.
 
         Such a subscription is acknowledged and stays silent; it may be a spelling
         mistake, or a listing to come.
@@ -154,21 +163,22 @@ class Universe:
         known = self.listed.get(market)
         if known is None:
             return
-        named = {
-            symbol
-            for each in self.subscriptions
-            if each.market == market
-            for symbol in each.symbols
-            if not is_glob(symbol)
-        }
-        for symbol in sorted(named):
-            instrument = known.get(symbol)
-            if (instrument is not None and instrument.trades) or (market, symbol) in self._warned:
+        trading = [symbol for symbol, each in known.items() if each.trades]
+        named = {name for each in self.subscriptions if each.market == market for name in each.symbols}
+        for name in sorted(named):
+            instrument = known.get(name)
+            if (
+                (instrument is not None and instrument.trades)
+                or (is_glob(name) and matching(name, trading))
+                or (market, name) in self._warned
+            ):
                 continue
-            self._warned.add((market, symbol))
-            if instrument is None:
-                log.warning("%s does not list %s; listening all the same", market, symbol)
+            self._warned.add((market, name))
+            if is_glob(name):
+                log.warning("%s: %s matches nothing that trades", market, name)
+            elif instrument is None:
+                log.warning("%s does not list %s; listening all the same", market, name)
             else:
                 log.warning(
-                    "%s %s does not trade (%s); listening all the same", market, symbol, instrument.status
+                    "%s %s does not trade (%s); listening all the same", market, name, instrument.status
                 )

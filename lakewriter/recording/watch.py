@@ -1,7 +1,8 @@
 """The watch: sees to it that each candle of what is subscribed to is there or explained.
 
 Joins the universe (what to record), the listeners (one a market), the
-watermarks (what is late), the healer and the ledger. The recorder tells it what
+watermarks (what is late), the past (what is missing from before), the healer
+and the ledger. The recorder tells it what
 became durable; it tells the recorder nothing.
 """
 
@@ -19,18 +20,15 @@ from lakewriter.binance.socket import Patience
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError, LakewriterError
-from lakewriter.gap import FINAL
 from lakewriter.instrument import Instrument
-from lakewriter.lake.gaps import Ledger
+from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.instruments import remember
-from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.presence import Surveyed, survey
 from lakewriter.lake.restraint import RESTRAINT_FILE, write_restraint
-from lakewriter.ranges import minus, union, within
 from lakewriter.recording.healer import Healer
 from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.past import Past
 from lakewriter.recording.universe import Universe
 from lakewriter.recording.watermarks import Watermarks
 from lakewriter.restraint import Restraint
@@ -57,9 +55,6 @@ _LIST_EVERY_S_MIN = 30.0
 
 # So many series are named in one line of the log.
 _SHOWN = 3
-
-# Series looked up in the lake in one go, in a thread.
-_SURVEY_SERIES = 50
 
 
 class WatchOptions(NamedTuple):
@@ -94,8 +89,6 @@ class Freshness(msgspec.Struct):
 
 class Watch:
     """Watches over the series of a recorder.
-
-    `surveying` counts the series whose past was not looked up yet.
 
     Args:
         store: the lake.
@@ -133,13 +126,25 @@ class Watch:
         self._committed = 0
         self._saved = asyncio.Lock()
         self._save_failed = False
-        self._surveys: asyncio.Queue[tuple[Series, int]] = asyncio.Queue()
-        self.surveying = 0
+        self._past = Past(
+            store,
+            universe,
+            ledger,
+            self.watermarks,
+            self.healer,
+            doors,
+            heal_limit_ms=options.heal_limit_ms,
+        )
         # Markets whose series are owed: their time is known since.
         self._owing: set[str] = set()
         self._newcomers_since_ms: dict[str, int] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._polled: frozenset[Series] = frozenset()
+
+    @property
+    def surveying(self) -> int:
+        """How many series' past was not looked up yet."""
+        return self._past.surveying
 
     def committed(self, candles: Iterable[Candle]) -> None:
         """Take note of candles that are durable now."""
@@ -160,7 +165,12 @@ class Watch:
     def change(self, subscriptions: Iterable[Subscription]) -> None:
         """Record these from now on; streams that stay are not touched."""
         self.universe.subscriptions = list(subscriptions)
+        if self._tasks is None:
+            return  # not begun yet, or over
         self._apply()
+        for market in self._owing:
+            self.universe.warn_of_unlisted(market)
+            self._past.look_up_former(market, self._doors[market].time.now_ms())
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -173,7 +183,7 @@ class Watch:
                     self._watch_deadlines,
                     self._save_often,
                     self._keep_restraint,
-                    self._keep_surveying,
+                    self._past.run,
                 ):
                     tasks.create_task(work())
         except BaseExceptionGroup as group:
@@ -185,14 +195,24 @@ class Watch:
         """Write what the ledger learned since the last time."""
         async with self._saved:
             changes = self.ledger.take_changes()
-            if changes is not None:
-                try:
-                    await asyncio.to_thread(self.ledger.write, changes)
-                    self._save_failed = False
-                except (LakeError, OSError) as error:
-                    if not self._save_failed:
-                        log.error("gaps: %s; they are written again until the disk takes them", error)
-                    self._save_failed = True
+            if changes is None:
+                return
+            # Once begun it ends, cancelled or not: the last save, at the stop, must not overtake it.
+            writing = asyncio.create_task(asyncio.to_thread(self._write, changes))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait({writing})
+                raise
+
+    def _write(self, changes: Changes) -> None:
+        try:
+            self.ledger.write(changes)
+            self._save_failed = False
+        except (LakeError, OSError) as error:
+            if not self._save_failed:
+                log.error("gaps: %s; they are written again until the disk takes them", error)
+            self._save_failed = True
 
     def _apply(self) -> None:
         """Bring listeners and watermarks in step with what is wanted."""
@@ -219,20 +239,25 @@ class Watch:
                 self._owe(market, owed)
 
     def _owe(self, market: str, owed: set[Series]) -> None:
-        self._owing.add(market)
+        if market not in self._owing:
+            self._owing.add(market)
+            self._past.look_up_former(market, self._doors[market].time.now_ms())
         now_ms = self._doors[market].time.now_ms()
         present = {series for series in self.watermarks.series if series.market == market}
         for series in sorted(owed - present):
             from_ms = self._newcomers_since_ms.get(market, now_ms)
             self.watermarks.expect(series, from_ms)
-            self._surveys.put_nowait((series, series.grid.floor(from_ms)))
-            self.surveying += 1
+            self._past.look_up(series, from_ms)
         for series in sorted(present - owed):
+            since_ms = self.watermarks.since_ms(series)
             next_ms = self.watermarks.forget(series)
             instrument = self.universe.instrument(series)
+            if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
+                continue  # a spelling mistake, or a listing to come: its recording never began
             if next_ms is not None and (instrument is None or not instrument.trades):
                 # Up to its end; the first candle that never comes says in the ledger why.
-                stop_ms = max(series.grid.floor(now_ms), series.grid.end(next_ms))
+                grid = series.grid.anchored(next_ms)
+                stop_ms = max(grid.floor(now_ms), grid.end(next_ms))
                 self.healer.owe(series, next_ms, stop_ms)
 
     def _open(self, market: str) -> None:
@@ -272,7 +297,7 @@ class Watch:
                 failing = True
                 await asyncio.sleep(random.uniform(1, 5))  # noqa: S311 - jitter
                 continue
-            if failing or not self.watermarks:
+            if failing or market not in self._owing:
                 self._apply()
             failing = False
             await asyncio.sleep(next(waits_s, _SYNC_EVERY_S))
@@ -373,62 +398,8 @@ class Watch:
                     log.error("%s cannot be written: %s", RESTRAINT_FILE, error.strerror)
                 written = restraint
 
-    async def _keep_surveying(self) -> None:
-        """Look up in the lake what series lack from before they were owed."""
-        while True:
-            some = [await self._surveys.get()]
-            while not self._surveys.empty():
-                some.append(self._surveys.get_nowait())
-            try:
-                # Before any file is looked for: what leaves the journal is in its partition then.
-                hot = await asyncio.to_thread(_hot, self._store)
-                for first in range(0, len(some), _SURVEY_SERIES):
-                    batch = some[first : first + _SURVEY_SERIES]
-                    found = await asyncio.to_thread(self._survey, batch, hot)
-                    for (series, stop_ms), surveyed in zip(batch, found, strict=True):
-                        self._take(series, stop_ms, surveyed)
-            except (LakeError, OSError) as error:
-                log.error("what the lake lacks is not known: %s", error)
-            self.surveying -= len(some)
-
-    def _survey(self, batch: list[tuple[Series, int]], hot: dict[Series, list[Candle]]) -> list[Surveyed]:
-        limit_ms = self._options.heal_limit_ms
-        return [
-            survey(self._store, series, series.grid.floor(stop_ms - limit_ms), stop_ms, hot.get(series, ()))
-            for series, stop_ms in batch
-        ]
-
-    def _take(self, series: Series, stop_ms: int, surveyed: Surveyed) -> None:
-        """Owe what the lake lacks of a series, and what its ledger could not settle before."""
-        unsettled = [
-            (gap.start_ms, min(gap.stop_ms, stop_ms))
-            for gap in self.ledger.gaps(series)
-            if gap.reason not in FINAL
-        ]
-        missing = surveyed.missing
-        if surveyed.first_ms is None or surveyed.last_ms is None:
-            missing = union(unsettled)  # its recording began, but nothing ever came
-        else:
-            self.healer.saw(series, surveyed.first_ms, surveyed.last_ms)
-            grid = series.grid.anchored(surveyed.last_ms)
-            limit_ms = grid.floor(stop_ms - self._options.heal_limit_ms)
-            # What lies between the newest candle and the limit is told of, if not healed.
-            older = (grid.end(surveyed.last_ms), limit_ms)
-            # What was unsettled is asked for again, there or not: it may have been taken too early.
-            recent = within(union(unsettled), limit_ms, stop_ms)
-            missing = union([*within(union(unsettled), 0, surveyed.first_ms), *recent, older, *missing])
-        for start_ms, end_ms in minus(missing, self.ledger.settled(series)):
-            self.healer.owe(series, start_ms, end_ms)
-
 
 def _same(one: Restraint, other: Restraint) -> bool:
     """Tell whether nothing was added; attempts that grow old are no news."""
     counts = [{host: each[-1:] for host, each in some.attempts_s.items()} for some in (one, other)]
     return one.held_until_s.keys() == other.held_until_s.keys() and counts[0] == counts[1]
-
-
-def _hot(store: LakeStore) -> dict[Series, list[Candle]]:
-    hot: dict[Series, list[Candle]] = {}
-    for candle in read_hot(store.root):
-        hot.setdefault(Series(candle.market, candle.symbol, candle.interval), []).append(candle)
-    return hot

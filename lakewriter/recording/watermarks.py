@@ -31,7 +31,7 @@ class Overdue(NamedTuple):
 class _Mark(msgspec.Struct):
     """One series: its grid, since when it is owed, and the begin time that comes next.
 
-    `next_ms` is None while the grid is not known: of `3d` a first candle tells it.
+    `next_ms` is None while the grid is not known: of `3d` any candle tells it.
     """
 
     grid: Interval
@@ -84,6 +84,14 @@ class Watermarks:
         known = series.interval != "3d"
         self._marks[series] = _Mark(grid, from_ms, grid.floor(from_ms) if known else None)
         self._await_next(series)
+
+    def anchor(self, series: Series, begin_ms: int) -> None:
+        """Learn from the begin of any of its candles where a series' grid lies, if that is not known."""
+        mark = self._marks.get(series)
+        if mark is not None and mark.next_ms is None:
+            mark.grid = mark.grid.anchored(begin_ms)
+            mark.next_ms = mark.grid.floor(mark.since_ms)
+            self._await_next(series)
 
     def forget(self, series: Series) -> int | None:
         """Owe a series no more; return the begin time that would have come next."""
