@@ -74,7 +74,7 @@ def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
         table = _read(data, header_bytes, name)
     except pa.ArrowInvalid as error:
         _refuse_shape(error, 1 if header_bytes else 0, name)
-    columns = [_one(table[column]) for column in _READ]
+    columns = [_one(column) for column in table.columns]
     times: IntArray = columns[0].to_numpy()
     try:
         return candles_of(_milliseconds(times), columns[1:], Stamp(series, "archive", recv_us))
@@ -141,7 +141,8 @@ def _read(data: bytes, header_bytes: int, name: str) -> pa.Table:
     if (b"x" in data or b"X" in data) and _HEXADECIMAL.search(data, header_bytes):
         raise CsvError("number", f"{name}: has a hexadecimal number")
     more = [f"more{number}" for number in range(count - len(_COLUMNS))]
-    return arrow_csv.read_csv(
+    # The streaming reader starts no thread to read ahead of what is in memory.
+    reader = arrow_csv.open_csv(
         pa.BufferReader(pa.py_buffer(data).slice(header_bytes)),
         read_options=arrow_csv.ReadOptions(
             column_names=[*_COLUMNS, *more],
@@ -152,6 +153,7 @@ def _read(data: bytes, header_bytes: int, name: str) -> pa.Table:
             column_types=_TYPES, include_columns=_READ, null_values=[], check_utf8=False
         ),
     )
+    return reader.read_all()
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -75,15 +75,10 @@ def candles_of(begins: IntArray, values: Sequence[pa.Array], stamp: Stamp) -> pa
         pa.repeat(stamp.source, rows),
     ]
     # A time is its integer, looked at otherwise: nothing is copied.
-    return settle(
-        pa.Table.from_arrays(
-            [
-                column.view(field.type) if pa.types.is_timestamp(field.type) else column
-                for column, field in zip(columns, SCHEMA, strict=True)
-            ],
-            schema=SCHEMA,
-        )
+    table = pa.Table.from_arrays(
+        [column.view(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )
+    return table if bool((begins[1:] > begins[:-1]).all()) else settle(table)
 
 
 def ends_of(begins: IntArray, grid: Interval) -> IntArray:
