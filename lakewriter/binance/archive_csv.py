@@ -38,6 +38,7 @@ _READ = ("open_time", *VALUE_COLUMNS)
 _WHOLE = ("open_time", "trade_num")
 _TYPES = {name: pa.int64() if name in _WHOLE else pa.float64() for name in _READ}
 _HEADER = b"open_time,open,high,low,close,volume,close_time,"
+_WHOLE_HEADER = _HEADER + b"quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
 
 _HEXADECIMAL = re.compile(rb"(?:^|,)[ \t\"]*0[xX]", re.MULTILINE)
 _ARROW_ROW = re.compile(r"Row #(\d+): (.*)")
@@ -48,12 +49,17 @@ class CsvError(ExchangeError):
     """A file that holds no candles, or one row that cannot be one.
 
     Args:
-        kind: one word for the counter ("zip", "size", "header", "shape", "number", "time").
+        kind: one word for the counter ("zip", "size", "header", "shape", "number", "time", "order").
     """
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(what)
         self.kind = kind
+
+
+def is_archive_csv(data: bytes) -> bool:
+    """Tell whether a CSV has the archive's layout: its header to the letter, or none."""
+    return data[:1].isdigit() or data.startswith(_WHOLE_HEADER)
 
 
 def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:

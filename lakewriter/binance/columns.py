@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakewriter.binance.wire import BEGIN_MS_MAX, BEGIN_MS_MIN
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray, Source, settle
 from lakewriter.errors import ExchangeError
-from lakewriter.interval import DAY_MS, Interval
+from lakewriter.interval import DAY_MS, SECOND_MS, Interval
 from lakewriter.series import Series
 
 _TRADES_MAX = 2**53
@@ -54,17 +54,20 @@ def candles_of(begins: IntArray, values: Sequence[pa.Array], stamp: Stamp) -> pa
 
     Args:
         begins: begin times, milliseconds since the epoch.
-        values: of VALUE_COLUMNS, in that order: doubles, and int64 for `trade_num`;
-            without nulls.
+        values: of VALUE_COLUMNS, in that order: doubles, and int64 for `trade_num`.
+            One that the file does not have is all nulls; in the others are none.
 
     Raises:
-        RowError: if a row begins where no candle can, or has a number that is
-            not finite, or below 0.
+        RowError: if a row begins where no candle can, has a number that is not
+            finite, or below 0, or an open or close beyond its low or high.
     """
     grid = stamp.series.grid
     _check_begins(begins, grid)
-    for name, column in zip(VALUE_COLUMNS, values, strict=True):
-        _check_numbers(name, column.to_numpy(zero_copy_only=False))
+    numbers = [column.to_numpy(zero_copy_only=False) for column in values]
+    for name, column, each in zip(VALUE_COLUMNS, values, numbers, strict=True):
+        if not column.null_count:
+            _check_numbers(name, each)
+    _check_order(*numbers[:4])
     rows = len(begins)
     columns = [
         pa.array(begins),
@@ -88,21 +91,14 @@ def ends_of(begins: IntArray, grid: Interval) -> IntArray:
     return _month_begins(_months(begins) + np.timedelta64(1, "M"))
 
 
-def check_order(values: Sequence[pa.Array]) -> None:
-    """Refuse a row whose open or close is not between its low and its high.
-
-    Args:
-        values: open, high, low and close first.
-
-    Raises:
-        RowError: if there is one.
-    """
-    prices = [column.to_numpy(zero_copy_only=False) for column in values[:4]]
-    opened, high, low, close = prices
-    bad = (low > high) | (opened > high) | (opened < low) | (close > high) | (close < low)
-    if (row := _first(bad)) is not None:
-        told = ", ".join(f"{name} {price[row]}" for name, price in zip(VALUE_COLUMNS, prices, strict=False))
-        raise RowError("order", f"{told}: low and high do not enclose them", row)
+def begins_before(ends: IntArray, grid: Interval) -> IntArray:
+    """Return the begin time of each candle by its end, exclusive or the last millisecond of it."""
+    exclusive: IntArray = np.where(ends % SECOND_MS == SECOND_MS - 1, ends + 1, ends)
+    if grid.length_ms:
+        return exclusive - grid.length_ms
+    months = _months(exclusive)
+    # What is no first of a month stays as far off the grid as it is.
+    return _month_begins(months - np.timedelta64(1, "M")) + exclusive - _month_begins(months)
 
 
 def _check_begins(begins: IntArray, grid: Interval) -> None:
@@ -121,6 +117,13 @@ def _on_grid(begins: IntArray, grid: Interval) -> Array:
     # Where 3d is anchored is not documented: any midnight is taken.
     length_ms = DAY_MS if grid.name == "3d" else grid.length_ms
     return np.equal((begins - grid.anchor_ms) % length_ms, 0)
+
+
+def _check_order(opened: Array, high: Array, low: Array, close: Array) -> None:
+    beyond = (low > opened) | (low > close) | (high < opened) | (high < close)
+    if (row := _first(beyond)) is not None:
+        prices = f"{opened[row]} {high[row]} {low[row]} {close[row]}"
+        raise RowError("order", f"open high low close are {prices}", row)
 
 
 def _months(begins: IntArray) -> Array:
