@@ -144,6 +144,14 @@ def test_files_of_the_archive(tmp_path: Path, suffix: str) -> None:
     read = read_file(path, SPOT)
     assert read.series == BTC
     assert read.rows.equals(to_table([archive_candle(0), archive_candle(1)]))
+    shouted = path.rename(path.with_name("BTCUSDT-1m-2024-06-30" + suffix.upper()))
+    assert read_file(shouted, SPOT).rows.equals(read.rows)
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """What an editor put before the first row is no part of it."""
+    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", "\ufeff" + lines(0))
+    assert read_file(path, SPOT).rows.equals(to_table([archive_candle(0)]))
 
 
 @pytest.mark.parametrize("index", [True, False])

@@ -22,11 +22,13 @@ from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, settle, to_table
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import (
     BATCH_PARTITIONS_MAX,
+    BATCH_ROWS_MAX,
     FORMAT_VERSION,
     LakeStore,
     Merged,
     PartitionFiles,
     PartitionFilter,
+    _batches,
     own_file,
     read_all,
 )
@@ -323,6 +325,16 @@ def test_merge_many_in_batches(store):
     items = many(0, symbols=2 * BATCH_PARTITIONS_MAX + 1)
     assert [each.added for each in store.merge_many(items)] == [1] * len(items)
     assert len(list(store.files())) == len(items)
+
+
+def test_merge_many_of_many_rows(store):
+    """A batch is bounded by its rows too; one partition that has more of them alone is merged all the same."""
+    partition, rows = many(*range(1440), symbols=1)[0]
+    large = pa.concat_tables([rows] * (BATCH_ROWS_MAX // 1440 + 1))
+    items = [(partition, large), *many(5, symbols=3)[1:]]
+    assert [len(batch) for batch in _batches(items)] == [1, 2]
+    assert [len(batch) for batch in _batches([*items[1:], items[0]])] == [2, 1]
+    assert [each.rows for each in store.merge_many(items)] == [1440, 1, 1]
 
 
 def test_merge_many_of_nothing(store):

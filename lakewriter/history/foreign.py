@@ -21,14 +21,15 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.naming import Told
 from lakewriter.history.reading import SUFFIXES, ReadFile, read_file
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore, Merged
+from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
 
-# Files that are read while others are merged.
+# Files that are read while others are merged: so many, of so many bytes if there are several.
 READ_AHEAD_FILES = 4
+READ_AHEAD_BYTES_MAX = 1 << 23
 
-Rows = list[tuple[Partition, pa.Table]]
+Days = list[tuple[Partition, pa.Table]]
 
 
 class Imported(NamedTuple):
@@ -66,7 +67,9 @@ def files_in(paths: Iterable[Path]) -> Iterator[Path]:
             yield from sorted(
                 each
                 for each in path.rglob("*")
-                if each.name.endswith(SUFFIXES) and not each.name.startswith((".", "_")) and each.is_file()
+                if each.name.lower().endswith(SUFFIXES)
+                and not each.name.startswith((".", "_"))
+                and each.is_file()
             )
         elif path.exists():
             yield path
@@ -86,36 +89,61 @@ def import_file(store: LakeStore, path: Path, told: Told = Told()) -> Imported: 
     Crash: each of its days is as before or as after, whole; importing it again
     finishes the work.
     """
-    file = read_file(path, told)
-    return _sum(path, file, store.merge_many(days_of(file)))
+    file = _File(path, read_file(path, told))
+    return file.outcome(store.merge_many(file.days))
 
 
 def check_files(paths: Iterable[Path], told: Told) -> Iterator[Imported]:
     """Read and check many files, yielding in order what would become of each."""
-    for path, file in _read_ahead(paths, told):
-        yield file if isinstance(file, Imported) else _sum(path, file, [])
+    for file in _read_ahead(paths, told):
+        yield file if isinstance(file, Imported) else file.outcome([])
 
 
 def import_files(store: LakeStore, paths: Iterable[Path], told: Told) -> Iterator[Imported]:
     """Bring the candles of many files into the lake, yielding in order what became of each."""
-    batch: list[tuple[Path, ReadFile]] = []
-    seen: set[Partition] = set()
-    for path, file in _read_ahead(paths, told):
-        partitions = set() if isinstance(file, Imported) else {partition for partition, _ in days_of(file)}
-        # A batch has each partition once, and is merged when it is as large as may be.
-        full = seen & partitions or len(seen) + len(partitions) > BATCH_PARTITIONS_MAX
-        if full or isinstance(file, Imported):
+    batch: list[_File] = []
+    for file in _read_ahead(paths, told):
+        if isinstance(file, Imported) or not _fits(batch, file):
             yield from _merge(store, batch)
-            batch, seen = [], set()
+            batch = []
         if isinstance(file, Imported):
             yield file
         else:
-            batch.append((path, file))
-            seen |= partitions
+            batch.append(file)
     yield from _merge(store, batch)
 
 
-def days_of(file: ReadFile) -> Rows:
+class _File:
+    """A file that was read, by days."""
+
+    def __init__(self, path: Path, read: ReadFile) -> None:
+        self.path = path
+        self.read = read
+        self.days = days_of(read)
+
+    def outcome(self, merged: list[Merged]) -> Imported:
+        return Imported(
+            self.path,
+            self.read.series,
+            self.read.rows.num_rows,
+            len(self.days),
+            sum(each.added for each in merged),
+            sum(each.replaced for each in merged),
+            sum(each.corrections for each in merged),
+        )
+
+
+def _fits(batch: list[_File], file: _File) -> bool:
+    """Tell whether a file can be merged together with others: each partition is there once, and not too many."""
+    both = [*batch, file]
+    partitions = [partition for each in both for partition, _ in each.days]
+    return (
+        len(partitions) == len(set(partitions)) <= BATCH_PARTITIONS_MAX
+        and sum(each.read.rows.num_rows for each in both) <= BATCH_ROWS_MAX
+    )
+
+
+def days_of(file: ReadFile) -> Days:
     """Return the file's rows by partition."""
     market, symbol, interval = file.series
     days = int_column(file.rows, "candle_begin_time") // DAY_MS
@@ -129,52 +157,56 @@ def days_of(file: ReadFile) -> Rows:
     ]
 
 
-def _read_ahead(paths: Iterable[Path], told: Told) -> Iterator[tuple[Path, ReadFile | Imported]]:
-    waiting: deque[tuple[Path, Future[ReadFile]]] = deque()
-    remaining = iter(paths)
+def _read_ahead(paths: Iterable[Path], told: Told) -> Iterator[_File | Imported]:
+    waiting: deque[tuple[Path, int, Future[_File]]] = deque()
     with ThreadPoolExecutor(1) as reader:
-        while True:
-            for path in islice(remaining, READ_AHEAD_FILES - len(waiting)):
-                waiting.append((path, reader.submit(read_file, path, told)))
-            if not waiting:
-                return
-            path, future = waiting.popleft()
-            try:
-                yield path, future.result()
-            except (LakewriterError, OSError) as error:
-                yield path, _failed(path, error)
+        for path in paths:
+            file_bytes = _size(path)
+            while waiting and (
+                len(waiting) == READ_AHEAD_FILES
+                or file_bytes + sum(each[1] for each in waiting) > READ_AHEAD_BYTES_MAX
+            ):
+                yield _result(*waiting.popleft())
+            waiting.append((path, file_bytes, reader.submit(_read, path, told)))
+        for each in waiting:
+            yield _result(*each)
 
 
-def _merge(store: LakeStore, batch: list[tuple[Path, ReadFile]]) -> Iterator[Imported]:
-    days = [days_of(file) for _, file in batch]
+def _size(path: Path) -> int:
     try:
-        merged = iter(store.merge_many([each for of_file in days for each in of_file]))
-    except (LakewriterError, OSError):
-        # One of them is at fault; each on its own tells which, and keeps the others out of it.
-        for path, file in batch:
-            yield _merge_alone(store, path, file)
-        return
-    for (path, file), of_file in zip(batch, days, strict=True):
-        yield _sum(path, file, list(islice(merged, len(of_file))))
+        return path.stat().st_size
+    except OSError:
+        return 0  # whoever reads it says why it cannot be read
 
 
-def _merge_alone(store: LakeStore, path: Path, file: ReadFile) -> Imported:
+def _result(path: Path, _: int, future: "Future[_File]") -> _File | Imported:
     try:
-        return _sum(path, file, store.merge_many(days_of(file)))
+        return future.result()
     except (LakewriterError, OSError) as error:
         return _failed(path, error)
 
 
-def _sum(path: Path, file: ReadFile, merged: list[Merged]) -> Imported:
-    return Imported(
-        path,
-        file.series,
-        file.rows.num_rows,
-        len(days_of(file)),
-        sum(each.added for each in merged),
-        sum(each.replaced for each in merged),
-        sum(each.corrections for each in merged),
-    )
+def _read(path: Path, told: Told) -> _File:
+    return _File(path, read_file(path, told))
+
+
+def _merge(store: LakeStore, batch: list[_File]) -> Iterator[Imported]:
+    try:
+        merged = iter(store.merge_many([day for file in batch for day in file.days]))
+    except (LakewriterError, OSError):
+        # One of them is at fault; each on its own tells which, and keeps the others out of it.
+        for file in batch:
+            yield _merge_alone(store, file)
+        return
+    for file in batch:
+        yield file.outcome(list(islice(merged, len(file.days))))
+
+
+def _merge_alone(store: LakeStore, file: _File) -> Imported:
+    try:
+        return file.outcome(store.merge_many(file.days))
+    except (LakewriterError, OSError) as error:
+        return _failed(file.path, error)
 
 
 def _failed(path: Path, error: LakewriterError | OSError) -> Imported:

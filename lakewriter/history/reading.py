@@ -5,6 +5,7 @@ any Parquet file. Each is refused whole, in one line that names the row, or
 taken whole.
 """
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -57,14 +58,15 @@ def read_file(path: Path, told: Told) -> ReadFile:
     if path.stat().st_size > CSV_BYTES_MAX:
         raise LakewriterError(f"{path}: larger than {CSV_BYTES_MAX} bytes", "import it in parts")
     data = path.read_bytes()
-    if path.name.endswith(PARQUET_SUFFIXES):
+    kind = path.name.lower()
+    if kind.endswith(PARQUET_SUFFIXES):
         return ReadFile(
             series, _read_parquet(data, path, told, Stamp(series, told.source or "rest", recv_us))
         )
-    if not path.name.endswith(CSV_SUFFIXES):
+    if not kind.endswith(CSV_SUFFIXES):
         raise LakewriterError(f"{path}: cannot be imported", f"these can: {' '.join(SUFFIXES)}")
     _check_checksum(data, path)
-    text = _inflated(data, path)
+    text = _inflated(data, path).removeprefix(codecs.BOM_UTF8)
     if is_archive_csv(text):
         rows = parse_csv(text, series, recv_us, str(path))
         return ReadFile(series, rows if told.source in (None, "archive") else _said_by(rows, told.source))
@@ -86,9 +88,9 @@ def _check_checksum(data: bytes, path: Path) -> None:
 
 
 def _inflated(data: bytes, path: Path) -> bytes:
-    if path.name.endswith(".zip"):
+    if path.suffix.lower() == ".zip":
         return unzip(data, str(path), CSV_BYTES_MAX)
-    if not path.name.endswith(".gz"):
+    if path.suffix.lower() != ".gz":
         return data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:

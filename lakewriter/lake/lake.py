@@ -38,8 +38,10 @@ FORMAT_VERSION = 1
 # Each try that fails means that another writer succeeded in between.
 MERGE_TRIES_MAX = 20
 
-# Files that are written and synced together; others wait for their locks meanwhile.
+# Files that are written and synced together, and the rows in them if there are several:
+# they are in memory, and others wait for their locks meanwhile.
 BATCH_PARTITIONS_MAX = 64
+BATCH_ROWS_MAX = 1 << 20
 
 
 class LakeFormat(msgspec.Struct, frozen=True):
@@ -224,10 +226,7 @@ class LakeStore:
         for partition, rows in items:
             checked(partition)
             check_day(partition, int_column(rows, "candle_begin_time"))
-        merged: list[Merged] = []
-        for first in range(0, len(items), BATCH_PARTITIONS_MAX):
-            merged += self._merge_batch(items[first : first + BATCH_PARTITIONS_MAX])
-        return merged
+        return [merged for batch in _batches(items) for merged in self._merge_batch(batch)]
 
     def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         with self.storage.exclusive(*(partition.path for partition, _ in items)):
@@ -335,6 +334,19 @@ def read_all(store: LakeStore, names: tuple[str, ...]) -> dict[str, pa.Table]:
             raise FileNotFoundError(name)
         tables[name] = decode(found.data, str(store.root / name))
     return tables
+
+
+def _batches(items: Sequence[tuple[Partition, pa.Table]]) -> Iterator[Sequence[tuple[Partition, pa.Table]]]:
+    first = rows = 0
+    for place, (_, table) in enumerate(items):
+        if place > first and (
+            place - first == BATCH_PARTITIONS_MAX or rows + table.num_rows > BATCH_ROWS_MAX
+        ):
+            yield items[first:place]
+            first, rows = place, 0
+        rows += table.num_rows
+    if items:
+        yield items[first:]
 
 
 def _compare(old: pa.Table, new: pa.Table) -> Merged:

@@ -2,8 +2,8 @@
 
 Strategy: a storage holds named bytes. A name is replaced whole or not at all,
 and only if it still has the version that its replacer read. Local disk is the
-storage of today; an object store fits the same five verbs (a version is its
-ETag, `exclusive` locks nothing, `replace` is one conditional PUT).
+storage of today; an object store fits the same verbs (a version is its ETag,
+`exclusive` locks nothing, `replace` is one conditional PUT).
 
 Nobody else opens, renames or unlinks files of partitions.
 """
