@@ -17,11 +17,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from lakewriter.errors import LakeError
-
-T = TypeVar("T")
 
 LOCKS = 256
 
@@ -185,21 +183,22 @@ class LocalStorage:
         are synced last: only then is the return a promise.
         """
         targets = [f"{self.root}/{each.name}" for each in replacements]
-        directories = {target.rpartition("/")[0]: None for target in targets}
-        made = [parent for each in directories for parent in _make_missing(self.root, Path(each))]
-        self._together(sync_directory, dict.fromkeys(made))
+        directories = dict.fromkeys(target.rpartition("/")[0] for target in targets)
         left: dict[str, int] = {}  # temporary files, not renamed yet
         try:
-            for target, each in zip(targets, replacements, strict=True):
-                temporary = _temporary_name(target)
-                left[temporary] = os.open(temporary, _NEW_FILE, 0o666)
-                _write_all(left[temporary], each.data)
-            self._together(os.fsync, left.values())
-            versions = [
-                self._rename(temporary, target, each, left)
-                for temporary, target, each in zip(list(left), targets, replacements, strict=True)
-            ]
-            self._together(sync_directory, directories)
+            with self._together(len(targets)) as together:
+                made = [parent for each in directories for parent in _make_missing(self.root, Path(each))]
+                together(sync_directory, dict.fromkeys(made))
+                for target, each in zip(targets, replacements, strict=True):
+                    temporary = _temporary_name(target)
+                    left[temporary] = os.open(temporary, _NEW_FILE, 0o666)
+                    _write_all(left[temporary], each.data)
+                together(os.fsync, left.values())
+                versions = [
+                    self._rename(temporary, target, each, left)
+                    for temporary, target, each in zip(list(left), targets, replacements, strict=True)
+                ]
+                together(sync_directory, directories)
         finally:
             for temporary, fd in left.items():
                 os.close(fd)
@@ -217,14 +216,22 @@ class LocalStorage:
         os.close(left.pop(temporary))
         return version
 
-    def _together(self, sync: Callable[[T], None], things: Iterable[T]) -> None:
-        if self._sync_threads == 1:
-            for thing in things:
-                sync(thing)
+    @contextlib.contextmanager
+    def _together(self, count: int) -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], None]]:
+        """Give a function that syncs many things at once, and returns when all are."""
+        threads = min(self._sync_threads, count)
+        if threads <= 1:
+            yield _each
             return
-        with ThreadPoolExecutor(self._sync_threads) as pool:
-            for _ in pool.map(sync, things):
-                pass
+        with ThreadPoolExecutor(threads) as pool:
+
+            def together(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
+                all_of_them = list(things)
+                shares = [all_of_them[number::threads] for number in range(threads)]
+                for done in [pool.submit(_each, sync, share) for share in shares if share]:
+                    done.result()
+
+            yield together
 
     def delete(self, name: str) -> None:
         """Remove the file, if it is there, for good.
@@ -322,6 +329,11 @@ def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
 def _temporary_name(target: str) -> str:
     directory, _, name = target.rpartition("/")
     return f"{directory}/.{name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
+    for thing in things:
+        sync(thing)
 
 
 def _version(status: os.stat_result) -> str:
