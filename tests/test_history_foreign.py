@@ -23,7 +23,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.foreign import check_files, files_in, import_file, import_files
 from lakewriter.history.mapping import candles_in
 from lakewriter.history.naming import Told, series_of
-from lakewriter.history.reading import read_file
+from lakewriter.history.reading import ROWS_MAX, read_file
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
 from lakewriter.partition import partition_of
@@ -274,6 +274,16 @@ def test_columns_by_other_names() -> None:
     assert (row["event_time"], row["source"]) == (None, "rest")
 
 
+def test_columns_by_the_exchanges_letters() -> None:
+    """Single letters are the exchange's own: `v` is the volume, `V` the part that takers bought."""
+    letters = {"V": 4.0, "Q": 8.0, "o": 2.0, "h": 3.0, "l": 0.5, "c": 2.0, "v": 10.0, "q": 20.0, "n": 7}
+    times = {"T": BEGIN_MS + 59_999, "t": BEGIN_MS}
+    table = candles_in(pa.table({name: [value] for name, value in {**times, **letters}.items()}), STAMP)
+    assert table.drop_columns(["source", "recv_time"]).equals(
+        to_table([archive_candle(0)]).drop_columns(["source", "recv_time"])
+    )
+
+
 @given(st.decimals(min_value=0, max_value=10**9, places=8))
 def test_a_decimal_is_the_nearest_double(value) -> None:
     """A decimal of any Parquet file is the double that Python reads from its digits."""
@@ -356,6 +366,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         tmp_path / "spot_BTCUSDT_1m.pqt",
     )
     assert "row 2: no candle begins at 5000" in read_file_error(tmp_path / "spot_BTCUSDT_1m.pqt")
+
+
+def test_a_file_of_too_many_rows(tmp_path: Path) -> None:
+    """A small Parquet file that would be too large in memory is refused by what its end says."""
+    path = tmp_path / "spot_BTCUSDT_1m.parquet"
+    pq.write_table(pa.table({"t": np.zeros(ROWS_MAX + 1, np.int8)}), path)
+    assert path.stat().st_size < 1 << 20
+    assert read_file_error(path) == f"{path}: has more than {ROWS_MAX} rows"
 
 
 def test_a_checksum_beside_it(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Somebody's table → candles: which column is which, and what its numbers count. Pure.
 
 Columns are known by the names that recorders, exchanges' libraries and
-tutorials give them, whatever their case; times by their type or, as numbers,
+tutorials give them, in either case but for single letters; times by their type or, as numbers,
 by their size. A time without a zone is UTC. What cannot be told is refused,
 never guessed.
 """
@@ -22,23 +22,23 @@ _BEGINS = (
     "candle_begin_time", "open_time", "opentime", "begin_time", "start_time", "timestamp", "datetime",
     "time", "date", "ts", "t",
 )  # fmt: skip
-_ENDS = ("candle_end_time", "close_time", "closetime", "end_time")
+_ENDS = ("candle_end_time", "close_time", "closetime", "end_time", "T")
 _NAMES = {
     "open": ("open", "o", "open_price"),
     "high": ("high", "h", "high_price"),
     "low": ("low", "l", "low_price"),
     "close": ("close", "c", "close_price"),
     "volume": ("volume", "vol", "v", "base_volume", "base_asset_volume"),
-    "quote_volume": ("quote_volume", "quote_asset_volume", "quotevolume", "quote_av", "turnover"),
+    "quote_volume": ("quote_volume", "quote_asset_volume", "quotevolume", "quote_av", "turnover", "q"),
     "trade_num": (
         "trade_num", "number_of_trades", "num_trades", "trades", "trade_count", "trades_count", "count", "n",
     ),
     "taker_buy_base_asset_volume": (
         "taker_buy_base_asset_volume", "taker_buy_base_volume", "taker_buy_volume", "taker_buy_base",
-        "tb_base_av",
+        "tb_base_av", "V",
     ),
     "taker_buy_quote_asset_volume": (
-        "taker_buy_quote_asset_volume", "taker_buy_quote_volume", "taker_buy_quote", "tb_quote_av",
+        "taker_buy_quote_asset_volume", "taker_buy_quote_volume", "taker_buy_quote", "tb_quote_av", "Q",
     ),
 }  # fmt: skip
 
@@ -69,6 +69,8 @@ def double_columns(names: list[str]) -> dict[str, pa.DataType]:
 
 
 def _normal(name: str) -> str:
+    if len(name) == 1:
+        return name  # the exchange's: `v` is not `V`
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 

@@ -28,6 +28,9 @@ from lakewriter.series import Series
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".zip")
 PARQUET_SUFFIXES = (".parquet", ".pqt", ".pq")
+# A year of 1s candles is 31.6 million.
+ROWS_MAX = 1 << 25
+
 SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
 
 
@@ -118,6 +121,8 @@ def _read_csv(text: bytes, path: Path, stamp: Stamp) -> pa.Table:
 def _read_parquet(data: bytes, path: Path, told: Told, stamp: Stamp) -> pa.Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        if file.metadata.num_rows > ROWS_MAX:
+            raise LakewriterError(f"{path}: has more than {ROWS_MAX} rows", "import it in parts")
         table = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise LakewriterError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
