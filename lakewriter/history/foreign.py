@@ -25,8 +25,8 @@ from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore
 from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
 
-# Files that are read while others are merged: so many, of so many bytes if there are several.
-READ_AHEAD_FILES = 4
+# Files that are read while a batch is merged: so many, of so many bytes if there are several.
+READ_AHEAD_FILES = BATCH_PARTITIONS_MAX
 READ_AHEAD_BYTES_MAX = 1 << 23
 
 Days = list[tuple[Partition, pa.Table]]
