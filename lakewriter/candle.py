@@ -148,6 +148,12 @@ def settle(table: pa.Table) -> pa.Table:
 
 def int_column(table: pa.Table, name: str) -> IntArray:
     """Return a time or count column as int64; null is the smallest number."""
-    column = table[name].combine_chunks().cast(pa.int64())
-    values: IntArray = column.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+    column = table[name]
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    values: IntArray
+    if array.type.bit_width == 64 and not array.null_count:
+        # A time is its integer, looked at otherwise: nothing is copied.
+        values = array.view(pa.int64()).to_numpy()
+    else:
+        values = array.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
     return values

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -20,16 +21,19 @@ from test_candle import candle, candles, from_table, settled
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, settle, to_table
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import (
+    BATCH_PARTITIONS_MAX,
+    BATCH_ROWS_MAX,
     FORMAT_VERSION,
     LakeStore,
     Merged,
     PartitionFiles,
     PartitionFilter,
+    _batches,
     own_file,
     read_all,
 )
-from lakewriter.lake.storage import LocalStorage
-from lakewriter.partition import Partition, partition_of
+from lakewriter.lake.storage import LocalStorage, Replacement
+from lakewriter.partition import Partition, parse_partition, partition_of
 
 PARTITION = partition_of(candle())
 
@@ -260,7 +264,7 @@ def test_merge_into_a_foreign_file(store):
 class Unlocked(LocalStorage):
     """Storage that keeps nobody out, as an object store would."""
 
-    def exclusive(self, directory: str) -> contextlib.AbstractContextManager[None]:
+    def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
 
@@ -283,6 +287,88 @@ def test_changed_meanwhile(store):
     store.storage = Changing(store.root, store.root / "_lakewriter/locks")
     store.merge(PARTITION, to_table([candle(0)]))
     assert rows_of(store) == [candle(0), candle(10), candle(11), candle(12)]
+
+
+class Overtaken(Unlocked):
+    """Storage that somebody else writes to before each file of a batch gets its name."""
+
+    def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
+        other = LakeStore(self.root)
+        for each in replacements[::2]:
+            partition = parse_partition(each.name.rpartition("/")[0])
+            other.merge(partition, to_table([candle(77, symbol=partition.symbol)]))
+        return super().replace_all(replacements)
+
+
+def many(*minutes: int, symbols: int = 5) -> list[tuple[Partition, pa.Table]]:
+    """Return the same minutes for several symbols."""
+    names = [f"S{number}USDT" for number in range(symbols)]
+    return [
+        (partition_of(candle(0, symbol=name)), to_table(candle(minute, symbol=name) for minute in minutes))
+        for name in names
+    ]
+
+
+def test_merge_many_is_many_merges(store, tmp_path):
+    """Many merges made together leave what they leave one by one, and say the same of it."""
+    other = LakeStore.create(str(tmp_path / "other"), "test")
+    for minutes in ((3, 1), (1, 2, 3), (2,), ()):
+        items = many(*minutes)
+        done = store.merge_many(items)
+        assert done == [other.merge(partition, rows) for partition, rows in items]
+        for partition, _ in items:
+            assert (store.root / partition.file).read_bytes() == (other.root / partition.file).read_bytes()
+
+
+def test_merge_many_in_batches(store):
+    """However many there are, each is merged."""
+    items = many(0, symbols=2 * BATCH_PARTITIONS_MAX + 1)
+    assert [each.added for each in store.merge_many(items)] == [1] * len(items)
+    assert len(list(store.files())) == len(items)
+
+
+def test_merge_many_of_many_rows(store):
+    """A batch is bounded by its rows too; one partition that has more of them alone is merged all the same."""
+    partition, rows = many(*range(1440), symbols=1)[0]
+    large = pa.concat_tables([rows] * (BATCH_ROWS_MAX // 1440 + 1))
+    items = [(partition, large), *many(5, symbols=3)[1:]]
+    assert [len(batch) for batch in _batches(items)] == [1, 2]
+    assert [len(batch) for batch in _batches([*items[1:], items[0]])] == [2, 1]
+    assert [each.rows for each in store.merge_many(items)] == [1440, 1, 1]
+
+
+def test_merge_many_of_nothing(store):
+    """No merges change nothing."""
+    assert store.merge_many([]) == []
+
+
+def test_merge_many_overtaken(store):
+    """Partitions that writers without locks changed meanwhile are merged again, and nobody's rows are lost."""
+    store.storage = Overtaken(store.root, store.root / "_lakewriter/locks")
+    done = store.merge_many(many(1, 2))
+    assert [each.rows for each in done] == [3, 2, 3, 2, 3]
+
+
+def test_merge_many_refuses_before_it_writes(store):
+    """One partition whose rows are of another day, or a name that cannot be one, and none is touched."""
+    for wrong in (
+        (Partition("spot", "BTCUSDT", "1m", date(1999, 1, 1)), to_table([candle(0)])),
+        (Partition("spot", "../x", "1m", PARTITION.date), to_table([candle(0)])),
+    ):
+        with pytest.raises(LakeError):
+            store.merge_many([*many(0), wrong])
+    assert list(store.files()) == []
+
+
+def test_merge_many_with_an_unreadable_file(store):
+    """A partition whose file cannot be read fails the merge, and the file stays as it is."""
+    items = many(0)
+    path = store.root / items[2][0].file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torn")
+    with pytest.raises(LakeError, match="not a readable Parquet file"):
+        store.merge_many(items)
+    assert path.read_bytes() == b"torn"
 
 
 def test_merges_from_threads(store):

@@ -22,6 +22,7 @@ from lakewriter.lake.storage import (
     Found,
     Listing,
     LocalStorage,
+    Replacement,
     write_durably,
 )
 
@@ -377,3 +378,87 @@ def test_write_durably_on_a_full_disk(tmp_path):
     with full_disk(5), pytest.raises(OSError, match="File too large"):
         write_durably(tmp_path / "lake.json", b"much longer")
     assert files_of(tmp_path) == {"lake.json": b"old"}
+
+
+MANY = [
+    Replacement(f"a={number % 3}/b={number}/candles.parquet", b"%d" % number, None) for number in range(20)
+]
+
+
+@pytest.mark.parametrize("sync_threads", [1, 8])
+def test_replace_all(tmp_path, sync_threads):
+    """Many names are replaced whole, each with the version that was returned, and nothing is left beside them."""
+    storage = LocalStorage(tmp_path, tmp_path / "_locks", sync_threads)
+    for generation in (b"old", b"new"):
+        wanted = [Replacement(each.name, each.data + generation, storage.version(each.name)) for each in MANY]
+        versions = storage.replace_all(wanted)
+        assert versions == [storage.version(each.name) for each in MANY]
+        assert files_of(tmp_path) == {each.name: each.data + generation for each in MANY}
+
+
+def test_replace_all_of_nothing(storage):
+    """No names are replaced by doing nothing."""
+    assert storage.replace_all([]) == []
+    assert files_of(storage.root) == {}
+
+
+def test_replace_all_changed(storage):
+    """Of many names those that have another version by now stay as they are; the others are replaced."""
+    versions = storage.replace_all(MANY)
+    storage.replace(MANY[3].name, b"theirs", versions[3])
+    storage.delete(MANY[5].name)
+    again = [
+        each._replace(data=b"ours", expected=version) for each, version in zip(MANY, versions, strict=True)
+    ]
+    done = storage.replace_all(again)
+    assert [place for place, version in enumerate(done) if version is None] == [3, 5]
+    expected = {each.name: b"ours" for each in MANY} | {MANY[3].name: b"theirs"}
+    del expected[MANY[5].name]
+    assert files_of(storage.root) == expected
+
+
+def test_replace_all_on_a_full_disk(storage):
+    """When the disk refuses one of many, all keep their old bytes and nothing is left beside them."""
+    versions = storage.replace_all(MANY)
+    again = [each._replace(expected=version) for each, version in zip(MANY, versions, strict=True)]
+    again[10] = again[10]._replace(data=b"x" * 1000)
+    with full_disk(100), pytest.raises(OSError, match="File too large"):
+        storage.replace_all(again)
+    assert [storage.version(each.name) for each in MANY] == versions
+    assert files_of(storage.root) == {each.name: each.data for each in MANY}
+
+
+class InterruptedAtThird(LocalStorage):
+    """Dies when two of many are renamed."""
+
+    left = 3
+
+    def version(self, name: str) -> str | None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return super().version(name)
+
+
+def test_replace_all_interrupted(tmp_path):
+    """Those that have their name are there whole, of the others nothing is left."""
+    with pytest.raises(KeyboardInterrupt):
+        storage_at(tmp_path, InterruptedAtThird).replace_all(MANY)
+    assert files_of(tmp_path) == {each.name: each.data for each in MANY[:2]}
+
+
+def test_exclusive_of_many_across_threads(storage):
+    """Threads that want many directories in any order never wait for each other in a ring."""
+    count = storage.root / "count"
+    count.write_text("0")
+    names = [f"d{number}" for number in range(20)]
+
+    def add(first: int) -> None:
+        for turn in range(50):
+            with storage.exclusive(*names[first + turn % 5 :], *reversed(names[: first + 10])):
+                count.write_text(str(int(count.read_text()) + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(add, first) for first in range(4)]:
+            done.result(timeout=60)
+    assert count.read_text() == "200"

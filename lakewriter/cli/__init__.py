@@ -20,6 +20,7 @@ DEFAULT_LAKE = "data"
 # name → what `lakewriter --help` says of it, so that help imports no command.
 COMMANDS = {
     "record": "Record closed candles until stopped.",
+    "import": "Bring files of candles into the lake.",
     "flush": "Bring the journals of dead recorders into the lake.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
     "query": "Ask the lake in SQL.",
@@ -27,6 +28,10 @@ COMMANDS = {
     "gaps": "Show which candles are absent, and why.",
     "sandbox": "Run a local server that speaks Binance's protocol.",
 }
+
+
+# Commands whose module has another name: `import` cannot be one.
+_MODULES = {"import": "import_command"}
 
 
 class _Commands(click.Group):
@@ -38,7 +43,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"lakewriter.cli.{cmd_name}")
+        module = importlib.import_module(f"lakewriter.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
 

@@ -20,7 +20,8 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact
 from lakewriter.lake.journal import create_journal
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
+from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition, partition_of
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1
@@ -99,6 +100,27 @@ def merge(root: Path, tell: Tell) -> None:
         _flush(store, [], group, lambda segments: None, tell)
 
 
+def merge_many(root: Path, tell: Tell) -> None:
+    """Merge three groups into one lake, each group's partitions together, synced by threads."""
+    _merge_together(LakeStore.create(str(root), "test"), tell)
+
+
+def merge_many_alone(root: Path, tell: Tell) -> None:
+    """Do the same without threads, so that every call is the one process's."""
+    store = LakeStore.create(str(root), "test")
+    store.storage = LocalStorage(root, root / STATE_DIRECTORY / "locks", sync_threads=1)
+    _merge_together(store, tell)
+
+
+def _merge_together(store: LakeStore, tell: Tell) -> None:
+    for group in ([*FIRST, *SECOND], THIRD, LAST):
+        partitions: dict[Partition, list[Candle]] = {}
+        for candle in group:
+            partitions.setdefault(partition_of(candle), []).append(candle)
+        store.merge_many([(partition, to_table(candles)) for partition, candles in partitions.items()])
+        tell("merged", group)
+
+
 def _flush(
     store: LakeStore,
     segments: list[Path],
@@ -115,12 +137,24 @@ def _flush(
     drop(segments)
 
 
-WORKS = {work.__name__: work for work in (record, commit, commit_stubbornly, commit_short_of_space, merge)}
+WORKS = {
+    work.__name__: work
+    for work in (
+        record,
+        commit,
+        commit_stubbornly,
+        commit_short_of_space,
+        merge,
+        merge_many,
+        merge_many_alone,
+    )
+}
 
 
 def _serve() -> None:
     with tempfile.TemporaryDirectory() as warm:  # what is imported at first use is imported here
         record(Path(warm), lambda what, candles: None)
+        merge_many_alone(Path(warm), lambda what, candles: None)
     while line := sys.stdin.readline():
         work, root, promises = line.split()
         ready, go = os.pipe()

@@ -88,9 +88,13 @@ def main(root: Path, promises: str, seed: str, kind: str = "whole") -> None:
             for candle in group:
                 partitions.setdefault(partition_of(candle), []).append(candle)
         segments = journal.roll()
-        for partition, candles in partitions.items():
-            store.merge(partition, to_table(candles))
-            tell("merged", candles)
+        if kind == "whole" and chance.random() < 0.5:
+            store.merge_many([(partition, to_table(candles)) for partition, candles in partitions.items()])
+            tell("merged", [candle for candles in partitions.values() for candle in candles])
+        else:
+            for partition, candles in partitions.items():
+                store.merge(partition, to_table(candles))
+                tell("merged", candles)
         journal.drop(segments)
         tell("dropped", [])
         if chance.random() < 0.3:  # another day: directories are made

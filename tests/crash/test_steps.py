@@ -96,7 +96,7 @@ class traced:  # noqa: N801 - reads as what the process is inside the block
         injects = [word for each in injections for word in ("-e", f"inject={each}")]
         self._status = Path(f"/proc/{pid}/status")
         self._strace = subprocess.Popen(
-            ["strace", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}", *injects],
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}", *injects],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -211,6 +211,39 @@ def test_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None
     assert was.code == 0
     assert killed
     print(f"{call}: killed {killed} times")
+
+
+@pytest.mark.parametrize("work", ["merge_many", "merge_many_alone"])
+@pytest.mark.parametrize("call", ["write", "fsync", "rename", "mkdir", "openat", "flock"])
+def test_killed_at_every_call_of_many_merges(server: Server, tmp_path: Path, work: str, call: str) -> None:
+    """Killed while many partitions are merged together, each is as before or as after, whole."""
+    killed = 0
+    for count in range(1, 300, 3 if call == "openat" else 1):
+        root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
+        was = server.run(work, root, f"{call}:signal=KILL:when={count}")
+        assert not was.failure
+        check(root, was, ALL)
+        if was.code == 0:
+            break
+        assert was.code == -9
+        killed += 1
+    assert was.code == 0
+    assert killed
+    print(f"{work}, {call}: killed {killed} times")
+
+
+@pytest.mark.parametrize("work", ["merge_many", "merge_many_alone"])
+def test_many_merges_whose_sync_fails(server: Server, tmp_path: Path, work: str) -> None:
+    """When one of many files or directories cannot be synced the merge raises; each file is whole, old or new."""
+    for count in range(1, 200):
+        root = tmp_path / f"lake-{count}"
+        was = server.run(work, root, f"fsync:error=EIO:when={count}")
+        check(root, was, ALL)
+        if was.code == 0:
+            break
+        assert "Input/output error" in was.failure
+        assert not [name for name in files_below(root) if ".tmp-" in name]
+    assert was.code == 0
 
 
 def _refused(server: Server, root: Path, *injections: str) -> Promised:

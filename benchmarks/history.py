@@ -1,0 +1,223 @@
+"""What importing the archive's files costs: ours, pandas and DuckDB over the same zips, turn about.
+
+Days of the archive are copied under as many symbols as it takes to have enough
+files, a partition each. Every way reads the same zips and leaves a Hive tree of
+Parquet:
+
+    ours      unzip, parse, check, sort, merge: locked, synced, renamed, synced
+    pandas    read_csv from the zip, clean, to_parquet for each day
+    DuckDB    COPY (SELECT … FROM read_csv(…)) TO … (PARTITION_BY …); it cannot read
+              zips, so unzipping them into a directory for it, as ours are, is in its time
+
+Neither pandas nor DuckDB checks, locks, syncs or replaces atomically; "ours, unsynced"
+is ours without its syncs, all else the same. The numbers that count are the
+ratios, on one core:
+
+    taskset -c 0 python benchmarks/history.py [ZIPS] [--files 600] [--directory .]
+
+ZIPS is a directory of the archive's daily spot zips from before 2025; without it
+captured ones are taken if there are any, else the sandbox makes some.
+"""
+
+import argparse
+import contextlib
+import os
+import resource
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import pandas as pd
+
+from lakewriter.binance.archive_csv import CSV_BYTES_MAX, parse_csv, unzip
+from lakewriter.candle import VALUE_COLUMNS
+from lakewriter.history.foreign import files_in, import_files
+from lakewriter.history.naming import Told
+from lakewriter.interval import DAY_MS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.parquet import encode
+from lakewriter.lake.storage import LocalStorage
+from lakewriter.partition import Partition
+from lakewriter.sandbox import Truth
+from lakewriter.series import Series
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
+COLUMNS = ("candle_begin_time", *VALUE_COLUMNS[:5], "close_time", *VALUE_COLUMNS[5:], "ignore")
+WHOLE = ("candle_begin_time", "close_time", "trade_num")
+MINUTE_US = 60_000_000
+PANDAS_TIMES_MIN, DUCKDB_TIMES_MIN = 5.0, 0.5
+
+
+class Spent(NamedTuple):
+    """Seconds of the wall and of the processor."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Unsynced(LocalStorage):
+    """A disk that is trusted to keep what it was given."""
+
+    @contextlib.contextmanager
+    def _together(self, _count: int) -> Iterator[Callable[..., None]]:
+        yield lambda _sync, _things: None
+
+
+def made_zips(directory: Path) -> list[Path]:
+    """Make three days of the sandbox as the archive would have them."""
+    start_ms = 1_719_705_600_000
+    for first_ms in range(start_ms, start_ms + 3 * DAY_MS, DAY_MS):
+        rows = [
+            [each.begin_ms, *each[2:7], each.end_ms - 1, *each[7:11], 0]
+            for each in Truth().candles("spot", "BTCUSDT", "1m", first_ms, first_ms + DAY_MS)
+        ]
+        name = f"BTCUSDT-1m-{datetime.fromtimestamp(first_ms / 1000, UTC):%Y-%m-%d}"
+        with zipfile.ZipFile(directory / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{name}.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return sorted(directory.glob("*.zip"))
+
+
+def copied(zips: list[Path], count: int, directory: Path) -> list[Path]:
+    """Copy the zips under as many symbols as it takes."""
+    files = []
+    for number in range(count):
+        path = zips[number % len(zips)]
+        _, interval, day = path.stem.split("-", 2)
+        files.append(directory / f"S{number // len(zips):03d}USDT-{interval}-{day}.zip")
+        files[-1].write_bytes(path.read_bytes())
+    return files
+
+
+def ours(zips: Path, lake: Path) -> None:
+    store = LakeStore.create(str(lake), "benchmark")
+    done = list(import_files(store, files_in([zips]), Told(market="spot")))
+    assert not [each.error for each in done if each.error]
+
+
+def ours_unsynced(zips: Path, lake: Path) -> None:
+    store = LakeStore.create(str(lake), "benchmark")
+    store.storage = Unsynced(store.root, lake / "_lakewriter/locks")
+    assert not [
+        each.error for each in import_files(store, files_in([zips]), Told(market="spot")) if each.error
+    ]
+
+
+def by_pandas(zips: Path, lake: Path) -> None:
+    for path in sorted(zips.iterdir()):
+        symbol, interval, _ = path.stem.split("-", 2)
+        rows = pd.read_csv(path, header=None, names=COLUMNS)
+        rows = rows.drop(columns=["close_time", "ignore"])
+        rows["candle_begin_time"] = pd.to_datetime(rows["candle_begin_time"], unit="ms", utc=True)
+        rows.insert(1, "candle_end_time", rows["candle_begin_time"] + pd.Timedelta(minutes=1))
+        rows["source"] = "archive"
+        rows = rows.drop_duplicates("candle_begin_time").sort_values("candle_begin_time")
+        for day, of_day in rows.groupby(rows["candle_begin_time"].dt.date):
+            partition = lake / f"market=spot/symbol={symbol}/interval={interval}/date={day}"
+            partition.mkdir(parents=True)
+            of_day.to_parquet(partition / "candles.parquet", compression="zstd", index=False)
+
+
+def by_duckdb(zips: Path, lake: Path) -> None:
+    csvs = lake.with_suffix(".csv")
+    csvs.mkdir()
+    for path in zips.iterdir():
+        (csvs / f"{path.stem}.csv").write_bytes(unzip(path.read_bytes(), path.name, CSV_BYTES_MAX))
+    columns = ", ".join(f"'{name}': '{'BIGINT' if name in WHOLE else 'DOUBLE'}'" for name in COLUMNS)
+    connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
+    connection.execute(
+        f"""COPY (
+            SELECT 'spot' AS market,
+                   split_part(parse_filename(filename), '-', 1) AS symbol,
+                   split_part(parse_filename(filename), '-', 2) AS "interval",
+                   make_timestamp(candle_begin_time * 1000)::DATE AS date,
+                   make_timestamptz(candle_begin_time * 1000) AS candle_begin_time,
+                   make_timestamptz(candle_begin_time * 1000 + {MINUTE_US}) AS candle_end_time,
+                   {", ".join(VALUE_COLUMNS)}, 'archive' AS source
+            FROM read_csv('{csvs}/*.csv', header = false, columns = {{{columns}}}, filename = true)
+        ) TO '{lake}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (market, symbol, "interval", date))"""
+    )
+    connection.close()
+
+
+WAYS = {"ours": ours, "ours, unsynced": ours_unsynced, "pandas": by_pandas, "DuckDB": by_duckdb}
+
+
+def timed(work: Callable[[], None]) -> Spent:
+    before, start_s = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    work()
+    wall_s, after = time.perf_counter() - start_s, resource.getrusage(resource.RUSAGE_SELF)
+    return Spent(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def looked_at(lake: Path) -> tuple[int, int, int]:
+    """Return how many files, rows and bytes a way left."""
+    files = list(lake.rglob("*.parquet"))
+    ((rows,),) = duckdb.sql(f"SELECT count(*) FROM read_parquet('{lake}/**/*.parquet')").fetchall()
+    return len(files), rows, sum(path.stat().st_size for path in files)
+
+
+def print_parts(files: list[Path]) -> None:
+    """Print what each part of ours takes alone, in memory."""
+    series = Series("spot", "BTCUSDT", "1m")
+    zipped = [path.read_bytes() for path in files[:100]]
+    texts = [unzip(data, "zip", CSV_BYTES_MAX) for data in zipped]
+    tables = [parse_csv(text, series, 0, "csv") for text in texts]
+    partition = Partition(*series, datetime.now(UTC).date())
+    parts: dict[str, Callable[[], None]] = {
+        "unzip": lambda: [unzip(data, "zip", CSV_BYTES_MAX) for data in zipped] and None,
+        "parse": lambda: [parse_csv(text, series, 0, "csv") for text in texts] and None,
+        "encode": lambda: [encode(table, partition) for table in tables] and None,
+    }
+    for name, work in parts.items():
+        spent = min(timed(work) for _ in range(3))
+        print(f"    {name:18}{'':>12} {spent.wall_s * 1000 / len(zipped):10.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("zips", nargs="?", type=Path)
+    parser.add_argument("--files", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--directory", default=".", help="on the disk to measure")
+    options = parser.parse_args()
+    spent: dict[str, list[Spent]] = {name: [] for name in WAYS}
+    left = {}
+    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+        scratch = Path(name)
+        for directory in ("made", "zips"):
+            (scratch / directory).mkdir()
+        given = sorted((options.zips or CAPTURES / "archive/spot").glob("*-1m-*.zip"))
+        files = copied(given or made_zips(scratch / "made"), options.files, scratch / "zips")
+        for number in range(options.rounds):
+            for way, work in WAYS.items():
+                lake = scratch / f"{len(spent[way])}-{way.replace(', ', '-')}"
+                spent[way].append(timed(lambda work=work, lake=lake: work(scratch / "zips", lake)))
+                left[way] = looked_at(lake)
+            print(f"round {number + 1} of {options.rounds}", flush=True)
+        kind = "captured" if given else "made"
+        print(f"{len(files)} {kind} zips, {len(os.sched_getaffinity(0))} cores\n")
+        print(f"{'':22} {'rows/s':>12} {'ms/file':>10} {'CPU ms':>10} {'B/row':>8} {'files':>7}")
+        best = {way: min(rounds) for way, rounds in spent.items()}
+        for way, (wall_s, cpu_s) in best.items():
+            count, rows, size = left[way]
+            assert rows == left["ours"][1], f"{way} left {rows} rows"
+            print(
+                f"{way:22} {rows / wall_s:12,.0f} {wall_s * 1000 / len(files):10.2f} "
+                f"{cpu_s * 1000 / len(files):10.2f} {size / rows:8.1f} {count:7}"
+            )
+        print("of ours, alone and in memory:")
+        print_parts(files)
+    print()
+    for way, times in (("pandas", PANDAS_TIMES_MIN), ("DuckDB", DUCKDB_TIMES_MIN)):
+        wall, cpu = (theirs / our for theirs, our in zip(best[way], best["ours"], strict=True))
+        print(f"{way} takes {wall:.1f} times as long as ours, {cpu:.1f} times its CPU (wanted: {times:g})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The CSV of an archive's file → a table of candles. Pure: bytes in, a table out.
+
+A row has the 12 values of a REST row, in the same places. Futures' files of
+later years begin with a header; its names are not to be trusted (on coin_futures
+`quote_volume` counts the base asset), their places are. Spot times are
+microseconds from 2025 on. The close time of a candle that a halt cut short is
+odd, the last value can be anything: neither is looked at.
+
+Source: binance-public-data, README.md; the files themselves.
+"""
+
+import io
+import re
+import zipfile
+import zlib
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from lakewriter.binance.columns import RowError, Stamp, candles_of
+from lakewriter.candle import VALUE_COLUMNS, IntArray
+from lakewriter.errors import ExchangeError
+from lakewriter.series import Series
+
+# A month of 1s candles is about 450 MB.
+CSV_BYTES_MAX = 1 << 30
+
+# From here on a time counts microseconds: as milliseconds it would be the year 33658.
+MICROSECONDS_FROM = 10**15
+
+# The whole file in one block makes each column one array, up to this size.
+_BLOCK_BYTES_MAX = 1 << 24
+
+_COLUMNS = ("open_time", *VALUE_COLUMNS[:5], "close_time", *VALUE_COLUMNS[5:], "ignore")
+_READ = ("open_time", *VALUE_COLUMNS)
+_WHOLE = ("open_time", "trade_num")
+_TYPES = {name: pa.int64() if name in _WHOLE else pa.float64() for name in _READ}
+_HEADER = b"open_time,open,high,low,close,volume,close_time,"
+_WHOLE_HEADER = _HEADER + b"quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+
+_HEXADECIMAL = re.compile(rb"(?:^|,)[ \t\"]*0[xX]", re.MULTILINE)
+_ARROW_ROW = re.compile(r"Row #(\d+): (.*)")
+_SHOWN_MAX = 100
+
+
+class CsvError(ExchangeError):
+    """A file that holds no candles, or one row that cannot be one.
+
+    Args:
+        kind: one word for the counter ("zip", "size", "header", "shape", "number", "time", "order").
+    """
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+
+
+def is_archive_csv(data: bytes) -> bool:
+    """Tell whether a CSV has the archive's layout: its header to the letter, or none."""
+    return data[:1].isdigit() or data.startswith(_WHOLE_HEADER)
+
+
+def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
+    """Return a file's candles as a table of `candle.SCHEMA`, sorted, one row for each.
+
+    Args:
+        data: the whole CSV.
+        series: whose candles they are.
+        recv_us: our clock when we received it, microseconds since the epoch.
+        name: what to call it in an error.
+
+    Raises:
+        CsvError: if one of its rows cannot be a candle, or it has none. The rows
+            are counted from 1, a header included.
+    """
+    header_bytes = _header_bytes(data, name)
+    try:
+        table = _read(data, header_bytes, name)
+    except pa.ArrowInvalid as error:
+        _refuse_shape(error, 1 if header_bytes else 0, name)
+    columns = [_one(column) for column in table.columns]
+    times: IntArray = columns[0].to_numpy()
+    try:
+        return candles_of(_milliseconds(times), columns[1:], Stamp(series, "archive", recv_us))
+    except RowError as error:
+        number = error.row + (2 if header_bytes else 1)
+        raise CsvError(error.kind, f"{name}: row {number}: {error.what}") from None
+
+
+def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
+    """Return the one CSV in a zip.
+
+    Args:
+        data: the whole zip.
+        name: what to call it in an error.
+        bytes_max: how large the CSV may be.
+
+    Raises:
+        CsvError: if the zip is broken, holds no CSV or several, or one that is too large.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [item for item in archive.infolist() if item.filename.endswith(".csv")]
+            if len(members) != 1:
+                raise CsvError("zip", f"{name}: {len(members)} CSV files in it, not one")
+            if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise CsvError("zip", f"{name}: compressed by method {members[0].compress_type}")
+            # More than it claims is never inflated.
+            if members[0].file_size > bytes_max:
+                raise CsvError(
+                    "size", f"{name}: {members[0].file_size} bytes of CSV in it, more than {bytes_max}"
+                )
+            return archive.read(members[0])
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,  # it is encrypted, or of a later version
+    ) as error:
+        raise CsvError("zip", f"{name}: not a whole zip: {error or type(error).__name__}") from None
+
+
+def _header_bytes(data: bytes, name: str) -> int:
+    """Return how long the header is, with its end of line; 0 if there is none."""
+    if data[:1].isdigit():
+        return 0
+    if not data.startswith(_HEADER):
+        shown = data[:_SHOWN_MAX].decode(errors="replace").partition("\n")[0]
+        raise CsvError("header", f"{name}: does not begin with a candle or a header: {shown!r}")
+    end = data.find(b"\n")
+    return end + 1 if end >= 0 else len(data)
+
+
+def _read(data: bytes, header_bytes: int, name: str) -> pa.Table:
+    line_end = data.find(b"\n", header_bytes)
+    count = data.count(b",", header_bytes, line_end if line_end >= 0 else len(data)) + 1
+    if header_bytes == len(data):
+        raise CsvError("shape", f"{name}: has no rows")
+    if count < len(_COLUMNS):
+        # With all 12 no value of ours is the last one: a file that was cut off cannot be misread.
+        raise CsvError("shape", f"{name}: rows of {count} values, not {len(_COLUMNS)}")
+    # Arrow takes an integer in hexadecimal digits.
+    if (b"x" in data or b"X" in data) and _HEXADECIMAL.search(data, header_bytes):
+        raise CsvError("number", f"{name}: has a hexadecimal number")
+    more = [f"more{number}" for number in range(count - len(_COLUMNS))]
+    # The streaming reader starts no thread to read ahead of what is in memory.
+    reader = arrow_csv.open_csv(
+        pa.BufferReader(pa.py_buffer(data).slice(header_bytes)),
+        read_options=arrow_csv.ReadOptions(
+            column_names=[*_COLUMNS, *more],
+            use_threads=False,
+            block_size=min(len(data), _BLOCK_BYTES_MAX),
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=_TYPES, include_columns=_READ, null_values=[], check_utf8=False
+        ),
+    )
+    return reader.read_all()
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _milliseconds(times: IntArray) -> IntArray:
+    micro = times >= MICROSECONDS_FROM
+    if not micro.any():
+        return times
+    milli: IntArray = np.where(micro, times // 1000, times)
+    # What is no whole millisecond stays as it is, beyond any candle's begin time.
+    return np.where(micro & (times % 1000 != 0), times, milli)
+
+
+def _refuse_shape(error: pa.ArrowInvalid, rows_before: int, name: str) -> NoReturn:
+    match = _ARROW_ROW.search(str(error))
+    kind = "number" if "conversion" in str(error) else "shape"
+    if match is None:
+        raise CsvError(kind, f"{name}: {str(error).splitlines()[0][:_SHOWN_MAX]}") from None
+    row, what = int(match[1]) + rows_before, match[2][:_SHOWN_MAX]
+    raise CsvError(kind, f"{name}: row {row}: {what}") from None

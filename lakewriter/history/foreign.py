@@ -1,0 +1,215 @@
+"""Files of candles that somebody else made → the lake.
+
+Contract: a file is refused whole or taken whole; one that is refused keeps
+none of the others out. Each of its days is merged like any other rows, so
+nothing that is better known already is overwritten, and importing a file again
+changes nothing.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lakewriter.candle import int_column
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.history.naming import Told
+from lakewriter.history.reading import SUFFIXES, ReadFile, read_file
+from lakewriter.interval import DAY_MS
+from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
+from lakewriter.partition import Partition, day_of
+from lakewriter.series import Series
+
+# Files that are read while a batch is merged: so many, of so many bytes if there are several.
+READ_AHEAD_FILES = BATCH_PARTITIONS_MAX
+READ_AHEAD_BYTES_MAX = 1 << 23
+
+Days = list[tuple[Partition, pa.Table]]
+
+
+class Imported(NamedTuple):
+    """What became of one file.
+
+    Args:
+        path: which.
+        series: whose candles it holds; None if that could not be told.
+        rows: candles in it.
+        partitions: the days that they are of.
+        added, replaced, corrections: as in `Merged`, of all its days.
+        error: why nothing of it was imported, "" if all went well.
+        hint: what to do about the error.
+    """
+
+    path: Path
+    series: Series | None = None
+    rows: int = 0
+    partitions: int = 0
+    added: int = 0
+    replaced: int = 0
+    corrections: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+def files_in(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files to import: those named, and below directories each that can be one, sorted.
+
+    Raises:
+        UsageError: if a path is not there.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                each
+                for each in path.rglob("*")
+                if each.name.lower().endswith(SUFFIXES)
+                and not each.name.startswith((".", "_"))
+                and each.is_file()
+            )
+        elif path.exists():
+            yield path
+        else:
+            raise UsageError(f"{path}: is not there")
+
+
+def import_file(store: LakeStore, path: Path, told: Told = Told()) -> Imported:  # noqa: B008 - immutable
+    """Bring the candles of one file into the lake.
+
+    Raises:
+        LakewriterError: if it cannot be read, or holds a row that cannot be a
+            candle; nothing of it is imported. Or if a partition cannot be merged;
+            others of its days may be by then.
+        OSError: if the disk does not give or take it.
+
+    Crash: each of its days is as before or as after, whole; importing it again
+    finishes the work.
+    """
+    file = _File(path, read_file(path, told))
+    return file.outcome(store.merge_many(file.days))
+
+
+def check_files(paths: Iterable[Path], told: Told) -> Iterator[Imported]:
+    """Read and check many files, yielding in order what would become of each."""
+    for file in _read_ahead(paths, told):
+        yield file if isinstance(file, Imported) else file.outcome([])
+
+
+def import_files(store: LakeStore, paths: Iterable[Path], told: Told) -> Iterator[Imported]:
+    """Bring the candles of many files into the lake, yielding in order what became of each."""
+    batch: list[_File] = []
+    for file in _read_ahead(paths, told):
+        if isinstance(file, Imported) or not _fits(batch, file):
+            yield from _merge(store, batch)
+            batch = []
+        if isinstance(file, Imported):
+            yield file
+        else:
+            batch.append(file)
+    yield from _merge(store, batch)
+
+
+class _File:
+    """A file that was read, by days."""
+
+    def __init__(self, path: Path, read: ReadFile) -> None:
+        self.path = path
+        self.read = read
+        self.days = days_of(read)
+
+    def outcome(self, merged: list[Merged]) -> Imported:
+        return Imported(
+            self.path,
+            self.read.series,
+            self.read.rows.num_rows,
+            len(self.days),
+            sum(each.added for each in merged),
+            sum(each.replaced for each in merged),
+            sum(each.corrections for each in merged),
+        )
+
+
+def _fits(batch: list[_File], file: _File) -> bool:
+    """Tell whether a file can be merged together with others: each partition is there once, and not too many."""
+    both = [*batch, file]
+    partitions = [partition for each in both for partition, _ in each.days]
+    return (
+        len(partitions) == len(set(partitions)) <= BATCH_PARTITIONS_MAX
+        and sum(each.read.rows.num_rows for each in both) <= BATCH_ROWS_MAX
+    )
+
+
+def days_of(file: ReadFile) -> Days:
+    """Return the file's rows by partition."""
+    market, symbol, interval = file.series
+    days = int_column(file.rows, "candle_begin_time") // DAY_MS
+    firsts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)] if len(days) else [0]
+    return [
+        (
+            Partition(market, symbol, interval, day_of(int(days[first]) * DAY_MS)),
+            file.rows.slice(first, stop - first),
+        )
+        for first, stop in pairwise(firsts)
+    ]
+
+
+def _read_ahead(paths: Iterable[Path], told: Told) -> Iterator[_File | Imported]:
+    waiting: deque[tuple[Path, int, Future[_File]]] = deque()
+    with ThreadPoolExecutor(1) as reader:
+        for path in paths:
+            file_bytes = _size(path)
+            while waiting and (
+                len(waiting) == READ_AHEAD_FILES
+                or file_bytes + sum(each[1] for each in waiting) > READ_AHEAD_BYTES_MAX
+            ):
+                yield _result(*waiting.popleft())
+            waiting.append((path, file_bytes, reader.submit(_read, path, told)))
+        for each in waiting:
+            yield _result(*each)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # whoever reads it says why it cannot be read
+
+
+def _result(path: Path, _: int, future: "Future[_File]") -> _File | Imported:
+    try:
+        return future.result()
+    except (LakewriterError, OSError) as error:
+        return _failed(path, error)
+
+
+def _read(path: Path, told: Told) -> _File:
+    return _File(path, read_file(path, told))
+
+
+def _merge(store: LakeStore, batch: list[_File]) -> Iterator[Imported]:
+    try:
+        merged = iter(store.merge_many([day for file in batch for day in file.days]))
+    except (LakewriterError, OSError):
+        # One of them is at fault; each on its own tells which, and keeps the others out of it.
+        for file in batch:
+            yield _merge_alone(store, file)
+        return
+    for file in batch:
+        yield file.outcome(list(islice(merged, len(file.days))))
+
+
+def _merge_alone(store: LakeStore, file: _File) -> Imported:
+    try:
+        return file.outcome(store.merge_many(file.days))
+    except (LakewriterError, OSError) as error:
+        return _failed(file.path, error)
+
+
+def _failed(path: Path, error: LakewriterError | OSError) -> Imported:
+    if isinstance(error, LakewriterError):
+        return Imported(path, error=error.what, hint=error.hint)
+    return Imported(path, error=f"{error.filename or path}: {error.strerror or error}")

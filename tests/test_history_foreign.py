@@ -1,0 +1,506 @@
+"""Files that somebody else made: told by their names, read by their columns, taken whole or refused whole."""
+
+import gzip
+import hashlib
+import io
+import os
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_candle import candle
+
+from lakewriter.binance.columns import RowError, Stamp, begins_before, ends_of
+from lakewriter.candle import SCHEMA, Candle, int_column, to_table
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.history.foreign import check_files, files_in, import_file, import_files
+from lakewriter.history.mapping import candles_in
+from lakewriter.history.naming import Told, series_of
+from lakewriter.history.reading import ROWS_MAX, read_file
+from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
+from lakewriter.partition import partition_of
+from lakewriter.series import Series
+
+BTC = Series("spot", "BTCUSDT", "1m")
+STAMP = Stamp(BTC, "rest", 99)
+BEGIN_MS = 1_719_705_600_000
+MTIME_S = 1_700_000_000
+SPOT = Told(market="spot")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    return LakeStore.create(str(tmp_path / "lake"), "test")
+
+
+def line(minute: int = 0, price: str = "2.0") -> str:
+    """Return a row of the archive."""
+    begin_ms = BEGIN_MS + minute * 60_000
+    return f"{begin_ms},{price},3.0,0.5,2.0,10.0,{begin_ms + 59_999},20.0,7,4.0,8.0,0"
+
+
+def archive_candle(minute: int, symbol: str = "BTCUSDT") -> Candle:
+    begin_ms = BEGIN_MS + minute * 60_000
+    return Candle(
+        "spot", symbol, "1m", begin_ms, begin_ms + 60_000, 2.0, 3.0, 0.5, 2.0, 10.0, 20.0, 7, 4.0, 8.0,
+        None, MTIME_S * 1_000_000, "archive",
+    )  # fmt: skip
+
+
+def written(path: Path, text: str | bytes) -> Path:
+    """Write a file as its suffixes say, of one time."""
+    data = text.encode() if isinstance(text, str) else text
+    if path.suffix == ".zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(path.stem + ".csv", data)
+        data = buffer.getvalue()
+    elif path.suffix == ".gz":
+        data = gzip.compress(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, (MTIME_S, MTIME_S))
+    return path
+
+
+def lines(*minutes: int) -> str:
+    return "\n".join(map(line, minutes)) + "\n"
+
+
+def frame(minutes: int = 3) -> pd.DataFrame:
+    """Return what the original recorder kept: its index is the end of each candle."""
+    begins = pd.to_datetime([BEGIN_MS + minute * 60_000 for minute in range(minutes)], unit="ms", utc=True)
+    return pd.DataFrame(
+        {
+            "candle_begin_time": begins,
+            "open": 2.0, "high": 3.0, "low": 0.5, "close": 2.0, "volume": 10.0, "quote_volume": 20.0,
+            "trade_num": 7, "taker_buy_base_asset_volume": 4.0, "taker_buy_quote_asset_volume": 8.0,
+        },
+        index=pd.Index(begins + pd.Timedelta(minutes=1), name="candle_end_time"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "series"),
+    [
+        ("data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip", ("spot", "BTCUSDT", "1m")),
+        ("x/data/futures/um/monthly/klines/BTCUSDT/1mo/BTCUSDT-1mo-2024-06.zip", ("usdt_futures", "BTCUSDT", "1mo")),
+        ("/a/futures/cm/BTCUSD_PERP-1s-2024-06-30.csv.gz", ("coin_futures", "BTCUSD_PERP", "1s")),
+        ("BTCUSD_PERP-1m-2024-06-30.csv", ("coin_futures", "BTCUSD_PERP", "1m")),
+        ("ETHUSD_261225-12h-2024-06.zip", ("coin_futures", "ETHUSD_261225", "12h")),
+        ("BTCUSDT_261225-1m-2024-06-30.zip", ("usdt_futures", "BTCUSDT_261225", "1m")),
+        ("usdt_futures_BTCUSDT_1m.pqt", ("usdt_futures", "BTCUSDT", "1m")),
+        ("coin_futures_BTCUSD_PERP_3m.pqt", ("coin_futures", "BTCUSD_PERP", "3m")),
+        ("spot_BTCUSDT_1M.parquet", ("spot", "BTCUSDT", "1mo")),
+        ("spot-1000PEPEUSDT-1h.csv", ("spot", "1000PEPEUSDT", "1h")),
+        ("data/spot/ETHUSDT_1d.parquet", ("spot", "ETHUSDT", "1d")),
+        ("usdt_futures_币安人生USDT_1m.pqt", ("usdt_futures", "币安人生USDT", "1m")),
+        ("lake/market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/part-0.parquet", ("spot", "BTCUSDT", "1m")),
+    ],
+)  # fmt: skip
+def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
+    """Market, symbol and interval are in the file's name and place, as each kind of file has them."""
+    assert series_of(PurePath(path), Told()) == Series(*series)
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "hint"),
+    [
+        ("BTCUSDT-1m-2024-06-30.zip", "its name does not tell the market", "--market usdt_futures"),
+        ("spot/BTCUSDT-1m-2024-06-30.zip", "its name does not tell the market", "--market usdt_futures"),
+        ("candles.csv", "its name does not tell the symbol", "--symbol BTCUSDT"),
+        ("spot_BTCUSDT_7m.pqt", "its name does not tell the symbol", "--symbol BTCUSDT"),
+        ("spot_btcusdt_1m.pqt", "'btcusdt' cannot be a symbol", "--symbol BTCUSDT"),
+        ("spot_.._1m.pqt", "'..' cannot be a symbol", "--symbol BTCUSDT"),
+    ],
+)
+def test_a_name_that_does_not_tell(path: str, what: str, hint: str) -> None:
+    """What is missing is named, with the option that gives it; nothing is guessed."""
+    with pytest.raises(UsageError) as caught:
+        series_of(PurePath(path), Told())
+    assert (caught.value.what, caught.value.hint) == (f"{path}: {what}", hint)
+
+
+def test_a_user_overrules_a_name() -> None:
+    """Each option says more than any name."""
+    path = PurePath("data/spot/BTCUSDT-1m-2024-06-30.zip")
+    assert series_of(path, Told("coin_futures", "ETHUSD_PERP", "1h")) == ("coin_futures", "ETHUSD_PERP", "1h")
+    assert series_of(path, Told(symbol="ETHUSDT")) == ("spot", "ETHUSDT", "1m")
+    assert series_of(PurePath("x.csv"), Told("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".csv", ".csv.gz"])
+def test_files_of_the_archive(tmp_path: Path, suffix: str) -> None:
+    """A zip, a CSV and a gzipped one are one table, said by the archive when the file was written."""
+    path = written(tmp_path / f"BTCUSDT-1m-2024-06-30{suffix}", lines(1, 0))
+    read = read_file(path, SPOT)
+    assert read.series == BTC
+    assert read.rows.equals(to_table([archive_candle(0), archive_candle(1)]))
+    shouted = path.rename(path.with_name("BTCUSDT-1m-2024-06-30" + suffix.upper()))
+    assert read_file(shouted, SPOT).rows.equals(read.rows)
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """What an editor put before the first row is no part of it."""
+    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", "\ufeff" + lines(0))
+    assert read_file(path, SPOT).rows.equals(to_table([archive_candle(0)]))
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_files_of_the_original_recorder(tmp_path: Path, index: bool) -> None:
+    """A pandas frame whose index is the end of each candle is read, with its begin times or without."""
+    path = tmp_path / "usdt_futures_BTCUSDT_1m.pqt"
+    (frame() if index else frame().drop(columns="candle_begin_time")).to_parquet(path)
+    os.utime(path, (MTIME_S, MTIME_S))
+    read = read_file(path, Told())
+    assert read.series == Series("usdt_futures", "BTCUSDT", "1m")
+    expected = to_table([archive_candle(minute) for minute in range(3)])
+    assert read.rows.drop_columns("source").equals(expected.drop_columns("source"))
+    assert set(read.rows["source"].to_pylist()) == {"rest"}
+
+
+def test_a_partition_of_another_lake(tmp_path: Path, store: LakeStore) -> None:
+    """What another lake knows of who said what, and when, is kept."""
+    rows = to_table([candle(0), candle(1, source="archive", event_ms=None)])
+    store.merge(partition_of(candle(0)), rows)
+    assert read_file(store.root / partition_of(candle(0)).file, Told()).rows.equals(rows)
+    other = LakeStore.create(str(tmp_path / "other"), "test")
+    assert [each.added for each in import_files(other, files_in([store.root]), Told())] == [2]
+    assert other.read(partition_of(candle(0))).equals(rows)
+
+
+def test_what_said_so_can_be_told(tmp_path: Path) -> None:
+    """--source holds for any kind of file."""
+    archive = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", lines(0))
+    assert read_file(archive, Told("spot", source="stream")).rows["source"].to_pylist() == ["stream"]
+    frame(1).to_parquet(tmp_path / "spot_BTCUSDT_1m.pqt")
+    said = read_file(tmp_path / "spot_BTCUSDT_1m.pqt", Told(source="archive")).rows["source"].to_pylist()
+    assert said == ["archive"]
+
+
+VALUES = {"open": [2.0], "high": [3.0], "low": [0.5], "close": [2.0], "volume": [10.0]}
+MOMENT = datetime(2024, 6, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"open_time": [BEGIN_MS]},
+        {"Open Time": [BEGIN_MS // 1000]},
+        {"timestamp": [BEGIN_MS * 1000]},
+        {"t": [BEGIN_MS * 1_000_000]},
+        {"time": [float(BEGIN_MS)]},
+        {"date": pa.array([MOMENT.date()])},
+        {"datetime": pa.array([MOMENT], pa.timestamp("ns", tz="Asia/Shanghai"))},
+        {"begin_time": pa.array([MOMENT.replace(tzinfo=None)], pa.timestamp("s"))},
+        {"start_time": ["2024-06-30 00:00:00"]},
+        {"start_time": ["2024-06-30T00:00:00Z"]},
+        {"start_time": pa.array(["2024-06-30T00:00:00+00:00"]).dictionary_encode()},
+        {"close_time": [BEGIN_MS + 59_999]},
+        {"close_time": [BEGIN_MS * 1000 + 59_999_999]},
+        {"close_time": [BEGIN_MS + 60_000]},
+        {"candle_end_time": pa.array([BEGIN_MS + 60_000]).cast(pa.timestamp("ms"))},
+        {"close_time": [5], "open_time": [BEGIN_MS]},
+    ],
+    ids=range(16),
+)
+def test_times(times: dict[str, object]) -> None:
+    """A time is told by its column's name, its type or its size; an end stands for its begin."""
+    table = candles_in(pa.table({**times, **VALUES}), STAMP)
+    assert int_column(table, "candle_begin_time").tolist() == [BEGIN_MS]
+    assert int_column(table, "candle_end_time").tolist() == [BEGIN_MS + 60_000]
+
+
+@pytest.mark.parametrize(
+    ("times", "what"),
+    [
+        ({"open_time": [BEGIN_MS * 1000 + 1]}, "no candle begins at -1"),
+        ({"open_time": [BEGIN_MS + 14_000]}, "begins 14 s off the grid of 1m, at 1719705614000"),
+        ({"open_time": [-5]}, "no candle begins at 0"),
+        ({"close_time": [BEGIN_MS + 41_646]}, "begins 41.646 s off the grid of 1m, at 1719705581646"),
+        ({"open_time": pa.array([None], pa.int64())}, "open_time is empty"),
+    ],
+    ids=range(5),
+)
+def test_times_that_no_candle_has(times: dict[str, object], what: str) -> None:
+    """A time off the grid, or of no age of candles, or none, is a row that is refused."""
+    with pytest.raises(RowError) as caught:
+        candles_in(pa.table({**times, **VALUES}), STAMP)
+    assert (caught.value.kind, caught.value.row, caught.value.what) == ("time", 0, what)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+@given(data=st.data())
+def test_an_end_stands_for_its_begin(interval: str, data: st.DataObject) -> None:
+    """For every interval the end, or its last millisecond, gives the begin time back; what is off stays off."""
+    grid = INTERVALS[interval]
+    begin_ms = grid.floor(data.draw(st.integers(1_500_000_000_000, 4_000_000_000_000)))
+    begins = np.array([begin_ms])
+    ends = ends_of(begins, grid)
+    assert ends.tolist() == [grid.end(begin_ms)]
+    assert begins_before(ends, grid).tolist() == begins_before(ends - 1, grid).tolist() == [begin_ms]
+    off_ms = data.draw(st.integers(1, min(grid.length_ms or DAY_MS, DAY_MS) - 2))
+    if (ends[0] + off_ms) % 1000 != 999:
+        assert not grid.on_grid(int(begins_before(ends + off_ms, grid)[0]))
+
+
+def test_columns_by_other_names() -> None:
+    """Names of libraries and tutorials are known, numbers of any type are taken, what nobody has is null."""
+    table = candles_in(
+        pa.table({
+            "Open time": [BEGIN_MS],
+            "Open": ["2.5"],
+            "High": pa.array(["3.1"]).cast(pa.decimal128(10, 4)),
+            "Low": pa.array([0.5], pa.float32()),
+            "Close": pa.array([2], pa.int16()),
+            "Volume": pa.array(["10.7"]).dictionary_encode(),
+            "Quote asset volume": [20.0],
+            "Number of trades": [7.0],
+            "comment": ["?"],
+        }),
+        STAMP,
+    )  # fmt: skip
+    assert table.schema.equals(SCHEMA)
+    row = table.to_pylist()[0]
+    assert [row[name] for name in SCHEMA.names[2:11]] == [2.5, 3.1, 0.5, 2.0, 10.7, 20.0, 7, None, None]
+    assert (row["event_time"], row["source"]) == (None, "rest")
+
+
+def test_columns_by_the_exchanges_letters() -> None:
+    """Single letters are the exchange's own: `v` is the volume, `V` the part that takers bought."""
+    letters = {"V": 4.0, "Q": 8.0, "o": 2.0, "h": 3.0, "l": 0.5, "c": 2.0, "v": 10.0, "q": 20.0, "n": 7}
+    times = {"T": BEGIN_MS + 59_999, "t": BEGIN_MS}
+    table = candles_in(pa.table({name: [value] for name, value in {**times, **letters}.items()}), STAMP)
+    assert table.drop_columns(["source", "recv_time"]).equals(
+        to_table([archive_candle(0)]).drop_columns(["source", "recv_time"])
+    )
+
+
+@given(st.decimals(min_value=0, max_value=10**9, places=8))
+def test_a_decimal_is_the_nearest_double(value) -> None:
+    """A decimal of any Parquet file is the double that Python reads from its digits."""
+    prices = {name: pa.array([value], pa.decimal128(20, 8)) for name in VALUES}
+    table = candles_in(pa.table({"t": [BEGIN_MS], **prices}), STAMP)
+    assert table["open"].to_pylist() == [float(value)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"volume": None}, LakewriterError("has no column volume")),
+        ({"open_time": None}, LakewriterError("has no column of begin times")),
+        ({"open": ["x"]}, LakewriterError("open holds no numbers: ")),
+        ({"open_time": ["x"]}, LakewriterError("open_time holds no times: ")),
+        ({"open_time": [True]}, RowError("time", "no candle begins at", 0)),
+        ({"open_time": [[1]]}, LakewriterError("open_time holds no times: ")),
+        ({"open": [[1]]}, LakewriterError("open holds no numbers: ")),
+        ({"count": [7.5]}, LakewriterError("count holds no numbers: ")),
+        ({"count": [-7]}, RowError("number", "trade_num is -7", 0)),
+        ({"close": [float("nan")]}, RowError("number", "close is nan", 0)),
+        ({"close": pa.array([None], pa.float64())}, RowError("number", "close is empty", 0)),
+        ({"low": [2.1]}, RowError("order", "open high low close are 2.0 3.0 2.1 2.0", 0)),
+        ({"high": [1.9]}, RowError("order", "open high low close are 2.0 1.9 0.5 2.0", 0)),
+    ],
+    ids=range(13),
+)
+def test_columns_that_cannot_be_candles(changed: dict[str, object], error: LakewriterError) -> None:
+    """What is missing, is no number, or cannot be, is said in one line."""
+    columns = {"open_time": [BEGIN_MS], **VALUES, **changed}
+    table = pa.table({name: values for name, values in columns.items() if values is not None})
+    with pytest.raises(LakewriterError) as caught:
+        candles_in(table, STAMP)
+    assert type(caught.value) is type(error)
+    assert caught.value.what.startswith(error.what)
+    assert "\n" not in caught.value.what
+
+
+def test_a_csv_by_its_header(tmp_path: Path) -> None:
+    """A CSV that pandas wrote is read by its names; row numbers count its header."""
+    path = tmp_path / "spot_BTCUSDT_1m.csv"
+    frame(3).to_csv(path)
+    assert int_column(read_file(path, Told()).rows, "candle_begin_time").tolist() == [
+        BEGIN_MS + minute * 60_000 for minute in range(3)
+    ]
+    bad = frame(3)
+    bad.iloc[1, bad.columns.get_loc("low")] = 5.0
+    bad.to_csv(path)
+    with pytest.raises(LakewriterError, match="row 3: open high low close are"):
+        read_file(path, Told())
+    assert read_file_error(written(path, "a,b\n1\n")).startswith(f"{path}: not a CSV of candles: ")
+    assert read_file_error(written(path, "")).startswith(f"{path}: not a CSV of candles: ")
+    assert read_file_error(written(path, b"\xff\xfe,x\n1,2\n")).startswith(f"{path}: ")
+
+
+def read_file_error(path: Path) -> str:
+    with pytest.raises(LakewriterError) as caught:
+        read_file(path, SPOT)
+    assert "\n" not in caught.value.what
+    return caught.value.what
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A broken file of any kind is one line that names it."""
+    name = "BTCUSDT-1m-2024-06-30"
+    assert "not a whole zip" in read_file_error(
+        written(tmp_path / f"{name}.zip.x", b"PK").rename(tmp_path / f"{name}.zip")
+    )
+    (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(line().encode())[:-9])
+    assert "not a whole gzip file" in read_file_error(tmp_path / f"{name}.csv.gz")
+    assert "not a readable Parquet file" in read_file_error(
+        written(tmp_path / "spot_BTCUSDT_1m.pqt", b"PAR1")
+    )
+    assert "cannot be imported" in read_file_error(written(tmp_path / "spot_BTCUSDT_1m.feather", b""))
+    assert "row 1: begins 30 s off the grid of 1m" in read_file_error(
+        written(tmp_path / f"{name}.csv", line().replace(str(BEGIN_MS), str(BEGIN_MS + 30_000), 1))
+    )
+    pq.write_table(
+        pa.table({"t": [BEGIN_MS, 5], **{name: values * 2 for name, values in VALUES.items()}}),
+        tmp_path / "spot_BTCUSDT_1m.pqt",
+    )
+    assert "row 2: no candle begins at 5000" in read_file_error(tmp_path / "spot_BTCUSDT_1m.pqt")
+
+
+def test_a_file_of_too_many_rows(tmp_path: Path) -> None:
+    """A small Parquet file that would be too large in memory is refused by what its end says."""
+    path = tmp_path / "spot_BTCUSDT_1m.parquet"
+    pq.write_table(pa.table({"t": np.zeros(ROWS_MAX + 1, np.int8)}), path)
+    assert path.stat().st_size < 1 << 20
+    assert read_file_error(path) == f"{path}: has more than {ROWS_MAX} rows"
+
+
+def test_a_checksum_beside_it(tmp_path: Path) -> None:
+    """Where a zip's checksum lies beside it, the zip has to be what it says."""
+    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", line())
+    said = path.with_name(path.name + ".CHECKSUM")
+    said.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
+    assert read_file(path, SPOT).rows.num_rows == 1
+    said.write_text(f"{'0' * 64}  {path.name}")
+    assert read_file_error(path) == f"{path}: is not what {path.name}.CHECKSUM beside it says"
+
+
+def test_a_file_is_split_into_days(tmp_path: Path, store: LakeStore) -> None:
+    """Each day's rows are in its partition, sorted, whatever their order in the file."""
+    path = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(4320, 0, 1439, 1440, 1))
+    imported = import_file(store, path, SPOT)
+    assert (imported.rows, imported.partitions, imported.added, imported.error) == (5, 3, 5, "")
+    counts = [store.read(found.partition).num_rows for found in store.files()]
+    assert counts == [3, 1, 1]
+
+
+def test_importing_again_changes_nothing(tmp_path: Path, store: LakeStore) -> None:
+    """A second import finds every row there, and writes no file."""
+    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0, 1))
+    import_file(store, path, SPOT)
+    versions = [store.storage.version(name) for found in store.files() for name in found.names]
+    again = import_file(store, path, SPOT)
+    assert (again.rows, again.added, again.replaced, again.corrections) == (2, 0, 0, 0)
+    assert [store.storage.version(name) for found in store.files() for name in found.names] == versions
+
+
+def test_what_is_better_known_stays(tmp_path: Path, store: LakeStore) -> None:
+    """The archive's rows replace recorded ones; other files' rows do not replace the archive's, nor later news."""
+    key = partition_of(candle(0))
+    store.merge(key, to_table([candle(0, trade_num=7), candle(1)]))
+    path = tmp_path / "spot_BTCUSDT_1m.pqt"
+    frame(2).to_parquet(path)
+    os.utime(path, (0, 0))
+    assert import_file(store, path).replaced == 0
+    imported = import_file(store, written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", lines(0)), SPOT)
+    assert (imported.added, imported.replaced, imported.corrections) == (0, 1, 1)
+    os.utime(path, (4e9, 4e9))
+    assert import_file(store, path).replaced == 0
+    assert store.read(key)["source"].to_pylist() == ["archive", "stream"]
+
+
+def symbols(directory: Path, count: int) -> list[Path]:
+    return [
+        written(directory / f"data/spot/S{number:03d}USDT-1m-2024-06-30.zip", lines(0, 1))
+        for number in range(count)
+    ]
+
+
+def test_many_files(tmp_path: Path, store: LakeStore) -> None:
+    """More files than a batch holds are all imported, and told of in order."""
+    paths = symbols(tmp_path, BATCH_PARTITIONS_MAX + 3)
+    done = list(import_files(store, files_in([tmp_path / "data"]), Told()))
+    assert [each.path for each in done] == paths
+    assert {each.added for each in done} == {2}
+    assert len(list(store.files())) == len(paths)
+
+
+def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> None:
+    """A file that is refused is told of in its place, and leaves nothing; the others are there."""
+    paths = symbols(tmp_path, 6)
+    written(paths[1], lines(0) + line(1, "nan") + "\n")
+    paths[3].unlink()
+    done = list(import_files(store, paths, Told()))
+    assert [bool(each.error) for each in done] == [False, True, False, True, False, False]
+    assert done[1].error == f"{paths[1]}: row 2: open is nan"
+    assert done[3].error == f"{paths[3]}: No such file or directory"
+    assert [found.partition.symbol for found in store.files()] == [
+        "S000USDT",
+        "S002USDT",
+        "S004USDT",
+        "S005USDT",
+    ]
+
+
+def test_one_bad_partition_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> None:
+    """A partition whose file is damaged fails the files that are of it, and no others."""
+    paths = symbols(tmp_path, 4)
+    damaged = store.root / partition_of(archive_candle(0, "S002USDT")).file
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"torn")
+    done = list(import_files(store, paths, Told()))
+    assert [bool(each.error) for each in done] == [False, False, True, False]
+    assert str(damaged) in done[2].error
+    assert damaged.read_bytes() == b"torn"
+    assert sum(each.added for each in done) == 6
+
+
+def test_files_that_overlap(tmp_path: Path, store: LakeStore) -> None:
+    """A day that is in several files has each candle once."""
+    month = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(*range(5), 1440))
+    day = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(*range(3, 8)))
+    done = list(import_files(store, [month, day, month], SPOT))
+    assert [each.added for each in done] == [6, 3, 0]
+    assert store.read(partition_of(archive_candle(0))).num_rows == 8
+
+
+def test_checking_imports_nothing(tmp_path: Path) -> None:
+    """What a check finds is what an import would read."""
+    paths = symbols(tmp_path, 3)
+    written(paths[1], "")
+    done = list(check_files(paths, Told()))
+    assert [(each.rows, each.added, bool(each.error)) for each in done] == [
+        (2, 0, False),
+        (0, 0, True),
+        (2, 0, False),
+    ]
+
+
+def test_files_in_a_directory(tmp_path: Path) -> None:
+    """Of a directory each file that can be one is found, at any depth; a file that is named is taken as it is."""
+    kept = ["a/x.csv", "a/b/y.csv.gz", "z.zip", "q.pqt", "p.parquet"]
+    for name in (
+        *kept,
+        "z.zip.CHECKSUM",
+        "readme.md",
+        "_lakewriter/lake.json",
+        ".p.parquet.tmp-1",
+        "_x.csv",
+        ".y.csv",
+    ):
+        written(tmp_path / name, "")
+    assert list(files_in([tmp_path])) == sorted(tmp_path / name for name in kept)
+    assert list(files_in([tmp_path / "readme.md"])) == [tmp_path / "readme.md"]
+    with pytest.raises(UsageError, match="absent: is not there"):
+        list(files_in([tmp_path / "absent"]))
