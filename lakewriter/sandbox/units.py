@@ -134,11 +134,7 @@ def aggregate(atoms: Units, begins_ms: Ints) -> Units:
 
 def split(key: int, atoms: Units) -> Units:
     """Return the 60 seconds of each minute; the first second of a minute with trades has some."""
-    count = len(atoms.begin_ms)
-    second = (
-        np.arange(count * SECONDS, dtype=np.int64).reshape(count, SECONDS)
-        + (atoms.begin_ms // SECOND_MS)[:, None]
-    )
+    second = np.arange(SECONDS, dtype=np.int64) + (atoms.begin_ms // SECOND_MS)[:, None]
     trades, burst = _split_trades(key, atoms, second)
     extra_weight = trades * (1 + (uniform(key, 12, second) * 8).astype(np.int64))
     volume = trades + _shares((atoms.volume - atoms.trade_num)[:, None], extra_weight)
