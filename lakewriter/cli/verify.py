@@ -209,7 +209,8 @@ def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
         return print("nothing to verify: the lake has no such series, or none on those days")
     print_table(_tallies_table(report, repair=repair), as_json=False)
     if report.findings:
-        print()
+        with quiet_if_unread(), standard_output() as out:
+            out.write(b"\n")
         print_table(_findings_table(report.findings), as_json=False)
     hidden = report.total - len(report.findings)
     if hidden:
