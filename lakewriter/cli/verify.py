@@ -152,9 +152,9 @@ def command(
             pass
     print_report(report, as_json=as_json, repair=repair)
     if report.total:
-        kinds = {finding.kind for finding in report.findings}
-        fix = "compact" if kinds and kinds <= _FOR_COMPACT else "verify --against archive --repair"
-        raise LakewriterError(f"verify: {_count(report.total, 'finding')}", f"lakewriter {fix}")
+        raise LakewriterError(
+            f"verify: {_count(report.total, 'finding')}", _next(report, against, repair=repair)
+        )
 
 
 def publisher_of(against: str) -> AbstractAsyncContextManager[Publisher]:
@@ -264,6 +264,14 @@ def _findings_table(findings: Iterable[Finding]) -> Any:
     columns["time"] = pa.array([each.begin_ms for each in found], pa.timestamp("ms", tz="UTC"))
     columns["what"] = pa.array([each.what for each in found], pa.string())
     return pa.table(columns)
+
+
+def _next(report: Report, against: str | None, *, repair: bool) -> str:
+    """Return the command that mends what was found, or tells whether it is mended."""
+    kinds = {finding.kind for finding in report.findings}
+    if kinds and kinds <= _FOR_COMPACT:
+        return "lakewriter compact"
+    return f"lakewriter verify --against {against or 'archive'}" + ("" if repair else " --repair")
 
 
 def _count(number: int, noun: str) -> str:
