@@ -18,13 +18,12 @@ import pytest
 from click.testing import CliRunner, Result
 from histories import BTC, MONDAY_MS, edited, rewrite, truth_lake
 from running import run
-from test_history_against import LONG_AFTER_MS, Published
+from test_history_against import Published
 from test_lake import snapshot
 
 from lakewriter.cli import cli
-from lakewriter.cli.verify import print_report
+from lakewriter.cli.verify import compare_with, print_report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.history.against import compare
 from lakewriter.history.finding import Report
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import ALL, LakeStore
@@ -221,17 +220,13 @@ def test_a_repair_is_counted(store: LakeStore, capsys: pytest.CaptureFixture[str
     """What was corrected and what was added has columns of its own, and is in the totals."""
     rewrite(store, DAY, lambda rows: edited(rows.slice(1), 7, volume=1e6))
 
-    async def main() -> Report:
-        report = Report(10)
-        async for _ in compare(store, Published(), ALL, report, now_ms=LONG_AFTER_MS, repair=True):
-            pass
-        return report
-
-    report = asyncio.run(main())
+    report = Report(10)
+    asyncio.run(compare_with(store, contextlib.nullcontext(Published()), ALL, report, repair=True))
     print_report(report, as_json=False, repair=True)
     table = capsys.readouterr().out.splitlines()
     assert table[0].split()[-2:] == ["corrected", "added"]
     assert table[2].split() == ["spot", "BTCUSDT", "1m", "against", "4320", "2", "1", "1"]
+    assert table[3].split() == ["spot", "BTCUSDT", "1h", "against", "72", "0", "0", "0"]
     print_report(report, as_json=True, repair=True)
     totals = json.loads(capsys.readouterr().out.splitlines()[-1])["totals"]
     assert (totals["corrected"], totals["added"], totals["findings"]) == (1, 1, 2)

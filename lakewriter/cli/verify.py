@@ -145,7 +145,7 @@ def command(
     store = LakeStore.open(lake or DEFAULT_LAKE)
     report = Report(max_findings)
     if against is not None:
-        asyncio.run(_compare(store, publisher_of(against), wanted, report, repair=repair))
+        asyncio.run(compare_with(store, publisher_of(against), wanted, report, repair=repair))
     with _progress("verifying") as progress:
         working = verify(store, report, wanted, options)
         for _ in progress.track(working, total=_total(store, wanted, progress)):
@@ -166,7 +166,7 @@ def publisher_of(against: str) -> AbstractAsyncContextManager[Publisher]:
     raise UsageError(f"--against: {against} cannot be asked yet", "leave it out")
 
 
-async def _compare(
+async def compare_with(
     store: LakeStore,
     opening: AbstractAsyncContextManager[Publisher],
     wanted: PartitionFilter,
@@ -174,6 +174,7 @@ async def _compare(
     *,
     repair: bool,
 ) -> None:
+    """Compare the lake with a publisher, with a bar on a terminal."""
     now_ms = int(time.time() * 1000)
     with _progress("comparing") as progress:
         task = progress.add_task("comparing", total=_total(store, wanted, progress))
