@@ -18,7 +18,7 @@ from test_candle import DAY_START_MS, candle, candles
 from lakewriter import __version__
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.parquet import decode, encode, written_by_us
+from lakewriter.lake.parquet import Statistics, decode, encode, read_label, read_statistics, written_by_us
 from lakewriter.partition import Partition
 
 PARTITION = Partition("spot", "BTCUSDT", "1m", date(2024, 6, 30))
@@ -124,6 +124,31 @@ def test_written_by_us():
     assert not written_by_us(parquet(ROWS))
     assert written_by_us(parquet(ROWS.replace_schema_metadata(metadata)))
     assert not written_by_us(parquet(ROWS.slice(1).replace_schema_metadata(metadata)))
+
+
+def test_label():
+    """A file's label is what it says of itself, whoever wrote it; a torn end is one clear line."""
+    label = read_label(DATA, "x")
+    assert label.schema.equals(SCHEMA, check_metadata=True)
+    assert label.said["lakewriter.rows"] == "3"
+    assert label.said["symbol"] == "BTCUSDT"
+    assert label.rows == 3
+    foreign = read_label(parquet(pa.table({"x": [1, 2]})), "x")
+    assert (foreign.schema.names, foreign.rows) == (["x"], 2)
+    assert "lakewriter.rows" not in foreign.said
+    with pytest.raises(LakeError, match=r"the/file.parquet: not a readable Parquet file"):
+        read_label(DATA[:-1], "the/file.parquet")
+
+
+def test_statistics():
+    """What a file's end says of a column: the least and greatest value, as stored, and how many are null."""
+    found = read_statistics(DATA)
+    assert list(found) == SCHEMA.names
+    assert found["candle_begin_time"] == Statistics(DAY_START_MS, DAY_START_MS + 120_000, 0)
+    assert found["open"] == Statistics(60_000.5, 60_002.5, 0)
+    assert found["event_time"].nulls == 1
+    assert found["source"] == Statistics(b"archive", b"stream", 0)
+    assert read_statistics(encode(ROWS.slice(0, 0), PARTITION))["open"] == Statistics(None, None, None)
 
 
 TIMES = ("candle_begin_time", "candle_end_time", "event_time", "recv_time")

@@ -26,6 +26,7 @@ COMMANDS = {
     "query": "Ask the lake in SQL.",
     "coverage": "Check that every candle is there or explained; made for cron.",
     "gaps": "Show which candles are absent, and why.",
+    "verify": "Check that what is there is right.",
     "sandbox": "Run a local server that speaks Binance's protocol.",
 }
 

@@ -140,7 +140,7 @@ def run(
             yield compact_partition(store, item, now_s, dry_run=dry_run)
         return
     # A forked child of a process with threads may hang; a fresh one never does.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_die_with_parent)
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=die_with_parent)
     with pool:
         items = iter(work)
         chunks = iter(lambda: list(islice(items, _CHUNK)), [])
@@ -161,8 +161,8 @@ def run(
                     ) from None
 
 
-def _die_with_parent() -> None:
-    """End this worker when the compaction that started it is gone, however it went."""
+def die_with_parent() -> None:
+    """End this worker when the process that started it is gone, however it went."""
 
     def watch() -> None:
         parent = parent_process()

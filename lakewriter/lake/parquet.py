@@ -123,6 +123,72 @@ class Footer(NamedTuple):
     last_ms: int
 
 
+class Statistics(NamedTuple):
+    """What the end of a file says of one column; readers skip whole files by it.
+
+    Args:
+        least, greatest: as stored: numbers, or bytes of text; None if nothing is said.
+        nulls: how many; None if nothing is said.
+    """
+
+    least: Any
+    greatest: Any
+    nulls: int | None
+
+
+class Label(NamedTuple):
+    """What a file says of itself, whether or not its rows agree.
+
+    Args:
+        schema: names and types of its columns, in order.
+        said: its metadata, without the Arrow schema.
+        rows: how many.
+    """
+
+    schema: pa.Schema
+    said: dict[str, str]
+    rows: int
+
+
+def read_label(data: bytes, name: str) -> Label:
+    """Return what a file says of itself, whoever wrote it.
+
+    Raises:
+        LakeError: if its end is not that of a Parquet file.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema, metadata = file.schema_arrow.remove_metadata(), file.metadata
+        said = {key.decode(): text.decode() for key, text in (metadata.metadata or {}).items()}
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise _unreadable(name, error) from None
+    return Label(schema, said, metadata.num_rows)
+
+
+def read_statistics(data: bytes) -> dict[str, Statistics]:
+    """Return what a file's end says of each column.
+
+    Of a damaged end this may abort the process, for nobody catches what C++ throws
+    in there: ask in a process that may die.
+    """
+    metadata = pq.read_metadata(pa.BufferReader(data))
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return {
+        metadata.schema.column(at).path: _statistics([group.column(at).statistics for group in groups])
+        for at in range(metadata.num_columns)
+    }
+
+
+def _statistics(groups: list[Any]) -> Statistics:
+    known = [group for group in groups if group is not None]
+    bounded = [group for group in known if group.has_min_max]
+    counted = known and all(group.has_null_count for group in known)
+    nulls = sum(group.null_count for group in known) if counted else None
+    if not bounded or len(known) < len(groups):
+        return Statistics(None, None, nulls)
+    return Statistics(min(group.min_raw for group in bounded), max(group.max_raw for group in bounded), nulls)
+
+
 def written_by_us(data: bytes) -> bool:
     """Tell whether the file says that `encode` wrote it, and has the rows it says."""
     return _is_ours(pq.read_metadata(pa.BufferReader(data)))
