@@ -4,7 +4,7 @@ import pytest
 
 from lakewriter.gap import Reason
 from lakewriter.instrument import Instrument
-from lakewriter.recording.reasons import Standing, reason_for
+from lakewriter.reasons import Standing, reason_for
 
 BEGIN, END = 1_000, 2_000
 TRADING = Instrument("A", "TRADING")

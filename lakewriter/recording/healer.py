@@ -28,7 +28,7 @@ from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
 from lakewriter.ranges import Range, added, holds, union, within, without
-from lakewriter.recording.reasons import Standing, reason_for
+from lakewriter.reasons import Standing, reason_for
 from lakewriter.recording.universe import Universe
 from lakewriter.series import Series
 

@@ -3,10 +3,13 @@
 A reason is given on evidence only; without it a gap stays pending.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from lakewriter.gap import Reason
 from lakewriter.instrument import Instrument
+from lakewriter.interval import Interval
+from lakewriter.ranges import Range
 
 # What a symbol that does not trade is doing, by its status; any other word means delisted.
 # Source: enums.md of binance-spot-api-docs; exchangeInfo of the futures markets.
@@ -64,3 +67,32 @@ def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
     if listed.delivery_ms is not None and standing.as_of_ms >= listed.delivery_ms:
         return "delivered"
     return _REASONS.get(listed.status, "delisted")
+
+
+def reasons_for(ranges: Iterable[Range], grid: Interval, standing: Standing) -> list[tuple[Range, Reason]]:
+    """Return why the exchange has no candles in these ranges, as far as that can be told.
+
+    Args:
+        ranges: of begin times on the grid; REST was asked for all of them.
+
+    Returns:
+        ranges with one reason each, ascending; what cannot be told yet is left out.
+    """
+    listed = standing.listed
+    turns = (
+        standing.first_ms if standing.first_ms is not None else listed and listed.onboard_ms,
+        listed and listed.delivery_ms,
+        standing.newest_ms,
+        # A candle that ends after this is younger than the list.
+        None if standing.as_of_ms is None else grid.floor(standing.as_of_ms),
+    )
+    cuts = sorted({grid.ceil(turn) for turn in turns if turn is not None})
+    found: list[tuple[Range, Reason]] = []
+    for whole in ranges:
+        at_ms, stop_ms = whole
+        for cut_ms in (*(each for each in cuts if at_ms < each < stop_ms), stop_ms):
+            reason = reason_for(at_ms, grid.end(at_ms), standing)
+            if reason is not None:
+                found.append(((at_ms, cut_ms), reason))
+            at_ms = cut_ms
+    return found
