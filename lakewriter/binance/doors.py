@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.budget import HOLD_MAX_S
 from lakewriter.binance.gate import ConnectGate, Kept
 from lakewriter.binance.pool import WeightPool
@@ -27,6 +28,7 @@ class Door(NamedTuple):
     Args:
         market: its endpoints and limits.
         rest: asks it.
+        archive: asks for its files.
         pool: the weight that this costs.
         time: what time it is there.
         gate: lets connection attempts through.
@@ -34,6 +36,7 @@ class Door(NamedTuple):
 
     market: Market
     rest: RestClient
+    archive: ArchiveClient
     pool: WeightPool
     time: ExchangeTime
     gate: ConnectGate
@@ -81,6 +84,7 @@ class Doors:
             self._doors[name] = Door(
                 market,
                 RestClient(market, self._session, pool, self._clock),
+                ArchiveClient(market, self._session, self._clock),
                 pool,
                 ExchangeTime(self._clock),
                 self._gate(host),

@@ -22,6 +22,7 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
 from lakewriter.instrument import Instrument
+from lakewriter.interval import DAY_MS
 from lakewriter.market import Market
 from lakewriter.series import Series
 
@@ -37,6 +38,9 @@ _PAGE_BYTES_MAX = 4 * 1024 * 1024
 # Source: 429 and 418 carry Retry-After; bans last from 2 minutes to 3 days; 403
 # is the firewall's, 451 the region's.
 HOLD_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
+
+# COIN-M answers for no longer a range. Source: documented, SDK market_data_api.py.
+COIN_SPAN_MS = 200 * DAY_MS
 
 # "Invalid symbol": the market does not list it now.
 INVALID_SYMBOL = -1121
@@ -68,6 +72,13 @@ class ServerTime(NamedTuple):
     server_ms: int
     asked_s: float
     answered_s: float
+
+
+class Page(NamedTuple):
+    """The oldest candles of a range, ascending, and the begin time up to which that is all there is."""
+
+    candles: list[Candle]
+    answered_ms: int
 
 
 class _Time(msgspec.Struct):
@@ -127,18 +138,54 @@ class RestClient:
         except ExchangeError as error:
             raise RestError(f"{series}: {error}") from None
 
+    async def oldest(self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False) -> Page:
+        """Return the first page of a range of any length, at the least weight for each row.
+
+        Where the exchange answers with the oldest rows it passes over what does not
+        exist, however long that is; coin_futures counts back from the end, so its
+        range is cut to one page, and to the 200 days that it answers for.
+
+        Raises:
+            RestError: if it does not answer so.
+        """
+        grid, rows = series.grid, self.market.klines_page
+        if self.market.name == "coin_futures":
+            stop_ms = min(stop_ms, start_ms + COIN_SPAN_MS)
+            if grid.length_ms:
+                stop_ms = min(stop_ms, start_ms + rows * grid.length_ms)
+        params = {
+            "symbol": series.symbol,
+            "interval": grid.wire_name,
+            "startTime": str(start_ms),
+            "endTime": str(stop_ms - 1),
+            "limit": str(rows),
+        }
+        body = await self._get("klines", params, self.market.klines_weight(rows), background=background)
+        try:
+            candles = decode_klines(body, series, start_ms, stop_ms, self._clock.wall_us())
+        except ExchangeError as error:
+            raise RestError(f"{series}: {error}") from None
+        full = len(candles) >= rows and self.market.name != "coin_futures"
+        return Page(candles, candles[-1].end_ms if full else stop_ms)
+
     async def first_begin(self, series: Series) -> int | None:
         """Return when the first candle that the exchange has of a series begins; None if it has none.
 
         Raises:
             RestError: if it does not answer so.
         """
-        params = {
-            "symbol": series.symbol,
-            "interval": series.grid.wire_name,
-            "startTime": "0",
-            "limit": "1",
-        }
+        return await self._one_begin(series, {"startTime": "0"})
+
+    async def last_begin(self, series: Series) -> int | None:
+        """Return when the newest candle begins, which may be open still; None if it has none.
+
+        Raises:
+            RestError: if it does not answer so.
+        """
+        return await self._one_begin(series, {})
+
+    async def _one_begin(self, series: Series, bound: dict[str, str]) -> int | None:
+        params = {"symbol": series.symbol, "interval": series.grid.wire_name, "limit": "1", **bound}
         body = await self._get("klines", params, self.market.klines_weight(1))
         try:
             candles = decode_klines(body, series, 0, 2**62, self._clock.wall_us())
