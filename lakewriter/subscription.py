@@ -33,6 +33,14 @@ class Subscription(msgspec.Struct, frozen=True):
     symbols: tuple[str, ...]
     intervals: tuple[str, ...]
 
+    def covers(self, market: str, symbol: str, interval: str) -> bool:
+        """Tell whether it stands for a series, if the exchange has that."""
+        return (
+            market == self.market
+            and interval in self.intervals
+            and any(fnmatchcase(symbol, name) if is_glob(name) else symbol == name for name in self.symbols)
+        )
+
     def __str__(self) -> str:
         return f"{self.market}:{','.join(self.symbols)}:{','.join(self.intervals)}"
 

@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 import secrets
+import socket
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -191,6 +192,17 @@ class Journal:
             os.lseek(self._fd, self._bytes, os.SEEK_SET)
         except OSError:
             self._close_segment()
+
+
+def journal_name(kind: str = "") -> str:
+    """Return a name for this process's journal, by which people tell machines and processes apart.
+
+    Args:
+        kind: what begins it; "" for a recorder's.
+    """
+    # A directory's name: letters, digits and dashes of the host's.
+    host = "".join(char for char in socket.gethostname() if char.isalnum() or char == "-")[:32] or "host"
+    return "-".join(filter(None, (kind, host, str(os.getpid()))))
 
 
 def create_journal(root: Path, name: str) -> Journal:

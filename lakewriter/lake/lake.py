@@ -136,6 +136,16 @@ class LakeStore:
         return cls(root)
 
     @classmethod
+    def peek(cls, uri: str) -> "LakeStore":
+        """Open a lake to look at, also one that nobody made yet, which is empty.
+
+        Raises:
+            LakeError: if it is no directory, or of a newer format.
+        """
+        root = _local_root(uri)
+        return cls.open(uri) if root.exists() else cls(root)
+
+    @classmethod
     def create(cls, uri: str, created_by: str) -> "LakeStore":
         """Open a lake, making what is not there yet.
 

@@ -1,0 +1,167 @@
+"""The plan of a backfill: which source serves which range of a series. Pure.
+
+Rule 1: what the lake has, and what is known not to exist, is asked of nobody.
+Rule 2: finished days come from the archive, the settled record: a day's file
+for candles shorter than an hour, a month's for longer ones, whose days would
+cost a request for a handful of rows. Rule 3: REST serves the rest, and whatever
+the files turn out not to hold.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from typing import Literal, NamedTuple
+
+from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period
+from lakewriter.binance.rest import COIN_SPAN_MS
+from lakewriter.interval import HOUR_MS
+from lakewriter.market import Market
+from lakewriter.partition import day_of
+from lakewriter.ranges import Range, minus, union
+from lakewriter.series import Series
+
+Choice = Literal["auto", "daily", "monthly", "none"]
+
+
+class PlannedFile(NamedTuple):
+    """A file of the archive to import.
+
+    Args:
+        file: which.
+        bytes: what its zip weighs, as far as the archive says.
+        start_ms, stop_ms: of its candles, those are wanted that begin here.
+    """
+
+    file: ArchiveFile
+    bytes: int
+    start_ms: int
+    stop_ms: int
+
+
+class Bounds(NamedTuple):
+    """Where a series begins and ends, as far as the exchange says.
+
+    Args:
+        first_ms: begin of its first candle; None if nobody says.
+        rest_stop_ms: REST has no candle that begins here or later; None if it may.
+        stop_ms: no candle begins here or later, for its symbol trades no more; None
+            while it does.
+    """
+
+    first_ms: int | None = None
+    rest_stop_ms: int | None = None
+    stop_ms: int | None = None
+
+
+class SeriesPlan(NamedTuple):
+    """What is to be done for one series.
+
+    Args:
+        series: which.
+        bounds: where it begins and ends.
+        start_ms: the first candle that is wanted begins here or later.
+        stop_ms: … and the last one before this; None for "up to now".
+        missing: what the lake lacks and may exist, when this was planned.
+        files: what is imported, ascending.
+        rest: what REST is asked for, ascending.
+        pages: how many requests that takes.
+        weight: what they cost.
+    """
+
+    series: Series
+    bounds: Bounds
+    start_ms: int
+    stop_ms: int | None
+    missing: list[Range]
+    files: list[PlannedFile]
+    rest: list[Range]
+    pages: int
+    weight: int
+
+    @property
+    def candles(self) -> int:
+        """How many candles are missing."""
+        return sum(self.series.grid.count(*each) for each in self.missing)
+
+    @property
+    def file_bytes(self) -> int:
+        """What is to be downloaded."""
+        return sum(each.bytes for each in self.files)
+
+
+def period_of(interval: str, choice: Choice = "auto") -> Period | None:
+    """Return which files serve an interval; None for none."""
+    if choice == "none":
+        return None
+    if interval not in DAILY_INTERVALS:
+        return "monthly"
+    if choice != "auto":
+        return choice
+    # "1h" has 24 rows a day: a month's file is one request where its days are thirty.
+    return "daily" if Series("", "", interval).grid.length_ms < HOUR_MS else "monthly"
+
+
+def plan_series(
+    market: Market,
+    series: Series,
+    bounds: Bounds,
+    span: tuple[int, int | None],
+    missing: Iterable[Range],
+    listed: Mapping[date, int],
+    period: Period | None,
+) -> SeriesPlan:
+    """Return the plan for what is missing of a series.
+
+    Args:
+        bounds: where the series begins and ends.
+        span: what is wanted; its end None for "up to now".
+        missing: ranges of begin times on the grid.
+        listed: the files that the archive has, by first day, with their bytes.
+        period: of which those are; None if the archive is left out.
+    """
+    wanted = union(missing)
+    files = list(_files(series, wanted, listed, period, span)) if period else []
+    left = minus(wanted, union((each.start_ms, each.stop_ms) for each in files))
+    pages = sum(pages_of(market, series, *each) for each in left)
+    return SeriesPlan(
+        series,
+        bounds,
+        *span,
+        wanted,
+        files,
+        left,
+        pages,
+        pages * market.klines_weight(market.klines_page),
+    )
+
+
+def pages_of(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:
+    """Return how many pages of REST it takes to read a range in full."""
+    by_rows = -(-series.grid.count(start_ms, stop_ms) // market.klines_page)
+    by_span = -(-(stop_ms - start_ms) // COIN_SPAN_MS) if market.name == "coin_futures" else 0
+    return max(by_rows, by_span)
+
+
+def days(start_ms: int, stop_ms: int) -> Iterator[date]:
+    """Yield every day of a half-open range."""
+    day, last = day_of(start_ms), day_of(stop_ms - 1)
+    while day <= last:
+        yield day
+        day += timedelta(days=1)
+
+
+def _files(
+    series: Series,
+    missing: list[Range],
+    listed: Mapping[date, int],
+    period: Period,
+    span: tuple[int, int | None],
+) -> Iterator[PlannedFile]:
+    last: date | None = None
+    for start_ms, stop_ms in missing:
+        for day in days(start_ms, stop_ms):
+            first = day if period == "daily" else day.replace(day=1)
+            if first != last and first in listed:
+                last = first
+                file = ArchiveFile(series, period, first)
+                stop_wanted_ms = file.stop_ms if span[1] is None else min(file.stop_ms, span[1])
+                yield PlannedFile(file, listed[first], max(file.start_ms, span[0]), stop_wanted_ms)

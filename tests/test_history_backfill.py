@@ -1,0 +1,272 @@
+"""Backfills from a real sandbox: whatever its archive and REST do, the lake ends up complete and true."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from filling import fill
+from recording import account, recording
+from running import until
+
+from lakewriter.history.backfill import BackfillOptions
+from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.completeness import coverage
+from lakewriter.recording.watch import WatchOptions
+from lakewriter.sandbox.faults import Fault
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from lakewriter.series import Series
+
+pytestmark = pytest.mark.slow
+
+START_MS = 1_770_000_000_000  # 2026-02-02 02:40
+TODAY_MS = START_MS // DAY_MS * DAY_MS
+SINCE_MS = TODAY_MS - 3 * DAY_MS
+OPTIONS = BackfillOptions(since_ms=SINCE_MS)
+BTC = Series("spot", "BTCUSDT", "1m")
+
+
+def run(scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0) -> None:
+    async def main() -> None:
+        options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
+        async with asyncio.timeout(150), serve(options) as sandbox:
+            await scenario(sandbox)
+            assert not sandbox.violations
+
+    asyncio.run(main())
+
+
+def complete(sandbox: Sandbox, store: LakeStore, series: Series, since_ms: int = SINCE_MS) -> None:
+    """Every candle of the truth is there; nobody records, so the newest half minute is left out."""
+    stop_ms = series.grid.floor(START_MS - 30_000)
+    found = account(store, sandbox, series, series.grid.ceil(since_ms), stop_ms)
+    assert (found.silent, found.reasons) == (set(), {})
+
+
+def test_history_is_complete_and_true(tmp_path: Path) -> None:
+    """Finished days come from the archive, today from REST, and all of it is the truth."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(
+            sandbox, tmp_path, "spot:BTCUSDT:1m,1h,1d", "usdt_futures:ETHUSDT:5m", "coin_futures:BTCUSD_PERP:1m",
+            options=OPTIONS,
+        )  # fmt: skip
+        for each in filled.plan.series:
+            complete(sandbox, filled.store, each.series)
+        assert filled.done.series == 5
+        assert filled.done.from_archive >= 2 * 3 * 1440 + 3 * 288
+        assert filled.done.from_rest < 1440
+        again = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        assert (again.done.files, again.done.from_rest) == (0, 0)
+
+    run(scenario)
+
+
+def test_who_is_stopped_goes_on_at_the_next_file(tmp_path: Path) -> None:
+    """What an interrupted backfill brought is not fetched again."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        wanted = BackfillOptions(since_ms=TODAY_MS - 40 * DAY_MS, downloads=2)
+        first = await fill(
+            sandbox, tmp_path, "spot:BTCUSDT:1m", options=wanted, until=lambda done: done.files >= 10
+        )
+        assert 10 <= first.done.files < 40
+        second = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=wanted)
+        assert len(second.plan.series[0].files) <= 40 - first.done.files
+        complete(sandbox, second.store, BTC, TODAY_MS - 40 * DAY_MS)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fault", "refused"),
+    [
+        (Fault("archive_wrong_checksum"), "checksum"),
+        (Fault("archive_missing_checksum"), "checksum"),
+        (Fault("archive_corrupt_zip"), "checksum"),
+        (Fault("archive_corrupt_zip", value=1), "zip"),
+        (Fault("archive_missing_file"), ""),
+        (Fault("archive_status", value=451, interval="1m"), "refused"),
+        (Fault("archive_list_status"), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.name}-{value.value:g}",
+)
+def test_files_that_cannot_be_used_are_replaced_by_rest(fault: Fault, refused: str, tmp_path: Path) -> None:
+    """They are fetched again, then given up and named; REST has the same candles."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        short = OPTIONS._replace(since_ms=TODAY_MS - DAY_MS)
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=short)
+        assert dict(filled.done.refused) == ({refused: 1} if refused else {})
+        assert filled.done.from_archive == 0
+        complete(sandbox, filled.store, BTC, TODAY_MS - DAY_MS)
+
+    run(scenario, fault)
+
+
+def test_a_share_of_bad_files_is_mixed_with_good_ones(tmp_path: Path) -> None:
+    """Only what is bad is asked of REST."""
+    faults = [Fault("archive_wrong_checksum", share=0.3), Fault("archive_missing_rows", share=0.3)]
+
+    async def scenario(sandbox: Sandbox) -> None:
+        wanted = BackfillOptions(since_ms=TODAY_MS - 12 * DAY_MS)
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:5m", options=wanted)
+        complete(sandbox, filled.store, Series("spot", "BTCUSDT", "5m"), TODAY_MS - 12 * DAY_MS)
+        assert filled.done.from_archive and filled.done.from_rest
+
+    run(scenario, *faults)
+
+
+def test_a_day_that_is_short_is_checked_and_explained(tmp_path: Path) -> None:
+    """What neither the archive nor REST has, between candles that are there, is a halt."""
+    halt = Fault("exchange_halt", start_ms=SINCE_MS + HOUR_MS, stop_ms=SINCE_MS + 2 * HOUR_MS)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        found = account(filled.store, sandbox, BTC, SINCE_MS, BTC.grid.floor(START_MS - 30_000))
+        assert found.silent == set()
+        assert set(found.reasons.values()) == {"exchange_halt"}
+        assert len(found.reasons) == 60
+        assert all(not day.without_reason for day in coverage(filled.store))
+        again = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        assert (again.plan.series[0].missing, again.done.pages) == ([], 0)
+
+    run(scenario, halt)
+
+
+def test_rows_that_the_archive_lacks_come_from_rest(tmp_path: Path) -> None:
+    """A short file is no proof of a halt."""
+    lack = Fault("archive_missing_rows", start_ms=SINCE_MS + HOUR_MS, stop_ms=SINCE_MS + 3 * HOUR_MS)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        complete(sandbox, filled.store, BTC)
+        assert filled.done.explained == 0
+
+    run(scenario, lack)
+
+
+def test_a_month_file_with_short_days_is_not_believed(tmp_path: Path) -> None:
+    """Days of which it has fewer rows than their grid are asked of REST."""
+    since_ms = TODAY_MS - 35 * DAY_MS
+    lack = Fault("archive_missing_rows", start_ms=since_ms + DAY_MS, stop_ms=since_ms + DAY_MS + 3 * HOUR_MS)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1h", options=BackfillOptions(since_ms=since_ms))
+        assert filled.done.files == 2
+        # The rest of February, and 24 hours of the day with three lacking.
+        complete(sandbox, filled.store, Series("spot", "BTCUSDT", "1h"), since_ms)
+        assert filled.done.from_rest >= 3
+
+    run(scenario, lack)
+
+
+def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
+    """429 and 418 with Retry-After, and server errors, cost time and nothing else."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        fault = sandbox.add_fault(Fault("rest_status", value=429, retry_after_s=1))
+
+        async def over() -> None:
+            await asyncio.sleep(1.5)
+            sandbox.remove_fault(fault)
+
+        ending = asyncio.create_task(over())
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        await ending
+        complete(sandbox, filled.store, BTC)
+
+    run(scenario)
+
+
+def test_before_its_first_candle_a_series_was_not_listed(tmp_path: Path) -> None:
+    """What was wanted from before the listing has its reason, and nobody is asked for it."""
+    listing = Fault("new_listing", "spot", ("BTCUSDT",), start_ms=SINCE_MS + 6 * HOUR_MS)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        found = account(filled.store, sandbox, BTC, SINCE_MS, BTC.grid.floor(START_MS - 30_000))
+        assert (len(found.reasons), set(found.reasons.values())) == (360, {"not_listed"})
+        assert found.silent == set()
+
+    run(scenario, listing)
+
+
+@pytest.mark.parametrize("vanished", [0, 1])
+def test_after_its_last_candle_a_series_was_delisted(vanished: int, tmp_path: Path) -> None:
+    """Its old files are imported, and what would have come later has its reason."""
+    end = Fault("delisting", "spot", ("BTCUSDT",), start_ms=TODAY_MS - DAY_MS + 6 * HOUR_MS, value=vanished)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        stop_ms = START_MS // MINUTE_MS * MINUTE_MS - 10 * MINUTE_MS
+        found = account(filled.store, sandbox, BTC, SINCE_MS, stop_ms)
+        assert found.silent == set()
+        assert set(found.reasons.values()) == {"delisted"}
+        assert len(found.present) == 2 * 1440 + 360
+        days = list(coverage(filled.store, until_ms=START_MS))
+        assert not any(day.without_reason for day in days)
+
+    run(scenario, end)
+
+
+def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
+    """It is planned as unknown, and nothing is entered anywhere."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:NOSUCHUSDT,BTCUSDT:1d", options=OPTIONS)
+        assert filled.plan.unknown == [Series("spot", "NOSUCHUSDT", "1d")]
+        assert [each.series.symbol for each in filled.plan.series] == ["BTCUSDT"]
+        assert not (filled.store.root / "market=spot/symbol=NOSUCHUSDT").exists()
+
+    run(scenario)
+
+
+def test_globs_stand_for_what_is_listed_or_ever_was(tmp_path: Path) -> None:
+    """What vanished from the exchange's list is found in the archive's, if that is asked for."""
+    gone = Fault("delisting", "spot", ("ETHUSDT",), start_ms=TODAY_MS - DAY_MS, value=1)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        short = OPTIONS._replace(since_ms=TODAY_MS - 2 * DAY_MS)
+        listed = await fill(sandbox, tmp_path, "spot:*THUSDT:1d", options=short)
+        assert [each.series.symbol for each in listed.plan.series] == []
+        ever = await fill(sandbox, tmp_path, "spot:*THUSDT:1d", options=short._replace(ever=True))
+        assert [each.series.symbol for each in ever.plan.series] == ["ETHUSDT"]
+
+    run(scenario, gone)
+
+
+def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None:
+    """From the first day to now everything is there, though both began at their own time."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        wanted = BackfillOptions(since_ms=TODAY_MS - 20 * DAY_MS, downloads=1)
+        filling = asyncio.create_task(fill(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=wanted))
+        await until(lambda: (tmp_path / "market=spot").is_dir())
+        watching = WatchOptions(grace_ms=3 * MINUTE_MS, heal_limit_ms=DAY_MS)
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=watching) as running:
+            filled = await filling
+            stop_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 3 * MINUTE_MS
+            await running.past(stop_ms)
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            series = Series("spot", symbol, "1m")
+            found = account(filled.store, sandbox, series, TODAY_MS - 20 * DAY_MS, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+        assert all(not day.without_reason for day in coverage(filled.store, until_ms=stop_ms))
+
+    run(scenario, speed=60.0)
+
+
+def test_what_was_recorded_gives_way_to_the_archive(tmp_path: Path) -> None:
+    """A day that is there in part is imported whole; the archive's rows win and are counted."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        none = OPTIONS._replace(files="none")
+        await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=none._replace(until_ms=SINCE_MS + HOUR_MS))
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        complete(sandbox, filled.store, BTC)
+        assert filled.done.files == 3
+        assert filled.done.corrections == 0  # both said the same
+
+    run(scenario)

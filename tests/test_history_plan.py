@@ -1,0 +1,102 @@
+"""The plan of a backfill: every missing candle has one source, and nothing else is asked for."""
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakewriter.history.plan import Bounds, days, pages_of, period_of, plan_series
+from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
+from lakewriter.market import MARKETS
+from lakewriter.partition import day_of
+from lakewriter.ranges import Range, minus, union
+from lakewriter.series import Series
+
+START_MS = 1_719_705_600_000  # 2024-06-30
+SPOT = MARKETS["spot"]
+MINUTES = Series("spot", "BTCUSDT", "1m")
+
+
+def planned(missing: list[Range], listed: list[date], series: Series = MINUTES, period: str = "daily"):
+    return plan_series(
+        MARKETS[series.market],
+        series,
+        Bounds(),
+        (START_MS, None),
+        missing,
+        dict.fromkeys(listed, 100),
+        period,
+    )
+
+
+def test_finished_days_come_from_the_archive_and_the_rest_from_rest() -> None:
+    """A day that has a file is imported, whatever part of it is missing; today is asked for."""
+    missing = [
+        (START_MS + 5 * MINUTE_MS, START_MS + 6 * MINUTE_MS),
+        (START_MS + DAY_MS, START_MS + 2 * DAY_MS + HOUR_MS),
+    ]
+    plan = planned(missing, [date(2024, 6, 30), date(2024, 7, 1)])
+    assert [each.file.day for each in plan.files] == [date(2024, 6, 30), date(2024, 7, 1)]
+    assert plan.rest == [(START_MS + 2 * DAY_MS, START_MS + 2 * DAY_MS + HOUR_MS)]
+    assert (plan.candles, plan.pages, plan.weight, plan.file_bytes) == (1 + 1440 + 60, 1, 2, 200)
+
+
+def test_nothing_is_asked_for_what_is_there() -> None:
+    """Files of days without a missing candle are left alone."""
+    plan = planned([], [date(2024, 6, 30)])
+    assert (plan.files, plan.rest, plan.pages) == ([], [], 0)
+
+
+def test_days_without_a_file_are_asked_for() -> None:
+    """The archive has holes; REST serves them, page by page."""
+    plan = planned([(START_MS, START_MS + 3 * DAY_MS)], [date(2024, 6, 30), date(2024, 7, 2)])
+    assert plan.rest == [(START_MS + DAY_MS, START_MS + 2 * DAY_MS)]
+    assert plan.pages == 2  # 1,440 rows of at most 1,000
+
+
+def test_a_month_file_is_taken_once() -> None:
+    """However many of its days are missing."""
+    hours = Series("spot", "BTCUSDT", "1h")
+    missing = [(START_MS, START_MS + HOUR_MS), (START_MS + 3 * DAY_MS, START_MS + 5 * DAY_MS)]
+    plan = planned(missing, [date(2024, 6, 1), date(2024, 7, 1)], hours, "monthly")
+    assert [each.file.name for each in plan.files] == ["BTCUSDT-1h-2024-06", "BTCUSDT-1h-2024-07"]
+    assert plan.rest == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "choice", "period"),
+    [
+        ("1m", "auto", "daily"), ("30m", "auto", "daily"), ("1h", "auto", "monthly"), ("1d", "auto", "monthly"),
+        ("1mo", "auto", "monthly"), ("1w", "daily", "monthly"), ("1m", "monthly", "monthly"),
+        ("1d", "daily", "daily"), ("1m", "none", None),
+    ],
+)  # fmt: skip
+def test_which_files_serve_an_interval(interval: str, choice: str, period: str | None) -> None:
+    """Days below an hour, months from there on, and months where there are no days."""
+    assert period_of(interval, choice) == period
+
+
+def test_coin_futures_pages_span_at_most_200_days() -> None:
+    """Its REST refuses longer ranges, however few candles they have."""
+    days_ = Series("coin_futures", "BTCUSD_PERP", "1d")
+    assert pages_of(MARKETS["coin_futures"], days_, START_MS, START_MS + 401 * DAY_MS) == 3
+    assert pages_of(SPOT, Series("spot", "BTCUSDT", "1d"), START_MS, START_MS + 401 * DAY_MS) == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 3000)), max_size=6),
+    st.sets(st.integers(0, 6)),
+)
+def test_every_missing_candle_has_one_source(gaps: list[tuple[int, int]], listed: set[int]) -> None:
+    """What files do not cover is exactly what REST is asked for; no file is without need."""
+    missing = union((START_MS + at * MINUTE_MS, START_MS + (at + length) * MINUTE_MS) for at, length in gaps)
+    first = day_of(START_MS)
+    plan = planned(missing, [first + timedelta(days=day) for day in sorted(listed)])
+    covered = union((each.file.start_ms, each.file.stop_ms) for each in plan.files)
+    assert plan.rest == minus(missing, covered)
+    touched = {day for each in missing for day in days(*each)}
+    assert {each.file.day for each in plan.files} == touched & {first + timedelta(days=day) for day in listed}
+    assert sum(SPOT.klines_page * pages_of(SPOT, MINUTES, *each) for each in plan.rest) >= sum(
+        MINUTES.grid.count(*each) for each in plan.rest
+    )
