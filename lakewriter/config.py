@@ -73,6 +73,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         subscriptions: each MARKET:SYMBOLS:INTERVALS.
         flush_every: a duration; how old a buffered candle may grow.
         heal_limit: a duration; what is missing from longer ago is not asked for.
+        since: a day; what the lake lacks from then on is fetched, too.
         rotate_after: a duration; the age at which a connection is replaced.
         universe_every: a duration; how often the exchange is asked what it lists.
         exchange: one server that offers all three markets.
@@ -83,6 +84,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subscriptions: tuple[str, ...] = ()
     flush_every: str = FLUSH_EVERY_DEFAULT
     heal_limit: str = HEAL_LIMIT_DEFAULT
+    since: str | None = None
     rotate_after: str = ROTATE_AFTER_DEFAULT
     universe_every: str = UNIVERSE_EVERY_DEFAULT
     exchange: str | None = None
@@ -116,6 +118,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         urls = {field: getattr(given, field) for field in _URLS}
         changed = {field: url.rstrip("/") for field, url in urls.items() if url is not None}
         return msgspec.structs.replace(market, **changed)
+
+
+def find_config(path: str | None) -> Config | None:
+    """Return what a file says: the one that was named, or lakewriter.toml here; None if there is none.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
+    if path is not None:
+        return load_config(Path(path))
+    return load_config(Path(FILE_NAME)) if Path(FILE_NAME).is_file() else None
 
 
 def load_config(path: Path) -> Config:

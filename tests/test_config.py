@@ -11,9 +11,7 @@ from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS
 from lakewriter.subscription import Subscription
 
-MAY_SAY = (
-    "it may say lake, subscriptions, flush_every, heal_limit, rotate_after, universe_every, exchange, markets"
-)
+MAY_SAY = "it may say lake, subscriptions, flush_every, heal_limit, since, rotate_after, universe_every, exchange, markets"
 
 
 def written(directory: Path, text: str | bytes) -> Path:

@@ -22,6 +22,7 @@ COMMANDS = {
     "record": "Record closed candles until stopped.",
     "import": "Bring files of candles into the lake.",
     "flush": "Bring the journals of dead recorders into the lake.",
+    "backfill": "Fetch history from the archive and REST.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
     "query": "Ask the lake in SQL.",
     "coverage": "Check that every candle is there or explained; made for cron.",

@@ -5,9 +5,8 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,19 +16,19 @@ import click
 import msgspec
 
 from lakewriter import __version__
-from lakewriter.binance.doors import Doors
 from lakewriter.candle import Candle
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.progress import ProgressLine
-from lakewriter.cli.terminal import log_to_stderr, stop_on_signals
+from lakewriter.cli.series import begin_ms, parse_day
+from lakewriter.cli.terminal import log_to_stderr, stop_on_signals, unless_stopped
 from lakewriter.clock import Clock
-from lakewriter.config import EXAMPLE, FILE_NAME, Config, load_config, parse_duration
+from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
 from lakewriter.errors import UsageError
+from lakewriter.history.alongside import Alongside
 from lakewriter.lake.gaps import open_ledger
-from lakewriter.lake.journal import create_journal
+from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.restraint import read_restraint
-from lakewriter.lake.weight import WeightFile
 from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
 from lakewriter.recording.universe import Universe
 from lakewriter.recording.watch import Watch, WatchOptions
@@ -54,6 +53,7 @@ log = logging.getLogger(__name__)
     metavar="DURATION",
     help="How long after its end a closed candle may take.  [default: 10s, 15s on the futures]",
 )
+@click.option("--since", metavar="DATE", help="Fetch what the lake lacks from this day on, too.")
 @click.option("--duration", metavar="DURATION", help="Stop by itself after this long.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
@@ -64,6 +64,7 @@ def command(
     flush_every: str | None,
     heal_limit: str | None,
     grace: str | None,
+    since: str | None,
     duration: str | None,
     exchange: str | None,
     quiet: bool,
@@ -83,7 +84,7 @@ def command(
     """
     config = _config(config_path, subscriptions)
     given = [parse_subscription(text) for text in subscriptions]
-    asked = Asked(config_path, given, flush_every, heal_limit, grace, exchange)
+    asked = Asked(config_path, given, flush_every, heal_limit, grace, since, exchange)
     settings = asked.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in settings.subscriptions:
@@ -98,6 +99,7 @@ class Settings(NamedTuple):
     subscriptions: list[Subscription]
     flush_every_s: float
     options: WatchOptions
+    since_ms: int | None
 
 
 class Asked(NamedTuple):
@@ -108,6 +110,7 @@ class Asked(NamedTuple):
     flush_every: str | None
     heal_limit: str | None
     grace: str | None
+    since: str | None
     exchange: str | None
 
     def settings(self, config: Config) -> Settings:
@@ -127,7 +130,10 @@ class Asked(NamedTuple):
             universe_every_s=parse_duration(config.universe_every) / 1000,
         )
         return Settings(
-            subscriptions, parse_duration(_either(self.flush_every, config.flush_every)) / 1000, options
+            subscriptions,
+            parse_duration(_either(self.flush_every, config.flush_every)) / 1000,
+            options,
+            begin_ms(parse_day(self.since or config.since, "--since")),
         )
 
 
@@ -136,16 +142,13 @@ def _either(said: str | None, otherwise: str) -> str:
 
 
 def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
-    if path is not None:
-        return load_config(Path(path))
-    if Path(FILE_NAME).is_file():
-        return load_config(Path(FILE_NAME))
-    if not subscriptions:
+    found = find_config(path)
+    if found is None and not subscriptions:
         raise UsageError(
             f"record: nothing to record, and no {FILE_NAME} here",
             f"lakewriter record spot:BTCUSDT,BNBUSDT:1m\n\n  or write {FILE_NAME}, for example:\n\n{EXAMPLE}",
         )
-    return Config()
+    return found or Config()
 
 
 async def _record(
@@ -160,18 +163,12 @@ async def _record(
     log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
     async with aiohttp.ClientSession(trust_env=True) as session:
-        doors = Doors(
-            partial(config.market, exchange=asked.exchange),
-            session,
-            clock,
-            read_restraint(store.root),
-            slates=partial(WeightFile, store.root),
-        )
+        doors = doors_of(store.root, partial(config.market, exchange=asked.exchange), session, clock)
         universe = Universe(settings.subscriptions, doors)
-        if not await _unless_stopped(universe.first(), stop):
+        if not await unless_stopped(universe.first(), stop):
             return
         queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
-        journal = create_journal(store.root, f"{_host()}-{os.getpid()}")
+        journal = create_journal(store.root, journal_name())
         ledger = open_ledger(store.root, journal.directory.name)
         watch = Watch(store, universe, doors, queue, ledger=ledger, options=settings.options, clock=clock)
         recorder = Recorder(
@@ -186,30 +183,26 @@ async def _record(
         )
         wanted = universe.wanted()
         log.info("recording %d series into %s", len(wanted.listened), store.root)
-        _on_hangup(stop, partial(_reload, asked, config, watch))
-        following = None if progress is None else asyncio.create_task(progress.follow(recorder, watch))
+        history = None
+        if settings.since_ms is not None:
+            history = Alongside(
+                store, doors, ledger, lambda: universe.subscriptions, since_ms=settings.since_ms, clock=clock
+            )
+        _on_hangup(stop, partial(_reload, asked, config, watch, history))
+        beside: list[asyncio.Task[Any]] = []
+        if history is not None:
+            beside.append(asyncio.create_task(unless_stopped(history.run(), stop)))
+        if progress is not None:
+            beside.append(asyncio.create_task(progress.follow(recorder, watch)))
         try:
             await recorder.run(stop)
         finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             ledger.close()
             with contextlib.suppress(BrokenPipeError):
                 _tell(recorder, watch)
-
-
-async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Do something that may take long; tell whether it was done before the stop."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not working.done():
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        return False
-    working.result()
-    return True
 
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
@@ -225,7 +218,7 @@ def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
 
 
-def _reload(asked: Asked, begun: Config, watch: Watch) -> None:
+def _reload(asked: Asked, begun: Config, watch: Watch, history: Alongside | None) -> None:
     """Read the config again, on SIGHUP; what is wrong with it changes nothing.
 
     Args:
@@ -243,6 +236,8 @@ def _reload(asked: Asked, begun: Config, watch: Watch) -> None:
     if msgspec.structs.replace(config, subscriptions=begun.subscriptions) != begun:
         log.warning("SIGHUP: subscriptions are read again; what else has changed needs a restart")
     watch.change(settings.subscriptions)
+    if history is not None:
+        history.changed()
     log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
 
 
@@ -276,8 +271,3 @@ def _tell(recorder: Recorder, watch: Watch) -> None:
             healer.unhealable,
         )
     log.info("stopped: %d candles recorded, %d flushed", stats.recorded, stats.flushed)
-
-
-def _host() -> str:
-    # A directory's name: letters and digits of the host's, for people to tell machines apart.
-    return "".join(char for char in socket.gethostname() if char.isalnum() or char == "-")[:32] or "host"

@@ -11,6 +11,7 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
+from lakewriter.partition import Partition
 
 
 def filters(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,6 +69,11 @@ def parse_day(text: str | None, option: str) -> date | None:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
         raise UsageError(f"{option}: {text!r} is not a day", f"{option} 2024-06-30") from None
+
+
+def begin_ms(day: date | None) -> int | None:
+    """Return the first millisecond of a day, UTC; None for none."""
+    return None if day is None else Partition("", "", "", day).start_ms
 
 
 def print_table(table: Any, *, as_json: bool) -> None:

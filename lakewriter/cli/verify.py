@@ -3,25 +3,32 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
+import aiohttp
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.series import filters, print_table, wanted_of
 from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.clock import Clock
+from lakewriter.config import Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.against import Publisher, compare
 from lakewriter.history.finding import CHECKS, LOCAL_CHECKS, Check, Finding, Report, Tally
 from lakewriter.history.jumps import DEVIATIONS
+from lakewriter.history.sources import ArchivePublisher, RestPublisher
 from lakewriter.history.verify import Options, verify
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.market import MARKETS, Market
 from lakewriter.series import Series
 
 # As many of each check as a person reads.
@@ -77,6 +84,10 @@ class Totals(msgspec.Struct):
     type=click.Choice(("archive", "rest")),
     help="Compare with what the exchange publishes there.",
 )
+@click.option(
+    "--config", "config_path", metavar="FILE", help="Where the exchange is, if not where it always is."
+)
+@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("--repair", is_flag=True, help="With --against: merge what is missing, and what wins.")
 @click.option(
     "--jumps",
@@ -104,6 +115,8 @@ def command(
     until: str | None,
     checks: tuple[Check, ...],
     against: str | None,
+    config_path: str | None,
+    exchange: str | None,
     repair: bool,
     jumps: float,
     max_findings: int,
@@ -145,7 +158,10 @@ def command(
     store = LakeStore.open(lake or DEFAULT_LAKE)
     report = Report(max_findings)
     if against is not None:
-        asyncio.run(compare_with(store, publisher_of(against), wanted, report, repair=repair))
+        endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
+        endpoints(next(iter(MARKETS)))  # refuse a bad --exchange before anything is looked at
+        opening = publisher_of(against, store, endpoints)
+        asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
     with _progress("verifying") as progress:
         working = verify(store, report, wanted, options)
         for _ in progress.track(working, total=_total(store, wanted, progress)):
@@ -157,13 +173,15 @@ def command(
         )
 
 
-def publisher_of(against: str) -> AbstractAsyncContextManager[Publisher]:
-    """Return who publishes what `--against` names; entered, it can be asked.
-
-    Raises:
-        UsageError: if there is nobody to ask.
-    """
-    raise UsageError(f"--against: {against} cannot be asked yet", "leave it out")
+@asynccontextmanager
+async def publisher_of(
+    against: str, store: LakeStore, endpoints: Callable[[str], Market]
+) -> AsyncIterator[Publisher]:
+    """Give who publishes what `--against` names."""
+    clock = Clock()
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        doors = doors_of(store.root, endpoints, session, clock)
+        yield ArchivePublisher(doors, clock) if against == "archive" else RestPublisher(doors, clock)
 
 
 async def compare_with(
