@@ -2,6 +2,7 @@
 # make test   the whole test suite
 # make torture   kills and faults at random for ten minutes, and an auditor
 # make endure    twenty minutes of an exchange that does everything wrong
+# make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines
 # make check  format, lint, types, layers
 # Each makes its own virtual environment; Python 3.11 or newer is all it needs.
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit torture endure fuzz check format bench clean
+.PHONY: demo test unit torture endure history fuzz check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -26,6 +27,9 @@ torture: $(VENV)/.installed-dev
 
 endure: $(VENV)/.installed-dev
 	$(BIN)/python tests/crash/endurance.py $(ENDURE_ARGS)
+
+history: $(VENV)/.installed-dev
+	$(BIN)/python tests/crash/history.py $(HISTORY_ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
@@ -48,6 +52,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/freshness.py
+	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/encoding.py
 
 clean:
