@@ -4,9 +4,10 @@ One candle's way, and who has it in hand:
 
     frame ─► binance.wire ─► recording.listener ─► queue ─► lake.journal (fsync)
           ─► recording.buffer ─► lake.lake.merge ─► candles.parquet ─► query
+    REST page / archive zip ─► history ─► lake.lake.merge
 
-Layers, top to bottom; imports go down only: `cli` → `recording | query |
-sandbox` → `lake | binance` → the nouns (`candle`, `interval`, `market`,
+Layers, top to bottom; imports go down only: `cli` → `recording | history |
+query | sandbox` → `lake | binance` → the nouns (`candle`, `interval`, `market`,
 `partition`, `subscription`, `config`) → `errors`.
 """
 

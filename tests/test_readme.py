@@ -12,6 +12,7 @@ import pytest
 from running import REPOSITORY, run
 
 from lakewriter.candle import Candle, to_table
+from lakewriter.cli import COMMANDS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 
@@ -134,7 +135,7 @@ def test_the_config_example_is_one(tmp_path: Path) -> None:
     assert config.market("spot").stream_url == "wss://data-stream.binance.vision"
 
 
-@pytest.mark.parametrize("command", ["", "record", "flush", "compact", "query", "sandbox"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_help_has_an_example(command: str) -> None:
     """Each --help exits 0 and shows a command line to paste."""
     helped = run(*([command] if command else []), "--help")
