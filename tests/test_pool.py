@@ -124,6 +124,27 @@ def test_when_one_is_told_to_wait_the_other_waits() -> None:
     asyncio.run(main())
 
 
+def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A ban may last days: whoever waits, in either process, says for how long, and says a longer one anew."""
+
+    async def main() -> None:
+        two = Two()
+        await two.pools[0].learn(two.clock.now_s, None, 86_400)
+        for pool in (0, 1, 1):
+            assert not await two.may(pool, 1)
+        two.clock.now_s += 10
+        await two.pools[0].learn(two.clock.now_s, None, 200_000)
+        assert not await two.may(1, 1)
+
+    asyncio.run(main())
+    said = "REST futures: the exchange wants to be left alone for %d s"
+    assert [record.getMessage() for record in caplog.records] == [
+        said % 86_400,
+        said % 86_400,
+        said % 200_000,
+    ]
+
+
 def test_a_slate_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Alone, with what was last seen, and one warning; what was done meanwhile counts when it is back."""
 

@@ -8,6 +8,7 @@ know, alone, until it can be had again.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 # Waiting is broken into naps: somebody may have been told more meanwhile.
 _NAP_S = 0.5
+
+# A wait that ends so much later than the one that was said is another one.
+_LATER_S = 1.0
 
 # So long we go alone when a slate failed; then it is tried again.
 ALONE_S = 10.0
@@ -59,6 +63,7 @@ class WeightPool:
         # What was last seen on the slate, and what we did when it was not to be had.
         self._tally = Tally()
         self._alone_until_s: float | None = None
+        self._said_until_s = -math.inf
         self._warned: set[str] = set()
 
     async def take(self, weight: int, *, background: bool) -> None:
@@ -67,6 +72,7 @@ class WeightPool:
             wait_s = await self._do(partial(self._spend, weight, background))
             if not wait_s:
                 return
+            self._say_held()
             await asyncio.sleep(min(wait_s, _NAP_S))
 
     async def learn(self, asked_s: float, used: int | None, hold_s: float | None = None) -> None:
@@ -149,6 +155,13 @@ class WeightPool:
         for each in damage:
             self._warn("damage", f"what was kept of it is damaged: {each}; it begins anew")
         return results[0]
+
+    def _say_held(self) -> None:
+        """Say once of each wait that was imposed how long it is: it may be days."""
+        until_s, now_s = self._tally.held_until_s, self._clock.monotonic_s()
+        if until_s > max(now_s, self._said_until_s + _LATER_S):
+            self._said_until_s = until_s
+            log.warning("%s: the exchange wants to be left alone for %.0f s", self._name, until_s - now_s)
 
     def _warn(self, kind: str, what: str) -> None:
         if kind not in self._warned:
