@@ -30,6 +30,9 @@ CHECKSUM_TRIES_MAX = 3
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 20.0
 
+# A question that was refused so often has taken seconds: that is said.
+_SAID_AT = 3
+
 # Who is told to wait longer than this gives up, and says so.
 _PATIENCE_S = 600.0
 
@@ -127,6 +130,8 @@ async def asking(
         except RestError as error:
             if error.final or tried == tries_max:
                 raise
+            if tried == _SAID_AT:
+                log.warning("%s; asked up to %d times more", error, tries_max - tried)
             asked_s = 0.0
         except ArchiveError as error:
             asked_s = error.retry_after_s or 0.0
