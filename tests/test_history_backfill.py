@@ -1,6 +1,7 @@
 """Backfills from a real sandbox: whatever its archive and REST do, the lake ends up complete and true."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from filling import fill
 from recording import account, recording
 from running import until
 
-from lakewriter.history.backfill import BackfillOptions
+from lakewriter.history.backfill import BackfillOptions, save
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
+from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.completeness import coverage
 from lakewriter.recording.watch import WatchOptions
@@ -221,6 +223,36 @@ def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
         assert not (filled.store.root / "market=spot/symbol=NOSUCHUSDT").exists()
 
     run(scenario)
+
+
+def test_who_is_cancelled_has_written(tmp_path: Path) -> None:
+    """A thread cannot be stopped: whoever saves and closes a ledger next never meets one that still writes."""
+    begun, go_on = threading.Event(), threading.Event()
+    writing: list[bool] = []
+    path = tmp_path / "gaps.ndjson"
+    path.touch()
+
+    class SlowLedger(Ledger):
+        def write(self, changes: Changes) -> None:
+            begun.set()
+            go_on.wait(30)
+            super().write(changes)
+            writing.append(True)
+
+    async def main() -> None:
+        ledger = SlowLedger(path, {}, 0)
+        ledger.mark(BTC, SINCE_MS, TODAY_MS, "exchange_halt", TODAY_MS)
+        saving = asyncio.create_task(save(ledger))
+        await until(begun.is_set)
+        saving.cancel()
+        asyncio.get_running_loop().call_later(0.2, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        assert writing == [True]
+        assert ledger.take_changes() is None
+        ledger.close()
+
+    asyncio.run(main())
 
 
 def test_globs_stand_for_what_is_listed_or_ever_was(tmp_path: Path) -> None:

@@ -275,14 +275,21 @@ def _one_error() -> Iterator[None]:
 
 
 async def save(ledger: Ledger) -> None:
-    """Write what a ledger learned since the last time.
+    """Write what a ledger learned since the last time; cancelled, only when it is written.
 
     Raises:
         LakeError, OSError: if the disk does not take it.
     """
     changes = ledger.take_changes()
-    if changes is not None:
-        await asyncio.to_thread(ledger.write, changes)
+    if changes is None:
+        return
+    writing = asyncio.create_task(asyncio.to_thread(ledger.write, changes))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        # A thread cannot be stopped, and whoever saves or closes next must not meet it.
+        await asyncio.gather(writing, return_exceptions=True)
+        raise
 
 
 async def _save_often(ledger: Ledger) -> None:
