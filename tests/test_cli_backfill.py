@@ -3,6 +3,8 @@
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -73,6 +75,25 @@ def test_it_says_what_it_did(tmp_path: Path) -> None:
         assert covered.returncode == 0, covered.stderr
 
     against(scenario)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "| true"])
+@pytest.mark.parametrize("kind", ["", "--dry-run", "--dry-run --json"])
+def test_who_does_not_listen_changes_nothing(closed: str, kind: str, tmp_path: Path) -> None:
+    """Closed outputs and readers that go away are no failure: the work is done, and nothing is traced."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        command = (
+            f"backfill spot:BTCUSDT:1d --since 2026-01-01 --exchange {sandbox.url} --lake {tmp_path}/lake"
+        )
+        script = f"set -o pipefail; {sys.executable} -m lakewriter {command} {kind} {closed}"
+        told = await asyncio.to_thread(
+            subprocess.run, ["bash", "-c", script], capture_output=True, text=True, check=False
+        )
+        assert (told.returncode, "Traceback" in told.stderr) == (0, False), told.stderr
+
+    against(scenario)
+    assert bool(list(tmp_path.glob("lake/market=*"))) is not bool(kind)
 
 
 def test_what_cannot_be_had_is_exit_1(tmp_path: Path) -> None:

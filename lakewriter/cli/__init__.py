@@ -94,7 +94,8 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         cli.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -110,5 +111,6 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"lakewriter: {where}{error.strerror or error}", file=sys.stderr)
         # Whatever output is still buffered cannot be written either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -24,7 +24,7 @@ from lakewriter.cli.backfill_report import (
 )
 from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.series import begin_ms, parse_day
-from lakewriter.cli.terminal import log_to_stderr, stop_on_signals, unless_stopped
+from lakewriter.cli.terminal import is_watched, log_to_stderr, report, stop_on_signals, unless_stopped
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
@@ -142,9 +142,9 @@ def command(
         quiet=quiet,
         as_json=as_json,
     )
-    report = asyncio.run(_to_the_end(job.plan_only() if dry_run else job.run()))
-    if report.problem:
-        raise LakewriterError(f"backfill: {report.problem}", report.hint)
+    done = asyncio.run(_to_the_end(job.plan_only() if dry_run else job.run()))
+    if done.problem:
+        raise LakewriterError(f"backfill: {done.problem}", done.hint)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Report]) -> Report:
@@ -194,12 +194,13 @@ class _Job:
         async with aiohttp.ClientSession(trust_env=True) as session:
             backfill = self._backfill(store, session)
             plan = await backfill.plan(self._subscriptions)
-        print_plan(plan, backfill.seconds(plan), as_json=self._as_json)
+        with report():
+            print_plan(plan, backfill.seconds(plan), as_json=self._as_json)
         return report_of(plan, backfill.progress)
 
     async def run(self) -> Report:
         """Do what the plan says, and print what became of it."""
-        line = BackfillBar() if sys.stderr.isatty() and not self._quiet else None
+        line = BackfillBar() if is_watched() and not self._quiet else None
         log_to_stderr(quiet=self._quiet, handler=line)
         began_s = self._clock.monotonic_s()
         store = LakeStore.create(self._uri, f"lakewriter {__version__}")
@@ -222,9 +223,10 @@ class _Job:
             await save(ledger)
             ledger.close()
             journal.close()
-        report = report_of(plan, backfill.progress, self._clock.monotonic_s() - began_s)
-        print_report(report, as_json=self._as_json)
-        return report
+        done = report_of(plan, backfill.progress, self._clock.monotonic_s() - began_s)
+        with report():
+            print_report(done, as_json=self._as_json)
+        return done
 
     async def _import(self, store: LakeStore, directory: Path) -> None:
         """Bring in the files of our series that the user has already."""

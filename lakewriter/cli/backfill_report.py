@@ -130,7 +130,10 @@ def print_plan(plan: Plan, seconds: float, *, as_json: bool) -> None:
             str(each.series), "" if begin is None else _day(begin), f"{each.candles:,}",
             f"{len(each.files):,}", _size(each.file_bytes), f"{each.pages:,}", f"{each.weight:,}",
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    with console.capture() as shown:  # rich exits by itself where nobody reads
+        console.print(table)
+    print(shown.get(), end="")
     if len(plan.series) > SERIES_SHOWN_MAX:
         print(f"… and {len(plan.series) - SERIES_SHOWN_MAX:,} more series")
     print(f"{summary_of(plan)}; about {_duration(seconds)}")

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series import filters, wanted_of
+from lakewriter.cli.terminal import report
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, PartitionFilter
@@ -74,7 +75,8 @@ def command(
     if not dry_run:
         _remember(store, outcomes, everything=wanted == PartitionFilter())
     summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
-    print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
+    with report():
+        print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures([outcome for outcome in outcomes if outcome.error])
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lakewriter import __version__
 from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.terminal import report
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.foreign import Imported, check_files, files_in, import_files
 from lakewriter.history.naming import Told
@@ -97,7 +98,8 @@ def command(
             if imported.error:
                 failures.append(imported)
     summary.seconds = round(time.monotonic() - started_s, 3)
-    print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
+    with report():
+        print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures(failures)
 
 

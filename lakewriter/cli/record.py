@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.progress import ProgressLine
 from lakewriter.cli.series import begin_ms, parse_day
-from lakewriter.cli.terminal import log_to_stderr, stop_on_signals, unless_stopped
+from lakewriter.cli.terminal import is_watched, log_to_stderr, stop_on_signals, unless_stopped
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
 from lakewriter.errors import UsageError
@@ -159,7 +157,7 @@ async def _record(
     _on_hangup(stop, lambda: log.warning("SIGHUP: still starting; nothing is changed"))
     if duration_s is not None:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
-    progress = ProgressLine() if sys.stderr.isatty() and not quiet else None
+    progress = ProgressLine() if is_watched() and not quiet else None
     log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
     async with aiohttp.ClientSession(trust_env=True) as session:
@@ -207,10 +205,10 @@ async def _record(
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
     """Do something on SIGHUP; but stop if it says that our terminal is gone."""
-    on_terminal = os.isatty(sys.stderr.fileno())
+    on_terminal = is_watched()
 
     def hung_up() -> None:
-        if on_terminal and not os.isatty(sys.stderr.fileno()):
+        if on_terminal and not is_watched():
             stop.set()
         else:
             reload()
