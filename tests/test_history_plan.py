@@ -1,5 +1,6 @@
 """The plan of a backfill: every missing candle has one source, and nothing else is asked for."""
 
+import tracemalloc
 from datetime import date, timedelta
 
 import pytest
@@ -15,6 +16,11 @@ from lakewriter.series import Series
 
 START_MS = 1_719_705_600_000  # 2024-06-30
 SPOT = MARKETS["spot"]
+
+# Days of eight years, and what a plan may keep of each file.
+FILES = 2920
+FILE_BYTES_MAX = 32
+
 MINUTES = Series("spot", "BTCUSDT", "1m")
 
 
@@ -46,6 +52,22 @@ def test_nothing_is_asked_for_what_is_there() -> None:
     """Files of days without a missing candle are left alone."""
     plan = planned([], [date(2024, 6, 30)])
     assert (plan.files, plan.rest, plan.pages) == ([], [], 0)
+
+
+def test_a_plan_of_many_years_is_small() -> None:
+    """Hundreds of series with a file for each day of eight years fit into memory."""
+    missing = [(START_MS, START_MS + FILES * DAY_MS)]
+    first = day_of(START_MS)
+    listed = [first + timedelta(days=day) for day in range(FILES)]
+    planned(missing, listed)
+    tracemalloc.start()
+    try:
+        plans = [planned(missing, listed) for _ in range(10)]
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(len(plan.files) for plan in plans) == 10 * FILES
+    assert kept_bytes < 10 * FILES * FILE_BYTES_MAX
 
 
 def test_days_without_a_file_are_asked_for() -> None:

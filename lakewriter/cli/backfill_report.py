@@ -108,7 +108,7 @@ def summary_of(plan: Plan) -> str:
     """Return the plan in a line."""
     return (
         f"{len(plan.series):,} series lack {sum(each.candles for each in plan.series):,} candles: "
-        f"{sum(len(each.files) for each in plan.series):,} files "
+        f"{sum(each.file_count for each in plan.series):,} files "
         f"({_size(sum(each.file_bytes for each in plan.series))}), "
         f"{sum(each.pages for each in plan.series):,} pages of REST"
     )
@@ -128,7 +128,7 @@ def print_plan(plan: Plan, seconds: float, *, as_json: bool) -> None:
         begin = each.missing[0][0] if each.missing else None
         table.add_row(
             str(each.series), "" if begin is None else _day(begin), f"{each.candles:,}",
-            f"{len(each.files):,}", _size(each.file_bytes), f"{each.pages:,}", f"{each.weight:,}",
+            f"{each.file_count:,}", _size(each.file_bytes), f"{each.pages:,}", f"{each.weight:,}",
         )  # fmt: skip
     console = Console(highlight=False)
     with console.capture() as shown:  # rich exits by itself where nobody reads
@@ -195,7 +195,7 @@ def _plan_rows(plan: Plan, seconds: float) -> dict[str, object]:
 
 def _work(plan: Plan) -> int:
     # A series is a step of its own: its end is looked at and explained.
-    return sum(len(each.files) + each.pages + 1 for each in plan.series)
+    return sum(each.file_count + each.pages + 1 for each in plan.series)
 
 
 def _steps(done: Done) -> int:

@@ -111,6 +111,7 @@ class Backfill:
         """
         self._settled = await asyncio.to_thread(_settled, self._store)
         wanted = await self._wanted(subscriptions)
+        log.info("looking at %d series", len(wanted))
         plans: list[SeriesPlan] = []
         unknown: list[Series] = []
         todo = iter(wanted)
@@ -141,7 +142,7 @@ class Backfill:
             LakeError: if a file of the lake cannot be read.
             OSError: if the disk takes no more.
         """
-        files_left = {each.series: len(each.files) for each in plan.series}
+        files_left = {each.series: each.file_count for each in plan.series}
         by_series = {each.series: each for each in plan.series}
         ready: dict[str, asyncio.Queue[SeriesPlan]] = {name: asyncio.Queue() for name in self._views}
 
@@ -152,7 +153,7 @@ class Backfill:
                 ready[series.market].put_nowait(by_series[series])
 
         for each in plan.series:
-            if not each.files:
+            if not each.file_count:
                 ready[each.series.market].put_nowait(each)
         importing = FileImport(
             self._store, lambda name: self._doors[name].archive, self.progress, file_done, self._clock
@@ -185,7 +186,7 @@ class Backfill:
             (60.0 * weight / (allowed[pool] * SHARE * BACKGROUND_SHARE) for pool, weight in weights.items()),
             default=0.0,
         )
-        files = sum(len(each.files) for each in plan.series)
+        files = sum(each.file_count for each in plan.series)
         return max(by_weight_s, files * self._listing_s / self._options.downloads)
 
     async def _finish(self, ready: "asyncio.Queue[SeriesPlan]", remainder: Remainder) -> None:

@@ -7,6 +7,7 @@ cost a request for a handful of rows. Rule 3: REST serves the rest, and whatever
 the files turn out not to hold.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Literal, NamedTuple
@@ -52,6 +53,20 @@ class Bounds(NamedTuple):
     stop_ms: int | None = None
 
 
+class FileList(NamedTuple):
+    """Which files of a series are imported, in a few bytes each: there are millions in a large plan.
+
+    Args:
+        period: how long a time each is of; None if there are none.
+        days: the first day of each, as an ordinal, ascending.
+        sizes: what each weighs, in bytes.
+    """
+
+    period: Period | None
+    days: "array[int]"
+    sizes: "array[int]"
+
+
 class SeriesPlan(NamedTuple):
     """What is to be done for one series.
 
@@ -61,7 +76,7 @@ class SeriesPlan(NamedTuple):
         start_ms: the first candle that is wanted begins here or later.
         stop_ms: … and the last one before this; None for "up to now".
         missing: what the lake lacks and may exist, when this was planned.
-        files: what is imported, ascending.
+        file_list: what is imported; see `files`.
         rest: what REST is asked for, ascending.
         pages: how many requests that takes.
         weight: what they cost.
@@ -72,7 +87,7 @@ class SeriesPlan(NamedTuple):
     start_ms: int
     stop_ms: int | None
     missing: list[Range]
-    files: list[PlannedFile]
+    file_list: FileList
     rest: list[Range]
     pages: int
     weight: int
@@ -85,7 +100,29 @@ class SeriesPlan(NamedTuple):
     @property
     def file_bytes(self) -> int:
         """What is to be downloaded."""
-        return sum(each.bytes for each in self.files)
+        return sum(self.file_list.sizes)
+
+    @property
+    def file_count(self) -> int:
+        """How many files are imported."""
+        return len(self.file_list.days)
+
+    @property
+    def files(self) -> list[PlannedFile]:
+        """What is imported, ascending; made anew each time."""
+        period, ordinals, sizes = self.file_list
+        return (
+            []
+            if period is None
+            else [
+                self._planned(ArchiveFile(self.series, period, date.fromordinal(ordinal)), size)
+                for ordinal, size in zip(ordinals, sizes, strict=True)
+            ]
+        )
+
+    def _planned(self, file: ArchiveFile, size: int) -> PlannedFile:
+        stop_ms = file.stop_ms if self.stop_ms is None else min(file.stop_ms, self.stop_ms)
+        return PlannedFile(file, size, max(file.start_ms, self.start_ms), stop_ms)
 
 
 def period_of(interval: str, choice: Choice = "auto") -> Period | None:
@@ -119,19 +156,14 @@ def plan_series(
         period: of which those are; None if the archive is left out.
     """
     wanted = union(missing)
-    files = list(_files(series, wanted, listed, period, span)) if period else []
-    left = minus(wanted, union((each.start_ms, each.stop_ms) for each in files))
+    found = list(_firsts(wanted, listed, period)) if period else []
+    ordinals = array("l", (day.toordinal() for day in found))
+    file_list = FileList(period, ordinals, array("q", (listed[day] for day in found)))
+    plan = SeriesPlan(series, bounds, *span, wanted, file_list, [], 0, 0)
+    left = minus(wanted, union((each.start_ms, each.stop_ms) for each in plan.files))
     pages = sum(pages_of(market, series, *each) for each in left)
-    return SeriesPlan(
-        series,
-        bounds,
-        *span,
-        wanted,
-        files,
-        left,
-        pages,
-        pages * market.klines_weight(market.klines_page),
-    )
+    weight = pages * market.klines_weight(market.klines_page)
+    return plan._replace(rest=left, pages=pages, weight=weight)
 
 
 def pages_of(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:
@@ -149,19 +181,12 @@ def days(start_ms: int, stop_ms: int) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _files(
-    series: Series,
-    missing: list[Range],
-    listed: Mapping[date, int],
-    period: Period,
-    span: tuple[int, int | None],
-) -> Iterator[PlannedFile]:
+def _firsts(missing: list[Range], listed: Mapping[date, int], period: Period) -> Iterator[date]:
+    """Yield the first day of each listed file that something is missing of, ascending."""
     last: date | None = None
     for start_ms, stop_ms in missing:
         for day in days(start_ms, stop_ms):
             first = day if period == "daily" else day.replace(day=1)
             if first != last and first in listed:
                 last = first
-                file = ArchiveFile(series, period, first)
-                stop_wanted_ms = file.stop_ms if span[1] is None else min(file.stop_ms, span[1])
-                yield PlannedFile(file, listed[first], max(file.start_ms, span[0]), stop_wanted_ms)
+                yield first
