@@ -14,6 +14,7 @@ from lakewriter.history.backfill import BackfillOptions, save
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition, day_of
 from lakewriter.query.completeness import coverage
 from lakewriter.recording.watch import WatchOptions
 from lakewriter.sandbox.faults import Fault
@@ -223,6 +224,22 @@ def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
         assert not (filled.store.root / "market=spot/symbol=NOSUCHUSDT").exists()
 
     run(scenario)
+
+
+def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path) -> None:
+    """The others are filled; that one is named, and its file is as it was."""
+    broken = tmp_path / Partition(*BTC, day_of(SINCE_MS)).file
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS)
+        assert filled.done.unreadable == {BTC}
+        assert [each.series.symbol for each in filled.plan.series] == ["ETHUSDT"]
+        complete(sandbox, filled.store, Series("spot", "ETHUSDT", "1m"))
+
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no parquet")
+    run(scenario)
+    assert broken.read_bytes() == b"no parquet"
 
 
 def test_who_is_cancelled_has_written(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class Report(msgspec.Struct):
     retried: int = 0
     unknown: list[str] = []
     partitions_failed: int = 0
+    series_unreadable: int = 0
     seconds: float = 0.0
 
     @property
@@ -58,12 +59,18 @@ class Report(msgspec.Struct):
             parts.append(f"{self.unexplained:,} candles are absent, and it cannot be told yet why")
         if self.partitions_failed:
             parts.append(f"{self.partitions_failed:,} partitions could not be merged and are as they were")
+        if self.series_unreadable:
+            parts.append(f"{self.series_unreadable:,} series have files that cannot be read")
         return "; ".join(parts)
 
     @property
     def hint(self) -> str:
         """What to do about it."""
-        return "look at the spelling" if self.unknown else "the same command tries again what is missing"
+        if self.unknown:
+            return "look at the spelling"
+        if self.series_unreadable:
+            return "lakewriter verify --check partition"
+        return "the same command tries again what is missing"
 
 
 class BackfillBar(logging.Handler):
@@ -170,6 +177,7 @@ def report_of(plan: Plan, done: Done, seconds: float = 0.0) -> Report:
         retried=done.retried,
         unknown=[str(series) for series in plan.unknown],
         partitions_failed=len(done.unmerged),
+        series_unreadable=len(done.unreadable),
         seconds=round(seconds, 3),
     )
 

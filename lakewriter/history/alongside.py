@@ -88,4 +88,4 @@ class Alongside:
             "history: %d series complete, %d candles of %d files and %d by REST, in %.0f s",
             len(plan.series), done.from_archive, done.files, done.from_rest, self._clock.monotonic_s() - began_s,
         )  # fmt: skip
-        return not (done.unhealable or done.unexplained or done.unmerged)
+        return not (done.unhealable or done.unexplained or done.unmerged or done.unreadable)

@@ -18,6 +18,7 @@ from lakewriter.binance.archive_files import ArchiveFile, Period
 from lakewriter.binance.budget import BACKGROUND_SHARE, SHARE
 from lakewriter.binance.doors import Doors
 from lakewriter.clock import Clock
+from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL
 from lakewriter.history.files import DOWNLOADS, FileImport
 from lakewriter.history.market_view import FILE_TRIES_MAX, MarketView, asking
@@ -107,7 +108,7 @@ class Backfill:
 
         Raises:
             RestError: if the exchange does not answer.
-            LakeError: if a file of the lake cannot be read.
+            LakeError: if the ledgers cannot be read.
         """
         self._settled = await asyncio.to_thread(_settled, self._store)
         wanted = await self._wanted(subscriptions)
@@ -118,7 +119,11 @@ class Backfill:
 
         async def work() -> None:
             for series in todo:
-                plan = await self._plan(series)
+                try:
+                    plan = await self._plan(series)
+                except LakeError as error:
+                    self.progress.unread(series, error)
+                    continue
                 if plan is None:
                     unknown.append(series)
                 else:
@@ -139,7 +144,7 @@ class Backfill:
                 runs in this process, which then writes the ledger, too.
 
         Raises:
-            LakeError: if a file of the lake cannot be read.
+            LakeError: if the ledger cannot be written.
             OSError: if the disk takes no more.
         """
         files_left = {each.series: each.file_count for each in plan.series}
@@ -194,6 +199,8 @@ class Backfill:
             plan = await ready.get()
             try:
                 await remainder.finish(plan, self._views[plan.series.market])
+            except LakeError as error:
+                self.progress.unread(plan.series, error)
             finally:
                 ready.task_done()
 

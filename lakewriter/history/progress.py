@@ -7,10 +7,11 @@ import msgspec
 
 from lakewriter.errors import LakeError
 from lakewriter.partition import Partition
+from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# The first partitions that fail are named; more are counted.
+# The first partitions and series that fail are named; more are counted.
 _NAMED_MAX = 20
 
 
@@ -31,6 +32,7 @@ class Progress(msgspec.Struct):
         refused: files that could not be used, by fault; REST was asked instead.
         retried: downloads and pages that were asked for again.
         unmerged: partitions that could not be merged; they are as they were.
+        unreadable: series with a file that cannot be read; they are as they were.
         current: what was worked on last.
     """
 
@@ -47,6 +49,7 @@ class Progress(msgspec.Struct):
     refused: Counter[str] = msgspec.field(default_factory=Counter)
     retried: int = 0
     unmerged: set[Partition] = msgspec.field(default_factory=set)
+    unreadable: set[Series] = msgspec.field(default_factory=set)
     current: str = ""
 
     def failed(self, partition: Partition, error: LakeError) -> None:
@@ -54,3 +57,9 @@ class Progress(msgspec.Struct):
         if partition not in self.unmerged and len(self.unmerged) < _NAMED_MAX:
             log.error("%s", error)
         self.unmerged.add(partition)
+
+    def unread(self, series: Series, error: LakeError) -> None:
+        """Take note of a series that cannot be finished, for nobody can tell what the lake has of it."""
+        if len(self.unreadable) < _NAMED_MAX:
+            log.error("%s: %s", series, error)
+        self.unreadable.add(series)
