@@ -61,7 +61,8 @@ def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
     if standing.as_of_ms is None or standing.as_of_ms < end_ms:
         return None  # the list is older than the candle
     if listed is None:
-        return "delisted" if standing.traded or standing.newest_ms is not None else "not_listed"
+        traded = standing.traded or standing.newest_ms is not None or first_ms is not None
+        return "delisted" if traded else "not_listed"
     if listed.trades:
         return None  # it may come yet: a halt shows when trading goes on
     if listed.delivery_ms is not None and standing.as_of_ms >= listed.delivery_ms:

@@ -28,6 +28,7 @@ TODAY_MS = START_MS // DAY_MS * DAY_MS
 SINCE_MS = TODAY_MS - 3 * DAY_MS
 OPTIONS = BackfillOptions(since_ms=SINCE_MS)
 BTC = Series("spot", "BTCUSDT", "1m")
+COIN_HOURS = Series("coin_futures", "BTCUSD_PERP", "1h")
 
 
 def run(scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0) -> None:
@@ -212,6 +213,56 @@ def test_after_its_last_candle_a_series_was_delisted(vanished: int, tmp_path: Pa
         assert not any(day.without_reason for day in days)
 
     run(scenario, end)
+
+
+def vanishing(stop_ms: int) -> Fault:
+    return Fault("delisting", "coin_futures", ("BTCUSD_PERP",), start_ms=stop_ms, value=1)
+
+
+def test_of_a_symbol_that_vanished_a_short_day_is_taken(tmp_path: Path) -> None:
+    """Nobody but the month's file has the hours of its last day."""
+    since_ms, stop_ms = TODAY_MS - 22 * DAY_MS, TODAY_MS - 12 * DAY_MS + 6 * HOUR_MS
+
+    async def scenario(sandbox: Sandbox) -> None:
+        wanted = BackfillOptions(since_ms=since_ms)
+        filled = await fill(sandbox, tmp_path, "coin_futures:BTCUSD_PERP:1h", options=wanted)
+        found = account(filled.store, sandbox, COIN_HOURS, since_ms, TODAY_MS)
+        assert (len(found.present), found.silent) == (10 * 24 + 6, set())
+        assert set(found.reasons.values()) == {"delisted"}
+
+    run(scenario, vanishing(stop_ms))
+
+
+def test_of_a_symbol_that_vanished_a_file_may_come_yet(tmp_path: Path) -> None:
+    """Until its month's file is due, nothing is said for good of candles that only it will have."""
+    month_ms = TODAY_MS - DAY_MS  # the first of February
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await fill(sandbox, tmp_path, "coin_futures:BTCUSD_PERP:1h", options=OPTIONS)
+        found = account(filled.store, sandbox, COIN_HOURS, SINCE_MS, TODAY_MS)
+        assert (min(found.silent), len(found.silent), found.reasons) == (month_ms, 24, {})
+
+    run(scenario, vanishing(month_ms + 12 * HOUR_MS))
+
+
+def test_of_a_symbol_that_vanished_a_file_that_cannot_be_used_proves_nothing(tmp_path: Path) -> None:
+    """Its candles could not be had, for nobody else has them; when it is mended, they are fetched."""
+    coin = COIN_HOURS._replace(interval="1m")
+    stop_ms = TODAY_MS - DAY_MS + 6 * HOUR_MS
+
+    async def scenario(sandbox: Sandbox) -> None:
+        fault = sandbox.add_fault(Fault("archive_corrupt_zip", value=1))
+        filled = await fill(sandbox, tmp_path, "coin_futures:BTCUSD_PERP:1m", options=OPTIONS)
+        found = account(filled.store, sandbox, coin, SINCE_MS, TODAY_MS)
+        assert set(found.reasons.values()) == {"unhealable"}
+        assert filled.done.unhealable == len(found.reasons) == 3 * 1440
+        sandbox.remove_fault(fault)
+        filled = await fill(sandbox, tmp_path, "coin_futures:BTCUSD_PERP:1m", options=OPTIONS)
+        found = account(filled.store, sandbox, coin, SINCE_MS, TODAY_MS)
+        assert (len(found.present), found.silent) == ((stop_ms - SINCE_MS) // MINUTE_MS, set())
+        assert set(found.reasons.values()) == {"delisted"}
+
+    run(scenario, vanishing(stop_ms))
 
 
 def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ TRADING = Instrument("A", "TRADING")
         (Standing(Instrument("A", "TRADING", onboard_ms=1_500), 5_000, None, 3_000), "not_listed"),
         (Standing(Instrument("A", "PENDING_TRADING"), 5_000, None, None), "not_listed"),
         (Standing(None, 5_000, None, None), "not_listed"),
+        (Standing(None, 5_000, 500, None), "delisted"),
         # What is not listed any more, or does not trade, has ended.
         (Standing(None, 5_000, 0, 500), "delisted"),
         (Standing(Instrument("A", "BREAK"), 5_000, 0, 500), "delisted"),

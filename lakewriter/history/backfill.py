@@ -22,7 +22,7 @@ from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL
 from lakewriter.history.files import DOWNLOADS, FileImport
 from lakewriter.history.market_view import FILE_TRIES_MAX, MarketView, asking
-from lakewriter.history.plan import Choice, PlannedFile, SeriesPlan, period_of, plan_series
+from lakewriter.history.plan import Choice, PlannedFile, SeriesPlan, period_of, plan_series, unpublished_ms
 from lakewriter.history.progress import Progress
 from lakewriter.history.remainder import YOUNG_MS, Remainder
 from lakewriter.lake.gaps import Ledger, read_told
@@ -163,7 +163,9 @@ class Backfill:
         importing = FileImport(
             self._store, lambda name: self._doors[name].archive, self.progress, file_done, self._clock
         )
-        remainder = Remainder(self._store, ledger, self._settled, self.progress, own_journal)
+        remainder = Remainder(
+            self._store, ledger, self._settled, importing.given_up, self.progress, own_journal
+        )
         files = (planned for each in plan.series for planned in each.files)
         with _one_error():
             async with asyncio.TaskGroup() as tasks:
@@ -242,6 +244,9 @@ class Backfill:
         if bounds.stop_ms is not None and ends_ms:
             # What comes after the last file of a symbol that trades no more is one question.
             stop_ms = min(stop_ms, ends_ms[-1])
+        if bounds.gone and period and listed:
+            coming_ms = unpublished_ms(series, period, max(listed), view.door.time.now_ms())
+            bounds = bounds._replace(unpublished_ms=coming_ms)
         low_ms = max(start_ms, bounds.first_ms or 0)
         missing = await asyncio.to_thread(self._missing, series, low_ms, stop_ms)
         span = (start_ms, options.until_ms)

@@ -27,6 +27,8 @@ from lakewriter.history.progress import Progress
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, day_of
+from lakewriter.ranges import Range
+from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ class FileImport:
         progress: counts.
         done: told of each file that is in the lake or given up.
         clock: stamps the candles.
+
+    Attributes:
+        given_up: the ranges of files that could not be used, by series.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class FileImport:
         done: Callable[[PlannedFile], Awaitable[None]],
         clock: Clock,
     ) -> None:
+        self.given_up: dict[Series, list[Range]] = {}
         self._store = store
         self._archive = archive
         self._progress = progress
@@ -100,7 +106,7 @@ class FileImport:
             try:
                 found = await self._read(planned)
             except (ArchiveError, CsvError) as error:
-                self._give_up(error)
+                self._give_up(planned, error)
                 await self._finished(planned)
             else:
                 await self._parsed.put(Parsed(planned, found))
@@ -156,7 +162,8 @@ class FileImport:
     def _retried(self) -> None:
         self._progress.retried += 1
 
-    def _give_up(self, error: ArchiveError | CsvError) -> None:
+    def _give_up(self, planned: PlannedFile, error: ArchiveError | CsvError) -> None:
+        self.given_up.setdefault(planned.file.series, []).append((planned.start_ms, planned.stop_ms))
         fault = error.fault if isinstance(error, ArchiveError) else error.kind
         self._refusals += fault in ("refused", "network")
         self._progress.refused[fault] += 1
@@ -170,6 +177,7 @@ def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> Days:
 
     Of a month's file, days with fewer rows than their grid has are left out: such
     files have been seen with days that are wrong where the day's own file is right.
+    If nobody else has them, what there is of them is better than nothing.
 
     Raises:
         CsvError: if it is no zip of the file's candles.
@@ -184,7 +192,7 @@ def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> Days:
         partition = Partition(*file.series, day)
         start_ms, stop_ms = max(partition.start_ms, planned.start_ms), min(partition.stop_ms, planned.stop_ms)
         low, high = np.searchsorted(begins, (start_ms, stop_ms)).tolist()
-        if low < high and (file.period == "daily" or _is_whole(file, partition, high - low)):
+        if low < high and (file.period == "daily" or planned.alone or _is_whole(file, partition, high - low)):
             found.append((partition, table.slice(low, high - low)))
     return found
 

@@ -98,7 +98,9 @@ class MarketView:
         if series.market == "coin_futures":  # its pages would lead through years of nothing
             last_ms = await self._begin(lambda: self.door.rest.last_begin(series))
             rest_stop_ms = 0 if last_ms is None else series.grid.end(last_ms)
-        return Bounds(min(firsts, default=None), rest_stop_ms, series.grid.floor(self.as_of_ms))
+        return Bounds(
+            min(firsts, default=None), rest_stop_ms, series.grid.floor(self.as_of_ms), gone=listed is None
+        )
 
     async def _begin(self, ask: Callable[[], Awaitable[int | None]]) -> int | None:
         try:

@@ -14,11 +14,15 @@ from typing import Literal, NamedTuple
 
 from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period
 from lakewriter.binance.rest import COIN_SPAN_MS
-from lakewriter.interval import HOUR_MS
+from lakewriter.interval import DAY_MS, HOUR_MS
 from lakewriter.market import Market
 from lakewriter.partition import day_of
 from lakewriter.ranges import Range, minus, union
 from lakewriter.series import Series
+
+# So long after its end a file is there, or never will be. Source: README.md of
+# binance-public-data says the next day, and the first Monday of the next month.
+PUBLISHED_MS: dict[Period, int] = {"daily": 3 * DAY_MS, "monthly": 14 * DAY_MS}
 
 Choice = Literal["auto", "daily", "monthly", "none"]
 
@@ -30,12 +34,14 @@ class PlannedFile(NamedTuple):
         file: which.
         bytes: what its zip weighs, as far as the archive says.
         start_ms, stop_ms: of its candles, those are wanted that begin here.
+        alone: nobody else has them, so that days are taken that it has only in part.
     """
 
     file: ArchiveFile
     bytes: int
     start_ms: int
     stop_ms: int
+    alone: bool = False
 
 
 class Bounds(NamedTuple):
@@ -46,11 +52,16 @@ class Bounds(NamedTuple):
         rest_stop_ms: REST has no candle that begins here or later; None if it may.
         stop_ms: no candle begins here or later, for its symbol trades no more; None
             while it does.
+        gone: the market does not list its symbol any more: only the archive has its candles.
+        unpublished_ms: of the time from here on the archive may have a file yet; None
+            if it never will.
     """
 
     first_ms: int | None = None
     rest_stop_ms: int | None = None
     stop_ms: int | None = None
+    gone: bool = False
+    unpublished_ms: int | None = None
 
 
 class FileList(NamedTuple):
@@ -122,7 +133,7 @@ class SeriesPlan(NamedTuple):
 
     def _planned(self, file: ArchiveFile, size: int) -> PlannedFile:
         stop_ms = file.stop_ms if self.stop_ms is None else min(file.stop_ms, self.stop_ms)
-        return PlannedFile(file, size, max(file.start_ms, self.start_ms), stop_ms)
+        return PlannedFile(file, size, max(file.start_ms, self.start_ms), stop_ms, self.bounds.gone)
 
 
 def period_of(interval: str, choice: Choice = "auto") -> Period | None:
@@ -171,6 +182,17 @@ def pages_of(market: Market, series: Series, start_ms: int, stop_ms: int) -> int
     by_rows = -(-series.grid.count(start_ms, stop_ms) // market.klines_page)
     by_span = -(-(stop_ms - start_ms) // COIN_SPAN_MS) if market.name == "coin_futures" else 0
     return max(by_rows, by_span)
+
+
+def unpublished_ms(series: Series, period: Period, newest: date, now_ms: int) -> int | None:
+    """Return where the first file begins that may come yet; None if it would be there by now.
+
+    Args:
+        newest: the first day of the newest file.
+    """
+    stop_ms = ArchiveFile(series, period, newest).stop_ms
+    following = ArchiveFile(series, period, day_of(stop_ms))
+    return stop_ms if now_ms < following.stop_ms + PUBLISHED_MS[period] else None
 
 
 def days(start_ms: int, stop_ms: int) -> Iterator[date]:

@@ -38,6 +38,9 @@ YOUNG_MS = 30_000
 SETTLE_MS = 300_000
 
 
+_NO_FILE = "its file cannot be had, and the market does not list it any more"
+
+
 class _Found(NamedTuple):
     """What the lake has of a series, and lacks between two times."""
 
@@ -54,6 +57,7 @@ class Remainder:
         store: the lake.
         ledger: where the reasons go.
         settled: what any ledger said for good when this was planned.
+        given_up: the ranges of files that could not be used, by series.
         progress: counts.
         own_journal: the name of our own journal, which does not make us a recorder;
             "" if a recorder runs in this process.
@@ -64,12 +68,14 @@ class Remainder:
         store: LakeStore,
         ledger: Ledger,
         settled: Mapping[Series, list[Range]],
+        given_up: Mapping[Series, list[Range]],
         progress: Progress,
         own_journal: str,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._settled = settled
+        self._given_up = given_up
         self._progress = progress
         self._own_journal = own_journal
 
@@ -157,20 +163,22 @@ class Remainder:
         span = union([(plan.start_ms, stop_ms)])
         for present in minus(span, found.missing):
             self._ledger.clear(series, *present)
+        missing = minus(minus(found.missing, failed), self._known(series))
+        if bounds.gone:
+            missing = self._without_unsure(plan, found, missing, now_ms)
         first_ms = bounds.first_ms
         if first_ms is None or first_ms >= plan.start_ms:
             # Everybody was asked for what may be older than the first one that is there.
             first_ms = found.first_ms if found.first_ms is not None else first_ms
         # What has not ended by then is not late.
-        ended = within(found.missing, plan.start_ms, found.grid.floor(max(stop_ms, plan.start_ms)))
-        unknown = minus(minus(ended, failed), self._known(series))
-        if not unknown:
+        ended = within(missing, plan.start_ms, found.grid.floor(max(stop_ms, plan.start_ms)))
+        if not ended:
             return
         newest_ms = await self._newest(plan, found, view)
         listed = view.instruments.get(series.symbol)
         standing = Standing(listed, view.as_of_ms, first_ms, newest_ms, found.last_ms is not None)
-        left = sum(found.grid.count(*each) for each in unknown)
-        for (low_ms, high_ms), reason in reasons_for(unknown, found.grid, standing):
+        left = sum(found.grid.count(*each) for each in ended)
+        for (low_ms, high_ms), reason in reasons_for(ended, found.grid, standing):
             self._ledger.mark(series, low_ms, high_ms, reason, now_ms)
             self._progress.explained += found.grid.count(low_ms, high_ms)
             left -= found.grid.count(low_ms, high_ms)
@@ -185,6 +193,25 @@ class Remainder:
         except RestError as error:
             log.error("%s: what it lacks stays unexplained: %s", plan.series, error)
             return None
+
+    def _without_unsure(
+        self, plan: SeriesPlan, found: _Found, missing: list[Range], now_ms: int
+    ) -> list[Range]:
+        """Leave out what only the archive can have: files that could not be used, and those that may come."""
+        series, coming_ms = plan.series, plan.bounds.unpublished_ms
+        given_up = self._given_up.get(series, [])
+        for low_ms, high_ms in given_up:
+            for start_ms, stop_ms in within(missing, low_ms, high_ms):
+                self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, _NO_FILE)
+                self._progress.unhealable += found.grid.count(start_ms, stop_ms)
+        missing = minus(missing, union(given_up))
+        # It ended before its newest file did: then no other will come.
+        ended = (
+            found.last_ms is not None and coming_ms is not None and found.grid.end(found.last_ms) < coming_ms
+        )
+        if coming_ms is None or (ended and not given_up):
+            return missing
+        return within(missing, plan.start_ms, coming_ms)
 
     def _known(self, series: Series) -> list[Range]:
         """Return what nobody has to be asked for again."""
