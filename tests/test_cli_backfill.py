@@ -96,6 +96,24 @@ def test_who_does_not_listen_changes_nothing(closed: str, kind: str, tmp_path: P
     assert bool(list(tmp_path.glob("lake/market=*"))) is not bool(kind)
 
 
+def test_a_symbol_that_vanished_is_nothing_to_compare(tmp_path: Path) -> None:
+    """`verify --against rest` has nothing to say of what the market lists no more, and goes on with the others."""
+    end = Fault("delisting", "spot", ("ETHUSDT",), start_ms=START_MS - 30 * 3_600_000, value=1)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        where = ("--exchange", sandbox.url, "--lake", str(tmp_path / "lake"))
+        command = ("backfill", "spot:ETHUSDT,BTCUSDT:1m", "--since", "2026-01-31")
+        told = await asyncio.to_thread(run, *command, *where)
+        assert told.returncode == 0, told.stderr
+        told = await asyncio.to_thread(run, "verify", "--against", "rest", *where, "--jumps", "0")
+        assert (told.returncode, told.stderr) == (0, "")
+        assert (
+            len([line for line in told.stdout.splitlines() if "against" in line and "BTCUSDT" in line]) == 1
+        )
+
+    against(scenario, end)
+
+
 def test_what_cannot_be_had_is_exit_1(tmp_path: Path) -> None:
     """A symbol that nobody knows is named; the others are fetched."""
 

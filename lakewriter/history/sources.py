@@ -14,6 +14,7 @@ from lakewriter.binance.archive import ArchiveError
 from lakewriter.binance.archive_csv import CSV_BYTES_MAX, parse_csv, unzip
 from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period
 from lakewriter.binance.doors import Doors
+from lakewriter.binance.rest import INVALID_SYMBOL, RestError
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.history.market_view import MarketView, asking
@@ -100,7 +101,12 @@ class RestPublisher:
         rest, settled_ms = view.door.rest, view.door.time.now_ms() - YOUNG_MS
         found: list[Candle] = []
         while start_ms < stop_ms:
-            page = await asking(partial(rest.oldest, series, start_ms, stop_ms, background=True))
+            try:
+                page = await asking(partial(rest.oldest, series, start_ms, stop_ms, background=True))
+            except RestError as error:
+                if error.code != INVALID_SYMBOL:
+                    raise
+                break  # the market does not list it any more: nothing is published
             found += [candle for candle in page.candles if candle.end_ms <= settled_ms]
             start_ms = page.answered_ms
         return to_table(found) if found else None
