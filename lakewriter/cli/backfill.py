@@ -142,7 +142,13 @@ def command(
         quiet=quiet,
         as_json=as_json,
     )
-    done = asyncio.run(_to_the_end(job.plan_only() if dry_run else job.run()))
+    try:
+        done = asyncio.run(_to_the_end(job.plan_only() if dry_run else job.run()))
+    except OSError as error:
+        where = error.filename or lake or config.lake or DEFAULT_LAKE
+        raise LakewriterError(
+            f"backfill: {where}: {error.strerror or error}", "the same command goes on where this one was"
+        ) from None
     if done.problem:
         raise LakewriterError(f"backfill: {done.problem}", done.hint)
 

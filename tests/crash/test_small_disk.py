@@ -5,13 +5,14 @@ import contextlib
 import os
 import re
 import secrets
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from disks import tmpfs
 from evidence import make_candle, plain_keys, strays, tables, temporaries
-from running import Child, child, plain_rows, until
+from running import Child, child, plain_rows, run, until
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
@@ -200,3 +201,28 @@ def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path) -> No
     with tmpfs(tmp_path / "disk", SMALL["bytes"]) as disk:
         recording(disk, log, main)
         recording(disk, log, once_more)
+
+
+def test_a_backfill_names_the_lake_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    """One line and what to do; what was brought stays whole, and the same command does the rest."""
+    disk = tmp_path / "disk"
+    lake = disk / "lake"
+    roomy = ["mount", "-o", "remount,size=64m", str(disk)]
+
+    async def main() -> None:
+        async with serve(SandboxOptions(symbols=3, push_every_ms=0)) as sandbox:
+            arguments = ("backfill", "spot:BTCUSDT:1m", "--since", "2024-01-01", "--until", "2024-03-31")
+            arguments += ("--exchange", sandbox.url, "--lake", str(lake))
+            told = await asyncio.to_thread(run, *arguments)
+            assert told.returncode == 1
+            said = told.stderr.splitlines()[-2:]
+            assert re.fullmatch(r"lakewriter: backfill: .*disk/lake.*: No space left on device", said[0])
+            assert said[1] == "  the same command goes on where this one was"
+            assert_sound(lake)
+            await asyncio.to_thread(subprocess.run, roomy, check=True)
+            told = await asyncio.to_thread(run, *arguments)
+            assert told.returncode == 0, told.stderr
+
+    with tmpfs(disk, SMALL["bytes"]):
+        asyncio.run(main())
+        assert len(plain_rows(lake)) == 91 * 1440
