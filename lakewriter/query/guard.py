@@ -113,10 +113,12 @@ class Checked(NamedTuple):
     Args:
         tables: those of TABLES that it reads.
         parameters: the names it uses as $name.
+        reading: the statement itself, without EXPLAIN.
     """
 
     tables: frozenset[str]
     parameters: frozenset[str]
+    reading: str
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
@@ -145,7 +147,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         return check(connection, statement.query[explained.end() :])
     if kind != duckdb.StatementType.SELECT:
         raise _not_reading(kind.name, sql)
-    return Checked(_tables(_tree(connection, statement.query)), frozenset(statement.named_parameters))
+    tables = _tables(_tree(connection, statement.query))
+    return Checked(tables, frozenset(statement.named_parameters), statement.query)
 
 
 def _not_reading(kind: str, sql: str) -> QueryError:

@@ -5,7 +5,8 @@ empty lake has the same columns as a full one. What SQL should not see lives in
 the schema `lake`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -55,6 +56,21 @@ _MADE: dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]] = {
 # column → SQL type, in the order that `SELECT *` shows.
 COLUMNS = _PATH_COLUMNS | {field.name: _SQL_TYPES[field.type] for field in SCHEMA}
 
+def _create(name: str, columns: Mapping[str, str]) -> str:
+    listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    return f"CREATE TABLE {name} ({listed});"
+
+
+_CREATE = "CREATE SCHEMA lake;" + "".join(
+    [
+        _create("lake.loose", COLUMNS),
+        *(
+            _create(name, {field.name: _SQL_TYPES[field.type] for field in schema})
+            for name, (schema, _) in _MADE.items()
+        ),
+    ]
+)
+
 _CAST_COLUMNS = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in COLUMNS.items())
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
@@ -77,45 +93,39 @@ QUALIFY row_number() OVER (
 
 
 def create_tables(
-    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], snapshot: Snapshot
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str]
 ) -> None:
-    """Create every table of `guard.TABLES`.
+    """Create every table of `guard.TABLES` but `candles`.
 
     Args:
         wanted: those to fill; the others are empty but have their columns.
-        snapshot: what `candles` is made of.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
-        DoubtError: if an own file has to be read as a foreign one.
-        LakeError: if a foreign file holds no candles, or a ledger cannot be read.
+        LakeError: if a ledger cannot be read.
     """
-    connection.execute("CREATE SCHEMA lake")
-    _create_candles(connection, store, snapshot)
-    for name, (schema, rows) in _MADE.items():
-        columns = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in schema)
-        connection.execute(f"CREATE TABLE {name} ({columns})")
+    connection.execute(_CREATE)
+    for name, (_, rows) in _MADE.items():
         if name in wanted:
             _insert(connection, name, rows(store))
 
 
-def _create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
-    """Create the view: settled files, the rest of hot ones, and the winners of what is loose.
+def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
+    """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
     A hot file is scanned twice, and may be replaced in between. A key that is
     loose comes from the last part alone, any other one from the first two, so
     none is repeated or lost by that.
+
+    Raises:
+        FileNotFoundError: if a file vanished meanwhile.
+        DoubtError: if an own file has to be read as a foreign one.
+        LakeError: if a foreign file holds no candles.
     """
-    columns = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
-    connection.execute(f"CREATE TABLE lake.loose ({columns})")
-    for rows in loose_tables(store, snapshot):
-        _insert(connection, "lake.loose", rows)
-    named = connection.execute(
-        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
-    ).fetchall()
+    named = _fill_loose(connection, store, snapshot)
     hot_names = {own_name(*parts) for parts in named}
     hot = [name for name in snapshot.own if name in hot_names]
-    settled = [name for name in snapshot.own if name not in hot_names]
+    settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
     _check_first(store.root, settled, snapshot)
     _check_first(store.root, hot, snapshot)
     parts = []
@@ -129,6 +139,19 @@ def _create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, sna
         again = f"UNION ALL BY NAME FROM {_scan('hot')} SEMI JOIN lake.loose USING ({_KEY})" if hot else ""
         parts.append(f"SELECT {_CAST_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
     connection.execute(f"CREATE VIEW candles AS {' UNION ALL '.join(parts)}")
+
+
+def _fill_loose(
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
+) -> list[tuple[str, str, str, date]]:
+    """Fill the table of loose rows; return the partitions that they name."""
+    if not snapshot.journal and not snapshot.foreign:
+        return []
+    for rows in loose_tables(store, snapshot):
+        _insert(connection, "lake.loose", rows)
+    return connection.execute(
+        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
+    ).fetchall()
 
 
 def _scan(variable: str) -> str:
