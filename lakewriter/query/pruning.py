@@ -1,15 +1,19 @@
 """Which partitions a filter leaves, found without looking at each of them.
 
 Strategy: ask Arrow whether a filter can hold where a column is known to lie in
-a range, and bisect. A range of names or days in which it cannot hold is
-dropped as a whole; another one is cut in parts, and each is asked again. So
-what is dropped is safe by Arrow's own reasoning; what is kept may be too much.
+a range. A range of names or days in which it cannot hold is dropped as a
+whole. Where to cut is seen from the names and days that the filter mentions;
+if they are many, ranges are cut in parts again and again. Wherever the cuts
+are, what is dropped is safe by Arrow's own reasoning; what is kept may be too
+much.
 
 The levels are asked apart from each other: of `a OR b` more may be left than
 needed. The engine drops that, more slowly, by the paths. A test costs some
 30 µs, a partition that is listed and opened ten times as much.
 """
 
+import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 
@@ -21,6 +25,7 @@ import pyarrow.fs
 from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import FEW_DAYS
+from lakewriter.partition import parse_day
 
 # What a filter is about: the columns of `candles`.
 CANDLES_SCHEMA = pa.schema(
@@ -41,6 +46,15 @@ TESTS_MAX = 512
 
 # Days that are told apart, from 1970 on; the last one stands for all of the future.
 DAYS_MAX = 65_536
+
+# So many cuts are made where the filter says.
+CUTS_MAX = 24
+
+_NAMES = re.compile(r'"([^"]*)"')
+_DAYS = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+# How Arrow prints what is too long.
+_CUT_SHORT = "..."
 
 _EPOCH = date(1970, 1, 1)
 
@@ -65,7 +79,7 @@ class Pruned:
 
     def __init__(self, pushed: pc.Expression) -> None:
         self._pushed = pushed
-        text = str(pushed)
+        self._text = text = str(pushed)
         # A literal may look like a column's name, which costs time alone.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}
         if "null" in text:
@@ -84,7 +98,8 @@ class Pruned:
             low, high = names[span[0]], names[span[1]]
             return column == low if low == high else (column >= low) & (column <= high)
 
-        spans = self._narrowed((0, len(names) - 1), guarantee)
+        cuts = {at + more for at in self._mentioned(names) for more in (0, 1)}
+        spans = self._kept((0, len(names) - 1), cuts, guarantee)
         return [name for low, high in spans for name in names[low : high + 1]]
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
@@ -113,11 +128,35 @@ class Pruned:
         if "candle_end_time" in columns:
             length_ms = INTERVALS[interval].length_ms or _MONTH_MS_MAX
         if length_ms not in self._days:
-            spans = self._narrowed(
-                (0, DAYS_MAX - 1), lambda span: _of_days(columns, span, length_ms), runs=True
+            # A candle ends up to its length after its day.
+            around = range(-1 - length_ms // DAY_MS, 3)
+            cuts = {at + more for at in self._mentioned_days() for more in around}
+            spans = self._kept(
+                (0, DAYS_MAX - 1), cuts, lambda span: _of_days(columns, span, length_ms), runs=True
             )
             self._days[length_ms] = _joined(spans)
         return self._days[length_ms]
+
+    def _mentioned(self, names: list[str]) -> set[int]:
+        """Return where the names that the filter mentions are, or would be."""
+        return {bisect_left(names, name) for name in _NAMES.findall(self._text)}
+
+    def _mentioned_days(self) -> set[int]:
+        days = (parse_day(text) for text in _DAYS.findall(self._text))
+        return {(day - _EPOCH).days for day in days if day is not None}
+
+    def _kept(self, whole: Span, cuts: set[int], guarantee: Guarantee, *, runs: bool = False) -> list[Span]:
+        """Return the parts of a range in which the filter can hold, sorted.
+
+        Args:
+            cuts: where it may begin or cease to hold, if nothing is missing.
+        """
+        cuts = {at for at in cuts if whole[0] < at <= whole[1]}
+        if len(cuts) > CUTS_MAX or _CUT_SHORT in self._text:
+            return self._narrowed(whole, guarantee, runs=runs)
+        starts = [whole[0], *sorted(cuts)]
+        ends = [start - 1 for start in starts[1:]] + [whole[1]]
+        return self._can_hold(list(zip(starts, ends, strict=True)), guarantee)
 
     def _narrowed(self, whole: Span, guarantee: Guarantee, *, runs: bool = False) -> list[Span]:
         """Return the parts of a range in which the filter can hold, sorted.

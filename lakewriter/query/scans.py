@@ -77,7 +77,7 @@ NOTHING = Asked()
 def ask(
     connection: duckdb.DuckDBPyConnection, schema: pa.Schema, sql: str, params: Mapping[str, Any]
 ) -> Asked:
-    """Return what a statement asks of `candles`, which exists when this is done no more.
+    """Return what a statement asks of `candles`, which is to be replaced after this.
 
     To be called in a transaction in which the statement is run afterwards, for
     then `now()` is the same both times. If the statement fails on the empty
@@ -109,17 +109,17 @@ def ask(
 def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder) -> Iterator[None]:
     connection.register("recorder", recorder)
     connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}")
-    connection.execute("CREATE VIEW candles AS FROM recorder")
+    connection.execute("CREATE OR REPLACE VIEW candles AS FROM recorder")
     try:
         yield
     finally:
         try:
-            connection.execute("DROP VIEW candles")
+            connection.execute("RESET disabled_optimizers; RESET max_execution_time")
         except duckdb.TransactionException:  # the statement failed, and took the view along
             connection.rollback()
             connection.begin()
+            connection.execute("RESET disabled_optimizers; RESET max_execution_time")
         connection.unregister("recorder")
-        connection.execute("RESET disabled_optimizers; RESET max_execution_time")
 
 
 def _asked(

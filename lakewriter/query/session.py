@@ -151,7 +151,7 @@ class _Running:
         _check_params(checked, params)
 
         def bind() -> pa.RecordBatchReader:
-            create_tables(self._connection, self._store, checked.tables)
+            create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
             _shut_in(self._connection, self._root)
             # Whatever day it is, it is the same when files are chosen and when they are read.
             self._connection.begin()
@@ -176,7 +176,8 @@ class _Running:
             # A file's stamp tells whether it moved since; so the clock is asked here.
             self._since_ns = time.time_ns() - _TICK_NS
             self._snapshot = take_snapshot(self._store, wanted, self._doubted)
-        create_candles(self._connection, self._store, self._snapshot)
+        if "candles" in checked.tables or checked.catalog:
+            create_candles(self._connection, self._store, self._snapshot)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first

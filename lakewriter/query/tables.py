@@ -56,21 +56,6 @@ _MADE: dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]] = {
 # column → SQL type, in the order that `SELECT *` shows.
 COLUMNS = _PATH_COLUMNS | {field.name: _SQL_TYPES[field.type] for field in SCHEMA}
 
-def _create(name: str, columns: Mapping[str, str]) -> str:
-    listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-    return f"CREATE TABLE {name} ({listed});"
-
-
-_CREATE = "CREATE SCHEMA lake;" + "".join(
-    [
-        _create("lake.loose", COLUMNS),
-        *(
-            _create(name, {field.name: _SQL_TYPES[field.type] for field in schema})
-            for name, (schema, _) in _MADE.items()
-        ),
-    ]
-)
-
 _CAST_COLUMNS = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in COLUMNS.items())
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
@@ -93,19 +78,21 @@ QUALIFY row_number() OVER (
 
 
 def create_tables(
-    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str]
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], *, all_names: bool
 ) -> None:
-    """Create every table of `guard.TABLES` but `candles`.
+    """Create the tables of `guard.TABLES` but `candles`.
 
     Args:
-        wanted: those to fill; the others are empty but have their columns.
+        wanted: those to fill.
+        all_names: create the others too, empty.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
         LakeError: if a ledger cannot be read.
     """
-    connection.execute(_CREATE)
-    for name, (_, rows) in _MADE.items():
+    for name, (schema, rows) in _MADE.items():
+        if name in wanted or all_names:
+            _create(connection, name, {field.name: _SQL_TYPES[field.type] for field in schema})
         if name in wanted:
             _insert(connection, name, rows(store))
 
@@ -126,32 +113,53 @@ def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snap
     hot_names = {own_name(*parts) for parts in named}
     hot = [name for name in snapshot.own if name in hot_names]
     settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
-    _check_first(store.root, settled, snapshot)
-    _check_first(store.root, hot, snapshot)
     parts = []
     if settled:
-        _set_files(connection, "settled", store.root, settled)
         parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('settled')}")  # noqa: S608
     if hot:
-        _set_files(connection, "hot", store.root, hot)
         parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('hot')} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
     if named or not parts:
         again = f"UNION ALL BY NAME FROM {_scan('hot')} SEMI JOIN lake.loose USING ({_KEY})" if hot else ""
         parts.append(f"SELECT {_CAST_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
-    connection.execute(f"CREATE VIEW candles AS {' UNION ALL '.join(parts)}")
+    view = f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(parts)}"
+    _create_over(connection, store.root, view, {"settled": settled, "hot": hot}, snapshot)
+
+
+def _create_over(
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    view: str,
+    scans: Mapping[str, Sequence[str]],
+    snapshot: Snapshot,
+) -> None:
+    """Create a view over lists of files, each in the variable that the view reads."""
+    for variable, names in scans.items():
+        _check_first(root, names, snapshot)
+        # The view is made over one file, and has all of them when it is used: to
+        # look at a hundred thousand names twice takes seconds.
+        _set_files(connection, variable, root, names[:1])
+    connection.execute(view)
+    for variable, names in scans.items():
+        if len(names) > 1:
+            _set_files(connection, variable, root, names)
 
 
 def _fill_loose(
     connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
 ) -> list[tuple[str, str, str, date]]:
-    """Fill the table of loose rows; return the partitions that they name."""
-    if not snapshot.journal and not snapshot.foreign:
+    """Make the table of loose rows, if there is need of it; return the partitions that they name."""
+    if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
+    connection.execute("CREATE SCHEMA lake")
+    _create(connection, "lake.loose", COLUMNS)
     for rows in loose_tables(store, snapshot):
         _insert(connection, "lake.loose", rows)
-    return connection.execute(
-        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
-    ).fetchall()
+    return connection.execute('SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose').fetchall()
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
+    listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    connection.execute(f"CREATE TABLE {name} ({listed})")
 
 
 def _scan(variable: str) -> str:
@@ -180,6 +188,8 @@ def _set_files(
 ) -> None:
     # As structs, names are taken as they stand; as strings, `[` and `*` would be
     # globs and each of them looked up once more.
+    if not names:
+        return
     connection.execute(
         f"SET VARIABLE {variable} = (SELECT list({{'filename': $root || name}})"  # noqa: S608
         " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
