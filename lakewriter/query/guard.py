@@ -93,7 +93,20 @@ _TABLE_FUNCTIONS = frozenset(
 )
 
 # Scalar functions that do more than compute, or show what is not the lake's.
-_REFUSED_FUNCTIONS = frozenset(["getenv", "getvariable", "write_log", "nextval", "setval", "currval"])
+_REFUSED_FUNCTIONS = frozenset(
+    [
+        "getenv",
+        "getvariable",
+        "write_log",
+        "nextval",
+        "setval",
+        "currval",
+        # Not the same both times that a statement runs.
+        "current_query",
+        "current_query_id",
+        "current_setting",
+    ]
+)
 
 _SHOW = frozenset(("", "tables", "__show_tables_expanded"))
 _INFORMATION_SCHEMA = frozenset(("tables", "columns", "schemata"))

@@ -227,7 +227,8 @@ def _of_days(columns: set[str], span: Span, length_ms: int) -> pc.Expression:
     stop_ms = (last - _EPOCH).days * DAY_MS + DAY_MS
     known = pc.scalar(True)
     if "date" in columns:
-        known &= (ds.field("date") >= first) & (ds.field("date") <= last)
+        day = ds.field("date")
+        known &= day == first if first == last else (day >= first) & (day <= last)
     if "candle_begin_time" in columns:
         begin = ds.field("candle_begin_time")
         known &= (begin >= _time(start_ms)) & (begin < _time(stop_ms))

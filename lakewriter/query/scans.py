@@ -17,7 +17,7 @@ nothing: they are kept from passing it on to scans.
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import duckdb
@@ -30,6 +30,11 @@ _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
 # A statement that works longer than this without a row of the lake is asked no further.
 TIME_MS_MAX = 500
+
+_RESET = "RESET disabled_optimizers; RESET max_execution_time"
+
+# It has one scan, without a filter.
+_CONTROL = "SELECT market FROM candles"
 
 _SCAN = "PYTHON_ARROW_SCAN"
 
@@ -93,48 +98,37 @@ def ask(
     """
     recorder = Recorder(schema.empty_table())
     started_s = time.monotonic()
-    with _recording(connection, recorder):
-        try:
-            return _asked(connection, recorder, sql, params)
-        except _WRONG:
-            raise
-        except (duckdb.Error, RuntimeError) as error:
-            took_ms = (time.monotonic() - started_s) * 1000
-            if isinstance(error, duckdb.InterruptException) and took_ms < TIME_MS_MAX:
-                raise
-            return EVERYTHING
-
-
-@contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder) -> Iterator[None]:
-    connection.register("recorder", recorder)
-    connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}")
-    connection.execute("CREATE OR REPLACE VIEW candles AS FROM recorder")
     try:
-        yield
-    finally:
-        try:
-            connection.execute("RESET disabled_optimizers; RESET max_execution_time")
-        except duckdb.TransactionException:  # the statement failed, and took the view along
-            connection.rollback()
-            connection.begin()
-            connection.execute("RESET disabled_optimizers; RESET max_execution_time")
-        connection.unregister("recorder")
+        with _recording(connection, recorder):
+            plan = _run(connection, sql, params)
+            asked = judge(plan, recorder.filters)
+            # Nothing seen by either proves nothing about an engine that has changed.
+            if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
+                return EVERYTHING
+            return asked
+    except _WRONG:
+        raise
+    except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
+        took_ms = (time.monotonic() - started_s) * 1000
+        if isinstance(error, duckdb.InterruptException) and took_ms < TIME_MS_MAX:
+            raise
+        return EVERYTHING
 
 
-def _asked(
-    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
-) -> Asked:
-    scans, recursive = _scans(connection, sql, params)
-    filters = list(recorder.filters)
-    if scans != len(filters) and not (recursive and scans == 1 and filters):
+def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
+    """Return what is known of a statement from its plan, and from what was recorded while it ran.
+
+    Args:
+        filters: one for each time that a scan began; None if it had none.
+    """
+    operators = list(_dicts(plan))
+    scans = sum(_function(operator) == _SCAN for operator in operators)
+    if any(_RECURSION in str(operator.get("type")) for operator in operators):
+        # One scan of two may have run twice, and the other not at all.
+        if scans != 1 or not filters:
+            return EVERYTHING
+    elif scans != len(filters):
         return EVERYTHING
-    if recursive and scans > 1:
-        return EVERYTHING
-    if not scans:
-        # Nothing seen, twice, proves nothing about an engine that has changed.
-        works = _scans(connection, "SELECT market FROM candles", {}) == (1, False)
-        return NOTHING if works and len(recorder.filters) == 1 else EVERYTHING
     # Compared as they are: printed, a long IN would be cut short.
     known: list[pc.Expression] = []
     for each in filters:
@@ -145,12 +139,29 @@ def _asked(
     return Asked(tuple(known))
 
 
-def _scans(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> tuple[int, bool]:
-    """Run a statement; return how many scans of `candles` its plan has, and whether any is repeated."""
+@contextlib.contextmanager
+def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder) -> Iterator[None]:
+    connection.register("recorder", recorder)
+    try:
+        connection.execute(
+            f"SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX};"
+            "CREATE OR REPLACE VIEW candles AS FROM recorder"
+        )
+        yield
+    finally:
+        try:
+            connection.execute(_RESET)
+        except duckdb.TransactionException:  # the statement failed, and took the view along
+            connection.rollback()
+            connection.begin()
+            connection.execute(_RESET)
+        connection.unregister("recorder")
+
+
+def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:
+    """Run a statement, and return the plan that it ran by."""
     answer = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", dict(params) or None)
-    operators = list(_dicts(json.loads(answer.fetchall()[0][1])))
-    scans = sum(_function(operator) == _SCAN for operator in operators)
-    return scans, any(_RECURSION in str(operator.get("type")) for operator in operators)
+    return json.loads(answer.fetchall()[0][1])
 
 
 def _function(operator: dict[str, Any]) -> object:
