@@ -24,12 +24,15 @@ ROWS = 3_000
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect()
     connection.execute("SET TimeZone='UTC'")
-    connection.begin()
     yield connection
     connection.close()
 
 
 def asked(connection: duckdb.DuckDBPyConnection, sql: str, **params: object) -> Asked:
+    """Ask; the transaction that was begun is left to the test."""
+    with contextlib.suppress(duckdb.TransactionException):
+        connection.rollback()
+    connection.execute("DROP VIEW IF EXISTS candles")
     return ask(connection, CANDLES_SCHEMA, sql, params)
 
 

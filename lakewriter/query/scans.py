@@ -25,6 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from lakewriter.query.tables import CANDLES_VIEW
+
 # Whatever makes filters while a statement runs.
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
@@ -82,14 +84,13 @@ NOTHING = Asked()
 def ask(
     connection: duckdb.DuckDBPyConnection, schema: pa.Schema, sql: str, params: Mapping[str, Any]
 ) -> Asked:
-    """Return what a statement asks of `candles`, which is to be replaced after this.
+    """Return what a statement asks of `candles`; create CANDLES_VIEW and begin a transaction.
 
-    To be called in a transaction in which the statement is run afterwards, for
-    then `now()` is the same both times. If the statement fails on the empty
-    table, that transaction is rolled back and a new one begun.
+    The statement is to be run in that transaction, for then `now()` is the same
+    both times.
 
     Args:
-        connection: all other tables are committed, and hold what they will hold.
+        connection: all other tables hold what they will hold.
         schema: the columns of `candles`.
         sql: a statement that reads, without EXPLAIN.
 
@@ -144,17 +145,15 @@ def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder) -> Ite
     connection.register("recorder", recorder)
     try:
         connection.execute(
-            f"SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX};"
-            "CREATE OR REPLACE VIEW candles AS FROM recorder"
+            f"SET VARIABLE candles = 'FROM recorder'; {CANDLES_VIEW}; "
+            f"SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}; BEGIN"
         )
         yield
     finally:
         try:
             connection.execute(_RESET)
-        except duckdb.TransactionException:  # the statement failed, and took the view along
-            connection.rollback()
-            connection.begin()
-            connection.execute(_RESET)
+        except duckdb.TransactionException:  # the statement failed, and the transaction with it
+            connection.execute(f"ROLLBACK; {_RESET}; BEGIN")
         connection.unregister("recorder")
 
 

@@ -38,7 +38,7 @@ from lakewriter.query.guard import Checked, check
 from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 from lakewriter.query.retry import steadily
 from lakewriter.query.scans import ask
-from lakewriter.query.tables import create_candles, create_tables
+from lakewriter.query.tables import CANDLES_VIEW, create_tables, fill_candles
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -153,9 +153,11 @@ class _Running:
         def bind() -> pa.RecordBatchReader:
             create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
             _shut_in(self._connection, self._root)
-            # Whatever day it is, it is the same when files are chosen and when they are read.
-            self._connection.begin()
-            self._create_candles(checked, params)
+            if "candles" in checked.tables:
+                self._choose_files(checked, params)
+            elif checked.catalog:
+                fill_candles(self._connection, self._store, EMPTY)
+                self._connection.execute(CANDLES_VIEW)
             _lock(self._connection)
             answer = self._connection.sql(sql, params=dict(params) or None)
             if answer is None:
@@ -169,15 +171,13 @@ class _Running:
         )
         return Answer(schema, self._batches(schema, self._next()))
 
-    def _create_candles(self, checked: Checked, params: Mapping[str, Any]) -> None:
-        if "candles" in checked.tables:
-            asked = ask(self._connection, CANDLES_SCHEMA, checked.reading, params)
-            wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
-            # A file's stamp tells whether it moved since; so the clock is asked here.
-            self._since_ns = time.time_ns() - _TICK_NS
-            self._snapshot = take_snapshot(self._store, wanted, self._doubted)
-        if "candles" in checked.tables or checked.catalog:
-            create_candles(self._connection, self._store, self._snapshot)
+    def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
+        asked = ask(self._connection, CANDLES_SCHEMA, checked.reading, params)
+        wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
+        # A file's stamp tells whether it moved since; so the clock is asked here.
+        self._since_ns = time.time_ns() - _TICK_NS
+        self._snapshot = take_snapshot(self._store, wanted, self._doubted)
+        fill_candles(self._connection, self._store, self._snapshot)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first

@@ -65,6 +65,10 @@ _HIVE = (
     + "}"
 )
 
+# What it shows is said by the variable, and looked at when the view is used: to
+# make it over files would be to open one, and to go through all their names.
+CANDLES_VIEW = "CREATE VIEW candles AS FROM query(getvariable('candles'))"
+
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
 # lakewriter.candle.precedence in SQL. The day follows from the key; it is named
@@ -97,8 +101,8 @@ def create_tables(
             _insert(connection, name, rows(store))
 
 
-def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
-    """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
+def fill_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
+    """Let CANDLES_VIEW show settled files, the rest of hot ones, and the winners of what is loose.
 
     A hot file is scanned twice, and may be replaced in between. A key that is
     loose comes from the last part alone, any other one from the first two, so
@@ -121,27 +125,10 @@ def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snap
     if named or not parts:
         again = f"UNION ALL BY NAME FROM {_scan('hot')} SEMI JOIN lake.loose USING ({_KEY})" if hot else ""
         parts.append(f"SELECT {_CAST_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
-    view = f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(parts)}"
-    _create_over(connection, store.root, view, {"settled": settled, "hot": hot}, snapshot)
-
-
-def _create_over(
-    connection: duckdb.DuckDBPyConnection,
-    root: Path,
-    view: str,
-    scans: Mapping[str, Sequence[str]],
-    snapshot: Snapshot,
-) -> None:
-    """Create a view over lists of files, each in the variable that the view reads."""
-    for variable, names in scans.items():
-        _check_first(root, names, snapshot)
-        # The view is made over one file, and has all of them when it is used: to
-        # look at a hundred thousand names twice takes seconds.
-        _set_files(connection, variable, root, names[:1])
-    connection.execute(view)
-    for variable, names in scans.items():
-        if len(names) > 1:
-            _set_files(connection, variable, root, names)
+    for variable, names in (("settled", settled), ("hot", hot)):
+        _check_first(store.root, names, snapshot)
+        _set_files(connection, variable, store.root, names)
+    connection.execute("SET VARIABLE candles = $sql", {"sql": " UNION ALL ".join(parts)})
 
 
 def _fill_loose(
