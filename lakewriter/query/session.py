@@ -38,7 +38,7 @@ from lakewriter.query.guard import Checked, check
 from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 from lakewriter.query.retry import steadily
 from lakewriter.query.scans import ask
-from lakewriter.query.tables import CANDLES_VIEW, create_tables, fill_candles
+from lakewriter.query.tables import create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -156,8 +156,7 @@ class _Running:
             if "candles" in checked.tables:
                 self._choose_files(checked, params)
             elif checked.catalog:
-                fill_candles(self._connection, self._store, EMPTY)
-                self._connection.execute(CANDLES_VIEW)
+                create_candles(self._connection, self._store, EMPTY)
             _lock(self._connection)
             answer = self._connection.sql(sql, params=dict(params) or None)
             if answer is None:
@@ -177,7 +176,7 @@ class _Running:
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(self._store, wanted, self._doubted)
-        fill_candles(self._connection, self._store, self._snapshot)
+        create_candles(self._connection, self._store, self._snapshot)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first
