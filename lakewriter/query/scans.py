@@ -99,12 +99,7 @@ def ask(
     started_s = time.monotonic()
     try:
         with _recording(connection, recorder, sql):
-            plan = _run(connection, sql, params)
-            asked = judge(plan, recorder.filters)
-            # Nothing seen by either proves nothing about an engine that has changed.
-            if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
-                return EVERYTHING
-            return asked
+            return _asked(connection, recorder, sql, params)
     except _WRONG:
         raise
     except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
@@ -112,6 +107,23 @@ def ask(
         if isinstance(error, duckdb.InterruptException) and took_ms < TIME_MS_MAX:
             raise
         return EVERYTHING
+
+
+def _asked(
+    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
+) -> Asked:
+    try:
+        plan = _run(connection, sql, params)
+    except _WRONG:
+        # Once more, for an error that shows the statement as it was written.
+        connection.execute("ROLLBACK; BEGIN")
+        connection.sql(sql, params=dict(params) or None)
+        return EVERYTHING
+    asked = judge(plan, recorder.filters)
+    # Nothing seen by either proves nothing about an engine that has changed.
+    if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
+        return EVERYTHING
+    return asked
 
 
 def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:

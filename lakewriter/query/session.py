@@ -35,9 +35,7 @@ from lakewriter.query.failure import (
 )
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
-from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 from lakewriter.query.retry import steadily
-from lakewriter.query.scans import ask
 from lakewriter.query.tables import create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
@@ -171,6 +169,11 @@ class _Running:
         return Answer(schema, self._batches(schema, self._next()))
 
     def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
+        # Arrow's datasets, and pandas with them, take longer than all else that is
+        # imported; a statement without candles does without.
+        from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
+        from lakewriter.query.scans import ask  # noqa: PLC0415
+
         asked = ask(self._connection, CANDLES_SCHEMA, checked.reading, params)
         wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
