@@ -5,6 +5,7 @@ this module knows how a path is written; whatever it refuses never becomes one.
 """
 
 from datetime import date, timedelta
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -16,6 +17,9 @@ from lakewriter.market import MARKETS, is_symbol
 
 FILE_NAME = "candles.parquet"
 LEVELS = ("market", "symbol", "interval", "date")
+
+# Every series of a lake has the same few thousand days.
+DAYS_MAX = 10_000
 
 _EPOCH = date(1970, 1, 1)
 
@@ -107,13 +111,20 @@ def parse_partition(path: str) -> Partition:
     if names != LEVELS:
         raise LakeError(f"{path}: not a partition (market=/symbol=/interval=/date=)")
     values = [_unescape(path, part.partition("=")[2]) for part in parts]
-    try:
-        day = date.fromisoformat(values[3])
-    except ValueError:
-        raise LakeError(f"{path}: {values[3]!r} is not a date") from None
-    if day.isoformat() != values[3] or day < _EPOCH:
+    day = parse_day(values[3])
+    if day is None:
         raise LakeError(f"{path}: {values[3]!r} is not a date")
     return checked(Partition(values[0], values[1], values[2], day))
+
+
+@lru_cache(DAYS_MAX)
+def parse_day(text: str) -> date | None:
+    """Return the day that a directory is called by; None if it is none of ours."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day.isoformat() == text and day >= _EPOCH else None
 
 
 def _unescape(path: str, value: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from test_query_files import add_foreign, candle, make_lake
 
 from lakewriter.candle import Candle, to_table
+from lakewriter.errors import LakeError
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
@@ -84,6 +85,14 @@ def test_every_query_during_a_flush_is_right(flushing: tuple[LakeStore, Any]) ->
         assert distinct == rows
         seen = rows
         number += 1
+        one_series(store)
+
+
+def one_series(store: LakeStore) -> None:
+    """Ask for one partition of the many, chosen by its filter."""
+    sql = f"{COUNT} WHERE symbol = 'S7USDT' AND \"date\" = '2024-06-30' AND candle_begin_time >= '2024-06-30'"
+    [(rows, distinct)] = [tuple(row.values()) for row in run(store, sql).to_pylist()]
+    assert rows == distinct >= ROWS
 
 
 class Restless(LakeStore):
@@ -125,13 +134,14 @@ def test_replacing_a_hot_file_between_its_two_scans_changes_nothing(tmp_path: Pa
     assert counts(store, 0) == [(10, 10)]
 
 
-def test_foreign_rows_in_the_directory_of_another_day_are_seen_once(tmp_path: Path) -> None:
-    """A candle that somebody filed under the wrong day is the same candle."""
+def test_foreign_rows_in_the_directory_of_another_day_are_told(tmp_path: Path) -> None:
+    """What somebody filed under the wrong day is an error, not now and then in an answer."""
     store = make_lake(tmp_path, [candle(0), candle(1440)])
     add_foreign(tmp_path, [candle(0), candle(1440), candle(1441)])
-    assert counts(store, 0) == [(3, 3)]
+    with pytest.raises(LakeError, match="spot BTCUSDT 1m 2024-06-30: 2 of its rows begin on another day"):
+        counts(store, 0)
     assert run(store, "SELECT count(*) AS n FROM candles WHERE \"date\" = '2024-07-01'").to_pylist() == [
-        {"n": 2}
+        {"n": 1}
     ]
 
 

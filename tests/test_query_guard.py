@@ -245,11 +245,12 @@ def test_allowed(place: Path, sql: str) -> None:
 )
 def test_the_engine_itself_is_locked(place: Path, sql: str) -> None:
     """Should the guard miss something, the engine still has no way out of the lake."""
-    from lakewriter.query.session import _lock, _Running
+    from lakewriter.query.session import _lock, _Running, _shut_in
 
     secret_frame = pa.table({"hidden": [1]})
     with _Running(LakeStore(place / "lake"), frozenset()) as running:
-        _lock(running._connection, place / "lake")
+        _shut_in(running._connection, place / "lake")
+        _lock(running._connection)
         with pytest.raises(duckdb.Error):
             running._connection.execute(sql.format(outside=place / "secret.csv", new=place / "new.csv"))
     assert not (place / "new.csv").exists()

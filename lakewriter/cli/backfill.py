@@ -24,7 +24,8 @@ from lakewriter.cli.backfill_report import (
 )
 from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.series import begin_ms, parse_day
-from lakewriter.cli.terminal import is_watched, log_to_stderr, report, stop_on_signals, unless_stopped
+from lakewriter.cli.signals import stop_on_signals, unless_stopped
+from lakewriter.cli.terminal import is_watched, log_to_stderr, report
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError

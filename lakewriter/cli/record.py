@@ -19,7 +19,8 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.progress import ProgressLine
 from lakewriter.cli.series import begin_ms, parse_day
-from lakewriter.cli.terminal import is_watched, log_to_stderr, stop_on_signals, unless_stopped
+from lakewriter.cli.signals import stop_on_signals, unless_stopped
+from lakewriter.cli.terminal import is_watched, log_to_stderr
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
 from lakewriter.errors import UsageError

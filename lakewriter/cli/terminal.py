@@ -1,14 +1,12 @@
-"""What commands share on a terminal: standard output, stderr lines, log format, signals."""
+"""What commands share on a terminal: standard output, stderr lines, log format."""
 
-import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Awaitable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from lakewriter.errors import LakewriterError, UsageError
 
@@ -33,34 +31,6 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGINT and SIGTERM, instead of dying by them."""
-    loop = asyncio.get_running_loop()
-
-    def stopping(name: str) -> None:
-        if stop.is_set():
-            logging.getLogger("lakewriter").warning(
-                "%s: already stopping; what is buffered is being flushed", name
-            )
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping, signal.Signals(number).name)
-
-
-async def unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
-    """Do something that may take long; tell whether it was done before the stop."""
-    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not working.done():
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        return False
-    working.result()
-    return True
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -29,7 +29,7 @@ from lakewriter.lake.storage import (
     make_directories,
     write_durably,
 )
-from lakewriter.partition import LEVELS, Partition, checked, parse_partition
+from lakewriter.partition import LEVELS, Partition, checked, parse_day
 from lakewriter.series import Series
 
 T = TypeVar("T")
@@ -44,6 +44,8 @@ MERGE_TRIES_MAX = 20
 # they are in memory, and others wait for their locks meanwhile.
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
+# So many days of a series are looked for one by one; of more, the directory is listed.
+FEW_DAYS = 16
 
 
 class LakeFormat(msgspec.Struct, frozen=True):
@@ -51,6 +53,19 @@ class LakeFormat(msgspec.Struct, frozen=True):
 
     format_version: int
     created_by: str = ""
+
+
+class Wanted(Protocol):
+    """Which partitions somebody wants."""
+
+    def keep(self, level: str, names: list[str]) -> list[str]:
+        """Return those of the sorted names of a level above the days that are wanted."""
+
+    def keep_days(self, interval: str, names: list[str]) -> list[str]:
+        """Return those of an interval's sorted days that are wanted."""
+
+    def few_days(self, interval: str) -> list[str] | None:
+        """Return an interval's wanted days, sorted, if they are at most FEW_DAYS; else None."""
 
 
 class PartitionFilter(msgspec.Struct, frozen=True):
@@ -66,6 +81,26 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     intervals: tuple[str, ...] = ()
     since: date | None = None
     until: date | None = None
+
+    def keep(self, level: str, names: list[str]) -> list[str]:
+        """Return those of a level's names that are wanted."""
+        wanted: tuple[str, ...] = getattr(self, level + "s")
+        return [name for name in names if name in wanted] if wanted else names
+
+    def keep_days(self, _interval: str, names: list[str]) -> list[str]:
+        """Return the days from `since` to `until`."""
+        since = self.since.isoformat() if self.since else ""
+        until = self.until.isoformat() if self.until else "9999-12-31"
+        return [name for name in names if since <= name <= until]
+
+    def few_days(self, _interval: str) -> list[str] | None:
+        """Return the days from `since` to `until` if they are few."""
+        if self.since is None or self.until is None:
+            return None
+        days = (self.until - self.since).days + 1
+        if days > FEW_DAYS:
+            return None
+        return [(self.since + timedelta(days=number)).isoformat() for number in range(days)]
 
 
 ALL = PartitionFilter()
@@ -172,9 +207,9 @@ class LakeStore:
             raise LakeError(f"lake: {uri}: {error.strerror}", "give a writable one with --lake") from None
         return cls(root)
 
-    def files(self, wanted: PartitionFilter = ALL) -> Iterator[PartitionFiles]:
+    def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
-        for partition, directories in self._walk([""], (), wanted):
+        for partition, directories in self._days(wanted, list_all=False):
             names = [
                 f"{directory}/{file}"
                 for directory in directories
@@ -184,13 +219,13 @@ class LakeStore:
             if names:
                 yield PartitionFiles(partition, tuple(sorted(names)))
 
-    def partitions(self, wanted: PartitionFilter = ALL) -> Iterator[tuple[Partition, list[str]]]:
+    def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition and its directories, whatever is in them.
 
         More than one directory is one partition when a foreign tool spelled it
         with percent signs.
         """
-        return self._walk([""], (), wanted)
+        return self._days(wanted, list_all=True)
 
     def series(self, market: str) -> list[Series]:
         """Return the series of a market that have a directory, sorted. Lists no days."""
@@ -315,24 +350,54 @@ class LakeStore:
         version = found.version if found else None
         return _Change(merged, Replacement(partition.file, encode(result, partition), version))
 
-    def _walk(
-        self, directories: list[str], values: tuple[str, ...], wanted: PartitionFilter
-    ) -> Iterator[tuple[Partition, list[str]]]:
+    def _days(self, wanted: Wanted, *, list_all: bool) -> Iterator[tuple[Partition, list[str]]]:
+        """Yield partitions and their directories.
+
+        Args:
+            list_all: yield what is there; else few days are yielded unseen. No
+                tool escapes a day, so they are where they would be.
+        """
+        for (market, symbol, interval), directories in self._series([""], (), wanted):
+            days = None if list_all else wanted.few_days(interval)
+            if days is None:
+                found = self._below(directories, LEVELS[-1])
+                days = wanted.keep_days(interval, sorted(found))
+            else:
+                found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
+            for name in days:
+                day = parse_day(name)
+                if day is not None:
+                    yield Partition(market, symbol, interval, day), found[name]
+
+    def _series(
+        self, directories: list[str], values: tuple[str, ...], wanted: Wanted
+    ) -> Iterator[tuple[tuple[str, ...], list[str]]]:
         level = LEVELS[len(values)]
+        children = self._below(directories, level)
+        for value in wanted.keep(level, sorted(children)):
+            below = (*values, value)
+            if len(below) < len(LEVELS) - 1:
+                yield from self._series(children[value], below, wanted)
+            elif _is_series(*below):  # else somebody's directory that only looks like one of ours
+                yield below, children[value]
+
+    def _below(self, directories: list[str], level: str) -> dict[str, list[str]]:
+        """Return the directories of a level by what they are called."""
         children: dict[str, list[str]] = {}
         for directory in directories:
             for name in self.storage.entries(directory).directories:
                 value = _level_value(level, name)
-                if value is not None and _wants(wanted, level, value):
+                if value is not None:
                     children.setdefault(value, []).append(f"{directory}/{name}" if directory else name)
-        for value in sorted(children):
-            if level != LEVELS[-1]:
-                yield from self._walk(children[value], (*values, value), wanted)
-                continue
-            try:
-                yield parse_partition(children[value][0]), children[value]
-            except LakeError:
-                continue  # somebody's directory that only looks like one of ours
+        return children
+
+
+def _is_series(market: str, symbol: str, interval: str) -> bool:
+    try:
+        checked(Partition(market, symbol, interval, date.min))
+    except LakeError:
+        return False
+    return True
 
 
 def is_candle_file(name: str) -> bool:
@@ -464,12 +529,3 @@ def _level_value(level: str, name: str) -> str | None:
         return unquote_to_bytes(value).decode()
     except UnicodeError:
         return None
-
-
-def _wants(wanted: PartitionFilter, level: str, value: str) -> bool:
-    if level == "date":
-        since = wanted.since.isoformat() if wanted.since else ""
-        until = wanted.until.isoformat() if wanted.until else "9999-12-31"
-        return since <= value <= until
-    names: tuple[str, ...] = getattr(wanted, level + "s")
-    return not names or value in names

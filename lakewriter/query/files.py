@@ -9,7 +9,7 @@ and that the engine can read, stay until compaction.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from errno import ENOENT
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakewriter.candle import SCHEMA, Candle, to_table
+from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter, read_all
+from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, Wanted, check_day, read_all
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.failure import as_ours
 
@@ -67,11 +67,11 @@ class Snapshot(NamedTuple):
     foreign: tuple[Foreign, ...]
 
 
-NOTHING = Snapshot([], (), ())
+EMPTY = Snapshot([], (), ())
 
 
 def take_snapshot(
-    store: LakeStore, wanted: PartitionFilter = ALL, doubted: frozenset[str] = frozenset()
+    store: LakeStore, wanted: Sequence[Wanted] = (ALL,), doubted: frozenset[str] = frozenset()
 ) -> Snapshot:
     """Return what holds the candles now.
 
@@ -79,13 +79,13 @@ def take_snapshot(
     in between is then seen twice, never not at all.
 
     Args:
-        wanted: which files; the journal is returned whole.
+        wanted: partitions that any of these wants; some more may be returned.
         doubted: own files to take for foreign ones.
     """
-    journal = read_hot(store.root)
+    journal = _wanted_candles(read_hot(store.root), wanted)
     own: list[str] = []
     foreign: list[Foreign] = []
-    for partition, names in store.files(wanted):
+    for partition, names in _wanted_files(store, wanted):
         for name in names:
             if name == partition.file and name not in doubted:
                 own.append(name)
@@ -94,12 +94,42 @@ def take_snapshot(
     return Snapshot(journal, tuple(own), tuple(foreign))
 
 
+def _wanted_files(store: LakeStore, wanted: Sequence[Wanted]) -> Iterable[PartitionFiles]:
+    if len(wanted) == 1:
+        return store.files(wanted[0])
+    found: dict[Partition, set[str]] = {}
+    for each in wanted:
+        for partition, names in store.files(each):
+            found.setdefault(partition, set()).update(names)
+    return (PartitionFiles(partition, tuple(sorted(found[partition]))) for partition in sorted(found))
+
+
+def _wanted_candles(journal: list[Candle], wanted: Sequence[Wanted]) -> list[Candle]:
+    """Return the candles of wanted series; each name is asked for once, however many have it."""
+    if not journal:
+        return []
+    names = [sorted({getattr(candle, level) for candle in journal}) for level in LEVELS[:-1]]
+    kept = [
+        [frozenset(each.keep(level, values)) for level, values in zip(LEVELS, names, strict=False)]
+        for each in wanted
+    ]
+    return [
+        candle
+        for candle in journal
+        if any(
+            candle.symbol in symbols and candle.interval in intervals and candle.market in markets
+            for markets, symbols, intervals in kept
+        )
+    ]
+
+
 def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     """Yield the loose rows, with the columns that a path would give them.
 
     Raises:
         VanishedError: if a file vanished since.
-        LakeError: if one holds no candles.
+        LakeError: if one holds no candles, or some of another day: whether those
+            were seen would depend on which days a query is about.
     """
     if snapshot.journal:
         series = [partition_of(candle) for candle in snapshot.journal]
@@ -107,6 +137,8 @@ def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     waiting = iter(snapshot.foreign)
     while files := list(islice(waiting, _FILES_MAX)):
         tables = read_files(store, [file.name for file in files])
+        for file, table in zip(files, tables, strict=True):
+            check_day(file.partition, int_column(table, "candle_begin_time"))
         yield pa.concat_tables(
             _with_path(table, [file.partition] * table.num_rows)
             for file, table in zip(files, tables, strict=True)
@@ -137,8 +169,6 @@ def _with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
     for name in LEVELS[:-1]:
         values = pa.array([getattr(partition, name) for partition in partitions], pa.string())
         table = table.append_column(name, values)
-    # A day is the begin time's, whatever directory a foreign row was put into:
-    # a candle that is in two of them is the same candle.
     return table.append_column("date", table["candle_begin_time"].cast(_DAY))
 
 

@@ -93,10 +93,25 @@ _TABLE_FUNCTIONS = frozenset(
 )
 
 # Scalar functions that do more than compute, or show what is not the lake's.
-_REFUSED_FUNCTIONS = frozenset(["getenv", "getvariable", "write_log", "nextval", "setval", "currval"])
+_REFUSED_FUNCTIONS = frozenset(
+    [
+        "getenv",
+        "getvariable",
+        "write_log",
+        "nextval",
+        "setval",
+        "currval",
+        # Not the same both times that a statement runs.
+        "current_query",
+        "current_query_id",
+        "current_setting",
+    ]
+)
 
 _SHOW = frozenset(("", "tables", "__show_tables_expanded"))
 _INFORMATION_SCHEMA = frozenset(("tables", "columns", "schemata"))
+# Whatever shows which tables there are.
+_CATALOG = _SHOW | _INFORMATION_SCHEMA | {"duckdb_columns"}
 _OUR_SCHEMAS = frozenset(((), ("main",), ("memory", "main")))
 
 # A table's name with a dot or slash could be taken for a file's.
@@ -113,10 +128,14 @@ class Checked(NamedTuple):
     Args:
         tables: those of TABLES that it reads.
         parameters: the names it uses as $name.
+        reading: the statement itself, without EXPLAIN.
+        catalog: whether it asks which tables there are.
     """
 
     tables: frozenset[str]
     parameters: frozenset[str]
+    reading: str
+    catalog: bool
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
@@ -145,7 +164,13 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         return check(connection, statement.query[explained.end() :])
     if kind != duckdb.StatementType.SELECT:
         raise _not_reading(kind.name, sql)
-    return Checked(_tables(_tree(connection, statement.query)), frozenset(statement.named_parameters))
+    read = _read(_tree(connection, statement.query))
+    return Checked(
+        read & frozenset(TABLES),
+        frozenset(statement.named_parameters),
+        statement.query,
+        catalog=not read.isdisjoint(_CATALOG),
+    )
 
 
 def _not_reading(kind: str, sql: str) -> QueryError:
@@ -157,7 +182,7 @@ def _not_reading(kind: str, sql: str) -> QueryError:
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    answer = connection.sql("SELECT json_serialize_sql($sql::VARCHAR)", params={"sql": sql}).fetchall()
+    answer = connection.execute("SELECT json_serialize_sql($sql::VARCHAR)", {"sql": sql}).fetchall()
     try:
         tree = json.loads(answer[0][0])
     except RecursionError:
@@ -167,11 +192,11 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     return tree["statements"]
 
 
-def _tables(tree: Any) -> frozenset[str]:
-    """Return which of TABLES the tree reads; refuse what is on no list."""
+def _read(tree: Any) -> frozenset[str]:
+    """Return the tables and table functions that the tree reads; refuse what is on no list."""
     nodes = list(_nodes(tree))
     named_here = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
-    read = set()
+    read: set[str] = set()
     for node in nodes:
         _check_kind(node)
         kind = node.get("type")
@@ -179,12 +204,12 @@ def _tables(tree: Any) -> frozenset[str]:
             if node["class"] == "FUNCTION":
                 _check_scalar(node)
         elif kind == "TABLE_FUNCTION":
-            _check_table_function(node["function"])
+            read |= _checked_table_function(node["function"])
         elif kind == "SHOW_REF":
             read.add(_checked_show(node))
         elif kind == "BASE_TABLE":
             read.add(_checked_table(node, named_here))
-    return frozenset(read & set(TABLES))
+    return frozenset(read)
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -217,13 +242,15 @@ def _check_scalar(function: dict[str, Any]) -> None:
             raise QueryError(f"sql: function {name} is not available here")
 
 
-def _check_table_function(function: dict[str, Any]) -> None:
-    for name in _names(function, "function_name"):
+def _checked_table_function(function: dict[str, Any]) -> set[str]:
+    names = _names(function, "function_name")
+    for name in names:
         if name not in _TABLE_FUNCTIONS:
             raise QueryError(
                 f"sql: FROM {name}(…) is not available here",
                 f"tables to read: {', '.join(TABLES)}",
             )
+    return names
 
 
 def _checked_table(node: dict[str, Any], named_here: set[str]) -> str:

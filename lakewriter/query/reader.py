@@ -135,7 +135,7 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
     """Return the rows of one series' files and of the journal, duplicates included."""
 
     def attempt(_doubted: frozenset[str]) -> pa.Table:
-        snapshot = take_snapshot(store, wanted)
+        snapshot = take_snapshot(store, (wanted,))
         names = sorted((*snapshot.own, *(file.name for file in snapshot.foreign)))
         tables = read_files(store, names)
         hot = [

@@ -1,7 +1,9 @@
 """Running one statement: a locked engine, rows in batches, and Ctrl-C.
 
-Each statement has an engine of its own, in memory, over a fresh listing of the
-lake; nothing is shared, so any thread may ask at any time. Before a statement
+Each statement has an engine of its own, in memory, over a fresh listing of
+those partitions that it can need; nothing is shared, so any thread may ask at
+any time. To learn which they are, the statement runs twice, first on no rows;
+files are taken from the engine before that. Before a statement
 runs, the engine gives up the file system, the network, extensions, the
 caller's Python variables and its own settings, except for reading the lake.
 
@@ -22,7 +24,7 @@ import duckdb
 import pyarrow as pa
 
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.lake import ALL, LakeStore
 from lakewriter.query.failure import (
     ENGINE_ERRORS,
     DoubtError,
@@ -33,10 +35,10 @@ from lakewriter.query.failure import (
     names_a_file,
     of_sql_alone,
 )
-from lakewriter.query.files import NOTHING, Snapshot, misfits, take_snapshot, touched_since
+from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.retry import steadily
-from lakewriter.query.tables import create_tables
+from lakewriter.query.tables import create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -111,7 +113,7 @@ class _Running:
         self._store = store
         self._root = root = store.root
         self._doubted = doubted
-        self._snapshot: Snapshot = NOTHING
+        self._snapshot: Snapshot = EMPTY
         self._since_ns = 0
         self._connection = duckdb.connect(
             ":memory:",
@@ -149,12 +151,13 @@ class _Running:
         _check_params(checked, params)
 
         def bind() -> pa.RecordBatchReader:
-            # A file's stamp tells whether it moved since; so the clock is asked here.
-            self._since_ns = time.time_ns() - _TICK_NS
+            create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
+            _shut_in(self._connection, self._root)
             if "candles" in checked.tables:
-                self._snapshot = take_snapshot(self._store, doubted=self._doubted)
-            create_tables(self._connection, self._store, checked.tables, self._snapshot)
-            _lock(self._connection, self._root)
+                self._choose_files(checked, params)
+            elif checked.catalog:
+                create_candles(self._connection, self._store, EMPTY)
+            _lock(self._connection)
             answer = self._connection.sql(sql, params=dict(params) or None)
             if answer is None:
                 raise QueryError("sql: the statement gives no rows")
@@ -166,6 +169,19 @@ class _Running:
             [field.with_name(name) for field, name in zip(self._rows.schema, names, strict=True)]
         )
         return Answer(schema, self._batches(schema, self._next()))
+
+    def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
+        # Arrow's datasets, and pandas with them, take longer than all else that is
+        # imported; a statement without candles does without.
+        from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
+        from lakewriter.query.scans import ask  # noqa: PLC0415
+
+        asked = ask(self._connection, CANDLES_SCHEMA, checked.reading, params)
+        wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
+        # A file's stamp tells whether it moved since; so the clock is asked here.
+        self._since_ns = time.time_ns() - _TICK_NS
+        self._snapshot = take_snapshot(self._store, wanted, self._doubted)
+        create_candles(self._connection, self._store, self._snapshot)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first
@@ -244,11 +260,14 @@ def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
             raise UsageError(f"query: ${name} has no value", f"-p {name}=VALUE")
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Take from the engine all but reading the lake's directory; for good."""
+def _shut_in(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Take from the engine all files but those in the lake's directory; for good."""
     quoted = str(root).replace("'", "''")
-    connection.execute(f"SET allowed_directories=['{quoted}']")
-    connection.execute("SET enable_external_access=false")
+    connection.execute(f"SET allowed_directories=['{quoted}']; SET enable_external_access=false")
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take from the engine its settings."""
     connection.execute("SET lock_configuration=true")
 
 

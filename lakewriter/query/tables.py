@@ -5,8 +5,10 @@ empty lake has the same columns as a full one. What SQL should not see lives in
 the schema `lake`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -14,14 +16,6 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.completeness import (
-    COVERAGE_SCHEMA,
-    GAPS_SCHEMA,
-    INSTRUMENTS_SCHEMA,
-    coverage_table,
-    gaps_table,
-    instruments_table,
-)
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
     PARTITIONS_SCHEMA,
@@ -44,18 +38,13 @@ _SQL_TYPES = {
     pa.date32(): "DATE",
 }
 
-# What is made only for a statement that names it: its columns, and its rows.
-_MADE: dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]] = {
-    "partitions": (PARTITIONS_SCHEMA, partitions_table),
-    "gaps": (GAPS_SCHEMA, gaps_table),
-    "coverage": (COVERAGE_SCHEMA, coverage_table),
-    "instruments": (INSTRUMENTS_SCHEMA, instruments_table),
-}
+# What is made only for a statement that names it.
+_MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
 
 # column → SQL type, in the order that `SELECT *` shows.
 COLUMNS = _PATH_COLUMNS | {field.name: _SQL_TYPES[field.type] for field in SCHEMA}
 
-_CAST_COLUMNS = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in COLUMNS.items())
+_COLUMNS = ", ".join(f'"{name}"' for name in COLUMNS)
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
 _HIVE = (
@@ -63,6 +52,9 @@ _HIVE = (
     + ", ".join(f"'{name}': '{kind}'" for name, kind in _PATH_COLUMNS.items())
     + "}"
 )
+
+# A view over so few files has their names in it; of more they are in a variable.
+NAMES_MAX = 64
 
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
@@ -77,68 +69,136 @@ QUALIFY row_number() OVER (
 
 
 def create_tables(
-    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], snapshot: Snapshot
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], *, all_names: bool
 ) -> None:
-    """Create every table of `guard.TABLES`.
+    """Create the tables of `guard.TABLES` but `candles`.
 
     Args:
-        wanted: those to fill; the others are empty but have their columns.
-        snapshot: what `candles` is made of.
+        wanted: those to fill.
+        all_names: create the others too, empty.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
-        DoubtError: if an own file has to be read as a foreign one.
-        LakeError: if a foreign file holds no candles, or a ledger cannot be read.
+        LakeError: if a ledger cannot be read.
     """
-    connection.execute("CREATE SCHEMA lake")
-    _create_candles(connection, store, snapshot)
-    for name, (schema, rows) in _MADE.items():
-        columns = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in schema)
-        connection.execute(f"CREATE TABLE {name} ({columns})")
+    if wanted.isdisjoint(_MADE) and not all_names:
+        return
+    for name, (schema, rows) in _made().items():
+        if name in wanted or all_names:
+            _create(connection, name, {field.name: _SQL_TYPES[field.type] for field in schema})
         if name in wanted:
             _insert(connection, name, rows(store))
 
 
-def _create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
-    """Create the view: settled files, the rest of hot ones, and the winners of what is loose.
+def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
+    """Return the columns of each table of _MADE, and what makes its rows."""
+    # Half of the lake is imported for these, and most statements name none of them.
+    from lakewriter.query import completeness as told  # noqa: PLC0415
+
+    return {
+        "partitions": (PARTITIONS_SCHEMA, partitions_table),
+        "gaps": (told.GAPS_SCHEMA, told.gaps_table),
+        "coverage": (told.COVERAGE_SCHEMA, told.coverage_table),
+        "instruments": (told.INSTRUMENTS_SCHEMA, told.instruments_table),
+    }
+
+
+def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
+    """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
     A hot file is scanned twice, and may be replaced in between. A key that is
     loose comes from the last part alone, any other one from the first two, so
     none is repeated or lost by that.
+
+    Raises:
+        FileNotFoundError: if a file vanished meanwhile.
+        DoubtError: if an own file has to be read as a foreign one.
+        LakeError: if a foreign file holds no candles.
     """
-    columns = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
-    connection.execute(f"CREATE TABLE lake.loose ({columns})")
-    for rows in loose_tables(store, snapshot):
-        _insert(connection, "lake.loose", rows)
-    named = connection.execute(
-        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
-    ).fetchall()
+    named = _fill_loose(connection, store, snapshot)
     hot_names = {own_name(*parts) for parts in named}
     hot = [name for name in snapshot.own if name in hot_names]
-    settled = [name for name in snapshot.own if name not in hot_names]
+    settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
     _check_first(store.root, settled, snapshot)
     _check_first(store.root, hot, snapshot)
+    scans = {"settled": _Scan("settled", store.root, settled), "hot": _Scan("hot", store.root, hot)}
+    view = f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=bool(named)))}"
+    # The view is made over one file, and has all of them when it is used: to go
+    # through a hundred thousand names takes seconds.
+    for scan in scans.values():
+        scan.set_names(connection, 1)
+    connection.execute(view)
+    for scan in scans.values():
+        scan.set_names(connection, len(scan.names))
+
+
+def _parts(scans: Mapping[str, "_Scan"], *, loose: bool) -> list[str]:
+    settled, hot = scans["settled"], scans["hot"]
     parts = []
-    if settled:
-        _set_files(connection, "settled", store.root, settled)
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('settled')}")  # noqa: S608
-    if hot:
-        _set_files(connection, "hot", store.root, hot)
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('hot')} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
-    if named or not parts:
-        again = f"UNION ALL BY NAME FROM {_scan('hot')} SEMI JOIN lake.loose USING ({_KEY})" if hot else ""
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
-    connection.execute(f"CREATE VIEW candles AS {' UNION ALL '.join(parts)}")
+    if settled.names:
+        parts.append(f"SELECT {_COLUMNS} FROM {settled}")  # noqa: S608
+    if hot.names:
+        parts.append(f"SELECT {_COLUMNS} FROM {hot} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
+    if loose or not parts:
+        again = f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot.names else ""
+        parts.append(f"SELECT {_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
+    return parts
 
 
-def _scan(variable: str) -> str:
-    # Never union_by_name: it opens each file twice, and between the two a flush
-    # may replace it.
-    return f"read_parquet(getvariable('{variable}'), {_HIVE})"
+class _Scan(NamedTuple):
+    """A scan of files, as SQL.
+
+    Args:
+        variable: where their names are if they are many.
+    """
+
+    variable: str
+    root: Path
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        # As structs, names are taken as they stand; as strings, `[` and `*` would
+        # be globs and each of them looked up once more. Never union_by_name: it
+        # opens each file twice, and between the two a flush may replace it.
+        files = f"getvariable('{self.variable}')"
+        if len(self.names) <= NAMES_MAX:
+            quoted = (f"{self.root}/{name}".replace("'", "''") for name in self.names)
+            files = "[" + ", ".join(f"{{'filename': '{name}'}}" for name in quoted) + "]"
+        return f"read_parquet({files}, {_HIVE})"
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Set the variable to the first of the names, if they are in one."""
+        if len(self.names) > NAMES_MAX:
+            connection.execute(
+                f"SET VARIABLE {self.variable} = (SELECT list({{'filename': $root || name}})"  # noqa: S608
+                " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
+                {"root": f"{self.root}/", "names": list(self.names[:count])},
+            )
+
+
+def _fill_loose(
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
+) -> list[tuple[str, str, str, date]]:
+    """Make the table of loose rows, if there is need of it; return the partitions that they name."""
+    if snapshot.own and not snapshot.journal and not snapshot.foreign:
+        return []
+    connection.execute("CREATE SCHEMA lake")
+    _create(connection, "lake.loose", COLUMNS)
+    for rows in loose_tables(store, snapshot):
+        _insert(connection, "lake.loose", rows)
+    return connection.execute('SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose').fetchall()
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
+    listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    connection.execute(f"CREATE TABLE {name} ({listed})")
 
 
 def _check_first(root: Path, names: Sequence[str], snapshot: Snapshot) -> None:
-    """Refuse a scan whose columns and types would be those of a file that has others."""
+    """Refuse a scan whose columns and types would be those of a file that has others.
+
+    After this they are ours, and need no casting.
+    """
     if names and not fits(root / names[0]):
         what = LakeError(f"lake: {root / names[0]}: not a readable Parquet file of candles")
         raise DoubtError(misfits(root, snapshot.own) | {names[0]}, what)
@@ -150,15 +210,3 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -
         connection.execute(f"INSERT INTO {table} BY NAME FROM arriving")
     finally:
         connection.unregister("arriving")
-
-
-def _set_files(
-    connection: duckdb.DuckDBPyConnection, variable: str, root: Path, names: Sequence[str]
-) -> None:
-    # As structs, names are taken as they stand; as strings, `[` and `*` would be
-    # globs and each of them looked up once more.
-    connection.execute(
-        f"SET VARIABLE {variable} = (SELECT list({{'filename': $root || name}})"  # noqa: S608
-        " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
-        {"root": f"{root}/", "names": list(names)},
-    )

@@ -1,0 +1,201 @@
+"""What choosing the files costs a query, beside DuckDB that is told the files.
+
+Lakes of hard links to the files of one series, so that they are quick to make.
+In one run, turn about, each way with a connection of its own:
+
+    glob    read_parquet('LAKE/**/*.parquet'), as anybody would write it
+    paths   read_parquet([…]) with the very paths that hold the answer
+    ours    lakewriter.open_lake(LAKE).query(…), from the SQL to the table
+
+What counts is ours - paths for selective queries (limit 10 ms), and ours /
+paths for full scans (limit 1.05). The page cache is warm.
+
+    python benchmarks/query.py [--partitions 1000 10000 100000] [--rounds 5] [--directory /tmp]
+"""
+
+import argparse
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+import lakewriter
+from lakewriter.candle import Candle, to_table
+from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition
+
+FIRST_DAY = date(2024, 1, 1)
+DAYS_MAX = 365
+ROWS = 1440
+LIMIT_MS = 10.0
+LIMIT_RATIO = 1.05
+
+# Slower than this, a way is measured once.
+SLOW_S = 2.0
+
+HIVE = (
+    "hive_partitioning=true, hive_types_autocast=false, "
+    "hive_types={'market': 'VARCHAR', 'symbol': 'VARCHAR', 'interval': 'VARCHAR', 'date': 'DATE'}"
+)
+
+
+class Query(NamedTuple):
+    """A question, and the files that hold its answer.
+
+    Args:
+        where: its predicate.
+        symbols, days: of the files; None is all.
+    """
+
+    name: str
+    where: str
+    symbols: tuple[str, ...] | None
+    days: tuple[date, ...] | None
+
+    @property
+    def is_full(self) -> bool:
+        return self.symbols is None and self.days is None
+
+
+DAY = FIRST_DAY + timedelta(days=3)
+THREE = tuple(DAY + timedelta(days=number) for number in range(3))
+TIMES = f"candle_begin_time >= '{THREE[0]}' AND candle_begin_time < '{THREE[-1] + timedelta(days=1)}'"
+NAMES = ("S0001USDT", "S0004USDT", "S0008USDT")
+
+QUERIES = [
+    Query(
+        "one series, three days",
+        f"market = 'spot' AND symbol = '{NAMES[0]}' AND \"interval\" = '1m' AND {TIMES}",
+        NAMES[:1],
+        THREE,
+    ),
+    Query("one symbol", f"symbol = '{NAMES[0]}'", NAMES[:1], None),
+    Query("three symbols", f"symbol IN {NAMES}", NAMES, None),
+    Query("one day, all symbols", f"\"date\" = '{DAY}'", None, (DAY,)),
+    Query("three days by time alone", TIMES, None, THREE),
+    Query("everything", "high > 0", None, None),
+]
+
+
+def make_lake(root: Path, partitions: int) -> tuple[list[str], list[date]]:
+    """Make a lake of 1m candles; return its symbols and days."""
+    days = [FIRST_DAY + timedelta(days=number) for number in range(min(DAYS_MAX, partitions // 10))]
+    symbols = [f"S{number:04d}USDT" for number in range(partitions // len(days))]
+    store = LakeStore.create(str(root), "benchmark")
+    for day in days:
+        first = Partition("spot", symbols[0], "1m", day)
+        store.merge(first, to_table(candle(first, minute) for minute in range(ROWS)))
+        for symbol in symbols[1:]:
+            other = Partition("spot", symbol, "1m", day)
+            (root / other.path).mkdir(parents=True)
+            os.link(root / first.file, root / other.file)
+    return symbols, days
+
+
+def candle(partition: Partition, minute: int) -> Candle:
+    """Return a candle with numbers that do not compress to nothing."""
+    begin_ms = partition.start_ms + minute * MINUTE_MS
+    wave = (begin_ms // MINUTE_MS * 7919) % 10_007 / 100
+    return Candle(
+        market=partition.market,
+        symbol=partition.symbol,
+        interval=partition.interval,
+        begin_ms=begin_ms,
+        end_ms=begin_ms + MINUTE_MS,
+        open=60_000 + wave,
+        high=60_020 + wave,
+        low=59_980 + wave,
+        close=60_001 + wave,
+        volume=wave * 1.00321,
+        quote_volume=wave * 60_193.27,
+        trade_num=minute * 31 % 2000,
+        taker_buy_base_asset_volume=wave * 0.50117,
+        taker_buy_quote_asset_volume=wave * 30_096.13,
+        event_ms=begin_ms + MINUTE_MS + 4,
+        recv_us=(begin_ms + MINUTE_MS + 90) * 1000,
+        source="stream",
+    )
+
+
+def statement(query: Query, table: str) -> str:
+    return f"SELECT symbol, count(*), max(high), sum(volume) FROM {table} WHERE {query.where} GROUP BY symbol"
+
+
+def plain(sql: str) -> pa.Table:
+    connection = duckdb.connect()
+    try:
+        connection.execute("SET TimeZone='UTC'")
+        return connection.sql(sql).to_arrow_table()
+    finally:
+        connection.close()
+
+
+def timed(ways: dict[str, Callable[[], pa.Table]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each way; they must agree on the answer."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        answers = set()
+        for name, way in ways.items():
+            if taken[name] and taken[name][0] > SLOW_S:
+                continue
+            gc.collect()
+            start = time.perf_counter()
+            table = way()
+            taken[name].append(time.perf_counter() - start)
+            answers.add(str(sorted(map(str, table.select([0, 1, 2]).to_pylist()))))
+        assert len(answers) <= 1, "the ways disagree"
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def measure(root: Path, partitions: int, rounds: int) -> None:
+    symbols, days = make_lake(root, partitions)
+    lake = lakewriter.open_lake(root)
+    print(f"\n{len(symbols) * len(days):,} partitions of {ROWS:,} rows")
+    print(f"{'':26}{'glob':>10}{'paths':>10}{'ours':>10}   ms")
+    for query in QUERIES:
+        paths = [
+            str(root / Partition("spot", symbol, "1m", day).file)
+            for symbol in query.symbols or symbols
+            for day in query.days or days
+        ]
+        ways: dict[str, Callable[[], pa.Table]] = {
+            "glob": lambda query=query: plain(
+                statement(query, f"read_parquet('{root}/**/*.parquet', {HIVE})")
+            ),
+            "paths": lambda query=query, paths=paths: plain(
+                statement(query, f"read_parquet({paths}, {HIVE})")
+            ),
+            "ours": lambda query=query: lake.query(statement(query, "candles")).arrow(),
+        }
+        seconds = timed(ways, rounds)
+        cells = "".join(f"{seconds[name] * 1000:10.1f}" for name in ways)
+        if query.is_full:
+            verdict = f"ours / paths {seconds['ours'] / seconds['paths']:.2f} (limit {LIMIT_RATIO})"
+        else:
+            more_ms = (seconds["ours"] - seconds["paths"]) * 1000
+            verdict = f"ours - paths {more_ms:+.1f} ms (limit {LIMIT_MS:.0f})"
+        print(f"{query.name:26}{cells}   {verdict}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--partitions", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--directory", help="on the disk to measure")
+    options = parser.parse_args()
+    for partitions in options.partitions:
+        with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
+            measure(Path(scratch) / "lake", partitions, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

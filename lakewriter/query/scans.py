@@ -1,0 +1,190 @@
+"""What each scan of `candles` needs, told by the engine before any file is listed.
+
+Strategy: the statement runs once on an empty `candles`, an Arrow dataset of
+ours. For each scan the engine asks a dataset for a scanner, with the filter
+that it has pushed down to that scan; the filters are written down. A row that
+fails the filter of its scan cannot matter to the answer, whatever the lake
+holds: of a dataset the engine knows nothing but the columns, not even that it
+is empty.
+
+That a dataset is asked in this way is nowhere promised. So the engine is made
+to show its plan as well, and unless each scan in it was recorded exactly once,
+nothing is known and every file is to be read. What a join or a LIMIT learns
+while it runs is no part of the statement, and here it would be learnt from
+nothing: they are kept from passing it on to scans.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+# Whatever makes filters while a statement runs.
+_AT_RUN_TIME = "join_filter_pushdown,top_n"
+
+# A statement that works longer than this without a row of the lake is asked no further.
+TIME_MS_MAX = 500
+
+_RESET = "RESET disabled_optimizers; RESET max_execution_time"
+
+# It has one scan, without a filter.
+_CONTROL = "SELECT market FROM candles"
+
+_SCAN = "PYTHON_ARROW_SCAN"
+
+# What is below it runs once a round: a count of scans proves nothing.
+_RECURSION = "RECURSIVE"
+
+# Wrong statements; they would be on a full lake.
+_WRONG = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+
+
+class Recorder(ds.InMemoryDataset):  # type: ignore[misc]
+    """A table that remembers what it was asked for.
+
+    Args:
+        table: its rows; none, but in tests.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        super().__init__(table)
+        self.filters: list[pc.Expression | None] = []
+
+    def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
+        """Return a scanner; the engine calls this for each scan."""
+        pushed = kwargs.get("filter")
+        self.filters.append(pushed if isinstance(pushed, pc.Expression) else None)
+        return super().scanner(*args, **kwargs)
+
+
+class Asked(NamedTuple):
+    """What a statement asks of `candles`.
+
+    Args:
+        filters: a row that passes none of them is not needed.
+        everything: whether any row may be needed instead.
+    """
+
+    filters: tuple[pc.Expression, ...] = ()
+    everything: bool = False
+
+
+EVERYTHING = Asked(everything=True)
+NOTHING = Asked()
+
+
+def ask(
+    connection: duckdb.DuckDBPyConnection, schema: pa.Schema, sql: str, params: Mapping[str, Any]
+) -> Asked:
+    """Return what a statement asks of `candles`, and begin the transaction in which to run it.
+
+    In the same one `now()` is the same. A view `candles` may be there, and is
+    to be replaced.
+
+    Args:
+        connection: all other tables hold what they will hold.
+        schema: the columns of `candles`.
+        sql: a statement that reads, without EXPLAIN.
+
+    Raises:
+        duckdb.Error: if the statement is wrong on any lake, or was interrupted.
+    """
+    recorder = Recorder(schema.empty_table())
+    started_s = time.monotonic()
+    try:
+        with _recording(connection, recorder, sql):
+            return _asked(connection, recorder, sql, params)
+    except _WRONG:
+        raise
+    except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
+        took_ms = (time.monotonic() - started_s) * 1000
+        if isinstance(error, duckdb.InterruptException) and took_ms < TIME_MS_MAX:
+            raise
+        return EVERYTHING
+
+
+def _asked(
+    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
+) -> Asked:
+    try:
+        plan = _run(connection, sql, params)
+    except _WRONG:
+        # Once more, for an error that shows the statement as it was written.
+        connection.execute("ROLLBACK; BEGIN")
+        connection.sql(sql, params=dict(params) or None)
+        return EVERYTHING
+    asked = judge(plan, recorder.filters)
+    # Nothing seen by either proves nothing about an engine that has changed.
+    if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
+        return EVERYTHING
+    return asked
+
+
+def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
+    """Return what is known of a statement from its plan, and from what was recorded while it ran.
+
+    Args:
+        filters: one for each time that a scan began; None if it had none.
+    """
+    operators = list(_dicts(plan))
+    scans = sum(_function(operator) == _SCAN for operator in operators)
+    if any(_RECURSION in str(operator.get("type")) for operator in operators):
+        # One scan of two may have run twice, and the other not at all.
+        if scans != 1 or not filters:
+            return EVERYTHING
+    elif scans != len(filters):
+        return EVERYTHING
+    # Compared as they are: printed, a long IN would be cut short.
+    known: list[pc.Expression] = []
+    for each in filters:
+        if each is None:
+            return EVERYTHING
+        if not any(each.equals(other) for other in known):
+            known.append(each)
+    return Asked(tuple(known))
+
+
+@contextlib.contextmanager
+def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str) -> Iterator[None]:
+    connection.register("candles", recorder)
+    try:
+        connection.execute(
+            f"BEGIN; SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}"
+        )
+        if "memory" in sql.lower():  # what is registered has not this full name
+            connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.candles")
+        yield
+    finally:
+        try:
+            connection.execute(_RESET)
+        except duckdb.TransactionException:  # the statement failed, and the transaction with it
+            connection.execute(f"ROLLBACK; {_RESET}; BEGIN")
+        connection.unregister("candles")
+
+
+def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:
+    """Run a statement, and return the plan that it ran by."""
+    answer = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", dict(params) or None)
+    return json.loads(answer.fetchall()[0][1])
+
+
+def _function(operator: dict[str, Any]) -> object:
+    extra = operator.get("extra_info")
+    return extra.get("Function") if isinstance(extra, dict) else None
+
+
+def _dicts(tree: Any) -> Iterator[dict[str, Any]]:
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)

@@ -1,0 +1,322 @@
+"""Which partitions a filter leaves, and which directories a query looks into."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
+from hypothesis import HealthCheck, given, settings
+from test_query_equality import ALL_ROWS, FILTERS
+from test_query_files import BEGIN_MS, DAY_MS, add_foreign, candle, make_lake, put
+
+from lakewriter.candle import to_table
+from lakewriter.errors import LakeError
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, Wanted
+from lakewriter.partition import LEVELS, Partition, day_of, partition_of
+from lakewriter.query.failure import QueryError
+from lakewriter.query.pruning import CANDLES_SCHEMA, CUTS_MAX, TESTS_MAX, Pruned
+from lakewriter.query.reader import Lake
+from lakewriter.query.scans import ask
+from lakewriter.query.session import run
+
+SYMBOLS = [f"S{number:03}USDT" for number in range(300)]
+FIRST = date(2024, 1, 1)
+DAYS = [(FIRST + timedelta(days=number)).isoformat() for number in range(400)]
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with contextlib.closing(duckdb.connect()) as connection:
+        connection.execute("SET TimeZone='UTC'")
+        yield connection
+
+
+def pruned(connection: duckdb.DuckDBPyConnection, predicate: str) -> Pruned:
+    [pushed] = asked(connection, predicate)
+    return Pruned(pushed)
+
+
+def asked(connection: duckdb.DuckDBPyConnection, predicate: str) -> tuple[pc.Expression, ...]:
+    connection.execute("DROP VIEW IF EXISTS candles")
+    try:
+        return ask(connection, CANDLES_SCHEMA, f"FROM candles WHERE {predicate}", {}).filters
+    finally:
+        connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("predicate", "expected"),
+    [
+        ("symbol = 'S007USDT'", SYMBOLS[7:8]),
+        ("symbol = 'NONE'", []),
+        ("symbol IN ('S007USDT', 'S100USDT', 'S299USDT', 'NONE')", [SYMBOLS[7], SYMBOLS[100], SYMBOLS[299]]),
+        (f"symbol IN {tuple(SYMBOLS[3:200:7])}", SYMBOLS[3:200:7]),
+        ("symbol BETWEEN 'S007USDT' AND 'S01'", SYMBOLS[7:10]),
+        ("symbol >= 'S298'", SYMBOLS[298:]),
+        ("symbol <> 'S007USDT'", SYMBOLS[:7] + SYMBOLS[8:]),
+        ("symbol = 'S007USDT' OR (symbol = 'S100USDT' AND high > 5)", [SYMBOLS[7], SYMBOLS[100]]),
+        ("market = 'spot' AND high > 5", SYMBOLS),
+        ("symbol IS NULL", []),
+    ],
+)
+def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, expected: list[str]) -> None:
+    """Just the names are left in which the filter can hold."""
+    assert pruned(connection, predicate).keep("symbol", SYMBOLS) == expected
+
+
+def days(first: int, last: int) -> list[str]:
+    return DAYS[first : last + 1]
+
+
+@pytest.mark.parametrize(
+    ("predicate", "expected"),
+    [
+        ("\"date\" = '2024-01-08'", days(7, 7)),
+        ("\"date\" BETWEEN '2024-01-08' AND '2024-01-10'", days(7, 9)),
+        ("\"date\" IN ('2024-01-08', '2024-03-01', '2024-12-31')", [DAYS[7], DAYS[60], DAYS[365]]),
+        ("\"date\" < '2024-01-03' OR \"date\" > '2025-02-01'", [*days(0, 1), *days(398, 399)]),
+        ("\"date\" <> '2024-01-01'", days(1, 399)),
+        ('year("date") = 2025', days(366, 399)),
+        ("\"date\" >= '2025-02-01'", days(397, 399)),
+        ("candle_begin_time >= '2024-01-08' AND candle_begin_time < '2024-01-10'", days(7, 8)),
+        ("candle_begin_time BETWEEN '2024-01-08 23:59' AND '2024-01-10'", days(7, 9)),
+        ("candle_begin_time = '2024-01-08 12:00'", days(7, 7)),
+        ("candle_begin_time > '2025-02-01' AND \"date\" < '2025-02-03'", days(397, 398)),
+        ("date_trunc('month', candle_begin_time) = '2024-02-01'", days(31, 59)),
+        ("high > 5 AND symbol = 'A'", DAYS),
+        ("candle_end_time IS NULL", DAYS),
+    ],
+)
+def test_days(connection: duckdb.DuckDBPyConnection, predicate: str, expected: list[str]) -> None:
+    """Just the days are left in which the filter can hold, whether they are listed or looked for."""
+    found = pruned(connection, predicate)
+    assert found.keep_days("1m", DAYS) == expected
+    few = found.few_days("1m")
+    assert few is None or few == expected
+
+
+@pytest.mark.parametrize(
+    ("interval", "first"),
+    [("1m", "2024-03-09"), ("1d", "2024-03-09"), ("1w", "2024-03-03"), ("1mo", "2024-02-08")],
+)
+def test_days_by_their_end(connection: duckdb.DuckDBPyConnection, interval: str, first: str) -> None:
+    """A candle may end as long after its day as its interval is; a month may have 31 days."""
+    found = pruned(connection, "candle_end_time > '2024-03-10' AND candle_end_time <= '2024-03-11'")
+    kept = found.keep_days(interval, DAYS)
+    assert (kept[0], kept[-1]) == (first, "2024-03-11")
+    assert found.few_days(interval) in (None, kept)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_no_candle_ends_where_it_is_not_looked_for(
+    connection: duckdb.DuckDBPyConnection, interval: str
+) -> None:
+    """Whatever its interval, the day of a candle is left by its end."""
+    grid = INTERVALS[interval]
+    for begin_ms in grid.grid(BEGIN_MS - 40 * DAY_MS, BEGIN_MS + 40 * DAY_MS)[
+        :: 1 + DAY_MS // (grid.length_ms or DAY_MS)
+    ]:
+        end = f"make_timestamptz({grid.end(begin_ms)}000)"
+        assert pruned(connection, f"candle_end_time = {end}").keep_days(
+            interval, [day_of(begin_ms).isoformat()]
+        )
+
+
+def test_the_future_and_the_past_are_days(connection: duckdb.DuckDBPyConnection) -> None:
+    """Days after those that are told apart are kept together, and never guessed."""
+    found = pruned(connection, "\"date\" > '2024-01-01'")
+    assert found.keep_days("1m", ["1970-01-01", "2024-01-02", "2149-06-06", "2200-01-01", "9999-12-31"]) == [
+        "2024-01-02", "2149-06-06", "2200-01-01", "9999-12-31",
+    ]  # fmt: skip
+    late = pruned(connection, "\"date\" = '9999-12-31'")
+    assert late.few_days("1m") is None
+    assert "9999-12-31" in late.keep_days("1m", ["2024-01-01", "9999-12-31"])
+    assert pruned(connection, "\"date\" < '1960-01-01'").few_days("1m") == []
+
+
+def test_names_that_are_no_text(connection: duckdb.DuckDBPyConnection) -> None:
+    """A directory whose name is not UTF-8 is nobody's partition."""
+    assert pruned(connection, "symbol > 'A'").keep("symbol", ["B", "\udcff"]) == ["B"]
+
+
+def row_table() -> pa.Table:
+    table = to_table(ALL_ROWS)
+    for level in LEVELS:
+        values = [getattr(partition_of(one), level) for one in ALL_ROWS]
+        table = table.append_column(level, pa.array(values, CANDLES_SCHEMA.field(level).type))
+    return table.select(CANDLES_SCHEMA.names)
+
+
+TABLE = row_table()
+
+
+def keeps(found: Pruned, partition: Partition) -> bool:
+    day = partition.date.isoformat()
+    few = found.few_days(partition.interval)
+    assert few is None or (day in few) == (found.keep_days(partition.interval, [day]) == [day])
+    return bool(found.keep_days(partition.interval, [day])) and all(
+        found.keep(level, names) != [] and getattr(partition, level) in found.keep(level, names)
+        for level, names in NAMES.items()
+    )
+
+
+NAMES = {level: sorted({getattr(one, level) for one in ALL_ROWS}) for level in LEVELS[:-1]}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(predicate=FILTERS)
+def test_no_partition_of_a_row_that_passes_is_dropped(
+    connection: duckdb.DuckDBPyConnection, predicate: str
+) -> None:
+    """Whatever the filter, the partitions of the rows that Arrow lets through are kept."""
+    for pushed in asked(connection, predicate):
+        found = Pruned(pushed)
+        passed = ds.dataset(TABLE).to_table(filter=pushed, columns=list(LEVELS))
+        for row in passed.group_by(list(LEVELS)).aggregate([]).to_pylist():
+            assert keeps(found, Partition(**row))
+
+
+def test_tests_have_an_end(connection: duckdb.DuckDBPyConnection) -> None:
+    """Of a long list some names too many are kept, rather than thousands of ranges asked about."""
+    many = [f"S{number:05}" for number in range(20_000)]
+    odd = many[1 : 2 * CUTS_MAX * TESTS_MAX : 2]
+    kept = pruned(connection, f"symbol IN {tuple(odd[:3000])}").keep("symbol", many)
+    assert set(odd[:3000]) <= set(kept)
+
+
+class Watched(LakeStore):
+    """A lake that remembers which partitions it listed, and how often it was asked."""
+
+    listed: list[Partition]
+    listings = 0
+
+    def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+        self.listings += 1
+        for found in super().files(wanted):
+            self.listed.append(found.partition)
+            yield found
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    """Two markets, three symbols, two intervals, three days: 36 partitions."""
+    make_lake(
+        tmp_path,
+        [
+            candle(0, market=market, symbol=symbol, interval=interval,
+                   begin_ms=BEGIN_MS + day * DAY_MS, end_ms=BEGIN_MS + day * DAY_MS + 3_600_000)
+            for market in ("spot", "usdt_futures")
+            for symbol in ("AUSDT", "BUSDT", "币USDT")
+            for interval in ("1h", "1m")
+            for day in range(3)
+        ],
+    )  # fmt: skip
+    store = Watched(tmp_path)
+    store.listed = []
+    return store
+
+
+@pytest.mark.parametrize(
+    ("sql", "partitions"),
+    [
+        ("SELECT count(*) FROM candles", 36),
+        ("SELECT count(*) FROM candles WHERE symbol LIKE 'A%'", 36),
+        ("SELECT count(*) FROM candles WHERE symbol = 'AUSDT'", 12),
+        ("SELECT count(*) FROM candles WHERE symbol = '币USDT' AND market = 'spot'", 6),
+        ("SELECT count(*) FROM candles WHERE market = 'spot' AND symbol = 'AUSDT' AND \"interval\" = '1m' AND \"date\" = '2024-07-01'", 1),
+        ("SELECT count(*) FROM candles WHERE candle_begin_time >= '2024-07-01'", 24),
+        ("SELECT count(*) FROM candles WHERE candle_end_time <= '2024-06-30 01:00'", 12),
+        ("SELECT count(*) FROM candles WHERE \"date\" = current_date", 0),
+        ("SELECT count(*) FROM candles WHERE false", 0),
+        ("SELECT count(*) FROM candles a JOIN candles b USING (candle_begin_time) WHERE a.symbol = 'AUSDT' AND b.symbol = 'BUSDT'", 24),
+        ("SELECT count(*) FROM candles a JOIN candles b USING (symbol, candle_begin_time) WHERE a.\"date\" = '2024-07-01'", 36),
+        ("WITH x AS MATERIALIZED (FROM candles) SELECT count(*) FROM x WHERE symbol = 'AUSDT'", 12),
+        ("EXPLAIN SELECT count(*) FROM candles WHERE symbol = 'AUSDT'", 12),
+        ("EXPLAIN ANALYZE SELECT count(*) FROM candles WHERE symbol = 'AUSDT'", 12),
+        ("DESCRIBE candles", 0),
+        ("FROM (SHOW TABLES)", 0),
+        ("SELECT 1", 0),
+        ("SELECT count(*) FROM gaps", 0),
+    ],
+)  # fmt: skip
+def test_only_these_partitions_are_listed(watched: Watched, sql: str, partitions: int) -> None:
+    """Directories in which no scan of the statement can find a row are not looked into."""
+    run(watched, sql)
+    assert len(set(watched.listed)) == partitions
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT nope FROM candles", "SELEC 1", "FROM candles; DROP TABLE gaps", "WITH x AS (DELETE FROM gaps RETURNING *) FROM x, candles"]
+)  # fmt: skip
+def test_wrong_statement_lists_nothing(watched: Watched, sql: str) -> None:
+    """A typing mistake is told before the lake is looked into, and what changes things is never begun."""
+    with pytest.raises(QueryError):
+        run(watched, sql)
+    assert watched.listings == 0
+
+
+def test_wrong_statement_is_shown_as_it_was_written(watched: Watched) -> None:
+    """That it ran twice, and how, is nobody's business."""
+    with pytest.raises(QueryError) as raised:
+        run(watched, "SELECT nope FROM candles")
+    assert "Candidate bindings" in raised.value.hint
+    assert "EXPLAIN" not in str(raised.value) + raised.value.hint
+
+
+def test_statement_that_fails_on_no_rows_is_told_as_it_fails_on_all(watched: Watched) -> None:
+    """The first run's own errors are nobody's business; other tables are there in the second."""
+    sql = "SELECT CASE WHEN count(*) = 0 THEN error('empty')::INT ELSE count(*) END AS n FROM candles, (SELECT count(*) FROM gaps)"
+    assert run(watched, sql).to_pylist() == [{"n": 36}]
+    with pytest.raises(QueryError, match="sql: boo"):
+        run(watched, "SELECT error('boo') FROM candles")
+
+
+def test_parameter_chooses_partitions(watched: Watched) -> None:
+    """A value of $name prunes as a literal does."""
+    [row] = run(watched, "SELECT count(*) AS n FROM candles WHERE symbol = $s", {"s": "AUSDT"}).to_pylist()
+    assert row == {"n": 12}
+    assert {partition.symbol for partition in watched.listed} == {"AUSDT"}
+
+
+def test_hot_candles_are_seen_where_there_is_no_directory_yet(tmp_path: Path) -> None:
+    """A day, or a symbol, that is in the journal alone is found by its names."""
+    store = make_lake(tmp_path, [candle(0)], hot=[candle(1440), candle(0, symbol="ETHUSDT"), candle(1)])
+    for predicate, rows in (
+        ("\"date\" = '2024-07-01'", 1),
+        ("symbol = 'ETHUSDT'", 1),
+        ("symbol = 'BTCUSDT' AND \"date\" = '2024-06-30'", 2),
+        ("candle_begin_time >= '2024-07-01'", 1),
+        ("symbol = 'NONE'", 0),
+    ):
+        assert run(store, f"SELECT count(*) AS n FROM candles WHERE {predicate}").to_pylist() == [{"n": rows}]
+
+
+def test_percent_encoded_directories_are_found_by_their_names(tmp_path: Path) -> None:
+    """Whatever spells a symbol, a filter on it finds it, and a day below it."""
+    store = make_lake(tmp_path, [candle(0, symbol="币USDT")])
+    put(tmp_path, "market=spot/symbol=%E5%B8%81USDT/interval=1m/date=2024-06-30", to_table([candle(1)]))
+    sql = "SELECT count(*) AS n FROM candles WHERE symbol = '币USDT' AND \"date\" = '2024-06-30'"
+    assert run(store, sql).to_pylist() == [{"n": 2}]
+
+
+def test_foreign_row_of_another_day_is_told(tmp_path: Path) -> None:
+    """It would be in some answers and not in others."""
+    store = make_lake(tmp_path, [candle(0)])
+    add_foreign(tmp_path, [candle(1), candle(1440)])
+    with pytest.raises(LakeError, match="1 of its rows begin on another day"):
+        run(store, "SELECT count(*) FROM candles")
+
+
+def test_few_days_of_a_series_are_read_without_a_listing(tmp_path: Path) -> None:
+    """From Python too: days that are there, days that are not, and files of others."""
+    make_lake(tmp_path, [candle(0), candle(2880)])
+    add_foreign(tmp_path, [candle(1)])
+    frame: Any = Lake(tmp_path).candles("spot", "BTCUSDT", "1m", "2024-06-30", "2024-07-02")
+    assert len(frame) == 2

@@ -1,0 +1,263 @@
+"""What DuckDB asks an Arrow dataset for. None of it is promised; here it is held to.
+
+If one of these fails with a new DuckDB, queries may be slow, or worse: read
+lakewriter/query/scans.py before anything is changed.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from lakewriter.query.pruning import CANDLES_SCHEMA
+from lakewriter.query.scans import EVERYTHING, NOTHING, Asked, Recorder, ask, judge
+
+ROWS = 3_000
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone='UTC'")
+    yield connection
+    connection.close()
+
+
+def asked(connection: duckdb.DuckDBPyConnection, sql: str, **params: object) -> Asked:
+    """Ask; the transaction that was begun is left to the test."""
+    with contextlib.suppress(duckdb.TransactionException):
+        connection.rollback()
+    connection.execute("DROP VIEW IF EXISTS candles")
+    return ask(connection, CANDLES_SCHEMA, sql, params)
+
+
+def printed(found: Asked) -> list[str]:
+    assert not found.everything
+    return sorted(" ".join(str(each).split()) for each in found.filters)
+
+
+def full_table() -> pa.Table:
+    """Rows of fifty symbols and a hundred days."""
+    columns: dict[str, Any] = {
+        "market": ["spot"] * ROWS,
+        "symbol": [f"S{number % 50:02}" for number in range(ROWS)],
+        "interval": ["1m"] * ROWS,
+        "date": [date(2024, 1, 1) + timedelta(days=number % 100) for number in range(ROWS)],
+    }
+    numbers = pa.array(range(ROWS), pa.int64())
+    return pa.Table.from_arrays(
+        [
+            pa.array(columns[field.name], field.type) if field.name in columns else numbers.cast(field.type)
+            for field in CANDLES_SCHEMA
+        ],
+        schema=CANDLES_SCHEMA,
+    )
+
+
+@pytest.mark.parametrize(
+    ("predicate", "expected"),
+    [
+        ("symbol = 'A'", '(symbol == "A")'),
+        ("symbol <> 'A'", '(symbol != "A")'),
+        ("symbol = $symbol", '(symbol == "B")'),
+        (
+            "\"date\" BETWEEN '2024-01-01' AND '2024-01-03'",
+            "((date >= 2024-01-01) and (date <= 2024-01-03))",
+        ),
+        (
+            "candle_begin_time >= '2024-01-01' AND candle_begin_time < '2024-01-04'",
+            (
+                "((candle_begin_time >= 2024-01-01 00:00:00.000000Z)"
+                " and (candle_begin_time < 2024-01-04 00:00:00.000000Z))"
+            ),
+        ),
+        (
+            "symbol IN ('A', 'B')",
+            (
+                'if_else(is_valid(symbol), is_in(symbol, {value_set=string:[ "A", "B" ],'
+                " null_matching_behavior=MATCH}), null[bool])"
+            ),
+        ),
+        (
+            "date_trunc('month', candle_begin_time) = '2024-03-01'",
+            (
+                "((candle_begin_time >= 2024-03-01 00:00:00.000000Z)"
+                " and (candle_begin_time < 2024-04-01 00:00:00.000000Z))"
+            ),
+        ),
+        ("candle_end_time <= '2024-01-01'", "(candle_end_time <= 2024-01-01 00:00:00.000000Z)"),
+        ("\"interval\" = '1m' AND random() < 2", '(interval == "1m")'),
+    ],
+)
+def test_pushed_filters(connection: duckdb.DuckDBPyConnection, predicate: str, expected: str) -> None:
+    """A scan's filter arrives as `filter`, and as an Arrow expression."""
+    params = {"symbol": "B"} if "$symbol" in predicate else {}
+    assert printed(asked(connection, f"SELECT max(high) FROM candles WHERE {predicate}", **params)) == [
+        expected
+    ]
+
+
+def test_each_scan_has_its_own_filter(connection: duckdb.DuckDBPyConnection) -> None:
+    """Both sides of a join, a subquery and a CTE are asked for one by one; equal filters are one."""
+    sql = """
+        WITH x AS (FROM candles WHERE symbol = 'A')
+        SELECT (SELECT max(high) FROM candles WHERE symbol = 'B'), count(*)
+        FROM x JOIN candles c USING (candle_begin_time) WHERE c.symbol = 'C'
+        UNION ALL SELECT 1, count(*) FROM candles WHERE symbol = 'A'
+    """
+    assert printed(asked(connection, sql)) == ['(symbol == "A")', '(symbol == "B")', '(symbol == "C")']
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM candles",
+        "SELECT * FROM candles WHERE symbol LIKE '%A%'",
+        "SELECT * FROM candles WHERE symbol = 'A' UNION ALL FROM candles",
+        "SELECT count(*) FROM candles a JOIN candles b USING (candle_begin_time) WHERE a.symbol = 'A'",
+        # The seen scan might have run twice, and the other one not at all.
+        (
+            "WITH RECURSIVE t(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM t, (SELECT count(*) c FROM candles"
+            " WHERE symbol = 'A') WHERE n < c) SELECT n, (SELECT count(*) FROM candles WHERE symbol = 'B') FROM t"
+        ),
+    ],
+)
+def test_everything_is_asked_for(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """One scan without a filter, or one that is not accounted for, needs every row."""
+    assert asked(connection, sql) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM candles WHERE false", "FROM candles LIMIT 0", "DESCRIBE candles", "SELECT 1"]
+)
+def test_nothing_is_asked_for(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """What needs no row needs no file."""
+    assert asked(connection, sql) == NOTHING
+
+
+LEARNT = [
+    "symbol = (SELECT coalesce(max(symbol), 'S01') FROM candles)",
+    "symbol = (SELECT coalesce(max(symbol), 'S01') FROM candles WHERE high > 1e9)",
+    "symbol IN (SELECT coalesce(max(symbol), 'S01') FROM candles)",
+    "symbol IN (SELECT symbol FROM candles UNION ALL VALUES ('S01'))",
+    "\"date\" = DATE '2024-01-01' + (SELECT count(*)::INT % 7 FROM candles)",
+    '"date" >= (SELECT coalesce(max("date"), DATE \'2025-01-01\') FROM candles)',
+    "candle_begin_time >= (SELECT coalesce(max(candle_begin_time), TIMESTAMPTZ '2025-01-01') FROM candles)",
+    "symbol IN (SELECT s FROM (VALUES ('S01'), ('S02')) v(s))",
+    "trade_num IN (SELECT i FROM range(3) r(i))",
+    "trade_num = (SELECT max(i) FROM range(3) r(i))",
+    "EXISTS (SELECT 1 FROM (VALUES ('S01')) v(s) WHERE s = c.symbol)",
+]
+LEARNT_STATEMENTS = [f"SELECT count(*) FROM candles c WHERE {predicate}" for predicate in LEARNT] + [
+    "SELECT count(*) FROM candles c JOIN (VALUES ('S01'), ('S02')) v(s) ON c.symbol = v.s",
+    "SELECT count(*) FROM candles c SEMI JOIN (VALUES ('S01')) v(s) ON c.symbol = v.s",
+    "SELECT count(*) FROM (VALUES ('S01')) v(s) LEFT JOIN candles c ON c.symbol = v.s",
+    "SELECT count(*) FROM candles c RIGHT JOIN (VALUES ('S01')) v(s) ON c.symbol = v.s",
+    "SELECT count(*) FROM candles c JOIN (SELECT DATE '2024-01-03' + i::INT d FROM range(3) r(i)) v ON c.\"date\" = v.d",
+    "SELECT symbol FROM candles INTERSECT VALUES ('S01')",
+    "SELECT * FROM candles ORDER BY \"date\" LIMIT 3",
+    "SELECT * FROM candles ORDER BY symbol DESC LIMIT 3",
+    "SELECT max(\"date\"), min(symbol) FROM candles",
+    "SELECT * FROM candles ASOF JOIN (VALUES ('S01', TIMESTAMPTZ '2024-01-01')) v(s, t) ON s = symbol AND t >= candle_begin_time",
+    "SELECT s, (SELECT max(high) FROM candles WHERE symbol = s) FROM (VALUES ('S01')) v(s)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
+def test_what_is_learnt_while_running_is_never_asked(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """A join's build side and a LIMIT's rows are empty here, and say nothing about the lake."""
+    recorder = Recorder(CANDLES_SCHEMA.empty_table())
+    connection.register("candles", recorder)
+    connection.sql(sql).to_arrow_table()
+    connection.unregister("candles")
+    for pushed in recorder.filters:
+        assert pushed is None or str(pushed) in ("is_valid(symbol)", "(high > 1e+09)")
+    found = asked(connection, sql)
+    assert found == EVERYTHING or printed(found) == ["is_valid(symbol)"]
+
+
+@pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
+def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
+    """Of a dataset the engine uses the columns alone: full or empty, it pushes the same."""
+    pushed = []
+    for table in (CANDLES_SCHEMA.empty_table(), full_table()):
+        recorder = Recorder(table)
+        with contextlib.closing(duckdb.connect()) as connection:
+            connection.register("candles", recorder)
+            connection.sql(sql).to_arrow_table()
+            connection.unregister("candles")
+        pushed.append(sorted(map(str, recorder.filters)))
+    assert pushed[0] == pushed[1]
+
+
+def test_now_is_the_same_both_times(connection: duckdb.DuckDBPyConnection) -> None:
+    """Files that are chosen just before midnight are read as if it still were."""
+    [pushed] = printed(asked(connection, "FROM candles WHERE candle_begin_time < now()"))
+    [(text,)] = connection.execute("SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%f')").fetchall()
+    assert text in pushed
+
+
+@pytest.mark.parametrize("sql", ["FROM", "SELECT nope FROM candles", "SELECT * FROM nowhere, candles"])
+def test_wrong_statement_is_told_at_once(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """It would be wrong on any lake."""
+    with pytest.raises(duckdb.Error):
+        asked(connection, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT error('boo') FROM candles", "SELECT 'x'::INT FROM range(3), candles", "SELECT error('boo')"],
+)
+def test_failing_statement_needs_everything(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """It fails again, over the files; and the transaction is one in which it can."""
+    asked(connection, sql)
+    assert connection.execute("SELECT current_setting('max_execution_time')").fetchall() == [(0,)]
+
+
+def test_long_statement_is_given_up(connection: duckdb.DuckDBPyConnection) -> None:
+    """Work that has nothing to do with the lake is not done twice."""
+    sql = "SELECT (SELECT sum(hash(a.range, b.range)) FROM range(10000000) a, range(10000) b), max(high) FROM candles WHERE symbol = 'A'"
+    started_s = time.monotonic()
+    assert asked(connection, sql) == EVERYTHING
+    assert time.monotonic() - started_s < 20
+    assert asked(connection, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
+
+
+def test_settings_are_as_before(connection: duckdb.DuckDBPyConnection) -> None:
+    """The statement itself runs with every optimizer, and as long as it likes."""
+    names = ("disabled_optimizers", "max_execution_time")
+    settings = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
+    before = connection.execute(settings).fetchall()
+    asked(connection, "FROM candles WHERE symbol = 'A'")
+    assert connection.execute(settings).fetchall() == before
+
+
+SCAN = {"type": "TABLE_SCAN", "extra_info": {"Function": "PYTHON_ARROW_SCAN"}}
+
+
+@pytest.mark.parametrize(
+    ("scans", "recorded"), [(1, 0), (0, 1), (2, 1), (1, 2)], ids=lambda number: str(number)
+)
+def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
+    """A plan and a record that do not agree are no knowledge."""
+    import pyarrow.dataset as ds
+
+    filters = [ds.field("symbol") == "A"] * recorded
+    assert judge({"operator": [SCAN] * scans}, filters) == EVERYTHING
+    assert judge({"operator": [SCAN] * recorded}, filters) == Asked(tuple(filters[:1]))
+
+
+def test_recursion_repeats_its_scans() -> None:
+    """Below it one scan may be recorded any number of times, and two prove nothing."""
+    import pyarrow.dataset as ds
+
+    pushed = ds.field("symbol") == "A"
+    below = {"type": "RECURSIVE_CTE", "children": [SCAN]}
+    assert judge(below, [pushed] * 3) == Asked((pushed,))
+    assert judge(below, []) == EVERYTHING
+    assert judge({"children": [below, SCAN]}, [pushed] * 2) == EVERYTHING
