@@ -3,17 +3,26 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from filling import fill
 from recording import account, recording
 from running import until
 
+from lakewriter.binance.archive import ArchiveClient
+from lakewriter.binance.archive_files import ArchiveFile
+from lakewriter.clock import Clock
 from lakewriter.history.backfill import BackfillOptions, save
+from lakewriter.history.files import UNDER_WAY_BYTES_MAX, FileImport
+from lakewriter.history.plan import PlannedFile
+from lakewriter.history.progress import Progress
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.lake import LakeStore
+from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.query.completeness import coverage
 from lakewriter.recording.watch import WatchOptions
@@ -356,6 +365,50 @@ def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None
         assert all(not day.without_reason for day in coverage(filled.store, until_ms=stop_ms))
 
     run(scenario, speed=60.0)
+
+
+class _Counting(ArchiveClient):
+    """Notes how many downloads are under way at once."""
+
+    under_way = 0
+    most = 0
+
+    async def fetch(self, file: ArchiveFile) -> bytes:
+        type(self).under_way += 1
+        type(self).most = max(self.most, self.under_way)
+        try:
+            return await super().fetch(file)
+        finally:
+            type(self).under_way -= 1
+
+
+@pytest.mark.parametrize(
+    ("claimed_bytes", "most"), [(UNDER_WAY_BYTES_MAX, 1), (UNDER_WAY_BYTES_MAX // 3, 3), (1, 8)]
+)
+def test_large_files_go_alone(claimed_bytes: int, most: int, tmp_path: Path) -> None:
+    """What is under way at once is bounded by what it weighs, not only by its number."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        market = served_at(MARKETS["spot"], sandbox.url)
+        first = day_of(TODAY_MS - 20 * DAY_MS)
+        files = [ArchiveFile(BTC, "daily", first + timedelta(days=number)) for number in range(20)]
+        planned = [PlannedFile(each, claimed_bytes, each.start_ms, each.stop_ms) for each in files]
+        done: list[PlannedFile] = []
+
+        async def count(each: PlannedFile) -> None:
+            done.append(each)
+
+        class Counting(_Counting):
+            pass
+
+        store = LakeStore.create(str(tmp_path), "test")
+        async with aiohttp.ClientSession() as session:
+            archive = Counting(market, session, Clock())
+            await FileImport(store, lambda _: archive, Progress(), count, Clock()).run(iter(planned))
+        assert len(done) == 20
+        assert Counting.most == most
+
+    run(scenario, Fault("slow_archive", value=0.02))
 
 
 def test_what_was_recorded_gives_way_to_the_archive(tmp_path: Path) -> None:

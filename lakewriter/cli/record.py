@@ -191,6 +191,7 @@ async def _record(
         beside: list[asyncio.Task[Any]] = []
         if history is not None:
             beside.append(asyncio.create_task(unless_stopped(history.run(), stop)))
+            beside[-1].add_done_callback(_tell_of_a_bug)
         if progress is not None:
             beside.append(asyncio.create_task(progress.follow(recorder, watch)))
         try:
@@ -202,6 +203,12 @@ async def _record(
             ledger.close()
             with contextlib.suppress(BrokenPipeError):
                 _tell(recorder, watch)
+
+
+def _tell_of_a_bug(task: "asyncio.Task[Any]") -> None:
+    """Say at once what ended a task that should not end: the recording goes on without it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("history: ended by a bug of ours", exc_info=error)
 
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:

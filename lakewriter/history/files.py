@@ -45,6 +45,11 @@ REFUSALS_MAX = 3
 WAITING_MAX = 32
 BATCH_FILES = 16
 
+# What the zips that are under way may weigh together, from before their download
+# until after their merge; a larger one goes alone. Unpacked and parsed, they take
+# some eight times as much memory.
+UNDER_WAY_BYTES_MAX = 64 * 1024 * 1024
+
 # The first files that are given up are named; more are counted.
 _NAMED_MAX = 20
 
@@ -88,6 +93,8 @@ class FileImport:
         self._done = done
         self._clock = clock
         self._refusals = 0
+        self._under_way_bytes = 0
+        self._room = asyncio.Condition()
         self._parsed: asyncio.Queue[Parsed] = asyncio.Queue(WAITING_MAX)
 
     async def run(self, files: Iterator[PlannedFile], downloads: int = DOWNLOADS) -> None:
@@ -103,6 +110,7 @@ class FileImport:
     async def _download(self, files: Iterator[PlannedFile]) -> None:
         for planned in files:
             self._progress.current = planned.file.name
+            await self._admit(planned.bytes)
             try:
                 found = await self._read(planned)
             except (ArchiveError, CsvError) as error:
@@ -154,7 +162,18 @@ class FileImport:
                 except LakeError as error:
                     self._progress.failed(partition, error)
 
+    async def _admit(self, size: int) -> None:
+        """Wait until there is room for a file."""
+        async with self._room:
+            await self._room.wait_for(
+                lambda: not self._under_way_bytes or self._under_way_bytes + size <= UNDER_WAY_BYTES_MAX
+            )
+            self._under_way_bytes += size
+
     async def _finished(self, planned: PlannedFile) -> None:
+        async with self._room:
+            self._under_way_bytes -= planned.bytes
+            self._room.notify_all()
         self._progress.files += 1
         self._progress.file_bytes += planned.bytes
         await self._done(planned)
