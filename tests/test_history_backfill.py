@@ -175,6 +175,23 @@ def test_a_month_file_with_short_days_is_not_believed(tmp_path: Path) -> None:
     run(scenario, lack)
 
 
+def test_a_page_that_ends_early_is_not_the_end(tmp_path: Path) -> None:
+    """REST that leaves out rows in the middle of a page has more after its last one."""
+    lack = Fault(
+        "rest_missing_rows", start_ms=SINCE_MS + HOUR_MS, stop_ms=SINCE_MS + HOUR_MS + 10 * MINUTE_MS
+    )
+
+    async def scenario(sandbox: Sandbox) -> None:
+        series = Series("usdt_futures", "BTCUSDT", "1m")
+        filled = await fill(
+            sandbox, tmp_path, "usdt_futures:BTCUSDT:1m", options=OPTIONS._replace(files="none")
+        )
+        found = account(filled.store, sandbox, series, SINCE_MS, series.grid.floor(START_MS - 30_000))
+        assert (len(found.reasons), found.silent) == (10, set())
+
+    run(scenario, lack)
+
+
 def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
     """429 and 418 with Retry-After, and server errors, cost time and nothing else."""
 

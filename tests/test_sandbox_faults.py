@@ -432,6 +432,26 @@ def test_a_halt_leaves_a_gap_everywhere(market: str) -> None:
     run(scenario, staged(Fault("exchange_halt", start_ms=start_ms, stop_ms=stop_ms)))
 
 
+@EVERY_MARKET
+def test_what_was_halted_is_no_row_of_a_page(market: str) -> None:
+    """A page has as many candles as were asked for, whatever lies between them."""
+    halt_ms = START_MS + 10 * MINUTE_MS
+    halt = Fault("exchange_halt", start_ms=halt_ms, stop_ms=halt_ms + 30 * MINUTE_MS)
+    symbol = MARKET_SYMBOLS[market]
+
+    async def scenario(sandbox: Sandbox) -> None:
+        end_ms = START_MS + 60 * MINUTE_MS - 1
+        rows = await klines(sandbox, market, symbol, startTime=START_MS, endTime=end_ms, limit=20)
+        oldest = [*range(10), *range(40, 50)]
+        newest = list(range(40, 60))
+        wanted = newest if market == "coin_futures" else oldest
+        assert begins(rows) == [START_MS + each * MINUTE_MS for each in wanted]
+        back = await klines(sandbox, market, symbol, endTime=halt_ms + 20 * MINUTE_MS, limit=3)
+        assert begins(back) == [halt_ms - each * MINUTE_MS for each in (3, 2, 1)]
+
+    run(scenario, staged(halt, options=STILL))
+
+
 def test_the_archive_has_the_halt_too() -> None:
     """A day with a halt is shorter, a day of nothing else is no file."""
     day_ms = START_MS - DAY_MS

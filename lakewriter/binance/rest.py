@@ -165,8 +165,10 @@ class RestClient:
             candles = decode_klines(body, series, start_ms, stop_ms, self._clock.wall_us())
         except ExchangeError as error:
             raise RestError(f"{series}: {error}") from None
-        full = len(candles) >= rows and self.market.name != "coin_futures"
-        return Page(candles, candles[-1].end_ms if full else stop_ms)
+        # A page that ends early says nothing of what comes after its last row, whatever
+        # its length: a server that leaves out rows would else leave out what follows.
+        onward = candles and self.market.name != "coin_futures"
+        return Page(candles, candles[-1].end_ms if onward else stop_ms)
 
     async def first_begin(self, series: Series) -> int | None:
         """Return when the first candle that the exchange has of a series begins; None if it has none.

@@ -62,7 +62,7 @@ def klines(
     try:
         query = _query(catalogue, params, now_ms)
         span = _coin_span if catalogue.market == "coin_futures" else _span
-        start_ms, stop_ms = span(query, now_ms)
+        start_ms, stop_ms = span(query, catalogue, now_ms)
     except _InvalidError as error:
         return Answer(400, error.body)
     spec, grid = query.spec, query.grid
@@ -152,16 +152,16 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _span(query: _Query, now_ms: int) -> tuple[int, int]:
+def _span(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
     # The oldest rows from startTime on; without it, the newest.
     stop_ms = min(query.last_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
     if query.start_ms is None:
-        return _back(query.grid, stop_ms, query.limit), stop_ms
+        return _newest(query, catalogue, query.first_ms, stop_ms), stop_ms
     start_ms = query.grid.ceil(max(query.start_ms, query.first_ms))
-    return start_ms, min(stop_ms, _ahead(query.grid, start_ms, query.limit))
+    return start_ms, _oldest(query, catalogue, start_ms, stop_ms)
 
 
-def _coin_span(query: _Query, now_ms: int) -> tuple[int, int]:
+def _coin_span(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
     # The newest rows up to endTime, whatever startTime says.
     start_ms, end_ms = query.start_ms, query.end_ms
     if start_ms is not None and end_ms is not None and end_ms - start_ms > _COIN_SPAN_MS:
@@ -171,7 +171,29 @@ def _coin_span(query: _Query, now_ms: int) -> tuple[int, int]:
     if start_ms is None:
         start_ms = max(0, end_ms - _COIN_SPAN_MS)
     stop_ms = min(query.last_ms, end_ms) + 1
-    return max(start_ms, _back(query.grid, stop_ms, query.limit)), stop_ms
+    return _newest(query, catalogue, start_ms, stop_ms), stop_ms
+
+
+def _oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
+    """Return where the first `limit` candles that exist end; what does not exist is no row."""
+    left = query.limit
+    for low_ms, high_ms in catalogue.present(query.spec, query.grid, start_ms, stop_ms):
+        count = query.grid.count(low_ms, high_ms)
+        if count >= left:
+            return _ahead(query.grid, query.grid.ceil(low_ms), left)
+        left -= count
+    return stop_ms
+
+
+def _newest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
+    """Return where the last `limit` candles that exist begin."""
+    left = query.limit
+    for low_ms, high_ms in reversed(catalogue.present(query.spec, query.grid, start_ms, stop_ms)):
+        count = query.grid.count(low_ms, high_ms)
+        if count >= left:
+            return _back(query.grid, high_ms, left)
+        left -= count
+    return start_ms
 
 
 def _back(grid: Interval, stop_ms: int, count: int) -> int:
