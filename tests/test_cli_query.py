@@ -17,6 +17,7 @@ from test_query_files import candle, make_lake
 from lakewriter.cli import cli
 from lakewriter.cli.query import _FORMAT_NAMES
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.query.macros import MACROS
 from lakewriter.query.output import FORMATS
 
 pytestmark = pytest.mark.slow
@@ -212,10 +213,12 @@ def test_saved_query_by_name(lake: str) -> None:
 
 
 def test_list_needs_no_lake(tmp_path: Path) -> None:
-    """`--list` shows every saved query with its parameters."""
+    """`--list` shows every saved query with its parameters, and every macro with its meaning."""
     shown = ask(str(tmp_path / "nowhere"), "--list")
     assert "vwap  The volume-weighted" in shown
     assert "    symbol=BTCUSDT" in shown
+    assert "resample(market, symbol, interval, bucket, since :=" in shown
+    assert all(f"\n{macro.signature}\n    {macro.what}\n" in shown for macro in MACROS.values())
 
 
 def test_help_has_examples() -> None:

@@ -34,7 +34,9 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
     type=click.IntRange(min=1),
     help=f"Rows of a table to show.  [default: {TERMINAL_ROWS_MAX} on a terminal, else all]",
 )
-@click.option("--list", "list_saved", is_flag=True, help="Show the saved queries and their parameters.")
+@click.option(
+    "--list", "list_saved", is_flag=True, help="Show the saved queries, and SQL's functions for candles."
+)
 @lake_option
 def command(
     sql: str | None,
@@ -56,12 +58,14 @@ def command(
     lakewriter query "DESCRIBE candles"
     lakewriter query --list
     lakewriter query vwap -p symbol=ETHUSDT
+    lakewriter query "FROM resample('spot', 'BTCUSDT', '1m', '15m')"
     lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
     """
     if list_saved:
         with quiet_if_unread(), standard_output():
             _show_saved()
+            _show_macros()
         return
     if output == "":
         raise UsageError("query: -o '' names no file", "-o FILE.csv")
@@ -144,3 +148,11 @@ def _show_saved() -> None:
         width = max((len(f"{p.name}={p.default}") for p in query.parameters), default=0)
         for parameter in query.parameters:
             click.echo(f"    {f'{parameter.name}={parameter.default}':{width}}  {parameter.what}".rstrip())
+
+
+def _show_macros() -> None:
+    from lakewriter.query.macros import MACROS
+
+    click.echo("\nIn SQL, behind FROM:")
+    for macro in MACROS.values():
+        click.echo(f"{macro.signature}\n    {macro.what}\n    {macro.columns}")

@@ -35,6 +35,7 @@ from lakewriter.query.failure import (
 )
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
+from lakewriter.query.macros import create_macros
 from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 from lakewriter.query.retry import steadily
 from lakewriter.query.scans import ask
@@ -152,6 +153,7 @@ class _Running:
 
         def bind() -> pa.RecordBatchReader:
             create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
+            create_macros(self._connection, checked.macros)
             _shut_in(self._connection, self._root)
             if "candles" in checked.tables:
                 self._choose_files(checked, params)
