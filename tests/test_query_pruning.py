@@ -262,6 +262,14 @@ def test_wrong_statement_lists_nothing(watched: Watched, sql: str) -> None:
     assert watched.listings == 0
 
 
+def test_wrong_statement_is_shown_as_it_was_written(watched: Watched) -> None:
+    """That it ran twice, and how, is nobody's business."""
+    with pytest.raises(QueryError) as raised:
+        run(watched, "SELECT nope FROM candles")
+    assert "Candidate bindings" in raised.value.hint
+    assert "EXPLAIN" not in str(raised.value) + raised.value.hint
+
+
 def test_statement_that_fails_on_no_rows_is_told_as_it_fails_on_all(watched: Watched) -> None:
     """The first run's own errors are nobody's business; other tables are there in the second."""
     sql = "SELECT CASE WHEN count(*) = 0 THEN error('empty')::INT ELSE count(*) END AS n FROM candles, (SELECT count(*) FROM gaps)"

@@ -1,8 +1,11 @@
 """`lakewriter query`: ask the lake in SQL, or run a saved query by name."""
 
+import contextlib
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
@@ -104,8 +107,31 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: _Target) -> Non
     store = LakeStore.open(lake)
     # The place first: a path that cannot be written should not cost a query.
     place = writing(target.path, store.root) if target.path else standard_output()
-    with quiet_if_unread(), place as out, stream(store, sql, values) as answer:
+    with _without_pandas(), quiet_if_unread(), place as out, stream(store, sql, values) as answer:
         target.format.write(answer, out, target.room)
+
+
+class _NoPandas(MetaPathFinder):
+    """Says that pandas cannot be imported."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
+@contextlib.contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Keep Arrow from importing pandas, which takes longer than most answers.
+
+    It does so with the first array that it makes, to know a Series when it sees
+    one. This command makes none. A process that has pandas already keeps it.
+    """
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:

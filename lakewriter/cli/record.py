@@ -20,7 +20,8 @@ from lakewriter.binance.doors import Doors
 from lakewriter.candle import Candle
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress import ProgressLine
-from lakewriter.cli.terminal import log_to_stderr, stop_on_signals
+from lakewriter.cli.signals import stop_on_signals
+from lakewriter.cli.terminal import log_to_stderr
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, load_config, parse_duration
 from lakewriter.errors import UsageError

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lakewriter.cli.terminal import stop_on_signals
+from lakewriter.cli.signals import stop_on_signals
 from lakewriter.config import parse_duration
 
 

@@ -1,10 +1,8 @@
-"""What commands share on a terminal: standard output, stderr lines, log format, signals."""
+"""What commands share on a terminal: standard output, stderr lines, log format."""
 
-import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -33,21 +31,6 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGINT and SIGTERM, instead of dying by them."""
-    loop = asyncio.get_running_loop()
-
-    def stopping(name: str) -> None:
-        if stop.is_set():
-            logging.getLogger("lakewriter").warning(
-                "%s: already stopping; what is buffered is being flushed", name
-            )
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping, signal.Signals(number).name)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakewriter import __version__
@@ -184,6 +183,8 @@ def _cast(column: pa.ChunkedArray, field: "pa.Field[Any]") -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(column.type) and column.type.tz is None:
+        import pyarrow.compute as pc  # noqa: PLC0415 - slow, and only for files of others
+
         column = pc.assume_timezone(column, "UTC")
     # A receive time may lose its nanoseconds, a decimal its last digits; a begin
     # time that is none of our milliseconds is an error.

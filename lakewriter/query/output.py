@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakewriter.query.failure import QueryError
 from lakewriter.query.result import python_values
@@ -107,6 +106,8 @@ def _iso_texts(column: Any) -> Any:
 
     In Arrow's own loops: a datetime object for each would cost more than all else.
     """
+    import pyarrow.compute as pc  # noqa: PLC0415 - slow, and a table needs none of it
+
     naive = column.cast(pa.timestamp(column.type.unit))  # the same instants, named in UTC
     try:
         text = naive.cast(pa.timestamp("s")).cast(pa.string())
@@ -120,6 +121,8 @@ def _iso_texts(column: Any) -> Any:
 
 def _spelled(text: Any) -> Any:
     """Return the texts of times or days with the infinities spelled as DuckDB spells them."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+
     infinity = pc.if_else(pc.match_substring(text, ": -"), "-infinity", "infinity")
     return pc.if_else(pc.starts_with(text, "<"), infinity, text)
 

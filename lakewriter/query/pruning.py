@@ -129,7 +129,7 @@ class Pruned:
             length_ms = INTERVALS[interval].length_ms or _MONTH_MS_MAX
         if length_ms not in self._days:
             # A candle ends up to its length after its day.
-            around = range(-1 - length_ms // DAY_MS, 3)
+            around = range(-1 - length_ms // DAY_MS if length_ms else 0, 2)
             cuts = {at + more for at in self._mentioned_days() for more in around}
             spans = self._kept(
                 (0, DAYS_MAX - 1), cuts, lambda span: _of_days(columns, span, length_ms), runs=True

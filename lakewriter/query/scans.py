@@ -25,8 +25,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakewriter.query.tables import CANDLES_VIEW
-
 # Whatever makes filters while a statement runs.
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
@@ -84,10 +82,10 @@ NOTHING = Asked()
 def ask(
     connection: duckdb.DuckDBPyConnection, schema: pa.Schema, sql: str, params: Mapping[str, Any]
 ) -> Asked:
-    """Return what a statement asks of `candles`; create CANDLES_VIEW and begin a transaction.
+    """Return what a statement asks of `candles`, and begin the transaction in which to run it.
 
-    The statement is to be run in that transaction, for then `now()` is the same
-    both times.
+    In the same one `now()` is the same. A view `candles` may be there, and is
+    to be replaced.
 
     Args:
         connection: all other tables hold what they will hold.
@@ -100,13 +98,8 @@ def ask(
     recorder = Recorder(schema.empty_table())
     started_s = time.monotonic()
     try:
-        with _recording(connection, recorder):
-            plan = _run(connection, sql, params)
-            asked = judge(plan, recorder.filters)
-            # Nothing seen by either proves nothing about an engine that has changed.
-            if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
-                return EVERYTHING
-            return asked
+        with _recording(connection, recorder, sql):
+            return _asked(connection, recorder, sql, params)
     except _WRONG:
         raise
     except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
@@ -114,6 +107,23 @@ def ask(
         if isinstance(error, duckdb.InterruptException) and took_ms < TIME_MS_MAX:
             raise
         return EVERYTHING
+
+
+def _asked(
+    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
+) -> Asked:
+    try:
+        plan = _run(connection, sql, params)
+    except _WRONG:
+        # Once more, for an error that shows the statement as it was written.
+        connection.execute("ROLLBACK; BEGIN")
+        connection.sql(sql, params=dict(params) or None)
+        return EVERYTHING
+    asked = judge(plan, recorder.filters)
+    # Nothing seen by either proves nothing about an engine that has changed.
+    if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
+        return EVERYTHING
+    return asked
 
 
 def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
@@ -141,20 +151,21 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder) -> Iterator[None]:
-    connection.register("recorder", recorder)
+def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str) -> Iterator[None]:
+    connection.register("candles", recorder)
     try:
         connection.execute(
-            f"SET VARIABLE candles = 'FROM recorder'; {CANDLES_VIEW}; "
-            f"SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}; BEGIN"
+            f"BEGIN; SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}"
         )
+        if "memory" in sql.lower():  # what is registered has not this full name
+            connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.candles")
         yield
     finally:
         try:
             connection.execute(_RESET)
         except duckdb.TransactionException:  # the statement failed, and the transaction with it
             connection.execute(f"ROLLBACK; {_RESET}; BEGIN")
-        connection.unregister("recorder")
+        connection.unregister("candles")
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:

@@ -36,10 +36,8 @@ from lakewriter.query.failure import (
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
-from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 from lakewriter.query.retry import steadily
-from lakewriter.query.scans import ask
-from lakewriter.query.tables import CANDLES_VIEW, create_tables, fill_candles
+from lakewriter.query.tables import create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -158,8 +156,7 @@ class _Running:
             if "candles" in checked.tables:
                 self._choose_files(checked, params)
             elif checked.catalog:
-                fill_candles(self._connection, self._store, EMPTY)
-                self._connection.execute(CANDLES_VIEW)
+                create_candles(self._connection, self._store, EMPTY)
             _lock(self._connection)
             answer = self._connection.sql(sql, params=dict(params) or None)
             if answer is None:
@@ -174,12 +171,17 @@ class _Running:
         return Answer(schema, self._batches(schema, self._next()))
 
     def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
+        # Arrow's datasets, and pandas with them, take longer than all else that is
+        # imported; a statement without candles does without.
+        from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
+        from lakewriter.query.scans import ask  # noqa: PLC0415
+
         asked = ask(self._connection, CANDLES_SCHEMA, checked.reading, params)
         wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(self._store, wanted, self._doubted)
-        fill_candles(self._connection, self._store, self._snapshot)
+        create_candles(self._connection, self._store, self._snapshot)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first

@@ -8,6 +8,7 @@ the schema `lake`.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -56,7 +57,7 @@ _MADE: dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]] = {
 # column → SQL type, in the order that `SELECT *` shows.
 COLUMNS = _PATH_COLUMNS | {field.name: _SQL_TYPES[field.type] for field in SCHEMA}
 
-_CAST_COLUMNS = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in COLUMNS.items())
+_COLUMNS = ", ".join(f'"{name}"' for name in COLUMNS)
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
 _HIVE = (
@@ -65,9 +66,8 @@ _HIVE = (
     + "}"
 )
 
-# What it shows is said by the variable, and looked at when the view is used: to
-# make it over files would be to open one, and to go through all their names.
-CANDLES_VIEW = "CREATE VIEW candles AS FROM query(getvariable('candles'))"
+# A view over so few files has their names in it; of more they are in a variable.
+NAMES_MAX = 64
 
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
@@ -101,8 +101,8 @@ def create_tables(
             _insert(connection, name, rows(store))
 
 
-def fill_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
-    """Let CANDLES_VIEW show settled files, the rest of hot ones, and the winners of what is loose.
+def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
+    """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
     A hot file is scanned twice, and may be replaced in between. A key that is
     loose comes from the last part alone, any other one from the first two, so
@@ -117,18 +117,61 @@ def fill_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapsh
     hot_names = {own_name(*parts) for parts in named}
     hot = [name for name in snapshot.own if name in hot_names]
     settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
+    _check_first(store.root, settled, snapshot)
+    _check_first(store.root, hot, snapshot)
+    scans = {"settled": _Scan("settled", store.root, settled), "hot": _Scan("hot", store.root, hot)}
+    view = f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=bool(named)))}"
+    # The view is made over one file, and has all of them when it is used: to go
+    # through a hundred thousand names takes seconds.
+    for scan in scans.values():
+        scan.set_names(connection, 1)
+    connection.execute(view)
+    for scan in scans.values():
+        scan.set_names(connection, len(scan.names))
+
+
+def _parts(scans: Mapping[str, "_Scan"], *, loose: bool) -> list[str]:
+    settled, hot = scans["settled"], scans["hot"]
     parts = []
-    if settled:
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('settled')}")  # noqa: S608
-    if hot:
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM {_scan('hot')} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
-    if named or not parts:
-        again = f"UNION ALL BY NAME FROM {_scan('hot')} SEMI JOIN lake.loose USING ({_KEY})" if hot else ""
-        parts.append(f"SELECT {_CAST_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
-    for variable, names in (("settled", settled), ("hot", hot)):
-        _check_first(store.root, names, snapshot)
-        _set_files(connection, variable, store.root, names)
-    connection.execute("SET VARIABLE candles = $sql", {"sql": " UNION ALL ".join(parts)})
+    if settled.names:
+        parts.append(f"SELECT {_COLUMNS} FROM {settled}")  # noqa: S608
+    if hot.names:
+        parts.append(f"SELECT {_COLUMNS} FROM {hot} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
+    if loose or not parts:
+        again = f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot.names else ""
+        parts.append(f"SELECT {_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
+    return parts
+
+
+class _Scan(NamedTuple):
+    """A scan of files, as SQL.
+
+    Args:
+        variable: where their names are if they are many.
+    """
+
+    variable: str
+    root: Path
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        # As structs, names are taken as they stand; as strings, `[` and `*` would
+        # be globs and each of them looked up once more. Never union_by_name: it
+        # opens each file twice, and between the two a flush may replace it.
+        files = f"getvariable('{self.variable}')"
+        if len(self.names) <= NAMES_MAX:
+            quoted = (f"{self.root}/{name}".replace("'", "''") for name in self.names)
+            files = "[" + ", ".join(f"{{'filename': '{name}'}}" for name in quoted) + "]"
+        return f"read_parquet({files}, {_HIVE})"
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Set the variable to the first of the names, if they are in one."""
+        if len(self.names) > NAMES_MAX:
+            connection.execute(
+                f"SET VARIABLE {self.variable} = (SELECT list({{'filename': $root || name}})"  # noqa: S608
+                " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
+                {"root": f"{self.root}/", "names": list(self.names[:count])},
+            )
 
 
 def _fill_loose(
@@ -149,14 +192,11 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[s
     connection.execute(f"CREATE TABLE {name} ({listed})")
 
 
-def _scan(variable: str) -> str:
-    # Never union_by_name: it opens each file twice, and between the two a flush
-    # may replace it.
-    return f"read_parquet(getvariable('{variable}'), {_HIVE})"
-
-
 def _check_first(root: Path, names: Sequence[str], snapshot: Snapshot) -> None:
-    """Refuse a scan whose columns and types would be those of a file that has others."""
+    """Refuse a scan whose columns and types would be those of a file that has others.
+
+    After this they are ours, and need no casting.
+    """
     if names and not fits(root / names[0]):
         what = LakeError(f"lake: {root / names[0]}: not a readable Parquet file of candles")
         raise DoubtError(misfits(root, snapshot.own) | {names[0]}, what)
@@ -168,17 +208,3 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -
         connection.execute(f"INSERT INTO {table} BY NAME FROM arriving")
     finally:
         connection.unregister("arriving")
-
-
-def _set_files(
-    connection: duckdb.DuckDBPyConnection, variable: str, root: Path, names: Sequence[str]
-) -> None:
-    # As structs, names are taken as they stand; as strings, `[` and `*` would be
-    # globs and each of them looked up once more.
-    if not names:
-        return
-    connection.execute(
-        f"SET VARIABLE {variable} = (SELECT list({{'filename': $root || name}})"  # noqa: S608
-        " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
-        {"root": f"{root}/", "names": list(names)},
-    )
