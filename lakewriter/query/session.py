@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import ALL, LakeStore
+from lakewriter.query.control import Control
 from lakewriter.query.failure import (
     ENGINE_ERRORS,
     DoubtError,
@@ -60,11 +61,14 @@ class Answer:
         self.batches = batches
 
 
-def run(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+def run(
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: Control | None = None
+) -> pa.Table:
     """Return all rows of one reading statement.
 
     Args:
         params: a value for each $name in it.
+        control: its bounds; None sets it none.
 
     Raises:
         QueryError: if the SQL is broken, does more than read, or failed.
@@ -73,14 +77,16 @@ def run(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> 
     """
 
     def attempt(doubted: frozenset[str]) -> pa.Table:
-        with _Running(store, doubted) as running:
+        with _Running(store, doubted, control) as running:
             return running.all_rows(sql, params or {})
 
     return steadily(attempt)
 
 
 @contextlib.contextmanager
-def stream(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
+def stream(
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: Control | None = None
+) -> Iterator[Answer]:
     """Run one reading statement and give its rows while they come.
 
     A file that moves before the first rows are there is no matter: the lake is
@@ -93,7 +99,7 @@ def stream(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) 
 
     def attempt(doubted: frozenset[str]) -> tuple[contextlib.ExitStack, Answer]:
         with contextlib.ExitStack() as stack:
-            answer = stack.enter_context(_Running(store, doubted)).start(sql, params or {})
+            answer = stack.enter_context(_Running(store, doubted, control)).start(sql, params or {})
             return stack.pop_all(), answer
 
     stack, answer = steadily(attempt)
@@ -106,9 +112,13 @@ class _Running:
 
     Args:
         doubted: own files to read as foreign ones.
+        control: its bounds, if any.
     """
 
-    def __init__(self, store: LakeStore, doubted: frozenset[str]) -> None:
+    def __init__(
+        self, store: LakeStore, doubted: frozenset[str] = frozenset(), control: Control | None = None
+    ) -> None:
+        self._control = control or Control()
         self._store = store
         self._root = root = store.root
         self._doubted = doubted
@@ -126,6 +136,7 @@ class _Running:
             },
         )
         self._connection.execute("SET TimeZone='UTC'")
+        self._control.lend(self._connection)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
@@ -137,6 +148,7 @@ class _Running:
     def __exit__(self, *exc_info: object) -> None:
         self._connection.interrupt()
         self._worker.shutdown()
+        self._control.take_back()
         self._rows = None
         self._connection.close()
 
@@ -202,9 +214,8 @@ class _Running:
         return self._interruptible(fetch)
 
     def _interruptible(self, work: Callable[[], T]) -> T:
-        future = self._worker.submit(work)
         try:
-            return future.result()
+            return self._control.wait(self._worker.submit(work))
         except ENGINE_ERRORS as error:
             raise self._judged(error) from None
         except KeyboardInterrupt:
