@@ -134,7 +134,7 @@ def test_the_config_example_is_one(tmp_path: Path) -> None:
     assert config.market("spot").stream_url == "wss://data-stream.binance.vision"
 
 
-@pytest.mark.parametrize("command", ["", "record", "flush", "compact", "query", "views", "sandbox"])
+@pytest.mark.parametrize("command", ["", "record", "flush", "compact", "query", "shell", "views", "sandbox"])
 def test_every_help_has_an_example(command: str) -> None:
     """Each --help exits 0 and shows a command line to paste."""
     helped = run(*([command] if command else []), "--help")
