@@ -85,6 +85,14 @@ def test_every_query_during_a_flush_is_right(flushing: tuple[LakeStore, Any]) ->
         assert distinct == rows
         seen = rows
         number += 1
+        one_series(store)
+
+
+def one_series(store: LakeStore) -> None:
+    """Ask for one partition of the many, chosen by its filter."""
+    sql = f"{COUNT} WHERE symbol = 'S7USDT' AND \"date\" = '2024-06-30' AND candle_begin_time >= '2024-06-30'"
+    [(rows, distinct)] = [tuple(row.values()) for row in run(store, sql).to_pylist()]
+    assert rows == distinct >= ROWS
 
 
 class Restless(LakeStore):

@@ -1,6 +1,7 @@
 """Answering SQL over the lake, fresh to the last journalled candle.
 
-    sql ─► guard ─► files (which) ─► tables (views over them) ─► session (runs)
+    sql ─► guard ─► scans (what they ask for) ─► pruning (where that can be)
+        ─► files (which) ─► tables (views over them) ─► session (runs)
         ─► result | output
 
 Only this package knows DuckDB. It reads the lake and never changes it.

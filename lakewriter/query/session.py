@@ -1,7 +1,9 @@
 """Running one statement: a locked engine, rows in batches, and Ctrl-C.
 
-Each statement has an engine of its own, in memory, over a fresh listing of the
-lake; nothing is shared, so any thread may ask at any time. Before a statement
+Each statement has an engine of its own, in memory, over a fresh listing of
+those partitions that it can need; nothing is shared, so any thread may ask at
+any time. To learn which they are, the statement runs twice, first on no rows;
+files are taken from the engine before that. Before a statement
 runs, the engine gives up the file system, the network, extensions, the
 caller's Python variables and its own settings, except for reading the lake.
 

@@ -16,14 +16,6 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.completeness import (
-    COVERAGE_SCHEMA,
-    GAPS_SCHEMA,
-    INSTRUMENTS_SCHEMA,
-    coverage_table,
-    gaps_table,
-    instruments_table,
-)
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
     PARTITIONS_SCHEMA,
@@ -46,13 +38,8 @@ _SQL_TYPES = {
     pa.date32(): "DATE",
 }
 
-# What is made only for a statement that names it: its columns, and its rows.
-_MADE: dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]] = {
-    "partitions": (PARTITIONS_SCHEMA, partitions_table),
-    "gaps": (GAPS_SCHEMA, gaps_table),
-    "coverage": (COVERAGE_SCHEMA, coverage_table),
-    "instruments": (INSTRUMENTS_SCHEMA, instruments_table),
-}
+# What is made only for a statement that names it.
+_MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
 
 # column → SQL type, in the order that `SELECT *` shows.
 COLUMNS = _PATH_COLUMNS | {field.name: _SQL_TYPES[field.type] for field in SCHEMA}
@@ -94,11 +81,26 @@ def create_tables(
         FileNotFoundError: if a file vanished meanwhile.
         LakeError: if a ledger cannot be read.
     """
-    for name, (schema, rows) in _MADE.items():
+    if wanted.isdisjoint(_MADE) and not all_names:
+        return
+    for name, (schema, rows) in _made().items():
         if name in wanted or all_names:
             _create(connection, name, {field.name: _SQL_TYPES[field.type] for field in schema})
         if name in wanted:
             _insert(connection, name, rows(store))
+
+
+def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
+    """Return the columns of each table of _MADE, and what makes its rows."""
+    # Half of the lake is imported for these, and most statements name none of them.
+    from lakewriter.query import completeness as told  # noqa: PLC0415
+
+    return {
+        "partitions": (PARTITIONS_SCHEMA, partitions_table),
+        "gaps": (told.GAPS_SCHEMA, told.gaps_table),
+        "coverage": (told.COVERAGE_SCHEMA, told.coverage_table),
+        "instruments": (told.INSTRUMENTS_SCHEMA, told.instruments_table),
+    }
 
 
 def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
