@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from test_query_files import candle, make_lake
 from lakewriter.cli import cli
 from lakewriter.cli.query import _FORMAT_NAMES
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.query.macros import MACROS
 from lakewriter.query.output import FORMATS
 
 pytestmark = pytest.mark.slow
@@ -127,35 +130,78 @@ def test_any_number_of_rows_may_be_asked_for(lake: str) -> None:
     assert ask(lake, "SELECT open FROM candles", "--max-rows", "9" * 20).endswith("(101 rows)\n")
 
 
+def on_terminal(
+    lake: str, sql: str, *more: str, screen: tuple[int, int] = (24, 80), **env: str
+) -> tuple[int, str]:
+    """What a terminal of that many lines and columns shows."""
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, screen)
+    command = [sys.executable, "-m", "lakewriter", "query", "--lake", lake, sql, *more]
+    with subprocess.Popen(command, stdout=child, stderr=child, env=os.environ | env) as running:
+        os.close(child)
+        shown = b""
+        try:
+            while part := os.read(parent, 65536):
+                shown += part
+        except OSError:
+            pass  # the other end of a terminal that closed
+    os.close(parent)
+    return running.returncode, shown.decode().replace("\r\n", "\n")
+
+
 def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
     """On a terminal a long table is cut in the middle, and Parquet is refused with a way out."""
-    code = (
-        "import sys; from lakewriter.cli import main\n"
-        "sys.argv = ['lakewriter', 'query', '--lake', {lake!r}, 'SELECT open FROM candles', *{more!r}]\n"
-        "main()"
-    )
-
-    def on_terminal(*more: str) -> tuple[int, str]:
-        parent, child = pty.openpty()
-        script = code.format(lake=lake, more=more)
-        with subprocess.Popen([sys.executable, "-c", script], stdout=child, stderr=child) as running:
-            os.close(child)
-            shown = b""
-            try:
-                while part := os.read(parent, 65536):
-                    shown += part
-            except OSError:
-                pass  # the other end of a terminal that closed
-        os.close(parent)
-        return running.returncode, shown.decode().replace("\r", "")
-
-    code_0, shown = on_terminal()
+    code_0, shown = on_terminal(lake, "SELECT open FROM candles", "--no-pager")
     assert code_0 == 0
     assert len(shown.splitlines()) == 2 + 41 + 1
     assert shown.splitlines()[-1] == "(101 rows, 40 shown)"
-    code_2, refused = on_terminal("--format", "parquet")
+    code_2, refused = on_terminal(lake, "SELECT open FROM candles", "--format", "parquet")
     assert code_2 == 2
     assert refused == "lakewriter: output: parquet is not for a terminal\n  -o FILE.parquet, or pipe it\n"
+
+
+def test_pager_gets_what_is_longer_than_the_screen(lake: str, tmp_path: Path) -> None:
+    """A table that does not fit goes to $PAGER, in its whole width; one that fits does not."""
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho PAGED\ncat\n")
+    pager.chmod(0o755)
+    code, shown = on_terminal(lake, "FROM candles", PAGER=str(pager))
+    assert code == 0
+    assert shown.startswith("PAGED\nmarket")
+    assert " source\n" in shown
+    assert shown.endswith("(101 rows, 40 shown)\n")
+    _, shown = on_terminal(lake, "FROM candles", screen=(50, 80), PAGER=str(pager))
+    assert "PAGED" not in shown
+    assert shown.splitlines()[-1].startswith("(101 rows, 40 shown; 18 columns,")
+    _, shown = on_terminal(lake, "FROM candles", "--no-pager", PAGER=str(pager))
+    assert "PAGED" not in shown
+    _, shown = on_terminal(lake, "FROM candles", "--format", "csv", PAGER=str(pager))
+    assert "PAGED" not in shown
+    assert len(shown.splitlines()) == 102
+
+
+@pytest.mark.parametrize("pager", ["", "/nowhere/pager -x", "'"])
+def test_pager_that_is_none_is_done_without(lake: str, pager: str) -> None:
+    """An empty, absent or misspelled PAGER leaves the table to the terminal."""
+    code, shown = on_terminal(lake, "SELECT open FROM candles", PAGER=pager)
+    assert code == 0
+    assert shown.endswith("(101 rows, 40 shown)\n")
+
+
+def test_pager_that_is_left_early_is_no_error(lake: str) -> None:
+    """Who has seen enough leaves; nothing is said."""
+    assert on_terminal(lake, "SELECT repeat('x', 5000) AS x FROM candles", PAGER="true") == (0, "")
+
+
+def test_progress_is_shown_after_a_second_and_wiped(lake: str) -> None:
+    """A long statement has a bar on the terminal, which is gone when the answer comes."""
+    sql = "SELECT count(*) AS n FROM range(200000) a, range(100000) b WHERE hash(a.range + b.range) = 1"
+    code, shown = on_terminal(lake, sql, "--timeout", "4s")
+    assert code == 1
+    bar, told = shown.rsplit("\r\x1b[K", 1)
+    assert re.search(r"\r\x1b\[K[━╺─]{30} +\d+% 1 s|running 1 s", bar)
+    assert told.splitlines()[0] == "lakewriter: sql: not done after 4 s"
+    assert on_terminal(lake, "SELECT 1 AS a") == (0, "a\n─\n1\n(1 row)\n")
 
 
 def test_binary_goes_through_a_pipe(lake: str, tmp_path: Path) -> None:
@@ -212,10 +258,12 @@ def test_saved_query_by_name(lake: str) -> None:
 
 
 def test_list_needs_no_lake(tmp_path: Path) -> None:
-    """`--list` shows every saved query with its parameters."""
+    """`--list` shows every saved query with its parameters, and every macro with its meaning."""
     shown = ask(str(tmp_path / "nowhere"), "--list")
     assert "vwap  The volume-weighted" in shown
     assert "    symbol=BTCUSDT" in shown
+    assert "resample(market, symbol, interval, bucket, since :=" in shown
+    assert all(f"\n{macro.signature}\n    {macro.what}\n" in shown for macro in MACROS.values())
 
 
 def test_help_has_examples() -> None:

@@ -263,6 +263,8 @@ def test_tables_that_are_read_are_named() -> None:
     assert check(connection, "SELECT 1").tables == frozenset()
     assert check(connection, "FROM Candles c, (SELECT * FROM partitions)").tables == {"candles", "partitions"}
     assert check(connection, "EXPLAIN SUMMARIZE candles").tables == {"candles"}
+    assert check(connection, "FROM Resample('a', 'b', 'c', 'd')").tables == {"candles"}
+    assert check(connection, "FROM main.vwap('a', 'b', 'c'), latest()").macros == {"vwap", "latest"}
     assert check(connection, "SELECT $a, $b FROM candles WHERE open > $a").parameters == {"a", "b"}
 
 

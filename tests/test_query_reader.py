@@ -1,5 +1,6 @@
 """One series straight from its files, and SQL, from Python."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -7,15 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_query_files import add_foreign, candle, make_lake, put
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError, UsageError
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, PartitionFilter
 from lakewriter.query import reader
 from lakewriter.query.reader import FRAME_COLUMNS, Lake, open_lake
 from lakewriter.query.retry import TRIES_MAX
 
+BEGIN = pd.Timestamp(BEGIN_MS, unit="ms", tz="UTC")
 TOKYO = timezone(timedelta(hours=9))
 
 
@@ -121,6 +127,72 @@ def test_names_are_taken_as_people_write_them(lake: Lake) -> None:
     """Lower-case symbols and `1M` for months are understood."""
     assert len(lake.candles("spot", "ethusdt", "1m")) == 2
     assert len(lake.candles("spot", "BTCUSDT", "1M")) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    there=st.sets(st.integers(0, 100)),
+    start=st.none() | st.integers(-20, 120),
+    length=st.none() | st.integers(0, 60),
+)
+def test_filled_frames_are_reindexed_ones(there: set[int], start: int | None, length: int | None) -> None:
+    """Each candle of the grid has a row: its own values, or NaN; as pandas' reindex has it."""
+    stop = None if length is None else (start or 0) + length
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        make_lake(root, [candle(n) for n in sorted(there)])
+        bounds = [None if n is None else BEGIN + n * pd.Timedelta("1min") for n in (start, stop)]
+        plain = open_lake(root).candles("spot", "BTCUSDT", "1m", *bounds)
+        filled = open_lake(root).candles("spot", "BTCUSDT", "1m", *bounds, fill="gaps")
+    inside = [n for n in sorted(there) if (start is None or n >= start) and (stop is None or n < stop)]
+    first = min(inside, default=None) if start is None else start
+    last = max(inside, default=None) if stop is None else stop - 1
+    rows = [] if first is None or last is None else list(range(first, last + 1))
+    assert list(filled["candle_begin_time"]) == [BEGIN + n * pd.Timedelta("1min") for n in rows]
+    assert list(filled.index) == [BEGIN + (n + 1) * pd.Timedelta("1min") for n in rows]
+    assert str(filled.index.dtype) == "datetime64[ms, UTC]"
+    assert str(filled["trade_num"].dtype) == "float64"
+    assert list(filled.columns) == list(plain.columns)
+    values = plain.drop(columns="candle_begin_time").reindex(filled.index).astype({"trade_num": "float64"})
+    pd.testing.assert_frame_equal(filled.drop(columns="candle_begin_time"), values, check_freq=False)
+
+
+def test_months_and_three_days_are_filled_on_their_grid(tmp_path: Path) -> None:
+    """A month is as long as it is; three days count from the first candle that is there."""
+    months = INTERVALS["1mo"]
+    june = months.floor(BEGIN_MS)
+    rows = [june, months.end(months.end(june))]
+    day = 86_400_000
+    make_lake(
+        tmp_path,
+        [replace(candle(0), interval="1mo", begin_ms=at, end_ms=months.end(at)) for at in rows]
+        + [replace(candle(0), interval="3d", begin_ms=BEGIN_MS + n * day, end_ms=BEGIN_MS + (n + 3) * day) for n in (0, 6)],
+    )  # fmt: skip
+    found = open_lake(tmp_path).candles("spot", "BTCUSDT", "1M", fill="gaps")
+    assert [str(end)[:10] for end in found.index] == ["2024-07-01", "2024-08-01", "2024-09-01"]
+    assert list(found["close"].isna()) == [False, True, False]
+    found = open_lake(tmp_path).candles("spot", "BTCUSDT", "3d", stop="2024-07-12", fill="gaps")
+    assert [str(begin)[:10] for begin in found["candle_begin_time"]] == [
+        "2024-06-30", "2024-07-03", "2024-07-06", "2024-07-09",
+    ]  # fmt: skip
+
+
+def test_filling_has_an_end(lake: Lake) -> None:
+    """A range that nobody can want is refused before memory is asked for; so is another word."""
+    with pytest.raises(UsageError, match="fill: from start to stop there are"):
+        lake.candles("spot", "BTCUSDT", "1m", "1970-01-01", "9999-01-01", fill="gaps")
+    with pytest.raises(UsageError, match="fill: 'zeros' is unknown"):
+        lake.candles("spot", "BTCUSDT", "1m", fill="zeros")  # type: ignore[arg-type]
+    assert len(lake.candles("spot", "NONEUSDT", "1m", fill="gaps")) == 0
+    assert len(lake.candles("spot", "BTCUSDT", "1m", "2024-07-01", "2024-07-01", fill="gaps")) == 0
+
+
+def test_missing_candles_are_null_in_arrow(tmp_path: Path) -> None:
+    """The Arrow table has the same rows, of the files' own types."""
+    make_lake(tmp_path, [candle(0), candle(2)])
+    table = open_lake(tmp_path).candles_arrow("spot", "BTCUSDT", "1m", fill="gaps")
+    assert table.schema.equals(SCHEMA)
+    assert table["trade_num"].to_pylist() == [10, None, 10]
 
 
 def test_foreign_files_and_encoded_directories_are_read(tmp_path: Path) -> None:

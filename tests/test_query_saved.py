@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_query_files import candle, make_lake
 
@@ -17,12 +18,13 @@ NAMES = [query.name for query in saved_queries()]
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """Two days of BTCUSDT with a missing candle, and the first hour of ETHUSDT and a coin future."""
+    """Two days of BTCUSDT with a missing candle, and the first hour of ETHUSDT and two futures."""
     coin = [candle(n, market="coin_futures", symbol="BTCUSD_PERP") for n in range(60)]
+    future = [candle(n, market="usdt_futures", close=202.0 + 2 * n) for n in range(60)]
     ether = [candle(n, symbol="ETHUSDT", close=200.0 - n, open=200.0) for n in range(60)]
     return make_lake(
         tmp_path_factory.mktemp("saved"),
-        [candle(n) for n in range(2880) if n != 7] + ether + coin,
+        [candle(n) for n in range(2880) if n != 7] + ether + coin + future,
         hot=[candle(2880)],
     )
 
@@ -71,6 +73,7 @@ def test_daily_ohlcv_is_right(lake: LakeStore) -> None:
     first, second, third = asked(lake, "daily_ohlcv")
     assert (first["open"], first["high"], first["low"], first["close"]) == (100.0, 1541.0, 99.0, 1540.0)
     assert (first["volume"], first["trade_num"], first["candles"]) == (2 * 1439, 10 * 1439, 1439)
+    assert [row["complete"] for row in (first, second, third)] == [False, True, False]
     assert second["candles"] == 1440
     assert third["candles"] == 1
 
@@ -123,6 +126,25 @@ def test_top_movers_are_sorted_by_size_of_the_move(tmp_path: Path) -> None:
     assert [row["symbol"] for row in asked(store, "top_movers", rows="1")] == ["BUSDT"]
 
 
+def test_basis_takes_the_last_spot_price(lake: LakeStore) -> None:
+    """Each close of the future is compared with spot's at that moment, or the last one before it."""
+    rows = asked(lake, "basis")
+    assert len(rows) == 60
+    assert rows[5]["basis_percent"] == pytest.approx(100.0)
+    assert (rows[5]["spot_age"], rows[7]["spot_age"]) == ((0, 0, 0), (0, 0, 60_000_000_000))
+    assert (rows[7]["future"], rows[7]["spot"]) == (216.0, 107.0)
+
+
+def test_correlation_is_right(lake: LakeStore) -> None:
+    """Pearson's, of the log returns of the candles that both have, gaps left out."""
+    [row] = asked(lake, "correlation")
+    steps = [n for n in range(1, 60) if n not in (7, 8)]
+    bitcoin = [math.log((101 + n) / (100 + n)) for n in steps]
+    ether = [math.log((200 - n) / (201 - n)) for n in steps]
+    assert row["returns"] == len(steps)
+    assert row["correlation"] == pytest.approx(np.corrcoef(bitcoin, ether)[0, 1])
+
+
 def test_latest_is_one_row_a_series(lake: LakeStore) -> None:
     """Each series shows its newest candle, journal included."""
     rows = asked(lake, "latest")
@@ -130,7 +152,9 @@ def test_latest_is_one_row_a_series(lake: LakeStore) -> None:
         ("coin_futures", "BTCUSD_PERP", 160.0),
         ("spot", "BTCUSDT", 2981.0),
         ("spot", "ETHUSDT", 141.0),
+        ("usdt_futures", "BTCUSDT", 320.0),
     ]
+    assert [row["close"] for row in asked(lake, "latest", since="2024-07-02")] == [2981.0]
 
 
 def test_coverage_by_day_counts_what_is_missing(lake: LakeStore) -> None:

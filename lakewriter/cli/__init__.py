@@ -25,6 +25,8 @@ COMMANDS = {
     "backfill": "Fetch history from the archive and REST.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
     "query": "Ask the lake in SQL.",
+    "shell": "Ask the lake again and again, with history and completion.",
+    "views": "Print statements that read the lake without lakewriter.",
     "coverage": "Check that every candle is there or explained; made for cron.",
     "gaps": "Show which candles are absent, and why.",
     "verify": "Check that what is there is right.",

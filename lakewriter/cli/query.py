@@ -1,12 +1,9 @@
 """`lakewriter query`: ask the lake in SQL, or run a saved query by name."""
 
-import contextlib
 import re
-import shutil
 import sys
-from collections.abc import Iterator
-from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,9 +11,6 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.terminal import quiet_if_unread, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
-
-# How much a person likes to see at once; DuckDB's own shell shows as many.
-TERMINAL_ROWS_MAX = 40
 
 _FORMAT_NAMES = ("table", "csv", "json", "ndjson", "markdown", "parquet", "arrow")
 _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
@@ -35,9 +29,20 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 @click.option(
     "--max-rows",
     type=click.IntRange(min=1),
-    help=f"Rows of a table to show.  [default: {TERMINAL_ROWS_MAX} on a terminal, else all]",
+    help="Rows of a table to show, from both ends.  [default: 40 on a terminal, else all]",
 )
-@click.option("--list", "list_saved", is_flag=True, help="Show the saved queries and their parameters.")
+@click.option(
+    "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
+)
+@click.option("--timeout", metavar="DURATION", help="Give up after this long: 500ms, 30s, 5m.")
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Memory of the engine, which spills to disk: 512MB, 2GB.  [default: 80%]",
+)
+@click.option(
+    "--list", "list_saved", is_flag=True, help="Show the saved queries, and SQL's functions for candles."
+)
 @lake_option
 def command(
     sql: str | None,
@@ -46,6 +51,9 @@ def command(
     format_name: str | None,
     output: str | None,
     max_rows: int | None,
+    no_pager: bool,
+    timeout: str | None,
+    memory_limit: str | None,
     list_saved: bool,
     lake: str | None,
 ) -> None:
@@ -59,12 +67,14 @@ def command(
     lakewriter query "DESCRIBE candles"
     lakewriter query --list
     lakewriter query vwap -p symbol=ETHUSDT
+    lakewriter query "FROM resample('spot', 'BTCUSDT', '1m', '15m')"
     lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
     """
     if list_saved:
         with quiet_if_unread(), standard_output():
             _show_saved()
+            _show_macros()
         return
     if output == "":
         raise UsageError("query: -o '' names no file", "-o FILE.csv")
@@ -73,61 +83,26 @@ def command(
     # A file of one's own may have parameters without a default; the session checks those.
     values = query.values(given) if query.parameters else given
     path = None if output is None else Path(output)
-    _answer(lake or DEFAULT_LAKE, query.sql, values, _Target(path, format_name, max_rows))
+    from lakewriter.cli.answers import Target
+
+    target = Target(path, format_name, max_rows, paged=not no_pager)
+    _answer(lake or DEFAULT_LAKE, query.sql, values, target, (timeout, memory_limit or ""))
 
 
-class _Target:
-    """Where an answer goes, and how it looks there."""
-
-    def __init__(self, path: Path | None, format_name: str | None, max_rows: int | None) -> None:
-        from lakewriter.query.output import FORMATS, format_of
-        from lakewriter.query.text import Room
-
-        on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
-        self.path = path
-        name = format_name or (format_of(path) if path else None) or "table"
-        self.format = FORMATS[name]
-        max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
-        self.room = Room(max_rows)
-        if on_terminal:
-            self.room = Room(max_rows or TERMINAL_ROWS_MAX, shutil.get_terminal_size().columns)
-        if on_terminal and self.format.binary:
-            raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
-
-
-def _answer(lake: str, sql: str, values: dict[str, str], target: _Target) -> None:
+def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
+    """Give the answer within a time and a memory, if they are bounded."""
+    from lakewriter.cli.answers import ending, give, limit_process
+    from lakewriter.config import parse_duration
     from lakewriter.lake.lake import LakeStore
-    from lakewriter.query.place import writing
-    from lakewriter.query.session import stream
+    from lakewriter.query.control import Control
 
+    timeout, memory = bounds
+    timeout_s = None if timeout is None else parse_duration(timeout) / 1000
+    control = Control(timeout_s=timeout_s, memory=memory)
     store = LakeStore.open(lake)
-    # The place first: a path that cannot be written should not cost a query.
-    place = writing(target.path, store.root) if target.path else standard_output()
-    with _without_pandas(), quiet_if_unread(), place as out, stream(store, sql, values) as answer:
-        target.format.write(answer, out, target.room)
-
-
-class _NoPandas(MetaPathFinder):
-    """Says that pandas cannot be imported."""
-
-    def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname)
-
-
-@contextlib.contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Keep Arrow from importing pandas, which takes longer than most answers.
-
-    It does so with the first array that it makes, to know a Series when it sees
-    one. This command makes none. A process that has pandas already keeps it.
-    """
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
+    limit_process(memory)
+    with ending(timeout_s):
+        give(store, sql, values, target, control)
 
 
 def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
@@ -170,3 +145,11 @@ def _show_saved() -> None:
         width = max((len(f"{p.name}={p.default}") for p in query.parameters), default=0)
         for parameter in query.parameters:
             click.echo(f"    {f'{parameter.name}={parameter.default}':{width}}  {parameter.what}".rstrip())
+
+
+def _show_macros() -> None:
+    from lakewriter.query.macros import MACROS
+
+    click.echo("\nIn SQL, behind FROM:")
+    for macro in MACROS.values():
+        click.echo(f"{macro.signature}\n    {macro.what}\n    {macro.columns}")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lakewriter.query.failure import QueryError
+from lakewriter.query.macros import MACROS
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments")
 
@@ -130,12 +131,14 @@ class Checked(NamedTuple):
         parameters: the names it uses as $name.
         reading: the statement itself, without EXPLAIN.
         catalog: whether it asks which tables there are.
+        macros: those of MACROS that it uses, or shows.
     """
 
     tables: frozenset[str]
     parameters: frozenset[str]
     reading: str
     catalog: bool
+    macros: frozenset[str]
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
@@ -170,6 +173,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         frozenset(statement.named_parameters),
         statement.query,
         catalog=not read.isdisjoint(_CATALOG),
+        macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
     )
 
 
@@ -244,11 +248,13 @@ def _check_scalar(function: dict[str, Any]) -> None:
 
 def _checked_table_function(function: dict[str, Any]) -> set[str]:
     names = _names(function, "function_name")
+    if names <= MACROS.keys():
+        return {*names, "candles"}
     for name in names:
         if name not in _TABLE_FUNCTIONS:
             raise QueryError(
                 f"sql: FROM {name}(…) is not available here",
-                f"tables to read: {', '.join(TABLES)}",
+                f"tables to read: {', '.join(TABLES)}, and {', '.join(MACROS)}(…)",
             )
     return names
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakewriter.query.failure import QueryError
 from lakewriter.query.result import python_values
 from lakewriter.query.session import Answer
-from lakewriter.query.text import Room, Rows, gather, interval_text, markdown_lines, table_lines
+from lakewriter.query.text import Room, Rows, gather, interval_text, markdown_lines, table_lines, width_for
 
 
 class Format(NamedTuple):
@@ -46,7 +46,7 @@ def _write_table(answer: Answer, out: BinaryIO, room: Room) -> None:
     rows = gather(answer.batches, room.rows)
     if answer.schema.names == ["explain_key", "explain_value"]:
         return _write_lines(_plans(rows), out)
-    return _write_lines(table_lines(answer.schema, rows, room.width), out)
+    return _write_lines(table_lines(answer.schema, rows, width_for(rows, room)), out)
 
 
 def _plans(rows: Rows) -> Iterator[str]:

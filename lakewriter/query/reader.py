@@ -3,22 +3,25 @@
     lake = lakewriter.open_lake("data")
     lake.query("SELECT symbol, max(high) FROM candles GROUP BY symbol").df()
     lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30")
+    lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30", fill="gaps")  # NaN where one is missing
 
-One object may be used by many threads: nothing in it changes after it was made.
+Prices are in the quote asset, volumes as the table of columns in the README
+says; times are UTC. One object may be used by many threads: nothing in it changes after it was made.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, settle, to_table
 from lakewriter.errors import UsageError
-from lakewriter.interval import parse_interval
+from lakewriter.interval import DAY_MS, INTERVALS, parse_interval
 from lakewriter.lake.lake import LakeStore, PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
@@ -36,7 +39,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START_MS_MIN = 0
 _STOP_MS_MAX = 253_402_214_400_000
 
+# A year of 1s candles with `fill` is 31.5 million rows, of some 120 bytes each.
+FILLED_ROWS_MAX = 32_000_000
+
 Moment = str | date | datetime
+Fill = Literal["gaps"]
 
 
 class Lake:
@@ -60,8 +67,14 @@ class Lake:
 
         Args:
             sql: over the tables `candles`, `partitions`, `gaps`, `coverage` and
-                `instruments`; times are UTC.
+                `instruments`, and the macros of `lakewriter.query.macros`; times are
+                UTC.
             params: a value for each $name in it.
+
+        Returns:
+            a Result: `.df()` a pandas.DataFrame, `.arrow()` a pyarrow.Table, `.pl()`
+            a polars.DataFrame, `.rows()` a list of tuples; a row of the answer is a
+            row of each.
 
         Raises:
             QueryError: if the SQL is broken, does more than read, or failed.
@@ -81,7 +94,14 @@ class Lake:
             yield answer
 
     def candles(
-        self, market: str, symbol: str, interval: str, start: Moment | None = None, stop: Moment | None = None
+        self,
+        market: str,
+        symbol: str,
+        interval: str,
+        start: Moment | None = None,
+        stop: Moment | None = None,
+        *,
+        fill: Fill | None = None,
     ) -> Any:
         """Return one series as a pandas.DataFrame indexed by candle_end_time (UTC), ascending.
 
@@ -91,24 +111,40 @@ class Lake:
             interval: "1m"; months are "1mo" or "1M".
             start, stop: candles that begin in [start, stop); text in ISO 8601,
                 date or datetime, UTC unless it says otherwise; None is open.
+            fill: "gaps" gives a row to each candle that is missing: its times, and
+                NaN; from `start` to `stop`, or where one of them is None, from
+                the first or to the last candle that is there.
 
         Returns:
-            the columns FRAME_COLUMNS.
+            the columns FRAME_COLUMNS: candle_begin_time as datetime64[ms, UTC],
+            trade_num as int64, prices and volumes as float64. With `fill`
+            trade_num is float64, whether or not anything is missing.
 
         Raises:
             UsageError: if an argument cannot be.
             LakeError: if a file cannot be read.
         """
-        table = self.candles_arrow(market, symbol, interval, start, stop)
-        return table.select(["candle_end_time", *FRAME_COLUMNS]).to_pandas().set_index("candle_end_time")
+        table = self.candles_arrow(market, symbol, interval, start, stop, fill=fill)
+        frame = table.select(["candle_end_time", *FRAME_COLUMNS]).to_pandas().set_index("candle_end_time")
+        return frame if fill is None else frame.astype({"trade_num": "float64"})
 
     def candles_arrow(
-        self, market: str, symbol: str, interval: str, start: Moment | None = None, stop: Moment | None = None
+        self,
+        market: str,
+        symbol: str,
+        interval: str,
+        start: Moment | None = None,
+        stop: Moment | None = None,
+        *,
+        fill: Fill | None = None,
     ) -> pa.Table:
         """Return one series as a pyarrow.Table of all columns of the files, ascending.
 
-        The arguments and errors are those of `candles`.
+        The arguments and errors are those of `candles`; with `fill` what is
+        missing is null.
         """
+        if fill not in (None, "gaps"):
+            raise UsageError(f"fill: {fill!r} is unknown", 'fill="gaps", or leave it out')
         series = (parse_market(market).name, parse_symbol(symbol), parse_interval(interval).name)
         start_ms = _START_MS_MIN if start is None else max(_moment_ms("start", start), _START_MS_MIN)
         stop_ms = _STOP_MS_MAX if stop is None else min(_moment_ms("stop", stop), _STOP_MS_MAX)
@@ -119,7 +155,12 @@ class Lake:
         )
         table = settle(_read(self._store, series, wanted))
         begins = table["candle_begin_time"].cast(pa.int64())
-        return table.filter(pc.and_(pc.greater_equal(begins, start_ms), pc.less(begins, stop_ms)))
+        table = table.filter(pc.and_(pc.greater_equal(begins, start_ms), pc.less(begins, stop_ms)))
+        if fill is None:
+            return table
+        return _filled(
+            table, series[2], None if start is None else start_ms, None if stop is None else stop_ms
+        )
 
 
 def open_lake(uri: str | os.PathLike[str]) -> Lake:
@@ -144,6 +185,42 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
         return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(hot)])
 
     return steadily(attempt)
+
+
+def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int | None) -> pa.Table:
+    """Return the table with a row for each candle of the grid: null but for its times if it is missing.
+
+    Args:
+        table: ascending.
+        start_ms, stop_ms: of the grid; None is where the table begins or ends.
+    """
+    begins = table["candle_begin_time"].cast(pa.int64()).combine_chunks()
+    grid = INTERVALS[interval]
+    if len(begins):
+        first_ms, last_ms = begins[0].as_py(), begins[-1].as_py()
+        grid = grid.anchored(first_ms)
+        start_ms = first_ms if start_ms is None else start_ms
+        stop_ms = grid.end(last_ms) if stop_ms is None else stop_ms
+    if start_ms is None or stop_ms is None:
+        return table
+    rows = (stop_ms - start_ms) // (grid.length_ms or DAY_MS)
+    if rows > FILLED_ROWS_MAX:
+        raise UsageError(
+            f"fill: from start to stop there are {rows:,} candles, and {FILLED_ROWS_MAX:,} at most are filled",
+            "give a later start, an earlier stop, or neither",
+        )
+    length_ms = grid.length_ms
+    on_grid = range(grid.ceil(start_ms), stop_ms, length_ms) if length_ms else grid.grid(start_ms, stop_ms)
+    # What is off the grid stays.
+    wanted = np.union1d(np.fromiter(on_grid, np.int64), begins.to_numpy(zero_copy_only=False))
+    ends = wanted + length_ms if length_ms else np.array([grid.end(at) for at in wanted.tolist()], np.int64)
+    filled = table.take(pc.index_in(pa.array(wanted), value_set=begins))
+    for name, times in (("candle_begin_time", wanted), ("candle_end_time", ends)):
+        field = filled.schema.field(name)
+        filled = filled.set_column(
+            filled.schema.get_field_index(name), field, pa.array(times).cast(field.type)
+        )
+    return filled
 
 
 def _moment_ms(name: str, moment: Moment) -> int:

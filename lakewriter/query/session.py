@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import ALL, LakeStore
+from lakewriter.query.control import Control
 from lakewriter.query.failure import (
     ENGINE_ERRORS,
     DoubtError,
@@ -37,6 +38,7 @@ from lakewriter.query.failure import (
 )
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
+from lakewriter.query.macros import create_macros
 from lakewriter.query.retry import steadily
 from lakewriter.query.tables import create_candles, create_tables
 
@@ -61,11 +63,14 @@ class Answer:
         self.batches = batches
 
 
-def run(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+def run(
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: Control | None = None
+) -> pa.Table:
     """Return all rows of one reading statement.
 
     Args:
         params: a value for each $name in it.
+        control: its bounds; None sets it none.
 
     Raises:
         QueryError: if the SQL is broken, does more than read, or failed.
@@ -74,14 +79,16 @@ def run(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> 
     """
 
     def attempt(doubted: frozenset[str]) -> pa.Table:
-        with _Running(store, doubted) as running:
+        with _Running(store, doubted, control) as running:
             return running.all_rows(sql, params or {})
 
     return steadily(attempt)
 
 
 @contextlib.contextmanager
-def stream(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
+def stream(
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: Control | None = None
+) -> Iterator[Answer]:
     """Run one reading statement and give its rows while they come.
 
     A file that moves before the first rows are there is no matter: the lake is
@@ -94,7 +101,7 @@ def stream(store: LakeStore, sql: str, params: Mapping[str, Any] | None = None) 
 
     def attempt(doubted: frozenset[str]) -> tuple[contextlib.ExitStack, Answer]:
         with contextlib.ExitStack() as stack:
-            answer = stack.enter_context(_Running(store, doubted)).start(sql, params or {})
+            answer = stack.enter_context(_Running(store, doubted, control)).start(sql, params or {})
             return stack.pop_all(), answer
 
     stack, answer = steadily(attempt)
@@ -107,9 +114,13 @@ class _Running:
 
     Args:
         doubted: own files to read as foreign ones.
+        control: its bounds, if any.
     """
 
-    def __init__(self, store: LakeStore, doubted: frozenset[str]) -> None:
+    def __init__(
+        self, store: LakeStore, doubted: frozenset[str] = frozenset(), control: Control | None = None
+    ) -> None:
+        self._control = control or Control()
         self._store = store
         self._root = root = store.root
         self._doubted = doubted
@@ -127,6 +138,7 @@ class _Running:
             },
         )
         self._connection.execute("SET TimeZone='UTC'")
+        self._control.lend(self._connection)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
@@ -138,6 +150,7 @@ class _Running:
     def __exit__(self, *exc_info: object) -> None:
         self._connection.interrupt()
         self._worker.shutdown()
+        self._control.take_back()
         self._rows = None
         self._connection.close()
 
@@ -152,6 +165,7 @@ class _Running:
 
         def bind() -> pa.RecordBatchReader:
             create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
+            create_macros(self._connection, checked.macros)
             _shut_in(self._connection, self._root)
             if "candles" in checked.tables:
                 self._choose_files(checked, params)
@@ -202,9 +216,8 @@ class _Running:
         return self._interruptible(fetch)
 
     def _interruptible(self, work: Callable[[], T]) -> T:
-        future = self._worker.submit(work)
         try:
-            return future.result()
+            return self._control.wait(self._worker.submit(work))
         except ENGINE_ERRORS as error:
             raise self._judged(error) from None
         except KeyboardInterrupt:

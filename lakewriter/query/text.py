@@ -30,10 +30,13 @@ class Room(NamedTuple):
     Args:
         rows: the first and last of so many.
         width: columns of the terminal; what does not fit is left out in the middle.
+        lines: of the screen; a table with more is scrolled through, to the side as
+            well, so that it is shown in its whole width.
     """
 
     rows: int | None = None
     width: int | None = None
+    lines: int | None = None
 
 
 class Rows(NamedTuple):
@@ -121,6 +124,13 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
     if total <= rows_max:
         return Rows(head + list(tail), [], total)
     return Rows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
+
+
+def width_for(rows: Rows, room: Room) -> int | None:
+    """Return the columns that a table may take."""
+    shown = len(rows.head) + len(rows.tail)
+    lines = 2 + shown + (rows.total > shown) + 1
+    return None if room.lines is not None and lines > room.lines else room.width
 
 
 def table_lines(schema: pa.Schema, rows: Rows, width_max: int | None = None) -> Iterator[str]:

@@ -1,0 +1,144 @@
+"""The line editor of `lakewriter shell`: keys, colours, completion, history."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import PygmentsLexer
+from pygments.lexers.sql import SqlLexer  # type: ignore[import-untyped]
+
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.market import MARKETS
+from lakewriter.query.guard import TABLES
+from lakewriter.query.macros import MACROS
+from lakewriter.query.statements import completions, is_blank, split
+from lakewriter.query.tables import COLUMNS
+
+PROMPT = "lake> "
+MORE = "   .. "
+
+_KEYWORDS = """ALL AND AS ASC ASOF JOIN BETWEEN BY CASE CAST CROSS DATE DESC DESCRIBE DISTINCT ELSE END EXCEPT
+EXCLUDE EXISTS EXPLAIN ANALYZE FALSE FILTER FROM FULL GROUP HAVING IN INNER INTERSECT INTERVAL IS LEFT LIKE LIMIT
+NOT NULL OFFSET ON OR ORDER OVER PARTITION PIVOT QUALIFY RIGHT SELECT SHOW SUMMARIZE THEN TIMESTAMPTZ TRUE UNION
+UNPIVOT USING VALUES WHEN WHERE WINDOW WITH"""
+
+
+def words() -> list[tuple[str, str]]:
+    """Return the names and keywords of SQL here, each with what it is; names first."""
+    return [
+        *((name, "table") for name in TABLES),
+        *((name, kind.lower()) for name, kind in COLUMNS.items()),
+        *((f"{name}(", "function") for name in MACROS),
+        *((name, "") for name in _KEYWORDS.split()),
+    ]
+
+
+class _Names(Completer):
+    """Completes SQL by what the lake holds, and commands by what there are.
+
+    Args:
+        commands: with their dot.
+    """
+
+    def __init__(self, store: LakeStore, commands: list[str]) -> None:
+        self._store = store
+        self._commands = commands
+        self._words = words()
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
+        before = document.text_before_cursor
+        if before.startswith("."):
+            if " " not in before:
+                yield from (
+                    Completion(name, -len(before)) for name in self._commands if name.startswith(before)
+                )
+            return
+        for found in completions(before, self._words, self._values()):
+            yield Completion(found.text, -found.typed, display_meta=found.what)
+
+    def _values(self) -> Iterator[str]:
+        """Yield what stands in quotes; the directories are looked at when they are needed."""
+        markets = self._store.storage.entries("").directories
+        symbols = {
+            name.removeprefix("symbol=")
+            for market in markets
+            if market.startswith("market=")
+            for name in self._store.storage.entries(market).directories
+        }
+        yield from sorted(symbols)
+        yield from MARKETS
+        yield from INTERVALS
+
+
+def history_path() -> Path:
+    """Return where what was typed is kept: in the state directory of the XDG rules."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    home = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return home / "lakewriter" / "history"
+
+
+class _QuietHistory(FileHistory):
+    """A history that does without its file when that cannot be written."""
+
+    def store_string(self, string: str) -> None:
+        try:
+            super().store_string(string)
+        except OSError:
+            return
+
+
+def _history() -> History:
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.open("ab").close()
+    except OSError:
+        return InMemoryHistory()
+    return _QuietHistory(str(path))
+
+
+def is_whole(text: str) -> bool:
+    """Tell whether Enter is to run what was typed, rather than begin another line."""
+    statements, rest = split(text)
+    return text.startswith(".") or is_blank(text) or (bool(statements) and is_blank(rest))
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.complete_state and buffer.complete_state.current_completion:
+            buffer.complete_state = None
+        elif is_whole(buffer.text):
+            buffer.validate_and_handle()
+        else:
+            buffer.insert_text("\n")
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    return keys
+
+
+def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]":
+    """Return what reads statements and commands from a terminal."""
+    return PromptSession(
+        PROMPT,
+        multiline=True,
+        prompt_continuation=MORE,
+        lexer=PygmentsLexer(SqlLexer),
+        completer=ThreadedCompleter(_Names(store, commands)),
+        auto_suggest=AutoSuggestFromHistory(),
+        history=_history(),
+        key_bindings=_keys(),
+    )

@@ -1,0 +1,194 @@
+"""`lakewriter shell`: ask the lake again and again."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lakewriter import __version__
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.query.statements import is_blank, split
+
+_HELP = """\
+SQL ends with a semicolon; Alt-Enter runs what has none. Ctrl-C stops it, Ctrl-D leaves.
+.help                  this
+.mode FORMAT           table, markdown, csv, json or ndjson
+.quit                  leave
+.read FILE             run the statements of a file
+.schema [TABLE]        the columns of a table, or of all
+.tables                the tables, and the functions behind FROM
+.timer on|off          how long each statement took"""
+
+_COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
+_MODES = ("table", "markdown", "csv", "json", "ndjson")
+
+# A file that calls itself would be read for ever.
+_READ_DEPTH_MAX = 8
+
+
+class _Leave(Exception):  # noqa: N818 - no error
+    """The person has had enough."""
+
+
+class Shell:
+    """What statements and commands do.
+
+    Args:
+        lake: its URI.
+        paged: whether long tables go to a pager.
+    """
+
+    def __init__(self, lake: str, *, paged: bool) -> None:
+        from lakewriter.lake.lake import LakeStore
+
+        self.store = LakeStore.open(lake)
+        self._paged = paged
+        self._mode = "table"
+        self._timer = False
+        self._depth = 0
+
+    def run(self, text: str) -> None:
+        """Run a command, or the statements of a text; the last one needs no semicolon.
+
+        Raises:
+            LakewriterError: at the first that fails.
+        """
+        if text.startswith("."):
+            self._command(text.strip())
+            return
+        statements, rest = split(text)
+        for sql in [*statements, *([] if is_blank(rest) else [rest])]:
+            self._statement(sql)
+
+    def _statement(self, sql: str) -> None:
+        from lakewriter.cli.answers import Target, give
+
+        began_s = time.monotonic()
+        give(self.store, sql, {}, Target(None, self._mode, None, paged=self._paged))
+        if self._timer:
+            print(f"{time.monotonic() - began_s:.3f} s", file=sys.stderr)
+
+    def _command(self, text: str) -> None:
+        name, _, rest = text.partition(" ")
+        rest = rest.strip().rstrip(";")
+        if name in (".quit", ".exit"):
+            raise _Leave
+        if name == ".help":
+            print(_HELP)
+        elif name == ".tables":
+            self._tables()
+        elif name == ".schema":
+            self._schema(rest)
+        elif name == ".timer":
+            self._timer = _one_of(name, rest, ("on", "off")) == "on"
+        elif name == ".mode":
+            self._mode = _one_of(name, rest, _MODES)
+        elif name == ".read":
+            self._read(rest)
+        else:
+            raise UsageError(f"{name}: there is no such command", ".help shows them")
+
+    def _tables(self) -> None:
+        from lakewriter.query.guard import TABLES
+        from lakewriter.query.macros import MACROS
+
+        print("\n".join([*TABLES, *(macro.signature for macro in MACROS.values())]))
+
+    def _schema(self, table: str) -> None:
+        from lakewriter.query.guard import TABLES
+
+        for name in [_one_of(".schema", table, TABLES)] if table else TABLES:
+            print(f"{name}:")
+            self._statement(f"SELECT column_name, column_type FROM (DESCRIBE {name})")  # noqa: S608 - one of TABLES
+
+    def _read(self, name: str) -> None:
+        if not name:
+            raise UsageError(".read: names no file", ".read FILE.sql")
+        if self._depth == _READ_DEPTH_MAX:
+            raise UsageError(f".read: {name}: files read each other {_READ_DEPTH_MAX} deep")
+        try:
+            text = Path(name).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f".read: {name}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}"
+            ) from None
+        self._depth += 1
+        try:
+            for part in parts(iter(text.splitlines(keepends=True))):
+                self.run(part)
+        finally:
+            self._depth -= 1
+
+
+def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
+    if given not in known:
+        raise UsageError(f"{command}: {given or 'nothing'} is none of {', '.join(known)}")
+    return given
+
+
+def parts(lines: Iterator[str]) -> Iterator[str]:
+    """Yield commands and statements as soon as their last line is there."""
+    waiting = ""
+    for line in lines:
+        if line.startswith(".") and is_blank(waiting):
+            yield line
+            continue
+        waiting += line
+        statements, rest = split(waiting)
+        if statements:
+            yield from statements
+            waiting = rest
+    if not is_blank(waiting):
+        yield waiting
+
+
+@click.command()
+@click.option(
+    "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
+)
+@lake_option
+def command(no_pager: bool, lake: str | None) -> None:
+    """Ask the lake again and again: with history, completion, and editing over several lines.
+
+    Each statement sees what is recorded by then. Without a terminal the
+    statements come from standard input, and the first that fails ends it.
+
+    \b
+    lakewriter shell
+    lakewriter shell --lake /srv/candles < questions.sql
+    """
+    shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _converse(shell)
+        return
+    with contextlib.suppress(_Leave):
+        for part in parts(iter(sys.stdin)):
+            shell.run(part)
+
+
+def _converse(shell: Shell) -> None:
+    from lakewriter.cli.prompt import prompt_session
+
+    print(f"lakewriter {__version__}: {shell.store.root}   .help explains, Ctrl-D leaves")
+    session: Any = prompt_session(shell.store, _COMMANDS)
+    while True:
+        try:
+            text = session.prompt()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return
+        try:
+            shell.run(text)
+        except _Leave:
+            return
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+        except LakewriterError as error:
+            hint = f"; {error.hint}" if error.hint and "\n" not in error.hint else ""
+            print(f"{error.what}{hint}", file=sys.stderr)

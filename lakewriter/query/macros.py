@@ -1,0 +1,245 @@
+"""SQL made for candles: table macros that every session has.
+
+    FROM resample('spot', 'BTCUSDT', '1m', '15m', since := '2024-06-30')
+
+The one place that says what a return, a volatility or a bucket is. A macro is
+put into the statement that uses it before that is planned, so market, symbol,
+interval and times reach the scan of `candles` and prune its files.
+
+What holds for all of them:
+
+- `since` is in, `until` is out, both about begin times; UTC unless they say
+  otherwise; text, DATE or TIMESTAMPTZ.
+- A bucket is an INTERVAL, or text like '15m', '1h', '1d', '7d', '1mo' ('1M' too).
+  Buckets of days and less count from Monday 2000-01-03, months from January, so
+  that days begin at 00:00 UTC and weeks on Monday. A bucket has to be made of
+  whole candles: '90s' of '1m' is an error.
+- A return compares a close with the one before it. If that one is missing there
+  is no return (NULL), rather than one over two steps.
+- A year has 365 days, on all of which the exchange trades.
+"""
+
+# ruff: noqa: S608 - made of our own text alone
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import duckdb
+
+from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.query.tables import COLUMNS
+
+YEAR_MS = 365 * DAY_MS
+
+
+class Macro(NamedTuple):
+    """A function to use behind FROM.
+
+    Args:
+        name: in lower case.
+        parameters: as CREATE MACRO takes them; with `:=` what may be left out.
+        what: what it returns.
+        columns: the meaning and unit of the columns that are not those of `candles`.
+        sql: its rows. A parameter hides a column of its name, unless a table's
+            name stands before that.
+    """
+
+    name: str
+    parameters: str
+    what: str
+    columns: str
+    sql: str
+
+    @property
+    def signature(self) -> str:
+        """How it is called."""
+        return f"{self.name}({self.parameters.replace(chr(34), '')})"
+
+
+_SERIES = 'market, symbol, "interval"'
+_BETWEEN = "since := '1970-01-01', until := '9999-12-31'"
+
+# `1M` is a month here as on the command line; the engine would take it for a minute.
+_INTERVAL = """(CASE "interval" WHEN '1M' THEN '1mo' ELSE "interval" END)"""
+_BUCKET = r"regexp_replace(bucket::VARCHAR, '^(\d+)(mo|M)$', '\1 months')::INTERVAL"
+_LENGTHS_MS = ", ".join(f"'{each.name}': {each.length_ms}" for each in INTERVALS.values())
+_LENGTH_MS = f"(MAP {{{_LENGTHS_MS}}})[{_INTERVAL}]"
+_MONTHS = f"(12 * date_part('year', {_BUCKET}) + date_part('month', {_BUCKET}))"
+
+# 3d is left out: on which of three days its candles begin is the exchange's choice.
+_WHOLE = f"""(CASE
+    WHEN {_INTERVAL} = '3d' THEN false
+    WHEN {_INTERVAL} = '1mo' THEN {_MONTHS} > 0
+    WHEN {_MONTHS} > 0 THEN {_LENGTH_MS} <= {DAY_MS}
+    ELSE epoch_ms({_BUCKET}) % {_LENGTH_MS} = 0 END)"""
+_SAME = f"regexp_replace(bucket::VARCHAR, '^(\\d+)M$', '\\1mo') = {_INTERVAL}"
+_STEP = f"""(CASE WHEN {_WHOLE} THEN {_BUCKET}
+    ELSE error('bucket: ' || bucket::VARCHAR || ' is not made of whole ' || {_INTERVAL} || ' candles')::INTERVAL END)"""
+_BUCKET_OF = f"CASE WHEN {_SAME} THEN c.candle_begin_time ELSE time_bucket({_STEP}, c.candle_begin_time) END"
+_YEARLY = f"(CASE WHEN {_INTERVAL} = '1mo' THEN 12.0 ELSE {YEAR_MS}.0 / nullif({_LENGTH_MS}, 0) END)"
+
+_CANDLES_OF = 'candles_of(market, symbol, "interval", since := since, until := until)'
+_RETURNS = 'returns(market, symbol, "interval", since := since, until := until)'
+
+_OHLCV = """
+    arg_min(b.open, b.candle_begin_time) AS open,
+    max(b.high) AS high,
+    min(b.low) AS low,
+    arg_max(b.close, b.candle_begin_time) AS close,
+    sum(b.volume) AS volume,
+    sum(b.quote_volume) AS quote_volume,
+    sum(b.trade_num)::BIGINT AS trade_num,
+    sum(b.taker_buy_base_asset_volume) AS taker_buy_base_asset_volume,
+    sum(b.taker_buy_quote_asset_volume) AS taker_buy_quote_asset_volume"""
+
+# Each uses none but those before it.
+MACROS = {
+    macro.name: macro
+    for macro in (
+        Macro(
+            "candles_of",
+            f"{_SERIES}, {_BETWEEN}",
+            "The candles of one series, as `candles` has them; in no promised order.",
+            "those of candles",
+            f"""
+SELECT c.* FROM candles AS c
+WHERE c.market = market AND c.symbol = upper(symbol) AND c."interval" = {_INTERVAL}
+  AND c.candle_begin_time >= since::TIMESTAMPTZ AND c.candle_begin_time < until::TIMESTAMPTZ
+  -- implied by the line above; spares opening the files of other days
+  AND c."date" BETWEEN since::TIMESTAMPTZ::DATE AND until::TIMESTAMPTZ::DATE""",
+        ),
+        Macro(
+            "latest",
+            "since := '1970-01-01'",
+            "The newest candle of each series that has one since then.",
+            "those of candles",
+            """
+SELECT c.* FROM candles AS c
+WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c."date" >= since::TIMESTAMPTZ::DATE
+QUALIFY row_number() OVER (PARTITION BY c.market, c.symbol, c."interval" ORDER BY c.candle_begin_time DESC) = 1
+ORDER BY c.market, c.symbol, c."interval\"""",
+        ),
+        Macro(
+            "resample",
+            f"{_SERIES}, bucket, {_BETWEEN}",
+            "A series in longer candles, and of how many each is made.",
+            "candles: source candles in it; expected: how many a whole one has; complete: whether all are there",
+            f"""
+SELECT r.start AS candle_begin_time,
+    CASE WHEN {_SAME} THEN r.last_end ELSE r.start + {_BUCKET} END AS candle_end_time,
+    r.* EXCLUDE (start, last_end, made_of),
+    r.made_of AS candles,
+    CASE WHEN {_SAME} THEN 1 WHEN {_INTERVAL} = '1mo' THEN {_MONTHS}
+        ELSE (epoch_ms(r.start + {_BUCKET}) - epoch_ms(r.start)) // {_LENGTH_MS} END::BIGINT AS expected,
+    r.made_of = expected AS complete
+FROM (
+    SELECT b.start, {_OHLCV},
+        count(*) AS made_of, max(b.candle_end_time) AS last_end
+    FROM (SELECT {_BUCKET_OF} AS start, c.* FROM {_CANDLES_OF} AS c) AS b
+    GROUP BY b.start
+) AS r
+ORDER BY r.start""",
+        ),
+        Macro(
+            "returns",
+            f"{_SERIES}, bucket := NULL, {_BETWEEN}",
+            "How a series' close changed from candle to candle, or from bucket to bucket.",
+            "simple_return: close / previous close - 1; log_return: its natural logarithm, ln(close / previous close)",
+            f"""
+SELECT r.candle_begin_time, r.candle_end_time, r.close,
+    r.close / r.before - 1 AS simple_return,
+    ln(r.close / r.before) AS log_return
+FROM (
+    SELECT c.candle_begin_time, c.candle_end_time, c.close,
+        CASE WHEN lag(c.candle_end_time) OVER by_time = c.candle_begin_time AND c.close > 0
+            THEN nullif(greatest(lag(c.close) OVER by_time, 0), 0) END AS before
+    FROM resample(market, symbol, "interval", coalesce(bucket::VARCHAR, {_INTERVAL}), since := since, until := until) AS c
+    WINDOW by_time AS (ORDER BY c.candle_begin_time)
+) AS r
+ORDER BY r.candle_begin_time""",
+        ),
+        Macro(
+            "vwap",
+            f"{_SERIES}, bucket := '1d', {_BETWEEN}",
+            "The volume-weighted average price of a series, bucket by bucket.",
+            "vwap: quote per base asset, sum(quote_volume) / sum(volume); on coin_futures, whose volume counts"
+            " contracts, (high + low + close) / 3 weighted by them; NULL if nothing was traded",
+            f"""
+SELECT b.start AS candle_begin_time,
+    sum(b.paid) / nullif(sum(b.volume), 0) AS vwap,
+    arg_max(b.close, b.begin) AS close,
+    sum(b.volume) AS volume,
+    sum(b.trade_num)::BIGINT AS trade_num,
+    count(*) AS candles
+FROM (
+    SELECT {_BUCKET_OF} AS start, c.candle_begin_time AS begin, c.close, c.volume, c.trade_num,
+        CASE c.market WHEN 'coin_futures' THEN (c.high + c.low + c.close) / 3 * c.volume ELSE c.quote_volume END AS paid
+    FROM {_CANDLES_OF} AS c
+) AS b
+GROUP BY b.start
+ORDER BY b.start""",
+        ),
+        Macro(
+            "realised_volatility",
+            f"{_SERIES}, bucket := '1d', {_BETWEEN}",
+            "How much a series moved in each bucket, from the log returns of its candles.",
+            "returns: how many there are; realised_volatility: sqrt(sum(r²)), of the returns that are there;"
+            " annualised: sqrt(sum(r²) / returns × candles in a year of 365 days)",
+            f"""
+SELECT v.start AS candle_begin_time, v.returns, sqrt(v.squares) AS realised_volatility,
+    sqrt(v.squares / v.returns * {_YEARLY}) AS annualised
+FROM (
+    SELECT b.start, count(*) AS returns, sum(b.log_return * b.log_return) AS squares
+    FROM (SELECT {_BUCKET_OF} AS start, c.log_return FROM {_RETURNS} AS c WHERE c.log_return IS NOT NULL) AS b
+    GROUP BY b.start
+) AS v
+ORDER BY v.start""",
+        ),
+        Macro(
+            "correlation",
+            f"{_SERIES}, other, bucket := '1d', other_market := NULL, {_BETWEEN}",
+            "How two symbols of a market, or of two markets, move together.",
+            "returns: steps that both have; correlation: Pearson's, of log returns in the bucket, -1 to 1, NULL if one"
+            " never moved; beta: covariance over the variance of `other`",
+            f"""
+SELECT b.start AS candle_begin_time,
+    count(*) AS returns,
+    CASE WHEN min(b.one) < max(b.one) AND min(b.two) < max(b.two) THEN corr(b.one, b.two) END AS correlation,
+    CASE WHEN min(b.two) < max(b.two) THEN regr_slope(b.one, b.two) END AS beta
+FROM (
+    SELECT {_BUCKET_OF} AS start, c.log_return AS one, o.log_return AS two
+    FROM {_RETURNS} AS c
+    JOIN returns(coalesce(other_market, market), other, "interval", since := since, until := until) AS o
+        ON o.candle_begin_time = c.candle_begin_time
+    WHERE c.log_return IS NOT NULL AND o.log_return IS NOT NULL
+) AS b
+GROUP BY b.start
+ORDER BY b.start""",
+        ),
+    )
+}
+
+# They are bound when they are made, though `candles` is shown only afterwards.
+_STAND_IN = "CREATE TABLE candles ({})".format(
+    ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
+)
+
+
+def create_macros(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+    """Create macros, and those that they use, in a session that has no `candles` yet.
+
+    Args:
+        names: of MACROS.
+    """
+    wanted = set(names)
+    made = []
+    for macro in reversed(MACROS.values()):
+        if macro.name in wanted:
+            wanted |= {name for name in MACROS if f"{name}(" in macro.sql}
+            what = f"{macro.what} {macro.columns}".replace("'", "''")
+            made += [
+                f"COMMENT ON MACRO TABLE {macro.name} IS '{what}'",
+                f"CREATE MACRO {macro.name}({macro.parameters}) AS TABLE {macro.sql}",
+            ]
+    if made:
+        connection.execute("; ".join([_STAND_IN, *reversed(made), "DROP TABLE candles"]))

@@ -1,0 +1,83 @@
+"""Where one statement ends and the next begins; and what a name typed halfway may become. Pure."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# Whatever a semicolon may stand in without ending anything.
+_WHOLE = re.compile(
+    r"""
+    --[^\n]*(?:\n|\Z)
+    | /\*.*?\*/
+    | [eE]'(?:\\.|''|[^'\\])*'
+    | '(?:''|[^'])*'
+    | "(?:""|[^"])*"
+    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_OPENS = re.compile(r"""/\*|'|"|\$\w*\$""")
+_BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+_WORD = re.compile(r"\w*\Z")
+_QUOTED = re.compile(r"'[^']*\Z")
+
+
+def split(text: str) -> tuple[list[str], str]:
+    """Return the statements that a semicolon ends, without it, and what comes after the last one."""
+    found: list[str] = []
+    start = at = 0
+    while at < len(text):
+        whole = _WHOLE.match(text, at)
+        # A quote inside a word, as the $ of a$b$, opens nothing.
+        if whole and not (text[at] in "eE$" and at and (text[at - 1].isalnum() or text[at - 1] == "_")):
+            at = whole.end()
+        elif _OPENS.match(text, at) and not (text[at] == "$" and (at and text[at - 1].isalnum())):
+            break
+        elif text[at] == ";":
+            found.append(text[start:at])
+            start = at = at + 1
+        else:
+            at += 1
+    return [each.strip() for each in found if not is_blank(each)], text[start:]
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether there is nothing but space and comments."""
+    return _BLANK.fullmatch(text) is not None
+
+
+class Completion(NamedTuple):
+    """Something that may stand where the cursor is.
+
+    Args:
+        text: takes the place of what was typed of it.
+        typed: how many characters that were.
+        what: it is, for people.
+    """
+
+    text: str
+    typed: int
+    what: str
+
+
+def completions(before: str, words: Iterable[tuple[str, str]], values: Iterable[str]) -> list[Completion]:
+    """Return what may be meant by what stands before the cursor.
+
+    Args:
+        words: names and keywords, each with what it is.
+        values: that stand in quotes: symbols, markets, intervals.
+    """
+    rest = split(before)[1]
+    quoted = _QUOTED.search(rest)
+    if quoted and rest.count("'") % 2:
+        typed = quoted[0][1:]
+        return [Completion(each, len(typed), "") for each in values if each.upper().startswith(typed.upper())]
+    word = _WORD.search(rest)
+    typed = word[0] if word else ""
+    if not typed:
+        return []
+    return [
+        Completion(name, len(typed), what)
+        for name, what in words
+        if name.upper().startswith(typed.upper()) and name.upper() != typed.upper()
+    ]

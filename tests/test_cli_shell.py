@@ -1,0 +1,254 @@
+"""`lakewriter shell` as a script and a person meet it."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from test_query_files import BEGIN_MS, candle, make_lake
+
+from lakewriter.cli.prompt import _Names, history_path, is_whole
+from lakewriter.cli.shell import _COMMANDS, parts
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.statements import split
+
+PIECES = [
+    "SELECT 1",
+    ";",
+    " ",
+    "\n",
+    "'a;b'",
+    '"c;d"',
+    "-- e;f\n",
+    "/* g;h */",
+    "$$i;j$$",
+    "$t$k;$$l$t$",
+    "''",
+    "AS x",
+    "E'\\';'",
+    ",",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) -> None:
+    """Whatever is quoted or commented, as many statements are found as DuckDB finds."""
+    text = "".join(pieces)
+    with duckdb.connect() as connection:
+        try:
+            known = [each.query for each in connection.extract_statements(text + "\n;")]
+        except duckdb.Error:
+            return
+    found, rest = split(text + "\n;")
+    assert rest == ""
+    assert len(found) == len(known)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
+    """What no semicolon ended is the rest, and begins where the last statement ended."""
+    text = "".join(pieces)
+    found, rest = split(text)
+    assert text.endswith(rest)
+    assert all(each in text for each in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("", True), (" \n", True), ("-- a", True), (".help", True), ("SELECT 1;", True), ("SELECT 1; -- a", True),
+        ("SELECT 1", False), ("SELECT ';'", False), ("SELECT ';", False), ("SELECT 1; SELECT 2", False),
+        ("SELECT 1 /* ;", False), ("SELECT $$;", False), ("SELECT 1 -- ;", False),
+    ],
+)  # fmt: skip
+def test_enter_runs_what_is_whole(text: str, whole: bool) -> None:
+    """Until a semicolon ends the statement, Enter begins another line."""
+    assert is_whole(text) is whole
+
+
+def test_parts_come_with_their_last_line() -> None:
+    """A statement is given out as soon as it is there, so that a pipe is answered while it is open."""
+    lines = iter(["SELECT\n", "1; SELECT 2;\n", ".help\n", "SELECT '\n", ".quit\n", "';\n", "SELECT 3"])
+    assert [part.strip() for part in parts(lines)] == [
+        "SELECT\n1", "SELECT 2", ".help", "SELECT '\n.quit\n'", "SELECT 3",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    return make_lake(
+        tmp_path_factory.mktemp("shell"),
+        [candle(n, symbol=symbol) for n in range(60) for symbol in ("BTCUSDT", "币USDT")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "first"),
+    [
+        ("FROM can", ["candles", "candle_begin_time"]),
+        ("SELECT vol", ["volume"]),
+        ("sel", ["SELECT"]),
+        ("FROM resample('sp", ["spot"]),
+        ("SELECT 1 WHERE symbol = 'btc", ["BTCUSDT"]),
+        ("SELECT 1 WHERE symbol = '币", ["币USDT"]),
+        ("SELECT 'a'; FROM gap", ["gaps"]),
+        ("SELECT 'a;b", []),
+        ("SELECT ", []),
+        (".ti", [".timer"]),
+        (".timer o", []),
+    ],
+)
+def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
+    """Tables, columns, functions, keywords; in quotes symbols, markets and intervals; commands."""
+    found = _Names(lake, _COMMANDS).get_completions(Document(before), CompleteEvent())
+    texts = [each.text for each in found]
+    assert texts[: len(first)] == first
+    assert bool(texts) == bool(first)
+
+
+def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was typed is kept where XDG wants state, and at its default otherwise."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert history_path() == tmp_path / "lakewriter" / "history"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert history_path() == Path.home() / ".local" / "state" / "lakewriter" / "history"
+
+
+def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root), *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+def test_script_on_standard_input(lake: LakeStore, tmp_path: Path) -> None:
+    """Statements and commands are run in order, each answer as it is asked for."""
+    file = tmp_path / "more.sql"
+    file.write_text("SELECT 3 AS c;\n.mode csv\nSELECT 4 AS d")
+    done = shell(
+        lake,
+        f"SELECT 1 AS a;\n.mode ndjson\nSELECT count(*)\nAS n FROM candles; SELECT 2 AS b;\n.read {file}\n",
+    )
+    assert done.stderr == ""
+    assert done.stdout == 'a\n─\n1\n(1 row)\n{"n":120}\n{"b":2}\n{"c":3}\nd\n4\n'
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_commands(lake: LakeStore) -> None:
+    """Each does what .help says; .quit is the last."""
+    done = shell(lake, ".help\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in _COMMANDS)
+    assert "resample(market, symbol, interval, bucket" in done.stdout
+    assert "detected_at  TIMESTAMP WITH TIME ZONE" in done.stdout
+    assert done.stderr.endswith(" s\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
+        ("DROP TABLE candles;", "sql: DROP is not reading"),
+        (".nope", ".nope: there is no such command"),
+        (".mode parquet", ".mode: parquet is none of table, markdown, csv, json, ndjson"),
+        (".schema trades", ".schema: trades is none of candles"),
+        (".read", ".read: names no file"),
+        (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),
+        ("SELECT $x;", "query: $x has no value"),
+    ],
+)  # fmt: skip
+def test_first_error_ends_a_script(lake: LakeStore, text: str, message: str) -> None:
+    """One line says what was wrong, and nothing after it is run."""
+    done = shell(lake, f"{text}\nSELECT 7 AS later;\n")
+    assert done.returncode in (1, 2)
+    assert done.stderr.splitlines()[0].startswith(f"lakewriter: {message}")
+    assert "later" not in done.stdout
+
+
+@pytest.mark.slow
+def test_file_that_reads_itself_has_an_end(lake: LakeStore, tmp_path: Path) -> None:
+    """Reading stops some files deep."""
+    file = tmp_path / "self.sql"
+    file.write_text(f".read {file}\n")
+    assert "files read each other 8 deep" in shell(lake, f".read {file}\n").stderr
+
+
+class Terminal:
+    """A shell on a terminal of 30 lines and 100 columns."""
+
+    def __init__(self, lake: LakeStore, state: Path) -> None:
+        self._parent, child = pty.openpty()
+        termios.tcsetwinsize(child, (30, 100))
+        env = os.environ | {"XDG_STATE_HOME": str(state), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root), "--no-pager"]
+        self.process = subprocess.Popen(
+            command, stdin=child, stdout=child, stderr=child, env=env, start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(child)
+        self._seen = ""
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while part := os.read(self._parent, 65536):
+                self._seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part.decode(errors="replace"))
+        except OSError:
+            return
+
+    def type(self, text: str) -> None:
+        os.write(self._parent, text.encode())
+
+    def until(self, text: str) -> None:
+        """Wait for a text after what was waited for before."""
+        end_s = time.monotonic() + 40
+        while text not in self._seen:
+            assert time.monotonic() < end_s, self._seen
+            time.sleep(0.02)
+        self._seen = self._seen[self._seen.index(text) + len(text) :]
+
+
+@pytest.mark.slow
+def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
+    """Several lines, fresh candles, Ctrl-C on a query and on a line, an error, Ctrl-D; and a history."""
+    terminal = Terminal(lake, tmp_path)
+    terminal.until("lake>")
+    terminal.type("SELECT count(*) AS n\r")
+    terminal.until("..")
+    terminal.type("FROM candles WHERE symbol = 'ETHUSDT';\r")
+    terminal.until("(1 row)")
+    journal = create_journal(lake.root, "test")
+    journal.commit([candle(n, symbol="ETHUSDT", begin_ms=BEGIN_MS + n * 60_000) for n in range(77)])
+    terminal.until("lake>")
+    terminal.type("SELECT count(*) + 1000 AS m FROM candles WHERE symbol = 'ETHUSDT';\r")
+    terminal.until("1077")
+    journal.close()
+    terminal.until("lake>")
+    terminal.type("SELECT count(*) FROM range(1000000000000) WHERE hash(range) = 1;\r")
+    terminal.until(" 1 s")
+    terminal.type("\x03")
+    terminal.until("stopped")
+    terminal.until("lake>")
+    terminal.type("SELECT half")
+    terminal.until("half")
+    terminal.type("\x03")
+    terminal.until("lake>")
+    terminal.type("SELECT nope FROM candles;\r")
+    terminal.until('sql: Referenced column "nope" not found')
+    terminal.until("lake>")
+    terminal.type("\x04")
+    assert terminal.process.wait(30) == 0
+    assert "SELECT nope FROM candles;" in (tmp_path / "lakewriter" / "history").read_text()

@@ -1,0 +1,153 @@
+"""Statements that would hang or take all memory are ended; how far one is can be asked."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_query_files import candle, make_lake
+
+from lakewriter.cli.bar import bar_line
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.control import Control
+from lakewriter.query.failure import QueryError
+from lakewriter.query.session import run, stream
+
+ENDLESS = [
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t, candles) SELECT count(*) FROM t",
+    "SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE a.range * b.range % 7 = 8",
+    "SELECT count(*) FROM candles a, candles b, candles c, candles d, candles e WHERE hash(a.open + b.open + c.open + d.open + e.open) = 1",
+    "FROM range(1000000000000) WHERE range = -1",
+    "SELECT count(*) FROM range(1000000000000) a ASOF JOIN range(1000000000000) b ON a.range >= b.range",
+]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    return make_lake(tmp_path_factory.mktemp("control"), [candle(n) for n in range(1440)])
+
+
+@pytest.mark.parametrize("sql", ENDLESS)
+def test_a_statement_without_an_end_is_ended(lake: LakeStore, sql: str) -> None:
+    """When its time is over it is told so, and the next one is answered."""
+    began_s = time.monotonic()
+    with pytest.raises(QueryError, match=r"sql: not done after 0\.4 s"):
+        run(lake, sql, None, Control(timeout_s=0.4))
+    assert time.monotonic() - began_s < 30
+    assert run(lake, "SELECT count(*) AS n FROM candles", None, Control(timeout_s=60)).to_pylist() == [
+        {"n": 1440}
+    ]
+
+
+def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
+    """A statement that gives rows for ever is ended too."""
+    with (
+        pytest.raises(QueryError, match="not done after 1 s"),
+        stream(lake, "SELECT * FROM range(10000000000000)", None, Control(timeout_s=1)) as answer,
+    ):
+        for _ in answer.batches:
+            pass
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT list(range) FROM range(2000000000)",
+        "SELECT string_agg(x, '') FROM (SELECT repeat('a', 100000) || range AS x FROM range(1000000))",
+        "SELECT max(md5(a.range::VARCHAR)), count(DISTINCT md5(a.range::VARCHAR)), list(a.range) FROM range(200000000) a",
+    ],
+)
+def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:
+    """What does not fit, nor can be spilled, is an error of one line."""
+    with pytest.raises(QueryError) as raised:
+        run(lake, sql, None, Control(timeout_s=120, memory="100MB"))
+    assert "llocate" in raised.value.what or "emory" in raised.value.what
+    assert "\n" not in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "memory"), [(0, ""), (-1, ""), (None, "lots"), (None, "'; SET x='1GB"), (None, "5")]
+)
+def test_bounds_that_cannot_be_are_refused(timeout_s: float | None, memory: str) -> None:
+    """A mistyped bound is told before anything runs."""
+    with pytest.raises(UsageError):
+        Control(timeout_s=timeout_s, memory=memory)
+
+
+def test_progress_is_told_while_it_runs_and_no_longer(lake: LakeStore) -> None:
+    """The share that is done grows; before and after the statement nobody knows it."""
+    control = Control(timeout_s=60)
+    assert control.fraction() is None
+    seen = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.01):
+            fraction = control.fraction()
+            if fraction is not None:
+                seen.append(fraction)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    run(lake, "SELECT sum(a.range * b.range % 7) FROM range(30000) a, range(10000) b", None, control)
+    stop.set()
+    asking.join()
+    assert control.fraction() is None
+    assert all(0 < fraction <= 1 for fraction in seen)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "line"),
+    [
+        (None, "running 12 s"),
+        (0.0, "╺" + "─" * 29 + "   0% 12 s"),
+        (0.5, "━" * 15 + "╺" + "─" * 14 + "  50% 12 s"),
+        (1.0, "━" * 30 + " 100% 12 s"),
+    ],
+)
+def test_bar(fraction: float | None, line: str) -> None:
+    """A bar is as long as what is done, and always as wide."""
+    assert bar_line(fraction, 12.3) == line
+
+
+def query(lake: LakeStore, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sql", [ENDLESS[0], "SELECT list_sort(list_transform(range(1000000000), lambda x: hash(x)))[1]"]
+)
+def test_timeout_ends_the_process(lake: LakeStore, sql: str, tmp_path: Path) -> None:
+    """Even where the engine cannot be stopped: exit 1, one line, and no file."""
+    done = query(lake, sql, "--timeout", "700ms", "--memory-limit", "4GB", "-o", str(tmp_path / "x.csv"))
+    assert done.returncode == 1
+    first = done.stderr.splitlines()[0]
+    assert first.startswith(("lakewriter: sql: not done after 0.7 s", "lakewriter: sql: Failed to allocate"))
+    assert "leaked" not in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.slow
+def test_memory_limit_counts_what_the_engine_does_not(lake: LakeStore) -> None:
+    """One value of many gigabytes is refused by the kernel, and told in one line."""
+    done = query(lake, "SELECT list_sum(range(1000000000))", "--memory-limit", "100MB")
+    assert done.returncode == 1
+    assert done.stderr.startswith("lakewriter: sql: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "value"), [("--timeout", "soon"), ("--timeout", "0s"), ("--memory-limit", "much")]
+)
+def test_wrong_bounds_exit_2(lake: LakeStore, option: str, value: str) -> None:
+    """A bound that is none is a mistake of usage."""
+    done = query(lake, "SELECT 1", option, value)
+    assert done.returncode == 2
+    assert LakewriterError.__name__ not in done.stderr
