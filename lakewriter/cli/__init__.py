@@ -20,16 +20,16 @@ DEFAULT_LAKE = "data"
 # name → what `lakewriter --help` says of it, so that help imports no command.
 COMMANDS = {
     "record": "Record closed candles until stopped.",
-    "import": "Bring files of candles into the lake.",
-    "flush": "Bring the journals of dead recorders into the lake.",
     "backfill": "Fetch history from the archive and REST.",
-    "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
+    "import": "Bring files of candles into the lake.",
     "query": "Ask the lake in SQL.",
     "shell": "Ask the lake again and again, with history and completion.",
-    "views": "Print statements that read the lake without lakewriter.",
     "coverage": "Check that every candle is there or explained; made for cron.",
     "gaps": "Show which candles are absent, and why.",
     "verify": "Check that what is there is right.",
+    "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
+    "flush": "Bring the journals of dead recorders into the lake.",
+    "views": "Print statements that read the lake without lakewriter.",
     "sandbox": "Run a local server that speaks Binance's protocol.",
 }
 
