@@ -575,3 +575,22 @@ def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) 
         ledger.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_missed_a_moment_before_the_stop_is_no_gap(late: bool, tmp_path: Path) -> None:
+    """A recording ends with its newest candle; but what was missing for minutes stays said."""
+
+    async def main() -> None:
+        async with serve(options(speed=60.0)) as sandbox:
+            soon = OPTIONS._replace(grace_ms=30_000)
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=soon) as running:
+                await until(lambda: running.recorder.stats.recorded > 2)
+                sandbox.add_fault(Fault("missing_close"))
+                sandbox.add_fault(Fault("rest_lag", value=3600))
+                ledger = running.watch.ledger
+                await until(lambda: ledger.pending_candles >= (5 if late else 1))
+            pending = [gap for gap in read_gaps(tmp_path / "lake") if gap.reason == "pending"]
+            assert bool(pending) == late
+
+    asyncio.run(main())

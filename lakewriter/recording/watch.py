@@ -47,6 +47,9 @@ _SYNC_EVERY_S = 30.0
 # A stream that is silent is not waited for: REST has the candle about then.
 POLL_GRACE_MS = 2_000
 
+# What ended so shortly before the stop, and did not come, is no gap yet.
+MOMENT_MS = 120_000
+
 # The journal was behind for so long: what the sockets still hold may come yet.
 _BEHIND_S = 1.0
 
@@ -124,6 +127,8 @@ class Watch:
         self._options = options
         self._clock = clock
         self._committed = 0
+        # Begin of the newest durable candle of each series.
+        self._newest_ms: dict[Series, int] = {}
         self._saved = asyncio.Lock()
         self._save_failed = False
         self._past = Past(
@@ -160,6 +165,7 @@ class Watch:
             if since_ms is not None and candle.end_ms > since_ms:
                 age = self.freshness.streamed if candle.source == "stream" else self.freshness.healed
                 age.add(max(0, now_ms.get(candle.market, candle.end_ms) - candle.end_ms))
+            self._newest_ms[series] = max(candle.begin_ms, self._newest_ms.get(series, 0))
             healer.committed(candle)
 
     def change(self, subscriptions: Iterable[Subscription]) -> None:
@@ -190,6 +196,7 @@ class Watch:
             raise group.exceptions[0] from None  # they all fail for one reason: say that
         finally:
             self._tasks = None
+            self._let_go()
 
     async def save(self) -> None:
         """Write what the ledger learned since the last time."""
@@ -213,6 +220,21 @@ class Watch:
             if not self._save_failed:
                 log.error("gaps: %s; they are written again until the disk takes them", error)
             self._save_failed = True
+
+    def _let_go(self) -> None:
+        """Leave no gap of a candle that was missed a moment ago: the recording ends before it.
+
+        The next recorder finds it missing behind the newest that is there.
+        """
+        for gap in self.ledger.gaps():
+            newest_ms = self._newest_ms.get(gap.series)
+            if gap.reason != "pending" or newest_ms is None:
+                continue
+            grid = gap.series.grid.anchored(newest_ms)
+            tail_ms = max(gap.start_ms, grid.end(newest_ms))
+            now_ms = self._doors[gap.market].time.now_ms()
+            if tail_ms < gap.stop_ms and grid.end(tail_ms) >= now_ms - MOMENT_MS:
+                self.ledger.clear(gap.series, tail_ms, gap.stop_ms)
 
     def _apply(self) -> None:
         """Bring listeners and watermarks in step with what is wanted."""
