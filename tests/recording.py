@@ -49,7 +49,7 @@ class Recording(NamedTuple):
         return (
             due
             and not self.watch.surveying
-            and not any(gap.reason == "pending" for gap in self.watch.ledger.gaps())
+            and not any(gap.reason == "pending" and gap.start_ms < sim_ms for gap in self.watch.ledger.gaps())
         )
 
 

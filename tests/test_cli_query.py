@@ -137,7 +137,9 @@ def on_terminal(
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, screen)
     command = [sys.executable, "-m", "lakewriter", "query", "--lake", lake, sql, *more]
-    with subprocess.Popen(command, stdout=child, stderr=child, env=os.environ | env) as running:
+    # Whoever runs these tests may say how large his own screen is.
+    ours = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+    with subprocess.Popen(command, stdout=child, stderr=child, env=ours | env) as running:
         os.close(child)
         shown = b""
         try:
