@@ -92,7 +92,7 @@ class History:
         recorder: Process | None = None
         for interruption in range(INTERRUPTIONS):
             filling = await self._start("backfill", *self._since())
-            await asyncio.sleep(self.chance.uniform(2, 6))
+            await asyncio.sleep(self.chance.uniform(1.5, 5))
             if recorder is None and interruption == 1:
                 recorder = await self._start("record", "--grace", "3m", "--quiet")
             if recorder is not None and interruption == 3:
@@ -100,9 +100,8 @@ class History:
                 await recorder.wait()
                 recorder = await self._start("record", "--grace", "3m", "--quiet")
                 self.counts["recorders killed"] += 1
-            if filling.returncode is not None:
-                break
-            await self._interrupt(filling)
+            if filling.returncode is None:
+                await self._interrupt(filling)
         began_s = time.monotonic()
         filling = await self._start("backfill", *self._since())
         await filling.wait()
