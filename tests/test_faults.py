@@ -212,7 +212,8 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
             listened |= {gap.series for gap in running.watch.ledger.gaps()}
         stop_ms = start_ms + ALL * MINUTE_MS
         accounts = {
-            series: account(running.store, sandbox, series, start_ms, stop_ms) for series in sorted(listened)
+            series: account(running.store, sandbox, series, start_ms, series.grid.floor(stop_ms))
+            for series in sorted(listened)
         }
         assert not sandbox.violations, sandbox.violations
         return Outcome(accounts, running, start_ms)
