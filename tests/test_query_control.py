@@ -19,7 +19,7 @@ from lakewriter.query.session import run, stream
 ENDLESS = [
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t, candles) SELECT count(*) FROM t",
-    "SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE a.range * b.range % 7 = 8",
+    "SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE hash(a.range, b.range) = 8",
     "SELECT count(*) FROM candles a, candles b, candles c, candles d, candles e WHERE hash(a.open + b.open + c.open + d.open + e.open) = 1",
     "FROM range(1000000000000) WHERE range = -1",
     "SELECT count(*) FROM range(1000000000000) a ASOF JOIN range(1000000000000) b ON a.range >= b.range",
@@ -58,7 +58,7 @@ def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
     [
         "SELECT list(range) FROM range(2000000000)",
         "SELECT string_agg(x, '') FROM (SELECT repeat('a', 100000) || range AS x FROM range(1000000))",
-        "SELECT max(md5(a.range::VARCHAR)), count(DISTINCT md5(a.range::VARCHAR)), list(a.range) FROM range(200000000) a",
+        "SELECT list(md5(a.range::VARCHAR) ORDER BY hash(a.range)) FROM range(10000000) a",
     ],
 )
 def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:

@@ -67,9 +67,11 @@ class Shell:
 
     def _statement(self, sql: str) -> None:
         from lakewriter.cli.answers import Target, give
+        from lakewriter.query.spare import SPARE
 
         began_s = time.monotonic()
         give(self.store, sql, {}, Target(None, self._mode, None, paged=self._paged))
+        SPARE.prepare()
         if self._timer:
             print(f"{time.monotonic() - began_s:.3f} s", file=sys.stderr)
 

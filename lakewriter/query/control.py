@@ -47,7 +47,6 @@ class Control:
 
     def lend(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Take an engine to watch, and set its bounds. Its settings are not locked yet."""
-        connection.execute("SET enable_progress_bar=true; SET enable_progress_bar_print=false")
         if self._memory:
             try:
                 connection.execute(f"SET memory_limit='{self._memory}'")

@@ -29,6 +29,7 @@ from lakewriter.query.files import read_files, take_snapshot
 from lakewriter.query.result import Result
 from lakewriter.query.retry import steadily
 from lakewriter.query.session import Answer, run, stream
+from lakewriter.query.spare import SPARE
 
 # What a frame has besides its index, in the original recorder's order.
 FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)
@@ -81,7 +82,10 @@ class Lake:
             UsageError: if a parameter is missing or unknown.
             LakeError: if the lake cannot be read.
         """
-        return Result(run(self._store, sql, params))
+        try:
+            return Result(run(self._store, sql, params))
+        finally:
+            SPARE.prepare()  # whoever asked once asks again
 
     @contextlib.contextmanager
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
@@ -91,6 +95,7 @@ class Lake:
             the errors of `query`, while the batches are fetched too.
         """
         with stream(self._store, sql, params) as answer:
+            SPARE.prepare()
             yield answer
 
     def candles(

@@ -16,7 +16,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,12 +40,17 @@ from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touc
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
 from lakewriter.query.retry import steadily
+from lakewriter.query.spare import SPARE
 from lakewriter.query.tables import create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
+
+# An engine that does not hear that it should stop, inside of one huge value, is left alone after this.
+_STOP_TRIES = 50
+_STOP_PAUSE_S = 0.02
 
 T = TypeVar("T")
 
@@ -122,35 +127,37 @@ class _Running:
     ) -> None:
         self._control = control or Control()
         self._store = store
-        self._root = root = store.root
+        self._root = store.root
         self._doubted = doubted
         self._snapshot: Snapshot = EMPTY
         self._since_ns = 0
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "python_enable_replacements": False,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                # Kept by path: a file that is replaced could be read half old, half new.
-                "enable_external_file_cache": False,
-                "temp_directory": _spill_directory(root),
-            },
-        )
-        self._connection.execute("SET TimeZone='UTC'")
+        self._connection = SPARE.take()
         self._control.lend(self._connection)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
+        self._working: Future[Any] = Future()
+        self._working.set_result(None)
         self._rows: pa.RecordBatchReader | None = None
 
     def __enter__(self) -> "_Running":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._connection.interrupt()
-        self._worker.shutdown()
+        """Stop the engine. It ends behind the caller's back, which takes it a while."""
+        self._stop()
         self._control.take_back()
+        self._worker.submit(self._close)
+        self._worker.shutdown(wait=False)
+
+    def _stop(self) -> None:
+        # Again and again: what comes between two of the engine's tasks is forgotten.
+        for _ in range(_STOP_TRIES):
+            self._connection.interrupt()
+            if wait([self._working], _STOP_PAUSE_S).done:
+                return
+
+    def _close(self) -> None:
         self._rows = None
         self._connection.close()
 
@@ -217,7 +224,9 @@ class _Running:
 
     def _interruptible(self, work: Callable[[], T]) -> T:
         try:
-            return self._control.wait(self._worker.submit(work))
+            working = self._worker.submit(work)
+            self._working = working
+            return self._control.wait(working)
         except ENGINE_ERRORS as error:
             raise self._judged(error) from None
         except KeyboardInterrupt:
@@ -274,14 +283,20 @@ def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
 
 
 def _shut_in(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Take from the engine all files but those in the lake's directory; for good."""
-    quoted = str(root).replace("'", "''")
-    connection.execute(f"SET allowed_directories=['{quoted}']; SET enable_external_access=false")
+    """Take from the engine all files but those in the lake's directory and what it spills; for good."""
+    connection.execute(
+        f"SET temp_directory={_quoted(_spill_directory(root))};"
+        f" SET allowed_directories=[{_quoted(str(root))}]; SET enable_external_access=false"
+    )
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
     """Take from the engine its settings."""
     connection.execute("SET lock_configuration=true")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _spill_directory(root: Path) -> str:

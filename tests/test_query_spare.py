@@ -1,0 +1,73 @@
+"""Engines that are made before they are needed."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_query_files import candle, make_lake
+
+import lakewriter
+from lakewriter.query.spare import SPARE, Spare
+
+
+def test_each_engine_is_taken_once() -> None:
+    """Two statements never share an engine, however many ask at the same time."""
+    spare = Spare()
+    engines: list[object] = []
+
+    def take() -> None:
+        for _ in range(4):
+            spare.prepare()
+            engines.append(spare.take())
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(engine) for engine in engines}) == 16
+    for engine in engines:
+        assert engine.sql("SELECT 42").fetchall() == [(42,)]  # type: ignore[attr-defined]
+        engine.close()  # type: ignore[attr-defined]
+
+
+def test_one_waits_after_an_answer(tmp_path: Path) -> None:
+    """The next statement finds an engine that is made already."""
+    make_lake(tmp_path, [candle(0)])
+    lake = lakewriter.open_lake(tmp_path)
+    lake.query("SELECT 1")
+    before = _count_threads()
+    engine = SPARE.take()
+    assert _count_threads() <= before, "it was made only now"
+    engine.close()
+
+
+def _count_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_asks_with_an_engine_of_its_own(tmp_path: Path) -> None:
+    """A worker process that is forked between two questions gets its answer, and ends."""
+    make_lake(tmp_path, [candle(n) for n in range(3)])
+    lake = lakewriter.open_lake(tmp_path)
+    lake.query("SELECT 1")
+    SPARE.prepare()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        code = 1
+        try:
+            code = 0 if lake.query("SELECT count(*) FROM candles").rows() == [(3,)] else 1
+        finally:
+            SPARE.take().close()
+            os._exit(code)
+    deadline_s = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < deadline_s, "the child hangs"
+        time.sleep(0.02)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    assert lake.query("SELECT count(*) FROM candles").rows() == [(3,)]
