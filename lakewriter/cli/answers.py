@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from lakewriter.cli.bar import Bar
-from lakewriter.cli.pager import page
 from lakewriter.cli.terminal import quiet_if_unread, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
@@ -81,6 +80,8 @@ class Target:
             shown = _AfterBar(out, bar) if self.on_terminal else out
             self.format.write(answer, cast("BinaryIO", shown), self.room)
             return
+        from lakewriter.cli.pager import page
+
         lines = io.BytesIO()
         self.format.write(answer, lines, self.room)
         bar.hide()

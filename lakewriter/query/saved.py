@@ -9,7 +9,6 @@ are handed to the engine beside the SQL, never pasted into it.
     SELECT … WHERE symbol = $symbol
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +95,8 @@ def saved_query(name: str) -> SavedQuery:
     """
     names = [path.stem for path in _directory().glob("*.sql")]
     if name not in names:
+        import difflib  # noqa: PLC0415 - for a mistake alone
+
         close = difflib.get_close_matches(name, names, 1)
         meant = f"did you mean {close[0]}? " if close else ""
         raise UsageError(
