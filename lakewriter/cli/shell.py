@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,9 +174,20 @@ def command(no_pager: bool, lake: str | None) -> None:
             shell.run(part)
 
 
+def _get_ready() -> None:
+    import lakewriter.cli.answers
+    import lakewriter.query.pruning
+    import lakewriter.query.scans  # noqa: F401
+    from lakewriter.query.spare import SPARE
+
+    SPARE.prepare()
+
+
 def _converse(shell: Shell) -> None:
     from lakewriter.cli.prompt import prompt_session
 
+    # Nobody types faster than this: the first statement finds all that it takes.
+    threading.Thread(target=_get_ready, name="getting ready").start()
     print(f"lakewriter {__version__}: {shell.store.root}   .help explains, Ctrl-D leaves")
     session: Any = prompt_session(shell.store, _COMMANDS)
     while True:
