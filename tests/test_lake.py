@@ -141,7 +141,7 @@ def test_impossible_places(opening, uri):
 def test_object_store(opening):
     """An object store is refused with a clear word, not taken for a directory."""
     with pytest.raises(
-        LakewriterError, match=r"^lake: s3://bucket/lake: object stores are not supported yet$"
+        LakewriterError, match=r"^lake: s3://bucket/lake: object stores can only be queried yet$"
     ):
         opening("s3://bucket/lake")
 

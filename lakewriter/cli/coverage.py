@@ -11,7 +11,7 @@ import msgspec
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series import filters, print_table, wanted_of
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.opening import open_to_read
 from lakewriter.partition import day_of
 
 # A candle may take so long from its end until it is in the journal, or a gap in
@@ -80,7 +80,7 @@ def command(
 
     span = _span(until, time.time())
     wanted = wanted_of(markets, symbols, intervals, since, span.until)
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_read(lake or DEFAULT_LAKE)
     days = list(coverage(store, wanted, span.until_ms))
     if by_day:
         rows: list[tuple[object, ...]] = [

@@ -7,7 +7,7 @@ import click
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series import filters, print_table, wanted_of
 from lakewriter.errors import LakewriterError
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.opening import open_to_read
 
 # More rows than a person reads; --all prints the rest.
 ROWS_SHOWN = 40
@@ -47,7 +47,7 @@ def command(
     """
     from lakewriter.query.completeness import absent, absent_table
 
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_read(lake or DEFAULT_LAKE)
     found = sorted(
         absent(store, wanted_of(markets, symbols, intervals, since, until)),
         key=lambda each: (each.start_ms, each.told.gap.series),

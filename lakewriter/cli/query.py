@@ -110,7 +110,7 @@ def _imports() -> Iterator[None]:
 def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
     """Give the answer within a time and a memory, if they are bounded."""
     from lakewriter.cli.answers import ending, give, limit_process
-    from lakewriter.lake.lake import LakeStore
+    from lakewriter.lake.opening import open_to_read
     from lakewriter.query.control import Control
 
     timeout, memory = bounds
@@ -120,7 +120,7 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
 
         timeout_s = parse_duration(timeout) / 1000
     control = Control(timeout_s=timeout_s, memory=memory)
-    store = LakeStore.open(lake)
+    store = open_to_read(lake)
     limit_process(memory)
     with ending(timeout_s):
         give(store, sql, values, target, control)

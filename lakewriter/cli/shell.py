@@ -45,9 +45,9 @@ class Shell:
     """
 
     def __init__(self, lake: str, *, paged: bool) -> None:
-        from lakewriter.lake.lake import LakeStore
+        from lakewriter.lake.opening import open_to_read
 
-        self.store = LakeStore.open(lake)
+        self.store = open_to_read(lake)
         self._paged = paged
         self._mode = "table"
         self._timer = False
@@ -188,7 +188,7 @@ def _converse(shell: Shell) -> None:
 
     # Nobody types faster than this: the first statement finds all that it takes.
     threading.Thread(target=_get_ready, name="getting ready").start()
-    print(f"lakewriter {__version__}: {shell.store.root}   .help explains, Ctrl-D leaves")
+    print(f"lakewriter {__version__}: {shell.store.name}   .help explains, Ctrl-D leaves")
     session: Any = prompt_session(shell.store, _COMMANDS)
     while True:
         try:

@@ -21,10 +21,12 @@ def command(reader: str, lake: str | None) -> None:
     \b
     lakewriter views --for duckdb > candles.sql && duckdb -init candles.sql
     lakewriter views --for polars >> notebook.py
+    lakewriter views --for pandas --lake s3://bucket/candles
     """
-    from lakewriter.lake.lake import LakeStore
-    from lakewriter.query.views import STATEMENTS
+    from lakewriter.lake.opening import open_to_read
+    from lakewriter.query.views import STATEMENTS, place_of
 
-    store = LakeStore.open(lake or DEFAULT_LAKE)
+    store = open_to_read(lake or DEFAULT_LAKE)
+    statements = STATEMENTS[reader](place_of(store))
     with quiet_if_unread(), standard_output() as out:
-        out.write(STATEMENTS[reader](store.root).encode())
+        out.write(statements.encode())

@@ -5,6 +5,7 @@ brings them. Compaction and every reader list partitions here too. How bytes
 reach a disk is `storage`'s, how they spell candles `parquet`'s.
 """
 
+import contextlib
 import math
 import random
 import time
@@ -26,6 +27,7 @@ from lakewriter.lake.storage import (
     ChangedError,
     LocalStorage,
     Replacement,
+    Storage,
     make_directories,
     write_durably,
 )
@@ -61,6 +63,9 @@ class Wanted(Protocol):
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return those of the sorted names of a level above the days that are wanted."""
 
+    def names(self, level: str) -> list[str] | None:
+        """Return the names of a level that can be wanted at all, sorted, if they are few; else None."""
+
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
         """Return those of an interval's sorted days that are wanted."""
 
@@ -86,6 +91,11 @@ class PartitionFilter(msgspec.Struct, frozen=True):
         """Return those of a level's names that are wanted."""
         wanted: tuple[str, ...] = getattr(self, level + "s")
         return [name for name in names if name in wanted] if wanted else names
+
+    def names(self, level: str) -> list[str] | None:
+        """Return a level's wanted names, if some are named."""
+        wanted: tuple[str, ...] = getattr(self, level + "s")
+        return sorted(set(wanted)) if wanted else None
 
     def keep_days(self, _interval: str, names: list[str]) -> list[str]:
         """Return the days from `since` to `until`."""
@@ -148,12 +158,23 @@ class LakeStore:
     """A lake's partitions.
 
     Args:
-        root: the lake's root, resolved.
+        root: the lake's root, resolved; the journal is below it.
+
+    Attributes:
+        name: what the root is called in errors, `/` and a file's name behind it.
+        far: whether each listing and each file costs a round trip, and none can be
+            opened by a path: it is on an object store.
+        endpoint, region: of the object store, where somebody said them.
     """
+
+    far = False
+    endpoint = ""
+    region = ""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.storage = LocalStorage(root, root / STATE_DIRECTORY / "locks")
+        self.name = str(root)
+        self.storage: Storage = LocalStorage(root, root / STATE_DIRECTORY / "locks")
 
     @classmethod
     def open(cls, uri: str) -> "LakeStore":
@@ -167,7 +188,7 @@ class LakeStore:
             raise LakeError(f"lake: {uri} does not exist", "lakewriter record spot:BTCUSDT:1m makes one")
         if not root.is_dir():
             raise LakeError(f"lake: {uri} is a file, not a directory", "give a directory with --lake")
-        _check_format(root)
+        _has_format(root)
         return cls(root)
 
     @classmethod
@@ -193,7 +214,7 @@ class LakeStore:
         try:
             state = root / STATE_DIRECTORY
             make_directories(Path(root.anchor), state / "locks")
-            if not _check_format(root):
+            if not _has_format(root):
                 write_durably(
                     state / "lake.json",
                     msgspec.json.encode(LakeFormat(FORMAT_VERSION, created_by)) + b"\n",
@@ -227,6 +248,20 @@ class LakeStore:
         """
         return self._days(wanted, list_all=True)
 
+    def measured(self) -> Iterator[tuple[Partition, list[int]]]:
+        """Yield every partition that has files, and the bytes of each. Opens none.
+
+        Raises:
+            FileNotFoundError: if a file vanished meanwhile.
+        """
+        for partition, names in self.files():
+            yield partition, [(self.root / name).stat().st_size for name in names]
+
+    @contextlib.contextmanager
+    def ledgers(self) -> Iterator[Path]:
+        """Give the directory below which the ledgers are while the block lasts."""
+        yield self.root
+
     def series(self, market: str) -> list[Series]:
         """Return the series of a market that have a directory, sorted. Lists no days."""
         above = f"{LEVELS[0]}={market}"
@@ -234,9 +269,9 @@ class LakeStore:
             {
                 Series(market, symbol, interval)
                 for directory in self.storage.entries(above).directories
-                if (symbol := _level_value(LEVELS[1], directory)) is not None
+                if (symbol := level_value(LEVELS[1], directory)) is not None
                 for below in self.storage.entries(f"{above}/{directory}").directories
-                if (interval := _level_value(LEVELS[2], below)) in INTERVALS
+                if (interval := level_value(LEVELS[2], below)) in INTERVALS
             }
         )
 
@@ -247,7 +282,7 @@ class LakeStore:
             LakeError: if the file is not readable.
         """
         found = self.storage.read(partition.file)
-        return None if found is None else decode(found.data, str(self.root / partition.file))
+        return None if found is None else decode(found.data, f"{self.name}/{partition.file}")
 
     def merge(self, partition: Partition, rows: pa.Table) -> Merged:
         """Bring rows into a partition: read, join by key, sort, replace.
@@ -342,7 +377,7 @@ class LakeStore:
             result = settle(rows)
             merged = Merged(result.num_rows, result.num_rows, 0, 0, written=True)
         else:
-            old = decode(found.data, str(self.root / partition.file))
+            old = decode(found.data, f"{self.name}/{partition.file}")
             result = settle(pa.concat_tables([old, rows]))
             merged = _compare(old, result)
             if not merged.written:
@@ -378,7 +413,7 @@ class LakeStore:
             below = (*values, value)
             if len(below) < len(LEVELS) - 1:
                 yield from self._series(children[value], below, wanted)
-            elif _is_series(*below):  # else somebody's directory that only looks like one of ours
+            elif is_series(*below):  # else somebody's directory that only looks like one of ours
                 yield below, children[value]
 
     def _below(self, directories: list[str], level: str) -> dict[str, list[str]]:
@@ -386,13 +421,14 @@ class LakeStore:
         children: dict[str, list[str]] = {}
         for directory in directories:
             for name in self.storage.entries(directory).directories:
-                value = _level_value(level, name)
+                value = level_value(level, name)
                 if value is not None:
                     children.setdefault(value, []).append(f"{directory}/{name}" if directory else name)
         return children
 
 
-def _is_series(market: str, symbol: str, interval: str) -> bool:
+def is_series(market: str, symbol: str, interval: str) -> bool:
+    """Tell whether directories of these names are a series of ours."""
     try:
         checked(Partition(market, symbol, interval, date.min))
     except LakeError:
@@ -422,7 +458,7 @@ def read_all(store: LakeStore, names: tuple[str, ...]) -> dict[str, pa.Table]:
         found = store.storage.read(name)
         if found is None:
             raise FileNotFoundError(name)
-        tables[name] = decode(found.data, str(store.root / name))
+        tables[name] = decode(found.data, f"{store.name}/{name}")
     return tables
 
 
@@ -483,29 +519,44 @@ def check_day(partition: Partition, begins: IntArray) -> None:
         )
 
 
-def _check_format(root: Path) -> bool:
+def _has_format(root: Path) -> bool:
     """Tell whether the root has a lake.json; refuse one that we cannot read."""
     path = root / STATE_DIRECTORY / "lake.json"
     try:
-        said = msgspec.json.decode(path.read_bytes(), type=LakeFormat)
+        said = path.read_bytes()
     except FileNotFoundError:
         return False
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LakeError(f"lake: {path} is not what we wrote: {error}") from None
     except OSError as error:
         raise LakeError(f"lake: {path}: {error.strerror}") from None
-    if said.format_version > FORMAT_VERSION:
+    check_format(said, str(path), str(root))
+    return True
+
+
+def check_format(said: bytes, path: str, root: str) -> None:
+    """Refuse a lake whose format is newer than ours.
+
+    Args:
+        said: what is in its lake.json.
+        path, root: what that, and the lake, are called.
+
+    Raises:
+        LakeError: if it is, or if this is no lake.json.
+    """
+    try:
+        lake_format = msgspec.json.decode(said, type=LakeFormat)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LakeError(f"lake: {path} is not what we wrote: {error}") from None
+    if lake_format.format_version > FORMAT_VERSION:
         raise LakeError(
-            f"lake: {root} has format {said.format_version}, newer than {FORMAT_VERSION}",
+            f"lake: {root} has format {lake_format.format_version}, newer than {FORMAT_VERSION}",
             "pip install --upgrade lakewriter",
         )
-    return True
 
 
 def _local_root(uri: str) -> Path:
     if "://" in uri:
         raise LakewriterError(
-            f"lake: {uri}: object stores are not supported yet", "give a local directory with --lake"
+            f"lake: {uri}: object stores can only be queried yet", "give a local directory with --lake"
         )
     try:
         root = Path(uri).expanduser().resolve()
@@ -517,7 +568,7 @@ def _local_root(uri: str) -> Path:
     return root
 
 
-def _level_value(level: str, name: str) -> str | None:
+def level_value(level: str, name: str) -> str | None:
     """Return the decoded value if the directory's name is of this level."""
     prefix = level + "="
     if not name.startswith(prefix):

@@ -20,6 +20,7 @@ import numpy as np
 from lakewriter.candle import Candle, IntArray
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
+from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.lake import LakeStore, PartitionFilter, is_candle_file
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
 from lakewriter.partition import LEVELS, Partition, day_of
@@ -101,6 +102,35 @@ def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) ->
     return Presence(store, series, days, hot)
 
 
+def presences(
+    store: LakeStore,
+    days: Mapping[Series, Mapping[str, list[str]]],
+    hot: Mapping[Series, Iterable[Candle]],
+    wanted: PartitionFilter,
+) -> Iterator["Presence"]:
+    """Yield where to ask for each series' candles, in order.
+
+    Where each file costs a round trip, those of wanted days are read by then,
+    many at once.
+
+    Args:
+        days: directories by day, of each series; empty for one without files.
+
+    Raises:
+        LakeError: if a file cannot be read.
+    """
+    if not store.far:
+        for series in sorted(days):
+            yield Presence(store, series, days[series], hot.get(series, ()))
+        return
+    wanted_days = {series: wanted.keep_days("", sorted(days[series])) for series in sorted(days)}
+    places = ((series, day) for series, names in wanted_days.items() for day in names)
+    read = ahead(lambda place: _read_day(store, *place, days[place[0]][place[1]]), places, AT_ONCE)
+    for series, names in wanted_days.items():
+        known = {day: next(read) for day in names}
+        yield Presence(store, series, days[series], hot.get(series, ()), known)
+
+
 class _Day(NamedTuple):
     """What the files of a day say; `begins` is read only where the footer does not suffice."""
 
@@ -114,15 +144,21 @@ class Presence:
     Args:
         days: directories by day ("2024-06-30").
         hot: the journal's candles, read before the days were listed.
+        read: days that are read already.
     """
 
     def __init__(
-        self, store: LakeStore, series: Series, days: Mapping[str, list[str]], hot: Iterable[Candle] = ()
+        self,
+        store: LakeStore,
+        series: Series,
+        days: Mapping[str, list[str]],
+        hot: Iterable[Candle] = (),
+        read: Mapping[str, _Day] | None = None,
     ) -> None:
         self.series = series
         self._store = store
         self._days = days
-        self._read: dict[str, _Day] = {}
+        self._read = dict(read or {})
         begins = [
             candle.begin_ms
             for candle in hot
@@ -286,7 +322,7 @@ def _read_day(
             found = store.storage.read(name)
             if found is None:
                 break  # folded into the own file, which may have been read before that
-            path = f"{store.root}/{name}"
+            path = f"{store.name}/{name}"
             if names == [own] and not exactly and (footer := read_footer(found.data, path)) is not None:
                 return _Day(footer, None)
             parts.append(read_begins(found.data, path))

@@ -19,7 +19,7 @@ from lakewriter.lake.gaps import ORPHANED, Told, read_told
 from lakewriter.lake.instruments import read_instruments
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
-from lakewriter.lake.presence import Presence, presence_of
+from lakewriter.lake.presence import Presence, presence_of, presences
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
@@ -122,7 +122,7 @@ def absent(store: LakeStore, wanted: PartitionFilter = ALL) -> Iterator[Absent]:
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
-    told = _by_series(read_told(store.root), wanted)
+    told = _by_series(_told(store), wanted)
     hot = _hot(store, set(told))
     for series in sorted(told):
         there = presence_of(store, series, hot.get(series, ()))
@@ -149,16 +149,17 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
-    told = _by_series(read_told(store.root), wanted)
+    told = _by_series(_told(store), wanted)
     hot = _hot(store, None)
     names = PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
     days: dict[Series, dict[str, list[str]]] = {}
     for partition, directories in store.partitions(names):
         series = Series(partition.market, partition.symbol, partition.interval)
         days.setdefault(series, {})[partition.date.isoformat()] = directories
-    for series in sorted({*days, *told, *(each for each in hot if _wants(names, each))}):
-        there = Presence(store, series, days.get(series, {}), hot.get(series, ()))
-        yield from _days(there, told.get(series, []), wanted, until_ms)
+    for series in (*told, *(each for each in hot if _wants(names, each))):
+        days.setdefault(series, {})
+    for there in presences(store, days, hot, wanted):
+        yield from _days(there, told.get(there.series, []), wanted, until_ms)
 
 
 def gaps_table(store: LakeStore, wanted: PartitionFilter = ALL) -> pa.Table:
@@ -185,7 +186,8 @@ def coverage_table(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: in
 
 def instruments_table(store: LakeStore) -> pa.Table:
     """Return the rows of the table `instruments`."""
-    return _table(read_instruments(store.root), INSTRUMENTS_SCHEMA)
+    with store.ledgers() as root:
+        return _table(read_instruments(root), INSTRUMENTS_SCHEMA)
 
 
 def _days(there: Presence, told: list[Told], wanted: PartitionFilter, until_ms: int | None) -> Iterator[Day]:
@@ -235,6 +237,11 @@ def _day(
         explained = count(known)
         unhealable = count(within(given_up, start_ms, stop_ms))
     return Day(there.series, day, expected, present, missing, explained, unhealable)
+
+
+def _told(store: LakeStore) -> list[Told]:
+    with store.ledgers() as root:
+        return read_told(root)
 
 
 def _by_series(told: list[Told], wanted: PartitionFilter) -> dict[Series, list[Told]]:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
+from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, Wanted, check_day, read_all
 from lakewriter.partition import LEVELS, Partition, partition_of
@@ -133,14 +134,14 @@ def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     """
     if snapshot.journal:
         series = [partition_of(candle) for candle in snapshot.journal]
-        yield _with_path(to_table(snapshot.journal), series)
+        yield with_path(to_table(snapshot.journal), series)
     waiting = iter(snapshot.foreign)
     while files := list(islice(waiting, _FILES_MAX)):
         tables = read_files(store, [file.name for file in files])
         for file, table in zip(files, tables, strict=True):
             check_day(file.partition, int_column(table, "candle_begin_time"))
         yield pa.concat_tables(
-            _with_path(table, [file.partition] * table.num_rows)
+            with_path(table, [file.partition] * table.num_rows)
             for file, table in zip(files, tables, strict=True)
         )
 
@@ -152,6 +153,8 @@ def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
         VanishedError: if a file vanished since it was listed.
         LakeError: if one holds no candles.
     """
+    if store.far:
+        return list(ahead(lambda name: _read(store, name), names, AT_ONCE))
     with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda name: _read(store, name), names))
 
@@ -161,11 +164,12 @@ def _read(store: LakeStore, name: str) -> pa.Table:
         return read_all(store, (name,))[name]
     except FileNotFoundError as error:
         raise as_ours(
-            FileNotFoundError(ENOENT, os.strerror(ENOENT), str(store.root / name)), store.root
+            FileNotFoundError(ENOENT, os.strerror(ENOENT), f"{store.name}/{name}"), store.root
         ) from error
 
 
-def _with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
+def with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
+    """Return rows with the columns that their paths would give them."""
     for name in LEVELS[:-1]:
         values = pa.array([getattr(partition, name) for partition in partitions], pa.string())
         table = table.append_column(name, values)
@@ -241,8 +245,7 @@ def partitions_table(store: LakeStore) -> pa.Table:
     Raises:
         FileNotFoundError: if a file vanished between listing and asking.
     """
-    found = list(store.files())
-    sizes = [sum((store.root / name).stat().st_size for name in names) for _, names in found]
+    found = list(store.measured())
     return pa.Table.from_arrays(
         [
             *(
@@ -251,8 +254,8 @@ def partitions_table(store: LakeStore) -> pa.Table:
                 )
                 for level in LEVELS
             ),
-            pa.array([len(names) for _, names in found], pa.int64()),
-            pa.array(sizes, pa.int64()),
+            pa.array([len(sizes) for _, sizes in found], pa.int64()),
+            pa.array([sum(sizes) for _, sizes in found], pa.int64()),
         ],
         schema=PARTITIONS_SCHEMA,
     )

@@ -16,6 +16,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -101,6 +102,18 @@ class Pruned:
         cuts = {at + more for at in self._mentioned(names) for more in (0, 1)}
         spans = self._kept((0, len(names) - 1), cuts, guarantee)
         return [name for low, high in spans for name in names[low : high + 1]]
+
+    def names(self, level: str) -> list[str] | None:
+        """Return the names of a level where the filter can hold, sorted, if it holds at no other; else None."""
+        names = sorted({name for name in _NAMES.findall(self._text) if _is_text(name)})
+        if level not in self._named or not names or len(names) > CUTS_MAX or _CUT_SHORT in self._text:
+            return None
+        column = ds.field(level)
+        others = [column < names[0], column > names[-1]]
+        others += [(column > low) & (column < high) for low, high in pairwise(names)]
+        if self._can_hold([(at, at) for at in range(len(others))], lambda span: others[span[0]]):
+            return None
+        return self.keep(level, names)
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
         """Return those of an interval's sorted days in which the filter can hold."""

@@ -23,6 +23,7 @@ from lakewriter.candle import SCHEMA, VALUE_COLUMNS, settle, to_table
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, INTERVALS, parse_interval
 from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.opening import open_to_read
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
 from lakewriter.query.files import read_files, take_snapshot
@@ -51,17 +52,17 @@ class Lake:
     """A lake to read.
 
     Args:
-        uri: its root directory; must exist.
+        uri: its root directory, or s3://, gs:// or az:// with bucket and prefix; must exist.
 
     Raises:
         LakeError: if there is no lake, or of a newer format.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        self._store = LakeStore.open(os.fspath(uri))
+        self._store = open_to_read(os.fspath(uri))
 
     def __repr__(self) -> str:
-        return f"Lake({str(self._store.root)!r})"
+        return f"Lake({self._store.name!r})"
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Result:
         """Return the answer to one reading statement, all of it in memory.

@@ -41,7 +41,7 @@ from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
 from lakewriter.query.retry import steadily
 from lakewriter.query.spare import SPARE
-from lakewriter.query.tables import create_candles, create_tables
+from lakewriter.query.tables import Source, create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -131,6 +131,7 @@ class _Running:
         self._doubted = doubted
         self._snapshot: Snapshot = EMPTY
         self._since_ns = 0
+        self._source: Source | None = None
         self._connection = SPARE.take()
         self._control.lend(self._connection)
         # The engine looks at signals in some of its loops only: it works in a
@@ -145,6 +146,8 @@ class _Running:
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop the engine. It ends behind the caller's back, which takes it a while."""
+        if self._source is not None:
+            self._source.stop()
         self._stop()
         self._control.take_back()
         self._worker.submit(self._close)
@@ -173,7 +176,7 @@ class _Running:
         def bind() -> pa.RecordBatchReader:
             create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
             create_macros(self._connection, checked.macros)
-            _shut_in(self._connection, self._root)
+            _shut_in(self._connection, self._root, readable=not self._store.far)
             if "candles" in checked.tables:
                 self._choose_files(checked, params)
             elif checked.catalog:
@@ -202,7 +205,11 @@ class _Running:
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(self._store, wanted, self._doubted)
-        create_candles(self._connection, self._store, self._snapshot)
+        if self._store.far:
+            from lakewriter.query.remote import Served  # noqa: PLC0415
+
+            self._source = Served(self._store)
+        create_candles(self._connection, self._store, self._snapshot, self._source)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first
@@ -235,6 +242,8 @@ class _Running:
 
     def _judged(self, error: Exception) -> LakewriterError:
         """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
+        if self._source is not None:
+            return self._source.judged(error)
         ours = as_ours(error, self._root)
         if isinstance(ours, VanishedError) or of_sql_alone(error, self._root):
             return ours
@@ -282,11 +291,11 @@ def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
             raise UsageError(f"query: ${name} has no value", f"-p {name}=VALUE")
 
 
-def _shut_in(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Take from the engine all files but those in the lake's directory and what it spills; for good."""
+def _shut_in(connection: duckdb.DuckDBPyConnection, root: Path, *, readable: bool) -> None:
+    """Take from the engine all files but what it spills, and those in a readable root; for good."""
     connection.execute(
         f"SET temp_directory={_quoted(_spill_directory(root))};"
-        f" SET allowed_directories=[{_quoted(str(root))}]; SET enable_external_access=false"
+        f" SET allowed_directories=[{_quoted(str(root)) if readable else ''}]; SET enable_external_access=false"
     )
 
 

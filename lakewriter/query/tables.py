@@ -8,13 +8,13 @@ the schema `lake`.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import duckdb
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
-from lakewriter.errors import LakeError
+from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
@@ -103,12 +103,41 @@ def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
     }
 
 
-def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot) -> None:
+class Scan(Protocol):
+    """A scan of partitions' own files; as text, what stands behind FROM."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Which files."""
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Let the engine know the first of the names."""
+
+
+class Source(Protocol):
+    """Somebody who reads files for an engine that cannot."""
+
+    def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> Scan:
+        """Return a scan of partitions' own files, which the engine knows by a name of its own."""
+
+    def judged(self, error: Exception) -> LakewriterError:
+        """Return whose fault the engine's error is."""
+
+    def stop(self) -> None:
+        """Read no more: nobody waits for it."""
+
+
+def create_candles(
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot, source: Source | None = None
+) -> None:
     """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
     A hot file is scanned twice, and may be replaced in between. A key that is
     loose comes from the last part alone, any other one from the first two, so
     none is repeated or lost by that.
+
+    Args:
+        source: reads the files; None is the engine itself.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
@@ -119,20 +148,27 @@ def create_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore, snap
     hot_names = {own_name(*parts) for parts in named}
     hot = [name for name in snapshot.own if name in hot_names]
     settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
-    _check_first(store.root, settled, snapshot)
-    _check_first(store.root, hot, snapshot)
-    scans = {"settled": _Scan("settled", store.root, settled), "hot": _Scan("hot", store.root, hot)}
+    if source is None:
+        _check_first(store.root, settled, snapshot)
+        _check_first(store.root, hot, snapshot)
+        scans: dict[str, Scan] = {
+            name: _Scan(name, store.root, names) for name, names in (("settled", settled), ("hot", hot))
+        }
+    else:
+        scans = {
+            name: source.scan(connection, name, names) for name, names in (("settled", settled), ("hot", hot))
+        }
     view = f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=bool(named)))}"
     # The view is made over one file, and has all of them when it is used: to go
     # through a hundred thousand names takes seconds.
-    for scan in scans.values():
-        scan.set_names(connection, 1)
+    for each in scans.values():
+        each.set_names(connection, 1)
     connection.execute(view)
-    for scan in scans.values():
-        scan.set_names(connection, len(scan.names))
+    for each in scans.values():
+        each.set_names(connection, len(each.names))
 
 
-def _parts(scans: Mapping[str, "_Scan"], *, loose: bool) -> list[str]:
+def _parts(scans: Mapping[str, Scan], *, loose: bool) -> list[str]:
     settled, hot = scans["settled"], scans["hot"]
     parts = []
     if settled.names:

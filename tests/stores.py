@@ -1,0 +1,132 @@
+"""A real S3 server on loopback (moto's), which counts what it is asked, and misbehaves when told to."""
+
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+import pyarrow.fs as fs
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+BUCKET = "bucket"
+
+
+class Request(NamedTuple):
+    """What was asked: LIST and a prefix, or another method and a key."""
+
+    verb: str
+    key: str
+
+
+Hook = Callable[[Request], "tuple[str, list[tuple[str, str]], bytes] | None"]
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+class Store:
+    """One bucket.
+
+    Attributes:
+        hook: is shown each request before it is answered, and may answer it: status, headers, body.
+        delay_s: what each request takes longer.
+    """
+
+    def __init__(self) -> None:
+        self._app: Any = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.requests: list[Request] = []
+        self.hook: Hook | None = None
+        self.delay_s = 0.0
+        self.files = fs.S3FileSystem(
+            access_key="test", secret_key="test", endpoint_override=self.url, allow_bucket_creation=True
+        )
+        self.files.create_dir(BUCKET)
+
+    def _answer(self, environment: dict[str, Any], start: Any) -> Any:
+        # WSGI hands over a path's bytes as if they were Latin-1.
+        path = environment["PATH_INFO"].encode("latin-1").decode()
+        query = parse_qs(environment.get("QUERY_STRING", ""))
+        key = path.removeprefix(f"/{BUCKET}").removeprefix("/")
+        request = Request(environment["REQUEST_METHOD"], key)
+        if "list-type" in query:
+            request = Request("LIST", query.get("prefix", [""])[0])
+        self.requests.append(request)
+        time.sleep(self.delay_s)
+        answer = self.hook(request) if self.hook else None
+        if answer is None:
+            return self._app(environment, start)
+        status, headers, body = answer
+        start(status, [*headers, ("Content-Length", str(len(body)))])
+        return [body]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def uri(self, prefix: str) -> str:
+        return f"s3://test:test@{BUCKET}/{prefix}?endpoint_override={self.url}&region=us-east-1"
+
+    def put(self, key: str, data: bytes) -> None:
+        with self.files.open_output_stream(f"{BUCKET}/{key}") as out:
+            out.write(data)
+
+    def delete(self, key: str) -> None:
+        self.files.delete_file(f"{BUCKET}/{key}")
+
+    def upload(self, root: Path, prefix: str) -> str:
+        """Copy a local lake up, object by object; return its URI."""
+        for path in sorted(root.rglob("*")):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(root)}", path.read_bytes())
+        return self.uri(prefix)
+
+    def counted(self) -> Counter[str]:
+        return Counter(request.verb for request in self.requests)
+
+    def asked(self, prefix: str) -> list[str]:
+        """Return what was asked for below a lake's prefix, without that."""
+        return [request.key.removeprefix(f"{prefix}/") for request in self.requests]
+
+    @contextlib.contextmanager
+    def misbehaving(self, hook: Hook) -> Iterator[None]:
+        self.hook = hook
+        try:
+            yield
+        finally:
+            self.hook = None
+
+
+def refusal(status: str, code: str, text: str) -> tuple[str, list[tuple[str, str]], bytes]:
+    """An answer as S3 gives it when it refuses."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{text}</Message></Error>".encode()
+    return status, [("Content-Type", "application/xml")], body
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Be asked from a shell with these variables of AWS, and no others."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith("AWS_"):
+            del os.environ[name]
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
