@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-import pyarrow.fs as fs
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -51,10 +52,9 @@ class Store:
         self.requests: list[Request] = []
         self.hook: Hook | None = None
         self.delay_s = 0.0
-        self.files = fs.S3FileSystem(
-            access_key="test", secret_key="test", endpoint_override=self.url, allow_bucket_creation=True
-        )
-        self.files.create_dir(BUCKET)
+        # Objects come and go behind the server's back: what is asked is what is read.
+        self._backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        self._backend.create_bucket(BUCKET, "us-east-1")
 
     def _answer(self, environment: dict[str, Any], start: Any) -> Any:
         # WSGI hands over a path's bytes as if they were Latin-1.
@@ -77,16 +77,16 @@ class Store:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._backend.reset()
 
     def uri(self, prefix: str) -> str:
         return f"s3://test:test@{BUCKET}/{prefix}?endpoint_override={self.url}&region=us-east-1"
 
     def put(self, key: str, data: bytes) -> None:
-        with self.files.open_output_stream(f"{BUCKET}/{key}") as out:
-            out.write(data)
+        self._backend.put_object(BUCKET, key, data)
 
     def delete(self, key: str) -> None:
-        self.files.delete_file(f"{BUCKET}/{key}")
+        self._backend.delete_object(BUCKET, key)
 
     def upload(self, root: Path, prefix: str) -> str:
         """Copy a local lake up, object by object; return its URI."""
@@ -119,10 +119,10 @@ def refusal(status: str, code: str, text: str) -> tuple[str, list[tuple[str, str
 
 @contextlib.contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """Be asked from a shell with these variables of AWS, and no others."""
+    """Be asked from a shell with these variables, and no others of AWS or Azure."""
     before = dict(os.environ)
     for name in before:
-        if name.startswith("AWS_"):
+        if name.startswith(("AWS_", "AZURE_")):
             del os.environ[name]
     os.environ.update(variables)
     try:

@@ -69,8 +69,8 @@ def locate(uri: str) -> Location:
     if scheme not in _STORES:
         raise UsageError(f"lake: {scheme}:// is no place for a lake", _EXAMPLE)
     place, _, query = rest.partition("?")
-    secret, at, place = place.rpartition("@")
-    bucket, *below = place.split("/")
+    authority, *below = place.split("/")
+    secret, at, bucket = authority.rpartition("@")
     below = [part for part in below if part]
     named = f"{scheme}://{'/'.join([bucket, *below])}"
     if not bucket:
@@ -117,6 +117,8 @@ def _with_environment(given: dict[str, str], environment: Mapping[str, str]) -> 
 
 
 def _s3(given: Mapping[str, str]) -> fs.FileSystem:
+    if bool(given.get("access_key")) != bool(given.get("secret_key")):
+        raise ValueError("an access key and its secret go together")
     return fs.S3FileSystem(
         access_key=given.get("access_key"),
         secret_key=given.get("secret_key"),
