@@ -311,7 +311,7 @@ def test_store_that_fails_halfway(store: Store, long: LakeStore) -> None:
 
 def test_errors_of_sql_stay_those_of_sql(long: LakeStore) -> None:
     """What the statement does wrong while rows come is told as ever."""
-    with pytest.raises(QueryError, match="^sql: "):
+    with pytest.raises(QueryError, match=r"^sql: "):
         run(long, "SELECT error('no') FROM candles")
     with pytest.raises(QueryError, match="Could not convert"):
         run(long, "SELECT symbol::INT FROM candles")
