@@ -71,6 +71,47 @@ def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, expected: 
     assert pruned(connection, predicate).keep("symbol", SYMBOLS) == expected
 
 
+@pytest.mark.parametrize(
+    ("predicate", "expected"),
+    [
+        ("symbol = 'S007USDT'", ["S007USDT"]),
+        ("symbol = 'S007USDT' AND high > 5 AND market = 'spot'", ["S007USDT"]),
+        ("symbol IN ('S100USDT', 'NONE', 'S007USDT')", ["NONE", "S007USDT", "S100USDT"]),
+        ("symbol = 'A' OR (symbol = 'B' AND high > 5)", ["A", "B"]),
+        ("symbol = '../x' AND market = 'A'", ["../x"]),
+        ("symbol IN ('A', 'B') AND symbol <> 'B'", ["A"]),
+        ("symbol = 'A' OR high > 5", None),
+        ("symbol <> 'A'", None),
+        ("symbol > 'A'", None),
+        ("symbol BETWEEN 'A' AND 'B'", None),
+        ("symbol LIKE 'A%'", None),
+        ("market = 'A'", None),
+        ("high > 5", None),
+        (f"symbol IN {tuple(SYMBOLS[:100])}", None),
+    ],
+)
+def test_names_that_are_told_unseen(
+    connection: duckdb.DuckDBPyConnection, predicate: str, expected: list[str] | None
+) -> None:
+    """Where the filter can hold at a few names alone, these are known without a listing."""
+    [pushed] = asked(connection, predicate) or [pc.scalar(True)]
+    assert Pruned(pushed).names("symbol") == expected
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(predicate=FILTERS)
+def test_no_name_is_missing_of_those_told_unseen(
+    connection: duckdb.DuckDBPyConnection, predicate: str
+) -> None:
+    """What is told without a listing is what a listing would leave."""
+    for pushed in asked(connection, predicate):
+        each = Pruned(pushed)
+        for level in LEVELS[:-1]:
+            names = each.names(level)
+            there = sorted({getattr(one, level) for one in ALL_ROWS} | {"0", "A", "~"})
+            assert names is None or each.keep(level, there) == [name for name in there if name in names]
+
+
 def days(first: int, last: int) -> list[str]:
     return DAYS[first : last + 1]
 
