@@ -2,16 +2,25 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stores import Store, refusal
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from stores import Request, Store, refusal
 from test_gaps import Recorder
 from test_query_completeness import mark
 from test_query_files import candle, make_lake
+
+from lakewriter.cli.prompt import _Names
+from lakewriter.lake.location import SILENCE_S_MAX
+from lakewriter.lake.opening import open_to_read
 
 pytestmark = pytest.mark.slow
 
@@ -228,3 +237,43 @@ def test_duckdb_and_spark_are_told_how_to_reach_the_store(store: Store) -> None:
     assert ').parquet("s3a://bucket/candles")' in python
     assert f'spark.conf.set("fs.s3a.endpoint", "{store.url}")' in python
     compile(python, "views", "exec")
+
+
+@pytest.mark.parametrize("verb", ["GET", "LIST"])
+def test_ctrl_c_does_not_wait_for_a_silent_store(store: Store, verb: str) -> None:
+    """Whoever stops a statement has the prompt back, whatever the store does meanwhile."""
+    silent, done = threading.Event(), threading.Event()
+
+    def hook(request: Request) -> None:
+        if request.verb == verb and "market=" in request.key:
+            silent.set()
+            done.wait(60)
+
+    with store.misbehaving(hook):
+        asking = subprocess.Popen(
+            [sys.executable, "-m", "lakewriter", "query", "FROM candles", "--lake", store.uri("candles")],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert silent.wait(60)
+        asking.send_signal(signal.SIGINT)
+        began_s = time.monotonic()
+        _, said = asking.communicate(timeout=60)
+        took_s = time.monotonic() - began_s
+        done.set()
+    assert (asking.returncode, said.strip()) == (130, "stopped")
+    assert took_s < SILENCE_S_MAX
+
+
+def test_completion_does_without_a_store_that_refuses(store: Store) -> None:
+    """What is typed is completed by what the store has; if it says nothing, by what is known anyhow."""
+    names = _Names(open_to_read(store.uri("candles")), [])
+
+    def completed(text: str) -> list[str]:
+        document = Document(text)
+        return [each.text for each in names.get_completions(document, CompleteEvent())]
+
+    assert any("BTCUSDT" in text for text in completed("SELECT * FROM candles WHERE symbol = 'BTC"))
+    with store.misbehaving(lambda _: refusal("403 Forbidden", "AccessDenied", "")):
+        assert completed("SELECT * FROM candles WHERE symbol = 'BTC") == []
+        assert any("spot" in text for text in completed("SELECT * FROM candles WHERE market = 'sp"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
-from stores import Request, Store, refusal
+from stores import Request, Store, environment, refusal
 from test_gaps import Recorder
 from test_query_completeness import mark
 from test_query_equality import ALL_ROWS, PARAMS, PREDICATES, STATEMENTS, as_statement, in_any_order
@@ -380,3 +380,14 @@ def test_gaps_of_a_copied_lake(store: Store, tmp_path: Path) -> None:
     assert run(lake, "SELECT candles, reason, error FROM gaps").to_pylist() == [
         {"candles": 2, "reason": "pending", "error": "its recorder ended before it was healed"}
     ]
+
+
+def test_hot_rows_are_those_of_the_state_directory(store: Store, tmp_path: Path) -> None:
+    """The journal of whoever records into it is on a disk of his, and wins over what the store has of a key."""
+    make_lake(tmp_path / "lake", [candle(n) for n in range(3)])
+    uri = store.upload(tmp_path / "lake", "hot")
+    with environment(XDG_STATE_HOME=str(tmp_path / "state")):
+        lake = open_to_read(uri)
+    make_lake(lake.root, hot=[candle(1, trade_num=11, close=1.0), candle(3, close=2.0)])
+    answer = run(lake, "SELECT close FROM candles ORDER BY candle_begin_time")
+    assert answer["close"].to_pylist() == [101.0, 1.0, 103.0, 2.0]

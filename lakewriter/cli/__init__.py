@@ -4,11 +4,12 @@ Only this package knows click, prints, or exits. stdout is data, everything
 else is stderr; exit 0 done, 1 ours, 2 usage.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -103,12 +104,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         print("stopped", file=sys.stderr)
-        sys.exit(130)
+        _leave(130)
     except LakewriterError as error:
         print(f"lakewriter: {error.what}", file=sys.stderr)
         if error.hint:
             print(f"  {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"lakewriter: {where}{error.strerror or error}", file=sys.stderr)
@@ -116,3 +117,16 @@ def main() -> None:
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; not only when an object store that says nothing has been given up by every thread."""
+    # Imported already, where there is such a store.
+    ahead = sys.modules.get("lakewriter.lake.ahead")
+    if ahead is not None and ahead.under_way():
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.flush()
+        os._exit(code)
+    sys.exit(code)

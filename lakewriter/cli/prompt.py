@@ -1,5 +1,6 @@
 """The line editor of `lakewriter shell`: keys, colours, completion, history."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer  # type: ignore[import-untyped]
 
+from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS
@@ -65,13 +67,15 @@ class _Names(Completer):
 
     def _values(self) -> Iterator[str]:
         """Yield what stands in quotes; the directories are looked at when they are needed."""
-        markets = self._store.storage.entries("").directories
-        symbols = {
-            name.removeprefix("symbol=")
-            for market in markets
-            if market.startswith("market=")
-            for name in self._store.storage.entries(market).directories
-        }
+        symbols: set[str] = set()
+        # A store that cannot be asked now is no reason to disturb whoever types.
+        with contextlib.suppress(LakeError):
+            symbols = {
+                name.removeprefix("symbol=")
+                for market in self._store.storage.entries("").directories
+                if market.startswith("market=")
+                for name in self._store.storage.entries(market).directories
+            }
         yield from sorted(symbols)
         yield from MARKETS
         yield from INTERVALS

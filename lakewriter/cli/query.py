@@ -120,9 +120,9 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
 
         timeout_s = parse_duration(timeout) / 1000
     control = Control(timeout_s=timeout_s, memory=memory)
-    store = open_to_read(lake)
-    limit_process(memory)
     with ending(timeout_s):
+        store = open_to_read(lake)
+        limit_process(memory)
         give(store, sql, values, target, control)
 
 

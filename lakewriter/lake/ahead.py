@@ -4,6 +4,7 @@ For what waits on others, not for the processor: each request to an object
 store takes a round trip, and so do thirty of them together.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import TypeVar
 
 # Requests to an object store under way at once.
 AT_ONCE = 32
+
+_NAME = "ahead"
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -20,20 +23,24 @@ def ahead(work: Callable[[S], T], things: Iterable[S], at_once: int) -> Iterator
     """Yield what the work makes of each thing, in order.
 
     At most `at_once` results are under way or wait to be taken. Whoever stops
-    early waits for what is under way, not for the rest.
+    early waits for none of them: what is under way ends in its own time.
 
     Raises:
         what the work raises, at its place.
     """
     waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(at_once, thread_name_prefix="ahead") as pool:
-        try:
-            for thing in things:
-                waiting.append(pool.submit(work, thing))
-                if len(waiting) == at_once:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix=_NAME)
+    try:
+        for thing in things:
+            waiting.append(pool.submit(work, thing))
+            if len(waiting) == at_once:
                 yield waiting.popleft().result()
-        finally:
-            for each in waiting:
-                each.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def under_way() -> bool:
+    """Tell whether something is under way, or was a moment ago; the interpreter would wait for it to end."""
+    return any(thread.name.startswith(f"{_NAME}_") for thread in threading.enumerate())

@@ -9,10 +9,9 @@ in one go, by the thousand, with whatever is in them.
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
@@ -74,10 +73,9 @@ class RemoteLake(LakeStore):
         store = cls(location)
         storage = store._objects
         name = f"{STATE_DIRECTORY}/lake.json"
-        with ThreadPoolExecutor(2) as pool:
-            reading, listing = pool.submit(storage.read, name), pool.submit(storage.entries, "")
-            # The listing first: a store that refuses says more about that.
-            below, said = listing.result(), reading.result()
+        looks: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(name)]
+        # The listing first: a store that refuses says more about that.
+        below, said = ahead(lambda look: look(), looks, AT_ONCE)
         if said is not None:
             check_format(said.data, f"{location.uri}/{name}", location.uri)
         elif not any(each.startswith(f"{LEVELS[0]}=") for each in below.directories):
