@@ -6,6 +6,8 @@ loopback; then the same with 30 ms added to each request. In one run:
     dataset  plain DuckDB over a pyarrow.dataset of the prefix, made for each query
     ours     a lake that is open already, from the SQL to the table
 
+Needs the extra `dev`.
+
     python benchmarks/remote.py [--rounds 5] [--delay-ms 0 30]
 """
 

@@ -132,6 +132,16 @@ def test_series_is_listed_in_one_go(store: Store, long: LakeStore) -> None:
     assert store.counted() == {"LIST": 1, "HEAD": 30, "GET": 30}
 
 
+def test_many_days_of_many_series(store: Store, long: LakeStore) -> None:
+    """One listing a series, rather than one a day, where that would be more than go at once."""
+    assert asked(store, long, f"SELECT close FROM candles WHERE {THREE_DAYS}").num_rows == 18
+    levels = 3 + 6  # markets' symbols, symbols' intervals
+    assert store.counted()["LIST"] == levels + 6 * 3
+    sql = "SELECT close FROM candles WHERE \"date\" BETWEEN '2024-07-02' AND '2024-07-11'"
+    assert asked(store, long, sql).num_rows == 60
+    assert store.counted() == {"LIST": levels + 6, "HEAD": 60, "GET": 60}
+
+
 def test_each_scan_fetches_what_it_needs(store: Store, long: LakeStore) -> None:
     """A join of two symbols fetches each file once."""
     sql = (

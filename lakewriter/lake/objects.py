@@ -12,7 +12,7 @@ is read again.
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import pyarrow as pa
@@ -155,7 +155,7 @@ class ObjectStorage:
             return found
 
     @contextlib.contextmanager
-    def _asking(self, name: str) -> Any:
+    def _asking(self, name: str) -> Iterator[None]:
         """Make what a store says when it fails one line of ours."""
         try:
             yield

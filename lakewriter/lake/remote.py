@@ -122,19 +122,19 @@ class RemoteLake(LakeStore):
     def _found(self, wanted: Wanted) -> Iterator[tuple[Partition, list[Object]]]:
         """Yield the wanted partitions that have files, sorted by path, and the files."""
         series = self._wanted_series(wanted)
-        few = {each.values[2]: wanted.few_days(each.values[2]) for each in series}
+        few = {interval: wanted.few_days(interval) for interval in {each.values[2] for each in series}}
         places = [
             (each, place)
             for each in series
             for directory in each.directories
-            for place in self._places(directory, few[each.values[2]])
+            for place in _places(directory, few[each.values[2]], len(series))
         ]
         files = ahead(lambda place: self._objects.tree(place[1]), places, AT_ONCE)
         found: dict[Partition, list[Object]] = {}
         last: _Series | None = None
         for (each, _), objects in zip(places, files, strict=True):
             if each is not last:
-                yield from self._sorted(found)
+                yield from _sorted(found)
                 found, last = {}, each
             kept = _days_of(each, objects)
             days = set(wanted.keep_days(each.values[2], sorted({day for day, _ in kept})))
@@ -142,17 +142,7 @@ class RemoteLake(LakeStore):
                 if day in days and (date := parse_day(day)) is not None:
                     market, symbol, interval = each.values
                     found.setdefault(Partition(market, symbol, interval, date), []).append(one)
-        yield from self._sorted(found)
-
-    @staticmethod
-    def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, list[Object]]]:
-        for partition in sorted(found):
-            yield partition, sorted(found[partition])
-
-    @staticmethod
-    def _places(directory: str, days: list[str] | None) -> Iterable[str]:
-        """Return what to list of a series: all of it, or some days."""
-        return [directory] if days is None else [f"{directory}/{LEVELS[3]}={day}" for day in days]
+        yield from _sorted(found)
 
     def _wanted_series(self, wanted: Wanted) -> list[_Series]:
         """Return the wanted series that may be there, sorted; only what is not known is listed."""
@@ -194,6 +184,22 @@ def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:
         for each in found
         for name in names
     ]
+
+
+def _places(directory: str, days: list[str] | None, series: int) -> list[str]:
+    """Return what to list of a series: all of it, or some days if that takes no more time.
+
+    Args:
+        series: how many there are.
+    """
+    if days is None or (len(days) > 1 and len(days) * series > AT_ONCE):
+        return [directory]
+    return [f"{directory}/{LEVELS[3]}={day}" for day in days]
+
+
+def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, list[Object]]]:
+    for partition in sorted(found):
+        yield partition, sorted(found[partition])
 
 
 def _days_of(series: _Series, objects: Iterable[Object]) -> list[tuple[str, Object]]:

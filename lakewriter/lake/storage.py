@@ -1,9 +1,9 @@
 """The one seam to storage: list, read with a version, replace if unchanged, delete.
 
 Strategy: a storage holds named bytes. A name is replaced whole or not at all,
-and only if it still has the version that its replacer read. Local disk is the
-storage of today; an object store fits the same verbs (a version is its ETag,
-`exclusive` locks nothing, `replace` is one conditional PUT).
+and only if it still has the version that its replacer read. Local disk is
+here, an object store in `objects`, where a version is an ETag and `exclusive`
+locks nothing; it is only read yet.
 
 Nobody else opens, renames or unlinks files of partitions.
 """

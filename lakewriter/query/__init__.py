@@ -4,5 +4,6 @@
         ─► files (which) ─► tables (views over them) ─► session (runs)
         ─► result | output
 
+What the engine cannot open by a path, on an object store, `remote` reads for it.
 Only this package knows DuckDB. It reads the lake and never changes it.
 """

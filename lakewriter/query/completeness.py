@@ -8,6 +8,7 @@ last one.
 
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow as pa
 from lakewriter.candle import Candle
 from lakewriter.gap import IDLE
 from lakewriter.interval import Interval
+from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.gaps import ORPHANED, Told, read_told
 from lakewriter.lake.instruments import read_instruments
 from lakewriter.lake.journal import read_hot
@@ -124,7 +126,8 @@ def absent(store: LakeStore, wanted: PartitionFilter = ALL) -> Iterator[Absent]:
     """
     told = _by_series(_told(store), wanted)
     hot = _hot(store, set(told))
-    for series in sorted(told):
+
+    def of_one(series: Series) -> Iterator[Absent]:
         there = presence_of(store, series, hot.get(series, ()))
         for each in told[series]:
             gap = each.gap
@@ -135,6 +138,11 @@ def absent(store: LakeStore, wanted: PartitionFilter = ALL) -> Iterator[Absent]:
                 gone = [(start_ms, stop_ms)] if there.first_ms is None else there.missing(start_ms, stop_ms)
                 for low_ms, high_ms in gone:
                     yield Absent(each, low_ms, high_ms, grid.count(low_ms, high_ms))
+
+    if store.far:
+        yield from chain.from_iterable(ahead(lambda series: list(of_one(series)), sorted(told), AT_ONCE))
+    else:
+        yield from chain.from_iterable(map(of_one, sorted(told)))
 
 
 def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | None = None) -> Iterator[Day]:

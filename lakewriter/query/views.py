@@ -141,7 +141,7 @@ import polars
 hive = {{{hive}}}
 candles = polars.scan_parquet(
     {_text(glob.escape(place.root) + "/market=*/**/*.parquet")}, hive_partitioning=True, hive_schema=hive\
-{f", storage_options={{{said}}}" if said else ""}
+{f",{chr(10)}    storage_options={{{said}}}," if said else ""}
 )
 # candles.filter(polars.col("symbol") == "BTCUSDT", polars.col("interval") == "1m").collect()
 """
