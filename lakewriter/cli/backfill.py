@@ -14,7 +14,6 @@ import click
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.backfill_report import (
-    BackfillBar,
     Report,
     follow,
     print_plan,
@@ -22,6 +21,7 @@ from lakewriter.cli.backfill_report import (
     report_of,
     summary_of,
 )
+from lakewriter.cli.console import ConsoleHandler
 from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.series import begin_ms, parse_day
 from lakewriter.cli.signals import stop_on_signals, unless_stopped
@@ -207,8 +207,8 @@ class _Job:
 
     async def run(self) -> Report:
         """Do what the plan says, and print what became of it."""
-        line = BackfillBar() if is_watched() and not self._quiet else None
-        log_to_stderr(quiet=self._quiet, handler=line)
+        lines = ConsoleHandler() if is_watched() and not self._quiet else None
+        log_to_stderr(quiet=self._quiet, handler=lines)
         began_s = self._clock.monotonic_s()
         store = LakeStore.create(self._uri, f"lakewriter {__version__}")
         journal = create_journal(store.root, journal_name("backfill"))
@@ -220,7 +220,9 @@ class _Job:
                 backfill = self._backfill(store, session)
                 plan = await backfill.plan(self._subscriptions)
                 log.info("%s", summary_of(plan))
-                following = asyncio.create_task(follow(plan, backfill.progress, line))
+                following = asyncio.create_task(
+                    follow(plan, backfill.progress, lines.console if lines else None)
+                )
                 try:
                     await backfill.run(plan, ledger, journal.directory.name)
                 finally:

@@ -8,7 +8,6 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from lakewriter.history.backfill import Plan
 from lakewriter.history.progress import Progress as Done
@@ -73,24 +72,11 @@ class Report(msgspec.Struct):
         return "the same command tries again what is missing"
 
 
-class BackfillBar(logging.Handler):
-    """One bar over all the work; log lines scroll by above it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.console = Console(stderr=True, highlight=False)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a log line above the bar."""
-        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > 30 else ""
-        self.console.print(Text(self.format(record), style=style), soft_wrap=True)
-
-
-async def follow(plan: Plan, done: Done, bar: BackfillBar | None) -> None:
+async def follow(plan: Plan, done: Done, console: Console | None) -> None:
     """Show how far it is until cancelled: a bar on a terminal, now and then a line elsewhere."""
     total = max(1, _work(plan))
     began_s = time.monotonic()
-    if bar is None:
+    if console is None:
         while True:
             await asyncio.sleep(LINE_EVERY_S)
             log.info("%s", _line(done, total, time.monotonic() - began_s))
@@ -101,7 +87,7 @@ async def follow(plan: Plan, done: Done, bar: BackfillBar | None) -> None:
         TextColumn("{task.fields[rate]:,.0f} candles/s"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[current]}"),
-        console=bar.console,
+        console=console,
         transient=True,
     ) as progress:
         task: TaskID = progress.add_task("", total=total, rate=0.0, current="")

@@ -5,18 +5,14 @@ import time
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.console import bar
 from lakewriter.cli.series import filters, wanted_of
-from lakewriter.cli.terminal import report
+from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, PartitionFilter
-
-# One line per partition that fails; more than this are counted only.
-ERRORS_SHOWN_MAX = 20
 
 
 class Summary(msgspec.Struct):
@@ -69,7 +65,7 @@ def command(
         store.storage.sweep(STATE_DIRECTORY, time.time())
     todo = plan(store, wanted)
     outcomes = list(todo.in_order)
-    with _progress() as progress:
+    with bar("compacting") as progress:
         working = run(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
         outcomes += progress.track(working, total=len(todo.work))
     if not dry_run:
@@ -86,20 +82,6 @@ def _remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) ->
     except OSError as error:
         # Only the next run is slower for it.
         print(f"lakewriter: cannot note what is in order: {error.strerror}", file=sys.stderr)
-
-
-def _progress() -> Progress:
-    """Return a bar on stderr that shows itself on a terminal only."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("compacting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
@@ -134,10 +116,7 @@ def _mb(size: int) -> str:
 def _report_failures(failures: list[Outcome]) -> None:
     if not failures:
         return
-    for outcome in failures[:ERRORS_SHOWN_MAX]:
-        print(f"lakewriter: {outcome.error}", file=sys.stderr)
-    if len(failures) > ERRORS_SHOWN_MAX:
-        print(f"lakewriter: … and {len(failures) - ERRORS_SHOWN_MAX} more", file=sys.stderr)
+    print_errors([outcome.error for outcome in failures])
     many = len(failures) > 1
     left = f"{len(failures)} partitions were left as they were" if many else "1 partition was left as it was"
     raise LakewriterError(f"compact: {left}", failures[0].hint)

@@ -1,28 +1,23 @@
 """lakewriter import: bring files of candles into the lake."""
 
-import sys
 import time
 from pathlib import Path
 from typing import get_args
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lakewriter import __version__
 from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import report
+from lakewriter.cli.console import bar
+from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.foreign import Imported, check_files, files_in, import_files
 from lakewriter.history.naming import Told
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, parse_market, parse_symbol
-
-# One line per file that fails; more than this are counted only.
-ERRORS_SHOWN_MAX = 20
 
 
 class Summary(msgspec.Struct):
@@ -92,7 +87,7 @@ def command(
     else:
         working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, told)
     summary, failures = Summary(dry_run=dry_run), []
-    with _progress() as progress:
+    with bar("importing") as progress:
         for imported in progress.track(working, total=len(files)):
             _count(summary, imported)
             if imported.error:
@@ -101,20 +96,6 @@ def command(
     with report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures(failures)
-
-
-def _progress() -> Progress:
-    """Return a bar on stderr that shows itself on a terminal only."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("importing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _count(summary: Summary, imported: Imported) -> None:
@@ -140,10 +121,7 @@ def _sentence(summary: Summary) -> str:
 def _report_failures(failures: list[Imported]) -> None:
     if not failures:
         return
-    for imported in failures[:ERRORS_SHOWN_MAX]:
-        print(f"lakewriter: {imported.error}", file=sys.stderr)
-    if len(failures) > ERRORS_SHOWN_MAX:
-        print(f"lakewriter: … and {len(failures) - ERRORS_SHOWN_MAX} more", file=sys.stderr)
+    print_errors([imported.error for imported in failures])
     many = len(failures) > 1
     left = f"{len(failures)} files were not imported" if many else "1 file was not imported"
     raise LakewriterError(f"import: {left}", failures[0].hint)

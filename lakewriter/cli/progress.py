@@ -3,17 +3,17 @@
 import asyncio
 import logging
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from lakewriter.cli.console import ConsoleHandler
 from lakewriter.recording.recorder import Recorder, describe
 from lakewriter.recording.watch import Watch
 
 REFRESH_S = 0.5
 
 
-class ProgressLine(logging.Handler):
+class ProgressLine(ConsoleHandler):
     """Shows how recording goes; log lines scroll by above it.
 
     Candles have no line of their own here: the progress line counts them.
@@ -21,17 +21,11 @@ class ProgressLine(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._console = Console(stderr=True, highlight=False)
         logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a log line above the progress line."""
-        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > 30 else ""
-        self._console.print(Text(self.format(record), style=style), soft_wrap=True)
 
     async def follow(self, recorder: Recorder, watch: Watch) -> None:
         """Keep the line current until cancelled."""
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+        with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
                 live.update(_line(recorder, watch), refresh=True)
                 await asyncio.sleep(REFRESH_S)

@@ -5,10 +5,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from lakewriter.errors import LakewriterError, UsageError
+
+# More errors than a person reads at once are counted only.
+ERRORS_SHOWN_MAX = 20
 
 
 class _Formatter(logging.Formatter):
@@ -31,6 +34,14 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
+
+
+def print_errors(errors: Sequence[str]) -> None:
+    """Say on stderr what went wrong, a line each."""
+    for error in errors[:ERRORS_SHOWN_MAX]:
+        print(f"lakewriter: {error}", file=sys.stderr)
+    if len(errors) > ERRORS_SHOWN_MAX:
+        print(f"lakewriter: … and {len(errors) - ERRORS_SHOWN_MAX} more", file=sys.stderr)
 
 
 @contextlib.contextmanager

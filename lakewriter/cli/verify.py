@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.console import bar
 from lakewriter.cli.exchange import doors_of
 from lakewriter.cli.series import filters, print_table, wanted_of
 from lakewriter.cli.terminal import quiet_if_unread, standard_output
@@ -162,7 +162,7 @@ def command(
         endpoints(next(iter(MARKETS)))  # refuse a bad --exchange before anything is looked at
         opening = publisher_of(against, store, endpoints)
         asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
-    with _progress("verifying") as progress:
+    with bar("verifying") as progress:
         working = verify(store, report, wanted, options)
         for _ in progress.track(working, total=_total(store, wanted, progress)):
             pass
@@ -194,25 +194,11 @@ async def compare_with(
 ) -> None:
     """Compare the lake with a publisher, with a bar on a terminal."""
     now_ms = int(time.time() * 1000)
-    with _progress("comparing") as progress:
+    with bar("comparing") as progress:
         task = progress.add_task("comparing", total=_total(store, wanted, progress))
         async with opening as publisher:
             async for window in compare(store, publisher, wanted, report, now_ms=now_ms, repair=repair):
                 progress.advance(task, window.partitions)
-
-
-def _progress(verb: str) -> Progress:
-    """Return a bar on stderr that shows itself on a terminal only."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn(verb),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _total(store: LakeStore, wanted: PartitionFilter, progress: Progress) -> int | None:

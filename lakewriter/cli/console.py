@@ -1,0 +1,38 @@
+"""What commands show on stderr while they work: bars, and log lines that scroll by above what stays."""
+
+import logging
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log lines above what is shown live on its `console`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(stderr=True, highlight=False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a log line; a warning is yellow, anything worse red."""
+        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > 30 else ""
+        self.console.print(Text(self.format(record), style=style), soft_wrap=True)
+
+
+def bar(verb: str) -> Progress:
+    """Return a bar that counts steps, gone when it ends; disabled unless stderr is a terminal.
+
+    Args:
+        verb: what is being done ("compacting").
+    """
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn(verb),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
