@@ -1,7 +1,7 @@
 """A backfill in this process, against a sandbox."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,23 @@ from lakewriter.lake.gaps import open_ledger
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market, served_at
-from lakewriter.sandbox.server import Sandbox
+from lakewriter.sandbox.faults import Fault
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.subscription import parse_subscription
+
+START_MS = 1_770_000_000_000  # 2026-02-02 02:40
+
+
+def against(scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0) -> None:
+    """Run a scenario against a sandbox that begins at START_MS; no limit may be broken."""
+
+    async def main() -> None:
+        options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
+        async with asyncio.timeout(150), serve(options) as sandbox:
+            await scenario(sandbox)
+            assert not sandbox.violations
+
+    asyncio.run(main())
 
 
 class Filled(NamedTuple):

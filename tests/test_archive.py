@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from answering import Handler, answering
 from sandboxes import EVERY_MARKET, MARKET_SYMBOLS, START_MS
 
 from lakewriter.binance import archive
@@ -58,22 +59,11 @@ def against_sandbox(
     asyncio.run(main())
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
 @asynccontextmanager
 async def server(handler: Handler):
     """Run a server that answers everything with one handler; give the market that it is."""
-    app = web.Application()
-    app.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield served_at(MARKETS["spot"], f"http://{host}:{port}")
-    finally:
-        await runner.cleanup()
+    async with answering(handler) as url:
+        yield served_at(MARKETS["spot"], url)
 
 
 def against(handler: Handler, scenario: Callable[[ArchiveClient], Awaitable[object]]) -> object:

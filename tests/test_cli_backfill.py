@@ -6,29 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
+from filling import START_MS, against
 from running import child, run, until
 
 from lakewriter.sandbox.faults import Fault
-from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from lakewriter.sandbox.server import Sandbox
 
 pytestmark = pytest.mark.slow
-
-START_MS = 1_770_000_000_000  # 2026-02-02 02:40
-
-
-def against(scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0) -> None:
-    async def main() -> None:
-        options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
-        async with asyncio.timeout(150), serve(options) as sandbox:
-            await scenario(sandbox)
-            assert not sandbox.violations
-
-    asyncio.run(main())
 
 
 def test_a_plan_is_printed_and_nothing_is_changed(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
-from filling import fill
+from filling import START_MS, against, fill
 from recording import account, recording
 from running import until
 
@@ -27,27 +26,16 @@ from lakewriter.partition import Partition, day_of
 from lakewriter.query.completeness import coverage
 from lakewriter.recording.watch import WatchOptions
 from lakewriter.sandbox.faults import Fault
-from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
 
 pytestmark = pytest.mark.slow
 
-START_MS = 1_770_000_000_000  # 2026-02-02 02:40
 TODAY_MS = START_MS // DAY_MS * DAY_MS
 SINCE_MS = TODAY_MS - 3 * DAY_MS
 OPTIONS = BackfillOptions(since_ms=SINCE_MS)
 BTC = Series("spot", "BTCUSDT", "1m")
 COIN_HOURS = Series("coin_futures", "BTCUSD_PERP", "1h")
-
-
-def run(scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0) -> None:
-    async def main() -> None:
-        options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
-        async with asyncio.timeout(150), serve(options) as sandbox:
-            await scenario(sandbox)
-            assert not sandbox.violations
-
-    asyncio.run(main())
 
 
 def complete(sandbox: Sandbox, store: LakeStore, series: Series, since_ms: int = SINCE_MS) -> None:
@@ -73,7 +61,7 @@ def test_history_is_complete_and_true(tmp_path: Path) -> None:
         again = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
         assert (again.done.files, again.done.from_rest) == (0, 0)
 
-    run(scenario)
+    against(scenario)
 
 
 def test_who_is_stopped_goes_on_at_the_next_file(tmp_path: Path) -> None:
@@ -89,7 +77,7 @@ def test_who_is_stopped_goes_on_at_the_next_file(tmp_path: Path) -> None:
         assert len(second.plan.series[0].files) <= 40 - first.done.files
         complete(sandbox, second.store, BTC, TODAY_MS - 40 * DAY_MS)
 
-    run(scenario)
+    against(scenario)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +103,7 @@ def test_files_that_cannot_be_used_are_replaced_by_rest(fault: Fault, refused: s
         assert filled.done.from_archive == 0
         complete(sandbox, filled.store, BTC, TODAY_MS - DAY_MS)
 
-    run(scenario, fault)
+    against(scenario, fault)
 
 
 def test_a_share_of_bad_files_is_mixed_with_good_ones(tmp_path: Path) -> None:
@@ -128,7 +116,7 @@ def test_a_share_of_bad_files_is_mixed_with_good_ones(tmp_path: Path) -> None:
         complete(sandbox, filled.store, Series("spot", "BTCUSDT", "5m"), TODAY_MS - 12 * DAY_MS)
         assert filled.done.from_archive and filled.done.from_rest
 
-    run(scenario, *faults)
+    against(scenario, *faults)
 
 
 def test_a_day_that_is_short_is_checked_and_explained(tmp_path: Path) -> None:
@@ -145,7 +133,7 @@ def test_a_day_that_is_short_is_checked_and_explained(tmp_path: Path) -> None:
         again = await fill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
         assert (again.plan.series[0].missing, again.done.pages) == ([], 0)
 
-    run(scenario, halt)
+    against(scenario, halt)
 
 
 def test_rows_that_the_archive_lacks_come_from_rest(tmp_path: Path) -> None:
@@ -157,7 +145,7 @@ def test_rows_that_the_archive_lacks_come_from_rest(tmp_path: Path) -> None:
         complete(sandbox, filled.store, BTC)
         assert filled.done.explained == 0
 
-    run(scenario, lack)
+    against(scenario, lack)
 
 
 def test_a_month_file_with_short_days_is_not_believed(tmp_path: Path) -> None:
@@ -172,7 +160,7 @@ def test_a_month_file_with_short_days_is_not_believed(tmp_path: Path) -> None:
         complete(sandbox, filled.store, Series("spot", "BTCUSDT", "1h"), since_ms)
         assert filled.done.from_rest >= 3
 
-    run(scenario, lack)
+    against(scenario, lack)
 
 
 def test_a_page_that_ends_early_is_not_the_end(tmp_path: Path) -> None:
@@ -189,7 +177,7 @@ def test_a_page_that_ends_early_is_not_the_end(tmp_path: Path) -> None:
         found = account(filled.store, sandbox, series, SINCE_MS, series.grid.floor(START_MS - 30_000))
         assert (len(found.reasons), found.silent) == (10, set())
 
-    run(scenario, lack)
+    against(scenario, lack)
 
 
 def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
@@ -207,7 +195,7 @@ def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
         await ending
         complete(sandbox, filled.store, BTC)
 
-    run(scenario)
+    against(scenario)
 
 
 def test_before_its_first_candle_a_series_was_not_listed(tmp_path: Path) -> None:
@@ -220,7 +208,7 @@ def test_before_its_first_candle_a_series_was_not_listed(tmp_path: Path) -> None
         assert (len(found.reasons), set(found.reasons.values())) == (360, {"not_listed"})
         assert found.silent == set()
 
-    run(scenario, listing)
+    against(scenario, listing)
 
 
 @pytest.mark.parametrize("vanished", [0, 1])
@@ -238,7 +226,7 @@ def test_after_its_last_candle_a_series_was_delisted(vanished: int, tmp_path: Pa
         days = list(coverage(filled.store, until_ms=START_MS))
         assert not any(day.without_reason for day in days)
 
-    run(scenario, end)
+    against(scenario, end)
 
 
 def vanishing(stop_ms: int) -> Fault:
@@ -256,7 +244,7 @@ def test_of_a_symbol_that_vanished_a_short_day_is_taken(tmp_path: Path) -> None:
         assert (len(found.present), found.silent) == (10 * 24 + 6, set())
         assert set(found.reasons.values()) == {"delisted"}
 
-    run(scenario, vanishing(stop_ms))
+    against(scenario, vanishing(stop_ms))
 
 
 def test_of_a_symbol_that_vanished_a_file_may_come_yet(tmp_path: Path) -> None:
@@ -268,7 +256,7 @@ def test_of_a_symbol_that_vanished_a_file_may_come_yet(tmp_path: Path) -> None:
         found = account(filled.store, sandbox, COIN_HOURS, SINCE_MS, TODAY_MS)
         assert (min(found.silent), len(found.silent), found.reasons) == (month_ms, 24, {})
 
-    run(scenario, vanishing(month_ms + 12 * HOUR_MS))
+    against(scenario, vanishing(month_ms + 12 * HOUR_MS))
 
 
 def test_of_a_symbol_that_vanished_a_file_that_cannot_be_used_proves_nothing(tmp_path: Path) -> None:
@@ -288,7 +276,7 @@ def test_of_a_symbol_that_vanished_a_file_that_cannot_be_used_proves_nothing(tmp
         assert (len(found.present), found.silent) == ((stop_ms - SINCE_MS) // MINUTE_MS, set())
         assert set(found.reasons.values()) == {"delisted"}
 
-    run(scenario, vanishing(stop_ms))
+    against(scenario, vanishing(stop_ms))
 
 
 def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
@@ -300,7 +288,7 @@ def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
         assert [each.series.symbol for each in filled.plan.series] == ["BTCUSDT"]
         assert not (filled.store.root / "market=spot/symbol=NOSUCHUSDT").exists()
 
-    run(scenario)
+    against(scenario)
 
 
 def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path) -> None:
@@ -315,7 +303,7 @@ def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path)
 
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"no parquet")
-    run(scenario)
+    against(scenario)
     assert broken.read_bytes() == b"no parquet"
 
 
@@ -360,7 +348,7 @@ def test_globs_stand_for_what_is_listed_or_ever_was(tmp_path: Path) -> None:
         ever = await fill(sandbox, tmp_path, "spot:*THUSDT:1d", options=short._replace(ever=True))
         assert [each.series.symbol for each in ever.plan.series] == ["ETHUSDT"]
 
-    run(scenario, gone)
+    against(scenario, gone)
 
 
 def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None:
@@ -381,7 +369,7 @@ def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None
             assert (found.silent, found.reasons) == (set(), {})
         assert all(not day.without_reason for day in coverage(filled.store, until_ms=stop_ms))
 
-    run(scenario, speed=60.0)
+    against(scenario, speed=60.0)
 
 
 class _Counting(ArchiveClient):
@@ -425,7 +413,7 @@ def test_large_files_go_alone(claimed_bytes: int, most: int, tmp_path: Path) -> 
         assert len(done) == 20
         assert Counting.most == most
 
-    run(scenario, Fault("slow_archive", value=0.02))
+    against(scenario, Fault("slow_archive", value=0.02))
 
 
 def test_what_was_recorded_gives_way_to_the_archive(tmp_path: Path) -> None:
@@ -439,4 +427,4 @@ def test_what_was_recorded_gives_way_to_the_archive(tmp_path: Path) -> None:
         assert filled.done.files == 3
         assert filled.done.corrections == 0  # both said the same
 
-    run(scenario)
+    against(scenario)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 import msgspec
 import pytest
 from aiohttp import web
+from answering import answering
 from running import running, until
 
 from lakewriter.binance.gate import ConnectGate
@@ -156,15 +157,8 @@ async def refusing(status: int, headers: dict[str, str]) -> AsyncIterator[tuple[
         asked_s.append(time.monotonic())
         return web.Response(status=status, headers=headers)
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", refuse)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked_s
-    finally:
-        await runner.cleanup()
+    async with answering(refuse) as url:
+        yield url, asked_s
 
 
 def test_who_is_told_to_wait_waits_so_long_and_no_longer() -> None:

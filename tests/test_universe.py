@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 from aiohttp import web
+from answering import answering
 from msgspec.structs import replace
 
 from lakewriter.binance.doors import Doors
@@ -42,18 +43,9 @@ def with_exchange(texts: list[str], work: Callable[[Universe, dict[str, str]], A
         return web.json_response({"symbols": symbols})
 
     async def main() -> None:
-        app = web.Application()
-        app.router.add_get("/{path:.*}", listing)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            async with aiohttp.ClientSession() as session:
-                doors = Doors(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
-                await work(Universe(map(parse_subscription, texts), doors), statuses)
-        finally:
-            await runner.cleanup()
+        async with answering(listing) as url, aiohttp.ClientSession() as session:
+            doors = Doors(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
+            await work(Universe(map(parse_subscription, texts), doors), statuses)
 
     asyncio.run(main())
     return asked

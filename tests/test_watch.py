@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from answering import answering
 from recording import account, recording
 from running import until
 
@@ -271,26 +272,20 @@ def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) -> None:
                     await asyncio.sleep(2.0)  # 40 s at the exchange
                 return web.Response(body=body, status=answered.status)
 
-            app = web.Application()
-            app.router.add_get("/{path:.*}", answer)
-            runner = web.AppRunner(app)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            slow = f"http://127.0.0.1:{runner.addresses[0][1]}/spot"
             sandbox.add_fault(Fault("missing_close"))
             sandbox.add_fault(Fault("rest_unsettled", value=25))
             start_ms = BTC.grid.ceil(sandbox.now_ms())
-            try:
-                async with recording(
+            async with (
+                answering(answer) as slow,
+                recording(
                     sandbox,
                     tmp_path / "lake",
                     "spot:BTCUSDT:1m",
                     options=OPTIONS._replace(grace_ms=5_000),
-                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=slow),
-                ) as running:
-                    await until(lambda: sandbox.now_ms() > start_ms + 5 * MINUTE_MS)
-            finally:
-                await runner.cleanup()
+                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=f"{slow}/spot"),
+                ) as running,
+            ):
+                await until(lambda: sandbox.now_ms() > start_ms + 5 * MINUTE_MS)
             assert running.watch.healer.stats.corrected >= 1
             assert account(running.store, sandbox, BTC, start_ms, start_ms + MINUTE_MS).present == {start_ms}
 
@@ -512,27 +507,19 @@ def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) -> Non
         return web.json_response({"serverTime": 1_767_225_600_000}, status=200 if known else 503)
 
     async def main() -> None:
-        app = web.Application()
-        app.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            async with (
-                serve(options()) as sandbox,
-                recording(
-                    sandbox,
-                    tmp_path / "lake",
-                    "spot:BTCUSDT:1m",
-                    "usdt_futures:BTCUSDT:1m",
-                    options=OPTIONS._replace(universe_every_s=600.0),
-                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=url),
-                ) as running,
-            ):
-                await until(lambda: len(running.watch.watermarks) == 2, 10.0)
-        finally:
-            await runner.cleanup()
+        async with (
+            answering(answer) as url,
+            serve(options()) as sandbox,
+            recording(
+                sandbox,
+                tmp_path / "lake",
+                "spot:BTCUSDT:1m",
+                "usdt_futures:BTCUSDT:1m",
+                options=OPTIONS._replace(universe_every_s=600.0),
+                endpoints=lambda market: msgspec.structs.replace(market, rest_url=url),
+            ) as running,
+        ):
+            await until(lambda: len(running.watch.watermarks) == 2, 10.0)
 
     asyncio.run(main())
 

@@ -13,15 +13,12 @@ heals what is left and stops, and then
 - no limit of the exchange may have been broken.
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
 import random
 import re
-import shutil
 import sys
-import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter
@@ -29,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import longrun
 
 from lakewriter.gap import Gap
 from lakewriter.interval import INTERVALS, MINUTE_MS
@@ -312,9 +310,7 @@ class Endurance:
     def summary(self) -> str:
         """Return the outcome, a number a line."""
         self.counts["errors"] = len(self.errors)
-        lines = dict(sorted(self.counts.items()))
-        width = max(map(len, lines))
-        return "\n".join([f"{name:{width}}  {count:,}" for name, count in lines.items()])
+        return longrun.block(sorted(self.counts.items()))
 
 
 async def main(directory: Path, seed: int, duration_s: float, symbols: int) -> bool:
@@ -339,26 +335,13 @@ async def main(directory: Path, seed: int, duration_s: float, symbols: int) -> b
     return not endurance.errors
 
 
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 90s, 10m or 1h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--duration", type=_seconds, default=1200.0, metavar="20m")
+    parser = longrun.parser_of(__doc__)
+    parser.add_argument("--duration", type=longrun.seconds, default=1200.0, metavar="20m")
     parser.add_argument("--symbols", type=int, default=600, help="over three markets")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    place = (arguments.directory or Path(tempfile.mkdtemp(prefix="lakewriter-endurance-"))).resolve()
-    place.mkdir(parents=True, exist_ok=True)
-    well = asyncio.run(main(place, arguments.seed, arguments.duration, arguments.symbols))
-    if not well:
-        print(f"the lake and the logs are in {place}")
-    elif arguments.directory is None:
-        shutil.rmtree(place)
-    sys.exit(not well)
+    longrun.run(
+        "endurance",
+        arguments,
+        lambda place: main(place, arguments.seed, arguments.duration, arguments.symbols),
+    )

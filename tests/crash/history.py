@@ -14,14 +14,11 @@ When both are done,
 - no limit of the exchange was broken.
 """
 
-import argparse
 import asyncio
 import json
 import random
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter
@@ -29,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import longrun
 import numpy as np
 
 from lakewriter.candle import VALUE_COLUMNS
@@ -242,9 +240,7 @@ class History:
     def summary(self) -> str:
         """Return the outcome, a number a line."""
         self.counts["errors"] = len(self.errors)
-        lines = dict(sorted(self.counts.items()))
-        width = max(map(len, lines))
-        return "\n".join(f"{name:{width}}  {count:,}" for name, count in lines.items())
+        return longrun.block(sorted(self.counts.items()))
 
 
 async def main(directory: Path, seed: int, days: int, symbols: int) -> bool:
@@ -261,18 +257,10 @@ async def main(directory: Path, seed: int, days: int, symbols: int) -> bool:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = longrun.parser_of(__doc__)
     parser.add_argument("--days", type=int, default=400)
     parser.add_argument("--symbols", type=int, default=10, help="over three markets; each in four intervals")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    place = (arguments.directory or Path(tempfile.mkdtemp(prefix="lakewriter-history-"))).resolve()
-    place.mkdir(parents=True, exist_ok=True)
-    well = asyncio.run(main(place, arguments.seed, arguments.days, arguments.symbols))
-    if not well:
-        print(f"the lake and the logs are in {place}")
-    elif arguments.directory is None:
-        shutil.rmtree(place)
-    sys.exit(not well)
+    longrun.run(
+        "history", arguments, lambda place: main(place, arguments.seed, arguments.days, arguments.symbols)
+    )

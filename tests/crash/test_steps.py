@@ -196,27 +196,19 @@ def _minutes_of(begin_ms: object) -> tuple[int]:
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None:
     """Killed as it enters its first, second, … last call of a kind, nothing that was promised is lost."""
-    work = "commit_short_of_space" if call == "ftruncate" else "record"
-    # Most openings only read: a third of them will do, what they make is met by the other calls.
-    killed = 0
-    for count in range(1, 300, 3 if call == "openat" else 1):
-        root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
-        was = server.run(work, root, f"{call}:signal=KILL:when={count}")
-        assert not was.failure
-        check(root, was, ALL)
-        if was.code == 0:
-            break
-        assert was.code == -9
-        killed += 1
-    assert was.code == 0
-    assert killed
-    print(f"{call}: killed {killed} times")
+    kill_at_every(server, tmp_path, "commit_short_of_space" if call == "ftruncate" else "record", call)
 
 
 @pytest.mark.parametrize("work", ["merge_many", "merge_many_alone"])
 @pytest.mark.parametrize("call", ["write", "fsync", "rename", "mkdir", "openat", "flock"])
 def test_killed_at_every_call_of_many_merges(server: Server, tmp_path: Path, work: str, call: str) -> None:
     """Killed while many partitions are merged together, each is as before or as after, whole."""
+    kill_at_every(server, tmp_path, work, call)
+
+
+def kill_at_every(server: Server, tmp_path: Path, work: str, call: str) -> None:
+    """Kill the work at each of its calls of a kind, and look what is there."""
+    # Most openings only read: a third of them will do, what they make is met by the other calls.
     killed = 0
     for count in range(1, 300, 3 if call == "openat" else 1):
         root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")

@@ -22,19 +22,18 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import longrun
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -648,7 +647,6 @@ def print_block(torture: Torture, findings: dict[str, list[str]]) -> bool:
         **{name: len(findings.get(name, ["no audit"])) for name in ("lost", "duplicated", "different")},
     }
     lines: list[tuple[str, int]] = [
-        ("seed", torture.seed),
         ("seconds", round(torture.elapsed_s())),
         ("candles recorded", findings.get("promised", 0)),
         ("candles in the lake", findings.get("present", 0)),
@@ -660,9 +658,7 @@ def print_block(torture: Torture, findings: dict[str, list[str]]) -> bool:
         *((f"limits broken: {kind}", count) for kind, count in torture.sandbox.violations.items()),
         *verdict.items(),
     ]
-    width = max(len(name) for name, _ in lines)
-    for name, count in lines:
-        print(f"{name:{width}}  {count if name == 'seed' else f'{count:,}'}")
+    print(longrun.block(lines))
     for name in ("lost", "duplicated", "different"):
         for what in findings.get(name, ())[:10]:
             print(f"{name}: {what}")
@@ -680,53 +676,15 @@ async def main(directory: Path, seed: int, duration_s: float) -> bool:
     return print_block(torture, await torture.audit())
 
 
-def _interruptible(work: Awaitable[bool]) -> bool | None:
-    """Return what the work returns; None if it was ended by Ctrl-C or SIGTERM."""
-
-    async def whole() -> bool | None:
-        task = asyncio.ensure_future(work)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return None
-
-    return asyncio.run(whole())
-
-
 def _tail(log: Path) -> str:
     return " | ".join(log.read_text().splitlines()[-4:])
 
 
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 90s, 10m or 1h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--duration", type=_seconds, default=600.0, metavar="10m")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
-    parser.add_argument("--read-with", choices=READERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.read_with and options.directory and any(options.directory.glob("*")):
-        parser.error(f"{options.directory} is not empty")
-    return options
-
-
 if __name__ == "__main__":
-    arguments = _arguments()
+    parser = longrun.parser_of(__doc__)
+    parser.add_argument("--duration", type=longrun.seconds, default=600.0, metavar="10m")
+    parser.add_argument("--read-with", choices=READERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.read_with:
         read_for_ever(arguments.read_with, arguments.directory)
-    print(f"seed {arguments.seed}", file=sys.stderr, flush=True)
-    place = arguments.directory or Path(tempfile.mkdtemp(prefix="lakewriter-torture-"))
-    well = _interruptible(main(place.resolve(), arguments.seed, arguments.duration))
-    if well is False:
-        print(f"the lake and the logs are in {place}")
-    elif arguments.directory is None:
-        shutil.rmtree(place)
-    sys.exit({True: 0, False: 1, None: 130}[well])
+    longrun.run("torture", arguments, lambda place: main(place, arguments.seed, arguments.duration))

@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from answering import answering
 from running import CAPTURES
 
 from lakewriter.binance.doors import Doors
@@ -98,20 +99,15 @@ async def exchange() -> AsyncIterator[str]:
     async def now(_: web.Request) -> web.Response:
         return web.json_response({"serverTime": int(time.time() * 1000)})
 
-    app = web.Application()
-    app.router.add_get("/data.binance.vision", listed)
-    app.router.add_get(f"/spot/{directory}{{name}}", file)
-    app.router.add_get("/spot/api/v3/klines", klines)
-    app.router.add_get("/spot/api/v3/exchangeInfo", info)
-    app.router.add_get("/spot/api/v3/time", now)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    routes = {
+        "/data.binance.vision": listed,
+        f"/spot/{directory}{{name}}": file,
+        "/spot/api/v3/klines": klines,
+        "/spot/api/v3/exchangeInfo": info,
+        "/spot/api/v3/time": now,
+    }
+    async with answering(routes) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""What the long tests share: a seed, a directory that is kept if all is not well, and how their outcome is read."""
+
+import argparse
+import asyncio
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+# A number of the outcome: its name, two spaces or more, and how many.
+COUNT = re.compile(r"^(.+?)  +([\d,]+)$", re.MULTILINE)
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Return the options that each of them has."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
+    return parser
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of "90s", "10m" or "1h", for argparse."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 90s, 10m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def run(name: str, arguments: argparse.Namespace, work: Callable[[Path], Awaitable[bool]]) -> None:
+    """Do the work in its directory, and exit: 0 if all is well, 1 if not, 130 if it was interrupted.
+
+    Args:
+        arguments: what `parser_of` made of the command line.
+        work: is given the directory; returns whether all is well.
+    """
+    given: Path | None = arguments.directory
+    if given is not None and any(given.glob("*")):
+        sys.exit(f"{given} is not empty")
+    print(f"seed {arguments.seed}", file=sys.stderr, flush=True)
+    place = (given or Path(tempfile.mkdtemp(prefix=f"lakewriter-{name}-"))).resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    well = _interruptible(work(place))
+    if well is False:
+        print(f"the lake and the logs are in {place}")
+    elif given is None:
+        shutil.rmtree(place)
+    sys.exit({True: 0, False: 1, None: 130}[well])
+
+
+def block(counts: Iterable[tuple[str, int]]) -> str:
+    """Return the outcome, a number a line."""
+    lines = list(counts)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:{width}}  {count:,}" for name, count in lines)
+
+
+def counted(script: str, *options: str, timeout_s: float) -> dict[str, int]:
+    """Run one of them in a short form, to its good end; return the numbers of its outcome."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(script)), *options],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    print(done.stderr, done.stdout, sep="\n")  # names the seed
+    assert done.returncode == 0
+    return {name.strip(): int(count.replace(",", "")) for name, count in COUNT.findall(done.stdout)}
+
+
+def _interruptible(work: Awaitable[bool]) -> bool | None:
+    """Return what the work returns; None if it was ended by Ctrl-C or SIGTERM."""
+
+    async def whole() -> bool | None:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    return asyncio.run(whole())
