@@ -141,21 +141,9 @@ def test_coverage_until_a_time(store: LakeStore) -> None:
     assert invoke(store, *eth, "--until", "2024-06-30T00:07:00").exit_code == 1
     late = invoke(store, *eth, "--until", "2024-06-30T10:07:00+10:00", "--json")
     assert json.loads(late.stdout.splitlines()[-1])["totals"]["without_reason"] == 1
-    assert invoke(store, *eth, "--since", "2024-07-01", "--until", "2024-06-30T23:00:00").exit_code == 0
     now = invoke(store, *eth, "--until", "now")
     assert isinstance(now.exception, LakewriterError)
     assert "of 1 series are missing" in now.exception.what
-
-
-def test_an_empty_lake(tmp_path: Path) -> None:
-    """Nothing to look at is one clear line."""
-    store = make_lake(tmp_path)
-    done = invoke(store, "coverage")
-    assert (done.exit_code, done.stdout) == (
-        0,
-        "no candles: the lake has no such series, or none on those days\n",
-    )
-    assert json.loads(invoke(store, "coverage", "--json").stdout)["totals"]["series"] == 0
 
 
 @pytest.mark.parametrize(

@@ -162,17 +162,6 @@ def test_jumps(store: LakeStore) -> None:
     assert (off.exit_code, off.stdout.count("jumps")) == (0, 0)
 
 
-def test_an_empty_lake(tmp_path: Path) -> None:
-    """Nothing to look at is one clear line."""
-    store = LakeStore.create(str(tmp_path), "test")
-    done = invoke(store)
-    assert (done.exit_code, done.stdout) == (
-        0,
-        "nothing to verify: the lake has no such series, or none on those days\n",
-    )
-    assert lines(invoke(store, "--json"))[0]["totals"]["by_check"] == []  # type: ignore[index]
-
-
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [

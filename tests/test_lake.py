@@ -547,9 +547,9 @@ def test_read_all(store):
 
 
 def test_series_have_a_directory(tmp_path):
-    """The series of one market are listed, whoever wrote them; what only looks like one is passed over."""
+    """The series of all markets or of one are listed, whoever wrote them; what only looks like one is passed over."""
     store = LakeStore.create(str(tmp_path), "test")
-    assert store.series("spot") == []
+    assert store.series() == []
     for partition in (
         partition_of(candle()),
         Partition("spot", "ETHUSDT", "1mo", date(2024, 6, 1)),
@@ -559,5 +559,6 @@ def test_series_have_a_directory(tmp_path):
         (tmp_path / partition.path).mkdir(parents=True)
     (tmp_path / "market=spot" / "symbol=ETHUSDT" / "interval=7m").mkdir()
     (tmp_path / "market=spot" / "notes").mkdir()
-    found = [tuple(each) for each in store.series(candle().market)]
+    assert len(store.series()) == 3
+    found = [tuple(each) for each in store.series(PartitionFilter(markets=("spot",)))]
     assert found == [(candle().market, candle().symbol, candle().interval), ("spot", "ETHUSDT", "1mo")]

@@ -8,7 +8,7 @@ import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.console import bar
-from lakewriter.cli.series import filters, wanted_of
+from lakewriter.cli.series import Choice, filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
@@ -38,10 +38,7 @@ class Summary(msgspec.Struct):
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")
 @lake_option
 def command(
-    markets: tuple[str, ...],
-    symbols: tuple[str, ...],
-    intervals: tuple[str, ...],
-    since: str | None,
+    choice: Choice,
     until: str | None,
     dry_run: bool,
     as_json: bool,
@@ -58,7 +55,7 @@ def command(
     lakewriter compact --market spot --since 2024-06-01 --dry-run
     lakewriter compact --json
     """
-    wanted = wanted_of(markets, symbols, intervals, since, until)
+    wanted = choice.until(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:

@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.series import filters, print_table, wanted_of
+from lakewriter.cli.matching import check_matches, check_something_there
+from lakewriter.cli.series import Choice, filters, print_table
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.opening import open_to_read
 from lakewriter.partition import day_of
@@ -51,10 +52,7 @@ class _Span(NamedTuple):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row, and one of totals.")
 @lake_option
 def command(
-    markets: tuple[str, ...],
-    symbols: tuple[str, ...],
-    intervals: tuple[str, ...],
-    since: str | None,
+    choice: Choice,
     until: str | None,
     by_day: bool,
     as_json: bool,
@@ -67,7 +65,8 @@ def command(
     cron notices a recorder that no longer runs.
 
     Exit 0 if nothing is missing without a reason, else 1; that a candle is
-    unhealable is explained, but no reason. With --json the last line is an
+    unhealable is explained, but no reason. Exit 1, too, for an empty lake into
+    which nobody records, and 2 if the lake has nothing of what is chosen. With --json the last line is an
     object whose only key is "totals".
 
     \b
@@ -79,9 +78,10 @@ def command(
     from lakewriter.query.completeness import coverage
 
     span = _span(until, time.time())
-    wanted = wanted_of(markets, symbols, intervals, since, span.until)
+    wanted = choice.until(span.until)
     store = open_to_read(lake or DEFAULT_LAKE)
     days = list(coverage(store, wanted, span.until_ms))
+    check_matches("coverage", store, wanted, {day.series for day in days})
     if by_day:
         rows: list[tuple[object, ...]] = [
             (*day.series, *day[1:6], _percent(day.expected, day.missing)) for day in days
@@ -91,7 +91,7 @@ def command(
     if rows or as_json:
         print_table(_table(rows, by_day=by_day), as_json=as_json)
     else:
-        print("no candles: the lake has no such series, or none on those days")
+        print("no candles yet")
     totals = Totals(
         series=len({day.series for day in days}),
         expected=sum(day.expected for day in days),
@@ -102,6 +102,8 @@ def command(
     )
     if as_json:
         print(msgspec.json.encode({"totals": totals}).decode())
+    if not days:
+        check_something_there("coverage", store, wanted)
     if totals.without_reason:
         bad = len({day.series for day in days if day.without_reason})
         raise LakewriterError(

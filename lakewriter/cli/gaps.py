@@ -5,7 +5,8 @@ import sys
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.series import filters, print_table, wanted_of
+from lakewriter.cli.matching import check_matches
+from lakewriter.cli.series import Choice, filters, print_table
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.opening import open_to_read
 
@@ -20,10 +21,7 @@ ROWS_SHOWN = 40
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a gap, all of them.")
 @lake_option
 def command(
-    markets: tuple[str, ...],
-    symbols: tuple[str, ...],
-    intervals: tuple[str, ...],
-    since: str | None,
+    choice: Choice,
     until: str | None,
     show_all: bool,
     as_json: bool,
@@ -38,7 +36,7 @@ def command(
     unhealable     the error says why
 
     Exit 1 if one of them has no reason: it is unhealable, or pending while its
-    recorder no longer lives.
+    recorder no longer lives. Exit 2 if the lake has no series that matches.
 
     \b
     lakewriter gaps
@@ -48,10 +46,9 @@ def command(
     from lakewriter.query.completeness import absent, absent_table
 
     store = open_to_read(lake or DEFAULT_LAKE)
-    found = sorted(
-        absent(store, wanted_of(markets, symbols, intervals, since, until)),
-        key=lambda each: (each.start_ms, each.told.gap.series),
-    )
+    wanted = choice.until(until)
+    found = sorted(absent(store, wanted), key=lambda each: (each.start_ms, each.told.gap.series))
+    check_matches("gaps", store, wanted, {each.told.gap.series for each in found})
     shown = found if show_all or as_json else found[-ROWS_SHOWN:]
     if found or as_json:
         print_table(absent_table(shown), as_json=as_json)

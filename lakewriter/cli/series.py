@@ -1,8 +1,9 @@
 """What commands that look at series share: their filters, and how they print rows."""
 
+import functools
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,46 +15,61 @@ from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import Partition
 
 
+class Choice(NamedTuple):
+    """What the options of `filters` said, unread."""
+
+    markets: tuple[str, ...]
+    symbols: tuple[str, ...]
+    intervals: tuple[str, ...]
+    since: str | None
+
+    def until(self, until: str | None) -> PartitionFilter:
+        """Return what is chosen, up to a day.
+
+        Raises:
+            UsageError: if one of them cannot be.
+        """
+        wanted = PartitionFilter(
+            markets=tuple(parse_market(name).name for name in self.markets),
+            symbols=tuple(parse_symbol(symbol) for symbol in self.symbols),
+            intervals=tuple(parse_interval(name).name for name in self.intervals),
+            since=parse_day(self.since, "--since"),
+            until=parse_day(until, "--until"),
+        )
+        if wanted.since and wanted.until and wanted.until < wanted.since:
+            raise UsageError(f"--until: {wanted.until} is before --since {wanted.since}")
+        return wanted
+
+
 def filters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose series, and `--since`."""
+    """Give a command the options that choose series, and `--since`.
+
+    The command takes what they said as the keyword argument `choice`.
+    """
+
+    @functools.wraps(function)
+    def with_choice(
+        markets: tuple[str, ...],
+        symbols: tuple[str, ...],
+        intervals: tuple[str, ...],
+        since: str | None,
+        **others: Any,
+    ) -> Any:
+        return function(choice=Choice(markets, symbols, intervals, since), **others)
+
     for option in (
         click.option("--since", metavar="DATE", help="Only this day and later ones."),
-        click.option(
-            "--interval",
-            "intervals",
-            multiple=True,
-            metavar="INTERVAL",
-            help="Only this interval; repeatable.",
-        ),
-        click.option(
-            "--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this symbol; repeatable."
-        ),
-        click.option(
-            "--market", "markets", multiple=True, metavar="MARKET", help="Only this market; repeatable."
-        ),
+        _repeatable("interval"),
+        _repeatable("symbol"),
+        _repeatable("market"),
     ):
-        function = option(function)
-    return function
+        option(with_choice)
+    return with_choice
 
 
-def wanted_of(
-    markets: tuple[str, ...],
-    symbols: tuple[str, ...],
-    intervals: tuple[str, ...],
-    since: str | None,
-    until: str | None,
-) -> PartitionFilter:
-    """Return what the options choose.
-
-    Raises:
-        UsageError: if one of them cannot be.
-    """
-    return PartitionFilter(
-        markets=tuple(parse_market(name).name for name in markets),
-        symbols=tuple(parse_symbol(symbol) for symbol in symbols),
-        intervals=tuple(parse_interval(name).name for name in intervals),
-        since=parse_day(since, "--since"),
-        until=parse_day(until, "--until"),
+def _repeatable(name: str) -> Callable[..., Any]:
+    return click.option(
+        f"--{name}", f"{name}s", multiple=True, metavar=name.upper(), help=f"Only this {name}; repeatable."
     )
 
 

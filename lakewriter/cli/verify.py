@@ -16,7 +16,8 @@ from rich.progress import Progress
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.console import bar
 from lakewriter.cli.exchange import doors_of
-from lakewriter.cli.series import filters, print_table, wanted_of
+from lakewriter.cli.matching import check_matches, check_something_there
+from lakewriter.cli.series import Choice, filters, print_table
 from lakewriter.cli.terminal import quiet_if_unread, standard_output
 from lakewriter.clock import Clock
 from lakewriter.config import Config, find_config
@@ -108,10 +109,7 @@ class Totals(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a finding, and one of totals.")
 @lake_option
 def command(
-    markets: tuple[str, ...],
-    symbols: tuple[str, ...],
-    intervals: tuple[str, ...],
-    since: str | None,
+    choice: Choice,
     until: str | None,
     checks: tuple[Check, ...],
     against: str | None,
@@ -142,7 +140,9 @@ def command(
     Candles still in the journal are not looked at; nor, with --against, those
     that closed in the last ten minutes.
 
-    Exit 0 without a finding, else 1, repaired or not. With --json the last line
+    Exit 0 without a finding, else 1, repaired or not. Exit 1, too, for an empty
+    lake into which nobody records, and 2 if the lake has nothing of what is
+    chosen. With --json the last line
     is an object whose only key is "totals".
 
     \b
@@ -153,9 +153,10 @@ def command(
     """
     if repair and against is None:
         raise UsageError("--repair: there is nothing to repair from", "--against archive --repair")
-    wanted = wanted_of(markets, symbols, intervals, since, until)
+    wanted = choice.until(until)
     options = Options(frozenset(checks or LOCAL_CHECKS), jumps)
     store = LakeStore.open(lake or DEFAULT_LAKE)
+    check_matches("verify", store, wanted)
     report = Report(max_findings)
     if against is not None:
         endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
@@ -167,6 +168,8 @@ def command(
         for _ in progress.track(working, total=_total(store, wanted, progress)):
             pass
     print_report(report, as_json=as_json, repair=repair)
+    if next(store.files(wanted), None) is None:
+        check_something_there("verify", store, wanted)
     if report.total:
         raise LakewriterError(
             f"verify: {_count(report.total, 'finding')}", _next(report, against, repair=repair)
@@ -211,7 +214,7 @@ def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
     if as_json:
         return _print_json(report)
     if not report.tallies:
-        return print("nothing to verify: the lake has no such series, or none on those days")
+        return print("nothing to verify yet")
     print_table(_tallies_table(report, repair=repair), as_json=False)
     if report.findings:
         with quiet_if_unread(), standard_output() as out:

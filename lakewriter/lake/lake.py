@@ -21,7 +21,6 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
-from lakewriter.interval import INTERVALS
 from lakewriter.lake.parquet import decode, encode
 from lakewriter.lake.storage import (
     ChangedError,
@@ -86,6 +85,14 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     intervals: tuple[str, ...] = ()
     since: date | None = None
     until: date | None = None
+
+    def covers(self, series: Series) -> bool:
+        """Tell whether a series is wanted."""
+        return (
+            (not self.markets or series.market in self.markets)
+            and (not self.symbols or series.symbol in self.symbols)
+            and (not self.intervals or series.interval in self.intervals)
+        )
 
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return those of a level's names that are wanted."""
@@ -262,18 +269,9 @@ class LakeStore:
         """Give the directory below which the ledgers are while the block lasts."""
         yield self.root
 
-    def series(self, market: str) -> list[Series]:
-        """Return the series of a market that have a directory, sorted. Lists no days."""
-        above = f"{LEVELS[0]}={market}"
-        return sorted(
-            {
-                Series(market, symbol, interval)
-                for directory in self.storage.entries(above).directories
-                if (symbol := level_value(LEVELS[1], directory)) is not None
-                for below in self.storage.entries(f"{above}/{directory}").directories
-                if (interval := level_value(LEVELS[2], below)) in INTERVALS
-            }
-        )
+    def series(self, wanted: Wanted = ALL) -> list[Series]:
+        """Return the series that have a directory, sorted. Looks at no days, where that can be."""
+        return [Series(*names) for names, _ in self._series([""], (), wanted)]
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file; None if it has none.
@@ -407,6 +405,7 @@ class LakeStore:
     def _series(
         self, directories: list[str], values: tuple[str, ...], wanted: Wanted
     ) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+        """Yield the names of series from a level on, by path, and their directories."""
         level = LEVELS[len(values)]
         children = self._below(directories, level)
         for value in wanted.keep(level, sorted(children)):

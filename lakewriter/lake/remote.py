@@ -31,6 +31,7 @@ from lakewriter.lake.location import Location, locate
 from lakewriter.lake.objects import Object, ObjectStorage
 from lakewriter.market import MARKETS, is_symbol
 from lakewriter.partition import LEVELS, Partition, parse_day
+from lakewriter.series import Series
 
 # So few intervals are looked for unseen; of more, the directory is listed.
 FEW_INTERVALS = 2
@@ -100,6 +101,11 @@ class RemoteLake(LakeStore):
         """Yield every partition that has files, and the bytes of each. Opens none."""
         for partition, objects in self._found(ALL):
             yield partition, [each.size for each in objects]
+
+    def series(self, wanted: Wanted = ALL) -> list[Series]:
+        """Return the series that have files, sorted."""
+        found = {(each.market, each.symbol, each.interval) for each, _ in self._found(wanted)}
+        return [Series(*names) for names in sorted(found)]
 
     @contextlib.contextmanager
     def ledgers(self) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from lakewriter.errors import LakeError
 from lakewriter.gap import ENDED, FINAL, IDLE, Gap
 from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.lake import LakeStore, PartitionFilter
 from lakewriter.lake.presence import Surveyed, survey
 from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healer import Healer
@@ -204,7 +204,7 @@ class Past:
 def _known_series(store: LakeStore, market: str) -> list[Series]:
     """Return the series of a market that have candles, be it in a journal only."""
     hot = {series for series in _hot(store) if series.market == market}
-    return sorted(hot.union(store.series(market)))
+    return sorted(hot.union(store.series(PartitionFilter(markets=(market,)))))
 
 
 def _hot(store: LakeStore) -> dict[Series, list[Candle]]:
