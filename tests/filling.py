@@ -9,11 +9,12 @@ import aiohttp
 
 from lakewriter.binance.doors import Doors
 from lakewriter.clock import Clock
-from lakewriter.history.backfill import Backfill, BackfillOptions, Plan, save
+from lakewriter.history.backfill import Backfill, BackfillOptions, Plan
 from lakewriter.history.progress import Progress
 from lakewriter.lake.gaps import open_ledger
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import save
 from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.sandbox.faults import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve

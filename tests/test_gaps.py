@@ -16,14 +16,13 @@ from lakewriter.gap import FINAL, REASONS, Gap, Reason
 from lakewriter.lake.gaps import (
     GAPS_DIRECTORY,
     ORPHANED,
-    SPARE_LINES,
-    Ledger,
     Told,
     open_ledger,
     read_gaps,
     read_told,
 )
 from lakewriter.lake.journal import Journal, adopt_dead, create_journal, living
+from lakewriter.lake.ledger import SPARE_LINES, Ledger
 from lakewriter.series import Series
 
 MINUTE_MS = 60_000

@@ -14,13 +14,13 @@ from running import until
 from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.clock import Clock
-from lakewriter.history.backfill import BackfillOptions, save
+from lakewriter.history.backfill import BackfillOptions
 from lakewriter.history.files import UNDER_WAY_BYTES_MAX, FileImport
 from lakewriter.history.plan import PlannedFile
 from lakewriter.history.progress import Progress
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
-from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Changes, Ledger, save
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.query.completeness import coverage

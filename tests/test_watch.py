@@ -16,8 +16,9 @@ from lakewriter.binance.doors import Doors
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.gaps import Changes, Ledger, open_ledger, read_gaps
+from lakewriter.lake.gaps import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Changes, Ledger
 from lakewriter.market import MARKETS
 from lakewriter.partition import Partition, day_of, partition_of
 from lakewriter.recording.universe import Universe

@@ -29,7 +29,7 @@ from lakewriter.cli.terminal import is_watched, log_to_stderr, report
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.history.backfill import Backfill, BackfillOptions, save
+from lakewriter.history.backfill import Backfill, BackfillOptions
 from lakewriter.history.files import DOWNLOADS
 from lakewriter.history.foreign import files_in, import_files
 from lakewriter.history.naming import Told, series_of
@@ -37,6 +37,7 @@ from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import save
 from lakewriter.market import Market
 from lakewriter.subscription import Subscription, parse_subscription
 

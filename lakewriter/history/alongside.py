@@ -13,8 +13,8 @@ from lakewriter.binance.doors import Doors
 from lakewriter.clock import Clock
 from lakewriter.errors import LakewriterError
 from lakewriter.history.backfill import Backfill, BackfillOptions
-from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Ledger
 from lakewriter.subscription import Subscription
 
 log = logging.getLogger(__name__)

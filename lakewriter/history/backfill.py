@@ -25,8 +25,9 @@ from lakewriter.history.market_view import FILE_TRIES_MAX, MarketView, asking
 from lakewriter.history.plan import Choice, PlannedFile, SeriesPlan, period_of, plan_series, unpublished_ms
 from lakewriter.history.progress import Progress
 from lakewriter.history.remainder import YOUNG_MS, Remainder
-from lakewriter.lake.gaps import Ledger, read_told
+from lakewriter.lake.gaps import read_told
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Ledger, save
 from lakewriter.lake.presence import presence_of
 from lakewriter.market import MARKETS
 from lakewriter.ranges import Range, minus, union
@@ -285,24 +286,6 @@ def _one_error() -> Iterator[None]:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None
-
-
-async def save(ledger: Ledger) -> None:
-    """Write what a ledger learned since the last time; cancelled, only when it is written.
-
-    Raises:
-        LakeError, OSError: if the disk does not take it.
-    """
-    changes = ledger.take_changes()
-    if changes is None:
-        return
-    writing = asyncio.create_task(asyncio.to_thread(ledger.write, changes))
-    try:
-        await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        # A thread cannot be stopped, and whoever saves or closes next must not meet it.
-        await asyncio.gather(writing, return_exceptions=True)
-        raise
 
 
 async def _save_often(ledger: Ledger) -> None:

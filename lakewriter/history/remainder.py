@@ -20,9 +20,9 @@ from lakewriter.history.market_view import MarketView, asking
 from lakewriter.history.plan import SeriesPlan
 from lakewriter.history.progress import Progress
 from lakewriter.interval import Interval
-from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.journal import living
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Ledger
 from lakewriter.lake.presence import presence_of
 from lakewriter.partition import Partition, partition_of
 from lakewriter.ranges import Range, minus, union, within

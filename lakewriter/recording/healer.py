@@ -24,8 +24,8 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, Interval
-from lakewriter.lake.gaps import Ledger
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Ledger
 from lakewriter.partition import Partition, partition_of
 from lakewriter.ranges import Range, added, holds, union, within, without
 from lakewriter.reasons import Standing, reason_for

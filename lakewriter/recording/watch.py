@@ -21,9 +21,9 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.instrument import Instrument
-from lakewriter.lake.gaps import Changes, Ledger
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import Ledger, save
 from lakewriter.lake.restraint import RESTRAINT_FILE, write_restraint
 from lakewriter.recording.healer import Healer
 from lakewriter.recording.histogram import Histogram
@@ -201,25 +201,14 @@ class Watch:
     async def save(self) -> None:
         """Write what the ledger learned since the last time."""
         async with self._saved:
-            changes = self.ledger.take_changes()
-            if changes is None:
-                return
-            # Once begun it ends, cancelled or not: the last save, at the stop, must not overtake it.
-            writing = asyncio.create_task(asyncio.to_thread(self._write, changes))
             try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                await asyncio.wait({writing})
-                raise
-
-    def _write(self, changes: Changes) -> None:
-        try:
-            self.ledger.write(changes)
-            self._save_failed = False
-        except (LakeError, OSError) as error:
-            if not self._save_failed:
-                log.error("gaps: %s; they are written again until the disk takes them", error)
-            self._save_failed = True
+                await save(self.ledger)
+            except (LakeError, OSError) as error:
+                if not self._save_failed:
+                    log.error("gaps: %s; they are written again until the disk takes them", error)
+                self._save_failed = True
+            else:
+                self._save_failed = False
 
     def _let_go(self) -> None:
         """Leave no gap of a candle that was missed a moment ago: the recording ends before it.

@@ -22,11 +22,12 @@ from running import CAPTURES
 
 from lakewriter.binance.doors import Doors
 from lakewriter.clock import Clock
-from lakewriter.history.backfill import Backfill, BackfillOptions, save
+from lakewriter.history.backfill import Backfill, BackfillOptions
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps import open_ledger, read_gaps
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.ledger import save
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.subscription import parse_subscription
