@@ -18,7 +18,17 @@ from test_candle import DAY_START_MS, candle, candles
 from lakewriter import __version__
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.parquet import Statistics, decode, encode, read_label, read_statistics, written_by_us
+from lakewriter.lake.parquet import (
+    Footer,
+    Statistics,
+    decode,
+    encode,
+    read_begins,
+    read_footer,
+    read_label,
+    read_statistics,
+    written_by_us,
+)
 from lakewriter.partition import Partition
 
 PARTITION = Partition("spot", "BTCUSDT", "1m", date(2024, 6, 30))
@@ -88,6 +98,7 @@ def test_encodings():
 def test_metadata():
     """The file says whose it is and what it holds, and nothing that only Arrow reads."""
     metadata = pq.read_metadata(pa.BufferReader(DATA)).metadata
+    assert len(metadata.pop(b"lakewriter.footer_crc")) == 8
     assert metadata == {
         b"lakewriter.version": __version__.encode(),
         b"lakewriter.rows": b"3",
@@ -149,6 +160,63 @@ def test_statistics():
     assert found["event_time"].nulls == 1
     assert found["source"] == Statistics(b"archive", b"stream", 0)
     assert read_statistics(encode(ROWS.slice(0, 0), PARTITION))["open"] == Statistics(None, None, None)
+
+
+BEGINS = [DAY_START_MS + number * 60_000 for number in range(3)]
+FOOTER = Footer(3, BEGINS[0], BEGINS[-1])
+
+
+def test_footer():
+    """A footer of ours tells how many rows there are and between which times; others' tell nothing."""
+    assert read_footer(DATA, "x") == FOOTER
+    assert read_footer(encode(ROWS.slice(0, 0), PARTITION), "x") == Footer(0, 0, 0)
+    assert read_footer(parquet(ROWS), "x") is None
+    assert read_begins(DATA, "x").tolist() == read_begins(parquet(ROWS), "x").tolist() == BEGINS
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ms", "UTC"), pa.timestamp("us", "UTC")])
+def test_a_footer_that_only_says_it_is_ours(kind: pa.DataType):
+    """Where somebody wrote our file anew, and kept its metadata, the rows are asked, in whatever unit."""
+    rows = with_column("candle_begin_time", ROWS["candle_begin_time"].cast(kind))
+    copied = parquet(rows.replace_schema_metadata(pq.read_metadata(pa.BufferReader(DATA)).metadata))
+    assert read_footer(copied, "x") == FOOTER
+    assert read_begins(copied, "x").tolist() == BEGINS
+    empty = parquet(
+        ROWS.slice(0, 0).replace_schema_metadata({"lakewriter.version": "0", "lakewriter.rows": "0"})
+    )
+    assert read_footer(empty, "x") == Footer(0, 0, 0)
+
+
+@pytest.mark.parametrize("flip", [1, 2, 3, 4, 8, 0x80])
+def test_a_damaged_footer_is_refused_or_harmless(flip: int):
+    """Whatever byte of it is another one: never an end of the process, nor another answer."""
+    footer_bytes = int.from_bytes(DATA[-8:-4], "little")
+    answers = {"refused": 0, "right": 0}
+    for at in range(len(DATA) - 8 - footer_bytes, len(DATA)):
+        damaged = DATA[:at] + bytes([DATA[at] ^ flip]) + DATA[at + 1 :]
+        try:
+            footer = read_footer(damaged, "x")
+            begins = read_begins(damaged, "x").tolist()
+        except LakeError:
+            answers["refused"] += 1
+            continue
+        answers["right"] += 1
+        assert (footer in (FOOTER, None), begins) == (True, BEGINS), at
+    assert min(answers.values()) > 100, answers
+
+
+def test_a_row_group_that_says_too_little():
+    """A file from which fewer rows come than it says to have is not taken for one with fewer candles."""
+    short = 0
+    for at in range(len(DATA) - 8 - int.from_bytes(DATA[-8:-4], "little"), len(DATA) - 8):
+        if DATA[at : at + 2] == b"\x16\x06":  # a count of three, in Thrift's zigzag
+            try:
+                found = decode(DATA[:at] + b"\x16\x04" + DATA[at + 2 :], "x")
+            except LakeError as error:
+                short += "has 2 of its 3 rows" in error.what
+            else:
+                assert found.num_rows == 3
+    assert short
 
 
 TIMES = ("candle_begin_time", "candle_end_time", "event_time", "recv_time")

@@ -8,6 +8,7 @@ doubles without dictionary, PLAIN + zstd 3; DELTA_BINARY_PACKED for times and
 counts; a dictionary for the source.
 """
 
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,13 @@ ROWS_KEY = "lakewriter.rows"
 # has none, but a foreign file that was folded in may have had them.
 OFF_GRID_KEY = "lakewriter.off_grid"
 
+# The footer's CRC-32 as eight hexadecimal digits, taken with zeros in their place. Nothing in
+# Parquet guards a footer, and over some damaged ones pyarrow aborts the whole process: what
+# C++ throws while statistics are looked up nobody catches.
+SEAL_KEY = "lakewriter.footer_crc"
+_UNSEALED = b"00000000"
+_SEAL_MARK = SEAL_KEY.encode() + b"\x18\x08"  # in Thrift's compact protocol: eight bytes of text follow
+
 _ENCODINGS = {
     name: "PLAIN" if pa.types.is_floating(SCHEMA.field(name).type) else "DELTA_BINARY_PACKED"
     for name in SCHEMA.names
@@ -37,7 +45,8 @@ _ENCODINGS = {
 }
 
 # Without these a file holds no candles; what else is missing becomes null.
-_REQUIRED = ("candle_begin_time", "open", "high", "low", "close", "volume")
+_BEGIN = "candle_begin_time"
+_REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
 
 
 def encode(table: pa.Table, partition: Partition) -> bytes:
@@ -62,15 +71,42 @@ def encode(table: pa.Table, partition: Partition) -> bytes:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(
             {
+                SEAL_KEY: _UNSEALED.decode(),
                 WRITER_KEY: __version__,
                 ROWS_KEY: str(table.num_rows),
                 **{level: str(getattr(partition, level)) for level in LEVELS},
             }
         )
-        if off_grid := _off_grid(int_column(table, "candle_begin_time"), INTERVALS[partition.interval]):
+        if off_grid := _off_grid(int_column(table, _BEGIN), INTERVALS[partition.interval]):
             writer.add_key_value_metadata({OFF_GRID_KEY: str(off_grid)})
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return _sealed(sink.getvalue().to_pybytes())
+
+
+def _sealed(data: bytes) -> bytes:
+    at = _seal_at(data)
+    return b"%b%08x%b" % (data[:at], _footer_crc(data, at), data[at + len(_UNSEALED) :])
+
+
+def _has_whole_footer(data: bytes) -> bool:
+    """Tell whether a file's footer is the one that `encode` wrote; others' have no seal."""
+    at = _seal_at(data)
+    return at > 0 and data[at : at + len(_UNSEALED)] == b"%08x" % _footer_crc(data, at)
+
+
+def _seal_at(data: bytes) -> int:
+    """Return where the seal's digits are; -1 if there are none."""
+    found = data.rfind(_SEAL_MARK, _footer_at(data))
+    return found if found < 0 else found + len(_SEAL_MARK)
+
+
+def _footer_crc(data: bytes, at: int) -> int:
+    before = zlib.crc32(data[_footer_at(data) : at])
+    return zlib.crc32(data[at + len(_UNSEALED) : -8], zlib.crc32(_UNSEALED, before))
+
+
+def _footer_at(data: bytes) -> int:
+    # Its length and the magic are the last eight bytes.
+    return max(0, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
 
 
 def _off_grid(begins: IntArray, grid: Interval) -> int:
@@ -95,17 +131,24 @@ def decode(data: bytes, name: str) -> pa.Table:
         LakeError: if it is not a whole Parquet file of candles.
     """
     try:
-        # A thread pool costs more than it gives on a file this small.
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        table = file.read(use_threads=False)
+        table = _rows(file)
         # The metadata is the file's own, which no row needs.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
     except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
         raise _unreadable(name, error) from None
     except LakeError as error:
         raise LakeError(f"{name}: {error.what}", error.hint) from None
-    if table["candle_begin_time"].null_count:
+    if table[_BEGIN].null_count:
         raise LakeError(f"{name}: has a row without candle_begin_time", "nothing was changed")
+    return table
+
+
+def _rows(file: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+    # A thread pool costs more than it gives on a file this small.
+    table = file.read(columns=columns, use_threads=False)
+    if table.num_rows != file.metadata.num_rows:  # seen of damaged ends: nobody else minds
+        raise pa.ArrowInvalid(f"it has {table.num_rows} of its {file.metadata.num_rows} rows")
     return table
 
 
@@ -196,15 +239,17 @@ def written_by_us(data: bytes) -> bool:
 def read_footer(data: bytes, name: str) -> Footer | None:
     """Return what our file's end says of its rows; None if somebody else wrote it, or a row is off the grid.
 
+    An end that is not the one we wrote, be it damaged, is not asked: the rows themselves are.
+
     Raises:
         LakeError: if it is not a whole Parquet file.
     """
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(name, error) from None
+    metadata = _read_metadata(data, name)
     if not _is_ours(metadata) or OFF_GRID_KEY.encode() in (metadata.metadata or {}):
         return None
+    if not _has_whole_footer(data):
+        begins = _read_begins(data, name)
+        return Footer(len(begins), int(begins[0]), int(begins[-1])) if len(begins) else Footer(0, 0, 0)
     if not metadata.num_rows:
         return Footer(0, 0, 0)
     groups = [metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups)]
@@ -221,17 +266,29 @@ def read_begins(data: bytes, name: str) -> IntArray:
     Raises:
         LakeError: if it is not a whole Parquet file of candles.
     """
-    if read_footer(data, name) is None:
-        begins = int_column(decode(data, name), "candle_begin_time")
-    else:
-        try:
-            file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-            begins = int_column(
-                file.read(columns=["candle_begin_time"], use_threads=False), "candle_begin_time"
-            )
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise _unreadable(name, error) from None
-    return np.unique(begins)
+    if _is_ours(_read_metadata(data, name)):
+        return _read_begins(data, name)
+    return np.unique(int_column(decode(data, name), _BEGIN))
+
+
+def _read_metadata(data: bytes, name: str) -> Any:
+    try:
+        return pq.read_metadata(pa.BufferReader(data))
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _read_begins(data: bytes, name: str) -> IntArray:
+    """Return the begin times in a file that says it is ours, sorted, each once."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        if file.schema_arrow.field(_BEGIN).type == SCHEMA.field(_BEGIN).type:
+            rows = _rows(file, [_BEGIN])
+        else:  # somebody wrote our file anew, and kept what it says of itself
+            rows = decode(data, name)
+    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
+        raise _unreadable(name, error) from None
+    return np.unique(int_column(rows, _BEGIN))
 
 
 def _is_ours(metadata: Any) -> bool:
