@@ -454,7 +454,7 @@ def test_a_share_of_the_files() -> None:
         (Fault("archive_status", share=0), "fault: share: 0 is not above 0, and 1 at most"),
         (Fault("archive_status", share=1.5), "fault: share: 1.5 is not above 0"),
         (Fault("archive_status", share=float("nan")), "fault: share: nan is not above 0"),
-        (Fault("archive_status", value=200), "HTTP status, 403, 418, 429, 451 or 5xx"),
+        (Fault("archive_status", value=200), "HTTP status, 400, 403, 404, 418, 429, 451 or 5xx"),
         (Fault("archive_corrupt_zip", value=2), "1: their checksums are of the flipped ones, 0, 1"),
     ],
 )

@@ -630,7 +630,7 @@ def test_what_is_expected_is_the_grid() -> None:
         (Fault("rest_lag", value=-1), "fault: rest_lag: -1 is no value: simulated seconds, 0.001 to 86400"),
         (Fault("rest_lag", value=float("nan")), "fault: rest_lag: nan is no value"),
         (Fault("missing_close", value=1), "fault: missing_close takes no value"),
-        (Fault("rest_status", value=200), "HTTP status, 403, 418, 429, 451 or 5xx"),
+        (Fault("rest_status", value=200), "HTTP status, 400, 403, 404, 418, 429, 451 or 5xx"),
         (Fault("close_code", value=1000), "close code; 1006 ends without a word, 1001, 1006, 1008"),
         (Fault("close_code", symbols=("BTCUSDT",)), "fault: close_code is of whole markets"),
         (Fault("rest_lag", start_ms=5, stop_ms=5), "fault: rest_lag stops before it starts"),

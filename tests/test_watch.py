@@ -21,6 +21,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.ledger import Changes, Ledger
 from lakewriter.market import MARKETS
 from lakewriter.partition import Partition, day_of, partition_of
+from lakewriter.recording.healer import REFUSED_AGAIN_MS
 from lakewriter.recording.universe import Universe
 from lakewriter.recording.watch import Watch, WatchOptions
 from lakewriter.sandbox.faults import Fault
@@ -315,6 +316,79 @@ def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(tmp_pat
             eth = Series("spot", "ETHUSDT", "1m")
             found = account(running.store, sandbox, eth, start_ms + 2 * MINUTE_MS, stop_ms)
             assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_refusal_that_was_a_moments_is_asked_again_an_hour_later(tmp_path: Path, status: int) -> None:
+    """What REST says it will never answer is told of as unhealable, and healed when it does answer."""
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                await until(lambda: running.recorder.stats.recorded > 2)
+                refusal = sandbox.add_fault(Fault("rest_status", value=status))
+                mute = sandbox.add_fault(Fault("missing_close"))
+                await until(lambda: running.watch.healer.stats.unhealable > 0)
+                sandbox.remove_fault(mute)
+                [gap, *_] = running.watch.ledger.gaps(BTC)
+                assert (gap.reason, f"HTTP {status}" in gap.error) == ("unhealable", True)
+                sandbox.remove_fault(refusal)
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await until(lambda: sandbox.now_ms() > stop_ms + REFUSED_AGAIN_MS // 2)
+                assert running.watch.ledger.counts()["unhealable"] > 0
+                await until(lambda: not running.watch.ledger.gaps(BTC))
+                assert running.watch.healer.stats.unhealable == 0
+            found = account(running.store, sandbox, BTC, gap.start_ms, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path: Path) -> None:
+    """While REST's answers for one symbol are garbled the others are healed; then that one is, too."""
+    eth = Series("spot", "ETHUSDT", "1m")
+
+    async def main() -> None:
+        garbled = asyncio.Event()
+        garbled.set()
+        async with serve(options()) as sandbox, aiohttp.ClientSession() as session:
+
+            async def answer(request: web.Request) -> web.Response:
+                async with session.get(sandbox.url + request.path_qs) as answered:
+                    body = await answered.read()
+                if garbled.is_set() and request.query.get("symbol") == "ETHUSDT":
+                    body = body.replace(b'"', b'"x', 1)  # the first row's opening price
+                return web.Response(body=body, status=answered.status)
+
+            async with (
+                answering(answer) as proxy,
+                recording(
+                    sandbox,
+                    tmp_path / "lake",
+                    "spot:BTCUSDT,ETHUSDT:1m",
+                    options=OPTIONS,
+                    endpoints=lambda market: msgspec.structs.replace(market, rest_url=f"{proxy}/spot"),
+                ) as running,
+            ):
+                healer = running.watch.healer
+                start_ms = BTC.grid.ceil(sandbox.now_ms())
+                mute = sandbox.add_fault(Fault("missing_close"))
+                await until(lambda: healer.stats.errors >= 3)
+                asked_ms = BTC.grid.floor(sandbox.now_ms())
+                assert all(pool.failures == 0 for pool in healer._pools.values())
+                gaps = running.watch.ledger.gaps
+                await until(lambda: (running.watch.watermarks.next_ms(BTC) or 0) >= asked_ms)
+                await until(lambda: not any(gap.start_ms < asked_ms for gap in gaps(BTC)))
+                assert gaps(eth)
+                sandbox.remove_fault(mute)
+                garbled.clear()
+                stop_ms = BTC.grid.floor(sandbox.now_ms())
+                await running.past(stop_ms)
+            for series in (BTC, eth):
+                found = account(running.store, sandbox, series, start_ms, stop_ms)
+                assert (found.silent, found.reasons) == (set(), {})
 
     asyncio.run(main())
 

@@ -42,6 +42,9 @@ HOLD_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
 # COIN-M answers for no longer a range. Source: documented, SDK market_data_api.py.
 COIN_SPAN_MS = 200 * DAY_MS
 
+# An answer that came as it should, and whose rows cannot be candles.
+_UNREADABLE = 200
+
 # "Invalid symbol": the market does not list it now.
 INVALID_SYMBOL = -1121
 
@@ -59,6 +62,11 @@ class RestError(ExchangeError):
         super().__init__(what)
         self.status = status
         self.code = code
+
+    @property
+    def of_series(self) -> bool:
+        """Whether the exchange answered, and only what it said of this series cannot be read."""
+        return self.status == _UNREADABLE
 
     @property
     def final(self) -> bool:
@@ -133,10 +141,7 @@ class RestClient:
         }
         weight = self.market.klines_weight(count)
         body = await self._get("klines", params, weight, background=background)
-        try:
-            return decode_klines(body, series, start_ms, stop_ms, self._clock.wall_us())
-        except ExchangeError as error:
-            raise RestError(f"{series}: {error}") from None
+        return self._candles(body, series, start_ms, stop_ms)
 
     async def oldest(self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False) -> Page:
         """Return the first page of a range of any length, at the least weight for each row.
@@ -161,10 +166,7 @@ class RestClient:
             "limit": str(rows),
         }
         body = await self._get("klines", params, self.market.klines_weight(rows), background=background)
-        try:
-            candles = decode_klines(body, series, start_ms, stop_ms, self._clock.wall_us())
-        except ExchangeError as error:
-            raise RestError(f"{series}: {error}") from None
+        candles = self._candles(body, series, start_ms, stop_ms)
         # A page that ends early says nothing of what comes after its last row, whatever
         # its length: a server that leaves out rows would else leave out what follows.
         onward = candles and self.market.name != "coin_futures"
@@ -189,10 +191,7 @@ class RestClient:
     async def _one_begin(self, series: Series, bound: dict[str, str]) -> int | None:
         params = {"symbol": series.symbol, "interval": series.grid.wire_name, "limit": "1", **bound}
         body = await self._get("klines", params, self.market.klines_weight(1))
-        try:
-            candles = decode_klines(body, series, 0, 2**62, self._clock.wall_us())
-        except ExchangeError as error:
-            raise RestError(f"{series}: {error}") from None
+        candles = self._candles(body, series, 0, 2**62)
         return candles[0].begin_ms if candles else None
 
     async def server_time(self) -> ServerTime:
@@ -224,6 +223,12 @@ class RestClient:
             return await asyncio.to_thread(parse_instruments, body, self.market)
         except ExchangeError as error:
             raise RestError(error.what) from None
+
+    def _candles(self, body: bytes, series: Series, start_ms: int, stop_ms: int) -> list[Candle]:
+        try:
+            return decode_klines(body, series, start_ms, stop_ms, self._clock.wall_us())
+        except ExchangeError as error:
+            raise RestError(f"{series}: {error}", _UNREADABLE) from None
 
     def _url(self, call: str) -> str:
         return f"{self.market.rest_url}{self.market.rest_path}/{call}"

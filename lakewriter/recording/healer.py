@@ -64,6 +64,14 @@ _ERROR_FIRST_S = 0.5
 _ERROR_MAX_S = 15.0
 _ERROR_LOG_EVERY = 50
 
+# Asking again for one series alone, whose answers cannot be read: the others go on.
+_UNREADABLE_MAX_S = 300.0
+
+# A refusal that should not change may have been a moment's all the same: what was given
+# up for it is asked for again so long after, by the exchange's time, and at each start.
+REFUSED_AGAIN_MS = 3_600_000
+_REFUSED_LOOK_S = 0.5
+
 
 class HealerStats(msgspec.Struct):
     """What a healer has done since it was made.
@@ -94,6 +102,7 @@ class _Case(msgspec.Struct):
         late: the part that a stream should have delivered meanwhile.
         young: begin → trades, of candles to be looked at once more.
         tries: answers without what was asked for.
+        unreadable: answers in a row that could not be read.
         planned_s: when it is looked at next; what was planned before is void.
         fresh: whether something was added since it was asked for.
         busy: whether it is being asked for.
@@ -105,6 +114,7 @@ class _Case(msgspec.Struct):
     late: list[Range] = []
     young: dict[int, int] = {}
     tries: int = 0
+    unreadable: int = 0
     planned_s: float = -1.0
     fresh: bool = False
     busy: bool = False
@@ -163,6 +173,8 @@ class Healer:
         self._seen: dict[Series, int] = {}
         self._first: dict[Series, int] = {}
         self._shown: dict[Series, int] = {}
+        # When to ask again for which ranges that were refused.
+        self._refused: dict[Series, tuple[int, list[Range]]] = {}
         self._pools: dict[str, _Pool] = {}
         self._new_pool = asyncio.Event()
 
@@ -225,6 +237,7 @@ class Healer:
     async def run(self) -> None:
         """Heal until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ask_again())
             started: set[str] = set()
             while True:
                 self._new_pool.clear()
@@ -234,6 +247,24 @@ class Healer:
                         for number in range(URGENT_WORKERS + BACKGROUND_WORKERS):
                             tasks.create_task(self._work(pool, background=number >= URGENT_WORKERS))
                 await self._new_pool.wait()
+
+    async def _ask_again(self) -> None:
+        """Owe once more what was refused an hour ago, as far as nobody brought it meanwhile."""
+        while True:
+            await asyncio.sleep(_REFUSED_LOOK_S)
+            for series, (again_ms, ranges) in list(self._refused.items()):
+                if self._doors[series.market].time.now_ms() < again_ms:
+                    continue
+                del self._refused[series]
+                absent = union(
+                    (gap.start_ms, gap.stop_ms)
+                    for gap in self._ledger.gaps(series)
+                    if gap.reason == "unhealable"
+                )
+                for each in ranges:
+                    for start_ms, stop_ms in within(absent, *each):
+                        self.stats.unhealable -= self._grid(series).count(start_ms, stop_ms)
+                        self.owe(series, start_ms, stop_ms)
 
     def _pool(self, series: Series) -> _Pool:
         name = self._doors[series.market].market.weight_pool
@@ -291,7 +322,7 @@ class Healer:
             # A second look can wait, too.
             later = case.background or not case.ranges
             candles = await door.rest.klines(series, *span, background=later)
-            pool.failures = 0
+            pool.failures = case.unreadable = 0
         except RestError as error:
             if error.code != INVALID_SYMBOL:
                 return self._failed(series, case, span, error, pool)
@@ -450,16 +481,24 @@ class Healer:
     ) -> float | None:
         """Say what went wrong; return after how long to ask again."""
         self.stats.errors += 1
+        if error.of_series:
+            case.unreadable += 1
+            if case.unreadable == 1 or case.unreadable % _ERROR_LOG_EVERY == 0:
+                log.warning("its healing waits: %s", error)
+            return _delay_s(case.unreadable, _UNREADABLE_MAX_S)
         if error.final:
-            log.error("%s: cannot be healed: %s", series, error)
+            log.error("%s: cannot be healed, and is asked for again in an hour: %s", series, error)
+            now_ms = self._doors[series.market].time.now_ms()
+            again_ms, refused = self._refused.get(series, (now_ms + REFUSED_AGAIN_MS, []))
             for each in within(case.ranges, *span):
                 self._give_up(series, each, error.what)
                 case.ranges = without(case.ranges, *each)
+                refused = added(refused, *each)
+            self._refused[series] = (again_ms, refused)
             self._forget_young(series, case, span, 2**62, set())
             return self._next_look(case, series, self._doors[series.market])
         pool.failures += 1
-        ceiling_s = min(_ERROR_MAX_S, _ERROR_FIRST_S * 2.0 ** min(pool.failures - 1, 10))
-        delay_s = ceiling_s * random.uniform(0.7, 1.0)  # noqa: S311 - jitter
+        delay_s = _delay_s(pool.failures, _ERROR_MAX_S)
         # The whole host is at fault: nobody asks it until then, and all do when it is back.
         pool.failing_until_s = self._clock.monotonic_s() + delay_s
         if pool.failures == 1 or pool.failures % _ERROR_LOG_EVERY == 0:
@@ -472,3 +511,9 @@ class Healer:
             now_ms = self._doors[series.market].time.now_ms()
             self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, error)
             self.stats.unhealable += self._grid(series).count(start_ms, stop_ms)
+
+
+def _delay_s(failures: int, delay_max_s: float) -> float:
+    """Return how long to wait after so many failures in a row: doubling, with jitter."""
+    ceiling_s = min(delay_max_s, _ERROR_FIRST_S * 2.0 ** min(failures - 1, 20))
+    return ceiling_s * random.uniform(0.7, 1.0)  # noqa: S311 - jitter

@@ -90,7 +90,7 @@ class FaultKind(NamedTuple):
 
 
 # What the exchange refuses with; 418 is a ban, 451 a region.
-STATUSES = (403, 418, 429, 451, *range(500, 600))
+STATUSES = (400, 403, 404, 418, 429, 451, *range(500, 600))
 
 _DAY_S = 86_400.0
 
@@ -302,7 +302,11 @@ def _value(name: str, kind: FaultKind, value: float) -> float:
     if not kind.value:
         raise UsageError(f"fault: {name} takes no value")
     if kind.choices and value not in kind.choices:
-        some = "403, 418, 429, 451 or 5xx" if kind.choices is STATUSES else ", ".join(map(str, kind.choices))
+        some = (
+            "400, 403, 404, 418, 429, 451 or 5xx"
+            if kind.choices is STATUSES
+            else ", ".join(map(str, kind.choices))
+        )
         raise UsageError(f"fault: {name}: {value:g} is no value: {kind.value}, {some}")
     if not kind.choices and not kind.least <= value <= kind.most:
         raise UsageError(
