@@ -5,7 +5,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +46,9 @@ class RefusingStore(LakeStore):
         if partition.symbol == self.refused:
             raise OSError(28, "No space left on device")
         return super().merge(partition, rows)
+
+    def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
+        return [self.merge(partition, rows) for partition, rows in items]
 
 
 class SlowJournal(Journal):
@@ -107,6 +110,9 @@ def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytes
     class Full(LakeStore):
         def merge(self, partition: Partition, rows: pa.Table) -> Merged:
             raise OSError(28, "No space left on device", str(partition))
+
+        def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
+            return [self.merge(partition, rows) for partition, rows in items]
 
     store = Full(refusing(tmp_path).root)
     with pytest.raises(LakeError, match="30 candles could not be flushed"):

@@ -17,16 +17,16 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from lakewriter.candle import Candle, to_table
+from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal, RefusedError, create_journal
-from lakewriter.lake.lake import LakeStore, Merged
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.replay import Replayed, replay_dead
-from lakewriter.partition import Partition
 from lakewriter.recording.buffer import Batch, Buffer
 from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.merger import Merger
 from lakewriter.recording.watch import Watch
 
 P = ParamSpec("P")
@@ -53,7 +53,6 @@ BUFFER_CANDLES_MAX = 200_000
 # recording, and so long after the stop: systemd kills after 90 s.
 REFUSED_RETRY_S = 0.5
 STOP_PATIENCE_S = 20.0
-MERGE_THREADS = 2
 _FLUSH_CHECK_S = 0.25
 
 
@@ -127,7 +126,7 @@ class Recorder:
         self._not_replayed = 0
         self._deadline_s = math.inf
         self._journal_thread = ThreadPoolExecutor(1, "journal")
-        self._merge_threads = ThreadPoolExecutor(MERGE_THREADS, "merge")
+        self._merger = Merger(store)
         self._replay_thread = ThreadPoolExecutor(1, "replay")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -187,7 +186,8 @@ class Recorder:
             if self._watch is not None:
                 await self._watch.save()
             await self._in_journal(self._journal.close)
-            for threads in (self._journal_thread, self._merge_threads, self._replay_thread):
+            self._merger.close()
+            for threads in (self._journal_thread, self._replay_thread):
                 threads.shutdown()
 
     def _check_nothing_waits(self) -> None:
@@ -303,7 +303,9 @@ class Recorder:
                     segments = []
             if batch:
                 started_s = self._clock.monotonic_s()
-                left = await self._merge_all(batch)
+                left, flushed, corrections = await self._merger.merge(batch)
+                self.stats.flushed += flushed
+                self.stats.corrections += corrections
                 for partition in batch.keys() - left.keys():
                     self.buffer.discard(partition)
                 self._tell(batch, left, self._clock.monotonic_s() - started_s)
@@ -337,41 +339,6 @@ class Recorder:
             len(batch) - len(left),
             seconds,
         )
-
-    async def _merge_all(self, batch: Batch) -> Batch:
-        """Merge each partition; return what could not be merged."""
-        loop = asyncio.get_running_loop()
-        merges = [
-            loop.run_in_executor(self._merge_threads, self._merge, partition, candles)
-            for partition, candles in batch.items()
-        ]
-        left: Batch = {}
-        refusals: dict[str, list[Partition]] = {}
-        for partition, merged in zip(batch, await asyncio.gather(*merges), strict=True):
-            if isinstance(merged, str):
-                left[partition] = batch[partition]
-                refusals.setdefault(merged, []).append(partition)
-                continue
-            self.stats.flushed += len(batch[partition])
-            self.stats.corrections += merged.corrections
-        # A full disk refuses thousands of partitions in one breath: a line for all of them.
-        for reason, partitions in refusals.items():
-            waiting = sum(len(left[partition]) for partition in partitions)
-            more = f" and {len(partitions) - 1} more partitions" if len(partitions) > 1 else ""
-            log.error("%s%s: %d candles stay in the journal: %s", partitions[0], more, waiting, reason)
-        return left
-
-    def _merge(self, partition: Partition, candles: list[Candle]) -> Merged | str:
-        """Merge the candles; return the reason if that cannot be."""
-        try:
-            merged = self._store.merge(partition, to_table(candles))
-        except LakeError as error:
-            return error.what
-        except OSError as error:
-            return error.strerror or str(error)
-        if merged.corrections:
-            log.warning("%s: %d candles corrected", partition, merged.corrections)
-        return merged
 
     async def _replay_dead(self) -> None:
         """Flush what recorders that no longer live left in their journals."""
