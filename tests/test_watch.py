@@ -18,7 +18,7 @@ from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.gaps import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.ledger import Changes, Ledger
+from lakewriter.lake.ledger import Changes, Ledger, save
 from lakewriter.market import MARKETS
 from lakewriter.partition import Partition, day_of, partition_of
 from lakewriter.recording.healer import REFUSED_AGAIN_MS
@@ -346,6 +346,29 @@ def test_a_refusal_that_was_a_moments_is_asked_again_an_hour_later(tmp_path: Pat
     asyncio.run(main())
 
 
+def test_what_was_refused_is_asked_for_at_the_next_start(tmp_path: Path) -> None:
+    """An earlier recorder gave minutes up; they are within the limit, so the next one has them."""
+
+    async def main() -> None:
+        async with serve(options()) as sandbox:
+            stop_ms = BTC.grid.floor(sandbox.now_ms())
+            start_ms = stop_ms - 10 * MINUTE_MS
+            store = LakeStore.create(str(tmp_path / "lake"), "test")
+            put(store, sandbox, BTC, start_ms - MINUTE_MS)
+            earlier = open_ledger(store.root, "earlier")
+            earlier.mark(BTC, start_ms, stop_ms, "unhealable", stop_ms, "HTTP 404")
+            await save(earlier)
+            earlier.close()
+            async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
+                await until(lambda: not running.watch.surveying)
+                await running.past(stop_ms)
+                await until(lambda: not running.watch.healer.pending)
+            found = account(running.store, sandbox, BTC, start_ms, stop_ms)
+            assert (found.silent, found.reasons) == (set(), {})
+
+    asyncio.run(main())
+
+
 def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path: Path) -> None:
     """While REST's answers for one symbol are garbled the others are healed; then that one is, too."""
     eth = Series("spot", "ETHUSDT", "1m")
@@ -377,7 +400,7 @@ def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path: Path)
                 mute = sandbox.add_fault(Fault("missing_close"))
                 await until(lambda: healer.stats.errors >= 3)
                 asked_ms = BTC.grid.floor(sandbox.now_ms())
-                assert all(pool.failures == 0 for pool in healer._pools.values())
+                assert all(pool.failures == 0 for pool in healer._agenda.pools.values())
                 gaps = running.watch.ledger.gaps
                 await until(lambda: (running.watch.watermarks.next_ms(BTC) or 0) >= asked_ms)
                 await until(lambda: not any(gap.start_ms < asked_ms for gap in gaps(BTC)))

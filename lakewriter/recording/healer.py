@@ -7,12 +7,11 @@ the budget, straight into partitions. Rule 3: a candle that is still open by the
 exchange's time is never taken; one taken soon after its close is looked at
 once more.
 
+What waits for when is the `agenda`'s, what is known of each series the `extent`'s.
 Times are the exchange's in milliseconds, waiting is by the monotonic clock.
 """
 
 import asyncio
-import contextlib
-import heapq
 import logging
 import random
 
@@ -23,12 +22,13 @@ from lakewriter.binance.rest import INVALID_SYMBOL, RestError
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.ledger import Ledger
 from lakewriter.partition import Partition, partition_of
 from lakewriter.ranges import Range, added, holds, union, within, without
-from lakewriter.reasons import Standing, reason_for
+from lakewriter.reasons import reason_for
+from lakewriter.recording.agenda import Agenda, Case, Pool
+from lakewriter.recording.extent import Extent
 from lakewriter.recording.universe import Universe
 from lakewriter.series import Series
 
@@ -44,9 +44,6 @@ BACKGROUND_WORKERS = 1
 # Spot's klines come from a database that lags: so long after its end a candle
 # that REST does not have is not coming, if REST has later ones.
 SETTLE_MS = 300_000
-
-# Of so many the newest candle is looked for, to see how far REST has come.
-NEWEST_CANDLES = 99
 
 # Seen: values of a just-closed candle still moving. One that was taken sooner
 # than this after its end is asked for once more, so long after its end.
@@ -93,43 +90,6 @@ class HealerStats(msgspec.Struct):
     errors: int = 0
 
 
-class _Case(msgspec.Struct):
-    """What is missing of one series, be it urgent or not.
-
-    Args:
-        background: whether it can wait: a long gap.
-        ranges: asked for until it is there or explained.
-        late: the part that a stream should have delivered meanwhile.
-        young: begin → trades, of candles to be looked at once more.
-        tries: answers without what was asked for.
-        unreadable: answers in a row that could not be read.
-        planned_s: when it is looked at next; what was planned before is void.
-        fresh: whether something was added since it was asked for.
-        busy: whether it is being asked for.
-    """
-
-    background: bool
-
-    ranges: list[Range] = []
-    late: list[Range] = []
-    young: dict[int, int] = {}
-    tries: int = 0
-    unreadable: int = 0
-    planned_s: float = -1.0
-    fresh: bool = False
-    busy: bool = False
-
-
-class _Pool:
-    """What waits for one budget of weight, urgent and not, by due time."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[bool, list[tuple[float, Series]]] = {False: [], True: []}
-        self.changed = asyncio.Event()
-        self.failures = 0
-        self.failing_until_s = 0.0
-
-
 class Healer:
     """Heals the series of all markets.
 
@@ -162,26 +122,20 @@ class Healer:
         # Markets whose list is older than what it has to explain.
         self.asks_list: set[str] = set()
         self._doors = doors
-        self._universe = universe
         self._ledger = ledger
         self._store = store
         self._queue = queue
         self._heal_limit_ms = heal_limit_ms
         self._clock = clock
-        self._cases: dict[tuple[Series, bool], _Case] = {}
-        # Begin of the first candle that anybody saw, of the first that REST has, of the newest it showed.
-        self._seen: dict[Series, int] = {}
-        self._first: dict[Series, int] = {}
-        self._shown: dict[Series, int] = {}
+        self._agenda = Agenda(clock)
+        self._extent = Extent(universe)
         # When to ask again for which ranges that were refused.
         self._refused: dict[Series, tuple[int, list[Range]]] = {}
-        self._pools: dict[str, _Pool] = {}
-        self._new_pool = asyncio.Event()
 
     @property
     def pending(self) -> int:
         """How many series wait for something."""
-        return len({series for (series, _), case in self._cases.items() if case.ranges})
+        return self._agenda.pending
 
     def owe(self, series: Series, start_ms: int, stop_ms: int, *, late: bool = False) -> None:
         """Heal what is missing of a series in a range of closed candles.
@@ -192,7 +146,7 @@ class Healer:
         """
         now_ms = self._doors[series.market].time.now_ms()
         # By a candle's end: a week's or month's begins long before it can be missed.
-        limit_ms = self._grid(series).floor(now_ms - self._heal_limit_ms)
+        limit_ms = self._extent.grid(series).floor(now_ms - self._heal_limit_ms)
         if start_ms < limit_ms:
             self._give_up(
                 series,
@@ -203,8 +157,8 @@ class Healer:
         if start_ms >= stop_ms:
             return
         self._ledger.mark(series, start_ms, stop_ms, "pending", now_ms)
-        background = self._grid(series).count(start_ms, stop_ms) > URGENT_CANDLES_MAX
-        case = self._cases.setdefault((series, background), _Case(background))
+        background = self._extent.grid(series).count(start_ms, stop_ms) > URGENT_CANDLES_MAX
+        case = self._agenda.case(series, background=background)
         case.ranges = added(case.ranges, start_ms, stop_ms)
         case.fresh = True
         if late:
@@ -213,17 +167,14 @@ class Healer:
 
     def saw(self, series: Series, begin_ms: int) -> None:
         """Learn that the series has a candle that begins then."""
-        self._seen[series] = min(begin_ms, self._seen.get(series, begin_ms))
+        self._extent.saw(series, begin_ms)
 
     def committed(self, candle: Candle) -> None:
         """Take note of a candle that is durable now."""
         series = Series(candle.market, candle.symbol, candle.interval)
         self.saw(series, candle.begin_ms)
         provisional = False
-        for background in (False, True):
-            case = self._cases.get((series, background))
-            if case is None:
-                continue
+        for case in self._agenda.of(series):
             case.ranges = without(case.ranges, candle.begin_ms, candle.end_ms)
             if candle.source == "stream":
                 case.late = without(case.late, candle.begin_ms, candle.end_ms)
@@ -240,13 +191,13 @@ class Healer:
             tasks.create_task(self._ask_again())
             started: set[str] = set()
             while True:
-                self._new_pool.clear()
-                for name, pool in self._pools.items():
+                self._agenda.new_pool.clear()
+                for name, pool in self._agenda.pools.items():
                     if name not in started:
                         started.add(name)
                         for number in range(URGENT_WORKERS + BACKGROUND_WORKERS):
                             tasks.create_task(self._work(pool, background=number >= URGENT_WORKERS))
-                await self._new_pool.wait()
+                await self._agenda.new_pool.wait()
 
     async def _ask_again(self) -> None:
         """Owe once more what was refused an hour ago, as far as nobody brought it meanwhile."""
@@ -263,52 +214,25 @@ class Healer:
                 )
                 for each in ranges:
                     for start_ms, stop_ms in within(absent, *each):
-                        self.stats.unhealable -= self._grid(series).count(start_ms, stop_ms)
+                        self.stats.unhealable -= self._extent.grid(series).count(start_ms, stop_ms)
                         self.owe(series, start_ms, stop_ms)
 
-    def _pool(self, series: Series) -> _Pool:
-        name = self._doors[series.market].market.weight_pool
-        if name not in self._pools:
-            self._pools[name] = _Pool()
-            self._new_pool.set()
-        return self._pools[name]
+    def _plan(self, series: Series, case: Case, delay_s: float) -> None:
+        self._agenda.plan(self._doors[series.market].market.weight_pool, series, case, delay_s)
 
-    def _plan(self, series: Series, case: _Case, delay_s: float) -> None:
-        """Look at a case after so long, or before if that is planned already."""
-        due_s = self._clock.monotonic_s() + delay_s
-        if case.busy or 0 <= case.planned_s <= due_s:
-            return
-        case.planned_s = due_s
-        pool = self._pool(series)
-        heapq.heappush(pool.waiting[case.background], (due_s, series))
-        pool.changed.set()
-
-    async def _work(self, pool: _Pool, *, background: bool) -> None:
-        waiting = pool.waiting[background]
+    async def _work(self, pool: Pool, *, background: bool) -> None:
         while True:
-            pool.changed.clear()
-            now_s = max(self._clock.monotonic_s(), 0.0)
-            due_s = max(waiting[0][0], pool.failing_until_s) if waiting else now_s + 3600
-            if due_s > now_s:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(due_s - now_s):
-                        await pool.changed.wait()
-                continue
-            planned_s, series = heapq.heappop(waiting)
-            case = self._cases.get((series, background))
-            if case is None or case.busy or case.planned_s != planned_s:
-                continue
-            case.busy, case.fresh, case.planned_s = True, False, -1.0
+            series, case = await self._agenda.next(pool, background=background)
             try:
                 delay_s = await self._heal(series, case, pool)
             finally:
                 case.busy = False
             if delay_s is None:
-                del self._cases[series, background]
+                self._agenda.close(series, case)
             else:
                 self._plan(series, case, delay_s)
 
-    async def _heal(self, series: Series, case: _Case, pool: _Pool) -> float | None:
+    async def _heal(self, series: Series, case: Case, pool: Pool) -> float | None:
         """Ask once for what is missing; return after how long to look again, None if nothing is."""
         door = self._doors[series.market]
         span = self._span(series, case, door)
@@ -328,7 +252,7 @@ class Healer:
                 return self._failed(series, case, span, error, pool)
             candles = []
         closed = [candle for candle in candles if candle.end_ms <= asked_ms]
-        self._rest_showed(series, closed)
+        self._extent.rest_showed(series, closed)
         await self._bring(series, case, span, closed, asked_ms)
         if within(case.ranges, *span):
             case.tries += 1
@@ -337,9 +261,9 @@ class Healer:
             case.tries = 0
         return self._next_look(case, series, door)
 
-    def _span(self, series: Series, case: _Case, door: Door) -> Range | None:
+    def _span(self, series: Series, case: Case, door: Door) -> Range | None:
         """Return the range to ask for: one page from the oldest on, of closed candles."""
-        grid, now_ms = self._grid(series), door.time.now_ms()
+        grid, now_ms = self._extent.grid(series), door.time.now_ms()
         ends = [(begin_ms, grid.end(begin_ms)) for begin_ms in case.young]
         ranges = union([*case.ranges, *(each for each in ends if now_ms >= each[1] + LOOK_AGAIN_MS)])
         if not ranges:
@@ -350,7 +274,7 @@ class Healer:
         return (start_ms, stop_ms) if start_ms < stop_ms else None
 
     async def _bring(
-        self, series: Series, case: _Case, span: Range, closed: list[Candle], asked_ms: int
+        self, series: Series, case: Case, span: Range, closed: list[Candle], asked_ms: int
     ) -> None:
         """Hand on what was missing, and what has more trades than at the first look."""
         missing = [candle for candle in closed if holds(case.ranges, candle.begin_ms)]
@@ -369,9 +293,9 @@ class Healer:
         self.stats.healed += len(missing)
         self.stats.corrected += len(grown)
 
-    def _forget_young(self, series: Series, case: _Case, span: Range, asked_ms: int, grown: set[int]) -> None:
+    def _forget_young(self, series: Series, case: Case, span: Range, asked_ms: int, grown: set[int]) -> None:
         """Let go of what was looked at once more; what has grown is cleared when it is durable."""
-        grid = self._grid(series)
+        grid = self._extent.grid(series)
         for begin_ms in [each for each in case.young if span[0] <= each < span[1]]:
             end_ms = grid.end(begin_ms)
             if asked_ms - end_ms >= YOUNG_MS:
@@ -400,17 +324,19 @@ class Healer:
             await self._queue.put(candle)
             self.put += 1
 
-    async def _explain(self, series: Series, case: _Case, span: Range, door: Door) -> None:
+    async def _explain(self, series: Series, case: Case, span: Range, door: Door) -> None:
         """Enter into the ledger what the exchange does not have, as far as that can be told."""
-        now_ms, grid = door.time.now_ms(), self._grid(series)
+        now_ms, grid = door.time.now_ms(), self._extent.grid(series)
         if case.tries < 2:
             return
-        await self._look_round(series, within(case.ranges, *span), door, background=case.background)
+        absent = within(case.ranges, *span)
+        if now_ms - grid.end(absent[0][0]) >= SETTLE_MS:
+            await self._extent.look_round(series, absent, door, background=case.background)
         for begin_ms in [begin_ms for each in within(case.ranges, *span) for begin_ms in grid.grid(*each)]:
             end_ms = grid.end(begin_ms)
             if now_ms - end_ms < SETTLE_MS:
                 break
-            reason = reason_for(begin_ms, end_ms, self._standing(series))
+            reason = reason_for(begin_ms, end_ms, self._extent.standing(series))
             if reason is not None:
                 self._ledger.mark(series, begin_ms, end_ms, reason, now_ms)
                 self.stats.explained += 1
@@ -422,44 +348,7 @@ class Healer:
             case.ranges = without(case.ranges, begin_ms, end_ms)
             case.late = without(case.late, begin_ms, end_ms)
 
-    async def _look_round(self, series: Series, absent: list[Range], door: Door, *, background: bool) -> None:
-        """Ask what REST has before and after what it lacks: without that nothing can be told of it."""
-        grid, now_ms = self._grid(series), door.time.now_ms()
-        (first_ms, _), (_, last_ms), closed_ms = absent[0], absent[-1], grid.floor(now_ms)
-        if now_ms - grid.end(first_ms) < SETTLE_MS:
-            return
-        with contextlib.suppress(RestError):  # it is asked again at the next try
-            if self._shown.get(series, -1) < last_ms < closed_ms:
-                from_ms = grid.floor(closed_ms - NEWEST_CANDLES * (grid.length_ms or 30 * DAY_MS))
-                newest = await door.rest.klines(series, from_ms, closed_ms, background=background)
-                self._rest_showed(series, newest)
-            if series in self._shown and self._first_matters(series, first_ms):
-                begin_ms = await door.rest.first_begin(series)
-                if begin_ms is not None:
-                    self._first[series] = begin_ms
-
-    def _first_matters(self, series: Series, begin_ms: int) -> bool:
-        """Tell whether it could be the reason that the series began later, and nobody knows when."""
-        if series in self._first or self._seen.get(series, begin_ms + 1) <= begin_ms:
-            return False
-        listed = self._universe.instrument(series)
-        return (listed is None or listed.onboard_ms is None) and series.market != "coin_futures"
-
-    def _rest_showed(self, series: Series, closed: list[Candle]) -> None:
-        if closed:
-            self.saw(series, closed[0].begin_ms)
-            self._shown[series] = max(closed[-1].begin_ms, self._shown.get(series, 0))
-
-    def _standing(self, series: Series) -> Standing:
-        return Standing(
-            self._universe.instrument(series),
-            self._universe.as_of_ms.get(series.market),
-            self._first.get(series),
-            self._shown.get(series),
-            traded=series in self._seen,
-        )
-
-    def _next_look(self, case: _Case, series: Series, door: Door) -> float | None:
+    def _next_look(self, case: Case, series: Series, door: Door) -> float | None:
         if case.ranges and (case.fresh or not case.tries):
             return 0.0  # what came meanwhile, or the next page
         waits_ms = []
@@ -472,13 +361,7 @@ class Healer:
             return None
         return max(door.time.real_s(min(waits_ms)), _ABSENT_REAL_S_MIN)
 
-    def _grid(self, series: Series) -> Interval:
-        seen_ms = self._seen.get(series)
-        return series.grid if seen_ms is None else series.grid.anchored(seen_ms)
-
-    def _failed(
-        self, series: Series, case: _Case, span: Range, error: RestError, pool: _Pool
-    ) -> float | None:
+    def _failed(self, series: Series, case: Case, span: Range, error: RestError, pool: Pool) -> float | None:
         """Say what went wrong; return after how long to ask again."""
         self.stats.errors += 1
         if error.of_series:
@@ -510,7 +393,7 @@ class Healer:
         if start_ms < stop_ms:
             now_ms = self._doors[series.market].time.now_ms()
             self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, error)
-            self.stats.unhealable += self._grid(series).count(start_ms, stop_ms)
+            self.stats.unhealable += self._extent.grid(series).count(start_ms, stop_ms)
 
 
 def _delay_s(failures: int, delay_max_s: float) -> float:
