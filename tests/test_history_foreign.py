@@ -368,6 +368,17 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "row 2: no candle begins at 5000" in read_file_error(tmp_path / "spot_BTCUSDT_1m.pqt")
 
 
+def test_a_parquet_file_whose_names_are_no_text(tmp_path: Path) -> None:
+    """A damaged name of a column is one line, as other damages are."""
+    path = tmp_path / "spot_BTCUSDT_1m.pqt"
+    frame().to_parquet(path, index=False)
+    whole = path.read_bytes()
+    footer_at = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    at = whole.index(b"volume", footer_at)
+    written(path, whole[:at] + b"\xff" + whole[at + 1 :])
+    assert "not a readable Parquet file" in read_file_error(path)
+
+
 def test_a_file_of_too_many_rows(tmp_path: Path) -> None:
     """A small Parquet file that would be too large in memory is refused by what its end says."""
     path = tmp_path / "spot_BTCUSDT_1m.parquet"

@@ -23,7 +23,7 @@ from lakewriter.candle import SCHEMA, settle
 from lakewriter.errors import LakewriterError
 from lakewriter.history.mapping import candles_in, double_columns
 from lakewriter.history.naming import Told, partition_at, series_of
-from lakewriter.lake.parquet import decode
+from lakewriter.lake.parquet import decode, read_rows
 from lakewriter.series import Series
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".zip")
@@ -123,8 +123,8 @@ def _read_parquet(data: bytes, path: Path, told: Told, stamp: Stamp) -> pa.Table
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if file.metadata.num_rows > ROWS_MAX:
             raise LakewriterError(f"{path}: has more than {ROWS_MAX} rows", "import it in parts")
-        table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        table = read_rows(file)
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise LakewriterError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
     candles = _candles_in(table, path, stamp, rows_before=1)
     if (

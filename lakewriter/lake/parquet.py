@@ -132,7 +132,7 @@ def decode(data: bytes, name: str) -> pa.Table:
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        table = _rows(file)
+        table = read_rows(file)
         # The metadata is the file's own, which no row needs.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
     except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
@@ -144,7 +144,12 @@ def decode(data: bytes, name: str) -> pa.Table:
     return table
 
 
-def _rows(file: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+def read_rows(file: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of an open file, all of them.
+
+    Raises:
+        pa.ArrowInvalid: if it does not have the rows that its end says.
+    """
     # A thread pool costs more than it gives on a file this small.
     table = file.read(columns=columns, use_threads=False)
     if table.num_rows != file.metadata.num_rows:  # seen of damaged ends: nobody else minds
@@ -283,7 +288,7 @@ def _read_begins(data: bytes, name: str) -> IntArray:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if file.schema_arrow.field(_BEGIN).type == SCHEMA.field(_BEGIN).type:
-            rows = _rows(file, [_BEGIN])
+            rows = read_rows(file, [_BEGIN])
         else:  # somebody wrote our file anew, and kept what it says of itself
             rows = decode(data, name)
     except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
