@@ -4,7 +4,7 @@
 -- :window = 24 hours   how far back from the market's newest candle
 -- :rows = 20   how many symbols
 WITH newest AS (
-    SELECT max(candle_end_time) AS moment FROM candles WHERE market = $market AND "interval" = $interval
+    SELECT max(candle_end_time) AS moment FROM latest() WHERE market = $market AND "interval" = $interval
 )
 SELECT
     symbol,

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_query_files import BEGIN_MS, DAY_MS, candle, make_lake
+from test_query_files import BEGIN_MS, DAY_MS, add_foreign, candle, make_lake, put
 from test_query_pruning import Watched, watched
 
+from lakewriter.candle import SCHEMA
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
 from lakewriter.query.failure import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.result import Result
@@ -282,6 +284,36 @@ def test_latest_is_the_newest_of_each_series(tmp_path: Path) -> None:
     assert list(frame(store, "FROM latest() WHERE symbol = 'A'")["symbol"]) == ["A"]
 
 
+FILES = st.lists(
+    st.tuples(
+        st.sampled_from(["AUSDT", "BUSDT"]),
+        st.integers(0, 4),  # day
+        st.integers(0, 1439),  # minute
+        st.sampled_from(["own", "foreign", "hot", "empty"]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=FILES, since=st.sampled_from(["1970-01-01", "2024-07-01", "2024-07-02 07:00"]))
+def test_latest_is_what_all_candles_say(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, int, str]], since: str
+) -> None:
+    """Whoever brought the newest candle, and whatever else lies in the newest days."""
+    candles: dict[str, list[Any]] = {kind: [] for kind in ("own", "foreign", "hot", "empty")}
+    for symbol, day, minute, kind in rows:
+        candles[kind].append(candle(day * 1440 + minute, symbol=symbol))
+    store = make_lake(tmp_path_factory.mktemp("lake"), candles["own"], candles["hot"])
+    for number, one in enumerate(candles["foreign"]):
+        add_foreign(store.root, [one], f"part-{number}.parquet")
+    for one in candles["empty"]:
+        put(store.root, partition_of(one).path, SCHEMA.empty_table(), "empty.parquet")
+    slow = f"""FROM candles WHERE candle_begin_time >= '{since}'
+        QUALIFY row_number() OVER (PARTITION BY symbol ORDER BY candle_begin_time DESC) = 1 ORDER BY symbol"""
+    assert run(store, f"FROM latest(since := '{since}')").equals(run(store, slow))
+
+
 WHOSE = "'spot', 'AUSDT', '1m'"
 DAY = "since := '2024-07-01', until := '2024-07-01 12:00'"
 
@@ -294,8 +326,8 @@ DAY = "since := '2024-07-01', until := '2024-07-01 12:00'"
         (f"candles_of({WHOSE}) WHERE \"date\" = '2024-07-02'", 1),
         (f"candles_of({WHOSE}) WHERE candle_begin_time >= '2024-07-01'", 2),
         ("candles_of('spot', 'ausdt', '1m', since := DATE '2024-07-02')", 1),
-        ("latest()", 36),
-        ("latest() WHERE symbol = 'AUSDT'", 12),
+        ("latest()", 12),
+        ("latest() WHERE symbol = 'AUSDT'", 4),
         ("latest(since := '2024-07-02')", 12),
         (f"resample({WHOSE}, '1d')", 3),
         (f"resample({WHOSE}, INTERVAL 1 HOUR, {DAY})", 1),

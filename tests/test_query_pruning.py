@@ -244,6 +244,12 @@ class Watched(LakeStore):
             self.listed.append(found.partition)
             yield found
 
+    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+        self.listings += 1
+        for found in super().newest(wanted):
+            self.listed.append(found.partition)
+            yield found
+
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Watched:

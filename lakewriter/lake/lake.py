@@ -59,6 +59,10 @@ class LakeFormat(msgspec.Struct, frozen=True):
 class Wanted(Protocol):
     """Which partitions somebody wants."""
 
+    @property
+    def newest(self) -> bool:
+        """Tell whether those that `LakeStore.newest` yields are enough."""
+
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return those of the sorted names of a level above the days that are wanted."""
 
@@ -78,6 +82,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     Args:
         markets, symbols, intervals: exact names.
         since, until: days, both included.
+        newest: only the newest candles of each series.
     """
 
     markets: tuple[str, ...] = ()
@@ -85,6 +90,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     intervals: tuple[str, ...] = ()
     since: date | None = None
     until: date | None = None
+    newest: bool = False
 
     def covers(self, series: Series) -> bool:
         """Tell whether a series is wanted."""
@@ -237,15 +243,26 @@ class LakeStore:
 
     def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
-        for partition, directories in self._days(wanted, list_all=False):
-            names = [
-                f"{directory}/{file}"
-                for directory in directories
-                for file in self.storage.entries(directory).files
-                if is_candle_file(file)
-            ]
-            if names:
-                yield PartitionFiles(partition, tuple(sorted(names)))
+        for found in self._days(wanted, list_all=False):
+            files = self._files_of(*found)
+            if files.names:
+                yield files
+
+    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+        """Yield of each series the newest partition that has its own file, and what is after that.
+
+        In one of them is the newest candle of the series: we write no file without
+        rows, but others may. The files of older partitions are not looked for.
+        """
+        for series, directories in self._series([""], (), wanted):
+            found = []
+            for day in reversed(list(self._days_of(series, directories, wanted, list_all=False))):
+                files = self._files_of(*day)
+                if files.names:
+                    found.append(files)
+                if files.partition.file in files.names:
+                    break
+            yield from reversed(found)
 
     def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition and its directories, whatever is in them.
@@ -390,17 +407,32 @@ class LakeStore:
             list_all: yield what is there; else few days are yielded unseen. No
                 tool escapes a day, so they are where they would be.
         """
-        for (market, symbol, interval), directories in self._series([""], (), wanted):
-            days = None if list_all else wanted.few_days(interval)
-            if days is None:
-                found = self._below(directories, LEVELS[-1])
-                days = wanted.keep_days(interval, sorted(found))
-            else:
-                found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
-            for name in days:
-                day = parse_day(name)
-                if day is not None:
-                    yield Partition(market, symbol, interval, day), found[name]
+        for series, directories in self._series([""], (), wanted):
+            yield from self._days_of(series, directories, wanted, list_all=list_all)
+
+    def _days_of(
+        self, series: tuple[str, ...], directories: list[str], wanted: Wanted, *, list_all: bool
+    ) -> Iterator[tuple[Partition, list[str]]]:
+        market, symbol, interval = series
+        days = None if list_all else wanted.few_days(interval)
+        if days is None:
+            found = self._below(directories, LEVELS[-1])
+            days = wanted.keep_days(interval, sorted(found))
+        else:
+            found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
+        for name in days:
+            day = parse_day(name)
+            if day is not None:
+                yield Partition(market, symbol, interval, day), found[name]
+
+    def _files_of(self, partition: Partition, directories: list[str]) -> PartitionFiles:
+        names = [
+            f"{directory}/{file}"
+            for directory in directories
+            for file in self.storage.entries(directory).files
+            if is_candle_file(file)
+        ]
+        return PartitionFiles(partition, tuple(sorted(names)))
 
     def _series(
         self, directories: list[str], values: tuple[str, ...], wanted: Wanted

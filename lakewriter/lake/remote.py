@@ -10,6 +10,7 @@ in one go, by the thousand, with whatever is in them.
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,13 @@ class RemoteLake(LakeStore):
         """Yield the partitions that have files, sorted by path."""
         for partition, objects in self._found(wanted):
             yield PartitionFiles(partition, tuple(each.name for each in objects))
+
+    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+        """Yield of each series the newest partition that has its own file, and what is after that."""
+        for _, listed in groupby(self.files(wanted), key=_series_of):
+            days = list(listed)
+            owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
+            yield from days[owns[-1] if owns else 0 :]
 
     def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition that has files, and their directories."""
@@ -181,6 +189,10 @@ class RemoteLake(LakeStore):
                     children.setdefault((*each.values, value), []).append(f"{directory}/{name}")
         kept = set(wanted.keep(level, sorted({values[-1] for values in children})))
         return [_Series(values, tuple(below)) for values, below in children.items() if values[-1] in kept]
+
+
+def _series_of(found: PartitionFiles) -> tuple[str, str, str]:
+    return found.partition.market, found.partition.symbol, found.partition.interval
 
 
 def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:

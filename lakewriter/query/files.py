@@ -97,12 +97,16 @@ def take_snapshot(
 
 def _wanted_files(store: LakeStore, wanted: Sequence[Wanted]) -> Iterable[PartitionFiles]:
     if len(wanted) == 1:
-        return store.files(wanted[0])
+        return _files(store, wanted[0])
     found: dict[Partition, set[str]] = {}
     for each in wanted:
-        for partition, names in store.files(each):
+        for partition, names in _files(store, each):
             found.setdefault(partition, set()).update(names)
     return (PartitionFiles(partition, tuple(sorted(found[partition]))) for partition in sorted(found))
+
+
+def _files(store: LakeStore, wanted: Wanted) -> Iterable[PartitionFiles]:
+    return store.newest(wanted) if wanted.newest else store.files(wanted)
 
 
 def _wanted_candles(journal: list[Candle], wanted: Sequence[Wanted]) -> list[Candle]:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import duckdb
 
 from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.query.newest import MARK_SQL
 from lakewriter.query.tables import COLUMNS
 
 YEAR_MS = 365 * DAY_MS
@@ -113,9 +114,9 @@ WHERE c.market = market AND c.symbol = upper(symbol) AND c."interval" = {_INTERV
             "since := '1970-01-01'",
             "The newest candle of each series that has one since then.",
             "those of candles",
-            """
+            f"""
 SELECT c.* FROM candles AS c
-WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c."date" >= since::TIMESTAMPTZ::DATE
+WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c."date" >= since::TIMESTAMPTZ::DATE AND c.{MARK_SQL}
 QUALIFY row_number() OVER (PARTITION BY c.market, c.symbol, c."interval" ORDER BY c.candle_begin_time DESC) = 1
 ORDER BY c.market, c.symbol, c."interval\"""",
         ),

@@ -27,6 +27,7 @@ from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import FEW_DAYS
 from lakewriter.partition import parse_day
+from lakewriter.query.newest import is_marked
 
 # What a filter is about: the columns of `candles`.
 CANDLES_SCHEMA = pa.schema(
@@ -76,11 +77,15 @@ class Pruned:
 
     Args:
         pushed: a filter over the columns of CANDLES_SCHEMA.
+
+    Attributes:
+        newest: whether the newest candles of each series are enough.
     """
 
     def __init__(self, pushed: pc.Expression) -> None:
         self._pushed = pushed
         self._text = text = str(pushed)
+        self.newest = is_marked(text)
         # A literal may look like a column's name, which costs time alone.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}
         if "null" in text:
