@@ -116,6 +116,15 @@ def test_gaps_and_coverage(store: Store) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("command", ["gaps", "coverage"])
+def test_a_spelling_mistake_is_no_health(store: Store, command: str) -> None:
+    """What the store has nothing of is exit 2, here too."""
+    done = run(store, command, "--symbol", "BTCUSTD", "--interval", "1m", "--lake", URI)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{command}: the lake has no series that matches *:BTCUSTD:1m" in done.stderr
+    assert "it has spot:BTCUSDT:1m" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("uri", "what", "hint"),
     [
