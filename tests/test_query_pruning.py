@@ -345,6 +345,28 @@ def test_hot_candles_are_seen_where_there_is_no_directory_yet(tmp_path: Path) ->
         assert run(store, f"SELECT count(*) AS n FROM candles WHERE {predicate}").to_pylist() == [{"n": rows}]
 
 
+@pytest.mark.parametrize(
+    ("predicate", "rows"),
+    [
+        ("candle_begin_time < TIMESTAMPTZ '2024-07-01 00:00:00.0005'", 3),
+        ("candle_begin_time <= TIMESTAMPTZ '2024-06-30 23:59:59.9995'", 2),
+        ("candle_begin_time > TIMESTAMPTZ '2024-06-30 23:59:59.9995'", 1),
+        ("candle_begin_time >= TIMESTAMPTZ '2024-07-01 00:00:00.0005'", 0),
+        ("candle_begin_time <> TIMESTAMPTZ '2024-07-01 00:00:00.0005'", 3),
+        ("candle_begin_time BETWEEN TIMESTAMPTZ '2024-06-30 23:59:59.9995' AND TIMESTAMPTZ '2024-07-01 00:00:00.0005'", 1),
+        ("candle_end_time < TIMESTAMPTZ '2024-07-01 00:01:00.0005'", 3),
+        ("candle_end_time > TIMESTAMPTZ '2024-07-01 00:00:59.9995'", 1),
+    ],
+)  # fmt: skip
+def test_times_finer_than_a_millisecond_prune_no_day_too_many(
+    tmp_path: Path, predicate: str, rows: int
+) -> None:
+    """A bound between two milliseconds, around midnight, is neither rounded up nor down."""
+    store = make_lake(tmp_path, [candle(minute) for minute in (0, 1440 - 720, 1440)])
+    [row] = run(store, f"SELECT count(*) AS n FROM candles WHERE {predicate}").to_pylist()
+    assert row == {"n": rows}
+
+
 def test_percent_encoded_directories_are_found_by_their_names(tmp_path: Path) -> None:
     """Whatever spells a symbol, a filter on it finds it, and a day below it."""
     store = make_lake(tmp_path, [candle(0, symbol="币USDT")])

@@ -29,6 +29,10 @@ from lakewriter.lake.lake import FEW_DAYS
 from lakewriter.partition import parse_day
 from lakewriter.query.newest import is_marked
 
+# As fine as the engine's own: it rounds what a time is compared with to the
+# column's unit, and before 2.0 it says `<` of the rounded one all the same.
+_TIME = pa.timestamp("us", tz="UTC")
+
 # What a filter is about: the columns of `candles`.
 CANDLES_SCHEMA = pa.schema(
     [
@@ -36,7 +40,7 @@ CANDLES_SCHEMA = pa.schema(
         ("symbol", pa.string()),
         ("interval", pa.string()),
         ("date", pa.date32()),
-        *SCHEMA,
+        *(field.with_type(_TIME) if pa.types.is_timestamp(field.type) else field for field in SCHEMA),
     ]
 )
 
@@ -257,7 +261,7 @@ def _of_days(columns: set[str], span: Span, length_ms: int) -> pc.Expression:
 
 
 def _time(time_ms: int) -> pa.Scalar:
-    return pa.scalar(time_ms, pa.timestamp("ms", tz="UTC"))
+    return pa.scalar(time_ms * 1000, _TIME)
 
 
 def _day(number: int) -> date:
