@@ -1,6 +1,7 @@
 """Candles in SQL: each macro's numbers beside pandas' and numpy's, and that it opens no file too many."""
 
 import math
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lakewriter.candle import SCHEMA
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
+from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.result import Result
@@ -347,10 +349,12 @@ def test_only_these_partitions_are_listed(watched: Watched, call: str, partition
 
 def test_the_plan_shows_the_filters_in_the_scan(watched: Watched) -> None:
     """EXPLAIN says that the series is chosen where the files are chosen."""
-    plan = str(
-        run(watched, f"EXPLAIN FROM resample({WHOSE}, '1d', since := $s)", {"s": "2024-07-01"}).to_pylist()
-    )
-    scan = plan[plan.index("candle_begin_time >= '2024-07-01") - 2000 :]
+    [row] = run(
+        watched, f"EXPLAIN FROM resample({WHOSE}, '1d', since := $s)", {"s": "2024-07-01"}
+    ).to_pylist()
+    # It is drawn in boxes, which before 2.0 are narrow.
+    plan = re.sub(r"[│\s]|\\n", "", row["explain_value"])
+    scan = plan[plan.index("candle_begin_time>='2024-07-01") - 500 :]
     assert "READ_PARQUET" in scan.upper()
     assert {partition.path for partition in watched.listed} == {
         f"market=spot/symbol=AUSDT/interval=1m/date=2024-07-0{day}" for day in (1, 2)
@@ -368,5 +372,7 @@ def test_the_catalog_tells_what_they_are(lake: LakeStore) -> None:
 
 def test_parameters_are_called_by_name(lake: LakeStore) -> None:
     """Any parameter may be named, in any order."""
-    sql = "FROM resample(bucket := '4m', symbol := 'BTCUSDT', market := 'spot', interval := '1m')"
+    sql = "FROM resample(bucket := '4m', symbol := 'BTCUSDT', market := 'spot', \"interval\" := '1m')"
     assert run(lake, sql).num_rows == COUNT // 4
+    if VERSION >= (2, 0):  # to those before, the word is a keyword here
+        assert run(lake, sql.replace('"', "")).num_rows == COUNT // 4

@@ -14,10 +14,27 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from lakewriter.query.engine import ENGINE, VERSION
 from lakewriter.query.pruning import CANDLES_SCHEMA
-from lakewriter.query.scans import EVERYTHING, NOTHING, Asked, Recorder, ask, judge
+from lakewriter.query.scans import (
+    _AT_RUN_TIME,
+    EVERYTHING,
+    NOTHING,
+    TIME_MS_MAX,
+    Asked,
+    Recorder,
+    ask,
+    judge,
+)
 
 ROWS = 3_000
+
+# An IN, as each release puts it into Arrow's words.
+IN = 'is_in(symbol, {value_set=string:[ "A", "B" ], null_matching_behavior=MATCH})'
+if VERSION < (1, 5):
+    IN = '((symbol == "B") or (symbol == "A"))'
+elif VERSION >= (2, 0):
+    IN = f"if_else(is_valid(symbol), {IN}, null[bool])"
 
 
 @pytest.fixture
@@ -76,13 +93,7 @@ def full_table() -> pa.Table:
                 " and (candle_begin_time < 2024-01-04 00:00:00.000000Z))"
             ),
         ),
-        (
-            "symbol IN ('A', 'B')",
-            (
-                'if_else(is_valid(symbol), is_in(symbol, {value_set=string:[ "A", "B" ],'
-                " null_matching_behavior=MATCH}), null[bool])"
-            ),
-        ),
+        ("symbol IN ('A', 'B')", IN),
         (
             "date_trunc('month', candle_begin_time) = '2024-03-01'",
             (
@@ -171,23 +182,44 @@ LEARNT_STATEMENTS = [f"SELECT count(*) FROM candles c WHERE {predicate}" for pre
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_what_is_learnt_while_running_is_never_asked(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """A join's build side and a LIMIT's rows are empty here, and say nothing about the lake."""
+    found = asked(connection, sql)
+    assert found == EVERYTHING or printed(found) == ["is_valid(symbol)"]
+
+
+@pytest.mark.skipif(VERSION < (2, 0), reason="before 2.0 a join passes on to a dataset what it learns")
+@pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
+def test_what_is_learnt_while_running_is_not_pushed(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Not even to a dataset of which nobody has said that it must not be."""
     recorder = Recorder(CANDLES_SCHEMA.empty_table())
     connection.register("candles", recorder)
     connection.sql(sql).to_arrow_table()
     connection.unregister("candles")
     for pushed in recorder.filters:
         assert pushed is None or str(pushed) in ("is_valid(symbol)", "(high > 1e+09)")
-    found = asked(connection, sql)
-    assert found == EVERYTHING or printed(found) == ["is_valid(symbol)"]
+
+
+@pytest.mark.skipif(VERSION >= (2, 0), reason="since 2.0 nothing that is learnt is pushed to a dataset")
+def test_what_is_learnt_would_be_asked(connection: duckdb.DuckDBPyConnection) -> None:
+    """Before 2.0 there is a lock on this door, and it is needed: the filter comes of rows that are not there."""
+    recorder = Recorder(CANDLES_SCHEMA.empty_table())
+    connection.register("candles", recorder)
+    connection.sql(LEARNT_STATEMENTS[0]).to_arrow_table()
+    connection.unregister("candles")
+    assert '(symbol == "S01")' in map(str, recorder.filters)
 
 
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
-    """Of a dataset the engine uses the columns alone: full or empty, it pushes the same."""
+    """Of a dataset the engine uses the columns alone: full or empty, it pushes the same.
+
+    Before 2.0 with those optimizers off that `ask` takes from it; since then in any case.
+    """
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
         recorder = Recorder(table)
         with contextlib.closing(duckdb.connect()) as connection:
+            if VERSION < (2, 0):
+                connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
             connection.register("candles", recorder)
             connection.sql(sql).to_arrow_table()
             connection.unregister("candles")
@@ -216,7 +248,7 @@ def test_wrong_statement_is_told_at_once(connection: duckdb.DuckDBPyConnection, 
 def test_failing_statement_needs_everything(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """It fails again, over the files; and the transaction is one in which it can."""
     asked(connection, sql)
-    assert connection.execute("SELECT current_setting('max_execution_time')").fetchall() == [(0,)]
+    assert connection.execute("SELECT current_setting('disabled_optimizers')").fetchall() == [("",)]
 
 
 def test_long_statement_is_given_up(connection: duckdb.DuckDBPyConnection) -> None:
@@ -228,9 +260,19 @@ def test_long_statement_is_given_up(connection: duckdb.DuckDBPyConnection) -> No
     assert asked(connection, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
 
 
+def test_statement_after_the_first_pass_has_all_the_time(connection: duckdb.DuckDBPyConnection) -> None:
+    """The bound is the first pass's own, whoever keeps the time."""
+    assert asked(connection, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
+    started_s = time.monotonic()
+    rows = 1_000_000
+    while time.monotonic() - started_s < 2 * TIME_MS_MAX / 1000:
+        rows *= 2
+        assert connection.execute(f"SELECT count(hash(range)) FROM range({rows})").fetchall() == [(rows,)]
+
+
 def test_settings_are_as_before(connection: duckdb.DuckDBPyConnection) -> None:
     """The statement itself runs with every optimizer, and as long as it likes."""
-    names = ("disabled_optimizers", "max_execution_time")
+    names = ["disabled_optimizers"] + ["max_execution_time"] * ENGINE.time_setting
     settings = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
     before = connection.execute(settings).fetchall()
     asked(connection, "FROM candles WHERE symbol = 'A'")
@@ -238,6 +280,7 @@ def test_settings_are_as_before(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 SCAN = {"type": "TABLE_SCAN", "extra_info": {"Function": "PYTHON_ARROW_SCAN"}}
+SCAN_BEFORE_2 = {"operator_type": "TABLE_SCAN", "extra_info": {"Function": "ARROW_SCAN"}}
 
 
 @pytest.mark.parametrize(
@@ -248,8 +291,9 @@ def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
     import pyarrow.dataset as ds
 
     filters = [ds.field("symbol") == "A"] * recorded
-    assert judge({"operator": [SCAN] * scans}, filters) == EVERYTHING
-    assert judge({"operator": [SCAN] * recorded}, filters) == Asked(tuple(filters[:1]))
+    for scan in (SCAN, SCAN_BEFORE_2):
+        assert judge({"operator": [scan] * scans}, filters) == EVERYTHING
+        assert judge({"operator": [scan] * recorded}, filters) == Asked(tuple(filters[:1]))
 
 
 def test_recursion_repeats_its_scans() -> None:
@@ -257,7 +301,8 @@ def test_recursion_repeats_its_scans() -> None:
     import pyarrow.dataset as ds
 
     pushed = ds.field("symbol") == "A"
-    below = {"type": "RECURSIVE_CTE", "children": [SCAN]}
-    assert judge(below, [pushed] * 3) == Asked((pushed,))
-    assert judge(below, []) == EVERYTHING
-    assert judge({"children": [below, SCAN]}, [pushed] * 2) == EVERYTHING
+    for named, scan in (("type", SCAN), ("operator_type", SCAN_BEFORE_2)):
+        below = {named: "RECURSIVE_CTE", "children": [scan]}
+        assert judge(below, [pushed] * 3) == Asked((pushed,))
+        assert judge(below, []) == EVERYTHING
+        assert judge({"children": [below, scan]}, [pushed] * 2) == EVERYTHING

@@ -26,6 +26,9 @@ _KINDS_OF_SQL = frozenset(
 # DuckDB and Python, of a file that was listed and is no longer there.
 _GONE = ("No such file or directory", "No files found that match the pattern")
 
+# Before 2.0 the engine looks for every name as for a pattern.
+_UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
+
 _HINT_LINES_MAX = 4
 
 
@@ -68,6 +71,7 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
         first = f"{error.filename}: {error.strerror}"
     gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
     if gone and isinstance(error, duckdb.IOException | OSError):
+        first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)
         return VanishedError(f"lake: {first}", "files kept vanishing; try again when compaction is done")
     if names_a_file(error, root):
         return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")

@@ -42,6 +42,15 @@ _NODES = frozenset(
         "ORDER_DEFAULT",
         "ASCENDING",
         "DESCENDING",
+        # Types in a cast, before 2.0; since then they are expressions.
+        "ARRAY_TYPE_INFO",
+        "DECIMAL_TYPE_INFO",
+        "ENUM_TYPE_INFO",
+        "GENERIC_TYPE_INFO",
+        "LIST_TYPE_INFO",
+        "STRUCT_TYPE_INFO",
+        "UNBOUND_TYPE_INFO",
+        "USER_TYPE_INFO",
     ]
 )
 
@@ -145,7 +154,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     """Return what the statement refers to, if it may run.
 
     Args:
-        connection: any; only its parser is used.
+        connection: shut in already; only its parser is used, but before 2.0 that
+            opens the files of IMPORT DATABASE.
 
     Raises:
         QueryError: if it is more or less than one statement, or does anything
@@ -153,6 +163,9 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         duckdb.Error: if it cannot be parsed.
     """
     statements = connection.extract_statements(sql)
+    if statements and not any(one.query for one in statements):
+        # Before 2.0, what the engine makes of a PIVOT whose columns are to be found in the data.
+        raise _not_reading(statements[0].type.name, sql)
     if len(statements) != 1:
         raise QueryError(
             f"sql: one statement at a time, not {len(statements)}",
@@ -167,7 +180,14 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         return check(connection, statement.query[explained.end() :])
     if kind != duckdb.StatementType.SELECT:
         raise _not_reading(kind.name, sql)
-    read = _read(_tree(connection, statement.query))
+    if not _is_part(statement.query, sql):
+        # What a PRAGMA stands for, before 2.0.
+        raise _not_reading("PRAGMA", sql)
+    tree = _tree(connection, statement.query)
+    try:
+        read = _read(tree)
+    except (LookupError, TypeError):
+        raise _unknown_tree() from None
     return Checked(
         read & frozenset(TABLES),
         frozenset(statement.named_parameters),
@@ -175,6 +195,11 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         catalog=not read.isdisjoint(_CATALOG),
         macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
     )
+
+
+def _is_part(statement: str, sql: str) -> bool:
+    """Tell whether a statement was written so; the engine makes any space a plain one."""
+    return "".join(statement.split()) in "".join(sql.split())
 
 
 def _not_reading(kind: str, sql: str) -> QueryError:
@@ -198,6 +223,8 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
 
 def _read(tree: Any) -> frozenset[str]:
     """Return the tables and table functions that the tree reads; refuse what is on no list."""
+    if tree[0]["node"]["type"] not in _NODES:
+        raise _unknown_tree()
     nodes = list(_nodes(tree))
     named_here = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
     read: set[str] = set()
@@ -214,6 +241,13 @@ def _read(tree: Any) -> frozenset[str]:
         elif kind == "BASE_TABLE":
             read.add(_checked_table(node, named_here))
     return frozenset(read)
+
+
+def _unknown_tree() -> QueryError:
+    return QueryError(
+        f"sql: DuckDB {duckdb.__version__} prints this statement in a way that is not known here",
+        _CHANGE_HINT,
+    )
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

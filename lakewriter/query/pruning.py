@@ -50,6 +50,10 @@ PARTS = 4
 # After so many tests of one level, what is still left of it is kept.
 TESTS_MAX = 512
 
+# Before DuckDB 1.5 an IN of names is a chain of `or`, and a test goes through all of
+# it. So many of its links are gone through at one level, at some 30 µs each.
+LINKS_MAX = 16_384
+
 # Days that are told apart, from 1970 on; the last one stands for all of the future.
 DAYS_MAX = 65_536
 
@@ -90,6 +94,7 @@ class Pruned:
         self._pushed = pushed
         self._text = text = str(pushed)
         self.newest = is_marked(text)
+        self._tests_max = min(TESTS_MAX, LINKS_MAX // (1 + text.count(" or ")))
         # A literal may look like a column's name, which costs time alone.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}
         if "null" in text:
@@ -195,7 +200,7 @@ class Pruned:
             cut = [_cut(span) for span in parts if span[0] < span[1]]
             asked = [part for each in cut for part in each]
             tests += len(asked)
-            if tests > TESTS_MAX:
+            if tests > self._tests_max:
                 return sorted(done + [span for span in parts if span[0] < span[1]])
             parts = self._can_hold(asked, guarantee) if asked else []
             if runs and parts:

@@ -25,18 +25,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from lakewriter.query import engine
+
 # Whatever makes filters while a statement runs.
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
 # A statement that works longer than this without a row of the lake is asked no further.
 TIME_MS_MAX = 500
 
-_RESET = "RESET disabled_optimizers; RESET max_execution_time"
-
 # It has one scan, without a filter.
 _CONTROL = "SELECT market FROM candles"
-
-_SCAN = "PYTHON_ARROW_SCAN"
 
 # What is below it runs once a round: a count of scans proves nothing.
 _RECURSION = "RECURSIVE"
@@ -133,8 +131,8 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
         filters: one for each time that a scan began; None if it had none.
     """
     operators = list(_dicts(plan))
-    scans = sum(_function(operator) == _SCAN for operator in operators)
-    if any(_RECURSION in str(operator.get("type")) for operator in operators):
+    scans = sum(_function(operator) in engine.ARROW_SCANS for operator in operators)
+    if any(_RECURSION in engine.kind_of(operator) for operator in operators):
         # One scan of two may have run twice, and the other not at all.
         if scans != 1 or not filters:
             return EVERYTHING
@@ -155,16 +153,18 @@ def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: s
     connection.register("candles", recorder)
     try:
         connection.execute(
-            f"BEGIN; SET disabled_optimizers='{_AT_RUN_TIME}'; SET max_execution_time={TIME_MS_MAX}"
+            f"BEGIN; SET disabled_optimizers='{_AT_RUN_TIME}'; {engine.time_limit_sql(TIME_MS_MAX)}"
         )
         if "memory" in sql.lower():  # what is registered has not this full name
             connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.candles")
-        yield
+        with engine.time_limited(connection, TIME_MS_MAX):
+            yield
     finally:
+        reset = f"RESET disabled_optimizers; {engine.no_time_limit_sql()}"
         try:
-            connection.execute(_RESET)
+            connection.execute(reset)
         except duckdb.TransactionException:  # the statement failed, and the transaction with it
-            connection.execute(f"ROLLBACK; {_RESET}; BEGIN")
+            connection.execute(f"ROLLBACK; {reset}; BEGIN")
         connection.unregister("candles")
 
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import ALL, LakeStore
+from lakewriter.query import engine
 from lakewriter.query.control import Control
 from lakewriter.query.failure import (
     ENGINE_ERRORS,
@@ -132,8 +133,9 @@ class _Running:
         self._snapshot: Snapshot = EMPTY
         self._since_ns = 0
         self._source: Source | None = None
-        self._connection = SPARE.take()
-        self._control.lend(self._connection)
+        with engine.prepared():
+            self._connection = SPARE.take()
+            self._control.lend(self._connection)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
@@ -170,13 +172,14 @@ class _Running:
 
     def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
         _check_text(sql, *params.values())
+        with engine.prepared():
+            _shut_in(self._connection, self._root, readable=not self._store.far)
         checked = self._interruptible(lambda: check(self._connection, sql))
         _check_params(checked, params)
 
         def bind() -> pa.RecordBatchReader:
             create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
             create_macros(self._connection, checked.macros)
-            _shut_in(self._connection, self._root, readable=not self._store.far)
             if "candles" in checked.tables:
                 self._choose_files(checked, params)
             elif checked.catalog:
@@ -185,7 +188,7 @@ class _Running:
             answer = self._connection.sql(sql, params=dict(params) or None)
             if answer is None:
                 raise QueryError("sql: the statement gives no rows")
-            return answer.to_arrow_reader(BATCH_ROWS)
+            return engine.rows_of(answer, BATCH_ROWS)
 
         self._rows = self._interruptible(bind)
         names = unique(self._rows.schema.names)
@@ -293,9 +296,11 @@ def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
 
 def _shut_in(connection: duckdb.DuckDBPyConnection, root: Path, *, readable: bool) -> None:
     """Take from the engine all files but what it spills, and those in a readable root; for good."""
+    # Before 2.0 the engine compares what it is told to look for, before it has looked.
+    names = {str(root), engine.path_text(str(root))} if readable else set()
     connection.execute(
         f"SET temp_directory={_quoted(_spill_directory(root))};"
-        f" SET allowed_directories=[{_quoted(str(root)) if readable else ''}]; SET enable_external_access=false"
+        f" SET allowed_directories=[{', '.join(map(_quoted, sorted(names)))}]; SET enable_external_access=false"
     )
 
 

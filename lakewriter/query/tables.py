@@ -16,6 +16,7 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query import engine
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
     PARTITIONS_SCHEMA,
@@ -193,22 +194,22 @@ class _Scan(NamedTuple):
     names: Sequence[str]
 
     def __str__(self) -> str:
-        # As structs, names are taken as they stand; as strings, `[` and `*` would
-        # be globs and each of them looked up once more. Never union_by_name: it
-        # opens each file twice, and between the two a flush may replace it.
+        # Never union_by_name: it opens each file twice, and between the two a flush
+        # may replace it.
         files = f"getvariable('{self.variable}')"
         if len(self.names) <= NAMES_MAX:
-            quoted = (f"{self.root}/{name}".replace("'", "''") for name in self.names)
-            files = "[" + ", ".join(f"{{'filename': '{name}'}}" for name in quoted) + "]"
+            root = engine.path_text(str(self.root))
+            quoted = (f"{root}/{name}".replace("'", "''") for name in self.names)
+            files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
         return f"read_parquet({files}, {_HIVE})"
 
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the first of the names, if they are in one."""
         if len(self.names) > NAMES_MAX:
             connection.execute(
-                f"SET VARIABLE {self.variable} = (SELECT list({{'filename': $root || name}})"  # noqa: S608
+                f"SET VARIABLE {self.variable} = (SELECT list({engine.file_sql('$root || name')})"  # noqa: S608
                 " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
-                {"root": f"{self.root}/", "names": list(self.names[:count])},
+                {"root": f"{engine.path_text(str(self.root))}/", "names": list(self.names[:count])},
             )
 
 
