@@ -256,7 +256,7 @@ def test_the_engine_itself_is_locked(place: Path, sql: str) -> None:
 
     secret_frame = pa.table({"hidden": [1]})
     with _Running(LakeStore(place / "lake"), frozenset()) as running:
-        _shut_in(running._connection, place / "lake")
+        _shut_in(running._connection, place / "lake", readable=True)
         _lock(running._connection)
         with pytest.raises(duckdb.Error):
             running._connection.execute(sql.format(outside=place / "secret.csv", new=place / "new.csv"))

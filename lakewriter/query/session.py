@@ -172,30 +172,31 @@ class _Running:
 
     def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
         _check_text(sql, *params.values())
+        rows, first = self._interruptible(lambda: self._begin(sql, params))
+        self._rows = rows
+        names = unique(rows.schema.names)
+        schema = pa.schema([field.with_name(name) for field, name in zip(rows.schema, names, strict=True)])
+        return Answer(schema, self._batches(schema, first))
+
+    def _begin(
+        self, sql: str, params: Mapping[str, Any]
+    ) -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
         with engine.prepared():
             _shut_in(self._connection, self._root, readable=not self._store.far)
-        checked = self._interruptible(lambda: check(self._connection, sql))
+        checked = check(self._connection, sql)
         _check_params(checked, params)
-
-        def bind() -> pa.RecordBatchReader:
-            create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
-            create_macros(self._connection, checked.macros)
-            if "candles" in checked.tables:
-                self._choose_files(checked, params)
-            elif checked.catalog:
-                create_candles(self._connection, self._store, EMPTY)
-            _lock(self._connection)
-            answer = self._connection.sql(sql, params=dict(params) or None)
-            if answer is None:
-                raise QueryError("sql: the statement gives no rows")
-            return engine.rows_of(answer, BATCH_ROWS)
-
-        self._rows = self._interruptible(bind)
-        names = unique(self._rows.schema.names)
-        schema = pa.schema(
-            [field.with_name(name) for field, name in zip(self._rows.schema, names, strict=True)]
-        )
-        return Answer(schema, self._batches(schema, self._next()))
+        create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
+        create_macros(self._connection, checked.macros)
+        if "candles" in checked.tables:
+            self._choose_files(checked, params)
+        elif checked.catalog:
+            create_candles(self._connection, self._store, EMPTY)
+        _lock(self._connection)
+        answer = self._connection.sql(sql, params=dict(params) or None)
+        if answer is None:
+            raise QueryError("sql: the statement gives no rows")
+        rows = engine.rows_of(answer, BATCH_ROWS)
+        return rows, _next_of(rows)
 
     def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
@@ -223,14 +224,7 @@ class _Running:
     def _next(self) -> pa.RecordBatch | None:
         rows = self._rows
         assert rows is not None
-
-        def fetch() -> pa.RecordBatch | None:
-            try:
-                return rows.read_next_batch()
-            except StopIteration:
-                return None
-
-        return self._interruptible(fetch)
+        return self._interruptible(lambda: _next_of(rows))
 
     def _interruptible(self, work: Callable[[], T]) -> T:
         try:
@@ -259,6 +253,13 @@ class _Running:
                 return as_ours(gone, self._root)
             return DoubtError(doubtful, ours) if doubtful else ours
         return ours
+
+
+def _next_of(rows: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    try:
+        return rows.read_next_batch()
+    except StopIteration:
+        return None
 
 
 def unique(names: list[str]) -> list[str]:
