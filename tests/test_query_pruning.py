@@ -25,7 +25,7 @@ from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
 from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 from lakewriter.query.reader import Lake
-from lakewriter.query.scans import EVERYTHING, Asked, ask
+from lakewriter.query.scans import EVERYTHING, Asked, arm, ask
 from lakewriter.query.session import run
 
 SYMBOLS = [f"S{number:03}USDT" for number in range(300)]
@@ -57,7 +57,7 @@ def pruned(connection: duckdb.DuckDBPyConnection, predicate: str) -> Pruned:
 def asked(connection: duckdb.DuckDBPyConnection, predicate: str) -> Asked:
     connection.execute("DROP VIEW IF EXISTS candles")
     try:
-        return ask(connection, CANDLES_SCHEMA, f"FROM candles WHERE {predicate}", {})
+        return ask(connection, arm(connection, CANDLES_SCHEMA), f"FROM candles WHERE {predicate}", {})
     finally:
         connection.rollback()
 

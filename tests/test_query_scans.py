@@ -23,6 +23,7 @@ from lakewriter.query.scans import (
     TIME_MS_MAX,
     Asked,
     Recorder,
+    arm,
     ask,
     judge,
 )
@@ -50,7 +51,7 @@ def asked(connection: duckdb.DuckDBPyConnection, sql: str, **params: object) -> 
     with contextlib.suppress(duckdb.TransactionException):
         connection.rollback()
     connection.execute("DROP VIEW IF EXISTS candles")
-    return ask(connection, CANDLES_SCHEMA, sql, params)
+    return ask(connection, arm(connection, CANDLES_SCHEMA), sql, params)
 
 
 def printed(found: Asked) -> list[str]:

@@ -6,22 +6,25 @@ import threading
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 from test_query_files import candle, make_lake
 
 import lakewriter
-from lakewriter.query.spare import SPARE, Spare
+from lakewriter.query.spare import SPARE, Engine, Spare
+
+HERE = Path("/here")
 
 
 def test_each_engine_is_taken_once() -> None:
     """Two statements never share an engine, however many ask at the same time."""
     spare = Spare()
-    engines: list[object] = []
+    engines: list[duckdb.DuckDBPyConnection] = []
 
     def take() -> None:
         for _ in range(4):
             spare.prepare()
-            engines.append(spare.take())
+            engines.append(spare.take(HERE).connection)
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -30,8 +33,34 @@ def test_each_engine_is_taken_once() -> None:
         thread.join()
     assert len({id(engine) for engine in engines}) == 16
     for engine in engines:
-        assert engine.sql("SELECT 42").fetchall() == [(42,)]  # type: ignore[attr-defined]
-        engine.close()  # type: ignore[attr-defined]
+        assert engine.sql("SELECT 42").fetchall() == [(42,)]
+        engine.close()
+
+
+def test_an_engine_shut_in_one_lake_is_not_used_for_another() -> None:
+    """What was made for one lake is closed when it is another's turn."""
+    spare, other = Spare(), Path("/elsewhere")
+    spare.prepare(lambda connection: Engine(connection, HERE))
+    engine = spare.take(other)
+    assert engine.root is None
+    engine.connection.close()
+    spare.prepare(lambda connection: Engine(connection, HERE))
+    engine = spare.take(HERE)
+    assert engine.root == HERE
+    engine.connection.close()
+
+
+def test_what_cannot_be_made_ahead_is_made_when_it_is_needed() -> None:
+    """An error behind the caller's back is nobody's; the next statement says it, if it is there still."""
+
+    def fails(_connection: duckdb.DuckDBPyConnection) -> Engine:
+        raise OSError("no")
+
+    spare = Spare()
+    spare.prepare(fails)
+    engine = spare.take(HERE)
+    assert engine.connection.sql("SELECT 42").fetchall() == [(42,)]
+    engine.connection.close()
 
 
 def test_one_waits_after_an_answer(tmp_path: Path) -> None:
@@ -40,9 +69,10 @@ def test_one_waits_after_an_answer(tmp_path: Path) -> None:
     lake = lakewriter.open_lake(tmp_path)
     lake.query("SELECT 1")
     before = _count_threads()
-    engine = SPARE.take()
+    engine = SPARE.take(tmp_path)
     assert _count_threads() <= before, "it was made only now"
-    engine.close()
+    assert engine.root == tmp_path
+    engine.connection.close()
 
 
 def _count_threads() -> int:
@@ -63,7 +93,7 @@ def test_a_fork_asks_with_an_engine_of_its_own(tmp_path: Path) -> None:
         try:
             code = 0 if lake.query("SELECT count(*) FROM candles").rows() == [(3,)] else 1
         finally:
-            SPARE.take().close()
+            SPARE.take(tmp_path).connection.close()
             os._exit(code)
     deadline_s = time.monotonic() + 30
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:

@@ -12,12 +12,11 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from lakewriter.cli.bar import Bar
-from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.cli.terminal import quiet_if_unread, standard_output, without_pandas
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.control import Control
@@ -118,7 +117,7 @@ def give(
     # The place first: a path that cannot be written should not cost a query.
     place = writing(target.path, store.root) if target.path else standard_output()
     with (
-        _without_pandas(),
+        without_pandas(),
         quiet_if_unread(),
         place as out,
         Bar(control) as bar,
@@ -167,26 +166,3 @@ def limit_process(memory: str) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-class _NoPandas(MetaPathFinder):
-    """Says that pandas cannot be imported."""
-
-    def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname)
-
-
-@contextlib.contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Keep Arrow from importing pandas, which takes longer than most answers.
-
-    It does so with the first array that it makes, to know a Series when it sees
-    one. This command makes none. A process that has pandas already keeps it.
-    """
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)

@@ -12,6 +12,7 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.terminal import without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.statements import is_blank, split
 
@@ -68,11 +69,11 @@ class Shell:
 
     def _statement(self, sql: str) -> None:
         from lakewriter.cli.answers import Target, give
-        from lakewriter.query.spare import SPARE
+        from lakewriter.query.session import prepare
 
         began_s = time.monotonic()
         give(self.store, sql, {}, Target(None, self._mode, None, paged=self._paged))
-        SPARE.prepare()
+        prepare(self.store)
         if self._timer:
             print(f"{time.monotonic() - began_s:.3f} s", file=sys.stderr)
 
@@ -167,27 +168,26 @@ def command(no_pager: bool, lake: str | None) -> None:
     """
     shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager)
     if sys.stdin.isatty() and sys.stdout.isatty():
-        _converse(shell)
+        with without_pandas():
+            _converse(shell)
         return
-    with contextlib.suppress(_Leave):
+    with without_pandas(), contextlib.suppress(_Leave):
         for part in parts(iter(sys.stdin)):
             shell.run(part)
 
 
-def _get_ready() -> None:
-    import lakewriter.cli.answers
-    import lakewriter.query.pruning
-    import lakewriter.query.scans  # noqa: F401
-    from lakewriter.query.spare import SPARE
+def _get_ready(shell: Shell) -> None:
+    import lakewriter.cli.answers  # noqa: F401
+    from lakewriter.query.session import prepare
 
-    SPARE.prepare()
+    prepare(shell.store)
 
 
 def _converse(shell: Shell) -> None:
     from lakewriter.cli.prompt import prompt_session
 
     # Nobody types faster than this: the first statement finds all that it takes.
-    threading.Thread(target=_get_ready, name="getting ready").start()
+    threading.Thread(target=_get_ready, args=(shell,), name="getting ready").start()
     print(f"lakewriter {__version__}: {shell.store.name}   .help explains, Ctrl-D leaves")
     session: Any = prompt_session(shell.store, _COMMANDS)
     while True:

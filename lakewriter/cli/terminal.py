@@ -80,3 +80,26 @@ def quiet_if_unread() -> Iterator[None]:
     """Let a reader go away: `| head` has seen enough, which is no failure (click would exit 1)."""
     with contextlib.suppress(BrokenPipeError):
         yield
+
+
+class _NoPandas:
+    """Says that pandas cannot be imported."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
+@contextlib.contextmanager
+def without_pandas() -> Iterator[None]:
+    """Keep Arrow from importing pandas, which takes longer than most answers.
+
+    It does so with the first array that it makes, to know a Series when it sees
+    one. This command makes none. A process that has pandas already keeps it.
+    """
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)

@@ -221,7 +221,7 @@ ORDER BY b.start""",
 }
 
 # They are bound when they are made, though `candles` is shown only afterwards.
-_STAND_IN = "CREATE TABLE candles ({})".format(
+_STAND_IN = "CREATE TABLE memory.main.candles ({})".format(
     ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
 )
 
@@ -243,4 +243,4 @@ def create_macros(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -
                 f"CREATE MACRO {macro.name}({macro.parameters}) AS TABLE {macro.sql}",
             ]
     if made:
-        connection.execute("; ".join([_STAND_IN, *reversed(made), "DROP TABLE candles"]))
+        connection.execute("; ".join([_STAND_IN, *reversed(made), "DROP TABLE memory.main.candles"]))

@@ -29,8 +29,7 @@ from lakewriter.partition import day_of
 from lakewriter.query.files import read_files, take_snapshot
 from lakewriter.query.result import Result
 from lakewriter.query.retry import steadily
-from lakewriter.query.session import Answer, run, stream
-from lakewriter.query.spare import SPARE
+from lakewriter.query.session import Answer, prepare, run, stream
 
 # What a frame has besides its index, in the original recorder's order.
 FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)
@@ -86,7 +85,7 @@ class Lake:
         try:
             return Result(run(self._store, sql, params))
         finally:
-            SPARE.prepare()  # whoever asked once asks again
+            prepare(self._store)  # whoever asked once asks again
 
     @contextlib.contextmanager
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
@@ -96,7 +95,7 @@ class Lake:
             the errors of `query`, while the batches are fetched too.
         """
         with stream(self._store, sql, params) as answer:
-            SPARE.prepare()
+            prepare(self._store)
             yield answer
 
     def candles(

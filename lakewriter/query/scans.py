@@ -77,8 +77,26 @@ EVERYTHING = Asked(everything=True)
 NOTHING = Asked()
 
 
+def arm(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Recorder:
+    """Let `candles` be a table that remembers what it is asked for, until `ask` or `disarm`.
+
+    Args:
+        schema: its columns.
+    """
+    recorder = Recorder(schema.empty_table())
+    connection.register("candles", recorder)
+    connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
+    return recorder
+
+
+def disarm(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take that table away, unasked."""
+    connection.execute("RESET disabled_optimizers")
+    connection.unregister("candles")
+
+
 def ask(
-    connection: duckdb.DuckDBPyConnection, schema: pa.Schema, sql: str, params: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
 ) -> Asked:
     """Return what a statement asks of `candles`, and begin the transaction in which to run it.
 
@@ -87,16 +105,16 @@ def ask(
 
     Args:
         connection: all other tables hold what they will hold.
-        schema: the columns of `candles`.
+        recorder: what `arm` returned; it is taken away.
         sql: a statement that reads, without EXPLAIN.
 
     Raises:
         duckdb.Error: if the statement is wrong on any lake, or was interrupted.
     """
-    recorder = Recorder(schema.empty_table())
+    recorder.filters.clear()
     started_s = time.monotonic()
     try:
-        with _recording(connection, recorder, sql):
+        with _recording(connection, sql):
             return _asked(connection, recorder, sql, params)
     except _WRONG:
         raise
@@ -149,12 +167,9 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str) -> Iterator[None]:
-    connection.register("candles", recorder)
+def _recording(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[None]:
     try:
-        connection.execute(
-            f"BEGIN; SET disabled_optimizers='{_AT_RUN_TIME}'; {engine.time_limit_sql(TIME_MS_MAX)}"
-        )
+        connection.execute(f"BEGIN; {engine.time_limit_sql(TIME_MS_MAX)}")
         if "memory" in sql.lower():  # what is registered has not this full name
             connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.candles")
         with engine.time_limited(connection, TIME_MS_MAX):

@@ -41,7 +41,7 @@ from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touc
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
 from lakewriter.query.retry import steadily
-from lakewriter.query.spare import SPARE
+from lakewriter.query.spare import SPARE, Engine
 from lakewriter.query.tables import Source, create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
@@ -115,6 +115,19 @@ def stream(
         yield answer
 
 
+def prepare(store: LakeStore) -> None:
+    """Begin to make the engine of the next statement."""
+
+    def further(connection: duckdb.DuckDBPyConnection) -> Engine:
+        from lakewriter.query.pruning import CANDLES_SCHEMA  # noqa: PLC0415
+        from lakewriter.query.scans import arm  # noqa: PLC0415
+
+        _shut_in(connection, store.root, readable=not store.far)
+        return Engine(connection, store.root, arm(connection, CANDLES_SCHEMA))
+
+    SPARE.prepare(Engine if store.far else further)
+
+
 class _Running:
     """An engine and the thread that waits for it, for one attempt at a statement.
 
@@ -134,7 +147,8 @@ class _Running:
         self._since_ns = 0
         self._source: Source | None = None
         with engine.prepared():
-            self._connection = SPARE.take()
+            self._engine = SPARE.take(self._root)
+            self._connection = self._engine.connection
             self._control.lend(self._connection)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
@@ -181,16 +195,17 @@ class _Running:
     def _begin(
         self, sql: str, params: Mapping[str, Any]
     ) -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
-        with engine.prepared():
-            _shut_in(self._connection, self._root, readable=not self._store.far)
+        if self._engine.root is None:
+            with engine.prepared():
+                _shut_in(self._connection, self._root, readable=not self._store.far)
         checked = check(self._connection, sql)
         _check_params(checked, params)
         create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
         create_macros(self._connection, checked.macros)
         if "candles" in checked.tables:
             self._choose_files(checked, params)
-        elif checked.catalog:
-            create_candles(self._connection, self._store, EMPTY)
+        else:
+            self._do_without_candles(checked)
         _lock(self._connection)
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
@@ -198,13 +213,22 @@ class _Running:
         rows = engine.rows_of(answer, BATCH_ROWS)
         return rows, _next_of(rows)
 
+    def _do_without_candles(self, checked: Checked) -> None:
+        if self._engine.recorder is not None:
+            from lakewriter.query.scans import disarm  # noqa: PLC0415
+
+            disarm(self._connection)
+        if checked.catalog:
+            create_candles(self._connection, self._store, EMPTY)
+
     def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
         # imported; a statement without candles does without.
         from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
-        from lakewriter.query.scans import ask  # noqa: PLC0415
+        from lakewriter.query.scans import arm, ask  # noqa: PLC0415
 
-        asked = ask(self._connection, CANDLES_SCHEMA, checked.reading, params)
+        recorder = self._engine.recorder or arm(self._connection, CANDLES_SCHEMA)
+        asked = ask(self._connection, recorder, checked.reading, params)
         wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
