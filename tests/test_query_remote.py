@@ -176,6 +176,8 @@ def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
     finally:
         store.delay_s = 0.0
     assert len(days) == 30
+    # Ledgers, intervals, days; each file was listed with its day.
+    assert store.counted() == {"LIST": 4, "HEAD": 30, "GET": 30}
     assert took_s < len(store.requests) * 0.05 / 2
 
 

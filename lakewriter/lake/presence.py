@@ -10,7 +10,7 @@ Nothing here knows why a candle is absent: that is `gaps`'.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import NamedTuple
@@ -20,7 +20,6 @@ import numpy as np
 from lakewriter.candle import Candle, IntArray
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
-from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.lake import LakeStore, PartitionFilter, is_candle_file
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
 from lakewriter.partition import LEVELS, Partition, day_of
@@ -102,36 +101,7 @@ def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) ->
     return Presence(store, series, days, hot)
 
 
-def presences(
-    store: LakeStore,
-    days: Mapping[Series, Mapping[str, list[str]]],
-    hot: Mapping[Series, Iterable[Candle]],
-    wanted: PartitionFilter,
-) -> Iterator["Presence"]:
-    """Yield where to ask for each series' candles, in order.
-
-    Where each file costs a round trip, those of wanted days are read by then,
-    many at once.
-
-    Args:
-        days: directories by day, of each series; empty for one without files.
-
-    Raises:
-        LakeError: if a file cannot be read.
-    """
-    if not store.far:
-        for series in sorted(days):
-            yield Presence(store, series, days[series], hot.get(series, ()))
-        return
-    wanted_days = {series: wanted.keep_days("", sorted(days[series])) for series in sorted(days)}
-    places = ((series, day) for series, names in wanted_days.items() for day in names)
-    read = ahead(lambda place: _read_day(store, *place, days[place[0]][place[1]]), places, AT_ONCE)
-    for series, names in wanted_days.items():
-        known = {day: next(read) for day in names}
-        yield Presence(store, series, days[series], hot.get(series, ()), known)
-
-
-class _Day(NamedTuple):
+class Day(NamedTuple):
     """What the files of a day say; `begins` is read only where the footer does not suffice."""
 
     footer: Footer | None
@@ -153,7 +123,7 @@ class Presence:
         series: Series,
         days: Mapping[str, list[str]],
         hot: Iterable[Candle] = (),
-        read: Mapping[str, _Day] | None = None,
+        read: Mapping[str, Day] | None = None,
     ) -> None:
         self.series = series
         self._store = store
@@ -277,16 +247,16 @@ class Presence:
     def _begins(self, day: str) -> IntArray:
         read = self._day(day)
         if read.begins is None:
-            read = self._read[day] = _read_day(self._store, self.series, day, self._days[day], exactly=True)
+            read = self._read[day] = read_day(self._store, self.series, day, self._days[day], exactly=True)
         assert read.begins is not None
         return read.begins
 
-    def _day(self, day: str) -> _Day:
+    def _day(self, day: str) -> Day:
         if day not in self._read:
             directories = self._days.get(day)
             if directories is None:
-                return _Day(Footer(0, 0, 0), _NONE)
-            self._read[day] = _read_day(self._store, self.series, day, directories)
+                return Day(Footer(0, 0, 0), _NONE)
+            self._read[day] = read_day(self._store, self.series, day, directories)
         return self._read[day]
 
 
@@ -295,12 +265,19 @@ def _bounds(series: Series, day: date) -> Range:
     return partition.start_ms, partition.stop_ms
 
 
-def _read_day(
-    store: LakeStore, series: Series, day: str, directories: list[str], *, exactly: bool = False
-) -> _Day:
+def read_day(
+    store: LakeStore,
+    series: Series,
+    day: str,
+    directories: list[str],
+    *,
+    exactly: bool = False,
+    listed: Sequence[str] = (),
+) -> Day:
     """Read what the files of a day say.
 
     Args:
+        listed: its files, if they were listed a moment ago.
         exactly: every begin time, even if our file's footer could be told.
 
     Raises:
@@ -309,14 +286,18 @@ def _read_day(
     try:
         own = Partition(*series, date.fromisoformat(day)).file
     except ValueError:
-        return _Day(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
-    for _ in range(READ_LAPS_MAX):
-        names = [
-            f"{directory}/{file}"
-            for directory in directories
-            for file in store.storage.entries(directory).files
-            if is_candle_file(file)
-        ]
+        return Day(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
+    for lap in range(READ_LAPS_MAX):
+        names = (
+            list(listed)
+            if listed and not lap
+            else [
+                f"{directory}/{file}"
+                for directory in directories
+                for file in store.storage.entries(directory).files
+                if is_candle_file(file)
+            ]
+        )
         parts = []
         for name in names:
             found = store.storage.read(name)
@@ -324,8 +305,8 @@ def _read_day(
                 break  # folded into the own file, which may have been read before that
             path = f"{store.name}/{name}"
             if names == [own] and not exactly and (footer := read_footer(found.data, path)) is not None:
-                return _Day(footer, None)
+                return Day(footer, None)
             parts.append(read_begins(found.data, path))
         else:
-            return _Day(None, np.unique(np.concatenate(parts)) if parts else _NONE)
+            return Day(None, np.unique(np.concatenate(parts)) if parts else _NONE)
     raise LakeError(f"{series} {day}: its files do not hold still")

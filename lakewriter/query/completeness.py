@@ -21,7 +21,8 @@ from lakewriter.lake.gaps import ORPHANED, Told, read_told
 from lakewriter.lake.instruments import read_instruments
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
-from lakewriter.lake.presence import Presence, presence_of, presences
+from lakewriter.lake.presence import Presence, presence_of
+from lakewriter.lake.presences import presences
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
@@ -159,14 +160,8 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
     """
     told = _by_series(_told(store), wanted)
     hot = _hot(store, None)
-    names = PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
-    days: dict[Series, dict[str, list[str]]] = {}
-    for partition, directories in store.partitions(names):
-        series = Series(partition.market, partition.symbol, partition.interval)
-        days.setdefault(series, {})[partition.date.isoformat()] = directories
-    for series in (*told, *(each for each in hot if _wants(names, each))):
-        days.setdefault(series, {})
-    for there in presences(store, days, hot, wanted):
+    others = (*told, *(each for each in hot if _wants(wanted, each)))
+    for there in presences(store, wanted, others, hot):
         yield from _days(there, told.get(there.series, []), wanted, until_ms)
 
 
