@@ -44,6 +44,8 @@ class Store:
     """
 
     def __init__(self) -> None:
+        # S3 gives an object as it was or as it is; moto would give it in pieces.
+        self._lock = threading.Lock()
         self._app: Any = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -68,7 +70,8 @@ class Store:
         time.sleep(self.delay_s)
         answer = self.hook(request) if self.hook else None
         if answer is None:
-            return self._app(environment, start)
+            with self._lock:
+                return list(self._app(environment, start))
         status, headers, body = answer
         start(status, [*headers, ("Content-Length", str(len(body)))])
         return [body]
@@ -83,10 +86,12 @@ class Store:
         return f"s3://test:test@{BUCKET}/{prefix}?endpoint_override={self.url}&region=us-east-1"
 
     def put(self, key: str, data: bytes) -> None:
-        self._backend.put_object(BUCKET, key, data)
+        with self._lock:
+            self._backend.put_object(BUCKET, key, data)
 
     def delete(self, key: str) -> None:
-        self._backend.delete_object(BUCKET, key)
+        with self._lock:
+            self._backend.delete_object(BUCKET, key)
 
     def upload(self, root: Path, prefix: str) -> str:
         """Copy a local lake up, object by object; return its URI."""

@@ -51,12 +51,12 @@ def test_more_keys_than_one_listing_has(store: Store) -> None:
 
 def test_read_and_version(store: Store) -> None:
     """Bytes come with their version, which changes with them; by two requests."""
-    store.put("read/币 %41#?.txt", b"one")
+    store.put("read/币 %41#?.txt", b"one\n")
     there = storage(store, "read")
     store.requests.clear()
     found = there.read("币 %41#?.txt")
     assert found is not None
-    assert found.data == b"one"
+    assert found.data == b"one\n"
     assert store.counted() == {"HEAD": 1, "GET": 1}
     assert there.version("币 %41#?.txt") == found.version
     store.put("read/币 %41#?.txt", b"two")
@@ -81,6 +81,26 @@ def test_object_replaced_while_it_is_read(store: Store) -> None:
             found = there.read("x.parquet")
         assert found is not None
         assert found.data == new
+
+
+def test_nothing_of_the_memory_is_behind_a_shorter_object(store: Store) -> None:
+    """Where an object became shorter, its length counts, whatever the memory held that it is read into."""
+    there = storage(store, "shrunk")
+    for number in range(50):
+        longer = b"PAR1" + bytes([65 + number % 2]) * 4000 + b"PAR1"
+        shorter = b"PAR1" + b"s" * (3900 + number) + b"PAR1"
+        store.put("shrunk/x.parquet", longer)
+        assert there.read("x.parquet") == (longer, there.version("x.parquet"))
+        waiting = [shorter]
+
+        def replace(request: Request, waiting: list[bytes] = waiting) -> None:
+            if request == Request("GET", "shrunk/x.parquet") and waiting:
+                store.put("shrunk/x.parquet", waiting.pop())
+
+        with store.misbehaving(replace):
+            found = there.read("x.parquet")
+        assert found is not None
+        assert found.data == shorter
 
 
 def test_object_that_never_holds_still(store: Store) -> None:

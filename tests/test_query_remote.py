@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from lakewriter.lake.ahead import AT_ONCE
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore, PartitionFilter
 from lakewriter.lake.opening import open_to_read
+from lakewriter.lake.parquet import encode
 from lakewriter.partition import partition_of
 from lakewriter.query.completeness import coverage
 from lakewriter.query.control import Control
@@ -403,3 +405,30 @@ def test_hot_rows_are_those_of_the_state_directory(store: Store, tmp_path: Path)
     make_lake(lake.root, hot=[candle(1, trade_num=11, close=1.0), candle(3, close=2.0)])
     answer = run(lake, "SELECT close FROM candles ORDER BY candle_begin_time")
     assert answer["close"].to_pylist() == [101.0, 1.0, 103.0, 2.0]
+
+
+def test_objects_replaced_all_the_while(store: Store, tmp_path: Path) -> None:
+    """Each answer has each file as it was or as it is, longer or shorter, and none is refused."""
+    symbols = [f"S{number}USDT" for number in range(4)]
+    lengths = [1 + 37 * number % 300 for number in range(40)]
+    make_lake(tmp_path, [candle(0, symbol=symbol) for symbol in symbols])
+    lake = open_to_read(store.upload(tmp_path, "busy"))
+    partitions = {partition_of(candle(0, symbol=symbol)).file: Counter[str]() for symbol in symbols}
+    tables = [to_table([candle(n) for n in range(length)]) for length in lengths]
+    files = [encode(table, partition_of(candle(0))) for table in tables]
+
+    def replace(request: Request) -> None:
+        seen = partitions.get(request.key.removeprefix("busy/"))
+        if seen is not None:
+            seen[request.verb] += 1
+            if request.verb == "GET" and seen["GET"] % 2:
+                store.put(request.key, files[seen["GET"] // 2 % len(files)])
+
+    with store.misbehaving(replace):
+        for _ in range(20):
+            answer = run(lake, "SELECT symbol, count(*) AS n, sum(close) AS s FROM candles GROUP BY symbol")
+            assert sorted(answer["symbol"].to_pylist()) == symbols
+            for n, total in zip(answer["n"].to_pylist(), answer["s"].to_pylist(), strict=True):
+                assert n in lengths
+                assert total == sum(101.0 + number for number in range(n))
+    assert all(seen["GET"] > 20 for seen in partitions.values())

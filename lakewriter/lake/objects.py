@@ -5,8 +5,8 @@ Only this module knows what a store says when it fails.
 
 A key is read by one request for all of its bytes, so that what is replaced
 meanwhile is read as it was or as it is. Arrow does not tell the store which
-version it means: it asks for the length first, and a longer object that came
-in between would be cut off there. The end of a Parquet file shows that, and it
+version it means: it asks for the length first, and an object that came in
+between would be cut off there, or filled up. The last bytes show that, and it
 is read again.
 """
 
@@ -25,7 +25,9 @@ from lakewriter.lake.storage import Found, Listing, Replacement
 # An object that is replaced more often than this while it is read never holds still.
 READ_LAPS_MAX = 10
 
+# With what our files end; none of them with zeros.
 _PARQUET_END = b"PAR1"
+_TEXT_END = b"\n"
 
 # "… AWS Error ACCESS_DENIED during ListObjectsV2 operation: Access Denied"
 _AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (-?\d+)\))? during \w+ operation: (.*)", re.DOTALL)
@@ -99,7 +101,7 @@ class ObjectStorage:
         """
         for _ in range(READ_LAPS_MAX):
             found = self._read(name)
-            if found is None or not name.endswith(".parquet") or found.data[-4:] == _PARQUET_END:
+            if found is None or found.data.endswith(_PARQUET_END if name.endswith(".parquet") else _TEXT_END):
                 return found
             if self.version(name) == found.version:
                 return found  # It is what somebody put there.
@@ -109,7 +111,12 @@ class ObjectStorage:
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
-                    return Found(file.read(), _version(file))
+                    # Of an object that is shorter by now Arrow does not notice that it gets
+                    # less, and gives what was in memory behind it: here that is zeros.
+                    data = bytearray(file.size())
+                    if data:
+                        file.readinto(data)
+                    return Found(bytes(data), _version(file))
             except FileNotFoundError:
                 return None
 
