@@ -432,3 +432,24 @@ def test_objects_replaced_all_the_while(store: Store, tmp_path: Path) -> None:
                 assert n in lengths
                 assert total == sum(101.0 + number for number in range(n))
     assert all(seen["GET"] > 20 for seen in partitions.values())
+
+
+def test_damaged_footers(store: Store, tmp_path: Path) -> None:
+    """A file whose end is damaged is refused, or read for what it has; the process survives."""
+    make_lake(tmp_path, [candle(n) for n in range(10)])
+    lake = open_to_read(store.upload(tmp_path, "footer"))
+    name = partition_of(candle(0)).file
+    whole = (tmp_path / name).read_bytes()
+    footer_bytes = int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    for at in range(len(whole) - 8 - footer_bytes, len(whole) - 8, footer_bytes // 60):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x11
+        store.put(f"footer/{name}", bytes(damaged))
+        try:
+            answer = run(lake, "SELECT count(*) AS n FROM candles WHERE close > 104 AND trade_num = 10")
+            assert answer.to_pylist() == [{"n": 6}]
+        except LakeError as error:
+            refused += 1
+            assert f"s3://bucket/footer/{name}" in error.what
+    assert refused

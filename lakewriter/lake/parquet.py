@@ -87,7 +87,7 @@ def _sealed(data: bytes) -> bytes:
     return b"%b%08x%b" % (data[:at], _footer_crc(data, at), data[at + len(_UNSEALED) :])
 
 
-def _has_whole_footer(data: bytes) -> bool:
+def has_whole_footer(data: bytes) -> bool:
     """Tell whether a file's footer is the one that `encode` wrote; others' have no seal."""
     at = _seal_at(data)
     return at > 0 and data[at : at + len(_UNSEALED)] == b"%08x" % _footer_crc(data, at)
@@ -252,7 +252,7 @@ def read_footer(data: bytes, name: str) -> Footer | None:
     metadata = _read_metadata(data, name)
     if not _is_ours(metadata) or OFF_GRID_KEY.encode() in (metadata.metadata or {}):
         return None
-    if not _has_whole_footer(data):
+    if not has_whole_footer(data):
         begins = _read_begins(data, name)
         return Footer(len(begins), int(begins[0]), int(begins[-1])) if len(begins) else Footer(0, 0, 0)
     if not metadata.num_rows:

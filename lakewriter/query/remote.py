@@ -23,7 +23,7 @@ from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.lake import LakeStore, Wanted
-from lakewriter.lake.parquet import decode
+from lakewriter.lake.parquet import decode, has_whole_footer
 from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query.failure import VanishedError, as_ours
 from lakewriter.query.files import with_path
@@ -87,16 +87,18 @@ class Served:
         path = f"{self._store.name}/{name}"
         if found is None:
             raise VanishedError(f"lake: {path}: is gone", "files kept vanishing; try again")
-        try:
+        # Of a damaged footer, statistics abort the process when they are looked up for a filter.
+        if has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(
                 pa.BufferReader(found.data), partition_expression=_known(partition)
             )
-            if fragment.physical_schema.equals(SCHEMA):
-                return fragment.to_table(
-                    schema=CANDLES_SCHEMA, columns=columns, filter=pushed, use_threads=False
-                )
-        except (pa.ArrowException, OSError):
-            pass  # `decode` says what is wrong.
+            try:
+                if fragment.physical_schema.equals(SCHEMA):
+                    return fragment.to_table(
+                        schema=CANDLES_SCHEMA, columns=columns, filter=pushed, use_threads=False
+                    )
+            except (pa.ArrowException, OSError):
+                pass  # `decode` says what is wrong.
         table = decode(found.data, path)
         return ds.dataset(with_path(table, [partition] * table.num_rows)).to_table(
             columns=columns, filter=pushed, use_threads=False
