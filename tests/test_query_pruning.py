@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 from hypothesis import HealthCheck, given, settings
-from test_query_equality import ALL_ROWS, FILTERS
+from statements import ALL_ROWS, FILTERS
 from test_query_files import BEGIN_MS, DAY_MS, add_foreign, candle, make_lake, put
 
 from lakewriter.candle import to_table
