@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,46 @@ def test_replacing_a_hot_file_between_its_two_scans_changes_nothing(tmp_path: Pa
         assert [row["n"] for batch in answer.batches for row in batch.to_pylist()] == [10]
     store.merge(partition_of(hot[0]), to_table(hot))
     assert counts(store, 0) == [(10, 10)]
+
+
+class Flushing(LakeStore):
+    """A lake of which a recorder flushes all that it has just before the files are listed, and just after."""
+
+    moments: list[Callable[[], None]]
+
+    def files(self, *args: Any) -> Iterator[Any]:
+        if self.moments:
+            self.moments.pop()()
+        found = list(super().files(*args))
+        if self.moments:
+            self.moments.pop()()
+        return iter(found)
+
+
+@pytest.mark.parametrize("streamed", [0, 1])
+def test_flush_around_the_listing_hides_nothing(tmp_path: Path, streamed: int) -> None:
+    """What leaves the journal while a query begins is seen once, though its file was not there at first."""
+    make_lake(tmp_path, [candle(0)])
+    store = Flushing(tmp_path)
+    journal = create_journal(tmp_path, "test")
+
+    def flush_of(symbol: str) -> Callable[[], None]:
+        hot = [candle(number, symbol=symbol) for number in (0, 1)]
+        before = set(journal.roll())
+        journal.commit(hot)
+        segments = set(journal.roll()) - before
+
+        def flush() -> None:
+            store.merge(partition_of(hot[0]), to_table(hot))
+            journal.drop(segments)
+
+        return flush
+
+    store.moments = [flush_of("AFTERUSDT"), flush_of("BEFOREUSDT")]
+    assert counts(store, streamed) == [(5, 5)]
+    assert not store.moments
+    assert counts(store, streamed) == [(5, 5)]
+    journal.close()
 
 
 def test_foreign_rows_in_the_directory_of_another_day_are_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lakewriter.query.files import Foreign, loose_tables, partitions_table, take
 
 DAY_MS = 86_400_000
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z
-STEPS_MS = {"1m": 60_000, "1h": 3_600_000, "1d": DAY_MS}
+STEPS_MS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": DAY_MS}
 
 
 def candle(number: int = 0, *, interval: str = "1m", **fields: object) -> Candle:
