@@ -147,12 +147,38 @@ def test_the_winner_is_the_one_that_the_lake_would_keep(drawn: list[tuple[int, s
 
 
 @pytest.mark.parametrize(
-    "name", ["it's a lake", 'a "quoted" one', "数据 湖", "globs [ab] * ? {x}", "market=x%20", "$HOME;--"]
+    "name",
+    [
+        "it's a lake",
+        'a "quoted" one',
+        "数据 湖",
+        "globs [ab] * ? {x}",
+        "$HOME;--",
+        "{start} back\\slash\nline",
+        "market=x%20",
+        "symbol=OTHER",
+        "interval=5m",
+        "date=2020-01-01/lake",
+        "it's/Date=x/数据",
+    ],
 )
 def test_root_may_have_any_name(tmp_path: Path, name: str) -> None:
-    """Spaces, quotes, Chinese characters and wildcards in the lake's path change nothing."""
-    store = make_lake(tmp_path / name, [candle(0), candle(1440)], hot=[candle(1)])
-    assert values(store, "SELECT count(*), min(market), min(symbol) FROM candles") == [(3, "spot", "BTCUSDT")]
+    """Spaces, quotes, wildcards and what looks like a partition in the lake's path change nothing."""
+    symbols = ("BTCUSDT", "币USDT")
+    files = [candle(number, symbol=symbol) for symbol in symbols for number in (0, 1440)]
+    store = make_lake(tmp_path / name, files, hot=[candle(1), candle(0)])
+    add_foreign(store.root, [candle(0, symbol=symbol) for symbol in symbols][:1])
+    sql = (
+        'SELECT market, symbol, "interval", "date"::VARCHAR, count(*) FROM candles GROUP BY ALL ORDER BY ALL'
+    )
+    assert values(store, sql) == [
+        ("spot", "BTCUSDT", "1m", "2024-06-30", 2),
+        ("spot", "BTCUSDT", "1m", "2024-07-01", 1),
+        ("spot", "币USDT", "1m", "2024-06-30", 1),
+        ("spot", "币USDT", "1m", "2024-07-01", 1),
+    ]
+    one = "SELECT count(*) FROM candles WHERE symbol = 'BTCUSDT' AND \"date\" = '2024-07-01'"
+    assert values(store, one) == [(1,)]
 
 
 def test_chinese_symbol_and_its_percent_encoded_directory(tmp_path: Path) -> None:

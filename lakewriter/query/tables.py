@@ -54,6 +54,13 @@ _HIVE = (
     + "}"
 )
 
+# The same, out of a file's name below the root, for a root that would itself be taken for a part of it.
+_FROM_NAMES = ", ".join(
+    f"""url_decode(string_split(substr(filename, {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
+    for at, (name, kind) in enumerate(_PATH_COLUMNS.items(), 1)
+)
+_FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
+
 # A view over so few files has their names in it; of more they are in a variable.
 NAMES_MAX = 64
 
@@ -201,6 +208,10 @@ class _Scan(NamedTuple):
             root = engine.path_text(str(self.root))
             quoted = (f"{root}/{name}".replace("'", "''") for name in self.names)
             files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
+        if any(part.partition("=")[0].lower() in _PATH_COLUMNS for part in self.root.parts):
+            values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
+            plain = f"read_parquet({files}, hive_partitioning=false, filename=true)"
+            return f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
         return f"read_parquet({files}, {_HIVE})"
 
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
