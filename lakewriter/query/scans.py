@@ -114,7 +114,7 @@ def ask(
     recorder.filters.clear()
     started_s = time.monotonic()
     try:
-        with _recording(connection, sql):
+        with _recording(connection, recorder, sql):
             return _asked(connection, recorder, sql, params)
     except _WRONG:
         raise
@@ -167,11 +167,17 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[None]:
+def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str) -> Iterator[None]:
+    # What is registered has not the full name memory.main.candles: a view of that name is put before it.
+    named_in_full = "memory" in sql.lower()
+    registered = "asked" if named_in_full else "candles"
+    if named_in_full:
+        connection.unregister("candles")
+        connection.register(registered, recorder)
     try:
         connection.execute(f"BEGIN; {engine.time_limit_sql(TIME_MS_MAX)}")
-        if "memory" in sql.lower():  # what is registered has not this full name
-            connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.candles")
+        if named_in_full:
+            connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.asked")
         with engine.time_limited(connection, TIME_MS_MAX):
             yield
     finally:
@@ -180,7 +186,7 @@ def _recording(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[None
             connection.execute(reset)
         except duckdb.TransactionException:  # the statement failed, and the transaction with it
             connection.execute(f"ROLLBACK; {reset}; BEGIN")
-        connection.unregister("candles")
+        connection.unregister(registered)
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:
