@@ -5,6 +5,7 @@ lakewriter/query/scans.py before anything is changed.
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -55,8 +56,9 @@ def asked(connection: duckdb.DuckDBPyConnection, sql: str, **params: object) -> 
 
 
 def printed(found: Asked) -> list[str]:
+    """The filters as Arrow prints them, with times to the millisecond: the engine's 2.0.0 has microseconds."""
     assert not found.everything
-    return sorted(" ".join(str(each).split()) for each in found.filters)
+    return sorted(re.sub(r"(\.\d{3})000Z", r"\1Z", " ".join(str(each).split())) for each in found.filters)
 
 
 def full_table() -> pa.Table:
@@ -90,19 +92,19 @@ def full_table() -> pa.Table:
         (
             "candle_begin_time >= '2024-01-01' AND candle_begin_time < '2024-01-04'",
             (
-                "((candle_begin_time >= 2024-01-01 00:00:00.000000Z)"
-                " and (candle_begin_time < 2024-01-04 00:00:00.000000Z))"
+                "((candle_begin_time >= 2024-01-01 00:00:00.000Z)"
+                " and (candle_begin_time < 2024-01-04 00:00:00.000Z))"
             ),
         ),
         ("symbol IN ('A', 'B')", IN),
         (
             "date_trunc('month', candle_begin_time) = '2024-03-01'",
             (
-                "((candle_begin_time >= 2024-03-01 00:00:00.000000Z)"
-                " and (candle_begin_time < 2024-04-01 00:00:00.000000Z))"
+                "((candle_begin_time >= 2024-03-01 00:00:00.000Z)"
+                " and (candle_begin_time < 2024-04-01 00:00:00.000Z))"
             ),
         ),
-        ("candle_end_time <= '2024-01-01'", "(candle_end_time <= 2024-01-01 00:00:00.000000Z)"),
+        ("candle_end_time <= '2024-01-01'", "(candle_end_time <= 2024-01-01 00:00:00.000Z)"),
         ("\"interval\" = '1m' AND random() < 2", '(interval == "1m")'),
     ],
 )
@@ -231,7 +233,7 @@ def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
 def test_now_is_the_same_both_times(connection: duckdb.DuckDBPyConnection) -> None:
     """Files that are chosen just before midnight are read as if it still were."""
     [pushed] = printed(asked(connection, "FROM candles WHERE candle_begin_time < now()"))
-    [(text,)] = connection.execute("SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%f')").fetchall()
+    [(text,)] = connection.execute("SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%g')").fetchall()
     assert text in pushed
 
 
