@@ -307,6 +307,25 @@ def test_broken_sql_is_one_clean_line(tmp_path: Path, sql: str, message: str) ->
     assert raised.value.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        ('FROM candles WHERE symbol = "BTCUSDT"', "text stands in single quotes: 'BTCUSDT'"),
+        ("FROM candles WHERE symbol = ETHUSDT", "text stands in single quotes: 'ETHUSDT'"),
+        (
+            "SELECT latest() FROM candles",
+            "FROM latest(since := '1970-01-01')",
+        ),
+        ("SELECT closee FROM candles", 'Candidate bindings: "close"'),
+    ],
+)
+def test_common_mistake_is_answered_with_its_cure(tmp_path: Path, sql: str, hint: str) -> None:
+    """The hint says what to write instead."""
+    with pytest.raises(QueryError) as raised:
+        run(make_lake(tmp_path), sql)
+    assert raised.value.hint.startswith(hint)
+
+
 def test_partitions_can_be_asked(tmp_path: Path) -> None:
     """`partitions` has one row per directory with files."""
     store = make_lake(tmp_path, [candle(0), candle(1440)], hot=[candle(2880)])

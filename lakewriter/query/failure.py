@@ -29,6 +29,9 @@ _GONE = ("No such file or directory", "No files found that match the pattern")
 # Before 2.0 the engine looks for every name as for a pattern.
 _UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
 
+# A name that no column has, and that looks like text rather than like a column.
+_TEXT_TAKEN_FOR_A_NAME = re.compile(r'Referenced column "([^"]*[A-Z0-9-][^"]*)" (?:was )?not found')
+
 _HINT_LINES_MAX = 4
 
 
@@ -75,6 +78,9 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
         return VanishedError(f"lake: {first}", "files kept vanishing; try again when compaction is done")
     if names_a_file(error, root):
         return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")
+    text_in_quotes = _TEXT_TAKEN_FOR_A_NAME.match(first)
+    if text_in_quotes:
+        rest = [f"text stands in single quotes: '{text_in_quotes[1]}'", *rest]
     # The caret below its line must stay below it when the hint is indented.
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
 

@@ -227,12 +227,13 @@ def _read(tree: Any) -> frozenset[str]:
         raise _unknown_tree()
     nodes = list(_nodes(tree))
     named_here = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
+    behind_from = {id(node["function"]) for node in nodes if node.get("type") == "TABLE_FUNCTION"}
     read: set[str] = set()
     for node in nodes:
         _check_kind(node)
         kind = node.get("type")
         if "class" in node:
-            if node["class"] == "FUNCTION":
+            if node["class"] == "FUNCTION" and id(node) not in behind_from:
                 _check_scalar(node)
         elif kind == "TABLE_FUNCTION":
             read |= _checked_table_function(node["function"])
@@ -276,6 +277,10 @@ def _check_kind(node: dict[str, Any]) -> None:
 
 def _check_scalar(function: dict[str, Any]) -> None:
     for name in _names(function, "function_name"):
+        if name in MACROS:
+            raise QueryError(
+                f"sql: {name} gives rows, and stands behind FROM", f"FROM {MACROS[name].signature}"
+            )
         if name in _REFUSED_FUNCTIONS:
             raise QueryError(f"sql: function {name} is not available here")
 
@@ -294,13 +299,16 @@ def _checked_table_function(function: dict[str, Any]) -> set[str]:
 
 
 def _checked_table(node: dict[str, Any], named_here: set[str]) -> str:
-    path = tuple(str(part).lower() for part in _path(node, "table_name"))
+    written = [str(part) for part in _path(node, "table_name")]
+    path = tuple(part.lower() for part in written)
     name = path[-1]
     if path[:-1] == ("information_schema",) and name in _INFORMATION_SCHEMA:
         return name
     known = name in TABLES or name in named_here
     if path[:-1] not in _OUR_SCHEMAS or not known or not _NAME.fullmatch(name):
-        raise QueryError(f"sql: there is no table {'.'.join(path)}", f"tables to read: {', '.join(TABLES)}")
+        raise QueryError(
+            f"sql: there is no table {'.'.join(written)}", f"tables to read: {', '.join(TABLES)}"
+        )
     return name
 
 
