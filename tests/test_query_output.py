@@ -1,9 +1,12 @@
 """Answers in every format, and results in every shape."""
 
+import contextlib
 import csv
 import io
 import json
+import os
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -21,6 +24,7 @@ from lakewriter.query.failure import QueryError
 from lakewriter.query.output import FORMATS, format_of
 from lakewriter.query.result import Result
 from lakewriter.query.session import Answer, run, stream
+from lakewriter.query.spool import MEMORY_BYTES_MAX, Spool
 from lakewriter.query.text import Room, cell, gather, table_lines
 
 EVERYTHING = """
@@ -138,7 +142,7 @@ def test_long_tables_show_both_ends(rows_max: int, sizes: list[int]) -> None:
 
     rows = gather(batches(), rows_max)
     assert rows.total == 100
-    shown = [int(row[0]) for row in rows.head + rows.tail]
+    shown = [int(row[0]) for row in rows.shown()]
     assert shown == [
         n for n in range(100) if rows_max >= 100 or n < (rows_max + 1) // 2 or n >= 100 - rows_max // 2
     ]
@@ -249,10 +253,44 @@ def test_a_wide_table_loses_columns_in_the_middle(width: int) -> None:
     """No line is wider than the terminal; the first column stays, and what was left out is counted."""
     names = [f"column{number}" for number in range(6)]
     batch = pa.record_batch([pa.array([number, 10**number]) for number in range(6)], names=names)
-    lines = list(table_lines(batch.schema, gather([batch], None), width))
+    with contextlib.closing(gather([batch], None)) as rows:
+        lines = list(table_lines(batch.schema, rows, width))
     whole = width >= 6 * 7 + 5 * 2
     assert all(len(line) <= max(width, 10) for line in lines[:-1])
     assert lines[0].startswith("column0")
     assert ("…" in lines[0]) is not whole
     shown = sum(name in lines[0] for name in names)
     assert lines[-1] == ("(2 rows)" if whole else f"(2 rows; 6 columns, {shown} shown)")
+
+
+def batches_of(count: int) -> Iterator[pa.RecordBatch]:
+    for first in range(0, count, 10_000):
+        numbers = pa.array(range(first, first + 10_000))
+        texts = pa.array([f"币\t\n{number}" for number in range(first, first + 10_000)])
+        yield pa.record_batch([numbers, texts], names=["n", "text"])
+
+
+@pytest.mark.parametrize("name", ["table", "markdown"])
+def test_a_long_table_takes_no_memory(name: str) -> None:
+    """All rows of a table to a file or a pipe are aligned and written, and never in memory at once."""
+
+    def peak_bytes(count: int) -> int:
+        answer = Answer(next(batches_of(1)).schema, batches_of(count))
+        tracemalloc.start()
+        with Path(os.devnull).open("wb") as out:
+            FORMATS[name].write(answer, out, Room())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(150_000) < peak_bytes(10_000) + MEMORY_BYTES_MAX // 2
+
+
+def test_a_spool_gives_its_rows_as_often_as_asked() -> None:
+    """In memory or on disk, what comes out is what went in."""
+    rows = [("", f"币{number}") for number in range(1000)]
+    for memory_bytes_max in (10, 1_000_000):
+        with contextlib.closing(Spool(memory_bytes_max)) as spool:
+            spool.extend(rows[:600])
+            spool.extend(rows[600:])
+            assert (len(spool), list(spool), list(spool)) == (1000, rows, rows)

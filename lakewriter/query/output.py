@@ -5,6 +5,7 @@ Times are UTC: ISO 8601 with `Z` in text, `2024-06-30 12:34:00` in tables. Where
 the bytes go is `place`'s.
 """
 
+import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterator
@@ -17,7 +18,16 @@ import pyarrow as pa
 from lakewriter.query.failure import QueryError
 from lakewriter.query.result import python_values
 from lakewriter.query.session import Answer
-from lakewriter.query.text import Room, Rows, gather, interval_text, markdown_lines, table_lines, width_for
+from lakewriter.query.text import (
+    Room,
+    Rows,
+    cells,
+    gather,
+    interval_text,
+    markdown_lines,
+    table_lines,
+    width_for,
+)
 
 
 class Format(NamedTuple):
@@ -43,20 +53,26 @@ def format_of(path: Path) -> str | None:
 
 
 def _write_table(answer: Answer, out: BinaryIO, room: Room) -> None:
-    rows = gather(answer.batches, room.rows)
-    if answer.schema.names == ["explain_key", "explain_value"]:
-        return _write_lines(_plans(rows), out)
-    return _write_lines(table_lines(answer.schema, rows, width_for(rows, room)), out)
+    with contextlib.closing(gather(answer.batches, room.rows)) as rows:
+        if answer.schema.names == ["explain_key", "explain_value"]:
+            _write_lines(_plans(rows), out)
+        else:
+            _write_lines(table_lines(answer.schema, rows, width_for(rows, room)), out)
 
 
 def _plans(rows: Rows) -> Iterator[str]:
     # A query plan is a drawing of many lines; in a cell it could not be read.
-    for _key, plan in rows.head + rows.tail:
+    for _key, plan in rows.shown():
         yield plan.replace("\\n", "\n")
 
 
 def _write_markdown(answer: Answer, out: BinaryIO, room: Room) -> None:
-    _write_lines(markdown_lines(answer.schema, gather(answer.batches, room.rows)), out)
+    if room.rows is None:
+        every = (row for batch in answer.batches for row in cells(batch))
+        return _write_lines(markdown_lines(answer.schema, every), out)
+    rows = gather(answer.batches, room.rows)
+    cut = rows.total > rows.shown_count
+    return _write_lines(markdown_lines(answer.schema, rows.head, rows.tail, cut=cut), out)
 
 
 def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:

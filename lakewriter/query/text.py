@@ -15,13 +15,12 @@ import msgspec
 import pyarrow as pa
 
 from lakewriter.query.result import python_values, utc_text
+from lakewriter.query.spool import Row, Spool
 
 NULL = "NULL"
 
 # A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
 _FLOAT_DIGITS = 15
-
-Row = tuple[str, ...]
 
 
 class Room(NamedTuple):
@@ -40,7 +39,7 @@ class Room(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows to show, as text.
+    """The rows to show, as text. Close them.
 
     Args:
         head: the first ones.
@@ -48,9 +47,24 @@ class Rows(NamedTuple):
         total: how many there were.
     """
 
-    head: list[Row]
+    head: list[Row] | Spool
     tail: list[Row]
     total: int
+
+    def shown(self) -> Iterator[Row]:
+        """Yield those that are shown."""
+        yield from self.head
+        yield from self.tail
+
+    @property
+    def shown_count(self) -> int:
+        """How many are shown."""
+        return len(self.head) + len(self.tail)
+
+    def close(self) -> None:
+        """Let go of them."""
+        if isinstance(self.head, Spool):
+            self.head.close()
 
 
 def cell(value: Any) -> str:
@@ -105,10 +119,12 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
     """Read all rows and keep those to show.
 
     Args:
-        rows_max: the first and last of so many; None keeps all, in memory.
+        rows_max: the first and last of so many; None keeps all, on disk if they are many.
     """
     if rows_max is None:
-        everything = [row for batch in batches for row in cells(batch)]
+        everything = Spool()
+        for batch in batches:
+            everything.extend(cells(batch))
         return Rows(everything, [], len(everything))
     head: list[Row] = []
     tail: deque[Row] = deque(maxlen=rows_max)
@@ -128,8 +144,7 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
 
 def width_for(rows: Rows, room: Room) -> int | None:
     """Return the columns that a table may take."""
-    shown = len(rows.head) + len(rows.tail)
-    lines = 2 + shown + (rows.total > shown) + 1
+    lines = 2 + rows.shown_count + (rows.total > rows.shown_count) + 1
     return None if room.lines is not None and lines > room.lines else room.width
 
 
@@ -137,8 +152,9 @@ def table_lines(schema: pa.Schema, rows: Rows, width_max: int | None = None) -> 
     """Yield the lines of an aligned table, and how much there was of what."""
     header = tuple(cell(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
-    shown = rows.head + rows.tail
-    widths = [max(map(_width, column)) for column in zip(header, *shown, strict=True)]
+    widths = list(map(_width, header))
+    for row in rows.shown():
+        widths = list(map(max, widths, map(_width, row)))
     left, right = _fitting(widths, width_max)
     cut = left + right < len(widths)
 
@@ -149,10 +165,10 @@ def table_lines(schema: pa.Schema, rows: Rows, width_max: int | None = None) -> 
     yield line(header)
     yield line(tuple("─" * width for width in widths))
     yield from map(line, rows.head)
-    if rows.total > len(shown):
+    if rows.total > rows.shown_count:
         yield line(tuple("…" for _ in widths))
     yield from map(line, rows.tail)
-    count = _count(rows.total, len(shown))
+    count = _count(rows.total, rows.shown_count)
     yield f"{count[:-1]}; {len(widths)} columns, {left + right} shown)" if cut else count
 
 
@@ -171,18 +187,24 @@ def _fitting(widths: list[int], width_max: int | None) -> tuple[int, int]:
     return left, right
 
 
-def markdown_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
-    """Yield the lines of a Markdown table."""
+def markdown_lines(
+    schema: pa.Schema, head: Iterable[Row], tail: Iterable[Row] = (), *, cut: bool = False
+) -> Iterator[str]:
+    """Yield the lines of a Markdown table.
+
+    Args:
+        cut: whether some rows between head and tail were left out.
+    """
 
     def line(row: Iterable[str]) -> str:
         return "| " + " | ".join(text.replace("\\", "\\\\").replace("|", "\\|") for text in row) + " |"
 
     yield line(cell(name) for name in schema.names)
     yield line("---:" if _is_number(field.type) else "---" for field in schema)
-    yield from map(line, rows.head)
-    if rows.total > len(rows.head) + len(rows.tail):
+    yield from map(line, head)
+    if cut:
         yield line("…" for _ in schema)
-    yield from map(line, rows.tail)
+    yield from map(line, tail)
 
 
 def _padded(row: Row, widths: list[int], numeric: list[bool]) -> Row:

@@ -1,0 +1,41 @@
+"""Rows of text that are gone through more than once: in memory while they are few, else in a file."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+
+Row = tuple[str, ...]
+
+# So much of a table is kept in memory; the rest of it is in an unnamed temporary file.
+MEMORY_BYTES_MAX = 32 * 1024 * 1024
+
+
+class Spool:
+    """Rows of printable text, to be read as often as needed. Close it.
+
+    Args:
+        memory_bytes_max: what is kept before a file is used.
+    """
+
+    def __init__(self, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
+        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close
+            memory_bytes_max, "w+", encoding="utf-8", newline="\n"
+        )
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Row]:
+        self._file.seek(0)
+        for line in self._file:
+            yield tuple(line[:-1].split("\t"))
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Append rows. No cell has a tab or a line's end in it: they are spelled out."""
+        lines = ["\t".join(row) + "\n" for row in rows]
+        self._file.writelines(lines)
+        self._rows += len(lines)
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        self._file.close()
