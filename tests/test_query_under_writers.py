@@ -304,7 +304,7 @@ class Live:
 
     def bracket(self, predicate: str) -> None:
         """Ask, and hold the answer between what was there before and what the exchange has sent since."""
-        sql = f"SELECT {SAID} FROM candles WHERE {predicate}"
+        sql = f"SELECT {SAID} FROM candles c WHERE {predicate}"
         logged = self.logged()
         before = self._before(sql)
         ours = rows_of(ask(self.store, sql, self.asked))
