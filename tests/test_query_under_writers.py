@@ -347,7 +347,8 @@ def all_candles() -> pa.Table:
         begins = said["candle_begin_time"]
         columns = {
             **said,
-            "candle_end_time": begins + STEPS_MS[interval],
+            "candle_begin_time": begins.astype("datetime64[ms]"),
+            "candle_end_time": (begins + STEPS_MS[interval]).astype("datetime64[ms]"),
             **{
                 name: np.full(len(begins), text)
                 for name, text in zip(LEVELS, (market, symbol, interval), strict=False)
