@@ -66,19 +66,23 @@ def place_of(store: LakeStore) -> Place:
 
 
 def duckdb_statements(place: Place) -> str:
-    """Return a view of all candles, and macros that look into few directories; for DuckDB 2.0."""
+    """Return a view of all candles, and macros that look into few directories; for DuckDB 2.0.
+
+    Releases before it have no option of read_parquet that lets a path match nothing.
+    """
     root = glob.escape(place.root)
     start = _sql_text(root + "/market=")
     series = f"{start} || market || '/symbol=' || symbol || '/interval=' || \"interval\" || '/date=' || "
     return f"""\
--- DuckDB 2.0 or newer
+-- DuckDB 2.0 or newer. For 1.4 and 1.5 leave out `allow_empty = true, `; a symbol or
+-- a day that is not there is then an error instead of no rows.
 {_sql_secret(place) if place.on_s3 else ""}SET TimeZone = 'UTC';
 
 -- FROM candles WHERE …: lists every directory of the lake.
 CREATE OR REPLACE VIEW candles AS
 {_sql_rows(_sql_text(root + "/market=*/symbol=*/interval=*/date=*/*.parquet"))};
 
--- FROM candles('BTCUSDT', market := 'spot', interval := '1m'): lists the directories of one symbol.
+-- FROM candles('BTCUSDT', market := 'spot', "interval" := '1m'): lists the directories of one symbol.
 CREATE OR REPLACE MACRO candles(symbol, market := '*', "interval" := '*') AS TABLE
 {_sql_rows(series + "'*/*.parquet'")};
 
