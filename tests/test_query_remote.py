@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lakewriter.lake.parquet import encode
 from lakewriter.partition import partition_of
 from lakewriter.query.completeness import coverage
 from lakewriter.query.control import Control
+from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
 from lakewriter.query.reader import open_lake
 from lakewriter.query.session import run, stream
@@ -75,6 +77,10 @@ def asked(store: Store, lake: LakeStore, sql: str) -> pa.Table:
 def test_answers_are_the_local_ones(local: LakeStore, remote: LakeStore, sql: str) -> None:
     """Whatever is asked, over our files and those of others: it does not matter where they are."""
     params = {name: value for name, value in PARAMS.items() if f"${name}" in sql}
+    if VERSION == (1, 5) and "_time IN (" in sql and find_spec("pytz") is None:
+        with pytest.raises(QueryError, match="needs pytz"):
+            run(remote, sql, params)
+        return
     assert in_any_order(run(remote, sql, params)) == in_any_order(run(local, sql, params))
 
 

@@ -72,6 +72,8 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     first, *rest = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, OSError) and error.filename:
         first = f"{error.filename}: {error.strerror}"
+    if "module 'pytz'" in first:
+        return QueryError("sql: to look for several times at once, DuckDB 1.5 needs pytz", "pip install pytz")
     gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
     if gone and isinstance(error, duckdb.IOException | OSError):
         first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)

@@ -100,7 +100,8 @@ class Served:
             except (pa.ArrowException, OSError):
                 pass  # `decode` says what is wrong.
         table = decode(found.data, path)
-        return ds.dataset(with_path(table, [partition] * table.num_rows)).to_table(
+        table = with_path(table, [partition] * table.num_rows).select(CANDLES_SCHEMA.names)
+        return ds.dataset(table.cast(CANDLES_SCHEMA)).to_table(
             columns=columns, filter=pushed, use_threads=False
         )
 
