@@ -19,7 +19,7 @@ from test_query_completeness import mark
 from test_query_files import candle, make_lake
 
 from lakewriter.cli.prompt import _Names
-from lakewriter.lake.location import SILENCE_S_MAX
+from lakewriter.lake.location import ATTEMPTS_MAX, SILENCE_S_MAX
 from lakewriter.lake.opening import open_to_read
 
 pytestmark = pytest.mark.slow
@@ -271,7 +271,8 @@ def test_ctrl_c_does_not_wait_for_a_silent_store(store: Store, verb: str) -> Non
         took_s = time.monotonic() - began_s
         done.set()
     assert (asking.returncode, said.strip()) == (130, "stopped")
-    assert took_s < SILENCE_S_MAX
+    # A store is given up after ATTEMPTS_MAX times its silence; a busy machine takes some time, too.
+    assert took_s < (ATTEMPTS_MAX - 1) * SILENCE_S_MAX
 
 
 def test_completion_does_without_a_store_that_refuses(store: Store) -> None:
