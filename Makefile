@@ -1,5 +1,6 @@
 # make demo   a local exchange, a recorder, a compaction, a query; ends by itself
 # make test   the whole test suite
+# make test-duckdb   the query side's tests on older releases of DuckDB
 # make torture   kills and faults at random for ten minutes, and an auditor
 # make endure    twenty minutes of an exchange that does everything wrong
 # make history   years from an archive that lies, interrupted again and again
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit torture endure history fuzz check format bench clean
+.PHONY: demo test unit test-duckdb torture endure history fuzz check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -21,6 +22,19 @@ test: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+DUCKDBS ?= 1.4.5 1.5.6
+
+test-duckdb: $(DUCKDBS:%=$(VENV)-duckdb-%/.installed)
+	@set -e; for release in $(DUCKDBS); do \
+		$(VENV)-duckdb-$$release/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS) \
+			tests/test_query*.py tests/test_cli_query.py tests/test_cli_shell.py tests/test_cli_views.py; \
+	done
+
+$(VENV)-duckdb-%/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)-duckdb-$*
+	@$(VENV)-duckdb-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' duckdb==$*
+	@touch $@
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/crash/torture.py $(TORTURE_ARGS)
@@ -53,10 +67,12 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/freshness.py
 	$(BIN)/python benchmarks/history.py
+	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/encoding.py
 
 clean:
-	rm -rf $(VENV) demo-data
+	rm -rf $(VENV) $(VENV)-duckdb-* demo-data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
