@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -42,6 +42,7 @@ PIECES = [
 ]
 
 
+@example(["/* g;h */", "SELECT 1", "/* g;h */"])
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) -> None:
     """Whatever is quoted or commented, as many statements are found as DuckDB finds."""

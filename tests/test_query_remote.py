@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
+from statements import ALL_ROWS, PARAMS, PREDICATES, STATEMENTS, as_statement, in_any_order
 from stores import Request, Store, environment, refusal
 from test_gaps import Recorder
 from test_query_completeness import mark
-from test_query_equality import ALL_ROWS, PARAMS, PREDICATES, STATEMENTS, as_statement, in_any_order
 from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
 from lakewriter.candle import to_table

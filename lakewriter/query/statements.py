@@ -17,7 +17,8 @@ _WHOLE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _OPENS = re.compile(r"""/\*|'|"|\$\w*\$""")
-_BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+# Atomic: a comment ends at its first end, though one that goes on to a later one would match as well.
+_BLANK = re.compile(r"(?>\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"\w*\Z")
 _QUOTED = re.compile(r"'[^']*\Z")
 
