@@ -161,24 +161,25 @@ class _Running:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Stop the engine. It ends behind the caller's back, which takes it a while."""
         if self._source is not None:
             self._source.stop()
-        self._stop()
+        idle = self._stop()
         self._control.take_back()
-        self._worker.submit(self._close)
+        self._rows = None
+        if idle:
+            SPARE.close(self._connection)
+        else:
+            self._worker.submit(self._connection.close)
         self._worker.shutdown(wait=False)
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
+        """Tell whether nothing runs in the engine any more."""
         # Again and again: what comes between two of the engine's tasks is forgotten.
         for _ in range(_STOP_TRIES):
             self._connection.interrupt()
             if wait([self._working], _STOP_PAUSE_S).done:
-                return
-
-    def _close(self) -> None:
-        self._rows = None
-        self._connection.close()
+                return True
+        return False
 
     def all_rows(self, sql: str, params: Mapping[str, Any]) -> pa.Table:
         answer = self.start(sql, params)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,8 +60,8 @@ class Spare:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._making: threading.Thread | None = None
-        self._engine: Engine | None = None
+        self._making: Future[Engine] | None = None
+        self._thread = _one_thread()
 
     def prepare(self, further: Further = Engine) -> None:
         """Begin to make one, unless there is one.
@@ -68,13 +69,9 @@ class Spare:
         Args:
             further: does to it what its statement would do.
         """
-        with self._lock:
-            if self._making is not None:
-                return
-            making = threading.Thread(target=self._make, args=(further,), name="engine")
-            with contextlib.suppress(RuntimeError):  # no more threads, or the process is ending
-                making.start()
-                self._making = making
+        with self._lock, contextlib.suppress(RuntimeError):  # no more threads, or the process is ending
+            if self._making is None:
+                self._making = self._thread.submit(lambda: further(make_engine()))
 
     def take(self, root: Path) -> Engine:
         """Return an engine for a lake that is nobody else's: the spare one, or one made now."""
@@ -85,6 +82,13 @@ class Spare:
             engine = None
         return engine or Engine(make_engine())
 
+    def close(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Close an engine that nothing runs in any more, behind the caller's back: that takes a while."""
+        try:
+            self._thread.submit(connection.close)
+        except RuntimeError:
+            connection.close()
+
     def before_fork(self) -> None:
         """Close the spare one, and make none until the fork is done."""
         self._lock.acquire()
@@ -92,25 +96,30 @@ class Spare:
         if engine is not None:
             engine.connection.close()
 
-    def after_fork(self) -> None:
-        """Go on, in the parent and in the child."""
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on, with a thread of one's own."""
+        self._thread = _one_thread()
         self._lock.release()
 
     def _taken(self) -> Engine | None:
-        if self._making is None:
-            return None
-        self._making.join()
-        self._making = None
-        engine, self._engine = self._engine, None
-        return engine
-
-    def _make(self, further: Further) -> None:
-        # What goes wrong here goes wrong again, and is said, when an engine is taken.
+        making, self._making = self._making, None
+        # What went wrong goes wrong again, and is said, when an engine is made for its statement.
         with contextlib.suppress(Exception):
-            self._engine = further(make_engine())
+            return making.result() if making is not None else None
+        return None
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="engines")
 
 
 SPARE = Spare()
 os.register_at_fork(
-    before=SPARE.before_fork, after_in_parent=SPARE.after_fork, after_in_child=SPARE.after_fork
+    before=SPARE.before_fork,
+    after_in_parent=SPARE.after_fork_in_parent,
+    after_in_child=SPARE.after_fork_in_child,
 )
