@@ -150,6 +150,12 @@ class Checked(NamedTuple):
     macros: frozenset[str]
 
 
+# Programs ask the same again and again; what may run depends on the text alone.
+_KNOWN: dict[str, Checked] = {}
+_KNOWN_MAX = 256
+_KNOWN_CHARS_MAX = 10_000
+
+
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     """Return what the statement refers to, if it may run.
 
@@ -162,6 +168,17 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
             but read TABLES.
         duckdb.Error: if it cannot be parsed.
     """
+    known = _KNOWN.get(sql)
+    if known is None:
+        known = _check(connection, sql)
+        if len(_KNOWN) >= _KNOWN_MAX:
+            _KNOWN.clear()
+        if len(sql) <= _KNOWN_CHARS_MAX:
+            _KNOWN[sql] = known
+    return known
+
+
+def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     statements = connection.extract_statements(sql)
     if statements and not any(one.query for one in statements):
         # Before 2.0, what the engine makes of a PIVOT whose columns are to be found in the data.
