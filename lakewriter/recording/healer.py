@@ -53,6 +53,8 @@ LOOK_AGAIN_MS = 60_000
 # Asking again for what REST does not have: doubling, in the exchange's time.
 _ABSENT_FIRST_MS = 2_000
 _ABSENT_MAX_MS = 60_000
+# How fast the exchange's time goes may be learnt only after the first look.
+_YOUNG_REAL_S_MAX = 5.0
 _ABSENT_REAL_S_MIN = 0.25
 
 # Asking again after an error, in real time: short, so that minutes of absence
@@ -359,7 +361,8 @@ class Healer:
             waits_ms.append(max(0.0, first_ms - door.time.now_ms()))
         if not waits_ms:
             return None
-        return max(door.time.real_s(min(waits_ms)), _ABSENT_REAL_S_MIN)
+        delay_s = max(door.time.real_s(min(waits_ms)), _ABSENT_REAL_S_MIN)
+        return delay_s if case.ranges else min(delay_s, _YOUNG_REAL_S_MAX)
 
     def _failed(self, series: Series, case: Case, span: Range, error: RestError, pool: Pool) -> float | None:
         """Say what went wrong; return after how long to ask again."""
