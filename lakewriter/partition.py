@@ -110,7 +110,12 @@ def parse_partition(path: str) -> Partition:
     names = tuple(part.partition("=")[0] for part in parts)
     if names != LEVELS:
         raise LakeError(f"{path}: not a partition (market=/symbol=/interval=/date=)")
-    values = [_unescape(path, part.partition("=")[2]) for part in parts]
+    values = []
+    for level, part in zip(LEVELS, parts, strict=True):
+        value = level_value(level, part)
+        if value is None:
+            raise LakeError(f"{path}: {part.partition('=')[2]!r} is not UTF-8")
+        values.append(value)
     day = parse_day(values[3])
     if day is None:
         raise LakeError(f"{path}: {values[3]!r} is not a date")
@@ -127,8 +132,29 @@ def parse_day(text: str) -> date | None:
     return day if day.isoformat() == text and day >= _EPOCH else None
 
 
-def _unescape(path: str, value: str) -> str:
+def level_value(level: str, name: str) -> str | None:
+    """Return what a directory is called at a level; None if it is none of that level."""
+    prefix = level + "="
+    if not name.startswith(prefix):
+        return None
+    value = name[len(prefix) :]
+    if "%" not in value:
+        return value
     try:
         return unquote_to_bytes(value).decode()
     except UnicodeError:
-        raise LakeError(f"{path}: {value!r} is not UTF-8") from None
+        return None
+
+
+def is_series(market: str, symbol: str, interval: str) -> bool:
+    """Tell whether directories of these names are a series of ours."""
+    try:
+        checked(Partition(market, symbol, interval, _EPOCH))
+    except LakeError:
+        return False
+    return True
+
+
+def is_candle_file(name: str) -> bool:
+    """Tell whether a file in a partition is data: visible, and Parquet by its name."""
+    return name.endswith(".parquet") and not name.startswith((".", "_"))

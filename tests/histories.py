@@ -11,8 +11,9 @@ from lakewriter.history.columns import ends
 from lakewriter.history.finding import Report
 from lakewriter.history.verify import DEFAULT, Options, verify
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth import Truth
 from lakewriter.series import Series

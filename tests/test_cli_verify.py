@@ -26,7 +26,8 @@ from lakewriter.cli.verify import compare_with, print_report
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.finding import Report
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.lake import ALL, LakeStore
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import ALL
 from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
 

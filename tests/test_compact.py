@@ -29,9 +29,10 @@ from lakewriter.lake.compact import (
     remember,
     run,
 )
-from lakewriter.lake.lake import ALL, STATE_DIRECTORY, LakeStore, PartitionFilter
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
 from lakewriter.lake.parquet import encode, written_by_us
 from lakewriter.lake.storage import LocalStorage
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
 PARTITION = partition_of(candle())

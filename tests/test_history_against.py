@@ -19,8 +19,9 @@ from lakewriter.history.against import SETTLED_AFTER_MS, Window, compare, window
 from lakewriter.history.differences import differences, winning
 from lakewriter.history.finding import Report
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth import Truth
 from lakewriter.series import Series

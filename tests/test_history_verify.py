@@ -31,8 +31,9 @@ from lakewriter.candle import SCHEMA
 from lakewriter.history.finding import LOCAL_CHECKS, Report
 from lakewriter.history.verify import Options, verify
 from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode, read_footer
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth import Truth
 from lakewriter.series import Series

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
@@ -26,10 +25,7 @@ from lakewriter.lake.lake import (
     FORMAT_VERSION,
     LakeStore,
     Merged,
-    PartitionFiles,
-    PartitionFilter,
     _batches,
-    own_file,
     read_all,
 )
 from lakewriter.lake.storage import LocalStorage, Replacement
@@ -424,116 +420,6 @@ def test_merges_from_processes(store):
     assert [path.name for path in (store.root / PARTITION.path).iterdir()] == ["candles.parquet"]
 
 
-def put(store: LakeStore, name: str) -> None:
-    """Put an empty file of that name into the lake; listing never opens one."""
-    path = store.root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-MANY = [
-    Partition(market, symbol, interval, date(2024, 6, day))
-    for market in ("coin_futures", "spot")
-    for symbol in ("AUSDT", "BTCUSDT", "币安人生USDT")
-    for interval in ("1h", "1m")
-    for day in (9, 10, 11)
-]
-
-
-def test_files(store):
-    """Every partition is listed once, sorted, with its file."""
-    for partition in MANY:
-        put(store, partition.file)
-    assert list(store.files()) == [PartitionFiles(partition, (partition.file,)) for partition in MANY]
-    assert all(own_file(found) for found in store.files())
-
-
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        (PartitionFilter(markets=("spot",)), [p for p in MANY if p.market == "spot"]),
-        (PartitionFilter(symbols=("AUSDT", "币安人生USDT")), [p for p in MANY if p.symbol != "BTCUSDT"]),
-        (PartitionFilter(intervals=("1m",)), [p for p in MANY if p.interval == "1m"]),
-        (PartitionFilter(since=date(2024, 6, 10)), [p for p in MANY if p.date.day >= 10]),
-        (PartitionFilter(until=date(2024, 6, 10)), [p for p in MANY if p.date.day <= 10]),
-        (
-            PartitionFilter(("spot",), ("AUSDT",), ("1h",), date(2024, 6, 9), date(2024, 6, 9)),
-            [Partition("spot", "AUSDT", "1h", date(2024, 6, 9))],
-        ),
-        (PartitionFilter(symbols=("NONE",)), []),
-        (PartitionFilter(since=date(2025, 1, 1)), []),
-    ],
-)
-def test_files_filtered(store, wanted, expected):
-    """A filter keeps what it names; days are included on both ends."""
-    for partition in MANY:
-        put(store, partition.file)
-    assert [found.partition for found in store.files(wanted)] == expected
-    assert [partition for partition, _ in store.partitions(wanted)] == expected
-
-
-def test_foreign_names(store):
-    """What only looks like the lake's is passed over: other directories, hidden files, other suffixes."""
-    directory = PARTITION.path
-    put(store, PARTITION.file)
-    put(store, f"{directory}/part-0.parquet")
-    for name in (
-        f"{directory}/.hidden.parquet",
-        f"{directory}/_temporary.parquet",
-        f"{directory}/candles.parquet.tmp",
-        f"{directory}/candles.csv",
-        f"{directory}/_SUCCESS",
-        f"{directory}/sub/deep.parquet",
-        "market=spot/stray.parquet",
-        "stray.parquet",
-        "market=forex/symbol=A/interval=1m/date=2024-06-30/candles.parquet",
-        "market=spot/symbol=a/interval=1m/date=2024-06-30/candles.parquet",
-        "market=spot/symbol=A/interval=1M/date=2024-06-30/candles.parquet",
-        "market=spot/symbol=A/interval=1m/date=2024-6-30/candles.parquet",
-        "market=spot/symbol=A/interval=1m/day=2024-06-30/candles.parquet",
-        "market=spot/symbol=%ff/interval=1m/date=2024-06-30/candles.parquet",
-        "market=spot/symbol=%2e%2e/interval=1m/date=2024-06-30/candles.parquet",
-        "other/symbol=A/interval=1m/date=2024-06-30/candles.parquet",
-    ):
-        put(store, name)
-    (store.root / directory / "directory.parquet").mkdir()
-    found = list(store.files())
-    assert found == [PartitionFiles(PARTITION, (PARTITION.file, f"{directory}/part-0.parquet"))]
-    assert not own_file(found[0])
-
-
-def test_names_that_are_not_utf8(store):
-    """A directory whose name is no text is passed over like any other stranger."""
-    put(store, PARTITION.file)
-    for name in (b"market=\xff", b"market=spot/symbol=\xff/interval=1m/date=2024-06-30"):
-        Path(str(store.root).encode().decode() + "/" + name.decode("utf-8", "surrogateescape")).mkdir(
-            parents=True
-        )
-    assert [found.partition for found in store.files()] == [PARTITION]
-
-
-def test_percent_encoded(store):
-    """A partition that another tool spelled with percent signs is one with ours."""
-    ours = Partition("spot", "币安人生USDT", "1m", PARTITION.date)
-    encoded = ours.path.replace("币安人生", quote("币安人生"))
-    partly = ours.path.replace("spot", "s%70ot")
-    names = [f"{directory}/part-0.parquet" for directory in (encoded, partly)]
-    for name in names:
-        put(store, name)
-    assert list(store.files()) == [PartitionFiles(ours, tuple(sorted(names)))]
-    put(store, ours.file)
-    (found,) = store.files(PartitionFilter(markets=("spot",), symbols=("币安人生USDT",)))
-    assert found.partition == ours
-    assert len(found.names) == 3
-
-
-def test_empty_partitions(store):
-    """A directory without files is a partition to look at, but has nothing to read."""
-    (store.root / PARTITION.path).mkdir(parents=True)
-    assert list(store.files()) == []
-    assert list(store.partitions()) == [(PARTITION, [PARTITION.path])]
-
-
 def test_read_all(store):
     """The files of a partition are read by name; one that is gone is said to be."""
     store.merge(PARTITION, to_table([candle(0)]))
@@ -544,21 +430,3 @@ def test_read_all(store):
     (store.root / foreign).unlink()
     with pytest.raises(FileNotFoundError):
         read_all(store, (PARTITION.file, foreign))
-
-
-def test_series_have_a_directory(tmp_path):
-    """The series of all markets or of one are listed, whoever wrote them; what only looks like one is passed over."""
-    store = LakeStore.create(str(tmp_path), "test")
-    assert store.series() == []
-    for partition in (
-        partition_of(candle()),
-        Partition("spot", "ETHUSDT", "1mo", date(2024, 6, 1)),
-        Partition("coin_futures", "BTCUSD_PERP", "1m", date(2024, 6, 1)),
-    ):
-        store.merge(partition, to_table([]))
-        (tmp_path / partition.path).mkdir(parents=True)
-    (tmp_path / "market=spot" / "symbol=ETHUSDT" / "interval=7m").mkdir()
-    (tmp_path / "market=spot" / "notes").mkdir()
-    assert len(store.series()) == 3
-    found = [tuple(each) for each in store.series(PartitionFilter(markets=("spot",)))]
-    assert found == [(candle().market, candle().symbol, candle().interval), ("spot", "ETHUSDT", "1mo")]

@@ -14,7 +14,8 @@ from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps import ORPHANED
 from lakewriter.lake.instruments import remember
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.query.completeness import Day, absent, coverage
 from lakewriter.query.result import Result
 from lakewriter.query.session import run

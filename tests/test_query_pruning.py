@@ -20,7 +20,9 @@ from test_query_files import BEGIN_MS, DAY_MS, add_foreign, candle, make_lake, p
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, Wanted
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.walk import PartitionFiles
+from lakewriter.lake.wanted import ALL, Wanted
 from lakewriter.partition import LEVELS, Partition, day_of, partition_of
 from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError

@@ -16,7 +16,9 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.walk import PartitionFiles
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.query import reader
 from lakewriter.query.reader import FRAME_COLUMNS, Lake, open_lake
 from lakewriter.query.retry import TRIES_MAX

@@ -22,9 +22,10 @@ from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.instrument import Instrument
 from lakewriter.lake.ahead import AT_ONCE
 from lakewriter.lake.instruments import remember
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.opening import open_to_read
 from lakewriter.lake.parquet import encode
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import partition_of
 from lakewriter.query.completeness import coverage
 from lakewriter.query.control import Control

@@ -16,7 +16,9 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
 from lakewriter.candle import Candle, precedence, to_table
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.walk import PartitionFiles
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import FILE_NAME
 from lakewriter.query.failure import QueryError
 from lakewriter.query.retry import TRIES_MAX

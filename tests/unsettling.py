@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.compact import plan, run
 from lakewriter.lake.journal import Journal, create_journal
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
 # A loser of the first round has so many trades; each later round has one more.

@@ -12,7 +12,8 @@ from lakewriter.cli.series import Choice, filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, PartitionFilter
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
+from lakewriter.lake.wanted import PartitionFilter
 
 
 class Summary(msgspec.Struct):

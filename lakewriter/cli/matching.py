@@ -8,7 +8,8 @@ import msgspec
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.journal import living
 from lakewriter.lake.known import known_series
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.series import Series
 
 # So alike, from 0 to 1, is what may have been meant, and what is nearly as alike as the

@@ -10,7 +10,7 @@ import click
 from lakewriter.cli.terminal import quiet_if_unread, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
-from lakewriter.lake.lake import PartitionFilter
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import Partition
 

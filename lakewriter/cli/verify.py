@@ -28,7 +28,8 @@ from lakewriter.history.jumps import DEVIATIONS
 from lakewriter.history.sources import ArchivePublisher, RestPublisher
 from lakewriter.history.verify import Options, verify
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.market import MARKETS, Market
 from lakewriter.series import Series
 

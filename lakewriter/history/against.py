@@ -23,8 +23,9 @@ from lakewriter.history.finding import Report
 from lakewriter.history.intervals import sources_of
 from lakewriter.history.partitions import read_contents, series_places
 from lakewriter.interval import DAY_MS, INTERVALS
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range
 from lakewriter.series import Series

@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, int_column, settle
 from lakewriter.errors import LakeError
-from lakewriter.lake.lake import LakeStore, PartitionFilter, is_candle_file
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import Label, decode, read_label
 from lakewriter.lake.presence import READ_LAPS_MAX
+from lakewriter.lake.walk import candle_files
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 
@@ -72,7 +74,7 @@ def series_places(store: LakeStore, wanted: PartitionFilter) -> Iterator[tuple[S
         places = [
             Place(partition, tuple(directories))
             for partition, directories in of_series
-            if any(map(is_candle_file, _files(store, directories)))
+            if candle_files(store.storage, directories)
         ]
         if places:
             yield Series(*key), places
@@ -86,9 +88,7 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
     """
     for _ in range(READ_LAPS_MAX):
         files = []
-        for name in _files(store, place.directories):
-            if not is_candle_file(name.rpartition("/")[2]):
-                continue
+        for name in candle_files(store.storage, place.directories):
             found = store.storage.read(name)
             if found is None:
                 break  # folded into the own file, which may have been read before that
@@ -96,12 +96,6 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
         else:
             return _contents(place.partition, files)
     raise LakeError(f"{place.partition}: its files do not hold still", "run it again")
-
-
-def _files(store: LakeStore, directories: tuple[str, ...] | list[str]) -> list[str]:
-    return [
-        f"{directory}/{file}" for directory in directories for file in store.storage.entries(directory).files
-    ]
 
 
 def _file(name: str, data: bytes) -> File:

@@ -23,7 +23,8 @@ from lakewriter.history.jumps import DEVIATIONS, find_jumps, window_ms
 from lakewriter.history.partitions import Contents, Place, read_contents, series_places
 from lakewriter.history.statistics import Statisticians, check_statistics
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 

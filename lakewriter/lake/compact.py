@@ -27,17 +27,11 @@ import pyarrow as pa
 
 from lakewriter.candle import IntArray, int_column, settle
 from lakewriter.errors import LakeError
-from lakewriter.lake.lake import (
-    ALL,
-    STATE_DIRECTORY,
-    LakeStore,
-    PartitionFilter,
-    check_day,
-    is_candle_file,
-)
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_day
 from lakewriter.lake.parquet import decode, encode, written_by_us
 from lakewriter.lake.storage import is_temporary, write_durably
-from lakewriter.partition import Partition
+from lakewriter.lake.wanted import ALL, PartitionFilter
+from lakewriter.partition import Partition, is_candle_file
 
 # Which partitions were found in order, at which version: a cache, made anew if lost.
 CHECKED_NAME = "compacted.json"

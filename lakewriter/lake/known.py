@@ -2,7 +2,8 @@
 
 from lakewriter.lake.gaps import read_told
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.series import Series
 
 

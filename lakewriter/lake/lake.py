@@ -1,8 +1,8 @@
-"""The lake: where partitions are, and the one way rows enter them.
+"""The lake: its root, and the one way rows enter its partitions.
 
 `LakeStore.merge` is the only path from rows to a partition's file, whoever
-brings them. Compaction and every reader list partitions here too. How bytes
-reach a disk is `storage`'s, how they spell candles `parquet`'s.
+brings them. Which partitions there are is `walk`'s to find, how bytes reach a
+disk `storage`'s, how they spell candles `parquet`'s.
 """
 
 import contextlib
@@ -10,10 +10,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, timedelta
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
-from urllib.parse import unquote_to_bytes
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +19,7 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.lake import walk
 from lakewriter.lake.parquet import decode, encode
 from lakewriter.lake.storage import (
     ChangedError,
@@ -30,7 +29,9 @@ from lakewriter.lake.storage import (
     make_directories,
     write_durably,
 )
-from lakewriter.partition import LEVELS, Partition, checked, parse_day
+from lakewriter.lake.walk import PartitionFiles
+from lakewriter.lake.wanted import ALL, Wanted
+from lakewriter.partition import Partition, checked
 from lakewriter.series import Series
 
 T = TypeVar("T")
@@ -45,8 +46,6 @@ MERGE_TRIES_MAX = 20
 # they are in memory, and others wait for their locks meanwhile.
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
-# So many days of a series are looked for one by one; of more, the directory is listed.
-FEW_DAYS = 16
 
 
 class LakeFormat(msgspec.Struct, frozen=True):
@@ -54,92 +53,6 @@ class LakeFormat(msgspec.Struct, frozen=True):
 
     format_version: int
     created_by: str = ""
-
-
-class Wanted(Protocol):
-    """Which partitions somebody wants."""
-
-    @property
-    def newest(self) -> bool:
-        """Tell whether those that `LakeStore.newest` yields are enough."""
-
-    def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return those of the sorted names of a level above the days that are wanted."""
-
-    def names(self, level: str) -> list[str] | None:
-        """Return the names of a level that can be wanted at all, sorted, if they are few; else None."""
-
-    def keep_days(self, interval: str, names: list[str]) -> list[str]:
-        """Return those of an interval's sorted days that are wanted."""
-
-    def few_days(self, interval: str) -> list[str] | None:
-        """Return an interval's wanted days, sorted, if they are at most FEW_DAYS; else None."""
-
-
-class PartitionFilter(msgspec.Struct, frozen=True):
-    """Which partitions; an empty part means all of them.
-
-    Args:
-        markets, symbols, intervals: exact names.
-        since, until: days, both included.
-        newest: only the newest candles of each series.
-    """
-
-    markets: tuple[str, ...] = ()
-    symbols: tuple[str, ...] = ()
-    intervals: tuple[str, ...] = ()
-    since: date | None = None
-    until: date | None = None
-    newest: bool = False
-
-    def covers(self, series: Series) -> bool:
-        """Tell whether a series is wanted."""
-        return (
-            (not self.markets or series.market in self.markets)
-            and (not self.symbols or series.symbol in self.symbols)
-            and (not self.intervals or series.interval in self.intervals)
-        )
-
-    def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return those of a level's names that are wanted."""
-        wanted: tuple[str, ...] = getattr(self, level + "s")
-        return [name for name in names if name in wanted] if wanted else names
-
-    def names(self, level: str) -> list[str] | None:
-        """Return a level's wanted names, if some are named."""
-        wanted: tuple[str, ...] = getattr(self, level + "s")
-        return sorted(set(wanted)) if wanted else None
-
-    def keep_days(self, _interval: str, names: list[str]) -> list[str]:
-        """Return the days from `since` to `until`."""
-        since = self.since.isoformat() if self.since else ""
-        until = self.until.isoformat() if self.until else "9999-12-31"
-        return [name for name in names if since <= name <= until]
-
-    def few_days(self, _interval: str) -> list[str] | None:
-        """Return the days from `since` to `until` if they are few."""
-        if self.since is None or self.until is None:
-            return None
-        days = (self.until - self.since).days + 1
-        if days > FEW_DAYS:
-            return None
-        return [(self.since + timedelta(days=number)).isoformat() for number in range(days)]
-
-
-ALL = PartitionFilter()
-
-
-class PartitionFiles(NamedTuple):
-    """A partition that has files.
-
-    Args:
-        partition: which.
-        names: every visible `.parquet` file of it, relative to the root, sorted;
-            its own file and foreign ones alike.
-    """
-
-    partition: Partition
-    names: tuple[str, ...]
 
 
 class Merged(NamedTuple):
@@ -243,10 +156,7 @@ class LakeStore:
 
     def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
-        for found in self._days(wanted, list_all=False):
-            files = self._files_of(*found)
-            if files.names:
-                yield files
+        return walk.files(self.storage, wanted)
 
     def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
         """Yield of each series the newest partition that has its own file, and what is after that.
@@ -254,15 +164,7 @@ class LakeStore:
         In one of them is the newest candle of the series: we write no file without
         rows, but others may. The files of older partitions are not looked for.
         """
-        for series, directories in self._series([""], (), wanted):
-            found = []
-            for day in reversed(list(self._days_of(series, directories, wanted, list_all=False))):
-                files = self._files_of(*day)
-                if files.names:
-                    found.append(files)
-                if files.partition.file in files.names:
-                    break
-            yield from reversed(found)
+        return walk.newest(self.storage, wanted)
 
     def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition and its directories, whatever is in them.
@@ -270,7 +172,7 @@ class LakeStore:
         More than one directory is one partition when a foreign tool spelled it
         with percent signs.
         """
-        return self._days(wanted, list_all=True)
+        return walk.partitions(self.storage, wanted)
 
     def measured(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the bytes of each. Opens none.
@@ -288,7 +190,7 @@ class LakeStore:
 
     def series(self, wanted: Wanted = ALL) -> list[Series]:
         """Return the series that have a directory, sorted. Looks at no days, where that can be."""
-        return [Series(*names) for names, _ in self._series([""], (), wanted)]
+        return [series for series, _ in walk.all_series(self.storage, wanted)]
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file; None if it has none.
@@ -399,82 +301,6 @@ class LakeStore:
                 return _Change(merged, None)
         version = found.version if found else None
         return _Change(merged, Replacement(partition.file, encode(result, partition), version))
-
-    def _days(self, wanted: Wanted, *, list_all: bool) -> Iterator[tuple[Partition, list[str]]]:
-        """Yield partitions and their directories.
-
-        Args:
-            list_all: yield what is there; else few days are yielded unseen. No
-                tool escapes a day, so they are where they would be.
-        """
-        for series, directories in self._series([""], (), wanted):
-            yield from self._days_of(series, directories, wanted, list_all=list_all)
-
-    def _days_of(
-        self, series: tuple[str, ...], directories: list[str], wanted: Wanted, *, list_all: bool
-    ) -> Iterator[tuple[Partition, list[str]]]:
-        market, symbol, interval = series
-        days = None if list_all else wanted.few_days(interval)
-        if days is None:
-            found = self._below(directories, LEVELS[-1])
-            days = wanted.keep_days(interval, sorted(found))
-        else:
-            found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
-        for name in days:
-            day = parse_day(name)
-            if day is not None:
-                yield Partition(market, symbol, interval, day), found[name]
-
-    def _files_of(self, partition: Partition, directories: list[str]) -> PartitionFiles:
-        names = [
-            f"{directory}/{file}"
-            for directory in directories
-            for file in self.storage.entries(directory).files
-            if is_candle_file(file)
-        ]
-        return PartitionFiles(partition, tuple(sorted(names)))
-
-    def _series(
-        self, directories: list[str], values: tuple[str, ...], wanted: Wanted
-    ) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-        """Yield the names of series from a level on, by path, and their directories."""
-        level = LEVELS[len(values)]
-        children = self._below(directories, level)
-        for value in wanted.keep(level, sorted(children)):
-            below = (*values, value)
-            if len(below) < len(LEVELS) - 1:
-                yield from self._series(children[value], below, wanted)
-            elif is_series(*below):  # else somebody's directory that only looks like one of ours
-                yield below, children[value]
-
-    def _below(self, directories: list[str], level: str) -> dict[str, list[str]]:
-        """Return the directories of a level by what they are called."""
-        children: dict[str, list[str]] = {}
-        for directory in directories:
-            for name in self.storage.entries(directory).directories:
-                value = level_value(level, name)
-                if value is not None:
-                    children.setdefault(value, []).append(f"{directory}/{name}" if directory else name)
-        return children
-
-
-def is_series(market: str, symbol: str, interval: str) -> bool:
-    """Tell whether directories of these names are a series of ours."""
-    try:
-        checked(Partition(market, symbol, interval, date.min))
-    except LakeError:
-        return False
-    return True
-
-
-def is_candle_file(name: str) -> bool:
-    """Tell whether a file in a partition is data: visible, and Parquet by its name."""
-    return name.endswith(".parquet") and not name.startswith((".", "_"))
-
-
-def own_file(found: PartitionFiles) -> bool:
-    """Tell whether the partition has just the one file that we write."""
-    return found.names == (found.partition.file,)
 
 
 def read_all(store: LakeStore, names: tuple[str, ...]) -> dict[str, pa.Table]:
@@ -597,17 +423,3 @@ def _local_root(uri: str) -> Path:
     except OSError as error:
         raise LakeError(f"lake: {uri!r}: {error.strerror}", "give a directory with --lake") from None
     return root
-
-
-def level_value(level: str, name: str) -> str | None:
-    """Return the decoded value if the directory's name is of this level."""
-    prefix = level + "="
-    if not name.startswith(prefix):
-        return None
-    value = name[len(prefix) :]
-    if "%" not in value:
-        return value
-    try:
-        return unquote_to_bytes(value).decode()
-    except UnicodeError:
-        return None

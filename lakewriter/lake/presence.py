@@ -20,8 +20,10 @@ import numpy as np
 from lakewriter.candle import Candle, IntArray
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
-from lakewriter.lake.lake import LakeStore, PartitionFilter, is_candle_file
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
+from lakewriter.lake.walk import candle_files
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import LEVELS, Partition, day_of
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series
@@ -288,16 +290,7 @@ def read_day(
     except ValueError:
         return Day(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
     for lap in range(READ_LAPS_MAX):
-        names = (
-            list(listed)
-            if listed and not lap
-            else [
-                f"{directory}/{file}"
-                for directory in directories
-                for file in store.storage.entries(directory).files
-                if is_candle_file(file)
-            ]
-        )
+        names = list(listed) if listed and not lap else candle_files(store.storage, directories)
         parts = []
         for name in names:
             found = store.storage.read(name)

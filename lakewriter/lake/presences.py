@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lakewriter.candle import Candle
 from lakewriter.lake.ahead import AT_ONCE, ahead
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import Day, Presence, read_day
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 

@@ -17,21 +17,13 @@ from typing import Any, NamedTuple
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.ahead import AT_ONCE, ahead
-from lakewriter.lake.lake import (
-    ALL,
-    STATE_DIRECTORY,
-    LakeStore,
-    PartitionFiles,
-    Wanted,
-    check_format,
-    is_candle_file,
-    is_series,
-    level_value,
-)
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_format
 from lakewriter.lake.location import Location, locate
 from lakewriter.lake.objects import Object, ObjectStorage
+from lakewriter.lake.walk import PartitionFiles
+from lakewriter.lake.wanted import ALL, Wanted
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.partition import LEVELS, Partition, parse_day
+from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_day
 from lakewriter.series import Series
 
 # So few intervals are looked for unseen; of more, the directory is listed.

@@ -20,9 +20,10 @@ from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.gaps import ORPHANED, Told, read_told
 from lakewriter.lake.instruments import read_instruments
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import Presence, presence_of
 from lakewriter.lake.presences import presences
+from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series

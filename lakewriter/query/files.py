@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import ALL, LakeStore, PartitionFiles, Wanted, check_day, read_all
+from lakewriter.lake.lake import LakeStore, check_day, read_all
+from lakewriter.lake.walk import PartitionFiles
+from lakewriter.lake.wanted import ALL, Wanted
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.failure import as_ours
 

@@ -25,7 +25,7 @@ import pyarrow.fs
 
 from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
-from lakewriter.lake.lake import FEW_DAYS
+from lakewriter.lake.wanted import FEW_DAYS
 from lakewriter.partition import parse_day
 from lakewriter.query.newest import is_marked
 
@@ -81,7 +81,7 @@ Guarantee = Callable[[Span], pc.Expression]
 
 
 class Pruned:
-    """The partitions in which a filter can hold; a `lake.Wanted`.
+    """The partitions in which a filter can hold; a `wanted.Wanted`.
 
     Args:
         pushed: a filter over the columns of CANDLES_SCHEMA.

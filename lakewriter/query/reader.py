@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, settle, to_table
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, INTERVALS, parse_interval
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.opening import open_to_read
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
 from lakewriter.query.files import read_files, take_snapshot

@@ -22,8 +22,9 @@ import pyarrow.fs
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.ahead import AT_ONCE, ahead
-from lakewriter.lake.lake import LakeStore, Wanted
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, has_whole_footer
+from lakewriter.lake.wanted import Wanted
 from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query.failure import VanishedError, as_ours
 from lakewriter.query.files import with_path

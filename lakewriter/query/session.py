@@ -24,7 +24,8 @@ import duckdb
 import pyarrow as pa
 
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.lake import ALL, LakeStore
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import ALL
 from lakewriter.query import engine
 from lakewriter.query.control import Control
 from lakewriter.query.failure import (

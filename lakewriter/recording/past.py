@@ -16,9 +16,10 @@ from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.gap import ENDED, FINAL, IDLE, Gap
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.ledger import Ledger
 from lakewriter.lake.presence import Surveyed, survey
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healer import Healer
 from lakewriter.recording.universe import Universe

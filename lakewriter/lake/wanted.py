@@ -1,0 +1,84 @@
+"""Which partitions somebody wants, told level by level."""
+
+from datetime import date, timedelta
+from typing import Protocol
+
+import msgspec
+
+from lakewriter.series import Series
+
+# So many days of a series are looked for one by one; of more, the directory is listed.
+FEW_DAYS = 16
+
+
+class Wanted(Protocol):
+    """Which partitions somebody wants."""
+
+    @property
+    def newest(self) -> bool:
+        """Tell whether those that `LakeStore.newest` yields are enough."""
+
+    def keep(self, level: str, names: list[str]) -> list[str]:
+        """Return those of the sorted names of a level above the days that are wanted."""
+
+    def names(self, level: str) -> list[str] | None:
+        """Return the names of a level that can be wanted at all, sorted, if they are few; else None."""
+
+    def keep_days(self, interval: str, names: list[str]) -> list[str]:
+        """Return those of an interval's sorted days that are wanted."""
+
+    def few_days(self, interval: str) -> list[str] | None:
+        """Return an interval's wanted days, sorted, if they are at most FEW_DAYS; else None."""
+
+
+class PartitionFilter(msgspec.Struct, frozen=True):
+    """Which partitions; an empty part means all of them.
+
+    Args:
+        markets, symbols, intervals: exact names.
+        since, until: days, both included.
+        newest: only the newest candles of each series.
+    """
+
+    markets: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    newest: bool = False
+
+    def covers(self, series: Series) -> bool:
+        """Tell whether a series is wanted."""
+        return (
+            (not self.markets or series.market in self.markets)
+            and (not self.symbols or series.symbol in self.symbols)
+            and (not self.intervals or series.interval in self.intervals)
+        )
+
+    def keep(self, level: str, names: list[str]) -> list[str]:
+        """Return those of a level's names that are wanted."""
+        wanted: tuple[str, ...] = getattr(self, level + "s")
+        return [name for name in names if name in wanted] if wanted else names
+
+    def names(self, level: str) -> list[str] | None:
+        """Return a level's wanted names, if some are named."""
+        wanted: tuple[str, ...] = getattr(self, level + "s")
+        return sorted(set(wanted)) if wanted else None
+
+    def keep_days(self, _interval: str, names: list[str]) -> list[str]:
+        """Return the days from `since` to `until`."""
+        since = self.since.isoformat() if self.since else ""
+        until = self.until.isoformat() if self.until else "9999-12-31"
+        return [name for name in names if since <= name <= until]
+
+    def few_days(self, _interval: str) -> list[str] | None:
+        """Return the days from `since` to `until` if they are few."""
+        if self.since is None or self.until is None:
+            return None
+        days = (self.until - self.since).days + 1
+        if days > FEW_DAYS:
+            return None
+        return [(self.since + timedelta(days=number)).isoformat() for number in range(days)]
+
+
+ALL = PartitionFilter()
