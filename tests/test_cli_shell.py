@@ -119,6 +119,20 @@ def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
     assert bool(texts) == bool(first)
 
 
+def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
+    """A directory that is no symbol's is not offered as one; one that a tool spelled with percent signs is."""
+    lake = make_lake(tmp_path, [candle(0)])
+    (tmp_path / "market=spot" / "notes").mkdir()
+    (tmp_path / "market=spot" / "symbol=%E5%B8%81USDT").mkdir()
+    names = _Names(lake, _COMMANDS)
+
+    def offered(before: str) -> list[str]:
+        return [each.text for each in names.get_completions(Document(before), CompleteEvent())]
+
+    assert offered("SELECT 'no") == []
+    assert offered("SELECT '币") == ["币USDT"]
+
+
 def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What was typed is kept where XDG wants state, and at its default otherwise."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

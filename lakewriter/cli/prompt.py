@@ -18,6 +18,7 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS
+from lakewriter.partition import level_value
 from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
 from lakewriter.query.statements import completions, is_blank, split
@@ -71,10 +72,11 @@ class _Names(Completer):
         # A store that cannot be asked now is no reason to disturb whoever types.
         with contextlib.suppress(LakeError):
             symbols = {
-                name.removeprefix("symbol=")
+                symbol
                 for market in self._store.storage.entries("").directories
-                if market.startswith("market=")
+                if level_value("market", market) is not None
                 for name in self._store.storage.entries(market).directories
+                if (symbol := level_value("symbol", name)) is not None
             }
         yield from sorted(symbols)
         yield from MARKETS
