@@ -1,7 +1,7 @@
 """Which partitions somebody wants, told level by level."""
 
 from datetime import date, timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -37,7 +37,6 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     Args:
         markets, symbols, intervals: exact names.
         since, until: days, both included.
-        newest: only the newest candles of each series.
     """
 
     markets: tuple[str, ...] = ()
@@ -45,7 +44,8 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     intervals: tuple[str, ...] = ()
     since: date | None = None
     until: date | None = None
-    newest: bool = False
+
+    newest: ClassVar[bool] = False
 
     def covers(self, series: Series) -> bool:
         """Tell whether a series is wanted."""

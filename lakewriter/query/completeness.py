@@ -153,15 +153,15 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
     Args:
         wanted: which series and days.
         until_ms: every series spans to here at least, but for those that were
-            delisted or delivered, or are not listed yet; candles that are not closed by then are not
-            expected.
+            delisted or delivered, or are not listed yet; candles that are not
+            closed by then are not expected.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
     told = _by_series(_told(store), wanted)
     hot = _hot(store, None)
-    others = (*told, *(each for each in hot if _wants(wanted, each)))
+    others = (*told, *(each for each in hot if wanted.covers(each)))
     for there in presences(store, wanted, others, hot):
         yield from _days(there, told.get(there.series, []), wanted, until_ms)
 
@@ -251,7 +251,7 @@ def _told(store: LakeStore) -> list[Told]:
 def _by_series(told: list[Told], wanted: PartitionFilter) -> dict[Series, list[Told]]:
     found: dict[Series, list[Told]] = {}
     for each in told:
-        if _wants(wanted, each.gap.series):
+        if wanted.covers(each.gap.series):
             found.setdefault(each.gap.series, []).append(each)
     return found
 
@@ -264,14 +264,6 @@ def _hot(store: LakeStore, wanted: set[Series] | None) -> dict[Series, list[Cand
         if wanted is None or series in wanted:
             found.setdefault(series, []).append(candle)
     return found
-
-
-def _wants(wanted: PartitionFilter, series: Series) -> bool:
-    return (
-        (not wanted.markets or series.market in wanted.markets)
-        and (not wanted.symbols or series.symbol in wanted.symbols)
-        and (not wanted.intervals or series.interval in wanted.intervals)
-    )
 
 
 def _clipped(wanted: PartitionFilter, start_ms: int, stop_ms: int) -> Range:

@@ -12,9 +12,8 @@ from urllib.parse import quote, urlencode
 
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import LEVELS
 from lakewriter.query.tables import COLUMNS
-
-_LEVELS = ("market", "symbol", "interval", "date")
 
 _SPARK_TYPES = {
     "VARCHAR": "STRING",
@@ -24,7 +23,7 @@ _SPARK_TYPES = {
     "TIMESTAMPTZ": "TIMESTAMP",
 }
 
-_TYPES = ", ".join(f"'{level}': '{COLUMNS[level]}'" for level in _LEVELS)
+_TYPES = ", ".join(f"'{level}': '{COLUMNS[level]}'" for level in LEVELS)
 # A macro's parameter would hide a column of its name if no table's stood before that.
 _NAMES = ", ".join(f'c."{name}"' for name in COLUMNS)
 
@@ -133,7 +132,7 @@ def _sql_text(text: str) -> str:
 def polars_statements(place: Place) -> str:
     """Return a LazyFrame of all candles."""
     types = {"VARCHAR": "polars.String", "DATE": "polars.Date"}
-    hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in _LEVELS)
+    hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in LEVELS)
     options = {"aws_region": place.region, "aws_endpoint_url": place.endpoint}
     said = ", ".join(f"{_text(name)}: {_text(value)}" for name, value in options.items() if value)
     if place.endpoint.startswith("http://"):
@@ -154,7 +153,7 @@ candles = polars.scan_parquet(
 def pandas_statements(place: Place) -> str:
     """Return a function that reads some candles, and does not open the files of others."""
     types = {"VARCHAR": "string", "DATE": "date32"}
-    hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in _LEVELS)
+    hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in LEVELS)
     where = "root, filesystem=s3" if place.on_s3 else _text(place.root)
     return f"""\
 # pandas
