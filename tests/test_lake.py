@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_candle import candle, candles, from_table, settled
 
-from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, settle, to_table
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, to_table
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import (
     BATCH_PARTITIONS_MAX,
@@ -26,7 +26,6 @@ from lakewriter.lake.lake import (
     LakeStore,
     Merged,
     _batches,
-    read_all,
 )
 from lakewriter.lake.storage import LocalStorage, Replacement
 from lakewriter.partition import Partition, parse_partition, partition_of
@@ -418,15 +417,3 @@ def test_merges_from_processes(store):
         assert writer.returncode == 0
     assert rows_of(store) == [candle(minute) for minute in range(90)]
     assert [path.name for path in (store.root / PARTITION.path).iterdir()] == ["candles.parquet"]
-
-
-def test_read_all(store):
-    """The files of a partition are read by name; one that is gone is said to be."""
-    store.merge(PARTITION, to_table([candle(0)]))
-    foreign = f"{PARTITION.path}/part-0.parquet"
-    pq.write_table(to_table([candle(1)]), store.root / foreign)
-    tables = read_all(store, (PARTITION.file, foreign))
-    assert settle(pa.concat_tables(tables.values())).equals(to_table([candle(0), candle(1)]))
-    (store.root / foreign).unlink()
-    with pytest.raises(FileNotFoundError):
-        read_all(store, (PARTITION.file, foreign))

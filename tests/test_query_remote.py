@@ -314,7 +314,7 @@ def test_file_that_is_listed_and_never_there(store: Store, tmp_path: Path) -> No
                 refusal("404 Not Found", "NoSuchKey", "") if request.key == f"phantom/{name}" else None
             )
         ),
-        pytest.raises(LakeError, match=f"^lake: s3://bucket/phantom/{name}: is gone$"),
+        pytest.raises(LakeError, match=f"^lake: s3://bucket/phantom/{name}: No such file or directory$"),
     ):
         run(lake, "FROM candles")
 

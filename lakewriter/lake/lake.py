@@ -303,22 +303,6 @@ class LakeStore:
         return _Change(merged, Replacement(partition.file, encode(result, partition), version))
 
 
-def read_all(store: LakeStore, names: tuple[str, ...]) -> dict[str, pa.Table]:
-    """Return the rows of several files of one partition by name.
-
-    Raises:
-        FileNotFoundError: if one of them is gone by now.
-        LakeError: if one of them is not readable.
-    """
-    tables = {}
-    for name in names:
-        found = store.storage.read(name)
-        if found is None:
-            raise FileNotFoundError(name)
-        tables[name] = decode(found.data, f"{store.name}/{name}")
-    return tables
-
-
 def _batches(items: Sequence[tuple[Partition, pa.Table]]) -> Iterator[Sequence[tuple[Partition, pa.Table]]]:
     first = rows = 0
     for place, (_, table) in enumerate(items):

@@ -4,6 +4,8 @@ DuckDB raises its own classes while it binds and runs, and plain OSError or
 Arrow errors while its rows are fetched; all of them carry the same text.
 """
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
     if gone and isinstance(error, duckdb.IOException | OSError):
         first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)
-        return VanishedError(f"lake: {first}", "files kept vanishing; try again when compaction is done")
+        return _vanished(first)
     if names_a_file(error, root):
         return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")
     text_in_quotes = _TEXT_TAKEN_FOR_A_NAME.match(first)
@@ -85,6 +87,15 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
         rest = [f"text stands in single quotes: '{text_in_quotes[1]}'", *rest]
     # The caret below its line must stay below it when the hint is indented.
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
+
+
+def vanished(path: str) -> VanishedError:
+    """Return the error for a file that was listed and is no longer there."""
+    return _vanished(f"{path}: {os.strerror(errno.ENOENT)}")
+
+
+def _vanished(what: str) -> VanishedError:
+    return VanishedError(f"lake: {what}", "files kept vanishing; try again when compaction is done")
 
 
 def names_a_file(error: Exception, root: Path) -> bool:

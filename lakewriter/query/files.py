@@ -11,8 +11,6 @@ and that the engine can read, stay until compaction.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
-from errno import ENOENT
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +21,12 @@ import pyarrow.parquet as pq
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.ahead import AT_ONCE, ahead
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import LakeStore, check_day, read_all
+from lakewriter.lake.lake import LakeStore, check_day
+from lakewriter.lake.parquet import decode
 from lakewriter.lake.walk import PartitionFiles
 from lakewriter.lake.wanted import ALL, Wanted
 from lakewriter.partition import LEVELS, Partition, partition_of
-from lakewriter.query.failure import as_ours
+from lakewriter.query.failure import vanished
 
 # Files read at once; one reader thread per core is all that decoding can use.
 _THREADS_MAX = 8
@@ -166,12 +165,11 @@ def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
 
 
 def _read(store: LakeStore, name: str) -> pa.Table:
-    try:
-        return read_all(store, (name,))[name]
-    except FileNotFoundError as error:
-        raise as_ours(
-            FileNotFoundError(ENOENT, os.strerror(ENOENT), f"{store.name}/{name}"), store.root
-        ) from error
+    path = f"{store.name}/{name}"
+    found = store.storage.read(name)
+    if found is None:
+        raise vanished(path)
+    return decode(found.data, path)
 
 
 def with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
@@ -180,11 +178,6 @@ def with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
         values = pa.array([getattr(partition, name) for partition in partitions], pa.string())
         table = table.append_column(name, values)
     return table.append_column("date", table["candle_begin_time"].cast(_DAY))
-
-
-def own_name(market: str, symbol: str, interval: str, day: date) -> str:
-    """Return the name of a partition's own file."""
-    return Partition(market, symbol, interval, day).file
 
 
 def fits(path: Path) -> bool:

@@ -26,7 +26,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, has_whole_footer
 from lakewriter.lake.wanted import Wanted
 from lakewriter.partition import LEVELS, Partition, parse_partition
-from lakewriter.query.failure import VanishedError, as_ours
+from lakewriter.query.failure import as_ours, vanished
 from lakewriter.query.files import with_path
 from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
 
@@ -87,7 +87,7 @@ class Served:
         found = self._store.storage.read(name)
         path = f"{self._store.name}/{name}"
         if found is None:
-            raise VanishedError(f"lake: {path}: is gone", "files kept vanishing; try again")
+            raise vanished(path)
         # Of a damaged footer, statistics abort the process when they are looked up for a filter.
         if has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(

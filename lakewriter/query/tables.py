@@ -6,7 +6,6 @@ the schema `lake`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import Partition
 from lakewriter.query import engine
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
@@ -24,7 +24,6 @@ from lakewriter.query.files import (
     fits,
     loose_tables,
     misfits,
-    own_name,
     partitions_table,
 )
 
@@ -153,7 +152,7 @@ def create_candles(
         LakeError: if a foreign file holds no candles.
     """
     named = _fill_loose(connection, store, snapshot)
-    hot_names = {own_name(*parts) for parts in named}
+    hot_names = {partition.file for partition in named}
     hot = [name for name in snapshot.own if name in hot_names]
     settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
     if source is None:
@@ -226,7 +225,7 @@ class _Scan(NamedTuple):
 
 def _fill_loose(
     connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
-) -> list[tuple[str, str, str, date]]:
+) -> list[Partition]:
     """Make the table of loose rows, if there is need of it; return the partitions that they name."""
     if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
@@ -234,7 +233,10 @@ def _fill_loose(
     _create(connection, "lake.loose", COLUMNS)
     for rows in loose_tables(store, snapshot):
         _insert(connection, "lake.loose", rows)
-    return connection.execute('SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose').fetchall()
+    named = connection.execute(
+        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
+    ).fetchall()
+    return [Partition(*parts) for parts in named]
 
 
 def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
