@@ -10,12 +10,12 @@ from test_query_files import candle, make_lake
 
 from lakewriter.errors import LakewriterError
 from lakewriter.query.engine import (
-    ENGINE,
+    RELEASE,
     VERSION,
     check_release,
-    engine_of,
     path_text,
     prepared,
+    release_of,
     time_limited,
     version_of,
 )
@@ -38,7 +38,7 @@ def test_version_is_read(text: str, version: tuple[int, int]) -> None:
 def test_known_releases_may_be_used(text: str) -> None:
     """From 1.4 up to the next major one."""
     check_release(text)
-    assert engine_of(version_of(text)) == engine_of(min(version_of(text), (2, 0)))
+    assert release_of(version_of(text)) == release_of(min(version_of(text), (2, 0)))
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_lake_of_any_name_is_read_and_its_twin_is_not(tmp_path: Path, name: str,
         assert run(store, f"SELECT count(*) AS n FROM ({sql})").to_pylist() == [{"n": files}]
 
 
-@pytest.mark.skipif(ENGINE.file_structs, reason="since 2.0 names are taken as they stand")
+@pytest.mark.skipif(RELEASE.file_structs, reason="since 2.0 names are taken as they stand")
 def test_pattern_of_a_path_is_itself() -> None:
     """Before 2.0 each name is a pattern."""
     assert path_text("/a [b]*?/{c}") == "/a [[]b][*][?]/{c}"
     assert path_text("/plain/lake") == "/plain/lake"
 
 
-@pytest.mark.skipif(not ENGINE.file_structs, reason="before 2.0 each name is a pattern")
+@pytest.mark.skipif(not RELEASE.file_structs, reason="before 2.0 each name is a pattern")
 def test_path_is_itself() -> None:
     """Since 2.0 names are taken as they stand."""
     assert path_text("/a [b]*?/{c}") == "/a [b]*?/{c}"
@@ -97,7 +97,7 @@ def test_path_is_itself() -> None:
 LONG = "SELECT sum(hash(a.range, b.range)) FROM range(10000000) a, range(10000) b"
 
 
-@pytest.mark.skipif(ENGINE.time_setting, reason="since 2.0 the engine keeps the time itself")
+@pytest.mark.skipif(RELEASE.time_setting, reason="since 2.0 the engine keeps the time itself")
 def test_long_work_is_interrupted_in_its_block_and_not_after_it() -> None:
     """Before 2.0 a timer interrupts what runs too long, and what runs then never."""
     with duckdb.connect() as connection:

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lakewriter.query.engine import ENGINE, VERSION
+from lakewriter.query.engine import RELEASE, VERSION
 from lakewriter.query.pruning import CANDLES_SCHEMA
 from lakewriter.query.scans import (
     _AT_RUN_TIME,
@@ -275,7 +275,7 @@ def test_statement_after_the_first_pass_has_all_the_time(connection: duckdb.Duck
 
 def test_settings_are_as_before(connection: duckdb.DuckDBPyConnection) -> None:
     """The statement itself runs with every optimizer, and as long as it likes."""
-    names = ["disabled_optimizers"] + ["max_execution_time"] * ENGINE.time_setting
+    names = ["disabled_optimizers"] + ["max_execution_time"] * RELEASE.time_setting
     settings = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
     before = connection.execute(settings).fetchall()
     asked(connection, "FROM candles WHERE symbol = 'A'")

@@ -25,7 +25,7 @@ REFUSED: Version = (3, 0)
 _INSTALL = "pip install 'duckdb>=1.4,<3'"
 
 
-class Engine(NamedTuple):
+class Release(NamedTuple):
     """What a release has.
 
     Args:
@@ -45,12 +45,12 @@ class Engine(NamedTuple):
 
 
 # By the first release that is so.
-_ENGINES = {
-    (1, 4): Engine("fetch_record_batch", file_structs=False, time_setting=False),
-    (1, 5): Engine(
+_RELEASES = {
+    (1, 4): Release("fetch_record_batch", file_structs=False, time_setting=False),
+    (1, 5): Release(
         "to_arrow_reader", file_structs=False, time_setting=False, unlearnt="join_filter_pushdown"
     ),
-    (2, 0): Engine("to_arrow_reader", file_structs=True, time_setting=True),
+    (2, 0): Release("to_arrow_reader", file_structs=True, time_setting=True),
 }
 
 # What a plan calls the scan of a dataset: until 1.5, and since 2.0.
@@ -65,14 +65,14 @@ def version_of(text: str) -> Version:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def engine_of(version: Version) -> Engine:
+def release_of(version: Version) -> Release:
     """Return what a release has."""
-    return _ENGINES[max(first for first in _ENGINES if first <= max(version, OLDEST))]
+    return _RELEASES[max(first for first in _RELEASES if first <= max(version, OLDEST))]
 
 
 VERSION = version_of(duckdb.__version__)
 
-ENGINE = engine_of(VERSION)
+RELEASE = release_of(VERSION)
 
 
 def check_release(text: str = duckdb.__version__) -> None:
@@ -100,37 +100,37 @@ def prepared() -> Iterator[None]:
 
 def rows_of(relation: duckdb.DuckDBPyRelation, batch_rows: int) -> pa.RecordBatchReader:
     """Return the rows of a relation, in batches."""
-    return getattr(relation, ENGINE.arrow_reader)(batch_rows)
+    return getattr(relation, RELEASE.arrow_reader)(batch_rows)
 
 
 def file_sql(name: str) -> str:
     """Return SQL for a file in a list of files to read, from SQL for what `path_text` made of its path."""
-    return f"{{'filename': {name}}}" if ENGINE.file_structs else name
+    return f"{{'filename': {name}}}" if RELEASE.file_structs else name
 
 
 def path_text(path: str) -> str:
     """Return a path so that no file but this one is read by it."""
     # In a pattern a backslash would be a slash. As it stands, such a path is a
     # pattern too, but of a file that is there by this very name nothing else is read.
-    if ENGINE.file_structs or "\\" in path:
+    if RELEASE.file_structs or "\\" in path:
         return path
     return _GLOB.sub(r"[\g<0>]", path)
 
 
 def time_limit_sql(limit_ms: int) -> str:
     """Return a statement that bounds those after it."""
-    return f"SET max_execution_time={limit_ms}" if ENGINE.time_setting else ""
+    return f"SET max_execution_time={limit_ms}" if RELEASE.time_setting else ""
 
 
 def no_time_limit_sql() -> str:
     """Return a statement that takes the bound away."""
-    return "RESET max_execution_time" if ENGINE.time_setting else ""
+    return "RESET max_execution_time" if RELEASE.time_setting else ""
 
 
 @contextlib.contextmanager
 def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterator[None]:
     """Interrupt what runs in the block after a time, where the engine cannot do so by itself."""
-    if ENGINE.time_setting:
+    if RELEASE.time_setting:
         yield
         return
     lock = threading.Lock()

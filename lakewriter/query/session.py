@@ -239,7 +239,7 @@ class _Running:
             from lakewriter.query.remote import Served  # noqa: PLC0415
 
             self._source = Served(self._store)
-            self._connection.execute(f"SET disabled_optimizers='{engine.ENGINE.unlearnt}'")
+            self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
         create_candles(self._connection, self._store, self._snapshot, self._source)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
