@@ -23,7 +23,7 @@ from lakewriter.query.scans import (
     NOTHING,
     TIME_MS_MAX,
     Asked,
-    Recorder,
+    Witness,
     arm,
     ask,
     judge,
@@ -193,22 +193,22 @@ def test_what_is_learnt_while_running_is_never_asked(connection: duckdb.DuckDBPy
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_what_is_learnt_while_running_is_not_pushed(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Not even to a dataset of which nobody has said that it must not be."""
-    recorder = Recorder(CANDLES_SCHEMA.empty_table())
-    connection.register("candles", recorder)
+    witness = Witness(CANDLES_SCHEMA.empty_table())
+    connection.register("candles", witness)
     connection.sql(sql).to_arrow_table()
     connection.unregister("candles")
-    for pushed in recorder.filters:
+    for pushed in witness.filters:
         assert pushed is None or str(pushed) in ("is_valid(symbol)", "(high > 1e+09)")
 
 
 @pytest.mark.skipif(VERSION >= (2, 0), reason="since 2.0 nothing that is learnt is pushed to a dataset")
 def test_what_is_learnt_would_be_asked(connection: duckdb.DuckDBPyConnection) -> None:
     """Before 2.0 there is a lock on this door, and it is needed: the filter comes of rows that are not there."""
-    recorder = Recorder(CANDLES_SCHEMA.empty_table())
-    connection.register("candles", recorder)
+    witness = Witness(CANDLES_SCHEMA.empty_table())
+    connection.register("candles", witness)
     connection.sql(LEARNT_STATEMENTS[0]).to_arrow_table()
     connection.unregister("candles")
-    assert '(symbol == "S01")' in map(str, recorder.filters)
+    assert '(symbol == "S01")' in map(str, witness.filters)
 
 
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
@@ -219,14 +219,14 @@ def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
     """
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
-        recorder = Recorder(table)
+        witness = Witness(table)
         with contextlib.closing(duckdb.connect()) as connection:
             if VERSION < (2, 0):
                 connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
-            connection.register("candles", recorder)
+            connection.register("candles", witness)
             connection.sql(sql).to_arrow_table()
             connection.unregister("candles")
-        pushed.append(sorted(map(str, recorder.filters)))
+        pushed.append(sorted(map(str, witness.filters)))
     assert pushed[0] == pushed[1]
 
 

@@ -9,13 +9,13 @@ for what it covers.
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import duckdb
 
 from lakewriter.query.failure import QueryError
 from lakewriter.query.macros import MACROS
+from lakewriter.query.tree import nodes
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments")
 
@@ -242,11 +242,11 @@ def _read(tree: Any) -> frozenset[str]:
     """Return the tables and table functions that the tree reads; refuse what is on no list."""
     if tree[0]["node"]["type"] not in _NODES:
         raise _unknown_tree()
-    nodes = list(_nodes(tree))
-    named_here = {str(entry["key"]).lower() for node in nodes for entry in _ctes(node)}
-    behind_from = {id(node["function"]) for node in nodes if node.get("type") == "TABLE_FUNCTION"}
+    found = list(nodes(tree))
+    named_here = {str(entry["key"]).lower() for node in found for entry in _ctes(node)}
+    behind_from = {id(node["function"]) for node in found if node.get("type") == "TABLE_FUNCTION"}
     read: set[str] = set()
-    for node in nodes:
+    for node in found:
         _check_kind(node)
         kind = node.get("type")
         if "class" in node:
@@ -266,17 +266,6 @@ def _unknown_tree() -> QueryError:
         f"sql: DuckDB {duckdb.__version__} prints this statement in a way that is not known here",
         _CHANGE_HINT,
     )
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    waiting = [tree]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
 
 
 def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from lakewriter.query import engine
+from lakewriter.query.tree import nodes
 
 # Whatever makes filters while a statement runs.
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
@@ -43,7 +44,7 @@ _RECURSION = "RECURSIVE"
 _WRONG = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 
 
-class Recorder(ds.InMemoryDataset):  # type: ignore[misc]
+class Witness(ds.InMemoryDataset):  # type: ignore[misc]
     """A table that remembers what it was asked for.
 
     Args:
@@ -77,16 +78,16 @@ EVERYTHING = Asked(everything=True)
 NOTHING = Asked()
 
 
-def arm(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Recorder:
+def arm(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Witness:
     """Let `candles` be a table that remembers what it is asked for, until `ask` or `disarm`.
 
     Args:
         schema: its columns.
     """
-    recorder = Recorder(schema.empty_table())
-    connection.register("candles", recorder)
+    witness = Witness(schema.empty_table())
+    connection.register("candles", witness)
     connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
-    return recorder
+    return witness
 
 
 def disarm(connection: duckdb.DuckDBPyConnection) -> None:
@@ -96,7 +97,7 @@ def disarm(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def ask(
-    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str, params: Mapping[str, Any]
 ) -> Asked:
     """Return what a statement asks of `candles`, and begin the transaction in which to run it.
 
@@ -105,17 +106,17 @@ def ask(
 
     Args:
         connection: all other tables hold what they will hold.
-        recorder: what `arm` returned; it is taken away.
+        witness: what `arm` returned; it is taken away.
         sql: a statement that reads, without EXPLAIN.
 
     Raises:
         duckdb.Error: if the statement is wrong on any lake, or was interrupted.
     """
-    recorder.filters.clear()
+    witness.filters.clear()
     started_s = time.monotonic()
     try:
-        with _recording(connection, recorder, sql):
-            return _asked(connection, recorder, sql, params)
+        with _recording(connection, witness, sql):
+            return _asked(connection, witness, sql, params)
     except _WRONG:
         raise
     except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
@@ -126,7 +127,7 @@ def ask(
 
 
 def _asked(
-    connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str, params: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str, params: Mapping[str, Any]
 ) -> Asked:
     try:
         plan = _run(connection, sql, params)
@@ -135,9 +136,9 @@ def _asked(
         connection.execute("ROLLBACK; BEGIN")
         connection.sql(sql, params=dict(params) or None)
         return EVERYTHING
-    asked = judge(plan, recorder.filters)
+    asked = judge(plan, witness.filters)
     # Nothing seen by either proves nothing about an engine that has changed.
-    if asked == NOTHING and judge(_run(connection, _CONTROL, {}), recorder.filters) != EVERYTHING:
+    if asked == NOTHING and judge(_run(connection, _CONTROL, {}), witness.filters) != EVERYTHING:
         return EVERYTHING
     return asked
 
@@ -148,7 +149,7 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
     Args:
         filters: one for each time that a scan began; None if it had none.
     """
-    operators = list(_dicts(plan))
+    operators = list(nodes(plan))
     scans = sum(_function(operator) in engine.ARROW_SCANS for operator in operators)
     if any(_RECURSION in engine.kind_of(operator) for operator in operators):
         # One scan of two may have run twice, and the other not at all.
@@ -167,13 +168,13 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, recorder: Recorder, sql: str) -> Iterator[None]:
+def _recording(connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str) -> Iterator[None]:
     # What is registered has not the full name memory.main.candles: a view of that name is put before it.
     named_in_full = "memory" in sql.lower()
     registered = "asked" if named_in_full else "candles"
     if named_in_full:
         connection.unregister("candles")
-        connection.register(registered, recorder)
+        connection.register(registered, witness)
     try:
         connection.execute(f"BEGIN; {engine.time_limit_sql(TIME_MS_MAX)}")
         if named_in_full:
@@ -198,14 +199,3 @@ def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, A
 def _function(operator: dict[str, Any]) -> object:
     extra = operator.get("extra_info")
     return extra.get("Function") if isinstance(extra, dict) else None
-
-
-def _dicts(tree: Any) -> Iterator[dict[str, Any]]:
-    waiting = [tree]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)

@@ -216,7 +216,7 @@ class _Running:
         return rows, _next_of(rows)
 
     def _do_without_candles(self, checked: Checked) -> None:
-        if self._engine.recorder is not None:
+        if self._engine.witness is not None:
             from lakewriter.query.scans import disarm  # noqa: PLC0415
 
             disarm(self._connection)
@@ -229,8 +229,8 @@ class _Running:
         from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
         from lakewriter.query.scans import arm, ask  # noqa: PLC0415
 
-        recorder = self._engine.recorder or arm(self._connection, CANDLES_SCHEMA)
-        asked = ask(self._connection, recorder, checked.reading, params)
+        witness = self._engine.witness or arm(self._connection, CANDLES_SCHEMA)
+        asked = ask(self._connection, witness, checked.reading, params)
         wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS

@@ -13,12 +13,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
-
-if TYPE_CHECKING:  # it imports Arrow, beside which an engine is to be made
-    from lakewriter.query.scans import Recorder
 
 
 def make_engine() -> duckdb.DuckDBPyConnection:
@@ -44,12 +41,13 @@ class Engine(NamedTuple):
 
     Args:
         root: of the lake in which it is shut; None if it is not yet.
-        recorder: what is `candles` in it, if anything is.
+        witness: what is `candles` in it, if anything is; a `scans.Witness`, which
+            is not imported here: it takes Arrow, beside which engines are made.
     """
 
     connection: duckdb.DuckDBPyConnection
     root: Path | None = None
-    recorder: "Recorder | None" = None
+    witness: Any = None
 
 
 Further = Callable[[duckdb.DuckDBPyConnection], Engine]
