@@ -268,6 +268,23 @@ def test_list_needs_no_lake(tmp_path: Path) -> None:
     assert all(f"\n{macro.signature}\n    {macro.what}\n" in shown for macro in MACROS.values())
 
 
+def test_errors_are_no_data() -> None:
+    """Where nobody has standard error open they are said nowhere, rather than on standard output."""
+    command = f"{sys.executable} -m lakewriter query --lake /nowhere 'SELECT 1' 2>&-"
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+@pytest.mark.parametrize("stderr", ["2>&1", "2>&-", "2>/dev/full"])
+def test_the_deaf_are_ended(stderr: str) -> None:
+    """A statement that does not hear that its time is over ends with its process, whoever is told."""
+    script = "import time; from lakewriter.cli.answers import ending\nwith ending(-2.9): time.sleep(50)"
+    command = f"{sys.executable} -c '{script}' {stderr}"
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=40, check=False)
+    said = b"lakewriter: sql: not done after -2.9 s, and deaf to being stopped\n"
+    assert (done.returncode, done.stdout) == (1, said if stderr == "2>&1" else b"")
+
+
 def test_help_has_examples() -> None:
     """Help shows how to ask, and starts without the engine."""
     script = (

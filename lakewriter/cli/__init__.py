@@ -103,16 +103,16 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        print("stopped", file=sys.stderr)
+        click.echo("stopped", err=True)
         _leave(130)
     except LakewriterError as error:
-        print(f"lakewriter: {error.what}", file=sys.stderr)
+        click.echo(f"lakewriter: {error.what}", err=True)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            click.echo(f"  {error.hint}", err=True)
         _leave(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"lakewriter: {where}{error.strerror or error}", file=sys.stderr)
+        click.echo(f"lakewriter: {where}{error.strerror or error}", err=True)
         # Whatever output is still buffered cannot be written either.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

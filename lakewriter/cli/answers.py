@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import click
+
 from lakewriter.cli.bar import Bar
-from lakewriter.cli.terminal import quiet_if_unread, standard_output, without_pandas
+from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.control import Control
@@ -137,9 +139,9 @@ def ending(seconds: float | None) -> Iterator[None]:
         return
 
     def end() -> None:
-        sys.stderr.write("\r\033[K" * sys.stderr.isatty())
-        sys.stderr.write(f"lakewriter: sql: not done after {seconds:g} s, and deaf to being stopped\n")
-        sys.stderr.flush()
+        said = f"lakewriter: sql: not done after {seconds:g} s, and deaf to being stopped"
+        with contextlib.suppress(OSError):
+            click.echo("\r\033[K" * is_watched() + said, err=True)
         os._exit(1)
 
     timer = threading.Timer(seconds + DEAF_S_MAX, end)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -165,7 +164,7 @@ async def _to_the_end(work: Coroutine[Any, Any, Report]) -> Report:
     stop_on_signals(stop)
     working = asyncio.create_task(work)
     if not await unless_stopped(working, stop):
-        print("the same command goes on where this one was", file=sys.stderr)
+        click.echo("the same command goes on where this one was", err=True)
         raise click.Abort
     return working.result()
 

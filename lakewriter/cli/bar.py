@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+from lakewriter.cli.terminal import is_watched
 from lakewriter.query.control import Control
 
 # Nobody wants to see a bar flash by.
@@ -28,7 +29,7 @@ class Bar:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Bar":
-        if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if is_watched() and os.environ.get("TERM") != "dumb":
             self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
             self._thread.start()
         return self

@@ -1,6 +1,5 @@
 """lakewriter compact: fold every partition into its one file."""
 
-import sys
 import time
 
 import click
@@ -79,7 +78,7 @@ def _remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) ->
         remember(store, outcomes, everything=everything)
     except OSError as error:
         # Only the next run is slower for it.
-        print(f"lakewriter: cannot note what is in order: {error.strerror}", file=sys.stderr)
+        click.echo(f"lakewriter: cannot note what is in order: {error.strerror}", err=True)
 
 
 def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:

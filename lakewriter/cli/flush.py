@@ -1,7 +1,5 @@
 """lakewriter flush: bring what dead recorders left in their journals into the lake."""
 
-import sys
-
 import click
 import msgspec
 
@@ -39,12 +37,12 @@ def command(as_json: bool, lake: str | None) -> None:
     for replayed in replay_dead(store):
         _count(summary, replayed)
         if replayed.damaged:
-            print(
+            click.echo(
                 f"lakewriter: {replayed.name}: {replayed.damaged} damaged lines, kept in {replayed.name}.bad",
-                file=sys.stderr,
+                err=True,
             )
         if replayed.error:
-            print(f"lakewriter: {replayed.name} stays: {replayed.error}", file=sys.stderr)
+            click.echo(f"lakewriter: {replayed.name} stays: {replayed.error}", err=True)
     print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     if summary.waiting:
         raise LakeError(

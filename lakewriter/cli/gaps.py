@@ -1,7 +1,5 @@
 """lakewriter gaps: which candles are absent, and why."""
 
-import sys
-
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
@@ -55,7 +53,7 @@ def command(
     else:
         print("no gaps: every absent candle that a ledger tells of is there by now")
     if len(shown) < len(found):
-        print(f"lakewriter: {len(found) - len(shown)} older gaps are not shown; --all", file=sys.stderr)
+        click.echo(f"lakewriter: {len(found) - len(shown)} older gaps are not shown; --all", err=True)
     open_gaps = [each for each in found if not each.has_reason]
     if open_gaps:
         candles = sum(each.candles for each in open_gaps)

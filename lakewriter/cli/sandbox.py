@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,12 +154,10 @@ async def _run(**fields: Any) -> None:
     stop_on_signals(stopped)
     async with serve(SandboxOptions(**fields)) as sandbox:
         print(sandbox.url, flush=True)
-        print(
-            _introduction(sandbox.url, sandbox.now_ms(), fields["speed"], fields["symbols"]), file=sys.stderr
-        )
+        click.echo(_introduction(sandbox.url, sandbox.now_ms(), fields["speed"], fields["symbols"]), err=True)
         await stopped.wait()
     broken = ", ".join(f"{kind} {count}" for kind, count in sandbox.violations.items())
-    print(f"stopped; limits broken: {broken or 'none'}", file=sys.stderr)
+    click.echo(f"stopped; limits broken: {broken or 'none'}", err=True)
 
 
 def _introduction(url: str, now_ms: int, speed: float, symbols: int) -> str:

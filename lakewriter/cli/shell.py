@@ -75,7 +75,7 @@ class Shell:
         give(self.store, sql, {}, Target(None, self._mode, None, paged=self._paged))
         prepare(self.store)
         if self._timer:
-            print(f"{time.monotonic() - began_s:.3f} s", file=sys.stderr)
+            click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
 
     def _command(self, text: str) -> None:
         name, _, rest = text.partition(" ")
@@ -202,7 +202,7 @@ def _converse(shell: Shell) -> None:
         except _Leave:
             return
         except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+            click.echo("stopped", err=True)
         except LakewriterError as error:
             hint = f"; {error.hint}" if error.hint and "\n" not in error.hint else ""
-            print(f"{error.what}{hint}", file=sys.stderr)
+            click.echo(f"{error.what}{hint}", err=True)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+import click
+
 from lakewriter.errors import LakewriterError, UsageError
 
 # More errors than a person reads at once are counted only.
@@ -39,9 +41,9 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
 def print_errors(errors: Sequence[str]) -> None:
     """Say on stderr what went wrong, a line each."""
     for error in errors[:ERRORS_SHOWN_MAX]:
-        print(f"lakewriter: {error}", file=sys.stderr)
+        click.echo(f"lakewriter: {error}", err=True)
     if len(errors) > ERRORS_SHOWN_MAX:
-        print(f"lakewriter: … and {len(errors) - ERRORS_SHOWN_MAX} more", file=sys.stderr)
+        click.echo(f"lakewriter: … and {len(errors) - ERRORS_SHOWN_MAX} more", err=True)
 
 
 @contextlib.contextmanager

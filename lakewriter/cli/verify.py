@@ -1,7 +1,6 @@
 """lakewriter verify: is what is there right?"""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -223,7 +222,7 @@ def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
         print_table(_findings_table(report.findings), as_json=False)
     hidden = report.total - len(report.findings)
     if hidden:
-        print(f"lakewriter: {_count(hidden, 'more finding')} not shown; --max-findings", file=sys.stderr)
+        click.echo(f"lakewriter: {_count(hidden, 'more finding')} not shown; --max-findings", err=True)
     return None
 
 
