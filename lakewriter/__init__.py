@@ -7,8 +7,8 @@ One candle's way, and who has it in hand:
     REST page / archive zip ─► history ─► lake.lake.merge
 
 Layers, top to bottom; imports go down only: `cli` → `recording | history |
-query | sandbox` → `lake | binance` → the nouns (`candle`, `interval`, `market`,
-`partition`, `subscription`, `config`) → `errors`.
+query | sandbox` → `lake | binance` → the nouns (`candle`, `series`, `partition`,
+`gap`, `market`, `interval`, `subscription`, `config` and others) → `errors`.
 """
 
 import importlib

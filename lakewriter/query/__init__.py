@@ -1,9 +1,11 @@
 """Answering SQL over the lake, fresh to the last journalled candle.
 
-    sql ─► guard ─► scans (what they ask for) ─► pruning (where that can be)
-        ─► files (which) ─► tables (views over them) ─► session (runs)
-        ─► result | output
+    sql ─► guard (may it run?) ─► scans (what they ask for) ─► pruning (where that can be)
+        ─► files (which) ─► tables (views over them) ─► the answer ─► result | output
 
-What the engine cannot open by a path, on an object store, `remote` reads for it.
+`session` takes a statement along this way, in an engine that `spare` made, and
+`retry` takes it again when files moved meanwhile. What the engine cannot open
+by a path, on an object store, `remote` reads for it; what its releases differ
+in is in `engine`. `reader` is the way in from Python.
 Only this package knows DuckDB. It reads the lake and never changes it.
 """

@@ -1,6 +1,7 @@
 """Answers as bytes: a table, CSV, JSON, NDJSON, Markdown, Parquet, Arrow.
 
-CSV, JSON, NDJSON, Parquet and Arrow are written batch by batch in flat memory.
+All are written in flat memory: batch by batch, but for a table, which is as
+wide as its widest rows, and waits for them where `spool` keeps it.
 Times are UTC: ISO 8601 with `Z` in text, `2024-06-30 12:34:00` in tables. Where
 the bytes go is `place`'s.
 """

@@ -1,14 +1,15 @@
 """Running one statement: a locked engine, rows in batches, and Ctrl-C.
 
-Each statement has an engine of its own, in memory, over a fresh listing of
-those partitions that it can need; nothing is shared, so any thread may ask at
-any time. To learn which they are, the statement runs twice, first on no rows;
-files are taken from the engine before that. Before a statement
-runs, the engine gives up the file system, the network, extensions, the
-caller's Python variables and its own settings, except for reading the lake.
+Each statement has an engine of its own, in memory, made ahead by `spare` where
+that can be, over a fresh listing of those partitions that it can need; no two
+share anything, so any thread may ask at any time. To learn which partitions
+they are, the statement runs twice, first on no rows. Before that the engine
+gives up extensions, the caller's Python variables, the network and all files
+but those of a lake on disk; before it runs on rows, its own settings as well.
 
-Memory is DuckDB's default limit (80 % of RAM) plus one batch of rows; what
-does not fit is spilled to the system's temporary directory, never to the lake.
+Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
+one batch of rows; what does not fit is spilled to the system's temporary
+directory, never to the lake.
 """
 
 import contextlib
