@@ -1,7 +1,6 @@
 """The line editor of `lakewriter shell`: keys, colours, completion, history."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pygments.lexers.sql import SqlLexer  # type: ignore[import-untyped]
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.state import state_path
 from lakewriter.market import MARKETS
 from lakewriter.partition import level_value
 from lakewriter.query.guard import TABLES
@@ -84,10 +84,8 @@ class _Names(Completer):
 
 
 def history_path() -> Path:
-    """Return where what was typed is kept: in the state directory of the XDG rules."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    return home / "lakewriter" / "history"
+    """Return where what was typed is kept."""
+    return state_path("history")
 
 
 class _QuietHistory(FileHistory):

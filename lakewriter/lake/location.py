@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import pyarrow.fs as fs
 
 from lakewriter.errors import UsageError
+from lakewriter.lake.state import state_path
 
 # A store that does not answer is asked this often, and waited for so long each time.
 ATTEMPTS_MAX = 3
@@ -97,7 +98,7 @@ def locate(uri: str) -> Location:
         named,
         "/".join([bucket, *below]),
         filesystem,
-        _state(scheme, bucket, *below),
+        state_path("lakes", scheme, bucket, *below),
         given.get("endpoint_override", ""),
         given.get("region", ""),
     )
@@ -164,10 +165,3 @@ def _is_true(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"anonymous={text} is neither true nor false")
     return text == "true"
-
-
-def _state(*parts: str) -> Path:
-    """Return a directory of its own in the state directory of the XDG rules."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
-    return home.joinpath("lakewriter", "lakes", *parts)
