@@ -175,6 +175,7 @@ def test_pager_gets_what_is_longer_than_the_screen(lake: str, tmp_path: Path) ->
     _, shown = on_terminal(lake, "FROM candles", screen=(50, 80), PAGER=str(pager))
     assert "PAGED" not in shown
     assert shown.splitlines()[-1].startswith("(101 rows, 40 shown; 18 columns,")
+    assert shown.endswith(" shown; --format line shows all)\n")
     _, shown = on_terminal(lake, "FROM candles", "--no-pager", PAGER=str(pager))
     assert "PAGED" not in shown
     _, shown = on_terminal(lake, "FROM candles", "--format", "csv", PAGER=str(pager))

@@ -87,6 +87,13 @@ def test_parts_come_with_their_last_line() -> None:
     ]  # fmt: skip
 
 
+def test_a_mark_ends_a_statement_too() -> None:
+    """`\\G` is a semicolon that asks for lines, but for one in quotes or comments."""
+    text = "SELECT 1\\G SELECT '\\G' -- \\G\n; SELECT 2\\G SELECT"
+    assert split(text) == (["SELECT 1\\G", "SELECT '\\G' -- \\G", "SELECT 2\\G"], " SELECT")
+    assert is_whole("SELECT 1\\G")
+
+
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     return make_lake(
@@ -161,6 +168,14 @@ def test_script_on_standard_input(lake: LakeStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_lines_for_one_answer_or_for_all(lake: LakeStore) -> None:
+    """`\\G` shows one answer a line for each value; `.mode line` all of them."""
+    done = shell(lake, "SELECT 1 AS a, 2 AS b\\G\nSELECT 3 AS c;\n.mode line\nSELECT 4 AS d;\n\\G\n")
+    assert done.stdout == "── row 1 ──\na  1\nb  2\n(1 row)\nc\n─\n3\n(1 row)\n── row 1 ──\nd  4\n(1 row)\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
 def test_commands(lake: LakeStore) -> None:
     """Each does what .help says; .quit is the last."""
     done = shell(lake, ".help\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
@@ -178,7 +193,7 @@ def test_commands(lake: LakeStore) -> None:
         ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
         ("DROP TABLE candles;", "sql: DROP is not reading"),
         (".nope", ".nope: there is no such command"),
-        (".mode parquet", ".mode: parquet is none of table, markdown, csv, json, ndjson"),
+        (".mode parquet", ".mode: parquet is none of table, line, markdown, csv, json, ndjson"),
         (".schema trades", ".schema: trades is none of candles"),
         (".read", ".read: names no file"),
         (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),

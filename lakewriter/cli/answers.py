@@ -42,7 +42,7 @@ _THREAD_BYTES = 16_000_000
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 # Formats of lines to read, which are worth a pager.
-_FOR_PEOPLE = ("table", "markdown")
+_FOR_PEOPLE = ("table", "line", "markdown")
 
 
 class Target:
@@ -53,13 +53,20 @@ class Target:
         format_name: None is by the path's suffix, or a table.
         max_rows: of a table to show; None is TERMINAL_ROWS_MAX on a terminal, else all.
         paged: whether what is longer than the screen goes to a pager.
+        remedy: what shows all columns of a table that has too many for the terminal.
 
     Raises:
         UsageError: if a terminal cannot show the format.
     """
 
     def __init__(
-        self, path: Path | None, format_name: str | None, max_rows: int | None, *, paged: bool = True
+        self,
+        path: Path | None,
+        format_name: str | None,
+        max_rows: int | None,
+        *,
+        paged: bool = True,
+        remedy: str = "--format line shows all",
     ) -> None:
         self.on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
         self.path = path
@@ -71,7 +78,8 @@ class Target:
         if self.on_terminal:
             columns, self.lines = shutil.get_terminal_size()
             # The last line is the prompt's.
-            self.room = Room(max_rows or TERMINAL_ROWS_MAX, columns, self.lines - 1 if self.paged else None)
+            lines = self.lines - 1 if self.paged else None
+            self.room = Room(max_rows or TERMINAL_ROWS_MAX, columns, lines, remedy)
         if self.on_terminal and self.format.binary:
             raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
 

@@ -15,7 +15,7 @@ from lakewriter.cli.terminal import quiet_if_unread, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
 
-_FORMAT_NAMES = ("table", "csv", "json", "ndjson", "markdown", "parquet", "arrow")
+_FORMAT_NAMES = ("table", "line", "csv", "json", "ndjson", "markdown", "parquet", "arrow")
 _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
 
 
@@ -32,7 +32,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 @click.option(
     "--max-rows",
     type=click.IntRange(min=1),
-    help="Rows of a table to show, from both ends.  [default: 40 on a terminal, else all]",
+    help="Rows to show of a table or of lines, from both ends.  [default: 40 on a terminal, else all]",
 )
 @click.option(
     "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."

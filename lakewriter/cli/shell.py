@@ -14,12 +14,13 @@ from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.terminal import without_pandas
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.query.statements import is_blank, split
+from lakewriter.query.statements import LINE_MARK, is_blank, split
 
 _HELP = """\
-SQL ends with a semicolon; Alt-Enter runs what has none. Ctrl-C stops it, Ctrl-D leaves.
-.help                  this
-.mode FORMAT           table, markdown, csv, json or ndjson
+SQL ends with a semicolon, or with \\G to see a line for each value; Alt-Enter runs what has neither.
+Ctrl-C stops it, Ctrl-D leaves. Times are UTC.
+.help [FUNCTION]       this, or how a function of .tables is used
+.mode FORMAT           table, line (a line for each value), markdown, csv, json or ndjson
 .quit                  leave
 .read FILE             run the statements of a file
 .schema [TABLE]        the columns of a table, or of all
@@ -27,7 +28,7 @@ SQL ends with a semicolon; Alt-Enter runs what has none. Ctrl-C stops it, Ctrl-D
 .timer on|off          how long each statement took"""
 
 _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
-_MODES = ("table", "markdown", "csv", "json", "ndjson")
+_MODES = ("table", "line", "markdown", "csv", "json", "ndjson")
 
 # A file that calls itself would be read for ever.
 _READ_DEPTH_MAX = 8
@@ -72,7 +73,10 @@ class Shell:
         from lakewriter.query.session import prepare
 
         began_s = time.monotonic()
-        give(self.store, sql, {}, Target(None, self._mode, None, paged=self._paged))
+        by_line = sql.endswith(LINE_MARK)
+        mode = "line" if by_line else self._mode
+        target = Target(None, mode, None, paged=self._paged, remedy=r"\G instead of ; shows all")
+        give(self.store, sql.removesuffix(LINE_MARK), {}, target)
         prepare(self.store)
         if self._timer:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)

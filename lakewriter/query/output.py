@@ -1,4 +1,4 @@
-"""Answers as bytes: a table, CSV, JSON, NDJSON, Markdown, Parquet, Arrow.
+"""Answers as bytes: a table, lines, CSV, JSON, NDJSON, Markdown, Parquet, Arrow.
 
 All are written in flat memory: batch by batch, but for a table, which is as
 wide as its widest rows, and waits for them where `spool` keeps it.
@@ -27,6 +27,7 @@ from lakewriter.query.text import (
     interval_text,
     markdown_lines,
     table_lines,
+    value_lines,
     width_for,
 )
 
@@ -54,11 +55,27 @@ def format_of(path: Path) -> str | None:
 
 
 def _write_table(answer: Answer, out: BinaryIO, room: Room) -> None:
+    with _shown(answer, out, room) as rows:
+        if rows is not None:
+            lines = table_lines(answer.schema, rows, width_for(rows, room), room.remedy)
+            _write_lines(lines, out)
+
+
+def _write_line(answer: Answer, out: BinaryIO, room: Room) -> None:
+    with _shown(answer, out, room) as rows:
+        if rows is not None:
+            _write_lines(value_lines(answer.schema, rows), out)
+
+
+@contextlib.contextmanager
+def _shown(answer: Answer, out: BinaryIO, room: Room) -> Iterator[Rows | None]:
+    """Give the rows to show; None if they were a plan, which is written already."""
     with contextlib.closing(gather(answer.batches, room.rows)) as rows:
         if answer.schema.names == ["explain_key", "explain_value"]:
             _write_lines(_plans(rows), out)
+            yield None
         else:
-            _write_lines(table_lines(answer.schema, rows, width_for(rows, room)), out)
+            yield rows
 
 
 def _plans(rows: Rows) -> Iterator[str]:
@@ -228,6 +245,7 @@ class _Counted(io.RawIOBase):
 
 FORMATS: dict[str, Format] = {
     "table": Format(_write_table, binary=False, suffixes=(".txt",)),
+    "line": Format(_write_line, binary=False, suffixes=()),
     "csv": Format(_write_csv, binary=False, suffixes=(".csv",)),
     "json": Format(_write_json, binary=False, suffixes=(".json",)),
     "ndjson": Format(_write_ndjson, binary=False, suffixes=(".ndjson", ".jsonl")),

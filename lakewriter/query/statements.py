@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+# Ends a statement whose answer is wanted a line for each value, as MySQL's and MariaDB's do.
+LINE_MARK = r"\G"
+
 # Whatever a semicolon may stand in without ending anything.
 _WHOLE = re.compile(
     r"""
@@ -24,7 +27,10 @@ _QUOTED = re.compile(r"'[^']*\Z")
 
 
 def split(text: str) -> tuple[list[str], str]:
-    """Return the statements that a semicolon ends, without it, and what comes after the last one."""
+    """Return the statements that a semicolon ends, without it, and what comes after the last one.
+
+    A LINE_MARK ends a statement as well, and stays behind it.
+    """
     found: list[str] = []
     start = at = 0
     while at < len(text):
@@ -37,9 +43,13 @@ def split(text: str) -> tuple[list[str], str]:
         elif text[at] == ";":
             found.append(text[start:at])
             start = at = at + 1
+        elif text.startswith(LINE_MARK, at):
+            at += len(LINE_MARK)
+            found.append(text[start:at])
+            start = at
         else:
             at += 1
-    return [each.strip() for each in found if not is_blank(each)], text[start:]
+    return [each.strip() for each in found if not is_blank(each.removesuffix(LINE_MARK))], text[start:]
 
 
 def is_blank(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Values as text, and rows as a table for people: plain or Markdown.
+"""Values as text, and rows for people: as a table, as Markdown, or a line for each value.
 
 Numbers stand right, text left, times read `2024-06-30 12:34:00` (UTC). Control
 characters are spelled out, so that no symbol or comment can move the cursor.
@@ -19,6 +19,19 @@ from lakewriter.query.spool import Row, Spool
 
 NULL = "NULL"
 
+# What a reader of candles misses least, first; prices, times and names stay.
+_FIRST_TO_GO = (
+    "recv_time",
+    "event_time",
+    "taker_buy_quote_asset_volume",
+    "taker_buy_base_asset_volume",
+    "source",
+    "date",
+    "candle_end_time",
+    "quote_volume",
+    "trade_num",
+)
+
 # A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
 _FLOAT_DIGITS = 15
 
@@ -28,14 +41,16 @@ class Room(NamedTuple):
 
     Args:
         rows: the first and last of so many.
-        width: columns of the terminal; what does not fit is left out in the middle.
+        width: columns of the terminal; for what does not fit, see `table_lines`.
         lines: of the screen; a table with more is scrolled through, to the side as
             well, so that it is shown in its whole width.
+        remedy: what shows all columns, for a table that had to leave some out.
     """
 
     rows: int | None = None
     width: int | None = None
     lines: int | None = None
+    remedy: str = ""
 
 
 class Rows(NamedTuple):
@@ -148,19 +163,27 @@ def width_for(rows: Rows, room: Room) -> int | None:
     return None if room.lines is not None and lines > room.lines else room.width
 
 
-def table_lines(schema: pa.Schema, rows: Rows, width_max: int | None = None) -> Iterator[str]:
-    """Yield the lines of an aligned table, and how much there was of what."""
+def table_lines(
+    schema: pa.Schema, rows: Rows, width_max: int | None = None, remedy: str = ""
+) -> Iterator[str]:
+    """Yield the lines of an aligned table, and how much there was of what.
+
+    Args:
+        width_max: columns that are too many for it are left out: of candles those
+            that are missed least, then the ones in the middle.
+        remedy: what shows them all.
+    """
     header = tuple(cell(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
     widths = list(map(_width, header))
     for row in rows.shown():
         widths = list(map(max, widths, map(_width, row)))
-    left, right = _fitting(widths, width_max)
-    cut = left + right < len(widths)
+    chosen = _fitting(header, widths, width_max)
+    places = list(_with_marks(chosen, len(widths)))
 
     def line(row: Row) -> str:
         cells = _padded(row, widths, numeric)
-        return "  ".join([*cells[:left], *["…"] * cut, *cells[len(cells) - right :]]).rstrip()
+        return "  ".join("…" if at is None else cells[at] for at in places).rstrip()
 
     yield line(header)
     yield line(tuple("─" * width for width in widths))
@@ -169,22 +192,65 @@ def table_lines(schema: pa.Schema, rows: Rows, width_max: int | None = None) -> 
         yield line(tuple("…" for _ in widths))
     yield from map(line, rows.tail)
     count = _count(rows.total, rows.shown_count)
-    yield f"{count[:-1]}; {len(widths)} columns, {left + right} shown)" if cut else count
+    if len(chosen) < len(widths):
+        count = f"{count[:-1]}; {len(widths)} columns, {len(chosen)} shown{remedy and f'; {remedy}'})"
+    yield count
 
 
-def _fitting(widths: list[int], width_max: int | None) -> tuple[int, int]:
-    """Return how many columns from the left and from the right have room, both ends in turn."""
-    if width_max is None or sum(widths) + 2 * (len(widths) - 1) <= width_max:
-        return len(widths), 0
-    left, right, used = 1, 0, widths[0] + 3
-    while left + right < len(widths):
-        from_right = right < left
-        width = widths[len(widths) - right - 1] if from_right else widths[left]
-        used += width + 2
-        if used > width_max:
+def _fitting(names: Row, widths: list[int], width_max: int | None) -> list[int]:
+    """Return which columns have room: the first one whatever happens."""
+    kept = list(range(len(widths)))
+
+    def fits(columns: list[int]) -> bool:
+        places = list(_with_marks(columns, len(widths)))
+        taken = sum(1 if at is None else widths[at] for at in places)
+        return width_max is None or taken + 2 * (len(places) - 1) <= width_max
+
+    for name in _FIRST_TO_GO:
+        if fits(kept):
+            return kept
+        kept = kept[:1] + [at for at in kept[1:] if names[at] != name]
+    if fits(kept):
+        return kept
+    chosen = kept[:1]
+    for count in range(2, len(kept)):
+        right = count // 2
+        more = kept[: count - right] + kept[len(kept) - right :]
+        if not fits(more):
             break
-        left, right = (left, right + 1) if from_right else (left + 1, right)
-    return left, right
+        chosen = more
+    return chosen
+
+
+def _with_marks(columns: list[int], count: int) -> Iterator[int | None]:
+    """Yield the columns, and None wherever some were left out."""
+    before = -1
+    for at in columns:
+        if at > before + 1:
+            yield None
+        yield at
+        before = at
+    if before + 1 < count:
+        yield None
+
+
+def value_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
+    """Yield a line for each value, row by row, and how many rows there were."""
+    names = [cell(name) for name in schema.names]
+    width = max(map(_width, names), default=0)
+    first_of_tail = rows.total - len(rows.tail)
+
+    def lines(numbered: Iterable[tuple[int, Row]]) -> Iterator[str]:
+        for number, row in numbered:
+            yield f"── row {number:,} ──"
+            for name, text in zip(names, row, strict=True):
+                yield f"{name}{' ' * (width - _width(name))}  {text}".rstrip()
+
+    yield from lines(enumerate(rows.head, 1))
+    if rows.total > rows.shown_count:
+        yield "…"
+    yield from lines(enumerate(rows.tail, first_of_tail + 1))
+    yield _count(rows.total, rows.shown_count)
 
 
 def markdown_lines(
