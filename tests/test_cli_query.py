@@ -64,6 +64,16 @@ def test_broken_sql_exits_1_in_two_lines(lake: str) -> None:
     assert b"leaked" not in done.stderr
 
 
+def test_an_empty_table_says_why(lake: str) -> None:
+    """What is missing is named on standard error; data for programs comes without a word."""
+    done = process("--lake", lake, "FROM candles WHERE symbol = 'btcusdt'")
+    assert done.stdout.endswith(b"\n(0 rows)\n")
+    assert done.stderr == b"no candles: spot has no symbol btcusdt; there is BTCUSDT\n"
+    assert done.returncode == 0
+    done = process("--lake", lake, "FROM candles WHERE symbol = 'btcusdt'", "--format", "csv")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_reader_that_goes_away_is_no_error(lake: str) -> None:
     """`| head` ends it quietly."""
     command = (

@@ -72,7 +72,8 @@ class Target:
         self.path = path
         name = format_name or (format_of(path) if path else None) or "table"
         self.format = FORMATS[name]
-        self.paged = paged and self.on_terminal and name in _FOR_PEOPLE
+        self.for_people = name in _FOR_PEOPLE
+        self.paged = paged and self.on_terminal and self.for_people
         max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
         self.room = Room(max_rows)
         if self.on_terminal:
@@ -134,6 +135,12 @@ def give(
         stream(store, sql, values, control) as answer,
     ):
         target.write(answer, out, bar)
+        out.flush()
+        # Whoever reads data looks for what is in it; a person may wonder why there is none.
+        reason = answer.why_nothing() if target.for_people or is_watched() else ""
+        if reason and sys.stderr is not None:
+            bar.hide()
+            print(reason, file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -102,6 +102,11 @@ class Pruned:
             self._named.discard("candle_end_time")
         self._days: dict[int, list[Span] | None] = {}
 
+    def named(self, level: str) -> str:
+        """Return the one name that a level is to be equal to, for people; "" if there is none, or several."""
+        found = set(re.findall(rf'\(?\b{level} == "([^"]*)"', self._text))
+        return found.pop() if len(found) == 1 else ""
+
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return those of a level's sorted names where the filter can hold."""
         names = [name for name in names if _is_text(name)]

@@ -64,11 +64,16 @@ class Answer:
     Args:
         schema: their names (no two alike) and Arrow types.
         batches: the rows; each batch is fetched when it is asked for.
+        why_nothing: when they were all fetched, tells in one line why no candles were
+            found; "" if some were, or if that is not known.
     """
 
-    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+    def __init__(
+        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], why_nothing: Callable[[], str] = str
+    ) -> None:
         self.schema = schema
         self.batches = batches
+        self.why_nothing = why_nothing
 
 
 def run(
@@ -146,6 +151,8 @@ class _Running:
         self._root = store.root
         self._doubted = doubted
         self._snapshot: Snapshot = EMPTY
+        self._filters: list[Any] | None = None  # of Pruned; see _choose_files
+        self._found = False
         self._since_ns = 0
         self._source: Source | None = None
         with engine.prepared():
@@ -193,7 +200,7 @@ class _Running:
         self._rows = rows
         names = unique(rows.schema.names)
         schema = pa.schema([field.with_name(name) for field, name in zip(rows.schema, names, strict=True)])
-        return Answer(schema, self._batches(schema, first))
+        return Answer(schema, self._batches(schema, first), self._why_nothing)
 
     def _begin(
         self, sql: str, params: Mapping[str, Any]
@@ -232,10 +239,11 @@ class _Running:
 
         witness = self._engine.witness or arm(self._connection, CANDLES_SCHEMA)
         asked = ask(self._connection, witness, checked.reading, params)
-        wanted = (ALL,) if asked.everything else [Pruned(pushed) for pushed in asked.filters]
+        filters = [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
-        self._snapshot = take_snapshot(self._store, wanted, self._doubted)
+        self._snapshot = take_snapshot(self._store, (ALL,) if asked.everything else filters, self._doubted)
+        self._filters = filters
         if self._store.far:
             from lakewriter.query.remote import Served  # noqa: PLC0415
 
@@ -246,8 +254,17 @@ class _Running:
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first
         while batch is not None:
+            self._found = self._found or batch.num_rows > 0
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
             batch = self._next()
+
+    def _why_nothing(self) -> str:
+        # A count of nothing is a row. An object store would be listed, which costs requests.
+        if self._store.far or self._filters is None or (self._found and self._snapshot != EMPTY):
+            return ""
+        from lakewriter.query.absence import why_nothing  # noqa: PLC0415 - few answers need it
+
+        return why_nothing(self._store, self._filters)
 
     def _next(self) -> pa.RecordBatch | None:
         rows = self._rows
