@@ -19,7 +19,7 @@ from lakewriter.query.spool import Row, Spool
 
 NULL = "NULL"
 
-# What a reader of candles misses least, first; prices, times and names stay.
+# What a reader of candles misses least, first; at last symbol, time and close are left.
 _FIRST_TO_GO = (
     "recv_time",
     "event_time",
@@ -30,6 +30,12 @@ _FIRST_TO_GO = (
     "candle_end_time",
     "quote_volume",
     "trade_num",
+    "volume",
+    "interval",
+    "open",
+    "high",
+    "low",
+    "market",
 )
 
 # A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
@@ -198,7 +204,7 @@ def table_lines(
 
 
 def _fitting(names: Row, widths: list[int], width_max: int | None) -> list[int]:
-    """Return which columns have room: the first one whatever happens."""
+    """Return which columns have room: one at least."""
     kept = list(range(len(widths)))
 
     def fits(columns: list[int]) -> bool:
@@ -209,7 +215,7 @@ def _fitting(names: Row, widths: list[int], width_max: int | None) -> list[int]:
     for name in _FIRST_TO_GO:
         if fits(kept):
             return kept
-        kept = kept[:1] + [at for at in kept[1:] if names[at] != name]
+        kept = [at for at in kept if names[at] != name] or kept
     if fits(kept):
         return kept
     chosen = kept[:1]
