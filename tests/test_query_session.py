@@ -291,6 +291,24 @@ def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        ("SELECT time FROM candles", "the column is called candle_begin_time here"),
+        ("SELECT Timeframe FROM candles", "the column is called interval here"),
+        ("FROM resample('spot', 'BTCUSDT', 1m, '15m')", "text stands in single quotes: '1m'"),
+        ("SELECT 1; SELECT 2", "lakewriter shell < FILE.sql runs several"),
+    ],
+)
+def test_what_others_would_write_is_told_from_what_is_written_here(
+    tmp_path: Path, sql: str, hint: str
+) -> None:
+    """Names and lengths as other tools have them are answered with ours, first of all hints."""
+    with pytest.raises(QueryError) as raised:
+        run(make_lake(tmp_path), sql)
+    assert raised.value.hint.splitlines()[0] == hint
+
+
+@pytest.mark.parametrize(
     ("sql", "message"),
     [
         ("SELEC 1", 'sql: syntax error at or near "SELEC"'),
@@ -298,7 +316,8 @@ def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
         ("SELECT nope(1)", "sql: Scalar Function with name nope does not exist!"),
         ("SELECT error('boo')", "sql: boo"),
         ("SELECT 'x'::INT FROM range(3)", "sql: Could not convert string 'x' to INT32"),
-        ("", "sql: one statement at a time, not 0"),
+        ("", "sql: there is no statement"),
+        ("-- nothing", "sql: there is no statement"),
     ],
 )
 def test_broken_sql_is_one_clean_line(tmp_path: Path, sql: str, message: str) -> None:

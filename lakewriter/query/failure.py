@@ -7,6 +7,7 @@ Arrow errors while its rows are fetched; all of them carry the same text.
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -33,6 +34,21 @@ _UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
 
 # A name that no column has, and that looks like text rather than like a column.
 _TEXT_TAKEN_FOR_A_NAME = re.compile(r'Referenced column "([^"]*[A-Z0-9-][^"]*)" (?:was )?not found')
+
+# A length of time, as 15m, that stands without quotes.
+_LENGTH_BEGUN = re.compile(r'syntax error at or near "(mo|[smhdwM])"')
+
+# What other sources of candles call our columns.
+_COLUMNS_ELSEWHERE = {
+    **dict.fromkeys(("time", "timestamp", "datetime", "ts", "open_time", "begin_time"), "candle_begin_time"),
+    **dict.fromkeys(("close_time", "end_time"), "candle_end_time"),
+    **dict.fromkeys(("price", "last"), "close"),
+    **dict.fromkeys(("trades", "count", "num_trades"), "trade_num"),
+    **dict.fromkeys(("ticker", "pair", "instrument"), "symbol"),
+    **dict.fromkeys(("exchange", "venue"), "market"),
+    **dict.fromkeys(("timeframe", "tf", "freq", "resolution"), "interval"),
+}
+_COLUMN_ELSEWHERE = re.compile(r'Referenced column "(\w+)" (?:was )?not found')
 
 _HINT_LINES_MAX = 4
 
@@ -85,6 +101,7 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     text_in_quotes = _TEXT_TAKEN_FOR_A_NAME.match(first)
     if text_in_quotes:
         rest = [f"text stands in single quotes: '{text_in_quotes[1]}'", *rest]
+    rest = [*_advice(first, rest), *rest]
     # The caret below its line must stay below it when the hint is indented.
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
 
@@ -96,6 +113,18 @@ def vanished(path: str) -> VanishedError:
 
 def _vanished(what: str) -> VanishedError:
     return VanishedError(f"lake: {what}", "files kept vanishing; try again when compaction is done")
+
+
+def _advice(first: str, rest: list[str]) -> Iterator[str]:
+    """Yield what the engine cannot know: how lengths and columns are written here."""
+    length = _LENGTH_BEGUN.match(first)
+    written = re.search(rf"(?<![\w'])\d+{length[1]}\b", " ".join(rest)) if length else None
+    if written:
+        yield f"text stands in single quotes: '{written[0]}'"
+    column = _COLUMN_ELSEWHERE.match(first)
+    ours = _COLUMNS_ELSEWHERE.get(column[1].lower()) if column else None
+    if ours:
+        yield f"the column is called {ours} here"
 
 
 def names_a_file(error: Exception, root: Path) -> bool:

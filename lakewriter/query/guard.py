@@ -183,10 +183,12 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     if statements and not any(one.query for one in statements):
         # Before 2.0, what the engine makes of a PIVOT whose columns are to be found in the data.
         raise _not_reading(statements[0].type.name, sql)
-    if len(statements) != 1:
+    if not statements:
+        raise QueryError("sql: there is no statement", 'lakewriter query "SELECT count(*) FROM candles"')
+    if len(statements) > 1:
         raise QueryError(
             f"sql: one statement at a time, not {len(statements)}",
-            'lakewriter query "SELECT count(*) FROM candles"',
+            "lakewriter shell < FILE.sql runs several",
         )
     statement = statements[0]
     kind = statement.type
