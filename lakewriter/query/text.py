@@ -14,29 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
+from lakewriter.query.fitting import fitting, with_marks
 from lakewriter.query.result import python_values, utc_text
 from lakewriter.query.spool import Row, Spool
 
 NULL = "NULL"
-
-# What a reader of candles misses least, first; at last symbol, time and close are left.
-_FIRST_TO_GO = (
-    "recv_time",
-    "event_time",
-    "taker_buy_quote_asset_volume",
-    "taker_buy_base_asset_volume",
-    "source",
-    "date",
-    "candle_end_time",
-    "quote_volume",
-    "trade_num",
-    "volume",
-    "interval",
-    "open",
-    "high",
-    "low",
-    "market",
-)
 
 # A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
 _FLOAT_DIGITS = 15
@@ -184,8 +166,8 @@ def table_lines(
     widths = list(map(_width, header))
     for row in rows.shown():
         widths = list(map(max, widths, map(_width, row)))
-    chosen = _fitting(header, widths, width_max)
-    places = list(_with_marks(chosen, len(widths)))
+    chosen = fitting(header, widths, width_max)
+    places = list(with_marks(chosen, len(widths)))
 
     def line(row: Row) -> str:
         cells = _padded(row, widths, numeric)
@@ -201,43 +183,6 @@ def table_lines(
     if len(chosen) < len(widths):
         count = f"{count[:-1]}; {len(widths)} columns, {len(chosen)} shown{remedy and f'; {remedy}'})"
     yield count
-
-
-def _fitting(names: Row, widths: list[int], width_max: int | None) -> list[int]:
-    """Return which columns have room: one at least."""
-    kept = list(range(len(widths)))
-
-    def fits(columns: list[int]) -> bool:
-        places = list(_with_marks(columns, len(widths)))
-        taken = sum(1 if at is None else widths[at] for at in places)
-        return width_max is None or taken + 2 * (len(places) - 1) <= width_max
-
-    for name in _FIRST_TO_GO:
-        if fits(kept):
-            return kept
-        kept = [at for at in kept if names[at] != name] or kept
-    if fits(kept):
-        return kept
-    chosen = kept[:1]
-    for count in range(2, len(kept)):
-        right = count // 2
-        more = kept[: count - right] + kept[len(kept) - right :]
-        if not fits(more):
-            break
-        chosen = more
-    return chosen
-
-
-def _with_marks(columns: list[int], count: int) -> Iterator[int | None]:
-    """Yield the columns, and None wherever some were left out."""
-    before = -1
-    for at in columns:
-        if at > before + 1:
-            yield None
-        yield at
-        before = at
-    if before + 1 < count:
-        yield None
 
 
 def value_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
