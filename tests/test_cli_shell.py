@@ -22,7 +22,7 @@ from lakewriter.cli.prompt import _Names, history_path, is_whole
 from lakewriter.cli.shell import _COMMANDS, parts
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.statements import split
+from lakewriter.query.statements import innermost_call, split
 
 PIECES = [
     "SELECT 1",
@@ -71,7 +71,7 @@ def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
     [
         ("", True), (" \n", True), ("-- a", True), (".help", True), ("SELECT 1;", True), ("SELECT 1; -- a", True),
         ("SELECT 1", False), ("SELECT ';'", False), ("SELECT ';", False), ("SELECT 1; SELECT 2", False),
-        ("SELECT 1 /* ;", False), ("SELECT $$;", False), ("SELECT 1 -- ;", False),
+        ("exit", True), ("help;", True), ("exit 1", False), ("\\q", True), ("SELECT 1 /* ;", False), ("SELECT $$;", False), ("SELECT 1 -- ;", False),
     ],
 )  # fmt: skip
 def test_enter_runs_what_is_whole(text: str, whole: bool) -> None:
@@ -92,6 +92,25 @@ def test_a_mark_ends_a_statement_too() -> None:
     text = "SELECT 1\\G SELECT '\\G' -- \\G\n; SELECT 2\\G SELECT"
     assert split(text) == (["SELECT 1\\G", "SELECT '\\G' -- \\G", "SELECT 2\\G"], " SELECT")
     assert is_whole("SELECT 1\\G")
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("FROM resample(", "resample"),
+        ("FROM Resample ('spot', 'a(b', ", "resample"),
+        ("FROM vwap('spot', lower(", "lower"),
+        ("FROM vwap('spot', lower('X'), '1", "vwap"),
+        ("FROM vwap('spot') AS v, (", ""),
+        ("FROM vwap(1); SELECT ", ""),
+        ("FROM vwap(1); FROM latest(", "latest"),
+        ("SELECT 1)", ""),
+        ("SELECT 1 -- vwap(", ""),
+    ],
+)
+def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
+    """The function whose arguments are being typed is the one whose signature helps."""
+    assert innermost_call(before) == name
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +135,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
         ("SELECT ", []),
         (".ti", [".timer"]),
         (".timer o", []),
+        ("SELECT 1 FROM ", ["candles"]),
+        ("SELECT 1 FROM candles JOIN\n", ["candles"]),
+        ("SELECT 1 FROM candles ", []),
+        (".help v", ["vwap"]),
+        (".schema g", ["gaps"]),
     ],
 )
 def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
@@ -178,10 +202,11 @@ def test_lines_for_one_answer_or_for_all(lake: LakeStore) -> None:
 @pytest.mark.slow
 def test_commands(lake: LakeStore) -> None:
     """Each does what .help says; .quit is the last."""
-    done = shell(lake, ".help\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
+    done = shell(lake, "help\n.help vwap\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
     assert done.returncode == 0
     assert all(name in done.stdout for name in _COMMANDS)
-    assert "resample(market, symbol, interval, bucket" in done.stdout
+    assert "\nresample(market, symbol, interval, bucket)\n    A series in" in done.stdout
+    assert "\nvwap(market, symbol, interval, bucket := '1d', since := " in done.stdout
     assert "detected_at  TIMESTAMP WITH TIME ZONE" in done.stdout
     assert done.stderr.endswith(" s\n")
 
@@ -193,6 +218,7 @@ def test_commands(lake: LakeStore) -> None:
         ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
         ("DROP TABLE candles;", "sql: DROP is not reading"),
         (".nope", ".nope: there is no such command"),
+        (".help nope", ".help: nope is none of candles_of, latest, resample"),
         (".mode parquet", ".mode: parquet is none of table, line, markdown, csv, json, ndjson"),
         (".schema trades", ".schema: trades is none of candles"),
         (".read", ".read: names no file"),

@@ -1,16 +1,19 @@
 """The line editor of `lakewriter shell`: keys, colours, completion, history."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.styles import Style
 from pygments.lexers.sql import SqlLexer  # type: ignore[import-untyped]
 
 from lakewriter.errors import LakeError
@@ -21,7 +24,7 @@ from lakewriter.market import MARKETS
 from lakewriter.partition import level_value
 from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
-from lakewriter.query.statements import completions, is_blank, split
+from lakewriter.query.statements import command_of, completions, innermost_call, is_blank, split
 from lakewriter.query.tables import COLUMNS
 
 PROMPT = "lake> "
@@ -58,10 +61,13 @@ class _Names(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
         before = document.text_before_cursor
         if before.startswith("."):
-            if " " not in before:
-                yield from (
-                    Completion(name, -len(before)) for name in self._commands if name.startswith(before)
-                )
+            name, space, typed = before.rpartition(" ")
+            known = MACROS if name == ".help" else TABLES if name == ".schema" else ()
+            yield from (
+                Completion(each, -len(typed))
+                for each in (known if space else self._commands)
+                if each.startswith(typed)
+            )
             return
         for found in completions(before, self._words, self._values()):
             yield Completion(found.text, -found.typed, display_meta=found.what)
@@ -111,7 +117,16 @@ def _history() -> History:
 def is_whole(text: str) -> bool:
     """Tell whether Enter is to run what was typed, rather than begin another line."""
     statements, rest = split(text)
-    return text.startswith(".") or is_blank(text) or (bool(statements) and is_blank(rest))
+    return bool(command_of(text)) or is_blank(text) or (bool(statements) and is_blank(rest))
+
+
+def _signature() -> str:
+    """Return how the function is called whose arguments are being typed; else what is good to know."""
+    macro = MACROS.get(innermost_call(get_app().current_buffer.document.text_before_cursor))
+    if macro:
+        # What since and until are without saying so would take the room of what matters.
+        return re.sub(r"'\d{4}-\d\d-\d\d'", "…", macro.signature)
+    return r"times are UTC   \G instead of ; shows a line for each value   .help"
 
 
 def _keys() -> KeyBindings:
@@ -145,4 +160,6 @@ def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]
         auto_suggest=AutoSuggestFromHistory(),
         history=_history(),
         key_bindings=_keys(),
+        bottom_toolbar=_signature,
+        style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
     )

@@ -1,7 +1,9 @@
 """`lakewriter shell`: ask the lake again and again."""
 
 import contextlib
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.terminal import without_pandas
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.query.statements import LINE_MARK, is_blank, split
+from lakewriter.query.statements import LINE_MARK, command_of, is_blank, split
 
 _HELP = """\
 SQL ends with a semicolon, or with \\G to see a line for each value; Alt-Enter runs what has neither.
@@ -61,8 +63,9 @@ class Shell:
         Raises:
             LakewriterError: at the first that fails.
         """
-        if text.startswith("."):
-            self._command(text.strip())
+        command = command_of(text)
+        if command:
+            self._command(command)
             return
         statements, rest = split(text)
         for sql in [*statements, *([] if is_blank(rest) else [rest])]:
@@ -87,7 +90,7 @@ class Shell:
         if name in (".quit", ".exit"):
             raise _Leave
         if name == ".help":
-            print(_HELP)
+            self._help(rest)
         elif name == ".tables":
             self._tables()
         elif name == ".schema":
@@ -101,11 +104,23 @@ class Shell:
         else:
             raise UsageError(f"{name}: there is no such command", ".help shows them")
 
+    def _help(self, name: str) -> None:
+        from lakewriter.query.macros import MACROS
+
+        name = name.partition("(")[0].lower()
+        if not name:
+            print(_HELP)
+            return
+        macro = MACROS[_one_of(".help", name, tuple(MACROS))]
+        print(macro.signature, _folded(macro.what), _folded(macro.columns), sep="\n")
+
     def _tables(self) -> None:
         from lakewriter.query.guard import TABLES
         from lakewriter.query.macros import MACROS
 
-        print("\n".join([*TABLES, *(macro.signature for macro in MACROS.values())]))
+        print("\n".join(TABLES))
+        for macro in MACROS.values():
+            print(macro.call, _folded(macro.what), sep="\n")
 
     def _schema(self, table: str) -> None:
         from lakewriter.query.guard import TABLES
@@ -139,11 +154,17 @@ def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
     return given
 
 
+def _folded(text: str) -> str:
+    """Return a text indented, in lines that fit the terminal."""
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, max(width, 30), initial_indent="    ", subsequent_indent="    ")
+
+
 def parts(lines: Iterator[str]) -> Iterator[str]:
     """Yield commands and statements as soon as their last line is there."""
     waiting = ""
     for line in lines:
-        if line.startswith(".") and is_blank(waiting):
+        if is_blank(waiting) and command_of(line):
             yield line
             continue
         waiting += line

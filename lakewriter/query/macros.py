@@ -52,6 +52,12 @@ class Macro(NamedTuple):
     sql: str
 
     @property
+    def call(self) -> str:
+        """How it is called with what it cannot do without."""
+        needed = [name for name in self.parameters.replace('"', "").split(", ") if ":=" not in name]
+        return f"{self.name}({', '.join(needed)})"
+
+    @property
     def signature(self) -> str:
         """How it is called."""
         return f"{self.name}({self.parameters.replace(chr(34), '')})"

@@ -22,7 +22,19 @@ _WHOLE = re.compile(
 _OPENS = re.compile(r"""/\*|'|"|\$\w*\$""")
 # Atomic: a comment ends at its first end, though one that goes on to a later one would match as well.
 _BLANK = re.compile(r"(?>\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+
+# What people type in other shells, and what they mean by it.
+_ELSEWHERE = {
+    **dict.fromkeys(("exit", "quit", r"\q"), ".quit"),
+    **dict.fromkeys(("help", "?", r"\?", r"\h"), ".help"),
+    **dict.fromkeys((r"\d", r"\dt", "show tables"), ".tables"),
+}
+
+# What may stand behind FROM.
+READABLE = ("table", "function")
+
 _WORD = re.compile(r"\w*\Z")
+_BEHIND_FROM = re.compile(r"\b(?:FROM|JOIN)\s+\Z", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*\Z")
 
 
@@ -57,6 +69,35 @@ def is_blank(text: str) -> bool:
     return _BLANK.fullmatch(text) is not None
 
 
+def command_of(text: str) -> str:
+    """Return the command that a text is, with its dot; "" if it is SQL.
+
+    A word that leaves, or asks for help, in other shells does so here too.
+    """
+    text = text.strip()
+    if text.startswith("."):
+        return text
+    return _ELSEWHERE.get(text.rstrip("; ").lower(), "")
+
+
+def innermost_call(before: str) -> str:
+    """Return the name of the function whose arguments the cursor stands among, in lower case; "" for none."""
+    rest = split(before)[1]
+    opened: list[str] = []
+    at = 0
+    while at < len(rest):
+        whole = _WHOLE.match(rest, at)
+        if whole is None and _OPENS.match(rest, at):
+            break  # inside of a text or a comment
+        if rest[at] == "(" and whole is None:
+            name = _WORD.search(rest[:at].rstrip())
+            opened.append(name[0].lower() if name else "")
+        elif rest[at] == ")" and whole is None and opened:
+            opened.pop()
+        at = whole.end() if whole else at + 1
+    return opened[-1] if opened else ""
+
+
 class Completion(NamedTuple):
     """Something that may stand where the cursor is.
 
@@ -86,7 +127,9 @@ def completions(before: str, words: Iterable[tuple[str, str]], values: Iterable[
     word = _WORD.search(rest)
     typed = word[0] if word else ""
     if not typed:
-        return []
+        if not _BEHIND_FROM.search(rest):
+            return []
+        return [Completion(name, 0, what) for name, what in words if what in READABLE]
     return [
         Completion(name, len(typed), what)
         for name, what in words
