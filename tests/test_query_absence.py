@@ -1,11 +1,14 @@
-"""What is said of an answer that found no candles."""
+"""What is said of an answer that found no candles, or may not look for them."""
 
+from errno import EACCES
 from pathlib import Path
 
+import duckdb
 import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.failure import as_ours
 from lakewriter.query.session import stream
 
 
@@ -54,6 +57,10 @@ def why(store: LakeStore, sql: str) -> str:
             "market = 'usdt_futures' AND \"date\" < '2024-06-30'",
             "usdt_futures ETHUSDT 1m has 2024-06-30 (UTC), and none of the days asked for",
         ),
+        (
+            "candle_begin_time < '2024-01-01'",
+            "these 5 series have 2024-06-30 to 2024-07-01 (UTC), and none of the days asked for",
+        ),
     ],
 )
 def test_what_is_absent_is_named(store: LakeStore, where: str, said: str) -> None:
@@ -80,6 +87,15 @@ def test_nothing_is_said_where_the_partitions_are(store: LakeStore, sql: str) ->
     assert why(store, sql) == ""
 
 
+def test_a_lake_that_is_all_in_the_journal(tmp_path: Path) -> None:
+    """In the first minutes of a recording the journal's candles are what there is."""
+    lake = make_lake(tmp_path, [], [candle(0)])
+    assert why(lake, "SELECT count(*) FROM candles") == ""
+    union = "FROM candles WHERE symbol = '{}' UNION ALL FROM candles WHERE symbol = 'XYZ'"
+    assert why(lake, union.format("BTCUSDT")) == ""
+    assert why(lake, union.format("ABC")) == "no candles: spot has no symbol ABC; there is BTCUSDT"
+
+
 def test_each_side_of_a_join_is_looked_at(store: LakeStore) -> None:
     """A misspelled other symbol is found, though there are candles of the first."""
     said = why(store, "FROM correlation('spot', 'BTCUSDT', '1m', 'bnbusd')")
@@ -100,3 +116,15 @@ def test_many_names_are_counted(tmp_path: Path) -> None:
     assert (
         said == "no candles: spot has no symbol ?; there are S00USDT, S01USDT, S02USDT, S03USDT and 16 more"
     )
+
+
+def test_a_file_that_may_not_be_read_is_not_to_be_moved() -> None:
+    """Who has no permission is told how to get it, whichever reader said so."""
+    root = Path("/srv/candles")
+    ours = as_ours(PermissionError(EACCES, "Permission denied", "/srv/candles/market=spot"), root)
+    assert (ours.what, ours.hint) == (
+        "lake: /srv/candles/market=spot: Permission denied",
+        "ask as who records, or let others read it: chmod -R a+rX /srv/candles",
+    )
+    theirs = duckdb.IOException('IO Error: Cannot open file "/srv/candles/x.parquet": Permission denied')
+    assert as_ours(theirs, root).hint == ours.hint

@@ -27,8 +27,13 @@ _NAMES_MAX = 4
 _SERIES_MAX = 8
 
 
-def why_nothing(store: LakeStore, wanted: Iterable[Pruned]) -> str:
-    """Return one line that says why, of the first filter that fits no partition; "" if each fits some."""
+def why_nothing(store: LakeStore, wanted: Iterable[Pruned], *, found: bool) -> str:
+    """Return one line that says why, of the first filter that fits no partition; "" if there is nothing to say.
+
+    Args:
+        found: whether there are rows all the same, as of a count: then nothing is
+            said unless no filter fits any.
+    """
     hot = {
         (Series(each.market, each.symbol, each.interval), day_of(each.begin_ms))
         for each in read_hot(store.root)
@@ -36,11 +41,9 @@ def why_nothing(store: LakeStore, wanted: Iterable[Pruned]) -> str:
     everything = {*store.series(), *(series for series, _ in hot)}
     if not everything:
         return "no candles: the lake is empty"
-    for each in wanted:
-        reason = _reason(store, everything, each, hot)
-        if reason:
-            return f"no candles: {reason}"
-    return ""
+    reasons = [_reason(store, everything, each, hot) for each in wanted]
+    said = [reason for reason in reasons if reason]
+    return f"no candles: {said[0]}" if said and (not found or said == reasons) else ""
 
 
 def _reason(store: LakeStore, everything: set[Series], wanted: Pruned, hot: set[tuple[Series, date]]) -> str:
@@ -101,8 +104,9 @@ def _of_days(store: LakeStore, left: list[Series], wanted: Pruned, hot: set[tupl
     if not last:
         return ""
     span = first if first == last else f"{first} to {last}"
-    owner = _common(left, Series._fields) or f"what there is of these {len(left)} series"
-    return f"{owner} has {span} (UTC), and none of the days asked for"
+    one = _common(left, Series._fields)
+    owner = f"{one} has" if one else f"these {len(left)} series have"
+    return f"{owner} {span} (UTC), and none of the days asked for"
 
 
 def _common(left: Sequence[Series], levels: Sequence[str]) -> str:

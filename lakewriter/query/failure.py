@@ -96,6 +96,8 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     if gone and isinstance(error, duckdb.IOException | OSError):
         first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)
         return _vanished(first)
+    if isinstance(error, PermissionError) or "Permission denied" in first:
+        return LakeError(f"lake: {first}", f"ask as who records, or let others read it: chmod -R a+rX {root}")
     if names_a_file(error, root):
         return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")
     text_in_quotes = _TEXT_TAKEN_FOR_A_NAME.match(first)

@@ -259,12 +259,13 @@ class _Running:
             batch = self._next()
 
     def _why_nothing(self) -> str:
-        # A count of nothing is a row. An object store would be listed, which costs requests.
-        if self._store.far or self._filters is None or (self._found and self._snapshot != EMPTY):
+        # An object store would be listed, which costs requests. A count of nothing is a row, too.
+        files = self._snapshot.own or self._snapshot.foreign
+        if self._store.far or self._filters is None or (self._found and files):
             return ""
         from lakewriter.query.absence import why_nothing  # noqa: PLC0415 - few answers need it
 
-        return why_nothing(self._store, self._filters)
+        return why_nothing(self._store, self._filters, found=self._found)
 
     def _next(self) -> pa.RecordBatch | None:
         rows = self._rows
