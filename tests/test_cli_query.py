@@ -321,6 +321,7 @@ def test_help_has_examples() -> None:
         (["SELECT $x"], "query: $x has no value"),
         (["SELECT 1", "-p", "nope"], "query: -p 'nope' is not NAME=VALUE"),
         (["SELECT 1", "-o", ""], "query: -o '' names no file"),
+        (["SELECT 1", "-o", "x.csv.gz"], "output: x.csv.gz: .gz is no format"),
         (["SELECT 1", "-o", "/nowhere/x.csv"], "output: /nowhere/x.csv: No such file or directory"),
     ],
 )

@@ -218,6 +218,7 @@ def test_suffix_tells_the_format() -> None:
     """`-o` needs no `--format` when the file's name says it."""
     assert format_of(Path("x.parquet")) == "parquet"
     assert format_of(Path("x.JSONL")) == "ndjson"
+    assert format_of(Path("x.pqt")) == "parquet"
     assert format_of(Path("x.unknown")) is None
 
 

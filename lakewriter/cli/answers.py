@@ -56,7 +56,7 @@ class Target:
         remedy: what shows all columns of a table that has too many for the terminal.
 
     Raises:
-        UsageError: if a terminal cannot show the format.
+        UsageError: if a terminal cannot show the format, or the path's suffix is of none.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Target:
     ) -> None:
         self.on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
         self.path = path
-        name = format_name or (format_of(path) if path else None) or "table"
+        name = format_name or (_format_of(path) if path else "table")
         self.format = FORMATS[name]
         self.for_people = name in _FOR_PEOPLE
         self.paged = paged and self.on_terminal and self.for_people
@@ -98,6 +98,17 @@ class Target:
         text = lines.getvalue()
         if text.count(b"\n") < self.lines or not page(text):
             out.write(text)
+
+
+def _format_of(path: Path) -> str:
+    known = format_of(path)
+    if known is None and path.suffix:
+        # A table of text would be found by whoever opens it as what it is called.
+        suffixes = ", ".join(each.suffixes[0] for each in FORMATS.values() if each.suffixes)
+        raise UsageError(
+            f"output: {path.name}: {path.suffix} is no format", f"--format csv, or one of {suffixes}"
+        )
+    return known or "table"
 
 
 class _AfterBar(io.RawIOBase):

@@ -250,6 +250,6 @@ FORMATS: dict[str, Format] = {
     "json": Format(_write_json, binary=False, suffixes=(".json",)),
     "ndjson": Format(_write_ndjson, binary=False, suffixes=(".ndjson", ".jsonl")),
     "markdown": Format(_write_markdown, binary=False, suffixes=(".md",)),
-    "parquet": Format(_write_parquet, binary=True, suffixes=(".parquet",)),
+    "parquet": Format(_write_parquet, binary=True, suffixes=(".parquet", ".pq", ".pqt")),
     "arrow": Format(_write_arrow, binary=True, suffixes=(".arrow", ".arrows")),
 }
