@@ -18,7 +18,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from test_query_files import BEGIN_MS, candle, make_lake
 
-from lakewriter.cli.prompt import _Names, history_path, is_whole
+from lakewriter.cli.prompt import _Names, advice, history_path, is_whole
 from lakewriter.cli.shell import _COMMANDS, parts
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
@@ -111,6 +111,14 @@ def test_a_mark_ends_a_statement_too() -> None:
 def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
     """The function whose arguments are being typed is the one whose signature helps."""
     assert innermost_call(before) == name
+
+
+def test_advice_is_about_what_is_being_typed() -> None:
+    """The line below the prompt has a function's parameters while they are typed."""
+    assert advice("FROM vwap('spot', ") == (
+        "vwap(market, symbol, interval, bucket := '1d', since := …, until := …)"
+    )
+    assert "UTC" in advice("SELECT sum(")
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +312,10 @@ def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
     terminal.until("lake>")
     terminal.type("SELECT nope FROM candles;\r")
     terminal.until('sql: Referenced column "nope" not found')
+    terminal.until("Candidate bindings")
+    terminal.until("lake>")
+    terminal.type("SELECT ETHUSDT FROM candles;\r")
+    terminal.until("text stands in single quotes: 'ETHUSDT'")
     terminal.until("lake>")
     terminal.type("\x04")
     assert terminal.process.wait(30) == 0

@@ -120,9 +120,9 @@ def is_whole(text: str) -> bool:
     return bool(command_of(text)) or is_blank(text) or (bool(statements) and is_blank(rest))
 
 
-def _signature() -> str:
+def advice(before: str) -> str:
     """Return how the function is called whose arguments are being typed; else what is good to know."""
-    macro = MACROS.get(innermost_call(get_app().current_buffer.document.text_before_cursor))
+    macro = MACROS.get(innermost_call(before))
     if macro:
         # What since and until are without saying so would take the room of what matters.
         return re.sub(r"'\d{4}-\d\d-\d\d'", "…", macro.signature)
@@ -160,6 +160,6 @@ def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]
         auto_suggest=AutoSuggestFromHistory(),
         history=_history(),
         key_bindings=_keys(),
-        bottom_toolbar=_signature,
+        bottom_toolbar=lambda: advice(get_app().current_buffer.document.text_before_cursor),
         style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
     )

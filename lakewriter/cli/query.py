@@ -70,6 +70,7 @@ def command(
     lakewriter query "DESCRIBE candles"
     lakewriter query --list
     lakewriter query vwap -p symbol=ETHUSDT
+    lakewriter query "FROM latest()" --format line
     lakewriter query "FROM resample('spot', 'BTCUSDT', '1m', '15m')"
     lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv

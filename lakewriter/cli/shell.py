@@ -184,7 +184,8 @@ def parts(lines: Iterator[str]) -> Iterator[str]:
 def command(no_pager: bool, lake: str | None) -> None:
     """Ask the lake again and again: with history, completion, and editing over several lines.
 
-    Each statement sees what is recorded by then. Without a terminal the
+    Each statement sees what is recorded by then; one that ends with \\G instead
+    of a semicolon is answered with a line for each value. Without a terminal the
     statements come from standard input, and the first that fails ends it.
 
     \b
@@ -229,5 +230,6 @@ def _converse(shell: Shell) -> None:
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
         except LakewriterError as error:
-            hint = f"; {error.hint}" if error.hint and "\n" not in error.hint else ""
-            click.echo(f"{error.what}{hint}", err=True)
+            click.echo(error.what, err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)

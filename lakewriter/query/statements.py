@@ -27,7 +27,7 @@ _BLANK = re.compile(r"(?>\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 _ELSEWHERE = {
     **dict.fromkeys(("exit", "quit", r"\q"), ".quit"),
     **dict.fromkeys(("help", "?", r"\?", r"\h"), ".help"),
-    **dict.fromkeys((r"\d", r"\dt", "show tables"), ".tables"),
+    **dict.fromkeys((r"\d", r"\dt"), ".tables"),
 }
 
 # What may stand behind FROM.
