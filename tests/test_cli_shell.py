@@ -208,6 +208,15 @@ def test_lines_for_one_answer_or_for_all(lake: LakeStore) -> None:
 
 
 @pytest.mark.slow
+def test_one_answer_goes_into_a_file(lake: LakeStore, tmp_path: Path) -> None:
+    """`.once` takes the next answer, in the format that the file's name says; the one after is shown again."""
+    file = tmp_path / "a b.csv"
+    done = shell(lake, f".once {file}\nSELECT 1 AS a;\nSELECT 2 AS b;\n")
+    assert (done.stdout, done.stderr) == ("b\n─\n2\n(1 row)\n", "")
+    assert file.read_text() == "a\n1\n"
+
+
+@pytest.mark.slow
 def test_commands(lake: LakeStore) -> None:
     """Each does what .help says; .quit is the last."""
     done = shell(lake, "help\n.help vwap\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
@@ -230,6 +239,8 @@ def test_commands(lake: LakeStore) -> None:
         (".mode parquet", ".mode: parquet is none of table, line, markdown, csv, json, ndjson"),
         (".schema trades", ".schema: trades is none of candles"),
         (".read", ".read: names no file"),
+        (".once", ".once: names no file"),
+        (".once x.xls\nSELECT 1;", "output: x.xls: .xls is no format"),
         (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),
         ("SELECT $x;", "query: $x has no value"),
     ],

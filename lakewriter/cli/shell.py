@@ -23,6 +23,7 @@ SQL ends with a semicolon, or with \\G to see a line for each value; Alt-Enter r
 Ctrl-C stops it, Ctrl-D leaves. Times are UTC.
 .help [FUNCTION]       this, or how a function of .tables is used
 .mode FORMAT           table, line (a line for each value), markdown, csv, json or ndjson
+.once FILE             write the next answer to a file: .csv, .parquet, .json, .md …
 .quit                  leave
 .read FILE             run the statements of a file
 .schema [TABLE]        the columns of a table, or of all
@@ -55,6 +56,7 @@ class Shell:
         self._paged = paged
         self._mode = "table"
         self._timer = False
+        self._once: Path | None = None
         self._depth = 0
 
     def run(self, text: str) -> None:
@@ -76,9 +78,9 @@ class Shell:
         from lakewriter.query.session import prepare
 
         began_s = time.monotonic()
-        by_line = sql.endswith(LINE_MARK)
-        mode = "line" if by_line else self._mode
-        target = Target(None, mode, None, paged=self._paged, remedy=r"\G instead of ; shows all")
+        path, self._once = self._once, None
+        mode = None if path else "line" if sql.endswith(LINE_MARK) else self._mode
+        target = Target(path, mode, None, paged=self._paged, remedy=r"\G instead of ; shows all")
         give(self.store, sql.removesuffix(LINE_MARK), {}, target)
         prepare(self.store)
         if self._timer:
@@ -99,6 +101,10 @@ class Shell:
             self._timer = _one_of(name, rest, ("on", "off")) == "on"
         elif name == ".mode":
             self._mode = _one_of(name, rest, _MODES)
+        elif name == ".once":
+            if not rest:
+                raise UsageError(".once: names no file", ".once FILE.csv")
+            self._once = Path(rest).expanduser()
         elif name == ".read":
             self._read(rest)
         else:
