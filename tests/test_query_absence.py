@@ -23,6 +23,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
             candle(0, symbol="BNBUSDT"),
             candle(0, interval="1h"),
             candle(0, market="usdt_futures", symbol="ETHUSDT"),
+            candle(0, market="coin_futures", interval="1h"),
         ],
         [candle(0, symbol="NEWUSDT")],
     )
@@ -42,7 +43,7 @@ def why(store: LakeStore, sql: str) -> str:
         ("symbol = 'BTCUSD'", "there is no symbol BTCUSD; there is BTCUSDT"),
         ("symbol = 'XYZ'", "there is no symbol XYZ; there are BNBUSDT, BTCUSDT, ETHUSDT, NEWUSDT"),
         ("symbol IN ('XYZ', 'ABC')", "there is no such symbol; there are BNBUSDT, BTCUSDT, ETHUSDT, NEWUSDT"),
-        ("market = 'binance'", "there is no market binance; there are spot, usdt_futures"),
+        ("market = 'binance'", "there is no market binance; there are coin_futures, spot, usdt_futures"),
         ("market = 'spot' AND symbol = 'ETHUSDT'", "spot has no symbol ETHUSDT; usdt_futures has"),
         ("symbol = 'NEWUSDT' AND \"interval\" = '2m'", "spot NEWUSDT has no interval 2m; there is 1m"),
         (
@@ -50,7 +51,11 @@ def why(store: LakeStore, sql: str) -> str:
             "spot BTCUSDT has no interval 15m; there are 1m, 1h: FROM resample('spot', 'BTCUSDT', '1m', '15m')",
         ),
         (
-            "symbol = 'BTCUSDT' AND \"interval\" = '1m' AND candle_begin_time >= '2025-01-01'",
+            "symbol = 'BTCUSDT' AND \"interval\" = '4h'",
+            "BTCUSDT has no interval 4h; there are 1m, 1h: FROM resample('spot', 'BTCUSDT', '1m', '4h')",
+        ),
+        (
+            "market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '1m' AND candle_begin_time >= '2025-01-01'",
             "spot BTCUSDT 1m has 2024-06-30 to 2024-07-01 (UTC), and none of the days asked for",
         ),
         (
@@ -59,7 +64,7 @@ def why(store: LakeStore, sql: str) -> str:
         ),
         (
             "candle_begin_time < '2024-01-01'",
-            "these 5 series have 2024-06-30 to 2024-07-01 (UTC), and none of the days asked for",
+            "these 6 series have 2024-06-30 to 2024-07-01 (UTC), and none of the days asked for",
         ),
     ],
 )

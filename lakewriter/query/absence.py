@@ -75,16 +75,16 @@ def _absent(level: str, left: list[Series], everything: set[Series], wanted: Pru
 
 
 def _made_of(left: list[Series], asked: str) -> str:
-    """Return how candles of an interval are made of shorter ones of the same series, if they can be."""
+    """Return how candles of an interval are made of shorter ones of the same series, if they can be: of the shortest ones."""
     wanted_ms = INTERVALS[asked].length_ms if asked in INTERVALS else 0
     lengths_ms = {each: each.grid.length_ms for each in left}
     # On which of three days those begin is the exchange's choice.
     parts = [
         each for each, length in lengths_ms.items() if 0 < length < wanted_ms and wanted_ms % length == 0
     ]
-    if len({(each.market, each.symbol) for each in left}) > 1 or not parts or asked == "3d":
+    if len(_names(left, "symbol")) > 1 or not parts or asked == "3d":
         return ""
-    shortest = min(parts, key=lengths_ms.__getitem__)
+    shortest = min(sorted(parts), key=lengths_ms.__getitem__)
     market, symbol, interval = shortest
     return f": FROM resample('{market}', '{symbol}', '{interval}', '{asked}')"
 
@@ -104,15 +104,14 @@ def _of_days(store: LakeStore, left: list[Series], wanted: Pruned, hot: set[tupl
     if not last:
         return ""
     span = first if first == last else f"{first} to {last}"
-    one = _common(left, Series._fields)
-    owner = f"{one} has" if one else f"these {len(left)} series have"
+    owner = f"{left[0]} has" if len(left) == 1 else f"these {len(left)} series have"
     return f"{owner} {span} (UTC), and none of the days asked for"
 
 
 def _common(left: Sequence[Series], levels: Sequence[str]) -> str:
-    """Return the names that all of the series share, as far as they do; "" if they differ in one."""
+    """Return the names that all of the series share."""
     found = [_names(left, level) for level in levels]
-    return " ".join(names[0] for names in found) if all(len(names) == 1 for names in found) else ""
+    return " ".join(names[0] for names in found if len(names) == 1)
 
 
 def _names(series: Iterable[Series], level: str) -> list[str]:
