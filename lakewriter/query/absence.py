@@ -15,7 +15,8 @@ from datetime import date
 
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.journal import read_hot
-from lakewriter.lake.lake import LakeStore, PartitionFilter
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import day_of
 from lakewriter.query.pruning import Pruned
 from lakewriter.series import Series
