@@ -202,9 +202,8 @@ def in_the_end(lake: Path, plain: duckdb.DuckDBPyConnection) -> None:
     """When all is flushed and folded, a plain glob of the lake itself has the same rows, once."""
     for command in ("flush", "compact"):
         assert run(command, "--lake", str(lake)).returncode == 0
-    assert_same(
-        plain_glob(lake).sql("FROM candles").to_arrow_table(), plain.sql("FROM candles").to_arrow_table()
-    )
+    globbed = plain_glob(lake)
+    assert_same(globbed.sql("FROM candles").to_arrow_table(), plain.sql("FROM candles").to_arrow_table())
 
 
 def assert_same(ours: pa.Table, theirs: pa.Table) -> None:
@@ -387,7 +386,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             f"meanwhile: {len(live.logged())} candles recorded, {live.seen} seen by {live.asked} statements"
         )
     compactions.folded()
-    rows = rows_of(plain_glob(store.root).sql(f"SELECT {SAID} FROM candles").to_arrow_table())
+    globbed = plain_glob(store.root)
+    rows = rows_of(globbed.sql(f"SELECT {SAID} FROM candles").to_arrow_table())
     assert max(rows.values()) == 1
     assert live.logged() <= {row[:KEY_PARTS] for row in rows}
 
