@@ -30,7 +30,7 @@ from lakewriter.lake.compact import (
     run,
 )
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
-from lakewriter.lake.parquet import encode, written_by_us
+from lakewriter.lake.parquet import encode, shift_of, written_by_us
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, partition_of
@@ -122,6 +122,15 @@ def test_foreign_files(store):
         candle(2),
         candle(3),
     ]
+    assert_in_order(store)
+
+
+def test_folding_moves_the_pages(store):
+    """Where foreign rows are folded in, the footer of the file before does not fit the pages either."""
+    store.merge(PARTITION, to_table([candle(1)]))
+    foreign(store, "part-0.parquet", [candle(0)])
+    assert one(store).rewritten
+    assert shift_of((store.root / PARTITION.file).read_bytes()) > 0
     assert_in_order(store)
 
 

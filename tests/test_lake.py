@@ -1,6 +1,7 @@
 """The lake: rows enter it by one operation, and every partition is always as it should be."""
 
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from lakewriter.lake.lake import (
     Merged,
     _batches,
 )
+from lakewriter.lake.parquet import shift_of
 from lakewriter.lake.storage import LocalStorage, Replacement
 from lakewriter.partition import Partition, parse_partition, partition_of
 
@@ -175,6 +177,16 @@ def test_merge_that_changes_nothing(store):
     assert not store.merge(PARTITION, to_table([candle(1)])).written
     assert not store.merge(PARTITION, SCHEMA.empty_table()).written
     assert store.storage.version(PARTITION.file) == version
+
+
+def test_merge_moves_the_pages(store):
+    """A merge puts the pages elsewhere, so that the footer of the file before does not fit them."""
+    shifts = []
+    for minute in reversed(range(20)):
+        store.merge_many([(PARTITION, to_table([candle(minute)]))])
+        shifts.append(shift_of((store.root / PARTITION.file).read_bytes()))
+    assert shifts[0] == 0
+    assert all(one != other for one, other in itertools.pairwise(shifts))
 
 
 def test_merge_of_nothing(store):

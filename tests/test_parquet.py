@@ -1,7 +1,11 @@
 """The partition's file: what we write, who can read it, and whose files we can read."""
 
-from datetime import date
+import contextlib
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -23,10 +27,12 @@ from lakewriter.lake.parquet import (
     Statistics,
     decode,
     encode,
+    encode_next,
     read_begins,
     read_footer,
     read_label,
     read_statistics,
+    shift_of,
     written_by_us,
 )
 from lakewriter.partition import Partition
@@ -70,6 +76,71 @@ def test_round_trip(rows):
 def test_same_bytes():
     """The same rows make the same bytes."""
     assert encode(ROWS, PARTITION) == DATA
+
+
+def torn(footer_of: bytes, pages_of: bytes) -> bytes:
+    """Return what is read by whoever opens a file, and once more when it was replaced."""
+
+    def footer_at(data: bytes) -> int:
+        return len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+
+    return pages_of[: footer_at(pages_of)] + footer_of[footer_at(footer_of) :]
+
+
+READERS: dict[str, Callable[[Path], list[datetime]]] = {
+    "duckdb": lambda path: [
+        row[0] for row in duckdb.sql(f"SELECT candle_begin_time FROM '{path}' ORDER BY ALL").fetchall()
+    ],
+    "pandas": lambda path: list(pd.read_parquet(path, columns=["candle_begin_time"])["candle_begin_time"]),
+    "polars": lambda path: pl.read_parquet(path, columns=["candle_begin_time"]).to_series().to_list(),
+}
+READERS_ERRORS = (duckdb.Error, pl.exceptions.PolarsError, OSError)
+
+
+@pytest.mark.parametrize("engine", READERS)
+def test_an_old_footer_does_not_fit_the_next_file(engine: str, tmp_path: Path):
+    """Whoever has the footer of one file and the pages of the next fails, instead of missing its last rows."""
+    path, read = tmp_path / "candles.parquet", READERS[engine]
+    data = encode(to_table([candle(minute) for minute in range(100, 140)]), PARTITION)
+    short = 0
+    for earlier in range(1, 40):
+        rows = to_table([candle(minute) for minute in range(100 - earlier, 140)])
+        path.write_bytes(torn(data, encode(rows, PARTITION, shift_of(data))))
+        with contextlib.suppress(*READERS_ERRORS):
+            short += read(path)[-1] < datetime(2024, 6, 30, 2, 19, tzinfo=UTC)
+        following = encode_next(rows, PARTITION, data)
+        path.write_bytes(torn(data, following))
+        with pytest.raises(READERS_ERRORS):
+            read(path)
+        path.write_bytes(following)
+        assert len(read(path)) == 40 + earlier
+        data = following
+    assert short, "there is nothing to be afraid of"
+
+
+@given(st.lists(candles(), min_size=1, max_size=30), st.lists(candles(), min_size=1, max_size=30))
+def test_no_page_begins_where_one_did(old, new):
+    """Whatever the rows: no page of the next file is where a page of this one was, and nothing else differs."""
+    before = encode(to_table(old), PARTITION, 8 * (len(old) % 16))
+    rows = to_table(new)
+    following = encode_next(rows, PARTITION, before)
+    assert page_starts(before).isdisjoint(page_starts(following))
+    assert shift_of(following) in range(0, 121, 8)
+    assert encode(rows, PARTITION, shift_of(following)) == following
+    assert decode(following, "x").equals(rows)
+    assert written_by_us(following)
+    assert read_footer(following, "x") == read_footer(encode(rows, PARTITION), "x")
+
+
+def page_starts(data: bytes) -> set[int]:
+    """Return where its pages begin by the footer, found by another engine."""
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(data)
+        file.flush()
+        found = duckdb.sql(
+            f"SELECT data_page_offset, dictionary_page_offset FROM parquet_metadata('{file.name}')"
+        )
+        return {at for row in found.fetchall() for at in row if at}
 
 
 def test_encodings():
@@ -399,10 +470,10 @@ def test_flipped_byte(place, flip):
         assert str(error).startswith("x: ")
 
 
-@pytest.fixture
-def file(tmp_path):
+@pytest.fixture(params=[DATA, encode_next(ROWS, PARTITION, DATA)], ids=["first", "next"])
+def file(request, tmp_path):
     path = tmp_path / "candles.parquet"
-    path.write_bytes(DATA)
+    path.write_bytes(request.param)
     return path
 
 

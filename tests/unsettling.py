@@ -22,7 +22,7 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.lake.compact import plan, run
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.parquet import encode
+from lakewriter.lake.parquet import encode_next
 from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
@@ -215,7 +215,7 @@ class Unsettled:
             found = self._store.storage.read(partition.file)
             rows = self._store.read(partition)
             if found is not None and rows is not None:
-                data = encode(rows, partition)
+                data = encode_next(rows, partition, found.data)
                 if self._chance.random() < 0.5:
                     sink = pa.BufferOutputStream()
                     pq.write_table(rows, sink, row_group_size=2, compression="snappy")

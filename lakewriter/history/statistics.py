@@ -21,7 +21,7 @@ from lakewriter.candle import SCHEMA
 from lakewriter.history.finding import Flaw, of_file
 from lakewriter.history.partitions import File
 from lakewriter.lake.compact import die_with_parent
-from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, read_statistics
+from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, read_statistics, shift_of
 from lakewriter.partition import Partition
 
 
@@ -74,7 +74,7 @@ def check_statistics(asked: Statisticians, partition: Partition, file: File) -> 
     rows, label = file.rows, file.label
     if rows is None or label is None or WRITER_KEY not in label.said or not label.schema.equals(SCHEMA):
         return []
-    if encode(rows, partition) == file.data:
+    if encode(rows, partition, shift_of(file.data)) == file.data:
         return []
     said = asked.read(file.data)
     if said is None:

@@ -38,6 +38,15 @@ SEAL_KEY = "lakewriter.footer_crc"
 _UNSEALED = b"00000000"
 _SEAL_MARK = SEAL_KEY.encode() + b"\x18\x08"  # in Thrift's compact protocol: eight bytes of text follow
 
+# DuckDB, Polars and pandas open a file twice: the footer is from the first time, and the pages
+# are from the second, maybe of the file that replaced it meanwhile. If a page began there in
+# both, as that of the begin times would, an old count of rows would meet new rows, and the last
+# of them would silently be missing. So pages begin elsewhere in each next file, behind more zeros
+# or fewer: what is read in their place is no page, and the reader fails instead.
+_MAGIC_BYTES = 4
+_SHIFT_BYTES = 8
+_SHIFT_BYTES_MAX = 120
+
 _ENCODINGS = {
     name: "PLAIN" if pa.types.is_floating(SCHEMA.field(name).type) else "DELTA_BINARY_PACKED"
     for name in SCHEMA.names
@@ -49,11 +58,12 @@ _BEGIN = "candle_begin_time"
 _REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
 
 
-def encode(table: pa.Table, partition: Partition) -> bytes:
+def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
     """Return the partition's file as bytes.
 
     Args:
         table: rows of SCHEMA, sorted by begin time, one per key.
+        shift: how many zeros to put before the pages; see `encode_next`.
     """
     sink = pa.BufferOutputStream()
     # Written without the Arrow schema, which only repeats the types, at 600 bytes a file.
@@ -68,6 +78,7 @@ def encode(table: pa.Table, partition: Partition) -> bytes:
         write_page_checksum=True,
         store_schema=False,
     ) as writer:
+        sink.write(bytes(shift))  # behind the magic, which is there by now
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(
             {
@@ -80,6 +91,42 @@ def encode(table: pa.Table, partition: Partition) -> bytes:
         if off_grid := _off_grid(int_column(table, _BEGIN), INTERVALS[partition.interval]):
             writer.add_key_value_metadata({OFF_GRID_KEY: str(off_grid)})
     return _sealed(sink.getvalue().to_pybytes())
+
+
+def encode_next(table: pa.Table, partition: Partition, replaced: bytes) -> bytes:
+    """Return the partition's file as bytes in which no page begins where one did in the file before.
+
+    Args:
+        table: as for `encode`.
+        replaced: the file before, whoever wrote it.
+    """
+    taken = _page_starts(replaced)
+    last = shift_of(replaced)
+    for further in range(_SHIFT_BYTES, _SHIFT_BYTES_MAX + 1, _SHIFT_BYTES):
+        data = encode(table, partition, (last + further) % (_SHIFT_BYTES_MAX + _SHIFT_BYTES))
+        if taken.isdisjoint(_page_starts(data)):
+            break
+    return data
+
+
+def shift_of(data: bytes) -> int:
+    """Return how many zeros are before a file's pages; in files of others there seldom are any."""
+    behind = data[_MAGIC_BYTES : _MAGIC_BYTES + _SHIFT_BYTES_MAX]
+    return len(behind) - len(behind.lstrip(b"\0"))
+
+
+def _page_starts(data: bytes) -> set[int]:
+    """Return where a file's first pages of each kind begin, by its footer."""
+    metadata = pq.read_metadata(pa.BufferReader(data))
+    starts: set[int] = set()
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for at in range(group.num_columns):
+            column = group.column(at)
+            starts.add(column.data_page_offset)
+            if column.has_dictionary_page:
+                starts.add(column.dictionary_page_offset)
+    return starts
 
 
 def _sealed(data: bytes) -> bytes:
