@@ -1,17 +1,23 @@
 """Engines that are made before they are needed."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
-from test_query_files import candle, make_lake
+from test_query_files import add_foreign, candle, make_lake, put
 
 import lakewriter
+from lakewriter.candle import to_table
+from lakewriter.partition import partition_of
+from lakewriter.query.session import prepare, run
 from lakewriter.query.spare import SPARE, Engine, Spare
+from lakewriter.query.tables import foresee_candles
 
 HERE = Path("/here")
 
@@ -73,6 +79,74 @@ def test_one_waits_after_an_answer(tmp_path: Path) -> None:
     assert _count_threads() <= before, "it was made only now"
     assert engine.root == tmp_path
     engine.connection.close()
+
+
+def _strange(root: Path) -> None:
+    """Let the file that sorts first be one that the engine cannot read as it stands."""
+    rows = to_table([candle(7, market="coin_futures")])
+    put(root, partition_of(candle(7, market="coin_futures")).path, rows.drop(["source"]), "candles.parquet")
+
+
+def _nothing(_root: Path) -> None: ...
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "nothing": _nothing,
+    "another file": lambda root: make_lake(root, [candle(2000, symbol="ETHUSDT")]),
+    "hot rows": lambda root: make_lake(root, hot=[candle(0, trade_num=99), candle(5000)]),
+    "foreign rows": lambda root: add_foreign(root, [candle(0), candle(9)]),
+    "the file is gone": lambda root: (root / partition_of(candle(0)).file).unlink(),
+    "another file is misfit": _strange,
+}
+
+STATEMENTS = [
+    "SELECT count(*), min(open), max(open), sum(trade_num) FROM candles",
+    "SELECT count(*) FROM memory.main.candles WHERE open > 101",
+    "SELECT count(*) FROM candles AS one JOIN candles AS other USING (market, symbol, candle_begin_time)",
+    "SELECT count(*) FROM candles WHERE symbol = 'NONE'",
+    "SHOW TABLES",
+    "DESCRIBE candles",
+    "SELECT 42",
+]
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_made_ahead_changes_no_answer(tmp_path: Path, change: str, sql: str) -> None:
+    """Whatever becomes of the lake after an engine was made for it: it answers as one made only now."""
+    store = make_lake(tmp_path, [candle(number * 700) for number in range(5)])
+    SPARE.take(tmp_path).connection.close()
+    prepare(store)
+    made = SPARE.take(tmp_path)
+    assert made.foreseen
+    made.connection.close()
+    prepare(store)
+    wait_until_made()
+    CHANGES[change](tmp_path)
+    ahead = run(store, sql)
+    assert ahead.equals(run(store, sql))
+
+
+def wait_until_made() -> None:
+    """Return when the engine that is being made is made."""
+    making = SPARE._making
+    assert making is not None
+    making.result()
+
+
+@pytest.mark.parametrize("change", ["empty", "foreign", "misfit"])
+def test_nothing_is_foreseen_without_a_file_that_is_fit(tmp_path: Path, change: str) -> None:
+    """In a lake that has none, the view is made when the statement is there."""
+    store = make_lake(tmp_path)
+    if change == "foreign":
+        add_foreign(tmp_path, [candle(0)])
+    if change == "misfit":
+        _strange(tmp_path)
+    prepare(store)
+    wait_until_made()
+    with contextlib.closing(SPARE.take(tmp_path).connection) as connection:
+        assert not foresee_candles(connection, store)
+        assert connection.sql("SELECT count(*) FROM candles").fetchall() == [(0,)]
 
 
 def _count_threads() -> int:

@@ -101,6 +101,7 @@ class Pruned:
             # Somebody's file may lack this column, and null lies in no range.
             self._named.discard("candle_end_time")
         self._days: dict[int, list[Span] | None] = {}
+        self._few: dict[str, list[str] | None] = {}  # each series asks
 
     def named(self, level: str) -> str:
         """Return the one name that a level is to be equal to, for people; "" if there is none, or several."""
@@ -144,6 +145,11 @@ class Pruned:
 
     def few_days(self, interval: str) -> list[str] | None:
         """Return an interval's days in which the filter can hold, if they are few."""
+        if interval not in self._few:
+            self._few[interval] = self._few_days(interval)
+        return self._few[interval]
+
+    def _few_days(self, interval: str) -> list[str] | None:
         spans = self._spans(interval)
         if spans is None or sum(high - low + 1 for low, high in spans) > FEW_DAYS:
             return None

@@ -102,7 +102,7 @@ def ask(
     """Return what a statement asks of `candles`, and begin the transaction in which to run it.
 
     In the same one `now()` is the same. A view `candles` may be there, and is
-    to be replaced.
+    to be replaced if the statement is `named_in_full`.
 
     Args:
         connection: all other tables hold what they will hold.
@@ -170,15 +170,15 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
 @contextlib.contextmanager
 def _recording(connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str) -> Iterator[None]:
     # What is registered has not the full name memory.main.candles: a view of that name is put before it.
-    named_in_full = "memory" in sql.lower()
-    registered = "asked" if named_in_full else "candles"
-    if named_in_full:
+    in_full = named_in_full(sql)
+    registered = "asked" if in_full else "candles"
+    if in_full:
         connection.unregister("candles")
         connection.register(registered, witness)
     try:
         connection.execute(f"BEGIN; {engine.time_limit_sql(TIME_MS_MAX)}")
-        if named_in_full:
-            connection.execute("CREATE VIEW memory.main.candles AS FROM temp.main.asked")
+        if in_full:
+            connection.execute("CREATE OR REPLACE VIEW memory.main.candles AS FROM temp.main.asked")
         with engine.time_limited(connection, TIME_MS_MAX):
             yield
     finally:
@@ -188,6 +188,11 @@ def _recording(connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str
         except duckdb.TransactionException:  # the statement failed, and the transaction with it
             connection.execute(f"ROLLBACK; {reset}; BEGIN")
         connection.unregister(registered)
+
+
+def named_in_full(sql: str) -> bool:
+    """Tell whether a statement may say memory.main.candles, so that `ask` replaces a view of that name."""
+    return "memory" in sql.lower()
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:

@@ -44,7 +44,7 @@ from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
 from lakewriter.query.retry import steadily
 from lakewriter.query.spare import SPARE, Engine
-from lakewriter.query.tables import Source, create_candles, create_tables
+from lakewriter.query.tables import Source, create_candles, create_tables, foresee_candles
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
@@ -130,7 +130,8 @@ def prepare(store: LakeStore) -> None:
         from lakewriter.query.scans import arm  # noqa: PLC0415
 
         _shut_in(connection, store.root, readable=not store.far)
-        return Engine(connection, store.root, arm(connection, CANDLES_SCHEMA))
+        foreseen = foresee_candles(connection, store)
+        return Engine(connection, store.root, arm(connection, CANDLES_SCHEMA), foreseen)
 
     SPARE.prepare(Engine if store.far else further)
 
@@ -235,7 +236,7 @@ class _Running:
         # Arrow's datasets, and pandas with them, take longer than all else that is
         # imported; a statement without candles does without.
         from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
-        from lakewriter.query.scans import arm, ask  # noqa: PLC0415
+        from lakewriter.query.scans import arm, ask, named_in_full  # noqa: PLC0415
 
         witness = self._engine.witness or arm(self._connection, CANDLES_SCHEMA)
         asked = ask(self._connection, witness, checked.reading, params)
@@ -249,7 +250,8 @@ class _Running:
 
             self._source = Served(self._store)
             self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
-        create_candles(self._connection, self._store, self._snapshot, self._source)
+        foreseen = self._engine.foreseen and not named_in_full(checked.reading)
+        create_candles(self._connection, self._store, self._snapshot, self._source, foreseen=foreseen)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
         batch = first

@@ -43,11 +43,13 @@ class Engine(NamedTuple):
         root: of the lake in which it is shut; None if it is not yet.
         witness: what is `candles` in it, if anything is; a `scans.Witness`, which
             is not imported here: it takes Arrow, beside which engines are made.
+        foreseen: whether below it the view of that name is made already.
     """
 
     connection: duckdb.DuckDBPyConnection
     root: Path | None = None
     witness: Any = None
+    foreseen: bool = False
 
 
 Further = Callable[[duckdb.DuckDBPyConnection], Engine]

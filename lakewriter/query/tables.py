@@ -5,7 +5,9 @@ empty lake has the same columns as a full one. What SQL should not see lives in
 the schema `lake`.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -62,6 +64,12 @@ _FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
 
 # A view over so few files has their names in it; of more they are in a variable.
 NAMES_MAX = 64
+
+# Partitions' own files: those without loose rows in their partition, and those with.
+_SETTLED, _HOT = "settled", "hot"
+
+# For one file that is fit so many partitions are looked at.
+_LOOKED_AT_MAX = 8
 
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
@@ -134,8 +142,29 @@ class Source(Protocol):
         """Read no more: nobody waits for it."""
 
 
+def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> bool:
+    """Create `candles` over any one file, for `create_candles` to say which files it is over.
+
+    Returns:
+        False if none was found that is fit for it.
+    """
+    with contextlib.suppress(OSError, LakewriterError, duckdb.Error):
+        for partition, names in islice(store.files(), _LOOKED_AT_MAX):
+            if partition.file in names and fits(store.root / partition.file):
+                scan = _Scan(_SETTLED, store.root, (partition.file,), in_variable=True)
+                scan.set_names(connection, 1)
+                connection.execute(_view({_SETTLED: scan}))
+                return True
+    return False
+
+
 def create_candles(
-    connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot, source: Source | None = None
+    connection: duckdb.DuckDBPyConnection,
+    store: LakeStore,
+    snapshot: Snapshot,
+    source: Source | None = None,
+    *,
+    foreseen: bool = False,
 ) -> None:
     """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
@@ -145,6 +174,7 @@ def create_candles(
 
     Args:
         source: reads the files; None is the engine itself.
+        foreseen: whether `foresee_candles` created it.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
@@ -155,35 +185,43 @@ def create_candles(
     hot_names = {partition.file for partition in named}
     hot = [name for name in snapshot.own if name in hot_names]
     settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
+    parts = {_SETTLED: settled, _HOT: hot}
     if source is None:
-        _check_first(store.root, settled, snapshot)
-        _check_first(store.root, hot, snapshot)
+        for names in parts.values():
+            _check_first(store.root, names, snapshot)
+        if foreseen and not named and settled:
+            _Scan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
+            return
         scans: dict[str, Scan] = {
-            name: _Scan(name, store.root, names) for name, names in (("settled", settled), ("hot", hot))
+            part: _Scan(part, store.root, names, in_variable=len(names) > NAMES_MAX)
+            for part, names in parts.items()
         }
     else:
-        scans = {
-            name: source.scan(connection, name, names) for name, names in (("settled", settled), ("hot", hot))
-        }
-    view = f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=bool(named)))}"
+        scans = {part: source.scan(connection, part, names) for part, names in parts.items()}
     # The view is made over one file, and has all of them when it is used: to go
     # through a hundred thousand names takes seconds.
     for each in scans.values():
         each.set_names(connection, 1)
-    connection.execute(view)
+    connection.execute(_view(scans, loose=bool(named)))
     for each in scans.values():
         each.set_names(connection, len(each.names))
 
 
+def _view(scans: Mapping[str, Scan], *, loose: bool = False) -> str:
+    return f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
+
+
 def _parts(scans: Mapping[str, Scan], *, loose: bool) -> list[str]:
-    settled, hot = scans["settled"], scans["hot"]
+    settled, hot = scans.get(_SETTLED), scans.get(_HOT)
     parts = []
-    if settled.names:
+    if settled and settled.names:
         parts.append(f"SELECT {_COLUMNS} FROM {settled}")  # noqa: S608
-    if hot.names:
+    if hot and hot.names:
         parts.append(f"SELECT {_COLUMNS} FROM {hot} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
     if loose or not parts:
-        again = f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot.names else ""
+        again = (
+            f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot and hot.names else ""
+        )
         parts.append(f"SELECT {_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
     return parts
 
@@ -192,18 +230,20 @@ class _Scan(NamedTuple):
     """A scan of files, as SQL.
 
     Args:
-        variable: where their names are if they are many.
+        variable: a name of its own.
+        in_variable: whether their names are in it, and not in the SQL.
     """
 
     variable: str
     root: Path
     names: Sequence[str]
+    in_variable: bool
 
     def __str__(self) -> str:
         # Never union_by_name: it opens each file twice, and between the two a flush
         # may replace it.
         files = f"getvariable('{self.variable}')"
-        if len(self.names) <= NAMES_MAX:
+        if not self.in_variable:
             root = engine.path_text(str(self.root))
             quoted = (f"{root}/{name}".replace("'", "''") for name in self.names)
             files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
@@ -214,8 +254,8 @@ class _Scan(NamedTuple):
         return f"read_parquet({files}, {_HIVE})"
 
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Set the variable to the first of the names, if they are in one."""
-        if len(self.names) > NAMES_MAX:
+        """Set the variable to the first of the names, if they are in it."""
+        if self.in_variable:
             connection.execute(
                 f"SET VARIABLE {self.variable} = (SELECT list({engine.file_sql('$root || name')})"  # noqa: S608
                 " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
