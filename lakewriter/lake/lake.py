@@ -20,7 +20,7 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake import walk
-from lakewriter.lake.parquet import decode, encode, encode_next
+from lakewriter.lake.parquet import decode, encode, encode_next, import_parquet
 from lakewriter.lake.storage import (
     ChangedError,
     LocalStorage,
@@ -137,6 +137,7 @@ class LakeStore:
         Crash: a root without lake.json is made into a lake by the next one.
         """
         root = _local_root(uri)
+        import_parquet()
         try:
             state = root / STATE_DIRECTORY
             make_directories(Path(root.anchor), state / "locks")

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakewriter import __version__
 from lakewriter.candle import SCHEMA, IntArray, int_column
@@ -58,6 +57,16 @@ _BEGIN = "candle_begin_time"
 _REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
 
 
+def import_parquet() -> Any:
+    """Return Arrow's module for Parquet, imported with the first file: not every statement has one.
+
+    A recorder imports it before: with its first file there may be no handle left to import it by.
+    """
+    import pyarrow.parquet  # noqa: PLC0415
+
+    return pyarrow.parquet
+
+
 def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
     """Return the partition's file as bytes.
 
@@ -67,7 +76,7 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
     """
     sink = pa.BufferOutputStream()
     # Written without the Arrow schema, which only repeats the types, at 600 bytes a file.
-    with pq.ParquetWriter(
+    with import_parquet().ParquetWriter(
         sink,
         SCHEMA,
         compression="zstd",
@@ -117,7 +126,7 @@ def shift_of(data: bytes) -> int:
 
 def _page_starts(data: bytes) -> set[int]:
     """Return where a file's first pages of each kind begin, by its footer."""
-    metadata = pq.read_metadata(pa.BufferReader(data))
+    metadata = import_parquet().read_metadata(pa.BufferReader(data))
     starts: set[int] = set()
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -178,7 +187,7 @@ def decode(data: bytes, name: str) -> pa.Table:
         LakeError: if it is not a whole Parquet file of candles.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = read_rows(file)
         # The metadata is the file's own, which no row needs.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
@@ -191,7 +200,7 @@ def decode(data: bytes, name: str) -> pa.Table:
     return table
 
 
-def read_rows(file: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+def read_rows(file: Any, columns: list[str] | None = None) -> pa.Table:
     """Return the rows of an open file, all of them.
 
     Raises:
@@ -251,7 +260,7 @@ def read_label(data: bytes, name: str) -> Label:
         LakeError: if its end is not that of a Parquet file.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = import_parquet().ParquetFile(pa.BufferReader(data))
         schema, metadata = file.schema_arrow.remove_metadata(), file.metadata
         said = {key.decode(): text.decode() for key, text in (metadata.metadata or {}).items()}
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -265,7 +274,7 @@ def read_statistics(data: bytes) -> dict[str, Statistics]:
     Of a damaged end this may abort the process, for nobody catches what C++ throws
     in there: ask in a process that may die.
     """
-    metadata = pq.read_metadata(pa.BufferReader(data))
+    metadata = import_parquet().read_metadata(pa.BufferReader(data))
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     return {
         metadata.schema.column(at).path: _statistics([group.column(at).statistics for group in groups])
@@ -285,7 +294,7 @@ def _statistics(groups: list[Any]) -> Statistics:
 
 def written_by_us(data: bytes) -> bool:
     """Tell whether the file says that `encode` wrote it, and has the rows it says."""
-    return _is_ours(pq.read_metadata(pa.BufferReader(data)))
+    return _is_ours(import_parquet().read_metadata(pa.BufferReader(data)))
 
 
 def read_footer(data: bytes, name: str) -> Footer | None:
@@ -325,7 +334,7 @@ def read_begins(data: bytes, name: str) -> IntArray:
 
 def _read_metadata(data: bytes, name: str) -> Any:
     try:
-        return pq.read_metadata(pa.BufferReader(data))
+        return import_parquet().read_metadata(pa.BufferReader(data))
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(name, error) from None
 
@@ -333,7 +342,7 @@ def _read_metadata(data: bytes, name: str) -> Any:
 def _read_begins(data: bytes, name: str) -> IntArray:
     """Return the begin times in a file that says it is ours, sorted, each once."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if file.schema_arrow.field(_BEGIN).type == SCHEMA.field(_BEGIN).type:
             rows = read_rows(file, [_BEGIN])
         else:  # somebody wrote our file anew, and kept what it says of itself

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.ahead import AT_ONCE, ahead
@@ -189,6 +188,8 @@ def fits(path: Path) -> bool:
     Raises:
         FileNotFoundError: if it vanished.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - for statements about candles alone
+
     try:
         with path.open("rb") as file:
             schema = pq.read_schema(file)
