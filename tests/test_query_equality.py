@@ -26,7 +26,7 @@ from test_query_files import add_foreign, make_lake
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.session import run
+from lakewriter.query.session import prepare, run
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,11 @@ def plain(settled: LakeStore) -> duckdb.DuckDBPyConnection:
 
 
 def expect_equal(plain: duckdb.DuckDBPyConnection, stores: list[LakeStore], sql: str) -> int:
-    """Ask all of them, and return how many rows they agree on."""
+    """Ask all of them, with and without an engine made ahead, and return how many rows they agree on."""
     expected = in_any_order(asked_plainly(plain, sql))
     for store in stores:
+        assert in_any_order(run(store, sql, params_of(sql))) == expected
+        prepare(store)
         assert in_any_order(run(store, sql, params_of(sql))) == expected
     return len(expected)
 

@@ -13,7 +13,8 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
 from lakewriter.query.guard import check
-from lakewriter.query.session import run
+from lakewriter.query.session import _lock, _Running, _shut_in, prepare, run
+from lakewriter.query.spare import SPARE
 
 # {inside} is a file in the lake, {outside} one beside it, {new} one that is not there.
 REFUSED = [
@@ -210,16 +211,25 @@ def test_refused(place: Path, parser: duckdb.DuckDBPyConnection, sql: str) -> No
         check(parser, filled(place, sql))
 
 
+def ask(store: LakeStore, sql: str, *, ahead: bool) -> None:
+    """Run a statement in an engine that was made ahead, or is made now."""
+    SPARE.take(store.root).connection.close()
+    if ahead:
+        prepare(store)
+    run(store, sql)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("sql", REFUSED[::5])
 def test_refused_in_one_line_with_nothing_changed(
-    place: Path, sql: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, sql: str, ahead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refusal is our own error, shows nothing that is hidden, and leaves every file as it was."""
     secret_frame = pa.table({"hidden": [1]})
     monkeypatch.chdir(place)
     before = everything(place)
     with pytest.raises(LakewriterError) as raised:
-        run(make_lake(place / "lake"), filled(place, sql))
+        ask(make_lake(place / "lake"), filled(place, sql), ahead=ahead)
     assert everything(place) == before
     assert "\n" not in raised.value.what
     assert "hidden" not in str(raised.value)
@@ -227,12 +237,14 @@ def test_refused_in_one_line_with_nothing_changed(
     assert secret_frame is not None
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("sql", ALLOWED)
-def test_allowed(place: Path, sql: str) -> None:
+def test_allowed(place: Path, sql: str, ahead: bool) -> None:
     """Whatever only reads the tables is run, in any of SQL's shapes."""
-    run(make_lake(place / "lake"), sql)
+    ask(make_lake(place / "lake", [candle(0)]), sql, ahead=ahead)
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize(
     "sql",
     [
@@ -250,13 +262,17 @@ def test_allowed(place: Path, sql: str) -> None:
         "FROM secret_frame",
     ],
 )
-def test_the_engine_itself_is_locked(place: Path, sql: str) -> None:
+def test_the_engine_itself_is_locked(place: Path, sql: str, ahead: bool) -> None:
     """Should the guard miss something, the engine still has no way out of the lake."""
-    from lakewriter.query.session import _lock, _Running, _shut_in
-
     secret_frame = pa.table({"hidden": [1]})
-    with _Running(LakeStore(place / "lake"), frozenset()) as running:
-        _shut_in(running._connection, place / "lake", readable=True)
+    store = make_lake(place / "lake", [candle(0)])
+    SPARE.take(store.root).connection.close()
+    if ahead:
+        prepare(store)
+    with _Running(store, frozenset()) as running:
+        if not ahead:
+            _shut_in(running._connection, store.root, readable=True)
+        assert running._engine.foreseen == ahead
         _lock(running._connection)
         with pytest.raises(duckdb.Error):
             running._connection.execute(sql.format(outside=place / "secret.csv", new=place / "new.csv"))

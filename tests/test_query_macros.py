@@ -23,7 +23,7 @@ from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.result import Result
-from lakewriter.query.session import run
+from lakewriter.query.session import prepare, run
 
 YEARLY = YEAR_MS / 60_000
 
@@ -31,6 +31,7 @@ __all__ = ["watched"]  # the fixture
 
 
 def frame(store: LakeStore, sql: str, **params: object) -> pd.DataFrame:
+    prepare(store)
     found: pd.DataFrame = Result(run(store, sql, params or None)).df()
     return found
 

@@ -106,6 +106,7 @@ STATEMENTS = [
     "SELECT count(*) FROM candles WHERE symbol = 'NONE'",
     "SHOW TABLES",
     "DESCRIBE candles",
+    "SELECT count(*), max(open) FROM latest()",
     "SELECT 42",
 ]
 

@@ -224,7 +224,9 @@ def noted(sql: str) -> Iterator[None]:
 
 
 def ask(store: LakeStore, sql: str, number: int = 0) -> pa.Table:
-    """Return our answer, in one piece or batch by batch."""
+    """Return our answer, in one piece or batch by batch, by an engine made ahead or now."""
+    if number % 3:
+        session.prepare(store)
     for _ in range(TRIES_MAX if number % 2 else 0):
         # Whoever has used some rows is told, and asks again.
         with contextlib.suppress(MovedError), session.stream(store, sql, params_of(sql)) as answer:

@@ -227,13 +227,13 @@ ORDER BY b.start""",
 }
 
 # They are bound when they are made, though `candles` is shown only afterwards.
-_STAND_IN = "CREATE TABLE memory.main.candles ({})".format(
+_STAND_IN = "DROP VIEW IF EXISTS memory.main.candles; CREATE TABLE memory.main.candles ({})".format(
     ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
 )
 
 
 def create_macros(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
-    """Create macros, and those that they use, in a session that has no `candles` yet.
+    """Create macros, and those that they use; what was made ahead of `candles` is gone after that.
 
     Args:
         names: of MACROS.

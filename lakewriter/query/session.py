@@ -250,7 +250,7 @@ class _Running:
 
             self._source = Served(self._store)
             self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
-        foreseen = self._engine.foreseen and not named_in_full(checked.reading)
+        foreseen = self._engine.foreseen and not checked.macros and not named_in_full(checked.reading)
         create_candles(self._connection, self._store, self._snapshot, self._source, foreseen=foreseen)
 
     def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
