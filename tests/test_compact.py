@@ -144,6 +144,20 @@ def test_foreign_files_alone(store):
     assert_in_order(store)
 
 
+@pytest.mark.parametrize("names", [["part-0.parquet"], ["candles.parquet"], ["candles.parquet", "a.parquet"]])
+def test_files_without_a_row(store, names):
+    """Files of nothing go, and none of ours comes of them; a dry run says so."""
+    for name in names:
+        foreign(store, name, [])
+    (dry,) = compact(store, dry_run=True)
+    outcome = one(store)
+    assert dry == outcome
+    assert (outcome.rewritten, outcome.rows, outcome.error) == (False, 0, "")
+    assert sorted(outcome.files_removed) == sorted(f"{PARTITION.path}/{name}" for name in names)
+    assert candle_files(store) == {}
+    assert one(store) == Outcome(PARTITION)
+
+
 def test_foreign_columns(store):
     """Foreign files with other columns, types and encodings are folded in too."""
     store.merge(PARTITION, to_table([candle(0)]))

@@ -17,6 +17,7 @@ from test_query_pruning import Watched, watched
 
 from lakewriter.candle import SCHEMA
 from lakewriter.interval import INTERVALS
+from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.engine import VERSION
@@ -285,6 +286,15 @@ def test_latest_is_the_newest_of_each_series(tmp_path: Path) -> None:
     assert list(frame(store, "FROM latest()")["close"]) == [103.0, 1541.0]
     assert list(frame(store, "FROM latest(since := '2024-07-01')")["symbol"]) == ["B"]
     assert list(frame(store, "FROM latest() WHERE symbol = 'A'")["symbol"]) == ["A"]
+
+
+def test_latest_looks_behind_a_day_of_nothing(tmp_path: Path) -> None:
+    """Somebody's file without a row hides no series, before a compaction or after it."""
+    store = make_lake(tmp_path, [candle(0)])
+    put(tmp_path, partition_of(candle(1440)).path, SCHEMA.empty_table())
+    assert list(frame(store, "FROM latest()")["close"]) == [101.0]
+    assert [outcome.error for outcome in compact.run(store, compact.plan(store).work, 0)] == ["", ""]
+    assert list(frame(store, "FROM latest()")["close"]) == [101.0]
 
 
 FILES = st.lists(

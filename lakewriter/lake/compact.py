@@ -178,6 +178,7 @@ def compact_partition(store: LakeStore, item: Work, now_s: float, *, dry_run: bo
     Crash: before the replacement all is as it was; after it, foreign files
     that were folded in may still be there and are folded in again by the next
     run, which changes no row. A plain glob sees their candles twice until then.
+    Files without a row only go.
     """
     partition = item.partition
     try:
@@ -219,18 +220,21 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
         duplicates_removed=before.num_rows - after.num_rows,
         bytes_before=bytes_before,
     )
+    if not after.num_rows:
+        # A file of ours has rows: whoever looks for a series' newest candle looks no further back.
+        removed = _removed(store, files, dry_run=dry_run)
+        return done._replace(files_removed=(*swept, *removed))
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
         return done._replace(files_removed=swept, bytes_after=bytes_before, version=own.version)
     data = encode_next(after, partition, own.data) if own else encode(after, partition)
     _prove(partition, begins, data)
-    foreign = [file for file in files if file is not own]
     version = ""
     if not dry_run:
         version = store.storage.replace(partition.file, data, own.version if own else None)
-        foreign = [file for file in foreign if _unlink(store, file)]
+    removed = _removed(store, [file for file in files if file is not own], dry_run=dry_run)
     return done._replace(
         rewritten=True,
-        files_removed=(*swept, *(file.name for file in foreign)),
+        files_removed=(*swept, *removed),
         bytes_after=len(data),
         version=version,
     )
@@ -253,6 +257,11 @@ def _prove(partition: Partition, begins_before: IntArray, data: bytes) -> None:
         raise LakeError(
             f"{partition}: the compacted file would not hold the same candles; nothing was changed"
         )
+
+
+def _removed(store: LakeStore, files: list[_File], *, dry_run: bool) -> list[str]:
+    """Remove files, and return the names of those that went, or would."""
+    return [file.name for file in files if dry_run or _unlink(store, file)]
 
 
 def _unlink(store: LakeStore, file: _File) -> bool:
