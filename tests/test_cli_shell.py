@@ -182,7 +182,11 @@ def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root), *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    # Whoever runs these tests may have Python write everything at once, as few users do.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        command, input=text, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.slow
@@ -251,6 +255,14 @@ def test_first_error_ends_a_script(lake: LakeStore, text: str, message: str) -> 
     assert done.returncode in (1, 2)
     assert done.stderr.splitlines()[0].startswith(f"lakewriter: {message}")
     assert "later" not in done.stdout
+
+
+@pytest.mark.slow
+def test_answers_come_in_the_order_of_what_was_asked(lake: LakeStore) -> None:
+    """What commands say, and what statements answer, are not mixed up in a pipe."""
+    said = shell(lake, ".help latest\nSELECT 7 AS a;\n.schema gaps\n").stdout
+    places = [said.index(text) for text in ("latest(since", "a\n─\n7\n", "gaps:\n", "detected_at")]
+    assert places == sorted(places)
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def standard_output() -> Iterator[BinaryIO]:
     if sys.stdout is None:
         raise UsageError("output: standard output is closed", "-o FILE.csv")
     try:
+        sys.stdout.flush()  # what was printed before comes before
         yield sys.stdout.buffer
         sys.stdout.flush()
     except OSError as error:
