@@ -172,6 +172,14 @@ def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
     assert offered("SELECT '币") == ["币USDT"]
 
 
+def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> None:
+    """A directory that nobody may list, or a link in a ring, disturbs nobody who types."""
+    lake = make_lake(tmp_path, [candle(0)])
+    (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
+    found = _Names(lake, _COMMANDS).get_completions(Document("SELECT 'sp"), CompleteEvent())
+    assert [each.text for each in found] == ["spot"]
+
+
 def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What was typed is kept where XDG wants state, and at its default otherwise."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -233,6 +241,14 @@ def test_commands(lake: LakeStore) -> None:
 
 
 @pytest.mark.slow
+def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
+    """A semicolon behind a command, from habit, is none of its name."""
+    done = shell(lake, ".mode csv ;\n.help latest;\nSELECT 1 AS a;\n.quit;\nSELECT nope;\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("those of candles\na\n1\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -246,6 +262,9 @@ def test_commands(lake: LakeStore) -> None:
         (".once", ".once: names no file"),
         (".once x.xls\nSELECT 1;", "output: x.xls: .xls is no format"),
         (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),
+        (".read ~nosuchuser/x.sql", ".read: ~nosuchuser/x.sql: Could not determine home directory"),
+        (".read a\0b", ".read: a\0b: embedded null byte"),
+        (".once ~nosuchuser/x.csv\nSELECT 1;", "output: ~nosuchuser/x.csv: Could not determine home directory"),
         ("SELECT $x;", "query: $x has no value"),
     ],
 )  # fmt: skip
@@ -263,6 +282,38 @@ def test_answers_come_in_the_order_of_what_was_asked(lake: LakeStore) -> None:
     said = shell(lake, ".help latest\nSELECT 7 AS a;\n.schema gaps\n").stdout
     places = [said.index(text) for text in ("latest(since", "a\n─\n7\n", "gaps:\n", "detected_at")]
     assert places == sorted(places)
+
+
+@pytest.mark.slow
+def test_what_nobody_reads_is_no_error(lake: LakeStore) -> None:
+    """`| head` ends a command's list as quietly as an answer."""
+    command = f"{sys.executable} -m lakewriter shell --lake {lake.root} <<< .tables | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_script_that_is_no_text_is_told(lake: LakeStore) -> None:
+    """What stands before the first byte that is no text is answered, and the rest is one line of error."""
+    command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root)]
+    text = b".mode csv\nSELECT 1 AS a;\nSELECT '\xff';\n"
+    done = subprocess.run(command, input=text, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, b"a\n1\n")
+    assert done.stderr == b"lakewriter: shell: standard input is not UTF-8 text\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["shell", "query -"])
+def test_closed_standard_input_is_told(lake: LakeStore, command: str) -> None:
+    """Whoever has nothing to read from says so, and what to type."""
+    line = f"{sys.executable} -m lakewriter --lake {lake.root} {command} <&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    said = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said[0] == f"lakewriter: {command.split()[0]}: standard input is closed"
+    assert said[1].startswith("  lakewriter ")
 
 
 @pytest.mark.slow

@@ -75,8 +75,8 @@ class _Names(Completer):
     def _values(self) -> Iterator[str]:
         """Yield what stands in quotes; the directories are looked at when they are needed."""
         symbols: set[str] = set()
-        # A store that cannot be asked now is no reason to disturb whoever types.
-        with contextlib.suppress(LakeError):
+        # A lake that cannot be looked into now is no reason to disturb whoever types.
+        with contextlib.suppress(LakeError, OSError):
             symbols = {
                 symbol
                 for market in self._store.storage.entries("").directories

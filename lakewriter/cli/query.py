@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.cli.terminal import quiet_if_unread, read_text, standard_input, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
 
@@ -132,15 +131,11 @@ def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
         what = "no SQL given" if sql is None else "SQL is given twice, as an argument and with -f"
         raise UsageError(f"query: {what}", _EXAMPLE)
     if sql_file is not None:
-        try:
-            return parse_query(Path(sql_file).stem, Path(sql_file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-            raise UsageError(f"query: {sql_file}: {reason}", "lakewriter query -f FILE.sql") from None
+        return parse_query(Path(sql_file).stem, read_text("query", sql_file, "lakewriter query -f FILE.sql"))
     assert sql is not None
     if sql == "-":
         try:
-            return parse_query("-", sys.stdin.buffer.read().decode())
+            return parse_query("-", standard_input("query", _EXAMPLE).read().decode())
         except UnicodeDecodeError:
             raise UsageError("query: standard input is not UTF-8 text", _EXAMPLE) from None
     if re.fullmatch(r"\w+", sql):

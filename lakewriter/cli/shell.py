@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import without_pandas
+from lakewriter.cli.terminal import read_text, report, standard_input, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.statements import LINE_MARK, command_of, is_blank, split
 
@@ -87,8 +87,8 @@ class Shell:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
 
     def _command(self, text: str) -> None:
-        name, _, rest = text.partition(" ")
-        rest = rest.strip().rstrip(";")
+        name, _, rest = text.rstrip("; ").partition(" ")
+        rest = rest.strip()
         if name in (".quit", ".exit"):
             raise _Leave
         if name == ".help":
@@ -104,7 +104,7 @@ class Shell:
         elif name == ".once":
             if not rest:
                 raise UsageError(".once: names no file", ".once FILE.csv")
-            self._once = Path(rest).expanduser()
+            self._once = Path(rest)
         elif name == ".read":
             self._read(rest)
         else:
@@ -115,24 +115,22 @@ class Shell:
 
         name = name.partition("(")[0].lower()
         if not name:
-            print(_HELP)
+            _show(_HELP)
             return
         macro = MACROS[_one_of(".help", name, tuple(MACROS))]
-        print(macro.signature, _folded(macro.what), _folded(macro.columns), sep="\n")
+        _show(macro.signature, _folded(macro.what), _folded(macro.columns))
 
     def _tables(self) -> None:
         from lakewriter.query.guard import TABLES
         from lakewriter.query.macros import MACROS
 
-        print("\n".join(TABLES))
-        for macro in MACROS.values():
-            print(macro.call, _folded(macro.what), sep="\n")
+        _show(*TABLES, *(line for macro in MACROS.values() for line in (macro.call, _folded(macro.what))))
 
     def _schema(self, table: str) -> None:
         from lakewriter.query.guard import TABLES
 
         for name in [_one_of(".schema", table, TABLES)] if table else TABLES:
-            print(f"{name}:")
+            _show(f"{name}:")
             self._statement(f"SELECT column_name, column_type FROM (DESCRIBE {name})")  # noqa: S608 - one of TABLES
 
     def _read(self, name: str) -> None:
@@ -140,18 +138,18 @@ class Shell:
             raise UsageError(".read: names no file", ".read FILE.sql")
         if self._depth == _READ_DEPTH_MAX:
             raise UsageError(f".read: {name}: files read each other {_READ_DEPTH_MAX} deep")
-        try:
-            text = Path(name).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f".read: {name}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}"
-            ) from None
+        text = read_text(".read", name)
         self._depth += 1
         try:
             for part in parts(iter(text.splitlines(keepends=True))):
                 self.run(part)
         finally:
             self._depth -= 1
+
+
+def _show(*lines: str) -> None:
+    with report():
+        print(*lines, sep="\n")
 
 
 def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
@@ -199,13 +197,21 @@ def command(no_pager: bool, lake: str | None) -> None:
     lakewriter shell --lake /srv/candles < questions.sql
     """
     shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager)
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         with without_pandas():
             _converse(shell)
         return
     with without_pandas(), contextlib.suppress(_Leave):
-        for part in parts(iter(sys.stdin)):
+        for part in parts(_lines(standard_input("shell", "lakewriter shell < FILE.sql"))):
             shell.run(part)
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    try:
+        for line in file:
+            yield line.decode()
+    except UnicodeDecodeError:
+        raise UsageError("shell: standard input is not UTF-8 text") from None
 
 
 def _get_ready(shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""What commands share on a terminal: standard output, stderr lines, log format."""
+"""What commands share on a terminal: standard streams, files that are named there, log format."""
 
 import contextlib
 import logging
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 import click
@@ -44,6 +45,42 @@ def print_errors(errors: Sequence[str]) -> None:
         click.echo(f"lakewriter: {error}", err=True)
     if len(errors) > ERRORS_SHOWN_MAX:
         click.echo(f"lakewriter: … and {len(errors) - ERRORS_SHOWN_MAX} more", err=True)
+
+
+def standard_input(who: str, hint: str) -> BinaryIO:
+    """Return standard input.
+
+    Args:
+        who: asks for it.
+        hint: what to type instead.
+
+    Raises:
+        UsageError: if it is closed.
+    """
+    if sys.stdin is None:
+        raise UsageError(f"{who}: standard input is closed", hint)
+    return sys.stdin.buffer
+
+
+def read_text(who: str, name: str, hint: str = "") -> str:
+    """Return the text of a file.
+
+    Args:
+        who: asks for it.
+        name: of the file, as somebody typed it.
+        hint: what to type instead.
+
+    Raises:
+        UsageError: if it cannot be read, or is no text.
+    """
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{who}: {name}: is not UTF-8 text", hint) from None
+    except OSError as error:
+        raise UsageError(f"{who}: {name}: {error.strerror}", hint) from None
+    except (RuntimeError, ValueError) as error:  # of nobody's home, and of a null byte
+        raise UsageError(f"{who}: {name}: {error}", hint) from None
 
 
 @contextlib.contextmanager
