@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_a_statement_without_an_end_is_ended(lake: LakeStore, sql: str) -> None:
     assert run(lake, "SELECT count(*) AS n FROM candles", None, Control(timeout_s=60)).to_pylist() == [
         {"n": 1440}
     ]
+
+
+def test_a_disk_that_gives_up_is_not_the_end_of_the_time() -> None:
+    """What the system calls a timeout is told as the system's, not as the statement's."""
+    future: Future[None] = Future()
+    future.set_exception(TimeoutError("the disk"))
+    with pytest.raises(TimeoutError, match="the disk"):
+        Control(timeout_s=60).wait(future)
 
 
 def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:

@@ -4,11 +4,10 @@ One object for each statement. Any thread may ask it; the session alone lends
 it its engine, and takes that back before it closes it.
 """
 
-import contextlib
 import re
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 import duckdb
@@ -69,8 +68,9 @@ class Control:
         if self._timeout_s is None:
             return future.result()
         left_s = self._started_s + self._timeout_s - time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            return future.result(max(0, left_s))
+        # The result itself may be a TimeoutError: of a disk that is far away.
+        if wait([future], max(0, left_s)).done:
+            return future.result()
         with self._lock:
             if self._connection is not None:
                 self._connection.interrupt()
