@@ -220,6 +220,18 @@ def test_other_series_are_never_opened(tmp_path: Path) -> None:
         Lake(tmp_path).candles("spot", "BTCUSDT", "1m")
 
 
+def test_what_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    """Rows in the directory of another day are no part of some answers alone; nor is a link in a ring the system's error."""
+    make_lake(tmp_path, [candle(0)])
+    foreign = add_foreign(tmp_path, [candle(1), candle(1440)])
+    with pytest.raises(LakeError, match="spot BTCUSDT 1m 2024-06-30: 1 of its rows begin on another day"):
+        Lake(tmp_path).candles("spot", "BTCUSDT", "1m", "2024-06-30", "2024-07-01")
+    foreign.unlink()
+    foreign.symlink_to(foreign.name)
+    with pytest.raises(LakeError, match=f"^lake: {foreign}: Too many levels of symbolic links$"):
+        Lake(tmp_path).candles("spot", "BTCUSDT", "1m")
+
+
 class Compacting(LakeStore):
     """A lake where compaction folds a foreign file between listing and reading."""
 

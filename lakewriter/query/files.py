@@ -132,22 +132,31 @@ def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     """Yield the loose rows, with the columns that a path would give them.
 
     Raises:
-        VanishedError: if a file vanished since.
-        LakeError: if one holds no candles, or some of another day: whether those
-            were seen would depend on which days a query is about.
+        the errors of `read_foreign`.
     """
     if snapshot.journal:
         series = [partition_of(candle) for candle in snapshot.journal]
         yield with_path(to_table(snapshot.journal), series)
     waiting = iter(snapshot.foreign)
     while files := list(islice(waiting, _FILES_MAX)):
-        tables = read_files(store, [file.name for file in files])
-        for file, table in zip(files, tables, strict=True):
-            check_day(file.partition, int_column(table, "candle_begin_time"))
         yield pa.concat_tables(
             with_path(table, [file.partition] * table.num_rows)
-            for file, table in zip(files, tables, strict=True)
+            for file, table in zip(files, read_foreign(store, files), strict=True)
         )
+
+
+def read_foreign(store: LakeStore, files: Sequence[Foreign]) -> list[pa.Table]:
+    """Return the rows of each foreign file, in SCHEMA.
+
+    Raises:
+        VanishedError: if a file vanished since it was listed.
+        LakeError: if one holds no candles, or some of another day: whether those
+            were seen would depend on which days a query is about.
+    """
+    tables = read_files(store, [file.name for file in files])
+    for file, table in zip(files, tables, strict=True):
+        check_day(file.partition, int_column(table, "candle_begin_time"))
+    return tables
 
 
 def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:

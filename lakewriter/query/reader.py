@@ -27,7 +27,8 @@ from lakewriter.lake.opening import open_to_read
 from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
-from lakewriter.query.files import read_files, take_snapshot
+from lakewriter.query.failure import as_ours
+from lakewriter.query.files import read_files, read_foreign, take_snapshot
 from lakewriter.query.result import Result
 from lakewriter.query.retry import steadily
 from lakewriter.query.session import Answer, prepare, run, stream
@@ -182,9 +183,11 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
     """Return the rows of one series' files and of the journal, duplicates included."""
 
     def attempt(_doubted: frozenset[str]) -> pa.Table:
-        snapshot = take_snapshot(store, (wanted,))
-        names = sorted((*snapshot.own, *(file.name for file in snapshot.foreign)))
-        tables = read_files(store, names)
+        try:
+            snapshot = take_snapshot(store, (wanted,))
+            tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]
+        except OSError as error:
+            raise as_ours(error, store.root) from None
         hot = [
             candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
         ]
