@@ -85,6 +85,5 @@ def _replacing(target: Path, temporary: Path, file: BinaryIO, mode: int | None) 
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise

@@ -137,7 +137,7 @@ def prepare(store: LakeStore) -> None:
 
 
 class _Running:
-    """An engine and the thread that waits for it, for one attempt at a statement.
+    """An engine and the thread that it works in, for one attempt at a statement.
 
     Args:
         doubted: own files to read as foreign ones.
@@ -183,7 +183,7 @@ class _Running:
         self._worker.shutdown(wait=False)
 
     def _stop(self) -> bool:
-        """Tell whether nothing runs in the engine any more."""
+        """Interrupt what runs in the engine; tell whether nothing does any more."""
         # Again and again: what comes between two of the engine's tasks is forgotten.
         for _ in range(_STOP_TRIES):
             self._connection.interrupt()
