@@ -115,6 +115,18 @@ class Store:
         finally:
             self.hook = None
 
+    @contextlib.contextmanager
+    def before(self, request: Request, *doings: Callable[[], object]) -> Iterator[list[Callable[[], object]]]:
+        """Do one more of the things before each answer to a request; give those that are left."""
+        waiting = list(doings)
+
+        def hook(seen: Request) -> None:
+            if seen == request and waiting:
+                waiting.pop(0)()
+
+        with self.misbehaving(hook):
+            yield waiting
+
 
 def refusal(status: str, code: str, text: str) -> tuple[str, list[tuple[str, str]], bytes]:
     """An answer as S3 gives it when it refuses."""

@@ -202,34 +202,39 @@ def expected(store: Store) -> list[list[object]]:
     return [list(json.loads(line).values()) for line in done.stdout.splitlines()]
 
 
+def printed(store: Store, reader: str, code: str) -> list[str]:
+    """Return the lines that a program prints behind the statements for a reader."""
+    done = run(store, f"{views(store, reader)}import json\n{code}", program=("-c",))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_polars_reads_what_we_read(store: Store) -> None:
     """Every row; text stays text, the day a date."""
-    code = views(store, "polars") + (
-        "import json\n"
+    [rows] = printed(
+        store,
+        "polars",
         "rows = candles.select('market', 'symbol', 'interval', polars.col('date').cast(polars.String),"
         " polars.col('candle_begin_time').dt.epoch('ms'), 'close').collect().rows()\n"
-        "print(json.dumps(sorted(rows)))"
+        "print(json.dumps(sorted(rows)))",
     )
-    done = run(store, code, program=("-c",))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == expected(store)
+    assert json.loads(rows) == expected(store)
 
 
 def test_pandas_reads_what_we_read(store: Store) -> None:
     """Every row, or those that are named."""
-    code = views(store, "pandas") + (
-        "import json\n"
+    rows, count = printed(
+        store,
+        "pandas",
         "frame = candles()\n"
         "frame['date'] = frame['date'].astype(str)\n"
         "frame['begin'] = frame['candle_begin_time'].astype('int64')\n"
         "rows = frame[['market', 'symbol', 'interval', 'date', 'begin', 'close']].astype(object).values.tolist()\n"
         "print(json.dumps(sorted(rows)))\n"
-        "print(len(candles(symbol='币安人生USDT')))"
+        "print(len(candles(symbol='币安人生USDT')))",
     )
-    done = run(store, code, program=("-c",))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[0]) == expected(store)
-    assert done.stdout.splitlines()[1] == "4"
+    assert json.loads(rows) == expected(store)
+    assert count == "4"
 
 
 def test_duckdb_and_spark_are_told_how_to_reach_the_store(store: Store) -> None:

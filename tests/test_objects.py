@@ -65,22 +65,22 @@ def test_read_and_version(store: Store) -> None:
     assert there.version("none") is None
 
 
+def read_while_replaced(store: Store, there: ObjectStorage, key: str, new: bytes) -> bytes:
+    """Return what is read of an object in whose place another is put just before its bytes are sent."""
+    with store.before(Request("GET", key), lambda: store.put(key, new)) as left:
+        found = there.read(key.partition("/")[2])
+    assert left == []
+    assert found is not None
+    return found.data
+
+
 def test_object_replaced_while_it_is_read(store: Store) -> None:
     """A longer one, cut off where the old one ended, is read again; a shorter one is whole."""
     there = storage(store, "torn")
     longer, shorter = b"PAR1" + bytes(5000) + b"PAR1", b"PAR1PAR1"
     for new in (longer, shorter):
         store.put("torn/x.parquet", WHOLE)
-        waiting = [new]
-
-        def replace(request: Request, waiting: list[bytes] = waiting) -> None:
-            if request == Request("GET", "torn/x.parquet") and waiting:
-                store.put("torn/x.parquet", waiting.pop())
-
-        with store.misbehaving(replace):
-            found = there.read("x.parquet")
-        assert found is not None
-        assert found.data == new
+        assert read_while_replaced(store, there, "torn/x.parquet", new) == new
 
 
 def test_nothing_of_the_memory_is_behind_a_shorter_object(store: Store) -> None:
@@ -91,16 +91,7 @@ def test_nothing_of_the_memory_is_behind_a_shorter_object(store: Store) -> None:
         shorter = b"PAR1" + b"s" * (3900 + number) + b"PAR1"
         store.put("shrunk/x.parquet", longer)
         assert there.read("x.parquet") == (longer, there.version("x.parquet"))
-        waiting = [shorter]
-
-        def replace(request: Request, waiting: list[bytes] = waiting) -> None:
-            if request == Request("GET", "shrunk/x.parquet") and waiting:
-                store.put("shrunk/x.parquet", waiting.pop())
-
-        with store.misbehaving(replace):
-            found = there.read("x.parquet")
-        assert found is not None
-        assert found.data == shorter
+        assert read_while_replaced(store, there, "shrunk/x.parquet", shorter) == shorter
 
 
 def test_object_that_never_holds_still(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,8 +118,13 @@ def test_names_that_are_told_unseen(
     assert Pruned(pushed).names("symbol") == expected
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(predicate=FILTERS)
+def any_filter(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Draw so many values for the argument `predicate`."""
+    some = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    return lambda test: some(given(predicate=FILTERS)(test))
+
+
+@any_filter(60)
 def test_no_name_is_missing_of_those_told_unseen(
     connection: duckdb.DuckDBPyConnection, predicate: str
 ) -> None:
@@ -235,8 +240,7 @@ def keeps(found: Pruned, partition: Partition) -> bool:
 NAMES = {level: sorted({getattr(one, level) for one in ALL_ROWS}) for level in LEVELS[:-1]}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(predicate=FILTERS)
+@any_filter(150)
 def test_no_partition_of_a_row_that_passes_is_dropped(
     connection: duckdb.DuckDBPyConnection, predicate: str
 ) -> None:

@@ -1,6 +1,5 @@
 """Queries of a lake on an object store: the local answers, with few requests."""
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -255,19 +254,6 @@ def test_file_that_is_none(store: Store, tmp_path: Path) -> None:
     assert "\n" not in raised.value.what
 
 
-@contextlib.contextmanager
-def before(store: Store, request: Request, *doings: object) -> Iterator[list[object]]:
-    """Do one more of the things before each answer to a request; give those that are left."""
-    waiting = list(doings)
-
-    def hook(seen: Request) -> None:
-        if seen == request and waiting:
-            waiting.pop(0)()  # type: ignore[operator]
-
-    with store.misbehaving(hook):
-        yield waiting
-
-
 def test_object_replaced_between_listing_and_reading(store: Store, tmp_path: Path) -> None:
     """The new file is the answer, whole, even if it comes between two requests for the old one."""
     make_lake(tmp_path, [candle(n) for n in range(10)])
@@ -277,7 +263,7 @@ def test_object_replaced_between_listing_and_reading(store: Store, tmp_path: Pat
         make_lake(tmp_path, [candle(n) for n in range(rows)])
         new = (tmp_path / name).read_bytes()
         key = f"replaced/{name}"
-        with before(store, Request(verb, key), lambda key=key, new=new: store.put(key, new)) as left:
+        with store.before(Request(verb, key), lambda key=key, new=new: store.put(key, new)) as left:
             answer = run(lake, "SELECT count(*) AS n, sum(close) AS s FROM candles")
         assert left == []
         assert answer.to_pylist() == [{"n": rows, "s": sum(101.0 + n for n in range(rows))}]
@@ -297,9 +283,9 @@ def test_file_that_is_folded_while_we_look(store: Store, tmp_path: Path) -> None
         store.put(own, new)
         store.delete(key)
 
-    with before(store, Request("HEAD", key), fold):
+    with store.before(Request("HEAD", key), fold):
         assert run(lake, "SELECT count(*) AS n FROM candles").to_pylist() == [{"n": 6}]
-    with before(store, Request("HEAD", own), lambda: store.delete(own)):
+    with store.before(Request("HEAD", own), lambda: store.delete(own)):
         assert run(lake, "SELECT count(*) AS n FROM candles").to_pylist() == [{"n": 0}]
 
 
