@@ -152,6 +152,30 @@ def test_long_tables_show_both_ends(rows_max: int, sizes: list[int]) -> None:
     assert any("…" in line for line in lines) == (rows_max < 100)
 
 
+TIMELESS = """
+SELECT ['infinity'::TIMESTAMP, NULL, TIMESTAMP '2024-06-30 12:00:00'] AS list, {'a': DATE '-infinity', 'b': [1]} AS struct,
+    MAP {1: 'infinity'::TIMESTAMPTZ} AS map, [[DATE 'infinity']] AS deep
+UNION ALL SELECT NULL, NULL, NULL, NULL
+"""
+
+
+def test_times_without_end_in_what_is_nested(store: LakeStore) -> None:
+    """Inside of lists, structs and maps they are spelled as on their own, in every text."""
+    first, second = json.loads(written(store, "json", TIMELESS))
+    assert first == {
+        "list": ["infinity", None, "2024-06-30T12:00:00"],
+        "struct": {"a": "-infinity", "b": [1]},
+        "map": [[1, "infinity"]],
+        "deep": [["infinity"]],
+    }
+    assert set(second.values()) == {None}
+    _, row, _ = csv.reader(io.StringIO(written(store, "csv", TIMELESS).decode()))
+    assert [json.loads(text) for text in row] == list(first.values())
+    for name in ("table", "line", "markdown"):
+        assert '[["infinity"]]' in written(store, name, TIMELESS).decode()
+    assert Result(run(store, TIMELESS)).rows()[0][3] == [["infinity"]]
+
+
 def test_no_rows_in_every_format(store: LakeStore) -> None:
     """An empty answer is valid in each format, and keeps its columns."""
     sql = "SELECT 1 AS a, 'x' AS b WHERE false"

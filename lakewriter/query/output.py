@@ -120,7 +120,7 @@ def _csv_column(column: Any) -> Any:
     if pa.types.is_date(kind):
         return _spelled(column.cast(pa.string()))
     if pa.types.is_nested(kind):
-        texts = [None if value is None else _encode_json(value).decode() for value in column.to_pylist()]
+        texts = [None if value is None else _encode_json(value).decode() for value in python_values(column)]
     elif pa.types.is_decimal(kind):
         texts = [None if value is None else format(value, "f") for value in column.to_pylist()]
     elif (

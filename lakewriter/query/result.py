@@ -75,10 +75,14 @@ class Result:
 
 
 def python_values(column: Any) -> list[Any]:
-    """Return an Arrow column's values; 128-bit integers as int, the rest as Arrow has them."""
+    """Return an Arrow column's values; 128-bit integers as int, the rest as Arrow has them.
+
+    Times that Python has no value for, however deep they are, are text: DuckDB's infinity, and
+    years past 9999.
+    """
     try:
         values: list[Any] = column.to_pylist()
-    except OverflowError:  # DuckDB's infinity, and years past 9999
+    except OverflowError:
         values = [_value_or_text(value) for value in column]
     if column.type == HUGE_INTEGER:
         return [int(value) if isinstance(value, Decimal) else value for value in values]
@@ -91,6 +95,12 @@ def _value_or_text(value: Any) -> Any:
     try:
         return value.as_py()
     except OverflowError:
+        if isinstance(value, pa.StructScalar):
+            return {name: _value_or_text(part) for name, part in value.items()}
+        if isinstance(value, pa.MapScalar):
+            return [(_value_or_text(part["key"]), _value_or_text(part["value"])) for part in value.values]
+        if isinstance(value, pa.ListScalar):
+            return [_value_or_text(part) for part in value.values]
         return "infinity" if value.value > 0 else "-infinity"
 
 
