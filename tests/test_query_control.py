@@ -6,16 +6,18 @@ import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from test_query_files import candle, make_lake
 
-from lakewriter.cli.bar import bar_line
+from lakewriter.cli.answers import Target, give
+from lakewriter.cli.bar import Bar, bar_line
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.control import Control
 from lakewriter.query.failure import QueryError
-from lakewriter.query.session import run, stream
+from lakewriter.query.session import Answer, run, stream
 
 ENDLESS = [
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
@@ -149,6 +151,29 @@ def test_memory_limit_counts_what_the_engine_does_not(lake: LakeStore) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("lakewriter: sql: ")
     assert "Traceback" not in done.stderr
+
+
+class Huge(Target):
+    """An answer that is larger as text than in the engine."""
+
+    def write(self, answer: Answer, out: BinaryIO, bar: Bar) -> None:
+        raise MemoryError
+
+
+def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: Path) -> None:
+    """What the kernel refuses while rows are written is told like any failure, and leaves no file."""
+    with pytest.raises(LakewriterError, match="too little memory"):
+        give(lake, "SELECT 1 AS a", {}, Huge(tmp_path / "x.csv", None, None))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
+    """More than a process can have is told by the engine if it cannot count so far, or bounds nothing."""
+    assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
+    done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
+    assert done.returncode == 2
+    assert done.stderr.startswith("lakewriter: memory limit: 999999999TB: ")
 
 
 @pytest.mark.slow

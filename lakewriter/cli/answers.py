@@ -19,7 +19,7 @@ import click
 
 from lakewriter.cli.bar import Bar
 from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
-from lakewriter.errors import UsageError
+from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.control import Control
 from lakewriter.query.output import FORMATS, format_of
@@ -133,6 +133,7 @@ def give(
     """Run a statement and write its answer to the target.
 
     Raises:
+        LakewriterError: if the rows do not fit into memory while they are written.
         the errors of `session.stream` and `place.writing`.
     """
     control = control or Control()
@@ -145,7 +146,13 @@ def give(
         Bar(control) as bar,
         stream(store, sql, values, control) as answer,
     ):
-        target.write(answer, out, bar)
+        try:
+            target.write(answer, out, bar)
+        except MemoryError:
+            raise LakewriterError(
+                "output: there is too little memory for a batch of these rows",
+                "fewer values in one row, or a larger --memory-limit",
+            ) from None
         out.flush()
         # Whoever reads data looks for what is in it; a person may wonder why there is none.
         reason = answer.why_nothing() if target.for_people or is_watched() else ""
@@ -192,5 +199,5 @@ def limit_process(memory: str) -> None:
     counted = int(float(size[1]) * _UNITS[size[2].upper()])
     limit = counted + _UNCOUNTED_BYTES + _THREAD_BYTES * (os.cpu_count() or 1)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard == resource.RLIM_INFINITY or limit < hard:
+    if limit <= sys.maxsize and (hard == resource.RLIM_INFINITY or limit < hard):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
