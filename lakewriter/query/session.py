@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.wanted import ALL
 from lakewriter.query import engine
@@ -267,7 +267,10 @@ class _Running:
             return ""
         from lakewriter.query.absence import why_nothing  # noqa: PLC0415 - few answers need it
 
-        return why_nothing(self._store, self._filters, found=self._found)
+        # It looks where the statement did not: what cannot be read there takes nothing from the answer.
+        with contextlib.suppress(OSError, LakeError):
+            return why_nothing(self._store, self._filters, found=self._found)
+        return ""
 
     def _next(self) -> pa.RecordBatch | None:
         rows = self._rows
