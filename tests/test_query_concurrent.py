@@ -14,7 +14,9 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
+from lakewriter.query.failure import vanished
 from lakewriter.query.reader import Lake
+from lakewriter.query.retry import TRIES_MAX, steadily
 from lakewriter.query.session import run, stream
 
 SERIES = 100
@@ -230,6 +232,19 @@ def test_links_out_of_the_lake_are_data(tmp_path: Path) -> None:
     linked.symlink_to(own(tmp_path / "other", "AUSDT"))
     assert counts(store, 0) == [(3, 3)]
     assert len(Lake(tmp_path / "lake").candles("spot", "BTCUSDT", "1m")) == 2
+
+
+def test_a_file_may_go_and_come_again(tmp_path: Path) -> None:
+    """One that is gone whenever it is looked for is looked for again: somebody folds it, and takes it out."""
+    path = str(own(tmp_path))
+    left = iter(range(TRIES_MAX - 1))
+
+    def attempt(_doubted: frozenset[str]) -> str:
+        if next(left, None) is not None:
+            raise vanished(path)
+        return "found"
+
+    assert steadily(attempt) == "found"
 
 
 @pytest.mark.parametrize("name", ["candles.parquet", "more.parquet"])

@@ -32,6 +32,8 @@ _GONE = ("No such file or directory", "No files found that match the pattern")
 # Before 2.0 the engine looks for every name as for a pattern.
 _UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
 
+_PATH = re.compile(r'"([^"]*)"')
+
 # A name that no column has, and that looks like text rather than like a column.
 _TEXT_TAKEN_FOR_A_NAME = re.compile(r'Referenced column "([^"]*[A-Z0-9-][^"]*)" (?:was )?not found')
 
@@ -62,7 +64,15 @@ class MovedError(LakeError):
 
 
 class VanishedError(MovedError):
-    """A file that was listed is gone: compaction folded it. List again."""
+    """A file that was listed is gone: compaction folded it. List again.
+
+    Args:
+        path: of the file; "" if it is not known.
+    """
+
+    def __init__(self, what: str, path: str) -> None:
+        super().__init__(what, "files kept vanishing; try again when compaction is done")
+        self.path = path
 
 
 class DoubtError(LakewriterError):
@@ -95,7 +105,10 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
     if gone and isinstance(error, duckdb.IOException | OSError):
         first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)
-        return _vanished(first)
+        named = _PATH.search(first)
+        return VanishedError(
+            f"lake: {first}", str(getattr(error, "filename", None) or (named[1] if named else ""))
+        )
     if isinstance(error, PermissionError) or "Permission denied" in first:
         return LakeError(f"lake: {first}", f"ask as who records, or let others read it: chmod -R a+rX {root}")
     if names_a_file(error, root):
@@ -110,11 +123,7 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
 
 def vanished(path: str) -> VanishedError:
     """Return the error for a file that was listed and is no longer there."""
-    return _vanished(f"{path}: {os.strerror(errno.ENOENT)}")
-
-
-def _vanished(what: str) -> VanishedError:
-    return VanishedError(f"lake: {what}", "files kept vanishing; try again when compaction is done")
+    return VanishedError(f"lake: {path}: {os.strerror(errno.ENOENT)}", path)
 
 
 def _advice(first: str, rest: list[str]) -> Iterator[str]:

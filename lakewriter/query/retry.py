@@ -5,9 +5,9 @@ replace files at any time; whoever reads several of them starts over with a new
 listing when one moved under it.
 """
 
+import os
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,10 +19,6 @@ T = TypeVar("T")
 # Each try that fails means that a file was replaced or folded meanwhile.
 TRIES_MAX = 20
 
-# Compaction folds a foreign file once; one that is listed again and again and
-# never there is a link to nowhere.
-GONE_MAX = 3
-
 _PAUSE_S = 0.002
 
 
@@ -33,11 +29,10 @@ def steadily(attempt: Callable[[frozenset[str]], T]) -> T:
         attempt: does it, with the own files that are to be read as foreign ones.
 
     Raises:
-        LakeError: if they never hold still, or one is listed but not there.
+        LakeError: if they never hold still, or one is a link to nowhere.
         what an attempt raises otherwise.
     """
     doubted: frozenset[str] = frozenset()
-    gone: Counter[str] = Counter()
     for number in range(TRIES_MAX):
         try:
             return attempt(doubted)
@@ -47,13 +42,14 @@ def steadily(attempt: Callable[[frozenset[str]], T]) -> T:
             doubted |= error.names
             last: LakewriterError = error.error
         except VanishedError as error:
-            gone[error.what] += 1
-            if gone[error.what] == GONE_MAX:
-                raise LakeError(
-                    error.what, "it is listed but not there; remove it if it is a broken link"
-                ) from None
+            if _leads_nowhere(error.path):
+                raise LakeError(error.what, "it is a broken link; remove it") from None
             last = error
         except MovedError as error:
             last = error
         time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(number, 6)))  # noqa: S311 - jitter
     raise last
+
+
+def _leads_nowhere(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH114, PTH110 - text, maybe of an object
