@@ -105,6 +105,8 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes) -> bytes:
     """Return the partition's file as bytes in which no page begins where one did in the file before.
 
+    Of fifteen shifts nearly always the first will do; if none did, the last would be taken.
+
     Args:
         table: as for `encode`.
         replaced: the file before, whoever wrote it.
