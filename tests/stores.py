@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 BUCKET = "bucket"
@@ -46,7 +46,8 @@ class Store:
     def __init__(self) -> None:
         # S3 gives an object as it was or as it is; moto would give it in pieces.
         self._lock = threading.Lock()
-        self._app: Any = DomainDispatcherApplication(create_backend_app)
+        # Its dispatcher would list all of moto's services for each request.
+        self._app: Any = create_backend_app("s3")
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
