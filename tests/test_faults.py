@@ -222,7 +222,7 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | BaseException]:
     """Play all scenarios, some at a time."""
-    at_once = asyncio.Semaphore(12)
+    at_once = asyncio.Semaphore(16)
 
     async def one(name: str) -> Outcome:
         async with at_once:
