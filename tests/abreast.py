@@ -1,0 +1,59 @@
+"""Tests that do little but wait, played side by side: those of a module wait together."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+# Each has a recorder and an exchange of its own, and they share the time of one event loop.
+AT_ONCE = 10
+
+Outcomes = dict[str, BaseException | None]
+
+
+def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a test of a scenario, which looks at what came of it.
+
+    Args:
+        scenario: takes `tmp_path` and what it is parametrized with. It must not
+            hold up the event loop, nor count on the loop being its own.
+    """
+
+    @functools.wraps(scenario)
+    def test(request: pytest.FixtureRequest, played: Outcomes, **_: object) -> None:
+        error = played[request.node.name]
+        if error is not None:
+            raise error
+
+    # For pytest: what is drawn for a scenario is drawn for its test.
+    own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("request", "played")]
+    drawn = [each for name, each in inspect.signature(scenario).parameters.items() if name != "tmp_path"]
+    test.__signature__ = inspect.Signature([*own, *drawn])  # type: ignore[attr-defined]
+    test.scenario = scenario  # type: ignore[attr-defined]
+    return test
+
+
+@pytest.fixture(scope="module")
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """Play those of a module that are to be run; what each raised, by its test's name."""
+    tests = [
+        each
+        for each in request.session.items
+        if isinstance(each, pytest.Function)
+        and each.getparent(pytest.Module) is request.node
+        and hasattr(each.function, "scenario")
+    ]
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def play(test: pytest.Function) -> None:
+        drawn = test.callspec.params if hasattr(test, "callspec") else {}
+        async with room:
+            await test.function.scenario(tmp_path=tmp_path_factory.mktemp("scenario"), **drawn)
+
+    async def all_of_them() -> list[BaseException | None]:
+        return await asyncio.gather(*map(play, tests), return_exceptions=True)
+
+    return dict(zip((each.name for each in tests), asyncio.run(all_of_them()), strict=True))
