@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from abreast import side_by_side
 from disks import tmpfs
 from evidence import make_candle, plain_keys, strays, tables, temporaries
 from running import Child, child, plain_rows, run, until
@@ -123,22 +124,17 @@ def test_a_lake_cannot_be_made_on_a_full_disk(disk: Path) -> None:
     assert_sound(store.root)
 
 
-def recording(disk: Path, log: Path, test: Callable[[Child], Awaitable[None]]) -> None:
+async def recording(disk: Path, log: Path, test: Callable[[Child], Awaitable[None]]) -> None:
     """Let a recorder record a fast sandbox onto the disk, and the test do the rest."""
-
-    begun = len(log.read_text()) if log.exists() else 0
-
-    async def main() -> None:
-        async with serve(SandboxOptions(speed=120, symbols=6)) as sandbox:
-            arguments = [
-                "record", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
-                "--lake", str(disk / "lake"), "--flush-every", "300ms",
-            ]  # fmt: skip
-            with child(log, *arguments) as recorder:
-                await until(lambda: "flushed" in recorder.logged()[begun:])
-                await test(recorder)
-
-    asyncio.run(main())
+    async with serve(SandboxOptions(speed=120, symbols=6)) as sandbox:
+        arguments = [
+            "record", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
+            "--lake", str(disk / "lake"), "--flush-every", "300ms",
+        ]  # fmt: skip
+        with child(log, *arguments) as recorder:
+            begun = len(recorder.logged())  # an earlier one's; this one has hardly started
+            await until(lambda: "flushed" in recorder.logged()[begun:])
+            await test(recorder)
 
 
 def lake_and_log(lake: Path, log: str) -> None:
@@ -151,8 +147,11 @@ def lake_and_log(lake: Path, log: str) -> None:
     assert read_hot(lake) == []
 
 
-def test_a_recorder_waits_for_room_and_goes_on(disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", SMALL)
+@side_by_side
+async def test_a_recorder_waits_for_room_and_goes_on(room: str, tmp_path: Path) -> None:
     """While the disk is full it lives, warns, and loses nothing; with room it records and flushes on."""
+    disk = tmp_path / "disk"
     lake = disk / "lake"
 
     async def main(recorder: Child) -> None:
@@ -178,10 +177,12 @@ def test_a_recorder_waits_for_room_and_goes_on(disk: Path, tmp_path: Path) -> No
         assert await asyncio.to_thread(recorder.stop) == 0
         lake_and_log(lake, recorder.logged())
 
-    recording(disk, tmp_path / "log", main)
+    with tmpfs(disk, SMALL[room]):
+        await recording(disk, tmp_path / "log", main)
 
 
-def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path) -> None:
+@side_by_side
+async def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path) -> None:
     """It gives up in time, exits 1, and the next one brings all that was recorded into the lake."""
     log = tmp_path / "log"
 
@@ -199,17 +200,18 @@ def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path) -> No
         lake_and_log(disk / "lake", recorder.logged())
 
     with tmpfs(tmp_path / "disk", SMALL["bytes"]) as disk:
-        recording(disk, log, main)
-        recording(disk, log, once_more)
+        await recording(disk, log, main)
+        await recording(disk, log, once_more)
 
 
-def test_a_backfill_names_the_lake_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+@side_by_side
+async def test_a_backfill_names_the_lake_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
     """One line and what to do; what was brought stays whole, and the same command does the rest."""
     disk = tmp_path / "disk"
     lake = disk / "lake"
     roomy = ["mount", "-o", "remount,size=64m", str(disk)]
 
-    async def main() -> None:
+    with tmpfs(disk, SMALL["bytes"]):
         async with serve(SandboxOptions(symbols=3, push_every_ms=0)) as sandbox:
             arguments = ("backfill", "spot:BTCUSDT:1m", "--since", "2024-01-01", "--until", "2024-03-31")
             arguments += ("--exchange", sandbox.url, "--lake", str(lake))
@@ -222,7 +224,4 @@ def test_a_backfill_names_the_lake_and_goes_on_when_there_is_room(tmp_path: Path
             await asyncio.to_thread(subprocess.run, roomy, check=True)
             told = await asyncio.to_thread(run, *arguments)
             assert told.returncode == 0, told.stderr
-
-    with tmpfs(disk, SMALL["bytes"]):
-        asyncio.run(main())
         assert len(plain_rows(lake)) == 91 * 1440

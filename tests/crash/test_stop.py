@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from abreast import side_by_side
 from running import Child, child, plain_rows, running, until
 
 from lakewriter.candle import Candle
@@ -32,40 +33,36 @@ def everything_is_there(lake: Path, recorder: Child) -> None:
     assert not list(lake.glob("**/.*tmp-*"))
 
 
-def test_a_stop_during_a_flush_and_another_one(tmp_path: Path) -> None:
+@side_by_side
+async def test_a_stop_during_a_flush_and_another_one(tmp_path: Path) -> None:
     """SIGTERM while partitions are being merged, and a second one at once: all is flushed, exit 0."""
     lake = tmp_path / "lake"
 
-    async def main() -> None:
-        async with serve(SandboxOptions(speed=60, symbols=200)) as sandbox:
-            arguments = ["record", "spot:*:1m", "--exchange", sandbox.url, "--lake", str(lake)]
-            with child(tmp_path / "log", *arguments, "--flush-every", "2s") as recorder:
-                await until(lambda: any(lake.glob("market=spot/*/*/*/candles.parquet")))
-                recorder.process.send_signal(signal.SIGTERM)
-                recorder.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(recorder.stop, signal.SIGINT) == 0
-            assert "already stopping" in recorder.logged()
-            everything_is_there(lake, recorder)
-
-    asyncio.run(main())
+    async with serve(SandboxOptions(speed=60, symbols=200)) as sandbox:
+        arguments = ["record", "spot:*:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+        with child(tmp_path / "log", *arguments, "--flush-every", "2s") as recorder:
+            await until(lambda: any(lake.glob("market=spot/*/*/*/candles.parquet")))
+            recorder.process.send_signal(signal.SIGTERM)
+            recorder.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(recorder.stop, signal.SIGINT) == 0
+        assert "already stopping" in recorder.logged()
+        everything_is_there(lake, recorder)
 
 
-def test_a_stop_while_the_exchange_is_away(tmp_path: Path) -> None:
+@side_by_side
+async def test_a_stop_while_the_exchange_is_away(tmp_path: Path) -> None:
     """SIGTERM while the recorder waits for its next try to connect: exit 0 within seconds."""
     lake = tmp_path / "lake"
 
-    async def main() -> None:
-        async with serve(SandboxOptions(speed=60)) as sandbox:
-            arguments = ["record", "spot:BTCUSDT:1m", "usdt_futures:ETHUSDT:1m", "--exchange", sandbox.url]
-            with child(tmp_path / "log", *arguments, "--lake", str(lake)) as recorder:
-                await until(lambda: recorder.logged().count("\nrecorded ") >= 3)
-                sandbox.refuse(503)
-                await sandbox.drop_connections()
-                await until(lambda: recorder.logged().count("HTTP 503") >= 4)
-                assert await asyncio.to_thread(recorder.stop) == 0
-            everything_is_there(lake, recorder)
-
-    asyncio.run(main())
+    async with serve(SandboxOptions(speed=60)) as sandbox:
+        arguments = ["record", "spot:BTCUSDT:1m", "usdt_futures:ETHUSDT:1m", "--exchange", sandbox.url]
+        with child(tmp_path / "log", *arguments, "--lake", str(lake)) as recorder:
+            await until(lambda: recorder.logged().count("\nrecorded ") >= 3)
+            sandbox.refuse(503)
+            await sandbox.drop_connections()
+            await until(lambda: recorder.logged().count("HTTP 503") >= 4)
+            assert await asyncio.to_thread(recorder.stop) == 0
+        everything_is_there(lake, recorder)
 
 
 class JumpingClock(Clock):
@@ -78,28 +75,26 @@ class JumpingClock(Clock):
         return super().wall_us() + next(self._jumps)
 
 
-def test_a_wall_clock_that_jumps_changes_nothing(tmp_path: Path) -> None:
+@side_by_side
+async def test_a_wall_clock_that_jumps_changes_nothing(tmp_path: Path) -> None:
     """Candles, partitions and flushes follow the exchange's time and the monotonic clock alone."""
     store = LakeStore.create(str(tmp_path / "lake"), "test")
     clock = JumpingClock()
 
-    async def main() -> None:
-        # Half an hour before midnight: an hour's jump would be another day.
-        async with serve(SandboxOptions(speed=600, start_ms=1_719_703_800_000)) as sandbox:
-            queue: asyncio.Queue[Candle] = asyncio.Queue(1000)
-            market = served_at(MARKETS["spot"], sandbox.url)
-            listener = CandleListener(market, ["BTCUSDT"], "1m", queue, clock=clock)
-            recorder = Recorder(store, [listener], queue, flush_every_s=0.2, name="test", clock=clock)
-            stop = asyncio.Event()
-            async with running(asyncio.create_task(recorder.run(stop))):
-                await until(lambda: recorder.stats.flushes >= 5 and recorder.stats.recorded >= 45)
-                stop.set()
-                await until(lambda: len(recorder.buffer) == 0 and recorder.stats.flushed >= 45)
-                rows = plain_rows(store.root, "symbol, date::VARCHAR, epoch_ms(candle_begin_time), close")
-            begins = [int(str(row[2])) for row in rows]
-            assert begins == list(range(begins[0], begins[0] + len(begins) * 60_000, 60_000))
-            for _, day, begin_ms, close in rows:
-                assert close == float(sandbox.truth.candle("spot", "BTCUSDT", "1m", int(str(begin_ms))).close)
-                assert day == ("2024-06-29" if int(str(begin_ms)) < 1_719_705_600_000 else "2024-06-30")
-
-    asyncio.run(main())
+    # Half an hour before midnight: an hour's jump would be another day.
+    async with serve(SandboxOptions(speed=600, start_ms=1_719_703_800_000)) as sandbox:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(1000)
+        market = served_at(MARKETS["spot"], sandbox.url)
+        listener = CandleListener(market, ["BTCUSDT"], "1m", queue, clock=clock)
+        recorder = Recorder(store, [listener], queue, flush_every_s=0.2, name="test", clock=clock)
+        stop = asyncio.Event()
+        async with running(asyncio.create_task(recorder.run(stop))):
+            await until(lambda: recorder.stats.flushes >= 5 and recorder.stats.recorded >= 45)
+            stop.set()
+            await until(lambda: len(recorder.buffer) == 0 and recorder.stats.flushed >= 45)
+            rows = plain_rows(store.root, "symbol, date::VARCHAR, epoch_ms(candle_begin_time), close")
+        begins = [int(str(row[2])) for row in rows]
+        assert begins == list(range(begins[0], begins[0] + len(begins) * 60_000, 60_000))
+        for _, day, begin_ms, close in rows:
+            assert close == float(sandbox.truth.candle("spot", "BTCUSDT", "1m", int(str(begin_ms))).close)
+            assert day == ("2024-06-29" if int(str(begin_ms)) < 1_719_705_600_000 else "2024-06-30")
