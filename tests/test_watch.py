@@ -407,6 +407,42 @@ async def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
 
 
 @side_by_side
+async def test_what_rest_has_since_it_was_asked_is_no_halt(tmp_path: Path) -> None:
+    """REST that catches up after it said that it has no such candle is asked once more."""
+
+    async with serve(options(start_ms=1_767_225_600_000)) as sandbox, aiohttp.ClientSession() as session:
+        start_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
+        behind = sandbox.add_fault(Fault("rest_lag", value=40 * 60))
+        caught_up = asyncio.Event()
+        mute = Fault("missing_close", start_ms=start_ms, stop_ms=start_ms + 3 * MINUTE_MS)
+        sandbox.add_fault(mute)
+
+        async def answer(request: web.Request) -> web.Response:
+            async with session.get(sandbox.url + request.path_qs) as answered:
+                body = await answered.read()
+            late = sandbox.now_ms() > start_ms + 15 * MINUTE_MS
+            if late and body == b"[]" and not caught_up.is_set():
+                sandbox.remove_fault(behind)
+                caught_up.set()
+            return web.Response(body=body, status=answered.status)
+
+        async with (
+            answering(answer) as proxy,
+            recording(
+                sandbox,
+                tmp_path / "lake",
+                "spot:BTCUSDT:1m",
+                options=OPTIONS,
+                endpoints=lambda market: msgspec.structs.replace(market, rest_url=f"{proxy}/spot"),
+            ) as running,
+        ):
+            await until(caught_up.is_set)
+            await running.past(start_ms + 21 * MINUTE_MS)
+        found = account(running.store, sandbox, BTC, start_ms, start_ms + 20 * MINUTE_MS)
+        assert (found.silent, found.reasons) == (set(), {})
+
+
+@side_by_side
 async def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_on(tmp_path: Path) -> None:
     """The ledger alone tells that its recording had begun: all since then is asked for at the next start."""
 

@@ -332,13 +332,17 @@ class Healer:
         if case.tries < 2:
             return
         absent = within(case.ranges, *span)
+        shown_ms = self._extent.standing(series).newest_ms
         if now_ms - grid.end(absent[0][0]) >= SETTLE_MS:
             await self._extent.look_round(series, absent, door, background=case.background)
         for begin_ms in [begin_ms for each in within(case.ranges, *span) for begin_ms in grid.grid(*each)]:
             end_ms = grid.end(begin_ms)
             if now_ms - end_ms < SETTLE_MS:
                 break
-            reason = reason_for(begin_ms, end_ms, self._extent.standing(series))
+            standing = self._extent.standing(series)
+            reason = reason_for(begin_ms, end_ms, standing)
+            if reason == "exchange_halt" and (shown_ms or 0) <= begin_ms < (standing.newest_ms or 0):
+                continue  # REST had nothing newer when it was asked, and may have caught up since
             if reason is not None:
                 self._ledger.mark(series, begin_ms, end_ms, reason, now_ms)
                 self.stats.explained += 1
