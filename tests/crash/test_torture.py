@@ -1,4 +1,4 @@
-"""A minute of the torture test; `make torture` runs ten."""
+"""Forty seconds of the torture test; `make torture` runs ten minutes."""
 
 import longrun
 import pytest
@@ -6,9 +6,9 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_a_minute_of_torture_loses_repeats_and_changes_nothing() -> None:
+def test_forty_seconds_of_torture_lose_repeat_and_change_nothing() -> None:
     """Killed at random, with readers asking all the while: no error, nothing lost, repeated or changed."""
-    counted = longrun.counted("torture.py", "--duration", "60s", timeout_s=280)
+    counted = longrun.counted("torture.py", "--duration", "40s", timeout_s=280)
     assert counted["kills"] >= 8
     assert counted["candles recorded"] >= 200
     for engine in ("duckdb", "pyarrow", "lakewriter query"):
