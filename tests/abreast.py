@@ -1,17 +1,29 @@
 """Tests that do little but wait, played side by side: those of a module wait together."""
 
 import asyncio
+import contextlib
 import functools
 import inspect
+import io
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 # Each has a recorder and an exchange of its own, and they share the time of one event loop.
 AT_ONCE = 10
 
-Outcomes = dict[str, BaseException | None]
+
+class Outcomes(NamedTuple):
+    """What came of a module's scenarios.
+
+    Args:
+        errors: what each raised, by its test's name.
+        said: what all of them printed, such as their seeds.
+    """
+
+    errors: dict[str, BaseException | None]
+    said: str
 
 
 def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -24,8 +36,9 @@ def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 
     @functools.wraps(scenario)
     def test(request: pytest.FixtureRequest, played: Outcomes, **_: object) -> None:
-        error = played[request.node.name]
+        error = played.errors[request.node.name]
         if error is not None:
+            print(played.said)
             raise error
 
     # For pytest: what is drawn for a scenario is drawn for its test.
@@ -38,7 +51,7 @@ def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """Play those of a module that are to be run; what each raised, by its test's name."""
+    """Play those of a module that are to be run."""
     tests = [
         each
         for each in request.session.items
@@ -56,4 +69,6 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     async def all_of_them() -> list[BaseException | None]:
         return await asyncio.gather(*map(play, tests), return_exceptions=True)
 
-    return dict(zip((each.name for each in tests), asyncio.run(all_of_them()), strict=True))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        errors = asyncio.run(all_of_them())
+    return Outcomes(dict(zip((each.name for each in tests), errors, strict=True)), said.getvalue())
