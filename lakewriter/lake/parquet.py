@@ -46,8 +46,10 @@ _MAGIC_BYTES = 4
 _SHIFT_BYTES = 8
 # Less than any page of times takes, with its header: whatever the shifts of two files are, the
 # second page of one does not begin where the first page of the other does. So a reader that was
-# held up, and missed up to ten files in between, does not take ends for begins either.
-_SHIFT_BYTES_MAX = 88
+# held up, and missed some files in between, does not take ends for begins either. Eleven shifts
+# take turns, a number of flushes that few hours and days are made of: whoever keeps a footer and
+# comes back on the hour does not meet the same one.
+_SHIFT_BYTES_MAX = 80
 
 _ENCODINGS = {
     name: "PLAIN" if pa.types.is_floating(SCHEMA.field(name).type) else "DELTA_BINARY_PACKED"
@@ -108,7 +110,7 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes) -> bytes:
     """Return the partition's file as bytes in which no page begins where one did in the file before.
 
-    Of eleven shifts nearly always the first will do; if none did, the last would be taken.
+    Of ten other shifts nearly always the first will do; if none did, the last would be taken.
 
     Args:
         table: as for `encode`.

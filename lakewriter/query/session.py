@@ -296,7 +296,8 @@ class _Running:
         if isinstance(ours, VanishedError) or of_sql_alone(error, self._root):
             return ours
         if touched_since(self._root, self._snapshot.own, self._since_ns):
-            return MovedError(ours.what, "files changed while they were read; try again")
+            reason = ours.what.removeprefix("sql: ")
+            return MovedError(f"lake: files were replaced while they were read: {reason}", "try again")
         if names_a_file(error, self._root):
             try:
                 doubtful = misfits(self._root, self._snapshot.own)
