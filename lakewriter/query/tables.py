@@ -153,7 +153,7 @@ def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> 
             if partition.file in names and fits(store.root / partition.file):
                 scan = _Scan(_SETTLED, store.root, (partition.file,), in_variable=True)
                 scan.set_names(connection, 1)
-                connection.execute(_view({_SETTLED: scan}))
+                connection.execute(_view({_SETTLED: scan, _HOT: scan._replace(variable=_HOT, names=())}))
                 return True
     return False
 
@@ -212,16 +212,14 @@ def _view(scans: Mapping[str, Scan], *, loose: bool = False) -> str:
 
 
 def _parts(scans: Mapping[str, Scan], *, loose: bool) -> list[str]:
-    settled, hot = scans.get(_SETTLED), scans.get(_HOT)
+    settled, hot = scans[_SETTLED], scans[_HOT]
     parts = []
-    if settled and settled.names:
+    if settled.names:
         parts.append(f"SELECT {_COLUMNS} FROM {settled}")  # noqa: S608
-    if hot and hot.names:
+    if hot.names:
         parts.append(f"SELECT {_COLUMNS} FROM {hot} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
     if loose or not parts:
-        again = (
-            f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot and hot.names else ""
-        )
+        again = f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot.names else ""
         parts.append(f"SELECT {_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
     return parts
 
