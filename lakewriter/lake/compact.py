@@ -28,7 +28,7 @@ import pyarrow as pa
 from lakewriter.candle import IntArray, int_column, settle
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_day
-from lakewriter.lake.parquet import decode, encode, encode_next, written_by_us
+from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.storage import is_temporary, write_durably
 from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, is_candle_file
@@ -226,7 +226,7 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
         return done._replace(files_removed=(*swept, *removed))
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
         return done._replace(files_removed=swept, bytes_after=bytes_before, version=own.version)
-    data = encode_next(after, partition, own.data) if own else encode(after, partition)
+    data = encode_next(after, partition, own.data if own else None)
     _prove(partition, begins, data)
     version = ""
     if not dry_run:

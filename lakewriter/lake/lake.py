@@ -20,7 +20,7 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake import walk
-from lakewriter.lake.parquet import decode, encode, encode_next, import_parquet
+from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.storage import (
     ChangedError,
     LocalStorage,
@@ -300,8 +300,8 @@ class LakeStore:
             merged = _compare(old, result)
             if not merged.written:
                 return _Change(merged, None)
-        data = encode_next(result, partition, found.data) if found else encode(result, partition)
-        version = found.version if found else None
+        replaced, version = (found.data, found.version) if found else (None, None)
+        data = encode_next(result, partition, replaced)
         return _Change(merged, Replacement(partition.file, data, version))
 
 

@@ -107,15 +107,17 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
     return _sealed(sink.getvalue().to_pybytes())
 
 
-def encode_next(table: pa.Table, partition: Partition, replaced: bytes) -> bytes:
+def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
     """Return the partition's file as bytes in which no page begins where one did in the file before.
 
     Of ten other shifts nearly always the first will do; if none did, the last would be taken.
 
     Args:
         table: as for `encode`.
-        replaced: the file before, whoever wrote it.
+        replaced: the file before, whoever wrote it; None if this is the first.
     """
+    if replaced is None:
+        return encode(table, partition)
     taken = _page_starts(replaced)
     last = shift_of(replaced)
     for further in range(_SHIFT_BYTES, _SHIFT_BYTES_MAX + 1, _SHIFT_BYTES):
