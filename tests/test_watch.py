@@ -1,7 +1,9 @@
 """The watch over real sockets and a real lake: absences, restarts, changes, and many series."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -20,7 +22,7 @@ from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.gaps import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.ledger import Changes, Ledger, save
-from lakewriter.market import MARKETS
+from lakewriter.market import MARKETS, Market
 from lakewriter.partition import Partition, day_of, partition_of
 from lakewriter.recording.healer import REFUSED_AGAIN_MS
 from lakewriter.recording.universe import Universe
@@ -36,6 +38,22 @@ SPEED = 300.0
 BTC = Series("spot", "BTCUSDT", "1m")
 # A second and more of real time, for this machine has other things to do.
 OPTIONS = WatchOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
+
+
+@contextlib.asynccontextmanager
+async def passing_on(
+    sandbox: Sandbox, change: Callable[[web.Request, bytes], Awaitable[bytes]]
+) -> AsyncIterator[Callable[[Market], Market]]:
+    """Pass REST's answers on, changed; gives the endpoints of a recorder that asks there."""
+    async with aiohttp.ClientSession() as session:
+
+        async def answer(request: web.Request) -> web.Response:
+            async with session.get(sandbox.url + request.path_qs) as answered:
+                body = await answered.read()
+            return web.Response(body=await change(request, body), status=answered.status)
+
+        async with answering(answer) as url:
+            yield lambda market: msgspec.structs.replace(market, rest_url=f"{url}/spot")
 
 
 def options(**changes: object) -> SandboxOptions:
@@ -247,25 +265,22 @@ async def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path
 async def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) -> None:
     """A row that was asked for early is looked at again, however late it arrives."""
 
-    async with serve(options(speed=20.0)) as sandbox, aiohttp.ClientSession() as session:
+    async def delayed(request: web.Request, body: bytes) -> bytes:
+        if request.path.endswith("/klines"):
+            await asyncio.sleep(2.0)  # 40 s at the exchange
+        return body
 
-        async def answer(request: web.Request) -> web.Response:
-            async with session.get(sandbox.url + request.path_qs) as answered:
-                body = await answered.read()
-            if request.path.endswith("/klines"):
-                await asyncio.sleep(2.0)  # 40 s at the exchange
-            return web.Response(body=body, status=answered.status)
-
+    async with serve(options(speed=20.0)) as sandbox:
         sandbox.add_fault(Fault("missing_close"))
         sandbox.add_fault(Fault("rest_unsettled", value=25))
         async with (
-            answering(answer) as slow,
+            passing_on(sandbox, delayed) as endpoints,
             recording(
                 sandbox,
                 tmp_path / "lake",
                 "spot:BTCUSDT:1m",
                 options=OPTIONS._replace(grace_ms=5_000),
-                endpoints=lambda market: msgspec.structs.replace(market, rest_url=f"{slow}/spot"),
+                endpoints=endpoints,
             ) as running,
         ):
             start_ms = BTC.grid.ceil(sandbox.now_ms())
@@ -350,23 +365,21 @@ async def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path:
 
     garbled = asyncio.Event()
     garbled.set()
-    async with serve(options()) as sandbox, aiohttp.ClientSession() as session:
 
-        async def answer(request: web.Request) -> web.Response:
-            async with session.get(sandbox.url + request.path_qs) as answered:
-                body = await answered.read()
-            if garbled.is_set() and request.query.get("symbol") == "ETHUSDT":
-                body = body.replace(b'"', b'"x', 1)  # the first row's opening price
-            return web.Response(body=body, status=answered.status)
+    async def garble(request: web.Request, body: bytes) -> bytes:
+        if garbled.is_set() and request.query.get("symbol") == "ETHUSDT":
+            return body.replace(b'"', b'"x', 1)  # the first row's opening price
+        return body
 
+    async with serve(options()) as sandbox:
         async with (
-            answering(answer) as proxy,
+            passing_on(sandbox, garble) as endpoints,
             recording(
                 sandbox,
                 tmp_path / "lake",
                 "spot:BTCUSDT,ETHUSDT:1m",
                 options=OPTIONS,
-                endpoints=lambda market: msgspec.structs.replace(market, rest_url=f"{proxy}/spot"),
+                endpoints=endpoints,
             ) as running,
         ):
             healer = running.watch.healer
@@ -410,30 +423,28 @@ async def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
 async def test_what_rest_has_since_it_was_asked_is_no_halt(tmp_path: Path) -> None:
     """REST that catches up after it said that it has no such candle is asked once more."""
 
-    async with serve(options(start_ms=1_767_225_600_000)) as sandbox, aiohttp.ClientSession() as session:
+    async with serve(options(start_ms=1_767_225_600_000)) as sandbox:
         start_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
         behind = sandbox.add_fault(Fault("rest_lag", value=40 * 60))
         caught_up = asyncio.Event()
         mute = Fault("missing_close", start_ms=start_ms, stop_ms=start_ms + 3 * MINUTE_MS)
         sandbox.add_fault(mute)
 
-        async def answer(request: web.Request) -> web.Response:
-            async with session.get(sandbox.url + request.path_qs) as answered:
-                body = await answered.read()
+        async def catch_up(_request: web.Request, body: bytes) -> bytes:
             late = sandbox.now_ms() > start_ms + 15 * MINUTE_MS
             if late and body == b"[]" and not caught_up.is_set():
                 sandbox.remove_fault(behind)
                 caught_up.set()
-            return web.Response(body=body, status=answered.status)
+            return body
 
         async with (
-            answering(answer) as proxy,
+            passing_on(sandbox, catch_up) as endpoints,
             recording(
                 sandbox,
                 tmp_path / "lake",
                 "spot:BTCUSDT:1m",
                 options=OPTIONS,
-                endpoints=lambda market: msgspec.structs.replace(market, rest_url=f"{proxy}/spot"),
+                endpoints=endpoints,
             ) as running,
         ):
             await until(caught_up.is_set)
