@@ -266,9 +266,9 @@ class Watch:
             if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
                 continue  # a spelling mistake, or a listing to come: its recording never began
             if next_ms is not None and (instrument is None or not instrument.trades):
-                # Up to its end; the first candle that never comes says in the ledger why.
+                # The first candle that never comes says in the ledger why: the one of now, at the latest.
                 grid = series.grid.anchored(next_ms)
-                stop_ms = max(grid.floor(now_ms), grid.end(next_ms))
+                stop_ms = grid.end(max(grid.floor(now_ms), next_ms))
                 self.healer.owe(series, next_ms, stop_ms)
 
     def _open(self, market: str) -> None:
