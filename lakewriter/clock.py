@@ -15,7 +15,7 @@ _RATE_MIN = 0.001
 # Two samples of the server's time give a rate when they are this far apart.
 _RATE_APART_S = 0.2
 
-# A sample this far off the estimate, in real seconds, is of another clock: start over.
+# A sample this far off what the rates allow, in real seconds, is of another clock: start over.
 _JUMP_S = 5.0
 
 
@@ -45,6 +45,7 @@ class ExchangeTime:
     def __init__(self, clock: Clock) -> None:
         self.rate = 1.0
         self.known = False
+        self._rate_most = 1.0
         self._clock = clock
         self._anchor_s = clock.monotonic_s()
         self._anchor_ms = clock.wall_us() / 1000
@@ -72,8 +73,11 @@ class ExchangeTime:
 
     def synced(self, server_ms: int, asked_s: float, answered_s: float) -> None:
         """Learn from an answer to "what time is it", by the monotonic clock."""
-        off_ms = abs(server_ms - self._at(answered_s))
-        if self._first is None or (self._rated and off_ms > _JUMP_S * 1000 * self.rate):
+        ahead_ms = server_ms - self._at(answered_s)
+        # A rate learned from two samples that were near each other leaves much room.
+        room_ms = (answered_s - self._anchor_s) * 1000 * (self._rate_most - self.rate)
+        jump_ms = _JUMP_S * 1000 * self.rate
+        if self._first is None or (self._rated and not -jump_ms <= ahead_ms <= room_ms + jump_ms):
             self._first, self._rated = (server_ms, asked_s, answered_s), False
         elif asked_s - self._first[2] >= _RATE_APART_S:
             # The server looked at its clock somewhere between asking and answer, so the
@@ -81,7 +85,9 @@ class ExchangeTime:
             passed_s = (server_ms - self._first[0]) / 1000
             least, most = passed_s / (answered_s - self._first[1]), passed_s / (asked_s - self._first[2])
             usual = least - _RATE_SNAP <= 1 <= most + _RATE_SNAP
-            self.rate, self._rated = 1.0 if usual else max(least, _RATE_MIN), True
+            self.rate = 1.0 if usual else max(least, _RATE_MIN)
+            self._rate_most = 1.0 if usual else max(most, _RATE_MIN)
+            self._rated = True
         self._anchor_s, self._anchor_ms = answered_s, float(server_ms)
         self.known = True
 

@@ -2,7 +2,7 @@
 
 import time
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakewriter.clock import Clock, ExchangeTime
@@ -52,6 +52,7 @@ def exchange_ms(monotonic_s: float, rate: float) -> int:
     st.lists(st.tuples(st.floats(0.5, 30), st.floats(0, 0.1), st.floats(0, 0.1)), min_size=2, max_size=6),
     st.floats(0, 60),
 )
+@example(60.0, [(0.5, 0.0625, 0.0), (18.0, 0.0, 0.0625), (1.0, 0.0, 0.0)], 1.0)
 def test_the_exchanges_time_is_never_ahead_and_hardly_behind(
     rate: float, steps: list[tuple[float, float, float]], later_s: float
 ) -> None:
