@@ -118,6 +118,19 @@ def test_text_that_is_no_text_is_told(lake: str) -> None:
         assert b"Traceback" not in done.stderr
 
 
+def test_a_low_limit_of_open_files_is_raised(lake: str) -> None:
+    """A usual shell allows 1,024, and files that may be replaced are held while they are read."""
+    code = f"""
+import resource
+from lakewriter.cli import cli
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+cli.main(["query", "SELECT 1", "--lake", {lake!r}, "--format", "csv"], standalone_mode=False)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert int(done.stdout.split()[-1]) > 300
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [["SELECT 1"], ["FROM range(3000000)", "--format", "csv"], ["--list"]])
 def test_full_disk_is_one_line(lake: str, arguments: list[str]) -> None:

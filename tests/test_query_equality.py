@@ -4,10 +4,14 @@ Twice: on a settled lake, and on one where some of the rows are still in the
 journal, twice in journal and file, or in files that somebody else wrote.
 """
 
+import random
+import resource
 from itertools import groupby
+from pathlib import Path
 
 import duckdb
 import msgspec
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from statements import (
@@ -26,7 +30,9 @@ from test_query_files import add_foreign, make_lake
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.session import prepare, run
+from lakewriter.query.pins import LEFT
+from lakewriter.query.retry import Trial
+from lakewriter.query.session import _Running, prepare, run
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +68,32 @@ def plain(settled: LakeStore) -> duckdb.DuckDBPyConnection:
 
 
 def expect_equal(plain: duckdb.DuckDBPyConnection, stores: list[LakeStore], sql: str) -> int:
-    """Ask all of them, with and without an engine made ahead, and return how many rows they agree on."""
+    """Return how many rows all of them agree on: with an engine made now or ahead, and with files held."""
     expected = in_any_order(asked_plainly(plain, sql))
     for store in stores:
+        assert in_any_order(held(store, sql)) == expected
         assert in_any_order(run(store, sql, params_of(sql))) == expected
         prepare(store)
         assert in_any_order(run(store, sql, params_of(sql))) == expected
     return len(expected)
+
+
+def held(store: LakeStore, sql: str) -> pa.Table:
+    """Ask as one asks whose files have moved before: with files held, some of those that there are."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = sum(1 for _ in store.files())
+    room = random.choice([files // 2, files])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + LEFT + room, limits[1]))
+    try:
+        with _Running(store, Trial(moved=True), None) as running:
+            answer = running.start(sql, params_of(sql))
+            return pa.Table.from_batches(list(answer.batches), answer.schema)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
 @pytest.mark.parametrize("predicate", PREDICATES)

@@ -13,6 +13,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
 from lakewriter.query.guard import check
+from lakewriter.query.retry import FIRST
 from lakewriter.query.session import _lock, _Running, _shut_in, prepare, run
 from lakewriter.query.spare import SPARE
 
@@ -269,7 +270,7 @@ def test_the_engine_itself_is_locked(place: Path, sql: str, ahead: bool) -> None
     SPARE.take(store.root).connection.close()
     if ahead:
         prepare(store)
-    with _Running(store, frozenset()) as running:
+    with _Running(store, FIRST, None) as running:
         if not ahead:
             _shut_in(running._connection, store.root, readable=True)
         assert running._engine.foreseen == ahead

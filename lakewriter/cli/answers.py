@@ -23,6 +23,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.control import Control
 from lakewriter.query.output import FORMATS, format_of
+from lakewriter.query.pins import HELD_MAX
 from lakewriter.query.place import writing
 from lakewriter.query.session import Answer, stream
 from lakewriter.query.text import Room
@@ -38,6 +39,9 @@ DEAF_S_MAX = 3.0
 # thread its stack; a list of a billion is counted by nobody else.
 _UNCOUNTED_BYTES = 1_600_000_000
 _THREAD_BYTES = 16_000_000
+
+# Files that are held, and as many again for all else.
+_FILES_OPEN = 2 * HELD_MAX
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -137,6 +141,7 @@ def give(
         the errors of `session.stream` and `place.writing`.
     """
     control = control or Control()
+    _open_many()
     # The place first: a path that cannot be written should not cost a query.
     place = writing(target.path, store.root) if target.path else standard_output()
     with (
@@ -159,6 +164,14 @@ def give(
         if reason and sys.stderr is not None:
             bar.hide()
             print(reason, file=sys.stderr)
+
+
+def _open_many() -> None:
+    """Let this process open as many files as it may: those that are replaced while they are read are held."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_OPEN if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

@@ -32,6 +32,8 @@ class Release(NamedTuple):
         arrow_reader: the method of a relation that gives its rows batch by batch.
         file_structs: whether names of files are taken as they stand if they are
             given as structs; if not they are globs.
+        real_paths: whether it looks at where a link leads when it is told where it
+            may read, so that a descriptor of a file of the lake is one.
         time_setting: whether it stops a statement after a time by itself.
         unlearnt: optimizers to do without where a dataset of ours is scanned for
             the answer. What a join of 1.5 learns of times reaches a dataset only
@@ -40,17 +42,22 @@ class Release(NamedTuple):
 
     arrow_reader: str
     file_structs: bool
+    real_paths: bool
     time_setting: bool
     unlearnt: str = ""
 
 
 # By the first release that is so.
 _RELEASES = {
-    (1, 4): Release("fetch_record_batch", file_structs=False, time_setting=False),
+    (1, 4): Release("fetch_record_batch", file_structs=False, real_paths=False, time_setting=False),
     (1, 5): Release(
-        "to_arrow_reader", file_structs=False, time_setting=False, unlearnt="join_filter_pushdown"
+        "to_arrow_reader",
+        file_structs=False,
+        real_paths=False,
+        time_setting=False,
+        unlearnt="join_filter_pushdown",
     ),
-    (2, 0): Release("to_arrow_reader", file_structs=True, time_setting=True),
+    (2, 0): Release("to_arrow_reader", file_structs=True, real_paths=True, time_setting=True),
 }
 
 # What a plan calls the scan of a dataset: until 1.5, and since 2.0.

@@ -233,17 +233,14 @@ def misfits(root: Path, names: Iterable[str]) -> frozenset[str]:
 
 
 def touched_since(root: Path, names: Iterable[str], moment_ns: int) -> bool:
-    """Tell whether any of the files was replaced, changed or removed since.
-
-    A rename keeps the file's own times, but stamps its directory.
-    """
+    """Tell whether any of the files was replaced, changed or removed since."""
     for name in names:
-        path = root / name
         try:
-            stamped_ns = max(path.stat().st_mtime_ns, path.parent.stat().st_mtime_ns)
+            status = os.stat(f"{root}/{name}")  # noqa: PTH116 - pathlib takes three times as long
         except OSError:
             return True
-        if stamped_ns >= moment_ns:
+        # A rename keeps the time of the last write, and stamps the other one.
+        if max(status.st_mtime_ns, status.st_ctime_ns) >= moment_ns:
             return True
     return False
 

@@ -30,7 +30,7 @@ from lakewriter.partition import day_of
 from lakewriter.query.failure import as_ours
 from lakewriter.query.files import read_files, read_foreign, take_snapshot
 from lakewriter.query.result import Result
-from lakewriter.query.retry import steadily
+from lakewriter.query.retry import Trial, steadily
 from lakewriter.query.session import Answer, prepare, run, stream
 
 # What a frame has besides its index, in the original recorder's order.
@@ -182,7 +182,7 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
 def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
     """Return the rows of one series' files and of the journal, duplicates included."""
 
-    def attempt(_doubted: frozenset[str]) -> pa.Table:
+    def attempt(_trial: Trial) -> pa.Table:
         try:
             snapshot = take_snapshot(store, (wanted,))
             tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]

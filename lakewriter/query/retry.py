@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.query.failure import DoubtError, MovedError, VanishedError
@@ -22,31 +22,46 @@ TRIES_MAX = 20
 _PAUSE_S = 0.002
 
 
-def steadily(attempt: Callable[[frozenset[str]], T]) -> T:
+class Trial(NamedTuple):
+    """What an attempt should know of those before it.
+
+    Args:
+        doubted: own files to read as foreign ones.
+        moved: whether files moved.
+    """
+
+    doubted: frozenset[str] = frozenset()
+    moved: bool = False
+
+
+FIRST = Trial()
+
+
+def steadily(attempt: Callable[[Trial], T]) -> T:
     """Return what an attempt to list and read files returns, once they hold still.
 
     Args:
-        attempt: does it, with the own files that are to be read as foreign ones.
+        attempt: does it.
 
     Raises:
         LakeError: if they never hold still, or one is a link to nowhere.
         what an attempt raises otherwise.
     """
-    doubted: frozenset[str] = frozenset()
+    trial = FIRST
     for number in range(TRIES_MAX):
         try:
-            return attempt(doubted)
+            return attempt(trial)
         except DoubtError as error:
-            if error.names <= doubted:
+            if error.names <= trial.doubted:
                 raise error.error from None
-            doubted |= error.names
+            trial = trial._replace(doubted=trial.doubted | error.names)
             last: LakewriterError = error.error
         except VanishedError as error:
             if _leads_nowhere(error.path):
                 raise LakeError(error.what, "it is a broken link; remove it") from None
-            last = error
+            last, trial = error, trial._replace(moved=True)
         except MovedError as error:
-            last = error
+            last, trial = error, trial._replace(moved=True)
         time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(number, 6)))  # noqa: S311 - jitter
     raise last
 

@@ -7,8 +7,13 @@ they are, the statement runs twice, first on no rows. Before that the engine
 gives up extensions, the caller's Python variables, the network and all files
 but those of a lake on disk; before it runs on rows, its own settings as well.
 
+A statement first reads the lake's files as they lie there. If one of them was
+replaced meanwhile, it runs again over files that are held (see `pins`), so that
+all that it looks at is of one moment. So does one whose answer is too long to be
+held back until that is known, if any of its files may be replaced.
+
 Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
-one batch of rows; what does not fit is spilled to the system's temporary
+two batches of rows; what does not fit is spilled to the system's temporary
 directory, never to the lake.
 """
 
@@ -16,6 +21,7 @@ import contextlib
 import secrets
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -42,7 +48,8 @@ from lakewriter.query.failure import (
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
-from lakewriter.query.retry import steadily
+from lakewriter.query.pins import Pins, can_hold, restless
+from lakewriter.query.retry import Trial, steadily
 from lakewriter.query.spare import SPARE, Engine
 from lakewriter.query.tables import Source, create_candles, create_tables, foresee_candles
 
@@ -91,9 +98,12 @@ def run(
         LakeError: if the lake cannot be read.
     """
 
-    def attempt(doubted: frozenset[str]) -> pa.Table:
-        with _Running(store, doubted, control) as running:
-            return running.all_rows(sql, params or {})
+    def attempt(trial: Trial) -> pa.Table:
+        with _Running(store, trial, control) as running:
+            answer = running.start(sql, params or {})
+            table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
+            running.check_unmoved()
+            return table
 
     return steadily(attempt)
 
@@ -106,15 +116,17 @@ def stream(
 
     A file that moves before the first rows are there is no matter: the lake is
     listed again. After that MovedError reaches the caller, who has used some
-    rows already.
+    rows already; only files that could not be held can move then.
 
     Raises:
         the errors of `run`; while the batches are fetched, too.
     """
 
-    def attempt(doubted: frozenset[str]) -> tuple[contextlib.ExitStack, Answer]:
+    def attempt(trial: Trial) -> tuple[contextlib.ExitStack, Answer]:
         with contextlib.ExitStack() as stack:
-            answer = stack.enter_context(_Running(store, doubted, control)).start(sql, params or {})
+            running = stack.enter_context(_Running(store, trial, control))
+            answer = running.start(sql, params or {})
+            running.check_first_rows()
             return stack.pop_all(), answer
 
     stack, answer = steadily(attempt)
@@ -140,17 +152,15 @@ class _Running:
     """An engine and the thread that it works in, for one attempt at a statement.
 
     Args:
-        doubted: own files to read as foreign ones.
+        trial: what the attempts before it found.
         control: its bounds, if any.
     """
 
-    def __init__(
-        self, store: LakeStore, doubted: frozenset[str] = frozenset(), control: Control | None = None
-    ) -> None:
+    def __init__(self, store: LakeStore, trial: Trial, control: Control | None) -> None:
         self._control = control or Control()
         self._store = store
         self._root = store.root
-        self._doubted = doubted
+        self._trial = trial
         self._snapshot: Snapshot = EMPTY
         self._filters: list[Any] | None = None  # of Pruned; see _choose_files
         self._found = False
@@ -160,12 +170,14 @@ class _Running:
             self._engine = SPARE.take(self._root)
             self._connection = self._engine.connection
             self._control.lend(self._connection)
+        self._pins = Pins(self._root)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
         self._working: Future[Any] = Future()
         self._working.set_result(None)
         self._rows: pa.RecordBatchReader | None = None
+        self._ahead: deque[pa.RecordBatch] = deque()
 
     def __enter__(self) -> "_Running":
         return self
@@ -177,9 +189,11 @@ class _Running:
         self._control.take_back()
         self._rows = None
         if idle:
+            self._pins.let_go()
             SPARE.close(self._connection)
         else:
             self._worker.submit(self._connection.close)
+            self._worker.submit(self._pins.let_go)
         self._worker.shutdown(wait=False)
 
     def _stop(self) -> bool:
@@ -191,21 +205,47 @@ class _Running:
                 return True
         return False
 
-    def all_rows(self, sql: str, params: Mapping[str, Any]) -> pa.Table:
-        answer = self.start(sql, params)
-        return pa.Table.from_batches(list(answer.batches), schema=answer.schema)
-
     def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
         _check_text(sql, *params.values())
-        rows, first = self._interruptible(lambda: self._begin(sql, params))
-        self._rows = rows
-        names = unique(rows.schema.names)
-        schema = pa.schema([field.with_name(name) for field, name in zip(rows.schema, names, strict=True)])
-        return Answer(schema, self._batches(schema, first), self._why_nothing)
+        given = self._interruptible(lambda: self._begin(sql, params))
+        names = unique(given.names)
+        schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
+        return Answer(schema, self._batches(schema), self._why_nothing)
 
-    def _begin(
-        self, sql: str, params: Mapping[str, Any]
-    ) -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
+    def check_unmoved(self) -> None:
+        """See to it that the answer, all of which is here, is of one moment.
+
+        Raises:
+            MovedError: if a file was replaced; the next attempt holds them.
+        """
+        if self._may_move() and touched_since(self._root, self._snapshot.own, self._since_ns):
+            raise MovedError("lake: files were replaced while they were read", "try again")
+
+    def check_first_rows(self) -> None:
+        """See to it that the answer, of which some rows are here, will be of one moment.
+
+        Raises:
+            MovedError: if a file was replaced, or may be before the last row is here;
+                the next attempt holds them.
+        """
+        if not self._may_move():
+            return
+        if self._rows is not None:
+            self._interruptible(self._fetch)
+        if self._rows is None:
+            self.check_unmoved()
+        elif self._interruptible(lambda: any(restless(self._root, self._snapshot.own, time.time()))):
+            raise MovedError("lake: files may be replaced while they are read", "try again")
+
+    def _may_move(self) -> bool:
+        """Whether files are read as they lie there, and may be held instead."""
+        return bool(self._snapshot.own) and not self._trial.moved and self._may_hold()
+
+    def _may_hold(self) -> bool:
+        # An object is fetched in one piece.
+        return can_hold() and not self._store.far
+
+    def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
         if self._engine.root is None:
             with engine.prepared():
                 _shut_in(self._connection, self._root, readable=not self._store.far)
@@ -221,8 +261,10 @@ class _Running:
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
             raise QueryError("sql: the statement gives no rows")
-        rows = engine.rows_of(answer, BATCH_ROWS)
-        return rows, _next_of(rows)
+        self._rows = engine.rows_of(answer, BATCH_ROWS)
+        given = self._rows.schema
+        self._fetch()
+        return given
 
     def _do_without_candles(self, checked: Checked) -> None:
         if self._engine.witness is not None:
@@ -230,7 +272,7 @@ class _Running:
 
             disarm(self._connection)
         if checked.catalog:
-            create_candles(self._connection, self._store, EMPTY)
+            create_candles(self._connection, self._store, EMPTY, self._pins)
 
     def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
@@ -243,7 +285,11 @@ class _Running:
         filters = [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
-        self._snapshot = take_snapshot(self._store, (ALL,) if asked.everything else filters, self._doubted)
+        self._snapshot = take_snapshot(
+            self._store, (ALL,) if asked.everything else filters, self._trial.doubted
+        )
+        if self._trial.moved and self._may_hold():
+            self._pins.hold(self._snapshot.own, time.time())
         self._filters = filters
         if self._store.far:
             from lakewriter.query.remote import Served  # noqa: PLC0415
@@ -251,14 +297,18 @@ class _Running:
             self._source = Served(self._store)
             self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
         foreseen = self._engine.foreseen and not checked.macros and not named_in_full(checked.reading)
-        create_candles(self._connection, self._store, self._snapshot, self._source, foreseen=foreseen)
+        create_candles(
+            self._connection, self._store, self._snapshot, self._pins, self._source, foreseen=foreseen
+        )
 
-    def _batches(self, schema: pa.Schema, first: pa.RecordBatch | None) -> Iterator[pa.RecordBatch]:
-        batch = first
-        while batch is not None:
-            self._found = self._found or batch.num_rows > 0
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-            batch = self._next()
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        while self._ahead or self._rows is not None:
+            if self._ahead:
+                batch = self._ahead.popleft()
+                self._found = self._found or batch.num_rows > 0
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            else:
+                self._interruptible(self._fetch)
 
     def _why_nothing(self) -> str:
         # An object store would be listed, which costs requests. A count of nothing is a row, too.
@@ -272,10 +322,13 @@ class _Running:
             return why_nothing(self._store, self._filters, found=self._found)
         return ""
 
-    def _next(self) -> pa.RecordBatch | None:
-        rows = self._rows
-        assert rows is not None
-        return self._interruptible(lambda: _next_of(rows))
+    def _fetch(self) -> None:
+        """Take one more batch of rows out of the engine, in whose thread this is called."""
+        assert self._rows is not None
+        try:
+            self._ahead.append(self._rows.read_next_batch())
+        except StopIteration:
+            self._rows = None
 
     def _interruptible(self, work: Callable[[], T]) -> T:
         try:
@@ -292,6 +345,7 @@ class _Running:
         """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
         if self._source is not None:
             return self._source.judged(error)
+        error = self._pins.in_the_lake(error)
         ours = as_ours(error, self._root)
         if isinstance(ours, VanishedError) or of_sql_alone(error, self._root):
             return ours
@@ -305,13 +359,6 @@ class _Running:
                 return as_ours(gone, self._root)
             return DoubtError(doubtful, ours) if doubtful else ours
         return ours
-
-
-def _next_of(rows: pa.RecordBatchReader) -> pa.RecordBatch | None:
-    try:
-        return rows.read_next_batch()
-    except StopIteration:
-        return None
 
 
 def unique(names: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ the schema `lake`.
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.partition import Partition
+from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query import engine
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
@@ -28,6 +28,7 @@ from lakewriter.query.files import (
     misfits,
     partitions_table,
 )
+from lakewriter.query.pins import Pins
 
 _PATH_COLUMNS = {"market": "VARCHAR", "symbol": "VARCHAR", "interval": "VARCHAR", "date": "DATE"}
 
@@ -153,7 +154,7 @@ def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> 
             if partition.file in names and fits(store.root / partition.file):
                 scan = _Scan(_SETTLED, store.root, (partition.file,), in_variable=True)
                 scan.set_names(connection, 1)
-                connection.execute(_view({_SETTLED: scan, _HOT: scan._replace(variable=_HOT, names=())}))
+                connection.execute(_view({_SETTLED: [scan]}))
                 return True
     return False
 
@@ -162,6 +163,7 @@ def create_candles(
     connection: duckdb.DuckDBPyConnection,
     store: LakeStore,
     snapshot: Snapshot,
+    pins: Pins,
     source: Source | None = None,
     *,
     foreseen: bool = False,
@@ -173,6 +175,7 @@ def create_candles(
     none is repeated or lost by that.
 
     Args:
+        pins: files that are held.
         source: reads the files; None is the engine itself.
         foreseen: whether `foresee_candles` created it.
 
@@ -188,38 +191,46 @@ def create_candles(
     parts = {_SETTLED: settled, _HOT: hot}
     if source is None:
         for names in parts.values():
-            _check_first(store.root, names, snapshot)
-        if foreseen and not named and settled:
+            _check_first(pins, names, snapshot)
+        if foreseen and not named and settled and not pins.names:
             _Scan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
             return
-        scans: dict[str, Scan] = {
-            part: _Scan(part, store.root, names, in_variable=len(names) > NAMES_MAX)
-            for part, names in parts.items()
-        }
+        _fill_pinned(connection, pins)
+        scans = {part: _scans(store.root, part, names, pins) for part, names in parts.items()}
     else:
-        scans = {part: source.scan(connection, part, names) for part, names in parts.items()}
+        scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}
     # The view is made over one file, and has all of them when it is used: to go
     # through a hundred thousand names takes seconds.
-    for each in scans.values():
+    for each in chain(*scans.values()):
         each.set_names(connection, 1)
     connection.execute(_view(scans, loose=bool(named)))
-    for each in scans.values():
+    for each in chain(*scans.values()):
         each.set_names(connection, len(each.names))
 
 
-def _view(scans: Mapping[str, Scan], *, loose: bool = False) -> str:
+def _scans(root: Path, part: str, names: Sequence[str], pins: Pins) -> list[Scan]:
+    """Return the scans of a part's files: of those that lie there, and of those that are held."""
+    held = [name for name in names if name in pins.names] if pins.names else []
+    lying = [name for name in names if name not in pins.names] if held else names
+    scans: list[Scan] = [_Held(f"{part}_held", pins, held)] if held else []
+    if lying:
+        scans.append(_Scan(part, root, lying, in_variable=len(lying) > NAMES_MAX))
+    return scans
+
+
+Scans = Mapping[str, Sequence[Scan]]
+
+
+def _view(scans: Scans, *, loose: bool = False) -> str:
     return f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
 
 
-def _parts(scans: Mapping[str, Scan], *, loose: bool) -> list[str]:
-    settled, hot = scans[_SETTLED], scans[_HOT]
-    parts = []
-    if settled.names:
-        parts.append(f"SELECT {_COLUMNS} FROM {settled}")  # noqa: S608
-    if hot.names:
-        parts.append(f"SELECT {_COLUMNS} FROM {hot} ANTI JOIN lake.loose USING ({_KEY})")  # noqa: S608
+def _parts(scans: Scans, *, loose: bool) -> list[str]:
+    settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
+    parts = [f"SELECT {_COLUMNS} FROM {each}" for each in settled]  # noqa: S608
+    parts += [f"SELECT {_COLUMNS} FROM {each} ANTI JOIN lake.loose USING ({_KEY})" for each in hot]  # noqa: S608
     if loose or not parts:
-        again = f"UNION ALL BY NAME FROM {hot} SEMI JOIN lake.loose USING ({_KEY})" if hot.names else ""
+        again = " ".join(f"UNION ALL BY NAME FROM {each} SEMI JOIN lake.loose USING ({_KEY})" for each in hot)
         parts.append(f"SELECT {_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
     return parts
 
@@ -254,11 +265,56 @@ class _Scan(NamedTuple):
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the first of the names, if they are in it."""
         if self.in_variable:
-            connection.execute(
-                f"SET VARIABLE {self.variable} = (SELECT list({engine.file_sql('$root || name')})"  # noqa: S608
-                " FROM (SELECT unnest($names::VARCHAR[]) AS name))",
-                {"root": f"{engine.path_text(str(self.root))}/", "names": list(self.names[:count])},
-            )
+            _set_paths(connection, self.variable, f"{engine.path_text(str(self.root))}/", self.names[:count])
+
+
+class _Held(NamedTuple):
+    """A scan of files that are held, as SQL: their paths say nothing, `lake.pinned` does.
+
+    Args:
+        variable: a name of its own, for their paths.
+    """
+
+    variable: str
+    pins: Pins
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        rows = (
+            f"SELECT {_FILE_COLUMNS}, filename FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
+            " hive_partitioning=false, filename=true)"
+        )
+        return f"(SELECT {_COLUMNS} FROM ({rows}) JOIN lake.pinned USING (filename))"  # noqa: S608
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Set the variable to the paths of the first of the names."""
+        _set_paths(connection, self.variable, "", [self.pins.path(name) for name in self.names[:count]])
+
+
+def _set_paths(
+    connection: duckdb.DuckDBPyConnection, variable: str, before: str, paths: Sequence[str]
+) -> None:
+    """Set a variable to paths, for a scan, that all begin with some text."""
+    connection.execute(
+        f"SET VARIABLE {variable} = (SELECT list({engine.file_sql('$before || path')})"  # noqa: S608
+        " FROM (SELECT unnest($paths::VARCHAR[]) AS path))",
+        {"before": before, "paths": list(paths)},
+    )
+
+
+def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
+    """Make the table of what the paths of held files would say of them, if there is need of it."""
+    if not pins.names:
+        return
+    names = list(pins.names)
+    partitions = [parse_partition(name.rpartition("/")[0]) for name in names]
+    columns: dict[str, list[object]] = {
+        level: [getattr(partition, level) for partition in partitions] for level in LEVELS
+    }
+    columns["filename"] = [pins.path(name) for name in names]
+    connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
+    _create(connection, "lake.pinned", _PATH_COLUMNS | {"filename": "VARCHAR"})
+    _insert(connection, "lake.pinned", pa.table(columns))
 
 
 def _fill_loose(
@@ -267,7 +323,7 @@ def _fill_loose(
     """Make the table of loose rows, if there is need of it; return the partitions that they name."""
     if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
-    connection.execute("CREATE SCHEMA lake")
+    connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
     _create(connection, "lake.loose", COLUMNS)
     for rows in loose_tables(store, snapshot):
         _insert(connection, "lake.loose", rows)
@@ -282,14 +338,17 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[s
     connection.execute(f"CREATE TABLE {name} ({listed})")
 
 
-def _check_first(root: Path, names: Sequence[str], snapshot: Snapshot) -> None:
-    """Refuse a scan whose columns and types would be those of a file that has others.
+def _check_first(pins: Pins, names: Sequence[str], snapshot: Snapshot) -> None:
+    """Refuse scans whose columns and types would be those of a file that has others.
 
     After this they are ours, and need no casting.
     """
-    if names and not fits(root / names[0]):
-        what = LakeError(f"lake: {root / names[0]}: not a readable Parquet file of candles")
-        raise DoubtError(misfits(root, snapshot.own) | {names[0]}, what)
+    lying = next((name for name in names if name not in pins.names), None)
+    held = next((name for name in names if name in pins.names), None) if pins.names else None
+    for name in (lying, held):
+        if name is not None and not fits(Path(pins.path(name))):
+            what = LakeError(f"lake: {pins.root / name}: not a readable Parquet file of candles")
+            raise DoubtError(misfits(pins.root, snapshot.own) | {name}, what)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

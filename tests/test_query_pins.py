@@ -1,0 +1,170 @@
+"""Files that are held while they are replaced: at the hand, and under statements that take their time."""
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from running import wait_until
+from test_query_files import DAY_MS, candle, make_lake
+
+from lakewriter.candle import Candle, to_table
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
+from lakewriter.query.pins import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
+from lakewriter.query.session import BATCH_ROWS, run, stream
+
+pytestmark = pytest.mark.skipif(not can_hold(), reason="files are held on Linux, by DuckDB 2.0 and later")
+
+NAME = partition_of(candle()).file
+
+
+@pytest.fixture
+def pins(tmp_path: Path) -> Iterator[Pins]:
+    held = Pins(tmp_path)
+    yield held
+    held.let_go()
+
+
+def open_files() -> int:
+    return len(list(Path(DIRECTORY).iterdir()))
+
+
+def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: Pins) -> None:
+    """Whatever takes its place, by its path there is the file that was held."""
+    store = make_lake(tmp_path, [candle(0)])
+    pins.hold([NAME], time.time())
+    store.merge(partition_of(candle()), to_table([candle(1)]))
+    assert pq.read_metadata(pins.path(NAME)).num_rows == 1
+    assert pq.read_metadata(tmp_path / NAME).num_rows == 2
+    assert pins.path("other") == f"{tmp_path}/other"
+
+
+def test_files_are_let_go(tmp_path: Path, pins: Pins) -> None:
+    """Nothing stays open behind a statement."""
+    make_lake(tmp_path, [candle(0), candle(1440)])
+    before = open_files()
+    pins.hold([NAME, partition_of(candle(1440)).file], time.time())
+    assert open_files() == before + 2
+    pins.let_go()
+    assert (open_files(), len(pins.names)) == (before, 0)
+
+
+@pytest.mark.parametrize(("later_s", "found"), [(0, [NAME]), (7000, [NAME]), (7400, []), (-7400, [NAME])])
+def test_files_that_were_touched_lately_are_restless(tmp_path: Path, later_s: int, found: list[str]) -> None:
+    """For two hours; and whatever a clock that is ahead has stamped."""
+    make_lake(tmp_path, [candle(0)])
+    assert list(restless(tmp_path, [NAME], time.time() + later_s)) == found
+
+
+def test_a_rename_makes_an_old_file_restless(tmp_path: Path) -> None:
+    """It keeps the time of its last write."""
+    make_lake(tmp_path, [candle(0)])
+    old_s = time.time() - DAY_MS / 1000
+    os.utime(tmp_path / NAME, (old_s, old_s))
+    assert list(restless(tmp_path, [NAME], time.time())) == [NAME]
+
+
+def test_the_newest_days_come_first(tmp_path: Path, pins: Pins) -> None:
+    """Of more files than a process may hold, those of the last days are the ones that move."""
+    days = [candle(1440 * day, symbol=symbol) for day in range(3) for symbol in ("AUSDT", "ZUSDT")]
+    make_lake(tmp_path, days)
+    names = [partition_of(one).file for one in days]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + LEFT + 3, limits[1]))
+    try:
+        pins.hold(names, time.time())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert set(names[4:]) < pins.names < set(names[2:])
+    assert len(pins.names) <= 3 < HELD_MAX
+
+
+@pytest.mark.parametrize("what", ["link", "fifo", "directory"])
+def test_what_is_no_file_is_not_held(tmp_path: Path, pins: Pins, what: str) -> None:
+    """Nor waited for."""
+    path = tmp_path / NAME
+    path.parent.mkdir(parents=True)
+    if what == "link":
+        path.symlink_to(__file__)
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    pins.hold([NAME], time.time())
+    assert not pins.names
+
+
+def test_errors_name_the_lakes_files(tmp_path: Path, pins: Pins) -> None:
+    """Nobody knows what is behind a descriptor."""
+    make_lake(tmp_path, [candle(0)])
+    pins.hold([NAME], time.time())
+    shown = pins.in_the_lake(ValueError(f'"{pins.path(NAME)}" and {DIRECTORY}/99999'))
+    assert str(shown) == f'"{tmp_path / NAME}" and {DIRECTORY}/99999'
+    other = ValueError("something else")
+    assert pins.in_the_lake(other) is other
+
+
+class Moving(LakeStore):
+    """A lake whose file is replaced whenever it was listed, by one with a candle more."""
+
+    listings = 0
+
+    def files(self, *args: object) -> Iterator[object]:  # type: ignore[override]
+        found = list(super().files(*args))  # type: ignore[arg-type]
+        self.listings += 1
+        self.merge(partition_of(candle()), to_table([candle(self.listings)]))
+        return iter(found)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path, streamed: bool) -> None:
+    """Replaced once it was listed: asked again, with what there is now in the hand."""
+    make_lake(tmp_path, [candle(0)])
+    store = Moving(tmp_path)
+    if streamed:
+        with stream(store, "SELECT close FROM candles") as answer:
+            found = [row for batch in answer.batches for row in batch.to_pylist()]
+    else:
+        found = run(store, "SELECT close FROM candles").to_pylist()
+    assert store.listings == 2
+    assert len(found) == 3
+
+
+def open_names() -> Iterator[str]:
+    for shown in Path(DIRECTORY).iterdir():
+        with contextlib.suppress(OSError):
+            yield str(shown.readlink())
+
+
+def seconds(symbol: str, close: float) -> list[Candle]:
+    """More of a day's seconds than go into one batch, all with one close."""
+    first = candle(symbol=symbol, interval="1m", close=close)
+    return [
+        msgspec.structs.replace(
+            first, interval="1s", begin_ms=begin_ms, end_ms=begin_ms + 1000, recv_us=int(close * 1_000_000)
+        )
+        for begin_ms in range(first.begin_ms, first.begin_ms + (BATCH_ROWS + 5000) * 1000, 1000)
+    ]
+
+
+def test_a_long_answer_is_of_one_moment(tmp_path: Path) -> None:
+    """All files are replaced while a reader takes its time: what comes is what was there at first."""
+    symbols = ("AUSDT", "BUSDT", "CUSDT")
+    store = make_lake(tmp_path, [one for symbol in symbols for one in seconds(symbol, 1.0)])
+    closes: list[float] = []
+    with stream(store, "SELECT symbol, close FROM candles") as answer:
+        for number, batch in enumerate(answer.batches):
+            if number < len(symbols):
+                rows = seconds(symbols[number], 2.0)
+                store.merge(partition_of(rows[0]), to_table(rows))
+            closes += batch["close"].to_pylist()
+    assert len(closes) == 3 * (BATCH_ROWS + 5000)
+    assert set(closes) == {1.0}
+    assert run(store, "SELECT DISTINCT close FROM candles").to_pylist() == [{"close": 2.0}]
+    wait_until(lambda: not any(str(tmp_path) in shown for shown in open_names()))
