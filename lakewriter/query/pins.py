@@ -15,6 +15,7 @@ import os
 import re
 import resource
 import stat
+import threading
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
@@ -26,9 +27,13 @@ DIRECTORY = "/proc/self/fd"
 # A file that was touched so lately is restless: flushes are seldom further apart.
 _RESTLESS_S = 2 * 3600
 
-# So many are held at most, and so many left for whatever else the process opens.
+# So many are held at most, and never more than half of what the process may open;
+# so many are left for whatever else it opens.
 HELD_MAX = 16_384
 LEFT = 256
+
+# Two threads must not both take what is left.
+_HOLDING = threading.Lock()
 
 _SHOWN = re.compile(rf"{DIRECTORY}/(\d+)")
 
@@ -68,7 +73,12 @@ class Pins:
             OSError: if one cannot be opened, or vanished.
         """
         newest_first = sorted(restless(self.root, names, now_s), key=_day, reverse=True)
-        for name in newest_first[: _room()] if newest_first else ():
+        if newest_first:
+            with _HOLDING:
+                self._hold(newest_first[: _room()])
+
+    def _hold(self, names: Iterable[str]) -> None:
+        for name in names:
             try:
                 # What is no file any more must not be waited for.
                 held = os.open(f"{self.root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -125,4 +135,4 @@ def _room() -> int:
     if most == resource.RLIM_INFINITY:
         return HELD_MAX
     open_now = sum(1 for _ in Path(DIRECTORY).iterdir())
-    return min(HELD_MAX, max(0, most - open_now - LEFT))
+    return max(0, min(HELD_MAX, most // 2, most - open_now - LEFT))
