@@ -15,9 +15,9 @@ from test_query_files import candle, make_lake
 from lakewriter.cli import cli
 from lakewriter.cli.views import _READERS
 from lakewriter.errors import LakewriterError
+from lakewriter.query.columns import COLUMNS
 from lakewriter.query.engine import VERSION
 from lakewriter.query.session import run
-from lakewriter.query.tables import COLUMNS
 from lakewriter.query.views import STATEMENTS
 
 pytestmark = pytest.mark.slow

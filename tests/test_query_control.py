@@ -15,10 +15,11 @@ from lakewriter.cli.answers import Target, give
 from lakewriter.cli.bar import Bar, bar_line
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.attempt import Answer
 from lakewriter.query.control import Control
 from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
-from lakewriter.query.session import Answer, run, stream
+from lakewriter.query.session import run, stream
 
 ENDLESS = [
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",

@@ -21,8 +21,8 @@ from lakewriter.query.engine import (
 )
 from lakewriter.query.failure import QueryError
 from lakewriter.query.guard import check
+from lakewriter.query.reading import NAMES_MAX
 from lakewriter.query.session import run
-from lakewriter.query.tables import NAMES_MAX
 
 
 @pytest.mark.parametrize(

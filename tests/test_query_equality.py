@@ -30,9 +30,10 @@ from test_query_files import add_foreign, make_lake
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
+from lakewriter.query.attempt import Attempt
 from lakewriter.query.pins import LEFT
 from lakewriter.query.retry import Trial
-from lakewriter.query.session import _Running, prepare, run
+from lakewriter.query.session import prepare, run
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def held(store: LakeStore, sql: str) -> pa.Table:
     room = random.choice([files // 2, files])
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + LEFT + room, limits[1]))
     try:
-        with _Running(store, Trial(moved=True), None) as running:
+        with Attempt(store, Trial(moved=True), None) as running:
             answer = running.start(sql, params_of(sql))
             return pa.Table.from_batches(list(answer.batches), answer.schema)
     finally:

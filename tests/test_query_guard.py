@@ -10,11 +10,13 @@ from test_query_files import candle, make_lake
 
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.attempt import Attempt
 from lakewriter.query.engine import VERSION
 from lakewriter.query.failure import QueryError
+from lakewriter.query.fence import lock, shut_in
 from lakewriter.query.guard import check
 from lakewriter.query.retry import FIRST
-from lakewriter.query.session import _lock, _Running, _shut_in, prepare, run
+from lakewriter.query.session import prepare, run
 from lakewriter.query.spare import SPARE
 
 # {inside} is a file in the lake, {outside} one beside it, {new} one that is not there.
@@ -270,11 +272,11 @@ def test_the_engine_itself_is_locked(place: Path, sql: str, ahead: bool) -> None
     SPARE.take(store.root).connection.close()
     if ahead:
         prepare(store)
-    with _Running(store, FIRST, None) as running:
+    with Attempt(store, FIRST, None) as running:
         if not ahead:
-            _shut_in(running._connection, store.root, readable=True)
+            shut_in(running._connection, store.root, readable=True)
         assert running._engine.foreseen == ahead
-        _lock(running._connection)
+        lock(running._connection)
         with pytest.raises(duckdb.Error):
             running._connection.execute(sql.format(outside=place / "secret.csv", new=place / "new.csv"))
     assert not (place / "new.csv").exists()

@@ -21,10 +21,11 @@ import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.attempt import Answer
 from lakewriter.query.failure import QueryError
 from lakewriter.query.output import FORMATS, format_of
 from lakewriter.query.result import Result
-from lakewriter.query.session import Answer, run, stream
+from lakewriter.query.session import run, stream
 from lakewriter.query.spool import MEMORY_BYTES_MAX, Spool
 from lakewriter.query.text import Room, cell, gather, table_lines
 

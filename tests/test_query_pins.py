@@ -16,8 +16,9 @@ from test_query_files import DAY_MS, candle, make_lake
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
+from lakewriter.query.attempt import BATCH_ROWS
 from lakewriter.query.pins import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
-from lakewriter.query.session import BATCH_ROWS, run, stream
+from lakewriter.query.session import run, stream
 
 pytestmark = pytest.mark.skipif(not can_hold(), reason="files are held on Linux, by DuckDB 2.0 and later")
 

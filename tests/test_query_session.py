@@ -20,10 +20,10 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.walk import PartitionFiles
 from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import FILE_NAME
+from lakewriter.query.columns import COLUMNS
 from lakewriter.query.failure import QueryError
 from lakewriter.query.retry import TRIES_MAX
 from lakewriter.query.session import run, stream
-from lakewriter.query.tables import COLUMNS
 
 
 def values(store: LakeStore, sql: str, **params: object) -> list[tuple[object, ...]]:

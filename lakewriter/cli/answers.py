@@ -21,11 +21,12 @@ from lakewriter.cli.bar import Bar
 from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.attempt import Answer
 from lakewriter.query.control import Control
 from lakewriter.query.output import FORMATS, format_of
 from lakewriter.query.pins import HELD_MAX
 from lakewriter.query.place import writing
-from lakewriter.query.session import Answer, stream
+from lakewriter.query.session import stream
 from lakewriter.query.text import Room
 
 # How much a person likes to see at once; DuckDB's own shell shows as many.

@@ -22,10 +22,10 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.state import state_path
 from lakewriter.market import MARKETS
 from lakewriter.partition import level_value
+from lakewriter.query.columns import COLUMNS
 from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
 from lakewriter.query.statements import command_of, completions, innermost_call, is_blank, split
-from lakewriter.query.tables import COLUMNS
 
 PROMPT = "lake> "
 MORE = "   .. "

@@ -94,8 +94,8 @@ def begin_ms(day: date | None) -> int | None:
 
 def print_table(table: Any, *, as_json: bool) -> None:
     """Print rows as `lakewriter query` does: an aligned table, or one JSON object a line."""
+    from lakewriter.query.attempt import Answer
     from lakewriter.query.output import FORMATS
-    from lakewriter.query.session import Answer
     from lakewriter.query.text import Room
 
     answer = Answer(table.schema, iter(table.to_batches()))

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 import pyarrow as pa
 
+from lakewriter.query.attempt import Answer
 from lakewriter.query.failure import QueryError
 from lakewriter.query.result import python_values
-from lakewriter.query.session import Answer
 from lakewriter.query.text import (
     Room,
     Rows,

@@ -27,11 +27,12 @@ from lakewriter.lake.opening import open_to_read
 from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
+from lakewriter.query.attempt import Answer
 from lakewriter.query.failure import as_ours
 from lakewriter.query.files import read_files, read_foreign, take_snapshot
 from lakewriter.query.result import Result
 from lakewriter.query.retry import Trial, steadily
-from lakewriter.query.session import Answer, prepare, run, stream
+from lakewriter.query.session import prepare, run, stream
 
 # What a frame has besides its index, in the original recorder's order.
 FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)

@@ -1,86 +1,29 @@
-"""Running one statement: a locked engine, rows in batches, and Ctrl-C.
+"""Running one statement.
 
-Each statement has an engine of its own, in memory, made ahead by `spare` where
-that can be, over a fresh listing of those partitions that it can need; no two
-share anything, so any thread may ask at any time. To learn which partitions
-they are, the statement runs twice, first on no rows. Before that the engine
-gives up extensions, the caller's Python variables, the network and all files
-but those of a lake on disk; before it runs on rows, its own settings as well.
+Each has an engine of its own, in memory, made ahead by `spare` where that can
+be, over a fresh listing of those partitions that it can need; no two share
+anything, so any thread may ask at any time.
 
 A statement first reads the lake's files as they lie there. If one of them was
 replaced meanwhile, it runs again over files that are held (see `pins`), so that
 all that it looks at is of one moment. So does one whose answer is too long to be
 held back until that is known, if any of its files may be replaced.
-
-Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
-two batches of rows; what does not fit is spilled to the system's temporary
-directory, never to the lake.
 """
 
 import contextlib
-import secrets
-import tempfile
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.wanted import ALL
-from lakewriter.query import engine
+from lakewriter.query.attempt import Answer, Attempt
 from lakewriter.query.control import Control
-from lakewriter.query.failure import (
-    ENGINE_ERRORS,
-    DoubtError,
-    MovedError,
-    QueryError,
-    VanishedError,
-    as_ours,
-    names_a_file,
-    of_sql_alone,
-)
-from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
-from lakewriter.query.guard import Checked, check
-from lakewriter.query.macros import create_macros
-from lakewriter.query.pins import Pins, can_hold, restless
+from lakewriter.query.fence import shut_in
 from lakewriter.query.retry import Trial, steadily
 from lakewriter.query.spare import SPARE, Engine
-from lakewriter.query.tables import Source, create_candles, create_tables, foresee_candles
-
-# The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
-_TICK_NS = 20_000_000
-
-BATCH_ROWS = 50_000
-
-# An engine that does not hear that it should stop, inside of one huge value, is left alone after this.
-_STOP_TRIES = 50
-_STOP_PAUSE_S = 0.02
-
-T = TypeVar("T")
-
-
-class Answer:
-    """The rows of a statement that runs, in the order that it gives them.
-
-    Args:
-        schema: their names (no two alike) and Arrow types.
-        batches: the rows; each batch is fetched when it is asked for.
-        why_nothing: when they were all fetched, tells in one line why no candles were
-            found; "" if some were, or if that is not known.
-    """
-
-    def __init__(
-        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], why_nothing: Callable[[], str] = str
-    ) -> None:
-        self.schema = schema
-        self.batches = batches
-        self.why_nothing = why_nothing
+from lakewriter.query.tables import foresee_candles
 
 
 def run(
@@ -99,7 +42,7 @@ def run(
     """
 
     def attempt(trial: Trial) -> pa.Table:
-        with _Running(store, trial, control) as running:
+        with Attempt(store, trial, control) as running:
             answer = running.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
             running.check_unmoved()
@@ -124,7 +67,7 @@ def stream(
 
     def attempt(trial: Trial) -> tuple[contextlib.ExitStack, Answer]:
         with contextlib.ExitStack() as stack:
-            running = stack.enter_context(_Running(store, trial, control))
+            running = stack.enter_context(Attempt(store, trial, control))
             answer = running.start(sql, params or {})
             running.check_first_rows()
             return stack.pop_all(), answer
@@ -141,281 +84,8 @@ def prepare(store: LakeStore) -> None:
         from lakewriter.query.pruning import CANDLES_SCHEMA  # noqa: PLC0415
         from lakewriter.query.scans import arm  # noqa: PLC0415
 
-        _shut_in(connection, store.root, readable=not store.far)
+        shut_in(connection, store.root, readable=not store.far)
         foreseen = foresee_candles(connection, store)
         return Engine(connection, store.root, arm(connection, CANDLES_SCHEMA), foreseen)
 
     SPARE.prepare(Engine if store.far else further)
-
-
-class _Running:
-    """An engine and the thread that it works in, for one attempt at a statement.
-
-    Args:
-        trial: what the attempts before it found.
-        control: its bounds, if any.
-    """
-
-    def __init__(self, store: LakeStore, trial: Trial, control: Control | None) -> None:
-        self._control = control or Control()
-        self._store = store
-        self._root = store.root
-        self._trial = trial
-        self._snapshot: Snapshot = EMPTY
-        self._filters: list[Any] | None = None  # of Pruned; see _choose_files
-        self._found = False
-        self._since_ns = 0
-        self._source: Source | None = None
-        with engine.prepared():
-            self._engine = SPARE.take(self._root)
-            self._connection = self._engine.connection
-            self._control.lend(self._connection)
-        self._pins = Pins(self._root)
-        # The engine looks at signals in some of its loops only: it works in a
-        # thread, and the thread that gets Ctrl-C waits where it can be woken.
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
-        self._working: Future[Any] = Future()
-        self._working.set_result(None)
-        self._rows: pa.RecordBatchReader | None = None
-        self._ahead: deque[pa.RecordBatch] = deque()
-
-    def __enter__(self) -> "_Running":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._source is not None:
-            self._source.stop()
-        idle = self._stop()
-        self._control.take_back()
-        self._rows = None
-        if idle:
-            self._pins.let_go()
-            SPARE.close(self._connection)
-        else:
-            self._worker.submit(self._connection.close)
-            self._worker.submit(self._pins.let_go)
-        self._worker.shutdown(wait=False)
-
-    def _stop(self) -> bool:
-        """Interrupt what runs in the engine; tell whether nothing does any more."""
-        # Again and again: what comes between two of the engine's tasks is forgotten.
-        for _ in range(_STOP_TRIES):
-            self._connection.interrupt()
-            if wait([self._working], _STOP_PAUSE_S).done:
-                return True
-        return False
-
-    def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
-        _check_text(sql, *params.values())
-        given = self._interruptible(lambda: self._begin(sql, params))
-        names = unique(given.names)
-        schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
-        return Answer(schema, self._batches(schema), self._why_nothing)
-
-    def check_unmoved(self) -> None:
-        """See to it that the answer, all of which is here, is of one moment.
-
-        Raises:
-            MovedError: if a file was replaced; the next attempt holds them.
-        """
-        if self._may_move() and touched_since(self._root, self._snapshot.own, self._since_ns):
-            raise MovedError("lake: files were replaced while they were read", "try again")
-
-    def check_first_rows(self) -> None:
-        """See to it that the answer, of which some rows are here, will be of one moment.
-
-        Raises:
-            MovedError: if a file was replaced, or may be before the last row is here;
-                the next attempt holds them.
-        """
-        if not self._may_move():
-            return
-        if self._rows is not None:
-            self._interruptible(self._fetch)
-        if self._rows is None:
-            self.check_unmoved()
-        elif self._interruptible(lambda: any(restless(self._root, self._snapshot.own, time.time()))):
-            raise MovedError("lake: files may be replaced while they are read", "try again")
-
-    def _may_move(self) -> bool:
-        """Whether files are read as they lie there, and may be held instead."""
-        return bool(self._snapshot.own) and not self._trial.moved and self._may_hold()
-
-    def _may_hold(self) -> bool:
-        # An object is fetched in one piece.
-        return can_hold() and not self._store.far
-
-    def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
-        if self._engine.root is None:
-            with engine.prepared():
-                _shut_in(self._connection, self._root, readable=not self._store.far)
-        checked = check(self._connection, sql)
-        _check_params(checked, params)
-        create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
-        create_macros(self._connection, checked.macros)
-        if "candles" in checked.tables:
-            self._choose_files(checked, params)
-        else:
-            self._do_without_candles(checked)
-        _lock(self._connection)
-        answer = self._connection.sql(sql, params=dict(params) or None)
-        if answer is None:
-            raise QueryError("sql: the statement gives no rows")
-        self._rows = engine.rows_of(answer, BATCH_ROWS)
-        given = self._rows.schema
-        self._fetch()
-        return given
-
-    def _do_without_candles(self, checked: Checked) -> None:
-        if self._engine.witness is not None:
-            from lakewriter.query.scans import disarm  # noqa: PLC0415
-
-            disarm(self._connection)
-        if checked.catalog:
-            create_candles(self._connection, self._store, EMPTY, self._pins)
-
-    def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
-        # Arrow's datasets, and pandas with them, take longer than all else that is
-        # imported; a statement without candles does without.
-        from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
-        from lakewriter.query.scans import arm, ask, named_in_full  # noqa: PLC0415
-
-        witness = self._engine.witness or arm(self._connection, CANDLES_SCHEMA)
-        asked = ask(self._connection, witness, checked.reading, params)
-        filters = [Pruned(pushed) for pushed in asked.filters]
-        # A file's stamp tells whether it moved since; so the clock is asked here.
-        self._since_ns = time.time_ns() - _TICK_NS
-        self._snapshot = take_snapshot(
-            self._store, (ALL,) if asked.everything else filters, self._trial.doubted
-        )
-        if self._trial.moved and self._may_hold():
-            self._pins.hold(self._snapshot.own, time.time())
-        self._filters = filters
-        if self._store.far:
-            from lakewriter.query.remote import Served  # noqa: PLC0415
-
-            self._source = Served(self._store)
-            self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
-        foreseen = self._engine.foreseen and not checked.macros and not named_in_full(checked.reading)
-        create_candles(
-            self._connection, self._store, self._snapshot, self._pins, self._source, foreseen=foreseen
-        )
-
-    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        while self._ahead or self._rows is not None:
-            if self._ahead:
-                batch = self._ahead.popleft()
-                self._found = self._found or batch.num_rows > 0
-                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-            else:
-                self._interruptible(self._fetch)
-
-    def _why_nothing(self) -> str:
-        # An object store would be listed, which costs requests. A count of nothing is a row, too.
-        files = self._snapshot.own or self._snapshot.foreign
-        if self._store.far or self._filters is None or (self._found and files):
-            return ""
-        from lakewriter.query.absence import why_nothing  # noqa: PLC0415 - few answers need it
-
-        # It looks where the statement did not: what cannot be read there takes nothing from the answer.
-        with contextlib.suppress(OSError, LakeError):
-            return why_nothing(self._store, self._filters, found=self._found)
-        return ""
-
-    def _fetch(self) -> None:
-        """Take one more batch of rows out of the engine, in whose thread this is called."""
-        assert self._rows is not None
-        try:
-            self._ahead.append(self._rows.read_next_batch())
-        except StopIteration:
-            self._rows = None
-
-    def _interruptible(self, work: Callable[[], T]) -> T:
-        try:
-            working = self._worker.submit(work)
-            self._working = working
-            return self._control.wait(working)
-        except ENGINE_ERRORS as error:
-            raise self._judged(error) from None
-        except KeyboardInterrupt:
-            self._connection.interrupt()
-            raise
-
-    def _judged(self, error: Exception) -> LakewriterError:
-        """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
-        if self._source is not None:
-            return self._source.judged(error)
-        error = self._pins.in_the_lake(error)
-        ours = as_ours(error, self._root)
-        if isinstance(ours, VanishedError) or of_sql_alone(error, self._root):
-            return ours
-        if touched_since(self._root, self._snapshot.own, self._since_ns):
-            reason = ours.what.removeprefix("sql: ")
-            return MovedError(f"lake: files were replaced while they were read: {reason}", "try again")
-        if names_a_file(error, self._root):
-            try:
-                doubtful = misfits(self._root, self._snapshot.own)
-            except FileNotFoundError as gone:
-                return as_ours(gone, self._root)
-            return DoubtError(doubtful, ours) if doubtful else ours
-        return ours
-
-
-def unique(names: list[str]) -> list[str]:
-    """Return the names with `_1`, `_2` … behind those that came before."""
-    taken: set[str] = set()
-    result = []
-    for name in names:
-        candidate, number = name, 0
-        while candidate in taken:
-            number += 1
-            candidate = f"{name}_{number}"
-        taken.add(candidate)
-        result.append(candidate)
-    return result
-
-
-def _check_text(*texts: object) -> None:
-    for text in texts:
-        try:
-            if isinstance(text, str):
-                text.encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"query: {text!a:.60} is not UTF-8 text") from None
-
-
-def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
-    for name in params:
-        if name not in checked.parameters:
-            known = ", ".join(sorted(checked.parameters)) or "none"
-            raise UsageError(f"query: there is no parameter {name}", f"parameters: {known}")
-    for name in sorted(checked.parameters):
-        if name not in params:
-            raise UsageError(f"query: ${name} has no value", f"-p {name}=VALUE")
-
-
-def _shut_in(connection: duckdb.DuckDBPyConnection, root: Path, *, readable: bool) -> None:
-    """Take from the engine all files but what it spills, and those in a readable root; for good."""
-    # Before 2.0 the engine compares what it is told to look for, before it has looked.
-    names = {str(root), engine.path_text(str(root))} if readable else set()
-    connection.execute(
-        f"SET temp_directory={_quoted(_spill_directory(root))};"
-        f" SET allowed_directories=[{', '.join(map(_quoted, sorted(names)))}]; SET enable_external_access=false"
-    )
-
-
-def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take from the engine its settings."""
-    connection.execute("SET lock_configuration=true")
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _spill_directory(root: Path) -> str:
-    """Return where the engine may spill; it makes and removes the directory. "" is nowhere."""
-    temporary = Path(tempfile.gettempdir()).resolve()
-    if temporary.is_relative_to(root):
-        return ""
-    return str(temporary / f"lakewriter-query-{secrets.token_hex(8)}")

@@ -1,24 +1,22 @@
 """The tables that SQL sees, as views over files and the journal.
 
-Every column is named and typed here, in one order, whatever the files say: an
-empty lake has the same columns as a full one. What SQL should not see lives in
-the schema `lake`.
+Every column has its name, type and place, whatever the files say: an empty lake
+has the same columns as a full one. What SQL should not see lives in the schema
+`lake`.
 """
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import duckdb
 import pyarrow as pa
 
-from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS, Partition, parse_partition
-from lakewriter.query import engine
+from lakewriter.query.columns import COLUMNS, LISTED, PATH_COLUMNS, SQL_TYPES
 from lakewriter.query.failure import DoubtError
 from lakewriter.query.files import (
     PARTITIONS_SCHEMA,
@@ -29,42 +27,10 @@ from lakewriter.query.files import (
     partitions_table,
 )
 from lakewriter.query.pins import Pins
-
-_PATH_COLUMNS = {"market": "VARCHAR", "symbol": "VARCHAR", "interval": "VARCHAR", "date": "DATE"}
-
-_SQL_TYPES = {
-    pa.float64(): "DOUBLE",
-    pa.int64(): "BIGINT",
-    pa.string(): "VARCHAR",
-    pa.timestamp("ms", tz="UTC"): "TIMESTAMPTZ",
-    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
-    pa.date32(): "DATE",
-}
+from lakewriter.query.reading import LyingScan, Scan, Source, own_scans
 
 # What is made only for a statement that names it.
 _MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
-
-# column → SQL type, in the order that `SELECT *` shows.
-COLUMNS = _PATH_COLUMNS | {field.name: _SQL_TYPES[field.type] for field in SCHEMA}
-
-_COLUMNS = ", ".join(f'"{name}"' for name in COLUMNS)
-
-# Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
-_HIVE = (
-    "hive_partitioning=true, hive_types_autocast=false, hive_types={"
-    + ", ".join(f"'{name}': '{kind}'" for name, kind in _PATH_COLUMNS.items())
-    + "}"
-)
-
-# The same, out of a file's name below the root, for a root that would itself be taken for a part of it.
-_FROM_NAMES = ", ".join(
-    f"""url_decode(string_split(substr(filename, {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
-    for at, (name, kind) in enumerate(_PATH_COLUMNS.items(), 1)
-)
-_FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
-
-# A view over so few files has their names in it; of more they are in a variable.
-NAMES_MAX = 64
 
 # Partitions' own files: those without loose rows in their partition, and those with.
 _SETTLED, _HOT = "settled", "hot"
@@ -101,7 +67,7 @@ def create_tables(
         return
     for name, (schema, rows) in _made().items():
         if name in wanted or all_names:
-            _create(connection, name, {field.name: _SQL_TYPES[field.type] for field in schema})
+            _create(connection, name, {field.name: SQL_TYPES[field.type] for field in schema})
         if name in wanted:
             _insert(connection, name, rows(store))
 
@@ -119,30 +85,6 @@ def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
     }
 
 
-class Scan(Protocol):
-    """A scan of partitions' own files; as text, what stands behind FROM."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Which files."""
-
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Let the engine know the first of the names."""
-
-
-class Source(Protocol):
-    """Somebody who reads files for an engine that cannot."""
-
-    def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> Scan:
-        """Return a scan of partitions' own files, which the engine knows by a name of its own."""
-
-    def judged(self, error: Exception) -> LakewriterError:
-        """Return whose fault the engine's error is."""
-
-    def stop(self) -> None:
-        """Read no more: nobody waits for it."""
-
-
 def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> bool:
     """Create `candles` over any one file, for `create_candles` to say which files it is over.
 
@@ -152,7 +94,7 @@ def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> 
     with contextlib.suppress(OSError, LakewriterError, duckdb.Error):
         for partition, names in islice(store.files(), _LOOKED_AT_MAX):
             if partition.file in names and fits(store.root / partition.file):
-                scan = _Scan(_SETTLED, store.root, (partition.file,), in_variable=True)
+                scan = LyingScan(_SETTLED, store.root, (partition.file,), in_variable=True)
                 scan.set_names(connection, 1)
                 connection.execute(_view({_SETTLED: [scan]}))
                 return True
@@ -193,10 +135,10 @@ def create_candles(
         for names in parts.values():
             _check_first(pins, names, snapshot)
         if foreseen and not named and settled and not pins.names:
-            _Scan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
+            LyingScan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
             return
         _fill_pinned(connection, pins)
-        scans = {part: _scans(store.root, part, names, pins) for part, names in parts.items()}
+        scans = {part: own_scans(store.root, part, names, pins) for part, names in parts.items()}
     else:
         scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}
     # The view is made over one file, and has all of them when it is used: to go
@@ -208,16 +150,6 @@ def create_candles(
         each.set_names(connection, len(each.names))
 
 
-def _scans(root: Path, part: str, names: Sequence[str], pins: Pins) -> list[Scan]:
-    """Return the scans of a part's files: of those that lie there, and of those that are held."""
-    held = [name for name in names if name in pins.names] if pins.names else []
-    lying = [name for name in names if name not in pins.names] if held else names
-    scans: list[Scan] = [_Held(f"{part}_held", pins, held)] if held else []
-    if lying:
-        scans.append(_Scan(part, root, lying, in_variable=len(lying) > NAMES_MAX))
-    return scans
-
-
 Scans = Mapping[str, Sequence[Scan]]
 
 
@@ -227,79 +159,12 @@ def _view(scans: Scans, *, loose: bool = False) -> str:
 
 def _parts(scans: Scans, *, loose: bool) -> list[str]:
     settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
-    parts = [f"SELECT {_COLUMNS} FROM {each}" for each in settled]  # noqa: S608
-    parts += [f"SELECT {_COLUMNS} FROM {each} ANTI JOIN lake.loose USING ({_KEY})" for each in hot]  # noqa: S608
+    parts = [f"SELECT {LISTED} FROM {each}" for each in settled]  # noqa: S608
+    parts += [f"SELECT {LISTED} FROM {each} ANTI JOIN lake.loose USING ({_KEY})" for each in hot]  # noqa: S608
     if loose or not parts:
         again = " ".join(f"UNION ALL BY NAME FROM {each} SEMI JOIN lake.loose USING ({_KEY})" for each in hot)
-        parts.append(f"SELECT {_COLUMNS} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
+        parts.append(f"SELECT {LISTED} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
     return parts
-
-
-class _Scan(NamedTuple):
-    """A scan of files, as SQL.
-
-    Args:
-        variable: a name of its own.
-        in_variable: whether their names are in it, and not in the SQL.
-    """
-
-    variable: str
-    root: Path
-    names: Sequence[str]
-    in_variable: bool
-
-    def __str__(self) -> str:
-        # Never union_by_name: it opens each file twice, and between the two a flush
-        # may replace it.
-        files = f"getvariable('{self.variable}')"
-        if not self.in_variable:
-            root = engine.path_text(str(self.root))
-            quoted = (f"{root}/{name}".replace("'", "''") for name in self.names)
-            files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
-        if any(part.partition("=")[0].lower() in _PATH_COLUMNS for part in self.root.parts):
-            values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
-            plain = f"read_parquet({files}, hive_partitioning=false, filename=true)"
-            return f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
-        return f"read_parquet({files}, {_HIVE})"
-
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Set the variable to the first of the names, if they are in it."""
-        if self.in_variable:
-            _set_paths(connection, self.variable, f"{engine.path_text(str(self.root))}/", self.names[:count])
-
-
-class _Held(NamedTuple):
-    """A scan of files that are held, as SQL: their paths say nothing, `lake.pinned` does.
-
-    Args:
-        variable: a name of its own, for their paths.
-    """
-
-    variable: str
-    pins: Pins
-    names: Sequence[str]
-
-    def __str__(self) -> str:
-        rows = (
-            f"SELECT {_FILE_COLUMNS}, filename FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
-            " hive_partitioning=false, filename=true)"
-        )
-        return f"(SELECT {_COLUMNS} FROM ({rows}) JOIN lake.pinned USING (filename))"  # noqa: S608
-
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Set the variable to the paths of the first of the names."""
-        _set_paths(connection, self.variable, "", [self.pins.path(name) for name in self.names[:count]])
-
-
-def _set_paths(
-    connection: duckdb.DuckDBPyConnection, variable: str, before: str, paths: Sequence[str]
-) -> None:
-    """Set a variable to paths, for a scan, that all begin with some text."""
-    connection.execute(
-        f"SET VARIABLE {variable} = (SELECT list({engine.file_sql('$before || path')})"  # noqa: S608
-        " FROM (SELECT unnest($paths::VARCHAR[]) AS path))",
-        {"before": before, "paths": list(paths)},
-    )
 
 
 def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
@@ -313,7 +178,7 @@ def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
     }
     columns["filename"] = [pins.path(name) for name in names]
     connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
-    _create(connection, "lake.pinned", _PATH_COLUMNS | {"filename": "VARCHAR"})
+    _create(connection, "lake.pinned", PATH_COLUMNS | {"filename": "VARCHAR"})
     _insert(connection, "lake.pinned", pa.table(columns))
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS
-from lakewriter.query.tables import COLUMNS
+from lakewriter.query.columns import COLUMNS
 
 _SPARK_TYPES = {
     "VARCHAR": "STRING",
