@@ -1,0 +1,187 @@
+"""While a recorder brings what nobody had, an answer lies between what was in files before and what was sent.
+
+Predicates are drawn by chance; LAKEWRITER_EQUALITY_S=600 asks all of them,
+again and again for so many seconds.
+"""
+
+import contextlib
+import json
+import random
+import re
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from running import KEY_AND_VALUES, Child, wait_until
+from statements import FILTERS, PREDICATES, asked_plainly, plain_glob
+from test_query_files import BEGIN_MS, DAY_MS, STEPS_MS
+from writers import (
+    BY_CHANCE,
+    LIMIT_S,
+    LONGER_S,
+    TRIES_MAX,
+    Compactions,
+    ask,
+    noted,
+    recording,
+    rounds,
+    sandbox,
+)
+
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import LEVELS
+from lakewriter.query.pruning import CANDLES_SCHEMA
+from lakewriter.sandbox import Truth
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S)]
+
+RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\d{4}-\d\d-\d\d \d\d:\d\d) at ", re.MULTILINE)
+
+KEY_PARTS = 4  # of KEY_AND_VALUES
+
+# An hour takes half a second.
+SPEED = 7200
+
+RECORDED_SERIES = [
+    *(("spot", symbol, interval) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("5m", "1h", "1d")),
+    *(("usdt_futures", symbol, "1h") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT")),
+    *(("coin_futures", symbol, "1h") for symbol in ("BTCUSD_PERP", "ETHUSD_PERP")),
+]
+
+Rows = Counter[tuple[object, ...]]
+
+
+def of_one_row(predicate: str) -> bool:
+    """Whether a row passes or not, whatever else is there, and whoever brought it."""
+    others = ("SELECT", "candles", "random", "event_time", "recv_time", "source")
+    return not any(word in predicate for word in others)
+
+
+class Live:
+    """A lake into which a recorder brings what nobody had."""
+
+    def __init__(self, store: LakeStore, recorder: Child, url: str) -> None:
+        self.store = store
+        self.asked = self.seen = 0
+        self._recorder = recorder
+        self._url = url
+        self._plain = plain_glob(store.root)
+        self._truth = duckdb.connect()
+        self._truth.execute("SET TimeZone='UTC'")
+        self._truth.register("candles", all_candles())
+
+    def bracket(self, predicate: str) -> None:
+        """Ask, and hold the answer between what was there before and what the exchange has sent since."""
+        sql = f"SELECT {KEY_AND_VALUES} FROM candles c WHERE {predicate}"
+        logged = self.logged()
+        before = self._before(sql)
+        ours = rows_of(ask(self.store, sql, self.asked))
+        true = rows_of(asked_plainly(self._truth, sql))
+        keys = Counter(row[:KEY_PARTS] for row in ours.elements())
+        assert keys.total() == len(keys), f"twice: {keys.most_common(3)}"
+        assert not before - ours, f"lost: {list(before - ours)[:3]}"
+        promised = {row[:KEY_PARTS] for row in true} & logged
+        assert promised <= keys.keys(), f"recorded, not seen: {list(promised - keys.keys())[:3]}"
+        assert not ours - true, f"never sent: {list(ours - true)[:3]}"
+        now_ms = self._now_ms()
+        assert all(row[KEY_PARTS] <= now_ms for row in ours), "not over yet"  # type: ignore[operator]
+        self.asked += 1
+        self.seen += len(ours)
+
+    def _before(self, sql: str) -> Rows:
+        for _ in range(TRIES_MAX):
+            with contextlib.suppress(duckdb.Error):
+                return rows_of(asked_plainly(self._plain, sql))
+        return Counter()
+
+    def logged(self) -> set[tuple[object, ...]]:
+        def begin_ms(text: str) -> int:
+            return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+        found = RECORDED.findall(self._recorder.logged())
+        return {(*series, begin_ms(begin)) for *series, begin in found}
+
+    def _now_ms(self) -> int:
+        with urllib.request.urlopen(f"{self._url}/control") as answer:
+            return int(json.load(answer)["now_ms"])
+
+
+def all_candles() -> pa.Table:
+    """Return what the exchange will have sent in the end; null what it does not say."""
+    stop_ms = BEGIN_MS + int((200 + LONGER_S) * SPEED * 1000)
+    tables = []
+    for market, symbol, interval in RECORDED_SERIES:
+        said = Truth().arrays(market, symbol, interval, BEGIN_MS - DAY_MS, stop_ms)
+        begins = said["candle_begin_time"]
+        columns = {
+            **said,
+            "candle_begin_time": begins.astype("datetime64[ms]"),
+            "candle_end_time": (begins + STEPS_MS[interval]).astype("datetime64[ms]"),
+            **{
+                name: np.full(len(begins), text)
+                for name, text in zip(LEVELS, (market, symbol, interval), strict=False)
+            },
+            "date": begins.astype("datetime64[ms]").astype("datetime64[D]"),
+        }
+        arrays = [
+            pa.array(columns[field.name]).cast(field.type)
+            if field.name in columns
+            else pa.nulls(len(begins), field.type)
+            for field in CANDLES_SCHEMA
+        ]
+        tables.append(pa.Table.from_arrays(arrays, schema=CANDLES_SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def rows_of(table: pa.Table) -> Rows:
+    return Counter(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    directory = tmp_path_factory.mktemp("live")
+    store = LakeStore.create(str(directory / "lake"), "test")
+    subscriptions = [":".join(series) for series in RECORDED_SERIES]
+    with (
+        sandbox(directory, SPEED) as url,
+        recording(directory, store.root, url, *subscriptions) as recorder,
+        Compactions(store.root) as compactions,
+    ):
+        recorder.wait_for("flushed")
+        live = Live(store, recorder, url)
+        yield live
+        wait_until(lambda: len(live.logged()) > 200)
+        print(
+            f"meanwhile: {len(live.logged())} candles recorded, {live.seen} seen by {live.asked} statements"
+        )
+    compactions.folded()
+    globbed = plain_glob(store.root)
+    rows = rows_of(globbed.sql(f"SELECT {KEY_AND_VALUES} FROM candles").to_arrow_table())
+    assert max(rows.values()) == 1
+    assert live.logged() <= {row[:KEY_PARTS] for row in rows}
+
+
+OF_ONE_ROW = [predicate for predicate in PREDICATES if of_one_row(predicate)]
+
+
+def test_every_predicate_over_what_is_recorded_just_now(live: Live) -> None:
+    """Nothing that was recorded is missing, nothing comes twice, and nothing that was never sent."""
+    assert len(OF_ONE_ROW) > 130
+    many = len(OF_ONE_ROW) if LONGER_S else 45
+    for _ in rounds():
+        for predicate in random.sample(OF_ONE_ROW, many):
+            with noted(predicate):
+                live.bracket(predicate)
+
+
+@BY_CHANCE
+@given(predicate=FILTERS)
+def test_any_filter_over_what_is_recorded_just_now(live: Live, predicate: str) -> None:
+    """The same for any filter."""
+    live.bracket(predicate.replace("event_time", "close"))
