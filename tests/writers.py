@@ -30,7 +30,7 @@ BY_CHANCE = settings(
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
-# A file that is replaced just while it is opened makes plain DuckDB fail, and a stream; see the README.
+# A file that is replaced just while it is opened makes a stream fail; see the README.
 TRIES_MAX = 20
 
 
