@@ -17,6 +17,7 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.attempt import BATCH_ROWS
+from lakewriter.query.failure import QueryError
 from lakewriter.query.pins import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
 from lakewriter.query.session import run, stream
 
@@ -169,3 +170,15 @@ def test_a_long_answer_is_of_one_moment(tmp_path: Path) -> None:
     assert set(closes) == {1.0}
     assert run(store, "SELECT DISTINCT close FROM candles").to_pylist() == [{"close": 2.0}]
     wait_until(lambda: not any(str(tmp_path) in shown for shown in open_names()))
+
+
+def test_an_error_of_values_that_moved_is_looked_at_again(tmp_path: Path) -> None:
+    """What cannot be cast may have been read half old, half new; if it is there again, it is the statement's."""
+    make_lake(tmp_path, [candle(0)])
+    store = Moving(tmp_path)
+    with pytest.raises(QueryError, match="sql: Could not convert string 'rest' to INT32"):
+        run(store, "SELECT source::INT FROM candles")
+    assert store.listings == 2
+    with pytest.raises(QueryError, match="nope"):
+        run(store, "SELECT nope FROM candles")
+    assert store.listings == 2

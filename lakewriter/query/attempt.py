@@ -33,6 +33,7 @@ from lakewriter.query.failure import (
     as_ours,
     names_a_file,
     of_sql_alone,
+    of_values,
 )
 from lakewriter.query.fence import lock, shut_in
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
@@ -278,7 +279,8 @@ class Attempt:
             return self._source.judged(error)
         error = self._pins.in_the_lake(error)
         ours = as_ours(error, self._root)
-        if isinstance(ours, VanishedError) or of_sql_alone(error, self._root):
+        torn = of_values(error) and not self._trial.moved
+        if isinstance(ours, VanishedError) or (of_sql_alone(error, self._root) and not torn):
             return ours
         if touched_since(self._root, self._snapshot.own, self._since_ns):
             reason = ours.what.removeprefix("sql: ")

@@ -26,6 +26,9 @@ _KINDS_OF_SQL = frozenset(
     ["Parser", "Syntax", "Binder", "Catalog", "Conversion", "Out of Range", "Out of Memory", "INTERRUPT"]
 )
 
+# Of these, kinds that a file read half old, half new can cause as well.
+_KINDS_OF_VALUES = frozenset(["Conversion", "Out of Range"])
+
 # DuckDB and Python, of a file that was listed and is no longer there.
 _GONE = ("No such file or directory", "No files found that match the pattern")
 
@@ -147,3 +150,9 @@ def of_sql_alone(error: Exception, root: Path) -> bool:
     """Tell whether no file can have caused an engine's error."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_SQL and not names_a_file(error, root)
+
+
+def of_values(error: Exception) -> bool:
+    """Tell whether an engine's error came of what is in the rows."""
+    kind = _KIND.match(str(error))
+    return kind is not None and kind[1] in _KINDS_OF_VALUES
