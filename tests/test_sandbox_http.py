@@ -6,8 +6,11 @@ import io
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -358,6 +361,34 @@ def test_the_command_says_where_it_is_and_stops_when_told(number: signal.Signals
     assert out == ""
     assert f"--exchange {url}" in said
     assert "2026-01-01 00:00" in said
+
+
+HANDSHAKE = b"""GET /spot/stream?streams=btcusdt@kline_1m HTTP/1.1\r
+Host: here\r
+Upgrade: websocket\r
+Connection: Upgrade\r
+Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r
+Sec-WebSocket-Version: 13\r
+\r
+"""
+
+
+def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
+    """Nothing is said of them, and the next one is served."""
+    at_once = struct.pack("ii", 1, 0)  # a reset, not a farewell
+    with command("--port", "0") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+                client.sendall(HANDSHAKE)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        with urllib.request.urlopen(f"{url}/control") as answer:
+            assert answer.status == 200
+        process.terminate()
+        _, said = process.communicate(timeout=20)
+    assert "Error" not in said
+    assert said.endswith("stopped; limits broken: none\n")
 
 
 @pytest.mark.parametrize(

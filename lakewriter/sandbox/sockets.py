@@ -73,7 +73,10 @@ class Sockets:
             if refused is not None:
                 return refused
             socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, timeout=CLOSE_S)
-            await socket.prepare(request)
+            try:
+                await socket.prepare(request)
+            except ConnectionResetError:
+                return web.Response()  # to nobody: they left in the middle of their handshake
             combined = request.path.endswith("/stream")
             names = request.query.get("streams", "") if combined else request.match_info.get("streams", "")
             transport = request.transport
