@@ -2,9 +2,11 @@
 
 import asyncio
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -22,6 +24,9 @@ from lakewriter.sandbox import SandboxOptions, serve
 pytestmark = pytest.mark.slow
 
 READ_S = 12
+
+# After so many replacements pages may begin where they did before.
+SHIFTS = 11
 
 # Some fifty of five hundred replacements fall into a read.
 TORN_MIN = 5
@@ -117,10 +122,13 @@ def test_a_file_that_is_replaced_while_it_is_read_is_never_read_short(tmp_path: 
     for first in range(len(rows) - 2, -1, -1):  # what comes late begins early
         data = encode_next(to_table(rows[first:]), partition, data)
         versions.append(data)
-    replacing = multiprocessing.get_context("spawn").Process(target=_replace, args=(file, versions))
+    context = multiprocessing.get_context("spawn")
+    made, allowed = context.Value("q", 0), context.Value("q", 0)
+    replacing = context.Process(target=_replace, args=(file, versions, made, allowed))
     replacing.start()
     torn = reads = 0
     while replacing.is_alive():
+        allowed.value = made.value + SHIFTS - 1
         try:
             found = duckdb.sql(f"SELECT epoch_ms(candle_begin_time) FROM '{file}'").fetchall()
         except duckdb.Error:
@@ -133,9 +141,12 @@ def test_a_file_that_is_replaced_while_it_is_read_is_never_read_short(tmp_path: 
     assert min(torn, reads) >= TORN_MIN
 
 
-def _replace(file: Path, versions: list[bytes]) -> None:
+def _replace(file: Path, versions: list[bytes], made: Any, allowed: Any) -> None:
     for data in versions:
+        while made.value >= allowed.value:
+            os.sched_yield()
         write_durably(file, data)
+        made.value += 1
 
 
 def _age_and_compact(lake: Path) -> int:
