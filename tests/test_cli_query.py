@@ -21,6 +21,7 @@ from lakewriter.cli.query import _FORMAT_NAMES
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output import FORMATS
+from lakewriter.query.pins import can_hold
 
 pytestmark = pytest.mark.slow
 
@@ -118,8 +119,8 @@ def test_text_that_is_no_text_is_told(lake: str) -> None:
         assert b"Traceback" not in done.stderr
 
 
-def test_a_low_limit_of_open_files_is_raised(lake: str) -> None:
-    """A usual shell allows 1,024, and files that may be replaced are held while they are read."""
+def test_a_low_limit_of_open_files_is_raised_where_files_are_held(lake: str) -> None:
+    """A usual shell allows 1,024; where none are held, that is enough, and not every system gives more."""
     code = f"""
 import resource
 from lakewriter.cli import cli
@@ -128,7 +129,7 @@ cli.main(["query", "SELECT 1", "--lake", {lake!r}, "--format", "csv"], standalon
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
-    assert int(done.stdout.split()[-1]) > 300
+    assert (int(done.stdout.split()[-1]) > 300) == can_hold()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -24,7 +24,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.query.attempt import Answer
 from lakewriter.query.control import Control
 from lakewriter.query.output import FORMATS, format_of
-from lakewriter.query.pins import HELD_MAX
+from lakewriter.query.pins import HELD_MAX, can_hold
 from lakewriter.query.place import writing
 from lakewriter.query.session import stream
 from lakewriter.query.text import Room
@@ -42,7 +42,7 @@ _UNCOUNTED_BYTES = 1_600_000_000
 _THREAD_BYTES = 16_000_000
 
 # Files that are held, and as many again for all else.
-_FILES_OPEN = 2 * HELD_MAX
+_FILES_OPEN_MAX = 2 * HELD_MAX
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -142,7 +142,8 @@ def give(
         the errors of `session.stream` and `place.writing`.
     """
     control = control or Control()
-    _open_many()
+    if can_hold():
+        _open_many()
     # The place first: a path that cannot be written should not cost a query.
     place = writing(target.path, store.root) if target.path else standard_output()
     with (
@@ -168,9 +169,9 @@ def give(
 
 
 def _open_many() -> None:
-    """Let this process open as many files as it may: those that are replaced while they are read are held."""
+    """Let this process open more files, if it may: those that can be replaced are held while they are read."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_OPEN if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN)
+    wanted = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
