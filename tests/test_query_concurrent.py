@@ -15,6 +15,7 @@ from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.failure import vanished
+from lakewriter.query.pins import can_hold
 from lakewriter.query.reader import Lake
 from lakewriter.query.retry import TRIES_MAX, Trial, steadily
 from lakewriter.query.session import run, stream
@@ -83,7 +84,7 @@ def counts(store: LakeStore, number: int) -> list[tuple[int, int]]:
 def test_every_query_during_a_flush_is_right(flushing: tuple[LakeStore, Any]) -> None:
     """No error, no candle twice, none lost: all that was committed before a query began is counted.
 
-    However often a statement looks, it sees the same.
+    Where files are held, it sees the same however often it looks.
     """
     store, committed = flushing
     until = time.monotonic() + SECONDS
@@ -97,8 +98,9 @@ def test_every_query_during_a_flush_is_right(flushing: tuple[LakeStore, Any]) ->
         seen = rows
         number += 1
         one_series(store)
-        [agreed] = run(store, AGREE).to_pylist()
-        assert len(set(agreed.values())) == 1
+        if can_hold():
+            [agreed] = run(store, AGREE).to_pylist()
+            assert len(set(agreed.values())) == 1
 
 
 def one_series(store: LakeStore) -> None:
