@@ -144,34 +144,25 @@ class Attempt:
         schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
         return Answer(schema, self._batches(schema), self._why_nothing)
 
-    def check_unmoved(self) -> None:
-        """See to it that the answer, all of which is here, is of one moment.
-
-        Raises:
-            MovedError: if a file was replaced; the next attempt holds them.
-        """
-        if self._may_move() and touched_since(self._root, self._snapshot.own, self._since_ns):
-            raise MovedError("lake: files were replaced while they were read", "try again")
-
-    def check_first_rows(self) -> None:
-        """See to it that the answer, of which some rows are here, will be of one moment.
+    def check_one_moment(self) -> None:
+        """See to it that all rows, those that are here and those to come, are of one moment.
 
         Raises:
             MovedError: if a file was replaced, or may be before the last row is here;
                 the next attempt holds them.
         """
-        if not self._may_move():
+        own = self._snapshot.own
+        if not own or self._trial.moved or not self._may_hold():
             return
         if self._rows is not None:
+            # Of an answer that is all here it is known whether files moved, of a longer one not yet.
             self._interruptible(self._fetch)
         if self._rows is None:
-            self.check_unmoved()
-        elif self._interruptible(lambda: any(restless(self._root, self._snapshot.own, time.time()))):
-            raise MovedError("lake: files may be replaced while they are read", "try again")
-
-    def _may_move(self) -> bool:
-        """Whether files are read as they lie there, and may be held instead."""
-        return bool(self._snapshot.own) and not self._trial.moved and self._may_hold()
+            moves = touched_since(self._root, own, self._since_ns)
+        else:
+            moves = self._interruptible(lambda: any(restless(self._root, own, time.time())))
+        if moves:
+            raise MovedError("lake: files were replaced while they were read", "try again")
 
     def _may_hold(self) -> bool:
         # An object is fetched in one piece.

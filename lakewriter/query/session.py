@@ -45,7 +45,7 @@ def run(
         with Attempt(store, trial, control) as running:
             answer = running.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
-            running.check_unmoved()
+            running.check_one_moment()
             return table
 
     return steadily(attempt)
@@ -69,7 +69,7 @@ def stream(
         with contextlib.ExitStack() as stack:
             running = stack.enter_context(Attempt(store, trial, control))
             answer = running.start(sql, params or {})
-            running.check_first_rows()
+            running.check_one_moment()
             return stack.pop_all(), answer
 
     stack, answer = steadily(attempt)
