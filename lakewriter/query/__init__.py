@@ -1,7 +1,8 @@
 """Answering SQL over the lake, fresh to the last journalled candle.
 
     sql ─► guard (may it run?) ─► scans (what they ask for) ─► pruning (where that can be)
-        ─► files (which) ─► tables (views over them) ─► the answer ─► result | output
+        ─► files (which) ─► reading (by what SQL) ─► tables (views over them)
+        ─► the answer ─► result | output
 
 `session` takes a statement along this way, by an `attempt` in an engine that
 `spare` made and that has a `fence`; `retry` takes it again when files moved

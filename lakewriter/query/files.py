@@ -233,7 +233,12 @@ def misfits(root: Path, names: Iterable[str]) -> frozenset[str]:
 
 
 def touched_since(root: Path, names: Iterable[str], moment_ns: int) -> bool:
-    """Tell whether any of the files was replaced, changed or removed since."""
+    """Tell whether any of the files was replaced, changed or removed since.
+
+    Args:
+        names: relative to the root.
+        moment_ns: nanoseconds since the epoch, by the clock that stamps the files.
+    """
     for name in names:
         try:
             status = os.stat(f"{root}/{name}")  # noqa: PTH116 - pathlib takes three times as long

@@ -16,7 +16,7 @@ from lakewriter.query.failure import DoubtError, MovedError, VanishedError
 
 T = TypeVar("T")
 
-# Each try that fails means that a file was replaced or folded meanwhile.
+# Each try that fails means that a file was replaced or folded meanwhile, or may be.
 TRIES_MAX = 20
 
 _PAUSE_S = 0.002
@@ -27,7 +27,7 @@ class Trial(NamedTuple):
 
     Args:
         doubted: own files to read as foreign ones.
-        moved: whether files moved.
+        moved: whether files moved, and are to be held.
     """
 
     doubted: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ def steadily(attempt: Callable[[Trial], T]) -> T:
     """Return what an attempt to list and read files returns, once they hold still.
 
     Args:
-        attempt: does it.
+        attempt: does it, told what came of those before it.
 
     Raises:
         LakeError: if they never hold still, or one is a link to nowhere.

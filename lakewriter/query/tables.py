@@ -35,6 +35,9 @@ _MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
 # Partitions' own files: those without loose rows in their partition, and those with.
 _SETTLED, _HOT = "settled", "hot"
 
+# By the part of the view that they are of.
+_Scans = Mapping[str, Sequence[Scan]]
+
 # For one file that is fit so many partitions are looked at.
 _LOOKED_AT_MAX = 8
 
@@ -150,14 +153,11 @@ def create_candles(
         each.set_names(connection, len(each.names))
 
 
-Scans = Mapping[str, Sequence[Scan]]
-
-
-def _view(scans: Scans, *, loose: bool = False) -> str:
+def _view(scans: _Scans, *, loose: bool = False) -> str:
     return f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
 
 
-def _parts(scans: Scans, *, loose: bool) -> list[str]:
+def _parts(scans: _Scans, *, loose: bool) -> list[str]:
     settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
     parts = [f"SELECT {LISTED} FROM {each}" for each in settled]  # noqa: S608
     parts += [f"SELECT {LISTED} FROM {each} ANTI JOIN lake.loose USING ({_KEY})" for each in hot]  # noqa: S608
