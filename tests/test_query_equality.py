@@ -31,7 +31,7 @@ from test_query_files import add_foreign, make_lake
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.attempt import Attempt
-from lakewriter.query.pins import LEFT
+from lakewriter.query.pins import LEFT, can_hold
 from lakewriter.query.retry import Trial
 from lakewriter.query.session import prepare, run
 
@@ -88,6 +88,7 @@ def held(store: LakeStore, sql: str) -> pa.Table:
     try:
         with Attempt(store, Trial(moved=True), None) as running:
             answer = running.start(sql, params_of(sql))
+            assert bool(running._pins.names) == (can_hold() and bool(running._snapshot.own))
             return pa.Table.from_batches(list(answer.batches), answer.schema)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
