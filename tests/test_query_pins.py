@@ -182,3 +182,16 @@ def test_an_error_of_values_that_moved_is_looked_at_again(tmp_path: Path) -> Non
     with pytest.raises(QueryError, match="nope"):
         run(store, "SELECT nope FROM candles")
     assert store.listings == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "listings"), [("back\\slash", 1), ("gone (deleted)", 2), ("it's [a] %41 *", 2), ("market=x/symbol=Y", 2)]
+)  # fmt: skip
+def test_a_root_of_any_name_may_have_files_that_move(tmp_path: Path, name: str, listings: int) -> None:
+    """Where the engine would take what is held for a file of another place, nothing is held."""
+    make_lake(tmp_path / name, [candle(0), candle(0, symbol="币USDT")])
+    store = Moving(tmp_path / name)
+    sql = "SELECT symbol, count(*) AS n FROM candles GROUP BY ALL ORDER BY n"
+    found = run(store, sql).to_pylist()
+    assert found == [{"symbol": "币USDT", "n": 1}, {"symbol": "BTCUSDT", "n": 1 + listings}]
+    assert store.listings == listings

@@ -166,7 +166,7 @@ class Attempt:
 
     def _may_hold(self) -> bool:
         # An object is fetched in one piece.
-        return can_hold() and not self._store.far
+        return not self._store.far and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
         if self._engine.root is None:

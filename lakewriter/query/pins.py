@@ -32,6 +32,8 @@ _RESTLESS_S = 2 * 3600
 HELD_MAX = 16_384
 LEFT = 256
 
+_ANYWHERE = Path("/")
+
 # Two threads must not both take what is left.
 _HOLDING = threading.Lock()
 
@@ -106,9 +108,10 @@ class Pins:
         return error if named == text else type(error)(named)
 
 
-def can_hold() -> bool:
-    """Tell whether the engine can read a file that is held."""
-    return engine.RELEASE.real_paths and os.path.isdir(DIRECTORY)  # noqa: PTH112 - asked for each statement
+def can_hold(root: Path = _ANYWHERE) -> bool:
+    """Tell whether the engine can read a file of a lake that is held."""
+    # Of a backslash in what it may read the engine makes a slash, but not of one in where a link leads.
+    return "\\" not in str(root) and engine.RELEASE.real_paths and os.path.isdir(DIRECTORY)  # noqa: PTH112 - asked for each statement
 
 
 def restless(root: Path, names: Iterable[str], now_s: float) -> Iterator[str]:
