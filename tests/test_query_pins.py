@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from running import wait_until
@@ -16,9 +17,11 @@ from test_query_files import DAY_MS, candle, make_lake
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.attempt import BATCH_ROWS
+from lakewriter.query.attempt import BATCH_ROWS, Attempt
+from lakewriter.query.columns import COLUMNS
 from lakewriter.query.failure import QueryError
 from lakewriter.query.pins import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
+from lakewriter.query.retry import Trial
 from lakewriter.query.session import run, stream
 
 pytestmark = pytest.mark.skipif(not can_hold(), reason="files are held on Linux, by DuckDB 2.0 and later")
@@ -195,3 +198,23 @@ def test_a_root_of_any_name_may_have_files_that_move(tmp_path: Path, name: str, 
     found = run(store, sql).to_pylist()
     assert found == [{"symbol": "币USDT", "n": 1}, {"symbol": "BTCUSDT", "n": 1 + listings}]
     assert store.listings == listings
+
+
+@pytest.mark.parametrize("root", ["lake", "market=x"])
+@pytest.mark.parametrize("column", ["filename", "FileName", "market", "lake file"])
+def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: str) -> None:
+    """As of a tool that notes which file its rows came from; it changes nothing, where it is held or not."""
+    make_lake(tmp_path / root, [candle(0, symbol=symbol) for symbol in ("AUSDT", "BUSDT")])
+    path = tmp_path / root / partition_of(candle(symbol="AUSDT")).file
+    rows = pq.read_table(path)
+    pq.write_table(rows.append_column(column, pa.array(["x"])), path)
+    for moved in (False, True):
+        with Attempt(LakeStore(tmp_path / root), Trial(moved=moved), None) as running:
+            answer = running.start("FROM candles ORDER BY symbol", {})
+            (batch,) = answer.batches
+            assert len(running._pins.names) == (2 if moved else 0)
+        assert batch.schema.names == list(COLUMNS)
+        assert (batch["symbol"].to_pylist(), batch["market"].to_pylist()) == (
+            ["AUSDT", "BUSDT"],
+            ["spot"] * 2,
+        )

@@ -23,9 +23,12 @@ _HIVE = (
     + "}"
 )
 
-# The same, out of a file's name below the root, for a root that would itself be taken for a part of it.
+# The column that says which file a row is of; by any plainer name a file may have one itself.
+WHICH = "lakewriter: which file"
+
+# The same as of _HIVE, out of a file's name below the root, for a root that would itself be taken for a part of it.
 _FROM_NAMES = ", ".join(
-    f"""url_decode(string_split(substr(filename, {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
+    f"""url_decode(string_split(substr("{WHICH}", {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
     for at, (name, kind) in enumerate(PATH_COLUMNS.items(), 1)
 )
 _FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
@@ -91,7 +94,7 @@ class LyingScan(NamedTuple):
             files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
         if any(part.partition("=")[0].lower() in PATH_COLUMNS for part in self.root.parts):
             values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
-            plain = f"read_parquet({files}, hive_partitioning=false, filename=true)"
+            plain = f"read_parquet({files}, hive_partitioning=false, filename='{WHICH}')"
             return f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
         return f"read_parquet({files}, {_HIVE})"
 
@@ -114,10 +117,10 @@ class HeldScan(NamedTuple):
 
     def __str__(self) -> str:
         rows = (
-            f"SELECT {_FILE_COLUMNS}, filename FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
-            " hive_partitioning=false, filename=true)"
+            f"SELECT {_FILE_COLUMNS}, \"{WHICH}\" FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
+            f" hive_partitioning=false, filename='{WHICH}')"
         )
-        return f"(SELECT {LISTED} FROM ({rows}) JOIN lake.pinned USING (filename))"  # noqa: S608
+        return f'(SELECT {LISTED} FROM ({rows}) JOIN lake.pinned USING ("{WHICH}"))'  # noqa: S608
 
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the paths of the first of the names."""

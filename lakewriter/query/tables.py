@@ -27,7 +27,7 @@ from lakewriter.query.files import (
     partitions_table,
 )
 from lakewriter.query.pins import Pins
-from lakewriter.query.reading import LyingScan, Scan, Source, own_scans
+from lakewriter.query.reading import WHICH, LyingScan, Scan, Source, own_scans
 
 # What is made only for a statement that names it.
 _MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
@@ -176,9 +176,9 @@ def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
     columns: dict[str, list[object]] = {
         level: [getattr(partition, level) for partition in partitions] for level in LEVELS
     }
-    columns["filename"] = [pins.path(name) for name in names]
+    columns[WHICH] = [pins.path(name) for name in names]
     connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
-    _create(connection, "lake.pinned", PATH_COLUMNS | {"filename": "VARCHAR"})
+    _create(connection, "lake.pinned", PATH_COLUMNS | {WHICH: "VARCHAR"})
     _insert(connection, "lake.pinned", pa.table(columns))
 
 
