@@ -218,3 +218,12 @@ def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: 
             ["AUSDT", "BUSDT"],
             ["spot"] * 2,
         )
+
+
+def test_an_error_of_files_that_are_held_is_the_statements(tmp_path: Path) -> None:
+    """That they are replaced again is no reason to ask again: what was read is what was there."""
+    make_lake(tmp_path, [candle(0)])
+    store = Moving(tmp_path)
+    with pytest.raises(QueryError, match=r"sql: not 101\.0"):
+        run(store, "SELECT error('not ' || close::VARCHAR) FROM candles")
+    assert store.listings == 2

@@ -273,10 +273,13 @@ class Attempt:
         torn = of_values(error) and not self._trial.moved
         if isinstance(ours, VanishedError) or (of_sql_alone(error, self._root) and not torn):
             return ours
-        if touched_since(self._root, self._snapshot.own, self._since_ns):
+        named = names_a_file(error, self._root)
+        # What was held is what was there, and fails again; but if it names a file, that may be mended by now.
+        suspects = [name for name in self._snapshot.own if named or name not in self._pins.names]
+        if touched_since(self._root, suspects, self._since_ns):
             reason = ours.what.removeprefix("sql: ")
             return MovedError(f"lake: files were replaced while they were read: {reason}", "try again")
-        if names_a_file(error, self._root):
+        if named:
             try:
                 doubtful = misfits(self._root, self._snapshot.own)
             except FileNotFoundError as gone:
