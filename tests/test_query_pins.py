@@ -3,8 +3,10 @@
 import contextlib
 import os
 import resource
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -227,3 +229,38 @@ def test_an_error_of_files_that_are_held_is_the_statements(tmp_path: Path) -> No
     with pytest.raises(QueryError, match=r"sql: not 101\.0"):
         run(store, "SELECT error('not ' || close::VARCHAR) FROM candles")
     assert store.listings == 2
+
+
+class Slow(Pins):
+    """Takes its time to hold files: until the test goes on, or half a second."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.begun = threading.Event()
+        self.over = threading.Event()
+
+    def _hold(self, names: Iterable[str]) -> None:
+        self.begun.set()
+        self.over.wait(0.5)
+        super()._hold(names)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_while_files_are_taken_holds_its_own(tmp_path: Path, pins: Pins) -> None:
+    """Nobody in the child will ever finish what another thread of the parent had begun."""
+    make_lake(tmp_path, [candle(0)])
+    slow = Slow(tmp_path)
+    thread = threading.Thread(target=slow.hold, args=([NAME], time.time()))
+    thread.start()
+    slow.begun.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        try:
+            pins.hold([NAME], time.time())
+        finally:
+            os._exit(0 if pins.names == {NAME} else 1)
+    slow.over.set()
+    thread.join()
+    slow.let_go()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

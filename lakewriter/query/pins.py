@@ -36,6 +36,10 @@ _ANYWHERE = Path("/")
 
 # Two threads must not both take what is left.
 _HOLDING = threading.Lock()
+# A fork copies no thread that would give it back.
+os.register_at_fork(
+    before=_HOLDING.acquire, after_in_parent=_HOLDING.release, after_in_child=_HOLDING.release
+)
 
 _SHOWN = re.compile(rf"{DIRECTORY}/(\d+)")
 
