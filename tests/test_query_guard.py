@@ -113,6 +113,19 @@ REFUSED = [
     "SELECT * FROM secret.csv",
     'SELECT * FROM main."secret.csv"',
     "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM '/proc/self/fd/3'",
+    "SELECT * FROM read_text('/proc/self/fd/3')",
+    "SELECT * FROM read_blob('/dev/fd/3')",
+    "SELECT * FROM read_parquet('/proc/self/fd/3')",
+    "SELECT * FROM read_parquet(['/proc/self/fd/*'], filename = true)",
+    "SELECT * FROM parquet_metadata('/proc/self/fd/3')",
+    "SELECT * FROM glob('/proc/self/fd/*')",
+    "COPY (SELECT 1) TO '/proc/self/fd/3'",
+    "COPY candles FROM '/proc/self/fd/3'",
+    "SELECT * FROM lake.pinned",
+    'SELECT * FROM memory."lake"."pinned"',
+    "DESCRIBE lake.pinned",
+    "SELECT getvariable('settled_held')",
     "SELECT * FROM 'https://example.com/x.parquet'",
     "SELECT * FROM 's3://bucket/x.parquet'",
     'SELECT * FROM (WITH "secret.csv" AS (SELECT 1) FROM "secret.csv"), "secret.csv"',
@@ -255,6 +268,14 @@ def test_allowed(place: Path, sql: str, ahead: bool) -> None:
         "FROM read_text('{outside}')",
         "FROM '{outside}'",
         "FROM glob('{outside}')",
+        "FROM read_text('{open}')",
+        "FROM read_blob('{open}')",
+        "FROM read_csv('{open}')",
+        "FROM '{open}'",
+        "COPY (SELECT 1) TO '{open}'",
+        "FROM glob('/proc/self/fd/*')",
+        "FROM read_text('/proc/self/fd/*')",
+        "FROM read_text('/proc/self/environ')",
         "ATTACH '{new}'",
         "SET enable_external_access = true",
         "SET allowed_directories = ['/']",
@@ -277,9 +298,13 @@ def test_the_engine_itself_is_locked(place: Path, sql: str, ahead: bool) -> None
             shut_in(running._connection, store.root, readable=True)
         assert running._engine.foreseen == ahead
         lock(running._connection)
-        with pytest.raises(duckdb.Error):
-            running._connection.execute(sql.format(outside=place / "secret.csv", new=place / "new.csv"))
+        with (place / "secret.csv").open("r+b") as file, pytest.raises(duckdb.Error):
+            opened = f"/proc/self/fd/{file.fileno()}"
+            running._connection.execute(
+                sql.format(outside=place / "secret.csv", new=place / "new.csv", open=opened)
+            )
     assert not (place / "new.csv").exists()
+    assert (place / "secret.csv").read_text() == "a,b\nhidden,1\n"
     assert secret_frame is not None
 
 
