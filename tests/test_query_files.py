@@ -1,17 +1,20 @@
 """Which files answer a query; and the small lakes that the other query tests use."""
 
+import os
+import tempfile
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.files import Foreign, loose_tables, partitions_table, take_snapshot
+from lakewriter.query.files import Foreign, loose_tables, partitions_table, take_snapshot, touched_since
 
 DAY_MS = 86_400_000
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z
@@ -127,3 +130,27 @@ def test_partitions_are_measured(tmp_path: Path) -> None:
             "bytes": foreign.stat().st_size + own.stat().st_size,
         }
     ]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_what_may_not_be_looked_at_has_not_moved() -> None:
+    """Who may list a directory, but not look into it, is told so, and not to try again."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        make_lake(root, [candle(0)])
+        root.chmod(0o755)
+        path = root / partition_of(candle()).file
+        assert touched_since(root, [partition_of(candle()).file], 0)
+        path.parent.chmod(0o644)
+        child = os.fork()
+        if child == 0:
+            moved = True
+            try:
+                if os.geteuid() == 0:
+                    os.setuid(65_534)
+                moved = touched_since(root, [partition_of(candle()).file], 0)
+            finally:
+                os._exit(int(moved))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        path.parent.chmod(0o755)
+    assert code == 0
