@@ -129,18 +129,32 @@ class Moving(LakeStore):
         return iter(found)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path, streamed: bool) -> None:
+def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path) -> None:
     """Replaced once it was listed: asked again, with what there is now in the hand."""
     make_lake(tmp_path, [candle(0)])
     store = Moving(tmp_path)
-    if streamed:
-        with stream(store, "SELECT close FROM candles") as answer:
-            found = [row for batch in answer.batches for row in batch.to_pylist()]
-    else:
-        found = run(store, "SELECT close FROM candles").to_pylist()
+    assert run(store, "SELECT count(*) AS n FROM candles").to_pylist() == [{"n": 3}]
     assert store.listings == 2
-    assert len(found) == 3
+
+
+def test_a_stream_holds_from_the_beginning(tmp_path: Path) -> None:
+    """What may be replaced is in the hand before the first row is read: nothing is asked twice."""
+    make_lake(tmp_path, [candle(0)])
+    store = Moving(tmp_path)
+    with stream(store, "SELECT count(*) AS n FROM candles") as answer:
+        assert [row for batch in answer.batches for row in batch.to_pylist()] == [{"n": 2}]
+    assert store.listings == 1
+
+
+def test_calm_files_are_held_after_the_restless_ones(tmp_path: Path, pins: Pins) -> None:
+    """Whoever saw files move holds all that there are."""
+    make_lake(tmp_path, [candle(0), candle(1440)])
+    names = [NAME, partition_of(candle(1440)).file]
+    later_s = time.time() + 3 * 3600
+    pins.hold(names, later_s)
+    assert not pins.names
+    pins.hold(names, later_s, calm=True)
+    assert pins.names == set(names)
 
 
 def open_names() -> Iterator[str]:

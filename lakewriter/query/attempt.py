@@ -6,7 +6,7 @@ network and all files but those of a lake on disk; before it runs on rows, its
 own settings as well.
 
 Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
-two batches of rows; what does not fit is spilled to the system's temporary
+one batch of rows; what does not fit is spilled to the system's temporary
 directory, never to the lake.
 """
 
@@ -39,7 +39,7 @@ from lakewriter.query.fence import lock, shut_in
 from lakewriter.query.files import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.macros import create_macros
-from lakewriter.query.pins import Pins, can_hold, restless
+from lakewriter.query.pins import Pins, can_hold
 from lakewriter.query.reading import Source
 from lakewriter.query.retry import Trial
 from lakewriter.query.spare import SPARE
@@ -81,13 +81,18 @@ class Attempt:
     Args:
         trial: what the attempts before it found.
         control: its bounds, if any.
+        streamed: whether rows are used before the last one is here: then it is too late
+            for another attempt.
     """
 
-    def __init__(self, store: LakeStore, trial: Trial, control: Control | None) -> None:
+    def __init__(
+        self, store: LakeStore, trial: Trial, control: Control | None, *, streamed: bool = False
+    ) -> None:
         self._control = control or Control()
         self._store = store
         self._root = store.root
         self._trial = trial
+        self._streamed = streamed
         self._snapshot: Snapshot = EMPTY
         self._filters: list[Any] | None = None  # of Pruned; see _choose_files
         self._found = False
@@ -145,27 +150,20 @@ class Attempt:
         return Answer(schema, self._batches(schema), self._why_nothing)
 
     def check_one_moment(self) -> None:
-        """See to it that all rows, those that are here and those to come, are of one moment.
+        """See to it that the answer, if all of it is here, is of one moment.
 
         Raises:
-            MovedError: if a file was replaced, or may be before the last row is here;
-                the next attempt holds them.
+            MovedError: if a file that is not held was replaced; the next attempt holds all
+                that it may.
         """
-        own = self._snapshot.own
-        if not own or self._trial.moved or not self._may_hold():
+        if self._rows is not None or self._trial.moved or not self._may_hold():
             return
-        if self._rows is not None:
-            # Of an answer that is all here it is known whether files moved, of a longer one not yet.
-            self._interruptible(self._fetch)
-        if self._rows is None:
-            moves = touched_since(self._root, own, self._since_ns)
-        else:
-            moves = self._interruptible(lambda: any(restless(self._root, own, time.time())))
-        if moves:
+        lying = [name for name in self._snapshot.own if name not in self._pins.names]
+        if touched_since(self._root, lying, self._since_ns):
             raise MovedError("lake: files were replaced while they were read", "try again")
 
     def _may_hold(self) -> bool:
-        # An object is fetched in one piece.
+        # What is fetched from far is fetched in one piece.
         return not self._store.far and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
@@ -211,8 +209,8 @@ class Attempt:
         self._snapshot = take_snapshot(
             self._store, (ALL,) if asked.everything else filters, self._trial.doubted
         )
-        if self._trial.moved and self._may_hold():
-            self._pins.hold(self._snapshot.own, time.time())
+        if self._may_hold() and (self._trial.moved or self._streamed):
+            self._pins.hold(self._snapshot.own, time.time(), calm=self._trial.moved)
         self._filters = filters
         if self._store.far:
             from lakewriter.query.remote import Served  # noqa: PLC0415

@@ -68,20 +68,25 @@ class Pins:
         held = self._held.get(name)
         return f"{self.root}/{name}" if held is None else f"{DIRECTORY}/{held}"
 
-    def hold(self, names: Iterable[str], now_s: float) -> None:
+    def hold(self, names: Iterable[str], now_s: float, *, calm: bool = False) -> None:
         """Hold the restless ones of some files, the newest days first, as many as the process may.
 
         Args:
             names: relative to the root.
             now_s: seconds since the epoch.
+            calm: hold the others as well, after these.
 
         Raises:
             OSError: if one cannot be opened, or vanished.
         """
-        newest_first = sorted(restless(self.root, names, now_s), key=_day, reverse=True)
-        if newest_first:
+        found = [
+            (is_restless, _day(name), name)
+            for is_restless, name in _told_apart(self.root, names, now_s)
+            if is_restless or calm
+        ]
+        if found:
             with _HOLDING:
-                self._hold(newest_first[: _room()])
+                self._hold(name for _, _, name in sorted(found, reverse=True)[: _room()])
 
     def _hold(self, names: Iterable[str]) -> None:
         for name in names:
@@ -119,17 +124,22 @@ def can_hold(root: Path = _ANYWHERE) -> bool:
 
 
 def restless(root: Path, names: Iterable[str], now_s: float) -> Iterator[str]:
-    """Yield those files that may be replaced soon, since they were touched lately.
+    """Return those files that may be replaced soon, since they were touched lately.
 
     Raises:
         FileNotFoundError: if one vanished.
     """
+    return (name for is_restless, name in _told_apart(root, names, now_s) if is_restless)
+
+
+def _told_apart(root: Path, names: Iterable[str], now_s: float) -> Iterator[tuple[bool, str]]:
+    """Yield the regular files, and whether each is restless."""
     since_s = now_s - _RESTLESS_S
     for name in names:
         status = os.lstat(f"{root}/{name}")
-        # A rename keeps the time of the last write, and stamps the other one.
-        if max(status.st_mtime, status.st_ctime) >= since_s and stat.S_ISREG(status.st_mode):
-            yield name
+        if stat.S_ISREG(status.st_mode):
+            # A rename keeps the time of the last write, and stamps the other one.
+            yield max(status.st_mtime, status.st_ctime) >= since_s, name
 
 
 def _day(name: str) -> str:

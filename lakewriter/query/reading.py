@@ -67,11 +67,11 @@ def own_scans(root: Path, part: str, names: Sequence[str], pins: Pins) -> list[S
     lying = [name for name in names if name not in pins.names] if held else names
     scans: list[Scan] = [HeldScan(f"{part}_held", pins, held)] if held else []
     if lying:
-        scans.append(LyingScan(part, root, lying, in_variable=len(lying) > NAMES_MAX))
+        scans.append(PlainScan(part, root, lying, in_variable=len(lying) > NAMES_MAX))
     return scans
 
 
-class LyingScan(NamedTuple):
+class PlainScan(NamedTuple):
     """A scan of files, as SQL.
 
     Args:

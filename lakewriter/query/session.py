@@ -4,10 +4,10 @@ Each has an engine of its own, in memory, made ahead by `spare` where that can
 be, over a fresh listing of those partitions that it can need; no two share
 anything, so any thread may ask at any time.
 
-A statement first reads the lake's files as they lie there. If one of them was
-replaced meanwhile, it runs again over files that are held (see `pins`), so that
-all that it looks at is of one moment. So does one whose answer is too long to be
-held back until that is known, if any of its files may be replaced.
+All that a statement looks at is to be of one moment. One whose answer is given
+whole reads the lake's files as they lie there; if one of them was replaced
+meanwhile, it runs again over files that are held (see `pins`). One whose rows are
+used while they come holds from the beginning what may be replaced.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def stream(
 
     def attempt(trial: Trial) -> tuple[contextlib.ExitStack, Answer]:
         with contextlib.ExitStack() as stack:
-            running = stack.enter_context(Attempt(store, trial, control))
+            running = stack.enter_context(Attempt(store, trial, control, streamed=True))
             answer = running.start(sql, params or {})
             running.check_one_moment()
             return stack.pop_all(), answer

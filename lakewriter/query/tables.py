@@ -27,7 +27,7 @@ from lakewriter.query.files import (
     partitions_table,
 )
 from lakewriter.query.pins import Pins
-from lakewriter.query.reading import WHICH, LyingScan, Scan, Source, own_scans
+from lakewriter.query.reading import WHICH, PlainScan, Scan, Source, own_scans
 
 # What is made only for a statement that names it.
 _MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
@@ -97,7 +97,7 @@ def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> 
     with contextlib.suppress(OSError, LakewriterError, duckdb.Error):
         for partition, names in islice(store.files(), _LOOKED_AT_MAX):
             if partition.file in names and fits(store.root / partition.file):
-                scan = LyingScan(_SETTLED, store.root, (partition.file,), in_variable=True)
+                scan = PlainScan(_SETTLED, store.root, (partition.file,), in_variable=True)
                 scan.set_names(connection, 1)
                 connection.execute(_view({_SETTLED: [scan]}))
                 return True
@@ -138,7 +138,7 @@ def create_candles(
         for names in parts.values():
             _check_first(pins, names, snapshot)
         if foreseen and not named and settled and not pins.names:
-            LyingScan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
+            PlainScan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
             return
         _fill_pinned(connection, pins)
         scans = {part: own_scans(store.root, part, names, pins) for part, names in parts.items()}
