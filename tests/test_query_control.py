@@ -174,8 +174,8 @@ def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
     """More than a process can have is told by the engine if it cannot count so far, or bounds nothing."""
     assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
     done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
-    # Before 2.0 the engine takes what it cannot count for nothing.
-    code, said = (2, "memory limit: 999999999TB: ") if VERSION >= (2, 0) else (1, "sql: failed to allocate ")
+    # Before 1.5 the engine takes what it cannot count for nothing.
+    code, said = (2, "memory limit: 999999999TB: ") if VERSION >= (1, 5) else (1, "sql: failed to allocate ")
     assert done.returncode == code
     assert done.stderr.startswith(f"lakewriter: {said}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from running import wait_until
 from test_query_files import add_foreign, candle, make_lake, put
 
 import lakewriter
@@ -74,6 +75,7 @@ def test_one_waits_after_an_answer(tmp_path: Path) -> None:
     make_lake(tmp_path, [candle(0)])
     lake = lakewriter.open_lake(tmp_path)
     lake.query("SELECT 1")
+    wait_until(lambda: SPARE._making is not None and SPARE._making.done())
     before = _count_threads()
     engine = SPARE.take(tmp_path)
     assert _count_threads() <= before, "it was made only now"
