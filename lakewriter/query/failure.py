@@ -63,7 +63,7 @@ class QueryError(LakewriterError):
 
 
 class MovedError(LakeError):
-    """A file was replaced before all of it was read, or may be. List again, and hold it."""
+    """A file was replaced before all of it was read. List again, and hold it."""
 
 
 class VanishedError(MovedError):

@@ -16,7 +16,7 @@ from lakewriter.query.failure import DoubtError, MovedError, VanishedError
 
 T = TypeVar("T")
 
-# Each try that fails means that a file was replaced or folded meanwhile, or may be.
+# Each try that fails means that a file was replaced or folded meanwhile.
 TRIES_MAX = 20
 
 _PAUSE_S = 0.002
