@@ -12,7 +12,6 @@ directory, never to the lake.
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -109,7 +108,7 @@ class Attempt:
         self._working: Future[Any] = Future()
         self._working.set_result(None)
         self._rows: pa.RecordBatchReader | None = None
-        self._ahead: deque[pa.RecordBatch] = deque()
+        self._first: pa.RecordBatch | None = None
 
     def __enter__(self) -> "Attempt":
         return self
@@ -184,7 +183,7 @@ class Attempt:
             raise QueryError("sql: the statement gives no rows")
         self._rows = engine.rows_of(answer, BATCH_ROWS)
         given = self._rows.schema
-        self._fetch()
+        self._first = self._next()
         return given
 
     def _do_without_candles(self, checked: Checked) -> None:
@@ -223,13 +222,11 @@ class Attempt:
         )
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        while self._ahead or self._rows is not None:
-            if self._ahead:
-                batch = self._ahead.popleft()
-                self._found = self._found or batch.num_rows > 0
-                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-            else:
-                self._interruptible(self._fetch)
+        batch = self._first
+        while batch is not None:
+            self._found = self._found or batch.num_rows > 0
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            batch = self._interruptible(self._next)
 
     def _why_nothing(self) -> str:
         # An object store would be listed, which costs requests. A count of nothing is a row, too.
@@ -243,13 +240,14 @@ class Attempt:
             return why_nothing(self._store, self._filters, found=self._found)
         return ""
 
-    def _fetch(self) -> None:
-        """Take one more batch of rows out of the engine, in whose thread this is called."""
+    def _next(self) -> pa.RecordBatch | None:
+        """Return the engine's next rows, in whose thread this is called; None if there are no more."""
         assert self._rows is not None
         try:
-            self._ahead.append(self._rows.read_next_batch())
+            return self._rows.read_next_batch()
         except StopIteration:
             self._rows = None
+            return None
 
     def _interruptible(self, work: Callable[[], T]) -> T:
         try:
