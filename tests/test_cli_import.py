@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from running import plain_rows, run
-from test_history_foreign import frame, lines, written
+from test_importer import frame, lines, written
 
 from lakewriter.cli import cli
 from lakewriter.errors import LakeError, LakewriterError, UsageError

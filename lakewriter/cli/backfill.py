@@ -30,8 +30,8 @@ from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.history.backfill import Backfill, BackfillOptions
 from lakewriter.history.files import DOWNLOADS
-from lakewriter.history.foreign import files_in, import_files
-from lakewriter.history.naming import Told, series_of
+from lakewriter.importer.file_names import Told, series_of
+from lakewriter.importer.importer import files_in, import_files
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name

@@ -13,8 +13,8 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.console import bar
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.history.foreign import Imported, check_files, files_in, import_files
-from lakewriter.history.naming import Told
+from lakewriter.importer.file_names import Told
+from lakewriter.importer.importer import Imported, check_files, files_in, import_files
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, parse_market, parse_symbol

@@ -21,8 +21,8 @@ from lakewriter.binance.archive_csv import CSV_BYTES_MAX, is_archive_csv, parse_
 from lakewriter.binance.columns import RowError, Stamp
 from lakewriter.candle import SCHEMA, settle
 from lakewriter.errors import LakewriterError
-from lakewriter.history.mapping import candles_in, double_columns
-from lakewriter.history.naming import Told, partition_at, series_of
+from lakewriter.importer.columns import candles_in, double_columns
+from lakewriter.importer.file_names import Told, partition_at, series_of
 from lakewriter.lake.parquet import decode, read_rows
 from lakewriter.series import Series
 

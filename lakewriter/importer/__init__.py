@@ -1,0 +1,1 @@
+"""Import files of candles made by other tools. Door: `importer.py`; `read_file.py` reads one file."""
