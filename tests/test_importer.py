@@ -20,7 +20,7 @@ from test_candle import candle
 from lakewriter.binance.columns import RowError, Stamp, begins_before, ends_of
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.importer.columns import candles_in
+from lakewriter.importer.columns import candles_in, columns_in
 from lakewriter.importer.file_names import Told, series_of
 from lakewriter.importer.importer import check_files, files_in, import_file, import_files
 from lakewriter.importer.read_file import ROWS_MAX, read_file
@@ -515,3 +515,57 @@ def test_files_in_a_directory(tmp_path: Path) -> None:
     assert list(files_in([tmp_path / "readme.md"])) == [tmp_path / "readme.md"]
     with pytest.raises(UsageError, match="absent: is not there"):
         list(files_in([tmp_path / "absent"]))
+
+
+def test_columns_that_say_of_which_series(tmp_path: Path) -> None:
+    """A column of symbols, pairs, exchanges or timeframes is kept as text, under the file's own name for it."""
+    table = pa.table({
+        "t": [BEGIN_MS], "Pair": pa.array(["BTC/USDT"]).dictionary_encode(), "exchange": [b"x"],
+        "timeframe": [60], "S": [1.0], "i": ["1m"], **VALUES,
+    })  # fmt: skip
+    claims = [(each.level, each.name, each.values.to_pylist()) for each in columns_in(table).claims]
+    assert claims == [
+        ("symbol", "Pair", ["BTC/USDT"]),
+        ("market", "exchange", ["b'x'"]),
+        ("interval", "timeframe", ["60"]),
+        ("interval", "i", ["1m"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("marks", "closed"),
+    [
+        ({}, None),
+        ({"x": [True, False]}, [True, False]),
+        ({"isClosed": ["True", "false"]}, [True, False]),
+        ({"is_final": [1, 0]}, [True, False]),
+        ({"confirm": ["1", None]}, [True, True]),
+        ({"in_progress": [0.0, 1.0]}, [True, False]),
+        ({"closed": [True, True], "partial": ["no", "yes"]}, [True, False]),
+    ],
+)
+def test_columns_that_mark_open_candles(marks: dict[str, object], closed: list[bool] | None) -> None:
+    """A row that any column marks open is marked open; an empty cell marks nothing."""
+    values = {name: value * 2 for name, value in VALUES.items()}
+    said = columns_in(pa.table({"t": [BEGIN_MS, BEGIN_MS + 60_000], **values, **marks})).closed
+    assert (None if said is None else said.tolist()) == closed
+
+
+def test_a_mark_that_is_none() -> None:
+    """A column whose name says that a candle is over, and whose cells do not, is refused."""
+    with pytest.raises(LakewriterError, match="x says '7', which is neither true nor false"):
+        columns_in(pa.table({"t": [BEGIN_MS], "x": [7], **VALUES}))
+
+
+@pytest.mark.parametrize(
+    ("times", "days"),
+    [
+        ({"date": ["2024-06-30"]}, "date"),
+        ({"Date": pa.array([MOMENT.date()])}, "date"),
+        ({"date": ["2024-06-30 00:00"]}, ""),
+        ({"date": [BEGIN_MS]}, ""),
+    ],
+)
+def test_times_that_are_days(times: dict[str, object], days: str) -> None:
+    """A column that names days and no time of day is told from one of times."""
+    assert columns_in(pa.table({**times, **VALUES})).days == days
