@@ -75,18 +75,27 @@ def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
         CsvError: if one of its rows cannot be a candle, or it has none. The rows
             are counted from 1, a header included.
     """
-    header_bytes = _header_bytes(data, name)
-    try:
-        table = _read(data, header_bytes, name)
-    except pa.ArrowInvalid as error:
-        _refuse_shape(error, 1 if header_bytes else 0, name)
+    table, header_rows = read_columns(data, name)
     columns = [_one(column) for column in table.columns]
     times: IntArray = columns[0].to_numpy()
     try:
         return candles_of(_milliseconds(times), columns[1:], Stamp(series, "archive", recv_us))
     except RowError as error:
-        number = error.row + (2 if header_bytes else 1)
+        number = error.row + header_rows + 1
         raise CsvError(error.kind, f"{name}: row {number}: {error.what}") from None
+
+
+def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
+    """Return a file's `open_time`, as it stands there, and VALUE_COLUMNS; and how many rows its header has.
+
+    Raises:
+        CsvError: if it has no rows, or one that is not of this shape.
+    """
+    header_bytes = _header_bytes(data, name)
+    try:
+        return _read(data, header_bytes, name), 1 if header_bytes else 0
+    except pa.ArrowInvalid as error:
+        _refuse_shape(error, 1 if header_bytes else 0, name)
 
 
 def unzip(data: bytes, name: str, bytes_max: int) -> bytes:

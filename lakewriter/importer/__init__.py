@@ -1,1 +1,1 @@
-"""Import files of candles made by other tools. Door: `importer.py`; `read_file.py` reads one file."""
+"""Import files of candles made by other tools. Door: `importer.py`; `read_file.py` reads bytes, `file_candles.py` decides."""

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.importer.file_candles import ReadFile, read_file
 from lakewriter.importer.file_names import Told
-from lakewriter.importer.read_file import SUFFIXES, ReadFile, read_file
+from lakewriter.importer.read_file import SUFFIXES
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition, day_of

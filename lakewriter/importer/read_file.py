@@ -1,30 +1,28 @@
-"""A file of candles that somebody else made → a table, by what it is. Reads, writes nothing.
+"""Read a file of others into one table with its own columns, and say which layout it has.
 
-A zip, CSV or gzipped CSV of the archive's layout; any other CSV with a header;
-any Parquet file. Each is refused whole, in one line that names the row, or
-taken whole.
+Only this module reads the bytes of such files. It decides nothing about their
+rows: `columns` reads the columns, `file_candles` makes candles of them.
 """
 
 import codecs
 import gzip
 import hashlib
 import io
+import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from lakewriter.binance.archive_csv import CSV_BYTES_MAX, is_archive_csv, parse_csv, unzip
-from lakewriter.binance.columns import RowError, Stamp
-from lakewriter.candle import SCHEMA, settle
+from lakewriter.binance.archive_csv import CSV_BYTES_MAX, is_archive_csv, read_columns, unzip
+from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakewriterError
-from lakewriter.importer.columns import candles_in, double_columns
-from lakewriter.importer.file_names import Told, partition_at, series_of
-from lakewriter.lake.parquet import decode, read_rows
-from lakewriter.series import Series
+from lakewriter.importer.columns import double_columns
+from lakewriter.importer.file_names import partition_at
+from lakewriter.lake.parquet import read_rows
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".zip")
 PARQUET_SUFFIXES = (".parquet", ".pqt", ".pq")
@@ -34,60 +32,68 @@ ROWS_MAX = 1 << 25
 SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
 
 
-class ReadFile(NamedTuple):
-    """A file's candles.
+Layout = Literal["archive", "rest", "named", "partition"]
+
+
+class FileTable(NamedTuple):
+    """The rows of a file.
 
     Args:
-        series: whose they are.
-        rows: in SCHEMA, sorted by begin time, one for each.
+        table: with the file's own columns; of the layouts without names with ours.
+        layout: "archive": the archive's header, or rows of 12 values without one;
+            "rest": rows of a REST answer; "named": columns with names or types of
+            their own; "partition": all columns of a partition of a lake.
+        first_row: the number of the first row, as a text editor counts.
+        packed: whether it came as the archive ships it: alone in a zip, under the zip's name.
+        checked: whether a checksum beside it is its own.
     """
 
-    series: Series
-    rows: pa.Table
+    table: pa.Table
+    layout: Layout
+    first_row: int = 1
+    packed: bool = False
+    checked: bool = False
 
 
-def read_file(path: Path, told: Told) -> ReadFile:
-    """Return the candles in a file.
-
-    The time they were received is when the file was last changed, so that
-    importing it again changes nothing.
+def read_table(path: Path) -> FileTable:
+    """Return the rows of a file.
 
     Raises:
-        LakewriterError: if it cannot be read, or holds a row that cannot be a candle.
+        LakewriterError: if it cannot be read.
         OSError: if the disk does not give it.
     """
-    series = series_of(path, told)
-    recv_us = path.stat().st_mtime_ns // 1000
     if path.stat().st_size > CSV_BYTES_MAX:
         raise LakewriterError(f"{path}: larger than {CSV_BYTES_MAX} bytes", "import it in parts")
     data = path.read_bytes()
     kind = path.name.lower()
     if kind.endswith(PARQUET_SUFFIXES):
-        return ReadFile(
-            series, _read_parquet(data, path, told, Stamp(series, told.source or "rest", recv_us))
-        )
+        return _read_parquet(data, path)
     if not kind.endswith(CSV_SUFFIXES):
         raise LakewriterError(f"{path}: cannot be imported", f"these can: {' '.join(SUFFIXES)}")
-    _check_checksum(data, path)
+    checked = _check_checksum(data, path)
     text = _inflated(data, path).removeprefix(codecs.BOM_UTF8)
     if is_archive_csv(text):
-        rows = parse_csv(text, series, recv_us, str(path))
-        return ReadFile(series, rows if told.source in (None, "archive") else _said_by(rows, told.source))
-    return ReadFile(series, _read_csv(text, path, Stamp(series, told.source or "rest", recv_us)))
+        table, header_rows = read_columns(text, str(path))
+        return FileTable(table, "archive", header_rows + 1, _is_packed(data, path), checked)
+    return FileTable(_read_csv(text, path), "named", 2)
 
 
-def _said_by(rows: pa.Table, source: str) -> pa.Table:
-    place = SCHEMA.get_field_index("source")
-    return rows.set_column(place, SCHEMA.field(place), pa.repeat(source, rows.num_rows))
+def _is_packed(data: bytes, path: Path) -> bool:
+    if path.suffix.lower() != ".zip":
+        return False
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return f"{path.stem}.csv" in archive.namelist()
 
 
-def _check_checksum(data: bytes, path: Path) -> None:
+def _check_checksum(data: bytes, path: Path) -> bool:
+    """Return whether a checksum lies beside the file, and is its own."""
     try:
         said = path.with_name(path.name + ".CHECKSUM").read_text().split()[:1]
     except (OSError, UnicodeDecodeError):
-        return  # nobody has to keep it
+        return False  # it need not be kept
     if said != [hashlib.sha256(data).hexdigest()]:
         raise LakewriterError(f"{path}: is not what {path.name}.CHECKSUM beside it says", "download it again")
+    return True
 
 
 def _inflated(data: bytes, path: Path) -> bytes:
@@ -105,20 +111,19 @@ def _inflated(data: bytes, path: Path) -> bytes:
     return text
 
 
-def _read_csv(text: bytes, path: Path, stamp: Stamp) -> pa.Table:
+def _read_csv(text: bytes, path: Path) -> pa.Table:
     try:
         names = arrow_csv.open_csv(pa.BufferReader(text)).schema.names
-        table = arrow_csv.read_csv(
+        return arrow_csv.read_csv(
             pa.BufferReader(text),
             read_options=arrow_csv.ReadOptions(use_threads=False),
             convert_options=arrow_csv.ConvertOptions(column_types=double_columns(names)),
         )
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise LakewriterError(f"{path}: not a CSV of candles: {str(error).splitlines()[0]}") from None
-    return _candles_in(table, path, stamp, rows_before=2)
 
 
-def _read_parquet(data: bytes, path: Path, told: Told, stamp: Stamp) -> pa.Table:
+def _read_parquet(data: bytes, path: Path) -> FileTable:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         if file.metadata.num_rows > ROWS_MAX:
@@ -126,21 +131,5 @@ def _read_parquet(data: bytes, path: Path, told: Told, stamp: Stamp) -> pa.Table
         table = read_rows(file)
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise LakewriterError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    candles = _candles_in(table, path, stamp, rows_before=1)
-    if (
-        told.source is None
-        and partition_at(path) is not None
-        and set(SCHEMA.names) <= set(table.column_names)
-    ):
-        # A partition of another lake knows itself who said what, and when.
-        return settle(decode(data, str(path)))
-    return candles
-
-
-def _candles_in(table: pa.Table, path: Path, stamp: Stamp, rows_before: int) -> pa.Table:
-    try:
-        return candles_in(table, stamp)
-    except RowError as error:
-        raise LakewriterError(f"{path}: row {error.row + rows_before}: {error.what}") from None
-    except LakewriterError as error:
-        raise LakewriterError(f"{path}: {error.what}", error.hint) from None
+    ours = partition_at(path) is not None and set(SCHEMA.names) <= set(table.column_names)
+    return FileTable(table, "partition" if ours else "named")

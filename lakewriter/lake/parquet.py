@@ -198,6 +198,21 @@ def decode(data: bytes, name: str) -> pa.Table:
     try:
         file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = read_rows(file)
+    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
+        raise _unreadable(name, error) from None
+    return conform(table, name)
+
+
+def conform(table: pa.Table, name: str) -> pa.Table:
+    """Return a table of others in SCHEMA.
+
+    Args:
+        name: what to call its file in an error.
+
+    Raises:
+        LakeError: if it holds no candles.
+    """
+    try:
         # The metadata is the file's own, which no row needs.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
     except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
