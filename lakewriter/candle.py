@@ -3,11 +3,12 @@
 A candle is one closed kline of one series. Its key is (market, symbol,
 interval, begin_ms); within a partition that is the begin time alone. Two
 candles of one key are duplicates, and `precedence` (one by one) and `settle`
-(a whole table) decide, by the same rule, which of them is kept.
+(a whole table, by `ranks`) decide, by the same rule, which of them is kept.
 """
 
+import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,6 +16,11 @@ import pyarrow as pa
 
 Source = Literal["stream", "rest", "archive"]
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
+FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
+BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+# What stands for a null in an array of integers, below every number.
+UNKNOWN = int(np.iinfo(np.int64).min)
 
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
@@ -111,13 +117,38 @@ def to_table(candles: Iterable[Candle]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def precedence(candle: Candle) -> tuple[bool, int, int]:
+def precedence(candle: Candle) -> tuple[bool, int, float, int]:
     """Return what to compare duplicates by; the greater one wins.
 
-    The archive is the settled record; a candle only ever gains trades; of
+    The archive is the settled record. A candle only ever gains trades; where
+    their number is unknown (None, in a file of others), it gains volume. Of
     equals the later received is kept.
     """
-    return (candle.source == "archive", candle.trade_num, candle.recv_us)
+    trades, volume = candle.trade_num, candle.volume
+    if trades is not None:
+        return (candle.source == "archive", trades, 0.0, candle.recv_us)
+    known = volume is not None and not math.isnan(volume)
+    return (candle.source == "archive", UNKNOWN, volume if known else -math.inf, candle.recv_us)
+
+
+class Ranks(NamedTuple):
+    """What `precedence` returns, for each row of a table."""
+
+    archive: BoolArray
+    trades: IntArray
+    volume: FloatArray
+    received: IntArray
+
+
+def ranks(table: pa.Table) -> Ranks:
+    """Return what to compare the rows of a table of SCHEMA by, as `precedence` has it."""
+    trades = int_column(table, "trade_num")
+    unknown = trades == UNKNOWN
+    volume: FloatArray = np.zeros(len(trades))
+    if unknown.any():
+        volume = np.where(unknown, np.nan_to_num(table["volume"].to_numpy(), nan=-np.inf, neginf=-np.inf), 0)
+    archive = table["source"].to_numpy(zero_copy_only=False) == "archive"
+    return Ranks(archive, trades, volume, int_column(table, "recv_time"))
 
 
 def settle(table: pa.Table) -> pa.Table:
@@ -133,14 +164,8 @@ def settle(table: pa.Table) -> pa.Table:
     begins = int_column(table, "candle_begin_time")
     if bool(np.all(begins[1:] > begins[:-1])):
         return table
-    order = np.lexsort(
-        (
-            int_column(table, "recv_time"),
-            int_column(table, "trade_num"),
-            table["source"].to_numpy(zero_copy_only=False) == "archive",
-            begins,
-        )
-    )
+    # The last key is the first to be compared.
+    order = np.lexsort((*reversed(ranks(table)), begins))
     ascending = begins[order]
     last_of_key = np.append(ascending[1:] != ascending[:-1], True)
     return table.take(pa.array(order[last_of_key]))
@@ -155,5 +180,5 @@ def int_column(table: pa.Table, name: str) -> IntArray:
         # A time is its integer, looked at otherwise: nothing is copied.
         values = array.view(pa.int64()).to_numpy()
     else:
-        values = array.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        values = array.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
     return values

@@ -53,6 +53,22 @@ def candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
     )
 
 
+def unknown_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
+    """Draw candles as `candles` does; of some the trades are unknown, and of some of those the volume."""
+    volumes = st.none() | st.just(float("nan")) | st.sampled_from([0.0, 1.0, 2.5])
+    return st.one_of(
+        candles(minutes),
+        st.builds(
+            candle,
+            st.integers(0, minutes - 1),
+            trade_num=st.none(),
+            volume=volumes,
+            source=st.sampled_from(["rest", "archive"]),
+            recv_us=st.integers(DAY_START_MS * 1000, DAY_START_MS * 1000 + 3),
+        ),
+    )
+
+
 def from_table(
     table: pa.Table, market: str = "spot", symbol: str = "BTCUSDT", interval: str = "1m"
 ) -> list[Candle]:
@@ -155,6 +171,29 @@ def test_settle_with_unknown_counts():
     unknown = unknown.set_column(13, "source", pa.nulls(1, pa.string()))
     for order in ([known, unknown], [unknown, known]):
         assert settle(pa.concat_tables(order)).equals(known)
+
+
+def test_precedence_of_unknown_trades():
+    """Without a number of trades the larger volume wins, whichever came later; any number of trades beats it."""
+    ascending = [
+        candle(trade_num=None, volume=None, recv_us=9),
+        candle(trade_num=None, volume=5.0, recv_us=8),
+        candle(trade_num=None, volume=7.0, recv_us=1),
+        candle(trade_num=None, volume=7.0, recv_us=2),
+        candle(trade_num=0, volume=1.0, recv_us=0),
+        candle(trade_num=None, volume=1.0, recv_us=0, source="archive"),
+    ]
+    assert sorted([*ascending[3:], *ascending[:3]], key=precedence) == ascending
+
+
+@settings(max_examples=50)
+@given(st.lists(unknown_candles(3), max_size=40))
+def test_settle_is_the_law_for_unknown_trades(rows):
+    """A table with unknown trades and volumes is settled as its candles are one by one."""
+    kept = to_table(settled(rows))
+    assert [precedence(row) for row in from_table(settle(to_table(rows)))] == [
+        precedence(row) for row in from_table(kept)
+    ]
 
 
 def test_int_column():

@@ -12,7 +12,7 @@ import pytest
 from histories import BTC, MONDAY_MS, edited, found, rewrite, told, truth_lake, truth_table
 from hypothesis import given
 from hypothesis import strategies as st
-from test_candle import candles
+from test_candle import unknown_candles
 
 from lakewriter.candle import SCHEMA, precedence, to_table
 from lakewriter.history.against import SETTLED_AFTER_MS, Window, compare, windows
@@ -282,7 +282,7 @@ def test_it_can_be_cancelled(store):
     assert asyncio.run(main()) == 1
 
 
-@given(candles(minutes=1), candles(minutes=1))
+@given(unknown_candles(minutes=1), unknown_candles(minutes=1))
 def test_who_wins_is_as_in_every_merge(ours, published):
     """`winning` is `precedence`, for many at once; of full ties a merge takes the newcomer."""
     wins = winning(to_table([ours]), to_table([published]))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from running import wait_until
 from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
-from lakewriter.candle import Candle, precedence, to_table
+from lakewriter.candle import UNKNOWN, Candle, precedence, to_table
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.walk import PartitionFiles
@@ -117,10 +117,11 @@ _DUPLICATES = st.lists(
     st.tuples(
         st.integers(0, 2),
         st.sampled_from(["stream", "rest", "archive"]),
+        st.none() | st.integers(0, 2),
         st.integers(0, 2),
-        st.integers(0, 2),
+        st.sampled_from([1.0, 2.0, float("nan")]),
         st.sampled_from(["own", "foreign", "journal"]),
-    ),
+    ).filter(lambda drawn: drawn[-1] != "journal" or (drawn[2] is not None and drawn[4] == drawn[4])),
     min_size=1,
     max_size=12,
 )
@@ -128,12 +129,16 @@ _DUPLICATES = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_DUPLICATES)
-def test_the_winner_is_the_one_that_the_lake_would_keep(drawn: list[tuple[int, str, int, int, str]]) -> None:
+def test_the_winner_is_the_one_that_the_lake_would_keep(
+    drawn: list[tuple[int, str, int | None, int, float, str]],
+) -> None:
     """Whichever duplicates lie in files and journal, SQL shows what merging them all would keep."""
     where: dict[str, list[Candle]] = {"own": [], "foreign": [], "journal": []}
-    best: dict[int, tuple[bool, int, int]] = {}
-    for number, source, trades, received, place in drawn:
-        one = candle(number, source=source, trade_num=trades, recv_us=BEGIN_MS * 1000 + received)
+    best: dict[int, tuple[bool, int, float, int]] = {}
+    for number, source, trades, received, volume, place in drawn:
+        one = candle(
+            number, source=source, trade_num=trades, volume=volume, recv_us=BEGIN_MS * 1000 + received
+        )
         where[place].append(one)
         best[one.begin_ms] = max(best.get(one.begin_ms, precedence(one)), precedence(one))
     with tempfile.TemporaryDirectory() as directory:
@@ -143,7 +148,9 @@ def test_the_winner_is_the_one_that_the_lake_would_keep(drawn: list[tuple[int, s
             add_foreign(root, where["foreign"])
         rows = values(
             store,
-            "SELECT epoch_ms(candle_begin_time), source = 'archive', trade_num, epoch_us(recv_time) FROM candles",
+            f"""SELECT epoch_ms(candle_begin_time), source = 'archive', coalesce(trade_num, {UNKNOWN}),
+                CASE WHEN trade_num IS NOT NULL THEN 0 WHEN isnan(volume) THEN '-inf' ELSE volume END,
+                epoch_us(recv_time) FROM candles""",
         )
     assert sorted(rows) == sorted((begin_ms, *wins) for begin_ms, wins in best.items())
 

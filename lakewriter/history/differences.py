@@ -3,12 +3,12 @@
 A published row wins as it would in any merge; see `candle.precedence`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column
+from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, ranks
 from lakewriter.history.columns import Bools
 from lakewriter.history.finding import Flaw
 
@@ -52,14 +52,14 @@ def differences(ours: pa.Table, published: pa.Table) -> Differences:
 def winning(ours: pa.Table, published: pa.Table) -> Bools:
     """Tell which published rows win over ours, row by row, as `candle.precedence` has it."""
 
-    def rank(table: pa.Table) -> tuple[Bools, IntArray, IntArray]:
-        archive = table["source"].to_numpy(zero_copy_only=False) == "archive"
-        return archive, int_column(table, "trade_num"), int_column(table, "recv_time")
-
-    (archive, trades, received), (archive_too, trades_too, received_too) = rank(ours), rank(published)
-    more = (trades_too > trades) | ((trades_too == trades) & (received_too >= received))
-    wins: Bools = (archive_too & ~archive) | ((archive_too == archive) & more)
-    return wins
+    wins: Bools = np.zeros(ours.num_rows, np.bool_)
+    same = ~wins
+    left: Any
+    right: Any
+    for left, right in zip(ranks(ours), ranks(published), strict=True):
+        wins |= same & (right > left)
+        same &= right == left
+    return wins | same  # of full ties a merge keeps the newcomer
 
 
 def flaws_of(

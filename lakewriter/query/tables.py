@@ -48,7 +48,10 @@ _KEY = 'market, symbol, "interval", candle_begin_time'
 _WINNER = f"""
 QUALIFY row_number() OVER (
     PARTITION BY {_KEY}, "date"
-    ORDER BY (source IS NOT DISTINCT FROM 'archive') DESC, trade_num DESC NULLS LAST, recv_time DESC NULLS LAST
+    ORDER BY (source IS NOT DISTINCT FROM 'archive') DESC,
+        trade_num DESC NULLS LAST,
+        CASE WHEN trade_num IS NULL AND NOT isnan(volume) THEN volume END DESC NULLS LAST,
+        recv_time DESC NULLS LAST
 ) = 1
 """
 
