@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from histories import BTC, MONDAY_MS, edited, rewrite, truth_lake
-from running import run
+from running import PATIENCE_S, run
 from test_history_against import Published
 from test_lake import snapshot
 
@@ -249,12 +248,10 @@ def test_ctrl_c_ends_it(store: LakeStore) -> None:
     with contextlib.suppress(OSError):  # the terminal is gone when the process is
         while b"verifying" not in said:
             said += os.read(ours, 1000)
-        asked_s = time.monotonic()
         process.send_signal(signal.SIGINT)
         while chunk := os.read(ours, 1000):
             said += chunk
-    assert process.wait(20) == 130
-    assert time.monotonic() - asked_s < 5, "a second on a machine that is not busy"
+    assert process.wait(PATIENCE_S) == 130
     assert b"Traceback" not in said
     assert b"stopped" in said
     os.close(ours)

@@ -1,12 +1,13 @@
-"""The gate for connection attempts, with told times and with real ones."""
+"""The gate for connection attempts, with told times and in virtual time."""
 
 import asyncio
 import itertools
-import time
 
 import pytest
+import virtual_time
 from hypothesis import given
 from hypothesis import strategies as st
+from virtual_time import VirtualClock
 
 from lakewriter.binance.gate import ATTEMPTS_MAX, WINDOW_S, Attempts, ConnectGate
 
@@ -75,39 +76,39 @@ def test_those_who_wait_pass_in_their_order_and_not_too_many() -> None:
     """Of six at once three pass now and three in the next window, in the order they came."""
 
     async def main() -> None:
-        gate = ConnectGate(3, 0.3, apart_s=0.01)
+        clock = VirtualClock()
+        gate = ConnectGate(3, 300.0, apart_s=1.0, clock=clock)
+        start_s = clock.monotonic_s()
         passed: list[tuple[int, float]] = []
 
         async def one(number: int) -> None:
             await gate.enter()
-            passed.append((number, time.monotonic() - start_s))
+            passed.append((number, clock.monotonic_s() - start_s))
 
-        start_s = time.monotonic()
         await asyncio.gather(*(one(number) for number in range(6)))
-        assert [number for number, _ in passed] == list(range(6))
-        assert passed[2][1] < 0.25
-        assert passed[3][1] >= 0.3
+        assert passed == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 300.0), (4, 301.0), (5, 302.0)]
 
-    asyncio.run(main())
+    virtual_time.run(main())
 
 
 def test_a_gate_can_be_held_while_somebody_waits(caplog: pytest.LogCaptureFixture) -> None:
     """Who waits already waits longer; the reason is said once."""
 
     async def main() -> None:
-        gate = ConnectGate(10, 300, apart_s=0.1)
+        clock = VirtualClock()
+        gate = ConnectGate(10, 300.0, apart_s=1.0, clock=clock)
         await gate.enter()
-        start_s = time.monotonic()
+        start_s = clock.monotonic_s()
         waiting = asyncio.create_task(gate.enter())
         await asyncio.sleep(0)
-        gate.hold(0.3, "spot #1: handshake refused with 429: too many attempts")
-        gate.hold(0.3, "spot #2: handshake refused with 429: too many attempts")
+        gate.hold(30.0, "spot #1: handshake refused with 429: too many attempts")
+        gate.hold(30.0, "spot #2: handshake refused with 429: too many attempts")
         await waiting
-        assert 0.3 <= time.monotonic() - start_s < 0.6
+        assert clock.monotonic_s() - start_s == 30.0
 
-    asyncio.run(main())
+    virtual_time.run(main())
     assert [record.getMessage() for record in caplog.records] == [
-        "spot #1: handshake refused with 429: too many attempts; no connection to its host is tried for 0 s"
+        "spot #1: handshake refused with 429: too many attempts; no connection to its host is tried for 30 s"
     ]
 
 
@@ -115,12 +116,15 @@ def test_who_gives_up_waiting_is_in_nobodys_way() -> None:
     """A cancelled attempt takes no turn."""
 
     async def main() -> None:
-        gate = ConnectGate(10, 300, apart_s=0.05)
+        clock = VirtualClock()
+        gate = ConnectGate(10, 300.0, apart_s=1.0, clock=clock)
         await gate.enter()
+        start_s = clock.monotonic_s()
         gone, stays = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
         await asyncio.sleep(0)
         gone.cancel()
-        await asyncio.wait_for(stays, 1)
+        await stays
         assert gone.cancelled()
+        assert clock.monotonic_s() - start_s == 1.0
 
-    asyncio.run(main())
+    virtual_time.run(main())

@@ -322,9 +322,9 @@ def test_a_table_of_very_many_columns_is_shown_at_once() -> None:
     """What a PIVOT makes of ten thousand symbols takes no longer than its values."""
     batch = pa.record_batch([pa.array([1])] * 10_000, names=[f"column{n}" for n in range(10_000)])
     with contextlib.closing(gather([batch], None)) as rows:
-        began_s = time.monotonic()
+        began_s = time.thread_time()
         lines = list(table_lines(batch.schema, rows, 100))
-    assert time.monotonic() - began_s < 2
+    assert time.thread_time() - began_s < 2
     assert lines[-1].startswith("(1 row; 10000 columns, ")
 
 

@@ -258,9 +258,9 @@ def test_tests_have_an_end(connection: duckdb.DuckDBPyConnection) -> None:
     # Before 1.5 a chain of thousands takes longer than it is worth, and everything is read.
     odd = many[1 : 6000 if VERSION >= (1, 5) else 600 : 2]
     found = pruned(connection, f"symbol IN {tuple(odd)}")
-    started_s = time.monotonic()
+    started_s = time.thread_time()
     kept = found.keep("symbol", many)
-    assert time.monotonic() - started_s < 5
+    assert time.thread_time() - started_s < 5
     assert set(odd) <= set(kept)
 
 

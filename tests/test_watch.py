@@ -198,7 +198,7 @@ def test_a_connection_with_thousands_of_series_breaks_no_limit(tmp_path: Path) -
                 options=WatchOptions(grace_ms=2 * MINUTE_MS),
                 flush_every_s=3600,
             ) as running:
-                await until(lambda: sandbox.streams >= 2995, 60)
+                await until(lambda: sandbox.streams >= 2995)
                 assert sandbox.connections == 1 + 5 + 5
                 began_ms = sandbox.now_ms()
                 await running.past(began_ms + 2 * MINUTE_MS, 100)
@@ -624,7 +624,7 @@ async def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) 
             endpoints=lambda market: msgspec.structs.replace(market, rest_url=url),
         ) as running,
     ):
-        await until(lambda: len(running.watch.watermarks) == 2, 10.0)
+        await until(lambda: len(running.watch.watermarks) == 2)
 
 
 class SlowLedger(Ledger):
