@@ -37,7 +37,7 @@ import pandas as pd
 from lakewriter.binance.archive_csv import CSV_BYTES_MAX, parse_csv, unzip
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.importer.file_names import Told
-from lakewriter.importer.importer import files_in, import_files
+from lakewriter.importer.import_files import files_in, import_files
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode

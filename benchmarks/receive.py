@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed
 from lakewriter.candle import Candle
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS
-from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
 
 SYMBOLS = [f"S{number:03d}USDT" for number in range(100)]

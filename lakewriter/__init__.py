@@ -2,13 +2,15 @@
 
 One candle's way, and who has it in hand:
 
-    frame ─► binance.wire ─► recording.listener ─► queue ─► lake.journal (fsync)
+    frame ─► binance.wire ─► recording.listening ─► queue ─► lake.journal (fsync)
           ─► recording.buffer ─► lake.lake.merge ─► candles.parquet ─► query
-    REST page / archive zip ─► history ─► lake.lake.merge
+    REST page / archive zip ─► backfill, recording.healing ─► lake.lake.merge
+    a file of others ─► importer ─► lake.lake.merge
 
-Layers, top to bottom; imports go down only: `cli` → `recording | history |
-query | sandbox` → `lake | binance` → the nouns (`candle`, `series`, `partition`,
-`gap`, `market`, `interval`, `subscription`, `config` and others) → `errors`.
+Layers, top to bottom; imports go down only: `cli` → `recording | query |
+sandbox | verify` → `importer | backfill` → `lake | binance` → the nouns
+(`candle`, `series`, `partition`, `gap`, `market`, `interval`, `subscription`,
+`config` and others) → `errors`.
 """
 
 import importlib

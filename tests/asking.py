@@ -14,10 +14,10 @@ from pathlib import Path
 
 import aiohttp
 
-from lakewriter.binance.doors import Doors
+from lakewriter.binance.market_clients import Doors
 from lakewriter.binance.rest import RestError
 from lakewriter.clock import Clock
-from lakewriter.lake.weight import WeightFile
+from lakewriter.lake.exchange_limits import WeightFile
 from lakewriter.market import MARKETS, served_at
 from lakewriter.series import Series
 

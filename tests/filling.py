@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import aiohttp
 
-from lakewriter.binance.doors import Doors
+from lakewriter.backfill.progress import Progress
+from lakewriter.backfill.run import Backfill, BackfillOptions, Plan
+from lakewriter.binance.market_clients import Doors
 from lakewriter.clock import Clock
-from lakewriter.history.backfill import Backfill, BackfillOptions, Plan
-from lakewriter.history.progress import Progress
-from lakewriter.lake.gaps import open_ledger
+from lakewriter.lake.gaps.ledger import save
+from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.ledger import save
 from lakewriter.market import MARKETS, Market, served_at
-from lakewriter.sandbox.faults import Fault
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.subscription import parse_subscription
 

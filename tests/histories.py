@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
-from lakewriter.history.columns import ends
-from lakewriter.history.finding import Report
-from lakewriter.history.verify import DEFAULT, Options, verify
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode
-from lakewriter.lake.wanted import ALL, PartitionFilter
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
-from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
+from lakewriter.verify.candle_arrays import ends
+from lakewriter.verify.findings import Report
+from lakewriter.verify.run import DEFAULT, Options, verify
 
 MONDAY_MS = 1_717_372_800_000  # 2024-06-03
 BTC = Series("spot", "BTCUSDT", "1m")

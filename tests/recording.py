@@ -10,19 +10,19 @@ from typing import NamedTuple
 import aiohttp
 from running import until
 
-from lakewriter.binance.doors import Doors
+from lakewriter.binance.market_clients import Doors
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.gaps import open_ledger, read_gaps
+from lakewriter.lake.exchange_limits import WeightFile
+from lakewriter.lake.gaps.ledgers import open_ledger, read_gaps
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.weight import WeightFile
 from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.recording.recorder import Recorder
-from lakewriter.recording.universe import Universe
-from lakewriter.recording.watch import Watch, WatchOptions
+from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.supervisor import Watch, WatchOptions
 from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
 from lakewriter.subscription import parse_subscription

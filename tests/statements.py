@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_query_files import BEGIN_MS, DAY_MS, STEPS_MS, candle
 
 from lakewriter.candle import Candle
-from lakewriter.query.columns import COLUMNS
+from lakewriter.query.schema import COLUMNS
 
 SERIES = [
     ("spot", "BTCUSDT", "1h"),

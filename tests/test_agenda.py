@@ -4,7 +4,7 @@ import asyncio
 
 from virtual_time import VirtualClock, run
 
-from lakewriter.recording.agenda import Agenda
+from lakewriter.recording.healing.schedule import Agenda
 from lakewriter.series import Series
 
 BTC, ETH, BNB = (Series("spot", f"{coin}USDT", "1m") for coin in ("BTC", "ETH", "BNB"))

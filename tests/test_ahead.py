@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lakewriter.lake.ahead import ahead
+from lakewriter.lake.prefetch import ahead
 
 
 def test_results_come_in_order() -> None:

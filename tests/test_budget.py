@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.budget import (
+from lakewriter.binance.weight_budget import (
     BACKGROUND_SHARE,
     BOOTS_MAX,
     HOLD_MAX_S,
@@ -17,7 +17,7 @@ from lakewriter.binance.budget import (
     parse_book,
     render_book,
 )
-from lakewriter.lake.weight import FILE_BYTES
+from lakewriter.lake.exchange_limits import FILE_BYTES
 
 WALL_S = 1_800_000_000.0
 

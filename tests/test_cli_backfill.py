@@ -12,7 +12,7 @@ import pytest
 from filling import START_MS, against
 from running import child, run, until
 
-from lakewriter.sandbox.faults import Fault
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox
 
 pytestmark = pytest.mark.slow

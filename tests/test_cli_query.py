@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from test_query_files import candle, make_lake
 
 from lakewriter.cli import cli
-from lakewriter.cli.query import _FORMAT_NAMES
+from lakewriter.cli.commands.query import _FORMAT_NAMES
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.macros import MACROS
-from lakewriter.query.output import FORMATS
-from lakewriter.query.pins import can_hold
+from lakewriter.query.output.formats import FORMATS
+from lakewriter.query.scan.held_files import can_hold
 
 pytestmark = pytest.mark.slow
 
@@ -303,7 +303,7 @@ def test_errors_are_no_data() -> None:
 @pytest.mark.parametrize("stderr", ["2>&1", "2>&-", "2>/dev/full"])
 def test_the_deaf_are_ended(stderr: str) -> None:
     """A statement that does not hear that its time is over ends with its process, whoever is told."""
-    script = "import time; from lakewriter.cli.answers import ending\nwith ending(-2.9): time.sleep(50)"
+    script = "import time; from lakewriter.cli.answer import ending\nwith ending(-2.9): time.sleep(50)"
     command = f"{sys.executable} -c '{script}' {stderr}"
     done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=40, check=False)
     said = b"lakewriter: sql: not done after -2.9 s, and deaf to being stopped\n"

@@ -18,8 +18,8 @@ from test_gaps import Recorder
 from test_query_completeness import mark
 from test_query_files import candle, make_lake
 
-from lakewriter.cli.prompt import _Names
-from lakewriter.lake.opening import open_to_read
+from lakewriter.cli.shell.prompt import _Names
+from lakewriter.lake.open import open_to_read
 
 pytestmark = pytest.mark.slow
 
@@ -254,7 +254,7 @@ def test_duckdb_and_spark_are_told_how_to_reach_the_store(store: Store) -> None:
 
 # The command line, which would wait an hour for a store that says nothing.
 PATIENT = """
-from lakewriter.lake import location
+from lakewriter.lake.remote import location
 location.SILENCE_S_MAX = 3600.0
 from lakewriter.cli import main
 main()

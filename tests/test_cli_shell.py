@@ -18,11 +18,11 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from test_query_files import BEGIN_MS, candle, make_lake
 
-from lakewriter.cli.prompt import _Names, advice, history_path, is_whole
-from lakewriter.cli.shell import _COMMANDS, parts
+from lakewriter.cli.shell.loop import _COMMANDS, parts
+from lakewriter.cli.shell.prompt import _Names, advice, history_path, is_whole
+from lakewriter.cli.shell.statements import innermost_call, split
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.statements import innermost_call, split
 
 PIECES = [
     "SELECT 1",

@@ -21,14 +21,14 @@ from test_history_against import Published
 from test_lake import snapshot
 
 from lakewriter.cli import cli
-from lakewriter.cli.verify import compare_with, print_report
+from lakewriter.cli.commands.verify import compare_with, print_report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.history.finding import Report
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.wanted import ALL
+from lakewriter.lake.partition_filter import ALL
 from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
+from lakewriter.verify.findings import Report
 
 HOUR = Series("spot", "BTCUSDT", "1h")
 DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))

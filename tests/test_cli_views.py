@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from test_query_files import candle, make_lake
 
 from lakewriter.cli import cli
-from lakewriter.cli.views import _READERS
+from lakewriter.cli.commands.views import _READERS
 from lakewriter.errors import LakewriterError
-from lakewriter.query.columns import COLUMNS
 from lakewriter.query.engine import VERSION
+from lakewriter.query.reader_recipes import STATEMENTS
+from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run
-from lakewriter.query.views import STATEMENTS
 
 pytestmark = pytest.mark.slow
 

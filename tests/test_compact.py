@@ -31,8 +31,8 @@ from lakewriter.lake.compact import (
 )
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
 from lakewriter.lake.parquet import encode, shift_of, written_by_us
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.storage import LocalStorage
-from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
 PARTITION = partition_of(candle())

@@ -17,8 +17,8 @@ from recording import Account, Recording, account, recording
 
 from lakewriter.binance.socket import Patience
 from lakewriter.interval import MINUTE_MS
-from lakewriter.recording.watch import WatchOptions
-from lakewriter.sandbox.faults import Fault
+from lakewriter.recording.supervisor import WatchOptions
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
 

@@ -13,7 +13,8 @@ from test_storage import child, full_disk
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL, REASONS, Gap, Reason
-from lakewriter.lake.gaps import (
+from lakewriter.lake.gaps.ledger import SPARE_LINES, Ledger
+from lakewriter.lake.gaps.ledgers import (
     GAPS_DIRECTORY,
     ORPHANED,
     Told,
@@ -22,7 +23,6 @@ from lakewriter.lake.gaps import (
     read_told,
 )
 from lakewriter.lake.journal import Journal, adopt_dead, create_journal, living
-from lakewriter.lake.ledger import SPARE_LINES, Ledger
 from lakewriter.series import Series
 
 MINUTE_MS = 60_000

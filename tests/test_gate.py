@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import VirtualClock
 
-from lakewriter.binance.gate import ATTEMPTS_MAX, WINDOW_S, Attempts, ConnectGate
+from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S, Attempts, ConnectGate
 
 
 def test_the_default_stays_below_what_the_exchange_documents() -> None:

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from test_candle import unknown_candles
 
 from lakewriter.candle import SCHEMA, precedence, to_table
-from lakewriter.history.against import SETTLED_AFTER_MS, Window, compare, windows
-from lakewriter.history.differences import differences, winning
-from lakewriter.history.finding import Report
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode
-from lakewriter.lake.wanted import ALL, PartitionFilter
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
-from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
+from lakewriter.verify.compare_published import SETTLED_AFTER_MS, Window, compare, windows
+from lakewriter.verify.differences import differences, winning
+from lakewriter.verify.findings import Report
 
 DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))  # the second of three
 LONG_AFTER_MS = MONDAY_MS + 400 * DAY_MS

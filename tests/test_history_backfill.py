@@ -11,21 +11,21 @@ from filling import START_MS, against, fill
 from recording import account, recording
 from running import until
 
+from lakewriter.backfill.archive_import import UNDER_WAY_BYTES_MAX, FileImport
+from lakewriter.backfill.plan import PlannedFile
+from lakewriter.backfill.progress import Progress
+from lakewriter.backfill.run import BackfillOptions
 from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.clock import Clock
-from lakewriter.history.backfill import BackfillOptions
-from lakewriter.history.files import UNDER_WAY_BYTES_MAX, FileImport
-from lakewriter.history.plan import PlannedFile
-from lakewriter.history.progress import Progress
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
+from lakewriter.lake.coverage import coverage
+from lakewriter.lake.gaps.ledger import Changes, Ledger, save
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.ledger import Changes, Ledger, save
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
-from lakewriter.query.completeness import coverage
-from lakewriter.recording.watch import WatchOptions
-from lakewriter.sandbox.faults import Fault
+from lakewriter.recording.supervisor import WatchOptions
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
 

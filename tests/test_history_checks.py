@@ -7,14 +7,14 @@ from histories import BTC, MONDAY_MS, edited, truth_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.history.checks import check_candles, check_rows, in_place
-from lakewriter.history.columns import Columns, columns_of, ends, floors, joined
-from lakewriter.history.finding import CHECKS, LOCAL_CHECKS, Flaw, Report, of_file
-from lakewriter.history.intervals import compare_intervals, sources_of
-from lakewriter.history.jumps import DEVIATIONS, RETURNS_MIN, find_jumps
 from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
 from lakewriter.partition import Partition, day_of
-from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.truth.candles import Truth
+from lakewriter.verify.aggregates import compare_intervals, sources_of
+from lakewriter.verify.candle_arrays import Columns, columns_of, ends, floors, joined
+from lakewriter.verify.checks import check_candles, check_rows, in_place
+from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Flaw, Report, of_file
+from lakewriter.verify.price_jumps import DEVIATIONS, RETURNS_MIN, find_jumps
 
 MINUTE = INTERVALS["1m"]
 times = st.lists(st.integers(0, 2 * 10**12), min_size=1, max_size=20)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.history.plan import Bounds, days, pages_of, period_of, plan_series
+from lakewriter.backfill.plan import Bounds, days, pages_of, period_of, plan_series
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.market import MARKETS
 from lakewriter.partition import day_of

@@ -28,15 +28,15 @@ from hypothesis import strategies as st
 from running import CAPTURES
 
 from lakewriter.candle import SCHEMA
-from lakewriter.history.finding import LOCAL_CHECKS, Report
-from lakewriter.history.verify import Options, verify
 from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode, read_footer
-from lakewriter.lake.wanted import PartitionFilter
+from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import Partition, day_of
-from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
+from lakewriter.verify.findings import LOCAL_CHECKS, Report
+from lakewriter.verify.run import Options, verify
 
 DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))  # the second of three
 FIRST_MS = DAY.start_ms

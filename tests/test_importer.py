@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_candle import candle
 
-from lakewriter.binance.columns import RowError, Stamp, begins_before, ends_of
+from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, ends_of
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.importer.columns import candles_in, columns_in
 from lakewriter.importer.file_candles import read_file
 from lakewriter.importer.file_names import Told, series_of
-from lakewriter.importer.importer import check_files, files_in, import_file, import_files
+from lakewriter.importer.import_files import check_files, files_in, import_file, import_files
 from lakewriter.importer.read_file import ROWS_MAX
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore

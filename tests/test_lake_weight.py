@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from running import wait_until
 
-from lakewriter.lake.weight import FILE_BYTES, LOCK_S, WEIGHT_DIRECTORY, WeightFile
+from lakewriter.lake.exchange_limits import FILE_BYTES, LOCK_S, WEIGHT_DIRECTORY, WeightFile
 
 COUNT = """
 import sys
 from pathlib import Path
-from lakewriter.lake.weight import WeightFile
+from lakewriter.lake.exchange_limits import WeightFile
 file = WeightFile(Path(sys.argv[1]), "REST futures")
 for _ in range(int(sys.argv[2])):
     file.change(lambda data: b"%d " % (int(data.split()[0] if data else 0) + 1) * 400)
@@ -186,6 +186,6 @@ def test_an_error_of_the_turn_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_boot_is_the_same_for_all_processes() -> None:
     """Every process of this boot calls it by the same name."""
-    script = "from lakewriter.lake.weight import WeightFile; from pathlib import Path; print(WeightFile(Path('.'), 'a').boot)"
+    script = "from lakewriter.lake.exchange_limits import WeightFile; from pathlib import Path; print(WeightFile(Path('.'), 'a').boot)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == WeightFile(Path(), "b").boot

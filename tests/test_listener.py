@@ -15,13 +15,13 @@ from aiohttp import web
 from answering import answering
 from running import PATIENCE_S, running, until
 
-from lakewriter.binance.gate import ConnectGate
+from lakewriter.binance.connect_limiter import ConnectGate
 from lakewriter.binance.socket import Patience
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS, Market, served_at
-from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
 

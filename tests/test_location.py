@@ -7,7 +7,7 @@ import pytest
 from stores import environment
 
 from lakewriter.errors import UsageError
-from lakewriter.lake.location import locate
+from lakewriter.lake.remote.location import locate
 
 
 def test_bucket_and_prefix() -> None:

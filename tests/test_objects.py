@@ -9,8 +9,8 @@ import pytest
 from stores import BUCKET, Request, Store, environment, refusal
 
 from lakewriter.errors import LakeError
-from lakewriter.lake.location import ATTEMPTS_MAX, locate
-from lakewriter.lake.objects import READ_LAPS_MAX, Object, ObjectStorage
+from lakewriter.lake.remote.location import ATTEMPTS_MAX, locate
+from lakewriter.lake.remote.object_store import READ_LAPS_MAX, Object, ObjectStorage
 from lakewriter.lake.storage import Listing
 
 WHOLE = b"PAR1 and so on PAR1"
@@ -199,7 +199,7 @@ def accepted(server: socket.socket) -> int:
 @pytest.mark.slow
 def test_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes connections and says nothing is given up after a few attempts."""
-    monkeypatch.setattr("lakewriter.lake.location.SILENCE_S_MAX", 0.5)
+    monkeypatch.setattr("lakewriter.lake.remote.location.SILENCE_S_MAX", 0.5)
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         with pytest.raises(LakeError, match=r"^lake: s3://bucket/lake: .*(too slow|timed out)"):
             ObjectStorage(

@@ -14,14 +14,14 @@ import pytest
 from running import REPOSITORY, until
 from sandboxes import get
 
-from lakewriter.binance.budget import BACKGROUND_SHARE, PROBE_S, SHARE
-from lakewriter.binance.doors import Doors
-from lakewriter.binance.pool import ALONE_S, WeightPool
+from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.weight_budget import BACKGROUND_SHARE, PROBE_S, SHARE
+from lakewriter.binance.weight_pool import ALONE_S, WeightPool
 from lakewriter.clock import Clock
 from lakewriter.errors import UsageError
-from lakewriter.lake.weight import WeightFile
+from lakewriter.lake.exchange_limits import WeightFile
 from lakewriter.market import MARKETS
-from lakewriter.sandbox.faults import Fault
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 
 WEIGHT_MAX = MARKETS["usdt_futures"].weight_max

@@ -8,7 +8,7 @@ import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.failure import as_ours
+from lakewriter.query.errors import as_ours
 from lakewriter.query.session import stream
 
 

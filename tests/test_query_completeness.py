@@ -12,11 +12,11 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake
 from lakewriter.gap import Reason
 from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.gaps import ORPHANED
+from lakewriter.lake.coverage import Day, absent, coverage
+from lakewriter.lake.gaps.ledgers import ORPHANED
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.wanted import PartitionFilter
-from lakewriter.query.completeness import Day, absent, coverage
+from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.query.result import Result
 from lakewriter.query.session import run
 from lakewriter.series import Series

@@ -14,10 +14,10 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.failure import vanished
-from lakewriter.query.pins import can_hold
+from lakewriter.query.errors import vanished
 from lakewriter.query.reader import Lake
 from lakewriter.query.retry import TRIES_MAX, Trial, steadily
+from lakewriter.query.scan.held_files import can_hold
 from lakewriter.query.session import run, stream
 
 SERIES = 100

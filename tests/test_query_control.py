@@ -11,14 +11,14 @@ from typing import BinaryIO
 import pytest
 from test_query_files import candle, make_lake
 
-from lakewriter.cli.answers import Target, give
-from lakewriter.cli.bar import Bar, bar_line
+from lakewriter.cli.answer import Target, give
+from lakewriter.cli.query_bar import Bar, bar_line
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.attempt import Answer
-from lakewriter.query.control import Control
 from lakewriter.query.engine import VERSION
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
+from lakewriter.query.execution import Answer
+from lakewriter.query.limits import Control
 from lakewriter.query.session import run, stream
 
 ENDLESS = [

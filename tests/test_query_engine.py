@@ -19,9 +19,9 @@ from lakewriter.query.engine import (
     time_limited,
     version_of,
 )
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
 from lakewriter.query.guard import check
-from lakewriter.query.reading import NAMES_MAX
+from lakewriter.query.scan.scan_sql import NAMES_MAX
 from lakewriter.query.session import run
 
 

@@ -29,9 +29,9 @@ from test_query_files import add_foreign, make_lake
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.attempt import Attempt
-from lakewriter.query.pins import LEFT, can_hold
+from lakewriter.query.execution import Attempt
 from lakewriter.query.retry import Trial
+from lakewriter.query.scan.held_files import LEFT, can_hold
 from lakewriter.query.session import prepare, run
 
 

@@ -14,7 +14,13 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.files import Foreign, loose_tables, partitions_table, take_snapshot, touched_since
+from lakewriter.query.scan.snapshot import (
+    Foreign,
+    loose_tables,
+    partitions_table,
+    take_snapshot,
+    touched_since,
+)
 
 DAY_MS = 86_400_000
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z

@@ -10,9 +10,9 @@ from test_query_files import candle, make_lake
 
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.attempt import Attempt
 from lakewriter.query.engine import VERSION
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
+from lakewriter.query.execution import Attempt
 from lakewriter.query.fence import lock, shut_in
 from lakewriter.query.guard import check
 from lakewriter.query.retry import FIRST

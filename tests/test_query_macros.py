@@ -21,7 +21,7 @@ from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.engine import VERSION
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.result import Result
 from lakewriter.query.session import prepare, run

@@ -21,13 +21,13 @@ import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.attempt import Answer
-from lakewriter.query.failure import QueryError
-from lakewriter.query.output import FORMATS, format_of
+from lakewriter.query.errors import QueryError
+from lakewriter.query.execution import Answer
+from lakewriter.query.output.formats import FORMATS, format_of
+from lakewriter.query.output.spool import MEMORY_BYTES_MAX, Spool
+from lakewriter.query.output.text import Room, cell, gather, table_lines
 from lakewriter.query.result import Result
 from lakewriter.query.session import run, stream
-from lakewriter.query.spool import MEMORY_BYTES_MAX, Spool
-from lakewriter.query.text import Room, cell, gather, table_lines
 
 EVERYTHING = """
 SELECT * FROM (VALUES

@@ -19,11 +19,11 @@ from test_query_files import DAY_MS, candle, make_lake
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.attempt import BATCH_ROWS, Attempt
-from lakewriter.query.columns import COLUMNS
-from lakewriter.query.failure import QueryError
-from lakewriter.query.pins import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
+from lakewriter.query.errors import QueryError
+from lakewriter.query.execution import BATCH_ROWS, Attempt
 from lakewriter.query.retry import Trial
+from lakewriter.query.scan.held_files import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
+from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run, stream
 
 pytestmark = pytest.mark.skipif(not can_hold(), reason="files are held on Linux, by DuckDB 2.0 and later")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.query.place import writing
+from lakewriter.query.output.destination import writing
 
 
 def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

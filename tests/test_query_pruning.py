@@ -21,14 +21,14 @@ from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.walk import PartitionFiles
-from lakewriter.lake.wanted import ALL, Wanted
+from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.partition_filter import ALL, Wanted
 from lakewriter.partition import LEVELS, Partition, day_of, partition_of
 from lakewriter.query.engine import VERSION
-from lakewriter.query.failure import QueryError
-from lakewriter.query.pruning import CANDLES_SCHEMA, Pruned
+from lakewriter.query.errors import QueryError
 from lakewriter.query.reader import Lake
-from lakewriter.query.scans import EVERYTHING, Asked, arm, ask
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned
+from lakewriter.query.scan.pushdown import EVERYTHING, Asked, arm, ask
 from lakewriter.query.session import run
 
 SYMBOLS = [f"S{number:03}USDT" for number in range(300)]

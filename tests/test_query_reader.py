@@ -17,8 +17,8 @@ from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.walk import PartitionFiles
-from lakewriter.lake.wanted import ALL, PartitionFilter
+from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.query import reader
 from lakewriter.query.reader import FRAME_COLUMNS, Lake, open_lake
 from lakewriter.query.retry import TRIES_MAX

@@ -20,17 +20,17 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.instrument import Instrument
-from lakewriter.lake.ahead import AT_ONCE
+from lakewriter.lake.coverage import coverage
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.opening import open_to_read
+from lakewriter.lake.open import open_to_read
 from lakewriter.lake.parquet import encode
-from lakewriter.lake.wanted import PartitionFilter
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.prefetch import AT_ONCE
 from lakewriter.partition import partition_of
-from lakewriter.query.completeness import coverage
-from lakewriter.query.control import Control
 from lakewriter.query.engine import VERSION
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
+from lakewriter.query.limits import Control
 from lakewriter.query.reader import open_lake
 from lakewriter.query.session import run, stream
 

@@ -1,7 +1,7 @@
 """What DuckDB asks an Arrow dataset for. None of it is promised; here it is held to.
 
 If one of these fails with a new DuckDB, queries may be slow, or worse: read
-lakewriter/query/scans.py before anything is changed.
+lakewriter/query/scan/pushdown.py before anything is changed.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 
 from lakewriter.query.engine import RELEASE, VERSION
-from lakewriter.query.pruning import CANDLES_SCHEMA
-from lakewriter.query.scans import (
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA
+from lakewriter.query.scan.pushdown import (
     _AT_RUN_TIME,
     EVERYTHING,
     NOTHING,

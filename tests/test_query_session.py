@@ -17,12 +17,12 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 from lakewriter.candle import UNKNOWN, Candle, precedence, to_table
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.walk import PartitionFiles
-from lakewriter.lake.wanted import ALL, PartitionFilter
+from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import FILE_NAME
-from lakewriter.query.columns import COLUMNS
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
 from lakewriter.query.retry import TRIES_MAX
+from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run, stream
 
 

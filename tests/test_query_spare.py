@@ -16,9 +16,9 @@ from test_query_files import add_foreign, candle, make_lake, put
 import lakewriter
 from lakewriter.candle import to_table
 from lakewriter.partition import partition_of
+from lakewriter.query.scan.tables import foresee_candles
 from lakewriter.query.session import prepare, run
 from lakewriter.query.spare import SPARE, Engine, Spare
-from lakewriter.query.tables import foresee_candles
 
 HERE = Path("/here")
 

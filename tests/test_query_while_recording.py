@@ -27,7 +27,7 @@ from writers import BY_CHANCE, LIMIT_S, LONGER_S, Compactions, ask, noted, recor
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS
-from lakewriter.query.pruning import CANDLES_SCHEMA
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA
 from lakewriter.sandbox import Truth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S)]

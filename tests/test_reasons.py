@@ -3,8 +3,8 @@
 import pytest
 
 from lakewriter.gap import Reason
+from lakewriter.gap_reasons import Standing, reason_for
 from lakewriter.instrument import Instrument
-from lakewriter.reasons import Standing, reason_for
 
 BEGIN, END = 1_000, 2_000
 TRADING = Instrument("A", "TRADING")

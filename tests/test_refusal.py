@@ -4,9 +4,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from lakewriter.binance.refusal import RefusedError, TooManyStreamsError, broke_rule, refused
+from lakewriter.binance.handshake_errors import RefusedError, TooManyStreamsError, broke_rule, refused
 from lakewriter.errors import ExchangeError
-from lakewriter.recording.backoff import BACKOFF_MAX_S, RULE_BROKEN_S, Backoff
+from lakewriter.recording.listening.backoff import BACKOFF_MAX_S, RULE_BROKEN_S, Backoff
 
 
 @pytest.mark.parametrize(

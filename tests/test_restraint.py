@@ -6,12 +6,12 @@ from pathlib import Path
 
 import aiohttp
 
-from lakewriter.binance.doors import Doors
+from lakewriter.binance.market_clients import Doors
 from lakewriter.clock import Clock
+from lakewriter.lake.exchange_limits import WeightFile
 from lakewriter.lake.restraint import RESTRAINT_FILE, read_restraint, write_restraint
-from lakewriter.lake.weight import WeightFile
 from lakewriter.market import MARKETS
-from lakewriter.restraint import Restraint
+from lakewriter.rate_limit_state import Restraint
 
 
 class ToldClock(Clock):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.rows import decode_klines
+from lakewriter.binance.kline_rows import decode_klines
 from lakewriter.candle import Candle
 from lakewriter.errors import FrameError
 from lakewriter.series import Series

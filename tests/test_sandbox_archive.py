@@ -24,14 +24,14 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox import Fault, Sandbox, SandboxOptions, Truth
-from lakewriter.sandbox.bucket import Bucket
-from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.columns import csv_lines
-from lakewriter.sandbox.faults import FAULTS, STATUSES, Faults
-from lakewriter.sandbox.listing import LISTED_MS, listing
-from lakewriter.sandbox.protocol import kline_row
-from lakewriter.sandbox.units import Units, rows
+from lakewriter.sandbox.faults.table import FAULTS, STATUSES, Faults
+from lakewriter.sandbox.http.archive_http import Bucket
+from lakewriter.sandbox.streams.protocol import kline_row
+from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.csv_lines import csv_lines
+from lakewriter.sandbox.truth.integer_candles import Units, rows
+from lakewriter.sandbox.truth.symbols import LISTED_MS, listing
 
 # Nothing moves.
 STILL = SandboxOptions(speed=0.001, start_ms=START_MS + HOUR_MS, push_every_ms=0)

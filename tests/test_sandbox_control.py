@@ -16,7 +16,7 @@ from sandboxes import QUIET, START_MS, call, closed_candles, dial, get, run
 from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS, MINUTE_MS
 from lakewriter.sandbox import FAULTS, Fault, Sandbox, SandboxOptions
-from lakewriter.sandbox.written import load_faults, moment_ms, parse_argument, parse_json
+from lakewriter.sandbox.faults.fault_syntax import load_faults, moment_ms, parse_argument, parse_json
 
 STILL = SandboxOptions(speed=0.001, start_ms=START_MS)
 NOON_MS = START_MS + 12 * HOUR_MS

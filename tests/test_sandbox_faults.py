@@ -28,8 +28,8 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, SECOND_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox import FAULTS, Fault, Sandbox, SandboxOptions
-from lakewriter.sandbox.faults import STATUSES, Faults
-from lakewriter.sandbox.limits import CROSSING_S
+from lakewriter.sandbox.faults.caller_limits import CROSSING_S
+from lakewriter.sandbox.faults.table import STATUSES, Faults
 
 pytestmark = pytest.mark.slow
 

@@ -24,9 +24,9 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS, served_at
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
-from lakewriter.sandbox.archive import HEADER
-from lakewriter.sandbox.listing import LISTED_MS
-from lakewriter.sandbox.replay import load
+from lakewriter.sandbox.http.archive import HEADER
+from lakewriter.sandbox.streams.replay import load
+from lakewriter.sandbox.truth.symbols import LISTED_MS
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from sandboxes import (
 from lakewriter.interval import DAY_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox import Sandbox, SandboxOptions
-from lakewriter.sandbox.limits import (
+from lakewriter.sandbox.faults.caller_limits import (
     BAN_S,
     CONNECTS_MAX,
     CONNECTS_WINDOW_S,

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.interval import INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS
-from lakewriter.sandbox.listing import LISTED_MS, decimal_text, listings
-from lakewriter.sandbox.noise import uniform, uniform_at
-from lakewriter.sandbox.truth import Truth
-from lakewriter.sandbox.units import TRADES_EVERY, Units
+from lakewriter.sandbox.truth.candles import Truth
+from lakewriter.sandbox.truth.integer_candles import TRADES_EVERY, Units
+from lakewriter.sandbox.truth.noise import uniform, uniform_at
+from lakewriter.sandbox.truth.symbols import LISTED_MS, decimal_text, listings
 
 START_MS = 1_767_225_600_000  # 2026-01-01
 

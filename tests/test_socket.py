@@ -8,7 +8,7 @@ import pytest
 from running import until
 from websockets.exceptions import ConnectionClosed
 
-from lakewriter.binance.refusal import RefusedError, TooManyStreamsError
+from lakewriter.binance.handshake_errors import RefusedError, TooManyStreamsError
 from lakewriter.binance.socket import Patience, StreamSocket, open_socket
 from lakewriter.binance.wire import Reply, decode
 from lakewriter.clock import Clock

@@ -1,6 +1,6 @@
 """What is remembered of a stream, and what is held against it."""
 
-from lakewriter.recording.stream import RECENT_MAX, Stream
+from lakewriter.recording.listening.stream import RECENT_MAX, Stream
 from lakewriter.series import Series
 
 MINUTE_MS = 60_000

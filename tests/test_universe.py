@@ -10,12 +10,12 @@ from aiohttp import web
 from answering import answering
 from msgspec.structs import replace
 
-from lakewriter.binance.doors import Doors
+from lakewriter.binance.market_clients import Doors
 from lakewriter.clock import Clock
 from lakewriter.errors import UsageError
 from lakewriter.instrument import Instrument
 from lakewriter.market import MARKETS
-from lakewriter.recording.universe import Universe, resolve
+from lakewriter.recording.subscribed_series import Universe, resolve
 from lakewriter.series import Series
 from lakewriter.subscription import parse_subscription
 

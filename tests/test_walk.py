@@ -8,9 +8,9 @@ import pytest
 from test_candle import candle
 
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.storage import Listing, LocalStorage
-from lakewriter.lake.walk import PartitionFiles
-from lakewriter.lake.wanted import PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
 PARTITION = partition_of(candle())

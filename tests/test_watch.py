@@ -15,19 +15,19 @@ from answering import answering
 from recording import account, recording
 from running import until
 
-from lakewriter.binance.doors import Doors
+from lakewriter.binance.market_clients import Doors
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.gaps import open_ledger, read_gaps
+from lakewriter.lake.gaps.ledger import Changes, Ledger, save
+from lakewriter.lake.gaps.ledgers import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.ledger import Changes, Ledger, save
 from lakewriter.market import MARKETS, Market
 from lakewriter.partition import Partition, day_of, partition_of
-from lakewriter.recording.healer import REFUSED_AGAIN_MS
-from lakewriter.recording.universe import Universe
-from lakewriter.recording.watch import Watch, WatchOptions
-from lakewriter.sandbox.faults import Fault
+from lakewriter.recording.healing.healer import REFUSED_AGAIN_MS
+from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.supervisor import Watch, WatchOptions
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
 from lakewriter.subscription import parse_subscription

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lakewriter.candle import Candle
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.recording.watermarks import Overdue, Watermarks
+from lakewriter.recording.healing.watermarks import Overdue, Watermarks
 from lakewriter.series import Series
 
 START_MS = 1_719_705_600_000

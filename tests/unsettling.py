@@ -23,7 +23,7 @@ from lakewriter.lake.compact import plan, run
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode_next
-from lakewriter.lake.wanted import PartitionFilter
+from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
 # A loser of the first round has so many trades; each later round has one more.

@@ -17,8 +17,8 @@ from statements import params_of
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query import session
-from lakewriter.query.failure import MovedError
-from lakewriter.query.pins import can_hold
+from lakewriter.query.errors import MovedError
+from lakewriter.query.scan.held_files import can_hold
 
 # What is drawn by chance is drawn again and again for so many seconds.
 LONGER_S = float(os.environ.get("LAKEWRITER_EQUALITY_S", "0"))

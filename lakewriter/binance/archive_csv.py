@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from lakewriter.binance.columns import RowError, Stamp, candles_of
+from lakewriter.binance.kline_columns import RowError, Stamp, candles_of
 from lakewriter.candle import VALUE_COLUMNS, IntArray
 from lakewriter.errors import ExchangeError
 from lakewriter.series import Series

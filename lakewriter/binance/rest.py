@@ -13,10 +13,10 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
-from lakewriter.binance.budget import HOLD_MAX_S
 from lakewriter.binance.instruments import ANSWER_BYTES_MAX, parse_instruments
-from lakewriter.binance.pool import WeightPool
-from lakewriter.binance.rows import decode_klines
+from lakewriter.binance.kline_rows import decode_klines
+from lakewriter.binance.weight_budget import HOLD_MAX_S
+from lakewriter.binance.weight_pool import WeightPool
 from lakewriter.binance.wire import quoted
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from lakewriter.binance.refusal import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, refused
+from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, refused
 from lakewriter.binance.wire import Reply, encode_request
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError

@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 # Commands whose module has another name: `import` cannot be one.
-_MODULES = {"import": "import_command"}
+_MODULES = {"import": "commands.import_command", "shell": "shell.loop"}
 
 
 class _Commands(click.Group):
@@ -48,7 +48,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"lakewriter.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        module = importlib.import_module("lakewriter.cli." + _MODULES.get(cmd_name, f"commands.{cmd_name}"))
         command: click.Command = module.command
         return command
 
@@ -122,7 +122,7 @@ def main() -> None:
 def _leave(code: int) -> NoReturn:
     """Exit; not only when an object store that says nothing has been given up by every thread."""
     # Imported already, where there is such a store.
-    ahead = sys.modules.get("lakewriter.lake.ahead")
+    ahead = sys.modules.get("lakewriter.lake.prefetch")
     if ahead is not None and ahead.under_way():
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakewriter.binance.columns import RowError, Stamp, begins_before, candles_of
+from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray
 from lakewriter.errors import LakewriterError
 from lakewriter.interval import Interval

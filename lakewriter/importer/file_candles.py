@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from lakewriter.binance.columns import RowError, Stamp
+from lakewriter.binance.kline_columns import RowError, Stamp
 from lakewriter.candle import Source, settle
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.columns import candles_in

@@ -29,8 +29,8 @@ from lakewriter.candle import IntArray, int_column, settle
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_day
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.storage import is_temporary, write_durably
-from lakewriter.lake.wanted import ALL, PartitionFilter
 from lakewriter.partition import Partition, is_candle_file
 
 # Which partitions were found in order, at which version: a cache, made anew if lost.

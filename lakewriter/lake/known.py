@@ -1,9 +1,9 @@
 """Which series a lake knows of: by its directories, its journals and its gap ledgers."""
 
-from lakewriter.lake.gaps import read_told
+from lakewriter.lake.gaps.ledgers import read_told
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.wanted import ALL, PartitionFilter
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.series import Series
 
 

@@ -19,8 +19,10 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
 from lakewriter.errors import LakeError, LakewriterError
-from lakewriter.lake import walk
+from lakewriter.lake import listing
+from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
+from lakewriter.lake.partition_filter import ALL, Wanted
 from lakewriter.lake.storage import (
     ChangedError,
     LocalStorage,
@@ -29,8 +31,6 @@ from lakewriter.lake.storage import (
     make_directories,
     write_durably,
 )
-from lakewriter.lake.walk import PartitionFiles
-from lakewriter.lake.wanted import ALL, Wanted
 from lakewriter.partition import Partition, checked
 from lakewriter.series import Series
 
@@ -157,7 +157,7 @@ class LakeStore:
 
     def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
-        return walk.files(self.storage, wanted)
+        return listing.files(self.storage, wanted)
 
     def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
         """Yield of each series the newest partition that has its own file, and what is after that.
@@ -165,7 +165,7 @@ class LakeStore:
         In one of them is the newest candle of the series: we write no file without
         rows, but others may. The files of older partitions are not looked for.
         """
-        return walk.newest(self.storage, wanted)
+        return listing.newest(self.storage, wanted)
 
     def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition and its directories, whatever is in them.
@@ -173,7 +173,7 @@ class LakeStore:
         More than one directory is one partition when a foreign tool spelled it
         with percent signs.
         """
-        return walk.partitions(self.storage, wanted)
+        return listing.partitions(self.storage, wanted)
 
     def measured(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the bytes of each. Opens none.
@@ -191,7 +191,7 @@ class LakeStore:
 
     def series(self, wanted: Wanted = ALL) -> list[Series]:
         """Return the series that have a directory, sorted. Looks at no days, where that can be."""
-        return [series for series, _ in walk.all_series(self.storage, wanted)]
+        return [series for series, _ in listing.all_series(self.storage, wanted)]
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file; None if it has none.

@@ -21,9 +21,9 @@ from lakewriter.candle import Candle, IntArray
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import candle_files
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
-from lakewriter.lake.walk import candle_files
-from lakewriter.lake.wanted import PartitionFilter
+from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import LEVELS, Partition, day_of
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.lake.storage import write_durably
-from lakewriter.restraint import Restraint
+from lakewriter.rate_limit_state import Restraint
 
 RESTRAINT_FILE = "_lakewriter/restraint.json"
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from lakewriter.query.failure import QueryError
+from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.tree import nodes
 

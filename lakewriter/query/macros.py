@@ -27,8 +27,8 @@ from typing import NamedTuple
 import duckdb
 
 from lakewriter.interval import DAY_MS, INTERVALS
-from lakewriter.query.columns import COLUMNS
 from lakewriter.query.newest import MARK_SQL
+from lakewriter.query.schema import COLUMNS
 
 YEAR_MS = 365 * DAY_MS
 

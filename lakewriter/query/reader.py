@@ -23,15 +23,15 @@ from lakewriter.candle import SCHEMA, VALUE_COLUMNS, settle, to_table
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, INTERVALS, parse_interval
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.opening import open_to_read
-from lakewriter.lake.wanted import PartitionFilter
+from lakewriter.lake.open import open_to_read
+from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
-from lakewriter.query.attempt import Answer
-from lakewriter.query.failure import as_ours
-from lakewriter.query.files import read_files, read_foreign, take_snapshot
+from lakewriter.query.errors import as_ours
+from lakewriter.query.execution import Answer
 from lakewriter.query.result import Result
 from lakewriter.query.retry import Trial, steadily
+from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
 from lakewriter.query.session import prepare, run, stream
 
 # What a frame has besides its index, in the original recorder's order.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from lakewriter.errors import LakeError, LakewriterError
-from lakewriter.query.failure import DoubtError, MovedError, VanishedError
+from lakewriter.query.errors import DoubtError, MovedError, VanishedError
 
 T = TypeVar("T")
 

@@ -18,12 +18,12 @@ import duckdb
 import pyarrow as pa
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.attempt import Answer, Attempt
-from lakewriter.query.control import Control
+from lakewriter.query.execution import Answer, Attempt
 from lakewriter.query.fence import shut_in
+from lakewriter.query.limits import Control
 from lakewriter.query.retry import Trial, steadily
+from lakewriter.query.scan.tables import foresee_candles
 from lakewriter.query.spare import SPARE, Engine
-from lakewriter.query.tables import foresee_candles
 
 
 def run(
@@ -81,8 +81,8 @@ def prepare(store: LakeStore) -> None:
     """Begin to make the engine of the next statement."""
 
     def further(connection: duckdb.DuckDBPyConnection) -> Engine:
-        from lakewriter.query.pruning import CANDLES_SCHEMA  # noqa: PLC0415
-        from lakewriter.query.scans import arm  # noqa: PLC0415
+        from lakewriter.query.scan.pruning import CANDLES_SCHEMA  # noqa: PLC0415
+        from lakewriter.query.scan.pushdown import arm  # noqa: PLC0415
 
         shut_in(connection, store.root, readable=not store.far)
         foreseen = foresee_candles(connection, store)

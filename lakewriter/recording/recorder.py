@@ -21,13 +21,13 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal, RefusedError, create_journal
+from lakewriter.lake.journal_replay import Replayed, replay_dead
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.replay import Replayed, replay_dead
 from lakewriter.recording.buffer import Batch, Buffer
 from lakewriter.recording.histogram import Histogram
-from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.merger import Merger
-from lakewriter.recording.watch import Watch
+from lakewriter.recording.supervisor import Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,8 +7,8 @@ It shares no code with `lakewriter.binance` but the names of the archive's
 files: a server built from the client's own decoder would prove nothing.
 """
 
-from lakewriter.sandbox.faults import FAULTS, Fault
+from lakewriter.sandbox.faults.table import FAULTS, Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
-from lakewriter.sandbox.truth import Truth, TruthCandle
+from lakewriter.sandbox.truth.candles import Truth, TruthCandle
 
 __all__ = ["FAULTS", "Fault", "Sandbox", "SandboxOptions", "Truth", "TruthCandle", "serve"]

@@ -18,20 +18,20 @@ from aiohttp import web
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.market import MARKETS, parse_market
-from lakewriter.sandbox import control
-from lakewriter.sandbox.bucket import Bucket
-from lakewriter.sandbox.calls import Calls
-from lakewriter.sandbox.catalogue import Catalogue
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.connection import Shared
-from lakewriter.sandbox.faults import Fault, Faults
-from lakewriter.sandbox.feed import Feeds
-from lakewriter.sandbox.incidents import Incidents
-from lakewriter.sandbox.listing import listings
-from lakewriter.sandbox.protocol import ACCENTS
-from lakewriter.sandbox.replay import load
-from lakewriter.sandbox.sockets import CLOSE_S, Sockets
-from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.faults.table import Fault, Faults
+from lakewriter.sandbox.http import control
+from lakewriter.sandbox.http.archive_http import Bucket
+from lakewriter.sandbox.http.rest_http import Calls
+from lakewriter.sandbox.streams.connection import Shared
+from lakewriter.sandbox.streams.feed import Feeds
+from lakewriter.sandbox.streams.incidents import Incidents
+from lakewriter.sandbox.streams.protocol import ACCENTS
+from lakewriter.sandbox.streams.replay import load
+from lakewriter.sandbox.streams.sockets import CLOSE_S, Sockets
+from lakewriter.sandbox.truth.candles import Truth
+from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.symbols import listings
 
 
 class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,8 +30,8 @@ import longrun
 
 from lakewriter.gap import Gap
 from lakewriter.interval import INTERVALS, MINUTE_MS
-from lakewriter.lake.gaps import read_gaps
-from lakewriter.sandbox.faults import Fault
+from lakewriter.lake.gaps.ledgers import read_gaps
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
 

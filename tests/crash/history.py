@@ -31,8 +31,8 @@ import numpy as np
 
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
-from lakewriter.lake.gaps import read_gaps
-from lakewriter.sandbox.faults import Fault
+from lakewriter.lake.gaps.ledgers import read_gaps
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
 

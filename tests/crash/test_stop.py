@@ -14,7 +14,7 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, served_at
-from lakewriter.recording.listener import CandleListener
+from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
 

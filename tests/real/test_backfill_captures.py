@@ -20,14 +20,14 @@ from aiohttp import web
 from answering import answering
 from running import CAPTURES
 
-from lakewriter.binance.doors import Doors
+from lakewriter.backfill.run import Backfill, BackfillOptions
+from lakewriter.binance.market_clients import Doors
 from lakewriter.clock import Clock
-from lakewriter.history.backfill import Backfill, BackfillOptions
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.gaps import open_ledger, read_gaps
+from lakewriter.lake.gaps.ledger import save
+from lakewriter.lake.gaps.ledgers import open_ledger, read_gaps
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.ledger import save
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.subscription import parse_subscription

@@ -1,0 +1,147 @@
+"""The doors to the exchange, one for each market that is used: endpoints, REST, time, attempts.
+
+What the exchange counts by address is shared here: the weight of a pool, with
+other processes too; the connection attempts at a host.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from lakewriter.binance.archive import ArchiveClient
+from lakewriter.binance.connect_limiter import ConnectGate, Kept
+from lakewriter.binance.rest import RestClient
+from lakewriter.binance.weight_budget import HOLD_MAX_S
+from lakewriter.binance.weight_pool import WeightPool
+from lakewriter.clock import Clock, ExchangeTime
+from lakewriter.errors import UsageError
+from lakewriter.market import Market
+from lakewriter.rate_limit_state import Restraint, Slate
+
+
+class Door(NamedTuple):
+    """What it takes to talk to one market.
+
+    Args:
+        market: its endpoints and limits.
+        rest: asks it.
+        archive: asks for its files.
+        pool: the weight that this costs.
+        time: what time it is there.
+        gate: lets connection attempts through.
+    """
+
+    market: Market
+    rest: RestClient
+    archive: ArchiveClient
+    pool: WeightPool
+    time: ExchangeTime
+    gate: ConnectGate
+
+
+class Doors:
+    """Makes each market's door when it is first used.
+
+    Args:
+        endpoints: a market by its name, with the endpoints that hold for it.
+        session: for all REST calls; the caller closes it.
+        clock: the machine's.
+        restraint: what an earlier process left.
+        slates: what is shared of a pool, by its name; None to share with nobody.
+        max_weight: what background work may spend of each pool in a minute; None for its share.
+    """
+
+    def __init__(
+        self,
+        endpoints: Callable[[str], Market],
+        session: aiohttp.ClientSession,
+        clock: Clock,
+        restraint: Restraint | None = None,
+        *,
+        slates: Callable[[str], Slate] | None = None,
+        max_weight: int | None = None,
+    ) -> None:
+        self._restraint = restraint or Restraint()
+        self._endpoints = endpoints
+        self._session = session
+        self._clock = clock
+        self._doors: dict[str, Door] = {}
+        self._slates = slates
+        self._max_weight = max_weight
+        self._pools: dict[str, WeightPool] = {}
+        # Of its own, so that asking waits for no merge.
+        self._thread = ThreadPoolExecutor(1, "weight")
+        self._gates: dict[str, ConnectGate] = {}
+
+    def __getitem__(self, name: str) -> Door:
+        if name not in self._doors:
+            market = self._endpoints(name)
+            host = urlsplit(market.stream_url).netloc
+            pool = self._pool(market)
+            self._doors[name] = Door(
+                market,
+                RestClient(market, self._session, pool, self._clock),
+                ArchiveClient(market, self._session, self._clock),
+                pool,
+                ExchangeTime(self._clock),
+                self._gate(host),
+            )
+        return self._doors[name]
+
+    def restraint(self) -> Restraint:
+        """Return what the next process has to know."""
+        wall_s = self._clock.wall_us() / 1_000_000
+        kept = {host: gate.kept() for host, gate in self._gates.items()}
+        return Restraint(
+            {host: round(wall_s + each.held_s, 1) for host, each in kept.items() if each.held_s},
+            {host: [round(wall_s - age_s, 1) for age_s in each.ages_s] for host, each in kept.items()},
+        )
+
+    def _gate(self, host: str) -> ConnectGate:
+        if host not in self._gates:
+            self._gates[host] = ConnectGate(clock=self._clock)
+            wall_s = self._clock.wall_us() / 1_000_000
+            ages_s = [wall_s - tried_s for tried_s in self._restraint.attempts_s.get(host, ())]
+            self._gates[host].resume(Kept(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0]))
+        return self._gates[host]
+
+    def _pool(self, market: Market) -> WeightPool:
+        # The futures hosts share one pool; of anything else each host has its own.
+        futures = market.weight_pool == "futures"
+        name = "REST futures" if futures else f"REST {urlsplit(market.rest_url).netloc}"
+        if name not in self._pools:
+            _check(self._max_weight, market)
+            self._pools[name] = WeightPool(
+                name,
+                market.weight_max,
+                self._clock,
+                slate=None if self._slates is None else self._slates(name),
+                thread=self._thread,
+                background_max=self._max_weight,
+            )
+        return self._pools[name]
+
+    def _held_s(self, host: str) -> float:
+        held_s = self._restraint.held_until_s.get(host, 0.0) - self._clock.wall_us() / 1_000_000
+        # A wall clock that was set back must not hold us for years.
+        return min(max(0.0, held_s), HOLD_MAX_S)
+
+
+def _check(max_weight: int | None, market: Market) -> None:
+    """Refuse a ceiling that no page fits under, or that the exchange does not allow.
+
+    Raises:
+        UsageError: if it is one.
+    """
+    if max_weight is None:
+        return
+    least, most = market.klines_weight(market.klines_page), market.weight_max
+    if not least <= max_weight <= most:
+        raise UsageError(
+            f"max-weight: {max_weight} a minute is not between {least}, one page's, and {most}, "
+            f"what {market.name} allows",
+            f"--max-weight {most // 4}",
+        )

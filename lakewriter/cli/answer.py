@@ -1,0 +1,218 @@
+"""Giving the answer to one statement: where it goes, how it looks there, and what it may cost.
+
+`lakewriter query` and `lakewriter shell` both answer through here.
+"""
+
+import contextlib
+import io
+import os
+import re
+import resource
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import click
+
+from lakewriter.cli.query_bar import Bar
+from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.execution import Answer
+from lakewriter.query.limits import Control
+from lakewriter.query.output.destination import writing
+from lakewriter.query.output.formats import FORMATS, format_of
+from lakewriter.query.output.text import Room
+from lakewriter.query.scan.held_files import HELD_MAX, can_hold
+from lakewriter.query.session import stream
+
+# How much a person likes to see at once; DuckDB's own shell shows as many.
+TERMINAL_ROWS_MAX = 40
+
+# How long past its time a statement may be deaf before the process ends: the
+# engine looks up between vectors, but one value may be a list of a billion.
+DEAF_S_MAX = 3.0
+
+# Above the engine's own limit: Arrow sets a gigabyte of addresses aside, and each
+# thread its stack; a list of a billion is counted by nobody else.
+_UNCOUNTED_BYTES = 1_600_000_000
+_THREAD_BYTES = 16_000_000
+
+# Files that are held, and as many again for all else.
+_FILES_OPEN_MAX = 2 * HELD_MAX
+
+_UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+# Formats of lines to read, which are worth a pager.
+_FOR_PEOPLE = ("table", "line", "markdown")
+
+
+class Target:
+    """Where an answer goes, and how it looks there.
+
+    Args:
+        path: of a file; None is standard output.
+        format_name: None is by the path's suffix, or a table.
+        max_rows: of a table to show; None is TERMINAL_ROWS_MAX on a terminal, else all.
+        paged: whether what is longer than the screen goes to a pager.
+        remedy: what shows all columns of a table that has too many for the terminal.
+
+    Raises:
+        UsageError: if a terminal cannot show the format, or the path's suffix is of none.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        format_name: str | None,
+        max_rows: int | None,
+        *,
+        paged: bool = True,
+        remedy: str = "--format line shows all",
+    ) -> None:
+        self.on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
+        self.path = path
+        name = format_name or (_format_of(path) if path else "table")
+        self.format = FORMATS[name]
+        self.for_people = name in _FOR_PEOPLE
+        self.paged = paged and self.on_terminal and self.for_people
+        max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
+        self.room = Room(max_rows)
+        if self.on_terminal:
+            columns, self.lines = shutil.get_terminal_size()
+            # The last line is the prompt's.
+            lines = self.lines - 1 if self.paged else None
+            self.room = Room(max_rows or TERMINAL_ROWS_MAX, columns, lines, remedy)
+        if self.on_terminal and self.format.binary:
+            raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
+
+    def write(self, answer: Answer, out: BinaryIO, bar: Bar) -> None:
+        """Write the answer; the bar is gone before its first line is on the terminal."""
+        if not self.paged:
+            shown = _AfterBar(out, bar) if self.on_terminal else out
+            self.format.write(answer, cast("BinaryIO", shown), self.room)
+            return
+        from lakewriter.cli.pager import page
+
+        lines = io.BytesIO()
+        self.format.write(answer, lines, self.room)
+        bar.hide()
+        text = lines.getvalue()
+        if text.count(b"\n") < self.lines or not page(text):
+            out.write(text)
+
+
+def _format_of(path: Path) -> str:
+    known = format_of(path)
+    if known is None and path.suffix:
+        # A table of text would be found by whoever opens it as what it is called.
+        suffixes = ", ".join(each.suffixes[0] for each in FORMATS.values() if each.suffixes)
+        raise UsageError(
+            f"output: {path.name}: {path.suffix} is no format", f"--format csv, or one of {suffixes}"
+        )
+    return known or "table"
+
+
+class _AfterBar(io.RawIOBase):
+    """A terminal that is written to when the bar is off it."""
+
+    def __init__(self, out: BinaryIO, bar: Bar) -> None:
+        super().__init__()
+        self._out = out
+        self._bar = bar
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._bar.hide()
+        return self._out.write(data)
+
+
+def give(
+    store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, control: Control | None = None
+) -> None:
+    """Run a statement and write its answer to the target.
+
+    Raises:
+        LakewriterError: if the rows do not fit into memory while they are written.
+        the errors of `session.stream` and `place.writing`.
+    """
+    control = control or Control()
+    if can_hold():
+        _open_many()
+    # The place first: a path that cannot be written should not cost a query.
+    place = writing(target.path, store.root) if target.path else standard_output()
+    with (
+        without_pandas(),
+        quiet_if_unread(),
+        place as out,
+        Bar(control) as bar,
+        stream(store, sql, values, control) as answer,
+    ):
+        try:
+            target.write(answer, out, bar)
+        except MemoryError:
+            raise LakewriterError(
+                "output: there is too little memory for a batch of these rows",
+                "fewer values in one row, or a larger --memory-limit",
+            ) from None
+        out.flush()
+        # Whoever reads data looks for what is in it; a person may wonder why there is none.
+        reason = answer.why_nothing() if target.for_people or is_watched() else ""
+        if reason and sys.stderr is not None:
+            bar.hide()
+            print(reason, file=sys.stderr)
+
+
+def _open_many() -> None:
+    """Let this process open more files, if it may: those that can be replaced are held while they are read."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextlib.contextmanager
+def ending(seconds: float | None) -> Iterator[None]:
+    """End the process if the block still runs after this long, and DEAF_S_MAX more.
+
+    What was written halfway into a file stays hidden beside it.
+    """
+    if seconds is None:
+        yield
+        return
+
+    def end() -> None:
+        said = f"lakewriter: sql: not done after {seconds:g} s, and deaf to being stopped"
+        with contextlib.suppress(OSError):
+            click.echo("\r\033[K" * is_watched() + said, err=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds + DEAF_S_MAX, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def limit_process(memory: str) -> None:
+    """Let the kernel refuse what the engine does not count as its own: a list of a billion numbers.
+
+    Args:
+        memory: the engine's limit, as Control takes it.
+    """
+    size = re.fullmatch(r"([\d.]+)\s?([KMGT]i?)B", memory.strip(), re.IGNORECASE)
+    if size is None:
+        return
+    counted = int(float(size[1]) * _UNITS[size[2].upper()])
+    limit = counted + _UNCOUNTED_BYTES + _THREAD_BYTES * (os.cpu_count() or 1)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit <= sys.maxsize and (hard == resource.RLIM_INFINITY or limit < hard):
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -1,0 +1,1 @@
+"""One module for each command. Each exposes `command`, imported when it runs."""

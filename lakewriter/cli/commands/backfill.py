@@ -1,0 +1,271 @@
+"""lakewriter backfill: from nothing to a complete history that joins the recording without a seam."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+
+from lakewriter import __version__
+from lakewriter.backfill.archive_import import DOWNLOADS
+from lakewriter.backfill.run import Backfill, BackfillOptions
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.commands.backfill_report import (
+    Report,
+    follow,
+    print_plan,
+    print_report,
+    report_of,
+    summary_of,
+)
+from lakewriter.cli.connect import doors_of
+from lakewriter.cli.progress_bar import ConsoleHandler
+from lakewriter.cli.series_options import begin_ms, parse_day
+from lakewriter.cli.signals import stop_on_signals, unless_stopped
+from lakewriter.cli.terminal import is_watched, log_to_stderr, report
+from lakewriter.clock import Clock
+from lakewriter.config import FILE_NAME, Config, find_config
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.importer.file_names import Told, series_of
+from lakewriter.importer.import_files import files_in, import_files
+from lakewriter.interval import DAY_MS
+from lakewriter.lake.gaps.ledger import save
+from lakewriter.lake.gaps.ledgers import open_ledger
+from lakewriter.lake.journal import create_journal, journal_name
+from lakewriter.lake.lake import LakeStore
+from lakewriter.market import Market
+from lakewriter.subscription import Subscription, parse_subscription
+
+log = logging.getLogger(__name__)
+
+# More downloads at once serve nobody: one core imports what a few bring.
+DOWNLOADS_MAX = 64
+
+
+@click.command(name="backfill", short_help="Fetch history from the archive and REST.")
+@click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
+@click.option("--since", metavar="DATE", help="From this day on.  [default: the first candle there is]")
+@click.option("--until", metavar="DATE", help="Up to this day, included.  [default: up to now]")
+@click.option(
+    "--config", "config_path", metavar="FILE", help=f"What to fetch.  [default: {FILE_NAME}, if there]"
+)
+@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--files",
+    type=click.Choice(["auto", "daily", "monthly", "none"]),
+    default="auto",
+    show_default=True,
+    help="Files of the archive to use; auto: a day's below 1h, a month's from there on.",
+)
+@click.option(
+    "--downloads",
+    type=click.IntRange(1, DOWNLOADS_MAX),
+    default=DOWNLOADS,
+    show_default=True,
+    help="Files fetched at once.",
+)
+@click.option(
+    "--all-symbols-ever", is_flag=True, help="Globs also match what only the archive has: delisted symbols."
+)
+@click.option(
+    "--from-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="First import what of it lies here: zips and CSVs of the archive.",
+)
+@click.option(
+    "--max-weight",
+    type=click.IntRange(1),
+    metavar="N",
+    help="What REST may cost in a minute.  [default: three eighths of what the exchange allows]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@lake_option
+def command(
+    subscriptions: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    config_path: str | None,
+    exchange: str | None,
+    dry_run: bool,
+    as_json: bool,
+    files: str,
+    downloads: int,
+    all_symbols_ever: bool,
+    from_dir: Path | None,
+    max_weight: int | None,
+    quiet: bool,
+    lake: str | None,
+) -> None:
+    """Fetch what the lake lacks, from the exchange's archive and by REST.
+
+    What is there already is not fetched again, so the same command goes on where
+    it was stopped; a recorder may run meanwhile. What the exchange does not have
+    is entered into the gap ledger with its reason (lakewriter gaps).
+
+    \b
+    lakewriter backfill spot:BTCUSDT:1m --since 2017-08-17
+    lakewriter backfill 'usdt_futures:*USDT:1m,1h' --since 2024-01-01 --dry-run
+    lakewriter backfill 'spot:*:1d' --all-symbols-ever
+    """
+    config = find_config(config_path) or Config()
+    asked = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
+    if not asked:
+        raise UsageError(
+            "backfill: nothing to fetch", "lakewriter backfill spot:BTCUSDT:1m --since 2024-01-01"
+        )
+    options = BackfillOptions(
+        since_ms=begin_ms(parse_day(since, "--since")),
+        until_ms=None if until is None else (begin_ms(parse_day(until, "--until")) or 0) + DAY_MS,
+        files=files,  # type: ignore[arg-type]
+        downloads=downloads,
+        ever=all_symbols_ever,
+    )
+    if options.since_ms is not None and options.until_ms is not None and options.since_ms >= options.until_ms:
+        raise UsageError(f"--until: {until} is before --since {since}")
+    for entry in asked:
+        allowed = config.market(entry.market, exchange).weight_max  # refuses a bad --exchange, too
+        if max_weight is not None and max_weight > allowed:
+            raise UsageError(f"--max-weight: {max_weight} is more than the {allowed} of {entry.market}")
+    job = _Job(
+        lake or config.lake or DEFAULT_LAKE,
+        partial(config.market, exchange=exchange),
+        asked,
+        options,
+        from_dir=from_dir,
+        max_weight=max_weight,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    try:
+        done = asyncio.run(_to_the_end(job.plan_only() if dry_run else job.run()))
+    except OSError as error:
+        where = error.filename or lake or config.lake or DEFAULT_LAKE
+        raise LakewriterError(
+            f"backfill: {where}: {error.strerror or error}", "the same command goes on where this one was"
+        ) from None
+    if done.problem:
+        raise LakewriterError(f"backfill: {done.problem}", done.hint)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, Report]) -> Report:
+    """Return what became of it.
+
+    Raises:
+        click.Abort: if we are told to stop before.
+    """
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    working = asyncio.create_task(work)
+    if not await unless_stopped(working, stop):
+        click.echo("the same command goes on where this one was", err=True)
+        raise click.Abort
+    return working.result()
+
+
+class _Job:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        uri: str,
+        endpoints: Callable[[str], Market],
+        subscriptions: list[Subscription],
+        options: BackfillOptions,
+        *,
+        from_dir: Path | None,
+        max_weight: int | None,
+        quiet: bool,
+        as_json: bool,
+    ) -> None:
+        self._uri = uri
+        self._endpoints = endpoints
+        self._subscriptions = subscriptions
+        self._options = options
+        self._from_dir = from_dir
+        self._max_weight = max_weight
+        self._quiet = quiet
+        self._as_json = as_json
+        self._clock = Clock()
+
+    async def plan_only(self) -> Report:
+        """Print the plan, and change nothing."""
+        log_to_stderr(quiet=self._quiet)
+        store = LakeStore.peek(self._uri)
+        async with aiohttp.ClientSession(trust_env=True) as session:
+            backfill = self._backfill(store, session)
+            plan = await backfill.plan(self._subscriptions)
+        with report():
+            print_plan(plan, backfill.seconds(plan), as_json=self._as_json)
+        return report_of(plan, backfill.progress)
+
+    async def run(self) -> Report:
+        """Do what the plan says, and print what became of it."""
+        lines = ConsoleHandler() if is_watched() and not self._quiet else None
+        log_to_stderr(quiet=self._quiet, handler=lines)
+        began_s = self._clock.monotonic_s()
+        store = LakeStore.create(self._uri, f"lakewriter {__version__}")
+        journal = create_journal(store.root, journal_name("backfill"))
+        ledger = open_ledger(store.root, journal.directory.name)
+        try:
+            async with aiohttp.ClientSession(trust_env=True) as session:
+                if self._from_dir is not None:
+                    await self._import(store, self._from_dir)
+                backfill = self._backfill(store, session)
+                plan = await backfill.plan(self._subscriptions)
+                log.info("%s", summary_of(plan))
+                following = asyncio.create_task(
+                    follow(plan, backfill.progress, lines.console if lines else None)
+                )
+                try:
+                    await backfill.run(plan, ledger, journal.directory.name)
+                finally:
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+        finally:
+            await save(ledger)
+            ledger.close()
+            journal.close()
+        done = report_of(plan, backfill.progress, self._clock.monotonic_s() - began_s)
+        with report():
+            print_report(done, as_json=self._as_json)
+        return done
+
+    async def _import(self, store: LakeStore, directory: Path) -> None:
+        """Bring in the files of our series that the user has already."""
+        paths = await asyncio.to_thread(lambda: list(files_in([directory])))
+        markets = {each.market for each in self._subscriptions}
+        # A file's name that does not tell its market is of ours, if there is but one.
+        otherwise = Told(market=markets.pop()) if len(markets) == 1 else Told()
+        by_told: dict[Told, list[Path]] = {Told(): [], otherwise: []}
+        for path in paths:
+            told = Told() if self._wants(path, Told()) is not None else otherwise
+            if self._wants(path, told):
+                by_told[told].append(path)
+        files = rows = 0
+        for told, chosen in by_told.items():
+            importing = import_files(store, chosen, told)
+            # One at a time, so that a stop is heard in between.
+            while (imported := await asyncio.to_thread(next, importing, None)) is not None:
+                files, rows = files + 1, rows + imported.rows
+                if imported.error:
+                    log.warning("%s; it is fetched instead", imported.error)
+        log.info("%s: %d of its %d files are of these series, %d candles", directory, files, len(paths), rows)
+
+    def _wants(self, path: Path, told: Told) -> bool | None:
+        """Tell whether a file is of a series of ours; None if it does not say."""
+        try:
+            series = series_of(path, told)
+        except UsageError:
+            return None
+        return any(each.covers(*series) for each in self._subscriptions)
+
+    def _backfill(self, store: LakeStore, session: aiohttp.ClientSession) -> Backfill:
+        doors = doors_of(store.root, self._endpoints, session, self._clock, max_weight=self._max_weight)
+        return Backfill(store, doors, options=self._options, clock=self._clock)

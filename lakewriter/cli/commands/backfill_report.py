@@ -1,0 +1,221 @@
+"""What `lakewriter backfill` shows: its plan, how far it is, and what became of it."""
+
+import asyncio
+import logging
+import time
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lakewriter.backfill.progress import Progress as Done
+from lakewriter.backfill.run import Plan
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 0.25
+
+# Without a terminal a line says how far it is, so often.
+LINE_EVERY_S = 10.0
+
+# Series shown in a plan on a terminal; the others are in the totals.
+SERIES_SHOWN_MAX = 50
+_UNKNOWN_SHOWN_MAX = 5
+
+
+class Report(msgspec.Struct):
+    """What `--json` prints when the work is done."""
+
+    series: int = 0
+    candles_from_archive: int = 0
+    candles_from_rest: int = 0
+    corrections: int = 0
+    explained: int = 0
+    unhealable: int = 0
+    unexplained: int = 0
+    files: int = 0
+    file_bytes: int = 0
+    files_refused: int = 0
+    pages: int = 0
+    retried: int = 0
+    unknown: list[str] = []
+    partitions_failed: int = 0
+    series_unreadable: int = 0
+    seconds: float = 0.0
+
+    @property
+    def problem(self) -> str:
+        """What makes the command fail; "" if nothing does."""
+        parts = []
+        if self.unknown:
+            shown = ", ".join(self.unknown[:_UNKNOWN_SHOWN_MAX])
+            more = len(self.unknown) - _UNKNOWN_SHOWN_MAX
+            parts.append(f"nobody knows {shown}" + (f" and {more} more" if more > 0 else ""))
+        if self.unhealable:
+            parts.append(f"{self.unhealable:,} candles could not be had (lakewriter gaps)")
+        if self.unexplained:
+            parts.append(f"{self.unexplained:,} candles are absent, and it cannot be told yet why")
+        if self.partitions_failed:
+            parts.append(f"{self.partitions_failed:,} partitions could not be merged and are as they were")
+        if self.series_unreadable:
+            parts.append(f"{self.series_unreadable:,} series have files that cannot be read")
+        return "; ".join(parts)
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        if self.unknown:
+            return "look at the spelling"
+        if self.series_unreadable:
+            return "lakewriter verify --check partition"
+        return "the same command tries again what is missing"
+
+
+async def follow(plan: Plan, done: Done, console: Console | None) -> None:
+    """Show how far it is until cancelled: a bar on a terminal, now and then a line elsewhere."""
+    total = max(1, _work(plan))
+    began_s = time.monotonic()
+    if console is None:
+        while True:
+            await asyncio.sleep(LINE_EVERY_S)
+            log.info("%s", _line(done, total, time.monotonic() - began_s))
+    with Progress(
+        TextColumn("backfill"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]:,.0f} candles/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[current]}"),
+        console=console,
+        transient=True,
+    ) as progress:
+        task: TaskID = progress.add_task("", total=total, rate=0.0, current="")
+        while True:
+            rate = (done.from_archive + done.from_rest) / max(0.001, time.monotonic() - began_s)
+            progress.update(task, completed=min(total, _steps(done)), rate=rate, current=done.current)
+            await asyncio.sleep(REFRESH_S)
+
+
+def summary_of(plan: Plan) -> str:
+    """Return the plan in a line."""
+    return (
+        f"{len(plan.series):,} series lack {sum(each.candles for each in plan.series):,} candles: "
+        f"{sum(each.file_count for each in plan.series):,} files "
+        f"({_size(sum(each.file_bytes for each in plan.series))}), "
+        f"{sum(each.pages for each in plan.series):,} pages of REST"
+    )
+
+
+def print_plan(plan: Plan, seconds: float, *, as_json: bool) -> None:
+    """Print what would be done, series by series."""
+    if as_json:
+        print(msgspec.json.encode(_plan_rows(plan, seconds)).decode())
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("series", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    for name in ("missing", "files", "size", "pages", "weight"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in plan.series[:SERIES_SHOWN_MAX]:
+        begin = each.missing[0][0] if each.missing else None
+        table.add_row(
+            str(each.series), "" if begin is None else _day(begin), f"{each.candles:,}",
+            f"{each.file_count:,}", _size(each.file_bytes), f"{each.pages:,}", f"{each.weight:,}",
+        )  # fmt: skip
+    console = Console(highlight=False)
+    with console.capture() as shown:  # rich exits by itself where nobody reads
+        console.print(table)
+    print(shown.get(), end="")
+    if len(plan.series) > SERIES_SHOWN_MAX:
+        print(f"… and {len(plan.series) - SERIES_SHOWN_MAX:,} more series")
+    print(f"{summary_of(plan)}; about {_duration(seconds)}")
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print what became of it."""
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    print(
+        f"{report.series:,} series: {report.candles_from_archive:,} candles of {report.files:,} files, "
+        f"{report.candles_from_rest:,} by REST, {report.corrections:,} corrected, "
+        f"{report.explained:,} explained in {report.seconds:.1f} s"
+    )
+    if report.files_refused:
+        print(f"{report.files_refused:,} files could not be used; REST was asked for their candles")
+
+
+def report_of(plan: Plan, done: Done, seconds: float = 0.0) -> Report:
+    """Return what became of a plan."""
+    return Report(
+        series=len(plan.series),
+        candles_from_archive=done.from_archive,
+        candles_from_rest=done.from_rest,
+        corrections=done.corrections,
+        explained=done.explained,
+        unhealable=done.unhealable,
+        unexplained=done.unexplained,
+        files=done.files,
+        file_bytes=done.file_bytes,
+        files_refused=sum(done.refused.values()),
+        pages=done.pages,
+        retried=done.retried,
+        unknown=[str(series) for series in plan.unknown],
+        partitions_failed=len(done.unmerged),
+        series_unreadable=len(done.unreadable),
+        seconds=round(seconds, 3),
+    )
+
+
+def _plan_rows(plan: Plan, seconds: float) -> dict[str, object]:
+    rows = [
+        {
+            "market": each.series.market,
+            "symbol": each.series.symbol,
+            "interval": each.series.interval,
+            "candles": each.candles,
+            "missing": [[_time(low), _time(high)] for low, high in each.missing],
+            "files": [planned.file.path for planned in each.files],
+            "file_bytes": each.file_bytes,
+            "rest": [[_time(low), _time(high)] for low, high in each.rest],
+            "pages": each.pages,
+            "weight": each.weight,
+        }
+        for each in plan.series
+    ]
+    return {"series": rows, "unknown": [str(series) for series in plan.unknown], "seconds": round(seconds, 1)}
+
+
+def _work(plan: Plan) -> int:
+    # A series is a step of its own: its end is looked at and explained.
+    return sum(each.file_count + each.pages + 1 for each in plan.series)
+
+
+def _steps(done: Done) -> int:
+    return done.files + done.pages + done.series
+
+
+def _line(done: Done, total: int, seconds: float) -> str:
+    share = min(1.0, _steps(done) / total)
+    candles = done.from_archive + done.from_rest
+    left = "" if not share else f", about {_duration(seconds / share - seconds)} left"
+    return f"{share:.0%}: {candles:,} candles, {candles / max(0.001, seconds):,.0f}/s{left}; {done.current}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def _day(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(time_ms / 1000))
+
+
+def _time(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_ms / 1000))

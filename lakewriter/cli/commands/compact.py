@@ -1,0 +1,119 @@
+"""lakewriter compact: fold every partition into its one file."""
+
+import time
+
+import click
+import msgspec
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.progress_bar import bar
+from lakewriter.cli.series_options import Choice, filters
+from lakewriter.cli.terminal import print_errors, report
+from lakewriter.errors import LakewriterError
+from lakewriter.lake.compact import Outcome, plan, remember, run
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
+from lakewriter.lake.partition_filter import PartitionFilter
+
+
+class Summary(msgspec.Struct):
+    """What `--json` prints."""
+
+    partitions: int = 0
+    rewritten: int = 0
+    rows: int = 0
+    duplicates_removed: int = 0
+    files_removed: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+    dry_run: bool = False
+
+
+@click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
+@filters
+@click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")
+@lake_option
+def command(
+    choice: Choice,
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
+    jobs: int | None,
+    lake: str | None,
+) -> None:
+    """Fold foreign files into each partition's one file, without duplicates.
+
+    Safe at any time: while recorders write and while anybody reads. What is
+    in order is skipped unopened.
+
+    \b
+    lakewriter compact
+    lakewriter compact --market spot --since 2024-06-01 --dry-run
+    lakewriter compact --json
+    """
+    wanted = choice.until(until)
+    store = LakeStore.open(lake or DEFAULT_LAKE)
+    started_s = time.monotonic()
+    if not dry_run:
+        store.storage.sweep(STATE_DIRECTORY, time.time())
+    todo = plan(store, wanted)
+    outcomes = list(todo.in_order)
+    with bar("compacting") as progress:
+        working = run(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
+        outcomes += progress.track(working, total=len(todo.work))
+    if not dry_run:
+        _remember(store, outcomes, everything=wanted == PartitionFilter())
+    summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
+    with report():
+        print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
+    _report_failures([outcome for outcome in outcomes if outcome.error])
+
+
+def _remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> None:
+    try:
+        remember(store, outcomes, everything=everything)
+    except OSError as error:
+        # Only the next run is slower for it.
+        click.echo(f"lakewriter: cannot note what is in order: {error.strerror}", err=True)
+
+
+def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
+    return Summary(
+        partitions=len(outcomes),
+        rewritten=sum(outcome.rewritten for outcome in outcomes),
+        rows=sum(outcome.rows for outcome in outcomes),
+        duplicates_removed=sum(outcome.duplicates_removed for outcome in outcomes),
+        files_removed=sum(len(outcome.files_removed) for outcome in outcomes),
+        bytes_before=sum(outcome.bytes_before for outcome in outcomes),
+        bytes_after=sum(outcome.bytes_after for outcome in outcomes),
+        seconds=round(seconds, 3),
+        failed=sum(bool(outcome.error) for outcome in outcomes),
+        dry_run=dry_run,
+    )
+
+
+def _sentence(summary: Summary) -> str:
+    would = "would be " if summary.dry_run else ""
+    return (
+        f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
+        f"{summary.rewritten:,} {would}rewritten, "
+        f"{summary.duplicates_removed:,} duplicates and {summary.files_removed:,} files {would}removed, "
+        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s"
+    )
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
+
+
+def _report_failures(failures: list[Outcome]) -> None:
+    if not failures:
+        return
+    print_errors([outcome.error for outcome in failures])
+    many = len(failures) > 1
+    left = f"{len(failures)} partitions were left as they were" if many else "1 partition was left as it was"
+    raise LakewriterError(f"compact: {left}", failures[0].hint)

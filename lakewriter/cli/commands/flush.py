@@ -1,0 +1,65 @@
+"""lakewriter flush: bring what dead recorders left in their journals into the lake."""
+
+import click
+import msgspec
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal_replay import Replayed, replay_dead
+from lakewriter.lake.lake import LakeStore
+
+
+class Summary(msgspec.Struct):
+    """What `--json` prints."""
+
+    segments: int = 0
+    candles: int = 0
+    torn: int = 0
+    damaged: int = 0
+    waiting: int = 0
+
+
+@click.command(name="flush", short_help="Bring the journals of dead recorders into the lake.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@lake_option
+def command(as_json: bool, lake: str | None) -> None:
+    """Bring what dead recorders left in their journals into the lake.
+
+    The next `lakewriter record` does the same; this is for a lake that nobody
+    records into any more. Journals of living recorders are left alone.
+
+    \b
+    lakewriter flush
+    lakewriter flush --lake /srv/candles --json
+    """
+    store = LakeStore.open(lake or DEFAULT_LAKE)
+    summary = Summary()
+    for replayed in replay_dead(store):
+        _count(summary, replayed)
+        if replayed.damaged:
+            click.echo(
+                f"lakewriter: {replayed.name}: {replayed.damaged} damaged lines, kept in {replayed.name}.bad",
+                err=True,
+            )
+        if replayed.error:
+            click.echo(f"lakewriter: {replayed.name} stays: {replayed.error}", err=True)
+    print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
+    if summary.waiting:
+        raise LakeError(
+            f"flush: {summary.waiting} candles stay in the journal",
+            "mend what is named above, then run it again",
+        )
+
+
+def _count(summary: Summary, replayed: Replayed) -> None:
+    summary.segments += 1
+    summary.candles += replayed.candles
+    summary.torn += replayed.torn
+    summary.damaged += replayed.damaged
+    summary.waiting += replayed.waiting
+
+
+def _sentence(summary: Summary) -> str:
+    if not summary.segments:
+        return "nothing to flush: no recorder that no longer lives left anything"
+    return f"{summary.candles:,} candles of {summary.segments:,} segments flushed"

@@ -1,0 +1,172 @@
+"""`lakewriter query`: ask the lake in SQL, or run a saved query by name."""
+
+import contextlib
+import gc
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.terminal import quiet_if_unread, read_text, standard_input, standard_output
+from lakewriter.errors import UsageError
+from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
+
+_FORMAT_NAMES = ("table", "line", "csv", "json", "ndjson", "markdown", "parquet", "arrow")
+_EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
+
+
+@click.command()
+@click.argument("sql", required=False)
+@click.option("-f", "--file", "sql_file", metavar="FILE.sql", help="Read the SQL from a file.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for $NAME; repeatable."
+)
+@click.option(
+    "--format", "format_name", type=click.Choice(_FORMAT_NAMES), help="[default: by -o's suffix, or table]"
+)
+@click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all; or into a pipe.")
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=1),
+    help="Rows to show of a table or of lines, from both ends.  [default: 40 on a terminal, else all]",
+)
+@click.option(
+    "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
+)
+@click.option("--timeout", metavar="DURATION", help="Give up after this long: 500ms, 30s, 5m.")
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Memory of the engine, which spills to disk: 512MB, 2GB.  [default: 80%]",
+)
+@click.option(
+    "--list", "list_saved", is_flag=True, help="Show the saved queries, and SQL's functions for candles."
+)
+@lake_option
+def command(
+    sql: str | None,
+    sql_file: str | None,
+    params: tuple[str, ...],
+    format_name: str | None,
+    output: str | None,
+    max_rows: int | None,
+    no_pager: bool,
+    timeout: str | None,
+    memory_limit: str | None,
+    list_saved: bool,
+    lake: str | None,
+) -> None:
+    """Ask the lake in SQL. Sees every closed candle, also those not yet flushed.
+
+    SQL is a statement, the name of a saved query, or - for standard input.
+    Tables: candles, gaps, coverage, instruments, partitions. Times are UTC. Nothing can be changed.
+
+    \b
+    lakewriter query "SELECT symbol, max(high) FROM candles WHERE interval = '1m' GROUP BY symbol"
+    lakewriter query "DESCRIBE candles"
+    lakewriter query --list
+    lakewriter query vwap -p symbol=ETHUSDT
+    lakewriter query "FROM latest()" --format line
+    lakewriter query "FROM resample('spot', 'BTCUSDT', '1m', '15m')"
+    lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
+    echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
+    """
+    if list_saved:
+        with quiet_if_unread(), standard_output():
+            _show_saved()
+            _show_macros()
+        return
+    if output == "":
+        raise UsageError("query: -o '' names no file", "-o FILE.csv")
+    query = _the_query(sql, sql_file)
+    given = _given(params)
+    # A file of one's own may have parameters without a default; the session checks those.
+    values = query.values(given) if query.parameters else given
+    path = None if output is None else Path(output)
+    with _imports():
+        from lakewriter.cli.answer import Target
+
+    target = Target(path, format_name, max_rows, paged=not no_pager)
+    _answer(lake or DEFAULT_LAKE, query.sql, values, target, (timeout, memory_limit or ""))
+
+
+@contextlib.contextmanager
+def _imports() -> Iterator[None]:
+    """Import what answers take, most of the time of a small one, while their engine is made beside it."""
+    # Modules make so many objects, and no garbage, that looking for it is a tenth of the time.
+    gc.disable()
+    try:
+        from lakewriter.query.spare import SPARE
+
+        SPARE.prepare()
+        yield
+    finally:
+        gc.enable()
+
+
+def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
+    """Give the answer within a time and a memory, if they are bounded."""
+    from lakewriter.cli.answer import ending, give, limit_process
+    from lakewriter.lake.open import open_to_read
+    from lakewriter.query.limits import Control
+
+    timeout, memory = bounds
+    timeout_s = None
+    if timeout is not None:
+        from lakewriter.config import parse_duration
+
+        timeout_s = parse_duration(timeout) / 1000
+    control = Control(timeout_s=timeout_s, memory=memory)
+    with ending(timeout_s):
+        store = open_to_read(lake)
+        limit_process(memory)
+        give(store, sql, values, target, control)
+
+
+def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
+    if (sql is None) == (sql_file is None):
+        what = "no SQL given" if sql is None else "SQL is given twice, as an argument and with -f"
+        raise UsageError(f"query: {what}", _EXAMPLE)
+    if sql_file is not None:
+        return parse_query(Path(sql_file).stem, read_text("query", sql_file, "lakewriter query -f FILE.sql"))
+    assert sql is not None
+    if sql == "-":
+        try:
+            return parse_query("-", standard_input("query", _EXAMPLE).read().decode())
+        except UnicodeDecodeError:
+            raise UsageError("query: standard input is not UTF-8 text", _EXAMPLE) from None
+    if re.fullmatch(r"\w+", sql):
+        return saved_query(sql)
+    return parse_query("SQL", sql)
+
+
+def _given(params: tuple[str, ...]) -> dict[str, str]:
+    given = {}
+    for text in params:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(
+                f"query: -p {text!r} is not NAME=VALUE", "lakewriter query vwap -p symbol=ETHUSDT"
+            )
+        given[name.lstrip("$:")] = value
+    return given
+
+
+def _show_saved() -> None:
+    queries = saved_queries()
+    for query in queries:
+        click.echo(f"{query.name}  {query.title}")
+        width = max((len(f"{p.name}={p.default}") for p in query.parameters), default=0)
+        for parameter in query.parameters:
+            click.echo(f"    {f'{parameter.name}={parameter.default}':{width}}  {parameter.what}".rstrip())
+
+
+def _show_macros() -> None:
+    from lakewriter.query.macros import MACROS
+
+    click.echo("\nIn SQL, behind FROM:")
+    for macro in MACROS.values():
+        click.echo(f"{macro.signature}\n    {macro.what}\n    {macro.columns}")

@@ -1,0 +1,279 @@
+"""lakewriter record: listen, and write what closes into the lake."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import click
+import msgspec
+
+from lakewriter import __version__
+from lakewriter.backfill.background import Alongside
+from lakewriter.candle import Candle
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.connect import doors_of
+from lakewriter.cli.recorder_line import ProgressLine
+from lakewriter.cli.series_options import begin_ms, parse_day
+from lakewriter.cli.signals import stop_on_signals, unless_stopped
+from lakewriter.cli.terminal import is_watched, log_to_stderr
+from lakewriter.clock import Clock
+from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
+from lakewriter.errors import UsageError
+from lakewriter.lake.gaps.ledgers import open_ledger
+from lakewriter.lake.journal import create_journal, journal_name
+from lakewriter.lake.lake import LakeStore
+from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
+from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.supervisor import Watch, WatchOptions
+from lakewriter.subscription import Subscription, parse_subscription
+
+log = logging.getLogger(__name__)
+
+
+@click.command(name="record", short_help="Record closed candles until stopped.")
+@click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
+@click.option(
+    "--config", "config_path", metavar="FILE", help=f"What to record.  [default: {FILE_NAME}, if there]"
+)
+@click.option("--flush-every", metavar="DURATION", help="How old a buffered candle may grow.  [default: 5m]")
+@click.option(
+    "--heal-limit",
+    metavar="DURATION",
+    help="What is missing from longer ago is not asked for.  [default: 7d]",
+)
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    help="How long after its end a closed candle may take.  [default: 10s, 15s on the futures]",
+)
+@click.option("--since", metavar="DATE", help="Fetch what the lake lacks from this day on, too.")
+@click.option("--duration", metavar="DURATION", help="Stop by itself after this long.")
+@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
+@lake_option
+def command(
+    subscriptions: tuple[str, ...],
+    config_path: str | None,
+    flush_every: str | None,
+    heal_limit: str | None,
+    grace: str | None,
+    since: str | None,
+    duration: str | None,
+    exchange: str | None,
+    quiet: bool,
+    lake: str | None,
+) -> None:
+    """Record closed candles until SIGINT or SIGTERM, then flush and exit.
+
+    A subscription is MARKET:SYMBOLS:INTERVALS, both lists comma-separated;
+    symbols may be globs, and follow what the exchange lists. What a stream does
+    not bring in time is fetched; what the exchange does not have is entered into
+    the gap ledger with its reason (lakewriter gaps). SIGHUP reads the config again.
+
+    \b
+    lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT,ETHUSDT:1m
+    lakewriter record 'usdt_futures:*USDT:1m,5m' --lake /srv/candles
+    lakewriter record --config lakewriter.toml
+    """
+    config = _config(config_path, subscriptions)
+    given = [parse_subscription(text) for text in subscriptions]
+    asked = Asked(config_path, given, flush_every, heal_limit, grace, since, exchange)
+    settings = asked.settings(config)
+    duration_s = None if duration is None else parse_duration(duration) / 1000
+    for entry in settings.subscriptions:
+        config.market(entry.market, exchange)  # refuse a bad --exchange before the lake is touched
+    store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
+    asyncio.run(_record(store, config, asked, settings, duration_s, quiet))
+
+
+class Settings(NamedTuple):
+    """What to record, and how."""
+
+    subscriptions: list[Subscription]
+    flush_every_s: float
+    options: WatchOptions
+    since_ms: int | None
+
+
+class Asked(NamedTuple):
+    """What the command line said; it overrides the config."""
+
+    config_path: str | None
+    subscriptions: list[Subscription]
+    flush_every: str | None
+    heal_limit: str | None
+    grace: str | None
+    since: str | None
+    exchange: str | None
+
+    def settings(self, config: Config) -> Settings:
+        """Return what holds, given a config.
+
+        Raises:
+            UsageError: if nothing is subscribed to, or a duration is none.
+        """
+        subscriptions = self.subscriptions or config.parsed_subscriptions()
+        if not subscriptions:
+            path = self.config_path or FILE_NAME
+            raise UsageError(f"{path}: names no subscriptions", f"for example:\n\n{EXAMPLE}")
+        options = WatchOptions(
+            heal_limit_ms=parse_duration(_either(self.heal_limit, config.heal_limit)),
+            grace_ms=None if self.grace is None else parse_duration(self.grace),
+            rotate_after_ms=parse_duration(config.rotate_after),
+            universe_every_s=parse_duration(config.universe_every) / 1000,
+        )
+        return Settings(
+            subscriptions,
+            parse_duration(_either(self.flush_every, config.flush_every)) / 1000,
+            options,
+            begin_ms(parse_day(self.since or config.since, "--since")),
+        )
+
+
+def _either(said: str | None, otherwise: str) -> str:
+    return otherwise if said is None else said
+
+
+def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
+    found = find_config(path)
+    if found is None and not subscriptions:
+        raise UsageError(
+            f"record: nothing to record, and no {FILE_NAME} here",
+            f"lakewriter record spot:BTCUSDT,BNBUSDT:1m\n\n  or write {FILE_NAME}, for example:\n\n{EXAMPLE}",
+        )
+    return found or Config()
+
+
+async def _record(
+    store: LakeStore, config: Config, asked: Asked, settings: Settings, duration_s: float | None, quiet: bool
+) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    _on_hangup(stop, lambda: log.warning("SIGHUP: still starting; nothing is changed"))
+    if duration_s is not None:
+        asyncio.get_running_loop().call_later(duration_s, stop.set)
+    progress = ProgressLine() if is_watched() and not quiet else None
+    log_to_stderr(quiet=quiet, handler=progress)
+    clock = Clock()
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        doors = doors_of(store.root, partial(config.market, exchange=asked.exchange), session, clock)
+        universe = Universe(settings.subscriptions, doors)
+        if not await unless_stopped(universe.first(), stop):
+            return
+        queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
+        journal = create_journal(store.root, journal_name())
+        ledger = open_ledger(store.root, journal.directory.name)
+        watch = Watch(store, universe, doors, queue, ledger=ledger, options=settings.options, clock=clock)
+        recorder = Recorder(
+            store,
+            (),
+            queue,
+            flush_every_s=settings.flush_every_s,
+            name="",
+            clock=clock,
+            journal=journal,
+            watch=watch,
+        )
+        wanted = universe.wanted()
+        log.info("recording %d series into %s", len(wanted.listened), store.root)
+        history = None
+        if settings.since_ms is not None:
+            history = Alongside(
+                store, doors, ledger, lambda: universe.subscriptions, since_ms=settings.since_ms, clock=clock
+            )
+        _on_hangup(stop, partial(_reload, asked, config, watch, history))
+        beside: list[asyncio.Task[Any]] = []
+        if history is not None:
+            beside.append(asyncio.create_task(unless_stopped(history.run(), stop)))
+            beside[-1].add_done_callback(_tell_of_a_bug)
+        if progress is not None:
+            beside.append(asyncio.create_task(progress.follow(recorder, watch)))
+        try:
+            await recorder.run(stop)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            ledger.close()
+            with contextlib.suppress(BrokenPipeError):
+                _tell(recorder, watch)
+
+
+def _tell_of_a_bug(task: "asyncio.Task[Any]") -> None:
+    """Say at once what ended a task that should not end: the recording goes on without it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("history: ended by a bug of ours", exc_info=error)
+
+
+def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
+    """Do something on SIGHUP; but stop if it says that our terminal is gone."""
+    on_terminal = is_watched()
+
+    def hung_up() -> None:
+        if on_terminal and not is_watched():
+            stop.set()
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+
+
+def _reload(asked: Asked, begun: Config, watch: Watch, history: Alongside | None) -> None:
+    """Read the config again, on SIGHUP; what is wrong with it changes nothing.
+
+    Args:
+        begun: what the config said at the start; all but its subscriptions still holds.
+    """
+    if asked.subscriptions:
+        log.warning("SIGHUP: the command line names the subscriptions; there is no config to read again")
+        return
+    try:
+        config = load_config(Path(asked.config_path or FILE_NAME))
+        settings = asked.settings(config)
+    except UsageError as error:
+        log.error("SIGHUP: nothing is changed: %s", error)
+        return
+    if msgspec.structs.replace(config, subscriptions=begun.subscriptions) != begun:
+        log.warning("SIGHUP: subscriptions are read again; what else has changed needs a restart")
+    watch.change(settings.subscriptions)
+    if history is not None:
+        history.changed()
+    log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
+
+
+def _tell(recorder: Recorder, watch: Watch) -> None:
+    stats, healer = recorder.stats, watch.healer.stats
+    commits = stats.commit_ms
+    log.info(
+        "%d commits: half within %d ms, 99%% within %d ms, the slowest %d ms; up to %d candles each",
+        commits.count,
+        commits.at_most(0.5),
+        commits.at_most(0.99),
+        commits.most,
+        stats.commit_candles.most,
+    )
+    for how, ages in (("streamed", watch.freshness.streamed), ("healed", watch.freshness.healed)):
+        if ages.count:
+            log.info(
+                "fresh: %d candles %s: half durable %d ms after their end, 99%% within %d ms, the last %d ms",
+                ages.count,
+                how,
+                ages.at_most(0.5),
+                ages.at_most(0.99),
+                ages.most,
+            )
+    if healer.asked:
+        log.info(
+            "healing: %d pages asked for, %d candles healed, %d explained, %d cannot be healed",
+            healer.asked,
+            healer.healed,
+            healer.explained,
+            healer.unhealable,
+        )
+    log.info("stopped: %d candles recorded, %d flushed", stats.recorded, stats.flushed)

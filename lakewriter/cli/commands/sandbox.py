@@ -1,0 +1,174 @@
+"""`lakewriter sandbox`: run the local exchange until it is stopped."""
+
+import asyncio
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lakewriter.cli.signals import stop_on_signals
+from lakewriter.config import parse_duration
+
+
+def _moment_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not like 2026-11-22 or 2026-11-22T12:30") from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    return 0 if value == "0" else parse_duration(value)
+
+
+def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is no speed")
+    return value
+
+
+def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from lakewriter.sandbox import FAULTS
+
+    for name, kind in FAULTS.items():
+        value = f" (value: {kind.value}; {kind.default:g} by default)" if kind.value else ""
+        print(f"{name:24} {kind.description}{value}")
+    context.exit()
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=9080, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one."
+)
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 10_000, min_open=True),
+    callback=_speed,
+    help="Simulated seconds per real one.",
+)
+@click.option("--seed", default=0, show_default=True, help="What all prices follow from.")
+@click.option(
+    "--start", metavar="TIME", callback=_moment_ms, help="What its clock shows at first, UTC.  [default: now]"
+)
+@click.option(
+    "--symbols", default=60, show_default=True, type=click.IntRange(1, 5000), help="Symbols of each market."
+)
+@click.option(
+    "--push-every",
+    default="1s",
+    show_default=True,
+    metavar="DURATION",
+    callback=_milliseconds,
+    help="Real time between frames of an open candle; 0 for none.",
+)
+@click.option(
+    "--replay",
+    multiple=True,
+    metavar="[MARKET=]FILE",
+    help="Send a recorded session instead of computed candles; repeatable.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Let something go wrong; repeatable. Keys: market, symbols, interval, in_s and for_s "
+    "(simulated seconds) or start and stop (UTC), value, retry_after_s, share (of archive files).",
+)
+@click.option(
+    "--faults",
+    "faults_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The same as [[fault]] tables of a TOML file.",
+)
+@click.option(
+    "--list-faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_faults,
+    help="List what can go wrong, and exit.",
+)
+def command(
+    host: str,
+    port: int,
+    speed: float,
+    seed: int,
+    start: int | None,
+    symbols: int,
+    push_every: float,
+    replay: tuple[str, ...],
+    faults: tuple[str, ...],
+    faults_file: Path | None,
+) -> None:
+    """Run a local server that speaks Binance's protocol for all three markets.
+
+    Every price follows from the seed. The first line on standard output is the
+    server's URL. Below it, /control tells what it counts and takes faults while
+    it runs.
+
+    \b
+    lakewriter sandbox --port 9080 --speed 60
+    lakewriter sandbox --fault late_close:market=spot,symbols=BTCUSDT,ETHUSDT,in_s=60,value=30
+    curl -d '{"name":"stalled_socket","market":"spot"}' http://127.0.0.1:9080/control/faults
+    lakewriter record spot:BTCUSDT:1m --exchange http://127.0.0.1:9080
+    """
+    from lakewriter.sandbox.faults.fault_syntax import load_faults, parse_argument
+
+    start_ms = time.time_ns() // 1_000_000 if start is None else start
+    asyncio.run(
+        _run(
+            host=host,
+            port=port,
+            speed=speed,
+            seed=seed,
+            start_ms=start_ms,
+            symbols=symbols,
+            push_every_ms=push_every,
+            replay=replay,
+            faults=(
+                *(load_faults(faults_file, start_ms) if faults_file else ()),
+                *(parse_argument(text, start_ms) for text in faults),
+            ),
+        )
+    )
+
+
+async def _run(**fields: Any) -> None:
+    from lakewriter.sandbox import SandboxOptions, serve
+
+    stopped = asyncio.Event()
+    stop_on_signals(stopped)
+    async with serve(SandboxOptions(**fields)) as sandbox:
+        print(sandbox.url, flush=True)
+        click.echo(_introduction(sandbox.url, sandbox.now_ms(), fields["speed"], fields["symbols"]), err=True)
+        await stopped.wait()
+    broken = ", ".join(f"{kind} {count}" for kind, count in sandbox.violations.items())
+    click.echo(f"stopped; limits broken: {broken or 'none'}", err=True)
+
+
+def _introduction(url: str, now_ms: int, speed: float, symbols: int) -> str:
+    now = datetime.fromtimestamp(now_ms // 1000, UTC)
+    socket = "ws" + url.removeprefix("http")
+    return f"""\
+lakewriter sandbox: {symbols} symbols in each of three markets; it is {now:%Y-%m-%d %H:%M:%S} UTC, speed {speed:g}
+  streams   {socket}/spot/ws  {socket}/usdt_futures/market/ws  {socket}/coin_futures/ws
+  REST      {url}/spot/api/v3/klines?symbol=BTCUSDT&interval=1m
+  archive   {url}/data.binance.vision?delimiter=/&prefix=data/spot/daily/klines/BTCUSDT/1m/
+  control   {url}/control
+record from it:
+  lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT:1m coin_futures:BTCUSD_PERP:3m --exchange {url}
+stop with Ctrl-C"""

@@ -1,0 +1,286 @@
+"""lakewriter verify: is what is there right?"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import aiohttp
+import click
+import msgspec
+from rich.progress import Progress
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.connect import doors_of
+from lakewriter.cli.progress_bar import bar
+from lakewriter.cli.series_check import check_matches, check_something_there
+from lakewriter.cli.series_options import Choice, filters, print_table
+from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.clock import Clock
+from lakewriter.config import Config, find_config
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.market import MARKETS, Market
+from lakewriter.series import Series
+from lakewriter.verify.compare_published import Publisher, compare
+from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Check, Finding, Report, Tally
+from lakewriter.verify.price_jumps import DEVIATIONS
+from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
+from lakewriter.verify.run import Options, verify
+
+# As many of each check as a person reads.
+FINDINGS_SHOWN = 20
+
+# What compaction puts right by itself.
+_FOR_COMPACT = frozenset(("foreign", "writer"))
+
+
+class CheckTotals(msgspec.Struct):
+    """How one check of one series went, as `--json` prints it."""
+
+    market: str
+    symbol: str
+    interval: str
+    check: str
+    checked: int
+    findings: int
+    corrected: int
+    added: int
+
+
+class Totals(msgspec.Struct):
+    """What `--json` prints last.
+
+    Args:
+        findings: how many there are, shown or not.
+        shown: how many were printed.
+        corrected, added: candles that --repair replaced, and brought.
+        by_check: the same by series and check.
+    """
+
+    findings: int
+    shown: int
+    corrected: int
+    added: int
+    by_check: list[CheckTotals]
+
+
+@click.command(name="verify", short_help="Check that what is there is right.")
+@filters
+@click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
+@click.option(
+    "--check",
+    "checks",
+    multiple=True,
+    type=click.Choice(LOCAL_CHECKS),
+    metavar="CHECK",
+    help=f"Only this check: {', '.join(LOCAL_CHECKS)}; repeatable.",
+)
+@click.option(
+    "--against",
+    type=click.Choice(("archive", "rest")),
+    help="Compare with what the exchange publishes there.",
+)
+@click.option(
+    "--config", "config_path", metavar="FILE", help="Where the exchange is, if not where it always is."
+)
+@click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
+@click.option("--repair", is_flag=True, help="With --against: merge what is missing, and what wins.")
+@click.option(
+    "--jumps",
+    type=click.FloatRange(min=0),
+    metavar="K",
+    default=DEVIATIONS,
+    show_default=True,
+    help="How many deviations a jump of the price is; 0 for no jumps.",
+)
+@click.option(
+    "--max-findings",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=FINDINGS_SHOWN,
+    show_default=True,
+    help="Print so many findings of each check; the rest is counted.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a finding, and one of totals.")
+@lake_option
+def command(
+    choice: Choice,
+    until: str | None,
+    checks: tuple[Check, ...],
+    against: str | None,
+    config_path: str | None,
+    exchange: str | None,
+    repair: bool,
+    jumps: float,
+    max_findings: int,
+    as_json: bool,
+    lake: str | None,
+) -> None:
+    """Check that what is there is right; what is absent is for lakewriter coverage.
+
+    \b
+    partition  the file is whole, its rows are sorted, unique, on the grid and of
+               its day, and what it says of itself is so
+    candle     low ≤ open, close ≤ high; prices above 0, volumes not below; takers
+               bought no more than all; without trades: flat, and no volume
+    intervals  a longer candle is what the shorter ones in it add up to, where all
+               of them are there; of the intervals that are chosen
+    jumps      a candle opens near the close before it; reported, never changed
+    against    with --against: each candle is the one that the exchange publishes
+
+    With --repair published candles are merged where ours are missing or differ.
+    The archive wins over anything; REST over a candle with no more trades than
+    its own. Nothing is ever deleted. The other checks see the lake as repaired.
+
+    Candles still in the journal are not looked at; nor, with --against, those
+    that closed in the last ten minutes.
+
+    Exit 0 without a finding, else 1, repaired or not. Exit 1, too, for an empty
+    lake into which nobody records, and 2 if the lake has nothing of what is
+    chosen. With --json the last line
+    is an object whose only key is "totals".
+
+    \b
+    lakewriter verify
+    lakewriter verify --symbol BTCUSDT --since 2024-06-01 --check partition --check candle
+    lakewriter verify --market spot --interval 1m --against archive --repair
+    lakewriter verify --json --lake /srv/candles
+    """
+    if repair and against is None:
+        raise UsageError("--repair: there is nothing to repair from", "--against archive --repair")
+    wanted = choice.until(until)
+    options = Options(frozenset(checks or LOCAL_CHECKS), jumps)
+    store = LakeStore.open(lake or DEFAULT_LAKE)
+    check_matches("verify", store, wanted)
+    report = Report(max_findings)
+    if against is not None:
+        endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
+        endpoints(next(iter(MARKETS)))  # refuse a bad --exchange before anything is looked at
+        opening = publisher_of(against, store, endpoints)
+        asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
+    with bar("verifying") as progress:
+        working = verify(store, report, wanted, options)
+        for _ in progress.track(working, total=_total(store, wanted, progress)):
+            pass
+    print_report(report, as_json=as_json, repair=repair)
+    if next(store.files(wanted), None) is None:
+        check_something_there("verify", store, wanted)
+    if report.total:
+        raise LakewriterError(
+            f"verify: {_count(report.total, 'finding')}", _next(report, against, repair=repair)
+        )
+
+
+@asynccontextmanager
+async def publisher_of(
+    against: str, store: LakeStore, endpoints: Callable[[str], Market]
+) -> AsyncIterator[Publisher]:
+    """Give who publishes what `--against` names."""
+    clock = Clock()
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        doors = doors_of(store.root, endpoints, session, clock)
+        yield ArchivePublisher(doors, clock) if against == "archive" else RestPublisher(doors, clock)
+
+
+async def compare_with(
+    store: LakeStore,
+    opening: AbstractAsyncContextManager[Publisher],
+    wanted: PartitionFilter,
+    report: Report,
+    *,
+    repair: bool,
+) -> None:
+    """Compare the lake with a publisher, with a bar on a terminal."""
+    now_ms = int(time.time() * 1000)
+    with bar("comparing") as progress:
+        task = progress.add_task("comparing", total=_total(store, wanted, progress))
+        async with opening as publisher:
+            async for window in compare(store, publisher, wanted, report, now_ms=now_ms, repair=repair):
+                progress.advance(task, window.partitions)
+
+
+def _total(store: LakeStore, wanted: PartitionFilter, progress: Progress) -> int | None:
+    """Count the partitions, if somebody watches."""
+    return None if progress.disable else sum(1 for _ in store.partitions(wanted))
+
+
+def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
+    """Print what was checked and what was found."""
+    if as_json:
+        return _print_json(report)
+    if not report.tallies:
+        return print("nothing to verify yet")
+    print_table(_tallies_table(report, repair=repair), as_json=False)
+    if report.findings:
+        with quiet_if_unread(), standard_output() as out:
+            out.write(b"\n")
+        print_table(_findings_table(report.findings), as_json=False)
+    hidden = report.total - len(report.findings)
+    if hidden:
+        click.echo(f"lakewriter: {_count(hidden, 'more finding')} not shown; --max-findings", err=True)
+    return None
+
+
+def _print_json(report: Report) -> None:
+    rows = _by_check(report)
+    totals = Totals(
+        findings=report.total,
+        shown=len(report.findings),
+        corrected=sum(row.corrected for row in rows),
+        added=sum(row.added for row in rows),
+        by_check=rows,
+    )
+    print_table(_findings_table(report.findings), as_json=True)
+    with quiet_if_unread(), standard_output() as out:
+        out.write(msgspec.json.encode({"totals": totals}) + b"\n")
+
+
+def _by_check(report: Report) -> list[CheckTotals]:
+    lengths, checks = list(INTERVALS), list(CHECKS)
+
+    def place(item: tuple[tuple[Series, Check], Tally]) -> tuple[str, str, int, int]:
+        (series, check), _ = item
+        return series.market, series.symbol, lengths.index(series.interval), checks.index(check)
+
+    ordered = sorted(report.tallies.items(), key=place)
+    return [
+        CheckTotals(*series, check, tally.checked, tally.findings, tally.corrected, tally.added)
+        for (series, check), tally in ordered
+    ]
+
+
+def _tallies_table(report: Report, *, repair: bool) -> Any:
+    import pyarrow as pa
+
+    names = ["market", "symbol", "interval", "check", "checked", "findings"]
+    names += ["corrected", "added"] if repair else []
+    rows = _by_check(report)
+    return pa.table({name: [getattr(row, name) for row in rows] for name in names})
+
+
+def _findings_table(findings: Iterable[Finding]) -> Any:
+    import pyarrow as pa
+
+    found = sorted(findings, key=lambda each: CHECKS.index(each.check))
+    texts = ("check", "kind", "market", "symbol", "interval")
+    columns = {name: pa.array([getattr(each, name) for each in found], pa.string()) for name in texts}
+    columns["time"] = pa.array([each.begin_ms for each in found], pa.timestamp("ms", tz="UTC"))
+    columns["what"] = pa.array([each.what for each in found], pa.string())
+    return pa.table(columns)
+
+
+def _next(report: Report, against: str | None, *, repair: bool) -> str:
+    """Return the command that mends what was found, or tells whether it is mended."""
+    kinds = {finding.kind for finding in report.findings}
+    if kinds and kinds <= _FOR_COMPACT:
+        return "lakewriter compact"
+    return f"lakewriter verify --against {against or 'archive'}" + ("" if repair else " --repair")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

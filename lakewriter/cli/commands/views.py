@@ -1,0 +1,32 @@
+"""`lakewriter views`: what to type into DuckDB, Spark, Polars or pandas to read the lake without us."""
+
+import click
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.terminal import quiet_if_unread, standard_output
+
+_READERS = ("duckdb", "spark", "polars", "pandas")
+
+
+@click.command()
+@click.option("--for", "reader", type=click.Choice(_READERS), required=True, help="Who is to read the lake.")
+@lake_option
+def command(reader: str, lake: str | None) -> None:
+    """Print statements with which others read the lake, with every type said.
+
+    They see what is flushed, not what is still in the journal, and never a
+    candle twice. DuckDB gets a view `candles`, and macros that look into the
+    directories of one symbol, or of some days, alone.
+
+    \b
+    lakewriter views --for duckdb > candles.sql && duckdb -init candles.sql
+    lakewriter views --for polars >> notebook.py
+    lakewriter views --for pandas --lake s3://bucket/candles
+    """
+    from lakewriter.lake.open import open_to_read
+    from lakewriter.query.reader_recipes import STATEMENTS, place_of
+
+    store = open_to_read(lake or DEFAULT_LAKE)
+    statements = STATEMENTS[reader](place_of(store))
+    with quiet_if_unread(), standard_output() as out:
+        out.write(statements.encode())

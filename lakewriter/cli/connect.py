@@ -1,0 +1,34 @@
+"""How commands reach the exchange: one way to make its doors, with what a lake knows of bans and weight."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from lakewriter.binance.market_clients import Doors
+from lakewriter.clock import Clock
+from lakewriter.lake.exchange_limits import WeightFile
+from lakewriter.lake.lake import STATE_DIRECTORY
+from lakewriter.lake.restraint import read_restraint
+from lakewriter.market import Market
+
+
+def doors_of(
+    root: Path,
+    endpoints: Callable[[str], Market],
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    *,
+    max_weight: int | None = None,
+) -> Doors:
+    """Return the ways to the exchange for a lake.
+
+    Args:
+        root: the lake's; nothing is made where there is none yet.
+        endpoints: a market by its name, with the endpoints that hold for it.
+        session: for all calls; the caller closes it.
+        max_weight: what background work may spend of each pool in a minute.
+    """
+    shared = partial(WeightFile, root) if (root / STATE_DIRECTORY).is_dir() else None
+    return Doors(endpoints, session, clock, read_restraint(root), slates=shared, max_weight=max_weight)

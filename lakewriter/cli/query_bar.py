@@ -1,0 +1,75 @@
+"""The progress bar of a statement that takes its time: one line on stderr, and gone with the answer."""
+
+import os
+import shutil
+import sys
+import threading
+import time
+
+from lakewriter.cli.terminal import is_watched
+from lakewriter.query.limits import Control
+
+# Nobody wants to see a bar flash by.
+DELAY_S = 1.0
+REFRESH_S = 0.1
+
+_WIDTH = 30
+
+
+class Bar:
+    """Shows how far a statement is, while the block runs; on a terminal only.
+
+    Args:
+        control: of the statement.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Bar":
+        if is_watched() and os.environ.get("TERM") != "dumb":
+            self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.hide()
+
+    def hide(self) -> None:
+        """Wipe the bar away, for good."""
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _draw(self) -> None:
+        started_s = time.monotonic()
+        if self._done.wait(DELAY_S):
+            return
+        while True:
+            line = bar_line(self._control.fraction(), time.monotonic() - started_s)
+            self._write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
+            if self._done.wait(REFRESH_S):
+                break
+        self._write("\r\033[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:  # the terminal is gone; the statement is not
+            self._done.set()
+
+
+def bar_line(fraction: float | None, seconds: float) -> str:
+    """Return how a bar looks.
+
+    Args:
+        fraction: of the work that is done; None if nobody knows.
+    """
+    if fraction is None:
+        return f"running {seconds:.0f} s"
+    full = min(_WIDTH, int(fraction * _WIDTH))
+    return f"{'━' * full}{'╺' if full < _WIDTH else ''}{'─' * (_WIDTH - full - 1)} {fraction:4.0%} {seconds:.0f} s"

@@ -1,0 +1,103 @@
+"""What commands that look at series share: their filters, and how they print rows."""
+
+import functools
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import click
+
+from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.errors import UsageError
+from lakewriter.interval import parse_interval
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.market import parse_market, parse_symbol
+from lakewriter.partition import Partition
+
+
+class Choice(NamedTuple):
+    """What the options of `filters` said, unread."""
+
+    markets: tuple[str, ...]
+    symbols: tuple[str, ...]
+    intervals: tuple[str, ...]
+    since: str | None
+
+    def until(self, until: str | None) -> PartitionFilter:
+        """Return what is chosen, up to a day.
+
+        Raises:
+            UsageError: if one of them cannot be.
+        """
+        wanted = PartitionFilter(
+            markets=tuple(parse_market(name).name for name in self.markets),
+            symbols=tuple(parse_symbol(symbol) for symbol in self.symbols),
+            intervals=tuple(parse_interval(name).name for name in self.intervals),
+            since=parse_day(self.since, "--since"),
+            until=parse_day(until, "--until"),
+        )
+        if wanted.since and wanted.until and wanted.until < wanted.since:
+            raise UsageError(f"--until: {wanted.until} is before --since {wanted.since}")
+        return wanted
+
+
+def filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose series, and `--since`.
+
+    The command takes what they said as the keyword argument `choice`.
+    """
+
+    @functools.wraps(function)
+    def with_choice(
+        markets: tuple[str, ...],
+        symbols: tuple[str, ...],
+        intervals: tuple[str, ...],
+        since: str | None,
+        **others: Any,
+    ) -> Any:
+        return function(choice=Choice(markets, symbols, intervals, since), **others)
+
+    for option in (
+        click.option("--since", metavar="DATE", help="Only this day and later ones."),
+        _repeatable("interval"),
+        _repeatable("symbol"),
+        _repeatable("market"),
+    ):
+        option(with_choice)
+    return with_choice
+
+
+def _repeatable(name: str) -> Callable[..., Any]:
+    return click.option(
+        f"--{name}", f"{name}s", multiple=True, metavar=name.upper(), help=f"Only this {name}; repeatable."
+    )
+
+
+def parse_day(text: str | None, option: str) -> date | None:
+    """Return the day that a user wrote; None for none.
+
+    Raises:
+        UsageError: if it is not one.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not a day", f"{option} 2024-06-30") from None
+
+
+def begin_ms(day: date | None) -> int | None:
+    """Return the first millisecond of a day, UTC; None for none."""
+    return None if day is None else Partition("", "", "", day).start_ms
+
+
+def print_table(table: Any, *, as_json: bool) -> None:
+    """Print rows as `lakewriter query` does: an aligned table, or one JSON object a line."""
+    from lakewriter.query.execution import Answer
+    from lakewriter.query.output.formats import FORMATS
+    from lakewriter.query.output.text import Room
+
+    answer = Answer(table.schema, iter(table.to_batches()))
+    with quiet_if_unread(), standard_output() as out:
+        FORMATS["ndjson" if as_json else "table"].write(answer, out, Room())

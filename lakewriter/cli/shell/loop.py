@@ -1,0 +1,247 @@
+"""`lakewriter shell`: ask the lake again and again."""
+
+import contextlib
+import shutil
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from lakewriter import __version__
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split
+from lakewriter.cli.terminal import read_text, report, standard_input, without_pandas
+from lakewriter.errors import LakewriterError, UsageError
+
+_HELP = """\
+SQL ends with a semicolon, or with \\G to see a line for each value; Alt-Enter runs what has neither.
+Ctrl-C stops it, Ctrl-D leaves. Times are UTC.
+.help [FUNCTION]       this, or how a function of .tables is used
+.mode FORMAT           table, line (a line for each value), markdown, csv, json or ndjson
+.once FILE             write the next answer to a file: .csv, .parquet, .json, .md …
+.quit                  leave
+.read FILE             run the statements of a file
+.schema [TABLE]        the columns of a table, or of all
+.tables                the tables, and the functions behind FROM
+.timer on|off          how long each statement took"""
+
+_COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
+_MODES = ("table", "line", "markdown", "csv", "json", "ndjson")
+
+# A file that calls itself would be read for ever.
+_READ_DEPTH_MAX = 8
+
+
+class _Leave(Exception):  # noqa: N818 - no error
+    """The person has had enough."""
+
+
+class Shell:
+    """What statements and commands do.
+
+    Args:
+        lake: its URI.
+        paged: whether long tables go to a pager.
+    """
+
+    def __init__(self, lake: str, *, paged: bool) -> None:
+        from lakewriter.lake.open import open_to_read
+
+        self.store = open_to_read(lake)
+        self._paged = paged
+        self._mode = "table"
+        self._timer = False
+        self._once: Path | None = None
+        self._depth = 0
+
+    def run(self, text: str) -> None:
+        """Run a command, or the statements of a text; the last one needs no semicolon.
+
+        Raises:
+            LakewriterError: at the first that fails.
+        """
+        command = command_of(text)
+        if command:
+            self._command(command)
+            return
+        statements, rest = split(text)
+        for sql in [*statements, *([] if is_blank(rest) else [rest])]:
+            self._statement(sql)
+
+    def _statement(self, sql: str) -> None:
+        from lakewriter.cli.answer import Target, give
+        from lakewriter.query.session import prepare
+
+        began_s = time.monotonic()
+        path, self._once = self._once, None
+        mode = None if path else "line" if sql.endswith(LINE_MARK) else self._mode
+        target = Target(path, mode, None, paged=self._paged, remedy=r"\G instead of ; shows all")
+        give(self.store, sql.removesuffix(LINE_MARK), {}, target)
+        prepare(self.store)
+        if self._timer:
+            click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
+
+    def _command(self, text: str) -> None:
+        name, _, rest = text.rstrip("; ").partition(" ")
+        rest = rest.strip()
+        if name in (".quit", ".exit"):
+            raise _Leave
+        if name == ".help":
+            self._help(rest)
+        elif name == ".tables":
+            self._tables()
+        elif name == ".schema":
+            self._schema(rest)
+        elif name == ".timer":
+            self._timer = _one_of(name, rest, ("on", "off")) == "on"
+        elif name == ".mode":
+            self._mode = _one_of(name, rest, _MODES)
+        elif name == ".once":
+            if not rest:
+                raise UsageError(".once: names no file", ".once FILE.csv")
+            self._once = Path(rest)
+        elif name == ".read":
+            self._read(rest)
+        else:
+            raise UsageError(f"{name}: there is no such command", ".help shows them")
+
+    def _help(self, name: str) -> None:
+        from lakewriter.query.macros import MACROS
+
+        name = name.partition("(")[0].lower()
+        if not name:
+            _show(_HELP)
+            return
+        macro = MACROS[_one_of(".help", name, tuple(MACROS))]
+        _show(macro.signature, _folded(macro.what), _folded(macro.columns))
+
+    def _tables(self) -> None:
+        from lakewriter.query.guard import TABLES
+        from lakewriter.query.macros import MACROS
+
+        _show(*TABLES, *(line for macro in MACROS.values() for line in (macro.call, _folded(macro.what))))
+
+    def _schema(self, table: str) -> None:
+        from lakewriter.query.guard import TABLES
+
+        for name in [_one_of(".schema", table, TABLES)] if table else TABLES:
+            _show(f"{name}:")
+            self._statement(f"SELECT column_name, column_type FROM (DESCRIBE {name})")  # noqa: S608 - one of TABLES
+
+    def _read(self, name: str) -> None:
+        if not name:
+            raise UsageError(".read: names no file", ".read FILE.sql")
+        if self._depth == _READ_DEPTH_MAX:
+            raise UsageError(f".read: {name}: files read each other {_READ_DEPTH_MAX} deep")
+        text = read_text(".read", name)
+        self._depth += 1
+        try:
+            for part in parts(iter(text.splitlines(keepends=True))):
+                self.run(part)
+        finally:
+            self._depth -= 1
+
+
+def _show(*lines: str) -> None:
+    with report():
+        print(*lines, sep="\n")
+
+
+def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
+    if given not in known:
+        raise UsageError(f"{command}: {given or 'nothing'} is none of {', '.join(known)}")
+    return given
+
+
+def _folded(text: str) -> str:
+    """Return a text indented, in lines that fit the terminal."""
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, max(width, 30), initial_indent="    ", subsequent_indent="    ")
+
+
+def parts(lines: Iterator[str]) -> Iterator[str]:
+    """Yield commands and statements as soon as their last line is there."""
+    waiting = ""
+    for line in lines:
+        if is_blank(waiting) and command_of(line):
+            yield line
+            continue
+        waiting += line
+        statements, rest = split(waiting)
+        if statements:
+            yield from statements
+            waiting = rest
+    if not is_blank(waiting):
+        yield waiting
+
+
+@click.command()
+@click.option(
+    "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
+)
+@lake_option
+def command(no_pager: bool, lake: str | None) -> None:
+    """Ask the lake again and again: with history, completion, and editing over several lines.
+
+    Each statement sees what is recorded by then; one that ends with \\G instead
+    of a semicolon is answered with a line for each value. Without a terminal the
+    statements come from standard input, and the first that fails ends it.
+
+    \b
+    lakewriter shell
+    lakewriter shell --lake /srv/candles < questions.sql
+    """
+    shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager)
+    if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        with without_pandas():
+            _converse(shell)
+        return
+    with without_pandas(), contextlib.suppress(_Leave):
+        for part in parts(_lines(standard_input("shell", "lakewriter shell < FILE.sql"))):
+            shell.run(part)
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    try:
+        for line in file:
+            yield line.decode()
+    except UnicodeDecodeError:
+        raise UsageError("shell: standard input is not UTF-8 text") from None
+
+
+def _get_ready(shell: Shell) -> None:
+    import lakewriter.cli.answer  # noqa: F401
+    from lakewriter.query.session import prepare
+
+    prepare(shell.store)
+
+
+def _converse(shell: Shell) -> None:
+    from lakewriter.cli.shell.prompt import prompt_session
+
+    # Nobody types faster than this: the first statement finds all that it takes.
+    threading.Thread(target=_get_ready, args=(shell,), name="getting ready").start()
+    print(f"lakewriter {__version__}: {shell.store.name}   .help explains, Ctrl-D leaves")
+    session: Any = prompt_session(shell.store, _COMMANDS)
+    while True:
+        try:
+            text = session.prompt()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return
+        try:
+            shell.run(text)
+        except _Leave:
+            return
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+        except LakewriterError as error:
+            click.echo(error.what, err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)

@@ -1,0 +1,165 @@
+"""The line editor of `lakewriter shell`: keys, colours, completion, history."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.styles import Style
+from pygments.lexers.sql import SqlLexer  # type: ignore[import-untyped]
+
+from lakewriter.cli.shell.statements import command_of, completions, innermost_call, is_blank, split
+from lakewriter.errors import LakeError
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.state import state_path
+from lakewriter.market import MARKETS
+from lakewriter.partition import level_value
+from lakewriter.query.guard import TABLES
+from lakewriter.query.macros import MACROS
+from lakewriter.query.schema import COLUMNS
+
+PROMPT = "lake> "
+MORE = "   .. "
+
+_KEYWORDS = """ALL AND AS ASC ASOF JOIN BETWEEN BY CASE CAST CROSS DATE DESC DESCRIBE DISTINCT ELSE END EXCEPT
+EXCLUDE EXISTS EXPLAIN ANALYZE FALSE FILTER FROM FULL GROUP HAVING IN INNER INTERSECT INTERVAL IS LEFT LIKE LIMIT
+NOT NULL OFFSET ON OR ORDER OVER PARTITION PIVOT QUALIFY RIGHT SELECT SHOW SUMMARIZE THEN TIMESTAMPTZ TRUE UNION
+UNPIVOT USING VALUES WHEN WHERE WINDOW WITH"""
+
+
+def words() -> list[tuple[str, str]]:
+    """Return the names and keywords of SQL here, each with what it is; names first."""
+    return [
+        *((name, "table") for name in TABLES),
+        *((name, kind.lower()) for name, kind in COLUMNS.items()),
+        *((f"{name}(", "function") for name in MACROS),
+        *((name, "") for name in _KEYWORDS.split()),
+    ]
+
+
+class _Names(Completer):
+    """Completes SQL by what the lake holds, and commands by what there are.
+
+    Args:
+        commands: with their dot.
+    """
+
+    def __init__(self, store: LakeStore, commands: list[str]) -> None:
+        self._store = store
+        self._commands = commands
+        self._words = words()
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
+        before = document.text_before_cursor
+        if before.startswith("."):
+            name, space, typed = before.rpartition(" ")
+            known = MACROS if name == ".help" else TABLES if name == ".schema" else ()
+            yield from (
+                Completion(each, -len(typed))
+                for each in (known if space else self._commands)
+                if each.startswith(typed)
+            )
+            return
+        for found in completions(before, self._words, self._values()):
+            yield Completion(found.text, -found.typed, display_meta=found.what)
+
+    def _values(self) -> Iterator[str]:
+        """Yield what stands in quotes; the directories are looked at when they are needed."""
+        symbols: set[str] = set()
+        # A lake that cannot be looked into now is no reason to disturb whoever types.
+        with contextlib.suppress(LakeError, OSError):
+            symbols = {
+                symbol
+                for market in self._store.storage.entries("").directories
+                if level_value("market", market) is not None
+                for name in self._store.storage.entries(market).directories
+                if (symbol := level_value("symbol", name)) is not None
+            }
+        yield from sorted(symbols)
+        yield from MARKETS
+        yield from INTERVALS
+
+
+def history_path() -> Path:
+    """Return where what was typed is kept."""
+    return state_path("history")
+
+
+class _QuietHistory(FileHistory):
+    """A history that does without its file when that cannot be written."""
+
+    def store_string(self, string: str) -> None:
+        try:
+            super().store_string(string)
+        except OSError:
+            return
+
+
+def _history() -> History:
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.open("ab").close()
+    except OSError:
+        return InMemoryHistory()
+    return _QuietHistory(str(path))
+
+
+def is_whole(text: str) -> bool:
+    """Tell whether Enter is to run what was typed, rather than begin another line."""
+    statements, rest = split(text)
+    return bool(command_of(text)) or is_blank(text) or (bool(statements) and is_blank(rest))
+
+
+def advice(before: str) -> str:
+    """Return how the function is called whose arguments are being typed; else what is good to know."""
+    macro = MACROS.get(innermost_call(before))
+    if macro:
+        # What since and until are without saying so would take the room of what matters.
+        return re.sub(r"'\d{4}-\d\d-\d\d'", "…", macro.signature)
+    return r"times are UTC   \G instead of ; shows a line for each value   .help"
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.complete_state and buffer.complete_state.current_completion:
+            buffer.complete_state = None
+        elif is_whole(buffer.text):
+            buffer.validate_and_handle()
+        else:
+            buffer.insert_text("\n")
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    return keys
+
+
+def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]":
+    """Return what reads statements and commands from a terminal."""
+    return PromptSession(
+        PROMPT,
+        multiline=True,
+        prompt_continuation=MORE,
+        lexer=PygmentsLexer(SqlLexer),
+        completer=ThreadedCompleter(_Names(store, commands)),
+        auto_suggest=AutoSuggestFromHistory(),
+        history=_history(),
+        key_bindings=_keys(),
+        bottom_toolbar=lambda: advice(get_app().current_buffer.document.text_before_cursor),
+        style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
+    )

@@ -1,0 +1,259 @@
+"""The ledger: the gaps of one living recorder, in memory and in its file.
+
+The state changes in memory at once; what changed since the last write is taken
+on the event loop (`Ledger.take_changes`) and written in a thread
+(`Ledger.write`); `save` does both. A gap that came and went in between costs no
+line. A file that has become much longer than its state is written anew, whole.
+How its lines spell changes is `gap_lines`'s, which file it is `gaps`'s.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from lakewriter.errors import LakeError
+from lakewriter.gap import FINAL, Gap, Reason
+from lakewriter.lake.gaps.intervals import Entries, Entry, State, gap_of, joined, overlapping, remains, says
+from lakewriter.lake.gaps.log import difference, lines_of
+from lakewriter.lake.storage import write_durably
+from lakewriter.ranges import Range, union
+from lakewriter.series import Series
+
+# A file is written anew when it has more lines than twice its entries and these.
+SPARE_LINES = 10_000
+
+
+class Changes:
+    """What is to be written: made by `Ledger.take_changes`, used up by `Ledger.write`.
+
+    Args:
+        before: what the file says of the series that changed.
+        after: what it is to say of them; of all series if `whole`.
+        whole: whether the file is written anew.
+    """
+
+    def __init__(self, before: State, after: State, *, whole: bool) -> None:
+        self.before = before
+        self.after = after
+        self.whole = whole
+        self.done = False
+
+
+class Ledger:
+    """The gaps of one living recorder. All but `write` is for one thread and never waits.
+
+    Args:
+        path: its own file.
+        state: what the file says.
+        lines: how many lines it has.
+    """
+
+    def __init__(self, path: Path, state: State, lines: int) -> None:
+        self.path = path
+        self._entries: dict[Series, Entries] = dict(state)
+        self._written: dict[Series, Entries] = dict(state)
+        self._touched: set[Series] = set()
+        self._taken: Changes | None = None
+        self._candles: Counter[Reason] = Counter()
+        self._size = 0
+        for series, entries in state.items():
+            self._count(series, entries, 1)
+        self._lines = lines
+        self._suspect = False
+        self._fd: int | None = _open_to_append(path)
+
+    def mark(
+        self, series: Series, start_ms: int, stop_ms: int, reason: Reason, now_ms: int, error: str = ""
+    ) -> None:
+        """Say why the candles of a range are absent, whatever was said before.
+
+        What was known of any of them keeps the time of its detection.
+
+        Args:
+            now_ms: the exchange's time: of the detection, and of the settling
+                unless the reason is "pending".
+        """
+        if start_ms >= stop_ms:
+            return
+        entries = self._entries.get(series, ())
+        first, last = overlapping(entries, start_ms, stop_ms)
+        met = entries[first:last]
+        if len(met) == 1 and says(met[0], start_ms, stop_ms, reason, error):
+            return
+        detected_ms = min((now_ms, *(entry.detected_ms for entry in met)))
+        resolved_ms = None if reason == "pending" else now_ms
+        new = Entry(start_ms, stop_ms, reason, detected_ms, resolved_ms, error)
+        self._replace(series, first, last, sorted((*remains(met, start_ms, stop_ms), new)))
+
+    def clear(self, series: Series, start_ms: int, stop_ms: int) -> None:
+        """Say that the candles of a range are there."""
+        entries = self._entries.get(series)
+        if entries is None or start_ms >= stop_ms:
+            return
+        first, last = overlapping(entries, start_ms, stop_ms)
+        if first < last:
+            self._replace(series, first, last, remains(entries[first:last], start_ms, stop_ms))
+
+    def settled(self, series: Series) -> list[Range]:
+        """Return what nobody has to ask for again: ranges whose reason is final."""
+        return union(entry[:2] for entry in self._entries.get(series, ()) if entry.reason in FINAL)
+
+    def gaps(self, series: Series | None = None) -> list[Gap]:
+        """Return the gaps of a series, or of all, by series and time."""
+        wanted = sorted(self._entries) if series is None else [series]
+        return [gap_of(each, entry) for each in wanted for entry in self._entries.get(each, ())]
+
+    def counts(self) -> Counter[Reason]:
+        """Return how many candles are absent for each reason."""
+        return +self._candles
+
+    @property
+    def pending_candles(self) -> int:
+        """How many candles are yet to be healed."""
+        return self._candles["pending"]
+
+    def take_changes(self) -> Changes | None:
+        """Return what the file does not say yet; None if it says everything.
+
+        Give it to `write` before taking again. What was taken and could not be
+        written is in what is taken next.
+        """
+        self._settle_taken()
+        whole = self._suspect or self._lines > 2 * self._size + SPARE_LINES
+        if whole:
+            changes = Changes({}, dict(self._entries), whole=True)
+        else:
+            after = {series: self._entries.get(series, ()) for series in self._touched}
+            before = {series: self._written.get(series, ()) for series in after}
+            differ = {series: entries for series, entries in after.items() if entries != before[series]}
+            changes = Changes(before, differ, whole=False)
+        self._touched = set()
+        if not whole and not changes.after:
+            return None
+        self._taken = changes
+        return changes
+
+    def write(self, changes: Changes) -> None:
+        """Make the changes durable. For a thread; one at a time.
+
+        Raises:
+            OSError, LakeError: if the disk did not take them. Nothing is lost:
+                the next changes are the whole state.
+
+        Crash: some of the lines may be there, the last of them torn; readers
+        pass over a torn line. Of a file written anew the old one or the new one
+        is there, whole.
+        """
+        try:
+            if changes.whole:
+                self._write_whole(changes.after)
+            else:
+                self._append(changes)
+        except BaseException:
+            # Nothing may be appended behind what may be torn, and what failed to
+            # sync once is not to be trusted again.
+            self._suspect = True
+            raise
+        changes.done = True
+
+    def close(self) -> None:
+        """Give the ledger up; its file goes if it has nothing to say.
+
+        Crash: a file whose recorder is dead is taken over by the next one.
+        """
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            with contextlib.suppress(OSError):
+                os.close(fd)
+            if not self._entries:
+                with contextlib.suppress(OSError):  # the next recorder finds nothing in it
+                    self.path.unlink(missing_ok=True)
+
+    def _replace(self, series: Series, first: int, last: int, new: Iterable[Entry]) -> None:
+        """Put new entries in the place of some, joined with their neighbours where they agree."""
+        entries = self._entries.get(series, ())
+        low, high = max(first - 1, 0), last + 1
+        old = entries[low:high]
+        after = joined((*entries[low:first], *new, *entries[last:high]))
+        self._count(series, old, -1)
+        self._count(series, after, 1)
+        self._touched.add(series)
+        rest = (*entries[:low], *after, *entries[high:])
+        if rest:
+            self._entries[series] = rest
+        else:
+            del self._entries[series]
+
+    def _count(self, series: Series, entries: Iterable[Entry], sign: int) -> None:
+        for entry in entries:
+            self._size += sign
+            self._candles[entry.reason] += sign * _candles_between(series, entry.start_ms, entry.stop_ms)
+
+    def _settle_taken(self) -> None:
+        taken, self._taken = self._taken, None
+        if taken is None:
+            return
+        if not taken.done:
+            self._touched.update(taken.after)
+        elif taken.whole:
+            self._written = dict(taken.after)
+        else:
+            for series, entries in taken.after.items():
+                if entries:
+                    self._written[series] = entries
+                else:
+                    self._written.pop(series, None)
+
+    def _write_whole(self, state: State) -> None:
+        lines = lines_of(state)
+        write_durably(self.path, b"".join(lines))
+        fd, self._fd = self._fd, _open_to_append(self.path)
+        if fd is not None:
+            os.close(fd)
+        self._lines = len(lines)
+        self._suspect = False
+
+    def _append(self, changes: Changes) -> None:
+        assert self._fd is not None
+        lines = [
+            line
+            for series, entries in changes.after.items()
+            for line in difference(series, changes.before[series], entries)
+        ]
+        view = memoryview(b"".join(lines))
+        while view:
+            view = view[os.write(self._fd, view) :]
+        os.fdatasync(self._fd)
+        if os.fstat(self._fd).st_nlink == 0:
+            raise LakeError(f"gaps: {self.path}: somebody deleted it; it is written anew")
+        self._lines += len(lines)
+
+
+async def save(ledger: Ledger) -> None:
+    """Write what a ledger learned since the last time; cancelled, only when it is written. One at a time.
+
+    Raises:
+        LakeError, OSError: if the disk does not take it.
+    """
+    changes = ledger.take_changes()
+    if changes is None:
+        return
+    writing = asyncio.create_task(asyncio.to_thread(ledger.write, changes))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        # A thread cannot be stopped, and whoever saves or closes next must not meet it.
+        await asyncio.gather(writing, return_exceptions=True)
+        raise
+
+
+def _candles_between(series: Series, start_ms: int, stop_ms: int) -> int:
+    """Return how many candles begin in a range that starts with one."""
+    return series.grid.anchored(start_ms).count(start_ms, stop_ms)
+
+
+def _open_to_append(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -1,0 +1,68 @@
+"""Presence of many series at once; how one is told is `presence`'s."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from lakewriter.candle import Candle
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.presence import Day, Presence, read_day
+from lakewriter.partition import Partition
+from lakewriter.series import Series
+
+
+def presences(
+    store: LakeStore,
+    wanted: PartitionFilter,
+    others: Iterable[Series],
+    hot: Mapping[Series, Iterable[Candle]],
+) -> Iterator[Presence]:
+    """Yield where to ask for each series' candles, in order.
+
+    Where each listing and each file costs a round trip, wanted days are read by
+    then, many at once.
+
+    Args:
+        wanted: which series, and days.
+        others: series to tell of even if they have no file.
+        hot: the journal's candles, read before.
+
+    Raises:
+        LakeError: if a file cannot be read.
+    """
+    all_days = PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
+    days: dict[Series, dict[str, list[str]]] = {series: {} for series in others}
+    listed: dict[tuple[Series, str], tuple[str, ...]] = {}
+    for partition, directories, files in _partitions(store, all_days):
+        series = Series(partition.market, partition.symbol, partition.interval)
+        day = partition.date.isoformat()
+        days.setdefault(series, {})[day] = directories
+        if files:
+            listed[series, day] = files
+    if not store.far:
+        for series in sorted(days):
+            yield Presence(store, series, days[series], hot.get(series, ()))
+        return
+    wanted_days = {series: wanted.keep_days("", sorted(days[series])) for series in sorted(days)}
+    places = ((series, day) for series, names in wanted_days.items() for day in names)
+
+    def read_one(place: tuple[Series, str]) -> Day:
+        series, day = place
+        return read_day(store, series, day, days[series][day], listed=listed.get(place, ()))
+
+    read = ahead(read_one, places, AT_ONCE)
+    for series, names in wanted_days.items():
+        known = {day: next(read) for day in names}
+        yield Presence(store, series, days[series], hot.get(series, ()), known)
+
+
+def _partitions(
+    store: LakeStore, wanted: PartitionFilter
+) -> Iterator[tuple[Partition, list[str], tuple[str, ...]]]:
+    """Yield partitions and their directories, and their files where a listing has them anyway."""
+    if not store.far:
+        for partition, directories in store.partitions(wanted):
+            yield partition, directories, ()
+        return
+    for found in store.files(wanted):
+        yield found.partition, sorted({name.rpartition("/")[0] for name in found.names}), found.names

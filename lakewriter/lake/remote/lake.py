@@ -1,0 +1,224 @@
+"""A lake on an object store, to read.
+
+Strategy: a listing there is a round trip, and so is a file, but thirty take as
+long as one. So levels are listed as a whole, one after another, and a level
+whose wanted names are known beforehand is not listed at all: for a few days of
+a series that the query names, its days are. Other days of a series are listed
+in one go, by the thousand, with whatever is in them.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lakewriter.errors import LakeError
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_format
+from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.partition_filter import ALL, Wanted
+from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.remote.location import Location, locate
+from lakewriter.lake.remote.object_store import Object, ObjectStorage
+from lakewriter.market import MARKETS, is_symbol
+from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_day
+from lakewriter.series import Series
+
+# So few intervals are looked for unseen; of more, the directory is listed.
+FEW_INTERVALS = 2
+
+_LEDGERS = (f"{STATE_DIRECTORY}/gaps", f"{STATE_DIRECTORY}/instruments")
+_LEDGER_SUFFIX = ".ndjson"
+
+
+class _Series(NamedTuple):
+    """A series and the directories in which it may be: foreign tools spell some names with percent signs."""
+
+    values: tuple[str, ...]
+    directories: tuple[str, ...]
+
+
+class RemoteLake(LakeStore):
+    """A lake on an object store. `root` is the local directory of whoever records into it.
+
+    Args:
+        location: of it; its state directory need not be there.
+    """
+
+    far = True
+
+    def __init__(self, location: Location) -> None:
+        super().__init__(location.state)
+        self.name = location.uri
+        self.endpoint, self.region = location.endpoint, location.region
+        self.storage = self._objects = ObjectStorage(location)
+
+    @classmethod
+    def open(cls, uri: str) -> "RemoteLake":
+        """Open a lake that exists.
+
+        Raises:
+            UsageError: if the URI is none.
+            LakeError: if there is none, of a newer format, or the store cannot be asked.
+        """
+        location = locate(uri)
+        store = cls(location)
+        storage = store._objects
+        name = f"{STATE_DIRECTORY}/lake.json"
+        looks: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(name)]
+        # The listing first: a store that refuses says more about that.
+        below, said = ahead(lambda look: look(), looks, AT_ONCE)
+        if said is not None:
+            check_format(said.data, f"{location.uri}/{name}", location.uri)
+        elif not any(each.startswith(f"{LEVELS[0]}=") for each in below.directories):
+            if not storage.bucket_exists():
+                raise LakeError(f"lake: {location.uri}: there is no bucket {location.bucket}")
+            raise LakeError(
+                f"lake: {location.uri} does not exist", "a lake has market=…/ and _lakewriter/ below it"
+            )
+        return store
+
+    def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+        """Yield the partitions that have files, sorted by path."""
+        for partition, objects in self._found(wanted):
+            yield PartitionFiles(partition, tuple(each.name for each in objects))
+
+    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+        """Yield of each series the newest partition that has its own file, and what is after that."""
+        for _, listed in groupby(self.files(wanted), key=_series_of):
+            days = list(listed)
+            owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
+            yield from days[owns[-1] if owns else 0 :]
+
+    def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
+        """Yield every partition that has files, and their directories."""
+        for partition, objects in self._found(wanted):
+            yield partition, sorted({each.name.rpartition("/")[0] for each in objects})
+
+    def measured(self) -> Iterator[tuple[Partition, list[int]]]:
+        """Yield every partition that has files, and the bytes of each. Opens none."""
+        for partition, objects in self._found(ALL):
+            yield partition, [each.size for each in objects]
+
+    def series(self, wanted: Wanted = ALL) -> list[Series]:
+        """Return the series that have files, sorted."""
+        found = {(each.market, each.symbol, each.interval) for each, _ in self._found(wanted)}
+        return [Series(*names) for names in sorted(found)]
+
+    @contextlib.contextmanager
+    def ledgers(self) -> Iterator[Path]:
+        """Give a local directory with the ledgers as they are now; gone after the block."""
+        listed = ahead(self._objects.entries, _LEDGERS, AT_ONCE)
+        names = [
+            f"{directory}/{file}"
+            for directory, found in zip(_LEDGERS, listed, strict=True)
+            for file in found.files
+            if file.endswith(_LEDGER_SUFFIX) and not file.startswith(".")
+        ]
+        with tempfile.TemporaryDirectory(prefix="lakewriter-") as root:
+            for name, found in zip(names, ahead(self._objects.read, names, AT_ONCE), strict=True):
+                if found is not None:
+                    path = Path(root, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(found.data)
+            yield Path(root)
+
+    def _found(self, wanted: Wanted) -> Iterator[tuple[Partition, list[Object]]]:
+        """Yield the wanted partitions that have files, sorted by path, and the files."""
+        series = self._wanted_series(wanted)
+        few = {interval: wanted.few_days(interval) for interval in {each.values[2] for each in series}}
+        places = [
+            (each, place)
+            for each in series
+            for directory in each.directories
+            for place in _places(directory, few[each.values[2]], len(series))
+        ]
+        files = ahead(lambda place: self._objects.tree(place[1]), places, AT_ONCE)
+        found: dict[Partition, list[Object]] = {}
+        last: _Series | None = None
+        for (each, _), objects in zip(places, files, strict=True):
+            if each is not last:
+                yield from _sorted(found)
+                found, last = {}, each
+            kept = _days_of(each, objects)
+            days = set(wanted.keep_days(each.values[2], sorted({day for day, _ in kept})))
+            for day, one in kept:
+                if day in days and (date := parse_day(day)) is not None:
+                    market, symbol, interval = each.values
+                    found.setdefault(Partition(market, symbol, interval, date), []).append(one)
+        yield from _sorted(found)
+
+    def _wanted_series(self, wanted: Wanted) -> list[_Series]:
+        """Return the wanted series that may be there, sorted; only what is not known is listed."""
+        # There are three markets, and nobody spells them otherwise.
+        found = [
+            _Series((market,), (f"{LEVELS[0]}={market}",))
+            for market in wanted.keep(LEVELS[0], sorted(MARKETS))
+        ]
+        symbols = wanted.names(LEVELS[1])
+        if symbols is not None and all(symbol.isascii() for symbol in symbols):
+            found = _below(found, LEVELS[1], [symbol for symbol in symbols if is_symbol(symbol)])
+        else:
+            found = self._listed(found, LEVELS[1], wanted)
+        intervals = wanted.keep(LEVELS[2], sorted(INTERVALS))
+        if len(intervals) <= FEW_INTERVALS:
+            found = _below(found, LEVELS[2], intervals)
+        else:
+            found = self._listed(found, LEVELS[2], wanted)
+        return sorted(each for each in found if is_series(*each.values))
+
+    def _listed(self, found: list[_Series], level: str, wanted: Wanted) -> list[_Series]:
+        """Return what is below, as far as it is wanted."""
+        places = [(each, directory) for each in found for directory in each.directories]
+        listings = ahead(lambda place: self._objects.entries(place[1]), places, AT_ONCE)
+        children: dict[tuple[str, ...], list[str]] = {}
+        for (each, directory), listing in zip(places, listings, strict=True):
+            for name in listing.directories:
+                value = level_value(level, name)
+                if value is not None:
+                    children.setdefault((*each.values, value), []).append(f"{directory}/{name}")
+        kept = set(wanted.keep(level, sorted({values[-1] for values in children})))
+        return [_Series(values, tuple(below)) for values, below in children.items() if values[-1] in kept]
+
+
+def _series_of(found: PartitionFiles) -> tuple[str, str, str]:
+    return found.partition.market, found.partition.symbol, found.partition.interval
+
+
+def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:
+    """Return what would be below, by these names."""
+    return [
+        _Series((*each.values, name), tuple(f"{directory}/{level}={name}" for directory in each.directories))
+        for each in found
+        for name in names
+    ]
+
+
+def _places(directory: str, days: list[str] | None, series: int) -> list[str]:
+    """Return what to list of a series: all of it, or some days if that takes no more time.
+
+    Args:
+        series: how many there are.
+    """
+    if days is None or (len(days) > 1 and len(days) * series > AT_ONCE):
+        return [directory]
+    return [f"{directory}/{LEVELS[3]}={day}" for day in days]
+
+
+def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, list[Object]]]:
+    for partition in sorted(found):
+        yield partition, sorted(found[partition])
+
+
+def _days_of(series: _Series, objects: Iterable[Object]) -> list[tuple[str, Object]]:
+    """Return those objects that are files of a day of the series, with the day."""
+    depth = series.directories[0].count("/") + 1
+    found = []
+    for each in objects:
+        *above, day, file = each.name.split("/")
+        value = level_value(LEVELS[3], day)
+        if len(above) == depth and value is not None and is_candle_file(file):
+            found.append((value, each))
+    return found

@@ -1,0 +1,194 @@
+"""An object store as a storage: keys below one prefix, read whole.
+
+The other side of the seam in `storage`, for reading; nothing is written yet.
+Only this module knows what a store says when it fails.
+
+A key is read by one request for all of its bytes, so that what is replaced
+meanwhile is read as it was or as it is. Arrow does not tell the store which
+version it means: it asks for the length first, and an object that came in
+between would be cut off there, or filled up. The last bytes show that, and it
+is read again.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import pyarrow as pa
+import pyarrow.fs as fs
+
+from lakewriter.errors import LakeError
+from lakewriter.lake.remote.location import Location
+from lakewriter.lake.storage import Found, Listing, Replacement
+
+# An object that is replaced more often than this while it is read never holds still.
+READ_LAPS_MAX = 10
+
+# With what our files end; none of them with zeros.
+_PARQUET_END = b"PAR1"
+_TEXT_END = b"\n"
+
+# "… AWS Error ACCESS_DENIED during ListObjectsV2 operation: Access Denied"
+_AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (-?\d+)\))? during \w+ operation: (.*)", re.DOTALL)
+_DETAIL = re.compile(r"(?:Message|Details): (.*)", re.DOTALL)
+_REGION = re.compile(r"(?:expecting|located in) '([a-z0-9-]+)'")
+
+_CREDENTIALS = "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who asks"
+
+# Arrow's word, or a part of the store's → what to do about it.
+_HINTS = (
+    ("NETWORK_CONNECTION", "is the network up, and AWS_ENDPOINT_URL right?"),
+    ("ACCESS_DENIED", _CREDENTIALS),
+    ("INVALID_ACCESS_KEY_ID", _CREDENTIALS),
+    ("SIGNATURE_DOES_NOT_MATCH", _CREDENTIALS),
+    ("ExpiredToken", _CREDENTIALS),
+    ("REQUEST_TIME_TOO_SKEWED", "set this machine's clock"),
+    ("PermanentRedirect", "AWS_REGION, or ?region=…, has to be the bucket's"),
+    ("AuthorizationHeaderMalformed", "AWS_REGION, or ?region=…, has to be the bucket's"),
+    ("SLOW_DOWN", "try again later"),
+    ("INTERNAL_FAILURE", "try again later"),
+    ("HTTP status 50", "try again later"),
+)
+
+
+class Object(NamedTuple):
+    """A key, relative to the lake's root, and how many bytes are behind it."""
+
+    name: str
+    size: int
+
+
+class ObjectStorage:
+    """The keys below one prefix.
+
+    Args:
+        location: of the lake's root.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self._uri = location.uri
+        self._bucket = location.bucket
+        self._path = location.path
+        self._filesystem = location.filesystem
+
+    def entries(self, directory: str) -> Listing:
+        """Return what is directly below; nothing if there is no such directory. A request."""
+        directories: list[str] = []
+        files: list[str] = []
+        for info in self._list(directory, recursive=False):
+            (files if info.type == fs.FileType.File else directories).append(info.base_name)
+        return Listing(sorted(directories), sorted(files))
+
+    def tree(self, directory: str) -> list[Object]:
+        """Return every key below, however deep, sorted. A request for each thousand."""
+        return sorted(
+            Object(info.path[len(self._path) + 1 :], info.size)
+            for info in self._list(directory, recursive=True)
+            if info.type == fs.FileType.File
+        )
+
+    def bucket_exists(self) -> bool:
+        """Tell whether the bucket is there: what is not there lists as empty."""
+        with self._asking(""):
+            return bool(self._filesystem.get_file_info(self._bucket).type != fs.FileType.NotFound)
+
+    def read(self, name: str) -> Found | None:
+        """Return the bytes and their version; None if there is no such name. Two requests.
+
+        Raises:
+            LakeError: if the store does not give them, or another version each time.
+        """
+        for _ in range(READ_LAPS_MAX):
+            found = self._read(name)
+            if found is None or found.data.endswith(_PARQUET_END if name.endswith(".parquet") else _TEXT_END):
+                return found
+            if self.version(name) == found.version:
+                return found  # It is what somebody put there.
+        raise LakeError(f"lake: {self._uri}/{name}: does not hold still", "try again")
+
+    def _read(self, name: str) -> Found | None:
+        with self._asking(name):
+            try:
+                with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
+                    # Of an object that is shorter by now Arrow does not notice that it gets
+                    # less, and gives what was in memory behind it: here that is zeros.
+                    data = bytearray(file.size())
+                    if data:
+                        file.readinto(data)
+                    return Found(bytes(data), _version(file))
+            except FileNotFoundError:
+                return None
+
+    def version(self, name: str) -> str | None:
+        """Return the version without reading; None if there is no such name. A request."""
+        with self._asking(name):
+            try:
+                with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
+                    return _version(file)
+            except FileNotFoundError:
+                return None
+
+    def replace(self, name: str, data: bytes, expected: str | None) -> str:  # noqa: ARG002
+        """Refuse: nothing is written to object stores yet."""
+        self._refuse()
+
+    def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:  # noqa: ARG002
+        """Refuse: nothing is written to object stores yet."""
+        self._refuse()
+
+    def delete(self, name: str) -> None:  # noqa: ARG002
+        """Refuse: nothing is written to object stores yet."""
+        self._refuse()
+
+    def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        """Keep nobody out: a version is compared when it is replaced."""
+        return contextlib.nullcontext()
+
+    def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:  # noqa: ARG002
+        """Do nothing: a put leaves nothing behind when its writer dies."""
+        return []
+
+    def _refuse(self) -> NoReturn:
+        raise LakeError(
+            f"lake: {self._uri}: object stores are only read yet", "give a local directory with --lake"
+        )
+
+    def _list(self, directory: str, *, recursive: bool) -> list[Any]:
+        path = f"{self._path}/{directory}" if directory else self._path
+        with self._asking(directory):
+            selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+            found: list[Any] = self._filesystem.get_file_info(selector)
+            return found
+
+    @contextlib.contextmanager
+    def _asking(self, name: str) -> Iterator[None]:
+        """Make what a store says when it fails one line of ours."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise self._failed(name, str(error)) from None
+
+    def _failed(self, name: str, text: str) -> LakeError:
+        where = f"{self._uri}/{name}" if name else self._uri
+        hint = next((hint for word, hint in _HINTS if word in text), "")
+        if region := _REGION.search(text):
+            hint = f"AWS_REGION={region[1]}, or {self._uri}?region={region[1]}"
+        said = _AWS.search(text)
+        if said is None:
+            return LakeError(f"lake: {where}: {_one_line(text)}", hint)
+        word, status, rest = said.groups()
+        detail = _DETAIL.search(rest)
+        reason = _one_line(detail[1] if detail else rest)
+        if "No response body" in reason or not reason:
+            reason = f"HTTP status {status}" if status else word.lower().replace("_", " ")
+        return LakeError(f"lake: {where}: {reason}", hint)
+
+
+def _one_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0].rstrip(".")
+
+
+def _version(file: Any) -> str:
+    said: dict[str, bytes] = {key.lower(): value for key, value in (file.metadata() or {}).items()}
+    return said.get("etag", b"").decode() or f"{said.get('last-modified', b'').decode()}-{file.size():x}"

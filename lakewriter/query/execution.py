@@ -1,0 +1,317 @@
+"""One attempt at a statement: a locked engine, rows in batches, and Ctrl-C.
+
+To learn which partitions a statement can need, it runs twice, first on no rows.
+Before that the engine gives up extensions, the caller's Python variables, the
+network and all files but those of a lake on disk; before it runs on rows, its
+own settings as well.
+
+Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
+one batch of rows; what does not fit is spilled to the system's temporary
+directory, never to the lake.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from lakewriter.errors import LakeError, LakewriterError, UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import ALL
+from lakewriter.query import engine
+from lakewriter.query.errors import (
+    ENGINE_ERRORS,
+    DoubtError,
+    MovedError,
+    QueryError,
+    VanishedError,
+    as_ours,
+    names_a_file,
+    of_sql_alone,
+    of_values,
+)
+from lakewriter.query.fence import lock, shut_in
+from lakewriter.query.guard import Checked, check
+from lakewriter.query.limits import Control
+from lakewriter.query.macros import create_macros
+from lakewriter.query.retry import Trial
+from lakewriter.query.scan.held_files import Pins, can_hold
+from lakewriter.query.scan.scan_sql import Source
+from lakewriter.query.scan.snapshot import EMPTY, Snapshot, misfits, take_snapshot, touched_since
+from lakewriter.query.scan.tables import create_candles, create_tables
+from lakewriter.query.spare import SPARE
+
+# The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
+_TICK_NS = 20_000_000
+
+BATCH_ROWS = 50_000
+
+# An engine that does not hear that it should stop, inside of one huge value, is left alone after this.
+_STOP_TRIES = 50
+_STOP_PAUSE_S = 0.02
+
+T = TypeVar("T")
+
+
+class Answer:
+    """The rows of a statement that runs, in the order that it gives them.
+
+    Args:
+        schema: their names (no two alike) and Arrow types.
+        batches: the rows; each batch is fetched when it is asked for.
+        why_nothing: when they were all fetched, tells in one line why no candles were
+            found; "" if some were, or if that is not known.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], why_nothing: Callable[[], str] = str
+    ) -> None:
+        self.schema = schema
+        self.batches = batches
+        self.why_nothing = why_nothing
+
+
+class Attempt:
+    """An engine and the thread that it works in.
+
+    Args:
+        trial: what the attempts before it found.
+        control: its bounds, if any.
+        streamed: whether rows are used before the last one is here: then it is too late
+            for another attempt.
+    """
+
+    def __init__(
+        self, store: LakeStore, trial: Trial, control: Control | None, *, streamed: bool = False
+    ) -> None:
+        self._control = control or Control()
+        self._store = store
+        self._root = store.root
+        self._trial = trial
+        self._streamed = streamed
+        self._snapshot: Snapshot = EMPTY
+        self._filters: list[Any] | None = None  # of Pruned; see _choose_files
+        self._found = False
+        self._since_ns = 0
+        self._source: Source | None = None
+        with engine.prepared():
+            self._engine = SPARE.take(self._root)
+            self._connection = self._engine.connection
+            self._control.lend(self._connection)
+        self._pins = Pins(self._root)
+        # The engine looks at signals in some of its loops only: it works in a
+        # thread, and the thread that gets Ctrl-C waits where it can be woken.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
+        self._working: Future[Any] = Future()
+        self._working.set_result(None)
+        self._rows: pa.RecordBatchReader | None = None
+        self._first: pa.RecordBatch | None = None
+
+    def __enter__(self) -> "Attempt":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._source is not None:
+            self._source.stop()
+        idle = self._stop()
+        self._control.take_back()
+        self._rows = None
+        if idle:
+            self._pins.let_go()
+            SPARE.close(self._connection)
+        else:
+            self._worker.submit(self._connection.close)
+            self._worker.submit(self._pins.let_go)
+        self._worker.shutdown(wait=False)
+
+    def _stop(self) -> bool:
+        """Interrupt what runs in the engine; tell whether nothing does any more."""
+        # Again and again: what comes between two of the engine's tasks is forgotten.
+        for _ in range(_STOP_TRIES):
+            self._connection.interrupt()
+            if wait([self._working], _STOP_PAUSE_S).done:
+                return True
+        return False
+
+    def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
+        """Run a statement until its first rows are here.
+
+        Raises:
+            the errors of `session.run`; MovedError and DoubtError, to be tried again.
+        """
+        _check_text(sql, *params.values())
+        given = self._interruptible(lambda: self._begin(sql, params))
+        names = unique(given.names)
+        schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
+        return Answer(schema, self._batches(schema), self._why_nothing)
+
+    def check_one_moment(self) -> None:
+        """See to it that the answer, if all of it is here, is of one moment.
+
+        Raises:
+            MovedError: if a file that is not held was replaced; the next attempt holds all
+                that it may.
+        """
+        if self._rows is not None or self._trial.moved or not self._may_hold():
+            return
+        lying = [name for name in self._snapshot.own if name not in self._pins.names]
+        if touched_since(self._root, lying, self._since_ns):
+            raise MovedError("lake: files were replaced while they were read", "try again")
+
+    def _may_hold(self) -> bool:
+        # What is fetched from far is fetched in one piece.
+        return not self._store.far and can_hold(self._root)
+
+    def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
+        if self._engine.root is None:
+            with engine.prepared():
+                shut_in(self._connection, self._root, readable=not self._store.far)
+        checked = check(self._connection, sql)
+        _check_params(checked, params)
+        create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
+        create_macros(self._connection, checked.macros)
+        if "candles" in checked.tables:
+            self._choose_files(checked, params)
+        else:
+            self._do_without_candles(checked)
+        lock(self._connection)
+        answer = self._connection.sql(sql, params=dict(params) or None)
+        if answer is None:
+            raise QueryError("sql: the statement gives no rows")
+        self._rows = engine.rows_of(answer, BATCH_ROWS)
+        given = self._rows.schema
+        self._first = self._next()
+        return given
+
+    def _do_without_candles(self, checked: Checked) -> None:
+        if self._engine.witness is not None:
+            from lakewriter.query.scan.pushdown import disarm  # noqa: PLC0415
+
+            disarm(self._connection)
+        if checked.catalog:
+            create_candles(self._connection, self._store, EMPTY, self._pins)
+
+    def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
+        # Arrow's datasets, and pandas with them, take longer than all else that is
+        # imported; a statement without candles does without.
+        from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
+        from lakewriter.query.scan.pushdown import arm, ask, named_in_full  # noqa: PLC0415
+
+        witness = self._engine.witness or arm(self._connection, CANDLES_SCHEMA)
+        asked = ask(self._connection, witness, checked.reading, params)
+        filters = [Pruned(pushed) for pushed in asked.filters]
+        # A file's stamp tells whether it moved since; so the clock is asked here.
+        self._since_ns = time.time_ns() - _TICK_NS
+        self._snapshot = take_snapshot(
+            self._store, (ALL,) if asked.everything else filters, self._trial.doubted
+        )
+        if self._may_hold() and (self._trial.moved or self._streamed):
+            self._pins.hold(self._snapshot.own, time.time(), calm=self._trial.moved)
+        self._filters = filters
+        if self._store.far:
+            from lakewriter.query.scan.object_scan import Served  # noqa: PLC0415
+
+            self._source = Served(self._store)
+            self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
+        foreseen = self._engine.foreseen and not checked.macros and not named_in_full(checked.reading)
+        create_candles(
+            self._connection, self._store, self._snapshot, self._pins, self._source, foreseen=foreseen
+        )
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        batch = self._first
+        while batch is not None:
+            self._found = self._found or batch.num_rows > 0
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            batch = self._interruptible(self._next)
+
+    def _why_nothing(self) -> str:
+        # An object store would be listed, which costs requests. A count of nothing is a row, too.
+        files = self._snapshot.own or self._snapshot.foreign
+        if self._store.far or self._filters is None or (self._found and files):
+            return ""
+        from lakewriter.query.empty_answer import why_nothing  # noqa: PLC0415 - few answers need it
+
+        # It looks where the statement did not: what cannot be read there takes nothing from the answer.
+        with contextlib.suppress(OSError, LakeError):
+            return why_nothing(self._store, self._filters, found=self._found)
+        return ""
+
+    def _next(self) -> pa.RecordBatch | None:
+        """Return the engine's next rows, in whose thread this is called; None if there are no more."""
+        assert self._rows is not None
+        try:
+            return self._rows.read_next_batch()
+        except StopIteration:
+            self._rows = None
+            return None
+
+    def _interruptible(self, work: Callable[[], T]) -> T:
+        try:
+            working = self._worker.submit(work)
+            self._working = working
+            return self._control.wait(working)
+        except ENGINE_ERRORS as error:
+            raise self._judged(error) from None
+        except KeyboardInterrupt:
+            self._connection.interrupt()
+            raise
+
+    def _judged(self, error: Exception) -> LakewriterError:
+        """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
+        if self._source is not None:
+            return self._source.judged(error)
+        error = self._pins.in_the_lake(error)
+        ours = as_ours(error, self._root)
+        torn = of_values(error) and not self._trial.moved
+        if isinstance(ours, VanishedError) or (of_sql_alone(error, self._root) and not torn):
+            return ours
+        named = names_a_file(error, self._root)
+        # What was held is what was there, and fails again; but if it names a file, that may be mended by now.
+        suspects = [name for name in self._snapshot.own if named or name not in self._pins.names]
+        if touched_since(self._root, suspects, self._since_ns):
+            reason = ours.what.removeprefix("sql: ")
+            return MovedError(f"lake: files were replaced while they were read: {reason}", "try again")
+        if named:
+            try:
+                doubtful = misfits(self._root, self._snapshot.own)
+            except FileNotFoundError as gone:
+                return as_ours(gone, self._root)
+            return DoubtError(doubtful, ours) if doubtful else ours
+        return ours
+
+
+def unique(names: list[str]) -> list[str]:
+    """Return the names with `_1`, `_2` … behind those that came before."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        candidate, number = name, 0
+        while candidate in taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        taken.add(candidate)
+        result.append(candidate)
+    return result
+
+
+def _check_text(*texts: object) -> None:
+    for text in texts:
+        try:
+            if isinstance(text, str):
+                text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"query: {text!a:.60} is not UTF-8 text") from None
+
+
+def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
+    for name in params:
+        if name not in checked.parameters:
+            known = ", ".join(sorted(checked.parameters)) or "none"
+            raise UsageError(f"query: there is no parameter {name}", f"parameters: {known}")
+    for name in sorted(checked.parameters):
+        if name not in params:
+            raise UsageError(f"query: ${name} has no value", f"-p {name}=VALUE")

@@ -1,0 +1,265 @@
+"""Values as text, and rows for people: as a table, as Markdown, or a line for each value.
+
+Numbers stand right, text left, times read `2024-06-30 12:34:00` (UTC). Control
+characters are spelled out, so that no symbol or comment can move the cursor.
+"""
+
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from lakewriter.query.output.column_fit import fitting, with_marks
+from lakewriter.query.output.spool import Row, Spool
+from lakewriter.query.result import python_values, utc_text
+
+NULL = "NULL"
+
+# A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
+_FLOAT_DIGITS = 15
+
+
+class Room(NamedTuple):
+    """How much of an answer there is room to show; None for all of it.
+
+    Args:
+        rows: the first and last of so many.
+        width: columns of the terminal; for what does not fit, see `table_lines`.
+        lines: of the screen; a table with more is scrolled through, to the side as
+            well, so that it is shown in its whole width.
+        remedy: what shows all columns, for a table that had to leave some out.
+    """
+
+    rows: int | None = None
+    width: int | None = None
+    lines: int | None = None
+    remedy: str = ""
+
+
+class Rows(NamedTuple):
+    """The rows to show, as text. Close them.
+
+    Args:
+        head: the first ones.
+        tail: the last ones, if some between were left out.
+        total: how many there were.
+    """
+
+    head: list[Row] | Spool
+    tail: list[Row]
+    total: int
+
+    def shown(self) -> Iterator[Row]:
+        """Yield those that are shown."""
+        yield from self.head
+        yield from self.tail
+
+    @property
+    def shown_count(self) -> int:
+        """How many are shown."""
+        return len(self.head) + len(self.tail)
+
+    def close(self) -> None:
+        """Let go of them."""
+        if isinstance(self.head, Spool):
+            self.head.close()
+
+
+def cell(value: Any) -> str:
+    """Return a value as a person would like to read it."""
+    if value is None:
+        return NULL
+    if isinstance(value, str):
+        return value if value.isprintable() else _printable(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, datetime):
+        return utc_text(value, " ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, pa.MonthDayNano):
+        return interval_text(value)
+    if isinstance(value, dict | list):
+        return _printable(msgspec.json.encode(value, enc_hook=str).decode())
+    return str(value)
+
+
+def interval_text(value: Any) -> str:
+    """Return a pyarrow.MonthDayNano like "1 month 2 days 00:05:00"."""
+    months, days, nanoseconds = value
+    parts = [
+        f"{count} {unit}{'s' * (abs(count) != 1)}"
+        for count, unit in ((months, "month"), (days, "day"))
+        if count
+    ]
+    if nanoseconds or not parts:
+        seconds, rest = divmod(abs(nanoseconds) // 1000, 1_000_000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        fraction = f".{rest:06}".rstrip("0") if rest else ""
+        parts.append(f"{'-' * (nanoseconds < 0)}{clock}{fraction}")
+    return " ".join(parts)
+
+
+def cells(batch: pa.RecordBatch) -> list[Row]:
+    """Return a batch's rows as text."""
+    return list(
+        zip(*([cell(value) for value in python_values(column)] for column in batch.columns), strict=True)
+    )
+
+
+def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
+    """Read all rows and keep those to show.
+
+    Args:
+        rows_max: the first and last of so many; None keeps all, on disk if they are many.
+    """
+    if rows_max is None:
+        everything = Spool()
+        for batch in batches:
+            everything.extend(cells(batch))
+        return Rows(everything, [], len(everything))
+    head: list[Row] = []
+    tail: deque[Row] = deque(maxlen=rows_max)
+    total = 0
+    head_max = (rows_max + 1) // 2
+    for batch in batches:
+        total += batch.num_rows
+        missing = head_max - len(head)
+        if missing > 0:
+            head.extend(cells(batch.slice(0, missing)))
+        last = batch.slice(max(missing, 0)) if missing < batch.num_rows else batch.slice(0, 0)
+        tail.extend(cells(last.slice(max(0, last.num_rows - rows_max))))
+    if total <= rows_max:
+        return Rows(head + list(tail), [], total)
+    return Rows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
+
+
+def width_for(rows: Rows, room: Room) -> int | None:
+    """Return the columns that a table may take."""
+    lines = 2 + rows.shown_count + (rows.total > rows.shown_count) + 1
+    return None if room.lines is not None and lines > room.lines else room.width
+
+
+def table_lines(
+    schema: pa.Schema, rows: Rows, width_max: int | None = None, remedy: str = ""
+) -> Iterator[str]:
+    """Yield the lines of an aligned table, and how much there was of what.
+
+    Args:
+        width_max: columns that are too many for it are left out: of candles those
+            that are missed least, then the ones in the middle.
+        remedy: what shows them all.
+    """
+    header = tuple(cell(name) for name in schema.names)
+    numeric = [_is_number(field.type) for field in schema]
+    widths = list(map(_width, header))
+    for row in rows.shown():
+        widths = list(map(max, widths, map(_width, row)))
+    chosen = fitting(header, widths, width_max)
+    places = list(with_marks(chosen, len(widths)))
+
+    def line(row: Row) -> str:
+        cells = _padded(row, widths, numeric)
+        return "  ".join("…" if at is None else cells[at] for at in places).rstrip()
+
+    yield line(header)
+    yield line(tuple("─" * width for width in widths))
+    yield from map(line, rows.head)
+    if rows.total > rows.shown_count:
+        yield line(tuple("…" for _ in widths))
+    yield from map(line, rows.tail)
+    count = _count(rows.total, rows.shown_count)
+    if len(chosen) < len(widths):
+        count = f"{count[:-1]}; {len(widths)} columns, {len(chosen)} shown{remedy and f'; {remedy}'})"
+    yield count
+
+
+def value_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
+    """Yield a line for each value, row by row, and how many rows there were."""
+    names = [cell(name) for name in schema.names]
+    width = max(map(_width, names), default=0)
+    first_of_tail = rows.total - len(rows.tail)
+
+    def lines(numbered: Iterable[tuple[int, Row]]) -> Iterator[str]:
+        for number, row in numbered:
+            yield f"── row {number:,} ──"
+            for name, text in zip(names, row, strict=True):
+                yield f"{name}{' ' * (width - _width(name))}  {text}".rstrip()
+
+    yield from lines(enumerate(rows.head, 1))
+    if rows.total > rows.shown_count:
+        yield "…"
+    yield from lines(enumerate(rows.tail, first_of_tail + 1))
+    yield _count(rows.total, rows.shown_count)
+
+
+def markdown_lines(
+    schema: pa.Schema, head: Iterable[Row], tail: Iterable[Row] = (), *, cut: bool = False
+) -> Iterator[str]:
+    """Yield the lines of a Markdown table.
+
+    Args:
+        cut: whether some rows between head and tail were left out.
+    """
+
+    def line(row: Iterable[str]) -> str:
+        return "| " + " | ".join(text.replace("\\", "\\\\").replace("|", "\\|") for text in row) + " |"
+
+    yield line(cell(name) for name in schema.names)
+    yield line("---:" if _is_number(field.type) else "---" for field in schema)
+    yield from map(line, head)
+    if cut:
+        yield line("…" for _ in schema)
+    yield from map(line, tail)
+
+
+def _padded(row: Row, widths: list[int], numeric: list[bool]) -> Row:
+    return tuple(
+        " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
+        for text, width, right in zip(row, widths, numeric, strict=True)
+    )
+
+
+def _count(total: int, shown: int) -> str:
+    rows = f"{total:,} row{'s' * (total != 1)}"
+    return f"({rows})" if shown == total else f"({rows}, {shown:,} shown)"
+
+
+def _float(value: float) -> str:
+    text = f"{value:.{_FLOAT_DIGITS}g}"
+    # Prices go down to 1e-8 and volumes up to 1e13: neither reads well in powers of ten.
+    if "e" in text and 1e-12 <= abs(value) < 1e18:
+        return format(Decimal(text), "f")
+    return text
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else _ESCAPES.get(char, f"\\u{ord(char):04x}") for char in text)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )

@@ -1,0 +1,226 @@
+"""Statements for readers that do without lakewriter: DuckDB, Polars, pandas, Spark.
+
+The one place that knows how each of them is told the types of what stands in
+the paths alone: a lake of `interval=1d` would otherwise be read as the number
+1.0, and a symbol `1F` too. Such readers see what is flushed, not the journal.
+"""
+
+import glob
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from lakewriter.errors import UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import LEVELS
+from lakewriter.query.schema import COLUMNS
+
+_SPARK_TYPES = {
+    "VARCHAR": "STRING",
+    "DATE": "DATE",
+    "DOUBLE": "DOUBLE",
+    "BIGINT": "BIGINT",
+    "TIMESTAMPTZ": "TIMESTAMP",
+}
+
+_TYPES = ", ".join(f"'{level}': '{COLUMNS[level]}'" for level in LEVELS)
+# A macro's parameter would hide a column of its name if no table's stood before that.
+_NAMES = ", ".join(f'c."{name}"' for name in COLUMNS)
+
+# Where no file is, there are no columns either: these stand in for them.
+_NO_ROWS = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in COLUMNS.items())
+
+# A time in `until` itself is not wanted, and the day that begins there neither.
+_DAYS = "generate_series(since::TIMESTAMP::DATE, (until::TIMESTAMP - INTERVAL 1 MICROSECOND)::DATE, INTERVAL 1 DAY)"
+
+
+class Place(NamedTuple):
+    """Where a lake is.
+
+    Args:
+        root: a directory, or `s3://bucket/prefix`.
+        endpoint, region: of the object store; "" leaves them to the reader.
+    """
+
+    root: str
+    endpoint: str = ""
+    region: str = ""
+
+    @property
+    def on_s3(self) -> bool:
+        """Whether it is on an object store."""
+        return self.root.startswith("s3://")
+
+
+def place_of(store: LakeStore) -> Place:
+    """Return where a lake is.
+
+    Raises:
+        UsageError: if there are no statements for that kind of place.
+    """
+    place = Place(store.name, store.endpoint, store.region)
+    if store.far and not place.on_s3:
+        raise UsageError(f"views: there are none for {store.name}", "a directory, or s3://bucket/prefix")
+    return place
+
+
+def duckdb_statements(place: Place) -> str:
+    """Return a view of all candles, and macros that look into few directories; for DuckDB 2.0.
+
+    Releases before it have no option of read_parquet that lets a path match nothing.
+    """
+    root = glob.escape(place.root)
+    start = _sql_text(root + "/market=")
+    series = f"{start} || market || '/symbol=' || symbol || '/interval=' || \"interval\" || '/date=' || "
+    return f"""\
+-- DuckDB 2.0 or newer. For 1.4 and 1.5 leave out `allow_empty = true, `; a symbol or
+-- a day that is not there is then an error instead of no rows.
+{_sql_secret(place) if place.on_s3 else ""}SET TimeZone = 'UTC';
+
+-- FROM candles WHERE …: lists every directory of the lake.
+CREATE OR REPLACE VIEW candles AS
+{_sql_rows(_sql_text(root + "/market=*/symbol=*/interval=*/date=*/*.parquet"))};
+
+-- FROM candles('BTCUSDT', market := 'spot', "interval" := '1m'): lists the directories of one symbol.
+CREATE OR REPLACE MACRO candles(symbol, market := '*', "interval" := '*') AS TABLE
+{_sql_rows(series + "'*/*.parquet'")};
+
+-- FROM candles_between('BTCUSDT', '2024-06-30', '2024-07-02'): looks for the directories of these days.
+-- `since` is in, `until` is out.
+CREATE OR REPLACE MACRO candles_between(symbol, since, until, market := '*', "interval" := '*') AS TABLE
+{_sql_rows(f"[{series}strftime(day, '%Y-%m-%d') || '/*.parquet' FOR day IN {_DAYS}]")}
+WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c.candle_begin_time < until::TIMESTAMPTZ;
+"""
+
+
+def _sql_secret(place: Place) -> str:
+    options = ["TYPE s3", "PROVIDER credential_chain", f"SCOPE {_sql_text(place.root)}"]
+    if place.region:
+        options.append(f"REGION {_sql_text(place.region)}")
+    if place.endpoint:
+        scheme, _, host = place.endpoint.rpartition("://")
+        options += [
+            f"ENDPOINT {_sql_text(host)}",
+            f"USE_SSL {str(scheme != 'http').lower()}",
+            "URL_STYLE 'path'",
+        ]
+    return f"""\
+-- Reads S3 with the extension httpfs, and finds credentials with aws.
+INSTALL httpfs; LOAD httpfs; INSTALL aws; LOAD aws;
+CREATE OR REPLACE SECRET lake ({", ".join(options)});
+"""
+
+
+def _sql_rows(paths: str) -> str:
+    return f"""\
+SELECT {_NAMES}
+FROM (
+    SELECT {_NO_ROWS} WHERE false
+    UNION ALL BY NAME
+    SELECT * FROM read_parquet(
+        {paths},
+        allow_empty = true, hive_partitioning = true, hive_types_autocast = false,
+        hive_types = {{{_TYPES}}}
+    )
+) AS c"""  # noqa: S608 - made of our own text and an escaped path
+
+
+def _sql_text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def polars_statements(place: Place) -> str:
+    """Return a LazyFrame of all candles."""
+    types = {"VARCHAR": "polars.String", "DATE": "polars.Date"}
+    hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in LEVELS)
+    options = {"aws_region": place.region, "aws_endpoint_url": place.endpoint}
+    said = ", ".join(f"{_text(name)}: {_text(value)}" for name, value in options.items() if value)
+    if place.endpoint.startswith("http://"):
+        said += ', "aws_allow_http": "true"'
+    return f"""\
+# Polars{", which finds credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if place.on_s3 else ""}
+import polars
+
+hive = {{{hive}}}
+candles = polars.scan_parquet(
+    {_text(glob.escape(place.root) + "/market=*/**/*.parquet")}, hive_partitioning=True, hive_schema=hive\
+{f",{chr(10)}    storage_options={{{said}}}," if said else ""}
+)
+# candles.filter(polars.col("symbol") == "BTCUSDT", polars.col("interval") == "1m").collect()
+"""
+
+
+def pandas_statements(place: Place) -> str:
+    """Return a function that reads some candles, and does not open the files of others."""
+    types = {"VARCHAR": "string", "DATE": "date32"}
+    hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in LEVELS)
+    where = "root, filesystem=s3" if place.on_s3 else _text(place.root)
+    return f"""\
+# pandas
+import pandas
+import pyarrow
+import pyarrow.dataset
+{"import pyarrow.fs" + chr(10) if place.on_s3 else ""}
+hive = pyarrow.dataset.partitioning(pyarrow.schema([{hive}]), flavor="hive")
+{_pandas_filesystem(place) if place.on_s3 else ""}
+
+def candles(**wanted):
+    \"\"\"Return a DataFrame: candles(market="spot", symbol="BTCUSDT", interval="1m").\"\"\"
+    filters = [(name, "=", value) for name, value in wanted.items()]
+    return pandas.read_parquet({where}, partitioning=hive, filters=filters or None)
+"""
+
+
+def _pandas_filesystem(place: Place) -> str:
+    # Arrow takes a URI for percent-encoded.
+    options = {"region": place.region, "endpoint_override": place.endpoint}
+    query = urlencode({name: value for name, value in options.items() if value})
+    uri = f"s3://{quote(place.root.removeprefix('s3://'))}{'?' if query else ''}{query}"
+    return f"""\
+s3, root = pyarrow.fs.FileSystem.from_uri({_text(uri)})  # credentials as for AWS's own tools
+"""
+
+
+def spark_statements(place: Place) -> str:
+    """Return a temporary view of all candles, in the Spark session `spark`."""
+    schema = ", ".join(f"`{name}` {_SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    uri = "s3a" + place.root.removeprefix("s3") if place.on_s3 else "file://" + place.root
+    return f"""\
+# Spark: `spark` is the SparkSession
+{_spark_options(place) if place.on_s3 else ""}spark.conf.set("spark.sql.session.timeZone", "UTC")
+candles = spark.read.schema(
+    "{schema}"
+).parquet({_text(_hadoop_escaped(uri))}).select({names})
+candles.createOrReplaceTempView("candles")
+# spark.sql("SELECT * FROM candles WHERE symbol = 'BTCUSDT' AND interval = '1m'")
+"""  # noqa: S608 - no statement
+
+
+def _spark_options(place: Place) -> str:
+    options = {"fs.s3a.endpoint": place.endpoint, "fs.s3a.endpoint.region": place.region}
+    if place.endpoint:
+        options["fs.s3a.path.style.access"] = "true"
+    lines = [f"spark.conf.set({_text(name)}, {_text(value)})\n" for name, value in options.items() if value]
+    return (
+        "# It needs the package org.apache.hadoop:hadoop-aws, in the version of its own Hadoop.\n"
+        + "".join(lines)
+    )
+
+
+def _text(text: str) -> str:
+    """Return a Python string, in double quotes unless there are some in it."""
+    return repr(text) if '"' in text or "\\" in text else f'"{text}"'
+
+
+def _hadoop_escaped(path: str) -> str:
+    """Return a path that Hadoop's globs take as it stands."""
+    return "".join(f"\\{char}" if char in "*?[]{}\\" else char for char in path)
+
+
+STATEMENTS: dict[str, Callable[[Place], str]] = {
+    "duckdb": duckdb_statements,
+    "spark": spark_statements,
+    "polars": polars_statements,
+    "pandas": pandas_statements,
+}

@@ -1,0 +1,6 @@
+"""From the filters of a statement to the files that it reads.
+
+    pushdown (filters) ─► pruning (partitions) ─► snapshot (files) ─► scan_sql ─► tables (views)
+
+Door: `tables`. `held_files` keeps files open while they are read; `object_scan` reads remote ones.
+"""

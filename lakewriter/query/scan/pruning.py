@@ -1,0 +1,297 @@
+"""Which partitions a filter leaves, found without looking at each of them.
+
+Strategy: ask Arrow whether a filter can hold where a column is known to lie in
+a range. A range of names or days in which it cannot hold is dropped as a
+whole. Where to cut is seen from the names and days that the filter mentions;
+if they are many, ranges are cut in parts again and again. Wherever the cuts
+are, what is dropped is safe by Arrow's own reasoning; what is kept may be too
+much.
+
+The levels are asked apart from each other: of `a OR b` more may be left than
+needed. The engine drops that, more slowly, by the paths. A test costs some
+30 µs, a partition that is listed and opened ten times as much.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from lakewriter.candle import SCHEMA
+from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.lake.partition_filter import FEW_DAYS
+from lakewriter.partition import parse_day
+from lakewriter.query.newest import is_marked
+
+# As fine as the engine's own: it rounds what a time is compared with to the
+# column's unit, and before 2.0 it says `<` of the rounded one all the same.
+_TIME = pa.timestamp("us", tz="UTC")
+
+# What a filter is about: the columns of `candles`.
+CANDLES_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("date", pa.date32()),
+        *(field.with_type(_TIME) if pa.types.is_timestamp(field.type) else field for field in SCHEMA),
+    ]
+)
+
+# Into so many parts a range is cut; with more there are less rounds and more tests.
+PARTS = 4
+
+# After so many tests of one level, what is still left of it is kept.
+TESTS_MAX = 512
+
+# Before DuckDB 1.5 an IN of names is a chain of `or`, and a test goes through all of
+# it. So many of its links are gone through at one level, at some 30 µs each.
+LINKS_MAX = 16_384
+
+# Days that are told apart, from 1970 on; the last one stands for all of the future.
+DAYS_MAX = 65_536
+
+# So many cuts are made where the filter says.
+CUTS_MAX = 24
+
+_NAMES = re.compile(r'"([^"]*)"')
+_DAYS = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+# How Arrow prints what is too long.
+_CUT_SHORT = "..."
+
+_EPOCH = date(1970, 1, 1)
+
+_MONTH_MS_MAX = 31 * DAY_MS
+
+_TIMES = frozenset(("date", "candle_begin_time", "candle_end_time"))
+
+_FORMAT = ds.ParquetFileFormat()
+_DISK = pyarrow.fs.LocalFileSystem()
+
+# First and last of a range, both in it.
+Span = tuple[int, int]
+Guarantee = Callable[[Span], pc.Expression]
+
+
+class Pruned:
+    """The partitions in which a filter can hold; a `wanted.Wanted`.
+
+    Args:
+        pushed: a filter over the columns of CANDLES_SCHEMA.
+
+    Attributes:
+        newest: whether the newest candles of each series are enough.
+    """
+
+    def __init__(self, pushed: pc.Expression) -> None:
+        self._pushed = pushed
+        self._text = text = str(pushed)
+        self.newest = is_marked(text)
+        self._tests_max = min(TESTS_MAX, LINKS_MAX // (1 + text.count(" or ")))
+        # A literal may look like a column's name, which costs time alone.
+        self._named = {name for name in CANDLES_SCHEMA.names if name in text}
+        if "null" in text:
+            # Somebody's file may lack this column, and null lies in no range.
+            self._named.discard("candle_end_time")
+        self._days: dict[int, list[Span] | None] = {}
+        self._few: dict[str, list[str] | None] = {}  # each series asks
+
+    def named(self, level: str) -> str:
+        """Return the one name that a level is to be equal to, for people; "" if there is none, or several."""
+        found = set(re.findall(rf'\(?\b{level} == "([^"]*)"', self._text))
+        return found.pop() if len(found) == 1 else ""
+
+    def keep(self, level: str, names: list[str]) -> list[str]:
+        """Return those of a level's sorted names where the filter can hold."""
+        names = [name for name in names if _is_text(name)]
+        if level not in self._named or not names:
+            return names
+        column = ds.field(level)
+
+        def guarantee(span: Span) -> pc.Expression:
+            low, high = names[span[0]], names[span[1]]
+            return column == low if low == high else (column >= low) & (column <= high)
+
+        cuts = {at + more for at in self._mentioned(names) for more in (0, 1)}
+        spans = self._kept((0, len(names) - 1), cuts, guarantee)
+        return [name for low, high in spans for name in names[low : high + 1]]
+
+    def names(self, level: str) -> list[str] | None:
+        """Return the names of a level where the filter can hold, sorted, if it holds at no other; else None."""
+        names = sorted({name for name in _NAMES.findall(self._text) if _is_text(name)})
+        if level not in self._named or not names or len(names) > CUTS_MAX or _CUT_SHORT in self._text:
+            return None
+        column = ds.field(level)
+        others = [column < names[0], column > names[-1]]
+        others += [(column > low) & (column < high) for low, high in pairwise(names)]
+        if self._can_hold([(at, at) for at in range(len(others))], lambda span: others[span[0]]):
+            return None
+        return self.keep(level, names)
+
+    def keep_days(self, interval: str, names: list[str]) -> list[str]:
+        """Return those of an interval's sorted days in which the filter can hold."""
+        spans = self._spans(interval)
+        if spans is None:
+            return names
+        runs = [(_day(low).isoformat(), _last_day(high).isoformat()) for low, high in spans]
+        return [name for first, last in runs for name in names if first <= name <= last]
+
+    def few_days(self, interval: str) -> list[str] | None:
+        """Return an interval's days in which the filter can hold, if they are few."""
+        if interval not in self._few:
+            self._few[interval] = self._few_days(interval)
+        return self._few[interval]
+
+    def _few_days(self, interval: str) -> list[str] | None:
+        spans = self._spans(interval)
+        if spans is None or sum(high - low + 1 for low, high in spans) > FEW_DAYS:
+            return None
+        if spans and spans[-1][1] == DAYS_MAX - 1:
+            return None
+        return [_day(number).isoformat() for low, high in spans for number in range(low, high + 1)]
+
+    def _spans(self, interval: str) -> list[Span] | None:
+        """Return runs of days, as days since 1970; None if the filter is not about time."""
+        columns = self._named & _TIMES
+        if not columns:
+            return None
+        length_ms = 0
+        if "candle_end_time" in columns:
+            length_ms = INTERVALS[interval].length_ms or _MONTH_MS_MAX
+        if length_ms not in self._days:
+            # A candle ends up to its length after its day.
+            around = range(-1 - length_ms // DAY_MS if length_ms else 0, 2)
+            cuts = {at + more for at in self._mentioned_days() for more in around}
+            spans = self._kept(
+                (0, DAYS_MAX - 1), cuts, lambda span: _of_days(columns, span, length_ms), runs=True
+            )
+            self._days[length_ms] = _joined(spans)
+        return self._days[length_ms]
+
+    def _mentioned(self, names: list[str]) -> set[int]:
+        """Return where the names that the filter mentions are, or would be."""
+        return {bisect_left(names, name) for name in _NAMES.findall(self._text)}
+
+    def _mentioned_days(self) -> set[int]:
+        days = (parse_day(text) for text in _DAYS.findall(self._text))
+        return {(day - _EPOCH).days for day in days if day is not None}
+
+    def _kept(self, whole: Span, cuts: set[int], guarantee: Guarantee, *, runs: bool = False) -> list[Span]:
+        """Return the parts of a range in which the filter can hold, sorted.
+
+        Args:
+            cuts: where it may begin or cease to hold, if nothing is missing.
+        """
+        cuts = {at for at in cuts if whole[0] < at <= whole[1]}
+        if len(cuts) > CUTS_MAX or _CUT_SHORT in self._text:
+            return self._narrowed(whole, guarantee, runs=runs)
+        starts = [whole[0], *sorted(cuts)]
+        ends = [start - 1 for start in starts[1:]] + [whole[1]]
+        return self._can_hold(list(zip(starts, ends, strict=True)), guarantee)
+
+    def _narrowed(self, whole: Span, guarantee: Guarantee, *, runs: bool = False) -> list[Span]:
+        """Return the parts of a range in which the filter can hold, sorted.
+
+        Args:
+            runs: expect few long runs. A range all of whose parts can hold is
+                not looked into, but for the outer ends.
+        """
+        done: list[Span] = []
+        parts = self._can_hold([whole], guarantee)
+        tests = 1
+        while parts:
+            done += [span for span in parts if span[0] == span[1]]
+            cut = [_cut(span) for span in parts if span[0] < span[1]]
+            asked = [part for each in cut for part in each]
+            tests += len(asked)
+            if tests > self._tests_max:
+                return sorted(done + [span for span in parts if span[0] < span[1]])
+            parts = self._can_hold(asked, guarantee) if asked else []
+            if runs and parts:
+                held = set(parts)
+                full = {part for each in cut if held.issuperset(each) for part in each}
+                full -= {min(done + parts), max(done + parts)}
+                done += full
+                parts = [span for span in parts if span not in full]
+        return sorted(done)
+
+    def _can_hold(self, spans: list[Span], guarantee: Guarantee) -> list[Span]:
+        """Return the ranges in which the filter can hold, in order.
+
+        A dataset's fragments are dropped by Arrow if the filter contradicts
+        what is guaranteed of them. No file is opened, nor need one be there.
+        """
+        fragments = ds.FileSystemDataset.from_paths(
+            [str(number) for number in range(len(spans))],
+            schema=CANDLES_SCHEMA,
+            format=_FORMAT,
+            filesystem=_DISK,
+            partitions=[guarantee(span) for span in spans],
+        ).get_fragments(filter=self._pushed)
+        return [spans[number] for number in sorted(int(fragment.path) for fragment in fragments)]
+
+
+def _cut(span: Span) -> list[Span]:
+    low, high = span
+    size = -((low - high - 1) // PARTS)
+    return [(at, min(at + size - 1, high)) for at in range(low, high + 1, size)]
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    joined: list[Span] = []
+    for low, high in spans:
+        if joined and joined[-1][1] + 1 == low:
+            low = joined.pop()[0]
+        joined.append((low, high))
+    return joined
+
+
+def _of_days(columns: set[str], span: Span, length_ms: int) -> pc.Expression:
+    """Return what is known of the rows in the partitions of some days.
+
+    Args:
+        columns: those that matter.
+        length_ms: of the longest candle among them.
+    """
+    first, last = _day(span[0]), _last_day(span[1])
+    start_ms = (first - _EPOCH).days * DAY_MS
+    stop_ms = (last - _EPOCH).days * DAY_MS + DAY_MS
+    known = pc.scalar(True)
+    if "date" in columns:
+        day = ds.field("date")
+        known &= day == first if first == last else (day >= first) & (day <= last)
+    if "candle_begin_time" in columns:
+        begin = ds.field("candle_begin_time")
+        known &= (begin >= _time(start_ms)) & (begin < _time(stop_ms))
+    if "candle_end_time" in columns:
+        end = ds.field("candle_end_time")
+        known &= (end >= _time(start_ms)) & (end <= _time(stop_ms + length_ms))
+    return known
+
+
+def _time(time_ms: int) -> pa.Scalar:
+    return pa.scalar(time_ms * 1000, _TIME)
+
+
+def _day(number: int) -> date:
+    return _EPOCH + timedelta(days=number)
+
+
+def _last_day(number: int) -> date:
+    return date.max if number == DAYS_MAX - 1 else _day(number)
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a directory's name is UTF-8; no other one is a partition's."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,138 @@
+"""How the engine reads partitions' own files: what stands behind FROM.
+
+Files that lie in the lake say by their paths whose rows they are. The paths of
+those that are held (see `pins`) say nothing; the table `lake.pinned` does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import duckdb
+
+from lakewriter.candle import SCHEMA
+from lakewriter.errors import LakewriterError
+from lakewriter.query import engine
+from lakewriter.query.scan.held_files import Pins
+from lakewriter.query.schema import LISTED, PATH_COLUMNS
+
+# Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
+_HIVE = (
+    "hive_partitioning=true, hive_types_autocast=false, hive_types={"
+    + ", ".join(f"'{name}': '{kind}'" for name, kind in PATH_COLUMNS.items())
+    + "}"
+)
+
+# The column that says which file a row is of; by any plainer name a file may have one itself.
+WHICH = "lakewriter: which file"
+
+# The same as of _HIVE, out of a file's name below the root, for a root that would itself be taken for a part of it.
+_FROM_NAMES = ", ".join(
+    f"""url_decode(string_split(substr("{WHICH}", {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
+    for at, (name, kind) in enumerate(PATH_COLUMNS.items(), 1)
+)
+_FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
+
+# A view over so few files has their names in it; of more they are in a variable.
+NAMES_MAX = 64
+
+
+class Scan(Protocol):
+    """A scan of partitions' own files; as text, what stands behind FROM."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Which files."""
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Let the engine know the first of the names."""
+
+
+class Source(Protocol):
+    """Somebody who reads files for an engine that cannot."""
+
+    def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> Scan:
+        """Return a scan of partitions' own files, which the engine knows by a name of its own."""
+
+    def judged(self, error: Exception) -> LakewriterError:
+        """Return whose fault the engine's error is."""
+
+    def stop(self) -> None:
+        """Read no more: nobody waits for it."""
+
+
+def own_scans(root: Path, part: str, names: Sequence[str], pins: Pins) -> list[Scan]:
+    """Return the scans of a part's files: of those that lie there, and of those that are held."""
+    held = [name for name in names if name in pins.names] if pins.names else []
+    lying = [name for name in names if name not in pins.names] if held else names
+    scans: list[Scan] = [HeldScan(f"{part}_held", pins, held)] if held else []
+    if lying:
+        scans.append(PlainScan(part, root, lying, in_variable=len(lying) > NAMES_MAX))
+    return scans
+
+
+class PlainScan(NamedTuple):
+    """A scan of files, as SQL.
+
+    Args:
+        variable: a name of its own.
+        in_variable: whether their names are in it, and not in the SQL.
+    """
+
+    variable: str
+    root: Path
+    names: Sequence[str]
+    in_variable: bool
+
+    def __str__(self) -> str:
+        # Never union_by_name: it opens each file twice, and between the two a flush
+        # may replace it.
+        files = f"getvariable('{self.variable}')"
+        if not self.in_variable:
+            root = engine.path_text(str(self.root))
+            quoted = (f"{root}/{name}".replace("'", "''") for name in self.names)
+            files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
+        if any(part.partition("=")[0].lower() in PATH_COLUMNS for part in self.root.parts):
+            values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
+            plain = f"read_parquet({files}, hive_partitioning=false, filename='{WHICH}')"
+            return f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
+        return f"read_parquet({files}, {_HIVE})"
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Set the variable to the first of the names, if they are in it."""
+        if self.in_variable:
+            _set_paths(connection, self.variable, f"{engine.path_text(str(self.root))}/", self.names[:count])
+
+
+class HeldScan(NamedTuple):
+    """A scan of files that are held, as SQL: their paths say nothing, `lake.pinned` does.
+
+    Args:
+        variable: a name of its own, for their paths.
+    """
+
+    variable: str
+    pins: Pins
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        rows = (
+            f"SELECT {_FILE_COLUMNS}, \"{WHICH}\" FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
+            f" hive_partitioning=false, filename='{WHICH}')"
+        )
+        return f'(SELECT {LISTED} FROM ({rows}) JOIN lake.pinned USING ("{WHICH}"))'  # noqa: S608
+
+    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+        """Set the variable to the paths of the first of the names."""
+        _set_paths(connection, self.variable, "", [self.pins.path(name) for name in self.names[:count]])
+
+
+def _set_paths(
+    connection: duckdb.DuckDBPyConnection, variable: str, before: str, paths: Sequence[str]
+) -> None:
+    """Set a variable to paths, for a scan, that all begin with some text."""
+    connection.execute(
+        f"SET VARIABLE {variable} = (SELECT list({engine.file_sql('$before || path')})"  # noqa: S608
+        " FROM (SELECT unnest($paths::VARCHAR[]) AS path))",
+        {"before": before, "paths": list(paths)},
+    )

@@ -1,0 +1,227 @@
+"""The tables that SQL sees, as views over files and the journal.
+
+Every column has its name, type and place, whatever the files say: an empty lake
+has the same columns as a full one. What SQL should not see lives in the schema
+`lake`.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import LEVELS, Partition, parse_partition
+from lakewriter.query.errors import DoubtError
+from lakewriter.query.scan.held_files import Pins
+from lakewriter.query.scan.scan_sql import WHICH, PlainScan, Scan, Source, own_scans
+from lakewriter.query.scan.snapshot import (
+    PARTITIONS_SCHEMA,
+    Snapshot,
+    fits,
+    loose_tables,
+    misfits,
+    partitions_table,
+)
+from lakewriter.query.schema import COLUMNS, LISTED, PATH_COLUMNS, SQL_TYPES
+
+# What is made only for a statement that names it.
+_MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
+
+# Partitions' own files: those without loose rows in their partition, and those with.
+_SETTLED, _HOT = "settled", "hot"
+
+# By the part of the view that they are of.
+_Scans = Mapping[str, Sequence[Scan]]
+
+# For one file that is fit so many partitions are looked at.
+_LOOKED_AT_MAX = 8
+
+_KEY = 'market, symbol, "interval", candle_begin_time'
+
+# lakewriter.candle.precedence in SQL. The day follows from the key; it is named
+# for the engine, which pushes filters on what is named here down to the files.
+_WINNER = f"""
+QUALIFY row_number() OVER (
+    PARTITION BY {_KEY}, "date"
+    ORDER BY (source IS NOT DISTINCT FROM 'archive') DESC,
+        trade_num DESC NULLS LAST,
+        CASE WHEN trade_num IS NULL AND NOT isnan(volume) THEN volume END DESC NULLS LAST,
+        recv_time DESC NULLS LAST
+) = 1
+"""
+
+
+def create_tables(
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], *, all_names: bool
+) -> None:
+    """Create the tables of `guard.TABLES` but `candles`.
+
+    Args:
+        wanted: those to fill.
+        all_names: create the others too, empty.
+
+    Raises:
+        FileNotFoundError: if a file vanished meanwhile.
+        LakeError: if a ledger cannot be read.
+    """
+    if wanted.isdisjoint(_MADE) and not all_names:
+        return
+    for name, (schema, rows) in _made().items():
+        if name in wanted or all_names:
+            _create(connection, name, {field.name: SQL_TYPES[field.type] for field in schema})
+        if name in wanted:
+            _insert(connection, name, rows(store))
+
+
+def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
+    """Return the columns of each table of _MADE, and what makes its rows."""
+    # Half of the lake is imported for these, and most statements name none of them.
+    from lakewriter.lake import coverage as told  # noqa: PLC0415
+
+    return {
+        "partitions": (PARTITIONS_SCHEMA, partitions_table),
+        "gaps": (told.GAPS_SCHEMA, told.gaps_table),
+        "coverage": (told.COVERAGE_SCHEMA, told.coverage_table),
+        "instruments": (told.INSTRUMENTS_SCHEMA, told.instruments_table),
+    }
+
+
+def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> bool:
+    """Create `candles` over any one file, for `create_candles` to say which files it is over.
+
+    Returns:
+        False if none was found that is fit for it.
+    """
+    with contextlib.suppress(OSError, LakewriterError, duckdb.Error):
+        for partition, names in islice(store.files(), _LOOKED_AT_MAX):
+            if partition.file in names and fits(store.root / partition.file):
+                scan = PlainScan(_SETTLED, store.root, (partition.file,), in_variable=True)
+                scan.set_names(connection, 1)
+                connection.execute(_view({_SETTLED: [scan]}))
+                return True
+    return False
+
+
+def create_candles(
+    connection: duckdb.DuckDBPyConnection,
+    store: LakeStore,
+    snapshot: Snapshot,
+    pins: Pins,
+    source: Source | None = None,
+    *,
+    foreseen: bool = False,
+) -> None:
+    """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
+
+    A hot file is scanned twice, and may be replaced in between. A key that is
+    loose comes from the last part alone, any other one from the first two, so
+    none is repeated or lost by that.
+
+    Args:
+        pins: files that are held.
+        source: reads the files; None is the engine itself.
+        foreseen: whether `foresee_candles` created it.
+
+    Raises:
+        FileNotFoundError: if a file vanished meanwhile.
+        DoubtError: if an own file has to be read as a foreign one.
+        LakeError: if a foreign file holds no candles.
+    """
+    named = _fill_loose(connection, store, snapshot)
+    hot_names = {partition.file for partition in named}
+    hot = [name for name in snapshot.own if name in hot_names]
+    settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
+    parts = {_SETTLED: settled, _HOT: hot}
+    if source is None:
+        for names in parts.values():
+            _check_first(pins, names, snapshot)
+        if foreseen and not named and settled and not pins.names:
+            PlainScan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
+            return
+        _fill_pinned(connection, pins)
+        scans = {part: own_scans(store.root, part, names, pins) for part, names in parts.items()}
+    else:
+        scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}
+    # The view is made over one file, and has all of them when it is used: to go
+    # through a hundred thousand names takes seconds.
+    for each in chain(*scans.values()):
+        each.set_names(connection, 1)
+    connection.execute(_view(scans, loose=bool(named)))
+    for each in chain(*scans.values()):
+        each.set_names(connection, len(each.names))
+
+
+def _view(scans: _Scans, *, loose: bool = False) -> str:
+    return f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
+
+
+def _parts(scans: _Scans, *, loose: bool) -> list[str]:
+    settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
+    parts = [f"SELECT {LISTED} FROM {each}" for each in settled]  # noqa: S608
+    parts += [f"SELECT {LISTED} FROM {each} ANTI JOIN lake.loose USING ({_KEY})" for each in hot]  # noqa: S608
+    if loose or not parts:
+        again = " ".join(f"UNION ALL BY NAME FROM {each} SEMI JOIN lake.loose USING ({_KEY})" for each in hot)
+        parts.append(f"SELECT {LISTED} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
+    return parts
+
+
+def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
+    """Make the table of what the paths of held files would say of them, if there is need of it."""
+    if not pins.names:
+        return
+    names = list(pins.names)
+    partitions = [parse_partition(name.rpartition("/")[0]) for name in names]
+    columns: dict[str, list[object]] = {
+        level: [getattr(partition, level) for partition in partitions] for level in LEVELS
+    }
+    columns[WHICH] = [pins.path(name) for name in names]
+    connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
+    _create(connection, "lake.pinned", PATH_COLUMNS | {WHICH: "VARCHAR"})
+    _insert(connection, "lake.pinned", pa.table(columns))
+
+
+def _fill_loose(
+    connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
+) -> list[Partition]:
+    """Make the table of loose rows, if there is need of it; return the partitions that they name."""
+    if snapshot.own and not snapshot.journal and not snapshot.foreign:
+        return []
+    connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
+    _create(connection, "lake.loose", COLUMNS)
+    for rows in loose_tables(store, snapshot):
+        _insert(connection, "lake.loose", rows)
+    named = connection.execute(
+        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
+    ).fetchall()
+    return [Partition(*parts) for parts in named]
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
+    listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
+    connection.execute(f"CREATE TABLE {name} ({listed})")
+
+
+def _check_first(pins: Pins, names: Sequence[str], snapshot: Snapshot) -> None:
+    """Refuse scans whose columns and types would be those of a file that has others.
+
+    After this they are ours, and need no casting.
+    """
+    lying = next((name for name in names if name not in pins.names), None)
+    held = next((name for name in names if name in pins.names), None) if pins.names else None
+    for name in (lying, held):
+        if name is not None and not fits(Path(pins.path(name))):
+            what = LakeError(f"lake: {pins.root / name}: not a readable Parquet file of candles")
+            raise DoubtError(misfits(pins.root, snapshot.own) | {name}, what)
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    connection.register("arriving", rows)
+    try:
+        connection.execute(f"INSERT INTO {table} BY NAME FROM arriving")
+    finally:
+        connection.unregister("arriving")

@@ -1,0 +1,40 @@
+"""How long to wait before a connection is tried again."""
+
+import random
+
+from lakewriter.binance.handshake_errors import RefusedError, broke_rule
+
+# Full jitter under a doubling ceiling. At the ceiling of 30 s a connection
+# tries 20 times in 5 minutes; spot allows 300 for all of them.
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 30.0
+
+# After a close that says we broke a rule: repeat offenders are banned.
+RULE_BROKEN_S = 5.0
+
+
+class Backoff:
+    """The waits of one connection that fails again and again.
+
+    Args:
+        max_s: the longest wait that nobody asked for.
+    """
+
+    def __init__(self, max_s: float = BACKOFF_MAX_S) -> None:
+        self._max_s = max_s
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Start over gently: a connection was a good one."""
+        self._failures = 0
+
+    def next_s(self, error: BaseException | None = None) -> float:
+        """Return how long to wait after one more failure, in seconds."""
+        ceiling_s = min(self._max_s, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 16))
+        delay_s = random.uniform(0.1, 1.0) * ceiling_s  # noqa: S311 - jitter
+        self._failures += 1
+        if isinstance(error, RefusedError) and error.wait_s is not None:
+            return error.wait_s
+        if error is not None and broke_rule(error):
+            return max(delay_s, min(RULE_BROKEN_S, self._max_s))
+        return delay_s

@@ -1,0 +1,151 @@
+"""The one way from all of a listener's connections to its queue.
+
+Rule 1: a closed candle of a wanted stream goes on the queue, or waits for room
+while its socket is not read. Rule 2: what was delivered already is not
+delivered again, unless it has more trades. Rule 3: what nobody asked for is
+counted.
+"""
+
+import asyncio
+import logging
+import math
+from collections import Counter
+
+import msgspec
+
+from lakewriter.binance.socket import StreamSocket
+from lakewriter.candle import Candle
+from lakewriter.clock import Clock, ExchangeTime
+from lakewriter.recording.listening.stream import Stream
+from lakewriter.series import Series
+
+log = logging.getLogger(__name__)
+
+# A full queue is said once, and again only if it is full that much later.
+FULL_LOG_EVERY_S = 60.0
+
+# Of one kind of bad frame the first is logged, then every so many.
+BAD_FRAME_LOG_EVERY = 1000
+
+# Candles of a removed series may be under way for so long.
+REMOVED_S = 60.0
+
+
+class ListenerStats(msgspec.Struct):
+    """What a listener has seen since it was made.
+
+    Args:
+        candles: closed candles put on the queue.
+        duplicates: closed candles that had been put there already.
+        strays: closed candles of series removed a moment ago.
+        bad_frames: frames that could not be read, by kind.
+        connections: sockets open now.
+        connected_streams: streams acknowledged now.
+        reconnects: connections that ended and were made again.
+        rotations: connections replaced because of their age, or of their server's.
+        replaced: connections replaced because streams were silent on them.
+        frames_closed: frames of connections that have ended.
+    """
+
+    candles: int = 0
+    duplicates: int = 0
+    strays: int = 0
+    bad_frames: Counter[str] = msgspec.field(default_factory=Counter)
+    connections: int = 0
+    connected_streams: int = 0
+    reconnects: int = 0
+    rotations: int = 0
+    replaced: int = 0
+    frames_closed: int = 0
+
+
+class Outlet:
+    """What connections hand their closed candles to.
+
+    Args:
+        market: the market's name.
+        queue: bounded; where the candles go.
+        clock: for waiting.
+        time: learns from event times, if given.
+    """
+
+    def __init__(
+        self, market: str, queue: "asyncio.Queue[Candle]", clock: Clock, time: ExchangeTime | None
+    ) -> None:
+        self.market = market
+        self.streams: dict[Series, Stream] = {}
+        self.stats = ListenerStats()
+        self.unsent: list[Candle] = []
+        self._queue = queue
+        self._clock = clock
+        self._time = time
+        self._removed: dict[Series, float] = {}
+        self._told_full_s = -math.inf
+
+    def add(self, series: Series) -> Stream:
+        """Want a series from now on."""
+        self._removed.pop(series, None)
+        self.streams[series] = Stream(series)
+        return self.streams[series]
+
+    def remove(self, series: Series) -> Stream | None:
+        """Want it no longer; return its stream, if there was one."""
+        stream = self.streams.pop(series, None)
+        if stream is not None:
+            now_s = self._clock.monotonic_s()
+            while self._removed and now_s - next(iter(self._removed.values())) > REMOVED_S:
+                del self._removed[next(iter(self._removed))]
+            self._removed[series] = now_s
+        return stream
+
+    async def put(self, candle: Candle, socket: StreamSocket) -> None:
+        """Deliver a closed candle that was read from a socket."""
+        series = Series(candle.market, candle.symbol, candle.interval)
+        stream = self.streams.get(series)
+        if stream is None:
+            self._count_stray(series)
+            return
+        stream.flowed()
+        if self._time is not None and candle.event_ms is not None:
+            self._time.heard(candle.event_ms)
+        if not stream.is_news(candle.begin_ms, candle.trade_num):
+            self.stats.duplicates += 1
+            return
+        try:
+            self._queue.put_nowait(candle)
+        except asyncio.QueueFull:
+            await self._wait_for_room(candle, socket)
+        self.stats.candles += 1
+
+    def count_bad(self, kind: str, what: str) -> None:
+        """Count a frame that is passed over."""
+        self.stats.bad_frames[kind] += 1
+        count = self.stats.bad_frames[kind]
+        if count == 1 or count % BAD_FRAME_LOG_EVERY == 0:
+            log.warning("%s: passed over a bad frame (%s, %d so far): %s", self.market, kind, count, what)
+
+    async def _wait_for_room(self, candle: Candle, socket: StreamSocket) -> None:
+        socket.paused = True
+        self._tell_full()
+        try:
+            await self._queue.put(candle)
+        except asyncio.CancelledError:
+            self.unsent.append(candle)
+            raise
+        finally:
+            socket.paused = False
+
+    def _count_stray(self, series: Series) -> None:
+        if self._clock.monotonic_s() - self._removed.get(series, -math.inf) <= REMOVED_S:
+            self.stats.strays += 1
+        else:
+            self.count_bad("stray", f"{series.symbol} {series.interval}, which nobody asked for")
+
+    def _tell_full(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_full_s >= FULL_LOG_EVERY_S:
+            self._told_full_s = now_s
+            log.warning(
+                "%s: the journal is behind and the queue full; sockets are not read until it has caught up",
+                self.market,
+            )

@@ -1,0 +1,191 @@
+"""One connection of a shard, from the attempt to its end.
+
+Contract: it subscribes to what its shard carries, hands every closed candle to
+the outlet, and ends by an error of the connection, or, after `leave`, when all
+that it had under way is read. It decides nothing: its shard looks at it
+whenever `changed` is set.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Set
+from typing import NamedTuple
+
+from lakewriter.binance import wire
+from lakewriter.binance.connect_limiter import ConnectGate
+from lakewriter.binance.socket import Patience, StreamSocket, open_socket
+from lakewriter.candle import Candle
+from lakewriter.clock import Clock, ExchangeTime
+from lakewriter.errors import FrameError
+from lakewriter.market import Market
+from lakewriter.recording.listening.candle_sink import Outlet
+
+# Connections made together are not to grow old together.
+_AGE_SHARE_MIN = 0.8
+
+
+class Terms(NamedTuple):
+    """What all connections of a listener have in common.
+
+    Args:
+        market: whose limits hold.
+        patience: how long a connection may take over what.
+        clock: for waiting, and for `recv_us`.
+        time: what runs at the exchange's rate, for ages.
+        gate: what attempts go through.
+        backoff_max_s: the longest wait before a reconnect.
+        rotate_after_ms: the greatest age of a connection, by the exchange's clock.
+    """
+
+    market: Market
+    patience: Patience
+    clock: Clock
+    time: ExchangeTime
+    gate: ConnectGate
+    backoff_max_s: float
+    rotate_after_ms: float
+
+
+class Link:
+    """A connection, and the task that reads it.
+
+    Args:
+        names: the streams to subscribe to.
+        terms: of the listener.
+        outlet: what takes the closed candles.
+        changed: set when there is something new to see here.
+        proving: it is a successor, and has to show that each stream flows.
+    """
+
+    def __init__(
+        self, names: Iterable[str], terms: Terms, outlet: Outlet, changed: asyncio.Event, *, proving: bool
+    ) -> None:
+        self.socket: StreamSocket | None = None
+        self.opened_s: float | None = None
+        self.delivered = False
+        self.shutdown = False
+        self.leave_by_s = 0.0
+        self.age_ms_max = terms.rotate_after_ms * random.uniform(_AGE_SHARE_MIN, 1.0)  # noqa: S311 - jitter
+        self._names = set(names)
+        self._unproven = set(self._names) if proving else set()
+        self._terms = terms
+        self._outlet = outlet
+        self._changed = changed
+        self._leaving = False
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda _: changed.set())
+
+    @property
+    def proved(self) -> bool:
+        """Each stream has sent something."""
+        return self.opened_s is not None and not self._unproven
+
+    @property
+    def ended(self) -> bool:
+        """Its task is over."""
+        return self._task.done()
+
+    @property
+    def paused(self) -> bool:
+        """It is not read, because the queue is full."""
+        return self.socket is not None and self.socket.paused
+
+    @property
+    def acknowledged(self) -> Set[str]:
+        """The streams that the exchange says it sends."""
+        return self.socket.acknowledged if self.socket is not None else frozenset()
+
+    @property
+    def frames(self) -> int:
+        """Frames received, while it is open."""
+        return self.socket.frames if self.socket is not None else 0
+
+    def error(self) -> BaseException | None:
+        """Return what it ended by."""
+        return None if self._task.cancelled() else self._task.exception()
+
+    def due_s(self) -> float:
+        """Return when it is too old, by the monotonic clock."""
+        # By the rate, not by the time itself, which jumps when the clock is learned.
+        return (self.opened_s or 0.0) + self._terms.time.real_s(self.age_ms_max)
+
+    def follow(self, names: Iterable[str]) -> None:
+        """Carry these from now on; what is new has to be proved too."""
+        names = set(names)
+        if self._unproven:
+            self._unproven = (self._unproven & names) | (names - self._names)
+        self._names = names
+        if self.socket is not None:
+            self.socket.want(names)
+
+    def accept(self) -> None:
+        """Ask for no proof any more."""
+        self._unproven.clear()
+
+    def leave(self, by_s: float) -> None:
+        """Unsubscribe, and end when all that is under way is read."""
+        self._leaving = True
+        self.leave_by_s = by_s
+        self.follow(())
+
+    def cancel(self) -> None:
+        """End at once."""
+        self._task.cancel()
+
+    async def over(self) -> BaseException | None:
+        """Wait until it has ended, in whatever way; return what it ended by."""
+        await asyncio.wait({self._task})
+        return self.error()
+
+    async def _run(self) -> None:
+        terms = self._terms
+        await terms.gate.enter()
+        async with open_socket(terms.market, terms.patience, terms.clock) as socket:
+            socket.want(self._names)
+            self.socket = socket
+            self.opened_s = terms.clock.monotonic_s()
+            self._changed.set()
+            try:
+                await self._read(socket)
+            finally:
+                self._outlet.stats.frames_closed += socket.frames
+                self.socket = None
+
+    async def _read(self, socket: StreamSocket) -> None:
+        receive, is_open_candle = socket.receive, wire.is_open_candle
+        while self._unproven:
+            frame = await receive()
+            self._prove(frame)
+            if not is_open_candle(frame) and await self._take(frame, socket):
+                return
+        # Nearly all frames are open candles: this loop is what a frame costs.
+        while True:
+            frame = await receive()
+            if not is_open_candle(frame) and await self._take(frame, socket):
+                return
+
+    def _prove(self, frame: bytes) -> None:
+        name = wire.stream_of(frame)
+        if name is None or name not in self._names:
+            return
+        self.delivered = True
+        self._unproven.discard(name)
+        if not self._unproven:
+            self._changed.set()
+
+    async def _take(self, frame: bytes, socket: StreamSocket) -> bool:
+        """Do what a frame asks for; tell whether it was the last to wait for."""
+        try:
+            message = wire.decode(frame, self._terms.market.name, self._terms.clock.wall_us())
+        except FrameError as error:
+            self._outlet.count_bad(error.kind, str(error))
+            return False
+        if isinstance(message, Candle):
+            await self._outlet.put(message, socket)
+        elif isinstance(message, wire.Reply):
+            socket.reply(message)
+            return self._leaving and not socket.acknowledged
+        elif isinstance(message, wire.Shutdown):
+            self.shutdown = True
+            self._changed.set()
+        return False

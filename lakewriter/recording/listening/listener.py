@@ -1,0 +1,225 @@
+"""Listening: from a market's sockets to a queue of closed candles.
+
+Contract: every closed candle of the wanted series that arrives on a socket is
+put on the queue, in the order of its connection, and none is dropped: when
+the queue is full, the sockets are not read. A connection that fails is made
+again, for ever; one that has to be replaced goes on until its successor flows.
+What arrives while there is no connection is not seen here; finding such gaps is
+not this module's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from lakewriter.binance.connect_limiter import ConnectGate
+from lakewriter.binance.socket import Patience
+from lakewriter.candle import Candle
+from lakewriter.clock import Clock, ExchangeTime
+from lakewriter.errors import UsageError
+from lakewriter.interval import HOUR_MS, Interval, parse_interval
+from lakewriter.market import Market, parse_market, parse_symbol
+from lakewriter.recording.listening.backoff import BACKOFF_MAX_S
+from lakewriter.recording.listening.candle_sink import ListenerStats, Outlet
+from lakewriter.recording.listening.connection import Terms
+from lakewriter.recording.listening.shard import Shard
+from lakewriter.series import Series
+
+log = logging.getLogger(__name__)
+
+# The exchange ends every connection at 24 hours.
+ROTATE_AFTER_MS = 23 * HOUR_MS
+
+
+class CandleListener:
+    """Listens to closed candles of one market.
+
+    Args:
+        market: a market or its name.
+        symbols: symbols to begin with.
+        interval: their interval, and of all symbols that come without one.
+        queue: bounded; where the candles go.
+        patience: how long a connection may take over what.
+        clock: stamps `recv_us`.
+        backoff_max_s: the longest wait before a reconnect that nobody asked for.
+        gate: what attempts go through; shared by all that connect to the same host.
+        time: the exchange's, which learns from event times.
+        rotate_after_ms: the greatest age of a connection, by the exchange's clock.
+
+    Raises:
+        UsageError: if the exchange has no such market, interval or symbol.
+    """
+
+    def __init__(
+        self,
+        market: Market | str,
+        symbols: Iterable[str],
+        interval: str,
+        queue: "asyncio.Queue[Candle]",
+        *,
+        patience: Patience | None = None,
+        clock: Clock | None = None,
+        backoff_max_s: float = BACKOFF_MAX_S,
+        gate: ConnectGate | None = None,
+        time: ExchangeTime | None = None,
+        rotate_after_ms: float = ROTATE_AFTER_MS,
+    ) -> None:
+        clock = clock or Clock()
+        self.market = parse_market(market) if isinstance(market, str) else market
+        self.interval = self._interval(interval)
+        self._terms = Terms(
+            market=self.market,
+            patience=patience or Patience(),
+            clock=clock,
+            time=time or ExchangeTime(clock),
+            gate=gate or ConnectGate(clock=clock),
+            backoff_max_s=backoff_max_s,
+            rotate_after_ms=rotate_after_ms,
+        )
+        self._outlet = Outlet(self.market.name, queue, clock, time)
+        # How many streams a connection may carry; less than the market says, if the exchange said so.
+        self._streams_max = self.market.streams_max
+        self._shards: list[Shard] = []
+        self._shards_made = 0
+        self._shard_of: dict[Series, Shard] = {}
+        self._changed = asyncio.Event()
+        self.add_symbols(*symbols)
+
+    @property
+    def symbols(self) -> list[str]:
+        """The symbols listened to now, of any interval, sorted."""
+        return sorted({series.symbol for series in self._outlet.streams})
+
+    @property
+    def series(self) -> frozenset[Series]:
+        """The series listened to now."""
+        return frozenset(self._outlet.streams)
+
+    @property
+    def polled(self) -> frozenset[Series]:
+        """The series that have been silent for so long that they have to be fetched."""
+        return frozenset(series for series, stream in self._outlet.streams.items() if stream.polled)
+
+    @property
+    def stats(self) -> ListenerStats:
+        """What it has seen so far, and how it is connected now."""
+        stats = self._outlet.stats
+        links = [link for shard in self._shards for link in shard.links]
+        stats.connections = sum(link.socket is not None for link in links)
+        stats.connected_streams = sum(shard.acknowledged for shard in self._shards)
+        return stats
+
+    @property
+    def frames(self) -> int:
+        """Frames received so far."""
+        open_frames = sum(link.frames for shard in self._shards for link in shard.links)
+        return self._outlet.stats.frames_closed + open_frames
+
+    @property
+    def unsent(self) -> list[Candle]:
+        """Read from a socket when `run` was cancelled, and no room on the queue.
+
+        At most one a connection. Whoever cancels puts them there.
+        """
+        return self._outlet.unsent
+
+    def add_symbols(self, *symbols: str, interval: str | None = None) -> None:
+        """Listen to these too, from now on; other streams are not touched.
+
+        Args:
+            interval: of all of them; None for the listener's own.
+
+        Raises:
+            UsageError: if one of them cannot be a symbol, or the market has no
+                such interval; none is added.
+        """
+        wanted = self._series(symbols, interval)
+        self._spread(series for series in dict.fromkeys(wanted) if series not in self._shard_of)
+
+    def remove_symbols(self, *symbols: str, interval: str | None = None) -> None:
+        """Stop listening to these; those that nobody listens to are passed over."""
+        for series in self._series(symbols, interval):
+            stream = self._outlet.remove(series)
+            if stream is not None:
+                self._shard_of.pop(series).remove(stream)
+        self._shards = [shard for shard in self._shards if shard.streams]
+
+    def missed(self, series: Series) -> None:
+        """Take note that a candle with trades existed, and did not come in time.
+
+        Two of a stream, and its connection is replaced; four, and it is among
+        the `polled` until a closed candle comes by the stream again.
+        """
+        shard = self._shard_of.get(series)
+        if shard is not None:
+            shard.missed(self._outlet.streams[series])
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        tasks: dict[Shard, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                self._share_out()
+                for shard in self._shards:
+                    if shard not in tasks:
+                        tasks[shard] = asyncio.create_task(shard.run())
+                await self._next(tasks)
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    async def _next(self, tasks: dict[Shard, "asyncio.Task[None]"]) -> None:
+        """Wait until something has changed; forget the shards that have ended."""
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait({changed, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+        for shard in [shard for shard, task in tasks.items() if task.done()]:
+            tasks.pop(shard).result()  # it ends without streams, or by a bug: let that be seen
+
+    def _interval(self, text: str) -> Interval:
+        interval = parse_interval(text)
+        if interval.name not in self.market.intervals:
+            raise UsageError(f"interval: {self.market.name} has no {interval.name} candles")
+        return interval
+
+    def _series(self, symbols: Iterable[str], interval: str | None) -> list[Series]:
+        name = (self.interval if interval is None else self._interval(interval)).name
+        return [Series(self.market.name, parse_symbol(symbol), name) for symbol in symbols]
+
+    def _spread(self, wanted: Iterable[Series]) -> None:
+        """Give each series to a shard that has room, or to a new one."""
+        roomy = iter([shard for shard in self._shards if len(shard.streams) < self._streams_max])
+        shard = next(roomy, None)
+        for series in wanted:
+            while shard is not None and len(shard.streams) >= self._streams_max:
+                shard = next(roomy, None)
+            if shard is None:
+                shard = self._new_shard()
+            shard.add(self._outlet.streams.get(series) or self._outlet.add(series))
+            self._shard_of[series] = shard
+        self._changed.set()
+
+    def _new_shard(self) -> Shard:
+        self._shards_made += 1
+        shard = Shard(self._shards_made, self._terms, self._outlet, self._changed)
+        self._shards.append(shard)
+        return shard
+
+    def _share_out(self) -> None:
+        """Carry less on a connection, when the exchange has said that it is too much."""
+        refused = [shard.refused_above for shard in self._shards if shard.refused_above is not None]
+        if not refused:
+            return
+        self._streams_max = min(self._streams_max, *refused)
+        log.warning("%s: from now on at most %d streams on a connection", self.market.name, self._streams_max)
+        surplus = []
+        for shard in self._shards:
+            shard.refused_above = None
+            for stream in shard.surplus(self._streams_max):
+                shard.remove(stream)
+                surplus.append(stream.series)
+        self._spread(surplus)

@@ -1,0 +1,137 @@
+"""The sandbox's public archive: which files it has, and what is in them.
+
+Only finished days and months have files, and only if one of their candles
+exists; whoever does not trade any more keeps the old ones. Spot times are
+microseconds from 2025-01-01 on; the futures' files begin with a header. Pure: a
+file and the time in, bytes out, the same bytes every time.
+
+Source: binance-public-data, README.md and python/enums.py.
+"""
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+
+from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period, parse_name
+from lakewriter.interval import INTERVALS
+from lakewriter.market import MARKETS
+from lakewriter.ranges import Range
+from lakewriter.sandbox.truth.candles import Truth
+from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.csv_lines import csv_lines
+from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing
+from lakewriter.series import Series
+
+# 2025-01-01: from here on spot files count microseconds.
+MICROSECONDS_FROM_MS = 1_735_689_600_000
+
+HEADER = (
+    b"open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    b"taker_buy_volume,taker_buy_quote_volume,ignore\n"
+)
+
+PERIODS: tuple[Period, ...] = ("daily", "monthly")
+
+# The fastest: digits hardly get shorter for more effort, which takes five times as long.
+_COMPRESSION = 1
+
+# Candles written at once: bounds memory, for a month has millions of seconds.
+_PIECE = 1 << 17
+
+_PATH = re.compile(
+    r"(?P<prefix>/data/.+)/(?P<period>daily|monthly)/klines/(?P<symbol>[^/]+)/(?P<interval>[^/]+)/"
+    r"(?P<name>[^/]+)"
+)
+
+
+def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
+    """Return the file at the path of a zip, or None if there is none yet.
+
+    Args:
+        path: "/data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2026-11-21.zip".
+        catalogues: by market.
+    """
+    match = _PATH.fullmatch(path)
+    if match is None:
+        return None
+    market = next((item for item in MARKETS.values() if item.archive_path == match["prefix"]), None)
+    if market is None or match["interval"] not in INTERVALS:
+        return None
+    series = Series(market.name, match["symbol"], match["interval"])
+    file = parse_name(series, "daily" if match["period"] == "daily" else "monthly", match["name"])
+    return file if file is not None and _exists(catalogues[market.name], file, now_ms) else None
+
+
+def files(
+    catalogue: Catalogue, series: Series, period: Period, now_ms: int, first: date = date.min
+) -> Iterator[ArchiveFile]:
+    """Iterate over the files of a series that there are, ascending.
+
+    Args:
+        first: the first day of the first of them.
+    """
+    spec = catalogue.known(series.symbol)
+    ranges = [] if spec is None else catalogue.present(spec, series.grid, LISTED_MS, now_ms)
+    if not ranges or not _offered(series, period):
+        return
+    day, last = max(first, _day(ranges[0][0])), _day(ranges[-1][1])
+    day = day if period == "daily" else day.replace(day=1)
+    while day <= last:
+        file = ArchiveFile(series, period, day)
+        if _exists(catalogue, file, now_ms):
+            yield file
+        day = day + timedelta(1) if period == "daily" else (day + timedelta(31)).replace(day=1)
+
+
+def _day(time_ms: int) -> date:
+    return datetime.fromtimestamp(time_ms // 1000, UTC).date()
+
+
+def _offered(series: Series, period: Period) -> bool:
+    of_market = series.interval in MARKETS[series.market].intervals
+    return of_market and (period == "monthly" or series.interval in DAILY_INTERVALS)
+
+
+def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
+    grid = file.series.grid
+    # The last candle of a month may end in the next.
+    ended_ms = max(file.stop_ms, grid.end(grid.floor(file.stop_ms - 1)))
+    if ended_ms > now_ms or not _offered(file.series, file.period):
+        return False
+    return any(grid.ceil(start_ms) < stop_ms for start_ms, stop_ms in present(catalogue, file))
+
+
+def present(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
+    """Return when the candles of a file begin."""
+    spec = catalogue.known(file.series.symbol)
+    return [] if spec is None else catalogue.present(spec, file.series.grid, file.start_ms, file.stop_ms)
+
+
+def csv(truth: Truth, spec: Listing, file: ArchiveFile, ranges: list[Range]) -> bytes:
+    """Return the CSV in the zip of a file, with the candles that begin in the ranges."""
+    grid = file.series.grid
+    micro = spec.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
+    lines = [b"" if spec.market == "spot" else HEADER]
+    for start_ms, stop_ms in ranges:
+        piece_ms = _PIECE * grid.length_ms or stop_ms - start_ms
+        for from_ms in range(start_ms, stop_ms, piece_ms):
+            units = truth.units(*file.series, from_ms, min(from_ms + piece_ms, stop_ms))
+            lines.append(csv_lines(spec, grid, units, micro=micro))
+    return b"".join(lines)
+
+
+def zipped(file: ArchiveFile, text: bytes) -> bytes:
+    """Return a zip that holds the CSV of a file, dated like its content."""
+    entry = zipfile.ZipInfo(f"{file.name}.csv", (file.day.year, file.day.month, file.day.day, 0, 0, 0))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(entry, text, zipfile.ZIP_DEFLATED, _COMPRESSION)
+    return buffer.getvalue()
+
+
+def checksum(file: ArchiveFile, content: bytes) -> str:
+    """Return what the `.CHECKSUM` file of a zip says."""
+    return f"{hashlib.sha256(content).hexdigest()}  {file.name}.zip"

@@ -1,0 +1,149 @@
+"""The frames of every stream, made once and shared by all connections.
+
+A feed answers two questions about a stream: when is this candle's closing
+frame due, and what are the bytes of a candle, closed or open at a moment. It computes candles some dozens ahead, and forgets old ones.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from lakewriter.interval import Interval
+from lakewriter.sandbox.streams.protocol import combined, kline_frame, late_ms, parse_stream
+from lakewriter.sandbox.truth.candles import Truth, stream_key
+from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.integer_candles import rows
+from lakewriter.sandbox.truth.noise import uniform_at
+from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing
+
+# Candles computed at once, so that numpy's overhead is shared; plus a part of
+# that, different for each stream, so that not all are due in the same second.
+_AHEAD = 48
+_AHEAD_SPREAD = 32
+
+# A block is at most this long, unless a single candle is longer.
+_AHEAD_MS = 86_400_000
+
+# Frames kept of one stream: for connections that lag behind the others.
+_FRAMES_MAX = 8
+
+
+class Step(NamedTuple):
+    """One frame that is to be sent.
+
+    Args:
+        begin_ms: of the candle.
+        event_ms: when it is due.
+    """
+
+    begin_ms: int
+    event_ms: int
+    closed: bool
+
+
+class Frame(NamedTuple):
+    """One payload, in both forms."""
+
+    raw: bytes
+    combined: bytes
+
+
+class Feed:
+    """One stream: a symbol's candles of one interval, as frames.
+
+    Args:
+        name: the stream's name, as subscribed.
+    """
+
+    def __init__(self, name: str, spec: Listing, grid: Interval, truth: Truth) -> None:
+        self.name = name
+        self.spec = spec
+        self.grid = grid
+        self._truth = truth
+        self._key = stream_key(truth.seed, spec.market, name)
+        self._rows: dict[int, tuple[int, ...]] = {}
+        self._ahead = _AHEAD + self._key % _AHEAD_SPREAD
+        self._frames: OrderedDict[Step, Frame] = OrderedDict()
+
+    @property
+    def phase(self) -> float:
+        """Where of [0, 1) in each period its open candle is pushed."""
+        return self._key % 997 / 997
+
+    def due_ms(self, begin_ms: int) -> int:
+        """Return when the closing frame of the candle is sent: its event time."""
+        fraction = uniform_at(self._key, 20, begin_ms)
+        return self.grid.end(begin_ms) - 1 + late_ms(self.spec.market, fraction)
+
+    def first_begin_ms(self, now_ms: int) -> int:
+        """Return the first candle whose closing frame is not sent yet."""
+        begin_ms = self.grid.floor(max(now_ms, LISTED_MS))
+        before_ms = self.grid.floor(begin_ms - 1)
+        return before_ms if before_ms >= LISTED_MS and self.due_ms(before_ms) > now_ms else begin_ms
+
+    def trades(self, begin_ms: int) -> int:
+        """Return how many trades the candle has in the end."""
+        return self._row(begin_ms)[7]
+
+    def frame(self, step: Step) -> Frame:
+        """Return the frame of a candle, closed or as it is at that moment."""
+        found = self._frames.get(step)
+        if found is None:
+            begin_ms, event_ms, closed = step
+            row = self._row(begin_ms)
+            if not closed:
+                row = partial(row, (event_ms - begin_ms) / (self.grid.end(begin_ms) - begin_ms))
+            text = kline_frame(self.spec, self.grid, row, event_ms, closed)
+            found = Frame(text.encode(), combined(self.name, text).encode())
+            self._frames[step] = found
+            if len(self._frames) > _FRAMES_MAX:
+                self._frames.popitem(last=False)
+        return found
+
+    def _row(self, begin_ms: int) -> tuple[int, ...]:
+        if begin_ms not in self._rows:
+            length_ms = self.grid.end(begin_ms) - begin_ms
+            stop_ms = begin_ms + min(length_ms * self._ahead, max(length_ms, _AHEAD_MS))
+            spec = self.spec
+            units = self._truth.units(spec.market, spec.symbol, self.grid.name, begin_ms, stop_ms)
+            self._rows = {row[0]: row for row in rows(units)}
+        return self._rows[begin_ms]
+
+
+class Feeds:
+    """The feeds of one market, by stream name; only what trades at some time has one."""
+
+    def __init__(self, catalogue: Catalogue, truth: Truth) -> None:
+        self._catalogue = catalogue
+        self._truth = truth
+        self._feeds: dict[str, Feed] = {}
+
+    def find(self, name: str) -> Feed | None:
+        """Return the feed of that name, or None if the name stays silent."""
+        feed = self._feeds.get(name)
+        if feed is None:
+            stream = parse_stream(name, self._catalogue.market)
+            spec = None if stream is None else self._catalogue.known(stream.symbol)
+            if stream is None or spec is None or spec.status != "TRADING":
+                return None
+            feed = Feed(name, spec, stream.interval, self._truth)
+            self._feeds[name] = feed
+        return feed
+
+
+def partial(row: tuple[int, ...], fraction: float) -> tuple[int, ...]:
+    """Return what a candle may look like when `fraction` of it is over: volumes only grow."""
+    begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, previous = row
+
+    def so_far(total: int) -> int:
+        return int(total * fraction)
+
+    done = so_far(trades)
+    if not done:
+        return (begin_ms, previous, previous, previous, previous, 0, 0, 0, 0, 0, first_id, previous)
+    now = first + so_far(last - first)
+    top = max(first, now) + so_far(high - max(first, last))
+    bottom = min(first, now) - so_far(min(first, last) - low)
+    return (
+        begin_ms, first, max(top, now), min(bottom, now), now, so_far(volume), so_far(quote),
+        done, so_far(taker), so_far(taker_quote), first_id, previous,
+    )  # fmt: skip

@@ -1,0 +1,194 @@
+"""Candles in integers: minutes out of noise, longer ones and seconds out of minutes.
+
+Rule 1: a minute follows from (key, listing, number of the minute) alone.
+Rule 2: everything else is made of minutes, and adds up to them exactly.
+Rule 3: a quiet minute is flat at the close before it; ids of trades have no gaps.
+
+Pure, and vectorised with numpy. It knows nothing of text, seeds or calendars.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lakewriter.interval import MINUTE_MS, SECOND_MS
+from lakewriter.sandbox.truth.noise import log_price, uniform
+from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing
+
+Ints = npt.NDArray[np.int64]
+
+# A minute whose number is a multiple of this always trades: so nobody looks back further.
+TRADES_EVERY = 8
+
+# Trades that a burst needs to show open, high, low and close.
+_BURST = 4
+
+SECONDS = 60
+
+
+class Units(NamedTuple):
+    """Candles in integers: prices in ticks, volumes in lots, one array each.
+
+    `previous_close` is the close of the candle before; `first_trade_id` counts
+    from the listing, also where there was no trade.
+    """
+
+    begin_ms: Ints
+    open: Ints
+    high: Ints
+    low: Ints
+    close: Ints
+    volume: Ints
+    quote_volume: Ints
+    trade_num: Ints
+    taker_volume: Ints
+    taker_quote_volume: Ints
+    first_trade_id: Ints
+    previous_close: Ints
+
+
+def rows(units: Units) -> Iterator[tuple[int, ...]]:
+    """Iterate over candles in integers, each in the order of `Units`."""
+    return zip(*(column.tolist() for column in units), strict=True)
+
+
+def minutes(spec: Listing, key: int, first: int, stop: int) -> Units:
+    """Return the minutes `first` to `stop` (exclusive), numbered from the epoch."""
+    # One minute more in front than the look-back needs: `closed` looks at the one before.
+    start = (first - 1) // TRADES_EVERY * TRADES_EVERY
+    number = np.arange(start, stop, dtype=np.int64)
+    quiet = uniform(key, 1, number) * 64 < spec.quiet_per_64
+    traded = ~quiet | (number % TRADES_EVERY == 0)
+    path = np.maximum(1, np.rint(spec.price_ticks * np.exp(log_price(key, number)))).astype(np.int64)
+    latest = np.maximum.accumulate(np.where(traded, np.arange(len(number)), 0))
+    close = path[latest]
+    # Trades so far, in closed form, so that ids have no gaps: counted up to the last minute
+    # that traded, from a little before the listing on, where look-backs go.
+    usual = spec.trades_per_minute
+    counted = number[latest] + 1 + 2 * TRADES_EVERY - LISTED_MS // MINUTE_MS
+    so_far = counted * usual + (uniform(key, 2, counted) * usual).astype(np.int64)
+
+    lead = first - start
+    here = slice(lead, None)
+    before = slice(lead - 1, len(number) - 1)
+    trades = so_far[here] - so_far[before]
+    return _minutes(spec, key, number[here], close[here], close[before], trades, so_far[before])
+
+
+def _minutes(
+    spec: Listing, key: int, number: Ints, close: Ints, previous: Ints, trades: Ints, first_id: Ints
+) -> Units:
+    opened = np.where(trades == 1, close, previous)
+    above, below = np.maximum(opened, close), np.minimum(opened, close)
+    # Wicks of up to 8 basis points; fewer trades than four show none.
+    wick = np.where(trades >= _BURST, above * 0.0008, 0.0)
+    high = above + (uniform(key, 3, number) ** 2 * wick).astype(np.int64)
+    low = np.maximum(1, below - (uniform(key, 4, number) ** 2 * wick).astype(np.int64))
+    size = uniform(key, 5, number) * 2 * spec.lots_per_trade
+    lots = np.minimum(trades + (trades * size).astype(np.int64), spec.lots_max)
+    volume = np.maximum(trades, lots)
+    taker = (volume * uniform(key, 6, number)).astype(np.int64)
+    average = low + ((high - low) * uniform(key, 7, number)).astype(np.int64)
+    if spec.contract_size:
+        worth = spec.contract_size * 10 ** (8 + spec.price_decimals)
+        quote, taker_quote = volume * worth // average, taker * worth // average
+    else:
+        quote, taker_quote = volume * average, taker * average
+    return Units(
+        number * MINUTE_MS,
+        opened,
+        high,
+        low,
+        close,
+        volume,
+        quote,
+        trades,
+        taker,
+        taker_quote,
+        first_id,
+        previous,
+    )
+
+
+def aggregate(atoms: Units, begins_ms: Ints) -> Units:
+    """Return the candles that begin at those times, made of consecutive minutes."""
+    first = (begins_ms - atoms.begin_ms[0]) // MINUTE_MS
+    last = np.append(first[1:], len(atoms.begin_ms)) - 1
+    totals = {
+        name: np.add.reduceat(getattr(atoms, name), first)
+        for name in ("volume", "quote_volume", "trade_num", "taker_volume", "taker_quote_volume")
+    }
+    return Units(
+        begin_ms=begins_ms,
+        open=atoms.open[first],
+        high=np.maximum.reduceat(atoms.high, first),
+        low=np.minimum.reduceat(atoms.low, first),
+        close=atoms.close[last],
+        first_trade_id=atoms.first_trade_id[first],
+        previous_close=atoms.previous_close[first],
+        **totals,
+    )
+
+
+def split(key: int, atoms: Units) -> Units:
+    """Return the 60 seconds of each minute; the first second of a minute with trades has some."""
+    second = (atoms.begin_ms // SECOND_MS)[:, None] + np.arange(SECONDS, dtype=np.int64)
+    trades, burst = _split_trades(key, atoms, second)
+    extra_weight = trades * (1 + (uniform(key, 12, second) * 8).astype(np.int64))
+    volume = trades + _shares((atoms.volume - atoms.trade_num)[:, None], extra_weight)
+    taker = _shares(atoms.taker_volume[:, None], volume)
+    # Each second trades at its minute's average, which divides exactly.
+    average = (atoms.quote_volume // np.maximum(1, atoms.volume))[:, None]
+    opened, high, low, close, previous = _split_prices(key, atoms, second, trades, burst)
+    first_id = atoms.first_trade_id[:, None] + np.cumsum(trades, axis=1) - trades
+    columns = (
+        second * SECOND_MS, opened, high, low, close, volume, volume * average, trades,
+        taker, taker * average, first_id, previous,
+    )  # fmt: skip
+    return Units(*(column.reshape(-1) for column in columns))
+
+
+def _shares(total: Ints, weights: Ints) -> Ints:
+    """Split each total in proportion to its row of weights; the shares add up exactly."""
+    reached = np.cumsum(weights, axis=1)
+    upto = total * reached // np.maximum(1, reached[:, -1:])
+    return np.diff(upto, axis=1, prepend=0)
+
+
+def _split_trades(key: int, atoms: Units, second: Ints) -> tuple[Ints, Ints]:
+    total = atoms.trade_num
+    burst = np.where(total > _BURST, (uniform(key, 10, atoms.begin_ms) * SECONDS).astype(np.int64), 0)
+    in_burst = np.minimum(total, _BURST)
+    at_open = (total > _BURST).astype(np.int64)
+    weight = 1 + (uniform(key, 11, second) * 16).astype(np.int64)
+    trades = _shares((total - in_burst - at_open)[:, None], weight)
+    trades[np.arange(len(total)), burst] += in_burst
+    trades[:, 0] += at_open
+    return trades, burst
+
+
+def _split_prices(
+    key: int, atoms: Units, second: Ints, trades: Ints, burst: Ints
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    row = np.arange(len(burst))
+    column = np.arange(SECONDS)
+    traded = trades > 0
+    drift = (atoms.close - atoms.open)[:, None] * ((column + 1) / SECONDS)
+    noise = (uniform(key, 13, second) - 0.5) * (atoms.high - atoms.low)[:, None] * 0.5
+    close = atoms.open[:, None] + (drift + noise).astype(np.int64)
+    close = np.clip(close, atoms.low[:, None], atoms.high[:, None])
+    close[:, 0] = np.where(trades[:, 0] == 1, atoms.open, close[:, 0])
+    last = np.max(np.where(traded, column, 0), axis=1)
+    close[row, last] = atoms.close
+    # A second without trades stays where the last one with trades ended.
+    latest = np.maximum.accumulate(np.where(traded, column, 0), axis=1)
+    close = np.take_along_axis(close, latest, axis=1)
+    previous = np.concatenate([atoms.previous_close[:, None], close[:, :-1]], axis=1)
+    opened = np.where(trades == 1, close, previous)
+    opened[:, 0] = atoms.open
+    high, low = np.maximum(opened, close), np.minimum(opened, close)
+    high[row, burst] = atoms.high
+    low[row, burst] = atoms.low
+    return opened, high, low, close, previous
