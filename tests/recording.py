@@ -25,6 +25,7 @@ from lakewriter.recording.subscribed_series import Universe
 from lakewriter.recording.supervisor import Watch, WatchOptions
 from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
+from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
 from lakewriter.subscription import parse_subscription
 
 OPTIONS = WatchOptions()
@@ -84,7 +85,16 @@ async def recording(
         queue: asyncio.Queue[Candle] = asyncio.Queue(10_000)
         journal = create_journal(store.root, "test")
         ledger = open_ledger(store.root, journal.directory.name)
-        watch = Watch(store, universe, doors, queue, ledger=ledger, options=options, clock=clock)
+        watch = Watch(
+            store,
+            universe,
+            doors,
+            queue,
+            recorder=RecorderId(COMMAND_LINE, journal.directory.name),
+            ledger=ledger,
+            options=options,
+            clock=clock,
+        )
         recorder = Recorder(
             store, (), queue, flush_every_s=flush_every_s, name="", clock=clock, journal=journal, watch=watch
         )

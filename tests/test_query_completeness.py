@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from test_gaps import Recorder
+from test_lake_subscriptions import say, start
 from test_query_files import BEGIN_MS, add_foreign, candle, make_lake
 
 from lakewriter.gap import Reason
@@ -50,7 +51,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
         found.die()
 
 
-@pytest.mark.parametrize("table", ["gaps", "coverage", "instruments"])
+@pytest.mark.parametrize("table", ["gaps", "coverage", "instruments", "subscriptions"])
 def test_an_empty_lake_has_the_tables(tmp_path: Path, table: str) -> None:
     """The columns are there, typed, without a row; and a statement that does not name a table does not make it."""
     store = make_lake(tmp_path)
@@ -76,6 +77,10 @@ def test_columns_are_the_promised_ones(tmp_path: Path) -> None:
     assert rows(store, "SELECT column_name, column_type FROM (DESCRIBE instruments)") == [
         ("market", text), ("symbol", text), ("status", text), ("contract_type", text),
         ("onboard_at", time), ("delivery_at", time), ("first_seen", time), ("last_seen", time),
+    ]  # fmt: skip
+    assert rows(store, "SELECT column_name, column_type FROM (DESCRIBE subscriptions)") == [
+        ("market", text), ("symbol", text), ("interval", text), ("start", time), ("stop", time),
+        ("last_seen", time), ("recorder", text),
     ]  # fmt: skip
 
 
@@ -213,6 +218,19 @@ def test_instruments_are_periods(tmp_path: Path) -> None:
         ("usdt_futures", "BTCUSDT", "TRADING", "PERPETUAL", at(0), None, at(0), at(0)),
         ("usdt_futures", "BTCUSDT", "BREAK", "PERPETUAL", at(0), None, at(1), at(1)),
     ]
+
+
+def test_subscriptions_are_periods(tmp_path: Path) -> None:
+    """Which series a recorder subscribes to, from when to when, is a table."""
+    store = make_lake(tmp_path)
+    eth = Series("spot", "ETHUSDT", "1m")
+    journal = start(store, BTC, eth, now_ms=BEGIN_MS)
+    say(store, journal, BTC, now_ms=BEGIN_MS + 7 * MINUTE_MS)
+    assert rows(store, "FROM subscriptions") == [
+        (*BTC, at(0), None, at(7), "/etc/lakewriter.toml"),
+        (*eth, at(0), at(7), at(7), "/etc/lakewriter.toml"),
+    ]
+    journal.close()
 
 
 def test_tables_join(recorder: Recorder, tmp_path: Path) -> None:

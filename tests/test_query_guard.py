@@ -323,7 +323,9 @@ def test_unknown_table_and_function_are_named() -> None:
     """The message names what is missing, the hint what there is."""
     with pytest.raises(QueryError, match="there is no table trades") as raised:
         check(duckdb.connect(), "SELECT * FROM trades")
-    assert raised.value.hint == "tables to read: candles, partitions, gaps, coverage, instruments"
+    assert (
+        raised.value.hint == "tables to read: candles, partitions, gaps, coverage, instruments, subscriptions"
+    )
     with pytest.raises(QueryError, match=r"FROM read_csv\(…\) is not available"):
         check(duckdb.connect(), "SELECT * FROM read_csv('x')")
     with pytest.raises(QueryError, match="PIVOT needs its values named"):

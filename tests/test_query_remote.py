@@ -14,6 +14,7 @@ from running import PATIENCE_S
 from statements import ALL_ROWS, PARAMS, PREDICATES, STATEMENTS, as_statement, in_any_order
 from stores import Request, Store, environment, refusal
 from test_gaps import Recorder
+from test_lake_subscriptions import start
 from test_query_completeness import mark
 from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
@@ -33,8 +34,9 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.limits import Control
 from lakewriter.query.reader import open_lake
 from lakewriter.query.session import run, stream
+from lakewriter.series import Series
 
-TABLES = ("partitions", "gaps", "coverage", "instruments")
+TABLES = ("partitions", "gaps", "coverage", "instruments", "subscriptions")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     mark(recorder, 2, 4, "exchange_halt")
     recorder.die()
     remember(lake, "spot", [Instrument("BTCUSDT", "TRADING")], BEGIN_MS)
+    start(lake, Series("spot", "BTCUSDT", "1m"), now_ms=BEGIN_MS).close()
     return lake
 
 
@@ -187,7 +190,7 @@ def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
         days = list(coverage(long, PartitionFilter(("spot",), ("BTCUSDT",))))
     assert len(days) == 30
     # Ledgers, intervals, days; each file was listed with its day.
-    assert store.counted() == {"LIST": 4, "HEAD": 30, "GET": 30}
+    assert store.counted() == {"LIST": 5, "HEAD": 30, "GET": 30}
 
 
 def test_hostile_keys(store: Store, tmp_path: Path) -> None:

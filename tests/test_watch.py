@@ -30,6 +30,7 @@ from lakewriter.recording.supervisor import Watch, WatchOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
+from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
 from lakewriter.subscription import parse_subscription
 
 pytestmark = pytest.mark.slow
@@ -651,7 +652,14 @@ def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) 
             doors = Doors(lambda name: MARKETS[name], session, Clock())
             queue: asyncio.Queue[Candle] = asyncio.Queue(1)
             watch = Watch(
-                store, Universe([], doors), doors, queue, ledger=ledger, options=OPTIONS, clock=Clock()
+                store,
+                Universe([], doors),
+                doors,
+                queue,
+                recorder=RecorderId(COMMAND_LINE, "test"),
+                ledger=ledger,
+                options=OPTIONS,
+                clock=Clock(),
             )
             ledger.mark(BTC, 0, MINUTE_MS, "pending", 0)
             saving = asyncio.create_task(watch.save())

@@ -1,4 +1,4 @@
-"""Complete or explained: the tables `gaps`, `coverage` and `instruments`.
+"""Complete or explained: the tables `gaps`, `coverage`, `instruments` and `subscriptions`.
 
 The ledgers and the journal are read before any file is listed: a candle that
 is healed in between is then both in a ledger and there, and what is there
@@ -24,6 +24,7 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.lake.presence import Presence, presence_of
 from lakewriter.lake.presence_many import presences
+from lakewriter.lake.subscriptions import read_periods
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
@@ -68,6 +69,19 @@ INSTRUMENTS_SCHEMA = pa.schema(
         ("delivery_at", _TIME),
         ("first_seen", _TIME),
         ("last_seen", _TIME),
+    ]
+)
+
+
+SUBSCRIPTIONS_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("start", _TIME),
+        ("stop", _TIME),
+        ("last_seen", _TIME),
+        ("recorder", pa.string()),
     ]
 )
 
@@ -192,6 +206,18 @@ def instruments_table(store: LakeStore) -> pa.Table:
     """Return the rows of the table `instruments`."""
     with store.ledgers() as root:
         return _table(read_instruments(root), INSTRUMENTS_SCHEMA)
+
+
+def subscriptions_table(store: LakeStore) -> pa.Table:
+    """Return the rows of the table `subscriptions`."""
+    with store.ledgers() as root:
+        return _table(
+            [
+                (*each.series, each.start_ms, each.stop_ms, each.seen_ms, each.recorder)
+                for each in read_periods(root)
+            ],
+            SUBSCRIPTIONS_SCHEMA,
+        )
 
 
 def _days(there: Presence, told: list[Told], wanted: PartitionFilter, until_ms: int | None) -> Iterator[Day]:

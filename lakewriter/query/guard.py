@@ -17,7 +17,7 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.tree import nodes
 
-TABLES = ("candles", "partitions", "gaps", "coverage", "instruments")
+TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions")
 
 # Nodes of the tree that are no expressions, by the field `type`.
 _NODES = frozenset(

@@ -70,8 +70,8 @@ class Lake:
         """Return the answer to one reading statement, all of it in memory.
 
         Args:
-            sql: over the tables `candles`, `partitions`, `gaps`, `coverage` and
-                `instruments`, and the macros of `lakewriter.query.macros`; times are
+            sql: over the tables `candles`, `partitions`, `gaps`, `coverage`,
+                `instruments` and `subscriptions`, and the macros of `lakewriter.query.macros`; times are
                 UTC.
             params: a value for each $name in it.
 

@@ -184,7 +184,7 @@ class Recorder:
         finally:
             await _cancel([replaying])
             if self._watch is not None:
-                await self._watch.save()
+                await self._watch.close()
             await self._in_journal(self._journal.close)
             self._merger.close()
             for threads in (self._journal_thread, self._replay_thread):

@@ -32,7 +32,9 @@ from lakewriter.recording.healing.watermarks import Watermarks
 from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.subscription_log import SubscriptionLog
 from lakewriter.series import Series
+from lakewriter.subscribed_period import RecorderId
 from lakewriter.subscription import Subscription
 
 log = logging.getLogger(__name__)
@@ -98,6 +100,7 @@ class Watch:
         universe: what is subscribed to; `first` was awaited.
         doors: the ways to the exchange.
         queue: bounded; where candles go.
+        recorder: this run of the recorder.
         options: what a user may choose.
         clock: the machine's.
     """
@@ -109,6 +112,7 @@ class Watch:
         doors: Doors,
         queue: "asyncio.Queue[Candle]",
         *,
+        recorder: RecorderId,
         ledger: Ledger,
         options: WatchOptions,
         clock: Clock,
@@ -140,6 +144,8 @@ class Watch:
             doors,
             heal_limit_ms=options.heal_limit_ms,
         )
+        self._subscriptions = SubscriptionLog(store, universe, doors, recorder, clock)
+        self._listened: frozenset[Series] = frozenset()
         # Markets whose series are owed: their time is known since.
         self._owing: set[str] = set()
         self._newcomers_since_ms: dict[str, int] = {}
@@ -174,6 +180,7 @@ class Watch:
         if self._tasks is None:
             return  # not begun yet, or over
         self._apply()
+        self._subscriptions.changed()
         for market in self._owing:
             self.universe.warn_of_unlisted(market)
             self._past.look_up_former(market, self._doors[market].time.now_ms())
@@ -190,6 +197,7 @@ class Watch:
                     self._save_often,
                     self._keep_restraint,
                     self._past.run,
+                    self._subscriptions.run,
                 ):
                     tasks.create_task(work())
         except BaseExceptionGroup as group:
@@ -197,6 +205,11 @@ class Watch:
         finally:
             self._tasks = None
             self._let_go()
+
+    async def close(self) -> None:
+        """Write the last state of the ledger and of the subscriptions."""
+        await self.save()
+        await self._subscriptions.confirm()
 
     async def save(self) -> None:
         """Write what the ledger learned since the last time."""
@@ -231,6 +244,9 @@ class Watch:
             if market not in self.listeners:
                 self._open(market)
         wanted = self.universe.wanted()
+        if wanted.listened != self._listened:
+            self._listened = wanted.listened
+            self._subscriptions.changed()
         for market, listener in self.listeners.items():
             present = listener.series
             here = {series for series in wanted.listened if series.market == market}
@@ -263,6 +279,10 @@ class Watch:
             since_ms = self.watermarks.since_ms(series)
             next_ms = self.watermarks.forget(series)
             instrument = self.universe.instrument(series)
+            if next_ms is not None and not self.universe.covers(series):
+                # Left on purpose: owed up to its last closed candle, which may be on its way.
+                self.healer.owe(series, next_ms, series.grid.anchored(next_ms).floor(now_ms))
+                continue
             if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
                 continue  # a spelling mistake, or a listing to come: its recording never began
             if next_ms is not None and (instrument is None or not instrument.trades):

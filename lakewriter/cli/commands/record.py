@@ -31,6 +31,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
 from lakewriter.recording.subscribed_series import Universe
 from lakewriter.recording.supervisor import Watch, WatchOptions
+from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
 from lakewriter.subscription import Subscription, parse_subscription
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,10 @@ class Asked(NamedTuple):
             begin_ms(parse_day(self.since or config.since, "--since")),
         )
 
+    def recorder_name(self) -> str:
+        """Return the name by which the next start is known for the same recorder."""
+        return COMMAND_LINE if self.subscriptions else str(Path(self.config_path or FILE_NAME).resolve())
+
 
 def _either(said: str | None, otherwise: str) -> str:
     return otherwise if said is None else said
@@ -169,7 +174,16 @@ async def _record(
         queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
         journal = create_journal(store.root, journal_name())
         ledger = open_ledger(store.root, journal.directory.name)
-        watch = Watch(store, universe, doors, queue, ledger=ledger, options=settings.options, clock=clock)
+        watch = Watch(
+            store,
+            universe,
+            doors,
+            queue,
+            recorder=RecorderId(asked.recorder_name(), journal.directory.name),
+            ledger=ledger,
+            options=settings.options,
+            clock=clock,
+        )
         recorder = Recorder(
             store,
             (),

@@ -29,7 +29,7 @@ from lakewriter.series import Series
 # So few intervals are looked for unseen; of more, the directory is listed.
 FEW_INTERVALS = 2
 
-_LEDGERS = (f"{STATE_DIRECTORY}/gaps", f"{STATE_DIRECTORY}/instruments")
+_LEDGERS = tuple(f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions"))
 _LEDGER_SUFFIX = ".ndjson"
 
 

@@ -30,7 +30,7 @@ from lakewriter.query.scan.snapshot import (
 from lakewriter.query.schema import COLUMNS, LISTED, PATH_COLUMNS, SQL_TYPES
 
 # What is made only for a statement that names it.
-_MADE = frozenset(("partitions", "gaps", "coverage", "instruments"))
+_MADE = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions"))
 
 # Partitions' own files: those without loose rows in their partition, and those with.
 _SETTLED, _HOT = "settled", "hot"
@@ -88,6 +88,7 @@ def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
         "gaps": (told.GAPS_SCHEMA, told.gaps_table),
         "coverage": (told.COVERAGE_SCHEMA, told.coverage_table),
         "instruments": (told.INSTRUMENTS_SCHEMA, told.instruments_table),
+        "subscriptions": (told.SUBSCRIPTIONS_SCHEMA, told.subscriptions_table),
     }
 
 

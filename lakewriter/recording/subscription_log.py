@@ -1,0 +1,124 @@
+"""The subscription log: keeps the lake's record of what this recorder subscribes to.
+
+It confirms the subscriptions at the start, at each change, from time to time
+while recording, and at the stop. If the disk refuses, it logs that once and
+tries again; the recording goes on.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+from lakewriter.binance.market_clients import Doors
+from lakewriter.clock import Clock
+from lakewriter.errors import LakeError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.subscriptions import confirm
+from lakewriter.recording.subscribed_series import Universe
+from lakewriter.series import Series
+from lakewriter.subscribed_period import Confirmation, RecorderId
+
+log = logging.getLogger(__name__)
+
+# How stale a recorder's last sign of life may become.
+CONFIRM_EVERY_S = 300.0
+
+# A market's series wait so long for its time; then the wall clock's counts.
+TIME_PATIENCE_S = 10.0
+
+_RETRY_S = 5.0
+_TIME_CHECK_S = 0.1
+
+
+class SubscriptionLog:
+    """Confirms a recorder's subscriptions in the lake.
+
+    Args:
+        store: the lake.
+        universe: the subscriptions.
+        doors: the time at each market.
+        recorder: this run of the recorder.
+        clock: the machine's.
+    """
+
+    def __init__(
+        self, store: LakeStore, universe: Universe, doors: Doors, recorder: RecorderId, clock: Clock
+    ) -> None:
+        self._store = store
+        self._universe = universe
+        self._doors = doors
+        self._recorder = recorder
+        self._clock = clock
+        self._began_s = clock.monotonic_s()
+        self._due = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._starting = True
+        self._failed = False
+        # Markets that were ever subscribed to, and those confirmed with their time.
+        self._markets: set[str] = set()
+        self._dated: frozenset[str] = frozenset()
+
+    def changed(self) -> None:
+        """Confirm soon: the subscriptions changed."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Confirm until cancelled."""
+        while True:
+            self._due.clear()
+            taken = await self.confirm()
+            await self._wait(CONFIRM_EVERY_S if taken else _RETRY_S)
+
+    async def confirm(self) -> bool:
+        """Write the subscriptions of now; return whether the disk took them."""
+        async with self._one_at_a_time:
+            dated = self._dated_markets()
+            if not dated:
+                return True
+            writing = asyncio.create_task(asyncio.to_thread(confirm, self._store, self._confirmation(dated)))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                # A thread cannot be stopped, and the next confirmation must not overtake it.
+                await asyncio.gather(writing, return_exceptions=True)
+                raise
+            except (LakeError, OSError) as error:
+                if not self._failed:
+                    log.error("%s; the subscriptions are written again until the disk takes them", error)
+                self._failed = True
+                return False
+            self._starting = self._failed = False
+            self._dated = dated
+            return True
+
+    def _confirmation(self, dated: frozenset[str]) -> Confirmation:
+        subscriptions = tuple(self._universe.subscriptions)
+
+        def covers(series: Series) -> bool:
+            return any(each.covers(*series) for each in subscriptions)
+
+        return Confirmation(
+            self._recorder,
+            self._universe.wanted().listened,
+            covers,
+            {market: self._doors[market].time.now_ms() for market in dated},
+            self._starting,
+        )
+
+    def _dated_markets(self) -> frozenset[str]:
+        """Return the markets whose time is known, or was waited for in vain."""
+        self._markets.update(self._universe.markets)
+        patient = self._clock.monotonic_s() - self._began_s < TIME_PATIENCE_S
+        return frozenset(market for market in self._markets if self._doors[market].time.known or not patient)
+
+    async def _wait(self, most_s: float) -> None:
+        """Wait for a change, for the time of another market, or so long."""
+        until_s = self._clock.monotonic_s() + most_s
+        while (left_s := until_s - self._clock.monotonic_s()) > 0:
+            all_dated = self._dated == self._markets
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s if all_dated else min(left_s, _TIME_CHECK_S)):
+                    await self._due.wait()
+                    return
+            if self._dated_markets() != self._dated:
+                return

@@ -1,0 +1,201 @@
+"""The subscribed period: from when to when a recorder subscribes to a series. Pure.
+
+Rule 1: a period ends only when a recorder stops to subscribe: at run time, or
+because its next start no longer includes the series. A stop, a crash and a halt
+of the symbol end nothing. Rule 2: the next start of a recorder follows its
+former one. It also continues open periods of other dead recorders, for series
+that it subscribes to. It never touches those of recorders that live.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from lakewriter.ranges import Range, minus, union
+from lakewriter.series import Series
+
+# The recorder's name if the command line named its subscriptions.
+COMMAND_LINE = "command line"
+
+# A period whose recorder ended is closed so long before that recorder was last
+# seen. A recorder leaves younger candles to its next start, which fetches them.
+STOP_MARGIN_MS = 120_000
+
+# The oldest closed periods of a series beyond this number are forgotten.
+PERIODS_MAX = 1_000
+
+# After the last moment that can be stored: 9999-12-31.
+FOREVER_MS = 253_402_300_800_000
+
+
+class RecorderId(NamedTuple):
+    """One run of a recorder.
+
+    Args:
+        name: the path of its config, or COMMAND_LINE; the same at each start.
+        journal: the name of its journal's directory, which tells whether it lives.
+    """
+
+    name: str
+    journal: str
+
+
+class SubscribedPeriod(NamedTuple):
+    """A time in which a recorder subscribes to a series.
+
+    Args:
+        market, symbol, interval: the series.
+        start_ms: the exchange's time when it was subscribed to.
+        seen_ms: when its recorder last confirmed it.
+        stop_ms: when it was left; None while it is subscribed to.
+        recorder: the recorder's name.
+        journal: of the run that wrote this last.
+    """
+
+    market: str
+    symbol: str
+    interval: str
+    start_ms: int
+    seen_ms: int
+    stop_ms: int | None
+    recorder: str
+    journal: str
+
+    @property
+    def series(self) -> Series:
+        """The series."""
+        return Series(self.market, self.symbol, self.interval)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the series is still subscribed to."""
+        return self.stop_ms is None
+
+
+class Confirmation(NamedTuple):
+    """The subscriptions of a recorder at one moment.
+
+    Args:
+        recorder: the run that confirms.
+        listened: series that it listens to.
+        covers: returns whether it subscribes to a series, trading or not.
+        now_ms: the exchange's time by market; a market without it is not confirmed yet.
+        starting: whether this run has confirmed nothing before.
+    """
+
+    recorder: RecorderId
+    listened: Iterable[Series]
+    covers: Callable[[Series], bool]
+    now_ms: Mapping[str, int]
+    starting: bool
+
+
+def confirmed(
+    periods: Iterable[SubscribedPeriod], confirmation: Confirmation, alive: frozenset[str]
+) -> list[SubscribedPeriod]:
+    """Return all periods after a recorder confirmed its subscriptions, by series and time.
+
+    Args:
+        periods: of all recorders.
+        alive: journals of the recorders that live.
+    """
+    before = sorted(periods, key=_order)
+    former = _former(before, confirmation, alive) if confirmation.starting else frozenset()
+    own = confirmation.recorder.journal
+    held = {period.series for period in before if period.is_open and period.journal == own}
+    after = []
+    # Of several open periods of a series the oldest is continued: they are sorted.
+    for period in before:
+        if period.is_open and period.journal == own:
+            period = _own(period, confirmation)
+        elif period.is_open and period.journal not in alive:
+            period = _inherited(period, confirmation, held, former)
+        after.append(period)
+    name, journal = confirmation.recorder
+    for series in set(confirmation.listened) - held:
+        now_ms = confirmation.now_ms.get(series.market)
+        if now_ms is not None:
+            after.append(SubscribedPeriod(*series, now_ms, now_ms, None, name, journal))
+    return _bounded(sorted(after, key=_order))
+
+
+def closed(period: SubscribedPeriod) -> SubscribedPeriod:
+    """Return the open period of a dead recorder, closed shortly before it was last seen."""
+    return period._replace(stop_ms=max(period.start_ms, period.seen_ms - STOP_MARGIN_MS))
+
+
+def subscribed(periods: Iterable[SubscribedPeriod]) -> list[Range]:
+    """Return when a series was subscribed to by any recorder; an open period lasts forever."""
+    return union((each.start_ms, FOREVER_MS if each.stop_ms is None else each.stop_ms) for each in periods)
+
+
+def pauses(periods: Iterable[SubscribedPeriod]) -> list[Range]:
+    """Return when a series was left on purpose: after a period, until the next one or forever."""
+    known = list(periods)
+    first_ms = min((each.start_ms for each in known), default=FOREVER_MS)
+    return minus(union([(first_ms, FOREVER_MS)]), subscribed(known))
+
+
+def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
+    """Return an open period of the recorder that confirms: seen now, or closed now."""
+    now_ms = max(period.start_ms, confirmation.now_ms.get(period.market, period.seen_ms))
+    left = not confirmation.covers(period.series)
+    return period._replace(seen_ms=now_ms, stop_ms=now_ms if left else None)
+
+
+def _inherited(
+    period: SubscribedPeriod, confirmation: Confirmation, held: set[Series], former: frozenset[str]
+) -> SubscribedPeriod:
+    """Return an open period of a dead recorder: continued, closed, or as it is."""
+    name, journal = confirmation.recorder
+    if confirmation.covers(period.series):
+        if period.series not in held:
+            held.add(period.series)
+            now_ms = max(period.start_ms, confirmation.now_ms.get(period.market, period.seen_ms))
+            return period._replace(seen_ms=now_ms, recorder=name, journal=journal)
+        if not confirmation.starting:
+            return period  # its recorder may start again
+        return period._replace(stop_ms=period.seen_ms)
+    if period.journal not in former:
+        return period
+    return closed(period)
+
+
+def _former(
+    periods: Iterable[SubscribedPeriod], confirmation: Confirmation, alive: frozenset[str]
+) -> frozenset[str]:
+    """Return the journals of the runs that the starting recorder follows.
+
+    A config's path tells it. Of the runs whose subscriptions the command line
+    named it is the one with the most series in common.
+    """
+    runs: defaultdict[str, list[SubscribedPeriod]] = defaultdict(list)
+    for period in periods:
+        if period.is_open and period.journal not in alive and period.recorder == confirmation.recorder.name:
+            runs[period.journal].append(period)
+    if confirmation.recorder.name != COMMAND_LINE:
+        return frozenset(runs)
+    common = {
+        journal: (sum(confirmation.covers(each.series) for each in run), max(each.seen_ms for each in run))
+        for journal, run in runs.items()
+    }
+    best = max(common, key=common.__getitem__, default=None)
+    return frozenset() if best is None or not common[best][0] else frozenset({best})
+
+
+def _order(period: SubscribedPeriod) -> tuple[Series, int, int, bool, str]:
+    return (period.series, period.start_ms, period.seen_ms, period.is_open, period.journal)
+
+
+def _bounded(periods: list[SubscribedPeriod]) -> list[SubscribedPeriod]:
+    """Return sorted periods without the oldest closed ones of a series that has too many."""
+    closed_count: defaultdict[Series, int] = defaultdict(int)
+    for period in periods:
+        closed_count[period.series] += not period.is_open
+    kept = []
+    for period in periods:
+        if not period.is_open and closed_count[period.series] > PERIODS_MAX:
+            closed_count[period.series] -= 1
+        else:
+            kept.append(period)
+    return kept

@@ -1,0 +1,202 @@
+"""The lake keeps which series are and were subscribed to, whatever becomes of the file."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from test_storage import full_disk
+
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal import Journal, create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.subscriptions import (
+    DAMAGED_FILE,
+    FILE_BYTES_MAX,
+    PERIODS_FILE,
+    confirm,
+    end_periods,
+    read_periods,
+)
+from lakewriter.series import Series
+from lakewriter.subscribed_period import (
+    FOREVER_MS,
+    STOP_MARGIN_MS,
+    Confirmation,
+    RecorderId,
+    SubscribedPeriod,
+)
+
+BTC, ETH = Series("spot", "BTCUSDT", "1m"), Series("spot", "ETHUSDT", "1m")
+CONFIG = "/etc/lakewriter.toml"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    return LakeStore.create(str(tmp_path), "test")
+
+
+def start(store: LakeStore, *series: Series, now_ms: int = 0, name: str = CONFIG) -> Journal:
+    """Let a recorder start that subscribes to some series."""
+    journal = create_journal(store.root, "test")
+    say(store, journal, *series, now_ms=now_ms, name=name, starting=True)
+    return journal
+
+
+def say(
+    store: LakeStore,
+    journal: Journal,
+    *series: Series,
+    now_ms: int = 0,
+    name: str = CONFIG,
+    starting: bool = False,
+) -> None:
+    """Let a recorder confirm what it subscribes to."""
+    recorder = RecorderId(name, journal.directory.name)
+    now = {"spot": now_ms, "usdt_futures": now_ms, "coin_futures": now_ms}
+    confirm(store, Confirmation(recorder, series, set(series).__contains__, now, starting))
+
+
+def die(journal: Journal) -> None:
+    """End as a killed process does: the kernel drops its lock."""
+    os.close(journal._lock_fd)
+
+
+def test_what_is_confirmed_is_read(store: LakeStore) -> None:
+    """Every field comes back, by series; a lake without any has none."""
+    assert read_periods(store.root) == []
+    journal = start(store, ETH, BTC, now_ms=5, name="/etc/币安.toml")
+    name = journal.directory.name
+    assert read_periods(store.root) == [
+        SubscribedPeriod(*BTC, 5, 5, None, "/etc/币安.toml", name),
+        SubscribedPeriod(*ETH, 5, 5, None, "/etc/币安.toml", name),
+    ]
+    journal.close()
+
+
+def test_a_line_is_simple_json(store: LakeStore) -> None:
+    """Others read the file line by line; what is still subscribed to has no stop."""
+    journal = start(store, BTC, ETH, now_ms=5)
+    say(store, journal, BTC, now_ms=9)
+    lines = [json.loads(line) for line in (store.root / PERIODS_FILE).read_text().splitlines()]
+    common = {"recorder": CONFIG, "journal": journal.directory.name, "start_ms": 5, "seen_ms": 9}
+    assert lines == [
+        {"market": "spot", "symbol": "BTCUSDT", "interval": "1m", **common},
+        {"market": "spot", "symbol": "ETHUSDT", "interval": "1m", **common, "stop_ms": 9},
+    ]
+    journal.close()
+
+
+def test_recorders_share_the_file(store: LakeStore) -> None:
+    """A living recorder's periods stay, whatever another one with the same config says."""
+    first = start(store, BTC)
+    second = start(store, ETH, now_ms=1)
+    assert [(each.series, each.is_open) for each in read_periods(store.root)] == [(BTC, True), (ETH, True)]
+    die(first)
+    third = start(store, ETH, now_ms=10)
+    assert [(each.series, each.is_open) for each in read_periods(store.root)] == [
+        (BTC, False), (ETH, True), (ETH, True)
+    ]  # fmt: skip
+    second.close()
+    third.close()
+
+
+def test_a_full_disk_keeps_the_old_file(store: LakeStore) -> None:
+    """The old state stays whole until the new one is, and nothing is left beside it."""
+    journal = start(store, BTC)
+    before = read_periods(store.root)
+    with full_disk(10), pytest.raises(OSError, match="File too large"):
+        say(store, journal, BTC, ETH, now_ms=5)
+    assert read_periods(store.root) == before
+    assert [path.name for path in (store.root / PERIODS_FILE).parent.iterdir()] == ["periods.ndjson"]
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"hello",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b"{}",
+        *(
+            json.dumps(
+                {"market": "spot", "symbol": "ETHUSDT", "interval": "1m", "recorder": "r", "journal": "j",
+                 "start_ms": 1, "seen_ms": 2} | wrong
+            ).encode()
+            for wrong in (
+                {"start_ms": -1}, {"start_ms": 3}, {"seen_ms": FOREVER_MS}, {"stop_ms": 0}, {"start_ms": 1.5},
+                {"stop_ms": FOREVER_MS}, {"start_ms": 10**30}, {"market": "moon"}, {"symbol": "../../x"},
+                {"interval": "7m"}, {"start_ms": None},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_set_aside(
+    store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line that cannot be is passed over by readers; the next confirmation moves it away and says so."""
+    journal = start(store, BTC)
+    path = store.root / PERIODS_FILE
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    assert [each.series for each in read_periods(store.root)] == [BTC]
+    assert caplog.messages == [f"subscriptions: {path}: 1 lines are not understood"]
+    say(store, journal, BTC, ETH)
+    assert [each.series for each in read_periods(store.root)] == [BTC, ETH]
+    assert (store.root / DAMAGED_FILE).read_bytes() == line + b"\n"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+    journal.close()
+
+
+def test_a_pipe_is_not_waited_for(store: LakeStore) -> None:
+    """What is no regular file is an error that names it, for readers and writers."""
+    journal = start(store, BTC)
+    path = store.root / PERIODS_FILE
+    path.unlink()
+    os.mkfifo(path)
+    for attempt in (lambda: read_periods(store.root), lambda: say(store, journal, BTC)):
+        with pytest.raises(LakeError, match="is not a regular file") as raised:
+            attempt()
+        assert raised.value.hint == f"move it away: {path}"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(LakeError, match="is not a regular file"):
+        read_periods(store.root)
+    journal.close()
+
+
+def test_a_file_is_read_within_bounds(store: LakeStore) -> None:
+    """A file that grew beyond all measure is refused, not loaded."""
+    path = store.root / PERIODS_FILE
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(FILE_BYTES_MAX + 1)
+    with pytest.raises(LakeError, match="is larger than 67,108,864 bytes"):
+        read_periods(store.root)
+
+
+def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:
+    """What an ended recorder leaves behind is closed when it was last seen; of a living one nothing is."""
+    living = start(store, ETH)
+    dead = start(store, BTC, name="/etc/other.toml")
+    say(store, dead, BTC, now_ms=10 * STOP_MARGIN_MS, name="/etc/other.toml")
+    die(dead)
+    with pytest.raises(LakeError, match="spot ETHUSDT 1m is recorded at this moment, by /etc/"):
+        end_periods(store, [BTC, ETH])
+    assert all(each.is_open for each in read_periods(store.root))
+    assert [each.series for each in end_periods(store, [BTC])] == [BTC]
+    assert [each.stop_ms for each in read_periods(store.root)] == [9 * STOP_MARGIN_MS, None]
+    assert end_periods(store, [BTC]) == []
+    living.close()
+
+
+def test_thousands_of_series_are_quick(store: LakeStore) -> None:
+    """A whole exchange's worth of series is read and written in well under a second."""
+    journal = create_journal(store.root, "test")
+    series = [Series("spot", f"S{number}USDT", "1m") for number in range(3000)]
+    say(store, journal, *series, starting=True)
+    say(store, journal, *series[:1500], now_ms=5)
+    assert sum(each.is_open for each in read_periods(store.root)) == 1500
+    assert (store.root / PERIODS_FILE).stat().st_size < 3000 * 250
+    journal.close()

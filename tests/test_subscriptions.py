@@ -1,0 +1,109 @@
+"""Real recorders and what the lake knows of their subscriptions: changes, restarts, deaths, mistakes."""
+
+from pathlib import Path
+
+import pytest
+from abreast import side_by_side
+from recording import account, recording
+from running import until
+
+from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.subscriptions import read_periods
+from lakewriter.recording.supervisor import WatchOptions
+from lakewriter.sandbox.faults.table import Fault
+from lakewriter.sandbox.server import SandboxOptions, serve
+from lakewriter.series import Series
+from lakewriter.subscribed_period import SubscribedPeriod
+from lakewriter.subscription import parse_subscription
+
+pytestmark = pytest.mark.slow
+
+BTC, ETH, BNB = (Series("spot", symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT"))
+OPTIONS = WatchOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
+
+
+def options(**changes: object) -> SandboxOptions:
+    return SandboxOptions(**{"speed": 300.0, "push_every_ms": 200, "symbols": 30, **changes})
+
+
+def periods(lake: Path, series: Series) -> list[SubscribedPeriod]:
+    """Return what the lake knows of a series' subscriptions."""
+    return [each for each in read_periods(lake) if each.series == series]
+
+
+@side_by_side
+async def test_a_change_is_known_at_once(tmp_path: Path) -> None:
+    """What comes and goes at run time is dated by the exchange's clock; the stop is dated, and ends nothing."""
+    async with serve(options()) as sandbox:
+        began_ms = sandbox.now_ms()
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
+            await until(lambda: len(read_periods(tmp_path)) == 2 and running.recorder.stats.recorded > 4)
+            running.watch.change([parse_subscription("spot:BTCUSDT,BNBUSDT:1m")])
+            changed_ms = sandbox.now_ms()
+            await until(lambda: len(read_periods(tmp_path)) == 3)
+            [bnb], [eth] = periods(tmp_path, BNB), periods(tmp_path, ETH)
+            assert changed_ms - MINUTE_MS <= bnb.start_ms <= sandbox.now_ms()
+            assert eth.stop_ms == eth.seen_ms == bnb.start_ms
+            assert began_ms <= eth.start_ms < eth.stop_ms
+            before_stop_ms = sandbox.now_ms()
+        for [period] in (periods(tmp_path, BTC), periods(tmp_path, BNB)):
+            assert period.is_open
+            assert before_stop_ms - MINUTE_MS <= period.seen_ms <= sandbox.now_ms()
+
+
+@side_by_side
+async def test_what_is_left_is_fetched_up_to_its_last_closed_candle(tmp_path: Path) -> None:
+    """A candle that closed before the series was left, and had not come yet, is not lost by leaving."""
+    async with serve(options()) as sandbox:
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
+            await until(lambda: running.recorder.stats.recorded > 4 and bool(periods(tmp_path, ETH)))
+            sandbox.add_fault(Fault("silent_stream", symbols=("ETHUSDT",)))
+            silent_ms = sandbox.now_ms()
+            await until(lambda: sandbox.now_ms() > silent_ms + 3 * MINUTE_MS)
+            running.watch.change([parse_subscription("spot:BTCUSDT:1m")])
+            await until(lambda: not periods(tmp_path, ETH)[0].is_open)
+            await until(lambda: not running.watch.healer.pending)
+        [period] = periods(tmp_path, ETH)
+        assert period.stop_ms is not None
+        start_ms, stop_ms = ETH.grid.ceil(period.start_ms), ETH.grid.floor(period.stop_ms)
+        found = account(LakeStore.open(str(tmp_path)), sandbox, ETH, start_ms, stop_ms)
+        assert (found.silent, found.reasons) == (set(), {})
+
+
+@side_by_side
+async def test_symbols_of_a_glob_that_do_not_trade_are_not_left_on_purpose(tmp_path: Path) -> None:
+    """The subscription stands for them still, after a restart as well."""
+    async with serve(options()) as sandbox:
+        async with recording(sandbox, tmp_path, "spot:ETH*:1m", options=OPTIONS) as running:
+            await until(lambda: bool(periods(tmp_path, ETH)))
+            sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=sandbox.now_ms()))
+            await until(lambda: ETH not in running.watch.listeners["spot"].series)
+        [period] = periods(tmp_path, ETH)
+        assert period.is_open
+        async with recording(sandbox, tmp_path, "spot:ETH*,BTCUSDT:1m", options=OPTIONS):
+            await until(lambda: bool(periods(tmp_path, BTC)))
+        assert [each.is_open for each in periods(tmp_path, ETH)] == [True]
+
+
+@side_by_side
+async def test_without_the_exchanges_time_the_wall_clock_dates(tmp_path: Path) -> None:
+    """While nothing answers, the subscriptions are known all the same."""
+    async with serve(options()) as sandbox:
+        sandbox.add_fault(Fault("rest_status", value=503))
+        sandbox.add_fault(Fault("refuse_handshake", value=503))
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS, owed=False):
+            await until(lambda: bool(periods(tmp_path, BTC)))
+
+
+@side_by_side
+async def test_a_disk_that_refuses_stops_no_recording(tmp_path: Path) -> None:
+    """Candles are recorded, and the subscriptions are written when the disk takes them."""
+    async with serve(options()) as sandbox:
+        LakeStore.create(str(tmp_path), "test")
+        blocking = tmp_path / "_lakewriter" / "subscriptions"
+        blocking.write_text("not a directory")
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS) as running:
+            await until(lambda: running.recorder.stats.flushed > 3)
+            blocking.unlink()
+            await until(lambda: bool(periods(tmp_path, BTC)))
