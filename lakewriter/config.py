@@ -69,7 +69,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What lakewriter.toml may say; None is "not said".
 
     Args:
-        lake: the lake's root.
+        lake: the lake's root; in the file relative to the file's directory.
         subscriptions: each MARKET:SYMBOLS:INTERVALS.
         flush_every: a duration; how old a buffered candle may grow.
         heal_limit: a duration; what is missing from longer ago is not asked for.
@@ -152,7 +152,14 @@ def load_config(path: Path) -> Config:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
     _check(path, config)
-    return config
+    return msgspec.structs.replace(config, lake=_beside(path, config.lake))
+
+
+def _beside(path: Path, lake: str | None) -> str | None:
+    """Return the lake that a config names: a relative one lies beside the file, wherever we were started."""
+    if not lake or "://" in lake or lake.startswith("~"):
+        return lake
+    return str(path.parent / lake)
 
 
 def _check(path: Path, config: Config) -> None:

@@ -5,6 +5,15 @@ the thing first, and a hint that can be pasted. Whoever catches one knows whose
 fault it is by its class. Anything else that escapes is a bug of ours.
 """
 
+import re
+
+_USER_INFO = re.compile(r"(?<=//)[^\s/?#]*@")
+
+
+def without_passwords(text: str) -> str:
+    """Return the text with the name and password in front of each host left out."""
+    return _USER_INFO.sub("…@", text)
+
 
 class LakewriterError(Exception):
     """Say what went wrong in one line, and what to do next.
@@ -17,9 +26,10 @@ class LakewriterError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str = "") -> None:
+        what = without_passwords(what)
         super().__init__(what)
         self.what = what
-        self.hint = hint
+        self.hint = without_passwords(hint)
 
     def __str__(self) -> str:
         return self.what

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
         *(
             (
                 ["spot:A:1m", "--exchange", url],
-                f"lakewriter: exchange: {url!r} is not an http:// or https:// URL",
+                f"lakewriter: exchange: {url.replace('user:p', '…')!r} is not an http:// or https:// URL",
             )
             for url in (
                 "http://[::1",
@@ -142,7 +142,12 @@ def test_a_config_file_says_it_all(tmp_path: Path) -> None:
                 rest_url = "{sandbox.url}/coin_futures"
                 """
             )
+            elsewhere = tmp_path / "elsewhere"
+            elsewhere.mkdir()
             recorded = await asyncio.to_thread(run, "record", "--duration", "4s", cwd=tmp_path)
+            again = ("record", "--duration", "100ms", "--config", "../lakewriter.toml")
+            beside = await asyncio.to_thread(run, *again, cwd=elsewhere)
+            assert f"into {tmp_path / 'here'}" in beside.stderr and not list(elsewhere.iterdir())
         assert recorded.returncode == 0, recorded.stderr
         assert "recorded coin_futures BTCUSD_PERP 1m" in recorded.stderr
         assert {row[0] for row in plain_rows(tmp_path / "here")} == {"spot", "coin_futures"}

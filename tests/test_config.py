@@ -31,13 +31,24 @@ def test_empty(tmp_path):
 def test_example(tmp_path):
     """The example that the command line shows is a good config."""
     config = load_config(written(tmp_path, EXAMPLE))
-    assert config.lake == "data"
+    assert config.lake == str(tmp_path / "data")
     assert config.parsed_subscriptions() == [
         Subscription("spot", ("BTCUSDT", "BNBUSDT"), ("1m",)),
         Subscription("usdt_futures", ("BTCUSDT", "ETHUSDT"), ("1m",)),
         Subscription("coin_futures", ("BTCUSD_PERP", "ETHUSD_PERP"), ("3m",)),
     ]
     assert parse_duration(config.flush_every) == 300_000
+
+
+@pytest.mark.parametrize(
+    ("lake", "beside"),
+    [("data", True), ("../x", True), ("/srv/x", False), ("~/x", False), ("s3://b/x", False)],
+)
+def test_a_relative_lake_lies_beside_the_config(tmp_path, monkeypatch, lake, beside):
+    """Wherever a process was started, the lake of a config is the same."""
+    path = written(tmp_path, f'lake = "{lake}"')
+    monkeypatch.chdir("/")
+    assert load_config(path).lake == (f"{tmp_path}/{lake}" if beside else lake)
 
 
 def test_endpoints(tmp_path):

@@ -53,6 +53,17 @@ def python(directory: Path, code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_the_service_does_not_repeat_a_broken_config(tmp_path: Path) -> None:
+    """The unit leaves a recorder stopped that ended by the exit code of a broken config."""
+    unit = block("ini", "[Service]")
+    command = re.search(r"ExecStart=\S+ (.*)", unit)
+    assert command and "Restart=always" in unit
+    broken = tmp_path / "lakewriter.toml"
+    broken.write_text("subscriptions = 5")
+    arguments = command[1].replace("/etc/lakewriter.toml", str(broken)).split()
+    assert f"RestartPreventExitStatus={run(*arguments).returncode}\n" in unit
+
+
 def test_duckdb_reads_the_lake(directory: Path) -> None:
     """The DuckDB statement returns the series' rows, the interval as text."""
     statement = block("sql", "-- DuckDB").replace("'data/", f"'{directory}/data/")

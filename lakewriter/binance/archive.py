@@ -21,6 +21,7 @@ import aiohttp
 
 from lakewriter.binance.archive_files import ArchiveFile, Period, parse_name
 from lakewriter.binance.archive_list import PAGE_BYTES_MAX, ArchivePage, parse_page
+from lakewriter.binance.network import Network
 from lakewriter.binance.rest import retry_after_s
 from lakewriter.binance.wire import quoted
 from lakewriter.clock import Clock
@@ -100,7 +101,7 @@ class ArchiveClient:
         asked: requests so far.
     """
 
-    def __init__(self, market: Market, session: aiohttp.ClientSession, clock: Clock) -> None:
+    def __init__(self, market: Market, session: Network, clock: Clock) -> None:
         self.market = market
         self.asked = 0
         self._session = session

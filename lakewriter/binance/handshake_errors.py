@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from websockets.exceptions import ConnectionClosed
 
+from lakewriter.binance.wire import quoted
 from lakewriter.errors import ExchangeError
 
 # The close code for whoever broke a rule: too many messages, too many streams.
@@ -74,11 +75,12 @@ class TooManyStreamsError(ExchangeError):
         self.acknowledged = acknowledged
 
 
-def refused(status: int, retry_after: str | None) -> RefusedError:
+def refused(status: int, retry_after: str | None, location: str | None = None) -> RefusedError:
     """Return what a refused handshake means.
 
     Args:
         retry_after: the header of that name, in seconds.
+        location: the header of that name. A redirect is not followed.
     """
     rule = _RULES.get(status)
     if rule is not None:
@@ -88,7 +90,8 @@ def refused(status: int, retry_after: str | None) -> RefusedError:
             f"handshake refused with HTTP {status}: {rule.meaning}{hint}", status, wait_s, whole_host=True
         )
     wrong_s = _WRONG_S if 400 <= status < 500 else None
-    return RefusedError(f"handshake refused with HTTP {status}", status, wrong_s, whole_host=False)
+    moved = f": redirected to {quoted(location)}" if location and 300 <= status < 400 else ""
+    return RefusedError(f"handshake refused with HTTP {status}{moved}", status, wrong_s, whole_host=False)
 
 
 def broke_rule(error: BaseException) -> bool:

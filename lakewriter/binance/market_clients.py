@@ -9,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.connect_limiter import ConnectGate, Kept
+from lakewriter.binance.network import Network
 from lakewriter.binance.rest import RestClient
 from lakewriter.binance.weight_budget import HOLD_MAX_S
 from lakewriter.binance.weight_pool import WeightPool
@@ -57,7 +56,7 @@ class Doors:
     def __init__(
         self,
         endpoints: Callable[[str], Market],
-        session: aiohttp.ClientSession,
+        session: Network,
         clock: Clock,
         restraint: Restraint | None = None,
         *,

@@ -15,6 +15,7 @@ import msgspec
 
 from lakewriter.binance.instruments import ANSWER_BYTES_MAX, parse_instruments
 from lakewriter.binance.kline_rows import decode_klines
+from lakewriter.binance.network import Network
 from lakewriter.binance.weight_budget import HOLD_MAX_S
 from lakewriter.binance.weight_pool import WeightPool
 from lakewriter.binance.wire import quoted
@@ -108,9 +109,7 @@ class RestClient:
         clock: for `recv_us`, and for when what was asked.
     """
 
-    def __init__(
-        self, market: Market, session: aiohttp.ClientSession, pool: WeightPool, clock: Clock
-    ) -> None:
+    def __init__(self, market: Market, session: Network, pool: WeightPool, clock: Clock) -> None:
         self.market = market
         self.asked = 0
         self._session = session

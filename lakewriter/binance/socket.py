@@ -9,13 +9,14 @@ Reading frames, and what to do when it closes, is the caller's.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Set
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, refused
-from lakewriter.binance.wire import Reply, encode_request
+from lakewriter.binance.network import HAPPY_EYEBALLS_S, proxy_of
+from lakewriter.binance.wire import Reply, encode_request, quoted
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
 from lakewriter.market import Market
@@ -28,6 +29,10 @@ _FRAME_BYTES_MAX = 16 * 1024 * 1024
 # (some 8 kB) failed silently where 436 worked.
 SUBSCRIBE_NAMES_MAX = 200
 SUBSCRIBE_BYTES_MAX = 4096
+
+# Bytes of ours that may wait for the peer. All names of 1,024 streams have some 30 kB;
+# more waits only when the peer sends pings and reads no pong.
+WRITE_BYTES_MAX = 128 * 1024
 
 # What goes wrong with a connection: the network, the protocol, the exchange.
 CONNECTION_ERRORS = (OSError, TimeoutError, WebSocketException, ExchangeError)
@@ -63,6 +68,26 @@ class _Request(NamedTuple):
     reply: "asyncio.Future[Reply]"
 
 
+class _Connect(connect):
+    """Connects to the address it is given and to no other, as the REST client does."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Return the error: a redirect is not followed."""
+        return exc
+
+
+class _Connection(ClientConnection):
+    """Ends when its peer does not read, instead of keeping what it was to be sent."""
+
+    unread = False
+
+    def pause_writing(self) -> None:
+        """Abort the connection. Waiting for the peer could hold up its closing for ever."""
+        super().pause_writing()
+        self.unread = True
+        self.transport.abort()
+
+
 class StreamSocket:
     """An open connection. Made by `open_socket`.
 
@@ -73,9 +98,7 @@ class StreamSocket:
         clock: for waiting.
     """
 
-    def __init__(
-        self, connection: ClientConnection, market: Market, patience: Patience, clock: Clock
-    ) -> None:
+    def __init__(self, connection: _Connection, market: Market, patience: Patience, clock: Clock) -> None:
         self.frames = 0
         self.paused = False
         self._connection = connection
@@ -106,6 +129,8 @@ class StreamSocket:
         except ConnectionClosed:
             if self._reason is not None:
                 raise self._reason from None
+            if self._connection.unread:
+                raise ExchangeError(f"the server reads nothing: {WRITE_BYTES_MAX} bytes wait") from None
             raise
         self.frames += 1
         return frame
@@ -224,21 +249,7 @@ async def open_socket(market: Market, patience: Patience, clock: Clock) -> Async
         RefusedError: if the handshake is answered with no.
         CONNECTION_ERRORS: if it cannot be had.
     """
-    try:
-        connection = await connect(
-            f"{market.stream_url}/stream",
-            open_timeout=patience.open_s,
-            close_timeout=patience.close_s,
-            ping_interval=None,  # `keep_watch` pings, and knows when we do not read
-            max_size=_FRAME_BYTES_MAX,
-            compression=None,
-            user_agent_header=None,
-        )
-    except InvalidStatus as error:
-        response = error.response
-        raise refused(response.status_code, response.headers.get("Retry-After")) from None
-    except ValueError as error:  # the environment names a proxy that cannot be one
-        raise ExchangeError(f"{market.stream_url}: {error}") from None
+    connection = await _connected(market, patience)
     async with connection:
         socket = StreamSocket(connection, market, patience, clock)
         keepers = [
@@ -253,6 +264,37 @@ async def open_socket(market: Market, patience: Patience, clock: Clock) -> Async
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+
+
+async def _connected(market: Market, patience: Patience) -> _Connection:
+    """Return a new connection; each way in which it can fail is one of CONNECTION_ERRORS."""
+    url = market.stream_url
+    try:
+        proxy = proxy_of(url)
+        connection = await _Connect(
+            f"{url}/stream",
+            proxy=proxy.url if proxy is not None else None,
+            happy_eyeballs_delay=HAPPY_EYEBALLS_S,
+            open_timeout=patience.open_s,
+            close_timeout=patience.close_s,
+            ping_interval=None,  # `keep_watch` pings, and knows when we do not read
+            max_size=_FRAME_BYTES_MAX,
+            write_limit=WRITE_BYTES_MAX,
+            compression=None,
+            user_agent_header=None,
+            create_connection=_Connection,
+        )
+    except InvalidStatus as error:
+        headers = error.response.headers
+        raise refused(
+            error.response.status_code, headers.get("Retry-After"), headers.get("Location")
+        ) from None
+    except CONNECTION_ERRORS:
+        raise
+    except Exception as error:
+        # Resolvers, proxies and TLS have errors of their own: of a port, a name, a package, a thread.
+        raise ExchangeError(f"{url}: {type(error).__name__}: {quoted(str(error))}") from error
+    return cast("_Connection", connection)
 
 
 def _batches(names: list[str]) -> Iterable[list[str]]:

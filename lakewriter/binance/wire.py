@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from lakewriter.candle import Candle
-from lakewriter.errors import FrameError
+from lakewriter.errors import FrameError, without_passwords
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, Interval
 from lakewriter.market import is_symbol, wire_symbol
 
@@ -203,8 +203,9 @@ def _reply(envelope: _Envelope) -> Reply:
 
 
 def quoted(words: str) -> str:
-    """Return the exchange's words fit for a log: one line, without control characters, not long."""
-    shown = "".join(char if char.isprintable() else " " for char in words[:_WORDS_LENGTH_MAX])
+    """Return foreign words fit for a log: one short line, without control characters and passwords."""
+    words = without_passwords(words)[:_WORDS_LENGTH_MAX]
+    shown = "".join(char if char.isprintable() else " " for char in words)
     return shown.strip() or "unknown error"
 
 

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import aiohttp
-
 from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.network import Network
 from lakewriter.clock import Clock
 from lakewriter.lake.exchange_limits import WeightFile
 from lakewriter.lake.lake import STATE_DIRECTORY
@@ -17,7 +16,7 @@ from lakewriter.market import Market
 def doors_of(
     root: Path,
     endpoints: Callable[[str], Market],
-    session: aiohttp.ClientSession,
+    session: Network,
     clock: Clock,
     *,
     max_weight: int | None = None,

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
 
 from lakewriter import __version__
 from lakewriter.backfill.archive_import import DOWNLOADS
 from lakewriter.backfill.run import Backfill, BackfillOptions
+from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.commands.backfill_report import (
     Report,
@@ -51,7 +51,10 @@ DOWNLOADS_MAX = 64
 @click.option("--since", metavar="DATE", help="From this day on.  [default: the first candle there is]")
 @click.option("--until", metavar="DATE", help="Up to this day, included.  [default: up to now]")
 @click.option(
-    "--config", "config_path", metavar="FILE", help=f"What to fetch.  [default: {FILE_NAME}, if there]"
+    "--config",
+    "config_path",
+    metavar="FILE",
+    help=f"What to fetch; a relative lake in it lies beside it.  [default: {FILE_NAME}, if there]",
 )
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
@@ -130,7 +133,9 @@ def command(
     if options.since_ms is not None and options.until_ms is not None and options.since_ms >= options.until_ms:
         raise UsageError(f"--until: {until} is before --since {since}")
     for entry in asked:
-        allowed = config.market(entry.market, exchange).weight_max  # refuses a bad --exchange, too
+        market = config.market(entry.market, exchange)  # refuses a bad --exchange, too
+        check_proxies(market)
+        allowed = market.weight_max
         if max_weight is not None and max_weight > allowed:
             raise UsageError(f"--max-weight: {max_weight} is more than the {allowed} of {entry.market}")
     job = _Job(
@@ -198,7 +203,7 @@ class _Job:
         """Print the plan, and change nothing."""
         log_to_stderr(quiet=self._quiet)
         store = LakeStore.peek(self._uri)
-        async with aiohttp.ClientSession(trust_env=True) as session:
+        async with Network() as session:
             backfill = self._backfill(store, session)
             plan = await backfill.plan(self._subscriptions)
         with report():
@@ -214,7 +219,7 @@ class _Job:
         journal = create_journal(store.root, journal_name("backfill"))
         ledger = open_ledger(store.root, journal.directory.name)
         try:
-            async with aiohttp.ClientSession(trust_env=True) as session:
+            async with Network() as session:
                 if self._from_dir is not None:
                     await self._import(store, self._from_dir)
                 backfill = self._backfill(store, session)
@@ -266,6 +271,6 @@ class _Job:
             return None
         return any(each.covers(*series) for each in self._subscriptions)
 
-    def _backfill(self, store: LakeStore, session: aiohttp.ClientSession) -> Backfill:
+    def _backfill(self, store: LakeStore, session: Network) -> Backfill:
         doors = doors_of(store.root, self._endpoints, session, self._clock, max_weight=self._max_weight)
         return Backfill(store, doors, options=self._options, clock=self._clock)

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
 import click
 import msgspec
 
 from lakewriter import __version__
 from lakewriter.backfill.background import Alongside
+from lakewriter.binance.network import Network, check_proxies
 from lakewriter.candle import Candle
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import doors_of
@@ -40,7 +40,10 @@ log = logging.getLogger(__name__)
 @click.command(name="record", short_help="Record closed candles until stopped.")
 @click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
 @click.option(
-    "--config", "config_path", metavar="FILE", help=f"What to record.  [default: {FILE_NAME}, if there]"
+    "--config",
+    "config_path",
+    metavar="FILE",
+    help=f"What to record; a relative lake in it lies beside it.  [default: {FILE_NAME}, if there]",
 )
 @click.option("--flush-every", metavar="DURATION", help="How old a buffered candle may grow.  [default: 5m]")
 @click.option(
@@ -88,7 +91,8 @@ def command(
     settings = asked.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in settings.subscriptions:
-        config.market(entry.market, exchange)  # refuse a bad --exchange before the lake is touched
+        # Refuse a bad --exchange, or a proxy, before the lake is touched.
+        check_proxies(config.market(entry.market, exchange))
     store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
     asyncio.run(_record(store, config, asked, settings, duration_s, quiet))
 
@@ -166,7 +170,7 @@ async def _record(
     progress = ProgressLine() if is_watched() and not quiet else None
     log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
-    async with aiohttp.ClientSession(trust_env=True) as session:
+    async with Network() as session:
         doors = doors_of(store.root, partial(config.market, exchange=asked.exchange), session, clock)
         universe = Universe(settings.subscriptions, doors)
         if not await unless_stopped(universe.first(), stop):

@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
-import aiohttp
 import click
 import msgspec
 from rich.progress import Progress
 
+from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import doors_of
 from lakewriter.cli.progress_bar import bar
@@ -160,7 +160,8 @@ def command(
     report = Report(max_findings)
     if against is not None:
         endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
-        endpoints(next(iter(MARKETS)))  # refuse a bad --exchange before anything is looked at
+        # Refuse a bad --exchange, or a proxy, before anything is looked at.
+        check_proxies(endpoints(next(iter(MARKETS))))
         opening = publisher_of(against, store, endpoints)
         asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
     with bar("verifying") as progress:
@@ -182,7 +183,7 @@ async def publisher_of(
 ) -> AsyncIterator[Publisher]:
     """Give who publishes what `--against` names."""
     clock = Clock()
-    async with aiohttp.ClientSession(trust_env=True) as session:
+    async with Network() as session:
         doors = doors_of(store.root, endpoints, session, clock)
         yield ArchivePublisher(doors, clock) if against == "archive" else RestPublisher(doors, clock)
 

@@ -1,0 +1,175 @@
+"""The network between us and the exchange, the same for REST, the archive and the streams.
+
+`https_proxy` is the proxy of https:// and wss:// addresses, `http_proxy` that of
+http:// and ws://; without them `socks_proxy`, then `all_proxy`. `no_proxy` names
+hosts that are reached directly. SOCKS proxies need the extra `socks`.
+"""
+
+import contextlib
+import importlib.util
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, NamedTuple, cast
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from lakewriter.errors import UsageError
+from lakewriter.market import Market
+
+# RFC 8305: the next address is tried when the one before has not answered for so long.
+# aiohttp waits as long.
+HAPPY_EYEBALLS_S = 0.25
+
+# Variables to look at, the first that is set, by whether the address is encrypted.
+_VARIABLES = {True: ("https", "socks", "all"), False: ("http", "socks", "all")}
+
+_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+_EXAMPLE = "http://HOST:PORT, or socks5h://HOST:PORT"
+
+
+class Proxy(NamedTuple):
+    """A proxy that the environment names.
+
+    Args:
+        scheme: http, https, socks4, socks4a, socks5 or socks5h; with the last and with
+            socks4a the proxy resolves names.
+        host, port: its address.
+        user: name and password, percent-decoded; None for none.
+        url: all of it, with the password.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    user: tuple[str, str] | None
+    url: str
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS."""
+        return self.scheme.startswith("socks")
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """Return the proxy by which an address is reached; None if it is reached directly.
+
+    Raises:
+        UsageError: if the environment names one that cannot be, or that needs a
+            package that is not installed. Its password is not in the message.
+    """
+    target = urlsplit(url)
+    if target.hostname is None or proxy_bypass(target.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    for name in _VARIABLES[target.scheme in ("https", "wss")]:
+        if value := proxies.get(name, ""):
+            proxy = _parse(name, value)
+            _check_installed(proxy)
+            return proxy
+    return None
+
+
+def check_proxies(market: Market) -> None:
+    """Check that the proxies of all addresses of a market can be used.
+
+    Raises:
+        UsageError: as `proxy_of`.
+    """
+    for url in (market.stream_url, market.rest_url, market.archive_url, market.archive_list_url):
+        proxy_of(url)
+
+
+def _parse(name: str, value: str) -> Proxy:
+    """Return the proxy in a variable; without a scheme it is HTTP's, as for curl."""
+    otherwise = "socks5h" if name == "socks" else "http"
+    scheme, separator, rest = value.strip().rpartition("://")
+    scheme = scheme.lower() if separator else otherwise
+    if name == "socks" and scheme == "http":  # so macOS writes it
+        scheme = otherwise
+    url = f"{scheme}://{rest}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _PORTS.get(scheme, 0)
+    except ValueError:
+        host, port = None, 0
+    if not host or scheme not in _PORTS or parts.path not in ("", "/") or (parts.query or parts.fragment):
+        raise UsageError(f"proxy: {name}_proxy does not name one", f"export {name}_proxy={_EXAMPLE}")
+    user = None
+    if parts.username is not None:
+        user = (unquote(parts.username), unquote(parts.password or ""))
+        if parts.password is None:  # websockets refuses a name alone
+            url = f"{scheme}://{parts.username}:@{rest.rpartition('@')[2]}"
+    return Proxy(scheme, host, port, user, url)
+
+
+def _check_installed(proxy: Proxy) -> None:
+    if proxy.is_socks and not all(map(importlib.util.find_spec, ("python_socks", "aiohttp_socks"))):
+        raise UsageError(
+            f"proxy: {proxy.scheme}://{proxy.host}:{proxy.port}: SOCKS proxies need python-socks",
+            "pip install 'lakewriter[socks]'",
+        )
+
+
+class Network:
+    """HTTP requests to the exchange, each through the proxy of its address."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> "Network":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for session in self._sessions.values():
+                stack.push_async_callback(session.close)
+            self._sessions.clear()
+
+    @contextlib.asynccontextmanager
+    async def get(self, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a GET; used as `aiohttp.ClientSession.get` is.
+
+        Raises:
+            aiohttp.ClientError, OSError, ValueError: if there is no answer, for
+                whatever reason.
+        """
+        async with await self._answer(url, options) as answer:
+            yield answer
+
+    async def _answer(self, url: str, options: dict[str, Any]) -> aiohttp.ClientResponse:
+        try:
+            proxy = proxy_of(url)
+            if proxy is None or proxy.is_socks:
+                return await self._session(proxy).get(url, **options)
+            return await self._session(None).get(url, proxy=proxy.url, **options)
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise
+        except Exception as error:
+            # Proxies, resolvers and threads have errors of their own.
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    def _session(self, proxy: Proxy | None) -> aiohttp.ClientSession:
+        key = proxy.url if proxy is not None else ""
+        if key not in self._sessions:
+            connector = None if proxy is None else _socks_connector(proxy)
+            self._sessions[key] = aiohttp.ClientSession(connector=connector)
+        return self._sessions[key]
+
+
+def _socks_connector(proxy: Proxy) -> aiohttp.TCPConnector:
+    from aiohttp_socks import ProxyConnector, ProxyType  # noqa: PLC0415 - of an extra
+
+    name, password = proxy.user or (None, None)
+    connector = ProxyConnector(
+        proxy.host,
+        proxy.port,
+        ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else ProxyType.SOCKS5,
+        name,
+        password,
+        proxy.scheme in ("socks4a", "socks5h"),
+    )
+    return cast("aiohttp.TCPConnector", connector)
