@@ -18,6 +18,12 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
+# 2100-01-01. A candle or a gap of a later century is an error.
+TIME_MS_MAX = 4_102_444_800_000
+
+# 9999-01-01. The calendars of most readers end soon after it.
+CALENDAR_MS_MAX = 253_370_764_800_000
+
 # 1970-01-05, the first Monday of the epoch.
 MONDAY_MS = 4 * DAY_MS
 

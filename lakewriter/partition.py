@@ -12,7 +12,7 @@ import msgspec
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
-from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.interval import CALENDAR_MS_MAX, DAY_MS, INTERVALS, TIME_MS_MAX
 from lakewriter.market import MARKETS, is_symbol
 
 FILE_NAME = "candles.parquet"
@@ -20,6 +20,11 @@ LEVELS = ("market", "symbol", "interval", "date")
 
 # Every series of a lake has the same few thousand days.
 DAYS_MAX = 10_000
+
+# Every candle that is read back is of one of so many series.
+SERIES_MAX = 20_000
+
+_INTEGER_MAX = 1 << 63
 
 _EPOCH = date(1970, 1, 1)
 
@@ -146,13 +151,29 @@ def level_value(level: str, name: str) -> str | None:
         return None
 
 
+@lru_cache(SERIES_MAX)
 def is_series(market: str, symbol: str, interval: str) -> bool:
-    """Tell whether directories of these names are a series of ours."""
+    """Return whether directories of these names are a series of ours."""
     try:
         checked(Partition(market, symbol, interval, _EPOCH))
     except LakeError:
         return False
     return True
+
+
+def is_storable(candle: Candle) -> bool:
+    """Return whether a candle can be a row of the lake.
+
+    A line that was written can still say anything: another program, another
+    version or a faulty clock may have written it.
+    """
+    return (
+        is_series(candle.market, candle.symbol, candle.interval)
+        and 0 <= candle.begin_ms < candle.end_ms <= TIME_MS_MAX
+        and 0 <= candle.recv_us <= CALENDAR_MS_MAX * 1000
+        and (candle.event_ms is None or 0 <= candle.event_ms <= CALENDAR_MS_MAX)
+        and 0 <= candle.trade_num < _INTEGER_MAX
+    )
 
 
 def is_candle_file(name: str) -> bool:

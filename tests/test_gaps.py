@@ -1,9 +1,12 @@
 """The gap ledger: what was marked is told with its reason, whoever dies when."""
 
 import os
+import shutil
 import signal
 import time
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -202,7 +205,7 @@ def test_a_deleted_file_is_made_anew(recorder: Recorder, tmp_path: Path) -> None
     recorder.write()
     recorder.ledger.path.unlink()
     recorder.mark(ETH, 0, 2)
-    with pytest.raises(LakeError, match="somebody deleted it"):
+    with pytest.raises(LakeError, match="it was deleted or moved"):
         recorder.write()
     recorder.write()
     assert told(read_gaps(tmp_path)) == told(recorder.ledger.gaps())
@@ -225,15 +228,86 @@ def test_torn_and_damaged_lines_are_passed_over(recorder: Recorder, tmp_path: Pa
     assert len(told(Recorder(tmp_path).ledger.gaps())) == 4
 
 
-def test_a_newer_versions_line_is_refused(recorder: Recorder, tmp_path: Path) -> None:
-    """A line that is whole but says what we do not know is an error, not a gap less."""
+def changed_line(ledger: Path, old: bytes, new: bytes) -> bytes:
+    """Return the first line of a ledger with other words and a checksum that matches them."""
+    known = ledger.read_bytes().partition(b"\n")[0]
+    body = known[known.index(b'"change":') + 9 : -1].replace(old, new)
+    return b'{"crc":%d,"change":%b}\n' % (zlib.crc32(body), body)
+
+
+def test_a_newer_versions_line_is_left_out_and_kept(
+    recorder: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The gaps beside it are read, and the file is left to the version that understands it."""
     recorder.mark(BTC, 0, 1)
     recorder.write()
-    known = recorder.ledger.path.read_bytes()
-    body = known[known.index(b'"change":') + 9 : -2].replace(b"pending", b"aliens")
-    recorder.ledger.path.write_bytes(b'{"crc":%d,"change":%b}\n' % (zlib.crc32(body), body))
-    with pytest.raises(LakeError, match="a line of another version"):
-        read_gaps(tmp_path)
+    path = recorder.ledger.path
+    with path.open("ab") as file:
+        file.write(changed_line(path, b"pending", b"aliens"))
+    assert told(read_gaps(tmp_path)) == told(recorder.ledger.gaps())
+    assert f"{path}: 1 lines of another version are left out" in caplog.text
+    recorder.die()
+    heir = Recorder(tmp_path)
+    assert len(told(heir.ledger.gaps())) == 1
+    assert b"aliens" in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"stop_ms":', b'"stop_ms":99999999'),
+        (b'"start_ms":', b'"start_ms":-'),
+        (b'"stop_ms":', b'"stop_ms":999999999999999999999'),
+        (b'"detected_ms":', b'"detected_ms":99999999'),
+        (b'"1m"', b'"17m"'),
+        (b'"BTCUSDT"', b'"../../BTC"'),
+        (b'"spot"', b'"moon"'),
+    ],
+)
+def test_a_line_of_no_gap_is_left_out(recorder: Recorder, tmp_path: Path, old: bytes, new: bytes) -> None:
+    """Absurd times and names with a checksum that matches are damaged; what they are beside is read."""
+    recorder.mark(BTC, 1, 3)
+    recorder.write()
+    path = recorder.ledger.path
+    with path.open("ab") as file:
+        file.write(changed_line(path, old, new))
+    assert told(read_gaps(tmp_path)) == told(recorder.ledger.gaps())
+    recorder.die()
+    heir = Recorder(tmp_path)
+    assert len(told(heir.ledger.gaps())) == 2
+    assert ledgers(tmp_path) == sorted([heir.ledger.path.name, f"{path.name}.bad"])
+
+
+def test_a_sparse_ledger_is_set_aside(recorder: Recorder, tmp_path: Path) -> None:
+    """A line of 3 GB is neither kept in memory nor an end: the gaps before it are taken over."""
+    recorder.mark(BTC, 1, 3)
+    recorder.write()
+    path = recorder.ledger.path
+    os.truncate(path, 3 << 30)
+    tracemalloc.start()
+    try:
+        assert len(told(read_gaps(tmp_path))) == 2
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    recorder.die()
+    assert len(told(Recorder(tmp_path).ledger.gaps())) == 2
+    assert path.with_name(f"{path.name}.bad").stat().st_size == 3 << 30
+
+
+@pytest.mark.parametrize("take_away", [shutil.rmtree, lambda path: path.rename(path.with_name("elsewhere"))])
+def test_a_directory_that_is_taken_away_is_made_anew(
+    recorder: Recorder, tmp_path: Path, take_away: Callable[[Path], object]
+) -> None:
+    """Deleted or moved with its directory, a ledger is written anew, whole."""
+    recorder.mark(BTC, 0, 1)
+    recorder.write()
+    take_away(recorder.ledger.path.parent)
+    recorder.mark(ETH, 0, 1)
+    with pytest.raises(LakeError, match="it was deleted or moved"):
+        recorder.write()
+    recorder.write()
+    assert told(read_gaps(tmp_path)) == told(recorder.ledger.gaps())
 
 
 def test_an_empty_ledger_leaves_no_file(recorder: Recorder, tmp_path: Path) -> None:
@@ -334,6 +408,10 @@ def test_oddities_stop_nobody(recorder: Recorder, tmp_path: Path) -> None:
     """A directory named like a ledger, and files of others, are left alone."""
     directory = tmp_path / GAPS_DIRECTORY
     (directory / "odd.ndjson").mkdir()
+    os.mkfifo(directory / "pipe.ndjson")
+    (directory / "device.ndjson").symlink_to("/dev/zero")
+    (directory / "ring.ndjson").symlink_to("ring.ndjson")
+    (directory / "nowhere.ndjson").symlink_to("gone")
     (directory / "notes.txt").write_text("keep")
     Recorder(tmp_path)
     assert read_gaps(tmp_path) == []

@@ -1,8 +1,14 @@
 """The journal: what was committed is there after anything; what is there was committed."""
 
+import contextlib
 import math
+import os
+import shutil
 import signal
+import socket
 import threading
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -14,16 +20,24 @@ from test_storage import child, full_disk
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
+from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.journal import (
     JOURNAL_DIRECTORY,
-    SEGMENT_BYTES_MAX,
     Journal,
+    RefusedError,
     adopt_dead,
     create_journal,
+    living,
+    read_hot,
+)
+from lakewriter.lake.segments import (
+    SEGMENT_BYTES_MAX,
+    OtherVersionError,
+    Segment,
     decode_line,
     encode_line,
-    read_hot,
     read_segment,
+    set_aside,
 )
 
 ROWS = [candle(minute) for minute in range(5)]
@@ -49,10 +63,12 @@ def any_candle() -> st.SearchStrategy[Candle]:
     number = st.floats(allow_nan=False, allow_infinity=False)
     return st.builds(
         candle,
-        symbol=st.text(max_size=5),
+        symbol=st.sampled_from(["BTCUSDT", "BTCUSD_PERP", "币安人生USDT", "1000SATS", "A"]),
         open=number,
         volume=number,
-        trade_num=st.integers(-(2**63), 2**63 - 1),
+        trade_num=st.integers(0, 2**63 - 1),
+        event_ms=st.none() | st.integers(0, TIME_MS_MAX),
+        recv_us=st.integers(0, TIME_MS_MAX * 1000),
     )
 
 
@@ -87,7 +103,7 @@ def test_commit_and_read(journal, tmp_path):
     assert read_hot(tmp_path) == ROWS
     (segment,) = journal.roll()
     assert segment.stat().st_size == written
-    assert read_segment(segment) == (segment, ROWS, False, {})
+    assert read_segment(segment) == Segment(segment, ROWS, torn=False, damaged={})
     assert journal.segment_bytes == 0
 
 
@@ -135,6 +151,254 @@ def test_damaged_line(journal):
     assert (found.torn, list(found.damaged)) == (False, [2])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"begin_ms": 253_402_300_800_000, "end_ms": 253_402_300_860_000},
+        {"begin_ms": -60_000, "end_ms": 0},
+        {"begin_ms": 10**30, "end_ms": 10**30 + 1},
+        {"end_ms": ROWS[0].begin_ms},
+        {"recv_us": 2**63},
+        {"recv_us": -1},
+        {"event_ms": 10**18},
+        {"trade_num": 2**63},
+        {"trade_num": -1},
+        {"interval": "7m"},
+        {"interval": "../1m"},
+        {"market": "moon"},
+        {"symbol": ""},
+        {"symbol": "../../etc"},
+        {"symbol": "A" * 1000},
+    ],
+)
+def test_line_of_no_candle(changes):
+    """A line that matches its checksum is still damaged if it cannot be a row of the lake."""
+    assert decode_line(encode_line(candle(**changes))[:-1]) is None
+
+
+def other_version() -> bytes:
+    """Return a line as a version with another source of candles would write it."""
+    body = msgspec.json.encode(ROWS[1]).replace(b'"stream"', b'"telegraph"')
+    return b'{"crc":%d,"candle":%b}\n' % (zlib.crc32(body), body)
+
+
+def test_line_of_another_version(journal, tmp_path, caplog):
+    """A line of another version is counted and logged once, and the candles around it are read."""
+    journal.commit(ROWS[:1])
+    (segment,) = journal.roll()
+    with segment.open("ab") as file:
+        file.write(other_version() + encode_line(ROWS[2]))
+    with pytest.raises(OtherVersionError):
+        decode_line(other_version()[:-1])
+    assert read_segment(segment).unknown == 1
+    assert read_hot(tmp_path) == read_hot(tmp_path) == [ROWS[0], ROWS[2]]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"journal: {segment}: 1 lines of another version are left out"
+    ]
+
+
+def test_sparse_segment(journal, tmp_path, caplog):
+    """A segment of 3 GB costs no more memory than two of the largest, and the candles before it are read."""
+    journal.commit(ROWS)
+    (segment,) = journal.roll()
+    os.truncate(segment, 3 << 30)
+    tracemalloc.start()
+    try:
+        assert read_hot(tmp_path) == ROWS
+        assert tracemalloc.get_traced_memory()[1] < 3 * SEGMENT_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+    assert "all after 134,217,728 bytes are left out" in caplog.text
+    found = read_segment(segment)
+    set_aside(found)
+    assert not segment.exists()
+    assert segment.with_name(segment.name + ".bad").stat().st_size == 3 << 30
+
+
+def test_long_line(journal, tmp_path):
+    """A line longer than any of ours is damaged, and the lines around it are read."""
+    journal.commit(ROWS[:1])
+    (segment,) = journal.roll()
+    with segment.open("ab") as file:
+        file.write(b"x" * 3_000_000 + b"\n" + encode_line(ROWS[1]))
+    found = read_segment(segment)
+    assert (found.candles, found.damaged, found.torn) == (ROWS[:2], {2: None}, False)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "ring", "nowhere"])
+def test_odd_things_in_the_journal(tmp_path, kind, caplog):
+    """Pipes, sockets, devices and links beside segments and journals, or as locks, hold up nobody."""
+    journal = create_journal(tmp_path, "living")
+    journal.commit(ROWS)
+    for place in (journal.directory / "00000009.ndjson", tmp_path / JOURNAL_DIRECTORY / "odd"):
+        put_odd(place, kind)
+    dead = create_journal(tmp_path, "dead")
+    os.close(dead._lock_fd)
+    (dead.directory / "lock").unlink()
+    put_odd(dead.directory / "lock", kind)
+    assert read_hot(tmp_path) == ROWS
+    assert journal.directory.name in living(tmp_path)
+    adopted = {each.directory for each in adopt_dead(tmp_path)}
+    assert dead.directory not in adopted or kind == "nowhere"
+    journal.close()
+
+
+def put_odd(path: Path, kind: str) -> None:
+    """Make something in a path's place that is no regular file."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
+            made.bind(path.name)  # the path of a socket is short
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "ring":
+        path.symlink_to(path.name)
+    else:
+        path.symlink_to(path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "ring"])
+def test_odd_thing_for_the_journals_own_lock(tmp_path, kind):
+    """Reading goes on without the lock; a recorder that cannot take it says so and ends."""
+    journal = create_journal(tmp_path, "living")
+    journal.commit(ROWS)
+    (tmp_path / JOURNAL_DIRECTORY / "lock").unlink()
+    put_odd(tmp_path / JOURNAL_DIRECTORY / "lock", kind)
+    assert read_hot(tmp_path) == ROWS
+    assert living(tmp_path) == {journal.directory.name}
+    with pytest.raises(OSError):
+        create_journal(tmp_path, "next")
+    journal.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file", "nowhere"])
+def test_odd_thing_for_all_journals(tmp_path, kind, caplog):
+    """A file in the place of all journals has no candles; nothing else happens."""
+    (tmp_path / JOURNAL_DIRECTORY).parent.mkdir()
+    if kind == "file":
+        (tmp_path / JOURNAL_DIRECTORY).write_text("?")
+    else:
+        put_odd(tmp_path / JOURNAL_DIRECTORY, kind)
+    assert read_hot(tmp_path) == []
+    assert living(tmp_path) == frozenset()
+    assert ("Not a directory; its candles are left out" in caplog.text) == (kind != "nowhere")
+
+
+def removed(journal: Journal, spare: Path) -> None:
+    shutil.rmtree(journal.directory.parent)
+
+
+def all_removed(journal: Journal, spare: Path) -> None:
+    shutil.rmtree(journal.directory.parent.parent)
+
+
+def moved(journal: Journal, spare: Path) -> None:
+    journal.directory.parent.rename(spare)
+
+
+def own_moved(journal: Journal, spare: Path) -> None:
+    journal.directory.rename(spare)
+
+
+def emptied(journal: Journal, spare: Path) -> None:
+    for path in journal.directory.iterdir():
+        path.unlink()
+
+
+def unlocked(journal: Journal, spare: Path) -> None:
+    (journal.directory / "lock").unlink()
+
+
+def replaced_by_a_copy(journal: Journal, spare: Path) -> None:
+    journal.directory.parent.rename(spare)
+    shutil.copytree(spare, journal.directory.parent)
+
+
+TAKEN_AWAY = [removed, all_removed, moved, own_moved, emptied, unlocked, replaced_by_a_copy]
+
+
+@pytest.mark.parametrize("take_away", TAKEN_AWAY)
+@pytest.mark.parametrize("noticed_by", ["commit", "check"])
+def test_journal_taken_away(tmp_path, take_away, noticed_by):
+    """A journal that is taken away is noticed by the next commit or check, and made anew, locked."""
+    root = tmp_path / "lake"
+    root.mkdir()
+    journal = create_journal(root, "host-1")
+    journal.commit(ROWS[:2])
+    take_away(journal, tmp_path / "elsewhere")
+    if noticed_by == "commit":
+        with pytest.raises(RefusedError, match="was deleted or moved"):
+            journal.commit(ROWS[2:3])
+    else:
+        journal.check()
+    assert journal.lost
+    journal.roll()
+    assert journal.lost, "until it is told otherwise"
+    journal.commit(ROWS[:3])
+    journal.recovered()
+    journal.check()
+    assert not journal.lost
+    assert sorted(set(read_hot(root)), key=lambda row: row.begin_ms) == ROWS[:3]
+    assert adopt_dead(root) == []
+    journal.drop(journal.roll())
+    journal.close()
+    assert not journal.directory.exists()
+
+
+def test_journal_is_not_made_in_a_lake_that_is_gone(tmp_path):
+    """While the whole lake is away commits are refused, and nothing is made; when it is back they go on."""
+    root = tmp_path / "lake"
+    root.mkdir()
+    journal = create_journal(root, "host-1")
+    journal.commit(ROWS[:1])
+    root.rename(tmp_path / "away")
+    for match in ("was deleted or moved", "lake is gone"):
+        with pytest.raises(RefusedError, match=match):
+            journal.commit(ROWS[1:2])
+    journal.check()
+    assert journal.roll() == []
+    assert not root.exists()
+    (tmp_path / "away").rename(root)
+    journal.commit(ROWS[1:2])
+    assert read_hot(root) == [ROWS[0], ROWS[1], ROWS[1]], "a line that was refused may be there"
+    assert len(journal.roll()) == 2
+    journal.close()
+
+
+def test_a_journal_that_is_being_adopted_is_not_made_anew(tmp_path):
+    """If a lock was deleted and another process took the journal over, its owner waits until that is done."""
+    journal = create_journal(tmp_path, "host-1")
+    journal.commit(ROWS[:1])
+    (journal.directory / "lock").unlink()
+    (adopted,) = adopt_dead(tmp_path)
+    for match in ("was deleted or moved", "is being taken over"):
+        with pytest.raises(RefusedError, match=match):
+            journal.commit(ROWS[1:2])
+    assert flushed(adopted) == ROWS[:2], "a line that was refused may be there"
+    adopted.close()
+    journal.commit(ROWS[1:2])
+    assert journal.lost
+    assert read_hot(tmp_path) == ROWS[1:2]
+    journal.close()
+
+
+def test_segment_that_cannot_be_deleted(journal, tmp_path, caplog):
+    """It is a warning; the segment is rolled again."""
+    journal.commit(ROWS)
+    (segment,) = journal.roll()
+    segment.rename(tmp_path / "kept")
+    segment.mkdir()
+    journal.drop([segment])
+    assert "flushed segments cannot be deleted, and stay: Is a directory" in caplog.text
+    segment.rmdir()
+    (tmp_path / "kept").rename(segment)
+    assert flushed(journal) == ROWS
+    assert not journal.lost
+
+
 SEGMENT = b"".join(map(encode_line, ROWS))
 
 
@@ -154,8 +418,7 @@ def test_changed_byte(tmp_path_factory, place, flip):
 
 def test_segments_are_bounded(journal, tmp_path):
     """A segment that has reached its limit gets no more; the next commit opens another."""
-    large = candle(symbol="A" * SEGMENT_BYTES_MAX)
-    journal.commit([large])
+    journal.commit([candle(symbol="A" * SEGMENT_BYTES_MAX)])
     assert journal.segment_bytes > SEGMENT_BYTES_MAX
     journal.commit([ROWS[0]])
     journal.commit([ROWS[1]])
@@ -256,6 +519,7 @@ import sys
 from pathlib import Path
 import msgspec
 from lakewriter.candle import Candle
+from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.journal import create_journal
 journal = create_journal(Path(sys.argv[1]), "child")
 journal.commit([msgspec.json.decode(line, type=Candle) for line in sys.argv[2:]])

@@ -1,12 +1,13 @@
 """What exchangeInfo said is kept as of when it said it."""
 
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_storage import full_disk
 
-from lakewriter.errors import LakeError
 from lakewriter.instrument import Instrument
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY, Seen, read_instruments, remember
 from lakewriter.lake.lake import LakeStore
@@ -92,16 +93,48 @@ def test_full_disk_keeps_the_old_file(store: LakeStore) -> None:
     assert len(list((store.root / INSTRUMENTS_DIRECTORY).iterdir())) == 1
 
 
-def test_somebody_elses_file_is_refused(store: LakeStore) -> None:
-    """A file that we did not write is an error that names it, and stays."""
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"hello\n",
+        b'{"symbol":"../X","status":"TRADING","first_seen_ms":1,"last_seen_ms":1}\n',
+        b'{"symbol":"XUSDT","status":"TRADING","first_seen_ms":1,"last_seen_ms":1e30}\n',
+        b'{"symbol":"XUSDT","status":"TRADING","first_seen_ms":-1,"last_seen_ms":1}\n',
+        b'{"symbol":"XUSDT","status":"T","first_seen_ms":1,"last_seen_ms":1,"delivery_ms":999999999999999}\n',
+        b"x" * 100_000 + b"\n",
+        b'{"symbol":"XUSDT","status":"T"',
+    ],
+)
+def test_lines_that_we_did_not_write_are_set_aside(
+    store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are logged and left out; the next answer is written without them, and the old file is kept."""
+    remember(store, "spot", [BTC], 1)
     path = store.root / INSTRUMENTS_DIRECTORY / "spot.ndjson"
-    path.parent.mkdir()
-    path.write_text("hello\n")
-    with pytest.raises(LakeError, match=r"spot\.ndjson is not what we wrote"):
+    written = path.read_bytes() + line
+    path.write_bytes(written)
+    assert periods(store) == [("BTCUSDT", "TRADING", 1, 1)]
+    assert "spot.ndjson: 1 damaged lines are left out" in caplog.text
+    remember(store, "spot", [BTC], 2)
+    assert periods(store) == [("BTCUSDT", "TRADING", 1, 2)]
+    assert path.with_name("spot.ndjson.bad").read_bytes() == written
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_no_file_in_its_place(store: LakeStore, spoil: Callable[[Path], None]) -> None:
+    """Other markets are read; what cannot be written is an OSError at once."""
+    remember(store, "usdt_futures", [BTC], 1)
+    spoil(store.root / INSTRUMENTS_DIRECTORY / "spot.ndjson")
+    assert len(read_instruments(store.root)) == 1
+    with pytest.raises(OSError):
         remember(store, "spot", [BTC], 1)
-    with pytest.raises(LakeError, match="is not what we wrote"):
-        read_instruments(store.root)
-    assert path.read_text() == "hello\n"
+
+
+def test_times_of_no_calendar_are_unknown(store: LakeStore) -> None:
+    """An absurd time of the exchange's is not kept: nothing could read it back."""
+    remember(store, "spot", [Instrument("BTCUSDT", "TRADING", "", 10**17, -5)], 1)
+    (seen,) = read_instruments(store.root)
+    assert (seen.onboard_ms, seen.delivery_ms) == (None, None)
 
 
 def test_a_whole_market_is_quick(store: LakeStore) -> None:

@@ -32,9 +32,12 @@ from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.storage import is_temporary, write_durably
 from lakewriter.partition import Partition, is_candle_file
+from lakewriter.regular_file import read_regular
 
 # Which partitions were found in order, at which version: a cache, made anew if lost.
 CHECKED_NAME = "compacted.json"
+# Some 130 bytes a partition; a note of more of them is made anew each time.
+CHECKED_BYTES_MAX = 512 * 1024 * 1024
 
 # Fewer partitions than this are done here: a process takes longer to start.
 PROCESS_PARTITIONS_MIN = 200
@@ -274,9 +277,9 @@ def _unlink(store: LakeStore, file: _File) -> bool:
 def read_checked(store: LakeStore) -> dict[str, Checked]:
     """Return what earlier runs found in order, by the file's name."""
     try:
-        data = (store.root / STATE_DIRECTORY / CHECKED_NAME).read_bytes()
+        data = read_regular(store.root / STATE_DIRECTORY / CHECKED_NAME, CHECKED_BYTES_MAX)
         return msgspec.json.decode(data, type=dict[str, Checked])
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.storage import make_directories, sync_directory
+from lakewriter.regular_file import open_lock, read_regular
 
 WEIGHT_DIRECTORY = "_lakewriter/weight"
 
@@ -78,21 +79,20 @@ class WeightFile:
             os.close(fd)
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            return os.open(self.path, flags, 0o666)
+            return open_lock(self.path)
         except FileNotFoundError:
             try:
                 make_directories(self._root, self.path.parent)
             except LakeError as error:
                 raise FileNotFoundError(errno.ENOENT, error.what) from None
-            return os.open(self.path, flags, 0o666)
+            return open_lock(self.path)
 
 
 def _boot() -> str:
     try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
+        return read_regular(_BOOT_ID, FILE_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
         return ""
 
 

@@ -14,13 +14,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from lakewriter.errors import LakeError
 from lakewriter.instrument import Instrument
+from lakewriter.interval import CALENDAR_MS_MAX
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.storage import make_directories, write_durably
+from lakewriter.lake.lines import read_lines
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.segments import BAD_SUFFIX
+from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+from lakewriter.market import is_symbol
 
 INSTRUMENTS_DIRECTORY = "_lakewriter/instruments"
 _SUFFIX = ".ndjson"
+
+# 3,700 symbols take 700 kB.
+FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class Seen(NamedTuple):
@@ -66,16 +73,19 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
             of the same time.
 
     Raises:
-        LakeError: if what is there is not what we wrote; it stays as it is.
-        OSError: if it cannot be written.
+        OSError: if it cannot be read or written.
 
-    Crash: the old file or the new one is there, whole.
+    A file with lines that cannot be understood becomes a `.bad` file; the new
+    one has the other lines.
+
+    Crash: the old file or the new one is there, whole; or the old one under its
+    other name alone.
     """
     directory = store.root / INSTRUMENTS_DIRECTORY
     path = directory / f"{market}{_SUFFIX}"
     with store.storage.exclusive(f"{INSTRUMENTS_DIRECTORY}/{market}"):
         make_directories(store.root, directory)
-        rows = _read(path) if path.exists() else []
+        rows = _rows_to_keep(path)
         answered_ms = max((row.last_seen_ms for row in rows), default=now_ms)
         now_ms = max(now_ms, answered_ms)
         # A symbol that was not in the last answer begins a new period.
@@ -92,7 +102,7 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
                 rows.append(row)
                 current[instrument.symbol] = row
             row.last_seen_ms = now_ms
-            row.onboard_ms, row.delivery_ms = instrument.onboard_ms, instrument.delivery_ms
+            row.onboard_ms, row.delivery_ms = map(_sound, (instrument.onboard_ms, instrument.delivery_ms))
         rows.sort(key=lambda row: (row.symbol, row.first_seen_ms))
         write_durably(path, b"".join(_encode(row) + b"\n" for row in rows))
 
@@ -100,8 +110,7 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
 def read_instruments(root: Path) -> list[Seen]:
     """Return what all markets listed, by market, symbol and time.
 
-    Raises:
-        LakeError: if a file is not what we wrote.
+    Files and lines that cannot be read or understood are logged and left out.
     """
     directory = root / INSTRUMENTS_DIRECTORY
     if not directory.is_dir():
@@ -118,15 +127,57 @@ def read_instruments(root: Path) -> list[Seen]:
             row.last_seen_ms,
         )
         for path in sorted(directory.iterdir())
-        if path.suffix == _SUFFIX and path.is_file()
-        for row in _read(path)
+        if path.suffix == _SUFFIX
+        for row in _rows_or_none(path)
     ]
 
 
-def _read(path: Path) -> list[_Row]:
+class _Rows(NamedTuple):
+    rows: list[_Row]
+    left_out: int
+
+
+def _rows_to_keep(path: Path) -> list[_Row]:
+    """Return the rows of a file that is to be replaced; set it aside if there is more in it."""
     try:
-        return [_decode(line) for line in path.read_bytes().splitlines()]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LakeError(
-            f"instruments: {path} is not what we wrote: {error}", f"move it away: {path}"
-        ) from None
+        found = _read(path)
+    except FileNotFoundError:
+        return []
+    if found.left_out:
+        path.rename(path.with_name(path.name + BAD_SUFFIX))
+        sync_directory(path.parent)
+    return found.rows
+
+
+def _rows_or_none(path: Path) -> list[_Row]:
+    try:
+        return _read(path).rows
+    except OSError as error:
+        report_passed_over(f"instruments: {path}: {error.strerror}; its rows are left out")
+        return []
+
+
+def _read(path: Path) -> _Rows:
+    lines = read_lines(path, FILE_BYTES_MAX)
+    rows = [row for line in lines.whole if (row := _row(line)) is not None]
+    left_out = len(lines.whole) - len(rows) + lines.torn + lines.cut
+    if left_out:
+        report_passed_over(f"instruments: {path}: {left_out} damaged lines are left out")
+    return _Rows(rows, left_out)
+
+
+def _row(line: bytes | None) -> _Row | None:
+    """Return the line's row; None if it is not what we write."""
+    if line is None:
+        return None
+    try:
+        row = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    moments = (row.first_seen_ms, row.last_seen_ms, row.onboard_ms, row.delivery_ms)
+    return row if is_symbol(row.symbol) and all(_sound(each) == each for each in moments) else None
+
+
+def _sound(moment_ms: int | None) -> int | None:
+    """Return the moment; None for one that no calendar has."""
+    return moment_ms if moment_ms is not None and 0 <= moment_ms <= CALENDAR_MS_MAX else None

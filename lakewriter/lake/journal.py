@@ -1,14 +1,17 @@
 """The journal: closed candles that are safe but not yet in their partitions.
 
 Contract: `commit` returns after the candles are on the disk, or raises; a
-committed candle stays readable here until whoever flushed it calls `drop`.
-One directory per living recorder, marked by a lock file that it holds; one
-JSON object a line, each with a checksum of its candle, so that a torn or
-flipped line is known for what it is. A segment is one file of lines.
+committed candle stays readable here until its flush calls `drop`. One
+directory per living recorder, marked by a lock file that it holds. A segment
+is one file of lines; `segments` reads it.
 
     _lakewriter/journal/lock                          held while recorders come, go, or are counted
     _lakewriter/journal/<recorder>/lock
     _lakewriter/journal/<recorder>/00000001.ndjson
+
+A journal that is deleted or moved under its recorder is made anew by the next
+commit. `lost` reports candles that were in it: the recorder's memory is then
+their last copy.
 
 Nothing here knows of partitions; merging is the caller's.
 """
@@ -19,25 +22,23 @@ import logging
 import os
 import secrets
 import socket
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import msgspec
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
-from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line, read_segment
+from lakewriter.lake.storage import make_directories, sync_directory
+from lakewriter.regular_file import names_open_file, open_lock, open_regular
 
 log = logging.getLogger(__name__)
 
 JOURNAL_DIRECTORY = "_lakewriter/journal"
+# So far is a recorder's directory below the lake's root.
+_DEPTH = 1 + JOURNAL_DIRECTORY.count("/") + 1
 LOCK_NAME = "lock"
 _SEGMENT_SUFFIX = ".ndjson"
-
-# Flushes roll segments long before; this bounds what a reader loads at once.
-SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 
 # Listing and reading race with recorders; each lap means that one of them flushed.
 READ_LAPS_MAX = 100
@@ -45,38 +46,11 @@ READ_LAPS_MAX = 100
 # Names of at most eight digits: some three hundred years of flushes.
 _SEGMENTS_MAX = 10**8
 
-
 _SAFE = "nothing that was logged as recorded is lost"
 
 
 class RefusedError(LakeError):
     """The disk did not take what was to be written; nothing was promised, it may be tried again."""
-
-
-class _Line(msgspec.Struct):
-    crc: int
-    candle: msgspec.Raw
-
-
-_encode = msgspec.json.Encoder().encode
-_decode_line = msgspec.json.Decoder(_Line).decode
-_decode_candle = msgspec.json.Decoder(Candle).decode
-
-
-class Segment(NamedTuple):
-    """What one segment holds.
-
-    Args:
-        path: the file.
-        candles: every whole line's candle, in the order of commit.
-        torn: whether the last line is incomplete: its commit never returned.
-        damaged: whole lines that do not match their checksum, by their number from 1.
-    """
-
-    path: Path
-    candles: list[Candle]
-    torn: bool
-    damaged: dict[int, bytes]
 
 
 class Journal:
@@ -92,7 +66,10 @@ class Journal:
         self._lock_fd = lock_fd
         self._number = 0
         self._fd: int | None = None
+        self._path: Path | None = None  # of the open segment
         self._bytes = 0
+        self._kept: set[Path] = set()  # segments written here and not dropped yet
+        self._lost = False
 
     def commit(self, candles: Iterable[Candle]) -> int:
         """Append the candles, make them durable, and return the bytes written.
@@ -120,9 +97,12 @@ class Journal:
         except OSError as error:
             self._close_segment()
             raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
-        if os.fstat(fd).st_nlink == 0:
+        if not self._is_in_place():
             self._close_segment()
-            raise RefusedError(f"journal: {self.directory}: somebody deleted the open segment", _SAFE)
+            self._lost = True
+            raise RefusedError(
+                f"journal: {self.directory}: its segment or its lock was deleted or moved", _SAFE
+            )
         self._bytes += len(lines)
         return len(lines)
 
@@ -131,22 +111,72 @@ class Journal:
         """The size of the open segment; 0 if none is open."""
         return self._bytes
 
+    @property
+    def lost(self) -> bool:
+        """Whether candles that were committed and not dropped may be in no segment any more."""
+        return self._lost
+
+    def check(self) -> None:
+        """Look whether the journal was deleted or moved; note what is lost, and make it anew.
+
+        A journal that cannot be made now is made by a later check or commit.
+        """
+        if self._fd is not None and not self._is_in_place():
+            self._close_segment()
+            self._lost = True
+        if not all(map(os.path.exists, self._kept)):
+            self._lost = True
+        with contextlib.suppress(OSError, RefusedError):
+            self._make_place()
+
     def roll(self) -> list[Path]:
         """Close the open segment and return every closed one, oldest first.
 
-        The next commit opens a new segment.
+        The next commit opens a new segment. Segments that cannot be listed are
+        lost until they are there again.
         """
         self._close_segment()
-        return _segments(self.directory)
+        try:
+            segments = _segments(self.directory)
+        except OSError as error:
+            log.warning("journal: %s cannot be listed: %s", self.directory, error.strerror)
+            segments = []
+        if not self._kept.issubset(segments):
+            self._lost = True
+            self._kept.intersection_update(segments)
+        return segments
+
+    def recovered(self) -> None:
+        """Take note that every candle that was lost is in a partition or a new segment."""
+        self._lost = False
 
     def drop(self, segments: Iterable[Path]) -> None:
         """Delete closed segments, whose candles all are in partitions by now.
 
+        A segment that cannot be deleted is logged, and returned by the next `roll`.
+
         Crash: a segment that stays is flushed again, which changes nothing.
         """
+        refused: list[OSError] = []
         for segment in segments:
-            segment.unlink(missing_ok=True)
-        sync_directory(self.directory)
+            try:
+                segment.unlink(missing_ok=True)
+            except OSError as error:
+                refused.append(error)
+            else:
+                self._kept.discard(segment)
+        try:
+            sync_directory(self.directory)
+        except FileNotFoundError:
+            pass  # it was deleted with all that was in it
+        except OSError as error:
+            refused.append(error)
+        if refused:
+            log.warning(
+                "journal: %s: flushed segments cannot be deleted, and stay: %s",
+                self.directory,
+                refused[0].strerror,
+            )
 
     def close(self) -> None:
         """Give the journal up; the directory goes if nothing is left in it.
@@ -162,9 +192,19 @@ class Journal:
                 self.directory.rmdir()
         os.close(self._lock_fd)
 
+    def _is_in_place(self) -> bool:
+        """Return whether the open segment and the lock are where others look for them."""
+        assert self._fd is not None
+        assert self._path is not None
+        return names_open_file(self._path, self._fd) and names_open_file(self._lock_path, self._lock_fd)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.directory / LOCK_NAME
+
     def _close_segment(self) -> None:
         if self._fd is not None:
-            fd, self._fd, self._bytes = self._fd, None, 0
+            fd, self._fd, self._path, self._bytes = self._fd, None, None, 0
             with contextlib.suppress(OSError):  # all that was promised is synced
                 os.close(fd)
 
@@ -172,6 +212,7 @@ class Journal:
         if self._bytes >= SEGMENT_BYTES_MAX:
             self._close_segment()
         if self._fd is None:
+            self._make_place()
             self._number += 1
             path = self.directory / f"{self._number % _SEGMENTS_MAX:08d}{_SEGMENT_SUFFIX}"
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -180,8 +221,41 @@ class Journal:
             except OSError as error:
                 os.close(fd)
                 raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
-            self._fd = fd
+            self._fd, self._path = fd, path
+            self._kept.add(path)
         return self._fd
+
+    def _make_place(self) -> None:
+        """Make the directory and its lock anew, if they were deleted or moved.
+
+        Raises:
+            RefusedError: if the lake's root is gone, or another process is
+                taking the journal over.
+            OSError: if the disk refuses.
+
+        Crash: a directory that has no lock held is a dead recorder's.
+        """
+        if names_open_file(self._lock_path, self._lock_fd):
+            return
+        journals = self.directory.parent
+        try:
+            make_directories(self.directory.parents[_DEPTH - 1], journals)
+        except LakeError as gone:
+            raise RefusedError(gone.what, _SAFE) from None
+        with _membership(journals):
+            self.directory.mkdir(exist_ok=True)
+            fd = _try_lock(self.directory)
+            if fd is None:
+                raise RefusedError(f"journal: {self.directory} is being taken over", _SAFE)
+            try:
+                sync_directory(self.directory)
+                sync_directory(journals)
+            except OSError:
+                os.close(fd)
+                raise
+        fd, self._lock_fd = self._lock_fd, fd
+        os.close(fd)
+        log.warning("journal: %s was deleted or moved, and is made anew", self.directory)
 
     def _cut_back(self) -> None:
         """Take back what a failed write left, so that nothing is appended behind it."""
@@ -260,7 +334,7 @@ def living(root: Path) -> frozenset[str]:
     with _looking(root / JOURNAL_DIRECTORY):
         for directory in _recorders(root):
             try:
-                fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_regular(directory / LOCK_NAME)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
@@ -286,8 +360,8 @@ def read_hot(root: Path) -> list[Candle]:
         candles: list[Candle] = []
         try:
             for directory in _recorders(root):
-                for segment in _segments(directory):
-                    candles += read_segment(segment).candles
+                for path in _readable_segments(directory):
+                    candles += _read_hot_segment(path)
         except FileNotFoundError:
             # A segment was dropped; rows of it that could not be merged are in
             # a newer one by now, which our listing may not have seen.
@@ -296,61 +370,27 @@ def read_hot(root: Path) -> list[Candle]:
     raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} does not hold still")
 
 
-def read_segment(path: Path) -> Segment:
-    """Return what a segment holds; safe while its recorder appends to it.
-
-    Raises:
-        FileNotFoundError: if it was dropped.
-    """
-    candles: list[Candle] = []
-    damaged: dict[int, bytes] = {}
-    with path.open("rb") as file:
-        data = file.read()
-    lines = data.split(b"\n")
-    torn = bool(lines.pop())
-    for line_number, line in enumerate(lines, 1):
-        candle = decode_line(line)
-        if candle is None:
-            damaged[line_number] = line
-        else:
-            candles.append(candle)
-    return Segment(path, candles, torn, damaged)
-
-
-def set_aside(segment: Segment) -> None:
-    """Keep a segment's damaged lines in a `.bad` file beside it, for a person to look at.
-
-    Crash: the file is there, whole, or not; the segment is as it was.
-    """
-    path = segment.path.with_name(segment.path.name + ".bad")
-    write_durably(path, b"".join(line + b"\n" for line in segment.damaged.values()))
-
-
-def encode_line(candle: Candle) -> bytes:
-    """Return the candle's line, newline included."""
-    body = _encode(candle)
-    return b'{"crc":%d,"candle":%b}\n' % (zlib.crc32(body), body)
-
-
-def decode_line(line: bytes) -> Candle | None:
-    """Return the line's candle; None if the line is not what was written.
-
-    Raises:
-        LakeError: if it is what was written, but by another version, whose
-            candles we cannot read.
-    """
+def _read_hot_segment(path: Path) -> list[Candle]:
     try:
-        read = _decode_line(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if zlib.crc32(read.candle) != read.crc:
-        return None
+        segment = read_segment(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        report_passed_over(f"journal: {path}: {error.strerror}; its candles are left out")
+        return []
+    if segment.complaint:
+        report_passed_over(f"journal: {path}: {segment.complaint} are left out")
+    return segment.candles
+
+
+def _readable_segments(directory: Path) -> list[Path]:
     try:
-        return _decode_candle(read.candle)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LakeError(
-            f"journal: a line of another version: {error}", "pip install --upgrade lakewriter"
-        ) from None
+        return _segments(directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        report_passed_over(f"journal: {directory}: {error.strerror}; its candles are left out")
+        return []
 
 
 def _append(fd: int, lines: bytes) -> None:
@@ -362,7 +402,7 @@ def _append(fd: int, lines: bytes) -> None:
 @contextlib.contextmanager
 def _membership(journals: Path) -> Iterator[None]:
     """Let one process at a time come, go, or look who lives."""
-    fd = os.open(journals / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = open_lock(journals / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -378,7 +418,7 @@ def _looking(journals: Path) -> Iterator[None]:
     take it for living. Where it cannot be had, nobody can adopt anything either.
     """
     try:
-        fd = os.open(journals / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(journals / LOCK_NAME)
     except OSError:
         yield
         return
@@ -392,7 +432,7 @@ def _looking(journals: Path) -> Iterator[None]:
 
 def _try_lock(directory: Path) -> int | None:
     """Return the held lock of a recorder's directory; None if its owner lives."""
-    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = open_lock(directory / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -402,9 +442,13 @@ def _try_lock(directory: Path) -> int | None:
 
 
 def _recorders(root: Path) -> list[Path]:
+    journals = root / JOURNAL_DIRECTORY
     try:
-        return sorted(path for path in (root / JOURNAL_DIRECTORY).iterdir() if path.is_dir())
+        return sorted(path for path in journals.iterdir() if path.is_dir())
     except FileNotFoundError:
+        return []
+    except OSError as error:
+        report_passed_over(f"journal: {journals}: {error.strerror}; its candles are left out")
         return []
 
 

@@ -1,8 +1,9 @@
 """Replay: from the journals of dead recorders into partitions.
 
-Contract: a segment goes only when all its candles are in partitions; lines
-that do not match their checksum are set aside beside it first, in a `.bad`
-file. Replaying a segment twice changes nothing.
+Contract: a segment goes only when all its candles are in partitions; damaged
+lines are set aside beside it first, in a `.bad` file. A segment with lines of
+another version stays for that version. Replaying a segment twice changes
+nothing.
 """
 
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from typing import NamedTuple
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import Journal, Segment, adopt_dead, read_segment, set_aside
+from lakewriter.lake.journal import Journal, adopt_dead
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.segments import Segment, read_segment, set_aside
 from lakewriter.partition import Partition, partition_of
 
 
@@ -23,8 +25,8 @@ class Replayed(NamedTuple):
         candles: how many of it are in their partitions now.
         torn: whether its last line is incomplete: that commit never returned.
         damaged: how many lines were set aside.
-        waiting: candles that could not be merged; 1 if nobody could count them. The
-            segment stays.
+        waiting: candles that could not be merged, and lines of another version; 1 if
+            the segment could not be read. The segment stays.
         error: why; "" if all went well.
     """
 
@@ -68,12 +70,16 @@ def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> 
         except (LakeError, OSError) as failed:
             waiting += len(candles)
             error = f"{partition}: {_reason(failed)}"
-    if not waiting:
-        if segment.damaged:
-            set_aside(segment)
-        journal.drop([segment.path])
     merged = len(segment.candles) - waiting
-    return Replayed(name, merged, segment.torn, len(segment.damaged), waiting, error)
+    if segment.unknown:
+        waiting += segment.unknown
+        error = error or f"{segment.unknown} lines of another version; pip install --upgrade lakewriter"
+    if waiting:
+        return Replayed(name, merged, segment.torn, 0, waiting, error)
+    if segment.damage:
+        set_aside(segment)
+    journal.drop([segment.path])
+    return Replayed(name, merged, segment.torn, segment.damage)
 
 
 def _reason(error: LakeError | OSError) -> str:

@@ -32,12 +32,14 @@ from lakewriter.lake.storage import (
     write_durably,
 )
 from lakewriter.partition import Partition, checked
+from lakewriter.regular_file import read_regular
 from lakewriter.series import Series
 
 T = TypeVar("T")
 
 STATE_DIRECTORY = "_lakewriter"
 FORMAT_VERSION = 1
+FORMAT_BYTES_MAX = 64 * 1024
 
 # Each try that fails means that another writer succeeded in between.
 MERGE_TRIES_MAX = 20
@@ -366,7 +368,7 @@ def _has_format(root: Path) -> bool:
     """Tell whether the root has a lake.json; refuse one that we cannot read."""
     path = root / STATE_DIRECTORY / "lake.json"
     try:
-        said = path.read_bytes()
+        said = read_regular(path, FORMAT_BYTES_MAX)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -387,7 +389,7 @@ def check_format(said: bytes, path: str, root: str) -> None:
     """
     try:
         lake_format = msgspec.json.decode(said, type=LakeFormat)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LakeError(f"lake: {path} is not what we wrote: {error}") from None
     if lake_format.format_version > FORMAT_VERSION:
         raise LakeError(

@@ -12,15 +12,19 @@ import msgspec
 
 from lakewriter.lake.storage import write_durably
 from lakewriter.rate_limit_state import Restraint
+from lakewriter.regular_file import read_regular
 
 RESTRAINT_FILE = "_lakewriter/restraint.json"
+
+# A few hosts, with 300 attempts each.
+FILE_BYTES_MAX = 1024 * 1024
 
 
 def read_restraint(root: Path) -> Restraint:
     """Return what an earlier recorder left; nothing if that cannot be read."""
     try:
-        return msgspec.json.decode((root / RESTRAINT_FILE).read_bytes(), type=Restraint)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(read_regular(root / RESTRAINT_FILE, FILE_BYTES_MAX), type=Restraint)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Restraint()
 
 

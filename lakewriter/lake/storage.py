@@ -20,8 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.regular_file import names_open_file, open_lock, open_regular, read_all
 
 LOCKS = 256
+
+# A partition has at most 86,400 candles of some 50 bytes. Files of others may repeat
+# them, have other columns and no compression.
+FILE_BYTES_MAX = 256 * 1024 * 1024
 
 # A disk makes several syncs in little more time than one, if they wait together.
 SYNC_THREADS = 8
@@ -54,7 +60,7 @@ class Replacement(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The names directly below a directory, sorted; directories and files apart."""
+    """The names directly below a directory, sorted; directories and regular files apart."""
 
     directories: list[str]
     files: list[str]
@@ -121,21 +127,41 @@ class LocalStorage:
             # Text, not a Path: surveys and queries list directories by the ten thousand.
             with os.scandir(f"{self.root}/{directory}") as entries:
                 for entry in entries:
-                    (directories if entry.is_dir() else files).append(entry.name)
+                    names = self._list_of(entry, directories, files)
+                    if names is not None:
+                        names.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return Listing([], [])
         return Listing(sorted(directories), sorted(files))
 
+    def _list_of(
+        self, entry: "os.DirEntry[str]", directories: list[str], files: list[str]
+    ) -> list[str] | None:
+        """Return the list for an entry; None for what is neither, which must not be opened."""
+        try:
+            if entry.is_dir():
+                return directories
+            if entry.is_file():
+                return files
+            reason = "it leads nowhere" if entry.is_symlink() else "it is no regular file"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        report_passed_over(f"lake: {entry.path} is left out: {reason}")
+        return None
+
     def read(self, name: str) -> Found | None:
         """Return the bytes and their version; None if there is no such name."""
-        path = self.root / name
+        path = f"{self.root}/{name}"
         try:
-            named = path.lstat()
-            with path.open("rb", buffering=0) as file:
-                opened = os.fstat(file.fileno())
-                return Found(file.read(), _version(named if stat.S_ISLNK(named.st_mode) else opened))
+            named = os.lstat(path)
+            fd = open_regular(path)
         except FileNotFoundError:
             return None
+        try:
+            version = _version(named if stat.S_ISLNK(named.st_mode) else os.fstat(fd))
+            return Found(read_all(fd, path, FILE_BYTES_MAX), version)
+        finally:
+            os.close(fd)
 
     def version(self, name: str) -> str | None:
         """Return the version without reading; None if there is no such name."""
@@ -256,18 +282,26 @@ class LocalStorage:
         """
         with contextlib.ExitStack() as held:
             for number in sorted({zlib.crc32(directory.encode()) % LOCKS for directory in directories}):
-                fd = self._open_lock(self._locks / f"{number:02x}")
-                held.callback(os.close, fd)
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                held.callback(os.close, self._lock(self._locks / f"{number:02x}"))
             yield
 
-    def _open_lock(self, lock: Path) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(lock, flags, 0o666)
-        except FileNotFoundError:  # a lake that was copied without our own directory
-            self._locks.mkdir(parents=True, exist_ok=True)
-            return os.open(lock, flags, 0o666)
+    def _lock(self, lock: Path) -> int:
+        """Return the descriptor of a lock file that is locked.
+
+        Raises:
+            LakeError: if the lake's root is gone: no lock makes it anew.
+        """
+        while True:
+            try:
+                fd = open_lock(lock)
+            except FileNotFoundError:  # a lake that was copied without our own directory
+                make_directories(self.root, self._locks)
+                continue
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # A lock file that was deleted while we waited excludes nobody.
+            if names_open_file(lock, fd):
+                return fd
+            os.close(fd)
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:
         """Remove temporary files older than an hour; return their names."""

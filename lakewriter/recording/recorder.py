@@ -3,7 +3,8 @@
 Rule 1: a candle is committed to the journal before anything else happens to
 it. Rule 2: a segment is deleted only when all its candles are in partitions,
 or in a newer segment. Rule 3: the event loop waits for no disk: journal work
-runs in one thread, merges in a few others.
+runs in one thread, merges in a few others. Rule 4: if the journal is lost, the
+buffer is the last copy: it is merged at once, whatever else fails.
 """
 
 import asyncio
@@ -54,6 +55,11 @@ BUFFER_CANDLES_MAX = 200_000
 REFUSED_RETRY_S = 0.5
 STOP_PATIENCE_S = 20.0
 _FLUSH_CHECK_S = 0.25
+
+# So often the recorder looks whether its journal is still there while candles depend on
+# it, and flushes again after a flush that could not save all candles of a lost one.
+JOURNAL_CHECK_S = 1.0
+RESCUE_EVERY_S = 10.0
 
 
 class RecorderStats(msgspec.Struct):
@@ -280,44 +286,68 @@ class Recorder:
             recorded_log.info("\n".join(f"recorded {describe(candle)} at {now}" for candle in group))
 
     async def _flush_when_due(self) -> None:
+        checked_s = rescued_s = -math.inf
         while True:
             await asyncio.sleep(min(_FLUSH_CHECK_S, self._flush_every_s / 4))
-            due = self.buffer.age_s(self._clock.monotonic_s()) >= self._flush_every_s
-            if due or self.buffer.open_rows >= FLUSH_CANDLES:
+            now_s = self._clock.monotonic_s()
+            if len(self.buffer) and now_s >= checked_s + JOURNAL_CHECK_S:
+                checked_s = now_s
+                await self._in_journal(self._journal.check)
+            due = self.buffer.age_s(now_s) >= self._flush_every_s
+            rescue = self._journal.lost and now_s >= rescued_s + RESCUE_EVERY_S
+            if rescue:
+                rescued_s = now_s
+            if due or rescue or self.buffer.open_rows >= FLUSH_CANDLES:
                 await self.flush()
 
     async def flush(self) -> None:
         """Bring all that is buffered into partitions, and drop its segments.
 
         Candles of a partition that cannot be merged stay buffered, and in the
-        journal; the next flush tries them again.
+        journal; the next flush tries them again. Of a journal that is lost they
+        are written to a new one.
 
         Crash: at any step each candle is in a segment, in its partition, or in
-        both; replaying a segment twice changes nothing.
+        both, unless its segment was deleted by others; replaying a segment twice
+        changes nothing.
         """
         async with self._flushing:
             async with self._in_step:
                 segments = await self._in_journal(self._journal.roll)
+                lost = self._journal.lost
                 batch = self.buffer.seal()
                 if self._unbuffered:
                     segments = []
-            if batch:
-                started_s = self._clock.monotonic_s()
-                left, flushed, corrections = await self._merger.merge(batch)
-                self.stats.flushed += flushed
-                self.stats.corrections += corrections
-                for partition in batch.keys() - left.keys():
-                    self.buffer.discard(partition)
-                self._tell(batch, left, self._clock.monotonic_s() - started_s)
-                if left and not await self._journal_again(batch, left):
-                    segments = []
+            if lost:
+                waiting = sum(map(len, batch.values()))
+                log.error("journal: segments were deleted or moved; %d candles are kept in memory", waiting)
+            left = await self._merge(batch) if batch else {}
+            if left and not await self._journal_again(batch, left, lost=lost):
+                segments = []
+            elif lost:
+                self._journal.recovered()
             if segments:
                 await self._in_journal(self._journal.drop, segments)
 
-    async def _journal_again(self, batch: Batch, left: Batch) -> bool:
-        """Put what waits on into a new segment, so that the old ones can go; tell whether they can."""
+    async def _merge(self, batch: Batch) -> Batch:
+        """Merge a batch, and discard from the buffer what was merged; return the rest."""
+        started_s = self._clock.monotonic_s()
+        left, flushed, corrections = await self._merger.merge(batch)
+        self.stats.flushed += flushed
+        self.stats.corrections += corrections
+        for partition in batch.keys() - left.keys():
+            self.buffer.discard(partition)
+        self._tell(batch, left, self._clock.monotonic_s() - started_s)
+        return left
+
+    async def _journal_again(self, batch: Batch, left: Batch, *, lost: bool) -> bool:
+        """Write what was not merged to a new segment; return whether the old ones can go.
+
+        Args:
+            lost: the old ones are gone already.
+        """
         self.buffer.wait_again(self._clock.monotonic_s())
-        if len(left) == len(batch):
+        if len(left) == len(batch) and not lost:
             return False  # nothing would go
         again = [candle for candles in left.values() for candle in candles]
         try:

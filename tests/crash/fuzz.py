@@ -17,8 +17,8 @@ import atheris
 with atheris.instrument_imports(include=["lakewriter"]):
     from lakewriter.binance import wire
     from lakewriter.candle import Candle, to_table
-    from lakewriter.errors import FrameError, LakeError
-    from lakewriter.lake.journal import decode_line, encode_line
+    from lakewriter.errors import FrameError
+    from lakewriter.lake.segments import OtherVersionError, decode_line, encode_line
     from lakewriter.partition import checked, partition_of
 
 KLINE = {
@@ -53,7 +53,7 @@ def journal_line(data: bytes) -> None:
     """A line is a candle, or None, or of another version."""
     try:
         candle = decode_line(data)
-    except LakeError:
+    except OtherVersionError:
         return
     if candle is not None:
         assert decode_line(encode_line(candle)[:-1]) == candle

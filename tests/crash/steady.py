@@ -14,8 +14,9 @@ from pathlib import Path
 from evidence import key_of, make_candle
 
 from lakewriter.candle import Candle, to_table
-from lakewriter.lake.journal import Journal, create_journal, encode_line
+from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.segments import encode_line
 from lakewriter.lake.storage import ChangedError, LocalStorage, make_directories, sync_directory
 from lakewriter.partition import Partition, partition_of
 

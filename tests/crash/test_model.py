@@ -20,15 +20,9 @@ from test_storage import full_disk
 from lakewriter.candle import Candle, precedence, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact
-from lakewriter.lake.journal import (
-    adopt_dead,
-    create_journal,
-    encode_line,
-    read_hot,
-    read_segment,
-    set_aside,
-)
+from lakewriter.lake.journal import adopt_dead, create_journal, read_hot
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.segments import encode_line, read_segment, set_aside
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import FILE_NAME, partition_of
 from lakewriter.recording.buffer import Batch, Buffer

@@ -18,12 +18,20 @@ from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL, Gap, Reason
 from lakewriter.lake.gaps.intervals import Entries, Entry, State, gap_of, joined, overlapping, remains, says
 from lakewriter.lake.gaps.log import difference, lines_of
-from lakewriter.lake.storage import write_durably
+from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.ranges import Range, union
+from lakewriter.regular_file import names_open_file
 from lakewriter.series import Series
 
 # A file is written anew when it has more lines than twice its entries and these.
 SPARE_LINES = 10_000
+
+# So much of an error is kept: it is others' text, and a line has a limit.
+ERROR_CHARS_MAX = 1_000
+
+
+# So far is a ledger's file below the lake's root.
+_DEPTH = 3
 
 
 class Changes:
@@ -78,6 +86,7 @@ class Ledger:
         """
         if start_ms >= stop_ms:
             return
+        error = error[:ERROR_CHARS_MAX]
         entries = self._entries.get(series, ())
         first, last = overlapping(entries, start_ms, stop_ms)
         met = entries[first:last]
@@ -209,6 +218,7 @@ class Ledger:
 
     def _write_whole(self, state: State) -> None:
         lines = lines_of(state)
+        make_directories(self.path.parents[_DEPTH - 1], self.path.parent)
         write_durably(self.path, b"".join(lines))
         fd, self._fd = self._fd, _open_to_append(self.path)
         if fd is not None:
@@ -227,8 +237,8 @@ class Ledger:
         while view:
             view = view[os.write(self._fd, view) :]
         os.fdatasync(self._fd)
-        if os.fstat(self._fd).st_nlink == 0:
-            raise LakeError(f"gaps: {self.path}: somebody deleted it; it is written anew")
+        if not names_open_file(self.path, self._fd):
+            raise LakeError(f"gaps: {self.path}: it was deleted or moved; it is written anew")
         self._lines += len(lines)
 
 

@@ -21,8 +21,10 @@ from lakewriter.errors import LakeError
 from lakewriter.gap import Gap
 from lakewriter.lake.gaps.intervals import State, gap_of, resolved, without
 from lakewriter.lake.gaps.ledger import Ledger
-from lakewriter.lake.gaps.log import lines_of, read
+from lakewriter.lake.gaps.log import LedgerFile, lines_of, read
 from lakewriter.lake.journal import living
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.segments import BAD_SUFFIX
 from lakewriter.lake.storage import is_temporary, make_directories, sync_directory, write_durably
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,9 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
 
     Raises:
         OSError: if the ledger cannot be written.
-        LakeError: if a newer version wrote one of those.
+
+    A dead ledger with damaged lines becomes a `.bad` file. One with lines of
+    another version stays for that version.
 
     Crash: the entries are in the dead ledger, in ours, or in both. Ours is a
     dead one's then too, and taking both over changes nothing.
@@ -78,26 +82,38 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
         # Listed before the living are counted: who comes in between has no file in the list.
         names = _names(directory)
         alive = living(root) | {recorder}
-        states, ended = [], []
+        states, ended = [], dict[Path, LedgerFile]()
         for dead in _ledgers(directory, names):
             if _recorder(dead.name) in alive:
                 continue
             try:
-                states.append(_orphaned(read(dead)))
+                ended[dead] = read(dead)
             except OSError as error:
                 log.error("gaps: %s cannot be taken over: %s", dead, error.strerror)
             else:
-                ended.append(dead)
+                states.append(_orphaned(ended[dead].state))
         if path.exists():
-            states.append(read(path))
+            states.append(read(path).state)
         state = resolved(states)
         lines = lines_of(state)
         write_durably(path, b"".join(lines))
-        left = [directory / name for name in names if is_temporary(name) and _recorder(name) not in alive]
-        for leftover in (*ended, *left):
-            leftover.unlink(missing_ok=True)
+        for dead, content in ended.items():
+            _end(dead, content)
+        for name in names:
+            if is_temporary(name) and _recorder(name) not in alive:
+                (directory / name).unlink(missing_ok=True)
         sync_directory(directory)
     return Ledger(path, state, len(lines))
+
+
+def _end(path: Path, content: LedgerFile) -> None:
+    """Remove a ledger whose entries are in another one; keep what nobody could read."""
+    if content.unknown:
+        return
+    if content.damaged:
+        path.rename(path.with_name(path.name + BAD_SUFFIX))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_told(root: Path) -> list[Told]:
@@ -105,8 +121,8 @@ def read_told(root: Path) -> list[Told]:
 
     Where two of them tell of one candle, a final reason counts more than
     "unhealable", that more than "pending", and a living recorder's "pending"
-    more than a dead one's. Safe while recorders write, come and go; lines that
-    are torn or damaged are passed over.
+    more than a dead one's. Safe while recorders write, come and go. Files and
+    lines that cannot be read or understood are logged and left out.
     """
     directory = root / GAPS_DIRECTORY
     for _ in range(READ_LAPS_MAX):
@@ -114,9 +130,12 @@ def read_told(root: Path) -> list[Told]:
             paths = _ledgers(directory, _names(directory))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            report_passed_over(f"gaps: {directory}: {error.strerror}; its gaps are left out")
+            return []
         alive = living(root)
         try:
-            states = {path: read(path) for path in paths}
+            states = {path: _read_or_leave_out(path) for path in paths}
         except FileNotFoundError:
             # It was taken over; its entries are in a file by now that our list may lack.
             continue
@@ -125,6 +144,16 @@ def read_told(root: Path) -> list[Told]:
             [state for path, state in states.items() if _recorder(path.name) not in alive],
         )
     raise LakeError(f"gaps: {directory} does not hold still")
+
+
+def _read_or_leave_out(path: Path) -> State:
+    try:
+        return read(path).state
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        report_passed_over(f"gaps: {path}: {error.strerror}; its gaps are left out")
+        return {}
 
 
 def read_gaps(root: Path) -> list[Gap]:

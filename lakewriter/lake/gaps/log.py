@@ -2,20 +2,26 @@
 
 {"crc":…,"change":{"op":"mark",…}}      this range has this reason now
 {"crc":…,"change":{"op":"clear",…}}     the candles of this range are there
+
+A line that is damaged, names what cannot be a gap, or is of another version
+costs nothing but itself.
 """
 
-import logging
-import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from lakewriter.errors import LakeError
 from lakewriter.gap import Reason
+from lakewriter.interval import CALENDAR_MS_MAX, TIME_MS_MAX
 from lakewriter.lake.gaps.intervals import Entries, Entry, State, put, without
+from lakewriter.lake.lines import LineCodec, read_lines
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.partition import is_series
 from lakewriter.series import Series
 
-log = logging.getLogger(__name__)
+# A file is written anew long before; this bounds what a reader loads at once.
+LEDGER_BYTES_MAX = 256 * 1024 * 1024
 
 
 class _Mark(msgspec.Struct, tag_field="op", tag="mark", omit_defaults=True):
@@ -38,28 +44,45 @@ class _Clear(msgspec.Struct, tag_field="op", tag="clear"):
     stop_ms: int
 
 
-class _Line(msgspec.Struct):
-    crc: int
-    change: msgspec.Raw
+class _OtherVersionError(Exception):
+    pass
 
 
+class LedgerFile(NamedTuple):
+    """The content of a ledger's file.
+
+    Args:
+        state: what its lines give.
+        damaged: whether it has lines that are damaged, or cannot be gaps, or too many.
+        unknown: whether it has lines of another version.
+    """
+
+    state: dict[Series, Entries]
+    damaged: bool
+    unknown: bool
+
+
+_line = LineCodec("change")
 _encode = msgspec.json.Encoder().encode
-_decode_line = msgspec.json.Decoder(_Line).decode
 _decode_change = msgspec.json.Decoder(_Mark | _Clear).decode
 
 
-def read(path: Path) -> dict[Series, Entries]:
-    """Return the state that a ledger's lines give.
+def read(path: Path) -> LedgerFile:
+    """Return the content of a ledger's file; log what it says that cannot be understood.
 
     Raises:
         FileNotFoundError: if it was taken over.
-        LakeError: if another version wrote it.
+        OSError: if it is refused, or no regular file.
     """
     state: dict[Series, Entries] = {}
-    damaged = 0
-    *lines, _torn = path.read_bytes().split(b"\n")
-    for line in lines:
-        change = _decode(line, path)
+    damaged = unknown = 0
+    lines = read_lines(path, LEDGER_BYTES_MAX)
+    for line in lines.whole:
+        try:
+            change = _decode(line)
+        except _OtherVersionError:
+            unknown += 1
+            continue
         if change is None:
             damaged += 1
             continue
@@ -70,44 +93,59 @@ def read(path: Path) -> dict[Series, Entries]:
         else:
             state[series] = without(entries, change.start_ms, change.stop_ms)
     if damaged:
-        log.warning("gaps: %s: %d damaged lines are passed over", path, damaged)
-    return {series: entries for series, entries in state.items() if entries}
+        report_passed_over(f"gaps: {path}: {damaged} damaged lines are left out")
+    if unknown:
+        report_passed_over(f"gaps: {path}: {unknown} lines of another version are left out")
+    if lines.cut:
+        report_passed_over(f"gaps: {path}: larger than {LEDGER_BYTES_MAX:,} bytes; the rest is left out")
+    state = {series: entries for series, entries in state.items() if entries}
+    return LedgerFile(state, bool(damaged) or lines.cut, bool(unknown))
 
 
-def _decode(line: bytes, path: Path) -> _Mark | _Clear | None:
-    """Return the line's change; None if the line is not what was written."""
+def _decode(line: bytes | None) -> _Mark | _Clear | None:
+    """Return the line's change; None if the line is damaged, or cannot be a gap.
+
+    Raises:
+        _OtherVersionError: if it is as it was written, but this version cannot read it.
+    """
+    body = _line.decode(line)
+    if body is None:
+        return None
     try:
-        read = _decode_line(line)
+        change: _Mark | _Clear = _decode_change(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if zlib.crc32(read.change) != read.crc:
-        return None
-    try:
-        change: _Mark | _Clear = _decode_change(read.change)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LakeError(
-            f"gaps: {path}: a line of another version: {error}", "pip install --upgrade lakewriter"
-        ) from None
-    return change
+        raise _OtherVersionError from None
+    return change if _is_sound(change) else None
+
+
+def _is_sound(change: _Mark | _Clear) -> bool:
+    if not is_series(change.market, change.symbol, change.interval):
+        return False
+    if not 0 <= change.start_ms < change.stop_ms <= TIME_MS_MAX:
+        return False
+    if isinstance(change, _Clear):
+        return True
+    return all(
+        0 <= moment_ms <= CALENDAR_MS_MAX for moment_ms in (change.detected_ms, change.resolved_ms or 0)
+    )
 
 
 def lines_of(state: State) -> list[bytes]:
     """Return the lines that give a state to an empty file."""
-    return [_mark(series, entry) for series, entries in state.items() for entry in entries]
+    return [_mark_line(series, entry) for series, entries in state.items() for entry in entries]
 
 
 def difference(series: Series, before: Entries, after: Entries) -> list[bytes]:
     """Return the lines that make one state of a series into another."""
     old, new = set(before), set(after)
-    gone = [_line(_Clear(*series, *entry[:2])) for entry in before if entry not in new]
-    return gone + [_mark(series, entry) for entry in after if entry not in old]
+    gone = [_change_line(_Clear(*series, *entry[:2])) for entry in before if entry not in new]
+    return gone + [_mark_line(series, entry) for entry in after if entry not in old]
 
 
-def _mark(series: Series, entry: Entry) -> bytes:
+def _mark_line(series: Series, entry: Entry) -> bytes:
     start_ms, stop_ms, reason, detected_ms, resolved_ms, error = entry
-    return _line(_Mark(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error))
+    return _change_line(_Mark(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error))
 
 
-def _line(change: _Mark | _Clear) -> bytes:
-    body = _encode(change)
-    return b'{"crc":%d,"change":%b}\n' % (zlib.crc32(body), body)
+def _change_line(change: _Mark | _Clear) -> bytes:
+    return _line.encode(_encode(change))

@@ -1,0 +1,132 @@
+"""A segment of the journal: one file of lines, one candle a line.
+
+    {"crc":…,"candle":{…}}
+
+Rule 1: a line counts if it matches its checksum and says what can be a candle.
+Rule 2: any other line costs nothing but itself: it is damaged, or another
+version of lakewriter wrote it. Rule 3: a reader reads no more than two of the
+largest segments that a recorder writes.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from lakewriter.candle import Candle
+from lakewriter.lake.lines import LineCodec, read_lines
+from lakewriter.lake.storage import sync_directory, write_durably
+from lakewriter.partition import is_storable
+
+# Flushes roll segments long before; this bounds what a reader loads at once.
+SEGMENT_BYTES_MAX = 64 * 1024 * 1024
+_READ_BYTES_MAX = 2 * SEGMENT_BYTES_MAX
+
+BAD_SUFFIX = ".bad"
+
+_line = LineCodec("candle")
+_encode = msgspec.json.Encoder().encode
+_decode_candle = msgspec.json.Decoder(Candle).decode
+
+
+class OtherVersionError(Exception):
+    """A line is as it was written, but not a candle as this version writes it."""
+
+
+class Segment(NamedTuple):
+    """The content of one segment.
+
+    Args:
+        path: the file.
+        candles: every whole line's candle, in the order of commit.
+        torn: whether the last line is incomplete: its commit never returned.
+        damaged: whole lines that do not match their checksum or cannot be a
+            candle, by their number from 1; None for one that is too long to keep.
+        unknown: how many lines another version wrote.
+        cut: whether the file is larger than any segment. The rest was not read.
+    """
+
+    path: Path
+    candles: list[Candle]
+    torn: bool
+    damaged: dict[int, bytes | None]
+    unknown: int = 0
+    cut: bool = False
+
+    @property
+    def damage(self) -> int:
+        """How many lines were set aside; an unread rest counts as one."""
+        return len(self.damaged) + self.cut
+
+    @property
+    def complaint(self) -> str:
+        """Why not every line is among the candles; "" if each is, or was torn."""
+        reasons = []
+        if self.damaged:
+            reasons.append(f"{len(self.damaged)} damaged lines")
+        if self.unknown:
+            reasons.append(f"{self.unknown} lines of another version")
+        if self.cut:
+            reasons.append(f"all after {_READ_BYTES_MAX:,} bytes")
+        return " and ".join(reasons)
+
+
+def read_segment(path: Path) -> Segment:
+    """Return the content of a segment; safe while its recorder appends to it.
+
+    Raises:
+        FileNotFoundError: if it was dropped.
+        OSError: if it is refused, or no regular file.
+    """
+    candles: list[Candle] = []
+    damaged: dict[int, bytes | None] = {}
+    unknown = 0
+    read = read_lines(path, _READ_BYTES_MAX)
+    for number, line in enumerate(read.whole, 1):
+        try:
+            candle = decode_line(line)
+        except OtherVersionError:
+            unknown += 1
+            continue
+        if candle is None:
+            damaged[number] = line
+        else:
+            candles.append(candle)
+    return Segment(path, candles, read.torn, damaged, unknown, read.cut)
+
+
+def set_aside(segment: Segment) -> None:
+    """Keep the damaged lines of a segment in a `.bad` file beside it, for a person to look at.
+
+    A segment that is too large, or has a line that is, becomes that file itself.
+
+    Crash: the file is there, whole, or not; the segment is as it was, or is that file.
+    """
+    path = segment.path.with_name(segment.path.name + BAD_SUFFIX)
+    lines = [line for line in segment.damaged.values() if line is not None]
+    if segment.cut or len(lines) < len(segment.damaged):
+        segment.path.rename(path)
+        sync_directory(path.parent)
+    else:
+        write_durably(path, b"".join(line + b"\n" for line in lines))
+
+
+def encode_line(candle: Candle) -> bytes:
+    """Return the candle's line, newline included."""
+    return _line.encode(_encode(candle))
+
+
+def decode_line(line: bytes | None) -> Candle | None:
+    """Return the line's candle; None if the line is damaged, or cannot be a candle.
+
+    Raises:
+        OtherVersionError: if it is as it was written, but this version cannot read it.
+    """
+    body = _line.decode(line)
+    if body is None:
+        return None
+    try:
+        candle = _decode_candle(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OtherVersionError(str(error)) from None
+    return candle if is_storable(candle) else None

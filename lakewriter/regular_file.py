@@ -1,0 +1,153 @@
+"""Regular files, opened without waiting and read up to a limit.
+
+A path can lead to a pipe, a device, a socket or a directory: to open or read
+that may block for ever or never end. It can also lead to a file of any size.
+Every file that the package reads is opened here, so that both are one `OSError`
+whose `strerror` says which it is. Directories and absent files raise the
+system's own errors.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+# What the path leads to instead, in words.
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+_PART_BYTES = 1 << 20
+
+
+class NotRegularError(OSError):
+    """The path leads to a pipe, a socket or a device."""
+
+
+class TooLargeError(OSError):
+    """The file has more bytes than its reader takes."""
+
+
+def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file, also through a symbolic link; return its descriptor.
+
+    Args:
+        flags: of `os.open`; a file is never created or emptied.
+
+    Raises:
+        NotRegularError: if it is a pipe, a socket or a device. None of these is
+            opened: opening alone may block, or rewind a tape.
+        IsADirectoryError: if it is a directory.
+        OSError: if it is absent or refused.
+    """
+    _check_kind(os.stat(path).st_mode, path)  # noqa: PTH116 - pathlib takes three times as long
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_kind(os.fstat(fd).st_mode, path)  # it may have been replaced in between
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_lock(path: Path | str) -> int:
+    """Open a lock file to hold it, making it if it is absent; return its descriptor.
+
+    Raises:
+        NotRegularError: if it is a pipe, a socket or a device.
+        OSError: if it is a directory, or refused.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        _check_kind(os.fstat(fd).st_mode, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def names_open_file(path: Path | str, fd: int) -> bool:
+    """Return whether a path still leads to the file that is open."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - as above, for each commit
+    except OSError:
+        return False
+    return os.path.samestat(found, os.fstat(fd))
+
+
+def read_regular(path: Path | str, bytes_max: int) -> bytes:
+    """Return the bytes of a regular file.
+
+    Args:
+        bytes_max: how many it may have.
+
+    Raises:
+        TooLargeError: if it has more. They are not read.
+        OSError: as `open_regular`.
+    """
+    fd = open_regular(path)
+    try:
+        return read_all(fd, path, bytes_max)
+    finally:
+        os.close(fd)
+
+
+def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
+    """Return the bytes of an open file.
+
+    Args:
+        path: its name in an error.
+        bytes_max: how many it may have.
+
+    Raises:
+        TooLargeError: if it has more.
+    """
+    size = os.fstat(fd).st_size
+    if size > bytes_max:
+        raise _too_large(path, bytes_max)
+    data = os.read(fd, size + 1)
+    if len(data) == size:
+        return data
+    # It grew since, or has no size of its own, as files of /proc.
+    parts, size = [data], len(data)
+    while data:
+        if size > bytes_max:
+            raise _too_large(path, bytes_max)
+        data = os.read(fd, _PART_BYTES)
+        parts.append(data)
+        size += len(data)
+    return b"".join(parts)
+
+
+def read_given(path: Path | str, bytes_max: int) -> bytes:
+    """Return the bytes of a file that a command line names; a pipe is read to its end.
+
+    The shell's `<(command)` is a pipe with a writer. One without ends at once.
+
+    Raises:
+        OSError: as `read_regular`.
+    """
+    if not stat.S_ISFIFO(Path(path).stat().st_mode):
+        return read_regular(path, bytes_max)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.set_blocking(fd, True)
+        return read_all(fd, path, bytes_max)
+    finally:
+        os.close(fd)
+
+
+def _check_kind(mode: int, path: Path | str) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    raise NotRegularError(errno.EINVAL, f"{kind}, not a regular file", str(path))
+
+
+def _too_large(path: Path | str, bytes_max: int) -> TooLargeError:
+    return TooLargeError(errno.EFBIG, f"larger than {bytes_max:,} bytes", str(path))

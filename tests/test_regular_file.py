@@ -1,0 +1,136 @@
+"""Regular files are read up to a limit; what is none is refused without waiting."""
+
+import contextlib
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from lakewriter.regular_file import (
+    NotRegularError,
+    TooLargeError,
+    names_open_file,
+    open_lock,
+    open_regular,
+    read_given,
+    read_regular,
+)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 3_000_000])
+def test_a_file_up_to_its_limit(tmp_path: Path, size: int) -> None:
+    """A file of just the limit is read whole, also through a link; one byte more is refused."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(path, size) == read_regular(tmp_path / "link", size) == b"x" * size
+    path.write_bytes(b"x" * (size + 1))
+    with pytest.raises(TooLargeError, match=f"larger than {size:,} bytes"):
+        read_regular(path, size)
+
+
+def test_a_sparse_file_is_not_read(tmp_path: Path) -> None:
+    """A file of 3 GB is refused by its size."""
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 3 << 30)
+    with pytest.raises(TooLargeError) as caught:
+        read_regular(path, 1 << 20)
+    assert caught.value.filename == str(path)
+
+
+def test_a_file_without_a_size() -> None:
+    """A file of /proc says that it is empty; it is read to its end, and bounded all the same."""
+    assert b"Linux" in read_regular("/proc/version", 4096)
+    with pytest.raises(TooLargeError):
+        read_regular("/proc/kallsyms", 100)
+
+
+def odd_things(directory: Path) -> dict[str, str]:
+    """Make each thing that is no regular file; return by name what it is called."""
+    os.mkfifo(directory / "pipe")
+    with contextlib.chdir(directory), socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket")
+    (directory / "to a pipe").symlink_to("pipe")
+    (directory / "zero").symlink_to("/dev/zero")
+    (directory / "null").symlink_to("/dev/null")
+    return {
+        "pipe": "a named pipe",
+        "to a pipe": "a named pipe",
+        "socket": "a socket",
+        "zero": "a device",
+        "null": "a device",
+    }
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    """Nothing waits for a pipe's writer; the error says what the path leads to."""
+    for name, kind in odd_things(tmp_path).items():
+        for read in (open_regular, open_lock, lambda path: read_regular(path, 100)):
+            with pytest.raises(OSError) as caught:
+                read(tmp_path / name)
+            if not (kind == "a socket" and read is open_lock):  # the system refuses to open it
+                assert isinstance(caught.value, NotRegularError)
+                assert caught.value.strerror == f"{kind}, not a regular file"
+
+
+def test_the_systems_own_errors(tmp_path: Path) -> None:
+    """Directories, absent files and links in a ring are what the system says they are."""
+    (tmp_path / "ring").symlink_to("ring")
+    for path, error in (
+        (tmp_path, IsADirectoryError),
+        (tmp_path / "absent", FileNotFoundError),
+        (tmp_path / "ring", OSError),
+    ):
+        with pytest.raises(error):
+            read_regular(path, 100)
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    """Refused or read, nothing stays open."""
+    (tmp_path / "file").write_bytes(b"12345")
+    names = ["file", *odd_things(tmp_path)]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for name in names:
+        for bytes_max in (4, 5):
+            with contextlib.suppress(OSError):
+                read_regular(tmp_path / name, bytes_max)
+        with contextlib.suppress(OSError):
+            read_given(tmp_path / name, 4)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_pipe_that_a_command_line_names(tmp_path: Path) -> None:
+    """A pipe with a writer is read to its end and up to the limit; one without is empty."""
+    reader, writer = os.pipe()
+    thread = threading.Thread(target=lambda: (os.write(writer, b"SELECT 1"), os.close(writer)))
+    thread.start()
+    assert read_given(f"/dev/fd/{reader}", 100) == b"SELECT 1"
+    thread.join()
+    os.close(reader)
+    os.mkfifo(tmp_path / "pipe")
+    assert read_given(tmp_path / "pipe", 100) == b""
+    reader, writer = os.pipe()
+    os.write(writer, b"x" * 101)
+    with pytest.raises(TooLargeError):
+        read_given(f"/dev/fd/{reader}", 100)
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(NotRegularError):
+        read_given("/dev/zero", 100)
+
+
+def test_an_open_file_and_its_name(tmp_path: Path) -> None:
+    """A name leads to the file that is open until the name is moved, replaced or removed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    fd = open_regular(path)
+    assert names_open_file(path, fd)
+    path.rename(tmp_path / "moved")
+    assert not names_open_file(path, fd)
+    assert names_open_file(tmp_path / "moved", fd)
+    path.write_bytes(b"1")
+    assert not names_open_file(path, fd)
+    os.close(fd)
