@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
+from lakewriter.candle_arrays import ends
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode
@@ -14,7 +15,6 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
-from lakewriter.verify.candle_arrays import ends
 from lakewriter.verify.findings import Report
 from lakewriter.verify.run import DEFAULT, Options, verify
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ def candle(minute: int = 0, **changes: Any) -> Candle:
         "low": 59_990.0,
         "close": 60_001.125,
         "volume": 12.34567,
-        "quote_volume": 740_000.123,
+        "quote_volume": 740_800.123,
         "trade_num": 100,
         "taker_buy_base_asset_volume": 6.5,
         "taker_buy_quote_asset_volume": 390_000.25,
@@ -67,6 +68,18 @@ def unknown_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
             recv_us=st.integers(DAY_START_MS * 1000, DAY_START_MS * 1000 + 3),
         ),
     )
+
+
+def possible_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
+    """Draw candles like `candles`, each of which could have been one."""
+
+    def possible(one: Candle, volume: float) -> Candle:
+        return msgspec.structs.replace(
+            one, open=60_001.0, volume=volume, quote_volume=volume * 60_000.5, trade_num=one.trade_num + 1,
+            taker_buy_base_asset_volume=0.0, taker_buy_quote_asset_volume=0.0,
+        )  # fmt: skip
+
+    return st.builds(possible, candles(minutes), st.floats(1e-6, 1e12))
 
 
 def from_table(

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_candle import candle, candles, from_table, settled
+from test_candle import DAY_START_MS, candle, from_table, possible_candles, settled
 from test_lake import snapshot
 
 from lakewriter.candle import Candle, settle, to_table
+from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import (
     CHECKED_NAME,
     PROCESS_PARTITIONS_MIN,
@@ -175,7 +176,7 @@ def test_foreign_columns(store):
     assert_in_order(store)
 
 
-tables = st.lists(candles(8), min_size=1, max_size=8)
+tables = st.lists(possible_candles(8), min_size=1, max_size=8)
 
 
 @settings(max_examples=25)
@@ -300,14 +301,14 @@ def test_lake_without_our_directory(store):
 
 
 def test_rows_of_another_day(store):
-    """A file with rows of another day fails its partition, which stays as it is."""
+    """A file with rows of another day stays as it is, and is named."""
     store.merge(PARTITION, to_table([candle(0)]))
-    foreign(store, "part.parquet", [candle(1), candle(1440)])
+    path = foreign(store, "part.parquet", [candle(1), candle(2, begin_ms=DAY_START_MS + DAY_MS)])
     before = candle_files(store)
     outcome = one(store)
     assert not outcome.rewritten
-    assert outcome.error == "spot BTCUSDT 1m 2024-06-30: 1 of its rows begin on another day"
-    assert outcome.hint == f"nothing was changed; look at {PARTITION.path}"
+    assert outcome.error == f"{path}: row 2: day: is a candle of another day than 2024-06-30"
+    assert outcome.hint == "it was left alone; mend it, or move it out of the lake, then run again"
     assert candle_files(store) == before
     assert [item.partition for item in plan(store).work] == [PARTITION]
 
@@ -315,7 +316,7 @@ def test_rows_of_another_day(store):
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"torn", b"flipped"])
 @pytest.mark.parametrize("name", ["candles.parquet", "part.parquet"])
 def test_corrupt_file(store, name, data):
-    """A file that cannot be read is named, and nothing beside it is touched."""
+    """A file that cannot be read is named and kept; foreign ones beside it are folded into ours, if that is whole."""
     store.merge(PARTITION, to_table([candle(0)]))
     foreign(store, "other.parquet", [candle(1)])
     path = store.root / PARTITION.path / name
@@ -328,8 +329,75 @@ def test_corrupt_file(store, name, data):
     before = candle_files(store)
     outcome = one(store)
     assert outcome.error.startswith(f"{path}: not a readable Parquet file of candles: ")
-    assert (outcome.rewritten, outcome.files_removed) == (False, ())
+    if name == "candles.parquet":
+        assert (outcome.rewritten, outcome.files_removed) == (False, ())
+        assert candle_files(store) == before
+    else:
+        assert (outcome.rewritten, outcome.files_removed) == (True, (f"{PARTITION.path}/other.parquet",))
+        assert rows_of(store) == [candle(0), candle(1)]
+        assert path.read_bytes() == data
+
+
+IMPOSSIBLE = {
+    "price": {"low": 0.0},
+    "volume": {"volume": -1.0},
+    "trades": {"trade_num": -1},
+    "low": {"low": 60_005.0},
+    "high": {"high": 60_000.0},
+    "taker": {"taker_buy_base_asset_volume": 13.0},
+    "quote": {"quote_volume": 900_000_000.0},
+    "flat": {"trade_num": 0, "volume": 0.0, "quote_volume": 0.0, "taker_buy_base_asset_volume": 0.0,
+             "taker_buy_quote_asset_volume": 0.0},
+    "quiet": {"trade_num": 0, "open": 60_001.0, "high": 60_001.0, "low": 60_001.0, "close": 60_001.0,
+              "quote_volume": 740_748.3456},
+    "grid": {"begin_ms": DAY_START_MS + 61_000},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+def test_rows_that_cannot_be_candles(store, kind):
+    """A foreign file with an impossible row is left alone and named, at each run; the other files are folded."""
+    store.merge(PARTITION, to_table([candle(0)]))
+    changes = {"volume": 12.3456, **IMPOSSIBLE[kind]}
+    path = foreign(store, "part-0.parquet", [candle(3), candle(4, **changes)])
+    before = path.read_bytes()
+    foreign(store, "part-1.parquet", [candle(2)])
+    (dry,) = compact(store, dry_run=True)
+    outcome = one(store)
+    assert dry._replace(version="") == outcome
+    assert outcome.error.startswith(f"{path}: row 2: {kind}: ")
+    assert outcome.files_removed == (f"{PARTITION.path}/part-1.parquet",)
+    assert rows_of(store) == [candle(0), candle(2)]
+    assert path.read_bytes() == before
+    again = one(store)
+    assert (again.error, again.rewritten) == (outcome.error, False)
+    path.unlink()
+    assert one(store).error == ""
+    assert_in_order(store)
+
+
+@pytest.mark.parametrize("changes", [IMPOSSIBLE["price"], IMPOSSIBLE["grid"]], ids=["price", "grid"])
+def test_an_impossible_row_in_a_file_of_our_name(store, changes):
+    """A foreign candles.parquet with an impossible row keeps its partition as it is."""
+    foreign(store, "candles.parquet", [candle(0, **changes)])
+    foreign(store, "part.parquet", [candle(2)])
+    before = candle_files(store)
+    outcome = one(store)
+    assert outcome.error.startswith(f"{store.root / PARTITION.file}: row 1: ")
     assert candle_files(store) == before
+
+
+def test_unknown_columns_are_folded(store):
+    """Foreign rows that have prices and the volume alone are candles; their ends follow from the grid."""
+    rows = to_table([candle(0), candle(1)]).select(
+        ["candle_begin_time", "open", "high", "low", "close", "volume"]
+    )
+    foreign(store, "part.parquet", rows)
+    assert one(store).rewritten
+    table = store.read(PARTITION)
+    assert table is not None
+    assert table["quote_volume"].null_count == table["trade_num"].null_count == 2
+    assert table["candle_end_time"].equals(to_table([candle(0), candle(1)])["candle_end_time"])
 
 
 def test_one_failure_stops_nobody(store):

@@ -7,11 +7,11 @@ from histories import BTC, MONDAY_MS, edited, truth_table
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakewriter.candle_arrays import Columns, columns_of, ends, floors, joined
 from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.verify.aggregates import compare_intervals, sources_of
-from lakewriter.verify.candle_arrays import Columns, columns_of, ends, floors, joined
 from lakewriter.verify.checks import check_candles, check_rows, in_place
 from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Flaw, Report, of_file
 from lakewriter.verify.price_jumps import DEVIATIONS, RETURNS_MIN, find_jumps
@@ -75,7 +75,9 @@ def walk(count: int, step: float = 1e-3, seed: int = 0) -> Columns:
     opens = np.append(100.0, closes[:-1])
     begins = MONDAY_MS + np.arange(count) * MINUTE_MS
     ones = np.ones(count)
-    return Columns(begins, opens, closes, closes, closes, ones, ones, begins, ones, ones)
+    return Columns(
+        begins, opens, closes, closes, closes, ones, ones, begins, ones, ones, np.zeros((count, 4), np.bool_)
+    )
 
 
 @pytest.mark.parametrize(("off", "jumps"), [(0.5, 0), (0.9, 0), (1.1, 1), (3.0, 1)])
@@ -158,7 +160,7 @@ def test_words_name_the_values():
     rows = edited(
         rows, 0, open=10.0, high=11.0, low=10.5, close=10.75, taker_buy_base_asset_volume=1e9, volume=1.0
     )
-    said = {flaw.kind: flaw.say(0) for flaw in check_candles(columns_of(rows))}
+    said = {flaw.kind: flaw.say(0) for flaw in check_candles(columns_of(rows), "spot")}
     assert said == {
         "low": "low is above open: open 10.0, high 11.0, low 10.5, close 10.75",
         "taker": "a part above its whole: taker_buy_base_asset_volume 1000000000.0, volume 1.0",
@@ -189,5 +191,5 @@ def test_no_rows_have_no_flaws():
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS)
     assert isinstance(rows, pa.Table)
     assert check_rows(Partition(*BTC, day_of(MONDAY_MS)), MINUTE, rows) == []
-    assert check_candles(columns_of(rows)) == []
+    assert check_candles(columns_of(rows), "spot") == []
     assert compare_intervals(INTERVALS["1h"], columns_of(rows), "1m", columns_of(rows)).candles == 0

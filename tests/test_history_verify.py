@@ -166,7 +166,8 @@ def quiet(values: Callable[[dict[str, float]], dict[str, object]]) -> Change:
         (lambda rows: edited(rows, traded_row(rows), high=rows["low"][traded_row(rows)].as_py()), "high"),
         (put(volume=-1.0), "volume"),
         (put(quote_volume=float("inf")), "volume"),
-        (put(taker_buy_quote_asset_volume=None), "volume"),
+        (put(taker_buy_quote_asset_volume=float("nan")), "volume"),
+        (put(volume=None), "volume"),
         (put(high=float("nan")), "price"),
         (put(low=0.0), "price"),
         (put(high=float("inf")), "price"),
@@ -174,16 +175,20 @@ def quiet(values: Callable[[dict[str, float]], dict[str, object]]) -> Change:
         (lambda rows: edited(rows, traded_row(rows), taker_buy_base_asset_volume=1e12), "taker"),
         (lambda rows: edited(rows, traded_row(rows), taker_buy_quote_asset_volume=1e15), "taker"),
         (put(trade_num=-1), "trades"),
-        (put(trade_num=None), "trades"),
+        (put(trade_num=2**53 + 1), "trades"),
+        (traded(quote_volume=1.01), "quote"),
+        (traded(quote_volume=0.99), "quote"),
+        (traded(quote_volume=1000.0), "quote"),
         (quiet(lambda each: {"high": each["close"] * 1.0001}), "flat"),
         (quiet(lambda each: {"open": each["close"] * 1.0001, "high": each["close"] * 1.0001}), "flat"),
         (quiet(lambda _: {"volume": 1.0}), "quiet"),
         (quiet(lambda _: {"quote_volume": 1e-8}), "quiet"),
     ],
     ids=[
-        "low above open or close", "high below", "negative volume", "infinite volume", "no volume",
+        "low above open or close", "high below", "negative volume", "infinite volume", "NaN for a volume", "no volume",
         "NaN price", "price of 0", "infinite price", "no price", "taker above total",
-        "taker quote above total", "negative trades", "no trades", "quiet with a wick", "quiet that moved",
+        "taker quote above total", "negative trades", "too many trades", "quote above any price", "quote below any price",
+        "quote in another unit", "quiet with a wick", "quiet that moved",
         "quiet with volume", "quiet with quote volume",
     ],
 )  # fmt: skip
@@ -489,10 +494,11 @@ def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
 
 
 def shifted(from_row: int, by: float) -> Change:
-    """Return a change of all prices from one row on."""
+    """Return a change of all prices from one row on, and of what they make."""
 
     def change(rows: pa.Table) -> pa.Table:
-        for name in ("open", "high", "low", "close"):
+        quotes = ("quote_volume", "taker_buy_quote_asset_volume")
+        for name in ("open", "high", "low", "close", *quotes):
             values = rows[name].to_numpy().copy()
             values[from_row:] *= by
             rows = rows.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), pa.array(values))

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_candle import candle
 
-from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, ends_of
+from lakewriter.binance.kline_columns import RowError, Stamp, begins_before
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
+from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.importer.columns import candles_in, columns_in
 from lakewriter.importer.file_candles import read_file
@@ -245,12 +246,12 @@ def test_an_end_stands_for_its_begin(interval: str, data: st.DataObject) -> None
     grid = INTERVALS[interval]
     begin_ms = grid.floor(data.draw(st.integers(1_500_000_000_000, 4_000_000_000_000)))
     begins = np.array([begin_ms])
-    ends = ends_of(begins, grid)
-    assert ends.tolist() == [grid.end(begin_ms)]
-    assert begins_before(ends, grid).tolist() == begins_before(ends - 1, grid).tolist() == [begin_ms]
+    stops = ends(grid, begins)
+    assert stops.tolist() == [grid.end(begin_ms)]
+    assert begins_before(stops, grid).tolist() == begins_before(stops - 1, grid).tolist() == [begin_ms]
     off_ms = data.draw(st.integers(1, min(grid.length_ms or DAY_MS, DAY_MS) - 2))
-    if (ends[0] + off_ms) % 1000 != 999:
-        assert not grid.on_grid(int(begins_before(ends + off_ms, grid)[0]))
+    if (stops[0] + off_ms) % 1000 != 999:
+        assert not grid.on_grid(int(begins_before(stops + off_ms, grid)[0]))
 
 
 def test_columns_by_other_names() -> None:
@@ -288,9 +289,12 @@ def test_columns_by_the_exchanges_letters() -> None:
 @given(st.decimals(min_value=0, max_value=10**9, places=8))
 def test_a_decimal_is_the_nearest_double(value) -> None:
     """A decimal of any Parquet file is the double that Python reads from its digits."""
-    prices = {name: pa.array([value], pa.decimal128(20, 8)) for name in VALUES}
-    table = candles_in(pa.table({"t": [BEGIN_MS], **prices}), STAMP)
-    assert table["open"].to_pylist() == [float(value)]
+    decimals = pa.array([value], pa.decimal128(20, 8))
+    prices = dict.fromkeys(("open", "high", "low", "close"), decimals if value else VALUES["open"])
+    volumes = {"volume": [0.0], "V": decimals if not value else [0.0]}
+    table = candles_in(pa.table({"t": [BEGIN_MS], **prices, **volumes}), STAMP)
+    read = table["open" if value else "taker_buy_base_asset_volume"]
+    assert read.to_pylist() == [float(value)]
 
 
 @pytest.mark.parametrize(
@@ -304,11 +308,17 @@ def test_a_decimal_is_the_nearest_double(value) -> None:
         ({"open_time": [[1]]}, LakewriterError("open_time holds no times: ")),
         ({"open": [[1]]}, LakewriterError("open holds no numbers: ")),
         ({"count": [7.5]}, LakewriterError("count holds no numbers: ")),
-        ({"count": [-7]}, RowError("number", "trade_num is -7", 0)),
-        ({"close": [float("nan")]}, RowError("number", "close is nan", 0)),
+        ({"count": [-7]}, RowError("trades", "trades: trade_num -7", 0)),
+        ({"close": [float("nan")]}, RowError("price", "price: open 2.0, high 3.0, low 0.5, close nan", 0)),
         ({"close": pa.array([None], pa.float64())}, RowError("number", "close is empty", 0)),
-        ({"low": [2.1]}, RowError("order", "open high low close are 2.0 3.0 2.1 2.0", 0)),
-        ({"high": [1.9]}, RowError("order", "open high low close are 2.0 1.9 0.5 2.0", 0)),
+        (
+            {"low": [2.1]},
+            RowError("low", "low: low is above open: open 2.0, high 3.0, low 2.1, close 2.0", 0),
+        ),
+        (
+            {"high": [1.9]},
+            RowError("high", "high: high is below open: open 2.0, high 1.9, low 0.5, close 2.0", 0),
+        ),
     ],
     ids=range(13),
 )
@@ -333,7 +343,7 @@ def test_a_csv_by_its_header(tmp_path: Path) -> None:
     bad = frame(3)
     bad.iloc[1, bad.columns.get_loc("low")] = 5.0
     bad.to_csv(path)
-    with pytest.raises(LakewriterError, match="row 3: open high low close are"):
+    with pytest.raises(LakewriterError, match=r"row 3: low: low is above open: open 2\.0"):
         read_file(path, Told())
     assert read_file_error(written(path, "a,b\n1\n")).startswith(f"{path}: not a CSV of candles: ")
     assert read_file_error(written(path, "")).startswith(f"{path}: not a CSV of candles: ")
@@ -455,7 +465,7 @@ def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> No
     paths[3].unlink()
     done = list(import_files(store, paths, Told()))
     assert [bool(each.error) for each in done] == [False, True, False, True, False, False]
-    assert done[1].error == f"{paths[1]}: row 2: open is nan"
+    assert done[1].error == f"{paths[1]}: row 2: price: open nan, high 3.0, low 0.5, close 2.0"
     assert done[3].error == f"{paths[3]}: No such file or directory"
     assert [found.partition.symbol for found in store.files()] == [
         "S000USDT",

@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from lakewriter.binance.wire import BEGIN_MS_MAX, BEGIN_MS_MIN
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray, Source, settle
+from lakewriter.candle_arrays import arrays_of, ends, off_grid
+from lakewriter.candle_checks import TRADES_MAX, first_violation
 from lakewriter.errors import ExchangeError
-from lakewriter.interval import DAY_MS, SECOND_MS, Interval
+from lakewriter.interval import SECOND_MS, Interval
 from lakewriter.series import Series
-
-_TRADES_MAX = 2**53
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -25,7 +25,7 @@ class RowError(ExchangeError):
     """A row that cannot be a candle.
 
     Args:
-        kind: one word for the counter ("number", "time", "order").
+        kind: one word for the counter ("number", "time", "order", or of `candle_checks`).
         row: which, counted from 0.
     """
 
@@ -49,13 +49,17 @@ class Stamp(NamedTuple):
     recv_us: int
 
 
-def candles_of(begins: IntArray, values: Sequence[pa.Array], stamp: Stamp) -> pa.Table:
+def candles_of(
+    begins: IntArray, values: Sequence[pa.Array], stamp: Stamp, *, foreign: bool = False
+) -> pa.Table:
     """Return a table of SCHEMA, sorted by begin time, one row for each.
 
     Args:
         begins: begin times, milliseconds since the epoch.
         values: of VALUE_COLUMNS, in that order: doubles, and int64 for `trade_num`.
-            One that the file does not have is all nulls; in the others are none.
+            A null in an optional column is unknown.
+        foreign: refuse what `candle_checks` calls impossible. The exchange's own
+            rows are held against less: none may be lost for a rule of ours.
 
     Raises:
         RowError: if a row begins where no candle can, has a number that is not
@@ -63,15 +67,14 @@ def candles_of(begins: IntArray, values: Sequence[pa.Array], stamp: Stamp) -> pa
     """
     grid = stamp.series.grid
     _check_begins(begins, grid)
-    numbers = [column.to_numpy(zero_copy_only=False) for column in values]
-    for name, column, each in zip(VALUE_COLUMNS, values, numbers, strict=True):
-        if not column.null_count:
-            _check_numbers(name, each)
-    _check_order(*numbers[:4])
+    if foreign:
+        _check_candles(begins, values, stamp.series.market)
+    else:
+        _check_published(values)
     rows = len(begins)
     columns = [
         pa.array(begins),
-        pa.array(ends_of(begins, grid)),
+        pa.array(ends(grid, begins)),
         *values,
         pa.nulls(rows, pa.int64()),
         pa.array(np.full(rows, stamp.recv_us)),
@@ -84,16 +87,9 @@ def candles_of(begins: IntArray, values: Sequence[pa.Array], stamp: Stamp) -> pa
     return table if bool((begins[1:] > begins[:-1]).all()) else settle(table)
 
 
-def ends_of(begins: IntArray, grid: Interval) -> IntArray:
-    """Return the end (exclusive) of each candle; the begin times are on the grid."""
-    if grid.length_ms:
-        return begins + grid.length_ms
-    return _month_begins(_months(begins) + np.timedelta64(1, "M"))
-
-
-def begins_before(ends: IntArray, grid: Interval) -> IntArray:
+def begins_before(end_times: IntArray, grid: Interval) -> IntArray:
     """Return the begin time of each candle by its end, exclusive or the last millisecond of it."""
-    exclusive: IntArray = np.where(ends % SECOND_MS == SECOND_MS - 1, ends + 1, ends)
+    exclusive: IntArray = np.where(end_times % SECOND_MS == SECOND_MS - 1, end_times + 1, end_times)
     if grid.length_ms:
         return exclusive - grid.length_ms
     months = _months(exclusive)
@@ -101,22 +97,29 @@ def begins_before(ends: IntArray, grid: Interval) -> IntArray:
     return _month_begins(months - np.timedelta64(1, "M")) + exclusive - _month_begins(months)
 
 
+def _check_candles(begins: IntArray, values: Sequence[pa.Array], market: str) -> None:
+    found = first_violation(arrays_of(begins, values), market)
+    if found is not None:
+        row, violation = found
+        raise RowError(violation.kind, f"{violation.kind}: {violation.say(row)}", row)
+
+
+def _check_published(values: Sequence[pa.Array]) -> None:
+    numbers = [column.to_numpy(zero_copy_only=False) for column in values]
+    for name, column, each in zip(VALUE_COLUMNS, values, numbers, strict=True):
+        if not column.null_count:
+            _check_numbers(name, each)
+    _check_order(*numbers[:4])
+
+
 def _check_begins(begins: IntArray, grid: Interval) -> None:
     if (row := _first((begins < BEGIN_MS_MIN) | (begins >= BEGIN_MS_MAX))) is not None:
         raise RowError("time", f"no candle begins at {begins[row]}", row)
-    if (row := _first(~_on_grid(begins, grid))) is not None:
+    if (row := _first(off_grid(grid, begins))) is not None:
         off_ms = begins[row] - grid.floor(int(begins[row]))
         raise RowError(
             "time", f"begins {off_ms / 1000:g} s off the grid of {grid.name}, at {begins[row]}", row
         )
-
-
-def _on_grid(begins: IntArray, grid: Interval) -> Array:
-    if not grid.length_ms:
-        return np.equal(_month_begins(_months(begins)), begins)
-    # Where 3d is anchored is not documented: any midnight is taken.
-    length_ms = DAY_MS if grid.name == "3d" else grid.length_ms
-    return np.equal((begins - grid.anchor_ms) % length_ms, 0)
 
 
 def _check_order(opened: Array, high: Array, low: Array, close: Array) -> None:
@@ -144,7 +147,7 @@ def _check_numbers(name: str, numbers: Array) -> None:
 
 
 def _number_max(numbers: Array) -> float:
-    return _TRADES_MAX if numbers.dtype == np.int64 else np.finfo(np.float64).max
+    return TRADES_MAX if numbers.dtype == np.int64 else np.finfo(np.float64).max
 
 
 def _first(bad: Array) -> int | None:

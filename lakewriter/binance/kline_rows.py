@@ -11,12 +11,12 @@ import msgspec
 
 from lakewriter.binance.wire import number
 from lakewriter.candle import Candle
+from lakewriter.candle_checks import TRADES_MAX
 from lakewriter.errors import FrameError
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.series import Series
 
 _ROW_VALUES_MIN = 11
-_TRADES_MAX = 2**53
 
 _decode = msgspec.json.Decoder(list[list[int | str | None]]).decode
 
@@ -50,7 +50,7 @@ def _candle(
     grid = series.grid
     if not isinstance(begin_ms, int) or not _on_grid(grid, begin_ms):
         raise FrameError("time", f"{series.interval} kline row that begins at {begin_ms!r}")
-    if not isinstance(trades, int) or not 0 <= trades <= _TRADES_MAX:
+    if not isinstance(trades, int) or not 0 <= trades <= TRADES_MAX:
         raise FrameError("number", f"kline row of {trades!r} trades")
     return Candle(
         market=series.market,

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from lakewriter.candle import Candle
+from lakewriter.candle_checks import TRADES_MAX
 from lakewriter.errors import FrameError, without_passwords
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, Interval
 from lakewriter.market import is_symbol, wire_symbol
@@ -32,7 +33,6 @@ CLOSED_EARLY_MS_MAX = 1_000
 
 _NUMBER_LENGTH_MAX = 64
 _WORDS_LENGTH_MAX = 200
-_TRADES_MAX = 2**53
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?").fullmatch
 
 T = TypeVar("T")
@@ -219,7 +219,7 @@ def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
     if interval is None:
         raise FrameError("interval", f"kline of interval {kline.i[:64]!r}")
     _check_times(kline, event.E, interval)
-    if not 0 <= kline.n <= _TRADES_MAX:
+    if not 0 <= kline.n <= TRADES_MAX:
         raise FrameError("number", f"kline of {kline.n} trades")
     return Candle(
         market=market,

@@ -135,7 +135,7 @@ def candles_in(table: pa.Table, stamp: Stamp) -> pa.Table:
         RowError: if one of its rows cannot be a candle.
     """
     columns = columns_in(table)
-    return candles_of(begins_of(columns, stamp.series.grid), columns.values, stamp)
+    return candles_of(begins_of(columns, stamp.series.grid), columns.values, stamp, foreign=True)
 
 
 def begins_of(columns: FileColumns, grid: Interval) -> IntArray:

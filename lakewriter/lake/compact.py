@@ -5,6 +5,9 @@ and encoded for storage. Compaction is for what others put there: foreign
 files are folded in, somebody else's `candles.parquet` is re-encoded, what
 crashed writers left is swept.
 
+A foreign file with a row that cannot be a candle of its partition is left alone,
+and so is one that cannot be read; the other files are folded.
+
 It proves its result before it replaces anything: the bytes to be written are
 decoded again, and their set of keys must be the set of keys of the files they
 replace. No intent is noted before foreign files are unlinked: folding them a
@@ -25,8 +28,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import IntArray, int_column, settle
+from lakewriter.candle import SCHEMA, IntArray, int_column, settle
+from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
+from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_day
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
@@ -42,6 +48,8 @@ CHECKED_BYTES_MAX = 512 * 1024 * 1024
 # Fewer partitions than this are done here: a process takes longer to start.
 PROCESS_PARTITIONS_MIN = 200
 _CHUNK = 32
+
+_MEND = "it was left alone; mend it, or move it out of the lake, then run again"
 
 
 class Checked(msgspec.Struct, frozen=True, array_like=True):
@@ -62,8 +70,9 @@ class Outcome(NamedTuple):
         duplicates_removed: rows that were there more than once.
         files_removed: names of foreign and temporary files that went.
         bytes_before, bytes_after: of all its files.
-        version: of its one file afterwards; "" if that was not looked at.
-        error: why nothing was done, "" if all went well.
+        version: of its one file afterwards; "" if that was not looked at, or if
+            foreign files were left alone.
+        error: why nothing was done, or a foreign file was left alone; "" if all went well.
         hint: what to do about the error.
     """
 
@@ -208,12 +217,21 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
         for directory in item.directories
         for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
     )
-    files = _read(store, item)
+    files, refused = _read(store, item)
+    done = _fold_files(store, partition, files, dry_run=dry_run)
+    done = done._replace(files_removed=(*swept, *done.files_removed))
+    if not refused:
+        return done
+    # The next run has to look again.
+    more = f" (and {len(refused) - 1} more of its files)" if len(refused) > 1 else ""
+    return done._replace(version="", error=refused[0] + more, hint=_MEND)
+
+
+def _fold_files(store: LakeStore, partition: Partition, files: list[_File], *, dry_run: bool) -> Outcome:
     if not files:
-        return Outcome(partition, files_removed=swept)
+        return Outcome(partition)
     before = pa.concat_tables([file.rows for file in files])
     begins = int_column(before, "candle_begin_time")
-    check_day(partition, begins)
     bytes_before = sum(len(file.data) for file in files)
     own = next((file for file in files if file.name == partition.file), None)
     after = settle(before)
@@ -226,9 +244,9 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
     if not after.num_rows:
         # A file of ours has rows: whoever looks for a series' newest candle looks no further back.
         removed = _removed(store, files, dry_run=dry_run)
-        return done._replace(files_removed=(*swept, *removed))
+        return done._replace(files_removed=tuple(removed))
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
-        return done._replace(files_removed=swept, bytes_after=bytes_before, version=own.version)
+        return done._replace(bytes_after=bytes_before, version=own.version)
     data = encode_next(after, partition, own.data if own else None)
     _prove(partition, begins, data)
     version = ""
@@ -237,21 +255,72 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
     removed = _removed(store, [file for file in files if file is not own], dry_run=dry_run)
     return done._replace(
         rewritten=True,
-        files_removed=(*swept, *removed),
+        files_removed=tuple(removed),
         bytes_after=len(data),
         version=version,
     )
 
 
-def _read(store: LakeStore, item: Work) -> list[_File]:
-    files = []
+def _read(store: LakeStore, item: Work) -> tuple[list[_File], list[str]]:
+    """Return the files to fold, and why others are left alone.
+
+    Raises:
+        LakeError: if the partition's own file cannot be folded.
+    """
+    files, refused = [], []
     for directory in item.directories:
         for name in store.storage.entries(directory).files:
             path = f"{directory}/{name}"
             if is_candle_file(name) and (found := store.storage.read(path)) is not None:
-                rows = decode(found.data, str(store.root / path))
-                files.append(_File(path, found.version, found.data, rows))
-    return files
+                try:
+                    rows = _rows_of(item.partition, found.data, str(store.root / path))
+                except LakeError as error:
+                    if path == item.partition.file:
+                        raise
+                    refused.append(error.what)
+                else:
+                    files.append(_File(path, found.version, found.data, rows))
+    return files, refused
+
+
+def _rows_of(partition: Partition, data: bytes, name: str) -> pa.Table:
+    """Return the rows of a file; of a foreign one with the ends that the grid gives.
+
+    Raises:
+        LakeError: if it cannot be read, has rows of another day, or a foreign
+            row cannot be a candle.
+    """
+    rows = decode(data, name)
+    if written_by_us(data):
+        check_day(partition, int_column(rows, "candle_begin_time"))
+        return rows
+    candles, grid = columns_of(rows), INTERVALS[partition.interval]
+    if (why := _impossible(partition, candles)) is not None:
+        raise LakeError(f"{name}: {why}", _MEND)
+    at = SCHEMA.get_field_index("candle_end_time")
+    stops = pa.array(ends(grid, candles.begin)).view(SCHEMA.field(at).type)
+    return rows.set_column(at, SCHEMA.field(at), stops)
+
+
+def _impossible(partition: Partition, candles: Columns) -> str | None:
+    """Return the first row that cannot be a candle of the partition, and why, in the words of verify."""
+    outside = (candles.begin < partition.start_ms) | (candles.begin >= partition.stop_ms)
+    off = off_grid(INTERVALS[partition.interval], candles.begin)
+    rows = [
+        (row, f"{kind}: {what}")
+        for kind, wrong, what in (
+            ("day", outside, f"is a candle of another day than {partition.date}"),
+            ("grid", off, f"no candle of {partition.interval} begins then"),
+        )
+        for row in np.flatnonzero(wrong)[:1].tolist()
+    ]
+    if (found := first_violation(candles, partition.market)) is not None:
+        row, violation = found
+        rows.append((row, f"{violation.kind}: {violation.say(row)}"))
+    if not rows:
+        return None
+    row, why = min(rows)
+    return f"row {row + 1}: {why}"
 
 
 def _prove(partition: Partition, begins_before: IntArray, data: bytes) -> None:

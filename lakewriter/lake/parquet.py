@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from lakewriter import __version__
 from lakewriter.candle import SCHEMA, IntArray, int_column
+from lakewriter.candle_arrays import off_grid
 from lakewriter.errors import LakeError
-from lakewriter.interval import DAY_MS, INTERVALS, Interval
+from lakewriter.interval import INTERVALS
 from lakewriter.partition import LEVELS, Partition
 
 ROW_GROUP_ROWS = 122_880
@@ -102,8 +103,9 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
                 **{level: str(getattr(partition, level)) for level in LEVELS},
             }
         )
-        if off_grid := _off_grid(int_column(table, _BEGIN), INTERVALS[partition.interval]):
-            writer.add_key_value_metadata({OFF_GRID_KEY: str(off_grid)})
+        off = np.count_nonzero(off_grid(INTERVALS[partition.interval], int_column(table, _BEGIN)))
+        if off:
+            writer.add_key_value_metadata({OFF_GRID_KEY: str(off)})
     return _sealed(sink.getvalue().to_pybytes())
 
 
@@ -172,14 +174,6 @@ def _footer_crc(data: bytes, at: int) -> int:
 def _footer_at(data: bytes) -> int:
     # Its length and the magic are the last eight bytes.
     return max(0, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
-
-
-def _off_grid(begins: IntArray, grid: Interval) -> int:
-    if not grid.length_ms:
-        return sum(not grid.on_grid(begin_ms) for begin_ms in begins.tolist())
-    # Where 3d is anchored is not documented: any midnight is taken.
-    length_ms = DAY_MS if grid.name == "3d" else grid.length_ms
-    return int(np.count_nonzero((begins - grid.anchor_ms) % length_ms))
 
 
 def decode(data: bytes, name: str) -> pa.Table:

@@ -7,7 +7,7 @@ is there.
 The exchange takes prices from trades. A candle without trades repeats the close
 before it, and that price is none of the longer candle's if the first trades come
 later. So prices are taken from the candles that traded; those of all candles,
-the quiet ones included, are accepted too.
+the quiet ones included, are accepted too. A null is unknown, and equals anything.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lakewriter.candle import IntArray
+from lakewriter.candle_arrays import OPTIONAL, PRICES, VOLUMES, Bools, Columns, Numbers, ends
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
-from lakewriter.verify.candle_arrays import PRICES, VOLUMES, Bools, Columns, Numbers, ends
 from lakewriter.verify.findings import Flaw
 
 # Sums of doubles differ by their order: of 86,400 of them by some 1e-11 at most.
@@ -37,12 +37,16 @@ class Compared(NamedTuple):
 
 
 class _Totals(NamedTuple):
-    """What the shorter candles add up to: prices by name of all and of those that traded, sums by name."""
+    """What the shorter candles add up to: prices by name of all and of those that traded, sums by name.
+
+    `unknown` has by optional column where one of the shorter candles lacks it.
+    """
 
     prices: dict[str, Numbers]
     traded: dict[str, Numbers]
     trades: Numbers
     volumes: dict[str, Numbers]
+    unknown: dict[str, Bools]
     sources: IntArray
 
 
@@ -96,7 +100,9 @@ def compare_intervals(grid: Interval, longer: Columns, source: str, shorter: Col
 
 
 def _totals(shorter: Columns, first: IntArray, last: IntArray) -> _Totals:
-    traded = shorter.where(shorter.trade_num > 0)
+    traded = shorter.where(
+        np.where(shorter.is_unknown("trade_num"), shorter.volume > 0, shorter.trade_num > 0)
+    )
     first_traded = np.searchsorted(traded.begin, shorter.begin[first])
     last_traded = np.searchsorted(traded.begin, shorter.begin[last - 1], side="right")
     none = first_traded == last_traded
@@ -109,7 +115,8 @@ def _totals(shorter: Columns, first: IntArray, last: IntArray) -> _Totals:
         of_traded = {name: np.where(none, prices[name], moved[name]) for name in PRICES}
     volumes = {name: _spans(np.add, getattr(shorter, name), first, last) for name in VOLUMES}
     trades = _spans(np.add, shorter.trade_num, first, last)
-    return _Totals(prices, of_traded, trades, volumes, last - first)
+    unknown = {name: _spans(np.logical_or, shorter.is_unknown(name), first, last) for name in OPTIONAL}
+    return _Totals(prices, of_traded, trades, volumes, unknown, last - first)
 
 
 def _prices(candles: Columns, first: IntArray, last: IntArray) -> dict[str, Numbers]:
@@ -141,6 +148,8 @@ def _wrong(longer: Columns, totals: _Totals) -> dict[str, Bools]:
         limit = VOLUME_RTOL * np.abs(totals.volumes[name]) + rounding
         # Asked so that NaN is wrong.
         wrong[name] = ~(np.abs(getattr(longer, name) - totals.volumes[name]) <= limit)
+    for name in OPTIONAL:
+        wrong[name] &= ~(longer.is_unknown(name) | totals.unknown[name])
     return wrong
 
 

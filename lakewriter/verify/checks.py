@@ -1,27 +1,19 @@
-"""What a partition and each of its candles must be. Pure: a file's words and rows in, flaws out.
+"""What a partition must be. Pure: a file's words and rows in, flaws out.
 
-A price is finite and above 0: nothing trades for nothing. A volume is finite
-and may be 0. A candle without trades is flat and has no volume. That a candle
-was cut short by a halt shows nowhere: its end is the grid's end.
+What each of its candles must be is in `candle_checks`. That a candle was cut
+short by a halt shows nowhere: its end is the grid's end.
 """
-
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, IntArray, int_column
+from lakewriter.candle_arrays import Bools, Columns, ends, floors
+from lakewriter.candle_checks import Violation, violations
 from lakewriter.interval import Interval
 from lakewriter.lake.parquet import ROWS_KEY, WRITER_KEY, Label
 from lakewriter.partition import LEVELS, Partition
-from lakewriter.verify.candle_arrays import PRICES, VOLUMES, Bools, Columns, ends, floors
 from lakewriter.verify.findings import Flaw, of_file
-
-# What takers bought is a part of the whole; the two columns that say so.
-_PARTS = (
-    ("taker_buy_base_asset_volume", "volume"),
-    ("taker_buy_quote_asset_volume", "quote_volume"),
-)
 
 
 def check_label(partition: Partition, label: Label) -> list[Flaw]:
@@ -102,102 +94,13 @@ def in_place(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
     return placed
 
 
-def check_candles(candles: Columns) -> list[Flaw]:
-    """Check each candle by itself."""
-    priced = _each(candles, PRICES, lambda values: np.isfinite(values) & (values > 0))
-    measured = _each(candles, VOLUMES, lambda values: np.isfinite(values) & (values >= 0))
-    counted = candles.trade_num >= 0
-    flaws = [
-        _candle_flaw(candles, "price", ~priced, lambda one: _named(one, PRICES)),
-        _candle_flaw(candles, "volume", ~measured, lambda one: _named(one, VOLUMES)),
-        _candle_flaw(candles, "trades", ~counted, _trades_text),
-        *_shape(candles, priced),
-        *_parts(candles, measured),
-        *_quiet(candles, priced, measured),
-    ]
-    return [flaw for flaw in flaws if len(flaw.begins)]
+def check_candles(candles: Columns, market: str) -> list[Flaw]:
+    """Check each candle by itself, as import and compaction do."""
+    return [_candle_flaw(candles, each) for each in violations(candles, market)]
 
 
-def _each(candles: Columns, names: tuple[str, ...], holds: Any) -> Bools:
-    good: Bools = np.logical_and.reduce([holds(getattr(candles, name)) for name in names])
-    return good
-
-
-def _shape(candles: Columns, priced: Bools) -> list[Flaw]:
-    bottom = np.minimum(candles.open, candles.close)
-    top = np.maximum(candles.open, candles.close)
-    return [
-        _candle_flaw(
-            candles,
-            "low",
-            priced & (candles.low > bottom),
-            lambda one: f"low is above {'open' if one.low > one.open else 'close'}: {_named(one, PRICES)}",
-        ),
-        _candle_flaw(
-            candles,
-            "high",
-            priced & (candles.high < top),
-            lambda one: f"high is below {'open' if one.high < one.open else 'close'}: {_named(one, PRICES)}",
-        ),
-    ]
-
-
-def _parts(candles: Columns, measured: Bools) -> list[Flaw]:
-    flaws = []
-    for part, whole in _PARTS:
-        # The exchange rounds no part above its whole, but who adds up doubles may, by a last digit.
-        limit = np.nextafter(getattr(candles, whole), np.inf)
-        more = measured & (getattr(candles, part) > limit)
-        names = (part, whole)
-        flaws.append(
-            _candle_flaw(
-                candles,
-                "taker",
-                more,
-                lambda one, names=names: f"a part above its whole: {_named(one, names)}",
-            )
-        )
-    return flaws
-
-
-def _quiet(candles: Columns, priced: Bools, measured: Bools) -> list[Flaw]:
-    quiet = candles.trade_num == 0
-    spread = candles.high != candles.low
-    for name in ("open", "close"):
-        spread |= getattr(candles, name) != candles.low
-    volume = np.logical_or.reduce([getattr(candles, name) != 0 for name in VOLUMES])
-    return [
-        _candle_flaw(
-            candles,
-            "flat",
-            quiet & priced & spread,
-            lambda one: f"moved without a trade: {_named(one, PRICES)}",
-        ),
-        _candle_flaw(
-            candles,
-            "quiet",
-            quiet & measured & volume,
-            lambda one: f"volume without a trade: {_named(one, VOLUMES)}",
-        ),
-    ]
-
-
-def _candle_flaw(candles: Columns, kind: str, wrong: Bools, say: Any) -> Flaw:
-    at = np.flatnonzero(wrong)
-    return Flaw("candle", kind, candles.begin[at], lambda position: say(_one(candles, at[position])))
-
-
-def _one(candles: Columns, at: int) -> Columns:
-    return Columns(*(column[at] for column in candles))
-
-
-def _named(one: Columns, names: tuple[str, ...]) -> str:
-    return ", ".join(f"{name} {float(getattr(one, name))!r}" for name in names)
-
-
-def _trades_text(one: Columns) -> str:
-    trades = int(one.trade_num)
-    return "has no trade_num" if trades == np.iinfo(np.int64).min else f"trade_num {trades}"
+def _candle_flaw(candles: Columns, found: Violation) -> Flaw:
+    return Flaw("candle", found.kind, candles.begin[found.rows], lambda at: found.say(int(found.rows[at])))
 
 
 def time_text(time_ms: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, ranks
-from lakewriter.verify.candle_arrays import Bools
+from lakewriter.candle_arrays import Bools
 from lakewriter.verify.findings import Flaw
 
 

@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 
 from lakewriter.candle import IntArray
+from lakewriter.candle_arrays import Columns
+from lakewriter.candle_checks import unknown_columns
 from lakewriter.series import Series
 
 Check = Literal["partition", "candle", "intervals", "jumps", "against"]
@@ -79,11 +81,17 @@ class Report:
 
     Args:
         findings_max: how many findings of each check are kept; the rest is counted.
+
+    Attributes:
+        unknown_candles: candles with a null in some optional column, which is no finding.
+        unknown_columns: those columns.
     """
 
     def __init__(self, findings_max: int) -> None:
         self.tallies: dict[tuple[Series, Check], Tally] = {}
         self.findings: list[Finding] = []
+        self.unknown_candles = 0
+        self.unknown_columns: set[str] = set()
         self._max = findings_max
         self._room = dict.fromkeys(CHECKS, findings_max)
 
@@ -101,6 +109,12 @@ class Report:
                 Finding(flaw.check, flaw.kind, *series, int(flaw.begins[at]), flaw.say(at))
                 for at in range(shown)
             )
+
+    def add_unknown(self, candles: Columns) -> None:
+        """Count candles that lack an optional value."""
+        if candles.unknown.any():
+            self.unknown_candles += int(candles.unknown.any(axis=1).sum())
+            self.unknown_columns |= unknown_columns(candles)
 
     @property
     def total(self) -> int:

@@ -11,9 +11,9 @@ of it: on quiet days most are 0.
 import numpy as np
 
 from lakewriter.candle import IntArray
+from lakewriter.candle_arrays import Columns, Floats, ends, joined
 from lakewriter.interval import INTERVALS, Interval
 from lakewriter.verify.aggregates import Compared
-from lakewriter.verify.candle_arrays import Columns, Floats, ends, joined
 from lakewriter.verify.findings import Flaw
 
 # How many deviations are a jump. Of real days (2017 to 2026, the first one of a

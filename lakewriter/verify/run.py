@@ -15,13 +15,13 @@ from itertools import groupby
 import msgspec
 
 from lakewriter.candle import int_column
+from lakewriter.candle_arrays import Columns, columns_of, joined
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 from lakewriter.verify.aggregates import compare_intervals, sources_of
-from lakewriter.verify.candle_arrays import Columns, columns_of, joined
 from lakewriter.verify.checks import check_candles, check_label, check_rows, in_place
 from lakewriter.verify.findings import LOCAL_CHECKS, Check, Flaw, Report, of_file
 from lakewriter.verify.footer_statistics import Statisticians, check_statistics
@@ -86,7 +86,8 @@ class _Walk:
         candles = candles if placed.all() else candles.where(placed)
         if "candle" in self._options.checks:
             self._report.of(self.series, "candle").checked += len(candles.begin)
-            self._report.add(self.series, check_candles(candles))
+            self._report.add(self.series, check_candles(candles, self.series.market))
+            self._report.add_unknown(candles)
         self._jumps(candles)
         return candles
 

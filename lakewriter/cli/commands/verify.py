@@ -12,6 +12,7 @@ import msgspec
 from rich.progress import Progress
 
 from lakewriter.binance.network import Network, check_proxies
+from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import doors_of
 from lakewriter.cli.progress_bar import bar
@@ -59,6 +60,7 @@ class Totals(msgspec.Struct):
         findings: how many there are, shown or not.
         shown: how many were printed.
         corrected, added: candles that --repair replaced, and brought.
+        unknown: candles in which an optional column is null; no findings.
         by_check: the same by series and check.
     """
 
@@ -66,6 +68,7 @@ class Totals(msgspec.Struct):
     shown: int
     corrected: int
     added: int
+    unknown: int
     by_check: list[CheckTotals]
 
 
@@ -127,7 +130,8 @@ def command(
     partition  the file is whole, its rows are sorted, unique, on the grid and of
                its day, and what it says of itself is so
     candle     low ≤ open, close ≤ high; prices above 0, volumes not below; takers
-               bought no more than all; without trades: flat, and no volume
+               bought no more than all; without trades: flat, and no volume;
+               quote volume ÷ volume is a price between low and high
     intervals  a longer candle is what the shorter ones in it add up to, where all
                of them are there; of the intervals that are chosen
     jumps      a candle opens near the close before it; reported, never changed
@@ -224,7 +228,15 @@ def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
     hidden = report.total - len(report.findings)
     if hidden:
         click.echo(f"lakewriter: {_count(hidden, 'more finding')} not shown; --max-findings", err=True)
+    if report.unknown_candles:
+        click.echo(f"lakewriter: {_unknown_text(report)}", err=True)
     return None
+
+
+def _unknown_text(report: Report) -> str:
+    names = ", ".join(name for name in VALUE_COLUMNS if name in report.unknown_columns)
+    have = "has" if report.unknown_candles == 1 else "have"
+    return f"{_count(report.unknown_candles, 'candle')} {have} no {names}"
 
 
 def _print_json(report: Report) -> None:
@@ -234,6 +246,7 @@ def _print_json(report: Report) -> None:
         shown=len(report.findings),
         corrected=sum(row.corrected for row in rows),
         added=sum(row.added for row in rows),
+        unknown=report.unknown_candles,
         by_check=rows,
     )
     print_table(_findings_table(report.findings), as_json=True)

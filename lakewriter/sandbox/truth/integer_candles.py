@@ -141,7 +141,7 @@ def split(key: int, atoms: Units) -> Units:
     taker = _shares(atoms.taker_volume[:, None], volume)
     # Each second trades at its minute's average, which divides exactly.
     average = (atoms.quote_volume // np.maximum(1, atoms.volume))[:, None]
-    opened, high, low, close, previous = _split_prices(key, atoms, second, trades, burst)
+    opened, high, low, close, previous = _split_prices(key, atoms, second, trades, burst, average)
     first_id = atoms.first_trade_id[:, None] + np.cumsum(trades, axis=1) - trades
     columns = (
         second * SECOND_MS, opened, high, low, close, volume, volume * average, trades,
@@ -170,7 +170,7 @@ def _split_trades(key: int, atoms: Units, second: Ints) -> tuple[Ints, Ints]:
 
 
 def _split_prices(
-    key: int, atoms: Units, second: Ints, trades: Ints, burst: Ints
+    key: int, atoms: Units, second: Ints, trades: Ints, burst: Ints, average: Ints
 ) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     row = np.arange(len(burst))
     column = np.arange(SECONDS)
@@ -179,6 +179,7 @@ def _split_prices(
     noise = (uniform(key, 13, second) - 0.5) * (atoms.high - atoms.low)[:, None] * 0.5
     close = atoms.open[:, None] + (drift + noise).astype(np.int64)
     close = np.clip(close, atoms.low[:, None], atoms.high[:, None])
+    close = np.where(trades == 1, average, close)
     close[:, 0] = np.where(trades[:, 0] == 1, atoms.open, close[:, 0])
     last = np.max(np.where(traded, column, 0), axis=1)
     close[row, last] = atoms.close
@@ -191,4 +192,7 @@ def _split_prices(
     high, low = np.maximum(opened, close), np.minimum(opened, close)
     high[row, burst] = atoms.high
     low[row, burst] = atoms.low
+    # The quote volume is made at the average, so that is a price of each second with trades.
+    high = np.where(traded, np.maximum(high, average), high)
+    low = np.where(traded, np.minimum(low, average), low)
     return opened, high, low, close, previous

@@ -1,0 +1,106 @@
+"""Candles as arrays, and the grid of an interval for many begin times at once. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lakewriter.candle import UNKNOWN, VALUE_COLUMNS, IntArray, int_column
+from lakewriter.interval import INTERVALS, Interval
+
+Numbers = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+PRICES = ("open", "high", "low", "close")
+VOLUMES = ("volume", "quote_volume", "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume")
+
+# Many tools keep prices and the volume alone: in their files these are unknown, which is null.
+OPTIONAL = ("quote_volume", "trade_num", "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume")
+
+
+class Columns(NamedTuple):
+    """Candles of one series, an array a column; a null is NaN, or the smallest integer.
+
+    Args:
+        unknown: a row for each candle, a column for each of OPTIONAL: whether it is null.
+    """
+
+    begin: IntArray
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    quote_volume: Floats
+    trade_num: IntArray
+    taker_buy_base_asset_volume: Floats
+    taker_buy_quote_asset_volume: Floats
+    unknown: Bools
+
+    def where(self, chosen: Bools | IntArray | slice) -> "Columns":
+        """Return the chosen candles."""
+        return Columns._make(column[chosen] for column in self)
+
+    def is_unknown(self, name: str) -> Bools:
+        """Return for each candle whether this column of OPTIONAL is null."""
+        column: Bools = self.unknown[:, OPTIONAL.index(name)]
+        return column
+
+
+def columns_of(table: pa.Table) -> Columns:
+    """Return the rows of a table of SCHEMA as arrays."""
+    return arrays_of(int_column(table, "candle_begin_time"), [_one(table[name]) for name in VALUE_COLUMNS])
+
+
+def arrays_of(begins: IntArray, values: Sequence[pa.Array]) -> Columns:
+    """Return begin times and the arrays of VALUE_COLUMNS, in that order, as candles."""
+    arrays: dict[str, Numbers] = {}
+    unknown = np.zeros((len(begins), len(OPTIONAL)), np.bool_)
+    for name, array in zip(VALUE_COLUMNS, values, strict=True):
+        if array.null_count and name in OPTIONAL:
+            unknown[:, OPTIONAL.index(name)] = array.is_null().to_numpy(zero_copy_only=False)
+        if array.null_count and name == "trade_num":
+            array = array.fill_null(UNKNOWN)
+        arrays[name] = array.to_numpy(zero_copy_only=False)
+    return Columns(begin=begins, unknown=unknown, **arrays)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def joined(parts: list[Columns]) -> Columns:
+    """Return candles one part after the other."""
+    return parts[0] if len(parts) == 1 else Columns._make(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def floors(grid: Interval, times_ms: IntArray) -> IntArray:
+    """Return the begin time of the candle that contains each time."""
+    if grid.length_ms:
+        return times_ms - (times_ms - grid.anchor_ms) % grid.length_ms
+    return _from_months(_months(times_ms))
+
+
+def off_grid(grid: Interval, begins_ms: IntArray) -> Bools:
+    """Return which begin times no candle of the interval has."""
+    if grid.name == "3d":
+        grid = INTERVALS["1d"]  # where 3d is anchored is not documented: any midnight may be
+    return np.not_equal(floors(grid, begins_ms), begins_ms)
+
+
+def ends(grid: Interval, begins_ms: IntArray) -> IntArray:
+    """Return the end (exclusive) of the candle that begins at each time."""
+    if grid.length_ms:
+        return begins_ms + grid.length_ms
+    return _from_months(_months(begins_ms) + 1)
+
+
+def _months(times_ms: IntArray) -> npt.NDArray[np.datetime64]:
+    return times_ms.astype("datetime64[ms]").astype("datetime64[M]")
+
+
+def _from_months(months: npt.NDArray[np.datetime64]) -> IntArray:
+    return months.astype("datetime64[ms]").astype(np.int64)

@@ -1,0 +1,239 @@
+"""What can be a candle: one set of checks for import, compaction and verify. Pure.
+
+Rule 1: a price is finite and above 0, a volume finite and not below 0. Low and
+high enclose open and close. A part is no more than its whole. A candle without
+trades is flat and has no volume. Quote volume divided by volume is a price
+between low and high.
+Rule 2: a null of an optional column is unknown, and no violation.
+Rule 3: import and compaction refuse violations in files of others. The exchange
+itself is not refused: its candles enter the lake, and verify names them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from lakewriter.candle import IntArray
+from lakewriter.candle_arrays import OPTIONAL, PRICES, VOLUMES, Bools, Columns, Floats
+
+# Larger counts are no exact doubles any more.
+TRADES_MAX = 2**53
+
+# What takers bought is a part of the whole; the two columns that say so.
+_PARTS = (
+    ("taker_buy_base_asset_volume", "volume"),
+    ("taker_buy_quote_asset_volume", "quote_volume"),
+)
+
+# Dollars in one contract: 100 of BTCUSD, 10 of any other. Source: exchangeInfo of coin_futures.
+CONTRACT_SIZES = (100.0, 10.0)
+
+# Others keep six digits of a number: each of price, volume and quote volume is off by 5e-6 at most.
+PRICE_RTOL = 2e-5
+
+# The exchange writes 8 decimals at most; of small numbers others write as many digits in all.
+_DECIMALS_MAX = 12
+
+
+class Violation(NamedTuple):
+    """Candles that cannot be, in one way.
+
+    Args:
+        kind: one word for what is wrong ("price", "quote"); import and verify use the same.
+        rows: which, ascending; at least one.
+        say: what is wrong with one of these rows.
+    """
+
+    kind: str
+    rows: IntArray
+    say: Callable[[int], str]
+
+
+def violations(candles: Columns, market: str) -> list[Violation]:
+    """Return what cannot be in these candles, each taken by itself."""
+    priced = np.logical_and.reduce([_is_price(getattr(candles, name)) for name in PRICES])
+    measured = np.logical_and.reduce([_is_volume(candles, name) for name in VOLUMES])
+    uncounted = (candles.trade_num < 0) | (candles.trade_num > TRADES_MAX)
+    found = [
+        _violation(candles, "price", ~priced, lambda one: _named(one, PRICES)),
+        _violation(candles, "volume", ~measured, lambda one: _named(one, VOLUMES)),
+        _violation(
+            candles,
+            "trades",
+            uncounted & ~candles.is_unknown("trade_num"),
+            lambda one: f"trade_num {int(one.trade_num)}",
+        ),
+        *_shape(candles, priced),
+        *_parts(candles, measured),
+        _quote(candles, market, priced & measured),
+        *_quiet(candles, priced, measured),
+    ]
+    return [each for each in found if len(each.rows)]
+
+
+def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | None:
+    """Return the first row that cannot be a candle, and why; None if each can."""
+    found = violations(candles, market)
+    if not found:
+        return None
+    first = min(found, key=lambda each: int(each.rows[0]))
+    return int(first.rows[0]), first
+
+
+def unknown_columns(candles: Columns) -> set[str]:
+    """Return the optional columns that are null in any of the candles."""
+    return {name for name in OPTIONAL if candles.is_unknown(name).any()}
+
+
+def may_be_quotes(market: str, low: Floats, high: Floats, volume: Floats, quote: Floats) -> Bools:
+    """Return for each candle whether a price from low to high makes this quote volume of this volume.
+
+    A number may be off by one in its last digit, since others round what they keep.
+
+    Args:
+        low, high: finite and above 0.
+        volume, quote: finite, not below 0. On coin_futures contracts, and the base asset.
+    """
+    inverse = market == "coin_futures"
+    exact = _within(inverse, (low, high), (volume, volume), (quote, quote))
+    if exact.all():
+        return exact
+    rest = np.flatnonzero(~exact)
+    spans = []
+    for numbers in (low[rest], high[rest], volume[rest], quote[rest]):
+        digit = _last_digit(numbers)
+        spans.append((np.maximum(numbers - digit, 0), numbers + digit))
+    lows, highs, volumes, quotes = spans
+    exact[rest] = _within(inverse, (lows[0], highs[1]), volumes, quotes)
+    return exact
+
+
+def _within(
+    inverse: bool,
+    prices: tuple[Floats, Floats],
+    volumes: tuple[Floats, Floats],
+    quotes: tuple[Floats, Floats],
+) -> Bools:
+    """Return whether some volume of a span, at some price of another, makes some quote of the third.
+
+    Contracts of dollars make less of the base asset at a higher price.
+    """
+    (low, high), (volume, volume_max), (quote, quote_max) = prices, volumes, quotes
+    more, less = 1 + PRICE_RTOL, 1 - PRICE_RTOL
+    if not inverse:
+        made: Bools = (low * volume * less <= quote_max) & (quote <= high * volume_max * more)
+        return made
+    of_sizes = [
+        (size * volume * less <= quote_max * high) & (quote * low <= size * volume_max * more)
+        for size in CONTRACT_SIZES
+    ]
+    any_size: Bools = np.logical_or.reduce(of_sizes)
+    return any_size
+
+
+def _last_digit(numbers: Floats) -> Floats:
+    """Return what one in the last written digit of each number is; 0 if it has more than any file."""
+    digit = np.zeros(len(numbers))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for decimals in reversed(range(_DECIMALS_MAX + 1)):
+            scaled = numbers * 10.0**decimals
+            whole = np.abs(scaled - np.rint(scaled)) <= 4 * np.spacing(scaled)
+            digit[whole] = 10.0**-decimals
+    return digit
+
+
+def _is_price(values: Floats) -> Bools:
+    sound: Bools = np.isfinite(values) & (values > 0)
+    return sound
+
+
+def _is_volume(candles: Columns, name: str) -> Bools:
+    values = getattr(candles, name)
+    measured: Bools = np.isfinite(values) & (values >= 0)
+    return measured | candles.is_unknown(name) if name in OPTIONAL else measured
+
+
+def _shape(candles: Columns, priced: Bools) -> list[Violation]:
+    bottom = np.minimum(candles.open, candles.close)
+    top = np.maximum(candles.open, candles.close)
+    return [
+        _violation(
+            candles,
+            "low",
+            priced & (candles.low > bottom),
+            lambda one: f"low is above {'open' if one.low > one.open else 'close'}: {_named(one, PRICES)}",
+        ),
+        _violation(
+            candles,
+            "high",
+            priced & (candles.high < top),
+            lambda one: f"high is below {'open' if one.high < one.open else 'close'}: {_named(one, PRICES)}",
+        ),
+    ]
+
+
+def _parts(candles: Columns, measured: Bools) -> list[Violation]:
+    found = []
+    for part, whole in _PARTS:
+        # The exchange rounds no part above its whole, but sums of doubles may be off by a last digit.
+        limit = np.nextafter(getattr(candles, whole), np.inf)
+        more = measured & (getattr(candles, part) > limit)
+        names = (part, whole)
+        found.append(
+            _violation(
+                candles,
+                "taker",
+                more,
+                lambda one, names=names: f"a part above its whole: {_named(one, names)}",  # type: ignore[misc]
+            )
+        )
+    return found
+
+
+def _quote(candles: Columns, market: str, sound: Bools) -> Violation:
+    # Where low and high are wrong already, they tell nothing of the volumes.
+    enclosed = candles.low <= np.minimum(candles.open, candles.close)
+    enclosed &= candles.high >= np.maximum(candles.open, candles.close)
+    rows = np.flatnonzero(sound & enclosed & ~candles.is_unknown("quote_volume"))
+    some = candles.where(rows)
+    wrong = np.zeros(len(sound), np.bool_)
+    wrong[rows] = ~may_be_quotes(market, some.low, some.high, some.volume, some.quote_volume)
+    names = ("quote_volume", "volume", "low", "high")
+    return _violation(
+        candles, "quote", wrong, lambda one: f"no price from low to high makes it: {_named(one, names)}"
+    )
+
+
+def _quiet(candles: Columns, priced: Bools, measured: Bools) -> list[Violation]:
+    quiet = candles.trade_num == 0
+    spread = candles.high != candles.low
+    for name in ("open", "close"):
+        spread |= getattr(candles, name) != candles.low
+    # A null is NaN, and no volume.
+    volume = np.logical_or.reduce([getattr(candles, name) > 0 for name in VOLUMES])
+    return [
+        _violation(
+            candles,
+            "flat",
+            quiet & priced & spread,
+            lambda one: f"moved without a trade: {_named(one, PRICES)}",
+        ),
+        _violation(
+            candles,
+            "quiet",
+            quiet & measured & volume,
+            lambda one: f"volume without a trade: {_named(one, VOLUMES)}",
+        ),
+    ]
+
+
+def _violation(candles: Columns, kind: str, wrong: Bools, say: Callable[[Columns], str]) -> Violation:
+    def words(row: int) -> str:
+        return say(Columns._make(column[row] for column in candles))
+
+    return Violation(kind, np.flatnonzero(wrong), words)
+
+
+def _named(one: Columns, names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} {float(getattr(one, name))!r}" for name in names)
