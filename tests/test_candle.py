@@ -22,7 +22,7 @@ def candle(minute: int = 0, **changes: Any) -> Candle:
         "begin_ms": begin_ms,
         "end_ms": begin_ms + 60_000,
         "open": 60_000.5 + minute,
-        "high": 60_010.25,
+        "high": max(60_010.25, 60_000.5 + minute),
         "low": 59_990.0,
         "close": 60_001.125,
         "volume": 12.34567,

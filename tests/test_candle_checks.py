@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lakewriter.sandbox.listing import LISTED_MS
 from test_candle import candle, possible_candles
 
 from lakewriter.candle import Candle, to_table
@@ -13,7 +12,8 @@ from lakewriter.candle_arrays import OPTIONAL, columns_of
 from lakewriter.candle_checks import first_violation, may_be_quotes, unknown_columns, violations
 from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
-from lakewriter.sandbox.truth import Truth
+from lakewriter.sandbox.truth.candles import Truth
+from lakewriter.sandbox.truth.symbols import LISTED_MS
 
 
 def kinds(*rows: Candle, market: str = "spot") -> list[tuple[str, list[int]]]:

@@ -171,10 +171,13 @@ def test_failures(store):
     result = compact(store, "--json")
     counts = json.loads(result.stdout)
     assert (counts["partitions"], counts["rewritten"], counts["failed"]) == (2, 1, 1)
-    assert result.stderr == f"lakewriter: {FIRST}: 1 of its rows begin on another day\n"
+    path = store.root / FIRST.path / "part.parquet"
+    assert result.stderr == (
+        f"lakewriter: {path}: row 1: day: is a candle of another day than {FIRST.date}\n"
+    )
     assert isinstance(result.exception, LakewriterError)
-    assert result.exception.what == "compact: 1 partition was left as it was"
-    assert result.exception.hint == f"nothing was changed; look at {FIRST.path}"
+    assert result.exception.what == "compact: files of 1 partition were left as they were"
+    assert result.exception.hint == "it was left alone; mend it, or move it out of the lake, then run again"
 
 
 def test_many_failures(store):

@@ -104,11 +104,30 @@ def test_json(store: LakeStore) -> None:
     assert (volume["check"], volume["time"]) == ("candle", "2024-06-04T00:07:00Z")
     of_check = {"market": "spot", "symbol": "BTCUSDT", "interval": "1m", "corrected": 0, "added": 0}
     by_check = totals["totals"].pop("by_check")  # type: ignore[attr-defined]
-    assert totals == {"totals": {"findings": 2, "shown": 2, "corrected": 0, "added": 0}}
+    assert totals == {"totals": {"findings": 2, "shown": 2, "corrected": 0, "added": 0, "unknown": 0}}
     assert by_check[:2] == [
         {**of_check, "check": "partition", "checked": 3, "findings": 1},
         {**of_check, "check": "candle", "checked": 4320, "findings": 1},
     ]
+
+
+def test_unknown_values_are_one_line(store: LakeStore) -> None:
+    """Nulls of a file that had no such columns are no finding: one line names the columns, and the exit is 0."""
+
+    def unknown(rows: pa.Table) -> pa.Table:
+        for name in ("quote_volume", "trade_num"):
+            at = rows.schema.get_field_index(name)
+            values = [None, None, None, *rows[name].to_pylist()[3:]]
+            rows = rows.set_column(at, rows.schema.field(at), pa.array(values, rows.schema.field(at).type))
+        return rows
+
+    rewrite(store, DAY, unknown)
+    done = invoke(store)
+    assert (done.exit_code, done.exception) == (0, None)
+    assert done.stderr == "lakewriter: 3 candles have no quote_volume, trade_num\n"
+    (totals,) = lines(invoke(store, "--json"))
+    assert totals["totals"]["unknown"] == 3  # type: ignore[index]
+    assert totals["totals"]["findings"] == 0  # type: ignore[index]
 
 
 def test_only_so_many_are_shown(store: LakeStore) -> None:

@@ -7,12 +7,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from test_candle import from_table
 
 from lakewriter.binance.instruments import parse_instruments
 from lakewriter.binance.wire import OPEN_CANDLE, Other, decode, is_open_candle
 from lakewriter.candle import Candle, to_table
+from lakewriter.candle_arrays import arrays_of
+from lakewriter.candle_checks import violations
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS, is_symbol, parse_symbol, wire_symbol
 from lakewriter.partition import Partition, parse_partition, partition_of
@@ -124,6 +128,39 @@ def test_closed_candles_as_sent(name, market, frames, klines, closed):
         )
         assert from_table(to_table([candle]), market, candle.symbol) == [candle]
         assert parse_partition(partition_of(candle).path) == partition_of(candle)
+
+
+def can_be(market: str, row: list[Any]) -> bool:
+    """Return whether the values of a kline row pass the checks of candles."""
+    numbers = [float(value) for value in (*row[1:6], row[7], row[8], row[9], row[10])]
+    values = [pa.array([number]) for number in numbers]
+    values[6] = pa.array([int(row[8])])
+    return violations(arrays_of(np.array([int(row[0])]), values), market) == []
+
+
+@pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
+def test_the_streams_candles_can_be(name, market, frames, klines, closed):
+    """No candle that the exchange streamed, closed or open, is called impossible."""
+    for _, frame in session(name):
+        if is_kline(frame):
+            kline = payload_of(frame)["k"]
+            assert can_be(market, [kline[key] for key in "tohlcvTqnVQ"]), kline
+
+
+@pytest.mark.parametrize(
+    ("name", "market"),
+    [
+        ("spot_klines_1m_2021-10-22.nautilus.json", "spot"),
+        ("usdm_klines_limit2_2026-10-07.polyoxide.json", "usdt_futures"),
+        ("usdm_testnet_klines_limit2_2026-09-11.json", "usdt_futures"),
+    ],
+)
+def test_the_candles_of_rest_can_be(name, market):
+    """No candle that REST answered is called impossible."""
+    rows = json.loads((CAPTURES / "rest" / name).read_bytes())
+    assert rows
+    for row in rows:
+        assert can_be(market, row), row
 
 
 @pytest.mark.parametrize(("name", "market"), LISTS)

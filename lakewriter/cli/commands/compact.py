@@ -114,6 +114,5 @@ def _report_failures(failures: list[Outcome]) -> None:
     if not failures:
         return
     print_errors([outcome.error for outcome in failures])
-    many = len(failures) > 1
-    left = f"{len(failures)} partitions were left as they were" if many else "1 partition was left as it was"
-    raise LakewriterError(f"compact: {left}", failures[0].hint)
+    partitions = "1 partition" if len(failures) == 1 else f"{len(failures)} partitions"
+    raise LakewriterError(f"compact: files of {partitions} were left as they were", failures[0].hint)
