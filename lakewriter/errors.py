@@ -15,8 +15,26 @@ def without_passwords(text: str) -> str:
     return _USER_INFO.sub("…@", text)
 
 
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def printable(text: str) -> str:
+    """Return the text with each control character spelled out, so that none reaches a terminal.
+
+    So are the characters that turn the direction of writing, and bytes of a
+    file's name that are no UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _ESCAPES.get(char, _code(char)) for char in text)
+
+
+def _code(char: str) -> str:
+    return f"\\u{ord(char):04x}"
+
+
 class LakewriterError(Exception):
-    """Say what went wrong in one line, and what to do next.
+    """Say what went wrong in one line, and what to do next. Both are printable.
 
     Args:
         what: the message, thing first ("lake: data is a file").
@@ -26,10 +44,9 @@ class LakewriterError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str = "") -> None:
-        what = without_passwords(what)
-        super().__init__(what)
-        self.what = what
-        self.hint = without_passwords(hint)
+        self.what = printable(without_passwords(what))
+        self.hint = printable(without_passwords(hint))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return self.what

@@ -1,8 +1,11 @@
 """What can go wrong on purpose, and whose fault it is."""
 
+import logging
+
 import pytest
 
-from lakewriter.errors import ExchangeError, FrameError, LakeError, LakewriterError, UsageError
+from lakewriter.cli.terminal import log_to_stderr
+from lakewriter.errors import ExchangeError, FrameError, LakeError, LakewriterError, UsageError, printable
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,26 @@ def test_frame_error():
     error = FrameError("json", "frame: not JSON")
     assert isinstance(error, ExchangeError)
     assert (error.kind, str(error), error.exit_code) == ("json", "frame: not JSON", 1)
+
+
+def test_control_characters_of_others_are_spelled_out():
+    """No control character, change of direction or undecodable byte of a file's name or row is in an error."""
+    error = LakewriterError("a\x1b[2J\r\n\x9b31m\u202e\x00\udce9.csv: 币安 é\u00a0x", "rm 'a\x07'")
+    assert error.what == r"a\u001b[2J\r\n\u009b31m\u202e\u0000\udce9.csv: 币安 é\u00a0x"
+    assert str(error) == error.what
+    assert error.hint == r"rm 'a\u0007'"
+    assert printable(error.what) == error.what
+
+
+def test_control_characters_in_a_log_line(capfd):
+    """A log line is one line, whatever is in it."""
+    logger = logging.getLogger("lakewriter")
+    log_to_stderr()
+    try:
+        logger.warning("%s: gone", "x\x1b]0;title\x07\ny")
+    finally:
+        logger.removeHandler(logger.handlers[-1])
+        logger.propagate = True
+    line = capfd.readouterr().err
+    assert line.endswith(r" WARNING x\u001b]0;title\u0007\ny: gone" + "\n")
+    assert line.count("\n") == 1

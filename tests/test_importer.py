@@ -404,8 +404,29 @@ def test_a_checksum_beside_it(tmp_path: Path) -> None:
     said = path.with_name(path.name + ".CHECKSUM")
     said.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
     assert read_file(path, SPOT).rows.num_rows == 1
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()
+    for form in (f"{digits.upper()} *{path.name}\r\n", f"SHA256 ({path.name}) = {digits}\n"):
+        said.write_text(form)
+        assert read_file(path, SPOT).rows.num_rows == 1
+    for wrong in (f"SHA256 ({path.name}) = {'0' * 64}", "", digits[:-1]):
+        said.write_text(wrong)
+        assert read_file_error(path) == f"{path}: is not what {path.name}.CHECKSUM beside it says"
     said.write_text(f"{'0' * 64}  {path.name}")
     assert read_file_error(path) == f"{path}: is not what {path.name}.CHECKSUM beside it says"
+
+
+@pytest.mark.parametrize("member", ["BTCUSDT-1m-2024-06-30.csv", "exported/BTCUSDT.CSV"])
+def test_a_zip_that_was_packed_again(tmp_path: Path, member: str) -> None:
+    """The one CSV is read, whatever macOS puts beside it; two are one too many."""
+    path = tmp_path / "BTCUSDT-1m-2024-06-30.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, lines(0))
+        archive.writestr(f"__MACOSX/._{member}", b"\0\5\26\7")
+        archive.writestr("._x.csv", b"\0\5\26\7")
+    assert read_file(path, SPOT).rows.num_rows == 1
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("second.csv", lines(0))
+    assert "2 CSV files in it, not one" in read_file_error(path)
 
 
 def test_a_file_is_split_into_days(tmp_path: Path, store: LakeStore) -> None:

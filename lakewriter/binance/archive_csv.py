@@ -13,6 +13,7 @@ import io
 import re
 import zipfile
 import zlib
+from pathlib import PurePosixPath
 from typing import NoReturn
 
 import numpy as np
@@ -111,7 +112,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [item for item in archive.infolist() if item.filename.endswith(".csv")]
+            members = [item for item in archive.infolist() if _is_csv(item.filename)]
             if len(members) != 1:
                 raise CsvError("zip", f"{name}: {len(members)} CSV files in it, not one")
             if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -131,6 +132,13 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
         RuntimeError,  # it is encrypted, or of a later version
     ) as error:
         raise CsvError("zip", f"{name}: not a whole zip: {error or type(error).__name__}") from None
+
+
+def _is_csv(member: str) -> bool:
+    # macOS puts what its own files are called beside each, in a folder of its own.
+    path = PurePosixPath(member)
+    hidden = path.name.startswith("._") or "__MACOSX" in path.parts
+    return path.suffix.lower() == ".csv" and not hidden
 
 
 def _header_bytes(data: bytes, name: str) -> int:

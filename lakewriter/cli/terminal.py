@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import click
 
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.errors import LakewriterError, UsageError, printable
 
 # More errors than a person reads at once are counted only.
 ERRORS_SHOWN_MAX = 20
@@ -23,10 +23,10 @@ class _Formatter(logging.Formatter):
     def converter(self, seconds: float | None) -> time.struct_time:
         return time.gmtime(seconds)
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         if record.name == "lakewriter.recorded":
-            return record.getMessage()  # says its own time
-        return super().format(record)
+            return printable(record.getMessage())  # says its own time
+        return printable(super().formatMessage(record))
 
 
 def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None) -> None:
@@ -42,7 +42,7 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
 def print_errors(errors: Sequence[str]) -> None:
     """Say on stderr what went wrong, a line each."""
     for error in errors[:ERRORS_SHOWN_MAX]:
-        click.echo(f"lakewriter: {error}", err=True)
+        click.echo(f"lakewriter: {printable(error)}", err=True)
     if len(errors) > ERRORS_SHOWN_MAX:
         click.echo(f"lakewriter: … and {len(errors) - ERRORS_SHOWN_MAX} more", err=True)
 

@@ -8,6 +8,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -31,6 +32,10 @@ ROWS_MAX = 1 << 25
 
 SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
 
+
+# `<digits>  <name>` as sha256sum writes it, `SHA256 (<name>) = <digits>` as BSD's does.
+_CHECKSUM = re.compile(rb"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
+_CHECKSUM_BYTES_MAX = 4096
 
 Layout = Literal["archive", "rest", "named", "partition"]
 
@@ -82,16 +87,17 @@ def _is_packed(data: bytes, path: Path) -> bool:
     if path.suffix.lower() != ".zip":
         return False
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return f"{path.stem}.csv" in archive.namelist()
+        return f"{path.stem}.csv" in archive.namelist()  # to the letter
 
 
 def _check_checksum(data: bytes, path: Path) -> bool:
     """Return whether a checksum lies beside the file, and is its own."""
     try:
-        said = path.with_name(path.name + ".CHECKSUM").read_text().split()[:1]
-    except (OSError, UnicodeDecodeError):
+        with path.with_name(path.name + ".CHECKSUM").open("rb") as file:
+            said = _CHECKSUM.findall(file.read(_CHECKSUM_BYTES_MAX))
+    except OSError:
         return False  # it need not be kept
-    if said != [hashlib.sha256(data).hexdigest()]:
+    if [digits.lower().decode() for digits in said[:1]] != [hashlib.sha256(data).hexdigest()]:
         raise LakewriterError(f"{path}: is not what {path.name}.CHECKSUM beside it says", "download it again")
     return True
 

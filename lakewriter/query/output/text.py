@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
+from lakewriter.errors import printable
 from lakewriter.query.output.column_fit import fitting, with_marks
 from lakewriter.query.output.spool import Row, Spool
 from lakewriter.query.result import python_values, utc_text
@@ -75,7 +76,7 @@ def cell(value: Any) -> str:
     if value is None:
         return NULL
     if isinstance(value, str):
-        return value if value.isprintable() else _printable(value)
+        return printable(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -91,7 +92,7 @@ def cell(value: Any) -> str:
     if isinstance(value, pa.MonthDayNano):
         return interval_text(value)
     if isinstance(value, dict | list):
-        return _printable(msgspec.json.encode(value, enc_hook=str).decode())
+        return printable(msgspec.json.encode(value, enc_hook=str).decode())
     return str(value)
 
 
@@ -246,13 +247,6 @@ def _float(value: float) -> str:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else _ESCAPES.get(char, f"\\u{ord(char):04x}") for char in text)
 
 
 def _width(text: str) -> int:
