@@ -1,5 +1,6 @@
 """Statements that would hang or take all memory are ended; how far one is can be asked."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -144,6 +145,21 @@ def test_timeout_ends_the_process(lake: LakeStore, sql: str, tmp_path: Path) -> 
     assert first.startswith(("lakewriter: sql: not done after 0.7 s", "lakewriter: sql: Failed to allocate"))
     assert "leaked" not in done.stderr
     assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_deaf_is_left(lake: LakeStore) -> None:
+    """The process ends while the engine still has much to do: one value of 400 MB, of which it hears nothing."""
+    sql = "SELECT length(regexp_replace(repeat('a', 400000000), '(a|b)', '', 'g'))"
+    command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", sql, "--timeout", "1s"]
+    asking = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert asking.stderr is not None
+    with asking.stderr as stderr:
+        said = stderr.read()
+    _, status, used = os.wait4(asking.pid, 0)
+    asking.returncode = os.waitstatus_to_exitcode(status)
+    assert asking.returncode == 1 and said.startswith("lakewriter: sql: not done after 1 s")
+    assert used.ru_utime < 12  # seconds; the statement takes twice as many
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from lakewriter import __version__
+from lakewriter.cli import stderr
+from lakewriter.cli.startup import prepare_process, shortage
 from lakewriter.errors import LakewriterError, UsageError
 
 DEFAULT_LAKE = "data"
@@ -95,38 +97,59 @@ def cli(ctx: click.Context, lake: str | None) -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    prepare_process()
+    _leave(_run())
+
+
+def _run() -> int:
+    """Run the command line; return its exit code. What a user can cause or meet is one line and a hint."""
     try:
         cli.main(standalone_mode=False)
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:
         click.echo("stopped", err=True)
-        _leave(130)
+        return 130
     except LakewriterError as error:
-        click.echo(f"lakewriter: {error.what}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-        _leave(error.exit_code)
+        _print_error(error.what, error.hint)
+        return error.exit_code
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"lakewriter: {where}{error.strerror or error}", err=True)
+        _print_error(f"{where}{error.strerror or error}")
         # Whatever output is still buffered cannot be written either.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
+    except (MemoryError, RuntimeError, ImportError) as error:
+        lacking = shortage(error)
+        if lacking is None:
+            raise
+        _print_error(*lacking)
+        return 1
+    return 0
+
+
+def _print_error(what: str, hint: str = "") -> None:
+    click.echo(f"lakewriter: {what}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit; not only when an object store that says nothing has been given up by every thread."""
-    # Imported already, where there is such a store.
-    ahead = sys.modules.get("lakewriter.lake.prefetch")
-    if ahead is not None and ahead.under_way():
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.flush()
+    """Exit, without waiting for threads that were given up: of an object store, or of the engine."""
+    # Imported already, where one of them is in use.
+    prefetch = sys.modules.get("lakewriter.lake.prefetch")
+    execution = sys.modules.get("lakewriter.query.execution")
+    given_up = (prefetch is not None and prefetch.under_way()) or (
+        execution is not None and execution.under_way()
+    )
+    stderr.end()
+    if given_up:
+        if sys.stdout is not None:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

@@ -8,6 +8,7 @@ disk `storage`'s, how they spell candles `parquet`'s.
 import contextlib
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -398,7 +399,22 @@ def check_format(said: bytes, path: str, root: str) -> None:
         )
 
 
+def check_file_names() -> None:
+    """Raise if this process does not write names of files in UTF-8, as a lake has them.
+
+    Raises:
+        LakeError: if it does not; the command line starts Python so that it does.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise LakeError(
+            f"lake: its file names are UTF-8, and Python's are {encoding} under this locale",
+            "export PYTHONUTF8=1, or start python -X utf8",
+        )
+
+
 def _local_root(uri: str) -> Path:
+    check_file_names()
     if "://" in uri:
         raise LakewriterError(
             f"lake: {uri}: object stores can only be queried yet", "give a local directory with --lake"

@@ -53,6 +53,9 @@ BATCH_ROWS = 50_000
 _STOP_TRIES = 50
 _STOP_PAUSE_S = 0.02
 
+# Engines that did not hear the interrupt, each with what it still works on.
+_given_up: set[Future[Any]] = set()
+
 T = TypeVar("T")
 
 
@@ -123,6 +126,8 @@ class Attempt:
             self._pins.let_go()
             SPARE.close(self._connection)
         else:
+            _given_up.add(self._working)
+            self._working.add_done_callback(_given_up.discard)
             self._worker.submit(self._connection.close)
             self._worker.submit(self._pins.let_go)
         self._worker.shutdown(wait=False)
@@ -282,6 +287,11 @@ class Attempt:
                 return as_ours(gone, self._root)
             return DoubtError(doubtful, ours) if doubtful else ours
         return ours
+
+
+def under_way() -> bool:
+    """Return whether an engine that was given up still works; the exit of the process waits for it."""
+    return bool(_given_up)
 
 
 def unique(names: list[str]) -> list[str]:

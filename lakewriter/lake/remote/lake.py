@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_format
+from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_file_names, check_format
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, Wanted
 from lakewriter.lake.prefetch import AT_ONCE, ahead
@@ -63,6 +63,7 @@ class RemoteLake(LakeStore):
             UsageError: if the URI is none.
             LakeError: if there is none, of a newer format, or the store cannot be asked.
         """
+        check_file_names()
         location = locate(uri)
         store = cls(location)
         storage = store._objects

@@ -1,0 +1,166 @@
+"""A standard error that waits for no reader.
+
+A full pipe, a terminal stopped by Ctrl-S or a hung ssh would otherwise block each
+write, and with it a recorder, its signals and its exit.
+
+Strategy: text goes into a bounded queue, and one thread writes it. Text that does
+not fit is dropped and its lines are counted; the count is written in its place.
+"""
+
+import contextlib
+import io
+import os
+import select
+import sys
+import threading
+from collections import deque
+from typing import TextIO
+
+# Text that waits for the reader: some 10,000 lines of a log.
+QUEUE_CHARS_MAX = 1 << 20
+
+# How long `flush` waits, once, for a reader that does not read.
+FLUSH_S_MAX = 0.2
+
+# How long the exit waits for it.
+END_S_MAX = 1.0
+
+# A pipe takes so many bytes whole or not at all.
+_PART_BYTES = 4096
+
+
+class Stderr(io.TextIOBase):
+    """Text for a file descriptor; no call waits for it longer than FLUSH_S_MAX.
+
+    Args:
+        stream: the one to write for; its buffer must be empty.
+        queue_chars_max: text that may wait.
+    """
+
+    def __init__(self, stream: TextIO, queue_chars_max: int = QUEUE_CHARS_MAX) -> None:
+        super().__init__()
+        self._fd = stream.fileno()
+        self._isatty = stream.isatty()
+        self._encoding = stream.encoding
+        self._queue_chars_max = queue_chars_max
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[str] = deque()
+        self._waiting_chars = 0
+        self._dropped_lines = 0
+        self._stuck = False
+        self._gone = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of what is written."""
+        return self._encoding
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """How a character is written that the encoding lacks."""
+        return "backslashreplace"
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._fd
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return self._isatty
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Queue text; drop and count it if there is no room.
+
+        Raises:
+            TypeError: if it is not text; click finds out so what a stream takes.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"standard error takes text, not {type(text).__name__}")
+        with self._changed:
+            if self._waiting_chars + len(text) > self._queue_chars_max:
+                self._dropped_lines += max(1, text.count("\n"))
+            elif text and not self._gone:
+                self._queue_dropped()
+                self._put(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Wait until all is written, but not in an event loop and not for a reader that does not read."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            return
+        with self._changed:
+            self._wait_written(0.0 if self._stuck else FLUSH_S_MAX)
+
+    def end(self) -> None:
+        """Wait until all is written, END_S_MAX at most."""
+        with self._changed:
+            self._wait_written(END_S_MAX)
+
+    def _wait_written(self, timeout_s: float) -> None:
+        self._stuck = not self._changed.wait_for(lambda: not self._waiting_chars, timeout_s)
+
+    def _queue_dropped(self) -> None:
+        if self._dropped_lines:
+            count, self._dropped_lines = self._dropped_lines, 0
+            self._put(f"lakewriter: {count} lines were dropped here: standard error was not read\n")
+
+    def _put(self, text: str) -> None:
+        self._queue.append(text)
+        self._waiting_chars += len(text)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="stderr", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _write_all(self) -> None:
+        """Write what is queued, for ever; in a thread of its own."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue)
+                text = "".join(self._queue)
+                self._queue.clear()
+            gone = not _write(self._fd, text.encode(self._encoding, "backslashreplace"))
+            with self._changed:
+                self._gone = self._gone or gone
+                self._waiting_chars -= len(text)
+                if not self._queue and not self._gone:
+                    self._queue_dropped()
+                self._stuck = self._stuck and self._waiting_chars > 0
+                self._changed.notify_all()
+
+
+def _write(fd: int, data: bytes) -> bool:
+    """Write all bytes; return whether there is still something to write to."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view[:_PART_BYTES]) :]
+        except BlockingIOError:  # another process made it so
+            select.select([], [fd], [])
+        except OSError:
+            return False
+    return True
+
+
+def install() -> None:
+    """Replace `sys.stderr` by one that waits for no reader."""
+    if sys.stderr is not None and not isinstance(sys.stderr, Stderr):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+            sys.stderr = Stderr(sys.stderr)
+
+
+def end() -> None:
+    """Write what is left of standard error, and do not wait for long."""
+    if isinstance(sys.stderr, Stderr):
+        sys.stderr.end()

@@ -1,0 +1,199 @@
+"""A standard error that nothing reads: a full pipe, a stopped terminal, a closed end."""
+
+import asyncio
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running import PATIENCE_S, plain_rows, until, wait_until
+
+from lakewriter.cli.stderr import END_S_MAX, FLUSH_S_MAX, Stderr
+from lakewriter.sandbox.server import SandboxOptions, serve
+
+
+@contextlib.contextmanager
+def pipe(*, full: bool = False) -> Iterator[tuple[int, int]]:
+    """Give both ends of a pipe; no byte of a full one is ever read."""
+    reading, writing = os.pipe()
+    try:
+        if full:
+            os.set_blocking(writing, False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(writing, b"x" * 4096)
+            os.set_blocking(writing, True)
+        yield reading, writing
+    finally:
+        for fd in (reading, writing):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def opened(fd: int, chars_max: int = 1 << 20) -> Stderr:
+    """Return a standard error that writes to a descriptor, which stays the test's."""
+    return Stderr(os.fdopen(fd, "w", encoding="utf-8", closefd=False), chars_max)
+
+
+def drained(fd: int) -> bytes:
+    """Return what is in a pipe."""
+    os.set_blocking(fd, False)
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(fd, 1 << 16):
+            found += part
+    return found
+
+
+def test_text_is_written_in_order_by_the_time_flush_returns() -> None:
+    """With a reader it is like any other stream: nothing is lost, nothing overtakes."""
+    with pipe() as (reading, writing):
+        stream = opened(writing)
+        for number in range(1000):
+            print(f"line {number} → 币", file=stream)
+        stream.flush()
+        lines = drained(reading).decode().splitlines()
+        assert lines == [f"line {number} → 币" for number in range(1000)]
+
+
+def test_no_write_waits_for_a_full_pipe() -> None:
+    """Thousands of lines are queued at once; flush waits for the reader once, and briefly."""
+    with pipe(full=True) as (reading, writing):
+        stream = opened(writing)
+        began_s = time.monotonic()
+        for number in range(1000):
+            print(f"line {number}", file=stream, flush=True)
+        stream.end()
+        assert time.monotonic() - began_s < 10 * (FLUSH_S_MAX + END_S_MAX)
+        written = b""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not written.endswith(b"line 999\n"):
+            assert time.monotonic() < deadline_s
+            written += drained(reading)
+        assert written.lstrip(b"x") == b"".join(b"line %d\n" % number for number in range(1000))
+
+
+def test_lines_without_room_are_dropped_and_counted() -> None:
+    """When it is read again, a line stands where lines are missing, and says how many."""
+    with pipe(full=True) as (reading, writing):
+        stream = opened(writing, chars_max=2000)
+        for number in range(1000):
+            stream.write(f"line {number}\n")
+        written = b""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while b"dropped" not in written:
+            assert time.monotonic() < deadline_s
+            written += drained(reading)
+        kept = written.lstrip(b"x").decode().splitlines()
+        notice = kept.pop()
+        assert kept == [f"line {number}" for number in range(len(kept))] and kept
+        assert notice == (
+            f"lakewriter: {1000 - len(kept)} lines were dropped here: standard error was not read"
+        )
+        stream.write("after\n")
+        stream.flush()
+        assert drained(reading) == b"after\n"
+
+
+def test_an_event_loop_is_never_held_up() -> None:
+    """A flush inside of a loop returns at once."""
+
+    async def main() -> None:
+        with pipe(full=True) as (_, writing):
+            stream = opened(writing)
+            began_s = time.monotonic()
+            for _ in range(100):
+                print("line", file=stream, flush=True)
+            assert time.monotonic() - began_s < FLUSH_S_MAX
+
+    asyncio.run(main())
+
+
+def test_a_closed_end_is_no_error() -> None:
+    """After its reader is gone, what is written goes nowhere."""
+    with pipe() as (reading, writing):
+        os.close(reading)
+        stream = opened(writing)
+        for _ in range(10):
+            print("line", file=stream, flush=True)
+        stream.end()
+
+
+def test_a_pipe_that_another_process_made_non_blocking_is_waited_for() -> None:
+    """What does not fit at the moment is written later, whole."""
+    with pipe(full=True) as (reading, writing):
+        os.set_blocking(writing, False)
+        stream = opened(writing)
+        stream.write("late\n")
+        stream.flush()
+        written = drained(reading)
+        stream.end()
+        assert (written + drained(reading)).lstrip(b"x") == b"late\n"
+
+
+def _fill_terminal(terminal: int) -> None:
+    """Stop a terminal's output, as Ctrl-S does."""
+    termios.tcflow(terminal, termios.TCOOFF)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
+    """Candles are recorded and flushed, SIGTERM is heard, and the exit is clean."""
+
+    async def main() -> None:
+        with contextlib.ExitStack() as stack:
+            sandbox = await running.enter_async_context(serve(SandboxOptions(speed=120, symbols=20)))
+            if kind == "pipe":
+                _, stderr = stack.enter_context(pipe(full=True))
+            else:
+                master, stderr = pty.openpty()
+                stack.callback(os.close, master)
+                stack.callback(os.close, stderr)
+                _fill_terminal(stderr)
+            arguments = ["record", "spot:*USDT:1m", "--exchange", sandbox.url, "--flush-every", "500ms"]
+            recorder = subprocess.Popen(
+                [sys.executable, "-m", "lakewriter", *arguments, "--lake", str(tmp_path / "lake")],
+                stderr=stderr,
+                stdout=subprocess.DEVNULL,
+            )
+            stack.callback(recorder.kill)
+            files = (tmp_path / "lake").glob
+            await until(lambda: any(files("market=spot/**/candles.parquet")))
+            seen = plain_rows(tmp_path / "lake")
+            await until(lambda: len(plain_rows(tmp_path / "lake")) > len(seen) + 40)
+            recorder.send_signal(signal.SIGTERM)
+            await until(lambda: recorder.poll() is not None, 30)
+            assert recorder.returncode == 0
+
+    running = contextlib.AsyncExitStack()
+
+    async def whole() -> None:
+        async with running:
+            await main()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments", [["query", "--lake", "nowhere", "SELECT 1"], ["record", "nonsense"], ["--help-me"]]
+)
+def test_an_error_that_cannot_be_said_ends_all_the_same(arguments: list[str], tmp_path: Path) -> None:
+    """The exit code is there though its line is not read."""
+    with pipe(full=True) as (_, writing):
+        ended = subprocess.Popen(
+            [sys.executable, "-m", "lakewriter", *arguments], stderr=writing, cwd=tmp_path
+        )
+        try:
+            wait_until(lambda: ended.poll() is not None)
+        finally:
+            ended.kill()
+        assert ended.returncode in (1, 2)
