@@ -6,17 +6,12 @@ clock only stamps `recv_time`. Tests pass their own.
 
 import time
 
-# A rate this near to 1 is 1: the exchange's clock runs like ours.
-_RATE_SNAP = 0.02
+from lakewriter.agreement import Agreement, Jump
+from lakewriter.series import Series
+from lakewriter.timeline import Moment
 
-# A clock that hardly moves is waited for all the same.
-_RATE_MIN = 0.001
-
-# Two samples of the server's time give a rate when they are this far apart.
-_RATE_APART_S = 0.2
-
-# A sample this far off what the rates allow, in real seconds, is of another clock: start over.
-_JUMP_S = 5.0
+# Linux stops its monotonic clock while the machine sleeps, and has this one besides.
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
@@ -27,12 +22,12 @@ class Clock:
         return time.time_ns() // 1000
 
     def monotonic_s(self) -> float:
-        """Return seconds since some moment; never jumps."""
-        return time.monotonic()
+        """Return seconds since some moment; never jumps, and counts the machine's sleep."""
+        return time.clock_gettime(_SINCE_BOOT)
 
 
 class ExchangeTime:
-    """What time it is at the exchange: an offset and a rate, learned.
+    """What time it is at the exchange: an offset and a rate, as `Agreement` learns them.
 
     The estimate is never ahead of the exchange, so that a candle it calls closed
     is closed; it is behind by a round trip at most. Before anything is learned it is
@@ -43,18 +38,42 @@ class ExchangeTime:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.rate = 1.0
-        self.known = False
-        self._rate_most = 1.0
         self._clock = clock
-        self._anchor_s = clock.monotonic_s()
-        self._anchor_ms = clock.wall_us() / 1000
-        self._first: tuple[int, float, float] | None = None
-        self._rated = False
+        self._agreed = Agreement()
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was learned, the rate included."""
+        line = self._agreed.line
+        return line is not None and line.settled(self._clock.monotonic_s())
+
+    @property
+    def rate(self) -> float:
+        """How fast the exchange's clock runs, by ours."""
+        return 1.0 if self._agreed.line is None else self._agreed.line.rate
+
+    @property
+    def asks(self) -> bool:
+        """Whether a question to REST would settle a doubt."""
+        return self._agreed.asks
+
+    @property
+    def jumps(self) -> int:
+        """How often the agreed time moved without that much time passing."""
+        return self._agreed.jumps
+
+    @property
+    def jump(self) -> Jump | None:
+        """The last of these moves."""
+        return self._agreed.jump
 
     def now_ms(self) -> int:
         """Return the exchange's time, milliseconds since the epoch."""
-        return int(self._at(self._clock.monotonic_s()))
+        return int(self._now_ms())
+
+    def latest_ms(self) -> int:
+        """Return the latest time that the exchange's clock can show now."""
+        return int(self._agreed.latest_ms(self._clock.monotonic_s(), self._wall_ms()))
 
     def real_s(self, exchange_ms: float) -> float:
         """Return how long, in real seconds, so much of the exchange's time takes."""
@@ -62,34 +81,19 @@ class ExchangeTime:
 
     def real_s_until(self, exchange_ms: int) -> float:
         """Return the real seconds until the exchange's clock shows a time; negative if it is past."""
-        return self.real_s(exchange_ms - self._at(self._clock.monotonic_s()))
+        return self.real_s(exchange_ms - self._now_ms())
 
-    def heard(self, event_ms: int) -> None:
-        """Learn from a frame: the exchange's clock showed its event time before now."""
-        now_s = self._clock.monotonic_s()
-        if not self.known or event_ms > self._at(now_s):
-            self._anchor_s, self._anchor_ms = now_s, float(event_ms)
-            self.known = True
+    def heard(self, series: Series, event_ms: int) -> bool:
+        """Learn from a closed candle's frame; return whether its event time can be true."""
+        return self._agreed.heard(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
 
-    def synced(self, server_ms: int, asked_s: float, answered_s: float) -> None:
-        """Learn from an answer to "what time is it", by the monotonic clock."""
-        ahead_ms = server_ms - self._at(answered_s)
-        # A rate learned from two samples that were near each other leaves much room.
-        room_ms = (answered_s - self._anchor_s) * 1000 * (self._rate_most - self.rate)
-        jump_ms = _JUMP_S * 1000 * self.rate
-        if self._first is None or (self._rated and not -jump_ms <= ahead_ms <= room_ms + jump_ms):
-            self._first, self._rated = (server_ms, asked_s, answered_s), False
-        elif asked_s - self._first[2] >= _RATE_APART_S:
-            # The server looked at its clock somewhere between asking and answer, so the
-            # rate lies between these two; the lower one is never ahead.
-            passed_s = (server_ms - self._first[0]) / 1000
-            least, most = passed_s / (answered_s - self._first[1]), passed_s / (asked_s - self._first[2])
-            usual = least - _RATE_SNAP <= 1 <= most + _RATE_SNAP
-            self.rate = 1.0 if usual else max(least, _RATE_MIN)
-            self._rate_most = 1.0 if usual else max(most, _RATE_MIN)
-            self._rated = True
-        self._anchor_s, self._anchor_ms = answered_s, float(server_ms)
-        self.known = True
+    def synced(self, moment: Moment) -> bool:
+        """Learn from an answer to "what time is it"; return whether it agrees with what else is known."""
+        return self._agreed.told(moment, self._wall_ms())
 
-    def _at(self, monotonic_s: float) -> float:
-        return self._anchor_ms + (monotonic_s - self._anchor_s) * 1000 * self.rate
+    def _wall_ms(self) -> float:
+        return self._clock.wall_us() / 1000
+
+    def _now_ms(self) -> float:
+        line = self._agreed.line
+        return self._wall_ms() if line is None else line.least_ms(self._clock.monotonic_s())

@@ -18,7 +18,8 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
-# 2100-01-01. A candle or a gap of a later century is an error.
+# 2017-01-01 and 2100-01-01. The exchange opened in 2017-07; a time of a later century is an error.
+TIME_MS_MIN = 1_483_228_800_000
 TIME_MS_MAX = 4_102_444_800_000
 
 # 9999-01-01. The calendars of most readers end soon after it.

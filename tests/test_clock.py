@@ -1,11 +1,21 @@
-"""The system's clocks."""
+"""The system's clocks, and the exchange's time as its witnesses agree on it."""
 
 import time
+from typing import NamedTuple
 
-from hypothesis import example, given
+import pytest
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from lakewriter.agreement import HOST_WRONG_MS, INSIST_S, LATE_S, REST_SILENT_S, Agreement
 from lakewriter.clock import Clock, ExchangeTime
+from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
+from lakewriter.series import Series
+from lakewriter.timeline import FIT_MS, Moment
+
+YEAR_MS = 365 * DAY_MS
+TRUE_MS = 1_800_000_000_000
+BTC, ETH, SOL = (Series("spot", symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"))
 
 
 def test_wall_clock():
@@ -15,10 +25,62 @@ def test_wall_clock():
 
 
 def test_monotonic_clock():
-    """The monotonic clock never goes back."""
+    """The monotonic clock never goes back, and counts the time that the machine slept."""
     clock = Clock()
     seen = [clock.monotonic_s() for _ in range(1000)]
     assert seen == sorted(seen)
+    assert abs(clock.monotonic_s() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+
+
+class World:
+    """An exchange and a host: what their clocks show as real seconds pass."""
+
+    def __init__(self, rate: float = 1.0, host_error_ms: float = 0.0) -> None:
+        self.agreed = Agreement()
+        self.now_s = 1000.0
+        self.rate = rate
+        self.host_error_ms = host_error_ms
+        self.shift_ms = 0.0
+
+    def true_ms(self, at_s: float | None = None) -> int:
+        """Return what the exchange's clock shows."""
+        at_s = self.now_s if at_s is None else at_s
+        return TRUE_MS + int(self.shift_ms + (at_s - 1000) * 1000 * self.rate)
+
+    @property
+    def wall_ms(self) -> float:
+        """What the host's clock shows."""
+        return TRUE_MS + self.shift_ms + (self.now_s - 1000) * 1000 + self.host_error_ms
+
+    @property
+    def time_ms(self) -> float:
+        """The agreed time."""
+        assert self.agreed.line is not None
+        return self.agreed.line.least_ms(self.now_s)
+
+    def ask(self, out_s: float = 0.02, back_s: float = 0.02, lie_ms: float = 0.0) -> bool:
+        """Ask REST what time it is."""
+        asked_s = self.now_s
+        self.now_s += out_s + back_s
+        server_ms = self.true_ms(asked_s + out_s) + int(lie_ms)
+        return self.agreed.told(Moment(server_ms, asked_s, self.now_s), self.wall_ms)
+
+    def ask_often(self, times: int = 4, apart_s: float = 0.3, lie_ms: float = 0.0) -> bool:
+        """Ask some times in a row; return whether the last answer was believed."""
+        believed = False
+        for _ in range(times):
+            believed = self.ask(lie_ms=lie_ms)
+            self.now_s += apart_s
+        return believed
+
+    def hear(self, series: Series, late_s: float = 0.05, lie_ms: float = 0.0) -> bool:
+        """Hear a closed candle of a series."""
+        event_ms = self.true_ms(self.now_s - late_s) + int(lie_ms)
+        return self.agreed.heard(series, event_ms, self.now_s, self.wall_ms)
+
+    def is_right(self) -> bool:
+        """Return whether the agreed time is not ahead, and hardly behind."""
+        return -200 - 200 * self.rate <= self.time_ms - self.true_ms() <= 1
 
 
 class ToldClock(Clock):
@@ -33,23 +95,9 @@ class ToldClock(Clock):
         return self.now_s
 
 
-def learned(rate: float, round_trips_s: list[tuple[float, float, float]]) -> tuple[ToldClock, ExchangeTime]:
-    """Ask an exchange whose clock runs at a rate, at given times, by given ways out and back."""
-    clock = ToldClock()
-    time_there = ExchangeTime(clock)
-    for asked_s, out_s, back_s in round_trips_s:
-        clock.now_s = asked_s + out_s + back_s
-        time_there.synced(exchange_ms(asked_s + out_s, rate), asked_s, clock.now_s)
-    return clock, time_there
-
-
-def exchange_ms(monotonic_s: float, rate: float) -> int:
-    return 1_800_000_000_000 + int((monotonic_s - 1000) * 1000 * rate)
-
-
 @given(
-    st.sampled_from([1.0, 60.0, 600.0]),
-    st.lists(st.tuples(st.floats(0.5, 30), st.floats(0, 0.1), st.floats(0, 0.1)), min_size=2, max_size=6),
+    st.sampled_from([1.0, 60.0, 600.0, 7200.0]),
+    st.lists(st.tuples(st.floats(0.5, 30), st.floats(0, 0.1), st.floats(0, 0.1)), min_size=3, max_size=7),
     st.floats(0, 60),
 )
 @example(60.0, [(0.5, 0.0625, 0.0), (18.0, 0.0, 0.0625), (1.0, 0.0, 0.0)], 1.0)
@@ -57,39 +105,272 @@ def test_the_exchanges_time_is_never_ahead_and_hardly_behind(
     rate: float, steps: list[tuple[float, float, float]], later_s: float
 ) -> None:
     """However long answers take, the estimate is not in the exchange's future, and near."""
-    asked_s, trips = 1000.0, []
+    world = World(rate)
     for wait_s, out_s, back_s in steps:
-        trips.append((asked_s, out_s, back_s))
-        asked_s += wait_s
-    clock, time_there = learned(rate, trips)
-    told_s = clock.now_s
-    clock.now_s += later_s
-    truth_ms = exchange_ms(clock.now_s, rate)
-    base_s = max(0.2, told_s - 1000)
-    slack_ms = 1000 * rate * (0.2 + later_s * (0.2 / base_s if rate != 1 else 0)) + 2
-    assert truth_ms - slack_ms <= time_there.now_ms() <= truth_ms + 1
-    assert rate != 1 or time_there.rate == 1
+        world.ask(out_s, back_s)
+        base_s = world.now_s - 1000
+        world.now_s += wait_s
+    world.now_s += later_s
+    truth_ms = world.true_ms()
+    off = 0.2 + (0.2 / base_s if rate != 1 else 0) * (later_s + wait_s)
+    assert truth_ms - 1000 * rate * off - 2 <= world.time_ms <= truth_ms + 1
+    assert world.agreed.line is not None
+    assert rate != 1 or world.agreed.line.rate == 1
 
 
-def test_frames_push_the_estimate_forward_only() -> None:
-    """An event time later than the estimate is believed, an older one is not."""
-    clock, time_there = learned(1.0, [(1000.0, 0.05, 0.05)])
-    before_ms = time_there.now_ms()
-    time_there.heard(before_ms - 5_000)
-    assert time_there.now_ms() == before_ms
-    time_there.heard(before_ms + 40)
-    assert time_there.now_ms() == before_ms + 40
-    clock.now_s += 1
-    assert time_there.now_ms() == before_ms + 1040
+class Word(NamedTuple):
+    """Who says something: "rest", or the number of a series; how long after the last word; how late."""
+
+    who: int | str
+    after_s: float
+    late_s: float
 
 
-def test_another_clock_altogether_is_learned_anew() -> None:
-    """An exchange that shows quite another time is believed, and its rate kept till more is known."""
-    clock, time_there = learned(60.0, [(1000.0, 0, 0.01), (1001.0, 0, 0.01)])
-    clock.now_s = 1010.0
-    time_there.synced(5_000_000, 1010.0, 1010.0)
-    assert time_there.now_ms() == 5_000_000
-    assert 55 < time_there.rate <= 60
+WORDS = st.lists(
+    st.builds(
+        Word,
+        st.sampled_from([*range(5), "rest", "rest", "liar", "liar"]),
+        st.floats(0.01, 40),
+        st.floats(0, 3),
+    ),
+    max_size=40,
+)
+
+
+@given(
+    WORDS,
+    st.lists(st.integers(-2 * YEAR_MS, 2 * YEAR_MS), min_size=1),
+    st.integers(-20 * HOUR_MS, 20 * HOUR_MS),
+)
+def test_one_liar_among_honest_series_never_moves_the_time(
+    words: list[Word], lies_ms: list[int], host_error_ms: int
+) -> None:
+    """With REST's time known, a series may say anything and as often as it likes: the time stays right.
+
+    Whatever the host's clock shows, and whether REST answers later on or not.
+    """
+    world = World(host_error_ms=host_error_ms)
+    assert world.ask_often()
+    lies = iter(lies_ms * 40)
+    for word in words:
+        world.now_s += word.after_s
+        if word.who == "rest":
+            assert world.ask(word.late_s / 2, word.late_s / 2)
+        elif word.who == "liar":
+            world.hear(BTC, word.late_s, next(lies))
+        else:
+            assert world.hear(ETH._replace(symbol=f"S{word.who}USDT"), word.late_s)
+        assert -FIT_MS <= world.time_ms - world.true_ms() <= 1
+    assert world.agreed.jumps == 0
+
+
+@given(st.integers(-20 * HOUR_MS, 20 * HOUR_MS), st.integers(2, 6), st.floats(0, 2))
+def test_unanimous_moments_are_learned(host_error_ms: int, count: int, late_s: float) -> None:
+    """Series that say the same are believed without REST, however wrong the host's clock is."""
+    world = World(host_error_ms=host_error_ms)
+    for number in range(count):
+        assert world.hear(ETH._replace(symbol=f"S{number}USDT"), late_s)
+    assert world.true_ms() - 1000 * late_s - 2 <= world.time_ms <= world.true_ms()
+
+
+@pytest.mark.parametrize("rate", [1.0, 60.0, 7200.0])
+@pytest.mark.parametrize("host_error_ms", [0, -5 * HOUR_MS, 5 * HOUR_MS, -9 * YEAR_MS, 9 * YEAR_MS])
+def test_rest_alone_is_believed_when_it_repeats_itself(rate: float, host_error_ms: int) -> None:
+    """A host's clock that is wrong, by hours or by years, gives way to three moments of REST."""
+    world = World(rate, host_error_ms)
+    assert world.ask_often(3)
+    assert world.is_right()
+    assert world.agreed.jumps == 0
+
+
+def test_one_answer_and_the_host_are_enough() -> None:
+    """A host that keeps its time makes the first answer a known time."""
+    world = World(host_error_ms=900)
+    assert world.ask()
+    assert world.is_right()
+
+
+@pytest.mark.parametrize("lie_ms", [MINUTE_MS, HOUR_MS, YEAR_MS, -HOUR_MS, -YEAR_MS])
+@pytest.mark.parametrize("host_error_ms", [0, 3 * HOUR_MS])
+def test_one_wrong_answer_of_rest_moves_nothing(lie_ms: int, host_error_ms: int) -> None:
+    """A serverTime that is off is not learned from, at any time; the next right one is."""
+    world = World(host_error_ms=host_error_ms)
+    assert not world.ask(lie_ms=lie_ms)
+    world.now_s += 0.3
+    assert world.ask_often()
+    assert world.is_right()
+    for _ in range(3):
+        assert not world.ask(lie_ms=lie_ms)
+        assert world.agreed.asks
+        assert world.is_right()
+        assert world.ask()
+        assert not world.agreed.asks
+    assert world.agreed.jumps == 0
+
+
+@pytest.mark.parametrize("server_ms", [0, -1, 5_000_000, TRUE_MS // 1000, TRUE_MS * 1000, 10**30])
+def test_a_time_in_other_units_is_no_time(server_ms: int) -> None:
+    """serverTime in seconds, in microseconds or absurd is never learned from, however often it comes."""
+    world = World(host_error_ms=HOUR_MS)
+    for _ in range(5):
+        assert not world.agreed.told(Moment(server_ms, world.now_s, world.now_s), world.wall_ms)
+        world.now_s += 30
+    assert world.agreed.line is None
+    assert world.ask_often()
+    assert not world.agreed.told(Moment(server_ms, world.now_s, world.now_s), world.wall_ms)
+    assert world.is_right()
+
+
+def test_a_frame_from_the_future_is_refused_and_rest_is_asked() -> None:
+    """A frame stamped an hour ahead is not believed; REST is asked at once, and settles it."""
+    world = World()
+    world.ask_often()
+    assert not world.hear(BTC, lie_ms=HOUR_MS)
+    assert world.agreed.asks
+    assert world.ask()
+    assert not world.agreed.asks
+    assert world.hear(BTC)
+
+
+@pytest.mark.parametrize("error_ms", [0, -5 * HOUR_MS, 5 * HOUR_MS])
+def test_before_the_time_is_known_only_the_absurd_is_refused(error_ms: int) -> None:
+    """A first frame that a clock wrong by hours could explain passes; one of another day does not."""
+    world = World(host_error_ms=error_ms)
+    assert not world.hear(BTC, lie_ms=YEAR_MS)
+    assert not world.hear(BTC, lie_ms=HOST_WRONG_MS + 6 * HOUR_MS)
+    assert world.hear(BTC)
+    assert (world.agreed.line is None) == bool(error_ms)
+
+
+def test_two_series_raise_the_time_within_what_rest_allows() -> None:
+    """Event times later than the estimate are learned when two series show them, one alone moves nothing."""
+    world = World()
+    world.ask(0.0, 0.4)
+    assert world.time_ms == pytest.approx(world.true_ms() - 400, abs=1)
+    world.hear(BTC, 0.01)
+    world.hear(BTC, 0.01)
+    assert world.time_ms == pytest.approx(world.true_ms() - 400, abs=1)
+    world.hear(ETH, 0.03)
+    assert world.time_ms == pytest.approx(world.true_ms() - 30, abs=1)
+    world.hear(SOL, 3.0)
+    assert world.time_ms == pytest.approx(world.true_ms() - 30, abs=1)
+
+
+@pytest.mark.parametrize("host_error_ms", [0, 3 * HOUR_MS])
+def test_a_machine_that_slept_is_an_hour_on(host_error_ms: int) -> None:
+    """Sleep that the monotonic clock missed is believed at once: the host's clock moved as well, and it passed."""
+    world = World(host_error_ms=host_error_ms)
+    world.ask_often()
+    world.hear(BTC)
+    world.shift_ms += HOUR_MS
+    assert world.ask()
+    assert world.is_right()
+    assert world.agreed.jump is not None
+    assert world.agreed.jump.before_ms == world.agreed.jump.after_ms
+
+
+def test_a_machine_that_slept_without_rest_hears_it_from_a_stream() -> None:
+    """After sleep a frame that agrees with the host's clock is enough, as long as REST is away."""
+    world = World()
+    world.ask_often()
+    world.shift_ms += HOUR_MS
+    assert world.hear(BTC)
+    assert abs(world.time_ms - world.true_ms()) < LATE_S * 1000
+
+
+def test_a_machine_that_was_paused_follows_rest_and_a_stream() -> None:
+    """An hour that the host's clock missed too is believed of REST and a series; it did not pass here."""
+    world = World()
+    world.ask_often()
+    before_ms = world.time_ms
+    world.shift_ms += HOUR_MS
+    world.host_error_ms -= HOUR_MS
+    assert not world.hear(BTC)
+    assert world.ask()
+    assert world.is_right()
+    assert world.agreed.jump is not None
+    assert world.agreed.jump.before_ms == pytest.approx(before_ms, abs=1000)
+    assert world.agreed.jump.after_ms == pytest.approx(world.true_ms(), abs=1000)
+
+
+def test_a_short_pause_follows_rest_at_the_second_answer() -> None:
+    """Ten seconds more, which the host's clock does not refute, are believed of two answers."""
+    world = World()
+    world.ask_often()
+    world.shift_ms += 10_000
+    world.host_error_ms -= 10_000
+    assert not world.ask()
+    world.now_s += 0.3
+    assert world.ask()
+    assert world.is_right()
+
+
+def test_rest_that_insists_is_believed_when_no_frame_contradicts() -> None:
+    """Another clock altogether is learned after a minute of the same, against the host if need be."""
+    world = World()
+    world.ask_often()
+    assert not world.ask_often(10, INSIST_S / 20, lie_ms=HOUR_MS)
+    assert world.ask_often(14, INSIST_S / 20, lie_ms=HOUR_MS)
+
+
+def test_rest_that_insists_is_not_believed_while_a_stream_bears_the_time_out() -> None:
+    """A serverTime that stays an hour off moves nothing as long as frames agree with the time."""
+    world = World()
+    world.ask_often()
+    for _ in range(10):
+        assert not world.ask(lie_ms=HOUR_MS)
+        world.now_s += INSIST_S / 4
+        assert world.hear(BTC)
+        assert world.is_right()
+    assert world.agreed.jumps == 0
+
+
+def test_frames_and_the_host_take_back_what_rest_alone_had_said() -> None:
+    """A serverTime that was an hour off from the beginning is given up for the host's and the streams'."""
+    world = World()
+    assert world.ask_often(lie_ms=HOUR_MS)
+    for _ in range(3):
+        world.hear(BTC)
+        world.now_s += INSIST_S
+    world.hear(BTC)
+    assert abs(world.time_ms - world.true_ms()) < LATE_S * 1000
+    assert world.agreed.jumps == 1
+
+
+@given(st.floats(0.1, 1000), st.booleans())
+def test_frames_that_were_held_up_move_nothing(late_s: float, host_is_right: bool) -> None:
+    """Old frames that come in a burst, after a stall, leave the time where it is."""
+    world = World(host_error_ms=0 if host_is_right else -late_s * 1000)
+    world.ask_often()
+    for series in (BTC, ETH, SOL):
+        assert world.hear(series, late_s)
+    assert world.hear(BTC)
+    assert world.is_right()
+
+
+def test_streams_alone_move_the_time_when_rest_is_silent_for_long() -> None:
+    """Two series that agree are followed when neither REST nor the host speaks for the old time."""
+    world = World(host_error_ms=HOUR_MS)
+    world.ask_often()
+    world.now_s += REST_SILENT_S
+    world.host_error_ms += HOUR_MS
+    assert not world.hear(BTC, lie_ms=10 * MINUTE_MS)
+    assert not world.hear(BTC, lie_ms=10 * MINUTE_MS)
+    assert world.hear(ETH, lie_ms=10 * MINUTE_MS)
+
+
+@given(st.floats(0.02, 7200), st.integers(-9 * YEAR_MS, 9 * YEAR_MS))
+def test_any_rate_is_learned(rate: float, host_error_ms: int) -> None:
+    """A sandbox of any speed, started at any time, is known after some answers and stays so."""
+    assume(not 0.95 < rate < 1.05 or rate == 1)
+    world = World(rate, host_error_ms)
+    world.ask_often(5)
+    for _ in range(5):
+        world.now_s += 30
+        assert world.ask()
+    assert world.agreed.line is not None
+    assert world.agreed.line.rate == pytest.approx(rate, rel=0.05)
+    assert world.agreed.jumps == 0
 
 
 def test_before_anything_is_learned_it_is_the_wall_clocks_time() -> None:

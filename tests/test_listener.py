@@ -28,7 +28,7 @@ from lakewriter.series import Series
 pytestmark = pytest.mark.slow
 
 SPEED = 600.0
-MINUTE_MS = 60_000
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
 
 def options(**changes: object) -> SandboxOptions:
@@ -603,7 +603,7 @@ def closed(symbol: str, begin_ms: int, trade_num: int) -> str:
 
 
 def test_a_candle_comes_once_and_again_only_with_more_trades() -> None:
-    """What was delivered already is counted, not delivered; a correction is; and time is learned from both."""
+    """What was delivered already is counted, not delivered; a correction is; a frame from the future neither."""
 
     async def main() -> None:
         async with serve(options(push_every_ms=0, speed=1)) as sandbox:
@@ -613,14 +613,17 @@ def test_a_candle_comes_once_and_again_only_with_more_trades() -> None:
             listener.add_symbols("BTCUSDT", interval="1m")
             async with running(asyncio.create_task(listener.run())):
                 await until(lambda: listener.stats.connected_streams == 2)
-                begin_ms = 4_000_000_000_000 // MINUTE_MS * MINUTE_MS
+                begin_ms = time.time_ns() // 1_000_000 - MINUTE_MS
+                begin_ms -= begin_ms % MINUTE_MS
                 for trade_num in (5, 5, 4, 7, 7):
                     await sandbox.send_to_all(closed("BTCUSDT", begin_ms, trade_num))
                 await until(lambda: listener.stats.duplicates == 3)
                 assert [candle.trade_num for candle in await collect(queue, 2)] == [5, 7]
                 assert queue.empty()
                 assert listener.stats.candles == 2
-                assert exchange_time.now_ms() >= begin_ms + MINUTE_MS + 5
+                await sandbox.send_to_all(closed("BTCUSDT", begin_ms + 3 * DAY_MS, 5))
+                await until(lambda: listener.stats.bad_frames["ahead"] == 1, 5)
+                assert queue.empty()
 
     asyncio.run(main())
 

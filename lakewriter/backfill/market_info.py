@@ -39,6 +39,10 @@ _PATIENCE_S = 600.0
 # The exchange's time is asked for again when it is older than this.
 _TIME_AGE_S_MAX = 5.0
 
+# A time that the host's clock does not bear out is asked for so often, so far apart.
+_MOMENTS_MAX = 5
+_APART_S = 0.1
+
 
 class MarketView:
     """One market.
@@ -70,8 +74,21 @@ class MarketView:
         """Learn the exchange's time anew; unless `fresh`, not if that was a moment ago."""
         now_s = self._clock.monotonic_s()
         if fresh or self._timed_s is None or now_s - self._timed_s > _TIME_AGE_S_MAX:
-            self.door.time.synced(*await asking(self.door.rest.server_time))
+            await self._learn_time()
             self._timed_s = now_s
+
+    async def _learn_time(self) -> None:
+        """Ask for the time until the answers agree; without that the host's clock has to do."""
+        for _ in range(_MOMENTS_MAX):
+            moment = await asking(self.door.rest.server_time)
+            if self.door.time.synced(moment):
+                return
+            await asyncio.sleep(_APART_S)
+        log.warning(
+            "%s: serverTime %d agrees with nothing else and is not believed",
+            self.door.market.name,
+            moment.server_ms,
+        )
 
     async def bounds(self, series: Series, archived_ms: int | None) -> Bounds | None:
         """Return where a series begins and ends; None if nobody has heard of its symbol.

@@ -26,6 +26,7 @@ from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS
 from lakewriter.market import Market
 from lakewriter.series import Series
+from lakewriter.timeline import Moment
 
 TIMEOUT_S = 20.0
 
@@ -73,14 +74,6 @@ class RestError(ExchangeError):
     def final(self) -> bool:
         """Whether the same question will get the same answer."""
         return 400 <= self.status < 500 and self.status not in (*HOLD_S, 408) and self.code != -1003
-
-
-class ServerTime(NamedTuple):
-    """The exchange's time, and the monotonic clock before and after."""
-
-    server_ms: int
-    asked_s: float
-    answered_s: float
 
 
 class Page(NamedTuple):
@@ -193,7 +186,7 @@ class RestClient:
         candles = self._candles(body, series, 0, 2**62)
         return candles[0].begin_ms if candles else None
 
-    async def server_time(self) -> ServerTime:
+    async def server_time(self) -> Moment:
         """Return what time it is at the exchange.
 
         Raises:
@@ -204,7 +197,7 @@ class RestClient:
         body = await self._ask("time", {}, TIMEOUT_S, _PAGE_BYTES_MAX)
         answered_s = self._clock.monotonic_s()
         try:
-            return ServerTime(msgspec.json.decode(body, type=_Time).serverTime, asked_s, answered_s)
+            return Moment(msgspec.json.decode(body, type=_Time).serverTime, asked_s, answered_s)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RestError(f"{self._url('time')}: {error}") from None
 

@@ -18,15 +18,14 @@ import msgspec
 from lakewriter.candle import Candle
 from lakewriter.candle_checks import TRADES_MAX
 from lakewriter.errors import FrameError, without_passwords
-from lakewriter.interval import BY_WIRE_NAME, DAY_MS, Interval
+from lakewriter.interval import BY_WIRE_NAME, DAY_MS, TIME_MS_MAX, TIME_MS_MIN, Interval
 from lakewriter.market import is_symbol, wire_symbol
 
 # A kline frame has some 350 bytes; a full book snapshot some 100 kB.
 FRAME_BYTES_MAX = 1024 * 1024
 
-# The exchange opened in 2017-07; a candle of a later century is an error.
-BEGIN_MS_MIN = 1_483_228_800_000  # 2017-01-01
-BEGIN_MS_MAX = 4_102_444_800_000  # 2100-01-01
+# What begins outside of these is no candle of the exchange.
+BEGIN_MS_MIN, BEGIN_MS_MAX = TIME_MS_MIN, TIME_MS_MAX
 
 # Closed frames were seen 2 ms after the close and later, never before it.
 CLOSED_EARLY_MS_MAX = 1_000

@@ -33,6 +33,7 @@ from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.subscribed_series import Universe
 from lakewriter.recording.subscription_log import SubscriptionLog
+from lakewriter.recording.timekeeping import Timekeeper
 from lakewriter.series import Series
 from lakewriter.subscribed_period import RecorderId
 from lakewriter.subscription import Subscription
@@ -42,10 +43,6 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.1
 _SAVE_EVERY_S = 0.25
 
-# The server's time is asked densely at first: the longer the base, the surer the rate.
-_SYNC_AFTER_S = (0.3, 0.7, 2.0, 7.0, 20.0)
-_SYNC_EVERY_S = 30.0
-
 # A stream that is silent is not waited for: REST has the candle about then.
 POLL_GRACE_MS = 2_000
 
@@ -54,6 +51,9 @@ MOMENT_MS = 120_000
 
 # The journal was behind for so long: what the sockets still hold may come yet.
 _BEHIND_S = 1.0
+
+# A machine that slept meanwhile was not behind for so long.
+_BEHIND_S_MAX = 60.0
 
 # A list that is asked for between its times is not asked for more often than this.
 _LIST_EVERY_S_MIN = 30.0
@@ -149,6 +149,8 @@ class Watch:
         # Markets whose series are owed: their time is known since.
         self._owing: set[str] = set()
         self._newcomers_since_ms: dict[str, int] = {}
+        # How often the time of a market had jumped when that was last looked at.
+        self._jumps: dict[str, int] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._polled: frozenset[Series] = frozenset()
 
@@ -160,6 +162,8 @@ class Watch:
     def committed(self, candles: Iterable[Candle]) -> None:
         """Take note of candles that are durable now."""
         healer, watermarks = self.healer, self.watermarks
+        for market in self._owing:
+            self._follow_time(market)
         now_ms = {market: self._doors[market].time.now_ms() for market in self.listeners}
         for candle in candles:
             self._committed += 1
@@ -268,12 +272,14 @@ class Watch:
     def _owe(self, market: str, owed: set[Series]) -> None:
         if market not in self._owing:
             self._owing.add(market)
+            self._jumps[market] = self._doors[market].time.jumps
             self._past.look_up_former(market, self._doors[market].time.now_ms())
         now_ms = self._doors[market].time.now_ms()
         present = {series for series in self.watermarks.series if series.market == market}
         for series in sorted(owed - present):
             from_ms = self._newcomers_since_ms.get(market, now_ms)
             self.watermarks.expect(series, from_ms)
+            self.healer.disown(series, now_ms)
             self._past.look_up(series, from_ms)
         for series in sorted(present - owed):
             since_ms = self.watermarks.since_ms(series)
@@ -317,21 +323,38 @@ class Watch:
 
     async def _keep_time(self, market: str) -> None:
         """Learn the exchange's time, again and again."""
-        door, waits_s = self._doors[market], iter(_SYNC_AFTER_S)
-        failing = False
+        keeper = Timekeeper(self._doors[market])
         while True:
-            try:
-                door.time.synced(*await door.rest.server_time())
-            except RestError as error:
-                if not failing:
-                    log.warning("%s: the exchange's time is not known: %s", market, error)
-                failing = True
-                await asyncio.sleep(random.uniform(1, 5))  # noqa: S311 - jitter
-                continue
-            if failing or market not in self._owing:
+            at_once = await keeper.ask()
+            if not at_once or market not in self._owing:
                 self._apply()
-            failing = False
-            await asyncio.sleep(next(waits_s, _SYNC_EVERY_S))
+            await keeper.wait()
+
+    def _follow_time(self, market: str) -> None:
+        """Begin anew at the agreed time, if it moved without that much time passing.
+
+        What ended until then is owed; what lies between never passed, and is not.
+        """
+        time = self._doors[market].time
+        if time.jumps == self._jumps.get(market, 0) or time.jump is None:
+            return
+        self._jumps[market] = time.jumps
+        before_ms, after_ms = time.jump
+        if before_ms == after_ms:
+            return
+        log.warning(
+            "%s: the exchange's time moved by %.0f s, as its moments agree; candles are expected from there",
+            market,
+            (after_ms - before_ms) / 1000,
+        )
+        for series in [series for series in self.watermarks.series if series.market == market]:
+            next_ms = self.watermarks.restart(series, after_ms)
+            if next_ms is None:
+                continue
+            stop_ms = series.grid.anchored(next_ms).floor(min(before_ms, after_ms))
+            if next_ms < stop_ms:
+                self.healer.owe(series, next_ms, stop_ms)
+            self.healer.disown(series, after_ms)
 
     async def _keep_universe(self, market: str) -> None:
         """Ask what the market lists, again and again, and follow it."""
@@ -371,6 +394,8 @@ class Watch:
         quiet_until_s = 0.0
         while True:
             await asyncio.sleep(_TICK_S)
+            for market in self._owing:
+                self._follow_time(market)
             now_ms = {
                 market: self._doors[market].time.now_ms()
                 for market in self.watermarks.markets
@@ -379,7 +404,7 @@ class Watch:
             behind_s = await self._caught_up()
             now_s = self._clock.monotonic_s()
             if behind_s >= _BEHIND_S:
-                quiet_until_s = now_s + behind_s
+                quiet_until_s = now_s + min(behind_s, _BEHIND_S_MAX)
             if now_s < quiet_until_s:
                 continue
             self._look_who_is_silent()

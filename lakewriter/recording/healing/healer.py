@@ -23,6 +23,7 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.gap_reasons import reason_for
+from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
@@ -166,6 +167,16 @@ class Healer:
         if late:
             case.late = added(case.late, start_ms, stop_ms)
         self._plan(series, case, 0.0)
+
+    def disown(self, series: Series, from_ms: int) -> None:
+        """Owe nothing of a series that ends after the present moment: it was owed by a wrong clock."""
+        start_ms = self._extent.grid(series).floor(from_ms)
+        for case in self._agenda.of(series):
+            case.ranges = without(case.ranges, start_ms, TIME_MS_MAX)
+            case.late = without(case.late, start_ms, TIME_MS_MAX)
+        for gap in self._ledger.gaps(series):
+            if gap.stop_ms > start_ms:
+                self._ledger.clear(series, max(gap.start_ms, start_ms), gap.stop_ms)
 
     def saw(self, series: Series, begin_ms: int) -> None:
         """Learn that the series has a candle that begins then."""

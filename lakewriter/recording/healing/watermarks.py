@@ -98,6 +98,15 @@ class Watermarks:
         mark = self._marks.pop(series, None)
         return None if mark is None else mark.next_ms
 
+    def restart(self, series: Series, from_ms: int) -> int | None:
+        """Owe a series from the candle on that contains `from_ms`; return the begin time that came next."""
+        mark = self._marks[series]
+        next_ms, mark.since_ms = mark.next_ms, from_ms
+        if next_ms is not None:
+            mark.next_ms = mark.grid.floor(from_ms)
+            self._await_next(series)
+        return next_ms
+
     def seen(self, candle: Candle) -> Range | None:
         """Take note of a closed candle; return the range of those missing before it."""
         series = Series(candle.market, candle.symbol, candle.interval)

@@ -3,7 +3,7 @@
 Rule 1: a closed candle of a wanted stream goes on the queue, or waits for room
 while its socket is not read. Rule 2: what was delivered already is not
 delivered again, unless it has more trades. Rule 3: what nobody asked for is
-counted.
+counted, and so is a frame from the future: its candle is healed when it has ended.
 """
 
 import asyncio
@@ -105,9 +105,9 @@ class Outlet:
         if stream is None:
             self._count_stray(series)
             return
+        if not self._is_timely(series, candle):
+            return
         stream.flowed()
-        if self._time is not None and candle.event_ms is not None:
-            self._time.heard(candle.event_ms)
         if not stream.is_news(candle.begin_ms, candle.trade_num):
             self.stats.duplicates += 1
             return
@@ -116,6 +116,14 @@ class Outlet:
         except asyncio.QueueFull:
             await self._wait_for_room(candle, socket)
         self.stats.candles += 1
+
+    def _is_timely(self, series: Series, candle: Candle) -> bool:
+        """Learn the time from a frame; count one that is stamped later than it can be."""
+        if self._time is None or candle.event_ms is None or self._time.heard(series, candle.event_ms):
+            return True
+        ahead_s = (candle.event_ms - self._time.now_ms()) / 1000
+        self.count_bad("ahead", f"{series}: it is stamped {ahead_s:.0f} s ahead of the exchange's time")
+        return False
 
     def count_bad(self, kind: str, what: str) -> None:
         """Count a frame that is passed over."""

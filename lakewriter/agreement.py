@@ -1,0 +1,250 @@
+"""What time it is at the exchange, as its witnesses agree. Pure: times are passed in.
+
+Three witnesses speak: REST (serverTime), the streams (event times of closed
+candles), and the host's wall clock. Rule 1: a time is learned when two of
+them agree, or when the exchange repeats itself and none contradicts. Rule 2:
+a moment that does not agree changes nothing; the caller counts and logs it.
+Rule 3: a single series moves nothing, however often it speaks.
+"""
+
+from typing import NamedTuple
+
+from lakewriter.series import Series
+from lakewriter.timeline import FIT_MS, Moment, TimeLine
+
+# A host that keeps its time is within this of the exchange.
+HOST_MS = 30_000.0
+
+# A host's clock is wrong by hours, but not by more than a day: until the time is
+# known, a frame from after that is not believed.
+HOST_WRONG_MS = 86_400_000.0
+
+# A frame that comes later than this after its event time was held up on its way.
+LATE_S = 5.0
+
+# REST alone, or late frames with the host, have to say the same for this long.
+INSIST_S = 60.0
+
+# REST that has not answered for so long is no witness.
+REST_SILENT_S = 120.0
+
+# What a series claimed counts for so long, and of so many series.
+_CLAIM_S = 120.0
+_CLAIMS_MAX = 8
+
+# So many moments of REST have to agree where none else agrees.
+_MOMENTS_MIN = 3
+
+
+class Claim(NamedTuple):
+    """An event time of a series, and when it was heard."""
+
+    series: Series
+    event_ms: int
+    heard_s: float
+
+
+class Jump(NamedTuple):
+    """The agreed time moved from one value to another, and that much time did not pass.
+
+    Args:
+        before_ms, after_ms: equal if the host's clock moved as well, as after sleep.
+    """
+
+    before_ms: int
+    after_ms: int
+
+
+class Agreement:
+    """The agreed time of one exchange.
+
+    Attributes:
+        line: the agreed course; None until something is agreed.
+        jumps: how often the agreed time moved.
+        jump: the last of these; None if there was none.
+        asks: whether a question to REST would settle a doubt.
+    """
+
+    def __init__(self) -> None:
+        self.line: TimeLine | None = None
+        self.jumps = 0
+        self.jump: Jump | None = None
+        self.asks = False
+        # The course of what REST says, and what of it would be believed.
+        self._rival: TimeLine | None = None
+        self._doubted: TimeLine | None = None
+        self._told_s: float | None = None
+        # The wall clock minus the agreed time; None while that is not steady.
+        self._host_lead_ms: float | None = None
+        self._confirmed_s = float("-inf")
+        self._late_since_s: float | None = None
+        self._claims: list[Claim] = []
+        self._best: list[Claim] = []
+
+    def latest_ms(self, now_s: float, wall_ms: float) -> float:
+        """Return the latest time that an honest frame can bear now."""
+        if self.line is None:
+            return wall_ms + HOST_WRONG_MS
+        return self.line.most_ms(now_s) + self.line.slack_ms()
+
+    def told(self, moment: Moment, wall_ms: float) -> bool:
+        """Learn from an answer of REST; return whether it agrees."""
+        self.asks = not moment.sane
+        if not moment.sane:
+            return False
+        self._told_s = moment.answered_s
+        if self.line is not None and self.line.fits(moment):
+            self.line.sync(moment)
+            self._rival = self._doubted = None
+            self._keep_host(moment.answered_s, wall_ms)
+            return True
+        rival = self._rival_with(moment)
+        # Any two moments make a course of some rate: until there are three, the last counts alone.
+        line = self._doubted = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment)
+        if self._wins(rival, line, moment, wall_ms):
+            self._adopt(line, moment.answered_s, wall_ms)
+            return True
+        self.asks = True
+        return False
+
+    def heard(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
+        """Learn from a closed candle's event time; return whether it can be true."""
+        claim = Claim(series, event_ms, now_s)
+        if self.line is None:
+            return self._heard_first(claim, wall_ms)
+        if event_ms > self.latest_ms(now_s, wall_ms):
+            return self._heard_ahead(self.line, claim, wall_ms)
+        if event_ms >= self.line.least_ms(now_s) - LATE_S * 1000 * self.line.rate:
+            self._confirmed_s, self._late_since_s = now_s, None
+            self._keep_host(now_s, wall_ms)
+            self._refine(self.line, claim)
+        else:
+            self._heard_late(self.line, claim, wall_ms)
+        return True
+
+    def _heard_first(self, claim: Claim, wall_ms: float) -> bool:
+        """Agree with the host, with REST or with another series."""
+        if self._doubted is not None and _bears_out(claim, self._doubted):
+            self._adopt(self._doubted, claim.heard_s, wall_ms)
+        elif abs(wall_ms - claim.event_ms) <= HOST_MS or self._paired(claim, 1.0):
+            self._adopt(_line_of(claim), claim.heard_s, wall_ms)
+        self._remember(claim)
+        return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
+
+    def _heard_ahead(self, line: TimeLine, claim: Claim, wall_ms: float) -> bool:
+        """Believe a frame from beyond the agreed time only if another witness says the same."""
+        line_ms = line.least_ms(claim.heard_s)
+        by_host = self._host_agrees(claim.event_ms, wall_ms)
+        host_stays = self._host_agrees(line_ms, wall_ms)
+        rest_silent = self._told_s is None or claim.heard_s - self._told_s > REST_SILENT_S
+        if self._doubted is not None and _bears_out(claim, self._doubted):
+            self._adopt(self._doubted, claim.heard_s, wall_ms)
+        elif not host_stays and (by_host or (rest_silent and self._paired(claim, line.rate))):
+            self._adopt(_line_of(claim), claim.heard_s, wall_ms)
+        else:
+            self._remember(claim)
+            self.asks = True
+        return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
+
+    def _heard_late(self, line: TimeLine, claim: Claim, wall_ms: float) -> None:
+        """Go back to the host's time, if every frame has spoken for it for long."""
+        by_host = abs(wall_ms - claim.event_ms) <= HOST_MS
+        if not by_host or abs(wall_ms - line.least_ms(claim.heard_s)) <= HOST_MS:
+            return
+        if self._late_since_s is None:
+            self._late_since_s = claim.heard_s
+        elif claim.heard_s - self._late_since_s >= INSIST_S:
+            self._adopt(_line_of(claim), claim.heard_s, wall_ms)
+
+    def _rival_with(self, moment: Moment) -> TimeLine:
+        """Return the course of the moments of REST that agree with this one, if not with ours."""
+        rival = self._rival
+        if rival is None and self.line is not None and not self.line.rated:
+            rival = TimeLine(self.line.first)  # its rate may be another than was taken for granted
+        if rival is None or not rival.may_fit(moment):
+            rival = TimeLine(moment)
+        else:
+            rival.sync(moment)
+        self._rival = rival
+        return rival
+
+    def _wins(self, rival: TimeLine, line: TimeLine, moment: Moment, wall_ms: float) -> bool:
+        """Return whether another witness bears REST out, or REST has said it often enough."""
+        if any(_bears_out(each, line) for each in self._recent(moment.answered_s)):
+            return True
+        by_host = self._host_agrees(moment.server_ms, wall_ms)
+        repeated = rival.rated and rival.moments >= _MOMENTS_MIN
+        if self.line is None:
+            return by_host or repeated
+        if rival.first == self.line.first:
+            return repeated
+        if by_host and not self._host_agrees(self.line.least_ms(moment.answered_s), wall_ms):
+            return True
+        if self._confirmed_s >= rival.first.asked_s:
+            return False
+        long = moment.answered_s - rival.first.answered_s >= INSIST_S
+        return (by_host and rival.moments > 1) or (repeated and long)
+
+    def _adopt(self, line: TimeLine, now_s: float, wall_ms: float) -> None:
+        old = self.line
+        if old is not None and old.first != line.first:
+            before_ms, after_ms = old.least_ms(now_s), line.least_ms(now_s)
+            lead_ms = self._host_lead_ms
+            if lead_ms is not None and abs(wall_ms - lead_ms - after_ms) <= HOST_MS:
+                before_ms = after_ms
+            self.jumps += 1
+            self.jump = Jump(int(before_ms), int(after_ms))
+        self.line, self._rival, self._doubted, self.asks = line, None, None, False
+        self._late_since_s = self._host_lead_ms = None
+        self._claims.clear()
+        self._best.clear()
+        self._keep_host(now_s, wall_ms)
+
+    def _keep_host(self, now_s: float, wall_ms: float) -> None:
+        if self.line is not None:
+            steady = self.line.rate == 1.0
+            self._host_lead_ms = wall_ms - self.line.least_ms(now_s) if steady else None
+
+    def _host_agrees(self, time_ms: float, wall_ms: float) -> bool:
+        """Return whether the host says so, as it is or with the error that it had before."""
+        lead_ms = self._host_lead_ms or 0.0
+        return min(abs(wall_ms - time_ms), abs(wall_ms - lead_ms - time_ms)) <= HOST_MS
+
+    def _refine(self, line: TimeLine, claim: Claim) -> None:
+        """Raise the time to what two series have shown, so that one alone moves nothing."""
+        others = [each for each in self._best if each.series != claim.series]
+        projected = [(_ahead_ms(each, line, claim.heard_s), each) for each in (*others, claim)]
+        projected.sort(reverse=True)
+        self._best = [each for _, each in projected[:2]]
+        if len(projected) > 1 and projected[1][0] > 0:
+            line.lift(line.least_ms(claim.heard_s) + projected[1][0], claim.heard_s)
+
+    def _paired(self, claim: Claim, rate: float) -> bool:
+        for each in self._recent(claim.heard_s):
+            passed_ms = (claim.heard_s - each.heard_s) * 1000 * rate
+            near = abs(each.event_ms + passed_ms - claim.event_ms) <= LATE_S * 1000 * rate
+            if each.series != claim.series and near:
+                return True
+        return False
+
+    def _recent(self, now_s: float) -> list[Claim]:
+        return [each for each in self._claims if now_s - each.heard_s <= _CLAIM_S]
+
+    def _remember(self, claim: Claim) -> None:
+        others = [each for each in self._recent(claim.heard_s) if each.series != claim.series]
+        self._claims = [*others, claim][-_CLAIMS_MAX:]
+
+
+def _line_of(claim: Claim) -> TimeLine:
+    return TimeLine(Moment(claim.event_ms, claim.heard_s - LATE_S, claim.heard_s))
+
+
+def _bears_out(claim: Claim, line: TimeLine) -> bool:
+    """Return whether a claim lies on a course, or came a little late."""
+    least_ms = line.least_ms(claim.heard_s) - LATE_S * 1000 * line.rate
+    return least_ms <= claim.event_ms <= line.most_ms(claim.heard_s) + FIT_MS
+
+
+def _ahead_ms(claim: Claim, line: TimeLine, now_s: float) -> float:
+    passed_ms = (now_s - claim.heard_s) * 1000 * line.rate
+    return claim.event_ms + passed_ms - line.least_ms(now_s)

@@ -1,0 +1,83 @@
+"""Asking one market what time it is: densely at first and while in doubt, then twice a minute.
+
+What an answer means is decided by `Agreement`; what it means for the series is
+the watch's to decide.
+"""
+
+import asyncio
+import logging
+import random
+
+from lakewriter.binance.market_clients import Door
+from lakewriter.binance.rest import RestError
+
+log = logging.getLogger(__name__)
+
+# The longer the base, the surer the rate; three answers settle it where the host's clock is wrong.
+_AFTER_S = (0.05, 0.05, 0.3, 0.5, 2.0, 7.0, 20.0)
+_EVERY_S = 30.0
+
+# In doubt it is asked sooner, but not more often than this in the long run.
+_DOUBT_AFTER_S = (0.05, 0.05, 0.3, 1.0, 5.0)
+_DOUBT_EVERY_S = 10.0
+_LOOK_S = 0.5
+
+# Of answers that are not believed the first is logged, then every so many.
+_DOUBT_LOG_EVERY = 100
+
+
+class Timekeeper:
+    """Keeps the time of one market.
+
+    Args:
+        door: the way to it.
+
+    Attributes:
+        doubted: answers that agreed with nothing else, and were not learned from.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self.doubted = 0
+        self._door = door
+        self._waits_s = iter(_AFTER_S)
+        self._doubts_s = iter(_DOUBT_AFTER_S)
+
+    async def ask(self) -> bool:
+        """Ask until REST answers; return whether it did so at once."""
+        failing = False
+        while True:
+            try:
+                moment = await self._door.rest.server_time()
+            except RestError as error:
+                if not failing:
+                    log.warning("%s: the exchange's time is not known: %s", self._door.market.name, error)
+                failing = True
+                await asyncio.sleep(random.uniform(1, 5))  # noqa: S311 - jitter
+                continue
+            known = self._door.time.known
+            if self._door.time.synced(moment):
+                self._doubts_s = iter(_DOUBT_AFTER_S)
+            elif known or not moment.sane:
+                self._doubt(moment.server_ms)
+            return not failing
+
+    async def wait(self) -> None:
+        """Wait until it is time to ask again."""
+        if self._door.time.asks:
+            await asyncio.sleep(next(self._doubts_s, _DOUBT_EVERY_S))
+            return
+        left_s = next(self._waits_s, _EVERY_S)
+        while left_s > 0 and not self._door.time.asks:
+            nap_s = min(left_s, _LOOK_S)
+            await asyncio.sleep(nap_s)
+            left_s -= nap_s
+
+    def _doubt(self, server_ms: int) -> None:
+        self.doubted += 1
+        if self.doubted == 1 or self.doubted % _DOUBT_LOG_EVERY == 0:
+            log.warning(
+                "%s: serverTime %d agrees with nothing else and is not believed (%d so far)",
+                self._door.market.name,
+                server_ms,
+                self.doubted,
+            )

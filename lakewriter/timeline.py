@@ -1,0 +1,129 @@
+"""One course of the exchange's clock, as a few moments of it show. Pure: times are passed in.
+
+A moment lies between a question and its answer, so a course is two bounds: the
+exchange's clock shows no less than `least_ms` and no more than `most_ms`. The
+rate is learned as well, because a sandbox may run faster than real time.
+"""
+
+from typing import NamedTuple
+
+from lakewriter.interval import TIME_MS_MAX, TIME_MS_MIN
+
+# A rate this near to 1 is 1: the exchange's clock runs like ours.
+_RATE_SNAP = 0.02
+
+# A clock that hardly moves is waited for all the same.
+_RATE_MIN = 0.001
+
+# The fastest sandbox.
+RATE_MAX = 10_000.0
+
+# Two quartz clocks drift apart by less: 0.1 % is ten times what is sold.
+_DRIFT = 0.001
+
+# Two moments give a rate when they are this far apart.
+APART_S = 0.05
+
+# Until two moments gave a rate, and no longer than this, any rate is possible.
+_UNRATED_S = 10.0
+
+# Machines of the exchange, and its rounding, differ by less than this …
+FIT_MS = 1_000.0
+
+# … and the moment of a fast clock is known no better than this, in real seconds.
+_FIT_S = 0.05
+
+
+class Moment(NamedTuple):
+    """The exchange's clock showed `server_ms` between two readings of the monotonic clock."""
+
+    server_ms: int
+    asked_s: float
+    answered_s: float
+
+    @property
+    def sane(self) -> bool:
+        """Whether it is a time in milliseconds at which an exchange can exist."""
+        return TIME_MS_MIN <= self.server_ms < TIME_MS_MAX and self.asked_s <= self.answered_s
+
+
+class TimeLine:
+    """A course through moments that agree.
+
+    Args:
+        first: the moment it starts from; it has rate 1 until `sync` knows better.
+    """
+
+    def __init__(self, first: Moment) -> None:
+        self.first = first
+        self.moments = 1
+        self.rate = 1.0
+        self.rated = False
+        self._rate_most = 1.0 + _DRIFT
+        self._least_s, self._least_ms = first.answered_s, float(first.server_ms)
+        self._most_s, self._most_ms = first.asked_s, float(first.server_ms)
+
+    def least_ms(self, now_s: float) -> float:
+        """Return the lower bound, which candle logic takes for the time."""
+        return self._least_ms + (now_s - self._least_s) * 1000 * self.rate
+
+    def most_ms(self, now_s: float) -> float:
+        """Return the upper bound; generous for a moment while the rate is not known."""
+        return self._most_at(now_s, self._rate_most if self.settled(now_s) else RATE_MAX)
+
+    def settled(self, now_s: float) -> bool:
+        """Return whether the rate was learned, or 1 has to be taken for it."""
+        return self.rated or now_s - self.first.asked_s > _UNRATED_S
+
+    def slack_ms(self) -> float:
+        """Return how far beyond its bounds a moment still agrees."""
+        return FIT_MS + _FIT_S * 1000 * self.rate
+
+    def fits(self, moment: Moment) -> bool:
+        """Return whether a moment lies on this course, by the rate known so far."""
+        latest_ms = moment.server_ms + (moment.answered_s - moment.asked_s) * 1000 * self._rate_most
+        return (
+            moment.server_ms <= self._most_at(moment.answered_s, self._rate_most) + self.slack_ms()
+            and latest_ms >= self.least_ms(moment.answered_s) - self.slack_ms()
+        )
+
+    def may_fit(self, moment: Moment) -> bool:
+        """Return whether a moment lies on this course, by any rate while none is known."""
+        if self.rated:
+            return self.fits(moment)
+        passed_ms = moment.server_ms - self.first.server_ms
+        return -FIT_MS <= passed_ms <= (moment.answered_s - self.first.asked_s) * 1000 * RATE_MAX
+
+    def sync(self, moment: Moment) -> None:
+        """Learn from a moment that fits: the rate from the whole base, the bounds from both."""
+        self.moments += 1
+        self._learn_rate(moment)
+        at_s = moment.answered_s
+        passed_s = at_s - self._least_s
+        least_ms = self.least_ms(at_s) - passed_s * 1000 * self.rate * _DRIFT
+        latest_ms = moment.server_ms + (at_s - moment.asked_s) * 1000 * self._rate_most
+        most_ms = min(latest_ms, self._most_at(at_s, self._rate_most))
+        self._least_ms = max(float(moment.server_ms), min(least_ms, latest_ms))
+        self._most_ms = max(self._least_ms, most_ms)
+        self._least_s = self._most_s = at_s
+
+    def lift(self, ms: float, now_s: float) -> None:
+        """Raise the lower bound, at most to the upper one."""
+        self._least_ms = max(self.least_ms(now_s), min(ms, self._most_at(now_s, self._rate_most)))
+        self._least_s = now_s
+
+    def _learn_rate(self, moment: Moment) -> None:
+        base_s = moment.asked_s - self.first.answered_s
+        if base_s < APART_S:
+            return
+        # The server looked at its clock somewhere between asking and answer, so the
+        # rate lies between these two; the lower one is never ahead.
+        passed_s = (moment.server_ms - self.first.server_ms) / 1000
+        least, most = passed_s / (moment.answered_s - self.first.asked_s), passed_s / base_s
+        usual = least - _RATE_SNAP <= 1 <= most + _RATE_SNAP
+        self.rate = 1.0 if usual else max(least, _RATE_MIN)
+        self._rate_most = 1.0 + _DRIFT if usual else max(most, _RATE_MIN)
+        self.rated = True
+
+    def _most_at(self, now_s: float, rate: float) -> float:
+        return self._most_ms + (now_s - self._most_s) * 1000 * rate
