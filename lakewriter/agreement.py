@@ -74,6 +74,8 @@ class Agreement:
         self._rival: TimeLine | None = None
         self._doubted: TimeLine | None = None
         self._told_s: float | None = None
+        # The course of what the streams say.
+        self._course: TimeLine | None = None
         # The wall clock minus the agreed time; None while that is not steady.
         self._host_lead_ms: float | None = None
         self._confirmed_s = float("-inf")
@@ -110,6 +112,8 @@ class Agreement:
     def heard(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
         """Learn from a closed candle's event time; return whether it can be true."""
         claim = Claim(series, event_ms, now_s)
+        if self._told_s is None:
+            self._follow_streams(claim, wall_ms)
         if self.line is None:
             return self._heard_first(claim, wall_ms)
         if event_ms > self.latest_ms(now_s, wall_ms):
@@ -121,6 +125,17 @@ class Agreement:
         else:
             self._heard_late(self.line, claim, wall_ms)
         return True
+
+    def _follow_streams(self, claim: Claim, wall_ms: float) -> None:
+        """Learn a sandbox's rate from frames, as long as REST has never answered."""
+        moment = _moment_of(claim)
+        if self._course is None or not self._course.may_fit(moment):
+            self._course = TimeLine(moment)
+            return
+        self._course.sync(moment)
+        fast = self._course.moments >= _MOMENTS_MIN and self._course.rated and self._course.rate > 1
+        if fast and (self.line is None or not self.line.rated):
+            self._adopt(self._course, claim.heard_s, wall_ms)
 
     def _heard_first(self, claim: Claim, wall_ms: float) -> bool:
         """Agree with the host, with REST or with another series."""
@@ -236,7 +251,11 @@ class Agreement:
 
 
 def _line_of(claim: Claim) -> TimeLine:
-    return TimeLine(Moment(claim.event_ms, claim.heard_s - LATE_S, claim.heard_s))
+    return TimeLine(_moment_of(claim))
+
+
+def _moment_of(claim: Claim) -> Moment:
+    return Moment(claim.event_ms, claim.heard_s - LATE_S, claim.heard_s)
 
 
 def _bears_out(claim: Claim, line: TimeLine) -> bool:

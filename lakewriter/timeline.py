@@ -73,7 +73,7 @@ class TimeLine:
 
     def settled(self, now_s: float) -> bool:
         """Return whether the rate was learned, or 1 has to be taken for it."""
-        return self.rated or now_s - self.first.asked_s > _UNRATED_S
+        return self.rated or now_s - self.first.answered_s > _UNRATED_S
 
     def slack_ms(self) -> float:
         """Return how far beyond its bounds a moment still agrees."""

@@ -359,6 +359,20 @@ def test_streams_alone_move_the_time_when_rest_is_silent_for_long() -> None:
     assert world.hear(ETH, lie_ms=10 * MINUTE_MS)
 
 
+@pytest.mark.parametrize("rate", [60.0, 300.0, 7200.0])
+def test_a_fast_sandbox_is_followed_while_rest_is_away(rate: float) -> None:
+    """Each minute of a single series is believed, though REST never answers and the host's clock stays behind."""
+    world = World(rate)
+    heard = []
+    for _ in range(100):
+        heard.append(world.hear(BTC))
+        world.now_s += max(0.2, 60 / rate)
+    assert all(heard) or rate > 300
+    assert all(heard[50:])
+    assert world.ask_often()
+    assert world.is_right()
+
+
 @given(st.floats(0.02, 7200), st.integers(-9 * YEAR_MS, 9 * YEAR_MS))
 def test_any_rate_is_learned(rate: float, host_error_ms: int) -> None:
     """A sandbox of any speed, started at any time, is known after some answers and stays so."""
