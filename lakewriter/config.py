@@ -12,6 +12,7 @@ import msgspec
 
 from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS, Market, is_url, parse_market, served_at
+from lakewriter.regular_file import read_given
 from lakewriter.subscription import Subscription, parse_subscription
 
 FILE_NAME = "lakewriter.toml"
@@ -139,11 +140,7 @@ def load_config(path: Path) -> Config:
             message names the file and the place in it.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(FILE_BYTES_MAX + 1)
-        if len(text) > FILE_BYTES_MAX:
-            raise UsageError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
-        said = tomllib.loads(text.decode())
+        said = tomllib.loads(read_given(path, FILE_BYTES_MAX).decode())
         config = msgspec.convert(said, Config)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "lakewriter record --help") from None

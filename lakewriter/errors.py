@@ -76,3 +76,7 @@ class FrameError(ExchangeError):
 
 class LakeError(LakewriterError):
     """The disk holds it: a lake, a partition or a journal that is not as it must be."""
+
+
+class UnreadableError(LakeError):
+    """A file is there, but holds no candles that can be read."""

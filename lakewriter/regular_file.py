@@ -140,6 +140,17 @@ def read_given(path: Path | str, bytes_max: int) -> bytes:
         os.close(fd)
 
 
+def read_given_text(path: Path | str, bytes_max: int) -> str:
+    """Return the text of a file that a command line names; every line ends in a newline character.
+
+    Raises:
+        UnicodeDecodeError: if it is not UTF-8.
+        OSError: as `read_given`.
+    """
+    text = read_given(path, bytes_max).decode()
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _check_kind(mode: int, path: Path | str) -> None:
     if stat.S_ISREG(mode):
         return

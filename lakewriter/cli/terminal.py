@@ -12,6 +12,10 @@ from typing import BinaryIO
 import click
 
 from lakewriter.errors import LakewriterError, UsageError, printable
+from lakewriter.regular_file import read_given_text
+
+# A file of SQL that a person wrote is never so long.
+TEXT_BYTES_MAX = 16 * 1024 * 1024
 
 # More errors than a person reads at once are counted only.
 ERRORS_SHOWN_MAX = 20
@@ -74,7 +78,7 @@ def read_text(who: str, name: str, hint: str = "") -> str:
         UsageError: if it cannot be read, or is no text.
     """
     try:
-        return Path(name).expanduser().read_text(encoding="utf-8")
+        return read_given_text(Path(name).expanduser(), TEXT_BYTES_MAX)
     except UnicodeDecodeError:
         raise UsageError(f"{who}: {name}: is not UTF-8 text", hint) from None
     except OSError as error:

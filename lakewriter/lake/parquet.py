@@ -17,8 +17,9 @@ import pyarrow as pa
 from lakewriter import __version__
 from lakewriter.candle import SCHEMA, IntArray, int_column
 from lakewriter.candle_arrays import off_grid
-from lakewriter.errors import LakeError
+from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.interval import INTERVALS
+from lakewriter.lake.storage import FILE_BYTES_MAX
 from lakewriter.partition import LEVELS, Partition
 
 ROW_GROUP_ROWS = 122_880
@@ -57,6 +58,12 @@ _ENCODINGS = {
     for name in SCHEMA.names
     if name != "source"
 }
+
+# A day has at most 86,400 candles; files of others may repeat them.
+ROWS_MAX = 1 << 20
+
+# What Arrow raises over a file that is damaged, or none of Parquet's.
+_BROKEN = (pa.ArrowException, OSError, UnicodeError, KeyError, OverflowError)
 
 # Without these a file holds no candles; what else is missing becomes null.
 _BEGIN = "candle_begin_time"
@@ -176,6 +183,25 @@ def _footer_at(data: bytes) -> int:
     return max(0, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
 
 
+def _open(data: bytes) -> Any:
+    """Return an open file whose end claims no more rows and bytes than a partition can have.
+
+    Arrow allocates what the end claims before it reads a page.
+
+    Raises:
+        pa.ArrowInvalid: if it claims more, or fewer than none.
+    """
+    file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    metadata = file.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    for rows in (metadata.num_rows, *(group.num_rows for group in groups)):
+        if not 0 <= rows <= ROWS_MAX:
+            raise pa.ArrowInvalid(f"it claims {rows:,} rows, more than {ROWS_MAX:,}")
+    if (size := sum(group.total_byte_size for group in groups)) > FILE_BYTES_MAX:
+        raise pa.ArrowInvalid(f"it claims {size:,} bytes of rows, more than {FILE_BYTES_MAX:,}")
+    return file
+
+
 def decode(data: bytes, name: str) -> pa.Table:
     """Return a file's rows in SCHEMA, whoever wrote it.
 
@@ -187,12 +213,12 @@ def decode(data: bytes, name: str) -> pa.Table:
         name: what to call it in an error.
 
     Raises:
-        LakeError: if it is not a whole Parquet file of candles.
+        UnreadableError: if it is not a whole Parquet file of candles.
+        LakeError: if memory does not suffice for it.
     """
     try:
-        file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        table = read_rows(file)
-    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
+        table = read_rows(_open(data))
+    except _BROKEN as error:
         raise _unreadable(name, error) from None
     return conform(table, name)
 
@@ -204,17 +230,17 @@ def conform(table: pa.Table, name: str) -> pa.Table:
         name: what to call its file in an error.
 
     Raises:
-        LakeError: if it holds no candles.
+        UnreadableError: if it holds no candles.
     """
     try:
         # The metadata is the file's own, which no row needs.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
-    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
+    except _BROKEN as error:
         raise _unreadable(name, error) from None
     except LakeError as error:
-        raise LakeError(f"{name}: {error.what}", error.hint) from None
+        raise UnreadableError(f"{name}: {error.what}", error.hint) from None
     if table[_BEGIN].null_count:
-        raise LakeError(f"{name}: has a row without candle_begin_time", "nothing was changed")
+        raise UnreadableError(f"{name}: has a row without candle_begin_time", "nothing was changed")
     return table
 
 
@@ -275,13 +301,13 @@ def read_label(data: bytes, name: str) -> Label:
     """Return what a file says of itself, whoever wrote it.
 
     Raises:
-        LakeError: if its end is not that of a Parquet file.
+        UnreadableError: if its end is not that of a Parquet file.
     """
     try:
-        file = import_parquet().ParquetFile(pa.BufferReader(data))
+        file = _open(data)
         schema, metadata = file.schema_arrow.remove_metadata(), file.metadata
         said = {key.decode(): text.decode() for key, text in (metadata.metadata or {}).items()}
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except _BROKEN as error:
         raise _unreadable(name, error) from None
     return Label(schema, said, metadata.num_rows)
 
@@ -321,7 +347,7 @@ def read_footer(data: bytes, name: str) -> Footer | None:
     An end that is not the one we wrote, be it damaged, is not asked: the rows themselves are.
 
     Raises:
-        LakeError: if it is not a whole Parquet file.
+        UnreadableError: if it is not a whole Parquet file.
     """
     metadata = _read_metadata(data, name)
     if not _is_ours(metadata) or OFF_GRID_KEY.encode() in (metadata.metadata or {}):
@@ -343,7 +369,7 @@ def read_begins(data: bytes, name: str) -> IntArray:
     """Return the begin times in a file, whoever wrote it, sorted, each once.
 
     Raises:
-        LakeError: if it is not a whole Parquet file of candles.
+        UnreadableError: if it is not a whole Parquet file of candles.
     """
     if _is_ours(_read_metadata(data, name)):
         return _read_begins(data, name)
@@ -353,19 +379,19 @@ def read_begins(data: bytes, name: str) -> IntArray:
 def _read_metadata(data: bytes, name: str) -> Any:
     try:
         return import_parquet().read_metadata(pa.BufferReader(data))
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except _BROKEN as error:
         raise _unreadable(name, error) from None
 
 
 def _read_begins(data: bytes, name: str) -> IntArray:
     """Return the begin times in a file that says it is ours, sorted, each once."""
     try:
-        file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        file = _open(data)
         if file.schema_arrow.field(_BEGIN).type == SCHEMA.field(_BEGIN).type:
             rows = read_rows(file, [_BEGIN])
         else:  # somebody wrote our file anew, and kept what it says of itself
             rows = decode(data, name)
-    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
+    except _BROKEN as error:
         raise _unreadable(name, error) from None
     return np.unique(int_column(rows, _BEGIN))
 
@@ -377,7 +403,9 @@ def _is_ours(metadata: Any) -> bool:
 
 def _unreadable(name: str, error: Exception) -> LakeError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return LakeError(
+    if isinstance(error, MemoryError):
+        return LakeError(f"{name}: cannot be read now: {reason}", "nothing was changed; run again")
+    return UnreadableError(
         f"{name}: not a readable Parquet file of candles: {reason}",
         "nothing was changed; move the file out of the lake, then run again",
     )

@@ -20,6 +20,7 @@ import numpy as np
 from lakewriter.candle import Candle, IntArray
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
+from lakewriter.lake.foreign import read_or_leave_out
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import candle_files
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
@@ -283,21 +284,29 @@ def read_day(
         exactly: every begin time, even if our file's footer could be told.
 
     Raises:
-        LakeError: if a file cannot be read, or they never hold still.
+        LakeError: if our own file cannot be read, or they never hold still. A file
+            of others that cannot be read is logged and left out.
     """
     try:
-        own = Partition(*series, date.fromisoformat(day)).file
+        partition = Partition(*series, date.fromisoformat(day))
     except ValueError:
         return Day(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
     for lap in range(READ_LAPS_MAX):
         names = list(listed) if listed and not lap else candle_files(store.storage, directories)
         parts = []
         for name in names:
+            if name != partition.file:
+                begins = read_or_leave_out(store, name, read_begins, _NONE)
+                if begins is None:
+                    break  # folded into the own file, which may have been read before that
+                # Rows of another day are in no answer, and their times can be of any century.
+                parts.append(begins[(begins >= partition.start_ms) & (begins < partition.stop_ms)])
+                continue
             found = store.storage.read(name)
             if found is None:
-                break  # folded into the own file, which may have been read before that
+                break
             path = f"{store.name}/{name}"
-            if names == [own] and not exactly and (footer := read_footer(found.data, path)) is not None:
+            if len(names) == 1 and not exactly and (footer := read_footer(found.data, path)) is not None:
                 return Day(footer, None)
             parts.append(read_begins(found.data, path))
         else:

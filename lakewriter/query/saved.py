@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 import lakewriter
 from lakewriter.errors import UsageError
+from lakewriter.regular_file import read_given_text
+
+FILE_BYTES_MAX = 1024 * 1024
 
 _PARAMETER = re.compile(r"--\s*:(?P<name>[a-z_][a-z0-9_]*)\s*=\s*(?P<default>.*?)(?:\s{2,}(?P<what>.*))?\s*")
 _COMMENT = re.compile(r"--\s*(.*?)\s*")
@@ -107,7 +110,7 @@ def saved_query(name: str) -> SavedQuery:
 
 
 def _load(path: Path) -> SavedQuery:
-    return parse_query(path.stem, path.read_text(encoding="utf-8"))
+    return parse_query(path.stem, read_given_text(path, FILE_BYTES_MAX))
 
 
 def _directory() -> Path:

@@ -89,7 +89,11 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
     for _ in range(READ_LAPS_MAX):
         files = []
         for name in candle_files(store.storage, place.directories):
-            found = store.storage.read(name)
+            try:
+                found = store.storage.read(name)
+            except OSError as error:
+                files.append(File(name, b"", None, None, f"{name}: {error.strerror}"))
+                continue
             if found is None:
                 break  # folded into the own file, which may have been read before that
             files.append(_file(name, found.data))

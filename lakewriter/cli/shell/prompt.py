@@ -1,6 +1,7 @@
 """The line editor of `lakewriter shell`: keys, colours, completion, history."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +27,12 @@ from lakewriter.partition import level_value
 from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
 from lakewriter.query.schema import COLUMNS
+from lakewriter.regular_file import open_lock
 
 PROMPT = "lake> "
+
+# The editor reads all of the history; what is larger is not what somebody typed.
+HISTORY_BYTES_MAX = 16 * 1024 * 1024
 MORE = "   .. "
 
 _KEYWORDS = """ALL AND AS ASC ASOF JOIN BETWEEN BY CASE CAST CROSS DATE DESC DESCRIBE DISTINCT ELSE END EXCEPT
@@ -108,8 +113,12 @@ def _history() -> History:
     path = history_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.open("ab").close()
+        fd = open_lock(path)
+        size = os.fstat(fd).st_size
+        os.close(fd)
     except OSError:
+        return InMemoryHistory()
+    if size > HISTORY_BYTES_MAX:
         return InMemoryHistory()
     return _QuietHistory(str(path))
 

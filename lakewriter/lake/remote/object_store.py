@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 import pyarrow as pa
 import pyarrow.fs as fs
 
-from lakewriter.errors import LakeError
+from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.lake.remote.location import Location
-from lakewriter.lake.storage import Found, Listing, Replacement
+from lakewriter.lake.storage import FILE_BYTES_MAX, Found, Listing, Replacement
 
 # An object that is replaced more often than this while it is read never holds still.
 READ_LAPS_MAX = 10
@@ -113,6 +113,10 @@ class ObjectStorage:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
                     # Of an object that is shorter by now Arrow does not notice that it gets
                     # less, and gives what was in memory behind it: here that is zeros.
+                    if file.size() > FILE_BYTES_MAX:
+                        raise UnreadableError(
+                            f"lake: {self._uri}/{name}: larger than {FILE_BYTES_MAX:,} bytes"
+                        )
                     data = bytearray(file.size())
                     if data:
                         file.readinto(data)

@@ -9,15 +9,16 @@ and that the engine can read, stay until compaction.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
+from lakewriter.lake.foreign import read_or_leave_out
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.listing import PartitionFiles
@@ -26,6 +27,9 @@ from lakewriter.lake.partition_filter import ALL, Wanted
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.errors import vanished
+from lakewriter.regular_file import open_regular
+
+T = TypeVar("T")
 
 # Files read at once; one reader thread per core is all that decoding can use.
 _THREADS_MAX = 8
@@ -150,10 +154,13 @@ def read_foreign(store: LakeStore, files: Sequence[Foreign]) -> list[pa.Table]:
 
     Raises:
         VanishedError: if a file vanished since it was listed.
-        LakeError: if one holds no candles, or some of another day: whether those
-            were seen would depend on which days a query is about.
+        LakeError: if one of our own names holds no candles; or if one holds some of
+            another day: whether those were seen would depend on which days a query
+            is about.
+
+    Another file that holds no candles is logged and left out.
     """
-    tables = read_files(store, [file.name for file in files])
+    tables = _read_all(store, lambda file: _read_foreign(store, file), files)
     for file, table in zip(files, tables, strict=True):
         check_day(file.partition, int_column(table, "candle_begin_time"))
     return tables
@@ -166,10 +173,23 @@ def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
         VanishedError: if a file vanished since it was listed.
         LakeError: if one holds no candles.
     """
+    return _read_all(store, lambda name: _read(store, name), names)
+
+
+def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T]) -> list[pa.Table]:
     if store.far:
-        return list(ahead(lambda name: _read(store, name), names, AT_ONCE))
+        return list(ahead(read, files, AT_ONCE))
     with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda name: _read(store, name), names))
+        return list(pool.map(read, files))
+
+
+def _read_foreign(store: LakeStore, file: Foreign) -> pa.Table:
+    if file.name == file.partition.file:
+        return _read(store, file.name)
+    table = read_or_leave_out(store, file.name, decode, SCHEMA.empty_table())
+    if table is None:
+        raise vanished(f"{store.name}/{file.name}")
+    return table
 
 
 def _read(store: LakeStore, name: str) -> pa.Table:
@@ -200,7 +220,7 @@ def fits(path: Path) -> bool:
     import pyarrow.parquet as pq  # noqa: PLC0415 - for statements about candles alone
 
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             schema = pq.read_schema(file)
     except FileNotFoundError:
         raise

@@ -20,9 +20,12 @@ from typing import Any
 import msgspec
 
 from lakewriter.errors import UsageError
+from lakewriter.regular_file import read_given_text
 from lakewriter.sandbox.faults.table import Fault, checked
 
 _HINT = "lakewriter sandbox --list-faults"
+
+FILE_BYTES_MAX = 4 * 1024 * 1024
 
 # A century of simulated time: a longer wait is a typing error.
 _SECONDS_MAX = 100 * 366 * 86_400.0
@@ -67,7 +70,7 @@ def load_faults(path: Path, now_ms: int) -> list[Fault]:
         UsageError: if it cannot be read, or one of them cannot be.
     """
     try:
-        file = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File)
+        file = msgspec.convert(tomllib.loads(read_given_text(path, FILE_BYTES_MAX)), _File)
     except OSError as error:
         raise UsageError(f"faults: {path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8, or something else than [[fault]] tables
