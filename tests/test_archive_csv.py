@@ -1,10 +1,13 @@
 """The archive's CSV → a table: the same doubles as Python's own, or one line that names the row."""
 
+import gzip
 import io
 import math
 import struct
+import tracemalloc
 import zipfile
 from contextlib import suppress
+from datetime import date
 from decimal import Decimal, localcontext
 
 import pyarrow as pa
@@ -12,7 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.archive_csv import CsvError, parse_csv, unzip
+from lakewriter.backfill.archive_import import read_zip
+from lakewriter.backfill.plan import PlannedFile
+from lakewriter.binance.archive_csv import CsvError, gunzip, inflated_bytes_max, parse_csv, unzip
+from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.series import Series
 
@@ -251,12 +257,58 @@ def test_not_one_csv_in_a_zip(members: dict[str, bytes]) -> None:
 def test_a_bomb_is_not_inflated() -> None:
     """A CSV larger than the limit is refused by what it claims, and never inflated past that."""
     bomb = zipped(a_csv=b"0" * (KILOBYTE + 1))
-    with pytest.raises(CsvError, match=r"^f\.zip: 1025 bytes of CSV in it, more than 1024$"):
+    with pytest.raises(CsvError, match=r"^f\.zip: 1,025 bytes of CSV in it, more than 1,024$"):
         unzip(bomb, "f.zip", KILOBYTE)
     assert len(unzip(bomb, "f.zip", KILOBYTE + 1)) == KILOBYTE + 1
     size = struct.pack("<I", KILOBYTE + 1)
     with pytest.raises(CsvError, match=r"^f\.zip: not a whole zip: "):
         unzip(bomb.replace(size, struct.pack("<I", 10)), "f.zip", KILOBYTE)
+
+
+def test_a_day_inflates_to_a_day() -> None:
+    """A zip of a day's minutes that would unfold to 400 MB costs nothing: a day has 1,440 rows."""
+    file = ArchiveFile(BTC, "daily", date(2024, 6, 30))
+    bomb = zipped(a_csv=bytes(400_000_000))
+    assert len(bomb) < file.zip_bytes_max, "it would be downloaded"
+    tracemalloc.start()
+    try:
+        with pytest.raises(CsvError, match=r"400,000,000 bytes of CSV in it, more than 385,024$"):
+            read_zip(bomb, PlannedFile(file, len(bomb), file.start_ms, file.stop_ms), 0)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_gzip_is_inflated_no_further_than_its_limit() -> None:
+    """Up to its limit it is whole; a larger or broken one is an error."""
+    content = "\n".join(line(minute) for minute in range(20)).encode()
+    whole = gzip.compress(content)
+    assert gunzip(whole, "f.gz", len(content)) == content
+    with pytest.raises(CsvError, match=r"^f\.gz: more than 19 bytes in it$"):
+        gunzip(whole, "f.gz", 19)
+    for length in range(len(whole)):
+        with (
+            pytest.raises(CsvError, match=r"^f\.gz: not a whole gzip file") if length else suppress(CsvError)
+        ):
+            gunzip(whole[:length], "f.gz", len(content))
+    bomb = gzip.compress(bytes(400_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CsvError, match="more than"):
+            gunzip(bomb, "f.gz", inflated_bytes_max(len(bomb)) // 10)
+        assert tracemalloc.get_traced_memory()[1] < len(bomb) * 40
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_candles_shrink_to_is_within_the_bound() -> None:
+    """The most regular candles there are, without a trade, inflate to less than is taken for a bomb."""
+    rows = "\n".join(
+        line(minute, {5: "0.0", 7: "0.0", 8: "0", 9: "0.0", 10: "0.0"}) for minute in range(43_200)
+    )
+    packed = gzip.compress(rows.encode(), 9)
+    assert len(rows) > 1 << 20
+    assert len(rows) < inflated_bytes_max(len(packed)) / 3
 
 
 def test_a_broken_zip() -> None:

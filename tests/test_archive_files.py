@@ -31,6 +31,24 @@ def test_long_candles_have_no_daily_files() -> None:
     assert not {"3d", "1w", "1mo"} & set(DAILY_INTERVALS)
 
 
+@pytest.mark.parametrize("period", ["daily", "monthly"])
+@pytest.mark.parametrize("interval", DAILY_INTERVALS)
+def test_the_bound_of_a_file_follows_from_its_candles(interval: str, period: Period) -> None:
+    """A file of the longest rows there are is within its bound, one of ten times as many rows is not."""
+    file = ArchiveFile(Series("spot", "BTCUSDT", interval), period, date(2024, 1, 1))
+    rows = INTERVALS[interval].count(file.start_ms, file.stop_ms)
+    assert rows * 12 * 21 + 200 < file.csv_bytes_max < file.zip_bytes_max
+    assert file.csv_bytes_max < max(rows, 64) * 600
+    assert ArchiveFile(Series("spot", "X", "1m"), "daily", date(2024, 1, 1)).csv_bytes_max < 400_000
+
+
+@pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])
+def test_the_bound_of_a_file_of_few_candles(interval: str) -> None:
+    """A month of long candles has at most ten rows; a spare header fits as well."""
+    file = ArchiveFile(Series("spot", "BTCUSDT", interval), "monthly", date(2024, 1, 1))
+    assert 11 * 12 * 21 < file.csv_bytes_max < 20_000
+
+
 @given(
     symbol=st.sampled_from(["BTCUSDT", "BTCUSD_261225", "龙虾USDT", "A-1"]),
     interval=st.sampled_from(list(INTERVALS)),

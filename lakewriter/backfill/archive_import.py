@@ -19,7 +19,7 @@ from lakewriter.backfill.market_info import FILE_TRIES_MAX, asking
 from lakewriter.backfill.plan import PlannedFile, days
 from lakewriter.backfill.progress import Progress
 from lakewriter.binance.archive import ArchiveClient, ArchiveError
-from lakewriter.binance.archive_csv import CSV_BYTES_MAX, CsvError, parse_csv, unzip
+from lakewriter.binance.archive_csv import CsvError, parse_csv, unzip
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.candle import int_column
 from lakewriter.clock import Clock
@@ -202,7 +202,7 @@ def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> Days:
         CsvError: if it is no zip of the file's candles.
     """
     file = planned.file
-    table = parse_csv(unzip(data, file.name, CSV_BYTES_MAX), file.series, recv_us, file.name)
+    table = parse_csv(unzip(data, file.name, file.csv_bytes_max), file.series, recv_us, file.name)
     begins = int_column(table, "candle_begin_time")
     if len(begins) and not (file.start_ms <= begins[0] and begins[-1] < file.stop_ms):
         raise CsvError("time", f"{file.name}: has candles of another time: {day_of(int(begins[0]))}")

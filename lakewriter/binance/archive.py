@@ -29,9 +29,6 @@ from lakewriter.errors import ExchangeError
 from lakewriter.market import Market, is_symbol
 from lakewriter.series import Series
 
-# A month of seconds is 2.7 million lines; one of BTCUSDT takes 50 bytes of its zip.
-ZIP_BYTES_MAX = 256 * 1024 * 1024
-
 # A checksum's file has 64 digits, two blanks and a name.
 _CHECKSUM_BYTES_MAX = 1024
 
@@ -155,7 +152,7 @@ class ArchiveClient:
         url = f"{self.market.archive_url}{file.path}"
         checksum = asyncio.create_task(self._checksum(url, file))
         try:
-            content = await self._ask(url, {}, TIMEOUT_S, ZIP_BYTES_MAX)
+            content = await self._ask(url, {}, TIMEOUT_S, file.zip_bytes_max)
             expected = await checksum
         finally:
             checksum.cancel()

@@ -9,6 +9,7 @@ odd, the last value can be anything: neither is looked at.
 Source: binance-public-data, README.md; the files themselves.
 """
 
+import gzip
 import io
 import re
 import zipfile
@@ -27,6 +28,11 @@ from lakewriter.series import Series
 
 # A month of 1s candles is about 450 MB.
 CSV_BYTES_MAX = 1 << 30
+
+# Of a file whose interval and period are not known, the size it may inflate to: candles
+# without a trade, the most regular there are, shrink to a 23rd.
+_INFLATION_MAX = 100
+_INFLATED_BYTES_MIN = 1 << 20
 
 # From here on a time counts microseconds: as milliseconds it would be the year 33658.
 MICROSECONDS_FROM = 10**15
@@ -99,6 +105,32 @@ def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
         _refuse_shape(error, 1 if header_bytes else 0, name)
 
 
+def inflated_bytes_max(packed_bytes: int) -> int:
+    """Return the size that a compressed CSV may have, by its packed size alone."""
+    return min(CSV_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * packed_bytes))
+
+
+def gunzip(data: bytes, name: str, bytes_max: int) -> bytes:
+    """Return the content of a gzip file.
+
+    Args:
+        data: the whole file.
+        name: what to call it in an error.
+        bytes_max: how large the content may be.
+
+    Raises:
+        CsvError: if it is broken, or the content is too large. No more than that is inflated.
+    """
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            text = file.read(bytes_max + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CsvError("zip", f"{name}: not a whole gzip file: {error}") from None
+    if len(text) > bytes_max:
+        raise CsvError("size", f"{name}: more than {bytes_max:,} bytes in it")
+    return text
+
+
 def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
     """Return the one CSV in a zip.
 
@@ -119,9 +151,8 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
                 raise CsvError("zip", f"{name}: compressed by method {members[0].compress_type}")
             # More than it claims is never inflated.
             if members[0].file_size > bytes_max:
-                raise CsvError(
-                    "size", f"{name}: {members[0].file_size} bytes of CSV in it, more than {bytes_max}"
-                )
+                size = members[0].file_size
+                raise CsvError("size", f"{name}: {size:,} bytes of CSV in it, more than {bytes_max:,}")
             return archive.read(members[0])
     except (
         zipfile.BadZipFile,

@@ -21,6 +21,12 @@ Period = Literal["daily", "monthly"]
 # Longer candles have monthly files only.
 DAILY_INTERVALS = tuple(name for name in INTERVALS if name not in ("3d", "1w", "1mo"))
 
+# A row of the archive has 12 values of at most 20 characters; most rows have half of that.
+ROW_BYTES_MAX = 256
+# For a header, a few rows too many, and what a zip says of its member.
+_ROWS_SPARE = 64
+_ZIP_BYTES = 4096
+
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -63,6 +69,18 @@ class ArchiveFile(NamedTuple):
     def stop_ms(self) -> int:
         """… and before this."""
         return INTERVALS["1d" if self.period == "daily" else "1mo"].end(self.start_ms)
+
+    @property
+    def csv_bytes_max(self) -> int:
+        """The size that its CSV cannot have: a row for each candle, and some to spare."""
+        length_ms = self.series.grid.length_ms or self.stop_ms - self.start_ms
+        rows = (self.stop_ms - self.start_ms) // length_ms
+        return (rows + _ROWS_SPARE) * ROW_BYTES_MAX
+
+    @property
+    def zip_bytes_max(self) -> int:
+        """The size that its zip cannot have: what does not shrink grows by little."""
+        return self.csv_bytes_max + _ZIP_BYTES
 
 
 def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:

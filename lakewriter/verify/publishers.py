@@ -14,7 +14,7 @@ from lakewriter.backfill.market_info import MarketView, asking
 from lakewriter.backfill.plan import days
 from lakewriter.backfill.rest_fill import YOUNG_MS
 from lakewriter.binance.archive import ArchiveError
-from lakewriter.binance.archive_csv import CSV_BYTES_MAX, parse_csv, unzip
+from lakewriter.binance.archive_csv import parse_csv, unzip
 from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period
 from lakewriter.binance.market_clients import Doors
 from lakewriter.binance.rest import INVALID_SYMBOL, RestError
@@ -71,7 +71,7 @@ class ArchivePublisher:
             return await asyncio.to_thread(self._parse, data, file)
 
     def _parse(self, data: bytes, file: ArchiveFile) -> pa.Table:
-        text = unzip(data, file.name, CSV_BYTES_MAX)
+        text = unzip(data, file.name, file.csv_bytes_max)
         return parse_csv(text, file.series, self._clock.wall_us(), file.name)
 
 
