@@ -156,7 +156,7 @@ def test_too_large(tmp_path):
     """A file that nobody wrote by hand is not read to its end."""
     with pytest.raises(UsageError) as caught:
         load_config(written(tmp_path, b"#" * (FILE_BYTES_MAX + 1)))
-    assert caught.value.what == f"{tmp_path}/lakewriter.toml: larger than 4194304 bytes"
+    assert caught.value.what == f"{tmp_path}/lakewriter.toml: larger than 4,194,304 bytes"
     load_config(written(tmp_path, b"#" * FILE_BYTES_MAX))
 
 

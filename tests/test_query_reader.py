@@ -230,7 +230,7 @@ def test_what_cannot_be_read_is_one_error(tmp_path: Path, caplog: pytest.LogCapt
     foreign.unlink()
     foreign.symlink_to(foreign.name)
     assert len(Lake(tmp_path).candles("spot", "BTCUSDT", "1m")) == 1
-    assert f"lake: {foreign} is left out: Too many levels of symbolic links" in caplog.text
+    assert f"lake: {foreign}: Too many levels of symbolic links; its candles are left out" in caplog.text
 
 
 class Compacting(LakeStore):

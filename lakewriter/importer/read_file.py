@@ -5,12 +5,10 @@ rows: `columns` reads the columns, `file_candles` makes candles of them.
 """
 
 import codecs
-import gzip
 import hashlib
 import io
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,12 +16,20 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from lakewriter.binance.archive_csv import CSV_BYTES_MAX, is_archive_csv, read_columns, unzip
+from lakewriter.binance.archive_csv import (
+    CSV_BYTES_MAX,
+    gunzip,
+    inflated_bytes_max,
+    is_archive_csv,
+    read_columns,
+    unzip,
+)
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.columns import double_columns
 from lakewriter.importer.file_names import partition_at
 from lakewriter.lake.parquet import read_rows
+from lakewriter.regular_file import TooLargeError, read_regular
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".zip")
 PARQUET_SUFFIXES = (".parquet", ".pqt", ".pq")
@@ -67,9 +73,10 @@ def read_table(path: Path) -> FileTable:
         LakewriterError: if it cannot be read.
         OSError: if the disk does not give it.
     """
-    if path.stat().st_size > CSV_BYTES_MAX:
-        raise LakewriterError(f"{path}: larger than {CSV_BYTES_MAX} bytes", "import it in parts")
-    data = path.read_bytes()
+    try:
+        data = read_regular(path, CSV_BYTES_MAX)
+    except TooLargeError as error:
+        raise LakewriterError(f"{path}: {error.strerror}", "import it in parts") from None
     kind = path.name.lower()
     if kind.endswith(PARQUET_SUFFIXES):
         return _read_parquet(data, path)
@@ -93,8 +100,8 @@ def _is_packed(data: bytes, path: Path) -> bool:
 def _check_checksum(data: bytes, path: Path) -> bool:
     """Return whether a checksum lies beside the file, and is its own."""
     try:
-        with path.with_name(path.name + ".CHECKSUM").open("rb") as file:
-            said = _CHECKSUM.findall(file.read(_CHECKSUM_BYTES_MAX))
+        checksum = path.with_name(path.name + ".CHECKSUM")
+        said = _CHECKSUM.findall(read_regular(checksum, _CHECKSUM_BYTES_MAX))
     except OSError:
         return False  # it need not be kept
     if [digits.lower().decode() for digits in said[:1]] != [hashlib.sha256(data).hexdigest()]:
@@ -104,17 +111,10 @@ def _check_checksum(data: bytes, path: Path) -> bool:
 
 def _inflated(data: bytes, path: Path) -> bytes:
     if path.suffix.lower() == ".zip":
-        return unzip(data, str(path), CSV_BYTES_MAX)
-    if path.suffix.lower() != ".gz":
-        return data
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            text = file.read(CSV_BYTES_MAX + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise LakewriterError(f"{path}: not a whole gzip file: {error}", "download it again") from None
-    if len(text) > CSV_BYTES_MAX:
-        raise LakewriterError(f"{path}: more than {CSV_BYTES_MAX} bytes in it", "import it in parts")
-    return text
+        return unzip(data, str(path), inflated_bytes_max(len(data)))
+    if path.suffix.lower() == ".gz":
+        return gunzip(data, str(path), inflated_bytes_max(len(data)))
+    return data
 
 
 def _read_csv(text: bytes, path: Path) -> pa.Table:

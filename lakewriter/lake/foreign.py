@@ -5,6 +5,7 @@ stop an answer about the candles beside it. Our own files are never left out:
 without them an answer would be wrong.
 """
 
+import errno
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -37,7 +38,9 @@ def read_or_leave_out(store: LakeStore, name: str, read: Callable[[bytes, str], 
         return None if found is None else read(found.data, path)
     except UnreadableError as error:
         reason = error.what
-    except _REFUSALS as error:
+    except OSError as error:
+        if not (isinstance(error, _REFUSALS) or error.errno == errno.ELOOP):
+            raise
         reason = f"{path}: {error.strerror}"
     report_passed_over(f"lake: {reason}; its candles are left out")
     return nothing

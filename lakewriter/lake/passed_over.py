@@ -3,6 +3,8 @@
 import logging
 from functools import lru_cache
 
+from lakewriter.errors import printable
+
 log = logging.getLogger(__name__)
 
 # A process that reads a thing again does not report it again; so many are remembered.
@@ -14,8 +16,6 @@ def report_passed_over(what: str) -> None:
     """Log that a reader left something out, once in this process.
 
     Args:
-        what: the thing first, then why. Names of files are others' text: control
-            characters in it are escaped.
+        what: the thing first, then why.
     """
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in what)
-    log.warning("%s", shown)
+    log.warning("%s", printable(what))

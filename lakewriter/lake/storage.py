@@ -9,6 +9,7 @@ Nobody else opens, renames or unlinks files of partitions.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.passed_over import report_passed_over
-from lakewriter.regular_file import names_open_file, open_lock, open_regular, read_all
+from lakewriter.regular_file import NotRegularError, names_open_file, open_lock, open_regular, read_all
 
 LOCKS = 256
 
@@ -137,16 +138,19 @@ class LocalStorage:
     def _list_of(
         self, entry: "os.DirEntry[str]", directories: list[str], files: list[str]
     ) -> list[str] | None:
-        """Return the list for an entry; None for what is neither, which must not be opened."""
+        """Return the list for an entry; None for a pipe, a socket or a device.
+
+        A link that leads nowhere counts as a file: its disk may be away, and its
+        reader must know.
+        """
         try:
             if entry.is_dir():
                 return directories
-            if entry.is_file():
+            if entry.is_file() or not Path(entry.path).exists():
                 return files
-            reason = "it leads nowhere" if entry.is_symlink() else "it is no regular file"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        report_passed_over(f"lake: {entry.path} is left out: {reason}")
+        except OSError:  # of links in a ring
+            return files
+        report_passed_over(f"lake: {entry.path} is left out: it is no regular file")
         return None
 
     def read(self, name: str) -> Found | None:
@@ -154,11 +158,17 @@ class LocalStorage:
         path = f"{self.root}/{name}"
         try:
             named = os.lstat(path)
-            fd = open_regular(path)
         except FileNotFoundError:
             return None
+        is_link = stat.S_ISLNK(named.st_mode)
         try:
-            version = _version(named if stat.S_ISLNK(named.st_mode) else os.fstat(fd))
+            fd = open_regular(path)
+        except FileNotFoundError:
+            if is_link:
+                raise NotRegularError(errno.ENOENT, "a link that leads nowhere", path) from None
+            return None
+        try:
+            version = _version(named if is_link else os.fstat(fd))
             return Found(read_all(fd, path, FILE_BYTES_MAX), version)
         finally:
             os.close(fd)
