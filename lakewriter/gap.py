@@ -10,6 +10,11 @@ Reason = Literal["pending", "exchange_halt", "not_listed", "delisted", "delivere
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
+# Reasons that no ledger gives, but the subscriptions and their absence: the series was
+# not subscribed to then, on purpose; and there is no reason.
+LEFT = "left"
+UNEXPLAINED = "unexplained"
+
 # Nobody has to ask again for these: the exchange has no such candle.
 FINAL: frozenset[Reason] = frozenset(("exchange_halt", "not_listed", "delisted", "delivered"))
 

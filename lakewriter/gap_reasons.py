@@ -23,6 +23,11 @@ _REASONS: dict[str, Reason] = {
 }
 
 
+def is_before_trading(status: str) -> bool:
+    """Return whether a symbol of that status has not begun to trade."""
+    return _REASONS.get(status) == "not_listed"
+
+
 class Standing(NamedTuple):
     """What is known of a symbol.
 

@@ -80,7 +80,7 @@ class Confirmation(NamedTuple):
         listened: series that it listens to.
         covers: returns whether it subscribes to a series, trading or not.
         now_ms: the exchange's time by market; a market without it is not confirmed yet.
-        starting: whether this run has confirmed nothing before.
+        starting: whether this run may still follow a former one.
     """
 
     recorder: RecorderId

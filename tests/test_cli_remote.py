@@ -111,7 +111,8 @@ def test_gaps_and_coverage(store: Store) -> None:
     done = run(store, "coverage", "--json", "--interval", "1m", "--lake", URI)
     assert done.stderr == ""
     assert json.loads(done.stdout.splitlines()[-1])["totals"] == {
-        "series": 1, "expected": 6, "present": 4, "missing": 2, "explained": 2, "without_reason": 0
+        "series": 1, "expected": 6, "present": 4, "missing": 2, "explained": 2, "without_reason": 0,
+        "never_came": 0,
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
-from lakewriter.lake.coverage import coverage
+from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.gaps.ledger import Changes, Ledger, save
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, served_at

@@ -1,7 +1,6 @@
 """The lake keeps which series are and were subscribed to, whatever becomes of the file."""
 
 import json
-import logging
 import os
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.subscriptions import (
-    DAMAGED_FILE,
     FILE_BYTES_MAX,
     PERIODS_FILE,
     confirm,
@@ -136,44 +134,48 @@ def test_a_full_disk_keeps_the_old_file(store: LakeStore) -> None:
 def test_what_is_not_understood_is_set_aside(
     store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A line that cannot be is passed over by readers; the next confirmation moves it away and says so."""
+    """A line that cannot be is left out; the next confirmation keeps the file it was in under another name."""
     journal = start(store, BTC)
     path = store.root / PERIODS_FILE
-    path.write_bytes(line + b"\n" + path.read_bytes())
+    damaged = line + b"\n" + path.read_bytes()
+    path.write_bytes(damaged)
     assert [each.series for each in read_periods(store.root)] == [BTC]
-    assert caplog.messages == [f"subscriptions: {path}: 1 lines are not understood"]
+    assert caplog.messages == [f"subscriptions: {path}: 1 damaged lines are left out"]
     say(store, journal, BTC, ETH)
     assert [each.series for each in read_periods(store.root)] == [BTC, ETH]
-    assert (store.root / DAMAGED_FILE).read_bytes() == line + b"\n"
-    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+    assert path.with_name("periods.ndjson.bad").read_bytes() == damaged
     journal.close()
 
 
-def test_a_pipe_is_not_waited_for(store: LakeStore) -> None:
-    """What is no regular file is an error that names it, for readers and writers."""
+def test_a_pipe_is_not_waited_for(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no regular file is left out by readers, with one line, and stays as it is."""
     journal = start(store, BTC)
     path = store.root / PERIODS_FILE
     path.unlink()
     os.mkfifo(path)
-    for attempt in (lambda: read_periods(store.root), lambda: say(store, journal, BTC)):
-        with pytest.raises(LakeError, match="is not a regular file") as raised:
-            attempt()
-        assert raised.value.hint == f"move it away: {path}"
+    assert read_periods(store.root) == []
+    assert caplog.messages == [
+        f"subscriptions: {path}: a named pipe, not a regular file; its periods are left out"
+    ]
+    with pytest.raises(OSError, match="named pipe"):
+        say(store, journal, BTC)
     path.unlink()
     path.mkdir()
-    with pytest.raises(LakeError, match="is not a regular file"):
-        read_periods(store.root)
+    assert read_periods(store.root) == []
+    with pytest.raises(IsADirectoryError):
+        say(store, journal, BTC)
     journal.close()
 
 
 def test_a_file_is_read_within_bounds(store: LakeStore) -> None:
-    """A file that grew beyond all measure is refused, not loaded."""
+    """A file that grew beyond all measure is not loaded; what follows replaces it."""
     path = store.root / PERIODS_FILE
     path.parent.mkdir()
     with path.open("wb") as file:
         file.truncate(FILE_BYTES_MAX + 1)
-    with pytest.raises(LakeError, match="is larger than 67,108,864 bytes"):
-        read_periods(store.root)
+    assert read_periods(store.root) == []
+    start(store, BTC).close()
+    assert [each.series for each in read_periods(store.root)] == [BTC]
 
 
 def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:

@@ -13,7 +13,8 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake
 from lakewriter.gap import Reason
 from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.coverage import Day, absent, coverage
+from lakewriter.lake.coverage.absences import absent
+from lakewriter.lake.coverage.days import Day, coverage
 from lakewriter.lake.gaps.ledgers import ORPHANED
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
@@ -90,8 +91,11 @@ def test_gaps_are_what_is_really_absent(recorder: Recorder, tmp_path: Path) -> N
     store = make_lake(tmp_path, [candle(0), candle(3)], hot=[candle(5)])
     add_foreign(tmp_path, [candle(8)])
     assert rows(store, "SELECT start, stop, candles, reason, detected_at, resolved_at, error FROM gaps") == [
-        (at(low), at(high), high - low, "exchange_halt", at(99), at(99), "")
-        for low, high in ((2, 3), (4, 5), (6, 8), (9, 10))
+        (at(1), at(2), 1, "unexplained", None, None, ""),
+        *(
+            (at(low), at(high), high - low, "exchange_halt", at(99), at(99), "")
+            for low, high in ((2, 3), (4, 5), (6, 8), (9, 10))
+        ),
     ]
     assert rows(store, "SELECT sum(missing), sum(explained) FROM coverage") == [(6, 5)]
 
@@ -199,8 +203,10 @@ def test_filters(recorder: Recorder, tmp_path: Path) -> None:
         == [day for day in everything if (day.series, day.date) == (BTC, JULY_1)]
         == [Day(BTC, JULY_1, 561, 1, 560, 10)]
     )
-    assert [(each.start_ms - BEGIN_MS) // MINUTE_MS for each in absent(store, wanted)] == [1440]
-    assert sum(each.candles for each in absent(store)) == 23
+    assert [
+        ((each.start_ms - BEGIN_MS) // MINUTE_MS, each.candles, each.reason) for each in absent(store, wanted)
+    ] == [(1440, 10, "pending"), (1450, 550, "unexplained")]
+    assert sum(each.candles for each in absent(store)) == sum(day.missing for day in everything)
     assert list(coverage(store, PartitionFilter(symbols=("NOUSDT",)))) == []
 
 

@@ -21,7 +21,7 @@ from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.instrument import Instrument
-from lakewriter.lake.coverage import coverage
+from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_read

@@ -1,13 +1,20 @@
 """Real recorders and what the lake knows of their subscriptions: changes, restarts, deaths, mistakes."""
 
+import asyncio
+import contextlib
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from abreast import side_by_side
 from recording import account, recording
-from running import until
+from running import Child, child, run, until
 
 from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.coverage.absences import absent
+from lakewriter.lake.coverage.days import covered
+from lakewriter.lake.coverage.facts import Moment
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.recording.supervisor import WatchOptions
@@ -107,3 +114,103 @@ async def test_a_disk_that_refuses_stops_no_recording(tmp_path: Path) -> None:
             await until(lambda: running.recorder.stats.flushed > 3)
             blocking.unlink()
             await until(lambda: bool(periods(tmp_path, BTC)))
+
+
+def test_what_a_person_sees(tmp_path: Path) -> None:
+    """Two subscribed to, one dropped, one misspelt, one killed: what coverage and gaps say of each."""
+    lake = tmp_path / "lake"
+    wrong = Series("spot", "BTCUSD", "1m")
+
+    async def main() -> None:
+        async with serve(options(speed=60.0)) as sandbox:
+            record = ("record", "--exchange", sandbox.url, "--lake", str(lake))
+
+            def moment_ms() -> int:
+                return sandbox.now_ms() - 90_000
+
+            def without_reason() -> int:
+                found = covered(LakeStore.open(str(lake)), moment=Moment(moment_ms()))
+                return sum(day.without_reason for each in found for day in each.days)
+
+            async def see(command: str) -> "subprocess.CompletedProcess[str]":
+                moment = datetime.fromtimestamp(moment_ms() / 1000, UTC).isoformat()
+                return await asyncio.to_thread(run, command, "--until", moment, "--lake", str(lake))
+
+            with child(tmp_path / "log", *record, "spot:BTCUSDT,ETHUSDT:1m") as recorder:
+                await asyncio.to_thread(recorder.wait_for, "(?s)recorded spot BTC.*recorded spot ETH")
+                assert await asyncio.to_thread(recorder.stop) == 0
+            stopped_ms = sandbox.now_ms()
+            await until(lambda: sandbox.now_ms() > stopped_ms + 4 * MINUTE_MS)
+            assert {
+                each.series for each in absent(LakeStore.open(str(lake)), moment=Moment(moment_ms()))
+            } == {
+                BTC,
+                ETH,
+            }, "a stop leaves nothing on purpose"
+            with child(tmp_path / "log", *record, "spot:BTCUSDT,BTCUSD:1m") as recorder:
+                await until(lambda: not periods(lake, ETH)[0].is_open)
+                await until(
+                    lambda: bool(periods(lake, wrong)) and moment_ms() > periods(lake, wrong)[0].start_ms
+                )
+                await until((lake / "_lakewriter/instruments/spot.ndjson").exists)
+                for command in ("coverage", "gaps"):
+                    misspelt = await see(command)
+                    assert misspelt.returncode == 1, misspelt.stdout
+                    assert "spot BTCUSD 1m: subscribed to since" in misspelt.stderr
+                    assert "never a candle came: spot does not list BTCUSD, but BTCUSDT\n" in misspelt.stderr
+                    assert "symbol = '" in misspelt.stderr
+                recorder.kill()
+            with child(tmp_path / "log", *record, "spot:BTCUSDT:1m") as recorder:
+                await until(lambda: not periods(lake, wrong)[0].is_open)
+                await until(lambda: without_reason() == 0)
+                for command, word in (("coverage", "left_at"), ("gaps", "left")):
+                    seen = await see(command)
+                    assert seen.returncode == 0, seen.stdout + seen.stderr
+                    assert word in seen.stdout
+                recorder.kill()
+            killed_ms = sandbox.now_ms()
+            await until(lambda: sandbox.now_ms() > killed_ms + 4 * MINUTE_MS)
+            dead = await see("coverage")
+            assert dead.returncode == 1, dead.stdout
+            assert "of 1 series are missing without a reason\n  lakewriter gaps --until" in dead.stderr
+
+    asyncio.run(main())
+
+
+def test_two_recorders_with_different_subscriptions(tmp_path: Path) -> None:
+    """Each leaves what it leaves; the restart of one ends nothing of the other, dead or alive."""
+    lake = tmp_path / "lake"
+    for name, symbol in (("one", "BTCUSDT"), ("two", "ETHUSDT")):
+        (tmp_path / f"{name}.toml").write_text(f'subscriptions = ["spot:{symbol},BNBUSDT:1m"]')
+
+    async def main() -> None:
+        async with serve(options(speed=60.0)) as sandbox:
+
+            def start(name: str) -> contextlib.AbstractContextManager[Child]:
+                config = ("--config", str(tmp_path / f"{name}.toml"))
+                return child(
+                    tmp_path / name, "record", *config, "--exchange", sandbox.url, "--lake", str(lake)
+                )
+
+            with start("two") as second:
+                with start("one") as first:
+                    await until(lambda: len(read_periods(lake)) == 4)
+                    first.kill()
+                (tmp_path / "one.toml").write_text('subscriptions = ["spot:SOLUSDT:1m"]')
+                with start("one"):
+                    await until(lambda: not periods(lake, BTC)[0].is_open)
+                    assert [each.is_open for each in periods(lake, BNB)].count(True) == 1
+                    assert [each.is_open for each in periods(lake, ETH)] == [True]
+                    second.kill()
+                with start("one"):
+                    before = {each.journal for each in read_periods(lake) if each.symbol == "SOLUSDT"}
+                    await until(
+                        lambda: (
+                            {each.journal for each in read_periods(lake) if each.symbol == "SOLUSDT"}
+                            != before
+                        )
+                    )
+                    assert [each.is_open for each in periods(lake, ETH)] == [True]
+                    assert [each.is_open for each in periods(lake, BNB)].count(True) == 1
+
+    asyncio.run(main())

@@ -30,6 +30,7 @@ COMMANDS = {
     "coverage": "Check that every candle is there or explained; made for cron.",
     "gaps": "Show which candles are absent, and why.",
     "verify": "Check that what is there is right.",
+    "unsubscribe": "Say that series of an ended recorder were left on purpose.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
     "flush": "Bring the journals of dead recorders into the lake.",
     "views": "Print statements that read the lake without lakewriter.",

@@ -50,6 +50,18 @@ class Seen(NamedTuple):
     last_seen_ms: int
 
 
+class MarketList(NamedTuple):
+    """What a market listed the last time.
+
+    Args:
+        answered_ms: when.
+        statuses: each symbol's status, in the exchange's words.
+    """
+
+    answered_ms: int
+    statuses: dict[str, str]
+
+
 class _Row(msgspec.Struct, omit_defaults=True):
     symbol: str
     status: str
@@ -130,6 +142,18 @@ def read_instruments(root: Path) -> list[Seen]:
         if path.suffix == _SUFFIX
         for row in _rows_or_none(path)
     ]
+
+
+def read_last_lists(root: Path) -> dict[str, MarketList]:
+    """Return the last answer of each market."""
+    lists: dict[str, MarketList] = {}
+    for seen in read_instruments(root):
+        found = lists.get(seen.market)
+        if found is None or seen.last_seen_ms > found.answered_ms:
+            found = lists[seen.market] = MarketList(seen.last_seen_ms, {})
+        if seen.last_seen_ms == found.answered_ms:
+            found.statuses[seen.symbol] = seen.status
+    return lists
 
 
 class _Rows(NamedTuple):

@@ -1,9 +1,10 @@
-"""Which series a lake knows of: by its directories, its journals and its gap ledgers."""
+"""Which series a lake knows of: by its directories, journals, gap ledgers and subscriptions."""
 
 from lakewriter.lake.gaps.ledgers import read_told
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.subscriptions import read_periods
 from lakewriter.series import Series
 
 
@@ -16,5 +17,6 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
     # Read in the order in which candles travel, so that none is missed on its way.
     with store.ledgers() as root:
         told = {each.gap.series for each in read_told(root)}
+        told |= {each.series for each in read_periods(root)}
     hot = {Series(candle.market, candle.symbol, candle.interval) for candle in read_hot(store.root)}
     return {series for series in told | hot if wanted.covers(series)}.union(store.series(wanted))

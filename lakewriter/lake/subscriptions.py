@@ -8,27 +8,25 @@ replaced whole under a lock. Which periods follow from which is
 `subscribed_period`'s.
 """
 
-import logging
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import living
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.storage import make_directories, write_durably
+from lakewriter.lake.lines import read_lines
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.segments import BAD_SUFFIX
+from lakewriter.lake.storage import make_directories, sync_directory, write_durably
 from lakewriter.partition import is_series
 from lakewriter.series import Series
 from lakewriter.subscribed_period import FOREVER_MS, Confirmation, SubscribedPeriod, closed, confirmed
 
-log = logging.getLogger(__name__)
-
 SUBSCRIPTIONS_DIRECTORY = "_lakewriter/subscriptions"
 PERIODS_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/periods.ndjson"
-DAMAGED_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/periods.bad"
 
 # Some 300,000 periods.
 FILE_BYTES_MAX = 64 * 1024 * 1024
@@ -49,108 +47,115 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Row).decode
 
 
-def confirm(store: LakeStore, confirmation: Confirmation) -> None:
+def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()) -> None:
     """Write which series a recorder subscribes to now. Blocks.
 
-    Lines that cannot be understood move to DAMAGED_FILE.
+    A file with lines that cannot be understood becomes a `.bad` file; the new
+    one has the other lines.
+
+    Args:
+        dead: what `dead_journals` said at the start.
 
     Raises:
-        LakeError: if the file is not a regular one, or too large.
-        OSError: if it cannot be written.
+        OSError: if it cannot be read or written.
 
-    Crash: the old file or the new one is there, whole.
+    Crash: the old file or the new one is there, whole; or the old one under its
+    other name alone.
     """
     path = store.root / PERIODS_FILE
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.root, path.parent)
-        periods, damaged = _read(path)
-        if damaged:
-            log.error("subscriptions: %s: %d lines are not understood, and moved to %s",
-                      path, len(damaged), DAMAGED_FILE)  # fmt: skip
-            write_durably(store.root / DAMAGED_FILE, b"".join(line + b"\n" for line in damaged))
-        after = confirmed(periods, confirmation, living(store.root))
-        if damaged or after != periods:
+        periods = _periods_to_keep(path)
+        after = confirmed(periods, confirmation, living(store.root) - dead)
+        if after != periods or not path.exists():
             write_durably(path, b"".join(map(_line, after)))
+
+
+def dead_journals(root: Path) -> frozenset[str]:
+    """Return the journals of open periods whose recorders no longer live.
+
+    A recorder asks before it replays journals of dead ones: it holds them meanwhile,
+    and they look alive.
+    """
+    return frozenset(period.journal for period in read_periods(root) if period.is_open) - living(root)
 
 
 def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPeriod]:
     """Close the open periods of series whose recorders no longer live. Blocks.
 
     Returns:
-        those that were closed.
+        those, as they are closed.
 
     Raises:
         LakeError: if a recorder that lives subscribes to one; nothing is closed.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be read or written.
 
     Crash: the old file or the new one is there, whole.
     """
     path = store.root / PERIODS_FILE
     wanted = set(series)
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
-        periods, _ = _read(path)
-        ended = [period for period in periods if period.is_open and period.series in wanted]
+        make_directories(store.root, path.parent)
+        periods = _periods_to_keep(path)
+        ended = {period for period in periods if period.is_open and period.series in wanted}
         alive = living(store.root)
-        for period in ended:
-            if period.journal in alive:
+        for period in periods:
+            if period in ended and period.journal in alive:
                 raise LakeError(
                     f"subscriptions: {period.series} is recorded at this moment, by {period.recorder}",
                     "take it out of the config, then reload the recorder (SIGHUP) or restart it",
                 )
+        after = [closed(period) if period in ended else period for period in periods]
         if ended:
-            kept = [closed(period) if period in ended else period for period in periods]
-            write_durably(path, b"".join(map(_line, kept)))
-    return ended
+            write_durably(path, b"".join(map(_line, after)))
+    return [new for old, new in zip(periods, after, strict=True) if old in ended]
 
 
 def read_periods(root: Path) -> list[SubscribedPeriod]:
     """Return the periods of all recorders, by series and time.
 
-    Lines that are not understood are left out, with a warning.
-
-    Raises:
-        LakeError: if the file is not a regular one, too large, or cannot be read.
+    A file and lines that cannot be read or understood are logged and left out.
     """
     path = root / PERIODS_FILE
     try:
-        periods, damaged = _read(path)
-    except OSError as error:
-        raise LakeError(f"subscriptions: {path}: {error.strerror}") from None
-    if damaged:
-        log.warning("subscriptions: %s: %d lines are not understood", path, len(damaged))
-    return periods
-
-
-def _read(path: Path) -> tuple[list[SubscribedPeriod], list[bytes]]:
-    """Return a file's periods, and the lines that are none; nothing of a file that is not there."""
-    try:
-        # A pipe without a writer would be waited for.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return _read(path).periods
     except FileNotFoundError:
-        return [], []
+        return []
+    except OSError as error:
+        report_passed_over(f"subscriptions: {path}: {error.strerror}; its periods are left out")
+        return []
+
+
+class _Periods(NamedTuple):
+    periods: list[SubscribedPeriod]
+    left_out: int
+
+
+def _periods_to_keep(path: Path) -> list[SubscribedPeriod]:
+    """Return the periods of a file that is to be replaced; set it aside if there is more in it."""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise LakeError(f"subscriptions: {path} is not a regular file", f"move it away: {path}")
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-    finally:
-        os.close(fd)
-    if len(data) > FILE_BYTES_MAX:
-        raise LakeError(
-            f"subscriptions: {path} is larger than {FILE_BYTES_MAX:,} bytes", f"move it away: {path}"
-        )
-    periods, damaged = [], []
-    for line in data.splitlines():
-        period = _period(line)
-        if period is None:
-            damaged.append(line)
-        else:
-            periods.append(period)
-    return periods, damaged
+        found = _read(path)
+    except FileNotFoundError:
+        return []
+    if found.left_out:
+        path.rename(path.with_name(path.name + BAD_SUFFIX))
+        sync_directory(path.parent)
+    return found.periods
 
 
-def _period(line: bytes) -> SubscribedPeriod | None:
-    """Return what a line says; None if it cannot be."""
+def _read(path: Path) -> _Periods:
+    lines = read_lines(path, FILE_BYTES_MAX)
+    periods = [period for line in lines.whole if (period := _period(line)) is not None]
+    left_out = len(lines.whole) - len(periods) + lines.torn + lines.cut
+    if left_out:
+        report_passed_over(f"subscriptions: {path}: {left_out} damaged lines are left out")
+    return _Periods(periods, left_out)
+
+
+def _period(line: bytes | None) -> SubscribedPeriod | None:
+    """Return what a line says; None if it is not what we write."""
+    if line is None:
+        return None
     try:
         row = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -13,7 +13,7 @@ from lakewriter.binance.market_clients import Doors
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.subscriptions import confirm
+from lakewriter.lake.subscriptions import confirm, dead_journals
 from lakewriter.recording.subscribed_series import Universe
 from lakewriter.series import Series
 from lakewriter.subscribed_period import Confirmation, RecorderId
@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 
 # How stale a recorder's last sign of life may become.
 CONFIRM_EVERY_S = 300.0
+
+# A former run of this recorder looks alive while another process replays its
+# journal, for instance after a power cut: so long it may still be followed.
+FOLLOW_S = 30.0
 
 # A market's series wait so long for its time; then the wall clock's counts.
 TIME_PATIENCE_S = 10.0
@@ -32,6 +36,8 @@ _TIME_CHECK_S = 0.1
 
 class SubscriptionLog:
     """Confirms a recorder's subscriptions in the lake.
+
+    To be made before the recorder replays the journals of dead ones.
 
     Args:
         store: the lake.
@@ -52,8 +58,10 @@ class SubscriptionLog:
         self._began_s = clock.monotonic_s()
         self._due = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
+        self._dead = dead_journals(store.root)
         self._starting = True
         self._failed = False
+        self._ended_ms: dict[str, int] = {}
         # Markets that were ever subscribed to, and those confirmed with their time.
         self._markets: set[str] = set()
         self._dated: frozenset[str] = frozenset()
@@ -62,12 +70,16 @@ class SubscriptionLog:
         """Confirm soon: the subscriptions changed."""
         self._due.set()
 
+    def end(self) -> None:
+        """Let later confirmations be of now: listening has ended, what follows is flushing."""
+        self._ended_ms = {market: self._doors[market].time.now_ms() for market in self._dated_markets()}
+
     async def run(self) -> None:
         """Confirm until cancelled."""
         while True:
             self._due.clear()
             taken = await self.confirm()
-            await self._wait(CONFIRM_EVERY_S if taken else _RETRY_S)
+            await self._wait(_RETRY_S if not taken else FOLLOW_S if self._starting else CONFIRM_EVERY_S)
 
     async def confirm(self) -> bool:
         """Write the subscriptions of now; return whether the disk took them."""
@@ -75,7 +87,9 @@ class SubscriptionLog:
             dated = self._dated_markets()
             if not dated:
                 return True
-            writing = asyncio.create_task(asyncio.to_thread(confirm, self._store, self._confirmation(dated)))
+            writing = asyncio.create_task(
+                asyncio.to_thread(confirm, self._store, self._confirmation(dated), self._dead)
+            )
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
@@ -84,10 +98,11 @@ class SubscriptionLog:
                 raise
             except (LakeError, OSError) as error:
                 if not self._failed:
-                    log.error("%s; the subscriptions are written again until the disk takes them", error)
+                    log.error("subscriptions: %s; they are written again until the disk takes them", error)
                 self._failed = True
                 return False
-            self._starting = self._failed = False
+            self._failed = False
+            self._starting = self._starting and self._clock.monotonic_s() - self._began_s < FOLLOW_S
             self._dated = dated
             return True
 
@@ -101,7 +116,7 @@ class SubscriptionLog:
             self._recorder,
             self._universe.wanted().listened,
             covers,
-            {market: self._doors[market].time.now_ms() for market in dated},
+            self._ended_ms or {market: self._doors[market].time.now_ms() for market in dated},
             self._starting,
         )
 

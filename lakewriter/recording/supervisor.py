@@ -55,6 +55,9 @@ _BEHIND_S = 1.0
 # A machine that slept meanwhile was not behind for so long.
 _BEHIND_S_MAX = 60.0
 
+# A list is not kept if the exchange's time stays unknown for so long after it.
+_TIME_PATIENCE_S = 10.0
+
 # A list that is asked for between its times is not asked for more often than this.
 _LIST_EVERY_S_MIN = 30.0
 
@@ -209,6 +212,7 @@ class Watch:
         finally:
             self._tasks = None
             self._let_go()
+            self._subscriptions.end()
 
     async def close(self) -> None:
         """Write the last state of the ledger and of the subscriptions."""
@@ -382,8 +386,14 @@ class Watch:
                     break
 
     async def _remember(self, market: str, instruments: list[Instrument]) -> None:
-        now_ms = self.universe.as_of_ms.get(market)
-        if instruments and now_ms is not None:
+        time = self._doors[market].time
+        patience_s = _TIME_PATIENCE_S
+        # The first list often comes before the first answer to what time it is.
+        while not time.known and patience_s > 0:
+            await asyncio.sleep(_TICK_S)
+            patience_s -= _TICK_S
+        now_ms = self.universe.as_of_ms.get(market, time.now_ms())
+        if instruments and time.known:
             try:
                 await asyncio.to_thread(remember, self._store, market, instruments, now_ms)
             except (LakewriterError, OSError) as error:

@@ -1,9 +1,8 @@
 """lakewriter coverage: is every candle there, or does something say why not?"""
 
 import time
-from datetime import UTC, date, datetime
-from itertools import groupby
-from typing import Any, NamedTuple
+from datetime import date
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
@@ -11,13 +10,12 @@ import msgspec
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series_check import check_matches, check_something_there
 from lakewriter.cli.series_options import Choice, filters, print_table
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.cli.span import UNTIL_HELP, parse_until, same_choice, who_subscribes
+from lakewriter.errors import LakewriterError
 from lakewriter.lake.open import open_to_read
-from lakewriter.partition import day_of
 
-# A candle may take so long from its end until it is in the journal, or a gap in
-# the ledger; clocks differ a little besides.
-ARRIVAL_S = 60.0
+if TYPE_CHECKING:
+    from lakewriter.lake.coverage.days import Covered
 
 
 class Totals(msgspec.Struct):
@@ -25,7 +23,8 @@ class Totals(msgspec.Struct):
 
     Args:
         series: how many series were looked at.
-        without_reason: missing candles that nobody heals, and that the exchange may have.
+        without_reason: missing candles that no recorder heals, and that the exchange may have.
+        never_came: subscribed series without a first candle.
     """
 
     series: int = 0
@@ -34,11 +33,7 @@ class Totals(msgspec.Struct):
     missing: int = 0
     explained: int = 0
     without_reason: int = 0
-
-
-class _Span(NamedTuple):
-    until: str | None  # a day, for the filter
-    until_ms: int | None
+    never_came: int = 0
 
 
 @click.command(name="coverage", short_help="Check that every candle is there or explained.")
@@ -46,7 +41,7 @@ class _Span(NamedTuple):
 @click.option(
     "--until",
     metavar="DATE|TIME|now",
-    help="Only this day and earlier ones; a time, or now, is when every series has to last until.",
+    help=UNTIL_HELP,
 )
 @click.option("--by-day", is_flag=True, help="One row a series and day.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row, and one of totals.")
@@ -61,13 +56,15 @@ def command(
     """Check that every candle is there, or that a ledger says why not.
 
     A series spans from its first candle or gap to its last one. With --until
-    now it spans to the last candle that closed a minute ago or earlier, so that
-    cron notices a recorder that no longer runs.
+    now it spans to the last candle that closed a minute ago or earlier, as long
+    as a recorder subscribes to it: cron notices a recorder that no longer runs.
+    A series that was left on purpose (left_at) is expected up to then. A
+    subscribed series without a first candle is expected from its subscription on.
 
     Exit 0 if nothing is missing without a reason, else 1; that a candle is
     unhealable is explained, but no reason. Exit 1, too, for an empty lake into
-    which nobody records, and 2 if the lake has nothing of what is chosen. With --json the last line is an
-    object whose only key is "totals".
+    which no recorder writes, and 2 if the lake has nothing of what is chosen.
+    With --json the last line is an object whose only key is "totals".
 
     \b
     lakewriter coverage
@@ -75,60 +72,52 @@ def command(
     lakewriter coverage --symbol BTCUSDT --since 2024-06-01 --by-day
     lakewriter coverage --json
     """
-    from lakewriter.lake.coverage import coverage
+    from lakewriter.lake.coverage.days import covered
+    from lakewriter.lake.coverage.facts import Moment
 
-    span = _span(until, time.time())
-    wanted = choice.until(span.until)
+    span = parse_until(until, time.time())
+    wanted = choice.until(span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
-    days = list(coverage(store, wanted, span.until_ms))
-    check_matches("coverage", store, wanted, {day.series for day in days})
-    if by_day:
-        rows: list[tuple[object, ...]] = [
-            (*day.series, *day[1:6], _percent(day.expected, day.missing)) for day in days
-        ]
-    else:
-        rows = [_summed(series, list(of_one)) for series, of_one in groupby(days, key=lambda day: day.series)]
-    if rows or as_json:
-        print_table(_table(rows, by_day=by_day), as_json=as_json)
+    found = list(covered(store, wanted, Moment(span.until_ms, span.now_ms)))
+    check_matches("coverage", store, wanted, {each.series for each in found})
+    if found or as_json:
+        print_table(_table(found, by_day=by_day, as_json=as_json), as_json=as_json)
     else:
         print("no candles yet")
-    totals = Totals(
-        series=len({day.series for day in days}),
+    totals = _totals(found)
+    if as_json:
+        print(msgspec.json.encode({"totals": totals}).decode())
+    if not found:
+        check_something_there("coverage", store, wanted)
+    if totals.without_reason:
+        _refuse(found, totals, same_choice("gaps", choice, until, lake), lake)
+
+
+def _totals(found: "list[Covered]") -> Totals:
+    days = [day for each in found for day in each.days]
+    return Totals(
+        series=len(found),
         expected=sum(day.expected for day in days),
         present=sum(day.present for day in days),
         missing=sum(day.missing for day in days),
         explained=sum(day.explained for day in days),
         without_reason=sum(day.without_reason for day in days),
+        never_came=sum(bool(each.never_came) for each in found),
     )
-    if as_json:
-        print(msgspec.json.encode({"totals": totals}).decode())
-    if not days:
-        check_something_there("coverage", store, wanted)
-    if totals.without_reason:
-        bad = len({day.series for day in days if day.without_reason})
-        raise LakewriterError(
-            f"coverage: {totals.without_reason:,} candles of {bad:,} series are missing without a reason",
-            "lakewriter gaps",
-        )
 
 
-def _span(until: str | None, now_s: float) -> _Span:
-    """Return what --until means: a day to stop showing at, or a moment to last until."""
-    if until is None:
-        return _Span(None, None)
-    if until == "now":
-        now_ms = int((now_s - ARRIVAL_S) * 1000)
-        return _Span(day_of(now_ms).isoformat(), now_ms)
-    try:
-        moment = datetime.fromisoformat(until)
-        if len(until) <= len("2024-06-30"):
-            return _Span(moment.date().isoformat(), None)
-        moment_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"--until: {until!r} is no day or time", "--until 2024-06-30, 2024-06-30T12:00:00Z, or now"
-        ) from None
-    return _Span(day_of(moment_ms).isoformat(), moment_ms)
+def _refuse(found: "list[Covered]", totals: Totals, next_command: str, lake: str | None) -> NoReturn:
+    """Raise what is missing without a reason, with the command that answers why."""
+    bad = [each for each in found if any(day.without_reason for day in each.days)]
+    never = [each for each in bad if each.never_came]
+    what = f"coverage: {totals.without_reason:,} candles of {len(bad):,} series are missing without a reason"
+    if not never:
+        raise LakewriterError(what, next_command)
+    others = f" (and {len(never) - 1:,} more series)" if len(never) > 1 else ""
+    raise LakewriterError(
+        f"{what}; {never[0].series}: {never[0].never_came}{others}",
+        who_subscribes(never[0].series, lake) if len(never) == len(bad) == 1 else next_command,
+    )
 
 
 def _summed(series: Any, days: list[Any]) -> tuple[object, ...]:
@@ -145,18 +134,28 @@ def _percent(expected: int, missing: int) -> float:
     return int((expected - missing) / expected * 100_000) / 1000 if expected else 100.0
 
 
-def _table(rows: list[tuple[object, ...]], *, by_day: bool) -> Any:
+def _table(found: "list[Covered]", *, by_day: bool, as_json: bool) -> Any:
+    """Return a row a series, or a series and day; when it was left only where some series was."""
     import pyarrow as pa
 
+    rows: list[tuple[object, ...]] = []
+    for each in found:
+        of_one: list[tuple[object, ...]]
+        if by_day:
+            of_one = [(*day.series, *day[1:6], _percent(day.expected, day.missing)) for day in each.days]
+        else:
+            of_one = [_summed(each.series, each.days)]
+        rows += [(*row, each.left_ms) for row in of_one]
     days = [("date", pa.date32())] if by_day else [("first", pa.date32()), ("last", pa.date32())]
     names = ("expected", "present", "missing", "explained")
     schema = pa.schema(
         [(name, pa.string()) for name in ("market", "symbol", "interval")]
         + days
         + [(name, pa.int64()) for name in names]
-        + [("percent", pa.float64())]
+        + [("percent", pa.float64()), ("left_at", pa.timestamp("ms", tz="UTC"))]
     )
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.Table.from_arrays(
+    table = pa.Table.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
     )
+    return table if as_json or any(each.left_ms for each in found) else table.drop_columns(["left_at"])

@@ -1,12 +1,20 @@
 """lakewriter gaps: which candles are absent, and why."""
 
+import time
+from typing import TYPE_CHECKING, NoReturn
+
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import Choice, filters, print_table
+from lakewriter.cli.span import UNTIL_HELP, parse_until, unsubscribe, who_subscribes
 from lakewriter.errors import LakewriterError
+from lakewriter.gap import UNEXPLAINED
 from lakewriter.lake.open import open_to_read
+
+if TYPE_CHECKING:
+    from lakewriter.lake.coverage.absences import Absent
 
 # More rows than a person reads; --all prints the rest.
 ROWS_SHOWN = 40
@@ -14,7 +22,7 @@ ROWS_SHOWN = 40
 
 @click.command(name="gaps", short_help="Show which candles are absent, and why.")
 @filters
-@click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
+@click.option("--until", metavar="DATE|TIME|now", help=UNTIL_HELP)
 @click.option("--all", "show_all", is_flag=True, help=f"Print every gap, not only the newest {ROWS_SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a gap, all of them.")
 @lake_option
@@ -25,39 +33,59 @@ def command(
     as_json: bool,
     lake: str | None,
 ) -> None:
-    """Show which candles are absent, and why: what ledgers tell of and is not there, newest last.
+    """Show which candles are absent, and why, newest last: those that coverage counts as missing.
 
     \b
     pending        a recorder is healing it
     exchange_halt  the exchange has no such candle, though the symbol trades
     not_listed, delisted, delivered   it did not trade yet, or no more
+    left           no recorder subscribes to it any more, on purpose
     unhealable     the error says why
+    unexplained    nothing says why; the error says whether its recorder runs
 
-    Exit 1 if one of them has no reason: it is unhealable, or pending while its
-    recorder no longer lives. Exit 2 if the lake has no series that matches.
+    Exit 1 if one of them has no reason: it is unexplained, unhealable, or pending
+    while its recorder no longer lives. Exit 2 if the lake has no series that matches.
 
     \b
     lakewriter gaps
+    lakewriter gaps --until now
     lakewriter gaps --market spot --symbol BTCUSDT --since 2024-06-01
     lakewriter gaps --json --lake /srv/candles
     """
-    from lakewriter.lake.coverage import absent, absent_table
+    from lakewriter.lake.coverage.absences import absent
+    from lakewriter.lake.coverage.facts import Moment
+    from lakewriter.lake.coverage.tables import absent_table
 
+    span = parse_until(until, time.time())
     store = open_to_read(lake or DEFAULT_LAKE)
-    wanted = choice.until(until)
-    found = sorted(absent(store, wanted), key=lambda each: (each.start_ms, each.told.gap.series))
-    check_matches("gaps", store, wanted, {each.told.gap.series for each in found})
+    wanted = choice.until(span.day)
+    moment = Moment(span.until_ms, span.now_ms)
+    found = sorted(absent(store, wanted, moment), key=lambda each: (each.start_ms, each.series))
+    check_matches("gaps", store, wanted, {each.series for each in found})
     shown = found if show_all or as_json else found[-ROWS_SHOWN:]
     if found or as_json:
         print_table(absent_table(shown), as_json=as_json)
     else:
-        print("no gaps: every absent candle that a ledger tells of is there by now")
+        print("no gaps: every expected candle is there")
     if len(shown) < len(found):
         click.echo(f"lakewriter: {len(found) - len(shown)} older gaps are not shown; --all", err=True)
     open_gaps = [each for each in found if not each.has_reason]
     if open_gaps:
-        candles = sum(each.candles for each in open_gaps)
+        _refuse(open_gaps, lake)
+
+
+def _refuse(open_gaps: "list[Absent]", lake: str | None) -> NoReturn:
+    """Raise that some gaps have no reason, with the next command."""
+    candles = sum(each.candles for each in open_gaps)
+    what = f"gaps: {candles} candles in {len(open_gaps)} gaps have no reason"
+    never = [each for each in open_gaps if each.never_came]
+    ended = [each for each in open_gaps if each.reason == UNEXPLAINED and each.error and not each.never_came]
+    if never:
         raise LakewriterError(
-            f"gaps: {candles} candles in {len(open_gaps)} gaps have no reason",
-            "lakewriter record heals what the exchange still has",
+            f"{what}; {never[0].series}: {never[0].error}", who_subscribes(never[0].series, lake)
         )
+    hint = "lakewriter record heals what the exchange still has"
+    if ended:
+        series = sorted({each.series for each in ended})
+        hint += f"; if it was left on purpose: {unsubscribe(series[0], lake)}"
+    raise LakewriterError(what, hint)

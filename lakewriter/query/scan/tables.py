@@ -81,7 +81,7 @@ def create_tables(
 def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
     """Return the columns of each table of _MADE, and what makes its rows."""
     # Half of the lake is imported for these, and most statements name none of them.
-    from lakewriter.lake import coverage as told  # noqa: PLC0415
+    from lakewriter.lake.coverage import tables as told  # noqa: PLC0415
 
     return {
         "partitions": (PARTITIONS_SCHEMA, partitions_table),

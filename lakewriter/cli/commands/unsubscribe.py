@@ -1,0 +1,42 @@
+"""lakewriter unsubscribe: series of a recorder that ended for good were left on purpose."""
+
+import click
+
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.errors import UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.subscription import parse_subscription
+
+
+@click.command(name="unsubscribe", short_help="Say that series of an ended recorder were left on purpose.")
+@click.argument("subscriptions", nargs=-1, required=True, metavar="MARKET:SYMBOLS:INTERVALS...")
+@lake_option
+def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
+    """Say that series were left on purpose: coverage expects no more candles of them.
+
+    For recorders that ended for good. The next start of a recorder says by itself
+    what it no longer subscribes to, and so does a reload of its config.
+
+    Exit 1 if a recorder that lives subscribes to one of them, 2 if none does.
+
+    \b
+    lakewriter unsubscribe spot:ETHUSDT:1m
+    lakewriter unsubscribe 'usdt_futures:*:1m,5m' --lake /srv/candles
+    """
+    from lakewriter.lake.coverage.expectation import at
+    from lakewriter.lake.subscriptions import end_periods, read_periods
+
+    wanted = [parse_subscription(text) for text in subscriptions]
+    store = LakeStore.open(lake or DEFAULT_LAKE)
+    lasting = {period.series for period in read_periods(store.root) if period.is_open}
+    chosen = set()
+    for subscription in wanted:
+        covered = {series for series in lasting if subscription.covers(*series)}
+        if not covered:
+            raise UsageError(
+                f"unsubscribe: no recorder of the lake subscribes to {subscription}",
+                'lakewriter query "FROM subscriptions WHERE stop IS NULL"',
+            )
+        chosen |= covered
+    for period in end_periods(store, chosen):
+        print(f"{period.series} is left since {at(period.stop_ms or period.seen_ms)}")

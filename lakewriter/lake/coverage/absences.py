@@ -1,0 +1,166 @@
+"""Absent candles and why: from the ledgers, from the subscriptions, or from nothing.
+
+Where several account for a candle, a final reason counts most, then a living
+recorder that heals it, then that the series was left on purpose, then any other
+word of a ledger.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from lakewriter.gap import FINAL, LEFT, UNEXPLAINED
+from lakewriter.lake.coverage.days import clipped
+from lakewriter.lake.coverage.expectation import Expectation, at, expectation
+from lakewriter.lake.coverage.facts import Moment, SeriesFacts, series_facts
+from lakewriter.lake.gaps.ledgers import ORPHANED, Told
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.ranges import Range, minus, union, within
+from lakewriter.series import Series
+from lakewriter.subscribed_period import FOREVER_MS
+
+_NOW = Moment()
+
+
+class Absent(NamedTuple):
+    """A run of candles that are not there, for one reason.
+
+    Args:
+        series: whose they are.
+        start_ms, stop_ms: from the first one's begin to the last one's end.
+        candles: how many.
+        reason: a ledger's, LEFT or UNEXPLAINED.
+        has_reason: whether they cannot be had, are not expected, or are being healed.
+        detected_ms, resolved_ms: when a ledger noticed and settled it; None if none did.
+        error: what went wrong, or what else is known.
+        never_came: whether the series is subscribed to and never had a candle.
+    """
+
+    series: Series
+    start_ms: int
+    stop_ms: int
+    candles: int
+    reason: str
+    has_reason: bool
+    detected_ms: int | None = None
+    resolved_ms: int | None = None
+    error: str = ""
+    never_came: bool = False
+
+
+def absent(store: LakeStore, wanted: PartitionFilter = ALL, moment: Moment = _NOW) -> Iterator[Absent]:
+    """Yield what is absent of each series, by series and time.
+
+    Args:
+        wanted: which series, and days on which the candles begin.
+        moment: as of when.
+
+    Raises:
+        LakeError: if a ledger, the journal or a file cannot be read.
+    """
+
+    def of_one(facts: SeriesFacts) -> list[Absent]:
+        expected = expectation(facts, moment)
+        if expected is None:
+            return []
+        return sorted(_absences(facts, expected, moment, wanted), key=lambda each: each.start_ms)
+
+    known = series_facts(store, wanted)
+    found = ahead(of_one, known, AT_ONCE) if store.far else map(of_one, known)
+    yield from chain.from_iterable(found)
+
+
+def _absences(
+    facts: SeriesFacts, expected: Expectation, moment: Moment, wanted: PartitionFilter
+) -> Iterator[Absent]:
+    """Yield what is absent of one series, in no order."""
+    there, grid = facts.there, expected.grid
+    start_ms, stop_ms = clipped(wanted, expected.start_ms, expected.stop_ms)
+    gone: list[Range] = []
+    if start_ms < stop_ms:
+        gone = [(start_ms, stop_ms)] if there.first_ms is None else there.missing(start_ms, stop_ms)
+    settled = [each for each in facts.told if each.gap.reason in FINAL or _is_healed(each)]
+    others = [each for each in facts.told if each not in settled]
+    for each in settled:
+        for run in _both(gone, [(each.gap.start_ms, each.gap.stop_ms)]):
+            yield _told(each, expected, run)
+    gone = minus(gone, [(each.gap.start_ms, each.gap.stop_ms) for each in settled])
+    left = _both(gone, expected.left)
+    trailing = [] if expected.idle else _trailing(facts, expected, moment, wanted)
+    for low_ms, high_ms in union([*left, *trailing]):
+        yield Absent(facts.series, low_ms, high_ms, grid.count(low_ms, high_ms), LEFT, has_reason=True)
+    gone = minus(gone, left)
+    for each in others:
+        for run in _both(gone, [(each.gap.start_ms, each.gap.stop_ms)]):
+            yield _told(each, expected, run)
+    gone = minus(gone, [(each.gap.start_ms, each.gap.stop_ms) for each in others])
+    for low_ms, high_ms in gone:
+        yield from _unexplained(facts, expected, low_ms, high_ms)
+
+
+def _is_healed(told: Told) -> bool:
+    """Return whether a recorder that lives is about to fetch it."""
+    return told.gap.reason == "pending" and told.alive
+
+
+def _told(told: Told, expected: Expectation, run: Range) -> Absent:
+    """Return a run that a ledger tells of."""
+    gap = told.gap
+    return Absent(
+        gap.series,
+        *run,
+        expected.grid.count(*run),
+        gap.reason,
+        gap.reason != "unhealable" and told.accounts,
+        gap.detected_ms,
+        gap.resolved_ms,
+        gap.error if told.accounts else gap.error or ORPHANED,
+    )
+
+
+def _trailing(
+    facts: SeriesFacts, expected: Expectation, moment: Moment, wanted: PartitionFilter
+) -> list[Range]:
+    """Return since when nothing is expected any more, up to the moment or any recorder's last word."""
+    if not expected.left or expected.left[-1][1] != FOREVER_MS:
+        return []
+    until_ms = facts.lake.seen_ms if moment.until_ms is None else moment.until_ms
+    start_ms, stop_ms = clipped(wanted, expected.stop_ms, expected.grid.floor(until_ms))
+    return within(expected.left[-1:], start_ms, stop_ms)
+
+
+def _unexplained(facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int) -> Iterator[Absent]:
+    """Yield a run that nothing accounts for, cut where its recorder was last seen."""
+    never_came = bool(expected.never_came)
+    dead = [
+        period
+        for period in facts.open_periods
+        if facts.lake.alive is not None and period.journal not in facts.lake.alive
+    ]
+    last = max(dead, key=lambda period: period.seen_ms, default=None)
+    cut_ms = stop_ms
+    if last is not None and len(dead) == len(facts.open_periods) and not never_came:
+        cut_ms = min(stop_ms, max(start_ms, expected.grid.floor(last.seen_ms)))
+    for low_ms, high_ms in ((start_ms, cut_ms), (cut_ms, stop_ms)):
+        if low_ms < high_ms:
+            error = expected.never_came
+            if last is not None and low_ms == cut_ms and low_ms < stop_ms:
+                error = f"its recorder ({last.recorder}) does not run; last seen {at(last.seen_ms)}"
+            candles = expected.grid.count(low_ms, high_ms)
+            yield Absent(
+                facts.series,
+                low_ms,
+                high_ms,
+                candles,
+                UNEXPLAINED,
+                has_reason=False,
+                error=error,
+                never_came=never_came,
+            )
+
+
+def _both(some: list[Range], others: list[Range]) -> list[Range]:
+    """Return what is in both sets."""
+    return minus(some, minus(some, others))

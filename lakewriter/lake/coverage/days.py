@@ -1,0 +1,146 @@
+"""Days of series: how many candles are expected, there, missing, and explained."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from lakewriter.gap import FINAL
+from lakewriter.lake.coverage.expectation import Expectation, expectation
+from lakewriter.lake.coverage.facts import Moment, SeriesFacts, series_facts
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.partition import Partition, day_of
+from lakewriter.ranges import Range, minus, union, within
+from lakewriter.series import Series
+
+_NOW = Moment()
+
+
+class Day(NamedTuple):
+    """A day of a series.
+
+    Args:
+        expected: candles that its grid has that day, within its span.
+        present: how many are there.
+        missing: how many are not.
+        explained: how many of the missing ones a ledger or the subscriptions account for.
+        unhealable: how many of the explained ones could be had, but not by us.
+    """
+
+    series: Series
+    date: date
+    expected: int
+    present: int
+    missing: int
+    explained: int
+    unhealable: int = 0
+
+    @property
+    def without_reason(self) -> int:
+        """How many are missing though no recorder heals them and the exchange may have them."""
+        return self.missing - self.explained + self.unhealable
+
+
+class Covered(NamedTuple):
+    """What is expected of a series, and what is there.
+
+    Args:
+        days: each day on which something is expected or there.
+        never_came: why nothing ever came though it is subscribed to; "" if something did.
+        left_ms: since when it is left on purpose; None if it is not.
+    """
+
+    series: Series
+    days: list[Day]
+    never_came: str
+    left_ms: int | None
+
+
+def covered(store: LakeStore, wanted: PartitionFilter = ALL, moment: Moment = _NOW) -> Iterator[Covered]:
+    """Yield what is expected and there of each series that has a day, in order.
+
+    Args:
+        wanted: which series and days.
+        moment: as of when.
+
+    Raises:
+        LakeError: if a ledger, the journal or a file cannot be read.
+    """
+    for facts in series_facts(store, wanted):
+        expected = expectation(facts, moment)
+        if expected is None:
+            continue
+        days = list(_days(facts, expected, wanted))
+        if days:
+            left_ms = None
+            if facts.periods and not facts.open_periods:
+                left_ms = max(period.stop_ms or 0 for period in facts.periods)
+            yield Covered(facts.series, days, expected.never_came, left_ms)
+
+
+def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | None = None) -> Iterator[Day]:
+    """Yield each day of each series, by series and day.
+
+    Args:
+        wanted: which series and days.
+        until_ms: every series that is subscribed to spans to here at least, but for
+            those that were delisted or delivered, or are not listed yet; candles
+            that are not closed by then are not expected.
+
+    Raises:
+        LakeError: if a ledger, the journal or a file cannot be read.
+    """
+    for each in covered(store, wanted, Moment(until_ms)):
+        yield from each.days
+
+
+def clipped(wanted: PartitionFilter, start_ms: int, stop_ms: int) -> Range:
+    """Return the part of a range that lies in the wanted days."""
+    if wanted.since is not None:
+        start_ms = max(start_ms, Partition("", "", "", wanted.since).start_ms)
+    if wanted.until is not None:
+        stop_ms = min(stop_ms, Partition("", "", "", wanted.until).stop_ms)
+    return start_ms, stop_ms
+
+
+def _days(facts: SeriesFacts, expected: Expectation, wanted: PartitionFilter) -> Iterator[Day]:
+    accounted = [each.gap for each in facts.told if each.accounts]
+    known = union([*((gap.start_ms, gap.stop_ms) for gap in accounted), *expected.left])
+    final = [(gap.start_ms, gap.stop_ms) for gap in accounted if gap.reason in FINAL]
+    given_up = minus(
+        union((gap.start_ms, gap.stop_ms) for gap in accounted if gap.reason == "unhealable"),
+        minus(expected.left, final),
+    )
+    low_ms, high_ms = clipped(wanted, expected.start_ms, expected.stop_ms)
+    day = day_of(low_ms)
+    while low_ms < high_ms and day <= day_of(high_ms - 1):
+        found = _day(facts, expected, day, known, given_up)
+        if found.expected or found.present:
+            yield found
+        day += timedelta(days=1)
+
+
+def _day(
+    facts: SeriesFacts, expected: Expectation, day: date, known: list[Range], given_up: list[Range]
+) -> Day:
+    there, grid = facts.there, expected.grid
+    partition = Partition(*facts.series, day)
+    start_ms, stop_ms = (
+        max(partition.start_ms, expected.start_ms),
+        min(partition.stop_ms, expected.stop_ms),
+    )
+    count = grid.count(start_ms, stop_ms)
+    present = there.count(day)
+    missing = max(0, count - present)
+    known = within(known, start_ms, stop_ms)
+    explained = unhealable = 0
+    if missing and known:
+        gone = [(start_ms, stop_ms)] if there.first_ms is None else there.missing(start_ms, stop_ms)
+
+        def of_missing(ranges: list[Range]) -> int:
+            both = minus(gone, minus(gone, ranges))
+            return min(missing, sum(grid.count(low, min(high, stop_ms)) for low, high in both))
+
+        explained = of_missing(known)
+        unhealable = of_missing(within(given_up, start_ms, stop_ms))
+    return Day(facts.series, day, count, present, missing, explained, unhealable)

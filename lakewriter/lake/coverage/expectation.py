@@ -1,0 +1,151 @@
+"""Which candles of a series are expected, and why those that are not. Pure but for where its ends lie.
+
+A series spans from its first candle or ledger entry to the end of its last one.
+Until a moment it spans as long as it is subscribed to. In a lake that knows no
+subscriptions every series spans to that moment. A series without a first candle
+is expected from its subscription on.
+"""
+
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from lakewriter.gap import IDLE
+from lakewriter.gap_reasons import is_before_trading
+from lakewriter.instrument import Instrument
+from lakewriter.interval import Interval
+from lakewriter.lake.coverage.facts import Moment, SeriesFacts
+from lakewriter.ranges import Range, union
+from lakewriter.subscribed_period import FOREVER_MS, pauses
+
+# A list of a market that is older than a subscription by more than this says nothing of it.
+LIST_AGE_MS_MAX = 600_000
+
+# So alike, from 0 to 1, is a symbol that may have been meant.
+_ALIKE_MIN = 0.6
+
+
+class Expectation(NamedTuple):
+    """Which candles of a series are expected.
+
+    Args:
+        grid: where its candles begin.
+        start_ms, stop_ms: those that begin in this range.
+        left: when the series was left on purpose; the last one may last forever.
+        idle: whether it does not trade any more, or does not trade yet.
+        never_came: why nothing ever came though it is subscribed to; "" if something did.
+    """
+
+    grid: Interval
+    start_ms: int
+    stop_ms: int
+    left: list[Range]
+    idle: bool = False
+    never_came: str = ""
+
+
+def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
+    """Return which candles of a series are expected; None if nothing is known of it."""
+    there, told = facts.there, facts.told
+    starts = [each.gap.start_ms for each in told]
+    stops = [each.gap.stop_ms for each in told]
+    grid = facts.series.grid
+    if there.first_ms is not None and there.last_ms is not None:
+        grid = there.grid
+        starts.append(there.first_ms)
+        stops.append(grid.end(there.last_ms))
+    else:
+        never = _never_came(facts, moment)
+        if not told or never is not None:
+            return never
+        # Of a series without a candle, the gap itself is on the grid.
+        grid = grid.anchored(min(starts))
+    idle = any(each.gap.reason in IDLE and each.gap.stop_ms == max(stops) for each in told)
+    if moment.until_ms is not None and not idle:
+        stops += _subscribed_until(facts, grid, moment.until_ms)
+    return Expectation(grid, grid.ceil(min(starts)), max(stops), _left(facts, grid), idle)
+
+
+def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list[int]:
+    """Return up to when candles are expected, by each period."""
+    if not facts.lake.knows_subscriptions:
+        return [grid.floor(until_ms)]
+    return [
+        grid.floor(until_ms if period.stop_ms is None else min(until_ms, period.stop_ms))
+        for period in facts.periods
+        if period.start_ms < until_ms
+    ]
+
+
+def _never_came(facts: SeriesFacts, moment: Moment) -> Expectation | None:
+    """Return what is expected of a series without a candle, by its open periods; None if nothing is.
+
+    A ledger's word accounts for its absence, unless that is only that no symbol is called so.
+    """
+    still = facts.open_periods
+    if not still or _status(facts) == "before trading":
+        return None
+    if any(each.gap.reason != "not_listed" for each in facts.told):
+        return None
+    grid, began_ms = facts.series.grid, min(period.start_ms for period in still)
+    if moment.until_ms is not None and moment.now_ms is None:
+        as_of_ms = moment.until_ms
+        if began_ms >= as_of_ms:
+            return None
+    else:
+        # A sandbox may be ahead of our clock.
+        as_of_ms = max(moment.now_ms or 0, *(period.seen_ms for period in still))
+    start_ms = min(grid.floor(began_ms), *(each.gap.start_ms for each in facts.told), FOREVER_MS)
+    stop_ms = max(grid.floor(as_of_ms), *(each.gap.stop_ms for each in facts.told), 0)
+    if _status(facts) in ("unlisted", "ended"):
+        stop_ms = max(stop_ms, grid.end(start_ms))  # its first candle need not be waited for
+    if start_ms >= stop_ms:
+        return None
+    return Expectation(grid, start_ms, stop_ms, _left(facts, grid), never_came=_why(facts, began_ms))
+
+
+def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
+    """Return when a series was left on purpose, from the begin of a candle to that of another one.
+
+    The candle in which a period ends is not expected; the one in which one begins is.
+    """
+    return union(
+        (grid.floor(start_ms), stop_ms if stop_ms == FOREVER_MS else grid.floor(stop_ms))
+        for start_ms, stop_ms in pauses(facts.periods)
+    )
+
+
+def _status(facts: SeriesFacts) -> str:
+    """Return what its market listed last of a symbol: in one of four ways, or "" if that is not known."""
+    market, symbol, _ = facts.series
+    known = facts.lake.lists.get(market)
+    began_ms = min((period.start_ms for period in facts.open_periods), default=0)
+    if known is None or known.answered_ms < began_ms - LIST_AGE_MS_MAX:
+        return ""
+    status = known.statuses.get(symbol)
+    if status is None:
+        return "unlisted"
+    if Instrument(symbol, status).trades:
+        return "trades"
+    return "before trading" if is_before_trading(status) else "ended"
+
+
+def _why(facts: SeriesFacts, began_ms: int) -> str:
+    """Return why nothing of a subscribed series ever came, as far as that is known."""
+    market, symbol, _ = facts.series
+    since = f"subscribed to since {at(began_ms)}, and never a candle came"
+    status = _status(facts)
+    if status == "ended":
+        return f"{since}: {market} {symbol} does not trade ({facts.lake.lists[market].statuses[symbol]})"
+    if status == "unlisted":
+        trading = [
+            name for name, said in facts.lake.lists[market].statuses.items() if Instrument(name, said).trades
+        ]
+        near = get_close_matches(symbol, trading, 1, _ALIKE_MIN)
+        return f"{since}: {market} does not list {symbol}" + (f", but {near[0]}" if near else "")
+    return since
+
+
+def at(time_ms: int) -> str:
+    """Return "2024-06-30 15:00"."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,131 @@
+"""What the lake knows of its series, read in the order in which candles travel.
+
+The ledgers and the journal are read before any file is listed: a candle that
+is healed in between is then both in a ledger and there, and what is there
+counts.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+from lakewriter.candle import Candle
+from lakewriter.lake.gaps.ledgers import Told, read_told
+from lakewriter.lake.instruments import MarketList, read_last_lists
+from lakewriter.lake.journal import living, read_hot
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.presence import Presence
+from lakewriter.lake.presence_many import presences
+from lakewriter.lake.subscriptions import read_periods
+from lakewriter.series import Series
+from lakewriter.subscribed_period import SubscribedPeriod
+
+T = TypeVar("T")
+
+
+class Moment(NamedTuple):
+    """As of when coverage is asked for.
+
+    Args:
+        until_ms: every series that is subscribed to spans to here at least; None
+            for what each one has. Candles that are not closed by then are not expected.
+        now_ms: the wall clock's time, a little before now; None if only the past counts.
+    """
+
+    until_ms: int | None = None
+    now_ms: int | None = None
+
+
+class LakeFacts:
+    """What the lake says beside its candles.
+
+    Args:
+        told: gaps that ledgers tell of, by series.
+        periods: when each series is and was subscribed to.
+        lists: what each market listed last.
+        hot: the journal's candles, by series.
+        alive: journals of the recorders that live; None if that cannot be known.
+    """
+
+    def __init__(
+        self,
+        told: Mapping[Series, list[Told]],
+        periods: Mapping[Series, list[SubscribedPeriod]],
+        lists: Mapping[str, MarketList],
+        hot: Mapping[Series, list[Candle]],
+        alive: frozenset[str] | None,
+    ) -> None:
+        self.told = told
+        self.periods = periods
+        self.lists = lists
+        self.hot = hot
+        self.alive = alive
+
+    @property
+    def knows_subscriptions(self) -> bool:
+        """Whether a recorder ever wrote to what it subscribes."""
+        return bool(self.periods)
+
+    @cached_property
+    def seen_ms(self) -> int:
+        """When any recorder last confirmed its subscriptions; 0 if none did."""
+        return max((each.seen_ms for some in self.periods.values() for each in some), default=0)
+
+
+class SeriesFacts(NamedTuple):
+    """What the lake knows of one series.
+
+    Args:
+        there: its candles.
+        told: what ledgers tell of it, by time.
+        periods: when it is and was subscribed to.
+        lake: what is known beside that.
+    """
+
+    there: Presence
+    told: list[Told]
+    periods: list[SubscribedPeriod]
+    lake: LakeFacts
+
+    @property
+    def series(self) -> Series:
+        """The series."""
+        return self.there.series
+
+    @property
+    def open_periods(self) -> list[SubscribedPeriod]:
+        """The periods that still last."""
+        return [period for period in self.periods if period.is_open]
+
+
+def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFacts]:
+    """Yield what the lake knows of each wanted series, in order.
+
+    Raises:
+        LakeError: if a ledger, the journal or a file cannot be read.
+    """
+    lake = _lake_facts(store)
+    known = (*lake.told, *lake.periods, *lake.hot)
+    for there in presences(store, wanted, filter(wanted.covers, known), lake.hot):
+        series = there.series
+        yield SeriesFacts(there, lake.told.get(series, []), lake.periods.get(series, []), lake)
+
+
+def _lake_facts(store: LakeStore) -> LakeFacts:
+    with store.ledgers() as root:
+        told = _by_series((each.gap.series, each) for each in read_told(root))
+        periods = _by_series((each.series, each) for each in read_periods(root))
+        lists = read_last_lists(root)
+    alive = None if store.far else living(store.root)
+    hot = _by_series(
+        (Series(candle.market, candle.symbol, candle.interval), candle) for candle in read_hot(store.root)
+    )
+    return LakeFacts(told, periods, lists, hot, alive)
+
+
+def _by_series(pairs: Iterable[tuple[Series, T]]) -> dict[Series, list[T]]:
+    found: dict[Series, list[T]] = {}
+    for series, each in pairs:
+        found.setdefault(series, []).append(each)
+    return found

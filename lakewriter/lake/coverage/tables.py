@@ -1,0 +1,114 @@
+"""The rows of the SQL tables `gaps`, `coverage`, `instruments` and `subscriptions`."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from lakewriter.lake.coverage.absences import Absent, absent
+from lakewriter.lake.coverage.days import coverage
+from lakewriter.lake.instruments import read_instruments
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.subscriptions import read_periods
+
+_TIME = pa.timestamp("ms", tz="UTC")
+
+GAPS_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("start", _TIME),
+        ("stop", _TIME),
+        ("candles", pa.int64()),
+        ("reason", pa.string()),
+        ("detected_at", _TIME),
+        ("resolved_at", _TIME),
+        ("error", pa.string()),
+    ]
+)
+
+COVERAGE_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("date", pa.date32()),
+        ("expected", pa.int64()),
+        ("present", pa.int64()),
+        ("missing", pa.int64()),
+        ("explained", pa.int64()),
+    ]
+)
+
+INSTRUMENTS_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("status", pa.string()),
+        ("contract_type", pa.string()),
+        ("onboard_at", _TIME),
+        ("delivery_at", _TIME),
+        ("first_seen", _TIME),
+        ("last_seen", _TIME),
+    ]
+)
+
+SUBSCRIPTIONS_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("start", _TIME),
+        ("stop", _TIME),
+        ("last_seen", _TIME),
+        ("recorder", pa.string()),
+    ]
+)
+
+
+def gaps_table(store: LakeStore, wanted: PartitionFilter = ALL) -> pa.Table:
+    """Return the rows of the table `gaps`."""
+    return absent_table(absent(store, wanted))
+
+
+def absent_table(found: Iterable[Absent]) -> pa.Table:
+    """Return runs of absent candles as rows of GAPS_SCHEMA."""
+    rows = [
+        (
+            *each.series, each.start_ms, each.stop_ms, each.candles, each.reason,
+            each.detected_ms, each.resolved_ms, each.error,
+        )
+        for each in found
+    ]  # fmt: skip
+    return _table(rows, GAPS_SCHEMA)
+
+
+def coverage_table(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | None = None) -> pa.Table:
+    """Return the rows of the table `coverage`."""
+    return _table([(*day.series, *day[1:6]) for day in coverage(store, wanted, until_ms)], COVERAGE_SCHEMA)
+
+
+def instruments_table(store: LakeStore) -> pa.Table:
+    """Return the rows of the table `instruments`."""
+    with store.ledgers() as root:
+        return _table(read_instruments(root), INSTRUMENTS_SCHEMA)
+
+
+def subscriptions_table(store: LakeStore) -> pa.Table:
+    """Return the rows of the table `subscriptions`."""
+    with store.ledgers() as root:
+        return _table(
+            [
+                (*each.series, each.start_ms, each.stop_ms, each.seen_ms, each.recorder)
+                for each in read_periods(root)
+            ],
+            SUBSCRIPTIONS_SCHEMA,
+        )
+
+
+def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.Table.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
