@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+from running import PATIENCE_S
 
 from lakewriter.backfill.progress import Progress
 from lakewriter.backfill.run import Backfill, BackfillOptions, Plan
@@ -28,7 +29,7 @@ def against(scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, spee
 
     async def main() -> None:
         options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
-        async with asyncio.timeout(150), serve(options) as sandbox:
+        async with asyncio.timeout(PATIENCE_S), serve(options) as sandbox:
             await scenario(sandbox)
             assert not sandbox.violations
 
@@ -57,7 +58,7 @@ async def fill(
     journal = create_journal(store.root, "backfill")
     ledger = open_ledger(store.root, journal.directory.name)
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(120):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
             doors = Doors(lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock)
             backfill = Backfill(store, doors, options=options, clock=clock)
             plan = await backfill.plan(map(parse_subscription, subscriptions))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
-from running import until
+from running import PATIENCE_S, until
 
 from lakewriter.binance.market_clients import Doors
 from lakewriter.candle import Candle
@@ -101,7 +101,7 @@ async def recording(
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         try:
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(PATIENCE_S):
                 await until(lambda: running.done() or not owed or len(watch.watermarks) > 0)
                 yield Recording(sandbox, store, recorder, watch)
         finally:

@@ -18,7 +18,7 @@ CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", REPOSITORY.parent / "share
 
 # The one limit of every wait: generous, for a condition that comes true sooner is met sooner,
 # and within pytest's limit for a test, so that the error names the condition.
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 def run(

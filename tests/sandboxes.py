@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from running import PATIENCE_S
 from websockets.asyncio.client import ClientConnection, connect
 
 from lakewriter.market import MARKETS
@@ -24,7 +25,7 @@ QUIET = SandboxOptions(speed=3000, start_ms=START_MS, push_every_ms=0)
 
 def run(scenario: Callable[[Sandbox], Awaitable[None]], options: SandboxOptions = FAST) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), serve(options) as sandbox:
+        async with asyncio.timeout(PATIENCE_S), serve(options) as sandbox:
             await scenario(sandbox)
 
     asyncio.run(main())

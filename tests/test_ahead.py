@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from running import PATIENCE_S
 
 from lakewriter.lake.prefetch import ahead
 
@@ -13,7 +14,7 @@ def test_results_come_in_order() -> None:
 
     def work(number: int) -> int:
         if number == 0:
-            assert first_may_end.wait(60)
+            assert first_may_end.wait(PATIENCE_S)
         else:
             first_may_end.set()
         return number * 10

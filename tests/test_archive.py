@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from answering import Handler, answering
+from running import PATIENCE_S
 from sandboxes import EVERY_MARKET, MARKET_SYMBOLS, START_MS
 
 from lakewriter.binance import archive
@@ -49,7 +50,7 @@ def against_sandbox(
 
     async def main() -> None:
         options = msgspec.structs.replace(STILL, faults=faults)
-        async with asyncio.timeout(60), serve(options) as sandbox, aiohttp.ClientSession() as session:
+        async with asyncio.timeout(PATIENCE_S), serve(options) as sandbox, aiohttp.ClientSession() as session:
 
             def client(market: str) -> ArchiveClient:
                 return ArchiveClient(served_at(MARKETS[market], sandbox.url), session, Clock())
@@ -70,7 +71,7 @@ def against(handler: Handler, scenario: Callable[[ArchiveClient], Awaitable[obje
     """Return what a scenario returns with a client of a server."""
 
     async def main() -> object:
-        async with asyncio.timeout(60), server(handler) as market, aiohttp.ClientSession() as session:
+        async with asyncio.timeout(PATIENCE_S), server(handler) as market, aiohttp.ClientSession() as session:
             return await scenario(ArchiveClient(market, session, Clock()))
 
     return asyncio.run(main())

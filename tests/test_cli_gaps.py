@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from running import run
+from running import PATIENCE_S, run
 from test_gaps import Recorder
 from test_query_completeness import BEGIN_MS, BTC, MINUTE_MS, mark
 from test_query_files import candle, make_lake
@@ -200,7 +200,9 @@ def test_a_reader_that_goes_away_changes_no_verdict(store: LakeStore) -> None:
     command = (
         f"{sys.executable} -m lakewriter gaps --all --lake {store.root} | head -n 1; exit ${{PIPESTATUS[0]}}"
     )
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "lakewriter: gaps: 1496 candles in 1495 gaps have no reason",

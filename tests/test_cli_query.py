@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from running import PATIENCE_S
 from test_query_files import candle, make_lake
 
 from lakewriter.cli import cli
@@ -43,7 +44,7 @@ def ask(lake: str, *arguments: str, stdin: str = "") -> str:
 
 def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "lakewriter", "query", *arguments]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def test_table_on_standard_output(lake: str) -> None:
@@ -81,7 +82,7 @@ def test_reader_that_goes_away_is_no_error(lake: str) -> None:
         f"{sys.executable} -m lakewriter query --lake {lake} 'FROM range(3000000)' --format csv | head -n 2"
     )
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=60, check=False
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=PATIENCE_S, check=False
     )
     assert done.stdout == b"range\n0\n"
     assert done.stderr == b""
@@ -102,7 +103,7 @@ def test_ctrl_c_stops_a_long_query(lake: str) -> None:
             seen += (part := os.read(child.stdout.fileno(), 65536))
             assert part, "it ended by itself"
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130
     assert err.decode().strip() == "stopped"
 
@@ -128,7 +129,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (300, resource.getrlimit(resource.RLI
 cli.main(["query", "SELECT 1", "--lake", {lake!r}, "--format", "csv"], standalone_mode=False)
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE_S, check=True)
     assert (int(done.stdout.split()[-1]) > 300) == can_hold()
 
 
@@ -138,7 +139,7 @@ def test_full_disk_is_one_line(lake: str, arguments: list[str]) -> None:
     """Standard output that takes nothing is an error, without a traceback."""
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "lakewriter", "query", "--lake", lake, *arguments]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
     assert done.stderr == b"lakewriter: output: standard output: No space left on device\n"
     assert done.returncode == 1
 
@@ -296,7 +297,7 @@ def test_list_needs_no_lake(tmp_path: Path) -> None:
 def test_errors_are_no_data() -> None:
     """Where nobody has standard error open they are said nowhere, rather than on standard output."""
     command = f"{sys.executable} -m lakewriter query --lake /nowhere 'SELECT 1' 2>&-"
-    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
 
 
@@ -305,7 +306,7 @@ def test_the_deaf_are_ended(stderr: str) -> None:
     """A statement that does not hear that its time is over ends with its process, whoever is told."""
     script = "import time; from lakewriter.cli.answer import ending\nwith ending(-2.9): time.sleep(50)"
     command = f"{sys.executable} -c '{script}' {stderr}"
-    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=40, check=False)
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False)
     said = b"lakewriter: sql: not done after -2.9 s, and deaf to being stopped\n"
     assert (done.returncode, done.stdout) == (1, said if stderr == "2>&1" else b"")
 
@@ -317,7 +318,9 @@ def test_help_has_examples() -> None:
         "cli.main(['query', '--help'], standalone_mode=False)\n"
         "sys.exit(any(name in sys.modules for name in ('duckdb', 'pyarrow', 'pandas')))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0
     assert b'lakewriter query "SELECT symbol, max(high) FROM candles' in done.stdout
     assert b"FROM candles WHERE symbol = \\$s" in done.stdout

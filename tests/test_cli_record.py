@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from running import child, plain_rows, run, until
+from running import PATIENCE_S, child, plain_rows, run, until
 
 from lakewriter.sandbox import SandboxOptions, serve
 
@@ -288,7 +288,7 @@ def test_a_terminal_that_goes_away_stops_the_recorder_cleanly(tmp_path: Path) ->
                 command = ("record", "spot:BTCUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake))
                 os.execv(sys.executable, [sys.executable, "-m", "lakewriter", *command])
             drained = asyncio.create_task(asyncio.to_thread(drain, terminal, b"recorded 3"))
-            await asyncio.wait_for(drained, 60)
+            await asyncio.wait_for(drained, PATIENCE_S)
             os.close(terminal)
             _, status = await asyncio.to_thread(os.waitpid, pid, 0)
             assert os.WIFEXITED(status), status

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from running import PATIENCE_S
 from test_query_files import BEGIN_MS, candle, make_lake
 
 from lakewriter.cli.shell.loop import _COMMANDS, parts
@@ -193,7 +194,7 @@ def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedPr
     # Whoever runs these tests may have Python write everything at once, as few users do.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
-        command, input=text, env=env, capture_output=True, text=True, timeout=60, check=False
+        command, input=text, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
@@ -289,7 +290,7 @@ def test_what_nobody_reads_is_no_error(lake: LakeStore) -> None:
     """`| head` ends a command's list as quietly as an answer."""
     command = f"{sys.executable} -m lakewriter shell --lake {lake.root} <<< .tables | true"
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=60, check=False
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -299,7 +300,7 @@ def test_script_that_is_no_text_is_told(lake: LakeStore) -> None:
     """What stands before the first byte that is no text is answered, and the rest is one line of error."""
     command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root)]
     text = b".mode csv\nSELECT 1 AS a;\nSELECT '\xff';\n"
-    done = subprocess.run(command, input=text, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, input=text, capture_output=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (2, b"a\n1\n")
     assert done.stderr == b"lakewriter: shell: standard input is not UTF-8 text\n"
 
@@ -309,7 +310,9 @@ def test_script_that_is_no_text_is_told(lake: LakeStore) -> None:
 def test_closed_standard_input_is_told(lake: LakeStore, command: str) -> None:
     """Whoever has nothing to read from says so, and what to type."""
     line = f"{sys.executable} -m lakewriter --lake {lake.root} {command} <&-"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     said = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert said[0] == f"lakewriter: {command.split()[0]}: standard input is closed"
@@ -392,5 +395,5 @@ def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
     terminal.until("text stands in single quotes: 'ETHUSDT'")
     terminal.until("lake>")
     terminal.type("\x04")
-    assert terminal.process.wait(30) == 0
+    assert terminal.process.wait(PATIENCE_S) == 0
     assert "SELECT nope FROM candles;" in (tmp_path / "lakewriter" / "history").read_text()

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
+from running import PATIENCE_S
 from test_query_files import candle, make_lake
 
 from lakewriter.cli import cli
@@ -46,7 +47,7 @@ def statements(lake: Path, reader: str) -> str:
 def python(code: str) -> list[str]:
     """Run a program that prints what it read; return its lines."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -12,6 +12,7 @@ import pytest
 from histories import BTC, MONDAY_MS, edited, found, rewrite, told, truth_lake, truth_table
 from hypothesis import given
 from hypothesis import strategies as st
+from running import PATIENCE_S
 from test_candle import unknown_candles
 
 from lakewriter.candle import SCHEMA, precedence, to_table
@@ -267,7 +268,7 @@ def test_it_can_be_cancelled(store):
     async def main() -> int:
         done = 0
         report = Report(1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             task = asyncio.current_task()
             assert task is not None
             try:

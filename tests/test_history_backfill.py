@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from filling import START_MS, against, fill
 from recording import account, recording
-from running import until
+from running import PATIENCE_S, until
 
 from lakewriter.backfill.archive_import import UNDER_WAY_BYTES_MAX, FileImport
 from lakewriter.backfill.plan import PlannedFile
@@ -317,7 +317,7 @@ def test_who_is_cancelled_has_written(tmp_path: Path) -> None:
     class SlowLedger(Ledger):
         def write(self, changes: Changes) -> None:
             begun.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE_S)
             super().write(changes)
             writing.append(True)
 

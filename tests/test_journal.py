@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import PATIENCE_S
 from test_candle import candle, candles
 from test_storage import child, full_disk
 
@@ -538,7 +539,7 @@ def test_dead_recorder(tmp_path):
         assert adopt_dead(tmp_path) == []
         assert read_hot(tmp_path) == ROWS
         recorder.send_signal(signal.SIGKILL)
-        recorder.wait(60)
+        recorder.wait(PATIENCE_S)
         (adopted,) = adopt_dead(tmp_path)
     assert adopted.directory == directory
     assert adopt_dead(tmp_path) == []

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import PATIENCE_S
 from test_candle import candle, candles, from_table, settled
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, to_table
@@ -425,7 +426,7 @@ def test_merges_from_processes(store):
         rows = [candle(minute) for minute in range(number, 90, 3)]
         print(msgspec.json.encode(rows).decode(), file=writer.stdin, flush=True)
     for writer in writers:
-        writer.communicate(timeout=60)
+        writer.communicate(timeout=PATIENCE_S)
         assert writer.returncode == 0
     assert rows_of(store) == [candle(minute) for minute in range(90)]
     assert [path.name for path in (store.root / PARTITION.path).iterdir()] == ["candles.parquet"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import wait_until
+from running import PATIENCE_S, wait_until
 
 from lakewriter.lake.exchange_limits import FILE_BYTES, LOCK_S, WEIGHT_DIRECTORY, WeightFile
 
@@ -82,7 +82,7 @@ def test_what_does_not_change_is_not_written(tmp_path: Path) -> None:
 def test_no_change_of_three_processes_is_lost(tmp_path: Path) -> None:
     """They take turns: each sees what the one before kept."""
     counters = [count(tmp_path, 1000) for _ in range(3)]
-    assert [counter.wait(60) for counter in counters] == [0, 0, 0]
+    assert [counter.wait(PATIENCE_S) for counter in counters] == [0, 0, 0]
     assert kept(WeightFile(tmp_path, "REST futures")).split() == [b"3000"] * 400
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from running import PATIENCE_S
 from test_query_files import candle, make_lake
 
 from lakewriter.cli.answer import Target, give
@@ -130,7 +131,7 @@ def test_bar(fraction: float | None, line: str) -> None:
 
 def query(lake: LakeStore, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 @pytest.mark.slow

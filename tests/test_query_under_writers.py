@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given
-from running import run, wait_until
+from running import PATIENCE_S, run, wait_until
 from statements import (
     ALL_ROWS,
     FILTERS,
@@ -91,7 +91,7 @@ def unsettled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
     writers.start()
     plain = plain_glob(still.root)
     try:
-        assert ready.wait(60)
+        assert ready.wait(PATIENCE_S)
         subscriptions = [":".join(series) for series in RECORDED_SERIES]
         with (
             sandbox(directory, SPEED) as url,
@@ -103,7 +103,7 @@ def unsettled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
             wait_until(lambda: compactions.folded() > 5 and recorder.logged().count("\nrecorded ") > 20)
             assert writers.is_alive()
         stop.set()
-        done = counts.get(timeout=60)
+        done = counts.get(timeout=PATIENCE_S)
         print(
             f"meanwhile: {done}, {compactions.folded()} files folded by {len(compactions.done)} compactions"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from running import REPOSITORY, run
+from running import PATIENCE_S, REPOSITORY, run
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.cli import COMMANDS
@@ -47,7 +47,12 @@ def directory(tmp_path: Path) -> Path:
 def python(directory: Path, code: str) -> list[str]:
     """Run a Python program in the directory; return its lines."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=directory, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-c", code],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import websockets
+from running import PATIENCE_S
 from running import run as run_command
 from sandboxes import QUIET, START_MS, call, closed_candles, dial, get, run
 
@@ -279,7 +280,7 @@ def test_the_command_stages_faults(tmp_path: Path) -> None:
 
         faults = asyncio.run(state())["faults"]
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_S)
     assert [(fault["name"], fault["start_ms"]) for fault in faults.values()] == [
         ("rest_lag", START_MS + 60_000),
         ("rest_status", None),

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from running import PATIENCE_S
 from websockets.asyncio.client import connect
 
 from lakewriter.errors import UsageError
@@ -41,7 +42,7 @@ Fetch = Callable[..., Awaitable[tuple[int, Any, Any]]]
 def run(scenario: Callable[[Sandbox, Fetch], Awaitable[None]], options: SandboxOptions = STILL) -> None:
     async def main() -> None:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE_S),
             serve(options) as sandbox,
             aiohttp.ClientSession() as session,
         ):
@@ -351,12 +352,12 @@ def test_the_command_says_where_it_is_and_stops_when_told(number: signal.Signals
         port = url.removeprefix("http://127.0.0.1:")
         assert port.isdigit()
         with command("--port", port) as second:
-            _, said = second.communicate(timeout=20)
+            _, said = second.communicate(timeout=PATIENCE_S)
             assert second.returncode == 1
             assert said.startswith(f"lakewriter: port: cannot listen on 127.0.0.1:{port}: ")
             assert "Traceback" not in said
         process.send_signal(number)
-        out, said = process.communicate(timeout=20)
+        out, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert out == ""
     assert f"--exchange {url}" in said
@@ -386,7 +387,7 @@ def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
         with urllib.request.urlopen(f"{url}/control") as answer:
             assert answer.status == 200
         process.terminate()
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=PATIENCE_S)
     assert "Error" not in said
     assert said.endswith("stopped; limits broken: none\n")
 
@@ -398,7 +399,7 @@ def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
 def test_wrong_arguments_are_usage_errors(arguments: tuple[str, str]) -> None:
     """Exit 2 and one explanation, nothing on stdout."""
     with command("--port", "0", *arguments) as process:
-        out, said = process.communicate(timeout=20)
+        out, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (2, "")
     assert "Traceback" not in said
     assert arguments[1] in said

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from running import until
+from running import PATIENCE_S, until
 from websockets.exceptions import ConnectionClosed
 
 from lakewriter.binance.handshake_errors import RefusedError, TooManyStreamsError
@@ -68,7 +68,7 @@ def test_a_connection_ends_at_once_however_its_answer_comes() -> None:
     async def main() -> None:
         async with serve(OPTIONS) as sandbox:
             at = served_at(MARKETS["spot"], sandbox.url)
-            async with asyncio.timeout(5), open_socket(at, Patience(), Clock()) as socket:
+            async with asyncio.timeout(PATIENCE_S), open_socket(at, Patience(), Clock()) as socket:
                 socket.want(["btcusdt@kline_1m"])
                 while not socket.acknowledged:
                     message = decode(await socket.receive(), "spot", 0)
@@ -85,7 +85,7 @@ def test_too_many_streams_say_how_many_were_granted() -> None:
     async def main() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, reading):
             socket.want([f"somesymbolusd_perp{number:03}@kline_1m" for number in range(250)])
-            await asyncio.wait({reading}, timeout=5)
+            await asyncio.wait({reading}, timeout=PATIENCE_S)
             error = reading.exception()
             assert isinstance(error, TooManyStreamsError)
             assert error.acknowledged == len(socket.acknowledged) > 100
@@ -118,7 +118,7 @@ def test_a_close_by_the_exchange_says_its_code() -> None:
             socket.want(["btcusdt@kline_1m"])
             await until(lambda: bool(socket.acknowledged))
             await sandbox.close_connections(1008, "Too many requests")
-            await asyncio.wait({reading}, timeout=5)
+            await asyncio.wait({reading}, timeout=PATIENCE_S)
             error = reading.exception()
             assert isinstance(error, ConnectionClosed)
             assert error.rcvd is not None
@@ -135,7 +135,7 @@ def test_an_unanswered_request_ends_the_connection() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "spot", hasty) as (socket, reading):
             sandbox.stall()
             socket.want(["btcusdt@kline_1m"])
-            await asyncio.wait({reading}, timeout=5)
+            await asyncio.wait({reading}, timeout=PATIENCE_S)
             assert isinstance(reading.exception(), ExchangeError)
             assert str(reading.exception()) == "no answer to SUBSCRIBE within 0 s"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import PATIENCE_S
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.storage import (
@@ -290,7 +291,7 @@ def test_exclusive_across_processes(storage):
             with storage.exclusive("d"):
                 count = int((storage.root / "count").read_text())
                 (storage.root / "count").write_text(str(count + 1))
-        assert (one.wait(60), other.wait(60)) == (0, 0)
+        assert (one.wait(PATIENCE_S), other.wait(PATIENCE_S)) == (0, 0)
     assert (storage.root / "count").read_text() == "900"
 
 
@@ -360,7 +361,7 @@ def test_dead_owner_holds_nothing(storage):
         (lock,) = (storage.root / "_locks").iterdir()
         assert is_held(lock)
         process.kill()
-        process.wait(60)
+        process.wait(PATIENCE_S)
         with storage.exclusive("d"):
             assert is_held(lock)
 
@@ -460,5 +461,5 @@ def test_exclusive_of_many_across_threads(storage):
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(add, first) for first in range(4)]:
-            done.result(timeout=60)
+            done.result(timeout=PATIENCE_S)
     assert count.read_text() == "200"

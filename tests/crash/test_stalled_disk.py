@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from running import plain_rows, running, until
+from running import PATIENCE_S, plain_rows, running, until
 
 from lakewriter.candle import Candle
 from lakewriter.lake.journal import Journal
@@ -29,7 +29,7 @@ class StalledJournal(Journal):
         self.moves = threading.Event()
 
     def commit(self, candles: Iterable[Candle]) -> int:
-        assert self.moves.wait(60)
+        assert self.moves.wait(PATIENCE_S)
         return super().commit(candles)
 
 

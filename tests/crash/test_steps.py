@@ -24,7 +24,7 @@ from evidence import (
     temporaries,
 )
 from forked import ALL, FIRST, SECOND, THIRD
-from running import plain_rows, wait_until
+from running import PATIENCE_S, plain_rows, wait_until
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.journal import read_hot
@@ -85,7 +85,7 @@ class Server:
         return self.process.stdout.readline()
 
     def close(self) -> None:
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE_S)
 
 
 class traced:  # noqa: N801 - reads as what the process is inside the block
@@ -110,7 +110,7 @@ class traced:  # noqa: N801 - reads as what the process is inside the block
         return "TracerPid:\t0\n" not in self._status.read_text()
 
     def __exit__(self, *_: object) -> None:
-        _, errors = self._strace.communicate(timeout=60)
+        _, errors = self._strace.communicate(timeout=PATIENCE_S)
         assert not errors, errors
 
 
