@@ -1,5 +1,7 @@
 # make demo   a local exchange, a recorder, a compaction, a query; ends by itself
-# make test   the whole test suite
+# make unit   the tests that start no process and no server
+# make test   every promise, each in a short form
+# make test-all   the same in long forms; takes half an hour
 # make test-duckdb   the query side's tests on older releases of DuckDB
 # make torture   kills and faults at random for ten minutes, and an auditor
 # make endure    twenty minutes of an exchange that does everything wrong
@@ -12,16 +14,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test unit test-duckdb torture endure history fuzz check format bench clean
+.PHONY: demo unit test test-all test-duckdb torture endure history fuzz check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
 
+unit: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+test-all: $(VENV)/.installed-dev
+	LAKEWRITER_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 DUCKDBS ?= 1.4.5 1.5.6
 

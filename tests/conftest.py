@@ -1,19 +1,30 @@
-"""What holds for every test: hypothesis sets no deadline, since disks and slow machines have none."""
+"""What holds for every test: its limits, and whether long forms run."""
+
+import signal
 
 import pytest
 from abreast import played
 from hypothesis import settings
+from lengths import LONG
 
 __all__ = ["played"]  # the fixture
 
+# Hypothesis sets no deadline, since disks and slow machines have none.
 settings.register_profile("lakewriter", deadline=None)
 settings.load_profile("lakewriter")
+
+# A shell that runs us in its background has SIGINT ignored, in our children too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # By name these would come last, and one of two workers would have nothing to do until they are over.
 # They mostly wait: side by side they leave each other enough of two processors.
 FIRST = ("test_watch.py", "test_whole_path.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long ones that would be last."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out long forms in a short run, and begin with tests that would be last."""
+    if not LONG:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))

@@ -39,9 +39,9 @@ class Recording(NamedTuple):
     recorder: Recorder
     watch: Watch
 
-    async def past(self, sim_ms: int, patience_s: float = 60.0) -> None:
+    async def past(self, sim_ms: int) -> None:
         """Wait until every candle that ends by then was seen or is explained."""
-        await until(lambda: self.sandbox.now_ms() >= sim_ms and self.settled(sim_ms), patience_s)
+        await until(lambda: self.sandbox.now_ms() >= sim_ms and self.settled(sim_ms))
 
     def settled(self, sim_ms: int) -> bool:
         """Tell whether nothing is missing that ended by then, or all of it has a reason."""

@@ -194,6 +194,7 @@ def test_pandas_reads_what_we_read(lake: Path) -> None:
     assert said[1] == "4"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
     reason="needs Java and the extra `spark`",

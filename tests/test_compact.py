@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_candle import DAY_START_MS, candle, from_table, possible_candles, settled
 from test_lake import snapshot
 
@@ -179,7 +180,7 @@ def test_foreign_columns(store):
 tables = st.lists(possible_candles(8), min_size=1, max_size=8)
 
 
-@settings(max_examples=25)
+@examples(12, 60)
 @given(ours=st.none() | tables, theirs=st.lists(tables, max_size=3))
 def test_same_candles(tmp_path_factory, ours, theirs):
     """Any files of a partition become one with the same keys, each with its winner; again changes nothing."""

@@ -207,7 +207,7 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
             options=scenario.options,
             endpoints=lambda market: msgspec.structs.replace(market, streams_max=scenario.streams_max),
         ) as running:
-            await running.past(start_ms + (ALL + 3) * MINUTE_MS, patience_s=120)
+            await running.past(start_ms + (ALL + 3) * MINUTE_MS)
             listened = {each for listener in running.watch.listeners.values() for each in listener.series}
             listened |= {gap.series for gap in running.watch.ledger.gaps()}
         stop_ms = start_ms + ALL * MINUTE_MS

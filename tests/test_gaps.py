@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_storage import child, full_disk
 
 from lakewriter.errors import LakeError
@@ -465,7 +466,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@examples(30, 200)
 @given(STEPS)
 def test_like_a_dict(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]]) -> None:
     """Any order of marks, clears, writes, failures and deaths: a reader finds what a dict of candles holds."""

@@ -23,8 +23,9 @@ from histories import (
     truth_lake,
     truth_table,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from lengths import examples
 from running import CAPTURES
 
 from lakewriter.candle import SCHEMA
@@ -339,7 +340,7 @@ def test_an_older_version_is_no_finding(store: LakeStore) -> None:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(6, 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_flipped_bit(store: LakeStore, data: st.DataObject) -> None:
     """A bit flipped anywhere is found, or changes neither a row nor what the end says of them."""
     path = store.root / DAY.file
@@ -568,7 +569,7 @@ names = st.sampled_from(
     defect=st.sampled_from(["", "low", "volume", "end", "duplicate", "day"]),
     data=st.data(),
 )
-@settings(max_examples=30)
+@examples(15, 60)
 def test_exactly_what_was_planted(
     seed: int, name: tuple[str, str], intervals: set[str], defect: str, data: st.DataObject
 ) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from running import PATIENCE_S
 from test_candle import candle, candles
 from test_storage import child, full_disk
@@ -403,7 +404,7 @@ def test_segment_that_cannot_be_deleted(journal, tmp_path, caplog):
 SEGMENT = b"".join(map(encode_line, ROWS))
 
 
-@settings(max_examples=300)
+@examples(100, 500)
 @given(place=st.integers(0, len(SEGMENT) - 1), flip=st.integers(1, 255))
 def test_changed_byte(tmp_path_factory, place, flip):
     """One changed byte costs the candles of its lines at most; never does a candle come out different."""
@@ -581,7 +582,7 @@ def test_read_while_recorders_flush(tmp_path):
     journal.close()
 
 
-@settings(max_examples=30)
+@examples(15, 60)
 @given(
     steps=st.lists(st.lists(candles(), max_size=4) | st.sampled_from(["roll", "flush", "die"]), max_size=20)
 )

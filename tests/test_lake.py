@@ -14,8 +14,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from running import PATIENCE_S
 from test_candle import candle, candles, from_table, settled
 
@@ -196,7 +197,7 @@ def test_merge_of_nothing(store):
     assert list(store.files()) == []
 
 
-@settings(max_examples=25)
+@examples(12, 60)
 @given(merges=st.lists(st.lists(candles(6), min_size=1, max_size=8), max_size=6))
 def test_merges_are_a_dict(tmp_path_factory, merges):
     """Any sequence of merges leaves what a dict by begin time would hold, and counts what changed."""

@@ -15,8 +15,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_candle import DAY_START_MS, candle, candles
 
 from lakewriter import __version__
@@ -466,7 +467,7 @@ def test_truncated(length):
     refused(DATA[:length])
 
 
-@settings(max_examples=200)
+@examples(100, 500)
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
 def test_flipped_byte(place, flip):
     """A file with a wrong byte is refused or is a table; nothing else happens."""

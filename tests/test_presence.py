@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_candle import candle
 
 from lakewriter.candle import Candle, to_table
@@ -167,7 +168,7 @@ def test_a_file_that_cannot_be_read_is_an_error(store: LakeStore) -> None:
 MINUTES = st.lists(st.integers(0, 2890), max_size=8)
 
 
-@settings(max_examples=60)
+@examples(20, 200)
 @given(MINUTES, MINUTES, MINUTES, st.integers(-5, 2900), st.integers(-5, 2900), st.booleans())
 def test_like_a_set(
     tmp_path_factory: pytest.TempPathFactory,

@@ -347,7 +347,10 @@ def batches_of(count: int) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([numbers, texts], names=["n", "text"])
 
 
-@pytest.mark.parametrize("name", ["table", "line", "markdown"])
+@pytest.mark.parametrize(
+    "name",
+    ["table", pytest.param("line", marks=pytest.mark.long), pytest.param("markdown", marks=pytest.mark.long)],
+)
 def test_a_long_table_takes_no_memory(name: str) -> None:
     """All rows of a table to a file or a pipe are aligned and written, and never in memory at once."""
 

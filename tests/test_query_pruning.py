@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from lengths import either, examples
 from statements import ALL_ROWS, FILTERS
 from test_query_files import BEGIN_MS, DAY_MS, add_foreign, candle, make_lake, put
 
@@ -118,13 +119,13 @@ def test_names_that_are_told_unseen(
     assert Pruned(pushed).names("symbol") == expected
 
 
-def any_filter(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def any_filter(short: int, long: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Draw so many values for the argument `predicate`."""
-    some = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    some = examples(short, long, suppress_health_check=list(HealthCheck))
     return lambda test: some(given(predicate=FILTERS)(test))
 
 
-@any_filter(60)
+@any_filter(20, 200)
 def test_no_name_is_missing_of_those_told_unseen(
     connection: duckdb.DuckDBPyConnection, predicate: str
 ) -> None:
@@ -191,7 +192,7 @@ def test_no_candle_ends_where_it_is_not_looked_for(
     """Whatever its interval, the day of a candle is left by its end."""
     grid = INTERVALS[interval]
     for begin_ms in grid.grid(BEGIN_MS - 40 * DAY_MS, BEGIN_MS + 40 * DAY_MS)[
-        :: 1 + DAY_MS // (grid.length_ms or DAY_MS)
+        :: either(5, 1) * (1 + DAY_MS // (grid.length_ms or DAY_MS))
     ]:
         end = f"make_timestamptz({grid.end(begin_ms)}000)"
         assert pruned(connection, f"candle_end_time = {end}").keep_days(
@@ -240,7 +241,7 @@ def keeps(found: Pruned, partition: Partition) -> bool:
 NAMES = {level: sorted({getattr(one, level) for one in ALL_ROWS}) for level in LEVELS[:-1]}
 
 
-@any_filter(150)
+@any_filter(40, 400)
 def test_no_partition_of_a_row_that_passes_is_dropped(
     connection: duckdb.DuckDBPyConnection, predicate: str
 ) -> None:

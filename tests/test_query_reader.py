@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from msgspec.structs import replace
 from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
@@ -131,7 +132,7 @@ def test_names_are_taken_as_people_write_them(lake: Lake) -> None:
     assert len(lake.candles("spot", "BTCUSDT", "1M")) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@examples(10, 60)
 @given(
     there=st.sets(st.integers(0, 100)),
     start=st.none() | st.integers(-20, 120),

@@ -9,8 +9,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from lengths import examples
 from running import wait_until
 from test_query_files import BEGIN_MS, add_foreign, candle, make_lake, put
 
@@ -127,7 +128,7 @@ _DUPLICATES = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(6, 30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_DUPLICATES)
 def test_the_winner_is_the_one_that_the_lake_would_keep(
     drawn: list[tuple[int, str, int | None, int, float, str]],

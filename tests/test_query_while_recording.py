@@ -188,7 +188,7 @@ OF_ONE_ROW = [predicate for predicate in PREDICATES if of_one_row(predicate)]
 def test_every_predicate_over_what_is_recorded_just_now(live: Live) -> None:
     """Nothing that was recorded is missing, nothing comes twice, and nothing that was never sent."""
     assert len(OF_ONE_ROW) > 130
-    many = len(OF_ONE_ROW) if LONGER_S else 45
+    many = len(OF_ONE_ROW) if LONGER_S else 15
     for _ in rounds():
         for predicate in random.sample(OF_ONE_ROW, many):
             with noted(predicate):

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from lengths import either
 from running import child, run, until
 from test_recorder import candle
 
@@ -23,13 +24,14 @@ from lakewriter.sandbox import SandboxOptions, serve
 
 pytestmark = pytest.mark.slow
 
-READ_S = 12
+READ_S = either(5, 30)
 
 # After so many replacements pages may begin where they did before.
 SHIFTS = 11
 
-# Some fifty of five hundred replacements fall into a read.
-TORN_MIN = 5
+# Some tenth of the replacements fall into a read, and any is enough.
+REPLACEMENTS = either(150, 500)
+TORN_MIN = 1
 
 # Reads the whole lake again and again, like anybody's script; prints how often.
 READER = """
@@ -40,7 +42,7 @@ if engine == "duckdb":
     import duckdb
 else:
     import pyarrow.compute as pc, pyarrow.dataset as ds
-while time.monotonic() < until:
+while reads < 3 or time.monotonic() < until:
     if engine == "duckdb":
         try:
             with duckdb.connect() as connection:
@@ -50,9 +52,9 @@ while time.monotonic() < until:
                 ).fetchall()[0]
         except duckdb.Error:
             # One was replaced while it was read (README, "Two windows are left"):
-            # asked again, it answers.
+            # asked again, it answers; the slower the machine, the later.
             again += 1
-            assert again <= 3
+            assert again <= 50
             continue
         again = 0
     else:
@@ -102,7 +104,7 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
                     said = reader.communicate()[0]
                     assert reader.returncode == 0, said
                     reads, rows = map(int, said.split()[-2:])
-                    assert reads >= 2
+                    assert reads >= 3
                     assert rows > 100
                 assert rewritten > 0
 
@@ -112,7 +114,7 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
 def test_a_file_that_is_replaced_while_it_is_read_is_never_read_short(tmp_path: Path) -> None:
     """DuckDB opens a file twice; if it meets two, it fails rather than miss the last candles."""
     store = LakeStore.create(str(tmp_path / "lake"), "test")
-    rows = [candle(minute) for minute in range(500)]
+    rows = [candle(minute) for minute in range(REPLACEMENTS)]
     partition = partition_of(rows[0])
     file = store.root / partition.file
     data = encode(to_table(rows[-1:]), partition)

@@ -108,6 +108,7 @@ def test_polars_and_pyarrow_read_the_lake_without_options(directory: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
     reason="needs Java and the extra `spark`",

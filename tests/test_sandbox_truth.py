@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.interval import INTERVALS, MINUTE_MS
@@ -48,7 +49,7 @@ def summed(units: Units, chosen: slice) -> dict[str, int]:
 
 
 @given(seed=seeds, name=series, interval=st.sampled_from(LONGER), moment=begins)
-@settings(max_examples=60, deadline=None)
+@examples(20, 100)
 def test_longer_candles_are_the_sum_of_their_minutes(
     seed: int, name: tuple[str, str], interval: str, moment: int
 ) -> None:
@@ -63,7 +64,7 @@ def test_longer_candles_are_the_sum_of_their_minutes(
 
 
 @given(seed=seeds, symbol=st.sampled_from([s for m, s in SERIES if m == "spot"]), moment=begins)
-@settings(max_examples=60, deadline=None)
+@examples(20, 100)
 def test_a_minute_is_the_sum_of_its_seconds(seed: int, symbol: str, moment: int) -> None:
     """Sixty seconds add up to their minute, one follows another, and each is a candle itself."""
     truth = Truth(seed)
@@ -96,7 +97,7 @@ def check_shape(units: Units) -> None:
 
 
 @given(seed=seeds, name=series, moment=begins)
-@settings(max_examples=40, deadline=None)
+@examples(15, 100)
 def test_minutes_are_candles(seed: int, name: tuple[str, str], moment: int) -> None:
     """Low is lowest, takers are a part, ids have no gaps, quiet minutes are flat and never long in a row."""
     units = Truth(seed).units(*name, "1m", moment, moment + 600 * MINUTE_MS)
@@ -112,7 +113,7 @@ def test_minutes_are_candles(seed: int, name: tuple[str, str], moment: int) -> N
     moment=begins,
     cut=st.integers(1, 9),
 )
-@settings(max_examples=40, deadline=None)
+@examples(15, 100)
 def test_the_answer_does_not_depend_on_the_question(
     seed: int, name: tuple[str, str], interval: str, moment: int, cut: int
 ) -> None:

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from running import PATIENCE_S
 
 from lakewriter.errors import LakeError
@@ -245,7 +246,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40)
+@examples(20, 100)
 @given(steps=steps)
 def test_like_a_dict(tmp_path_factory, steps):
     """Any sequence of replacements and deletions leaves what a dict with versions would hold."""

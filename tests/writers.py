@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from hypothesis import HealthCheck, Phase, settings
+from lengths import either
 from running import Child, child, run
 from statements import params_of
 
@@ -21,13 +22,13 @@ from lakewriter.query.errors import MovedError
 from lakewriter.query.scan.held_files import can_hold
 
 # What is drawn by chance is drawn again and again for so many seconds.
-LONGER_S = float(os.environ.get("LAKEWRITER_EQUALITY_S", "0"))
+LONGER_S = float(os.environ.get("LAKEWRITER_EQUALITY_S", either(0, 60)))
 
 # Of one test, whose last round may begin just before LONGER_S is over.
-LIMIT_S = 300 + 2 * LONGER_S
+LIMIT_S = 300 + 3 * LONGER_S
 
 BY_CHANCE = settings(
-    max_examples=15 + int(LONGER_S), database=None, phases=[Phase.generate],
+    max_examples=5 + int(LONGER_S / 2), database=None, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

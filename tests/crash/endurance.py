@@ -111,7 +111,8 @@ class Endurance:
         self._child = await self._start()
         misbehaving = asyncio.create_task(self._misbehave())
         while time.monotonic() < over_s:
-            await asyncio.sleep(min(self.chance.uniform(8, 45), max(0.1, over_s - time.monotonic())))
+            life_s = self.chance.uniform(8, min(45, self.duration_s / 2))  # so that each run kills
+            await asyncio.sleep(min(life_s, max(0.1, over_s - time.monotonic())))
             if time.monotonic() < over_s:
                 await self._kill()
         misbehaving.cancel()

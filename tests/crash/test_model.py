@@ -14,6 +14,7 @@ from evidence import LATER_S, compact_all, journal_directories, key_of, make_can
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from lengths import either
 from running import plain_rows
 from test_storage import full_disk
 
@@ -370,7 +371,7 @@ def settled(many: list[Rows]) -> Rows:
 
 
 JournalAndLake.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=either(15, 150),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

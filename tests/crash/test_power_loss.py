@@ -15,13 +15,14 @@ import pyarrow as pa
 import pytest
 from disks import Ext4, cut_power
 from evidence import Key, compact_all, key_of, plain_keys, recover, strays, tables
+from lengths import either
 from running import wait_until
 
 from lakewriter.lake.journal import read_hot
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 8
+ROUNDS = either(3, 20)
 # Each round of a careless writer loses something by chance.
 CARELESS_ROUNDS_MAX = 25
 

@@ -65,7 +65,7 @@ SUBSCRIPTIONS_B = (
 )
 
 # Longer than anything may take on a busy machine.
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 # A recorder that says nothing for so long meets its end all the same.
 FIRST_LINE_S = 15.0
@@ -74,7 +74,7 @@ FIRST_LINE_S = 15.0
 SAMPLE = 300
 
 # A plain reader that failed because a file was replaced under it may ask so often again.
-ASK_AGAIN_MAX = 3
+ASK_AGAIN_MAX = 20
 
 _COMPLAINT = re.compile(r"^.*( ERROR |Traceback|corrected).*$", re.MULTILINE)
 _STARTED = re.compile(r"^\S+ \S+ INFO recording \d+ series", re.MULTILINE)
@@ -170,14 +170,18 @@ class Torture:
     Args:
         directory: for the lake and the logs.
         seed: what the plan follows from.
+        kills_min: a busy machine goes on until so many were killed, and every reader has asked.
     """
 
-    def __init__(self, directory: Path, seed: int, sandbox: Sandbox, duration_s: float) -> None:
+    def __init__(
+        self, directory: Path, seed: int, sandbox: Sandbox, duration_s: float, kills_min: int
+    ) -> None:
         self.lake = directory / "lake"
         self.logs = directory / "logs"
         self.seed = seed
         self.sandbox = sandbox
         self.duration_s = duration_s
+        self.kills_min = kills_min
         self.started_s = time.monotonic()
         self.over = asyncio.Event()
         self.kills: Counter[str] = Counter()
@@ -257,7 +261,7 @@ class Torture:
         log = Log(self.logs / f"{name}.log")
         self._open_logs.append(log)
         # It ends by itself, should nobody be left to end it.
-        limit = f"{self.duration_s + 2 * PATIENCE_S:.0f}s"
+        limit = f"{self.duration_s + 3 * PATIENCE_S:.0f}s"
         command = ("record", *subscriptions, "--exchange", self.sandbox.url, "--lake", str(self.lake))
         options = ("--flush-every", flush_every, "--duration", limit)
         async with self.start("-m", "lakewriter", *command, *options, stderr=log.path) as child:
@@ -493,7 +497,13 @@ class Torture:
 
     async def _time_is_up(self) -> None:
         await self.pause(self.duration_s)
+        while not self._is_enough() and self.elapsed_s() < self.duration_s + PATIENCE_S:
+            await asyncio.sleep(0.2)
         self.over.set()
+
+    def _is_enough(self) -> bool:
+        readers = (*READERS, "lakewriter query")
+        return self.kills.total() >= self.kills_min and all(self.queries[each] for each in readers)
 
     async def _put_in_order(self) -> None:
         """Replay the journals of the dead; let a last compaction fold and sweep."""
@@ -667,11 +677,11 @@ def print_block(torture: Torture, findings: dict[str, list[str]]) -> bool:
     return not any(verdict.values())
 
 
-async def main(directory: Path, seed: int, duration_s: float) -> bool:
+async def main(directory: Path, seed: int, duration_s: float, kills_min: int) -> bool:
     """Run it; return whether all is well."""
     options = SandboxOptions(speed=SPEED, symbols=SYMBOLS, start_ms=START_MS)
     async with serve(options) as sandbox:
-        torture = Torture(directory, seed, sandbox, duration_s)
+        torture = Torture(directory, seed, sandbox, duration_s, kills_min)
         await torture.run()
     return print_block(torture, await torture.audit())
 
@@ -683,8 +693,13 @@ def _tail(log: Path) -> str:
 if __name__ == "__main__":
     parser = longrun.parser_of(__doc__)
     parser.add_argument("--duration", type=longrun.seconds, default=600.0, metavar="10m")
+    parser.add_argument("--kills", type=int, default=1, help="go on until so many were killed")
     parser.add_argument("--read-with", choices=READERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read_with:
         read_for_ever(arguments.read_with, arguments.directory)
-    longrun.run("torture", arguments, lambda place: main(place, arguments.seed, arguments.duration))
+    longrun.run(
+        "torture",
+        arguments,
+        lambda place: main(place, arguments.seed, arguments.duration, arguments.kills),
+    )
