@@ -77,3 +77,18 @@ def test_a_lake_that_is_not_there(tmp_path: Path) -> None:
     flushed = run("flush", "--lake", str(tmp_path / "no"))
     assert flushed.returncode == 1
     assert flushed.stderr.startswith(f"lakewriter: lake: {tmp_path}/no does not exist\n")
+
+
+def test_a_journal_that_cannot_be_taken_over_is_no_success(tmp_path: Path) -> None:
+    """What is left behind is named, the other journals are flushed, and the exit is 1."""
+    store = lake(tmp_path)
+    lost = dead(store, range(2)).directory
+    (lost / "lock").unlink()
+    (lost / "lock").mkdir()
+    dead(store, range(3, 5))
+    flushed = run("flush", "--lake", str(store.root))
+    assert (flushed.returncode, flushed.stdout) == (1, "2 candles of 2 segments flushed\n")
+    assert f"lakewriter: {lost.name} stays: cannot be taken over: " in flushed.stderr
+    (lost / "lock").rmdir()
+    assert run("flush", "--lake", str(store.root)).returncode == 0
+    assert len(begins(store)) == 4

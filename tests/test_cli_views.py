@@ -70,6 +70,40 @@ def ours(lake: Path, columns: str, where: str = "true") -> list[tuple[object, ..
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
+# Paths that end a string, a line or a pattern for a reader that is not told otherwise.
+ODD = ["two\nlines", "tab\t\x1b[31m", "it\\'s", 'a\\n"b', "new\n'[line]'"]
+
+
+@pytest.fixture(scope="module", params=ODD)
+def odd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A lake of one candle in a directory with an odd name."""
+    root = tmp_path_factory.mktemp("odd") / request.param
+    make_lake(root, [candle(1, interval="1d")])
+    return root
+
+
+def test_duckdb_is_told_an_odd_path(odd: Path) -> None:
+    """It reads the lake; where it cannot, that is said, instead of an answer without rows."""
+    if "\\" in str(odd):
+        with pytest.raises(LakewriterError, match="DuckDB takes a backslash in a pattern for a slash"):
+            statements(odd, "duckdb")
+        return
+    text = statements(odd, "duckdb")
+    assert not set(map(ord, text)) & (set(range(32)) - {10}) and "\n'" not in text
+    with engine(odd) as connection:
+        assert connection.execute("SELECT count(*) FROM candles").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("reader", "count"), [("polars", "candles.collect().height"), ("pandas", "len(candles())")]
+)
+def test_python_is_told_an_odd_path(odd: Path, reader: str, count: str) -> None:
+    """The statements are Python, and read the lake."""
+    names: dict[str, object] = {}
+    exec(statements(odd, reader), names)
+    assert eval(count, names) == 1
+
+
 # Calls that are no error since 2.0 alone.
 LOOK_FOR_WHAT_IS_NOT_THERE = frozenset(
     [

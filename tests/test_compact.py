@@ -31,9 +31,10 @@ from lakewriter.lake.compact import (
     remember,
     run,
 )
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode, shift_of, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition, partition_of
 

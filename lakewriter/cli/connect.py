@@ -8,8 +8,8 @@ from lakewriter.binance.market_clients import Doors
 from lakewriter.binance.network import Network
 from lakewriter.clock import Clock
 from lakewriter.lake.exchange_limits import WeightFile
-from lakewriter.lake.lake import STATE_DIRECTORY
 from lakewriter.lake.restraint import read_restraint
+from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.market import Market
 
 

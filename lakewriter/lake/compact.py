@@ -33,9 +33,10 @@ from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_day
+from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
+from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import is_temporary, write_durably
 from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular

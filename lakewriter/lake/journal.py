@@ -22,7 +22,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lakewriter.candle import Candle
@@ -301,8 +301,15 @@ def create_journal(root: Path, name: str) -> Journal:
     return Journal(directory, fd)
 
 
-def adopt_dead(root: Path) -> list[Journal]:
+def _log_refused(directory: Path, error: OSError) -> None:
+    log.error("journal: %s cannot be taken over: %s", directory, error.strerror)
+
+
+def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refused) -> list[Journal]:
     """Take over the journals whose recorders no longer live.
+
+    Args:
+        refused: is called for each journal that cannot be taken over.
 
     Returns:
         one per dead recorder, locked by us; flush its `roll()`, `drop`, `close`.
@@ -316,7 +323,7 @@ def adopt_dead(root: Path) -> list[Journal]:
             try:
                 fd = _try_lock(directory)
             except OSError as error:
-                log.error("journal: %s cannot be taken over: %s", directory, error.strerror)
+                refused(directory, error)
                 continue
             if fd is not None:
                 adopted.append(Journal(directory, fd))

@@ -7,6 +7,7 @@ nothing.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from lakewriter.candle import Candle, to_table
@@ -26,7 +27,7 @@ class Replayed(NamedTuple):
         torn: whether its last line is incomplete: that commit never returned.
         damaged: how many lines were set aside.
         waiting: candles that could not be merged, and lines of another version; 1 if
-            the segment could not be read. The segment stays.
+            the segment, or the journal, could not be read. It stays.
         error: why; "" if all went well.
     """
 
@@ -44,7 +45,13 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
     Crash: at any step each candle is in its segment, in its partition, or in
     both, and the journal is a dead recorder's once more.
     """
-    for journal in adopt_dead(store.root):
+    refused: list[Replayed] = []
+
+    def refuse(directory: Path, error: OSError) -> None:
+        reason = f"cannot be taken over: {error.strerror}"
+        refused.append(Replayed(directory.name, waiting=1, error=reason))
+
+    for journal in adopt_dead(store.root, refuse):
         try:
             for path in journal.roll():
                 name = f"{path.parent.name}/{path.name}"
@@ -56,6 +63,7 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
             yield Replayed(journal.directory.name, waiting=1, error=_reason(error))
         finally:
             journal.close()
+    yield from refused
 
 
 def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> Replayed:

@@ -8,7 +8,6 @@ disk `storage`'s, how they spell candles `parquet`'s.
 import contextlib
 import math
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
-from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.errors import LakeError
 from lakewriter.lake import listing
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.partition_filter import ALL, Wanted
+from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
 from lakewriter.lake.storage import (
     ChangedError,
     LocalStorage,
@@ -38,7 +38,6 @@ from lakewriter.series import Series
 
 T = TypeVar("T")
 
-STATE_DIRECTORY = "_lakewriter"
 FORMAT_VERSION = 1
 FORMAT_BYTES_MAX = 64 * 1024
 
@@ -110,25 +109,26 @@ class LakeStore:
         """Open a lake that exists.
 
         Raises:
-            LakeError: if it is absent, no directory, or of a newer format.
+            LakeError: if it is absent, no lake, or of a newer format.
         """
-        root = _local_root(uri)
-        if not root.exists():
-            raise LakeError(f"lake: {uri} does not exist", "lakewriter record spot:BTCUSDT:1m makes one")
-        if not root.is_dir():
-            raise LakeError(f"lake: {uri} is a file, not a directory", "give a directory with --lake")
+        root = local_root(uri)
+        check_is_lake(root, uri)
         _has_format(root)
         return cls(root)
 
     @classmethod
     def peek(cls, uri: str) -> "LakeStore":
-        """Open a lake to look at, also one that nobody made yet, which is empty.
+        """Open a lake to look at, also one that is still to be made, which is empty.
 
         Raises:
             LakeError: if it is no directory, or of a newer format.
         """
-        root = _local_root(uri)
-        return cls.open(uri) if root.exists() else cls(root)
+        root = local_root(uri)
+        if root.exists() and not root.is_dir():
+            return cls.open(uri)
+        check_can_be_lake(root, uri)
+        _has_format(root)
+        return cls(root)
 
     @classmethod
     def create(cls, uri: str, created_by: str) -> "LakeStore":
@@ -139,7 +139,8 @@ class LakeStore:
 
         Crash: a root without lake.json is made into a lake by the next one.
         """
-        root = _local_root(uri)
+        root = local_root(uri)
+        check_can_be_lake(root, uri)
         import_parquet()
         try:
             state = root / STATE_DIRECTORY
@@ -406,33 +407,3 @@ def check_format(said: bytes, path: str, root: str) -> None:
             f"lake: {root} has format {lake_format.format_version}, newer than {FORMAT_VERSION}",
             "pip install --upgrade lakewriter",
         )
-
-
-def check_file_names() -> None:
-    """Raise if this process does not write names of files in UTF-8, as a lake has them.
-
-    Raises:
-        LakeError: if it does not; the command line starts Python so that it does.
-    """
-    encoding = sys.getfilesystemencoding()
-    if encoding != "utf-8":
-        raise LakeError(
-            f"lake: its file names are UTF-8, and Python's are {encoding} under this locale",
-            "export PYTHONUTF8=1, or start python -X utf8",
-        )
-
-
-def _local_root(uri: str) -> Path:
-    check_file_names()
-    if "://" in uri:
-        raise LakewriterError(
-            f"lake: {uri}: object stores can only be queried yet", "give a local directory with --lake"
-        )
-    try:
-        root = Path(uri).expanduser().resolve()
-        root.exists()
-    except (RuntimeError, ValueError) as error:
-        raise LakeError(f"lake: {uri!r}: {error}", "give a directory with --lake") from None
-    except OSError as error:
-        raise LakeError(f"lake: {uri!r}: {error.strerror}", "give a directory with --lake") from None
-    return root

@@ -6,6 +6,7 @@ the paths alone: a lake of `interval=1d` would otherwise be read as the number
 """
 
 import glob
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
@@ -32,6 +33,8 @@ _NO_ROWS = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in COLUMNS.items
 
 # A time in `until` itself is not wanted, and the day that begins there neither.
 _DAYS = "generate_series(since::TIMESTAMP::DATE, (until::TIMESTAMP - INTERVAL 1 MICROSECOND)::DATE, INTERVAL 1 DAY)"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Place(NamedTuple):
@@ -68,7 +71,15 @@ def duckdb_statements(place: Place) -> str:
     """Return a view of all candles, and macros that look into few directories; for DuckDB 2.0.
 
     Releases before it have no option of read_parquet that lets a path match nothing.
+
+    Raises:
+        UsageError: if there is a backslash in the path, which is a slash in a pattern there.
     """
+    if "\\" in place.root:
+        raise UsageError(
+            f"views: {place.root}: DuckDB takes a backslash in a pattern for a slash",
+            "--for polars, or a lake whose path has none",
+        )
     root = glob.escape(place.root)
     start = _sql_text(root + "/market=")
     series = f"{start} || market || '/symbol=' || symbol || '/interval=' || \"interval\" || '/date=' || "
@@ -126,7 +137,12 @@ FROM (
 
 
 def _sql_text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """Return a string of DuckDB's; with escapes only if there is a control character in it."""
+    quoted = text.replace("'", "''")
+    if not _CONTROL.search(text):
+        return f"'{quoted}'"
+    escaped = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", quoted.replace("\\", "\\\\"))
+    return f"E'{escaped}'"
 
 
 def polars_statements(place: Place) -> str:
@@ -209,8 +225,9 @@ def _spark_options(place: Place) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a Python string, in double quotes unless there are some in it."""
-    return repr(text) if '"' in text or "\\" in text else f'"{text}"'
+    """Return a Python string, in double quotes where that needs no escape."""
+    plain = text.isprintable() and '"' not in text and "\\" not in text
+    return f'"{text}"' if plain else repr(text)
 
 
 def _hadoop_escaped(path: str) -> str:

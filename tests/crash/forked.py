@@ -20,7 +20,8 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact
 from lakewriter.lake.journal import create_journal
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition, partition_of
 

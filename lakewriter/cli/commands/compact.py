@@ -11,8 +11,9 @@ from lakewriter.cli.series_options import Choice, filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.root import STATE_DIRECTORY
 
 
 class Summary(msgspec.Struct):

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import STATE_DIRECTORY, LakeStore, check_file_names, check_format
+from lakewriter.lake.lake import LakeStore, check_format
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, Wanted
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.lake.remote.location import Location, locate
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
+from lakewriter.lake.root import STATE_DIRECTORY, check_file_names
 from lakewriter.market import MARKETS, is_symbol
 from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_day
 from lakewriter.series import Series
