@@ -15,7 +15,7 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import stderr
-from lakewriter.cli.startup import prepare_process, shortage
+from lakewriter.cli.startup import check_machine, prepare_process, shortage
 from lakewriter.errors import LakewriterError, UsageError
 
 DEFAULT_LAKE = "data"
@@ -51,6 +51,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
+        check_machine()
         module = importlib.import_module("lakewriter.cli." + _MODULES.get(cmd_name, f"commands.{cmd_name}"))
         command: click.Command = module.command
         return command

@@ -1,11 +1,24 @@
 """What holds for the whole process: UTF-8, a standard error that does not block, shortages in one line."""
 
 import os
+import resource
 import sys
+import threading
 from pathlib import Path
 
 from lakewriter.cli import stderr
+from lakewriter.errors import LakewriterError
 
+_CPUS = os.cpu_count() or 1
+
+# Libraries start threads while they are imported, and abort the process if they cannot.
+THREADS_MIN = 16 + 2 * _CPUS
+
+# What the engine and Arrow set aside; with less they abort. Each thread has its stack.
+ADDRESS_BYTES_MIN = 1_600_000_000 + 16_000_000 * _CPUS
+DATA_BYTES_MIN = 400_000_000 + 16_000_000 * _CPUS
+
+_USUAL_THREADS = 4096
 _MAPPING = ("cannot allocate memory", "failed to map segment")
 
 
@@ -29,6 +42,44 @@ def _use_utf8() -> None:
     os.execv(sys.executable, [program, b"-X", b"utf8", *arguments])  # noqa: S606 - ourselves
 
 
+def check_machine() -> None:
+    """Check that the libraries can be imported, which would abort the process otherwise.
+
+    Raises:
+        LakewriterError: if this process may have too little memory or too few threads.
+    """
+    for option, number, least in (
+        ("v", resource.RLIMIT_AS, ADDRESS_BYTES_MIN),
+        ("d", resource.RLIMIT_DATA, DATA_BYTES_MIN),
+    ):
+        allowed, _ = resource.getrlimit(number)
+        if allowed != resource.RLIM_INFINITY and allowed < least:
+            what = f"memory: this process may have {allowed >> 20} MiB, and {least >> 20} are needed"
+            raise LakewriterError(what, f"ulimit -{option} unlimited")
+    started = _startable(THREADS_MIN)
+    if started < THREADS_MIN:
+        what = f"threads: {started} can be started, and {THREADS_MIN} are needed"
+        raise LakewriterError(what, f"ulimit -u {_USUAL_THREADS}, or TasksMax= of the service")
+
+
+def _startable(count: int) -> int:
+    """Return how many threads can be started, up to a count."""
+    enough = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=enough.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        pass
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
+    return len(started)
+
+
 def shortage(error: BaseException) -> tuple[str, str] | None:
     """Return what the machine lacked, and a hint; None if the error is none of a machine."""
     words = str(error).lower()
@@ -37,5 +88,5 @@ def shortage(error: BaseException) -> tuple[str, str] | None:
     ):
         return "memory: there is not enough", "ulimit -v unlimited, or a machine with more"
     if isinstance(error, RuntimeError) and "start new thread" in words:
-        return "threads: no more can be started", "ulimit -u 4096, or TasksMax= of the service"
+        return "threads: no more can be started", f"ulimit -u {_USUAL_THREADS}, or TasksMax= of the service"
     return None

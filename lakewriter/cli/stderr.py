@@ -115,12 +115,23 @@ class Stderr(io.TextIOBase):
             self._put(f"lakewriter: {count} lines were dropped here: standard error was not read\n")
 
     def _put(self, text: str) -> None:
+        if self._thread is None and not self._start():
+            if select.select([], [self._fd], [], FLUSH_S_MAX)[1]:
+                _write(self._fd, text.encode(self._encoding, "backslashreplace"))
+            return
         self._queue.append(text)
         self._waiting_chars += len(text)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write_all, name="stderr", daemon=True)
-            self._thread.start()
         self._changed.notify_all()
+
+    def _start(self) -> bool:
+        """Start the thread; return whether this process may have one more."""
+        thread = threading.Thread(target=self._write_all, name="stderr", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
 
     def _write_all(self) -> None:
         """Write what is queued, for ever; in a thread of its own."""
