@@ -44,6 +44,14 @@ def test_json(tmp_path, archive):
             "added": added,
             "replaced": 0,
             "corrections": 0,
+            "left_out": {
+                "files_of_other_series": 0,
+                "rows_of_other_series": 0,
+                "rows_not_closed": 0,
+                "rows_twice": 0,
+                "rows_contradicted": 0,
+                "rows_disputed": 0,
+            },
             "dry_run": False,
         }
     assert [row[:2] for row in plain_rows(tmp_path / "lake")] == [
@@ -167,7 +175,7 @@ def test_as_a_user(tmp_path, archive):
     failed = run("import", str(path), "--lake", lake)
     assert failed.returncode == 1
     assert failed.stderr == (
-        f"lakewriter: {path}: its name does not tell the market\n"
+        f"lakewriter: {path}: nothing tells its market\n"
         "lakewriter: import: 1 file was not imported\n  --market usdt_futures\n"
     )
     wrong = run("import", str(path), "--lake", lake, "--interval", "x")

@@ -6,7 +6,8 @@ import io
 import os
 import zipfile
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,10 @@ from lakewriter.binance.kline_columns import RowError, Stamp, begins_before
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.evidence.claims import Options, OtherSeriesError
 from lakewriter.importer.columns import candles_in, columns_in
-from lakewriter.importer.file_candles import read_file
-from lakewriter.importer.file_names import Told, series_of
-from lakewriter.importer.import_files import check_files, files_in, import_file, import_files
+from lakewriter.importer.file_candles import named_series, read_file
+from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
 from lakewriter.importer.read_file import ROWS_MAX
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
@@ -34,8 +35,9 @@ from lakewriter.series import Series
 BTC = Series("spot", "BTCUSDT", "1m")
 STAMP = Stamp(BTC, "rest", 99)
 BEGIN_MS = 1_719_705_600_000
-MTIME_S = 1_700_000_000
-SPOT = Told(market="spot")
+MTIME_S = 1_730_000_000
+NOW_MS = 1_780_000_000_000
+SPOT = Options(market="spot")
 
 
 @pytest.fixture
@@ -71,6 +73,24 @@ def written(path: Path, text: str | bytes) -> Path:
     path.write_bytes(data)
     os.utime(path, (MTIME_S, MTIME_S))
     return path
+
+
+class OneSeries(NamedTuple):
+    series: Series
+    rows: pa.Table
+
+
+def read_one(path: Path, options: Options) -> OneSeries:
+    """Return the one series in a file."""
+    (part,) = read_file(path, options, NOW_MS).parts
+    return OneSeries(*part)
+
+
+def import_one(store: LakeStore, path: Path, options: Options = SPOT) -> Imported:
+    """Import a file that is named itself, and is not refused."""
+    (imported,) = import_files(store, [path], Job(options, NOW_MS, frozenset([path])))
+    assert imported.error == ""
+    return imported
 
 
 def lines(*minutes: int) -> str:
@@ -110,50 +130,54 @@ def frame(minutes: int = 3) -> pd.DataFrame:
 )  # fmt: skip
 def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
     """Market, symbol and interval are in the file's name and place, as each kind of file has them."""
-    assert series_of(PurePath(path), Told()) == Series(*series)
+    assert named_series(Path(path), Options()) == Series(*series)
 
 
 @pytest.mark.parametrize(
     ("path", "what", "hint"),
     [
-        ("BTCUSDT-1m-2024-06-30.zip", "its name does not tell the market", "--market usdt_futures"),
-        ("spot/BTCUSDT-1m-2024-06-30.zip", "its name does not tell the market", "--market usdt_futures"),
-        ("candles.csv", "its name does not tell the symbol", "--symbol BTCUSDT"),
-        ("spot_BTCUSDT_7m.pqt", "its name does not tell the symbol", "--symbol BTCUSDT"),
-        ("spot_btcusdt_1m.pqt", "'btcusdt' cannot be a symbol", "--symbol BTCUSDT"),
-        ("spot_.._1m.pqt", "'..' cannot be a symbol", "--symbol BTCUSDT"),
+        ("BTCUSDT-1m-2024-06-30.zip", "nothing tells its market", "--market usdt_futures"),
+        ("spot/BTCUSDT-1m-2024-06-30.zip", "nothing tells its market", "--market usdt_futures"),
+        ("spot_1h.csv", "nothing tells its symbol", "--symbol BTCUSDT"),
+        ("spot_BTCUSDT_7m.pqt", "nothing tells its interval", "--interval 1m"),
+        ("spot_.._1m.pqt", "nothing tells its symbol", "--symbol BTCUSDT"),
     ],
 )
 def test_a_name_that_does_not_tell(path: str, what: str, hint: str) -> None:
     """What is missing is named, with the option that gives it; nothing is guessed."""
     with pytest.raises(UsageError) as caught:
-        series_of(PurePath(path), Told())
+        named_series(Path(path), Options())
     assert (caught.value.what, caught.value.hint) == (f"{path}: {what}", hint)
 
 
-def test_a_user_overrules_a_name() -> None:
-    """Each option says more than any name."""
-    path = PurePath("data/spot/BTCUSDT-1m-2024-06-30.zip")
-    assert series_of(path, Told("coin_futures", "ETHUSD_PERP", "1h")) == ("coin_futures", "ETHUSD_PERP", "1h")
-    assert series_of(path, Told(symbol="ETHUSDT")) == ("spot", "ETHUSDT", "1m")
-    assert series_of(PurePath("x.csv"), Told("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
+def test_options_fill_in_what_a_name_does_not_say() -> None:
+    """An option says what a name does not; it overrules what a name says only if that is asked for."""
+    path = Path("data/spot/BTCUSDT-1m-2024-06-30.zip")
+    assert named_series(path, Options("spot")) == ("spot", "BTCUSDT", "1m")
+    with pytest.raises(OtherSeriesError) as caught:
+        named_series(path, Options("spot", "ETHUSDT"))
+    assert caught.value.what == f"{path} says BTCUSDT, --symbol says ETHUSDT"
+    assert named_series(path, Options("spot", "ETHUSDT", relabel=True)) == ("spot", "ETHUSDT", "1m")
+    every = Options("coin_futures", "ETHUSD_PERP", "1h", relabel=True)
+    assert named_series(Path("bybit_BTCUSDT_1m.csv"), every) == ("coin_futures", "ETHUSD_PERP", "1h")
+    assert named_series(Path("x.csv"), Options("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".csv", ".csv.gz"])
 def test_files_of_the_archive(tmp_path: Path, suffix: str) -> None:
     """A zip, a CSV and a gzipped one are one table, said by the archive when the file was written."""
-    path = written(tmp_path / f"BTCUSDT-1m-2024-06-30{suffix}", lines(1, 0))
-    read = read_file(path, SPOT)
+    path = written(tmp_path / f"BTCUSDT-1m-2024-06-30{suffix}", lines(1, 0, 1439))
+    read = read_one(path, SPOT)
     assert read.series == BTC
-    assert read.rows.equals(to_table([archive_candle(0), archive_candle(1)]))
+    assert read.rows.equals(to_table([archive_candle(0), archive_candle(1), archive_candle(1439)]))
     shouted = path.rename(path.with_name("BTCUSDT-1m-2024-06-30" + suffix.upper()))
-    assert read_file(shouted, SPOT).rows.equals(read.rows)
+    assert read_one(shouted, SPOT).rows.equals(read.rows)
 
 
 def test_a_byte_order_mark(tmp_path: Path) -> None:
     """What an editor put before the first row is no part of it."""
-    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", "\ufeff" + lines(0))
-    assert read_file(path, SPOT).rows.equals(to_table([archive_candle(0)]))
+    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", "\ufeff" + lines(1439))
+    assert read_one(path, SPOT).rows.equals(to_table([archive_candle(1439)]))
 
 
 @pytest.mark.parametrize("index", [True, False])
@@ -162,7 +186,7 @@ def test_files_of_the_original_recorder(tmp_path: Path, index: bool) -> None:
     path = tmp_path / "usdt_futures_BTCUSDT_1m.pqt"
     (frame() if index else frame().drop(columns="candle_begin_time")).to_parquet(path)
     os.utime(path, (MTIME_S, MTIME_S))
-    read = read_file(path, Told())
+    read = read_one(path, Options())
     assert read.series == Series("usdt_futures", "BTCUSDT", "1m")
     expected = to_table([archive_candle(minute) for minute in range(3)])
     assert read.rows.drop_columns("source").equals(expected.drop_columns("source"))
@@ -173,19 +197,23 @@ def test_a_partition_of_another_lake(tmp_path: Path, store: LakeStore) -> None:
     """What another lake knows of who said what, and when, is kept."""
     rows = to_table([candle(0), candle(1, source="archive", event_ms=None)])
     store.merge(partition_of(candle(0)), rows)
-    assert read_file(store.root / partition_of(candle(0)).file, Told()).rows.equals(rows)
+    assert read_one(store.root / partition_of(candle(0)).file, Options()).rows.equals(rows)
     other = LakeStore.create(str(tmp_path / "other"), "test")
-    assert [each.added for each in import_files(other, files_in([store.root]), Told())] == [2]
+    assert [each.added for each in import_files(other, files_in([store.root]), Job(Options(), NOW_MS))] == [2]
     assert other.read(partition_of(candle(0))).equals(rows)
 
 
 def test_what_said_so_can_be_told(tmp_path: Path) -> None:
-    """--source holds for any kind of file."""
+    """--source holds for any kind of file; only `archive` has to be proven."""
     archive = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", lines(0))
-    assert read_file(archive, Told("spot", source="stream")).rows["source"].to_pylist() == ["stream"]
+    assert read_one(archive, Options("spot", source="stream")).rows["source"].to_pylist() == ["stream"]
     frame(1).to_parquet(tmp_path / "spot_BTCUSDT_1m.pqt")
-    said = read_file(tmp_path / "spot_BTCUSDT_1m.pqt", Told(source="archive")).rows["source"].to_pylist()
-    assert said == ["archive"]
+    assert (
+        read_one(tmp_path / "spot_BTCUSDT_1m.pqt", Options(source="stream")).rows["source"][0].as_py()
+        == "stream"
+    )
+    with pytest.raises(UsageError, match="--source says archive, but it has not the archive's layout"):
+        read_one(tmp_path / "spot_BTCUSDT_1m.pqt", Options(source="archive"))
 
 
 VALUES = {"open": [2.0], "high": [3.0], "low": [0.5], "close": [2.0], "volume": [10.0]}
@@ -337,14 +365,14 @@ def test_a_csv_by_its_header(tmp_path: Path) -> None:
     """A CSV that pandas wrote is read by its names; row numbers count its header."""
     path = tmp_path / "spot_BTCUSDT_1m.csv"
     frame(3).to_csv(path)
-    assert int_column(read_file(path, Told()).rows, "candle_begin_time").tolist() == [
+    assert int_column(read_one(path, Options()).rows, "candle_begin_time").tolist() == [
         BEGIN_MS + minute * 60_000 for minute in range(3)
     ]
     bad = frame(3)
     bad.iloc[1, bad.columns.get_loc("low")] = 5.0
     bad.to_csv(path)
     with pytest.raises(LakewriterError, match=r"row 3: low: low is above open: open 2\.0"):
-        read_file(path, Told())
+        read_one(path, Options())
     assert read_file_error(written(path, "a,b\n1\n")).startswith(f"{path}: not a CSV of candles: ")
     assert read_file_error(written(path, "")).startswith(f"{path}: not a CSV of candles: ")
     assert read_file_error(written(path, b"\xff\xfe,x\n1,2\n")).startswith(f"{path}: ")
@@ -352,7 +380,7 @@ def test_a_csv_by_its_header(tmp_path: Path) -> None:
 
 def read_file_error(path: Path) -> str:
     with pytest.raises(LakewriterError) as caught:
-        read_file(path, SPOT)
+        read_one(path, SPOT)
     assert "\n" not in caught.value.what
     return caught.value.what
 
@@ -403,11 +431,11 @@ def test_a_checksum_beside_it(tmp_path: Path) -> None:
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", line())
     said = path.with_name(path.name + ".CHECKSUM")
     said.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
-    assert read_file(path, SPOT).rows.num_rows == 1
+    assert read_one(path, SPOT).rows.num_rows == 1
     digits = hashlib.sha256(path.read_bytes()).hexdigest()
     for form in (f"{digits.upper()} *{path.name}\r\n", f"SHA256 ({path.name}) = {digits}\n"):
         said.write_text(form)
-        assert read_file(path, SPOT).rows.num_rows == 1
+        assert read_one(path, SPOT).rows.num_rows == 1
     for wrong in (f"SHA256 ({path.name}) = {'0' * 64}", "", digits[:-1]):
         said.write_text(wrong)
         assert read_file_error(path) == f"{path}: is not what {path.name}.CHECKSUM beside it says"
@@ -423,7 +451,7 @@ def test_a_zip_that_was_packed_again(tmp_path: Path, member: str) -> None:
         archive.writestr(member, lines(0))
         archive.writestr(f"__MACOSX/._{member}", b"\0\5\26\7")
         archive.writestr("._x.csv", b"\0\5\26\7")
-    assert read_file(path, SPOT).rows.num_rows == 1
+    assert read_one(path, SPOT).rows.num_rows == 1
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("second.csv", lines(0))
     assert "2 CSV files in it, not one" in read_file_error(path)
@@ -432,7 +460,7 @@ def test_a_zip_that_was_packed_again(tmp_path: Path, member: str) -> None:
 def test_a_file_is_split_into_days(tmp_path: Path, store: LakeStore) -> None:
     """Each day's rows are in its partition, sorted, whatever their order in the file."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(4320, 0, 1439, 1440, 1))
-    imported = import_file(store, path, SPOT)
+    imported = import_one(store, path, SPOT)
     assert (imported.rows, imported.partitions, imported.added, imported.error) == (5, 3, 5, "")
     counts = [store.read(found.partition).num_rows for found in store.files()]
     assert counts == [3, 1, 1]
@@ -441,9 +469,9 @@ def test_a_file_is_split_into_days(tmp_path: Path, store: LakeStore) -> None:
 def test_importing_again_changes_nothing(tmp_path: Path, store: LakeStore) -> None:
     """A second import finds every row there, and writes no file."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0, 1))
-    import_file(store, path, SPOT)
+    import_one(store, path, SPOT)
     versions = [store.storage.version(name) for found in store.files() for name in found.names]
-    again = import_file(store, path, SPOT)
+    again = import_one(store, path, SPOT)
     assert (again.rows, again.added, again.replaced, again.corrections) == (2, 0, 0, 0)
     assert [store.storage.version(name) for found in store.files() for name in found.names] == versions
 
@@ -451,15 +479,17 @@ def test_importing_again_changes_nothing(tmp_path: Path, store: LakeStore) -> No
 def test_what_is_better_known_stays(tmp_path: Path, store: LakeStore) -> None:
     """The archive's rows replace recorded ones; other files' rows do not replace the archive's, nor later news."""
     key = partition_of(candle(0))
-    store.merge(key, to_table([candle(0, trade_num=7), candle(1)]))
+    store.merge(key, to_table([candle(0, trade_num=8), candle(1)]))
     path = tmp_path / "spot_BTCUSDT_1m.pqt"
     frame(2).to_parquet(path)
-    os.utime(path, (0, 0))
-    assert import_file(store, path).replaced == 0
-    imported = import_file(store, written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", lines(0)), SPOT)
-    assert (imported.added, imported.replaced, imported.corrections) == (0, 1, 1)
+    os.utime(path, (BEGIN_MS // 1000 + 180,) * 2)
+    first = import_one(store, path, Options())
+    assert (first.replaced, first.disputed) == (0, 2)
+    imported = import_one(store, written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0)), SPOT)
+    assert (imported.added, imported.replaced, imported.corrections, imported.disputed) == (0, 1, 1, 0)
     os.utime(path, (4e9, 4e9))
-    assert import_file(store, path).replaced == 0
+    again = import_one(store, path, Options())
+    assert (again.replaced, again.disputed) == (0, 1)
     assert store.read(key)["source"].to_pylist() == ["archive", "stream"]
 
 
@@ -473,7 +503,7 @@ def symbols(directory: Path, count: int) -> list[Path]:
 def test_many_files(tmp_path: Path, store: LakeStore) -> None:
     """More files than a batch holds are all imported, and told of in order."""
     paths = symbols(tmp_path, BATCH_PARTITIONS_MAX + 3)
-    done = list(import_files(store, files_in([tmp_path / "data"]), Told()))
+    done = list(import_files(store, files_in([tmp_path / "data"]), Job(Options(), NOW_MS)))
     assert [each.path for each in done] == paths
     assert {each.added for each in done} == {2}
     assert len(list(store.files())) == len(paths)
@@ -484,9 +514,9 @@ def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> No
     paths = symbols(tmp_path, 6)
     written(paths[1], lines(0) + line(1, "nan") + "\n")
     paths[3].unlink()
-    done = list(import_files(store, paths, Told()))
+    done = list(import_files(store, paths, Job(Options(), NOW_MS)))
     assert [bool(each.error) for each in done] == [False, True, False, True, False, False]
-    assert done[1].error == f"{paths[1]}: row 2: price: open nan, high 3.0, low 0.5, close 2.0"
+    assert done[1].error == f"{paths[1]}: row 2: open is nan"
     assert done[3].error == f"{paths[3]}: No such file or directory"
     assert [found.partition.symbol for found in store.files()] == [
         "S000USDT",
@@ -502,7 +532,7 @@ def test_one_bad_partition_keeps_no_other_out(tmp_path: Path, store: LakeStore) 
     damaged = store.root / partition_of(archive_candle(0, "S002USDT")).file
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"torn")
-    done = list(import_files(store, paths, Told()))
+    done = list(import_files(store, paths, Job(Options(), NOW_MS)))
     assert [bool(each.error) for each in done] == [False, False, True, False]
     assert str(damaged) in done[2].error
     assert damaged.read_bytes() == b"torn"
@@ -513,7 +543,7 @@ def test_files_that_overlap(tmp_path: Path, store: LakeStore) -> None:
     """A day that is in several files has each candle once."""
     month = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(*range(5), 1440))
     day = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(*range(3, 8)))
-    done = list(import_files(store, [month, day, month], SPOT))
+    done = list(import_files(store, [month, day, month], Job(SPOT, NOW_MS)))
     assert [each.added for each in done] == [6, 3, 0]
     assert store.read(partition_of(archive_candle(0))).num_rows == 8
 
@@ -522,7 +552,7 @@ def test_checking_imports_nothing(tmp_path: Path) -> None:
     """What a check finds is what an import would read."""
     paths = symbols(tmp_path, 3)
     written(paths[1], "")
-    done = list(check_files(paths, Told()))
+    done = list(check_files(paths, Job(Options(), NOW_MS)))
     assert [(each.rows, each.added, bool(each.error)) for each in done] == [
         (2, 0, False),
         (0, 0, True),

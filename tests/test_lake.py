@@ -163,13 +163,13 @@ def test_merge_counts(store):
     old = candle(0, recv_us=5)
     assert merge(old, old) == Merged(1, 1, 0, 0, written=True)
     assert merge(old) == Merged(1, 0, 0, 0, written=False)
-    assert merge(candle(0, recv_us=4, close=1.0)) == Merged(1, 0, 0, 0, written=False)
+    assert merge(candle(0, recv_us=4, close=1.0)) == Merged(1, 0, 0, 0, written=False, disputed=1)
     assert merge(candle(0, recv_us=6)) == Merged(1, 0, 1, 0, written=True)
     assert merge(candle(0, recv_us=7, close=1.0)) == Merged(1, 0, 1, 1, written=True)
     assert merge(candle(0, trade_num=101), candle(1)) == Merged(2, 1, 1, 1, written=True)
-    assert merge(candle(2), candle(0, trade_num=1)) == Merged(3, 1, 0, 0, written=True)
+    assert merge(candle(2), candle(0, trade_num=1)) == Merged(3, 1, 0, 0, written=True, disputed=1)
     assert merge(candle(0, source="archive", trade_num=1)) == Merged(3, 0, 1, 1, written=True)
-    assert merge(candle(0, source="stream", trade_num=999)) == Merged(3, 0, 0, 0, written=False)
+    assert merge(candle(0, source="stream", trade_num=999)) == Merged(3, 0, 0, 0, written=False, disputed=1)
 
 
 def test_merge_that_changes_nothing(store):
@@ -209,11 +209,11 @@ def test_merges_are_a_dict(tmp_path_factory, merges):
         merged = store.merge(PARTITION, to_table(rows))
         replaced = [key for key in before if model[key] != before[key]]
         corrected = [key for key in replaced if differs(model[key], before[key])]
-        assert merged == Merged(
-            len(model), len(model) - len(before), len(replaced), len(corrected), written=model != before
-        )
+        disputed = sum(differs(model[row.begin_ms], row) for row in settled(rows))
+        added = len(model) - len(before)
+        assert merged == Merged(len(model), added, len(replaced), len(corrected), model != before, disputed)
         assert rows_of(store) == list(model.values())
-        assert store.merge(PARTITION, to_table(rows)) == Merged(len(model), 0, 0, 0, written=False)
+        assert store.merge(PARTITION, to_table(rows)) == Merged(len(model), 0, 0, 0, False, disputed)
 
 
 @pytest.mark.parametrize("minute", [-1, 1440, 10**7])

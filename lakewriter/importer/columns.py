@@ -6,7 +6,8 @@ by their size. A time without a zone is UTC. What cannot be told is refused,
 never guessed.
 """
 
-from typing import Any, Literal, NamedTuple
+import re
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
-from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, FloatArray, IntArray, Source
 from lakewriter.errors import LakewriterError
+from lakewriter.evidence.claims import ColumnClaim, Level
+from lakewriter.evidence.rows import quote_of_two
 from lakewriter.interval import Interval
 
 # Our names first: a table that has several of one line is read by the leftmost.
@@ -43,8 +46,6 @@ _NAMES = {
     ),
 }  # fmt: skip
 
-Level = Literal["market", "symbol", "interval"]
-
 # Columns that say which series a row is of. `s` and `i` are the exchange's own.
 _CLAIMS: dict[Level, tuple[str, ...]] = {
     "market": ("market", "exchange", "venue"),
@@ -63,6 +64,11 @@ _WORDS = {
     **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
 }
 
+# Columns of volumes that name their asset, as in "Volume BTC" beside "Volume USDT".
+_ASSET_VOLUME = re.compile(r"(?:volume|vol)_(?!base$|quote$|usd_)[a-z0-9]{2,10}|amount|volumefrom|volumeto")
+
+_EITHER_VOLUME = re.compile(r"(?:volume|vol)_(?:usd|usdt|usdc|busd|fdusd|tusd)|amount|volumeto")
+
 # A table without one of the others has nulls for it.
 _REQUIRED = ("open", "high", "low", "close", "volume")
 
@@ -71,18 +77,17 @@ _REQUIRED = ("open", "high", "low", "close", "volume")
 _UNITS = ((10**11, 1000, 1), (10**14, 1, 1), (10**17, 1, 1000), (2**63, 1, 10**6))
 
 
-class ColumnClaim(NamedTuple):
-    """A column that says which market, symbol or interval each row is of.
+class OwnColumns(NamedTuple):
+    """Columns that a lake's export has, and no other file: where its rows come from, and when.
 
     Args:
-        level: which of the three.
-        name: the column's name, as the file spells it.
-        values: a text for each row, or null.
+        event_ms, recv_us: integers, or null.
+        source: the sources' names.
     """
 
-    level: Level
-    name: str
-    values: pa.Array
+    event_ms: pa.Array
+    recv_us: pa.Array
+    source: pa.Array
 
 
 class FileColumns(NamedTuple):
@@ -90,11 +95,13 @@ class FileColumns(NamedTuple):
 
     Args:
         begins: begin times, milliseconds since the epoch; None if there are ends only.
-        ends: end times, exclusive or the last millisecond; None without such a column.
+        ends: end times, exclusive or the last millisecond; None without such a column. Beside
+            begins they may be anything.
         values: of VALUE_COLUMNS, in that order; a null is unknown.
         claims: which series the rows are of.
         closed: whether each row's candle is over; None without such a column.
         days: the name of the column of begin times if it holds days only, else "".
+        own: of a lake's export.
     """
 
     begins: IntArray | None
@@ -103,6 +110,7 @@ class FileColumns(NamedTuple):
     claims: tuple[ColumnClaim, ...] = ()
     closed: npt.NDArray[np.bool_] | None = None
     days: str = ""
+    own: OwnColumns | None = None
 
 
 def columns_in(table: pa.Table) -> FileColumns:
@@ -113,17 +121,22 @@ def columns_in(table: pa.Table) -> FileColumns:
         RowError: if a cell that a candle needs is empty.
     """
     columns = {_normal(name): table[place] for place, name in reversed(list(enumerate(table.column_names)))}
-    begins, ends = _find(columns, _BEGINS), _find(columns, _ENDS)
+    begins, days = _begins(columns)
+    ends = _ends(columns, needed=begins is None)
     if begins is None and ends is None:
         raise LakewriterError("has no column of begin times", f"name it one of: {', '.join(_BEGINS)}")
+    values = {
+        name: _values(columns, name) for name in VALUE_COLUMNS if name not in ("volume", "quote_volume")
+    }
+    values |= zip(("volume", "quote_volume"), _volumes(columns, values), strict=True)
     return FileColumns(
-        None if begins is None else _milliseconds(*begins),
-        # An end is looked at only where there is no begin: a halt cuts some short.
-        _milliseconds(*ends, exact=False) if ends is not None and begins is None else None,
-        [_values(columns, name) for name in VALUE_COLUMNS],
+        begins,
+        ends,
+        [values[name] for name in VALUE_COLUMNS],
         _claims(table),
         _closed(columns),
-        begins[0] if begins is not None and _is_days(begins[1]) else "",
+        days,
+        _own(columns),
     )
 
 
@@ -161,6 +174,123 @@ def _normal(name: str) -> str:
 def _find(columns: dict[str, pa.ChunkedArray], names: tuple[str, ...]) -> tuple[str, pa.Array] | None:
     name = next((name for name in names if name in columns), None)
     return None if name is None else (name, columns[name].combine_chunks())
+
+
+def _begins(columns: dict[str, pa.ChunkedArray]) -> tuple[IntArray | None, str]:
+    """Return the begin times, and the name of their column if it holds days only."""
+    if (parts := _date_and_time(columns)) is not None:
+        return parts, ""
+    found = [
+        (name, columns[name].combine_chunks())
+        for name in _BEGINS
+        if name in columns and not _is_clock(columns[name].type)
+    ]
+    if not found:
+        return None, ""
+    # A column of days beside one of times says less.
+    name, array = next((each for each in found if not _is_days(each[1])), found[0])
+    return _milliseconds(name, array), name if _is_days(array) else ""
+
+
+def _date_and_time(columns: dict[str, pa.ChunkedArray]) -> IntArray | None:
+    """Return the begin times of a table with one column of days, and others of the time of day."""
+    if "date" not in columns or not _is_days(date := columns["date"].combine_chunks()):
+        return None
+    clock = columns.get("time")
+    if clock is not None and _is_clock(clock.type):
+        times = clock.combine_chunks()
+        if times.null_count:
+            raise RowError("time", "time is empty", _first_null(times))
+        unit_ms = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 10**6)}[times.type.unit]
+        of_day: IntArray = times.cast(pa.int64() if times.type.bit_width == 64 else pa.int32()).to_numpy()
+        return _milliseconds("date", date) + _whole(of_day.astype(np.int64), *unit_ms, exact=True)
+    if "hour" not in columns:
+        return None
+    result = _milliseconds("date", date)
+    for name, unit in (("hour", 3_600_000), ("minute", 60_000), ("second", 1000)):
+        if name in columns:
+            result = result + _whole_numbers(name, columns[name].combine_chunks()) * unit
+    return result
+
+
+def _whole_numbers(name: str, array: pa.Array) -> IntArray:
+    if array.null_count:
+        raise RowError("time", f"{name} is empty", _first_null(array))
+    try:
+        numbers: IntArray = array.cast(pa.int64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise LakewriterError(f"{name} holds no numbers: {str(error).splitlines()[0]}") from None
+    return numbers
+
+
+def _ends(columns: dict[str, pa.ChunkedArray], *, needed: bool) -> IntArray | None:
+    found = _find(columns, _ENDS)
+    if found is None:
+        return None
+    try:
+        return _milliseconds(*found, exact=False)
+    except LakewriterError:
+        if needed:
+            raise
+        return None  # the archive's close times can be anything
+
+
+def _own(columns: dict[str, pa.ChunkedArray]) -> OwnColumns | None:
+    if not set(SCHEMA.names) <= set(columns):
+        return None
+    event, received = (columns[name].combine_chunks() for name in ("event_time", "recv_time"))
+    sources = _text(columns["source"])
+    unknown = set(sources.unique().to_pylist()) - {*get_args(Source), None}
+    if unknown:
+        raise LakewriterError(f"its column source says {min(map(str, unknown))!r}, which is none of a lake's")
+    return OwnColumns(_moments("event_time", event, 1000), _moments("recv_time", received, 1), sources)
+
+
+def _moments(name: str, array: pa.Array, divisor: int) -> pa.Array:
+    """Return times as integers, in microseconds divided by `divisor`, and nulls where there are none."""
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), pa.int64())
+    try:
+        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+            array = pc.if_else(pc.equal(array, ""), None, array)
+            zoned = _zoned(array.drop_null())
+            array = array.cast(pa.timestamp("us", tz="UTC" if zoned else None))
+        if not pa.types.is_timestamp(array.type):
+            raise LakewriterError(f"{name} holds no times")
+        return pc.divide(array.cast(pa.timestamp("us", tz=array.type.tz)).cast(pa.int64()), divisor)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise LakewriterError(f"{name} holds no times: {str(error).splitlines()[0]}") from None
+
+
+def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """Return the volume and the quote volume; of columns that could be either, by what they prove."""
+    names = [name for name in columns if name in _NAMES["volume"] or _ASSET_VOLUME.fullmatch(name)]
+    if len(names) == 1 and _EITHER_VOLUME.fullmatch(names[0]):
+        names = []  # alone it cannot be told from a quote volume
+    quote = _values(columns, "quote_volume")
+    if len(names) == 1:
+        return _number(names[0], columns[names[0]], "volume"), quote
+    if not names:
+        return _values(columns, "volume"), quote
+    found = [_number(name, columns[name], "volume") for name in names]
+    if all(each.equals(found[0]) for each in found):
+        return found[0], quote
+    low, high = (values[name].to_numpy(zero_copy_only=False) for name in ("low", "high"))
+    if quote.null_count == len(quote):
+        if len(found) == 2 and (order := _in_order(found[0], found[1], low, high)) is not None:
+            return found[order[0]], found[order[1]]
+    else:
+        proven = [each for each in found if _in_order(each, quote, low, high) == (0, 1)]
+        if len(proven) == 1:
+            return proven[0], quote
+    raise LakewriterError(
+        f"{' and '.join(names)} could each be the volume, and none of their means lies within low and high",
+        "remove the columns that are not",
+    )
+
+
+def _in_order(one: pa.Array, other: pa.Array, low: FloatArray, high: FloatArray) -> tuple[int, int] | None:
+    return quote_of_two(one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False), low, high)
 
 
 def _claims(table: pa.Table) -> tuple[ColumnClaim, ...]:
@@ -203,6 +333,10 @@ def _word(name: str, text: str | None) -> bool | None:
     if (said := _WORDS.get(text.strip().lower())) is None:
         raise LakewriterError(f"{name} says {text!r}, which is neither true nor false")
     return said
+
+
+def _is_clock(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_time32(kind) or pa.types.is_time64(kind))
 
 
 def _is_days(array: pa.Array) -> bool:
@@ -261,14 +395,23 @@ def _zoned(array: pa.Array) -> bool:
 
 
 def _values(columns: dict[str, pa.ChunkedArray], name: str) -> pa.Array:
-    wanted: Any = SCHEMA.field(name).type
     found = _find(columns, _NAMES[name])
     if found is None:
         if name in _REQUIRED:
             raise LakewriterError(f"has no column {name}", f"a candle needs {', '.join(_REQUIRED)}")
-        rows = len(next(iter(columns.values())))
-        return pa.nulls(rows, wanted)
-    theirs, array = found
+        return pa.nulls(len(next(iter(columns.values()))), SCHEMA.field(name).type)
+    return _number(found[0], columns[found[0]], name)
+
+
+def _number(theirs: str, column: pa.ChunkedArray, name: str) -> pa.Array:
+    """Return a column's numbers in the type of ours.
+
+    Args:
+        theirs: the column's name in the file.
+        name: ours.
+    """
+    wanted: Any = SCHEMA.field(name).type
+    array = column.combine_chunks()
     if array.null_count:
         raise RowError("number", f"{theirs} is empty", _first_null(array))
     if pa.types.is_dictionary(array.type):

@@ -1,57 +1,276 @@
-"""A file of others → its candles. Puts together what its name, its columns and the user say."""
+"""A file of others → its candles. Puts together what its name, its columns and the user say.
+
+The decisions are `evidence`'s: this module asks it about each series of a file,
+and makes candles of the rows that are left.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from lakewriter.binance.kline_columns import RowError, Stamp
-from lakewriter.candle import Source, settle
-from lakewriter.errors import LakewriterError
-from lakewriter.importer.columns import candles_in
-from lakewriter.importer.file_names import Told, series_of
+from lakewriter.binance.archive_files import parse_name
+from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
+from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
+from lakewriter.candle_arrays import ends
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.evidence.claims import NAME, Group, Options, Part, check_place, choose, split
+from lakewriter.evidence.rows import (
+    Period,
+    check_lengths,
+    check_spacing,
+    closed_rows,
+    not_archive,
+    without_duplicates,
+)
+from lakewriter.importer.columns import FileColumns, OwnColumns, columns_in
+from lakewriter.importer.file_names import FileName, name_says
 from lakewriter.importer.read_file import FileTable, read_table
-from lakewriter.lake.parquet import conform
+from lakewriter.interval import DAY_MS, Interval
 from lakewriter.series import Series
+
+
+class LeftOut(NamedTuple):
+    """Rows of a file that are not imported, and why.
+
+    Args:
+        other_series: rows of series that the options do not choose.
+        open: rows whose candle is not closed.
+        equal: rows that repeat another row.
+        contradictions: rows that differ from a later row of their candle.
+    """
+
+    other_series: int = 0
+    open: int = 0
+    equal: int = 0
+    contradictions: int = 0
 
 
 class ReadFile(NamedTuple):
     """A file's candles.
 
     Args:
-        series: whose they are.
-        rows: in SCHEMA, sorted by begin time, one for each.
+        parts: a table for each series: in SCHEMA, sorted by begin time, one row for each candle.
+        left_out: rows that are not in them.
+        notes: how the file was understood, where that is not plain.
     """
 
+    parts: list[tuple[Series, pa.Table]]
+    left_out: LeftOut = LeftOut()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many candles."""
+        return sum(table.num_rows for _, table in self.parts)
+
+
+class _Context(NamedTuple):
+    """A file and what bounds its candles.
+
+    Args:
+        written_us: the time the file was last changed, microseconds.
+        doubt_last: whether the last row of what is not proven to be the archive's may be open.
+    """
+
+    path: Path
+    file: FileTable
+    columns: FileColumns
+    name: FileName
+    options: Options
+    now_ms: int
+    written_us: int
+    doubt_last: bool
+
+
+class _Candles(NamedTuple):
+    """One series of a file: its candles, and what was left out."""
+
     series: Series
-    rows: pa.Table
+    table: pa.Table
+    open: int
+    unwritten: int
+    equal: int
+    contradictions: int
+    note: str
 
 
-def read_file(path: Path, told: Told) -> ReadFile:
+def read_file(path: Path, options: Options, now_ms: int, *, doubt_last: bool = False) -> ReadFile:
     """Return the candles in a file.
 
     The time they were received is when the file was last changed, so that
     importing it again changes nothing.
 
+    Args:
+        now_ms: the present: a candle that ends later is not closed.
+        doubt_last: leave out the last row of a file that is not proven to be one of
+            the archive's.
+
     Raises:
-        LakewriterError: if it cannot be read, or holds a row that cannot be a candle.
+        LakewriterError: if it cannot be read, its evidence disagrees, or one of
+            its rows cannot be a candle.
         OSError: if the disk does not give it.
     """
-    series = series_of(path, told)
-    recv_us = path.stat().st_mtime_ns // 1000
+    name = read_name(path, options)
+    check_place(name.claims, options, str(path))
+    written_us = path.stat().st_mtime_ns // 1000
     file = read_table(path)
-    otherwise: Source = "archive" if file.layout == "archive" else "rest"
-    candles = _candles(file, path, Stamp(series, told.source or otherwise, recv_us))
-    if file.layout == "partition" and told.source is None:
-        # A partition of another lake knows itself who said what, and when.
-        return ReadFile(series, settle(conform(file.table, str(path))))
-    return ReadFile(series, candles)
-
-
-def _candles(file: FileTable, path: Path, stamp: Stamp) -> pa.Table:
     try:
-        return candles_in(file.table, stamp)
+        columns = columns_in(file.table)
+        groups = split(columns.claims, str(path), trusted=columns.own is not None)
+        chosen = choose(groups, name.claims, options, str(path), file.table.num_rows)
+        context = _Context(path, file, columns, name, options, now_ms, written_us, doubt_last)
+        done = [_candles(part, context) for part in chosen.parts]
     except RowError as error:
-        raise LakewriterError(f"{path}: row {error.row + file.first_row}: {error.what}") from None
+        raise LakewriterError(f"{path}: row {error.row + file.first_row}: {error.what}", error.hint) from None
     except LakewriterError as error:
-        raise LakewriterError(f"{path}: {error.what}", error.hint) from None
+        named = error.what.startswith(str(path))
+        raise type(error)(error.what if named else f"{path}: {error.what}", error.hint) from None
+    result = ReadFile(
+        [(each.series, each.table) for each in done],
+        LeftOut(
+            chosen.other_rows,
+            sum(each.open for each in done),
+            sum(each.equal for each in done),
+            sum(each.contradictions for each in done),
+        ),
+        _notes(name, done),
+    )
+    unwritten = sum(each.unwritten for each in done)
+    if unwritten and not result.rows and unwritten == result.left_out.open:
+        moment = np.datetime64(written_us, "us").astype("datetime64[s]")
+        raise LakewriterError(
+            f"{path}: all its candles end after it was written, at {moment}", f"touch {path}"
+        )
+    return result
+
+
+def read_name(path: Path, options: Options) -> FileName:
+    """Return what a file's name and place say, as far as the user lets them.
+
+    Raises:
+        UsageError: if they say two different things, or that it holds no trades of Binance.
+    """
+    if options.relabel and None not in (options.market, options.symbol, options.interval):
+        return FileName(())
+    return name_says(path)
+
+
+def named_series(path: Path, options: Options) -> Series:
+    """Return the series that a file is of by its name, its place and the options alone.
+
+    Raises:
+        LakewriterError: if they do not tell it, or disagree.
+    """
+    name = read_name(path, options)
+    return choose([Group((), None)], name.claims, options, str(path), 0).parts[0].series
+
+
+def _candles(part: Part, context: _Context) -> _Candles:
+    columns, options, grid = context.columns, context.options, part.series.grid
+    rows = np.arange(context.file.table.num_rows) if part.rows is None else part.rows
+    begins = _begins(columns, rows, part, context)
+    source, note = _source(begins, part.series, context)
+    over_ms = ends(grid, begins)
+    marked = None if columns.closed is None else columns.closed[rows]
+    closed = closed_rows(over_ms, marked, context.now_ms, context.written_us // 1000)
+    over = closed_rows(over_ms, marked, context.now_ms, context.now_ms)
+    if context.doubt_last and source != "archive" and len(begins):
+        closed &= begins < begins.max()
+    values = [column.filter(pa.array(_mask(rows, closed, len(column)))) for column in columns.values]
+    found = without_duplicates(begins[closed], values)
+    kept = rows[closed][found.kept]
+    taken = pa.array(found.kept)
+    stamp = Stamp(part.series, source, context.written_us)
+    try:
+        table = candles_of(
+            begins[closed][found.kept],
+            [each.take(taken) for each in values],
+            stamp,
+            foreign=columns.own is None and source != "archive",
+        )
+    except RowError as error:
+        raise RowError(error.kind, error.what, int(kept[error.row])) from None
+    if columns.own is not None:
+        table = _with_own(table, columns.own, kept, options)
+    left = int(len(closed) - closed.sum())
+    return _Candles(
+        part.series, table, left, int((over & ~closed).sum()), found.equal, found.contradictions, note
+    )
+
+
+def _mask(rows: IntArray, chosen: BoolArray, length: int) -> BoolArray:
+    mask: BoolArray = np.zeros(length, np.bool_)
+    mask[rows[chosen]] = True
+    return mask
+
+
+def _begins(columns: FileColumns, rows: IntArray, part: Part, context: _Context) -> IntArray:
+    """Return the begin times of a series' rows, after their spacing and lengths were checked."""
+    grid: Interval = part.series.grid
+    by = str(context.path) if part.interval_by == NAME else part.interval_by
+    if columns.begins is None:
+        assert columns.ends is not None
+        begins, proven = begins_before(columns.ends[rows], grid), False
+    else:
+        begins = columns.begins[rows]
+        proven = columns.ends is not None and check_lengths(begins, columns.ends[rows], grid, by)
+    if columns.days and 0 < grid.length_ms < DAY_MS:
+        raise LakewriterError(
+            f"{columns.days} has days only, and candles of {grid.name} need the time of day", "--interval 1d"
+        )
+    if not proven and not context.options.sparse:
+        check_spacing(begins, grid, by)
+    return begins
+
+
+def _source(begins: IntArray, series: Series, context: _Context) -> tuple[Source, str]:
+    """Return the standing of a series' rows, and a note if it is lower than the file's name claims."""
+    options, file = context.options, context.file
+    reason = "it has not the archive's layout"
+    if file.layout == "archive":
+        intact = file.packed or file.checked
+        reason = not_archive(
+            begins, series.grid, _period(series, context.name), context.now_ms, intact=intact
+        )
+    if not reason:
+        return options.source or "archive", ""
+    if options.source == "archive" and context.columns.own is None:
+        raise UsageError(f"--source says archive, but {reason}", "leave --source out")
+    claimed = context.name.archive_name and context.columns.own is None and options.source is None
+    return options.source or "rest", f"ranks as rest: {reason}" if claimed else ""
+
+
+def _period(series: Series, name: FileName) -> Period | None:
+    """Return the day or month of the archive's file of this name."""
+    for period in ("daily", "monthly"):
+        file = parse_name(series, period, f"{name.archive_name}.zip") if name.archive_name else None
+        if file is not None:
+            return Period(file.start_ms, file.stop_ms)
+    return None
+
+
+def _with_own(table: pa.Table, own: OwnColumns, kept: IntArray, options: Options) -> pa.Table:
+    """Return candles with the source and the times that a lake's export keeps of them."""
+    taken = pa.array(kept)
+    columns = {"event_time": own.event_ms, "recv_time": own.recv_us, "source": own.source}
+    said = {name: column.take(taken) for name, column in columns.items()}
+    if options.source is not None and options.relabel:
+        said["source"] = pa.repeat(options.source, len(kept))
+    elif options.source is not None and (
+        others := set(said["source"].unique().to_pylist()) - {options.source}
+    ):
+        raise UsageError(
+            f"its column source says {min(map(str, others))}, --source says {options.source}",
+            "leave --source out, or --relabel",
+        )
+    for name, column in said.items():
+        place = SCHEMA.get_field_index(name)
+        table = table.set_column(place, SCHEMA.field(place), column.cast(SCHEMA.field(place).type))
+    return table
+
+
+def _notes(name: FileName, done: list[_Candles]) -> tuple[str, ...]:
+    read_as = (f"read as {name.read_as}",) if name.read_as else ()
+    return (*read_as, *dict.fromkeys(each.note for each in done if each.note))

@@ -3,99 +3,151 @@
 data/futures/um/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip   the archive's own tree
 BTCUSD_PERP-1m-2024-06.zip       the archive's name: the symbol tells its market
 usdt_futures_BTCUSDT_1m.pqt      market, symbol, interval
-BTCUSDT_1m.csv                   a symbol and an interval
+BTC_USDT-1h.feather              other names: see `name_words`
 market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/part-0.parquet
+interval=1h/BTCUSDT.csv          any level of Hive's
 """
 
 import re
+from itertools import pairwise
 from pathlib import PurePath
 from typing import NamedTuple
 
-from lakewriter.candle import Source
 from lakewriter.errors import LakeError, UsageError
+from lakewriter.evidence.claims import LEVELS, NAME, Claim, Level, claim
+from lakewriter.importer.name_words import read_words
 from lakewriter.interval import BY_WIRE_NAME, INTERVALS
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.partition import LEVELS, Partition, parse_partition
-from lakewriter.series import Series
+from lakewriter.partition import LEVELS as PATH_LEVELS
+from lakewriter.partition import Partition, level_value, parse_partition
+from lakewriter.spelling import ANY, OTHER_EXCHANGES, interval_in, market_in, market_of, symbol_in
 
 
-class Told(NamedTuple):
-    """What a user said of the files; None for what their names say.
+class FileName(NamedTuple):
+    """What a file's name and place say.
 
     Args:
-        market, symbol, interval: the series; each of them overrules the names.
-        source: who said so; else `archive` for the archive's layout, `rest` for any other.
+        claims: on its series.
+        archive_name: its name without suffixes, if it has the form of the archive's names; else "".
+        read_as: the symbol, if the name spells it otherwise; else "".
     """
 
-    market: str | None = None
-    symbol: str | None = None
-    interval: str | None = None
-    source: Source | None = None
+    claims: tuple[Claim, ...]
+    archive_name: str = ""
+    read_as: str = ""
 
 
-_SUFFIXES = r"(?:\.[A-Za-z]+)+$"
+_SUFFIXES = re.compile(r"(?:\.[A-Za-z]+)+$")
 _INTERVAL = "|".join(sorted(INTERVALS | BY_WIRE_NAME, key=len, reverse=True))
 
-# Tried in this order; the first that fits is taken.
-_NAMES = tuple(
-    re.compile(pattern + _SUFFIXES)
-    for pattern in (
-        rf"(?P<symbol>.+)-(?P<interval>{_INTERVAL})-\d{{4}}-\d{{2}}(?:-\d{{2}})?",
-        rf"(?P<market>{'|'.join(MARKETS)})[_-](?P<symbol>.+)[_-](?P<interval>{_INTERVAL})",
-        rf"(?P<symbol>.+)[_-](?P<interval>{_INTERVAL})",
-    )
-)
+# Names that have one meaning, tried in this order.
+_ARCHIVE = re.compile(rf"(?P<symbol>[^-]+)-(?P<interval>{_INTERVAL})-\d{{4}}-\d{{2}}(?:-\d{{2}})?")
+_RECORDER = re.compile(rf"(?P<market>{'|'.join(MARKETS)})[_-](?P<symbol>.+)[_-](?P<interval>{_INTERVAL})")
+_SETTLED = re.compile(r"[A-Z0-9]+_SETTLED\d*")
 
 # Where a file's path has these directories, one in the other, it is of that market.
 _TREES = {tuple(market.archive_path.strip("/").split("/"))[-2:]: market.name for market in MARKETS.values()}
+_KLINES = "klines"
 
-_COIN_SYMBOL = re.compile(r".+USD_(?:PERP|\d{6})")
-_DELIVERED_SYMBOL = re.compile(r".+_\d{6}")
+# Candles of prices that are not trades: the archive gives their files the same names.
+_NOT_TRADES = {
+    "markpriceklines": "mark prices", "indexpriceklines": "index prices", "premiumindexklines": "premiums",
+    "mark": "mark prices", "markprice": "mark prices", "indexprice": "index prices",
+    "premiumindex": "premiums", "funding": "funding rates", "fundingrate": "funding rates",
+}  # fmt: skip
+
+_HIVE: dict[str, Level] = {
+    "market": "market", "exchange": "market", "symbol": "symbol", "pair": "symbol", "ticker": "symbol",
+    "interval": "interval", "timeframe": "interval",
+}  # fmt: skip
 
 
-def series_of(path: PurePath, told: Told) -> Series:
-    """Return the series of a file.
+def name_says(path: PurePath) -> FileName:
+    """Return what a file's name and place say of its series.
 
     Raises:
-        UsageError: if its name and place do not say it all, and nobody else did.
+        UsageError: if its name says two different things, or that it holds no trades of Binance.
     """
-    named = next((match.groupdict() for each in _NAMES if (match := each.fullmatch(path.name))), {})
+    stem = _SUFFIXES.sub("", path.name)
+    _refuse_others(path, stem)
     partition = partition_at(path)
     if partition is not None:
-        named = {level: getattr(partition, level) for level in LEVELS}
-    symbol = told.symbol or _required(named.get("symbol"), "symbol", path)
-    if not is_symbol(symbol):
-        raise UsageError(f"{path}: {symbol!r} cannot be a symbol", "--symbol BTCUSDT")
-    interval = told.interval or _required(named.get("interval"), "interval", path)
-    market = told.market or named.get("market") or _market_of_tree(path) or _market_of_symbol(symbol)
-    return Series(
-        _required(market, "market", path),
-        symbol,
-        (INTERVALS.get(interval) or BY_WIRE_NAME[interval]).name,
-    )
+        by = f"its directory {partition.path}"
+        return FileName(
+            tuple(each for level in LEVELS for each in claim(level, getattr(partition, level), by))
+        )
+    place = _place_claims(path)
+    for pattern in (_ARCHIVE, _RECORDER):
+        match = pattern.fullmatch(stem)
+        if match is not None and _is_exact(match["symbol"]):
+            interval = INTERVALS.get(match["interval"]) or BY_WIRE_NAME[match["interval"]]
+            named = [*claim("symbol", match["symbol"], NAME), *claim("interval", interval.name, NAME)]
+            if pattern is _RECORDER:
+                named = [*claim("market", match["market"], NAME), *named]
+            return FileName((*named, *place), stem if pattern is _ARCHIVE else "")
+    words = read_words(stem, path)
+    return FileName((*words.claims, *place), "", words.read_as)
 
 
 def partition_at(path: PurePath) -> Partition | None:
     """Return the partition of a lake that the file lies in; None if it lies in none."""
     try:
-        return parse_partition("/".join(path.parts[-1 - len(LEVELS) : -1]))
+        return parse_partition("/".join(path.parts[-1 - len(PATH_LEVELS) : -1]))
     except LakeError:
         return None
 
 
-def _required(value: str | None, what: str, path: PurePath) -> str:
-    if value is None:
-        example = {"market": "usdt_futures", "symbol": "BTCUSDT", "interval": "1m"}[what]
-        raise UsageError(f"{path}: its name does not tell the {what}", f"--{what} {example}")
-    return value
+def _is_exact(symbol: str) -> bool:
+    """Return whether a symbol is spelled as the exchange spells its symbols."""
+    plain = is_symbol(symbol) and not re.search(r"[-_.]", symbol)
+    return plain or market_of(symbol) is not None or _SETTLED.fullmatch(symbol) is not None
 
 
-def _market_of_tree(path: PurePath) -> str | None:
-    pairs = zip(path.parts, path.parts[1:-1], strict=False)
-    return next((_TREES[pair] for pair in pairs if pair in _TREES), None)
+def _refuse_others(path: PurePath, stem: str) -> None:
+    """Refuse files of other exchanges, and of prices that are not trades."""
+    parents = [part.lower() for part in path.parts[:-1]]
+    words = re.split(r"[\W_]+", stem.lower())
+    for word in (*(part for part in parents if part.endswith(_KLINES)), *words):
+        if word in _NOT_TRADES:
+            raise UsageError(f"{path}: holds {_NOT_TRADES[word]}, no trades", "leave it out")
+    for word in (*parents[-2:], *words):
+        if word in OTHER_EXCHANGES:
+            raise UsageError(
+                f"{path}: is of {word}, and a lake holds candles of Binance",
+                "--relabel with --market, --symbol and --interval if that is wrong",
+            )
 
 
-def _market_of_symbol(symbol: str) -> str | None:
-    if _COIN_SYMBOL.fullmatch(symbol):
-        return "coin_futures"
-    return "usdt_futures" if _DELIVERED_SYMBOL.fullmatch(symbol) else None
+def _place_claims(path: PurePath) -> list[Claim]:
+    """Return what the directories say: the archive's tree, and levels of Hive's."""
+    parents = path.parts[:-1]
+    claims = [
+        each
+        for pair in pairwise(parents)
+        if pair in _TREES
+        for each in claim("market", _TREES[pair], f"its directory {'/'.join(pair)}")
+    ]
+    if _KLINES in parents[-3:-2] and is_symbol(parents[-2]):
+        claims += claim("symbol", parents[-2], f"its directory {parents[-2]}")
+        if (interval := interval_in(parents[-1])) is not None:
+            claims += claim("interval", interval.name, f"its directory {parents[-1]}")
+    for part in parents:
+        key, _, value = part.partition("=")
+        if value and key.lower() in _HIVE:
+            claims += _hive_claims(_HIVE[key.lower()], level_value(key, part) or "", part, path)
+    return claims
+
+
+def _hive_claims(level: Level, text: str, part: str, path: PurePath) -> list[Claim]:
+    by = f"its directory {part}"
+    if level == "market" and (market := market_in(text)) is not None:
+        return [] if market == ANY else claim(level, market, by)
+    if level == "interval" and (interval := interval_in(text)) is not None:
+        return claim(level, interval.name, by)
+    if level == "symbol" and is_symbol(text) and _is_exact(text):
+        return claim(level, text, by)
+    spelled = symbol_in(text) if level == "symbol" else None
+    if spelled is None:
+        raise UsageError(f"{path}: {part} is no {level} of Binance", "rename the directory")
+    market_claims = [Claim("market", spelled.market, by, level)] if spelled.market else []
+    return [Claim(level, spelled.symbol, by, level), *market_claims]

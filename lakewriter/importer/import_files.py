@@ -1,9 +1,10 @@
 """Files of candles that somebody else made → the lake.
 
 Contract: a file is refused whole or taken whole; one that is refused keeps
-none of the others out. Each of its days is merged like any other rows, so
-nothing that is better known already is overwritten, and importing a file again
-changes nothing.
+none of the others out. A file in a directory that is of other series than the
+options choose is left out; one that was named itself is refused. Each day of a
+file is merged like any other rows, so nothing that is better known already is
+overwritten, and importing a file again changes nothing.
 """
 
 from collections import deque
@@ -18,8 +19,8 @@ import pyarrow as pa
 
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.importer.file_candles import ReadFile, read_file
-from lakewriter.importer.file_names import Told
+from lakewriter.evidence.claims import Options, OtherSeriesError
+from lakewriter.importer.file_candles import LeftOut, ReadFile, read_file
 from lakewriter.importer.read_file import SUFFIXES
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
@@ -38,23 +39,46 @@ class Imported(NamedTuple):
 
     Args:
         path: which.
-        series: whose candles it holds; None if that could not be told.
+        series: whose candles it holds; empty if that could not be told.
         rows: candles in it.
         partitions: the days that they are of.
-        added, replaced, corrections: as in `Merged`, of all its days.
+        added, replaced, corrections, disputed: as in `Merged`, of all its days.
+        left_out: its rows that are not imported.
+        notes: how it was understood, where that is not plain.
+        other_series: whether it was left out, being of series that the options do not choose.
         error: why nothing of it was imported, "" if all went well.
         hint: what to do about the error.
     """
 
     path: Path
-    series: Series | None = None
+    series: tuple[Series, ...] = ()
     rows: int = 0
     partitions: int = 0
     added: int = 0
     replaced: int = 0
     corrections: int = 0
+    disputed: int = 0
+    left_out: LeftOut = LeftOut()
+    notes: tuple[str, ...] = ()
+    other_series: bool = False
     error: str = ""
     hint: str = ""
+
+
+class Job(NamedTuple):
+    """How files are imported.
+
+    Args:
+        options: what the user asks for.
+        now_ms: the present: a candle that ends later is not closed.
+        named: files that were named themselves; the others were found in directories.
+        doubt_last: see `read_file`.
+    """
+
+    options: Options
+    now_ms: int
+    named: frozenset[Path] = frozenset()
+    doubt_last: bool = False
 
 
 def files_in(paths: Iterable[Path]) -> Iterator[Path]:
@@ -78,32 +102,20 @@ def files_in(paths: Iterable[Path]) -> Iterator[Path]:
             raise UsageError(f"{path}: is not there")
 
 
-def import_file(store: LakeStore, path: Path, told: Told = Told()) -> Imported:  # noqa: B008 - immutable
-    """Bring the candles of one file into the lake.
-
-    Raises:
-        LakewriterError: if it cannot be read, or holds a row that cannot be a
-            candle; nothing of it is imported. Or if a partition cannot be merged;
-            others of its days may be by then.
-        OSError: if the disk does not give or take it.
-
-    Crash: each of its days is as before or as after, whole; importing it again
-    finishes the work.
-    """
-    file = _File(path, read_file(path, told))
-    return file.outcome(store.merge_many(file.days))
-
-
-def check_files(paths: Iterable[Path], told: Told) -> Iterator[Imported]:
+def check_files(paths: Iterable[Path], job: Job) -> Iterator[Imported]:
     """Read and check many files, yielding in order what would become of each."""
-    for file in _read_ahead(paths, told):
+    for file in _read_ahead(paths, job):
         yield file if isinstance(file, Imported) else file.outcome([])
 
 
-def import_files(store: LakeStore, paths: Iterable[Path], told: Told) -> Iterator[Imported]:
-    """Bring the candles of many files into the lake, yielding in order what became of each."""
+def import_files(store: LakeStore, paths: Iterable[Path], job: Job) -> Iterator[Imported]:
+    """Bring the candles of many files into the lake, yielding in order what became of each.
+
+    Crash: each day is as before or as after, whole; importing the files again
+    finishes the work.
+    """
     batch: list[_File] = []
-    for file in _read_ahead(paths, told):
+    for file in _read_ahead(paths, job):
         if isinstance(file, Imported) or not _fits(batch, file):
             yield from _merge(store, batch)
             batch = []
@@ -125,12 +137,15 @@ class _File:
     def outcome(self, merged: list[Merged]) -> Imported:
         return Imported(
             self.path,
-            self.read.series,
-            self.read.rows.num_rows,
+            tuple(series for series, _ in self.read.parts),
+            self.read.rows,
             len(self.days),
             sum(each.added for each in merged),
             sum(each.replaced for each in merged),
             sum(each.corrections for each in merged),
+            sum(each.disputed for each in merged),
+            self.read.left_out,
+            self.read.notes,
         )
 
 
@@ -140,26 +155,26 @@ def _fits(batch: list[_File], file: _File) -> bool:
     partitions = [partition for each in both for partition, _ in each.days]
     return (
         len(partitions) == len(set(partitions)) <= BATCH_PARTITIONS_MAX
-        and sum(each.read.rows.num_rows for each in both) <= BATCH_ROWS_MAX
+        and sum(each.read.rows for each in both) <= BATCH_ROWS_MAX
     )
 
 
 def days_of(file: ReadFile) -> Days:
     """Return the file's rows by partition."""
-    market, symbol, interval = file.series
-    days = int_column(file.rows, "candle_begin_time") // DAY_MS
+    return [day for series, rows in file.parts for day in _days_of_series(series, rows)]
+
+
+def _days_of_series(series: Series, rows: pa.Table) -> Days:
+    days = int_column(rows, "candle_begin_time") // DAY_MS
     firsts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)] if len(days) else [0]
     return [
-        (
-            Partition(market, symbol, interval, day_of(int(days[first]) * DAY_MS)),
-            file.rows.slice(first, stop - first),
-        )
+        (Partition(*series, day_of(int(days[first]) * DAY_MS)), rows.slice(first, stop - first))
         for first, stop in pairwise(firsts)
     ]
 
 
-def _read_ahead(paths: Iterable[Path], told: Told) -> Iterator[_File | Imported]:
-    waiting: deque[tuple[Path, int, Future[_File]]] = deque()
+def _read_ahead(paths: Iterable[Path], job: Job) -> Iterator[_File | Imported]:
+    waiting: deque[tuple[Path, int, Future[_File | Imported]]] = deque()
     with ThreadPoolExecutor(1) as reader:
         for path in paths:
             file_bytes = _size(path)
@@ -168,7 +183,7 @@ def _read_ahead(paths: Iterable[Path], told: Told) -> Iterator[_File | Imported]
                 or file_bytes + sum(each[1] for each in waiting) > READ_AHEAD_BYTES_MAX
             ):
                 yield _result(*waiting.popleft())
-            waiting.append((path, file_bytes, reader.submit(_read, path, told)))
+            waiting.append((path, file_bytes, reader.submit(_read, path, job)))
         for each in waiting:
             yield _result(*each)
 
@@ -180,15 +195,20 @@ def _size(path: Path) -> int:
         return 0  # whoever reads it says why it cannot be read
 
 
-def _result(path: Path, _: int, future: "Future[_File]") -> _File | Imported:
+def _result(path: Path, _: int, future: "Future[_File | Imported]") -> _File | Imported:
     try:
         return future.result()
     except (LakewriterError, OSError) as error:
         return _failed(path, error)
 
 
-def _read(path: Path, told: Told) -> _File:
-    return _File(path, read_file(path, told))
+def _read(path: Path, job: Job) -> _File | Imported:
+    try:
+        return _File(path, read_file(path, job.options, job.now_ms, doubt_last=job.doubt_last))
+    except OtherSeriesError:
+        if path in job.named:
+            raise
+        return Imported(path, other_series=True)
 
 
 def _merge(store: LakeStore, batch: list[_File]) -> Iterator[Imported]:

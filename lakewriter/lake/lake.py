@@ -66,6 +66,7 @@ class Merged(NamedTuple):
         replaced: keys whose new row won over the old one.
         corrections: replaced rows whose prices, volumes or trades differ.
         written: whether the file was replaced.
+        disputed: rows that were there and are better known than the new ones, which differ.
     """
 
     rows: int
@@ -73,6 +74,7 @@ class Merged(NamedTuple):
     replaced: int
     corrections: int
     written: bool
+    disputed: int = 0
 
 
 class _Change(NamedTuple):
@@ -302,6 +304,8 @@ class LakeStore:
             old = decode(found.data, f"{self.name}/{partition.file}")
             result = settle(pa.concat_tables([old, rows]))
             merged = _compare(old, result)
+            if merged.added < rows.num_rows:
+                merged = merged._replace(disputed=_count_disputed(settle(rows), result))
             if not merged.written:
                 return _Change(merged, None)
         replaced, version = (found.data, found.version) if found else (None, None)
@@ -338,6 +342,16 @@ def _compare(old: pa.Table, new: pa.Table) -> Merged:
     return Merged(
         new.num_rows, new.num_rows - kept.num_rows, int(differs.sum()), int(corrected.sum()), written=True
     )
+
+
+def _count_disputed(rows: pa.Table, result: pa.Table) -> int:
+    """Count the rows whose prices, volumes or trades are others than those that won, where both are known."""
+    at = np.searchsorted(int_column(result, "candle_begin_time"), int_column(rows, "candle_begin_time"))
+    differs = np.zeros(rows.num_rows, dtype=np.bool_)
+    for name in VALUE_COLUMNS:
+        left, right = rows[name].to_numpy(), result[name].to_numpy()[at]
+        differs |= (left != right) & (left == left) & (right == right)
+    return int(differs.sum())
 
 
 def _rows_differ(

@@ -30,8 +30,9 @@ from lakewriter.cli.terminal import is_watched, log_to_stderr, report
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.importer.file_names import Told, series_of
-from lakewriter.importer.import_files import files_in, import_files
+from lakewriter.evidence.claims import Options
+from lakewriter.importer.file_candles import named_series
+from lakewriter.importer.import_files import Job, files_in, import_files
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
@@ -247,15 +248,16 @@ class _Job:
         paths = await asyncio.to_thread(lambda: list(files_in([directory])))
         markets = {each.market for each in self._subscriptions}
         # A file's name that does not tell its market is of ours, if there is but one.
-        otherwise = Told(market=markets.pop()) if len(markets) == 1 else Told()
-        by_told: dict[Told, list[Path]] = {Told(): [], otherwise: []}
+        otherwise = Options(market=markets.pop()) if len(markets) == 1 else Options()
+        by_options: dict[Options, list[Path]] = {Options(): [], otherwise: []}
         for path in paths:
-            told = Told() if self._wants(path, Told()) is not None else otherwise
-            if self._wants(path, told):
-                by_told[told].append(path)
+            options = Options() if self._wants(path, Options()) is not None else otherwise
+            if self._wants(path, options):
+                by_options[options].append(path)
         files = rows = 0
-        for told, chosen in by_told.items():
-            importing = import_files(store, chosen, told)
+        now_ms = self._clock.wall_us() // 1000
+        for options, chosen in by_options.items():
+            importing = import_files(store, chosen, Job(options, now_ms, doubt_last=True))
             # One at a time, so that a stop is heard in between.
             while (imported := await asyncio.to_thread(next, importing, None)) is not None:
                 files, rows = files + 1, rows + imported.rows
@@ -263,11 +265,11 @@ class _Job:
                     log.warning("%s; it is fetched instead", imported.error)
         log.info("%s: %d of its %d files are of these series, %d candles", directory, files, len(paths), rows)
 
-    def _wants(self, path: Path, told: Told) -> bool | None:
-        """Tell whether a file is of a series of ours; None if it does not say."""
+    def _wants(self, path: Path, options: Options) -> bool | None:
+        """Return whether a file is of a series of ours; None if its name does not say."""
         try:
-            series = series_of(path, told)
-        except UsageError:
+            series = named_series(path, options)
+        except LakewriterError:
             return None
         return any(each.covers(*series) for each in self._subscriptions)
 

@@ -13,11 +13,22 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress_bar import bar
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.importer.file_names import Told
-from lakewriter.importer.import_files import Imported, check_files, files_in, import_files
+from lakewriter.evidence.claims import Options
+from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, parse_market, parse_symbol
+
+
+class LeftOut(msgspec.Struct):
+    """What `--json` says of files and rows that were not imported."""
+
+    files_of_other_series: int = 0
+    rows_of_other_series: int = 0
+    rows_not_closed: int = 0
+    rows_twice: int = 0
+    rows_contradicted: int = 0
+    rows_disputed: int = 0
 
 
 class Summary(msgspec.Struct):
@@ -29,20 +40,37 @@ class Summary(msgspec.Struct):
     added: int = 0
     replaced: int = 0
     corrections: int = 0
+    left_out: LeftOut = msgspec.field(default_factory=LeftOut)
     seconds: float = 0.0
     dry_run: bool = False
 
 
+_LEFT_OUT = {
+    "files_of_other_series": ("file of other series", "files of other series"),
+    "rows_of_other_series": ("row of another series", "rows of other series"),
+    "rows_not_closed": ("candle that was not closed", "candles that were not closed"),
+    "rows_twice": ("row that was there twice", "rows that were there twice"),
+    "rows_contradicted": ("row that a later one of its candle contradicts",
+                          "rows that later ones of their candles contradict"),
+    "rows_disputed": ("row that differs from what the lake knows better",
+                      "rows that differ from what the lake knows better"),
+}  # fmt: skip
+
+
 @click.command(name="import", short_help="Bring files of candles into the lake.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--market", metavar="MARKET", help=f"Of all the files: {', '.join(MARKETS)}.")
-@click.option("--symbol", metavar="SYMBOL", help="Of all the files.")
-@click.option("--interval", metavar="INTERVAL", help="Of all the files.")
+@click.option("--market", metavar="MARKET", help=f"Only this market: {', '.join(MARKETS)}.")
+@click.option("--symbol", metavar="SYMBOL", help="Only this symbol.")
+@click.option("--interval", metavar="INTERVAL", help="Only this interval.")
 @click.option(
     "--source",
     type=click.Choice(get_args(Source)),
-    help="Who said so.  [default: archive for the archive's layout, else rest]",
+    help="Where the rows come from.  [default: archive for finished files of the archive, else rest]",
 )
+@click.option(
+    "--relabel", is_flag=True, help="Market, symbol and interval overrule what the files say: rename them."
+)
+@click.option("--sparse", is_flag=True, help="Rows may be farther apart than their interval.")
 @click.option("--dry-run", is_flag=True, help="Read and check the files; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @lake_option
@@ -52,6 +80,8 @@ def command(
     symbol: str | None,
     interval: str | None,
     source: Source | None,
+    relabel: bool,
+    sparse: bool,
     dry_run: bool,
     as_json: bool,
     lake: str | None,
@@ -60,22 +90,29 @@ def command(
     the .pqt files of older recorders, any Parquet or CSV whose columns have
     names that tell, and directories of these.
 
-    Market, symbol and interval are told by a file's name and place, or by the
-    options. A file with a row that cannot be a candle is refused whole; the
-    others go on. Importing a file again changes nothing, and what is better
+    Market, symbol and interval are what a file's name, place and columns say.
+    The options choose among files, and fill in what a file does not say. A file
+    is refused whole, and the others go on, if two of these disagree, if its rows
+    are of another interval, or if a row cannot be a candle. Candles that are not
+    closed are left out. Importing a file again changes nothing, and what is better
     known already stays: rows of the archive, then those of more trades.
 
     \b
     lakewriter import usdt_futures_BTCUSDT_1m.pqt
     lakewriter import --market spot BTCUSDT-1m-2024-06-30.zip BTCUSDT-1m-2024-05.zip
-    lakewriter import archive/data/ --dry-run
+    lakewriter import archive/data/ --symbol BTCUSDT --dry-run
     """
-    told = Told(
+    options = Options(
         market=parse_market(market).name if market else None,
         symbol=parse_symbol(symbol) if symbol else None,
         interval=parse_interval(interval).name if interval else None,
         source=source,
+        relabel=relabel,
+        sparse=sparse,
     )
+    if relabel and not (market or symbol or interval):
+        raise UsageError("--relabel: says no new name", "--relabel --symbol BTCUSDT")
+    job = Job(options, now_ms=time.time_ns() // 10**6, named=frozenset(paths))
     files = list(files_in(paths))
     if not files:
         raise UsageError(
@@ -83,15 +120,17 @@ def command(
         )
     started_s = time.monotonic()
     if dry_run:
-        working = check_files(files, told)
+        working = check_files(files, job)
     else:
-        working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, told)
-    summary, failures = Summary(dry_run=dry_run), []
+        working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, job)
+    summary, failures, notes = Summary(dry_run=dry_run), [], []
     with bar("importing") as progress:
         for imported in progress.track(working, total=len(files)):
             _count(summary, imported)
+            notes += [f"{imported.path}: {note}" for note in imported.notes]
             if imported.error:
                 failures.append(imported)
+    print_errors(notes)
     summary.seconds = round(time.monotonic() - started_s, 3)
     with report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
@@ -105,17 +144,32 @@ def _count(summary: Summary, imported: Imported) -> None:
     summary.added += imported.added
     summary.replaced += imported.replaced
     summary.corrections += imported.corrections
+    left_out = summary.left_out
+    left_out.files_of_other_series += imported.other_series
+    left_out.rows_of_other_series += imported.left_out.other_series
+    left_out.rows_not_closed += imported.left_out.open
+    left_out.rows_twice += imported.left_out.equal
+    left_out.rows_contradicted += imported.left_out.contradictions
+    left_out.rows_disputed += imported.disputed
 
 
 def _sentence(summary: Summary) -> str:
-    files = summary.files - summary.failed
+    files = summary.files - summary.failed - summary.left_out.files_of_other_series
     what = f"{files:,} {'file' if files == 1 else 'files'}, {summary.rows:,} candles"
     if summary.dry_run:
-        return f"{what} can be imported, checked in {summary.seconds:.1f} s"
-    return (
-        f"{what}: {summary.added:,} added, {summary.replaced:,} replaced, "
-        f"{summary.corrections:,} of them corrected in {summary.seconds:.1f} s"
-    )
+        done = f"{what} can be imported, checked in {summary.seconds:.1f} s"
+    else:
+        done = (
+            f"{what}: {summary.added:,} added, {summary.replaced:,} replaced, "
+            f"{summary.corrections:,} of them corrected in {summary.seconds:.1f} s"
+        )
+    left_out = msgspec.structs.asdict(summary.left_out)
+    parts = [
+        f"{left_out[name]:,} {words[left_out[name] > 1]}"
+        for name, words in _LEFT_OUT.items()
+        if left_out[name]
+    ]
+    return f"{done}\nleft out: {'; '.join(parts)}" if parts else done
 
 
 def _report_failures(failures: list[Imported]) -> None:

@@ -1,0 +1,166 @@
+"""How others spell markets, symbols and intervals. Pure.
+
+Each function returns our name for what a text means, or None if it means none
+of ours. A symbol counts only if the exchange could list it: a base asset and a
+quote asset, or a futures contract. `BTC_USDT`, `BTC/USDT:USDT`, `BINANCE:BTCUSDT`
+and `btcusdt` are understood.
+"""
+
+import re
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from lakewriter.interval import BY_WIRE_NAME, DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, SECOND_MS, Interval
+from lakewriter.market import MARKETS, is_symbol
+
+# Of a futures market whose kind the symbol tells.
+FUTURES = "futures"
+
+# The exchange's own name, which tells no market.
+ANY = ""
+
+# Assets that the exchange's symbols end in. Source: exchangeInfo of spot and USDⓈ-M, through 2026.
+QUOTES = (
+    "USDT", "FDUSD", "USDC", "BUSD", "TUSD", "USDP", "USD1", "RLUSD", "USDS", "PAX", "DAI", "UST", "VAI",
+    "BTC", "ETH", "BNB", "XRP", "TRX", "DOGE", "DOT", "SOL", "EUR", "AEUR", "EURI", "GBP", "AUD", "TRY",
+    "BRL", "RUB", "UAH", "NGN", "ZAR", "PLN", "RON", "ARS", "JPY", "MXN", "COP", "CZK", "IDRT", "IDR",
+    "BIDR", "BKRW", "BVND", "KZT", "INR",
+)  # fmt: skip
+_LONGEST_FIRST = sorted(QUOTES, key=len, reverse=True)
+
+# Exchanges whose files are met beside Binance's.
+OTHER_EXCHANGES = frozenset((
+    "binanceus", "bitfinex", "bitflyer", "bitget", "bitmex", "bitstamp", "bittrex", "bybit", "cme",
+    "coinbase", "coinbasepro", "coinex", "deribit", "dydx", "gate", "gateio", "gdax", "gemini", "hitbtc",
+    "htx", "huobi", "hyperliquid", "kraken", "krakenfutures", "kucoin", "lbank", "mexc", "okcoin", "okex",
+    "okx", "phemex", "poloniex", "upbit", "yahoo",
+))  # fmt: skip
+
+_MARKETS = {
+    **{name.replace("_", ""): name for name in MARKETS},
+    **dict.fromkeys(("um", "usdm", "usdsm", "usdtm", "linear", "binanceusdm", "futuresum", "umfutures",
+                     "usdmfutures", "usdtfutures", "fapi"), "usdt_futures"),
+    **dict.fromkeys(("cm", "coinm", "inverse", "binancecoinm", "futurescm", "cmfutures", "coinmfutures",
+                     "delivery", "dapi"), "coin_futures"),
+    **dict.fromkeys(("binancespot",), "spot"),
+    **dict.fromkeys(("futures", "future", "perp", "perpetual", "swap", "binancefutures"), FUTURES),
+    **dict.fromkeys(("binance", "binancecom"), ANY),
+}  # fmt: skip
+
+_CCXT = re.compile(r"([^\W_]+)/([A-Z0-9]+)(?::([A-Z0-9]+))?(?:-(\d{6}))?")
+_PREFIX = re.compile(r"BINANCE[:_. -]+(?=.)")
+_PERPETUAL = re.compile(r"(.+?)(?:\.P|[_-]?PERP|[_-]SWAP)")
+_DELIVERED = re.compile(r"(.+?)[_-](\d{6})")
+_PAIR = re.compile(r"([^\W_]+)[-_/ ]([A-Z0-9]+)")
+_COIN_PAIR = re.compile(r"[A-Z0-9]+USD")
+
+_WORDS = {"minute": "1m", "minutely": "1m", "hour": "1h", "hourly": "1h", "day": "1d", "daily": "1d", "d": "1d",
+          "h": "1h", "week": "1w", "weekly": "1w", "month": "1mo", "monthly": "1mo"}  # fmt: skip
+_COUNTED = re.compile(r"(\d{1,5})[ _-]?([a-z]+)")
+_UNITS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), SECOND_MS),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "t"), MINUTE_MS),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), HOUR_MS),
+    **dict.fromkeys(("d", "day", "days"), DAY_MS),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), 7 * DAY_MS),
+}
+_BY_LENGTH = {interval.length_ms: interval for interval in INTERVALS.values() if interval.length_ms}
+
+
+class Spelled(NamedTuple):
+    """What a text that names a symbol means.
+
+    Args:
+        symbol: the exchange's.
+        market: the market that only such a symbol has; None if several can have it.
+    """
+
+    symbol: str
+    market: str | None = None
+
+
+def market_in(text: str) -> str | None:
+    """Return the market that a text names, FUTURES, or ANY for the exchange's own name."""
+    return _MARKETS.get(re.sub(r"[^a-z]", "", text.lower()))
+
+
+def interval_in(text: str) -> Interval | None:
+    """Return the interval that a text names; of letters alone only `1M` means a month."""
+    text = text.strip()
+    exact = INTERVALS.get(text) or BY_WIRE_NAME.get(text) or INTERVALS.get(_WORDS.get(text.lower(), ""))
+    if exact is not None:
+        return exact
+    counted = _COUNTED.fullmatch(text.lower())
+    if counted is None:
+        return None
+    number, unit = int(counted[1]), counted[2]
+    if number == 1 and unit in ("mo", "mon", "month", "months"):
+        return INTERVALS["1mo"]
+    return _BY_LENGTH.get(number * _UNITS.get(unit, 0))
+
+
+def symbol_in(text: str) -> Spelled | None:
+    """Return the symbol that a text names, if the exchange could list it."""
+    name = "".join(char.upper() if char.isascii() else char for char in text.strip())
+    ccxt = _CCXT.fullmatch(name)
+    if ccxt is not None and ccxt[3]:
+        return _settled(*ccxt.groups())
+    name = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
+    if (contract := _contract(name)) is not None:
+        return contract
+    if (pair := _PAIR.fullmatch(name)) is not None:
+        return _listed(pair[1] + pair[2]) if pair[2] in QUOTES else None
+    return _listed(name)
+
+
+def market_of(symbol: str) -> str | None:
+    """Return the market that a symbol of the exchange's spelling tells; None if several can have it."""
+    contract = _contract(symbol)
+    return contract.market if contract is not None and contract.symbol == symbol else None
+
+
+def is_delivery(digits: str) -> bool:
+    """Return whether YYMMDD is a day on which contracts are delivered: the last Friday of a month."""
+    try:
+        day = date(2000 + int(digits[:2]), int(digits[2:4]), int(digits[4:]))
+    except ValueError:
+        return False
+    return day.weekday() == 4 and (day + timedelta(days=7)).month != day.month
+
+
+def _settled(base: str, quote: str, asset: str, delivered: str | None) -> Spelled | None:
+    """Return the contract that ccxt names BASE/QUOTE:ASSET or BASE/QUOTE:ASSET-YYMMDD."""
+    if delivered is not None and not is_delivery(delivered):
+        return None
+    if asset == quote and quote in QUOTES:
+        return Spelled(base + quote + (f"_{delivered}" if delivered else ""), "usdt_futures")
+    if asset == base and quote == "USD":
+        return Spelled(f"{base}{quote}_{delivered or 'PERP'}", "coin_futures")
+    return None
+
+
+def _contract(name: str) -> Spelled | None:
+    """Return the futures contract that a name means, if it has the form of one."""
+    if (perpetual := _PERPETUAL.fullmatch(name)) is not None:
+        pair = re.sub(r"[-_/]", "", perpetual[1])
+        if _COIN_PAIR.fullmatch(pair) and _listed(pair) is None:
+            return Spelled(f"{pair}_PERP", "coin_futures")
+        return Spelled(pair, "usdt_futures") if _listed(pair) else None
+    delivered = _DELIVERED.fullmatch(name)
+    if delivered is None or not is_delivery(delivered[2]):
+        return None
+    pair = re.sub(r"[-_/]", "", delivered[1])
+    if _COIN_PAIR.fullmatch(pair) and _listed(pair) is None:
+        return Spelled(f"{pair}_{delivered[2]}", "coin_futures")
+    return Spelled(f"{pair}_{delivered[2]}", "usdt_futures") if _listed(pair) else None
+
+
+def _listed(name: str) -> Spelled | None:
+    """Return a symbol that consists of a base and a quote asset."""
+    if not is_symbol(name) or re.search(r"[-_.]", name):
+        return None
+    return (
+        Spelled(name)
+        if any(len(name) > len(quote) and name.endswith(quote) for quote in _LONGEST_FIRST)
+        else None
+    )
