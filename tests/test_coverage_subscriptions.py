@@ -154,7 +154,7 @@ def test_a_recorder_that_died_is_noticed(store: LakeStore) -> None:
         f"lakewriter unsubscribe spot:BTCUSDT:1m --lake {store.root}"
     )
     assert [(each["reason"], each["error"]) for each in shown(store, "gaps", *until)] == [
-        ("unexplained", f"its recorder ({CONFIG}) does not run; last seen 2024-06-30 00:09")
+        ("unexplained", f"its recorder ({CONFIG}) was last seen 2024-06-30 00:09")
     ] * 2
 
 
@@ -261,6 +261,22 @@ def test_only_what_is_subscribed_to_has_to_last_until_now(store: LakeStore) -> N
     assert [each["expected"] for each in shown(store, "coverage", "--until", clock(10))[:-1]] == [10, 10]
     make_lake(store.root, [candle(10)])
     assert invoke(store, "coverage", "--until", clock(11)).exit_code == 0
+    journal.close()
+
+
+def test_a_series_is_expected_since_its_subscription(store: LakeStore) -> None:
+    """Not from the first candle that came, but since it was subscribed to and traded."""
+    journal = start(store, SOL, now_ms=at(2))
+    store = make_lake(store.root, [candle(n, symbol="SOLUSD") for n in range(8, 10)])
+    only = ("--symbol", "SOLUSD")
+    assert shown(store, "coverage", *only)[0]["expected"] == 2, "whether it traded is not known"
+    remember(store, "spot", [Instrument("SOLUSD", "PENDING_TRADING")], at(2))
+    assert shown(store, "coverage", *only)[0]["expected"] == 2
+    remember(store, "spot", [Instrument("SOLUSD", "TRADING")], at(5) + 1)
+    assert shown(store, "coverage", *only)[0]["expected"] == 4
+    assert [(each["start"], each["candles"]) for each in shown(store, "gaps", *only)] == [
+        ("2024-06-30T00:06:00Z", 2)
+    ]
     journal.close()
 
 

@@ -11,12 +11,14 @@ from abreast import side_by_side
 from recording import account, recording
 from running import Child, child, run, until
 
-from lakewriter.interval import MINUTE_MS
+from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.coverage.absences import absent
 from lakewriter.lake.coverage.days import covered
 from lakewriter.lake.coverage.facts import Moment
+from lakewriter.lake.gaps.ledger import save
+from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.subscriptions import read_periods
+from lakewriter.lake.subscriptions import read_began, read_periods
 from lakewriter.recording.supervisor import WatchOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
@@ -114,6 +116,48 @@ async def test_a_disk_that_refuses_stops_no_recording(tmp_path: Path) -> None:
             await until(lambda: running.recorder.stats.flushed > 3)
             blocking.unlink()
             await until(lambda: bool(periods(tmp_path, BTC)))
+
+
+@side_by_side
+async def test_a_series_is_owed_since_its_subscription(tmp_path: Path) -> None:
+    """A recorder that died before the first candle, without a word about it: the next one fetches from there on."""
+    async with serve(options(speed=60.0)) as sandbox:
+        silent = sandbox.add_fault(Fault("silent_stream"))
+        patient = OPTIONS._replace(grace_ms=DAY_MS)
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT,BTCUSD:1m", options=patient):
+            await until(lambda: BTC in read_began(tmp_path))
+        began_ms = BTC.grid.ceil(read_began(tmp_path)[BTC])
+        store = LakeStore.open(str(tmp_path))
+        assert not store.series()
+        await until(lambda: sandbox.now_ms() > began_ms + 5 * MINUTE_MS)
+        assert all(each.never_came for each in absent(store))
+        sandbox.remove_fault(silent)
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT,BTCUSD:1m", options=OPTIONS) as running:
+            stop_ms = BTC.grid.floor(sandbox.now_ms())
+            await running.past(stop_ms)
+        found = account(store, sandbox, BTC, began_ms, stop_ms)
+        assert (found.silent, found.reasons) == (set(), {})
+        days = [day for each in covered(store) if each.series == BTC for day in each.days]
+        assert sum(day.without_reason for day in days) == 0
+        assert sum(day.expected for day in days) >= (stop_ms - began_ms) // MINUTE_MS
+
+
+@side_by_side
+async def test_what_a_dead_recorder_lacked_is_fetched_though_the_series_is_left(tmp_path: Path) -> None:
+    """A gap of a time in which it was subscribed to does not stay open because nothing records it now."""
+    async with serve(options()) as sandbox:
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
+            await until(lambda: running.recorder.stats.recorded > 4)
+        store = LakeStore.open(str(tmp_path))
+        start_ms = ETH.grid.floor(sandbox.now_ms()) - 30 * MINUTE_MS
+        dead = open_ledger(store.root, "dead")
+        dead.mark(ETH, start_ms, start_ms + 5 * MINUTE_MS, "pending", sandbox.now_ms())
+        await save(dead)
+        dead.close()
+        async with recording(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS) as running:
+            await until(lambda: not running.watch.ledger.gaps(ETH) and running.watch.healer.stats.healed > 0)
+        found = account(store, sandbox, ETH, start_ms, start_ms + 5 * MINUTE_MS)
+        assert (found.silent, found.reasons) == (set(), {})
 
 
 def test_what_a_person_sees(tmp_path: Path) -> None:

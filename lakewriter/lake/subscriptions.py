@@ -15,6 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from lakewriter.errors import LakeError
+from lakewriter.instrument import Instrument
+from lakewriter.lake.instruments import Seen, read_instruments
 from lakewriter.lake.journal import living
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.lines import read_lines
@@ -124,6 +126,25 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
     except OSError as error:
         report_passed_over(f"subscriptions: {path}: {error.strerror}; its periods are left out")
         return []
+
+
+def read_began(root: Path) -> dict[Series, int]:
+    """Return since when each series is owed: since it was first subscribed to, and listed as trading.
+
+    A series is left out while no list says that it trades.
+    """
+    trading: dict[tuple[str, str], list[Seen]] = {}
+    for seen in read_instruments(root):
+        if Instrument(seen.symbol, seen.status).trades:
+            trading.setdefault((seen.market, seen.symbol), []).append(seen)
+    began: dict[Series, int] = {}
+    for period in read_periods(root):
+        for seen in trading.get((period.market, period.symbol), ()):
+            from_ms = max(period.start_ms, seen.first_seen_ms)
+            to_ms = seen.last_seen_ms if period.stop_ms is None else min(period.stop_ms, seen.last_seen_ms)
+            if from_ms <= to_ms:
+                began[period.series] = min(from_ms, began.get(period.series, from_ms))
+    return began
 
 
 class _Periods(NamedTuple):

@@ -289,12 +289,12 @@ class Watch:
             since_ms = self.watermarks.since_ms(series)
             next_ms = self.watermarks.forget(series)
             instrument = self.universe.instrument(series)
+            if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
+                continue  # a spelling mistake, or a listing to come: its recording never began
             if next_ms is not None and not self.universe.covers(series):
                 # Left on purpose: owed up to its last closed candle, which may be on its way.
                 self.healer.owe(series, next_ms, series.grid.anchored(next_ms).floor(now_ms))
                 continue
-            if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
-                continue  # a spelling mistake, or a listing to come: its recording never began
             if next_ms is not None and (instrument is None or not instrument.trades):
                 # The first candle that never comes says in the ledger why: the one of now, at the latest.
                 grid = series.grid.anchored(next_ms)

@@ -41,7 +41,7 @@ def command(
     not_listed, delisted, delivered   it did not trade yet, or no more
     left           no recorder subscribes to it any more, on purpose
     unhealable     the error says why
-    unexplained    nothing says why; the error says whether its recorder runs
+    unexplained    nothing says why; the error says when its recorder was last seen
 
     Exit 1 if one of them has no reason: it is unexplained, unhealable, or pending
     while its recorder no longer lives. Exit 2 if the lake has no series that matches.

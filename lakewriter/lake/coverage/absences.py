@@ -134,11 +134,7 @@ def _trailing(
 def _unexplained(facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int) -> Iterator[Absent]:
     """Yield a run that nothing accounts for, cut where its recorder was last seen."""
     never_came = bool(expected.never_came)
-    dead = [
-        period
-        for period in facts.open_periods
-        if facts.lake.alive is not None and period.journal not in facts.lake.alive
-    ]
+    dead = [period for period in facts.open_periods if period.journal not in facts.lake.alive]
     last = max(dead, key=lambda period: period.seen_ms, default=None)
     cut_ms = stop_ms
     if last is not None and len(dead) == len(facts.open_periods) and not never_came:
@@ -147,7 +143,7 @@ def _unexplained(facts: SeriesFacts, expected: Expectation, start_ms: int, stop_
         if low_ms < high_ms:
             error = expected.never_came
             if last is not None and low_ms == cut_ms and low_ms < stop_ms:
-                error = f"its recorder ({last.recorder}) does not run; last seen {at(last.seen_ms)}"
+                error = f"its recorder ({last.recorder}) was last seen {at(last.seen_ms)}"
             candles = expected.grid.count(low_ms, high_ms)
             yield Absent(
                 facts.series,

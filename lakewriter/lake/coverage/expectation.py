@@ -1,6 +1,7 @@
 """Which candles of a series are expected, and why those that are not. Pure but for where its ends lie.
 
-A series spans from its first candle or ledger entry to the end of its last one.
+A series spans from its first candle or ledger entry, or from its subscription
+if it traded then, to the end of its last candle or entry.
 Until a moment it spans as long as it is subscribed to. In a lake that knows no
 subscriptions every series spans to that moment. A series without a first candle
 is expected from its subscription on.
@@ -60,6 +61,9 @@ def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
             return never
         # Of a series without a candle, the gap itself is on the grid.
         grid = grid.anchored(min(starts))
+    began_ms = facts.lake.began.get(facts.series)
+    if began_ms is not None:
+        starts.append(min(grid.ceil(began_ms), max(stops)))
     idle = any(each.gap.reason in IDLE and each.gap.stop_ms == max(stops) for each in told)
     if moment.until_ms is not None and not idle:
         stops += _subscribed_until(facts, grid, moment.until_ms)

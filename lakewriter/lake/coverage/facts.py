@@ -17,7 +17,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Presence
 from lakewriter.lake.presence_many import presences
-from lakewriter.lake.subscriptions import read_periods
+from lakewriter.lake.subscriptions import read_began, read_periods
 from lakewriter.series import Series
 from lakewriter.subscribed_period import SubscribedPeriod
 
@@ -43,21 +43,24 @@ class LakeFacts:
     Args:
         told: gaps that ledgers tell of, by series.
         periods: when each series is and was subscribed to.
+        began: since when each series is subscribed to and trades, as far as that is known.
         lists: what each market listed last.
         hot: the journal's candles, by series.
-        alive: journals of the recorders that live; None if that cannot be known.
+        alive: journals of the recorders that are known to live.
     """
 
     def __init__(
         self,
         told: Mapping[Series, list[Told]],
         periods: Mapping[Series, list[SubscribedPeriod]],
+        began: Mapping[Series, int],
         lists: Mapping[str, MarketList],
         hot: Mapping[Series, list[Candle]],
-        alive: frozenset[str] | None,
+        alive: frozenset[str],
     ) -> None:
         self.told = told
         self.periods = periods
+        self.began = began
         self.lists = lists
         self.hot = hot
         self.alive = alive
@@ -116,12 +119,13 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
     with store.ledgers() as root:
         told = _by_series((each.gap.series, each) for each in read_told(root))
         periods = _by_series((each.series, each) for each in read_periods(root))
+        began = read_began(root)
         lists = read_last_lists(root)
-    alive = None if store.far else living(store.root)
+    alive: frozenset[str] = frozenset() if store.far else living(store.root)
     hot = _by_series(
         (Series(candle.market, candle.symbol, candle.interval), candle) for candle in read_hot(store.root)
     )
-    return LakeFacts(told, periods, lists, hot, alive)
+    return LakeFacts(told, periods, began, lists, hot, alive)
 
 
 def _by_series(pairs: Iterable[tuple[Series, T]]) -> dict[Series, list[T]]:

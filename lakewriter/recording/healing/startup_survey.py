@@ -20,6 +20,7 @@ from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Surveyed, survey
+from lakewriter.lake.subscriptions import read_began
 from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
@@ -96,12 +97,13 @@ class Past:
             try:
                 # Before any file is looked for: what leaves the journal is in its partition then.
                 hot = await asyncio.to_thread(_hot, self._store)
+                began_ms = await asyncio.to_thread(read_began, self._store.root)
                 for first in range(0, len(some), _SURVEY_SERIES):
                     batch = some[first : first + _SURVEY_SERIES]
                     found = await asyncio.to_thread(self._survey, batch, hot)
                     for (series, stop_ms), surveyed in zip(batch, found, strict=True):
                         if surveyed is not None:
-                            self._take(series, stop_ms, surveyed)
+                            self._take(series, stop_ms, surveyed, began_ms.get(series))
             except (LakeError, OSError) as error:
                 log.error("what the lake lacks is not known: %s", error)
             self.surveying -= len(some)
@@ -117,6 +119,13 @@ class Past:
             for series in there:
                 if series not in self._watermarks and self._universe.covers(series):
                     self.look_up(series, until_ms)
+            self._owe_of_left(market)
+
+    def _owe_of_left(self, market: str) -> None:
+        """Owe what series that were left lack from before: a recorder died before it was healed."""
+        for gap in self._ledger.gaps():
+            if gap.market == market and gap.reason not in FINAL and not self._universe.covers(gap.series):
+                self._healer.owe(gap.series, gap.start_ms, gap.stop_ms)
 
     async def _keep_learning_grids(self) -> None:
         """Ask for a candle, open or not, of each series whose grid nobody knows; of `3d`, that is."""
@@ -144,8 +153,17 @@ class Past:
             log.error("%s: what it lacks is not known: %s", series, error)
             return None
 
-    def _take(self, series: Series, stop_ms: int, surveyed: Surveyed) -> None:
-        """Owe what the lake lacks of a series, and what its ledger could not settle before."""
+    def _take(self, series: Series, stop_ms: int, surveyed: Surveyed, began_ms: int | None) -> None:
+        """Owe what the lake lacks of a series, and what its ledger could not settle before.
+
+        Args:
+            began_ms: since when it is subscribed to and trades; None if that is not known.
+        """
+        first_ms = stop_ms if surveyed.first_ms is None else surveyed.first_ms
+        before_first: list[Range] = []
+        if began_ms is not None and series in self._watermarks:
+            limit_ms = series.grid.floor(stop_ms - self._heal_limit_ms)
+            before_first = within(union([(series.grid.ceil(began_ms), first_ms)]), limit_ms, first_ms)
         if surveyed.first_ms is None or surveyed.last_ms is None:
             # Its recording began with the first word about it, but nothing ever came.
             missing = union((gap.start_ms, stop_ms) for gap in self._ledger.gaps(series)[:1])
@@ -155,7 +173,7 @@ class Past:
             self._healer.saw(series, surveyed.first_ms)
             self._watermarks.anchor(series, surveyed.first_ms)
             missing = self._missing(series, stop_ms, surveyed, surveyed.first_ms, surveyed.last_ms)
-        for start_ms, end_ms in minus(missing, self._settled(series, stop_ms)):
+        for start_ms, end_ms in minus(union([*missing, *before_first]), self._settled(series, stop_ms)):
             self._healer.owe(series, start_ms, end_ms)
 
     def _settled(self, series: Series, stop_ms: int) -> list[Range]:
