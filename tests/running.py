@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import io
+import logging
 import os
 import re
 import signal
@@ -12,6 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import duckdb
+
+from lakewriter.cli import cli
+from lakewriter.errors import LakewriterError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
@@ -34,6 +39,22 @@ def run(
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command in this process, and print its error as a process would."""
+    logger = logging.getLogger("lakewriter")
+    before = logger.handlers[:], logger.level, logger.propagate
+    code, stdout, stderr = 0, io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            cli.main(list(arguments), standalone_mode=False)
+        except LakewriterError as error:
+            code = error.exit_code
+            print(f"lakewriter: {error.what}\n  {error.hint}".rstrip(), file=stderr)
+        finally:
+            logger.handlers[:], logger.level, logger.propagate = before
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
 
 
 class Child:

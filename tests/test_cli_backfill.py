@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from filling import START_MS, against
-from running import child, run, until
+from running import child, run, run_here, until
 
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox
@@ -134,7 +134,7 @@ def test_what_cannot_be_had_is_exit_1(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_one_line(arguments: list[str], error: str, tmp_path: Path) -> None:
     """Exit 2, and nothing is made."""
-    told = run("backfill", *arguments, "--lake", str(tmp_path / "lake"), cwd=tmp_path)
+    told = run_here("backfill", *arguments, "--lake", str(tmp_path / "lake"), cwd=tmp_path)
     assert told.returncode == 2
     assert error in told.stderr
     assert not (tmp_path / "lake").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from running import PATIENCE_S, child, plain_rows, run, until
+from running import PATIENCE_S, child, plain_rows, run, run_here, until
 
 from lakewriter.sandbox import SandboxOptions, serve
 
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.slow
 )
 def test_a_mistake_gets_one_clear_line(arguments: list[str], line: str, tmp_path: Path) -> None:
     """What cannot be recorded is refused with one line and exit 2, and no lake is made."""
-    refused = run("record", *arguments, cwd=tmp_path)
+    refused = run_here("record", *arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[0] == line
     assert "Traceback" not in refused.stderr
@@ -78,7 +78,7 @@ def test_a_mistake_gets_one_clear_line(arguments: list[str], line: str, tmp_path
 def test_a_wrong_config_is_named(text: str, line: str, tmp_path: Path) -> None:
     """A mistake in lakewriter.toml gets one line that names the file, and exit 2."""
     (tmp_path / "lakewriter.toml").write_text(text)
-    refused = run("record", cwd=tmp_path)
+    refused = run_here("record", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, line)
 
 
@@ -86,7 +86,7 @@ def test_a_lake_that_is_a_file_is_refused(tmp_path: Path) -> None:
     """A lake path that is a file gets one line and exit 1 from every command; the file stays."""
     (tmp_path / "f").write_text("mine")
     for arguments in (["record", "spot:BTCUSDT:1m"], ["compact"], ["query", "SELECT 1"]):
-        refused = run(*arguments, "--lake", "f", cwd=tmp_path)
+        refused = run_here(*arguments, "--lake", "f", cwd=tmp_path)
         assert refused.returncode == 1
         assert refused.stderr.splitlines()[0] == "lakewriter: lake: f is a file, not a directory"
     assert (tmp_path / "f").read_text() == "mine"
@@ -97,7 +97,7 @@ def test_a_lake_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data/_lakewriter").mkdir(parents=True)
     (tmp_path / "data/_lakewriter/lake.json").write_text('{"format_version": 2, "more": []}')
     for arguments in (["record", "spot:BTCUSDT:1m"], ["compact"], ["query", "SELECT 1"]):
-        refused = run(*arguments, cwd=tmp_path)
+        refused = run_here(*arguments, cwd=tmp_path)
         assert refused.returncode == 1
         assert refused.stderr.splitlines() == [
             f"lakewriter: lake: {tmp_path.resolve()}/data has format 2, newer than 1",

@@ -24,7 +24,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import Answer
 from lakewriter.query.output.formats import FORMATS, format_of
-from lakewriter.query.output.spool import MEMORY_BYTES_MAX, Spool
+from lakewriter.query.output.spool import Spool
 from lakewriter.query.output.text import Room, cell, gather, table_lines
 from lakewriter.query.result import Result
 from lakewriter.query.session import run, stream
@@ -341,9 +341,9 @@ def test_lines_show_every_value(store: LakeStore) -> None:
 
 
 def batches_of(count: int) -> Iterator[pa.RecordBatch]:
-    for first in range(0, count, 10_000):
-        numbers = pa.array(range(first, first + 10_000))
-        texts = pa.array([f"币\t\n{number}" for number in range(first, first + 10_000)])
+    for first in range(0, count, 5000):
+        numbers = pa.array(range(first, first + 5000))
+        texts = pa.array([f"币\t\n{number}" for number in range(first, first + 5000)])
         yield pa.record_batch([numbers, texts], names=["n", "text"])
 
 
@@ -363,7 +363,8 @@ def test_a_long_table_takes_no_memory(name: str) -> None:
         tracemalloc.stop()
         return peak
 
-    assert peak_bytes(150_000) < peak_bytes(10_000) + MEMORY_BYTES_MAX // 2
+    # As Python's own objects 25,000 rows more would be 5 MB; in a spool they are half of one.
+    assert peak_bytes(30_000) < peak_bytes(5000) + 2_000_000
 
 
 def test_a_spool_gives_its_rows_as_often_as_asked() -> None:

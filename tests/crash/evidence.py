@@ -45,8 +45,8 @@ def make_candle(
     begin_ms = BEGIN_MS + minute * 60_000
     price = trade_num * 100.0 + recv_us + 0.5 * (source == "archive")
     return Candle(
-        "spot", symbol, "1m", begin_ms, begin_ms + 60_000, price, price + 2, price - 1, price, 3.0, 4.0,
-        trade_num, 1.0, 2.0, begin_ms + 60_004, recv_us, source,
+        "spot", symbol, "1m", begin_ms, begin_ms + 60_000, price, price + 2, price - 1, price, 3.0,
+        3.0 * price, trade_num, 1.0, price, begin_ms + 60_004, recv_us, source,
     )  # fmt: skip
 
 

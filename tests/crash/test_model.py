@@ -35,10 +35,14 @@ NO_TIME = -(2**63)
 
 
 class Row(NamedTuple):
-    """A candle as any reader sees it, what decides between duplicates first."""
+    """A candle as any reader sees it, what decides between duplicates first.
+
+    The volume decides only where trades are unknown: none of these.
+    """
 
     archive: bool
     trade_num: int
+    volume: float
     recv_us: int
     open: float
     close: float
@@ -347,7 +351,11 @@ def rows_of(symbol: str, table: pa.Table) -> list[Rows]:
     )
     columns = (table[name].to_pylist() for name in ("trade_num", "open", "close"))
     return [
-        {(symbol, begin_ms): Row(source == "archive", trade_num, NO_TIME if at is None else at, open_, close)}
+        {
+            (symbol, begin_ms): Row(
+                source == "archive", trade_num, 0.0, NO_TIME if at is None else at, open_, close
+            )
+        }
         for begin_ms, source, at, trade_num, open_, close in zip(begins, source, recv, *columns, strict=True)
     ]
 
