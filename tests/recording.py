@@ -38,6 +38,7 @@ class Recording(NamedTuple):
     store: LakeStore
     recorder: Recorder
     watch: Watch
+    doors: Doors
 
     async def past(self, sim_ms: int) -> None:
         """Wait until every candle that ends by then was seen or is explained."""
@@ -103,7 +104,7 @@ async def recording(
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await until(lambda: running.done() or not owed or len(watch.watermarks) > 0)
-                yield Recording(sandbox, store, recorder, watch)
+                yield Recording(sandbox, store, recorder, watch, doors)
         finally:
             stop.set()
             await running

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from running import PATIENCE_S, child, plain_rows, run, run_here, until
 
-from lakewriter.sandbox import SandboxOptions, serve
+from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.journal import read_hot
+from lakewriter.sandbox import Fault, SandboxOptions, serve
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +121,36 @@ def test_a_signal_stops_cleanly(number: int, tmp_path: Path) -> None:
                 logged = recorder.logged().count("\nrecorded ")
         assert len(plain_rows(lake)) == logged
         assert [path.name for path in (lake / "_lakewriter/journal").iterdir()] == ["lock"]
+
+    asyncio.run(main())
+
+
+def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
+    """A single frame stamped a year ahead is logged; nothing is owed for it, and the real candle is healed."""
+    lake = tmp_path / "lake"
+
+    async def main() -> None:
+        async with serve(SandboxOptions(speed=60)) as sandbox:
+            arguments = ["record", "spot:BTCUSDT,ETHUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake)]
+            with child(tmp_path / "log", *arguments, "--grace", "20s") as recorder:
+                await until(lambda: recorder.logged().count("recorded spot BTCUSDT") >= 1)
+                at_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 2 * MINUTE_MS
+                year_s = 365 * 86_400
+                sandbox.add_fault(
+                    Fault("close_ahead", "spot", ("BTCUSDT",), "", at_ms, at_ms + 30_000, year_s)
+                )
+                await until(lambda: healed(at_ms))
+                assert await asyncio.to_thread(recorder.stop) == 0
+            begins = [row[3] for row in plain_rows(lake) if row[1] == "BTCUSDT"]
+            assert begins == list(range(begins[0], begins[-1] + MINUTE_MS, MINUTE_MS))
+            assert begins[-1] < sandbox.now_ms()
+        assert recorder.logged().count("passed over a bad frame (ahead, 1 so far): spot BTCUSDT 1m") == 1
+        assert re.search(r"fresh: 1 candles healed: half durable \d{2,6} ms", recorder.logged())
+        assert run("gaps", "--lake", str(lake)).stdout.startswith("no gaps")
+
+    def healed(at_ms: int) -> bool:
+        found = read_hot(lake)
+        return any(each.begin_ms == at_ms - MINUTE_MS and each.source == "rest" for each in found)
 
     asyncio.run(main())
 

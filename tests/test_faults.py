@@ -97,6 +97,31 @@ def rotated(outcome: Outcome) -> bool:
     return all(each.stats.rotations > 0 for each in outcome.recording.watch.listeners.values())
 
 
+def unmoved(outcome: Outcome) -> bool:
+    """The time stayed what it was: nothing is owed ahead of it, nothing is older than it can be."""
+    watch, now_ms = outcome.recording.watch, outcome.recording.sandbox.now_ms()
+    return (
+        not any(outcome.recording.doors[market].time.jumps for market in watch.listeners)
+        and watch.freshness.streamed.most < 30 * MINUTE_MS
+        and watch.freshness.healed.most < 30 * MINUTE_MS
+        and not watch.healer.stats.unhealable
+        and all(gap.stop_ms <= now_ms for gap in watch.ledger.gaps())
+    )
+
+
+def refused(outcome: Outcome) -> bool:
+    """Frames from the future were counted, and the real candles healed."""
+    bad = sum(each.stats.bad_frames["ahead"] for each in outcome.recording.watch.listeners.values())
+    return bad > 0 and healed(outcome) and unmoved(outcome)
+
+
+def doubted(outcome: Outcome) -> bool:
+    """Wrong answers about the time were counted, and changed nothing."""
+    keepers = outcome.recording.watch.timekeepers.values()
+    return all(each.doubted for each in keepers) and unmoved(outcome)
+
+
+YEAR_S = 365 * 86_400.0
 MUTE = Fault("missing_close")
 
 SCENARIOS = {
@@ -111,6 +136,17 @@ SCENARIOS = {
     "missing_close": Scenario((MUTE,), healed),
     "duplicate_close": Scenario((Fault("duplicate_close"),), streamed),
     "out_of_order_closes": Scenario((Fault("out_of_order_closes"),), lambda it: True),
+    "close_ahead_an_hour": Scenario((Fault("close_ahead", symbols=("BTCUSDT",)),), refused),
+    "close_ahead_a_year": Scenario((Fault("close_ahead", symbols=("BTCUSDT",), value=YEAR_S),), refused),
+    "closes_all_ahead": Scenario((Fault("close_ahead", value=7200),), refused),
+    "close_ahead_of_a_single_series": Scenario(
+        (Fault("close_ahead"),), refused, subscriptions=("spot:BTCUSDT:1m",)
+    ),
+    "time_off": Scenario((Fault("time_off", value=3600),), lambda it: streamed(it) and doubted(it)),
+    "time_off_by_a_year": Scenario(
+        (Fault("time_off", value=-YEAR_S),), lambda it: streamed(it) and doubted(it)
+    ),
+    "time_microseconds": Scenario((MUTE, Fault("time_microseconds")), lambda it: healed(it) and doubted(it)),
     "silent_zero_trades": Scenario(
         (Fault("silent_zero_trades"),),
         lambda it: not replaced(it),

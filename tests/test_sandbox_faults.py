@@ -181,6 +181,42 @@ def test_missing_closes() -> None:
     run(scenario, staged(Fault("missing_close", symbols=("BTCUSDT",)), push_every_ms=7))
 
 
+def test_closes_from_ahead() -> None:
+    """A closing frame is of a candle that has not begun, stamped when that one will have closed."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        async with dial(sandbox, "spot", BOTH) as ws:
+            events = [await next_kline(ws) for _ in range(20)]
+        now_ms = sandbox.now_ms()
+        for event in events:
+            ahead = event["s"] == "BTCUSDT"
+            assert event["k"]["x"]
+            assert (event["k"]["t"] > now_ms, event["E"] > now_ms) == (ahead, ahead)
+            assert 0 <= event["E"] - event["k"]["T"] < 10 * SECOND_MS
+        assert len({event["s"] for event in events}) == 2
+
+    run(scenario, staged(Fault("close_ahead", symbols=("BTCUSDT",), value=365 * 86_400)))
+
+
+@pytest.mark.parametrize(
+    ("faults", "least_ms", "most_ms"),
+    [
+        ((Fault("time_off"),), 3_600_000, 3_600_000),
+        ((Fault("time_off", value=-60),), -60_000, -60_000),
+        ((Fault("time_microseconds"),), START_MS * 998, START_MS * 1002),
+    ],
+)
+def test_a_server_time_that_is_wrong(faults: tuple[Fault, ...], least_ms: int, most_ms: int) -> None:
+    """serverTime is so much off, or in other units."""
+
+    async def scenario(sandbox: Sandbox) -> None:
+        before_ms = sandbox.now_ms()
+        _, said, _ = await get(sandbox, "/spot/api/v3/time")
+        assert before_ms + least_ms <= said["serverTime"] <= sandbox.now_ms() + most_ms
+
+    run(scenario, staged(*faults))
+
+
 def test_duplicate_closes() -> None:
     """Each closing frame comes twice, byte for byte."""
 

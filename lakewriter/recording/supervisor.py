@@ -121,6 +121,7 @@ class Watch:
         clock: Clock,
     ) -> None:
         self.listeners: dict[str, CandleListener] = {}
+        self.timekeepers: dict[str, Timekeeper] = {}
         self.freshness = Freshness()
         self.universe = universe
         self.ledger = ledger
@@ -327,7 +328,7 @@ class Watch:
 
     async def _keep_time(self, market: str) -> None:
         """Learn the exchange's time, again and again."""
-        keeper = Timekeeper(self._doors[market])
+        keeper = self.timekeepers[market] = Timekeeper(self._doors[market])
         while True:
             at_once = await keeper.ask()
             if not at_once or market not in self._owing:

@@ -93,6 +93,7 @@ class FaultKind(NamedTuple):
 STATUSES = (400, 403, 404, 418, 429, 451, *range(500, 600))
 
 _DAY_S = 86_400.0
+_YEARS_S = 10 * 365 * _DAY_S
 
 FAULTS: dict[str, FaultKind] = {
     "ack_then_silence": FaultKind(
@@ -106,6 +107,9 @@ FAULTS: dict[str, FaultKind] = {
     "missing_close": FaultKind("closing frames never come; open candles do"),
     "duplicate_close": FaultKind("each closing frame is sent twice"),
     "out_of_order_closes": FaultKind("of two consecutive candles the newer one closes first"),
+    "close_ahead": FaultKind(
+        "closing frames are of a later candle, and stamped so much later", "simulated seconds", 3600, 1, _YEARS_S
+    ),
     "silent_zero_trades": FaultKind("no frame at all for candles without trades"),
     "connection_age": FaultKind(
         "connections end at this age instead of 24 hours", "simulated hours", 24, 1e-6, 24, of_series=False
@@ -136,6 +140,10 @@ FAULTS: dict[str, FaultKind] = {
     ),
     "rest_missing_rows": FaultKind("candles that begin between start and stop are absent from klines"),
     "slow_rest": FaultKind("REST calls take so long", "real seconds", 1, 0.001, 3600),
+    "time_off": FaultKind(
+        "serverTime is wrong", "simulated seconds ahead", 3600, -_YEARS_S, _YEARS_S, of_series=False
+    ),
+    "time_microseconds": FaultKind("serverTime is in microseconds", of_series=False),
     "archive_status": FaultKind(
         "archive files are refused", "HTTP status", 503, choices=STATUSES, of_files=True
     ),
@@ -166,7 +174,7 @@ _LASTING = ("exchange_halt", "new_listing", "delisting")
 # What is asked for every frame, and so not asked if there is none of them.
 _OF_FRAMES = (
     "silent_stream", "late_close", "missing_close", "duplicate_close", "out_of_order_closes",
-    "silent_zero_trades",
+    "silent_zero_trades", "close_ahead",
 )  # fmt: skip
 
 

@@ -103,10 +103,15 @@ class Calls:
                 rest.klines, catalogue, self._faults, self._truth, dict(request.query), now_ms
             )
         if call == "time":
-            return rest.Answer(200, {"serverTime": now_ms})
+            return rest.Answer(200, {"serverTime": self._server_time(market, now_ms)})
         if call == "exchangeInfo":
             return rest.Answer(200, exchange_info(market, catalogue.listed(now_ms), now_ms))
         return rest.Answer(200, {})
+
+    def _server_time(self, market: str, now_ms: int) -> int:
+        off = self._faults.active("time_off", market, now_ms=now_ms)
+        told_ms = now_ms if off is None else now_ms + round(off.value * 1000)
+        return told_ms * 1000 if self._faults.active("time_microseconds", market, now_ms=now_ms) else told_ms
 
 
 def _weight(market: str, call: str, params: Mapping[str, str]) -> int:

@@ -95,7 +95,9 @@ class Schedule:
             cursor.held_ms = begin_ms
             return []
         times = 2 if self._active("duplicate_close", feed, event_ms) else 1
-        return [feed.frame(Step(begin, event_ms, closed=True)) for begin in begins for _ in range(times)]
+        ahead = self._active("close_ahead", feed, event_ms)
+        steps = [_stamped(feed, begin, event_ms, ahead) for begin in begins]
+        return [feed.frame(step) for step in steps for _ in range(times)]
 
     def _released(self, cursor: Cursor, step: Step) -> list[Frame]:
         """Return the closing frame that was held back for one that does not come."""
@@ -107,3 +109,11 @@ class Schedule:
     def _active(self, name: str, feed: Feed, event_ms: int) -> Fault | None:
         spec = feed.spec
         return self._faults.active(name, spec.market, spec.symbol, feed.grid.name, now_ms=event_ms)
+
+
+def _stamped(feed: Feed, begin_ms: int, event_ms: int, ahead: Fault | None) -> Step:
+    """Return the closing frame of a candle, or of one that lies ahead."""
+    if ahead is None:
+        return Step(begin_ms, event_ms, closed=True)
+    later_ms = feed.grid.floor(begin_ms + round(ahead.value * 1000))
+    return Step(later_ms, event_ms + later_ms - begin_ms, closed=True)
