@@ -7,22 +7,24 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from running import run
 from test_query_files import BEGIN_MS, candle, make_lake
 
-from lakewriter.candle import to_table
+from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError, UnreadableError
+from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import plan
 from lakewriter.lake.compact import run as compact
-from lakewriter.lake.coverage import coverage
+from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import ROWS_MAX, decode, read_begins, read_footer, read_label
 from lakewriter.lake.presence import survey
 from lakewriter.lake.storage import FILE_BYTES_MAX
-from lakewriter.partition import partition_of
+from lakewriter.partition import Partition, partition_of
 from lakewriter.query.reader import Lake
 from lakewriter.query.result import Result
 from lakewriter.query.session import run as ask
@@ -156,6 +158,31 @@ def test_rows_of_another_century_are_no_candles_of_the_day(store: LakeStore) -> 
         ask(store, "SELECT * FROM candles")
 
 
+ABSURD_MS = [-(2**63) + 1, -1, 253_402_300_800_000, 2**62, 2**63 - 1]
+
+
+@pytest.mark.parametrize("begin_ms", ABSURD_MS)
+@pytest.mark.parametrize("interval", ["1m", "3d", "1mo"])
+def test_a_file_of_others_under_our_name_with_absurd_times(
+    store: LakeStore, interval: str, begin_ms: int
+) -> None:
+    """Coverage, gaps and healing do not follow it out of its day; merging and compacting end in one line."""
+    series = Series("spot", "ETHUSDT", interval)
+    partition = Partition(*series, PARTITION.date)
+    begins = pa.array([BEGIN_MS, begin_ms], SCHEMA.field(0).type)
+    path = store.root / partition.file
+    path.parent.mkdir(parents=True)
+    pq.write_table(to_table([candle(0), candle(0)]).set_column(0, SCHEMA.field(0), begins), path)
+    stop_ms = BEGIN_MS + DAY_MS
+    assert survey(store, series, 0, stop_ms).last_ms == BEGIN_MS
+    assert len(list(coverage(store, until_ms=stop_ms))) <= 2
+    Result(ask(store, "SELECT * FROM gaps")).rows()
+    with contextlib.suppress(LakeError):
+        store.merge(partition, to_table([msgspec.structs.replace(candle(0), interval=interval)]))
+    list(compact(store, plan(store).work, 1e10, processes=1))
+    list(verify(store, Report(10)))
+
+
 @pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.parametrize("rows", [ROWS_MAX + 1, 10**12, 2**62, -1, -(2**62)])
 def test_a_footer_that_claims_too_many_rows(rows: int, everywhere: bool) -> None:
@@ -206,7 +233,7 @@ def test_no_command_hangs_or_ends_in_a_traceback(store: LakeStore, tmp_path: Pat
     for command, code in (
         (("query", "SELECT count(*) AS n FROM candles", "--format", "csv"), 0),
         (("coverage",), 1),
-        (("gaps",), 0),
+        (("gaps",), 1),
         (("flush",), 0),
         (("compact",), 1),
         (("verify",), 1),

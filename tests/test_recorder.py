@@ -118,9 +118,11 @@ def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytes
     with pytest.raises(LakeError, match="30 candles could not be flushed"):
         asyncio.run(recording(store, [candle(0, f"S{number}USDT") for number in range(30)]))
     said = [record.getMessage() for record in caplog.records if "stay in the journal" in record.getMessage()]
-    assert said == [
-        "spot S0USDT 1m 2024-06-30 and 29 more partitions: 30 candles stay in the journal: No space left on device"
-    ]
+    (line,) = said
+    assert line.startswith(
+        "spot S0USDT 1m 2024-06-30 and 29 more partitions: 30 candles stay in the journal: "
+    )
+    assert line.endswith(": No space left on device")
 
 
 def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_path: Path) -> None:

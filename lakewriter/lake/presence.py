@@ -299,16 +299,25 @@ def read_day(
                 begins = read_or_leave_out(store, name, read_begins, _NONE)
                 if begins is None:
                     break  # folded into the own file, which may have been read before that
-                # Rows of another day are in no answer, and their times can be of any century.
-                parts.append(begins[(begins >= partition.start_ms) & (begins < partition.stop_ms)])
+                parts.append(_inside(partition, begins))
                 continue
             found = store.storage.read(name)
             if found is None:
                 break
             path = f"{store.name}/{name}"
-            if len(names) == 1 and not exactly and (footer := read_footer(found.data, path)) is not None:
+            footer = read_footer(found.data, path) if len(names) == 1 and not exactly else None
+            if footer is not None and _is_inside(partition, footer):
                 return Day(footer, None)
-            parts.append(read_begins(found.data, path))
+            parts.append(_inside(partition, read_begins(found.data, path)))
         else:
             return Day(None, np.unique(np.concatenate(parts)) if parts else _NONE)
     raise LakeError(f"{series} {day}: its files do not hold still")
+
+
+def _inside(partition: Partition, begins: IntArray) -> IntArray:
+    """Return the begin times of the partition's day: of a file of others they can be of any century."""
+    return begins[(begins >= partition.start_ms) & (begins < partition.stop_ms)]
+
+
+def _is_inside(partition: Partition, footer: Footer) -> bool:
+    return not footer.rows or partition.start_ms <= footer.first_ms <= footer.last_ms < partition.stop_ms

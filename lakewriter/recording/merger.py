@@ -43,6 +43,17 @@ class Outcome(NamedTuple):
     corrections: int
 
 
+# A partition that raises one of these is tried again; the others are merged all the same.
+_REFUSALS = (LakeError, OSError, pa.ArrowException, MemoryError)
+
+
+class _Refusal(NamedTuple):
+    """Why a partition was not merged, and the file in question; "" if none was named."""
+
+    reason: str
+    path: str
+
+
 class Merger:
     """Merges into one lake.
 
@@ -62,13 +73,13 @@ class Merger:
         loop = asyncio.get_running_loop()
         merging = [loop.run_in_executor(self._threads, self._merge_group, group) for group in groups(batch)]
         left: Batch = {}
-        refusals: dict[str, list[Partition]] = {}
+        refusals: dict[str, list[tuple[Partition, str]]] = {}
         flushed = corrections = 0
         for merged_group in await asyncio.gather(*merging):
             for partition, merged in merged_group.items():
-                if isinstance(merged, str):
+                if isinstance(merged, _Refusal):
                     left[partition] = batch[partition]
-                    refusals.setdefault(merged, []).append(partition)
+                    refusals.setdefault(merged.reason, []).append((partition, merged.path))
                     continue
                 flushed += len(batch[partition])
                 corrections += merged.corrections
@@ -76,30 +87,34 @@ class Merger:
                     log.warning("%s: %d candles corrected", partition, merged.corrections)
         # A full disk refuses thousands of partitions in one breath: a line for all of them.
         for reason, refused in refusals.items():
-            waiting = sum(len(left[partition]) for partition in refused)
+            waiting = sum(len(left[partition]) for partition, _ in refused)
             more = f" and {len(refused) - 1} more partitions" if len(refused) > 1 else ""
-            log.error("%s%s: %d candles stay in the journal: %s", refused[0], more, waiting, reason)
+            partition, path = refused[0]
+            where = f"{path}: " if path else ""
+            log.error("%s%s: %d candles stay in the journal: %s%s", partition, more, waiting, where, reason)
         return Outcome(left, flushed, corrections)
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown()
 
-    def _merge_group(self, group: Batch) -> dict[Partition, Merged | str]:
+    def _merge_group(self, group: Batch) -> dict[Partition, Merged | _Refusal]:
         """Merge partitions together; of each that refuses return the reason."""
         items = [(partition, to_table(candles)) for partition, candles in group.items()]
         try:
             return dict(zip(group, self._store.merge_many(items), strict=True))
-        except (LakeError, OSError):
+        except _REFUSALS:
             return {partition: self._merge(partition, rows) for partition, rows in items}
 
-    def _merge(self, partition: Partition, rows: pa.Table) -> Merged | str:
+    def _merge(self, partition: Partition, rows: pa.Table) -> Merged | _Refusal:
         try:
             return self._store.merge(partition, rows)
         except LakeError as error:
-            return error.what
+            return _Refusal(error.what, "")
         except OSError as error:
-            return error.strerror or str(error)
+            return _Refusal(error.strerror or str(error), str(error.filename or ""))
+        except _REFUSALS as error:
+            return _Refusal((str(error) or type(error).__name__).splitlines()[0], "")
 
 
 def groups(batch: Batch) -> Iterator[Batch]:
