@@ -2,7 +2,6 @@
 # make unit   the tests that start no process and no server
 # make test   every promise, each in a short form
 # make test-all   the same in long forms; takes half an hour
-# make test-duckdb   the query side's tests on older releases of DuckDB
 # make torture   kills and faults at random for ten minutes, and an auditor
 # make endure    twenty minutes of an exchange that does everything wrong
 # make history   years from an archive that lies, interrupted again and again
@@ -14,7 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo unit test test-all test-duckdb torture endure history fuzz check format bench clean
+.PHONY: demo unit test test-all torture endure history fuzz check format bench clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
@@ -27,19 +26,6 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	LAKEWRITER_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
-
-DUCKDBS ?= 1.4.5 1.5.6
-
-test-duckdb: $(DUCKDBS:%=$(VENV)-duckdb-%/.installed)
-	@set -e; for release in $(DUCKDBS); do \
-		$(VENV)-duckdb-$$release/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS) \
-			tests/test_query*.py tests/test_cli_query.py tests/test_cli_shell.py tests/test_cli_views.py; \
-	done
-
-$(VENV)-duckdb-%/.installed: pyproject.toml
-	@$(PYTHON) -m venv $(VENV)-duckdb-$*
-	@$(VENV)-duckdb-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' duckdb==$*
-	@touch $@
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/crash/torture.py $(TORTURE_ARGS)
@@ -77,7 +63,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/encoding.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-duckdb-* demo-data
+	rm -rf $(VENV) demo-data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -17,7 +17,6 @@ from lakewriter.cli.answer import Target, give
 from lakewriter.cli.query_bar import Bar, bar_line
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.engine import VERSION
 from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import Answer
 from lakewriter.query.limits import Control
@@ -192,7 +191,7 @@ def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
     assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
     done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
     # Before 1.5 the engine takes what it cannot count for nothing.
-    code, said = (2, "memory limit: 999999999TB: ") if VERSION >= (1, 5) else (1, "sql: failed to allocate ")
+    code, said = 2, "memory limit: 999999999TB: "
     assert done.returncode == code
     assert done.stderr.startswith(f"lakewriter: {said}")
 

@@ -34,7 +34,7 @@ from lakewriter.partition import partition_of
 from lakewriter.query.execution import Attempt
 from lakewriter.query.retry import Trial
 from lakewriter.query.scan.held_files import LEFT, can_hold
-from lakewriter.query.session import prepare, run
+from lakewriter.query.session import run
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def plain(settled: LakeStore) -> duckdb.DuckDBPyConnection:
 
 
 def expect_equal(plain: duckdb.DuckDBPyConnection, stores: list[LakeStore], sql: str) -> None:
-    """Check that all agree: with files held, and with an engine made now or ahead.
+    """Check that all agree: with files held, and as they lie there.
 
     A short run asks each statement in one of these ways.
     """
@@ -99,12 +99,7 @@ def now(store: LakeStore, sql: str) -> pa.Table:
     return run(store, sql, params_of(sql))
 
 
-def ahead(store: LakeStore, sql: str) -> pa.Table:
-    prepare(store)
-    return run(store, sql, params_of(sql))
-
-
-WAYS = (held, now, ahead)
+WAYS = (held, now)
 
 
 def open_files() -> int:

@@ -21,11 +21,10 @@ from lakewriter.interval import INTERVALS
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.engine import VERSION
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.result import Result
-from lakewriter.query.session import prepare, run
+from lakewriter.query.session import run
 
 YEARLY = YEAR_MS / 60_000
 
@@ -33,7 +32,6 @@ __all__ = ["watched"]  # the fixture
 
 
 def frame(store: LakeStore, sql: str, **params: object) -> pd.DataFrame:
-    prepare(store)
     found: pd.DataFrame = Result(run(store, sql, params or None)).df()
     return found
 
@@ -364,7 +362,6 @@ def test_the_plan_shows_the_filters_in_the_scan(watched: Watched) -> None:
     [row] = run(
         watched, f"EXPLAIN FROM resample({WHOSE}, '1d', since := $s)", {"s": "2024-07-01"}
     ).to_pylist()
-    # It is drawn in boxes, which before 2.0 are narrow.
     plan = re.sub(r"[│\s]|\\n", "", row["explain_value"])
     scan = plan[plan.index("candle_begin_time>='2024-07-01") - 500 :]
     assert "READ_PARQUET" in scan.upper()
@@ -386,5 +383,4 @@ def test_parameters_are_called_by_name(lake: LakeStore) -> None:
     """Any parameter may be named, in any order."""
     sql = "FROM resample(bucket := '4m', symbol := 'BTCUSDT', market := 'spot', \"interval\" := '1m')"
     assert run(lake, sql).num_rows == COUNT // 4
-    if VERSION >= (2, 0):  # to those before, the word is a keyword here
-        assert run(lake, sql.replace('"', "")).num_rows == COUNT // 4
+    assert run(lake, sql.replace('"', "")).num_rows == COUNT // 4

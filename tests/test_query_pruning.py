@@ -1,14 +1,11 @@
 """Which partitions a filter leaves, and which directories a query looks into."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -25,11 +22,11 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, Wanted
 from lakewriter.partition import LEVELS, Partition, day_of, partition_of
-from lakewriter.query.engine import VERSION
+from lakewriter.query.engine import Engine, EngineFor
 from lakewriter.query.errors import QueryError
 from lakewriter.query.reader import Lake
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned
-from lakewriter.query.scan.pushdown import EVERYTHING, Asked, arm, ask
+from lakewriter.query.scan.pushdown import EVERYTHING, Asked, pushed_filters
 from lakewriter.query.session import run
 
 SYMBOLS = [f"S{number:03}USDT" for number in range(300)]
@@ -38,34 +35,18 @@ DAYS = [(FIRST + timedelta(days=number)).isoformat() for number in range(400)]
 
 
 @pytest.fixture(scope="module")
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with contextlib.closing(duckdb.connect()) as connection:
-        connection.execute("SET TimeZone='UTC'")
-        yield connection
+def engine() -> Engine:
+    return Engine(EngineFor(Path("/nowhere"), readable=False))
 
 
-# The release since which the engine tells of these; with one before it everything is read.
-PUSHED_SINCE = {
-    "symbol = 'S007USDT' OR (symbol = 'S100USDT' AND high > 5)": (1, 5),
-    "symbol IS NULL": (2, 0),
-    'year("date") = 2025': (2, 0),
-    "candle_end_time IS NULL": (2, 0),
-}
-if VERSION == (1, 5) and find_spec("pytz") is None:  # without which it cannot hand over several times
-    PUSHED_SINCE["candle_begin_time IN ('2024-01-08', '2024-03-01')"] = (2, 0)
-
-
-def pruned(connection: duckdb.DuckDBPyConnection, predicate: str) -> Pruned:
-    [pushed] = asked(connection, predicate).filters
+def pruned(engine: Engine, predicate: str) -> Pruned:
+    [pushed] = asked(engine, predicate).filters
     return Pruned(pushed)
 
 
-def asked(connection: duckdb.DuckDBPyConnection, predicate: str) -> Asked:
-    connection.execute("DROP VIEW IF EXISTS candles")
-    try:
-        return ask(connection, arm(connection, CANDLES_SCHEMA), f"FROM candles WHERE {predicate}", {})
-    finally:
-        connection.rollback()
+def asked(engine: Engine, predicate: str) -> Asked:
+    with engine.cursor() as cursor:
+        return pushed_filters(engine, cursor, CANDLES_SCHEMA, f"FROM candles WHERE {predicate}", {})
 
 
 @pytest.mark.parametrize(
@@ -83,12 +64,9 @@ def asked(connection: duckdb.DuckDBPyConnection, predicate: str) -> Asked:
         ("symbol IS NULL", []),
     ],
 )
-def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, expected: list[str]) -> None:
+def test_names(engine: Engine, predicate: str, expected: list[str]) -> None:
     """Just the names are left in which the filter can hold."""
-    if PUSHED_SINCE.get(predicate, VERSION) > VERSION:
-        assert asked(connection, predicate) == EVERYTHING
-        return
-    assert pruned(connection, predicate).keep("symbol", SYMBOLS) == expected
+    assert pruned(engine, predicate).keep("symbol", SYMBOLS) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,7 +75,7 @@ def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, expected: 
         ("symbol = 'S007USDT'", ["S007USDT"]),
         ("symbol = 'S007USDT' AND high > 5 AND market = 'spot'", ["S007USDT"]),
         ("symbol IN ('S100USDT', 'NONE', 'S007USDT')", ["NONE", "S007USDT", "S100USDT"]),
-        ("symbol = 'A' OR (symbol = 'B' AND high > 5)", ["A", "B"] if VERSION >= (1, 5) else None),
+        ("symbol = 'A' OR (symbol = 'B' AND high > 5)", ["A", "B"]),
         ("symbol = '../x' AND market = 'A'", ["../x"]),
         ("symbol IN ('A', 'B') AND symbol <> 'B'", ["A"]),
         ("symbol = 'A' OR high > 5", None),
@@ -110,11 +88,9 @@ def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, expected: 
         (f"symbol IN {tuple(SYMBOLS[:100])}", None),
     ],
 )
-def test_names_that_are_told_unseen(
-    connection: duckdb.DuckDBPyConnection, predicate: str, expected: list[str] | None
-) -> None:
+def test_names_that_are_told_unseen(engine: Engine, predicate: str, expected: list[str] | None) -> None:
     """Where the filter can hold at a few names alone, these are known without a listing."""
-    asks = asked(connection, predicate)
+    asks = asked(engine, predicate)
     [pushed] = [pc.scalar(True)] if asks == EVERYTHING else asks.filters
     assert Pruned(pushed).names("symbol") == expected
 
@@ -126,11 +102,9 @@ def any_filter(short: int, long: int) -> Callable[[Callable[..., None]], Callabl
 
 
 @any_filter(20, 200)
-def test_no_name_is_missing_of_those_told_unseen(
-    connection: duckdb.DuckDBPyConnection, predicate: str
-) -> None:
+def test_no_name_is_missing_of_those_told_unseen(engine: Engine, predicate: str) -> None:
     """What is told without a listing is what a listing would leave."""
-    for pushed in asked(connection, predicate).filters:
+    for pushed in asked(engine, predicate).filters:
         each = Pruned(pushed)
         for level in LEVELS[:-1]:
             names = each.names(level)
@@ -162,12 +136,9 @@ def days(first: int, last: int) -> list[str]:
         ("candle_end_time IS NULL", DAYS),
     ],
 )
-def test_days(connection: duckdb.DuckDBPyConnection, predicate: str, expected: list[str]) -> None:
+def test_days(engine: Engine, predicate: str, expected: list[str]) -> None:
     """Just the days are left in which the filter can hold, whether they are listed or looked for."""
-    if PUSHED_SINCE.get(predicate, VERSION) > VERSION:
-        assert asked(connection, predicate) == EVERYTHING
-        return
-    found = pruned(connection, predicate)
+    found = pruned(engine, predicate)
     assert found.keep_days("1m", DAYS) == expected
     few = found.few_days("1m")
     assert few is None or few == expected
@@ -177,44 +148,40 @@ def test_days(connection: duckdb.DuckDBPyConnection, predicate: str, expected: l
     ("interval", "first"),
     [("1m", "2024-03-09"), ("1d", "2024-03-09"), ("1w", "2024-03-03"), ("1mo", "2024-02-08")],
 )
-def test_days_by_their_end(connection: duckdb.DuckDBPyConnection, interval: str, first: str) -> None:
+def test_days_by_their_end(engine: Engine, interval: str, first: str) -> None:
     """A candle may end as long after its day as its interval is; a month may have 31 days."""
-    found = pruned(connection, "candle_end_time > '2024-03-10' AND candle_end_time <= '2024-03-11'")
+    found = pruned(engine, "candle_end_time > '2024-03-10' AND candle_end_time <= '2024-03-11'")
     kept = found.keep_days(interval, DAYS)
     assert (kept[0], kept[-1]) == (first, "2024-03-11")
     assert found.few_days(interval) in (None, kept)
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
-def test_no_candle_ends_where_it_is_not_looked_for(
-    connection: duckdb.DuckDBPyConnection, interval: str
-) -> None:
+def test_no_candle_ends_where_it_is_not_looked_for(engine: Engine, interval: str) -> None:
     """Whatever its interval, the day of a candle is left by its end."""
     grid = INTERVALS[interval]
     for begin_ms in grid.grid(BEGIN_MS - 40 * DAY_MS, BEGIN_MS + 40 * DAY_MS)[
         :: either(5, 1) * (1 + DAY_MS // (grid.length_ms or DAY_MS))
     ]:
         end = f"make_timestamptz({grid.end(begin_ms)}000)"
-        assert pruned(connection, f"candle_end_time = {end}").keep_days(
-            interval, [day_of(begin_ms).isoformat()]
-        )
+        assert pruned(engine, f"candle_end_time = {end}").keep_days(interval, [day_of(begin_ms).isoformat()])
 
 
-def test_the_future_and_the_past_are_days(connection: duckdb.DuckDBPyConnection) -> None:
+def test_the_future_and_the_past_are_days(engine: Engine) -> None:
     """Days after those that are told apart are kept together, and never guessed."""
-    found = pruned(connection, "\"date\" > '2024-01-01'")
+    found = pruned(engine, "\"date\" > '2024-01-01'")
     assert found.keep_days("1m", ["1970-01-01", "2024-01-02", "2149-06-06", "2200-01-01", "9999-12-31"]) == [
         "2024-01-02", "2149-06-06", "2200-01-01", "9999-12-31",
     ]  # fmt: skip
-    late = pruned(connection, "\"date\" = '9999-12-31'")
+    late = pruned(engine, "\"date\" = '9999-12-31'")
     assert late.few_days("1m") is None
     assert "9999-12-31" in late.keep_days("1m", ["2024-01-01", "9999-12-31"])
-    assert pruned(connection, "\"date\" < '1960-01-01'").few_days("1m") == []
+    assert pruned(engine, "\"date\" < '1960-01-01'").few_days("1m") == []
 
 
-def test_names_that_are_no_text(connection: duckdb.DuckDBPyConnection) -> None:
+def test_names_that_are_no_text(engine: Engine) -> None:
     """A directory whose name is not UTF-8 is nobody's partition."""
-    assert pruned(connection, "symbol > 'A'").keep("symbol", ["B", "\udcff"]) == ["B"]
+    assert pruned(engine, "symbol > 'A'").keep("symbol", ["B", "\udcff"]) == ["B"]
 
 
 def row_table() -> pa.Table:
@@ -242,23 +209,20 @@ NAMES = {level: sorted({getattr(one, level) for one in ALL_ROWS}) for level in L
 
 
 @any_filter(40, 400)
-def test_no_partition_of_a_row_that_passes_is_dropped(
-    connection: duckdb.DuckDBPyConnection, predicate: str
-) -> None:
+def test_no_partition_of_a_row_that_passes_is_dropped(engine: Engine, predicate: str) -> None:
     """Whatever the filter, the partitions of the rows that Arrow lets through are kept."""
-    for pushed in asked(connection, predicate).filters:
+    for pushed in asked(engine, predicate).filters:
         found = Pruned(pushed)
         passed = ds.dataset(TABLE).to_table(filter=pushed, columns=list(LEVELS))
         for row in passed.group_by(list(LEVELS)).aggregate([]).to_pylist():
             assert keeps(found, Partition(**row))
 
 
-def test_tests_have_an_end(connection: duckdb.DuckDBPyConnection) -> None:
+def test_tests_have_an_end(engine: Engine) -> None:
     """Of a long list some names too many are kept, rather than thousands of ranges asked about."""
     many = [f"S{number:05}" for number in range(20_000)]
-    # Before 1.5 a chain of thousands takes longer than it is worth, and everything is read.
-    odd = many[1 : 6000 if VERSION >= (1, 5) else 600 : 2]
-    found = pruned(connection, f"symbol IN {tuple(odd)}")
+    odd = many[1:6000:2]
+    found = pruned(engine, f"symbol IN {tuple(odd)}")
     started_s = time.thread_time()
     kept = found.keep("symbol", many)
     assert time.thread_time() - started_s < 5
@@ -307,8 +271,8 @@ def watched(tmp_path: Path) -> Watched:
     ("sql", "partitions"),
     [
         ("SELECT count(*) FROM candles", 36),
-        # A pattern's beginning is a range of symbols before 2.0, and nothing since.
-        ("SELECT count(*) FROM candles WHERE symbol LIKE 'A%'", 12 if VERSION < (2, 0) else 36),
+        # The engine pushes nothing of a pattern.
+        ("SELECT count(*) FROM candles WHERE symbol LIKE 'A%'", 36),
         ("SELECT count(*) FROM candles WHERE symbol = 'AUSDT'", 12),
         ("SELECT count(*) FROM candles WHERE symbol = '币USDT' AND market = 'spot'", 6),
         ("SELECT count(*) FROM candles WHERE market = 'spot' AND symbol = 'AUSDT' AND \"interval\" = '1m' AND \"date\" = '2024-07-01'", 1),

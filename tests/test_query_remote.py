@@ -3,7 +3,6 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from lakewriter.lake.parquet import encode
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.prefetch import AT_ONCE
 from lakewriter.partition import partition_of
-from lakewriter.query.engine import VERSION
 from lakewriter.query.errors import QueryError
 from lakewriter.query.limits import Control
 from lakewriter.query.reader import open_lake
@@ -87,10 +85,6 @@ def asked(store: Store, lake: LakeStore, sql: str) -> pa.Table:
 def test_answers_are_the_local_ones(local: LakeStore, remote: LakeStore, sql: str) -> None:
     """Whatever is asked, over our files and those of others: it does not matter where they are."""
     params = {name: value for name, value in PARAMS.items() if f"${name}" in sql}
-    if VERSION == (1, 5) and "_time IN (" in sql and find_spec("pytz") is None:
-        with pytest.raises(QueryError, match="needs pytz"):
-            run(remote, sql, params)
-        return
     assert in_any_order(run(remote, sql, params)) == in_any_order(run(local, sql, params))
 
 

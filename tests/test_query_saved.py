@@ -11,7 +11,7 @@ from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.result import Result
 from lakewriter.query.saved import Parameter, parse_query, saved_queries, saved_query
-from lakewriter.query.session import prepare, run
+from lakewriter.query.session import run
 
 NAMES = [query.name for query in saved_queries()]
 
@@ -31,7 +31,6 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 
 def asked(store: LakeStore, name: str, **params: str) -> list[dict[str, object]]:
     query = saved_query(name)
-    prepare(store)
     result = Result(run(store, query.sql, query.values(params)))
     return [dict(zip(result.columns, row, strict=True)) for row in result.rows()]
 

@@ -9,50 +9,57 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from lakewriter.query.engine import RELEASE, VERSION
+from lakewriter.query.engine import Engine, EngineFor
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA
 from lakewriter.query.scan.pushdown import (
-    _AT_RUN_TIME,
     EVERYTHING,
     NOTHING,
     TIME_MS_MAX,
     Asked,
     Witness,
-    arm,
-    ask,
     judge,
+    pushed_filters,
 )
 
 ROWS = 3_000
 
-# An IN, as each release puts it into Arrow's words.
-IN = 'is_in(symbol, {value_set=string:[ "A", "B" ], null_matching_behavior=MATCH})'
-if VERSION < (1, 5):
-    IN = '((symbol == "B") or (symbol == "A"))'
-elif VERSION >= (2, 0):
-    IN = f"if_else(is_valid(symbol), {IN}, null[bool])"
+# An IN, as the engine puts it into Arrow's words.
+IN = (
+    'if_else(is_valid(symbol), is_in(symbol, {value_set=string:[ "A", "B" ], '
+    "null_matching_behavior=MATCH}), null[bool])"
+)
+
+
+class Cursor(NamedTuple):
+    """A cursor of an engine."""
+
+    engine: Engine
+    connection: duckdb.DuckDBPyConnection
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(EngineFor(Path("/nowhere"), readable=False))
 
 
 @pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone='UTC'")
-    yield connection
-    connection.close()
+def cursor(engine: Engine) -> Iterator[Cursor]:
+    with engine.cursor() as connection:
+        yield Cursor(engine, connection)
 
 
-def asked(connection: duckdb.DuckDBPyConnection, sql: str, **params: object) -> Asked:
-    """Ask; the transaction that was begun is left to the test."""
+def asked(cursor: Cursor, sql: str, **params: object) -> Asked:
+    """Return the filters of a statement; the transaction that was begun is left to the test."""
     with contextlib.suppress(duckdb.TransactionException):
-        connection.rollback()
-    connection.execute("DROP VIEW IF EXISTS candles")
-    return ask(connection, arm(connection, CANDLES_SCHEMA), sql, params)
+        cursor.connection.rollback()
+    return pushed_filters(cursor.engine, cursor.connection, CANDLES_SCHEMA, sql, params)
 
 
 def printed(found: Asked) -> list[str]:
@@ -108,15 +115,13 @@ def full_table() -> pa.Table:
         ("\"interval\" = '1m' AND random() < 2", '(interval == "1m")'),
     ],
 )
-def test_pushed_filters(connection: duckdb.DuckDBPyConnection, predicate: str, expected: str) -> None:
+def test_pushed_filters(cursor: Cursor, predicate: str, expected: str) -> None:
     """A scan's filter arrives as `filter`, and as an Arrow expression."""
     params = {"symbol": "B"} if "$symbol" in predicate else {}
-    assert printed(asked(connection, f"SELECT max(high) FROM candles WHERE {predicate}", **params)) == [
-        expected
-    ]
+    assert printed(asked(cursor, f"SELECT max(high) FROM candles WHERE {predicate}", **params)) == [expected]
 
 
-def test_each_scan_has_its_own_filter(connection: duckdb.DuckDBPyConnection) -> None:
+def test_each_scan_has_its_own_filter(cursor: Cursor) -> None:
     """Both sides of a join, a subquery and a CTE are asked for one by one; equal filters are one."""
     sql = """
         WITH x AS (FROM candles WHERE symbol = 'A')
@@ -124,7 +129,7 @@ def test_each_scan_has_its_own_filter(connection: duckdb.DuckDBPyConnection) -> 
         FROM x JOIN candles c USING (candle_begin_time) WHERE c.symbol = 'C'
         UNION ALL SELECT 1, count(*) FROM candles WHERE symbol = 'A'
     """
-    assert printed(asked(connection, sql)) == ['(symbol == "A")', '(symbol == "B")', '(symbol == "C")']
+    assert printed(asked(cursor, sql)) == ['(symbol == "A")', '(symbol == "B")', '(symbol == "C")']
 
 
 @pytest.mark.parametrize(
@@ -141,17 +146,17 @@ def test_each_scan_has_its_own_filter(connection: duckdb.DuckDBPyConnection) -> 
         ),
     ],
 )
-def test_everything_is_asked_for(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_everything_is_asked_for(cursor: Cursor, sql: str) -> None:
     """One scan without a filter, or one that is not accounted for, needs every row."""
-    assert asked(connection, sql) == EVERYTHING
+    assert asked(cursor, sql) == EVERYTHING
 
 
 @pytest.mark.parametrize(
     "sql", ["SELECT * FROM candles WHERE false", "FROM candles LIMIT 0", "DESCRIBE candles", "SELECT 1"]
 )
-def test_nothing_is_asked_for(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_nothing_is_asked_for(cursor: Cursor, sql: str) -> None:
     """What needs no row needs no file."""
-    assert asked(connection, sql) == NOTHING
+    assert asked(cursor, sql) == NOTHING
 
 
 LEARNT = [
@@ -183,46 +188,30 @@ LEARNT_STATEMENTS = [f"SELECT count(*) FROM candles c WHERE {predicate}" for pre
 
 
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
-def test_what_is_learnt_while_running_is_never_asked(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_what_is_learnt_while_running_is_never_asked(cursor: Cursor, sql: str) -> None:
     """A join's build side and a LIMIT's rows are empty here, and say nothing about the lake."""
-    found = asked(connection, sql)
+    found = asked(cursor, sql)
     assert found == EVERYTHING or printed(found) == ["is_valid(symbol)"]
 
 
-@pytest.mark.skipif(VERSION < (2, 0), reason="before 2.0 a join passes on to a dataset what it learns")
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
-def test_what_is_learnt_while_running_is_not_pushed(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_what_is_learnt_while_running_is_not_pushed(cursor: Cursor, sql: str) -> None:
     """Not even to a dataset of which nobody has said that it must not be."""
     witness = Witness(CANDLES_SCHEMA.empty_table())
-    connection.register("candles", witness)
-    connection.sql(sql).to_arrow_table()
-    connection.unregister("candles")
+    cursor.connection.register("candles", witness)
+    cursor.connection.sql(sql).to_arrow_table()
+    cursor.connection.unregister("candles")
     for pushed in witness.filters:
         assert pushed is None or str(pushed) in ("is_valid(symbol)", "(high > 1e+09)")
 
 
-@pytest.mark.skipif(VERSION >= (2, 0), reason="since 2.0 nothing that is learnt is pushed to a dataset")
-def test_what_is_learnt_would_be_asked(connection: duckdb.DuckDBPyConnection) -> None:
-    """Before 2.0 there is a lock on this door, and it is needed: the filter comes of rows that are not there."""
-    witness = Witness(CANDLES_SCHEMA.empty_table())
-    connection.register("candles", witness)
-    connection.sql(LEARNT_STATEMENTS[0]).to_arrow_table()
-    connection.unregister("candles")
-    assert '(symbol == "S01")' in map(str, witness.filters)
-
-
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
-    """Of a dataset the engine uses the columns alone: full or empty, it pushes the same.
-
-    Before 2.0 with those optimizers off that `ask` takes from it; since then in any case.
-    """
+    """Of a dataset the engine uses the columns alone: full or empty, it pushes the same."""
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
         witness = Witness(table)
         with contextlib.closing(duckdb.connect()) as connection:
-            if VERSION < (2, 0):
-                connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
             connection.register("candles", witness)
             connection.sql(sql).to_arrow_table()
             connection.unregister("candles")
@@ -230,58 +219,58 @@ def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
     assert pushed[0] == pushed[1]
 
 
-def test_now_is_the_same_both_times(connection: duckdb.DuckDBPyConnection) -> None:
+def test_now_is_the_same_both_times(cursor: Cursor) -> None:
     """Files that are chosen just before midnight are read as if it still were."""
-    [pushed] = printed(asked(connection, "FROM candles WHERE candle_begin_time < now()"))
-    [(text,)] = connection.execute("SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%g')").fetchall()
+    [pushed] = printed(asked(cursor, "FROM candles WHERE candle_begin_time < now()"))
+    [(text,)] = cursor.connection.execute("SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%g')").fetchall()
     assert text in pushed
 
 
 @pytest.mark.parametrize("sql", ["FROM", "SELECT nope FROM candles", "SELECT * FROM nowhere, candles"])
-def test_wrong_statement_is_told_at_once(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_wrong_statement_is_told_at_once(cursor: Cursor, sql: str) -> None:
     """It would be wrong on any lake."""
     with pytest.raises(duckdb.Error):
-        asked(connection, sql)
+        asked(cursor, sql)
 
 
 @pytest.mark.parametrize(
     "sql",
     ["SELECT error('boo') FROM candles", "SELECT 'x'::INT FROM range(3), candles", "SELECT error('boo')"],
 )
-def test_failing_statement_needs_everything(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_failing_statement_needs_everything(cursor: Cursor, sql: str) -> None:
     """It fails again, over the files; and the transaction is one in which it can."""
-    asked(connection, sql)
-    assert connection.execute("SELECT current_setting('disabled_optimizers')").fetchall() == [("",)]
+    asked(cursor, sql)
+    assert cursor.connection.execute("SELECT current_setting('disabled_optimizers')").fetchall() == [("",)]
 
 
-def test_long_statement_is_given_up(connection: duckdb.DuckDBPyConnection) -> None:
+def test_long_statement_is_given_up(cursor: Cursor) -> None:
     """Work that has nothing to do with the lake is not done twice."""
     sql = "SELECT (SELECT sum(hash(a.range, b.range)) FROM range(100000000) a, range(100000000) b), max(high) FROM candles WHERE symbol = 'A'"
-    assert asked(connection, sql) == EVERYTHING
-    assert asked(connection, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
+    assert asked(cursor, sql) == EVERYTHING
+    assert asked(cursor, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
 
 
-def test_statement_after_the_first_pass_has_all_the_time(connection: duckdb.DuckDBPyConnection) -> None:
+def test_statement_after_the_first_pass_has_all_the_time(cursor: Cursor) -> None:
     """The bound is the first pass's own, whoever keeps the time."""
-    assert asked(connection, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
+    assert asked(cursor, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
     started_s = time.monotonic()
     rows = 1_000_000
     while time.monotonic() - started_s < 2 * TIME_MS_MAX / 1000:
         rows *= 2
-        assert connection.execute(f"SELECT count(hash(range)) FROM range({rows})").fetchall() == [(rows,)]
+        assert cursor.connection.execute(f"SELECT count(hash(range)) FROM range({rows})").fetchall() == [
+            (rows,)
+        ]
 
 
-def test_settings_are_as_before(connection: duckdb.DuckDBPyConnection) -> None:
+def test_settings_are_as_before(cursor: Cursor) -> None:
     """The statement itself runs with every optimizer, and as long as it likes."""
-    names = ["disabled_optimizers"] + ["max_execution_time"] * RELEASE.time_setting
-    settings = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
-    before = connection.execute(settings).fetchall()
-    asked(connection, "FROM candles WHERE symbol = 'A'")
-    assert connection.execute(settings).fetchall() == before
+    settings = "SELECT current_setting('disabled_optimizers'), current_setting('max_execution_time')"
+    before = cursor.connection.execute(settings).fetchall()
+    asked(cursor, "FROM candles WHERE symbol = 'A'")
+    assert cursor.connection.execute(settings).fetchall() == before
 
 
 SCAN = {"type": "TABLE_SCAN", "extra_info": {"Function": "PYTHON_ARROW_SCAN"}}
-SCAN_BEFORE_2 = {"operator_type": "TABLE_SCAN", "extra_info": {"Function": "ARROW_SCAN"}}
 
 
 @pytest.mark.parametrize(
@@ -292,9 +281,8 @@ def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
     import pyarrow.dataset as ds
 
     filters = [ds.field("symbol") == "A"] * recorded
-    for scan in (SCAN, SCAN_BEFORE_2):
-        assert judge({"operator": [scan] * scans}, filters) == EVERYTHING
-        assert judge({"operator": [scan] * recorded}, filters) == Asked(tuple(filters[:1]))
+    assert judge({"operator": [SCAN] * scans}, filters) == EVERYTHING
+    assert judge({"operator": [SCAN] * recorded}, filters) == Asked(tuple(filters[:1]))
 
 
 def test_recursion_repeats_its_scans() -> None:
@@ -302,8 +290,7 @@ def test_recursion_repeats_its_scans() -> None:
     import pyarrow.dataset as ds
 
     pushed = ds.field("symbol") == "A"
-    for named, scan in (("type", SCAN), ("operator_type", SCAN_BEFORE_2)):
-        below = {named: "RECURSIVE_CTE", "children": [scan]}
-        assert judge(below, [pushed] * 3) == Asked((pushed,))
-        assert judge(below, []) == EVERYTHING
-        assert judge({"children": [below, scan]}, [pushed] * 2) == EVERYTHING
+    below = {"type": "RECURSIVE_CTE", "children": [SCAN]}
+    assert judge(below, [pushed] * 3) == Asked((pushed,))
+    assert judge(below, []) == EVERYTHING
+    assert judge({"children": [below, SCAN]}, [pushed] * 2) == EVERYTHING

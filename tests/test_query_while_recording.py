@@ -111,7 +111,6 @@ class Live:
         while self._sent_until_ms <= now_ms:
             start_ms = self._sent_until_ms
             self._sent_until_ms += AHEAD_MS
-            # Not scanned as it is: for times, DuckDB 1.5 would need pytz.
             self._truth.register("arriving", candles_sent(start_ms, self._sent_until_ms))
             self._truth.execute("INSERT INTO candles FROM arriving")
         return rows_of(asked_plainly(self._truth, sql))

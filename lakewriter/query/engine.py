@@ -1,145 +1,218 @@
-"""What differs between the engine's releases.
+"""The engine: one DuckDB in memory for each lake and process, and a cursor for each statement.
 
-The rest of this package is written for DuckDB 2.0. What 1.4 and 1.5 have
-under another name, or do by other means, is here: a row of a table, or a
-function. Other releases are refused: that a statement only reads is told from
-the tree that the engine prints of it, and nobody has looked at theirs.
+To make an engine takes longer than most statements take to run, so it is kept.
+A statement shares nothing with others but the engine's settings: its tables and
+views are temporary, and belong to its cursor.
+
+The engine can open the lake's files and the files that it spills, and nothing
+else. External access is switched off, and cannot be switched on again. The guard
+refuses SET, so no statement changes a setting.
 """
 
 import contextlib
+import ctypes
+import os
 import re
+import secrets
+import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import duckdb
-import pyarrow as pa
 
-from lakewriter.errors import LakewriterError
+from lakewriter.errors import LakewriterError, UsageError
 
 Version = tuple[int, int]
 
-OLDEST: Version = (1, 4)
+# The guard and the finding of filters read the trees and plans that these releases print.
+OLDEST: Version = (2, 0)
 REFUSED: Version = (3, 0)
 
-_INSTALL = "pip install 'duckdb>=1.4,<3'"
+_INSTALL = "pip install 'duckdb>=2.0,<3'"
+
+# A process that reads more lakes than this makes an engine anew now and then.
+KEPT_ENGINES_MAX = 8
+
+# Optimizers that pass to a scan what a join or a LIMIT learns while a statement runs.
+_AT_RUN_TIME = "join_filter_pushdown,top_n"
 
 
-class Release(NamedTuple):
-    """What a release has.
+class EngineFor(NamedTuple):
+    """What an engine is made for.
 
     Args:
-        arrow_reader: the method of a relation that gives its rows batch by batch.
-        file_structs: whether names of files are taken as they stand if they are
-            given as structs; if not they are globs.
-        real_paths: whether it looks at where a link leads when it is told where it
-            may read, so that a descriptor of a file of the lake is one.
-        time_setting: whether it stops a statement after a time by itself.
-        unlearnt: optimizers to do without where a dataset of ours is scanned for
-            the answer. What a join of 1.5 learns of times reaches a dataset only
-            with pytz, which need not be installed.
+        root: the lake's directory.
+        readable: whether the engine opens files below `root` by itself.
+        memory: the limit of its memory as DuckDB writes it; "" for DuckDB's default.
     """
 
-    arrow_reader: str
-    file_structs: bool
-    real_paths: bool
-    time_setting: bool
-    unlearnt: str = ""
+    root: Path
+    readable: bool
+    memory: str = ""
 
 
-# By the first release that is so.
-_RELEASES = {
-    (1, 4): Release("fetch_record_batch", file_structs=False, real_paths=False, time_setting=False),
-    (1, 5): Release(
-        "to_arrow_reader",
-        file_structs=False,
-        real_paths=False,
-        time_setting=False,
-        unlearnt="join_filter_pushdown",
-    ),
-    (2, 0): Release("to_arrow_reader", file_structs=True, real_paths=True, time_setting=True),
-}
-
-# What a plan calls the scan of a dataset: until 1.5, and since 2.0.
-ARROW_SCANS = frozenset(("ARROW_SCAN", "PYTHON_ARROW_SCAN"))
-
-_GLOB = re.compile(r"[*?\[]")
-
-
-def version_of(text: str) -> Version:
-    """Return the release of a version: (1, 5) of "1.5.6" or "1.5.0.dev7"; (0, 0) if it is none."""
-    found = re.match(r"(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def release_of(version: Version) -> Release:
-    """Return what a release has."""
-    return _RELEASES[max(first for first in _RELEASES if first <= max(version, OLDEST))]
-
-
-VERSION = version_of(duckdb.__version__)
-
-RELEASE = release_of(VERSION)
-
-
-def check_release(text: str = duckdb.__version__) -> None:
-    """Refuse a release that nobody has looked at.
+class Engine:
+    """A DuckDB in memory that can open the files of one lake. Any thread may use it.
 
     Raises:
-        LakewriterError: if it is too old or too new.
+        LakewriterError: if this DuckDB is too old or too new.
+        UsageError: if the memory limit is no size.
     """
-    version = version_of(text)
-    if not OLDEST <= version < REFUSED:
-        age = "new" if version >= REFUSED else "old"
-        raise LakewriterError(f"query: DuckDB {text} is too {age}", _INSTALL)
+
+    def __init__(self, made_for: EngineFor) -> None:
+        with prepared():
+            self._connection = _connected()
+            restrict_files(self._connection, made_for.root, readable=made_for.readable)
+        if made_for.memory:
+            try:
+                self._connection.execute(f"SET memory_limit='{made_for.memory}'")
+            except duckdb.Error as error:
+                raise UsageError(f"memory limit: {made_for.memory}: {error}", "512MB, 2GB") from None
+        # Names of the macros that it has; added to under the lock.
+        self.macros: set[str] = set()
+        self.making_macros = threading.Lock()
+        self._finding_filters = threading.Lock()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection with tables, views and variables of its own."""
+        cursor = self._connection.cursor()
+        cursor.execute("SET enable_progress_bar=true; SET enable_progress_bar_print=false")
+        return cursor
+
+    @contextlib.contextmanager
+    def without_learnt_filters(self) -> Iterator[None]:
+        """Keep joins and LIMITs from passing filters to scans in the block, one thread at a time.
+
+        The setting is the whole engine's. A statement that another thread plans
+        meanwhile runs without these two optimizers.
+        """
+        with self._finding_filters, self._connection.cursor() as settings:
+            settings.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
+            try:
+                yield
+            finally:
+                settings.execute("RESET disabled_optimizers")
 
 
-@contextlib.contextmanager
-def prepared() -> Iterator[None]:
-    """Say in one line that a release does not have what an engine is prepared with in the block."""
-    check_release()
+class _KeptEngines:
+    """The engines of this process, the last used ones last. A fork starts with none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[EngineFor, Engine] = {}
+
+    def get(self, made_for: EngineFor) -> Engine:
+        """Return the engine of a lake. One with a memory limit is made anew, and not kept."""
+        if made_for.memory:
+            return Engine(made_for)
+        with self._lock:
+            engine = self._kept.pop(made_for, None) or Engine(made_for)
+            self._kept[made_for] = engine
+            # Statements that still run in it have cursors, which keep the database open.
+            for oldest in list(self._kept)[:-KEPT_ENGINES_MAX]:
+                del self._kept[oldest]
+            return engine
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        # A fork copies no threads. An engine without its threads waits for them for
+        # ever when it is closed, so the child never closes it.
+        for engine in self._kept.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+        self.__init__()  # type: ignore[misc]
+
+
+_KEPT = _KeptEngines()
+os.register_at_fork(
+    before=_KEPT.before_fork,
+    after_in_parent=_KEPT.after_fork_in_parent,
+    after_in_child=_KEPT.after_fork_in_child,
+)
+
+# A database that is being made while the process imports what else it needs.
+_PREFETCHED: list["Future[duckdb.DuckDBPyConnection]"] = []
+
+
+def engine_of(made_for: EngineFor) -> Engine:
+    """Return the engine of a lake, kept from the statement before or made now.
+
+    Raises:
+        LakewriterError: if this DuckDB is too old or too new.
+    """
+    return _KEPT.get(made_for)
+
+
+def prefetch_engine() -> None:
+    """Begin to make a database in a thread, for the first engine of this process."""
+    future: Future[duckdb.DuckDBPyConnection] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_database())
+        except Exception as error:  # noqa: BLE001 - raised where the database is asked for
+            future.set_exception(error)
+
+    with contextlib.suppress(RuntimeError):  # no more threads: it is made when it is needed
+        threading.Thread(target=work, name="engine", daemon=True).start()
+        _PREFETCHED.append(future)
+
+
+def _connected() -> duckdb.DuckDBPyConnection:
     try:
-        yield
-    except duckdb.Error as error:
-        first = str(error).splitlines()[0]
-        raise LakewriterError(f"query: DuckDB {duckdb.__version__}: {first}", _INSTALL) from None
+        future = _PREFETCHED.pop()
+    except IndexError:
+        return _database()
+    return future.result()
 
 
-def rows_of(relation: duckdb.DuckDBPyRelation, batch_rows: int) -> pa.RecordBatchReader:
-    """Return the rows of a relation, in batches."""
-    return getattr(relation, RELEASE.arrow_reader)(batch_rows)
+def _database() -> duckdb.DuckDBPyConnection:
+    check_release()
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            # Kept by path: a file that is replaced could be read half old, half new.
+            "enable_external_file_cache": False,
+        },
+    )
+    connection.execute("SET GLOBAL TimeZone='UTC'")
+    return connection
 
 
-def file_sql(name: str) -> str:
-    """Return SQL for a file in a list of files to read, from SQL for what `path_text` made of its path."""
-    return f"{{'filename': {name}}}" if RELEASE.file_structs else name
+def restrict_files(connection: duckdb.DuckDBPyConnection, root: Path, *, readable: bool) -> None:
+    """Allow the engine no files but those below a readable root, and those that it spills; for good."""
+    allowed = _quoted(str(root)) if readable else ""
+    connection.execute(
+        f"SET temp_directory={_quoted(_spill_directory(root))};"
+        f" SET allowed_directories=[{allowed}]; SET enable_external_access=false"
+    )
 
 
-def path_text(path: str) -> str:
-    """Return a path so that no file but this one is read by it."""
-    # In a pattern a backslash would be a slash. As it stands, such a path is a
-    # pattern too, but of a file that is there by this very name nothing else is read.
-    if RELEASE.file_structs or "\\" in path:
-        return path
-    return _GLOB.sub(r"[\g<0>]", path)
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
-def time_limit_sql(limit_ms: int) -> str:
-    """Return a statement that bounds those after it."""
-    return f"SET max_execution_time={limit_ms}" if RELEASE.time_setting else ""
-
-
-def no_time_limit_sql() -> str:
-    """Return a statement that takes the bound away."""
-    return "RESET max_execution_time" if RELEASE.time_setting else ""
+def _spill_directory(root: Path) -> str:
+    """Return where the engine may spill; it makes and removes the directory. "" is nowhere."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    if temporary.is_relative_to(root):
+        return ""
+    return str(temporary / f"lakewriter-query-{secrets.token_hex(8)}")
 
 
 @contextlib.contextmanager
 def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterator[None]:
-    """Interrupt what runs in the block after a time, where the engine cannot do so by itself."""
-    if RELEASE.time_setting:
-        yield
-        return
+    """Interrupt what runs in the block after a time."""
     lock = threading.Lock()
     over = False
 
@@ -160,6 +233,41 @@ def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterat
         timer.cancel()
 
 
-def kind_of(operator: dict[str, Any]) -> str:
-    """Return the kind of an operator of a plan that was run; "" if it is none."""
-    return cast("str", operator.get("type") or operator.get("operator_type") or "")
+def version_of(text: str) -> Version:
+    """Return the release of a version: (2, 0) of "2.0.1" or "2.0.0.dev7"; (0, 0) if it is none."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def check_release(text: str = duckdb.__version__) -> None:
+    """Raise LakewriterError if a release is too old or too new.
+
+    The guard decides from the tree that DuckDB prints of a statement. Other
+    releases may print other trees.
+    """
+    version = version_of(text)
+    if not OLDEST <= version < REFUSED:
+        age = "new" if version >= REFUSED else "old"
+        raise LakewriterError(f"query: DuckDB {text} is too {age}", _INSTALL)
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[None]:
+    """Raise a setting that this DuckDB lacks, in the block, as one line."""
+    try:
+        yield
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0]
+        raise LakewriterError(f"query: DuckDB {duckdb.__version__}: {first}", _INSTALL) from None
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a tree that the engine printed as JSON, without recursion."""
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)

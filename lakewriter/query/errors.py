@@ -32,7 +32,7 @@ _KINDS_OF_VALUES = frozenset(["Conversion", "Out of Range"])
 # DuckDB and Python, of a file that was listed and is no longer there.
 _GONE = ("No such file or directory", "No files found that match the pattern")
 
-# Before 2.0 the engine looks for every name as for a pattern.
+# The engine says so of a name that it takes for a pattern.
 _UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
 
 _PATH = re.compile(r'"([^"]*)"')
@@ -103,8 +103,6 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     first, *rest = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
     if isinstance(error, OSError) and error.filename:
         first = f"{error.filename}: {error.strerror}"
-    if "module 'pytz'" in first:
-        return QueryError("sql: to look for several times at once, DuckDB 1.5 needs pytz", "pip install pytz")
     gone = isinstance(error, FileNotFoundError) or any(words in text for words in _GONE)
     if gone and isinstance(error, duckdb.IOException | OSError):
         first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)

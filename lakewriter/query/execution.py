@@ -1,9 +1,7 @@
-"""One attempt at a statement: a locked engine, rows in batches, and Ctrl-C.
+"""One attempt at a statement: a cursor of the lake's engine, rows in batches, and Ctrl-C.
 
-To learn which partitions a statement can need, it runs twice, first on no rows.
-Before that the engine gives up extensions, the caller's Python variables, the
-network and all files but those of a lake on disk; before it runs on rows, its
-own settings as well.
+A statement runs twice: first on no rows, to learn which partitions it needs,
+then on the files of these.
 
 Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
 one batch of rows; what does not fit is spilled to the system's temporary
@@ -11,17 +9,20 @@ directory, never to the lake.
 """
 
 import contextlib
+import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+import duckdb
 import pyarrow as pa
 
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL
-from lakewriter.query import engine
+from lakewriter.query.engine import EngineFor, engine_of
 from lakewriter.query.errors import (
     ENGINE_ERRORS,
     DoubtError,
@@ -33,7 +34,6 @@ from lakewriter.query.errors import (
     of_sql_alone,
     of_values,
 )
-from lakewriter.query.fence import lock, shut_in
 from lakewriter.query.guard import Checked, check
 from lakewriter.query.limits import Control
 from lakewriter.query.macros import create_macros
@@ -42,19 +42,18 @@ from lakewriter.query.scan.held_files import Pins, can_hold
 from lakewriter.query.scan.scan_sql import Source
 from lakewriter.query.scan.snapshot import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.scan.tables import create_candles, create_tables
-from lakewriter.query.spare import SPARE
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
 
-# An engine that does not hear that it should stop, inside of one huge value, is left alone after this.
-_STOP_TRIES = 50
+# The caller waits so long for an interrupted statement to stop. After that a thread goes on.
+_STOP_PATIENCE_S = 0.05
 _STOP_PAUSE_S = 0.02
 
-# Engines that did not hear the interrupt, each with what it still works on.
-_given_up: set[Future[Any]] = set()
+# Statements that were left and have not stopped yet.
+_stopping: set[Future[None]] = set()
 
 T = TypeVar("T")
 
@@ -78,7 +77,7 @@ class Answer:
 
 
 class Attempt:
-    """An engine and the thread that it works in.
+    """A cursor of the engine, and the thread that it works in.
 
     Args:
         trial: what the attempts before it found.
@@ -100,10 +99,10 @@ class Attempt:
         self._found = False
         self._since_ns = 0
         self._source: Source | None = None
-        with engine.prepared():
-            self._engine = SPARE.take(self._root)
-            self._connection = self._engine.connection
-            self._control.lend(self._connection)
+        made_for = EngineFor(self._root, readable=not store.far, memory=self._control.memory)
+        self._engine = engine_of(made_for)
+        self._connection = self._engine.cursor()
+        self._control.lend(self._connection)
         self._pins = Pins(self._root)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
@@ -119,25 +118,31 @@ class Attempt:
     def __exit__(self, *exc_info: object) -> None:
         if self._source is not None:
             self._source.stop()
-        idle = self._stop()
         self._control.take_back()
-        self._rows = None
-        if idle:
-            self._pins.let_go()
-            SPARE.close(self._connection)
-        else:
-            _given_up.add(self._working)
-            self._working.add_done_callback(_given_up.discard)
-            self._worker.submit(self._connection.close)
-            self._worker.submit(self._pins.let_go)
+        finished = self._rows is None and self._working.done()
+        closing = self._worker.submit(self._close)
         self._worker.shutdown(wait=False)
+        if not finished and not self._interrupt_until(closing, _STOP_PATIENCE_S):
+            _stopping.add(closing)
+            closing.add_done_callback(_stopping.discard)
+            threading.Thread(
+                target=self._interrupt_until, args=(closing, math.inf), name="stopping", daemon=True
+            ).start()
 
-    def _stop(self) -> bool:
-        """Interrupt what runs in the engine; tell whether nothing does any more."""
-        # Again and again: what comes between two of the engine's tasks is forgotten.
-        for _ in range(_STOP_TRIES):
-            self._connection.interrupt()
-            if wait([self._working], _STOP_PAUSE_S).done:
+    def _close(self) -> None:
+        # While rows are left, the engine works on behind its back: dropping them waits for that.
+        self._rows = None
+        self._connection.close()
+        self._pins.let_go()
+
+    def _interrupt_until(self, closed: Future[None], patience_s: float) -> bool:
+        """Interrupt the statement until its cursor is closed; return whether it was in time."""
+        until_s = time.monotonic() + patience_s
+        while time.monotonic() < until_s:
+            # Again and again: the engine forgets an interrupt between two of its tasks.
+            with contextlib.suppress(duckdb.ConnectionException):  # closed meanwhile
+                self._connection.interrupt()
+            if wait([closed], _STOP_PAUSE_S).done:
                 return True
         return False
 
@@ -171,42 +176,29 @@ class Attempt:
         return not self._store.far and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
-        if self._engine.root is None:
-            with engine.prepared():
-                shut_in(self._connection, self._root, readable=not self._store.far)
         checked = check(self._connection, sql)
         _check_params(checked, params)
         create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
-        create_macros(self._connection, checked.macros)
+        create_macros(self._engine, self._connection, checked.macros)
         if "candles" in checked.tables:
             self._choose_files(checked, params)
-        else:
-            self._do_without_candles(checked)
-        lock(self._connection)
+        elif checked.catalog:
+            create_candles(self._connection, self._store, EMPTY, self._pins)
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
             raise QueryError("sql: the statement gives no rows")
-        self._rows = engine.rows_of(answer, BATCH_ROWS)
+        self._rows = answer.to_arrow_reader(BATCH_ROWS)
         given = self._rows.schema
         self._first = self._next()
         return given
-
-    def _do_without_candles(self, checked: Checked) -> None:
-        if self._engine.witness is not None:
-            from lakewriter.query.scan.pushdown import disarm  # noqa: PLC0415
-
-            disarm(self._connection)
-        if checked.catalog:
-            create_candles(self._connection, self._store, EMPTY, self._pins)
 
     def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
         # imported; a statement without candles does without.
         from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
-        from lakewriter.query.scan.pushdown import arm, ask, named_in_full  # noqa: PLC0415
+        from lakewriter.query.scan.pushdown import pushed_filters  # noqa: PLC0415
 
-        witness = self._engine.witness or arm(self._connection, CANDLES_SCHEMA)
-        asked = ask(self._connection, witness, checked.reading, params)
+        asked = pushed_filters(self._engine, self._connection, CANDLES_SCHEMA, checked.reading, params)
         filters = [Pruned(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
@@ -220,11 +212,7 @@ class Attempt:
             from lakewriter.query.scan.object_scan import Served  # noqa: PLC0415
 
             self._source = Served(self._store)
-            self._connection.execute(f"SET disabled_optimizers='{engine.RELEASE.unlearnt}'")
-        foreseen = self._engine.foreseen and not checked.macros and not named_in_full(checked.reading)
-        create_candles(
-            self._connection, self._store, self._snapshot, self._pins, self._source, foreseen=foreseen
-        )
+        create_candles(self._connection, self._store, self._snapshot, self._pins, self._source)
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         batch = self._first
@@ -290,8 +278,8 @@ class Attempt:
 
 
 def under_way() -> bool:
-    """Return whether an engine that was given up still works; the exit of the process waits for it."""
-    return bool(_given_up)
+    """Return whether a statement that was left still runs; the exit of the process waits for it."""
+    return bool(_stopping)
 
 
 def unique(names: list[str]) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from lakewriter.query.engine import nodes
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
-from lakewriter.query.tree import nodes
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions")
 
@@ -42,15 +42,6 @@ _NODES = frozenset(
         "ORDER_DEFAULT",
         "ASCENDING",
         "DESCENDING",
-        # Types in a cast, before 2.0; since then they are expressions.
-        "ARRAY_TYPE_INFO",
-        "DECIMAL_TYPE_INFO",
-        "ENUM_TYPE_INFO",
-        "GENERIC_TYPE_INFO",
-        "LIST_TYPE_INFO",
-        "STRUCT_TYPE_INFO",
-        "UNBOUND_TYPE_INFO",
-        "USER_TYPE_INFO",
     ]
 )
 
@@ -122,7 +113,7 @@ _SHOW = frozenset(("", "tables", "__show_tables_expanded"))
 _INFORMATION_SCHEMA = frozenset(("tables", "columns", "schemata"))
 # Whatever shows which tables there are.
 _CATALOG = _SHOW | _INFORMATION_SCHEMA | {"duckdb_columns"}
-_OUR_SCHEMAS = frozenset(((), ("main",), ("memory", "main")))
+_OUR_SCHEMAS = frozenset(((), ("main",)))
 
 # A table's name with a dot or slash could be taken for a file's.
 _NAME = re.compile(r"\w+")
@@ -160,8 +151,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     """Return what the statement refers to, if it may run.
 
     Args:
-        connection: shut in already; only its parser is used, but before 2.0 that
-            opens the files of IMPORT DATABASE.
+        connection: only its parser is used.
 
     Raises:
         QueryError: if it is more or less than one statement, or does anything
@@ -180,9 +170,6 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
 
 def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     statements = connection.extract_statements(sql)
-    if statements and not any(one.query for one in statements):
-        # Before 2.0, what the engine makes of a PIVOT whose columns are to be found in the data.
-        raise _not_reading(statements[0].type.name, sql)
     if not statements:
         raise QueryError("sql: there is no statement", 'lakewriter query "SELECT count(*) FROM candles"')
     if len(statements) > 1:
@@ -199,9 +186,6 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         return check(connection, statement.query[explained.end() :])
     if kind != duckdb.StatementType.SELECT:
         raise _not_reading(kind.name, sql)
-    if not _is_part(statement.query, sql):
-        # What a PRAGMA stands for, before 2.0.
-        raise _not_reading("PRAGMA", sql)
     tree = _tree(connection, statement.query)
     try:
         read = _read(tree)
@@ -214,11 +198,6 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         catalog=not read.isdisjoint(_CATALOG),
         macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
     )
-
-
-def _is_part(statement: str, sql: str) -> bool:
-    """Tell whether a statement was written so; the engine makes any space a plain one."""
-    return "".join(statement.split()) in "".join(sql.split())
 
 
 def _not_reading(kind: str, sql: str) -> QueryError:
@@ -307,7 +286,7 @@ def _checked_table_function(function: dict[str, Any]) -> set[str]:
 
 
 def _checked_table(node: dict[str, Any], named_here: set[str]) -> str:
-    written = [str(part) for part in _path(node, "table_name")]
+    written = [str(part) for part in _path(node)]
     path = tuple(part.lower() for part in written)
     name = path[-1]
     if path[:-1] == ("information_schema",) and name in _INFORMATION_SCHEMA:
@@ -327,14 +306,10 @@ def _checked_show(node: dict[str, Any]) -> str:
     return name
 
 
-def _path(node: dict[str, Any], field: str) -> list[str]:
-    """Return a qualified name's parts; before 2.0 they are single fields."""
-    qualified = node.get("qualified_name")
-    if isinstance(qualified, dict):
-        return list(qualified["path"])
-    parts = [node.get("catalog_name") or node.get("catalog"), node.get("schema_name") or node.get("schema")]
-    return [*(part for part in parts if part), node[field]]
+def _path(node: dict[str, Any]) -> list[str]:
+    """Return a qualified name's parts."""
+    return list(node["qualified_name"]["path"])
 
 
 def _names(node: dict[str, Any], field: str) -> set[str]:
-    return {str(node.get(field, "")).lower(), str(_path(node, field)[-1]).lower()}
+    return {str(node.get(field, "")).lower(), str(_path(node)[-1]).lower()}

@@ -39,18 +39,13 @@ class Control:
         if timeout_s is not None and timeout_s <= 0:
             raise UsageError("timeout: has to be longer than nothing", "30s, 5m")
         self._timeout_s = timeout_s
-        self._memory = memory.strip()
+        self.memory = memory.strip()
         self._started_s = time.monotonic()
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     def lend(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Take an engine to watch, and set its bounds. Its settings are not locked yet."""
-        if self._memory:
-            try:
-                connection.execute(f"SET memory_limit='{self._memory}'")
-            except duckdb.Error as error:
-                raise UsageError(f"memory limit: {self._memory}: {error}", "512MB, 2GB") from None
+        """Take the statement's cursor, to interrupt it and to ask how far it is."""
         with self._lock:
             self._connection = connection
 

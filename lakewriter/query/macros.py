@@ -21,16 +21,30 @@ What holds for all of them:
 
 # ruff: noqa: S608 - made of our own text alone
 
+import secrets
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import duckdb
 
 from lakewriter.interval import DAY_MS, INTERVALS
-from lakewriter.query.newest import MARK_SQL
+from lakewriter.query.engine import Engine
 from lakewriter.query.schema import COLUMNS
 
 YEAR_MS = 365 * DAY_MS
+
+# A macro that wants the newest candles alone says so by a predicate that every
+# candle passes. The engine pushes it down to the scan, and `pruning` finds it
+# there. Where it is lost, all files are read, and the answer is the same.
+# Its time differs in each process, so that no statement names it by chance.
+_MARK_TIME = datetime(9000, 1, 1, tzinfo=UTC) + timedelta(
+    days=secrets.randbelow(300_000), milliseconds=secrets.randbelow(86_400_000)
+)
+NEWEST_MARK = _MARK_TIME.replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+# For a scan whose predicates are about its series, and from when on, and nothing else.
+_NEWEST_ONLY = f"candle_begin_time < TIMESTAMPTZ '{NEWEST_MARK}+00'"
 
 
 class Macro(NamedTuple):
@@ -122,7 +136,7 @@ WHERE c.market = market AND c.symbol = upper(symbol) AND c."interval" = {_INTERV
             "those of candles",
             f"""
 SELECT c.* FROM candles AS c
-WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c."date" >= since::TIMESTAMPTZ::DATE AND c.{MARK_SQL}
+WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c."date" >= since::TIMESTAMPTZ::DATE AND c.{_NEWEST_ONLY}
 QUALIFY row_number() OVER (PARTITION BY c.market, c.symbol, c."interval" ORDER BY c.candle_begin_time DESC) = 1
 ORDER BY c.market, c.symbol, c."interval\"""",
         ),
@@ -226,27 +240,37 @@ ORDER BY b.start""",
     )
 }
 
-# They are bound when they are made, though `candles` is shown only afterwards.
-_STAND_IN = "DROP VIEW IF EXISTS memory.main.candles; CREATE TABLE memory.main.candles ({})".format(
+# Macros are bound when they are made. Each statement has a `candles` of its own.
+_STAND_IN = "CREATE TABLE memory.main.candles ({})".format(
     ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
 )
 
 
-def create_macros(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
-    """Create macros, and those that they use; what was made ahead of `candles` is gone after that.
+def create_macros(engine: Engine, connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+    """Create those macros that the engine lacks, and the macros that they use.
 
     Args:
+        connection: a cursor of the engine, without a table `candles`.
         names: of MACROS.
     """
-    wanted = set(names)
-    made = []
-    for macro in reversed(MACROS.values()):
-        if macro.name in wanted:
-            wanted |= {name for name in MACROS if f"{name}(" in macro.sql}
-            what = f"{macro.what} {macro.columns}".replace("'", "''")
-            made += [
-                f"COMMENT ON MACRO TABLE {macro.name} IS '{what}'",
-                f"CREATE MACRO {macro.name}({macro.parameters}) AS TABLE {macro.sql}",
-            ]
-    if made:
-        connection.execute("; ".join([_STAND_IN, *reversed(made), "DROP TABLE memory.main.candles"]))
+    if engine.macros.issuperset(names):
+        return
+    with engine.making_macros:
+        wanted = set(names)
+        made: list[str] = []
+        added = set()
+        for macro in reversed(MACROS.values()):
+            if macro.name in wanted:
+                wanted |= {name for name in MACROS if f"{name}(" in macro.sql}
+                if macro.name in engine.macros:
+                    continue
+                added.add(macro.name)
+                what = f"{macro.what} {macro.columns}".replace("'", "''")
+                made += [
+                    f"COMMENT ON MACRO TABLE {macro.name} IS '{what}'",
+                    f"CREATE MACRO {macro.name}({macro.parameters}) AS TABLE {macro.sql}",
+                ]
+        if made:
+            steps = ["BEGIN", _STAND_IN, *reversed(made), "DROP TABLE memory.main.candles", "COMMIT"]
+            connection.execute("; ".join(steps))
+            engine.macros |= added

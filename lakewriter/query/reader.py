@@ -32,7 +32,7 @@ from lakewriter.query.execution import Answer
 from lakewriter.query.result import Result
 from lakewriter.query.retry import Trial, steadily
 from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
-from lakewriter.query.session import prepare, run, stream
+from lakewriter.query.session import run, stream
 
 # What a frame has besides its index, in the original recorder's order.
 FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)
@@ -85,10 +85,7 @@ class Lake:
             UsageError: if a parameter is missing or unknown.
             LakeError: if the lake cannot be read.
         """
-        try:
-            return Result(run(self._store, sql, params))
-        finally:
-            prepare(self._store)  # whoever asked once asks again
+        return Result(run(self._store, sql, params))
 
     @contextlib.contextmanager
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
@@ -98,7 +95,6 @@ class Lake:
             the errors of `query`, while the batches are fetched too.
         """
         with stream(self._store, sql, params) as answer:
-            prepare(self._store)
             yield answer
 
     def candles(

@@ -68,9 +68,7 @@ def place_of(store: LakeStore) -> Place:
 
 
 def duckdb_statements(place: Place) -> str:
-    """Return a view of all candles, and macros that look into few directories; for DuckDB 2.0.
-
-    Releases before it have no option of read_parquet that lets a path match nothing.
+    """Return a view of all candles, and macros that look into few directories.
 
     Raises:
         UsageError: if there is a backslash in the path, which is a slash in a pattern there.
@@ -84,8 +82,7 @@ def duckdb_statements(place: Place) -> str:
     start = _sql_text(root + "/market=")
     series = f"{start} || market || '/symbol=' || symbol || '/interval=' || \"interval\" || '/date=' || "
     return f"""\
--- DuckDB 2.0 or newer. For 1.4 and 1.5 leave out `allow_empty = true, `; a symbol or
--- a day that is not there is then an error instead of no rows.
+-- DuckDB 2.0 or newer: before it `allow_empty` is unknown.
 {_sql_secret(place) if place.on_s3 else ""}SET TimeZone = 'UTC';
 
 -- FROM candles WHERE …: lists every directory of the lake.

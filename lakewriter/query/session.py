@@ -1,8 +1,7 @@
 """Running one statement.
 
-Each has an engine of its own, in memory, made ahead by `spare` where that can
-be, over a fresh listing of those partitions that it can need; no two share
-anything, so any thread may ask at any time.
+Each statement has a cursor of the lake's engine, and tables of its own over a
+fresh listing of the partitions that it can need. Any thread may ask at any time.
 
 All that a statement looks at is to be of one moment. One whose answer is given
 whole reads the lake's files as they lie there; if one of them was replaced
@@ -14,16 +13,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.engine import EngineFor, engine_of
 from lakewriter.query.execution import Answer, Attempt
-from lakewriter.query.fence import shut_in
 from lakewriter.query.limits import Control
 from lakewriter.query.retry import Trial, steadily
-from lakewriter.query.scan.tables import foresee_candles
-from lakewriter.query.spare import SPARE, Engine
 
 
 def run(
@@ -77,15 +73,6 @@ def stream(
         yield answer
 
 
-def prepare(store: LakeStore) -> None:
-    """Begin to make the engine of the next statement."""
-
-    def further(connection: duckdb.DuckDBPyConnection) -> Engine:
-        from lakewriter.query.scan.pruning import CANDLES_SCHEMA  # noqa: PLC0415
-        from lakewriter.query.scan.pushdown import arm  # noqa: PLC0415
-
-        shut_in(connection, store.root, readable=not store.far)
-        foreseen = foresee_candles(connection, store)
-        return Engine(connection, store.root, arm(connection, CANDLES_SCHEMA), foreseen)
-
-    SPARE.prepare(Engine if store.far else further)
+def make_engine(store: LakeStore) -> None:
+    """Make the engine of a lake before its first statement needs it."""
+    engine_of(EngineFor(store.root, readable=not store.far))

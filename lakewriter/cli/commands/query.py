@@ -99,9 +99,9 @@ def _imports() -> Iterator[None]:
     # Modules make so many objects, and no garbage, that looking for it is a tenth of the time.
     gc.disable()
     try:
-        from lakewriter.query.spare import SPARE
+        from lakewriter.query.engine import prefetch_engine
 
-        SPARE.prepare()
+        prefetch_engine()
         yield
     finally:
         gc.enable()

@@ -75,14 +75,12 @@ class Shell:
 
     def _statement(self, sql: str) -> None:
         from lakewriter.cli.answer import Target, give
-        from lakewriter.query.session import prepare
 
         began_s = time.monotonic()
         path, self._once = self._once, None
         mode = None if path else "line" if sql.endswith(LINE_MARK) else self._mode
         target = Target(path, mode, None, paged=self._paged, remedy=r"\G instead of ; shows all")
         give(self.store, sql.removesuffix(LINE_MARK), {}, target)
-        prepare(self.store)
         if self._timer:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
 
@@ -216,9 +214,9 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 
 def _get_ready(shell: Shell) -> None:
     import lakewriter.cli.answer  # noqa: F401
-    from lakewriter.query.session import prepare
+    from lakewriter.query.session import make_engine
 
-    prepare(shell.store)
+    make_engine(shell.store)
 
 
 def _converse(shell: Shell) -> None:

@@ -7,7 +7,7 @@ has a path for each descriptor: the engine is given these instead of names.
 
 What it may read it may read by these, too: it looks at where they lead.
 
-Elsewhere, and before DuckDB 2.0, nothing is held.
+Elsewhere nothing is held.
 """
 
 import errno
@@ -18,8 +18,6 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
-
-from lakewriter.query import engine
 
 # Where Linux shows this process what it has open.
 DIRECTORY = "/proc/self/fd"
@@ -120,7 +118,7 @@ class Pins:
 def can_hold(root: Path = _ANYWHERE) -> bool:
     """Tell whether the engine can read a file of a lake that is held."""
     # Of a backslash in what it may read the engine makes a slash, but not of one in where a link leads.
-    return "\\" not in str(root) and engine.RELEASE.real_paths and os.path.isdir(DIRECTORY)  # noqa: PTH112 - asked for each statement
+    return "\\" not in str(root) and os.path.isdir(DIRECTORY)  # noqa: PTH112 - asked for each statement
 
 
 def restless(root: Path, names: Iterable[str], now_s: float) -> Iterator[str]:

@@ -27,10 +27,9 @@ from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.partition_filter import FEW_DAYS
 from lakewriter.partition import parse_day
-from lakewriter.query.newest import is_marked
+from lakewriter.query.macros import NEWEST_MARK
 
-# As fine as the engine's own: it rounds what a time is compared with to the
-# column's unit, and before 2.0 it says `<` of the rounded one all the same.
+# As fine as the engine's own, which rounds what a time is compared with to the column's unit.
 _TIME = pa.timestamp("us", tz="UTC")
 
 # What a filter is about: the columns of `candles`.
@@ -50,8 +49,8 @@ PARTS = 4
 # After so many tests of one level, what is still left of it is kept.
 TESTS_MAX = 512
 
-# Before DuckDB 1.5 an IN of names is a chain of `or`, and a test goes through all of
-# it. So many of its links are gone through at one level, at some 30 µs each.
+# A test goes through all links of a chain of `or`. So many of them are gone
+# through at one level, at some 30 µs each.
 LINKS_MAX = 16_384
 
 # Days that are told apart, from 1970 on; the last one stands for all of the future.
@@ -93,7 +92,7 @@ class Pruned:
     def __init__(self, pushed: pc.Expression) -> None:
         self._pushed = pushed
         self._text = text = str(pushed)
-        self.newest = is_marked(text)
+        self.newest = NEWEST_MARK in text
         self._tests_max = min(TESTS_MAX, LINKS_MAX // (1 + text.count(" or ")))
         # A literal may look like a column's name, which costs time alone.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}

@@ -25,11 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakewriter.query import engine
-from lakewriter.query.tree import nodes
+from lakewriter.query.engine import Engine, nodes, time_limited
 
-# Whatever makes filters while a statement runs.
-_AT_RUN_TIME = "join_filter_pushdown,top_n"
+# What a plan calls the scan of a dataset.
+_DATASET_SCAN = "PYTHON_ARROW_SCAN"
 
 # A statement that works longer than this without a row of the lake is asked no further.
 TIME_MS_MAX = 500
@@ -78,44 +77,30 @@ EVERYTHING = Asked(everything=True)
 NOTHING = Asked()
 
 
-def arm(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Witness:
-    """Let `candles` be a table that remembers what it is asked for, until `ask` or `disarm`.
-
-    Args:
-        schema: its columns.
-    """
-    witness = Witness(schema.empty_table())
-    connection.register("candles", witness)
-    connection.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
-    return witness
-
-
-def disarm(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take that table away, unasked."""
-    connection.execute("RESET disabled_optimizers")
-    connection.unregister("candles")
-
-
-def ask(
-    connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str, params: Mapping[str, Any]
+def pushed_filters(
+    engine: Engine,
+    connection: duckdb.DuckDBPyConnection,
+    schema: pa.Schema,
+    sql: str,
+    params: Mapping[str, Any],
 ) -> Asked:
-    """Return what a statement asks of `candles`, and begin the transaction in which to run it.
+    """Return the filters that a statement pushes down to `candles`, and begin its transaction.
 
-    In the same one `now()` is the same. A view `candles` may be there, and is
-    to be replaced if the statement is `named_in_full`.
+    The statement runs later in the same transaction, so that `now()` is the same.
 
     Args:
-        connection: all other tables hold what they will hold.
-        witness: what `arm` returned; it is taken away.
+        connection: a cursor of the engine, without a table `candles`; all other
+            tables hold what they will hold.
+        schema: the columns of `candles`.
         sql: a statement that reads, without EXPLAIN.
 
     Raises:
         duckdb.Error: if the statement is wrong on any lake, or was interrupted.
     """
-    witness.filters.clear()
+    witness = Witness(schema.empty_table())
     started_s = time.monotonic()
     try:
-        with _recording(connection, witness, sql):
+        with engine.without_learnt_filters(), _recording(connection, witness):
             return _asked(connection, witness, sql, params)
     except _WRONG:
         raise
@@ -150,8 +135,8 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
         filters: one for each time that a scan began; None if it had none.
     """
     operators = list(nodes(plan))
-    scans = sum(_function(operator) in engine.ARROW_SCANS for operator in operators)
-    if any(_RECURSION in engine.kind_of(operator) for operator in operators):
+    scans = sum(_function(operator) == _DATASET_SCAN for operator in operators)
+    if any(_RECURSION in str(operator.get("type", "")) for operator in operators):
         # One scan of two may have run twice, and the other not at all.
         if scans != 1 or not filters:
             return EVERYTHING
@@ -168,31 +153,18 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str) -> Iterator[None]:
-    # What is registered has not the full name memory.main.candles: a view of that name is put before it.
-    in_full = named_in_full(sql)
-    registered = "asked" if in_full else "candles"
-    if in_full:
-        connection.unregister("candles")
-        connection.register(registered, witness)
+def _recording(connection: duckdb.DuckDBPyConnection, witness: Witness) -> Iterator[None]:
+    connection.register("candles", witness)
     try:
-        connection.execute(f"BEGIN; {engine.time_limit_sql(TIME_MS_MAX)}")
-        if in_full:
-            connection.execute("CREATE OR REPLACE VIEW memory.main.candles AS FROM temp.main.asked")
-        with engine.time_limited(connection, TIME_MS_MAX):
+        connection.execute("BEGIN")
+        with time_limited(connection, TIME_MS_MAX):
             yield
     finally:
-        reset = f"RESET disabled_optimizers; {engine.no_time_limit_sql()}"
         try:
-            connection.execute(reset)
+            connection.unregister("candles")
         except duckdb.TransactionException:  # the statement failed, and the transaction with it
-            connection.execute(f"ROLLBACK; {reset}; BEGIN")
-        connection.unregister(registered)
-
-
-def named_in_full(sql: str) -> bool:
-    """Tell whether a statement may say memory.main.candles, so that `ask` replaces a view of that name."""
-    return "memory" in sql.lower()
+            connection.execute("ROLLBACK; BEGIN")
+            connection.unregister("candles")
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """How the engine reads partitions' own files: what stands behind FROM.
 
 Files that lie in the lake say by their paths whose rows they are. The paths of
-those that are held (see `pins`) say nothing; the table `lake.pinned` does.
+those that are held (see `pins`) say nothing; the table `lake_held` does.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ import duckdb
 
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakewriterError
-from lakewriter.query import engine
 from lakewriter.query.scan.held_files import Pins
 from lakewriter.query.schema import LISTED, PATH_COLUMNS
 
@@ -89,9 +88,8 @@ class PlainScan(NamedTuple):
         # may replace it.
         files = f"getvariable('{self.variable}')"
         if not self.in_variable:
-            root = engine.path_text(str(self.root))
-            quoted = (f"{root}/{name}".replace("'", "''") for name in self.names)
-            files = "[" + ", ".join(engine.file_sql(f"'{name}'") for name in quoted) + "]"
+            quoted = (f"{self.root}/{name}".replace("'", "''") for name in self.names)
+            files = "[" + ", ".join(_file_sql(f"'{name}'") for name in quoted) + "]"
         if any(part.partition("=")[0].lower() in PATH_COLUMNS for part in self.root.parts):
             values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
             plain = f"read_parquet({files}, hive_partitioning=false, filename='{WHICH}')"
@@ -101,11 +99,11 @@ class PlainScan(NamedTuple):
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the first of the names, if they are in it."""
         if self.in_variable:
-            _set_paths(connection, self.variable, f"{engine.path_text(str(self.root))}/", self.names[:count])
+            _set_paths(connection, self.variable, f"{self.root}/", self.names[:count])
 
 
 class HeldScan(NamedTuple):
-    """A scan of files that are held, as SQL: their paths say nothing, `lake.pinned` does.
+    """A scan of files that are held, as SQL: their paths say nothing, `lake_held` does.
 
     Args:
         variable: a name of its own, for their paths.
@@ -120,11 +118,16 @@ class HeldScan(NamedTuple):
             f"SELECT {_FILE_COLUMNS}, \"{WHICH}\" FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
             f" hive_partitioning=false, filename='{WHICH}')"
         )
-        return f'(SELECT {LISTED} FROM ({rows}) JOIN lake.pinned USING ("{WHICH}"))'  # noqa: S608
+        return f'(SELECT {LISTED} FROM ({rows}) JOIN lake_held USING ("{WHICH}"))'  # noqa: S608
 
     def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the paths of the first of the names."""
         _set_paths(connection, self.variable, "", [self.pins.path(name) for name in self.names[:count]])
+
+
+def _file_sql(name: str) -> str:
+    """Return SQL for a file to read, from SQL for its path. A plain text would be a pattern."""
+    return f"{{'filename': {name}}}"
 
 
 def _set_paths(
@@ -132,7 +135,7 @@ def _set_paths(
 ) -> None:
     """Set a variable to paths, for a scan, that all begin with some text."""
     connection.execute(
-        f"SET VARIABLE {variable} = (SELECT list({engine.file_sql('$before || path')})"  # noqa: S608
+        f"SET VARIABLE {variable} = (SELECT list({_file_sql('$before || path')})"  # noqa: S608
         " FROM (SELECT unnest($paths::VARCHAR[]) AS path))",
         {"before": before, "paths": list(paths)},
     )

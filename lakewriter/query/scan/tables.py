@@ -1,24 +1,23 @@
 """The tables that SQL sees, as views over files and the journal.
 
 Every column has its name, type and place, whatever the files say: an empty lake
-has the same columns as a full one. What SQL should not see lives in the schema
-`lake`.
+has the same columns as a full one. All are temporary, so each statement has its
+own. The guard lets no statement name `lake_held` and `lake_unmerged`.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query.errors import DoubtError
 from lakewriter.query.scan.held_files import Pins
-from lakewriter.query.scan.scan_sql import WHICH, PlainScan, Scan, Source, own_scans
+from lakewriter.query.scan.scan_sql import WHICH, Scan, Source, own_scans
 from lakewriter.query.scan.snapshot import (
     PARTITIONS_SCHEMA,
     Snapshot,
@@ -37,9 +36,6 @@ _SETTLED, _HOT = "settled", "hot"
 
 # By the part of the view that they are of.
 _Scans = Mapping[str, Sequence[Scan]]
-
-# For one file that is fit so many partitions are looked at.
-_LOOKED_AT_MAX = 8
 
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
@@ -92,30 +88,12 @@ def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
     }
 
 
-def foresee_candles(connection: duckdb.DuckDBPyConnection, store: LakeStore) -> bool:
-    """Create `candles` over any one file, for `create_candles` to say which files it is over.
-
-    Returns:
-        False if none was found that is fit for it.
-    """
-    with contextlib.suppress(OSError, LakewriterError, duckdb.Error):
-        for partition, names in islice(store.files(), _LOOKED_AT_MAX):
-            if partition.file in names and fits(store.root / partition.file):
-                scan = PlainScan(_SETTLED, store.root, (partition.file,), in_variable=True)
-                scan.set_names(connection, 1)
-                connection.execute(_view({_SETTLED: [scan]}))
-                return True
-    return False
-
-
 def create_candles(
     connection: duckdb.DuckDBPyConnection,
     store: LakeStore,
     snapshot: Snapshot,
     pins: Pins,
     source: Source | None = None,
-    *,
-    foreseen: bool = False,
 ) -> None:
     """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
@@ -126,7 +104,6 @@ def create_candles(
     Args:
         pins: files that are held.
         source: reads the files; None is the engine itself.
-        foreseen: whether `foresee_candles` created it.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
@@ -141,9 +118,6 @@ def create_candles(
     if source is None:
         for names in parts.values():
             _check_first(pins, names, snapshot)
-        if foreseen and not named and settled and not pins.names:
-            PlainScan(_SETTLED, store.root, settled, in_variable=True).set_names(connection, len(settled))
-            return
         _fill_pinned(connection, pins)
         scans = {part: own_scans(store.root, part, names, pins) for part, names in parts.items()}
     else:
@@ -158,16 +132,18 @@ def create_candles(
 
 
 def _view(scans: _Scans, *, loose: bool = False) -> str:
-    return f"CREATE OR REPLACE VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
+    return f"CREATE TEMP VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
 
 
 def _parts(scans: _Scans, *, loose: bool) -> list[str]:
     settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
     parts = [f"SELECT {LISTED} FROM {each}" for each in settled]  # noqa: S608
-    parts += [f"SELECT {LISTED} FROM {each} ANTI JOIN lake.loose USING ({_KEY})" for each in hot]  # noqa: S608
+    parts += [f"SELECT {LISTED} FROM {each} ANTI JOIN lake_unmerged USING ({_KEY})" for each in hot]  # noqa: S608
     if loose or not parts:
-        again = " ".join(f"UNION ALL BY NAME FROM {each} SEMI JOIN lake.loose USING ({_KEY})" for each in hot)
-        parts.append(f"SELECT {LISTED} FROM (FROM lake.loose {again}) {_WINNER}")  # noqa: S608
+        again = " ".join(
+            f"UNION ALL BY NAME FROM {each} SEMI JOIN lake_unmerged USING ({_KEY})" for each in hot
+        )
+        parts.append(f"SELECT {LISTED} FROM (FROM lake_unmerged {again}) {_WINNER}")  # noqa: S608
     return parts
 
 
@@ -181,9 +157,8 @@ def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
         level: [getattr(partition, level) for partition in partitions] for level in LEVELS
     }
     columns[WHICH] = [pins.path(name) for name in names]
-    connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
-    _create(connection, "lake.pinned", PATH_COLUMNS | {WHICH: "VARCHAR"})
-    _insert(connection, "lake.pinned", pa.table(columns))
+    _create(connection, "lake_held", PATH_COLUMNS | {WHICH: "VARCHAR"})
+    _insert(connection, "lake_held", pa.table(columns))
 
 
 def _fill_loose(
@@ -192,19 +167,18 @@ def _fill_loose(
     """Make the table of loose rows, if there is need of it; return the partitions that they name."""
     if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
-    connection.execute("CREATE SCHEMA IF NOT EXISTS lake")
-    _create(connection, "lake.loose", COLUMNS)
+    _create(connection, "lake_unmerged", COLUMNS)
     for rows in loose_tables(store, snapshot):
-        _insert(connection, "lake.loose", rows)
+        _insert(connection, "lake_unmerged", rows)
     named = connection.execute(
-        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake.loose'
+        'SELECT DISTINCT market, symbol, "interval", "date" FROM lake_unmerged'
     ).fetchall()
     return [Partition(*parts) for parts in named]
 
 
 def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
     listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
-    connection.execute(f"CREATE TABLE {name} ({listed})")
+    connection.execute(f"CREATE TEMP TABLE {name} ({listed})")
 
 
 def _check_first(pins: Pins, names: Sequence[str], snapshot: Snapshot) -> None:
