@@ -45,7 +45,8 @@ class LakewriterError(Exception):
 
     def __init__(self, what: str, hint: str = "") -> None:
         self.what = printable(without_passwords(what))
-        self.hint = printable(without_passwords(hint))
+        # A hint may have several lines.
+        self.hint = "\n".join(map(printable, without_passwords(hint).split("\n")))
         super().__init__(self.what)
 
     def __str__(self) -> str:
