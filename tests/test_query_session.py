@@ -1,5 +1,6 @@
 """What SQL sees of a lake."""
 
+import math
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -150,10 +151,12 @@ def test_the_winner_is_the_one_that_the_lake_would_keep(
         rows = values(
             store,
             f"""SELECT epoch_ms(candle_begin_time), source = 'archive', coalesce(trade_num, {UNKNOWN}),
-                CASE WHEN trade_num IS NOT NULL THEN 0 WHEN isnan(volume) THEN '-inf' ELSE volume END,
+                CASE WHEN trade_num IS NOT NULL THEN 0 ELSE volume END,
                 epoch_us(recv_time) FROM candles""",
         )
-    assert sorted(rows) == sorted((begin_ms, *wins) for begin_ms, wins in best.items())
+    # The engine folds isnan() by a file's statistics, which leave NaN out.
+    found = [(*key, -math.inf if math.isnan(volume) else volume, at) for *key, volume, at in rows]
+    assert sorted(found) == sorted((begin_ms, *wins) for begin_ms, wins in best.items())
 
 
 @pytest.mark.parametrize(
