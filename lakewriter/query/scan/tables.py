@@ -41,12 +41,14 @@ _KEY = 'market, symbol, "interval", candle_begin_time'
 
 # lakewriter.candle.precedence in SQL. The day follows from the key; it is named
 # for the engine, which pushes filters on what is named here down to the files.
+# NaN sorts after every number, so it loses ascending; isnan() would be folded by
+# the statistics of a file, which leave NaN out.
 _WINNER = f"""
 QUALIFY row_number() OVER (
     PARTITION BY {_KEY}, "date"
     ORDER BY (source IS NOT DISTINCT FROM 'archive') DESC,
         trade_num DESC NULLS LAST,
-        CASE WHEN trade_num IS NULL AND NOT isnan(volume) THEN volume END DESC NULLS LAST,
+        CASE WHEN trade_num IS NULL THEN -volume END ASC NULLS LAST,
         recv_time DESC NULLS LAST
 ) = 1
 """
