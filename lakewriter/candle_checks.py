@@ -16,6 +16,7 @@ import numpy as np
 
 from lakewriter.candle import IntArray
 from lakewriter.candle_arrays import OPTIONAL, PRICES, VOLUMES, Bools, Columns, Floats
+from lakewriter.market import MARKETS
 
 # Larger counts are no exact doubles any more.
 TRADES_MAX = 2**53
@@ -95,7 +96,7 @@ def may_be_quotes(market: str, low: Floats, high: Floats, volume: Floats, quote:
         low, high: finite and above 0.
         volume, quote: finite, not below 0. On coin_futures contracts, and the base asset.
     """
-    inverse = market == "coin_futures"
+    inverse = MARKETS[market].volume_in_contracts
     exact = _within(inverse, (low, high), (volume, volume), (quote, quote))
     if exact.all():
         return exact

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lakewriter.errors import UsageError
-from lakewriter.interval import INTERVALS
+from lakewriter.interval import DAY_MS, INTERVALS
 
 
 class Market(msgspec.Struct, frozen=True):
@@ -32,6 +32,13 @@ class Market(msgspec.Struct, frozen=True):
         messages_per_s: control messages that a client may send in a second.
         klines_max: rows of one REST page of klines.
         klines_page: rows of the page that costs least for each row.
+        klines_weights: what a page of klines costs: (limit, weight) for limits below each,
+            ascending; the last one holds for all larger limits.
+        range_ms_max: the longest range that one page of klines may ask for; None for any.
+        counts_back_from_end: whether a page holds the newest rows of its range, not the oldest.
+        exchange_info_params, exchange_info_weight: of a call of exchangeInfo.
+        sandbox_route: what stands behind the market's name in the sandbox's stream URL.
+        volume_in_contracts: whether `volume` counts contracts and `quote_volume` the base asset.
         weight_pool: which budget of request weight it draws on.
         weight_max: that budget, for a minute.
         grace_ms: how long after its end a closed candle may take; later it is late.
@@ -50,23 +57,31 @@ class Market(msgspec.Struct, frozen=True):
     messages_per_s: int
     klines_max: int
     klines_page: int
+    klines_weights: tuple[tuple[int, int], ...]
     weight_pool: str
     weight_max: int
     grace_ms: int
+    range_ms_max: int | None = None
+    counts_back_from_end: bool = False
+    exchange_info_params: dict[str, str] = {}
+    exchange_info_weight: int = 1
+    sandbox_route: str = ""
+    volume_in_contracts: bool = False
 
     def klines_weight(self, limit: int) -> int:
-        """Return what a page of klines with this limit costs, by the dearer of what is documented and measured.
-
-        Source: binance-spot-api-docs, rest-api.md; the futures' documents say 5 from
-        500 rows on, measured were 2 up to 500.
-        """
-        if self.name == "spot":
-            return 2
-        return next((weight for below, weight in ((100, 1), (500, 2), (1001, 5)) if limit < below), 10)
+        """Return what a page of klines with this limit costs."""
+        weights = self.klines_weights
+        return next((weight for below, weight in weights if limit < below), weights[-1][1])
 
 
 _ALL = tuple(INTERVALS)
 _WITHOUT_SECONDS = tuple(name for name in INTERVALS if name != "1s")
+
+# The dearer of what is documented and what was measured.
+# Source: binance-spot-api-docs, rest-api.md; the futures' documents say 5 from
+# 500 rows on, measured were 2 up to 500.
+_SPOT_WEIGHTS = ((1001, 2),)
+_FUTURES_WEIGHTS = ((100, 1), (500, 2), (1001, 5), (1501, 10))
 
 MARKETS: dict[str, Market] = {
     market.name: market
@@ -87,9 +102,13 @@ MARKETS: dict[str, Market] = {
             messages_per_s=5,
             klines_max=1000,
             klines_page=1000,
+            klines_weights=_SPOT_WEIGHTS,
             weight_pool="spot",
             weight_max=6000,
             grace_ms=10_000,
+            # Permission sets are a third of spot's answer, and nothing reads them.
+            exchange_info_params={"showPermissionSets": "false"},
+            exchange_info_weight=20,
         ),
         # Both futures markets draw on one pool of weight since 2026-06-30. They close
         # up to 2 s late, and in fast markets later.
@@ -110,9 +129,11 @@ MARKETS: dict[str, Market] = {
             messages_per_s=10,
             klines_max=1500,
             klines_page=499,
+            klines_weights=_FUTURES_WEIGHTS,
             weight_pool="futures",
             weight_max=2400,
             grace_ms=15_000,
+            sandbox_route="/market",
         ),
         Market(
             name="coin_futures",
@@ -128,9 +149,14 @@ MARKETS: dict[str, Market] = {
             messages_per_s=10,
             klines_max=1500,
             klines_page=499,
+            klines_weights=_FUTURES_WEIGHTS,
             weight_pool="futures",
             weight_max=2400,
             grace_ms=15_000,
+            # Source: documented, SDK market_data_api.py.
+            range_ms_max=200 * DAY_MS,
+            counts_back_from_end=True,
+            volume_in_contracts=True,
         ),
     )
 }
@@ -167,10 +193,9 @@ def served_at(market: Market, exchange_url: str) -> Market:
             f"exchange: {exchange_url!r} is not an http:// or https:// URL",
             "lakewriter record --exchange http://127.0.0.1:9080 …",
         )
-    route = "/market" if market.name == "usdt_futures" else ""
     return msgspec.structs.replace(
         market,
-        stream_url=f"ws{base.removeprefix('http')}/{market.name}{route}",
+        stream_url=f"ws{base.removeprefix('http')}/{market.name}{market.sandbox_route}",
         rest_url=f"{base}/{market.name}",
         archive_url=f"{base}/{market.name}",
         archive_list_url=f"{base}/data.binance.vision",

@@ -1,5 +1,6 @@
 """The table of markets, and which texts can be a symbol."""
 
+import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import lakewriter
 from lakewriter.errors import UsageError
 from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS, is_symbol, parse_market, parse_symbol, served_at, wire_symbol
@@ -207,3 +209,17 @@ def test_parse_symbol_refuses(text):
         parse_symbol(text)
     assert str(caught.value) == f"symbol: {text!r} cannot be one"
     assert caught.value.hint == "symbols look like BTCUSDT or BTCUSD_PERP"
+
+
+def test_markets_differ_in_the_table_alone() -> None:
+    """No other module of the package branches on a market's name; the sandbox is the other side."""
+    branch = re.compile(
+        r"""(?:market|name) (?:==|!=|in|not in) \(?["'](?:spot|usdt_futures|coin_futures)["']"""
+    )
+    package = Path(lakewriter.__file__).parent
+    found = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "sandbox" not in path.parts and branch.search(path.read_text())
+    ]
+    assert found == []

@@ -102,7 +102,7 @@ class MarketView:
         assert self.as_of_ms is not None
         listed = self.instruments.get(series.symbol)
         first_ms: int | None = None
-        if series.market != "coin_futures":  # it only counts back from the end
+        if not self.door.rest.market.counts_back_from_end:
             first_ms = await self._begin(lambda: self.door.rest.first_begin(series))
         if first_ms is None and listed is not None:
             first_ms = listed.onboard_ms
@@ -112,7 +112,7 @@ class MarketView:
         if listed is not None and listed.trades:
             return Bounds(min(firsts, default=None))
         rest_stop_ms = None
-        if series.market == "coin_futures":  # its pages would lead through years of nothing
+        if self.door.rest.market.counts_back_from_end:  # its pages would lead through years of nothing
             last_ms = await self._begin(lambda: self.door.rest.last_begin(series))
             rest_stop_ms = 0 if last_ms is None else series.grid.end(last_ms)
         return Bounds(

@@ -13,7 +13,6 @@ from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
 from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period
-from lakewriter.binance.rest import COIN_SPAN_MS
 from lakewriter.interval import DAY_MS, HOUR_MS
 from lakewriter.market import Market
 from lakewriter.partition import day_of
@@ -180,7 +179,7 @@ def plan_series(
 def pages_of(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:
     """Return how many pages of REST it takes to read a range in full."""
     by_rows = -(-series.grid.count(start_ms, stop_ms) // market.klines_page)
-    by_span = -(-(stop_ms - start_ms) // COIN_SPAN_MS) if market.name == "coin_futures" else 0
+    by_span = -(-(stop_ms - start_ms) // market.range_ms_max) if market.range_ms_max else 0
     return max(by_rows, by_span)
 
 

@@ -23,7 +23,6 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
 from lakewriter.instrument import Instrument
-from lakewriter.interval import DAY_MS
 from lakewriter.market import Market
 from lakewriter.series import Series
 from lakewriter.timeline import Moment
@@ -40,9 +39,6 @@ _PAGE_BYTES_MAX = 4 * 1024 * 1024
 # Source: 429 and 418 carry Retry-After; bans last from 2 minutes to 3 days; 403
 # is the firewall's, 451 the region's.
 HOLD_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
-
-# COIN-M answers for no longer a range. Source: documented, SDK market_data_api.py.
-COIN_SPAN_MS = 200 * DAY_MS
 
 # An answer that came as it should, and whose rows cannot be candles.
 _UNREADABLE = 200
@@ -139,17 +135,17 @@ class RestClient:
         """Return the first page of a range of any length, at the least weight for each row.
 
         Where the exchange answers with the oldest rows it passes over what does not
-        exist, however long that is; coin_futures counts back from the end, so its
-        range is cut to one page, and to the 200 days that it answers for.
+        exist, however long that is. Where it counts back from the end, the range is
+        cut to one page.
 
         Raises:
             RestError: if it does not answer so.
         """
         grid, rows = series.grid, self.market.klines_page
-        if self.market.name == "coin_futures":
-            stop_ms = min(stop_ms, start_ms + COIN_SPAN_MS)
-            if grid.length_ms:
-                stop_ms = min(stop_ms, start_ms + rows * grid.length_ms)
+        if self.market.range_ms_max is not None:
+            stop_ms = min(stop_ms, start_ms + self.market.range_ms_max)
+        if self.market.counts_back_from_end and grid.length_ms:
+            stop_ms = min(stop_ms, start_ms + rows * grid.length_ms)
         params = {
             "symbol": series.symbol,
             "interval": grid.wire_name,
@@ -161,7 +157,7 @@ class RestClient:
         candles = self._candles(body, series, start_ms, stop_ms)
         # A page that ends early says nothing of what comes after its last row, whatever
         # its length: a server that leaves out rows would else leave out what follows.
-        onward = candles and self.market.name != "coin_futures"
+        onward = candles and not self.market.counts_back_from_end
         return Page(candles, candles[-1].end_ms if onward else stop_ms)
 
     async def first_begin(self, series: Series) -> int | None:
@@ -207,9 +203,8 @@ class RestClient:
         Raises:
             RestError: if the exchange does not answer, or not with a list.
         """
-        # What nobody reads here is a third of spot's answer.
-        params = {"showPermissionSets": "false"} if self.market.name == "spot" else {}
-        await self._pool.take(20 if self.market.name == "spot" else 1, background=False)
+        await self._pool.take(self.market.exchange_info_weight, background=False)
+        params = self.market.exchange_info_params
         body = await self._ask("exchangeInfo", params, _INSTRUMENTS_TIMEOUT_S, ANSWER_BYTES_MAX)
         try:
             return await asyncio.to_thread(parse_instruments, body, self.market)

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import duckdb
 
 from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.market import MARKETS
 from lakewriter.query.engine import Engine
 from lakewriter.query.schema import COLUMNS
 
@@ -98,6 +99,9 @@ _STEP = f"""(CASE WHEN {_WHOLE} THEN {_BUCKET}
     ELSE error('bucket: ' || bucket::VARCHAR || ' is not made of whole ' || {_INTERVAL} || ' candles')::INTERVAL END)"""
 _BUCKET_OF = f"CASE WHEN {_SAME} THEN c.candle_begin_time ELSE time_bucket({_STEP}, c.candle_begin_time) END"
 _YEARLY = f"(CASE WHEN {_INTERVAL} = '1mo' THEN 12.0 ELSE {YEAR_MS}.0 / nullif({_LENGTH_MS}, 0) END)"
+
+# Where volume counts contracts, no price follows from it.
+_CONTRACT_MARKETS = ", ".join(f"'{name}'" for name, market in MARKETS.items() if market.volume_in_contracts)
 
 _CANDLES_OF = 'candles_of(market, symbol, "interval", since := since, until := until)'
 _RETURNS = 'returns(market, symbol, "interval", since := since, until := until)'
@@ -194,7 +198,7 @@ SELECT b.start AS candle_begin_time,
     count(*) AS candles
 FROM (
     SELECT {_BUCKET_OF} AS start, c.candle_begin_time AS begin, c.close, c.volume, c.trade_num,
-        CASE c.market WHEN 'coin_futures' THEN (c.high + c.low + c.close) / 3 * c.volume ELSE c.quote_volume END AS paid
+        CASE WHEN c.market IN ({_CONTRACT_MARKETS}) THEN (c.high + c.low + c.close) / 3 * c.volume ELSE c.quote_volume END AS paid
     FROM {_CANDLES_OF} AS c
 ) AS b
 GROUP BY b.start

@@ -7,6 +7,7 @@ from lakewriter.binance.rest import RestError
 from lakewriter.candle import Candle
 from lakewriter.gap_reasons import Standing
 from lakewriter.interval import DAY_MS, Interval
+from lakewriter.market import MARKETS
 from lakewriter.ranges import Range
 from lakewriter.recording.subscribed_series import Universe
 from lakewriter.series import Series
@@ -77,4 +78,6 @@ class Extent:
         if series in self._first or self._seen.get(series, begin_ms + 1) <= begin_ms:
             return False
         listed = self._universe.instrument(series)
-        return (listed is None or listed.onboard_ms is None) and series.market != "coin_futures"
+        return (listed is None or listed.onboard_ms is None) and not MARKETS[
+            series.market
+        ].counts_back_from_end
