@@ -4,6 +4,8 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import io
+import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +21,7 @@ from lakewriter.binance.network import Network, check_proxies, proxy_of
 from lakewriter.binance.rest import RestError
 from lakewriter.binance.socket import CONNECTION_ERRORS, Patience, open_socket
 from lakewriter.candle import Candle
+from lakewriter.cli.terminal import log_to_stderr
 from lakewriter.clock import Clock
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.market import MARKETS, Market, served_at
@@ -200,6 +203,26 @@ def test_errors_say_no_password() -> None:
     assert error.what == "wss://…@h.test/a: no" and error.hint == "try https://…@h.test"
     for text in ("btcusdt@kline_1m", "http://h.test/x?a=b@c", "a@b // c"):
         assert LakewriterError(text).what == text
+
+
+def test_log_lines_say_no_password() -> None:
+    """Whatever is logged, and whatever a traceback quotes, has no password of an address in it."""
+    lines = io.StringIO()
+    logger = logging.getLogger("lakewriter.password")
+    handler = logging.StreamHandler(lines)
+    log_to_stderr(handler=handler)
+    try:
+        logger.warning("tried %s", "http://me:secret@h.test:1/x")
+        try:
+            raise ValueError("https://me:secret@h.test")
+        except ValueError:
+            logger.exception("failed")
+    finally:
+        logging.getLogger("lakewriter").removeHandler(handler)
+        logging.getLogger("lakewriter").propagate = True
+        logging.getLogger("lakewriter").setLevel(logging.NOTSET)
+    text = lines.getvalue()
+    assert "tried http://…@h.test:1/x" in text and "https://…@h.test" in text and "secret@" not in text
 
 
 @pytest.mark.slow

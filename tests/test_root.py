@@ -58,6 +58,21 @@ def test_the_lake_above_is_meant(lake: Path) -> None:
         assert refused(path) == (f"lake: {path} is no lake, but lies in one", f"--lake {lake}")
 
 
+def test_the_lake_above_an_absent_directory_is_meant(lake: Path) -> None:
+    """Inside of a lake the default, `data`, is not there; the hint leads to the lake itself."""
+    assert refused(lake / "data") == (f"lake: {lake}/data does not exist", f"--lake {lake}")
+    assert refused(lake.parent / "x")[1] == "lakewriter record spot:BTCUSDT:1m makes one"
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    """It is not recorded into either, since no engine could read it."""
+    path = f"{tmp_path}/x\udcff"
+    for use in (LakeStore.open, LakeStore.peek, lambda uri: LakeStore.create(uri, "test")):
+        with pytest.raises(LakeError, match=r"is not UTF-8$"):
+            use(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_lake_below_is_meant(lake: Path) -> None:
     """The only lake in a directory is named; of several none is."""
     assert refused(lake.parent) == (f"lake: {lake.parent} is no lake, but contains one", f"--lake {lake}")

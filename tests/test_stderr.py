@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 from running import PATIENCE_S, plain_rows, until, wait_until
+from test_query_files import candle
 
+from lakewriter.candle import to_table
 from lakewriter.cli.stderr import END_S_MAX, FLUSH_S_MAX, Stderr
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
 from lakewriter.sandbox.server import SandboxOptions, serve
 
 
@@ -138,7 +142,7 @@ def test_a_pipe_that_another_process_made_non_blocking_is_waited_for() -> None:
         assert (written + drained(reading)).lstrip(b"x") == b"late\n"
 
 
-def _fill_terminal(terminal: int) -> None:
+def stop_output(terminal: int) -> None:
     """Stop a terminal's output, as Ctrl-S does."""
     termios.tcflow(terminal, termios.TCOOFF)
 
@@ -157,7 +161,7 @@ def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
                 master, stderr = pty.openpty()
                 stack.callback(os.close, master)
                 stack.callback(os.close, stderr)
-                _fill_terminal(stderr)
+                stop_output(stderr)
             arguments = ["record", "spot:*USDT:1m", "--exchange", sandbox.url, "--flush-every", "500ms"]
             recorder = subprocess.Popen(
                 [sys.executable, "-m", "lakewriter", *arguments, "--lake", str(tmp_path / "lake")],
@@ -180,6 +184,29 @@ def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
             await main()
 
     asyncio.run(whole())
+
+
+@pytest.mark.slow
+def test_a_bar_waits_for_no_terminal(tmp_path: Path) -> None:
+    """A command with a bar ends, exit 0, on a terminal whose output is stopped."""
+    lake = LakeStore.create(str(tmp_path / "lake"), "test")
+    lake.merge(partition_of(candle(0)), to_table([candle(0)]))
+    master, stderr = pty.openpty()
+    stop_output(stderr)
+    arguments = ["verify", "--lake", str(lake.root)]
+    verifying = subprocess.Popen(
+        [sys.executable, "-m", "lakewriter", *arguments],
+        stderr=stderr,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"TERM": "xterm"},
+    )
+    try:
+        wait_until(lambda: verifying.poll() is not None)
+    finally:
+        verifying.kill()
+        os.close(stderr)
+        os.close(master)
+    assert verifying.returncode == 0
 
 
 @pytest.mark.slow

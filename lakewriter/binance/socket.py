@@ -85,7 +85,8 @@ class _Connection(ClientConnection):
         """Abort the connection. Waiting for the peer could hold up its closing for ever."""
         super().pause_writing()
         self.unread = True
-        self.transport.abort()
+        # Not at once: the other pongs of this read are still to be written.
+        self.loop.call_soon(self.transport.abort)
 
 
 class StreamSocket:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import click
 
-from lakewriter.errors import LakewriterError, UsageError, printable
+from lakewriter.errors import LakewriterError, UsageError, printable, without_passwords
 from lakewriter.regular_file import read_given_text
 
 # A file of SQL that a person wrote is never so long.
@@ -31,6 +31,9 @@ class _Formatter(logging.Formatter):
         if record.name == "lakewriter.recorded":
             return printable(record.getMessage())  # says its own time
         return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_passwords(super().format(record))  # in tracebacks, too
 
 
 def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None) -> None:

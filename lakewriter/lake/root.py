@@ -35,7 +35,11 @@ def local_root(uri: str) -> Path:
         )
     try:
         root = Path(uri).expanduser().resolve()
+        str(root).encode()
         root.exists()
+    except UnicodeEncodeError:
+        # It could be recorded into, but neither DuckDB nor Arrow could read it.
+        raise LakeError(f"lake: {uri!r} is not UTF-8", "give a directory whose path is") from None
     except (RuntimeError, ValueError) as error:
         raise LakeError(f"lake: {uri!r}: {error}", "give a directory with --lake") from None
     except OSError as error:
@@ -66,13 +70,14 @@ def check_is_lake(root: Path, uri: str) -> None:
     Raises:
         LakeError: if it is absent, a file, or another directory.
     """
+    above = None if _is_lake(root) else next(filter(_is_lake, root.parents), None)
     if not root.exists():
-        raise LakeError(f"lake: {uri} does not exist", f"{_EXAMPLE} makes one")
+        hint = f"{_EXAMPLE} makes one" if above is None else f"--lake {above}"
+        raise LakeError(f"lake: {uri} does not exist", hint)
     if not root.is_dir():
         raise LakeError(f"lake: {uri} is a file, not a directory", "give a directory with --lake")
     if _is_lake(root):
         return
-    above = next((parent for parent in root.parents if _is_lake(parent)), None)
     if above is not None:
         raise LakeError(f"lake: {uri} is no lake, but lies in one", f"--lake {above}")
     below = list(islice(filter(_is_lake, _children(root)), 2))
