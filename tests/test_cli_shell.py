@@ -264,7 +264,7 @@ def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
         (".once x.xls\nSELECT 1;", "output: x.xls: .xls is no format"),
         (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),
         (".read ~nosuchuser/x.sql", ".read: ~nosuchuser/x.sql: Could not determine home directory"),
-        (".read a\0b", ".read: a\0b: embedded null byte"),
+        (".read a\0b", ".read: a\\u0000b: embedded null byte"),
         (".once ~nosuchuser/x.csv\nSELECT 1;", "output: ~nosuchuser/x.csv: Could not determine home directory"),
         ("SELECT $x;", "query: $x has no value"),
     ],

@@ -29,7 +29,8 @@ class _Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         if record.name == "lakewriter.recorded":
-            return printable(record.getMessage())  # says its own time
+            # A line for each candle of a commit, with its own time.
+            return "\n".join(map(printable, record.getMessage().split("\n")))
         return printable(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
