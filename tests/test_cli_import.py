@@ -51,6 +51,8 @@ def test_json(tmp_path, archive):
                 "rows_twice": 0,
                 "rows_contradicted": 0,
                 "rows_disputed": 0,
+                "rows_without_values": 0,
+                "rows_bad": 0,
             },
             "dry_run": False,
         }
@@ -106,6 +108,40 @@ def test_failures(tmp_path, archive):
     assert isinstance(result.exception, LakewriterError)
     assert result.exception.what == "import: 1 file was not imported"
     assert len(plain_rows(tmp_path / "lake")) == 3
+
+
+def test_bad_rows(tmp_path):
+    """--skip-bad-rows imports the others, names the first bad row on stderr, and counts them."""
+    good = lines(0, 1, 2).splitlines()
+    path = written(tmp_path / "BTCUSDT_1m.csv", "\n".join([good[0], "\x1b[2J,1", good[1], "x", good[2]]))
+    strict = imported(tmp_path / "lake", path, "--market", "spot")
+    assert isinstance(strict.exception, LakewriterError)
+    assert "row 2" in strict.stderr
+    result = imported(tmp_path / "lake", path, "--market", "spot", "--skip-bad-rows", "--json")
+    assert (result.exception, result.exit_code) == (None, 0)
+    assert (
+        result.stderr
+        == f"lakewriter: {path}: 2 bad rows left out, the first is row 2: has 2 values, not 12\n"
+    )
+    counts = json.loads(result.stdout)
+    assert (counts["rows"], counts["left_out"]["rows_bad"]) == (3, 2)
+    assert len(plain_rows(tmp_path / "lake")) == 3
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "ndjson", "json", "arrow"])
+def test_an_export_of_the_lake_comes_back(tmp_path, suffix):
+    """What `query -o` writes of several series, also of ones without trades, is the same lake again."""
+    written(tmp_path / "in/usdt_futures_ETHUSDT_1m.csv", lines(0, 1))
+    written(
+        tmp_path / "in/spot_BTCUSDT_1m.csv",
+        "timestamp,open,high,low,close,volume\n1719705600000,100,102,98,101,5\n",
+    )
+    assert imported(tmp_path / "lake", tmp_path / "in").exit_code == 0
+    export = tmp_path / f"export.{suffix}"
+    query = ["query", "--lake", str(tmp_path / "lake"), "FROM candles", "-o", str(export)]
+    assert CliRunner().invoke(cli, query).exit_code == 0
+    assert imported(tmp_path / "back", export).exit_code == 0
+    assert plain_rows(tmp_path / "back", "*") == plain_rows(tmp_path / "lake", "*")
 
 
 def test_many_failures(tmp_path):

@@ -23,10 +23,10 @@ from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import Options, OtherSeriesError
+from lakewriter.importer.arrow_file import ROWS_MAX
 from lakewriter.importer.columns import candles_in, columns_in
 from lakewriter.importer.file_candles import named_series, read_file
 from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
-from lakewriter.importer.read_file import ROWS_MAX
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
 from lakewriter.partition import partition_of
@@ -396,7 +396,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "not a readable Parquet file" in read_file_error(
         written(tmp_path / "spot_BTCUSDT_1m.pqt", b"PAR1")
     )
-    assert "cannot be imported" in read_file_error(written(tmp_path / "spot_BTCUSDT_1m.feather", b""))
+    assert "cannot be imported" in read_file_error(written(tmp_path / "spot_BTCUSDT_1m.h5", b""))
     assert "row 1: begins 30 s off the grid of 1m" in read_file_error(
         written(tmp_path / f"{name}.csv", line().replace(str(BEGIN_MS), str(BEGIN_MS + 30_000), 1))
     )

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from lakewriter.arrow_memory import arrow_buffer
 from lakewriter.binance.kline_columns import RowError, Stamp, candles_of
 from lakewriter.candle import VALUE_COLUMNS, IntArray
 from lakewriter.errors import ExchangeError
@@ -195,9 +196,8 @@ def _read(data: bytes, header_bytes: int, name: str) -> pa.Table:
     if (b"x" in data or b"X" in data) and _HEXADECIMAL.search(data, header_bytes):
         raise CsvError("number", f"{name}: has a hexadecimal number")
     more = [f"more{number}" for number in range(count - len(_COLUMNS))]
-    # The streaming reader starts no thread to read ahead of what is in memory.
     reader = arrow_csv.open_csv(
-        pa.BufferReader(pa.py_buffer(data).slice(header_bytes)),
+        pa.BufferReader(arrow_buffer(memoryview(data)[header_bytes:])),
         read_options=arrow_csv.ReadOptions(
             column_names=[*_COLUMNS, *more],
             use_threads=False,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakewriter.binance.wire import BEGIN_MS_MAX, BEGIN_MS_MIN
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray, Source, settle
 from lakewriter.candle_arrays import arrays_of, ends, off_grid
-from lakewriter.candle_checks import TRADES_MAX, first_violation
+from lakewriter.candle_checks import TRADES_MAX, violations
 from lakewriter.errors import ExchangeError
 from lakewriter.interval import SECOND_MS, Interval
 from lakewriter.series import Series
@@ -27,12 +27,14 @@ class RowError(ExchangeError):
     Args:
         kind: one word for the counter ("number", "time", "order", or of `candle_checks`).
         row: which, counted from 0.
+        rows: all that are known to be bad, in this way or another; None for this one.
     """
 
-    def __init__(self, kind: str, what: str, row: int) -> None:
+    def __init__(self, kind: str, what: str, row: int, rows: IntArray | None = None) -> None:
         super().__init__(what)
         self.kind = kind
         self.row = row
+        self.rows = np.array([row]) if rows is None else rows
 
 
 class Stamp(NamedTuple):
@@ -98,10 +100,11 @@ def begins_before(end_times: IntArray, grid: Interval) -> IntArray:
 
 
 def _check_candles(begins: IntArray, values: Sequence[pa.Array], market: str) -> None:
-    found = first_violation(arrays_of(begins, values), market)
-    if found is not None:
-        row, violation = found
-        raise RowError(violation.kind, f"{violation.kind}: {violation.say(row)}", row)
+    found = violations(arrays_of(begins, values), market)
+    if found:
+        first = min(found, key=lambda each: int(each.rows[0]))
+        row, rows = int(first.rows[0]), np.unique(np.concatenate([each.rows for each in found]))
+        raise RowError(first.kind, f"{first.kind}: {first.say(row)}", row, rows)
 
 
 def _check_published(values: Sequence[pa.Array]) -> None:
@@ -113,13 +116,14 @@ def _check_published(values: Sequence[pa.Array]) -> None:
 
 
 def _check_begins(begins: IntArray, grid: Interval) -> None:
-    if (row := _first((begins < BEGIN_MS_MIN) | (begins >= BEGIN_MS_MAX))) is not None:
-        raise RowError("time", f"no candle begins at {begins[row]}", row)
-    if (row := _first(off_grid(grid, begins))) is not None:
+    outside = (begins < BEGIN_MS_MIN) | (begins >= BEGIN_MS_MAX)
+    if (row := _first(outside)) is not None:
+        raise RowError("time", f"no candle begins at {begins[row]}", row, np.flatnonzero(outside))
+    off = off_grid(grid, begins)
+    if (row := _first(off)) is not None:
         off_ms = begins[row] - grid.floor(int(begins[row]))
-        raise RowError(
-            "time", f"begins {off_ms / 1000:g} s off the grid of {grid.name}, at {begins[row]}", row
-        )
+        what = f"begins {off_ms / 1000:g} s off the grid of {grid.name}, at {begins[row]}"
+        raise RowError("time", what, row, np.flatnonzero(off))
 
 
 def _check_order(opened: Array, high: Array, low: Array, close: Array) -> None:

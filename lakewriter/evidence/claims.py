@@ -40,6 +40,7 @@ class Options(NamedTuple):
         source: where the rows come from, if the file does not say.
         relabel: market, symbol and interval overrule the file.
         sparse: rows may be farther apart than the interval.
+        skip_bad_rows: leave out rows that cannot be candles, which else refuse their file.
     """
 
     market: str | None = None
@@ -48,6 +49,7 @@ class Options(NamedTuple):
     source: Source | None = None
     relabel: bool = False
     sparse: bool = False
+    skip_bad_rows: bool = False
 
 
 class Claim(NamedTuple):

@@ -1,1 +1,1 @@
-"""Import files of candles made by other tools. Door: `importer.py`; `read_file.py` reads bytes, `file_candles.py` decides."""
+"""Import files of candles made by other tools. Doors: `import_files`; `read_file` for bytes, `file_candles` for rows."""

@@ -19,32 +19,8 @@ from lakewriter.candle import SCHEMA, VALUE_COLUMNS, FloatArray, IntArray, Sourc
 from lakewriter.errors import LakewriterError
 from lakewriter.evidence.claims import ColumnClaim, Level
 from lakewriter.evidence.rows import quote_of_two
+from lakewriter.importer.column_names import ASSET_VOLUME, BEGINS, ENDS, VALUES, normal
 from lakewriter.interval import Interval
-
-# Our names first: a table that has several of one line is read by the leftmost.
-_BEGINS = (
-    "candle_begin_time", "open_time", "opentime", "begin_time", "start_time", "timestamp", "datetime",
-    "time", "date", "ts", "t",
-)  # fmt: skip
-_ENDS = ("candle_end_time", "close_time", "closetime", "end_time", "T")
-_NAMES = {
-    "open": ("open", "o", "open_price"),
-    "high": ("high", "h", "high_price"),
-    "low": ("low", "l", "low_price"),
-    "close": ("close", "c", "close_price"),
-    "volume": ("volume", "vol", "v", "base_volume", "base_asset_volume"),
-    "quote_volume": ("quote_volume", "quote_asset_volume", "quotevolume", "quote_av", "turnover", "q"),
-    "trade_num": (
-        "trade_num", "number_of_trades", "num_trades", "trades", "trade_count", "trades_count", "count", "n",
-    ),
-    "taker_buy_base_asset_volume": (
-        "taker_buy_base_asset_volume", "taker_buy_base_volume", "taker_buy_volume", "taker_buy_base",
-        "tb_base_av", "V",
-    ),
-    "taker_buy_quote_asset_volume": (
-        "taker_buy_quote_asset_volume", "taker_buy_quote_volume", "taker_buy_quote", "tb_quote_av", "Q",
-    ),
-}  # fmt: skip
 
 # Columns that say which series a row is of. `s` and `i` are the exchange's own.
 _CLAIMS: dict[Level, tuple[str, ...]] = {
@@ -64,9 +40,7 @@ _WORDS = {
     **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
 }
 
-# Columns of volumes that name their asset, as in "Volume BTC" beside "Volume USDT".
-_ASSET_VOLUME = re.compile(r"(?:volume|vol)_(?!base$|quote$|usd_)[a-z0-9]{2,10}|amount|volumefrom|volumeto")
-
+# Volumes that alone cannot be told from a quote volume.
 _EITHER_VOLUME = re.compile(r"(?:volume|vol)_(?:usd|usdt|usdc|busd|fdusd|tusd)|amount|volumeto")
 
 # A table without one of the others has nulls for it.
@@ -120,11 +94,11 @@ def columns_in(table: pa.Table) -> FileColumns:
         LakewriterError: if it has no column for what a candle needs.
         RowError: if a cell that a candle needs is empty.
     """
-    columns = {_normal(name): table[place] for place, name in reversed(list(enumerate(table.column_names)))}
+    columns = {normal(name): table[place] for place, name in reversed(list(enumerate(table.column_names)))}
     begins, days = _begins(columns)
     ends = _ends(columns, needed=begins is None)
     if begins is None and ends is None:
-        raise LakewriterError("has no column of begin times", f"name it one of: {', '.join(_BEGINS)}")
+        raise LakewriterError("has no column of begin times", "name it open_time")
     values = {
         name: _values(columns, name) for name in VALUE_COLUMNS if name not in ("volume", "quote_volume")
     }
@@ -159,18 +133,6 @@ def begins_of(columns: FileColumns, grid: Interval) -> IntArray:
     return begins_before(columns.ends, grid)
 
 
-def double_columns(names: list[str]) -> dict[str, pa.DataType]:
-    """Return which of a CSV's columns are to be read as doubles, whatever their first rows look like."""
-    known = {each for name in VALUE_COLUMNS if name != "trade_num" for each in _NAMES[name]}
-    return {name: pa.float64() for name in names if _normal(name) in known}
-
-
-def _normal(name: str) -> str:
-    if len(name) == 1:
-        return name  # the exchange's: `v` is not `V`
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
-
-
 def _find(columns: dict[str, pa.ChunkedArray], names: tuple[str, ...]) -> tuple[str, pa.Array] | None:
     name = next((name for name in names if name in columns), None)
     return None if name is None else (name, columns[name].combine_chunks())
@@ -182,7 +144,7 @@ def _begins(columns: dict[str, pa.ChunkedArray]) -> tuple[IntArray | None, str]:
         return parts, ""
     found = [
         (name, columns[name].combine_chunks())
-        for name in _BEGINS
+        for name in BEGINS
         if name in columns and not _is_clock(columns[name].type)
     ]
     if not found:
@@ -200,7 +162,7 @@ def _date_and_time(columns: dict[str, pa.ChunkedArray]) -> IntArray | None:
     if clock is not None and _is_clock(clock.type):
         times = clock.combine_chunks()
         if times.null_count:
-            raise RowError("time", "time is empty", _first_null(times))
+            raise _empty("time", "time", times)
         unit_ms = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 10**6)}[times.type.unit]
         of_day: IntArray = times.cast(pa.int64() if times.type.bit_width == 64 else pa.int32()).to_numpy()
         return _milliseconds("date", date) + _whole(of_day.astype(np.int64), *unit_ms, exact=True)
@@ -215,7 +177,7 @@ def _date_and_time(columns: dict[str, pa.ChunkedArray]) -> IntArray | None:
 
 def _whole_numbers(name: str, array: pa.Array) -> IntArray:
     if array.null_count:
-        raise RowError("time", f"{name} is empty", _first_null(array))
+        raise _empty("time", name, array)
     try:
         numbers: IntArray = array.cast(pa.int64()).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -224,7 +186,7 @@ def _whole_numbers(name: str, array: pa.Array) -> IntArray:
 
 
 def _ends(columns: dict[str, pa.ChunkedArray], *, needed: bool) -> IntArray | None:
-    found = _find(columns, _ENDS)
+    found = _find(columns, ENDS)
     if found is None:
         return None
     try:
@@ -264,7 +226,7 @@ def _moments(name: str, array: pa.Array, divisor: int) -> pa.Array:
 
 def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
     """Return the volume and the quote volume; of columns that could be either, by what they prove."""
-    names = [name for name in columns if name in _NAMES["volume"] or _ASSET_VOLUME.fullmatch(name)]
+    names = [name for name in columns if name in VALUES["volume"] or ASSET_VOLUME.fullmatch(name)]
     if len(names) == 1 and _EITHER_VOLUME.fullmatch(names[0]):
         names = []  # alone it cannot be told from a quote volume
     quote = _values(columns, "quote_volume")
@@ -298,7 +260,7 @@ def _claims(table: pa.Table) -> tuple[ColumnClaim, ...]:
         ColumnClaim(level, name, _text(table[place]))
         for place, name in enumerate(table.column_names)
         for level, names in _CLAIMS.items()
-        if _normal(name) in names
+        if normal(name) in names
     )
 
 
@@ -357,7 +319,7 @@ def _milliseconds(name: str, array: pa.Array, *, exact: bool = True) -> IntArray
             begins; else the millisecond that contains it.
     """
     if array.null_count:
-        raise RowError("time", f"{name} is empty", _first_null(array))
+        raise _empty("time", name, array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     try:
@@ -395,7 +357,7 @@ def _zoned(array: pa.Array) -> bool:
 
 
 def _values(columns: dict[str, pa.ChunkedArray], name: str) -> pa.Array:
-    found = _find(columns, _NAMES[name])
+    found = _find(columns, VALUES[name])
     if found is None:
         if name in _REQUIRED:
             raise LakewriterError(f"has no column {name}", f"a candle needs {', '.join(_REQUIRED)}")
@@ -412,8 +374,8 @@ def _number(theirs: str, column: pa.ChunkedArray, name: str) -> pa.Array:
     """
     wanted: Any = SCHEMA.field(name).type
     array = column.combine_chunks()
-    if array.null_count:
-        raise RowError("number", f"{theirs} is empty", _first_null(array))
+    if array.null_count and name in _REQUIRED:
+        raise _empty("number", theirs, array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_decimal(array.type):
@@ -424,5 +386,6 @@ def _number(theirs: str, column: pa.ChunkedArray, name: str) -> pa.Array:
         raise LakewriterError(f"{theirs} holds no numbers: {str(error).splitlines()[0]}") from None
 
 
-def _first_null(array: pa.Array) -> int:
-    return int(pc.index(array.is_null(), value=True).as_py())
+def _empty(kind: str, name: str, array: pa.Array) -> RowError:
+    rows = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
+    return RowError(kind, f"{name} is empty", int(rows[0]), rows)

@@ -26,9 +26,12 @@ from lakewriter.evidence.rows import (
 )
 from lakewriter.importer.columns import FileColumns, OwnColumns, columns_in
 from lakewriter.importer.file_names import FileName, name_says
-from lakewriter.importer.read_file import FileTable, read_table
+from lakewriter.importer.read_file import SKIP_HINT, FileTable, read_table
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.series import Series
+
+# Rounds in which bad rows are left out; each removes all that are bad in one way.
+BAD_KINDS_MAX = 50
 
 
 class LeftOut(NamedTuple):
@@ -39,12 +42,16 @@ class LeftOut(NamedTuple):
         open: rows whose candle is not closed.
         equal: rows that repeat another row.
         contradictions: rows that differ from a later row of their candle.
+        empty: rows without values.
+        bad: rows that cannot be read, or cannot be candles.
     """
 
     other_series: int = 0
     open: int = 0
     equal: int = 0
     contradictions: int = 0
+    empty: int = 0
+    bad: int = 0
 
 
 class ReadFile(NamedTuple):
@@ -66,8 +73,8 @@ class ReadFile(NamedTuple):
         return sum(table.num_rows for _, table in self.parts)
 
 
-class _Context(NamedTuple):
-    """A file and what bounds its candles.
+class _Work(NamedTuple):
+    """A file's name, and what bounds its candles.
 
     Args:
         written_us: the time the file was last changed, microseconds.
@@ -75,8 +82,19 @@ class _Context(NamedTuple):
     """
 
     path: Path
+    name: FileName
+    options: Options
+    now_ms: int
+    written_us: int
+    doubt_last: bool
+
+
+class _Context(NamedTuple):
+    """A file's rows beside what `_Work` has."""
+
     file: FileTable
     columns: FileColumns
+    path: Path
     name: FileName
     options: Options
     now_ms: int
@@ -115,15 +133,31 @@ def read_file(path: Path, options: Options, now_ms: int, *, doubt_last: bool = F
     name = read_name(path, options)
     check_place(name.claims, options, str(path))
     written_us = path.stat().st_mtime_ns // 1000
-    file = read_table(path)
+    file = read_table(path, skip_bad_rows=options.skip_bad_rows)
+    work = _Work(path, name, options, now_ms, written_us, doubt_last)
+    for _ in range(BAD_KINDS_MAX):
+        try:
+            return _read_candles(file, work)
+        except RowError as error:
+            refusal = LakewriterError(
+                f"{path}: row {file.number(error.row)}: {error.what}", error.hint or SKIP_HINT
+            )
+            if not options.skip_bad_rows or len(error.rows) == file.table.num_rows:
+                break
+            file = file.without(_mask(error.rows, file.table.num_rows), error.what)
+    raise refusal
+
+
+def _read_candles(file: FileTable, work: _Work) -> ReadFile:
+    path, options, written_us = work.path, work.options, work.written_us
     try:
         columns = columns_in(file.table)
         groups = split(columns.claims, str(path), trusted=columns.own is not None)
-        chosen = choose(groups, name.claims, options, str(path), file.table.num_rows)
-        context = _Context(path, file, columns, name, options, now_ms, written_us, doubt_last)
+        chosen = choose(groups, work.name.claims, options, str(path), file.table.num_rows)
+        context = _Context(file, columns, *work)
         done = [_candles(part, context) for part in chosen.parts]
-    except RowError as error:
-        raise LakewriterError(f"{path}: row {error.row + file.first_row}: {error.what}", error.hint) from None
+    except RowError:
+        raise
     except LakewriterError as error:
         named = error.what.startswith(str(path))
         raise type(error)(error.what if named else f"{path}: {error.what}", error.hint) from None
@@ -134,8 +168,10 @@ def read_file(path: Path, options: Options, now_ms: int, *, doubt_last: bool = F
             sum(each.open for each in done),
             sum(each.equal for each in done),
             sum(each.contradictions for each in done),
+            file.empty_rows,
+            file.bad_rows,
         ),
-        _notes(name, done),
+        _notes(work.name, file, done),
     )
     unwritten = sum(each.unwritten for each in done)
     if unwritten and not result.rows and unwritten == result.left_out.open:
@@ -178,7 +214,7 @@ def _candles(part: Part, context: _Context) -> _Candles:
     over = closed_rows(over_ms, marked, context.now_ms, context.now_ms)
     if context.doubt_last and source != "archive" and len(begins):
         closed &= begins < begins.max()
-    values = [column.filter(pa.array(_mask(rows, closed, len(column)))) for column in columns.values]
+    values = [column.filter(pa.array(_mask(rows[closed], len(column)))) for column in columns.values]
     found = without_duplicates(begins[closed], values)
     kept = rows[closed][found.kept]
     taken = pa.array(found.kept)
@@ -191,7 +227,7 @@ def _candles(part: Part, context: _Context) -> _Candles:
             foreign=columns.own is None and source != "archive",
         )
     except RowError as error:
-        raise RowError(error.kind, error.what, int(kept[error.row])) from None
+        raise RowError(error.kind, error.what, int(kept[error.row]), kept[error.rows]) from None
     if columns.own is not None:
         table = _with_own(table, columns.own, kept, options)
     left = int(len(closed) - closed.sum())
@@ -200,9 +236,9 @@ def _candles(part: Part, context: _Context) -> _Candles:
     )
 
 
-def _mask(rows: IntArray, chosen: BoolArray, length: int) -> BoolArray:
+def _mask(rows: IntArray, length: int) -> BoolArray:
     mask: BoolArray = np.zeros(length, np.bool_)
-    mask[rows[chosen]] = True
+    mask[rows] = True
     return mask
 
 
@@ -271,6 +307,7 @@ def _with_own(table: pa.Table, own: OwnColumns, kept: IntArray, options: Options
     return table
 
 
-def _notes(name: FileName, done: list[_Candles]) -> tuple[str, ...]:
+def _notes(name: FileName, file: FileTable, done: list[_Candles]) -> tuple[str, ...]:
     read_as = (f"read as {name.read_as}",) if name.read_as else ()
-    return (*read_as, *dict.fromkeys(each.note for each in done if each.note))
+    bad = (f"{file.bad_rows:,} bad rows left out, the first is {file.bad}",) if file.bad else ()
+    return (*read_as, *bad, *dict.fromkeys(each.note for each in done if each.note))

@@ -21,7 +21,7 @@ from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import Options, OtherSeriesError
 from lakewriter.importer.file_candles import LeftOut, ReadFile, read_file
-from lakewriter.importer.read_file import SUFFIXES
+from lakewriter.importer.read_file import FOUND_SUFFIXES
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition, day_of
@@ -92,8 +92,8 @@ def files_in(paths: Iterable[Path]) -> Iterator[Path]:
             yield from sorted(
                 each
                 for each in path.rglob("*")
-                if each.name.lower().endswith(SUFFIXES)
-                and not each.name.startswith((".", "_"))
+                if each.name.lower().endswith(FOUND_SUFFIXES)
+                and not any(part.startswith((".", "_")) for part in each.relative_to(path).parts)
                 and each.is_file()
             )
         elif path.exists():

@@ -1,10 +1,10 @@
 """Read a file of others into one table with its own columns, and say which layout it has.
 
-Only this module reads the bytes of such files. It decides nothing about their
-rows: `columns` reads the columns, `file_candles` makes candles of them.
+Only this module and those it calls read the bytes of such files: `text_file`,
+`json_file` and `arrow_file`, a kind each. They decide nothing about the rows:
+`columns` reads the columns, `file_candles` makes candles of them.
 """
 
-import codecs
 import hashlib
 import io
 import re
@@ -12,36 +12,43 @@ import zipfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.parquet as pq
 
 from lakewriter.binance.archive_csv import (
     CSV_BYTES_MAX,
+    CsvError,
     gunzip,
     inflated_bytes_max,
     is_archive_csv,
     read_columns,
     unzip,
 )
-from lakewriter.candle import SCHEMA
+from lakewriter.candle import SCHEMA, BoolArray, IntArray
 from lakewriter.errors import LakewriterError
-from lakewriter.importer.columns import double_columns
+from lakewriter.importer.arrow_file import read_feather, read_parquet
 from lakewriter.importer.file_names import partition_at
-from lakewriter.lake.parquet import read_rows
+from lakewriter.importer.json_file import read_json
+from lakewriter.importer.text_file import decoded, read_text
+from lakewriter.importer.typed_columns import typed_columns
 from lakewriter.regular_file import TooLargeError, read_regular
 
-CSV_SUFFIXES = (".csv", ".csv.gz", ".zip")
 PARQUET_SUFFIXES = (".parquet", ".pqt", ".pq")
-# A year of 1s candles is 31.6 million.
-ROWS_MAX = 1 << 25
-
-SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
-
+FEATHER_SUFFIXES = (".feather", ".arrow")
+JSON_SUFFIXES = (".json", ".json.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
+TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".zip")
+SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, *PARQUET_SUFFIXES, *FEATHER_SUFFIXES)
+# In a directory; other texts are read only if they are named.
+FOUND_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".txt")
 
 # `<digits>  <name>` as sha256sum writes it, `SHA256 (<name>) = <digits>` as BSD's does.
 _CHECKSUM = re.compile(rb"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
-_CHECKSUM_BYTES_MAX = 4096
+_CHECKSUM_BYTES_MAX = 1 << 16
+
+# A number, and eleven values or more after it.
+_TWELVE = re.compile(rb"\d+(?:,[^,\n]*){11}")
+
+SKIP_HINT = "--skip-bad-rows"
 
 Layout = Literal["archive", "rest", "named", "partition"]
 
@@ -50,44 +57,133 @@ class FileTable(NamedTuple):
     """The rows of a file.
 
     Args:
-        table: with the file's own columns; of the layouts without names with ours.
+        table: with the file's own columns, typed; of the layouts without names with ours.
         layout: "archive": the archive's header, or rows of 12 values without one;
-            "rest": rows of a REST answer; "named": columns with names or types of
-            their own; "partition": all columns of a partition of a lake.
+            "rest": rows without names, of a REST answer or of ccxt; "named": columns
+            with names or types of their own; "partition": all columns of a partition of a lake.
         first_row: the number of the first row, as a text editor counts.
+        numbers: the number of each row; None if they follow the first.
         packed: whether it came as the archive ships it: alone in a zip, under the zip's name.
         checked: whether a checksum beside it is its own.
+        bad_rows: rows that are left out because they cannot be read.
+        bad: the first of these, with its number; "" if there are none.
+        empty_rows: rows that are left out because they have no values.
     """
 
     table: pa.Table
     layout: Layout
     first_row: int = 1
+    numbers: IntArray | None = None
     packed: bool = False
     checked: bool = False
+    bad_rows: int = 0
+    bad: str = ""
+    empty_rows: int = 0
+
+    def number(self, row: int) -> int:
+        """Return the number that a row has in the file."""
+        return row + self.first_row if self.numbers is None else int(self.numbers[row])
+
+    def without(self, rows: BoolArray, what: str) -> "FileTable":
+        """Return the file without bad rows.
+
+        Args:
+            what: is wrong with the first of them.
+        """
+        numbers = np.arange(len(rows)) + self.first_row if self.numbers is None else self.numbers
+        first = self.bad or f"row {numbers[int(np.argmax(rows))]}: {what}"
+        return self._replace(
+            table=self.table.filter(pa.array(~rows)),
+            numbers=numbers[~rows],
+            bad_rows=self.bad_rows + int(rows.sum()),
+            bad=first,
+        )
 
 
-def read_table(path: Path) -> FileTable:
+def read_table(path: Path, *, skip_bad_rows: bool = False) -> FileTable:
     """Return the rows of a file.
+
+    Args:
+        skip_bad_rows: leave out and count rows that cannot be read, which else refuse the file.
 
     Raises:
         LakewriterError: if it cannot be read.
         OSError: if the disk does not give it.
     """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise LakewriterError(f"{path}: cannot be imported", f"these can: {' '.join(SUFFIXES)}")
     try:
         data = read_regular(path, CSV_BYTES_MAX)
     except TooLargeError as error:
         raise LakewriterError(f"{path}: {error.strerror}", "import it in parts") from None
+    try:
+        checked = _check_checksum(data, path)
+        return _read(data, path, skip_bad_rows=skip_bad_rows)._replace(checked=checked)
+    except CsvError:
+        raise  # names the file itself
+    except LakewriterError as error:
+        raise LakewriterError(f"{path}: {error.what}", error.hint) from None
+
+
+def _read(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
     kind = path.name.lower()
     if kind.endswith(PARQUET_SUFFIXES):
-        return _read_parquet(data, path)
-    if not kind.endswith(CSV_SUFFIXES):
-        raise LakewriterError(f"{path}: cannot be imported", f"these can: {' '.join(SUFFIXES)}")
-    checked = _check_checksum(data, path)
-    text = _inflated(data, path).removeprefix(codecs.BOM_UTF8)
-    if is_archive_csv(text):
-        table, header_rows = read_columns(text, str(path))
-        return FileTable(table, "archive", header_rows + 1, _is_packed(data, path), checked)
-    return FileTable(_read_csv(text, path), "named", 2)
+        file = FileTable(read_parquet(data), "named")
+        if partition_at(path) is not None and set(SCHEMA.names) <= set(file.table.column_names):
+            return file._replace(layout="partition")
+    elif kind.endswith(FEATHER_SUFFIXES):
+        file = FileTable(read_feather(data), "named")
+    elif kind.endswith(JSON_SUFFIXES):
+        table, named = read_json(_inflated(data, path))
+        file = FileTable(table, "named" if named else "rest")
+    else:
+        return _read_text(data, path, skip_bad_rows=skip_bad_rows)
+    return _typed(file, skip_bad_rows=skip_bad_rows)
+
+
+def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
+    text = decoded(_inflated(data, path))
+    if _is_archive(text):
+        try:
+            table, header_rows = read_columns(text, str(path))
+        except CsvError:
+            if not skip_bad_rows:
+                raise
+        else:
+            return FileTable(table, "archive", header_rows + 1, None, _is_packed(data, path))
+    read = read_text(text)
+    if read.bad and not skip_bad_rows:
+        raise LakewriterError(f"row {read.bad_lines[0]}: {read.bad}", SKIP_HINT)
+    file = FileTable(
+        read.table,
+        "named" if read.named else "rest",
+        numbers=read.lines,
+        bad_rows=len(read.bad_lines),
+        bad=f"row {read.bad_lines[0]}: {read.bad}" if read.bad else "",
+    )
+    return _typed(file, read.separator, skip_bad_rows=skip_bad_rows)
+
+
+def _is_archive(text: bytes) -> bool:
+    """Return whether a text has the archive's layout, or is a dump of REST rows in it: one header at most."""
+    if not is_archive_csv(text) or b"\nopen_time" in text:
+        return False
+    return not text[:1].isdigit() or _TWELVE.match(text) is not None
+
+
+def _typed(file: FileTable, separator: str = "", *, skip_bad_rows: bool) -> FileTable:
+    typed = typed_columns(file.table, separator)
+    if typed.first is not None and not skip_bad_rows:
+        raise LakewriterError(f"row {file.number(typed.first.row)}: {typed.first.what}", SKIP_HINT)
+    file = file._replace(table=typed.table)
+    if typed.first is not None:
+        file = file.without(typed.flawed, typed.first.what)
+    empty = typed.empty[~typed.flawed]
+    if not empty.any():
+        return file
+    numbers = np.array([file.number(row) for row in np.flatnonzero(~empty).tolist()], np.int64)
+    rows = file.table.filter(pa.array(~empty))
+    return file._replace(table=rows, numbers=numbers, empty_rows=int(empty.sum()))
 
 
 def _is_packed(data: bytes, path: Path) -> bool:
@@ -100,12 +196,11 @@ def _is_packed(data: bytes, path: Path) -> bool:
 def _check_checksum(data: bytes, path: Path) -> bool:
     """Return whether a checksum lies beside the file, and is its own."""
     try:
-        checksum = path.with_name(path.name + ".CHECKSUM")
-        said = _CHECKSUM.findall(read_regular(checksum, _CHECKSUM_BYTES_MAX))
+        said = _CHECKSUM.findall(read_regular(path.with_name(path.name + ".CHECKSUM"), _CHECKSUM_BYTES_MAX))
     except OSError:
         return False  # it need not be kept
     if [digits.lower().decode() for digits in said[:1]] != [hashlib.sha256(data).hexdigest()]:
-        raise LakewriterError(f"{path}: is not what {path.name}.CHECKSUM beside it says", "download it again")
+        raise LakewriterError(f"is not what {path.name}.CHECKSUM beside it says", "download it again")
     return True
 
 
@@ -115,27 +210,3 @@ def _inflated(data: bytes, path: Path) -> bytes:
     if path.suffix.lower() == ".gz":
         return gunzip(data, str(path), inflated_bytes_max(len(data)))
     return data
-
-
-def _read_csv(text: bytes, path: Path) -> pa.Table:
-    try:
-        names = arrow_csv.open_csv(pa.BufferReader(text)).schema.names
-        return arrow_csv.read_csv(
-            pa.BufferReader(text),
-            read_options=arrow_csv.ReadOptions(use_threads=False),
-            convert_options=arrow_csv.ConvertOptions(column_types=double_columns(names)),
-        )
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise LakewriterError(f"{path}: not a CSV of candles: {str(error).splitlines()[0]}") from None
-
-
-def _read_parquet(data: bytes, path: Path) -> FileTable:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        if file.metadata.num_rows > ROWS_MAX:
-            raise LakewriterError(f"{path}: has more than {ROWS_MAX} rows", "import it in parts")
-        table = read_rows(file)
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise LakewriterError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    ours = partition_at(path) is not None and set(SCHEMA.names) <= set(table.column_names)
-    return FileTable(table, "partition" if ours else "named")

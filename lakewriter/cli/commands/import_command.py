@@ -29,6 +29,8 @@ class LeftOut(msgspec.Struct):
     rows_twice: int = 0
     rows_contradicted: int = 0
     rows_disputed: int = 0
+    rows_without_values: int = 0
+    rows_bad: int = 0
 
 
 class Summary(msgspec.Struct):
@@ -54,6 +56,8 @@ _LEFT_OUT = {
                           "rows that later ones of their candles contradict"),
     "rows_disputed": ("row that differs from what the lake knows better",
                       "rows that differ from what the lake knows better"),
+    "rows_without_values": ("row without values", "rows without values"),
+    "rows_bad": ("row that can be no candle", "rows that can be no candles"),
 }  # fmt: skip
 
 
@@ -71,6 +75,7 @@ _LEFT_OUT = {
     "--relabel", is_flag=True, help="Market, symbol and interval overrule what the files say: rename them."
 )
 @click.option("--sparse", is_flag=True, help="Rows may be farther apart than their interval.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that can be no candles, and count them.")
 @click.option("--dry-run", is_flag=True, help="Read and check the files; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @lake_option
@@ -82,20 +87,22 @@ def command(
     source: Source | None,
     relabel: bool,
     sparse: bool,
+    skip_bad_rows: bool,
     dry_run: bool,
     as_json: bool,
     lake: str | None,
 ) -> None:
     """Bring files of candles into the lake: zips and CSVs of the public archive,
-    the .pqt files of older recorders, any Parquet or CSV whose columns have
-    names that tell, and directories of these.
+    the .pqt files of older recorders, any CSV, Parquet, Feather or JSON whose
+    columns have names that tell, and directories of these.
 
     Market, symbol and interval are what a file's name, place and columns say.
     The options choose among files, and fill in what a file does not say. A file
     is refused whole, and the others go on, if two of these disagree, if its rows
-    are of another interval, or if a row cannot be a candle. Candles that are not
-    closed are left out. Importing a file again changes nothing, and what is better
-    known already stays: rows of the archive, then those of more trades.
+    are of another interval, or if a row cannot be a candle (--skip-bad-rows leaves
+    such rows out). Candles that are not closed are left out. Importing a file
+    again changes nothing, and what is better known already stays: rows of the
+    archive, then those of more trades.
 
     \b
     lakewriter import usdt_futures_BTCUSDT_1m.pqt
@@ -109,6 +116,7 @@ def command(
         source=source,
         relabel=relabel,
         sparse=sparse,
+        skip_bad_rows=skip_bad_rows,
     )
     if relabel and not (market or symbol or interval):
         raise UsageError("--relabel: says no new name", "--relabel --symbol BTCUSDT")
@@ -151,6 +159,8 @@ def _count(summary: Summary, imported: Imported) -> None:
     left_out.rows_twice += imported.left_out.equal
     left_out.rows_contradicted += imported.left_out.contradictions
     left_out.rows_disputed += imported.disputed
+    left_out.rows_without_values += imported.left_out.empty
+    left_out.rows_bad += imported.left_out.bad
 
 
 def _sentence(summary: Summary) -> str:

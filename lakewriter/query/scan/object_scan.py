@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 
+from lakewriter.arrow_memory import arrow_buffer
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
@@ -91,7 +92,7 @@ class Served:
         # Of a damaged footer, statistics abort the process when they are looked up for a filter.
         if has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(
-                pa.BufferReader(found.data), partition_expression=_known(partition)
+                pa.BufferReader(arrow_buffer(found.data)), partition_expression=_known(partition)
             )
             try:
                 if fragment.physical_schema.equals(SCHEMA):

@@ -1,0 +1,103 @@
+"""The names by which files of others call a candle's columns. Pure.
+
+A name is compared in lower case, with `_` between its words. Single letters are
+the exchange's own and keep their case: `v` is the volume, `V` the takers' part.
+"""
+
+import re
+from collections.abc import Iterable
+
+# Ours first: of several columns of times the first one here is read.
+BEGINS = (
+    "candle_begin_time", "open_time", "opentime", "open_timestamp", "kline_open_time", "open_date",
+    "begin_time", "begin", "start_time", "starttime", "start", "start_at", "unix", "unix_time", "unixtime",
+    "unix_timestamp", "epoch", "timestamp_ms", "time_ms", "ts_ms", "timestamp", "timestamp_utc", "ts", "t",
+    "datetime", "datetime_utc", "date_time", "date_utc", "gmt_time", "time_utc", "time", "date", "day",
+)  # fmt: skip
+ENDS = (
+    "candle_end_time", "close_time", "closetime", "close_timestamp", "kline_close_time", "close_date",
+    "end_time", "endtime", "T",
+)  # fmt: skip
+
+VALUES = {
+    "open": ("open", "o", "open_price"),
+    "high": ("high", "h", "high_price"),
+    "low": ("low", "l", "low_price"),
+    "close": ("close", "c", "close_price"),
+    "volume": ("volume", "vol", "v", "base_volume", "base_asset_volume", "volume_base"),
+    "quote_volume": (
+        "quote_volume", "quote_asset_volume", "quotevolume", "quote_av", "turnover", "q", "volume_quote",
+        "quoteassetvolume",
+    ),
+    "trade_num": (
+        "trade_num", "number_of_trades", "num_trades", "trades", "trade_count", "trades_count", "tradecount",
+        "count", "n", "numberoftrades",
+    ),
+    "taker_buy_base_asset_volume": (
+        "taker_buy_base_asset_volume", "taker_buy_base_volume", "taker_buy_volume", "taker_buy_base",
+        "tb_base_av", "V", "takerbuybaseassetvolume", "taker_base_vol",
+    ),
+    "taker_buy_quote_asset_volume": (
+        "taker_buy_quote_asset_volume", "taker_buy_quote_volume", "taker_buy_quote", "tb_quote_av", "Q",
+        "takerbuyquoteassetvolume", "taker_quote_vol",
+    ),
+}  # fmt: skip
+PRICES = ("open", "high", "low", "close")
+
+# Volumes that name their asset, as "Volume BTC" beside "Volume USDT".
+# Not those that charts add: averages and changes.
+ASSET_VOLUME = re.compile(
+    r"(?:volume|vol)_(?!base$|quote$|usd_|[es]?ma\d*$|avg|mean|std|change|delta|ratio|pct|osc)[a-z0-9]{2,10}"
+    r"|amount|volumefrom|volumeto"
+)
+
+# pandas writes the index of a frame under these names, if it has none of its own.
+_UNNAMED = re.compile(r"|_index_level_0_|unnamed:_0|index|level_0")
+
+_FIELD_OF = {each: field for field, names in VALUES.items() for each in names}
+_WORD_ENDS = re.compile(r"[\s_.-]+")
+
+
+def plain(name: str) -> str:
+    """Return a column's name without what some tools put around it: `<OPEN>`, `Volume_(BTC)`, `# open`."""
+    name = name.strip().strip("\"'").lstrip("#").strip()
+    if name.startswith("<") and name.endswith(">"):
+        name = name[1:-1]
+    return re.sub(r"\((\w+)\)", r"\1", name).strip()
+
+
+def normal(name: str) -> str:
+    """Return a column's name as it is compared."""
+    name = plain(name)
+    return name if len(name) == 1 else _WORD_ENDS.sub("_", name.lower())
+
+
+def field_of(name: str) -> str | None:
+    """Return which of VALUE_COLUMNS a column of this name is; None for none."""
+    return _FIELD_OF.get(normal(name))
+
+
+def is_number(name: str) -> bool:
+    """Return whether a column of this name holds numbers of a candle."""
+    return field_of(name) is not None or ASSET_VOLUME.fullmatch(normal(name)) is not None
+
+
+def is_time(name: str) -> bool:
+    """Return whether a column of this name holds begin or end times."""
+    return normal(name) in BEGINS or normal(name) in ENDS
+
+
+def is_begin(name: str) -> bool:
+    """Return whether a column of this name holds begin times."""
+    return normal(name) in BEGINS
+
+
+def is_unnamed(name: str) -> bool:
+    """Return whether a column may be the index of a frame, which has no name of its own."""
+    return _UNNAMED.fullmatch(normal(name)) is not None
+
+
+def is_header(cells: Iterable[str]) -> bool:
+    """Return whether a row of cells names all prices."""
+    fields = {field_of(cell) for cell in cells}
+    return all(price in fields for price in PRICES)

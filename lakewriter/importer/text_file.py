@@ -1,0 +1,181 @@
+"""Read a text file of candles, however it is written, into columns of text.
+
+`dialect` sniffs how it is written; Arrow reads the rows. Comments, blank lines
+and headers that come again between the rows are passed over. Each row keeps
+the number of its line.
+"""
+
+import codecs
+import re
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from lakewriter.arrow_memory import arrow_buffer
+from lakewriter.candle import IntArray
+from lakewriter.errors import LakewriterError
+from lakewriter.importer.dialect import Dialect, sniff
+
+# More columns than any table of candles has.
+COLUMNS_MAX = 500
+
+# What tools write for a value that is unknown.
+NULLS = (
+    "", "nan", "NaN", "NAN", "-nan", "-NaN", "null", "NULL", "Null", "none", "None", "NA", "N/A", "n/a",
+    "#N/A", "<NA>", "NaT",
+)  # fmt: skip
+
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# First bytes of files that have a suffix of text by mistake.
+_MAGICS = {
+    b"\x1f\x8b": "a gzip file",
+    b"PK\x03\x04": "a zip or a spreadsheet",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "a Feather file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"\x89HDF": "an HDF5 file",
+}
+_COMMENT = re.compile(rb"^[ \t]*#[^\n]*", re.MULTILINE)
+_BLANK = re.compile(rb"^[ \t]+$", re.MULTILINE)
+_SPACES = re.compile(rb" {2,}")
+_SPACES_AROUND = re.compile(rb"^ +| +$", re.MULTILINE)
+_SHOWN_MAX = 80
+_HEAD_BYTES = 1 << 16
+
+
+class TextTable(NamedTuple):
+    """The rows of a text file.
+
+    Args:
+        table: columns of text or null, named as in the file; ours if it has no header.
+        lines: the number of each row's line, from 1.
+        separator: between the values.
+        named: whether it has a header.
+        bad_lines: the numbers of the lines with too many or too few values.
+        bad: what the first of them says; "" if there are none.
+    """
+
+    table: pa.Table
+    lines: IntArray
+    separator: str
+    named: bool
+    bad_lines: list[int]
+    bad: str
+
+
+def decoded(data: bytes) -> bytes:
+    """Return a text in UTF-8 without a byte order mark, its lines ending in line feeds.
+
+    Raises:
+        LakewriterError: if it is no text, or UTF-16 or UTF-32 and damaged.
+    """
+    for magic, kind in _MAGICS.items():
+        if data.startswith(magic):
+            raise LakewriterError(f"is no text but {kind}", "rename it, so that its suffix says so")
+    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "")
+    if not encoding and data[:1] and data[1:4:2] == b"\0\0":
+        encoding = "utf-16-le"
+    elif not encoding and data[0:3:2] == b"\0\0":
+        encoding = "utf-16-be"
+    if encoding:
+        try:
+            data = data.decode(encoding).encode()
+        except UnicodeError as error:
+            raise LakewriterError(f"is no {encoding.upper()} text: {error}", "download it again") from None
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in data[:_HEAD_BYTES]:
+        raise LakewriterError("is no text: it has bytes of 0")
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def read_text(data: bytes) -> TextTable:
+    """Return the rows of a text as `decoded` returns it.
+
+    Raises:
+        LakewriterError: if it is no table of candles.
+    """
+    dialect = sniff(data)
+    if len(dialect.names) > COLUMNS_MAX:
+        raise LakewriterError(f"has {len(dialect.names)} columns, more than {COLUMNS_MAX}")
+    body = _cleaned(data[dialect.body_at :], dialect)
+    if not body.strip():
+        raise LakewriterError("has no rows")
+    bad: list[arrow_csv.InvalidRow] = []
+    table = _read(body, dialect, bad)
+    lines = _lines(body, dialect.first_line)
+    invalid = np.array([row.number - 1 for row in bad], np.int64)
+    kept = np.delete(lines, invalid)
+    if len(kept) != table.num_rows:
+        raise LakewriterError("has a value of several lines, or a quote that is never closed")
+    what = f"has {_values(bad[0].actual_columns)}, not {bad[0].expected_columns}" if bad else ""
+    return TextTable(
+        table.rename_columns(dialect.names),
+        kept,
+        dialect.separator,
+        bool(dialect.header),
+        lines[invalid].tolist(),
+        what,
+    )
+
+
+def _values(count: int) -> str:
+    return f"{count} value{'s' * (count != 1)}"
+
+
+def _cleaned(body: bytes, dialect: Dialect) -> bytes:
+    """Return the rows' lines; those that are none become empty, so that each line keeps its number."""
+    if b"#" in body:
+        body = _COMMENT.sub(b"", body)
+    header = dialect.header
+    if header and (body.startswith(header + b"\n") or b"\n" + header in body):
+        body = re.sub(rb"^" + re.escape(header) + rb"$", b"", body, flags=re.MULTILINE)
+    if b"\n " in body or b"\n\t" in body:
+        body = _BLANK.sub(b"", body)
+    if dialect.separator == " ":
+        body = _SPACES_AROUND.sub(b"", _SPACES.sub(b" ", body))
+    return body
+
+
+def _read(body: bytes, dialect: Dialect, bad: list[arrow_csv.InvalidRow]) -> pa.Table:
+    def skip(row: arrow_csv.InvalidRow) -> str:
+        bad.append(row)
+        return "skip"
+
+    # Names of columns may come twice; numbers do not.
+    numbers = [str(number) for number in range(len(dialect.names))]
+    try:
+        return arrow_csv.read_csv(
+            pa.BufferReader(arrow_buffer(body)),
+            # Without threads each bad row is told with its number.
+            read_options=arrow_csv.ReadOptions(column_names=numbers, use_threads=False),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=dialect.separator, quote_char=dialect.quote, invalid_row_handler=skip
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(numbers, pa.string()),
+                null_values=NULLS,
+                strings_can_be_null=True,
+            ),
+        )
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        if "UTF8" in str(error):
+            raise LakewriterError("has bytes that are no UTF-8", "iconv -f LATIN1 -t UTF-8 FILE") from None
+        raise LakewriterError(f"not a CSV of candles: {str(error).splitlines()[0][:_SHOWN_MAX]}") from None
+
+
+def _lines(body: bytes, first_line: int) -> IntArray:
+    """Return the number of each line that is not empty."""
+    ends = np.flatnonzero(np.frombuffer(body, np.uint8) == ord("\n"))
+    if not body.endswith(b"\n"):
+        ends = np.append(ends, len(body))
+    starts = np.append(0, ends[:-1] + 1)
+    return np.flatnonzero(ends > starts) + first_line
