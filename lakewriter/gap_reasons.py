@@ -37,14 +37,23 @@ class Standing(NamedTuple):
         first_ms: begin of the first candle that the exchange has; None if not known.
         newest_ms: begin of the newest candle that REST has shown; None if none. A
             stream's proves nothing: REST may be behind.
-        traded: whether anybody ever saw a candle.
+        seen_ms, last_ms: begin of the first and of the newest candle that anybody saw; None if none.
+            A date of the list that they refute counts for nothing.
     """
 
     listed: Instrument | None
     as_of_ms: int | None
     first_ms: int | None
     newest_ms: int | None
-    traded: bool = False
+    seen_ms: int | None = None
+    last_ms: int | None = None
+
+    @property
+    def delivery_ms(self) -> int | None:
+        """When the contract is delivered; None if it is not, or has candles from after that."""
+        delivery_ms = self.listed.delivery_ms if self.listed else None
+        lives_on = None not in (delivery_ms, self.last_ms) and self.last_ms >= delivery_ms  # type: ignore[operator]
+        return None if lives_on else delivery_ms
 
 
 def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
@@ -57,20 +66,22 @@ def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
     listed = standing.listed
     onboard_ms = listed.onboard_ms if listed else None
     first_ms = standing.first_ms if standing.first_ms is not None else onboard_ms
-    if first_ms is not None and begin_ms < first_ms:
+    existed = standing.seen_ms is not None and standing.seen_ms <= begin_ms
+    if first_ms is not None and begin_ms < first_ms and not existed:
         return "not_listed"
-    if listed and listed.delivery_ms is not None and begin_ms >= listed.delivery_ms:
+    delivery_ms = standing.delivery_ms
+    if delivery_ms is not None and begin_ms >= delivery_ms:
         return "delivered"
     if standing.newest_ms is not None and standing.newest_ms > begin_ms:
         return "exchange_halt"
     if standing.as_of_ms is None or standing.as_of_ms < end_ms:
         return None  # the list is older than the candle
     if listed is None:
-        traded = standing.traded or standing.newest_ms is not None or first_ms is not None
-        return "delisted" if traded else "not_listed"
+        known = (standing.seen_ms, standing.newest_ms, first_ms)
+        return "not_listed" if known == (None, None, None) else "delisted"
     if listed.trades:
         return None  # it may come yet: a halt shows when trading goes on
-    if listed.delivery_ms is not None and standing.as_of_ms >= listed.delivery_ms:
+    if delivery_ms is not None and standing.as_of_ms >= delivery_ms:
         return "delivered"
     return _REASONS.get(listed.status, "delisted")
 
@@ -87,7 +98,8 @@ def reasons_for(ranges: Iterable[Range], grid: Interval, standing: Standing) -> 
     listed = standing.listed
     turns = (
         standing.first_ms if standing.first_ms is not None else listed and listed.onboard_ms,
-        listed and listed.delivery_ms,
+        standing.delivery_ms,
+        standing.seen_ms,
         standing.newest_ms,
         # A candle that ends after this is younger than the list.
         None if standing.as_of_ms is None else grid.floor(standing.as_of_ms),

@@ -295,9 +295,11 @@ def test_a_list_that_is_not_there_is_no_absent_file() -> None:
     assert (error.fault, error.status, error.retryable) == ("refused", 404, False)
 
 
-@pytest.mark.parametrize(("header", "wait_s"), [(None, None), ("soon", None), ("-1", None), ("1e9", 259_200)])
+@pytest.mark.parametrize(
+    ("header", "wait_s"), [(None, None), ("soon", None), ("-1", None), ("1e9", None), ("999999999", 3_600)]
+)
 def test_how_long_to_wait(header: str | None, wait_s: float | None) -> None:
-    """Only a number of seconds is one, and three days are the most."""
+    """Only a number of seconds is one, and an hour is the most."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=503, headers={} if header is None else {"Retry-After": header})

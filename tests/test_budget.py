@@ -107,6 +107,18 @@ def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
     assert parse_book(render_book(book)) == book
 
 
+def test_an_absurd_weight_costs_a_minute_and_not_more() -> None:
+    """After an answer that says any weight was used one more may be asked within the minute, each time."""
+    budget, now_s = WeightBudget(6000), 100.0
+    for used in (10**9, 10**6, 6001, 10**9):
+        budget.spend(2, now_s)
+        budget.told(used, now_s)
+        wait_s = budget.wait_s(2, now_s)
+        assert 0 < wait_s <= 62
+        now_s += wait_s
+        assert budget.wait_s(2, now_s) == 0
+
+
 def test_a_full_book_fits_into_its_file() -> None:
     """The most that can be spent in a minute, by as many boots as are kept, after a year of uptime."""
     year_s = 365 * 86_400

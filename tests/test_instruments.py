@@ -36,6 +36,18 @@ def test_left_out():
     assert [entry.symbol for entry in parse_instruments(body, SPOT)] == ["ETHUSDT", "BTCUSDT", "龙虾USDT"]
 
 
+@pytest.mark.parametrize("date", [0, -1, 5, 1_700_000_000, 10**15, 10**30, 1.5e12, "soon", None])
+def test_a_date_that_cannot_be_one_is_not_said(date: object) -> None:
+    """Dates in other units, or absurd, are as good as none, and cost no other symbol of the list."""
+    odd = {"symbol": "BTCUSDT", "status": "TRADING", "onboardDate": date, "deliveryDate": date}
+    sound = {"symbol": "ETHUSDT", "onboardDate": 1_569_398_400_000, "deliveryDate": 4_133_404_800_000}
+    parsed = parse_instruments(json.dumps({"symbols": [odd, sound]}).encode(), SPOT)
+    assert parsed == [
+        Instrument("BTCUSDT", "TRADING"),
+        Instrument("ETHUSDT", "", "", 1_569_398_400_000, 4_133_404_800_000),
+    ]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -70,7 +82,9 @@ def test_any_bytes(body):
 def test_what_a_contract_is_and_when_it_trades():
     """Contract type, first day and delivery are taken where the market says them."""
     entry = {"symbol": "BTCUSDT_261225", "status": "TRADING", "contractType": "CURRENT_QUARTER"}
-    body = json.dumps({"symbols": [{**entry, "onboardDate": 5, "deliveryDate": 9}]}).encode()
+    body = json.dumps(
+        {"symbols": [{**entry, "onboardDate": 1_569_398_400_000, "deliveryDate": 1_798_185_600_000}]}
+    ).encode()
     assert parse_instruments(body, MARKETS["usdt_futures"]) == [
-        Instrument("BTCUSDT_261225", "TRADING", "CURRENT_QUARTER", 5, 9)
+        Instrument("BTCUSDT_261225", "TRADING", "CURRENT_QUARTER", 1_569_398_400_000, 1_798_185_600_000)
     ]

@@ -30,8 +30,8 @@ TRADING = Instrument("A", "TRADING")
         (Standing(Instrument("A", "SETTLING"), 5_000, 0, 500), "delisted"),
         (Standing(Instrument("A", "HALT"), 5_000, 0, 500), "exchange_halt"),
         # Candles that only a stream brought: it traded, but REST may be behind.
-        (Standing(TRADING, 5_000, 0, None, traded=True), None),
-        (Standing(None, 5_000, None, None, traded=True), "delisted"),
+        (Standing(TRADING, 5_000, 0, None, 500, 500), None),
+        (Standing(None, 5_000, None, None, 500, 500), "delisted"),
         # A list from before the candle's end proves nothing.
         (Standing(None, 1_500, 0, 500), None),
         (Standing(Instrument("A", "BREAK"), 1_999, 0, 500), None),
@@ -40,6 +40,16 @@ TRADING = Instrument("A", "TRADING")
         (Standing(Instrument("A", "TRADING", delivery_ms=1_000), 500, 0, 500), "delivered"),
         (Standing(Instrument("A", "SETTLING", delivery_ms=4_000), 5_000, 0, 500), "delivered"),
         (Standing(Instrument("A", "SETTLING", delivery_ms=9_000), 5_000, 0, 500), "delisted"),
+        # Dates that candles refute are none: it was listed before, and lives on.
+        (
+            Standing(Instrument("A", "TRADING", onboard_ms=10**14), 5_000, None, 3_000, 500, 3_000),
+            "exchange_halt",
+        ),
+        (Standing(Instrument("A", "TRADING", onboard_ms=10**14), 5_000, None, 500, 500, 500), None),
+        (Standing(TRADING, 5_000, 1_500, 3_000, 500, 3_000), "exchange_halt"),
+        (Standing(Instrument("A", "TRADING", delivery_ms=400), 5_000, 0, 500, 500, 500), None),
+        (Standing(Instrument("A", "TRADING", delivery_ms=400), 5_000, 0, 3_000, 500, 3_000), "exchange_halt"),
+        (Standing(Instrument("A", "BREAK", delivery_ms=400), 5_000, 0, 500, 500, 500), "delisted"),
     ],
 )
 def test_reason(standing: Standing, reason: Reason | None) -> None:

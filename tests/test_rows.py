@@ -51,6 +51,10 @@ def test_a_close_time_cut_by_a_halt_is_no_error() -> None:
         [],
         ROW[:10],
         [BEGIN_MS + 1, *ROW[1:]],
+        [BEGIN_MS * 1000, *ROW[1:]],
+        [BEGIN_MS // 60_000_000 * 60_000, *ROW[1:]],
+        [60_000 * 10**25, *ROW[1:]],
+        [-60_000, *ROW[1:]],
         ["1", *ROW[1:]],
         [*ROW[:8], "7", *ROW[9:]],
         [*ROW[:8], -1, *ROW[9:]],
@@ -59,12 +63,19 @@ def test_a_close_time_cut_by_a_halt_is_no_error() -> None:
         [ROW[0], 1.5, *ROW[2:]],
         [ROW[0], None, *ROW[2:]],
     ],
-    ids=range(10),
+    ids=range(14),
 )
 def test_a_row_that_cannot_be_a_candle_is_an_error(row: list[object]) -> None:
     """One bad row refuses the page: nothing of it is taken for what it is not."""
     with pytest.raises(FrameError):
         decoded(ROW, row)
+
+
+@pytest.mark.parametrize("begin_ms", [BEGIN_MS * 1000, 10**17, -(10**17), 0])
+def test_a_month_of_another_age_is_no_row(begin_ms: int) -> None:
+    """A month's row whose begin no calendar has is an error of the exchange's, as any other row's."""
+    with pytest.raises(FrameError, match="1mo kline row that begins at"):
+        decoded([begin_ms, *ROW[1:]], series=Series("spot", "BTCUSDT", "1mo"))
 
 
 @given(st.binary(max_size=60) | st.text('[]{}:,"0123456789.', max_size=60).map(str.encode))

@@ -176,7 +176,7 @@ class Remainder:
             return
         newest_ms = await self._newest(plan, found, view)
         listed = view.instruments.get(series.symbol)
-        standing = Standing(listed, view.as_of_ms, first_ms, newest_ms, found.last_ms is not None)
+        standing = Standing(listed, view.as_of_ms, first_ms, newest_ms, found.first_ms, found.last_ms)
         left = sum(found.grid.count(*each) for each in ended)
         for (low_ms, high_ms), reason in reasons_for(ended, found.grid, standing):
             self._ledger.mark(series, low_ms, high_ms, reason, now_ms)

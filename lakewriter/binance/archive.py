@@ -22,7 +22,7 @@ import aiohttp
 from lakewriter.binance.archive_files import ArchiveFile, Period, parse_name
 from lakewriter.binance.archive_list import PAGE_BYTES_MAX, ArchivePage, parse_page
 from lakewriter.binance.network import Network
-from lakewriter.binance.rest import retry_after_s
+from lakewriter.binance.retry_after import retry_after_s
 from lakewriter.binance.wire import quoted
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
@@ -210,11 +210,10 @@ class ArchiveClient:
             raise ArchiveError(f"{url}: {quoted(str(error) or type(error).__name__)}", "network") from None
 
     def _refused(self, url: str, answer: aiohttp.ClientResponse) -> ArchiveError:
-        status, wait_s = answer.status, None
-        header = answer.headers.get("Retry-After")
-        if header is not None and (told_s := retry_after_s(header, -1.0)) >= 0:
-            wait_s = told_s
-            self._left_alone_until_s = max(self._left_alone_until_s, self._clock.monotonic_s() + told_s)
+        status = answer.status
+        wait_s = retry_after_s(status, answer.headers.get("Retry-After"))
+        if wait_s is not None:
+            self._left_alone_until_s = max(self._left_alone_until_s, self._clock.monotonic_s() + wait_s)
         trouble: Trouble = "absent" if status == 404 else "refused"
         return ArchiveError(f"{url}: HTTP {status}", trouble, status=status, retry_after_s=wait_s)
 

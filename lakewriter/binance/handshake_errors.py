@@ -4,11 +4,11 @@ A table from the status of a refused handshake to the wait, and the errors that
 mean more than "try again".
 """
 
-import math
 from typing import NamedTuple
 
 from websockets.exceptions import ConnectionClosed
 
+from lakewriter.binance.retry_after import retry_after_s
 from lakewriter.binance.wire import quoted
 from lakewriter.errors import ExchangeError
 
@@ -18,10 +18,6 @@ POLICY_VIOLATION = 1008
 # The error code of "Too many subscriptions"; it comes without an id, and the
 # connection is closed after it.
 TOO_MANY_SUBSCRIPTIONS = 4
-
-# Bans grow from 2 minutes to 3 days; no wait is longer.
-RETRY_AFTER_MAX_S = 3 * 86_400.0
-RETRY_AFTER_MIN_S = 1.0
 
 # Any other 4xx: we ask for something wrong, and shall go on doing so.
 _WRONG_S = 60.0
@@ -84,7 +80,7 @@ def refused(status: int, retry_after: str | None, location: str | None = None) -
     """
     rule = _RULES.get(status)
     if rule is not None:
-        wait_s = _seconds(retry_after, rule.wait_s)
+        wait_s = retry_after_s(status, retry_after) or rule.wait_s
         hint = f"; {rule.hint}" if rule.hint else ""
         return RefusedError(
             f"handshake refused with HTTP {status}: {rule.meaning}{hint}", status, wait_s, whole_host=True
@@ -99,13 +95,3 @@ def broke_rule(error: BaseException) -> bool:
     if isinstance(error, ConnectionClosed):
         return error.rcvd is not None and error.rcvd.code == POLICY_VIOLATION
     return isinstance(error, TooManyStreamsError)
-
-
-def _seconds(text: str | None, default_s: float) -> float:
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        return default_s
-    if not math.isfinite(seconds):
-        return default_s
-    return min(max(seconds, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)

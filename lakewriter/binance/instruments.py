@@ -8,6 +8,7 @@ import msgspec
 
 from lakewriter.errors import ExchangeError
 from lakewriter.instrument import Instrument
+from lakewriter.interval import CALENDAR_MS_MAX, TIME_MS_MIN
 from lakewriter.market import Market, is_symbol
 
 # Spot's full answer had 17 MB in 2026-07.
@@ -19,8 +20,8 @@ class _Symbol(msgspec.Struct):
     status: str = ""
     contractStatus: str = ""
     contractType: str = ""
-    onboardDate: int | None = None
-    deliveryDate: int | None = None
+    onboardDate: int | float | str | None = None
+    deliveryDate: int | float | str | None = None
 
 
 class _ExchangeInfo(msgspec.Struct):
@@ -42,9 +43,14 @@ def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
             entry.symbol,
             getattr(entry, market.status_field),
             entry.contractType,
-            entry.onboardDate,
-            entry.deliveryDate,
+            _moment_ms(entry.onboardDate),
+            _moment_ms(entry.deliveryDate),
         )
         for entry in said.symbols
         if is_symbol(entry.symbol)
     ]
+
+
+def _moment_ms(said: object) -> int | None:
+    """Return a date; None if it cannot be one. A perpetual's delivery is in 2100-12."""
+    return said if isinstance(said, int) and TIME_MS_MIN <= said < CALENDAR_MS_MAX else None

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from lakewriter.binance.wire import number
+from lakewriter.binance.wire import BEGIN_MS_MAX, BEGIN_MS_MIN, number
 from lakewriter.candle import Candle
 from lakewriter.candle_checks import TRADES_MAX
 from lakewriter.errors import FrameError
@@ -75,6 +75,8 @@ def _candle(
 
 def _on_grid(grid: Interval, begin_ms: int) -> bool:
     # Where 3d is anchored is not documented: any midnight is taken.
+    if not BEGIN_MS_MIN <= begin_ms < BEGIN_MS_MAX:
+        return False
     return begin_ms % DAY_MS == 0 if grid.name == "3d" else grid.on_grid(begin_ms)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from lakewriter.binance.instruments import ANSWER_BYTES_MAX, parse_instruments
 from lakewriter.binance.kline_rows import decode_klines
 from lakewriter.binance.network import Network
-from lakewriter.binance.weight_budget import HOLD_MAX_S
+from lakewriter.binance.retry_after import retry_after_s
 from lakewriter.binance.weight_pool import WeightPool
 from lakewriter.binance.wire import quoted
 from lakewriter.candle import Candle
@@ -248,17 +248,8 @@ class RestClient:
         told = used.isascii() and used.isdigit() and len(used) < 10
         hold_s = HOLD_S.get(answer.status)
         if hold_s is not None:
-            hold_s = retry_after_s(answer.headers.get("Retry-After"), hold_s)
+            hold_s = retry_after_s(answer.status, answer.headers.get("Retry-After")) or hold_s
         await self._pool.learn(asked_s, int(used) if told else None, hold_s)
-
-
-def retry_after_s(header: str | None, otherwise_s: float) -> float:
-    """Return the seconds that a Retry-After header asks to wait, within reason."""
-    try:
-        asked_s = float(header or "")
-    except ValueError:
-        return otherwise_s
-    return min(asked_s, HOLD_MAX_S) if asked_s >= 0 else otherwise_s
 
 
 async def _read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:

@@ -25,14 +25,16 @@ class Extent:
 
     def __init__(self, universe: Universe) -> None:
         self._universe = universe
-        # Begin of the first candle that anybody saw, of the first that REST has, of the newest it showed.
+        # Begin of the first and newest candle that anybody saw, of the first that REST has, of the newest it showed.
         self._seen: dict[Series, int] = {}
+        self._last: dict[Series, int] = {}
         self._first: dict[Series, int] = {}
         self._shown: dict[Series, int] = {}
 
     def saw(self, series: Series, begin_ms: int) -> None:
         """Learn that the series has a candle that begins then."""
         self._seen[series] = min(begin_ms, self._seen.get(series, begin_ms))
+        self._last[series] = max(begin_ms, self._last.get(series, begin_ms))
 
     def rest_showed(self, series: Series, closed: list[Candle]) -> None:
         """Learn from an answer of REST.
@@ -42,6 +44,7 @@ class Extent:
         """
         if closed:
             self.saw(series, closed[0].begin_ms)
+            self.saw(series, closed[-1].begin_ms)
             self._shown[series] = max(closed[-1].begin_ms, self._shown.get(series, 0))
 
     def grid(self, series: Series) -> Interval:
@@ -56,7 +59,8 @@ class Extent:
             self._universe.as_of_ms.get(series.market),
             self._first.get(series),
             self._shown.get(series),
-            traded=series in self._seen,
+            self._seen.get(series),
+            self._last.get(series),
         )
 
     async def look_round(self, series: Series, absent: list[Range], door: Door, *, background: bool) -> None:
@@ -70,7 +74,7 @@ class Extent:
                 self.rest_showed(series, newest)
             if series in self._shown and self._first_matters(series, first_ms):
                 begin_ms = await door.rest.first_begin(series)
-                if begin_ms is not None:
+                if begin_ms is not None and begin_ms <= self._seen.get(series, begin_ms):
                     self._first[series] = begin_ms
 
     def _first_matters(self, series: Series, begin_ms: int) -> bool:

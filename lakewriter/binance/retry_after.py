@@ -1,0 +1,25 @@
+"""How long a Retry-After header asks to wait, within reason. Pure.
+
+One header is one message: only a ban may hold everything for days. Any other
+wait ends within an hour, and the next refusal may ask for another.
+
+Source: 418 and 429 carry the seconds to wait; bans last from 2 minutes to 3 days.
+"""
+
+import re
+
+BANNED = 418
+
+BAN_S_MAX = 3 * 86_400.0
+WAIT_S_MAX = 3_600.0
+WAIT_S_MIN = 1.0
+
+_SECONDS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?").fullmatch
+
+
+def retry_after_s(status: int, header: str | None) -> float | None:
+    """Return the seconds to wait; None if the header says no number of seconds."""
+    if header is None or _SECONDS(header.strip()) is None:
+        return None
+    most_s = BAN_S_MAX if status == BANNED else WAIT_S_MAX
+    return min(max(float(header), WAIT_S_MIN), most_s)
