@@ -9,13 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from histories import BTC, MONDAY_MS, edited, rewrite, truth_lake
+from histories import BTC, MONDAY_MS, edited, rewrite, truth_lake, truth_table
 from running import PATIENCE_S, run
 from test_history_against import Published
 from test_lake import snapshot
@@ -23,10 +25,11 @@ from test_lake import snapshot
 from lakewriter.cli import cli
 from lakewriter.cli.commands.verify import compare_with, print_report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.interval import DAY_MS
+from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL
 from lakewriter.partition import Partition, day_of
+from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
 from lakewriter.verify.findings import Report
 
@@ -86,6 +89,22 @@ def test_something_found(store: LakeStore) -> None:
     assert table.splitlines()[2].split()[-2:] == ["4320", "1"]
     row = findings.splitlines()[2]
     assert row.startswith("candle  volume  spot    BTCUSDT  1m        2024-06-04 00:07:00  volume -1.0, ")
+
+
+def test_a_candle_from_the_future(store: LakeStore) -> None:
+    """A candle that begins after now is named, with the command that removes it; one of this minute is none."""
+    now_ms = time.time_ns() // 1_000_000
+    begins = [now_ms // MINUTE_MS * MINUTE_MS + minutes * MINUTE_MS for minutes in (0, 365 * 24 * 60)]
+    for begin_ms in begins:
+        rows = truth_table(Truth(0), BTC, begin_ms, begin_ms + MINUTE_MS)
+        store.merge(Partition(*BTC, day_of(begin_ms)), rows)
+    done = invoke(store, "--check", "candle")
+    assert isinstance(done.exception, LakewriterError)
+    assert done.exception.what == "verify: 1 finding"
+    moment = datetime.fromtimestamp(begins[1] / 1000, UTC)
+    assert f"candle  future  spot    BTCUSDT  1m        {moment:%Y-%m-%d %H:%M}:00  begins 36" in done.stdout
+    since = f"{moment:%Y-%m-%dT%H:%M}:00Z"
+    assert done.exception.hint == f"lakewriter forget spot:BTCUSDT:1m --since {since} --dry-run"
 
 
 def test_json(store: LakeStore) -> None:

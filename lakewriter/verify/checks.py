@@ -10,10 +10,16 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA, IntArray, int_column
 from lakewriter.candle_arrays import Bools, Columns, ends, floors
 from lakewriter.candle_checks import Violation, violations
-from lakewriter.interval import Interval
+from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from lakewriter.lake.parquet import ROWS_KEY, WRITER_KEY, Label
 from lakewriter.partition import LEVELS, Partition
 from lakewriter.verify.findings import Flaw, of_file
+
+# The kind of a candle that begins after now.
+FUTURE = "future"
+
+# A host's clock that is slow by less makes no candle one of the future.
+_SLOW_MS = MINUTE_MS
 
 
 def check_label(partition: Partition, label: Label) -> list[Flaw]:
@@ -97,6 +103,20 @@ def in_place(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
 def check_candles(candles: Columns, market: str) -> list[Flaw]:
     """Check each candle by itself, as import and compaction do."""
     return [_candle_flaw(candles, each) for each in violations(candles, market)]
+
+
+def check_begun(candles: Columns, now_ms: int) -> list[Flaw]:
+    """Check that no candle begins after now: the exchange cannot have closed it."""
+    ahead = candles.begin[candles.begin > now_ms + _SLOW_MS]
+    flaw = Flaw("candle", FUTURE, ahead, lambda at: f"begins {_span_text(int(ahead[at]) - now_ms)} from now")
+    return [flaw] if len(ahead) else []
+
+
+def _span_text(span_ms: int) -> str:
+    for unit, length_ms in (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS)):
+        if span_ms >= 2 * length_ms:
+            return f"{span_ms // length_ms}{unit}"
+    return f"{span_ms / 1000:.0f}s"
 
 
 def _candle_flaw(candles: Columns, found: Violation) -> Flaw:

@@ -22,7 +22,7 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 from lakewriter.verify.aggregates import compare_intervals, sources_of
-from lakewriter.verify.checks import check_candles, check_label, check_rows, in_place
+from lakewriter.verify.checks import check_begun, check_candles, check_label, check_rows, in_place
 from lakewriter.verify.findings import LOCAL_CHECKS, Check, Flaw, Report, of_file
 from lakewriter.verify.footer_statistics import Statisticians, check_statistics
 from lakewriter.verify.partition_contents import Contents, Place, read_contents, series_places
@@ -35,10 +35,12 @@ class Options(msgspec.Struct, frozen=True):
     Args:
         checks: which of LOCAL_CHECKS. That a file can be read is always checked.
         deviations: how far a jump is; 0 for any is none.
+        now_ms: the time; None to take no candle for one from the future.
     """
 
     checks: frozenset[Check] = frozenset(LOCAL_CHECKS)
     deviations: float = DEVIATIONS
+    now_ms: int | None = None
 
 
 DEFAULT = Options()
@@ -87,6 +89,8 @@ class _Walk:
         if "candle" in self._options.checks:
             self._report.of(self.series, "candle").checked += len(candles.begin)
             self._report.add(self.series, check_candles(candles, self.series.market))
+            if self._options.now_ms is not None:
+                self._report.add(self.series, check_begun(candles, self._options.now_ms))
             self._report.add_unknown(candles)
         self._jumps(candles)
         return candles

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.market import MARKETS, Market
 from lakewriter.series import Series
+from lakewriter.verify.checks import FUTURE
 from lakewriter.verify.compare_published import Publisher, compare
 from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Check, Finding, Report, Tally
 from lakewriter.verify.price_jumps import DEVIATIONS
@@ -131,7 +133,8 @@ def command(
                its day, and what it says of itself is so
     candle     low ≤ open, close ≤ high; prices above 0, volumes not below; takers
                bought no more than all; without trades: flat, and no volume;
-               quote volume ÷ volume is a price between low and high
+               quote volume ÷ volume is a price between low and high; it began
+               before now, by this host's clock
     intervals  a longer candle is what the shorter ones in it add up to, where all
                of them are there; of the intervals that are chosen
     jumps      a candle opens near the close before it; reported, never changed
@@ -158,7 +161,7 @@ def command(
     if repair and against is None:
         raise UsageError("--repair: there is nothing to repair from", "--against archive --repair")
     wanted = choice.until(until)
-    options = Options(frozenset(checks or LOCAL_CHECKS), jumps)
+    options = Options(frozenset(checks or LOCAL_CHECKS), jumps, int(time.time() * 1000))
     store = LakeStore.open(lake or DEFAULT_LAKE)
     check_matches("verify", store, wanted)
     report = Report(max_findings)
@@ -293,6 +296,11 @@ def _next(report: Report, against: str | None, *, repair: bool) -> str:
     kinds = {finding.kind for finding in report.findings}
     if kinds and kinds <= _FOR_COMPACT:
         return "lakewriter compact"
+    if kinds == {FUTURE}:
+        first = min(report.findings, key=lambda each: each.begin_ms)
+        series = f"{first.market}:{first.symbol}:{first.interval}"
+        since = datetime.fromtimestamp(first.begin_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"lakewriter forget {series} --since {since} --dry-run"
     return f"lakewriter verify --against {against or 'archive'}" + ("" if repair else " --repair")
 
 
