@@ -8,13 +8,15 @@ candles of one key are duplicates, and `precedence` (one by one) and `settle`
 
 import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 Source = Literal["stream", "rest", "archive"]
+
+SOURCES: tuple[Source, ...] = get_args(Source)
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
 BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]

@@ -6,7 +6,7 @@ import msgspec
 
 from lakewriter.series import Series
 
-Reason = Literal["pending", "exchange_halt", "not_listed", "delisted", "delivered", "unhealable"]
+Reason = Literal["pending", "exchange_halt", "not_listed", "delisted", "delivered", "unhealable", "forgotten"]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
@@ -33,7 +33,8 @@ class Gap(msgspec.Struct, frozen=True):
         start_ms, stop_ms: the range, by the exchange's clock.
         reason: "pending" while healing is on; "exchange_halt": the exchange has no
             such candle though the symbol trades; "not_listed", "delisted",
-            "delivered": it did not trade yet, or no more; "unhealable": see `error`.
+            "delivered": it did not trade yet, or no more; "unhealable": see `error`; "forgotten":
+            it was there, and was removed on purpose.
         detected_ms: when it was noticed, by the exchange's clock.
         resolved_ms: when its reason was settled; None while pending.
         error: what went wrong; "" if nothing.

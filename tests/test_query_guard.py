@@ -296,7 +296,8 @@ def test_unknown_table_and_function_are_named() -> None:
     with pytest.raises(QueryError, match="there is no table trades") as raised:
         check(duckdb.connect(), "SELECT * FROM trades")
     assert (
-        raised.value.hint == "tables to read: candles, partitions, gaps, coverage, instruments, subscriptions"
+        raised.value.hint
+        == "tables to read: candles, partitions, gaps, coverage, instruments, subscriptions, forgotten"
     )
     with pytest.raises(QueryError, match=r"FROM read_csv\(…\) is not available"):
         check(duckdb.connect(), "SELECT * FROM read_csv('x')")

@@ -35,7 +35,7 @@ from lakewriter.query.reader import open_lake
 from lakewriter.query.session import run, stream
 from lakewriter.series import Series
 
-TABLES = ("partitions", "gaps", "coverage", "instruments", "subscriptions")
+TABLES = ("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ COMMANDS = {
     "verify": "Check that what is there is right.",
     "unsubscribe": "Say that series of an ended recorder were left on purpose.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
+    "forget": "Remove candles, on purpose and on record.",
     "flush": "Bring the journals of dead recorders into the lake.",
     "views": "Print statements that read the lake without lakewriter.",
     "sandbox": "Run a local server that speaks Binance's protocol.",

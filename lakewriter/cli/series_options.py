@@ -48,21 +48,26 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(function)
-    def with_choice(
-        markets: tuple[str, ...],
-        symbols: tuple[str, ...],
-        intervals: tuple[str, ...],
-        since: str | None,
-        **others: Any,
-    ) -> Any:
-        return function(choice=Choice(markets, symbols, intervals, since), **others)
+    def with_since(choice: Choice, since: str | None, **others: Any) -> Any:
+        return function(choice=choice._replace(since=since), **others)
 
-    for option in (
-        click.option("--since", metavar="DATE", help="Only this day and later ones."),
-        _repeatable("interval"),
-        _repeatable("symbol"),
-        _repeatable("market"),
-    ):
+    click.option("--since", metavar="DATE", help="Only this day and later ones.")(with_since)
+    return series_filters(with_since)
+
+
+def series_filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose series.
+
+    The command takes what they said as the keyword argument `choice`.
+    """
+
+    @functools.wraps(function)
+    def with_choice(
+        markets: tuple[str, ...], symbols: tuple[str, ...], intervals: tuple[str, ...], **others: Any
+    ) -> Any:
+        return function(choice=Choice(markets, symbols, intervals, None), **others)
+
+    for option in (_repeatable("interval"), _repeatable("symbol"), _repeatable("market")):
         option(with_choice)
     return with_choice
 

@@ -1,5 +1,6 @@
-"""Which series a lake knows of: by its directories, journals, gap ledgers and subscriptions."""
+"""Which series a lake knows of: by its directories, journals, gap ledgers, subscriptions and what was forgotten."""
 
+from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.gaps.ledgers import read_told
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
@@ -18,5 +19,6 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
     with store.ledgers() as root:
         told = {each.gap.series for each in read_told(root)}
         told |= {each.series for each in read_periods(root)}
+        told |= {each.series for each in read_forgotten(root)}
     hot = {Series(candle.market, candle.symbol, candle.interval) for candle in read_hot(store.root)}
     return {series for series in told | hot if wanted.covers(series)}.union(store.series(wanted))

@@ -99,6 +99,9 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Remove the name, if it is there."""
 
+    def prune(self, directory: str) -> None:
+        """Remove the directory and those above it, as long as they are empty."""
+
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
         """Keep other writers of the directories out, where the storage can."""
 
@@ -281,6 +284,27 @@ class LocalStorage:
             return
         sync_directory(path.parent)
 
+    def prune(self, directory: str) -> None:
+        """Remove the directory and those above it, as long as they are empty; the root stays.
+
+        Writers of the directory itself must be kept out; those of its neighbours
+        make a directory again that goes while they need it.
+
+        Crash: some of them are gone; an empty directory is none of a reader's business.
+        """
+        while directory:
+            path = self.root / directory
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return  # it is not empty, or not ours to remove
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    sync_directory(path.parent)
+            directory = directory.rpartition("/")[0]
+
     @contextlib.contextmanager
     def exclusive(self, *directories: str) -> Iterator[None]:
         """Keep other writers of the directories out while inside.
@@ -395,15 +419,24 @@ def make_directories(root: Path, directory: Path) -> None:
 
 
 def _make_missing(root: Path, directory: Path) -> list[Path]:
-    """Make the missing directories down from `root`; return the parents to sync, topmost first."""
-    if directory.is_dir():
-        return []
-    if directory == root:
-        raise LakeError(f"lake: {root} is gone")
-    parents = _make_missing(root, directory.parent)
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir()
-    return [*parents, directory.parent]
+    """Make the missing directories down from `root`; return the parents to sync, topmost first.
+
+    Raises:
+        LakeError: if the root is gone.
+    """
+    made: list[Path] = []
+    while not directory.is_dir():
+        if directory == root:
+            raise LakeError(f"lake: {root} is gone")
+        made += _make_missing(root, directory.parent)
+        try:
+            directory.mkdir()
+        except FileNotFoundError:
+            continue  # `prune` removed the parent in between
+        except FileExistsError:
+            pass
+        return [*made, directory.parent]
+    return made
 
 
 def _write_all(fd: int, data: bytes) -> None:

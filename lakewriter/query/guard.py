@@ -17,7 +17,7 @@ from lakewriter.query.engine import nodes
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
 
-TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions")
+TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 
 # Nodes of the tree that are no expressions, by the field `type`.
 _NODES = frozenset(

@@ -71,7 +71,7 @@ class Lake:
 
         Args:
             sql: over the tables `candles`, `partitions`, `gaps`, `coverage`,
-                `instruments` and `subscriptions`, and the macros of `lakewriter.query.macros`; times are
+                `instruments`, `subscriptions` and `forgotten`, and the macros of `lakewriter.query.macros`; times are
                 UTC.
             params: a value for each $name in it.
 

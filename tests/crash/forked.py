@@ -18,12 +18,16 @@ from evidence import key_of, make_candle
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake import compact
+from lakewriter.lake import compact, forgotten
+from lakewriter.lake import forget as forgetting
+from lakewriter.lake.forget import Selection
+from lakewriter.lake.forgotten import Purpose
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import Partition, partition_of
+from lakewriter.series import Series
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1
 
@@ -32,6 +36,13 @@ SECOND = [make_candle("BTCUSDT", 1, trade_num=5), make_candle("BTCUSDT", 1440)]
 THIRD = [make_candle("BTCUSDT", 1, trade_num=6), make_candle("ETHUSDT", 2)]
 LAST = [make_candle("BTCUSDT", 3), make_candle("ETHUSDT", 3)]
 ALL = [*FIRST, *SECOND, *THIRD, *LAST]
+
+# Two days of a symbol, of which one goes whole and one in part, and one of another symbol.
+FORGETTABLE = [
+    *(make_candle("BTCUSDT", minute) for minute in (0, 1, 2, 1440, 1441)),
+    make_candle("ETHUSDT", 0),
+]
+SELECTION = Selection((Series("spot", "BTCUSDT", "1m"),), start_ms=FORGETTABLE[1].begin_ms)
 
 Tell = Callable[[str, Iterable[Candle]], None]
 
@@ -113,6 +124,25 @@ def merge_many_alone(root: Path, tell: Tell) -> None:
     _merge_together(store, tell)
 
 
+KEPT = [each for each in FORGETTABLE if not SELECTION.holds(each)]
+
+
+def forget(root: Path, tell: Tell) -> None:
+    """Forget, on record, what a selection holds of a lake that is there: a day in part, another whole."""
+    store = LakeStore.open(str(root))
+    items = list(forgetting.plan(store, SELECTION))
+    planned = forgetting.sums(
+        forgetting.forget_partition(store, item, SELECTION, dry_run=True) for item in items
+    )
+    purpose = Purpose("child", "test", (), 1)
+    command = forgotten.begin(store, planned, purpose)
+    outcomes = [forgetting.forget_partition(store, item, SELECTION) for item in items]
+    if errors := [outcome.error for outcome in outcomes if outcome.error]:
+        raise LakeError(errors[0])
+    forgotten.finish(store, command, forgetting.sums(outcomes), purpose, 2)
+    tell("forgot", [each for each in FORGETTABLE if SELECTION.holds(each)])
+
+
 def _merge_together(store: LakeStore, tell: Tell) -> None:
     for group in ([*FIRST, *SECOND], THIRD, LAST):
         partitions: dict[Partition, list[Candle]] = {}
@@ -148,6 +178,7 @@ WORKS = {
         merge,
         merge_many,
         merge_many_alone,
+        forget,
     )
 }
 
@@ -156,6 +187,7 @@ def _serve() -> None:
     with tempfile.TemporaryDirectory() as warm:  # what is imported at first use is imported here
         record(Path(warm), lambda what, candles: None)
         merge_many_alone(Path(warm), lambda what, candles: None)
+        forget(Path(warm), lambda what, candles: None)
     while line := sys.stdin.readline():
         work, root, promises = line.split()
         ready, go = os.pipe()

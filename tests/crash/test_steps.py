@@ -23,12 +23,15 @@ from evidence import (
     tables,
     temporaries,
 )
-from forked import ALL, FIRST, SECOND, THIRD
+from forked import ALL, FIRST, FORGETTABLE, KEPT, SECOND, SELECTION, THIRD
 from lengths import either
 from running import PATIENCE_S, plain_rows, wait_until
 
 from lakewriter.candle import Candle, to_table
+from lakewriter.lake import forget as forgetting
+from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.journal import read_hot
+from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 
 pytestmark = pytest.mark.slow
@@ -237,6 +240,69 @@ def test_many_merges_whose_sync_fails(server: Server, tmp_path: Path, work: str)
         assert "Input/output error" in was.failure
         assert not [name for name in files_below(root) if ".tmp-" in name]
     assert was.code == 0
+
+
+def lake_to_forget(root: Path) -> Path:
+    """Make a lake of which the work `forget` removes a part."""
+    store = LakeStore.create(str(root), "test")
+    for candle in FORGETTABLE:
+        store.merge(partition_of(candle), to_table([candle]))
+    return root
+
+
+def check_forgotten(root: Path, was: Promised) -> None:
+    """Look at what an ended forgetting left; the next one removes the rest, and the record explains all of it."""
+    kept, all_keys = ({key_of(candle) for candle in some} for some in (KEPT, FORGETTABLE))
+    there = set(plain_keys(root))
+    assert kept <= there <= all_keys
+    store = LakeStore.open(str(root))
+    gone = all_keys - there
+    explained = {
+        Key(line.symbol, minute)
+        for line in read_forgotten(root)
+        for start_ms, stop_ms in line.ranges
+        for minute in range(_minutes_of(start_ms)[0], _minutes_of(stop_ms)[0])
+    }
+    assert gone <= explained <= all_keys - kept
+    if was.code == 0:
+        assert there == kept
+    for item in forgetting.plan(store, SELECTION):
+        assert forgetting.forget_partition(store, item, SELECTION).error == ""
+    compact_all(root)
+    assert set(plain_keys(root)) == kept
+    assert strays(root) == []
+    assert [name for name in temporaries(root) if not name.startswith("_lakewriter/")] == []
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename", "unlink", "rmdir", "flock", "openat", "mkdir"])
+def test_forgetting_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None:
+    """Killed anywhere in a forgetting, no other candle is lost, and each that went is on record."""
+    for count in range(1, 300, either(12, 3) if call == "openat" else either(3, 1)):
+        root = lake_to_forget(tmp_path / f"lake-{count}")
+        was = server.run("forget", root, f"{call}:signal=KILL:when={count}")
+        assert not was.failure
+        check_forgotten(root, was)
+        if was.code == 0:
+            break
+        assert was.code == -9
+    assert was.code == 0
+    assert count > 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("fsync", "EIO"), ("unlink", "EACCES"), ("rename", "ENOSPC"), ("write", "ENOSPC")]
+)
+def test_a_forgetting_that_fails_says_so(server: Server, tmp_path: Path, call: str, error: str) -> None:
+    """Whichever call fails, an error says so, no other candle is lost, and each that went is on record."""
+    for count in range(1, 300, either(3, 1)):
+        root = lake_to_forget(tmp_path / f"lake-{count}")
+        was = server.run("forget", root, f"{call}:error={error}:when={count}")
+        check_forgotten(root, was)
+        if was.code == 0:
+            break
+        assert was.failure
+    assert was.code == 0
+    assert count > 1
 
 
 def _refused(server: Server, root: Path, *injections: str) -> Promised:

@@ -42,6 +42,7 @@ def command(
     left           no recorder subscribes to it any more, on purpose
     unhealable     the error says why
     unexplained    nothing says why; the error says when its recorder was last seen
+    forgotten      lakewriter forget removed it; the error says who did, and why
 
     Exit 1 if one of them has no reason: it is unexplained, unhealable, or pending
     while its recorder no longer lives. Exit 2 if the lake has no series that matches.

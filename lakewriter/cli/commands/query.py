@@ -62,7 +62,8 @@ def command(
     """Ask the lake in SQL. Sees every closed candle, also those not yet flushed.
 
     SQL is a statement, the name of a saved query, or - for standard input.
-    Tables: candles, gaps, coverage, instruments, subscriptions, partitions. Times are UTC. Nothing can be changed.
+    Tables: candles, gaps, coverage, instruments, subscriptions, forgotten,
+    partitions. Times are UTC. Nothing can be changed.
 
     \b
     lakewriter query "SELECT symbol, max(high) FROM candles WHERE interval = '1m' GROUP BY symbol"

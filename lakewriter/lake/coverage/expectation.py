@@ -2,6 +2,7 @@
 
 A series spans from its first candle or ledger entry, or from its subscription
 if it traded then, to the end of its last candle or entry.
+Candles that were forgotten at either end make it shorter.
 Until a moment it spans as long as it is subscribed to. In a lake that knows no
 subscriptions every series spans to that moment. A series without a first candle
 is expected from its subscription on.
@@ -47,7 +48,8 @@ class Expectation(NamedTuple):
 
 def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
     """Return which candles of a series are expected; None if nothing is known of it."""
-    there, told = facts.there, facts.told
+    there = facts.there
+    told = [each for each in facts.told if each.gap.reason != "forgotten"]
     starts = [each.gap.start_ms for each in told]
     stops = [each.gap.stop_ms for each in told]
     grid = facts.series.grid
@@ -63,6 +65,7 @@ def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
         grid = grid.anchored(min(starts))
     began_ms = facts.lake.began.get(facts.series)
     if began_ms is not None:
+        began_ms = max(began_ms, facts.edge_ms or 0)
         starts.append(min(grid.ceil(began_ms), max(stops)))
     idle = any(each.gap.reason in IDLE and each.gap.stop_ms == max(stops) for each in told)
     if moment.until_ms is not None and not idle:
@@ -87,7 +90,7 @@ def _never_came(facts: SeriesFacts, moment: Moment) -> Expectation | None:
     A ledger's word accounts for its absence, unless that is only that no symbol is called so.
     """
     still = facts.open_periods
-    if not still or _status(facts) == "before trading":
+    if not still or facts.edge_ms is not None or _status(facts) == "before trading":
         return None
     if any(each.gap.reason != "not_listed" for each in facts.told):
         return None

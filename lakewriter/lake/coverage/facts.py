@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
 from lakewriter.candle import Candle
+from lakewriter.lake.forgotten import read_forgotten, with_forgotten
 from lakewriter.lake.gaps.ledgers import Told, read_told
 from lakewriter.lake.instruments import MarketList, read_last_lists
 from lakewriter.lake.journal import living, read_hot
@@ -18,6 +21,7 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Presence
 from lakewriter.lake.presence_many import presences
 from lakewriter.lake.subscriptions import read_began, read_periods
+from lakewriter.ranges import Range, union
 from lakewriter.series import Series
 from lakewriter.subscribed_period import SubscribedPeriod
 
@@ -41,7 +45,8 @@ class LakeFacts:
     """What the lake says beside its candles.
 
     Args:
-        told: gaps that ledgers tell of, by series.
+        told: gaps that ledgers tell of, and forgotten ranges, by series, each candle once.
+        forgotten: forgotten ranges, whatever ledgers tell of them, by series.
         periods: when each series is and was subscribed to.
         began: since when each series is subscribed to and trades, as far as that is known.
         lists: what each market listed last.
@@ -52,6 +57,7 @@ class LakeFacts:
     def __init__(
         self,
         told: Mapping[Series, list[Told]],
+        forgotten: Mapping[Series, list[Range]],
         periods: Mapping[Series, list[SubscribedPeriod]],
         began: Mapping[Series, int],
         lists: Mapping[str, MarketList],
@@ -59,6 +65,7 @@ class LakeFacts:
         alive: frozenset[str],
     ) -> None:
         self.told = told
+        self.forgotten = forgotten
         self.periods = periods
         self.began = began
         self.lists = lists
@@ -81,13 +88,16 @@ class SeriesFacts(NamedTuple):
 
     Args:
         there: its candles.
-        told: what ledgers tell of it, by time.
+        told: what ledgers tell of it, and what was forgotten, by time, from its first candle on if
+            those before that were forgotten.
+        edge_ms: its first candles, those before this, were forgotten; None if none were.
         periods: when it is and was subscribed to.
         lake: what is known beside that.
     """
 
     there: Presence
     told: list[Told]
+    edge_ms: int | None
     periods: list[SubscribedPeriod]
     lake: LakeFacts
 
@@ -112,12 +122,15 @@ def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFa
     known = (*lake.told, *lake.periods, *lake.hot)
     for there in presences(store, wanted, filter(wanted.covers, known), lake.hot):
         series = there.series
-        yield SeriesFacts(there, lake.told.get(series, []), lake.periods.get(series, []), lake)
+        edge_ms = _edge(lake.forgotten.get(series, []), there.first_ms)
+        told = _told_from(lake.told.get(series, []), edge_ms)
+        yield SeriesFacts(there, told, edge_ms, lake.periods.get(series, []), lake)
 
 
 def _lake_facts(store: LakeStore) -> LakeFacts:
     with store.ledgers() as root:
         told = _by_series((each.gap.series, each) for each in read_told(root))
+        lines = _by_series((line.series, line) for line in read_forgotten(root))
         periods = _by_series((each.series, each) for each in read_periods(root))
         began = read_began(root)
         lists = read_last_lists(root)
@@ -125,7 +138,27 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
     hot = _by_series(
         (Series(candle.market, candle.symbol, candle.interval), candle) for candle in read_hot(store.root)
     )
-    return LakeFacts(told, periods, began, lists, hot, alive)
+    told |= {series: with_forgotten(told.get(series, []), some) for series, some in lines.items()}
+    forgotten = {
+        series: union(each for line in some for each in line.ranges) for series, some in lines.items()
+    }
+    return LakeFacts(told, forgotten, periods, began, lists, hot, alive)
+
+
+def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
+    """Return where a series begins by now, if what it had before its first candle was forgotten."""
+    return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
+
+
+def _told_from(told: list[Told], edge_ms: int | None) -> list[Told]:
+    """Return what is told of a series from its edge on."""
+    if edge_ms is None:
+        return told
+    return [
+        each._replace(gap=msgspec.structs.replace(each.gap, start_ms=max(each.gap.start_ms, edge_ms)))
+        for each in told
+        if each.gap.stop_ms > edge_ms
+    ]
 
 
 def _by_series(pairs: Iterable[tuple[Series, T]]) -> dict[Series, list[T]]:

@@ -1,4 +1,4 @@
-"""The rows of the SQL tables `gaps`, `coverage`, `instruments` and `subscriptions`."""
+"""The rows of the SQL tables `gaps`, `coverage`, `instruments`, `subscriptions` and `forgotten`."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from lakewriter.lake.coverage.absences import Absent, absent
 from lakewriter.lake.coverage.days import coverage
+from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.instruments import read_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
@@ -66,6 +67,24 @@ SUBSCRIPTIONS_SCHEMA = pa.schema(
     ]
 )
 
+FORGOTTEN_SCHEMA = pa.schema(
+    [
+        ("market", pa.string()),
+        ("symbol", pa.string()),
+        ("interval", pa.string()),
+        ("start", _TIME),
+        ("stop", _TIME),
+        ("candles", pa.int64()),
+        ("file_bytes", pa.int64()),
+        ("sources", pa.string()),
+        ("removed_by", pa.string()),
+        ("reason", pa.string()),
+        ("runs", pa.int64()),
+        ("started_at", _TIME),
+        ("finished_at", _TIME),
+    ]
+)
+
 
 def gaps_table(store: LakeStore, wanted: PartitionFilter = ALL) -> pa.Table:
     """Return the rows of the table `gaps`."""
@@ -105,6 +124,21 @@ def subscriptions_table(store: LakeStore) -> pa.Table:
             ],
             SUBSCRIPTIONS_SCHEMA,
         )
+
+
+def forgotten_table(store: LakeStore) -> pa.Table:
+    """Return the rows of the table `forgotten`."""
+    with store.ledgers() as root:
+        lines = read_forgotten(root)
+    rows = [
+        (
+            *line.series, line.ranges[0][0], line.ranges[-1][1], line.candles, line.file_bytes,
+            ",".join(line.sources) or None, line.by, line.reason or None, line.runs, line.started_ms,
+            line.finished_ms,
+        )
+        for line in lines
+    ]  # fmt: skip
+    return _table(rows, FORGOTTEN_SCHEMA)
 
 
 def _table(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:

@@ -30,7 +30,9 @@ from lakewriter.series import Series
 # So few intervals are looked for unseen; of more, the directory is listed.
 FEW_INTERVALS = 2
 
-_LEDGERS = tuple(f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions"))
+_LEDGERS = tuple(
+    f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions", "forgotten")
+)
 _LEDGER_SUFFIX = ".ndjson"
 
 

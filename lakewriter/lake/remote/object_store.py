@@ -145,6 +145,9 @@ class ObjectStorage:
         """Refuse: nothing is written to object stores yet."""
         self._refuse()
 
+    def prune(self, directory: str) -> None:
+        """Do nothing: an object store has no directories."""
+
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
         """Keep nobody out: a version is compared when it is replaced."""
         return contextlib.nullcontext()

@@ -29,7 +29,7 @@ from lakewriter.query.scan.snapshot import (
 from lakewriter.query.schema import COLUMNS, LISTED, PATH_COLUMNS, SQL_TYPES
 
 # What is made only for a statement that names it.
-_MADE = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions"))
+_MADE = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten"))
 
 # Partitions' own files: those without loose rows in their partition, and those with.
 _SETTLED, _HOT = "settled", "hot"
@@ -87,6 +87,7 @@ def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
         "coverage": (told.COVERAGE_SCHEMA, told.coverage_table),
         "instruments": (told.INSTRUMENTS_SCHEMA, told.instruments_table),
         "subscriptions": (told.SUBSCRIPTIONS_SCHEMA, told.subscriptions_table),
+        "forgotten": (told.FORGOTTEN_SCHEMA, told.forgotten_table),
     }
 
 

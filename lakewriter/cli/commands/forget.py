@@ -1,0 +1,286 @@
+"""lakewriter forget: remove candles from the lake, on purpose and on record."""
+
+import getpass
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import click
+import msgspec
+
+from lakewriter.candle import SOURCES
+from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.moment import parse_age, parse_start, parse_stop
+from lakewriter.cli.progress_bar import bar
+from lakewriter.cli.series_check import check_matches
+from lakewriter.cli.series_options import Choice, print_table, series_filters
+from lakewriter.cli.terminal import print_errors, report
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.forget import Outcome, Selection, Work, forget_partition, plan, sums
+from lakewriter.lake.forgotten import Purpose, begin, finish
+from lakewriter.lake.journal import read_hot
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.series import Series
+from lakewriter.subscription import Subscription, is_glob, parse_subscription
+
+_LOOK = "look first: lakewriter forget … --dry-run"
+
+
+class Summary(msgspec.Struct):
+    """What `--json` prints.
+
+    Args:
+        partitions: that lost candles.
+        removed: of these, the ones that are gone whole.
+        bytes_freed: by how much files shrank.
+        unflushed: selected candles in a journal, which are not touched.
+    """
+
+    series: int = 0
+    partitions: int = 0
+    removed: int = 0
+    candles: int = 0
+    bytes_freed: int = 0
+    unflushed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+
+
+@click.command(name="forget", short_help="Remove candles, on purpose and on record.")
+@click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...")
+@series_filters
+@click.option("--since", metavar="DATE|TIME", help="Only candles that begin then or later.")
+@click.option(
+    "--until", metavar="DATE|TIME", help="Only candles of this day and earlier ones, or before this time."
+)
+@click.option("--older-than", metavar="DURATION", help="Only candles that began so long ago: 365d, 12h.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    type=click.Choice(SOURCES),
+    metavar="SOURCE",
+    help=f"Only candles of this source: {', '.join(SOURCES)}; repeatable.",
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@click.option("--dry-run", is_flag=True, help="Show what would go; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@lake_option
+def command(
+    choice: Choice,
+    subscriptions: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    older_than: str | None,
+    sources: tuple[str, ...],
+    reason: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    lake: str | None,
+) -> None:
+    """Remove candles of the named series from the lake, and free their space.
+
+    Nothing else removes candles. Each of the named series loses what --since,
+    --until, --older-than and --source leave of it; without them, everything.
+    Symbols may be globs. A terminal is asked first; cron needs --yes.
+
+    What went, when, by whom and why stays in the lake, in the table `forgotten`.
+    In coverage and gaps it is missing for the reason `forgotten`, until it is
+    there again: a backfill brings it when it is asked for that range, and a
+    recorder that starts heals what is younger than its --heal-limit. Candles
+    that are still in a journal stay, and are flushed as ever.
+
+    Safe at any time: while recorders write and while anybody reads. Killed, it
+    has removed some partitions; running it again removes the rest.
+
+    Exit 0 also if nothing matches a glob; 2 if a series that is named in full
+    is not there; 1 if some partition could not be done.
+
+    \b
+    lakewriter forget spot:BTCUSDT:1m --since 2024-06-01 --until 2024-06-07 --dry-run
+    lakewriter forget spot:BTCUSDT:1m --since 2024-06-01 --source rest --reason "wrong import"
+    lakewriter forget --interval 1s --older-than 365d --yes
+    """
+    parsed = [parse_subscription(text) for text in subscriptions]
+    named = choice.until(None)
+    if not parsed and named == PartitionFilter():
+        raise UsageError("forget: no series is named", "lakewriter forget spot:BTCUSDT:1m --dry-run")
+    now_ms = int(time.time() * 1000)
+    start_ms, stop_ms = parse_start(since, "--since"), parse_stop(until, "--until")
+    if older_than is not None:
+        before_ms = now_ms - parse_age(older_than)
+        stop_ms = before_ms if stop_ms is None else min(stop_ms, before_ms)
+    if start_ms is not None and stop_ms is not None and start_ms >= stop_ms:
+        raise UsageError("forget: --since is not before --until", _LOOK)
+    store = LakeStore.open(lake or DEFAULT_LAKE)
+    selection = Selection(_chosen(store, parsed, named), start_ms, stop_ms, sources)
+    if not (dry_run or yes or _is_asked()):
+        raise UsageError("forget: nobody can be asked here", f"--yes removes without asking; {_LOOK}")
+    started_s = time.monotonic()
+    looked = _look(store, selection)
+    met = [(item, outcome) for item, outcome in looked if outcome.is_met]
+    todo = [(item, outcome) for item, outcome in met if not outcome.error]
+    failures = [outcome for _, outcome in met if outcome.error]
+    outcomes = [outcome for _, outcome in todo]
+    if not as_json and todo and (dry_run or not yes):
+        print_table(_table(outcomes), as_json=False)
+    if todo and not dry_run:
+        if not yes:
+            click.confirm(f"Remove {_counted(outcomes)}?", abort=True, err=True)
+        purpose = Purpose(_who(), reason, tuple(sources), now_ms)
+        outcomes = _forget(store, [item for item, _ in todo], sums(outcomes), selection, purpose)
+        failures += [outcome for outcome in outcomes if outcome.error]
+    summary = _summary(outcomes, dry_run=dry_run)
+    summary.failed = len(failures)
+    summary.unflushed = sum(map(selection.holds, read_hot(store.root)))
+    summary.seconds = round(time.monotonic() - started_s, 3)
+    with report():
+        print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary, outcomes))
+    if summary.unflushed:
+        click.echo(
+            f"lakewriter: {_count(summary.unflushed, 'candle')} of it are still in a journal, and come with "
+            "the next flush; then run this again",
+            err=True,
+        )
+    _report_failures(failures)
+
+
+def _chosen(store: LakeStore, parsed: list[Subscription], named: PartitionFilter) -> tuple[Series, ...]:
+    """Return the series in the lake that are named.
+
+    Raises:
+        UsageError: if one is named in full, and the lake knows nothing of it.
+    """
+    there = [series for series in store.series() if named.covers(series)]
+    check_matches("forget", store, named, there)
+    for each in parsed:
+        for symbol in each.symbols:
+            if not is_glob(symbol):
+                narrow = PartitionFilter((each.market,), (symbol,), each.intervals)
+                check_matches("forget", store, narrow, there)
+    return tuple(series for series in there if not parsed or any(each.covers(*series) for each in parsed))
+
+
+def _is_asked() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
+
+
+def _look(store: LakeStore, selection: Selection) -> list[tuple[Work, Outcome]]:
+    with bar("looking") as progress:
+        items = list(plan(store, selection))
+        return [
+            (item, forget_partition(store, item, selection, dry_run=True))
+            for item in progress.track(items, total=len(items))
+        ]
+
+
+def _forget(
+    store: LakeStore, items: list[Work], planned: dict[Series, Any], selection: Selection, purpose: Purpose
+) -> list[Outcome]:
+    """Remove what was looked at; the record is written before and after, whatever ends it in between."""
+    outcomes: list[Outcome] = []
+    with _recorded(store, planned, outcomes, purpose), bar("forgetting") as progress:
+        for item in progress.track(items, total=len(items)):
+            outcomes.append(forget_partition(store, item, selection))  # noqa: PERF401 - kept if it is stopped
+    return outcomes
+
+
+@contextmanager
+def _recorded(
+    store: LakeStore, planned: dict[Series, Any], outcomes: list[Outcome], purpose: Purpose
+) -> Iterator[None]:
+    command = begin(store, planned, purpose)
+    try:
+        yield
+    finally:
+        finish(store, command, sums(outcomes), purpose, int(time.time() * 1000))
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a container's user without a name
+        return socket.gethostname()
+
+
+def _table(outcomes: Iterable[Outcome]) -> Any:
+    import pyarrow as pa
+
+    rows = []
+    for series, group in groupby(outcomes, key=_series_of):
+        some = list(group)
+        ranges = [each for outcome in some for each in outcome.ranges]
+        rows.append(
+            (
+                *series,
+                ranges[0][0] if ranges else None,
+                ranges[-1][1] if ranges else None,
+                len(some),
+                sum(outcome.candles for outcome in some),
+                sum(outcome.bytes_before - outcome.bytes_after for outcome in some),
+            )
+        )
+    moment = pa.timestamp("ms", tz="UTC")
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("market", "symbol", "interval")]
+        + [("start", moment), ("stop", moment)]
+        + [(name, pa.int64()) for name in ("partitions", "candles", "bytes")]
+    )
+    columns = zip(*rows, strict=True)
+    return pa.Table.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
+
+
+def _series_of(outcome: Outcome) -> Series:
+    return Series(outcome.partition.market, outcome.partition.symbol, outcome.partition.interval)
+
+
+def _summary(outcomes: list[Outcome], *, dry_run: bool) -> Summary:
+    done = [outcome for outcome in outcomes if not outcome.error]
+    return Summary(
+        series=len({_series_of(outcome) for outcome in done}),
+        partitions=len(done),
+        removed=sum(outcome.removed for outcome in done),
+        candles=sum(outcome.candles for outcome in done),
+        bytes_freed=sum(outcome.bytes_before - outcome.bytes_after for outcome in done),
+        dry_run=dry_run,
+    )
+
+
+def _sentence(summary: Summary, outcomes: list[Outcome]) -> str:
+    if not summary.partitions:
+        return "nothing to forget: the lake has no such candles"
+    verb = "would remove" if summary.dry_run else "removed"
+    return f"{verb} {_counted([each for each in outcomes if not each.error])} in {summary.seconds:.1f} s"
+
+
+def _counted(outcomes: list[Outcome]) -> str:
+    summary = _summary(outcomes, dry_run=False)
+    days, series = _count(summary.partitions, "partition"), f"{summary.series:,} series"
+    unread = sum(outcome.unreadable for outcome in outcomes)
+    more = f", and {_count(unread, 'file')} that cannot be read" if unread else ""
+    return f"{_count(summary.candles, 'candle')} in {days} of {series} ({_mb(summary.bytes_freed)}){more}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
+
+
+def _report_failures(failures: list[Outcome]) -> None:
+    if not failures:
+        return
+    print_errors([outcome.error for outcome in failures])
+    raise LakewriterError(f"forget: {_count(len(failures), 'partition')} could not be done", failures[0].hint)

@@ -1,0 +1,62 @@
+"""Days, times and ages, as a user writes them on the command line."""
+
+import re
+from datetime import UTC, datetime
+
+from lakewriter.errors import UsageError
+from lakewriter.interval import DAY_MS, HOUR_MS
+
+_DAY_LENGTH = len("2024-06-30")
+_AGE = re.compile(r"([1-9][0-9]{0,5})([hd])")
+
+# A hundred years: more is a mistake.
+AGE_MS_MAX = 36_525 * DAY_MS
+
+
+def parse_start(text: str | None, option: str) -> int | None:
+    """Return the first millisecond of a day, or a time, in milliseconds; None for none.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    return None if text is None else _moment(text, option)[0]
+
+
+def parse_stop(text: str | None, option: str) -> int | None:
+    """Return the first millisecond after a day, or a time, in milliseconds; None for none.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if text is None:
+        return None
+    moment_ms, is_day = _moment(text, option)
+    return moment_ms + DAY_MS if is_day else moment_ms
+
+
+def parse_age(text: str) -> int:
+    """Return the milliseconds that "365d" or "12h" mean.
+
+    Raises:
+        UsageError: if it is no age, or over a hundred years.
+    """
+    found = _AGE.fullmatch(text.strip())
+    age_ms = int(found[1]) * (DAY_MS if found[2] == "d" else HOUR_MS) if found else 0
+    if not 0 < age_ms <= AGE_MS_MAX:
+        raise UsageError(f"--older-than: {text!r} is no number of days or hours", "--older-than 365d")
+    return age_ms
+
+
+def _moment(text: str, option: str) -> tuple[int, bool]:
+    """Return a moment in milliseconds, and whether a whole day was named. Without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment_ms = int(zoned.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{option}: {text!r} is no day or time", f"{option} 2024-06-30 or 2024-06-30T12:00:00Z"
+        ) from None
+    if moment_ms < 0:
+        raise UsageError(f"{option}: {text!r} is before 1970", f"{option} 2024-06-30")
+    return moment_ms, len(text) <= _DAY_LENGTH

@@ -1,0 +1,283 @@
+"""Forgetting: the one way candles leave the lake.
+
+Strategy: of each partition that a selection meets, the rows that remain become
+its file, by the same lock and the same replacement as in a merge; a partition
+of which nothing remains loses its files, and its directory. What goes is
+recorded first (see `forgotten`).
+
+Rows that are still in a journal are not touched: they come at the next flush.
+Healing and backfill are free to bring anything again.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lakewriter.candle import Candle, IntArray, int_column, settle
+from lakewriter.candle_arrays import Bools, ends
+from lakewriter.errors import LakeError
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.forgotten import Went, joined_ranges
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import candle_files
+from lakewriter.lake.parquet import decode, encode_next
+from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.storage import ChangedError
+from lakewriter.partition import Partition, day_of
+from lakewriter.ranges import Range
+from lakewriter.series import Series
+
+
+class Selection(NamedTuple):
+    """Which candles to forget.
+
+    Args:
+        series: of these series.
+        start_ms: those that begin here or later; None for any.
+        stop_ms: those that begin before this; None for any.
+        sources: those of these sources; empty for any.
+    """
+
+    series: tuple[Series, ...]
+    start_ms: int | None = None
+    stop_ms: int | None = None
+    sources: tuple[str, ...] = ()
+
+    def holds(self, candle: Candle) -> bool:
+        """Return whether a candle is selected."""
+        return (
+            Series(candle.market, candle.symbol, candle.interval) in self.series
+            and (self.start_ms is None or candle.begin_ms >= self.start_ms)
+            and (self.stop_ms is None or candle.begin_ms < self.stop_ms)
+            and (not self.sources or candle.source in self.sources)
+        )
+
+    def holds_all(self, partition: Partition) -> bool:
+        """Return whether every candle that can be in a partition is selected."""
+        return (
+            not self.sources
+            and (self.start_ms is None or self.start_ms <= partition.start_ms)
+            and (self.stop_ms is None or self.stop_ms >= partition.stop_ms)
+        )
+
+    def rows(self, rows: pa.Table) -> Bools:
+        """Return for each row of one of the series whether it is selected."""
+        begins = int_column(rows, "candle_begin_time")
+        chosen = np.ones(len(begins), np.bool_)
+        if self.start_ms is not None:
+            chosen &= begins >= self.start_ms
+        if self.stop_ms is not None:
+            chosen &= begins < self.stop_ms
+        if self.sources:
+            chosen &= np.isin(rows["source"].to_numpy(zero_copy_only=False), self.sources)
+        return chosen
+
+
+class Work(NamedTuple):
+    """A partition to look at, and the directories it is spread over."""
+
+    partition: Partition
+    directories: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of one partition, or would.
+
+    Args:
+        partition: which.
+        candles: how many went.
+        ranges: their begin times.
+        removed: whether nothing of the partition remains.
+        unreadable: how many of the removed files could not be read; their candles are not counted.
+        bytes_before, bytes_after: of all its files.
+        error: why nothing was done, "" if all went well.
+        hint: what to do about the error.
+    """
+
+    partition: Partition
+    candles: int = 0
+    ranges: tuple[Range, ...] = ()
+    removed: bool = False
+    unreadable: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    error: str = ""
+    hint: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.candles or self.removed or self.error)
+
+
+class _File(NamedTuple):
+    """A file of a partition; `rows` is None if it cannot be read, `error` says why."""
+
+    name: str
+    version: str
+    data: bytes
+    rows: pa.Table | None
+    error: str = ""
+
+
+def plan(store: LakeStore, selection: Selection) -> Iterator[Work]:
+    """Yield the partitions that may hold selected candles, series by series. Opens none."""
+    since = None if selection.start_ms is None else day_of(selection.start_ms)
+    until = None if selection.stop_ms is None else day_of(selection.stop_ms - 1)
+    for market, symbol, interval in sorted(selection.series):
+        wanted = PartitionFilter((market,), (symbol,), (interval,), since, until)
+        for partition, directories in store.partitions(wanted):
+            yield Work(partition, tuple(directories))
+
+
+def forget_partition(store: LakeStore, item: Work, selection: Selection, *, dry_run: bool = False) -> Outcome:
+    """Remove the selected candles of a partition.
+
+    Crash: before the replacement all is as it was, after it the selected rows
+    are gone. Of a partition that goes whole some files may be gone and others
+    there: foreign ones go first, so that no reader sees a row that a better one
+    had replaced. Doing it again finishes the work.
+    """
+    partition = item.partition
+    try:
+        if dry_run:
+            return _forget(store, item, selection, dry_run=True)
+        return store.replacing(partition, lambda: _forget(store, item, selection, dry_run=False))
+    except LakeError as error:
+        return Outcome(partition, error=error.what, hint=error.hint)
+    except OSError as error:
+        return Outcome(partition, error=f"{store.root / partition.path}: {error.strerror}")
+
+
+def sums(outcomes: Iterable[Outcome]) -> dict[Series, Went]:
+    """Return what went of each series."""
+    found: dict[Series, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.candles or outcome.removed:
+            market, symbol, interval, _ = _levels(outcome.partition)
+            found.setdefault(Series(market, symbol, interval), []).append(outcome)
+    return {
+        series: Went(
+            joined_ranges(each for outcome in some for each in _ranges_of(outcome)),
+            sum(outcome.candles for outcome in some),
+            sum(outcome.bytes_before - outcome.bytes_after for outcome in some),
+        )
+        for series, some in found.items()
+    }
+
+
+def _ranges_of(outcome: Outcome) -> tuple[Range, ...]:
+    """Return the ranges of what went; of a file that could not be read, its whole partition."""
+    if outcome.unreadable:
+        return ((outcome.partition.start_ms, outcome.partition.stop_ms),)
+    return outcome.ranges
+
+
+def _levels(partition: Partition) -> tuple[str, str, str, object]:
+    return partition.market, partition.symbol, partition.interval, partition.date
+
+
+def _forget(store: LakeStore, item: Work, selection: Selection, *, dry_run: bool) -> Outcome:
+    partition = item.partition
+    files = _read(store, item)
+    if not files:
+        return Outcome(partition)
+    if selection.holds_all(partition):
+        return _remove(store, item, files, dry_run=dry_run)
+    own = _alone(partition, files)
+    assert own.rows is not None
+    chosen = selection.rows(own.rows)
+    if not chosen.any():
+        return Outcome(partition)
+    if chosen.all():
+        return _remove(store, item, files, dry_run=dry_run)
+    gone = np.unique(int_column(own.rows.filter(pa.array(chosen)), "candle_begin_time"))
+    data = _proven(partition, settle(own.rows.filter(pa.array(~chosen))), own.data)
+    if not dry_run:
+        store.storage.replace(partition.file, data, own.version)
+    return Outcome(
+        partition,
+        candles=len(gone),
+        ranges=_runs(partition, gone),
+        bytes_before=len(own.data),
+        bytes_after=len(data),
+    )
+
+
+def _read(store: LakeStore, item: Work) -> list[_File]:
+    files = []
+    for name in candle_files(store.storage, item.directories):
+        if (found := store.storage.read(name)) is not None:
+            try:
+                rows = decode(found.data, f"{store.name}/{name}")
+            except LakeError as error:
+                files.append(_File(name, found.version, found.data, None, error.what))
+            else:
+                files.append(_File(name, found.version, found.data, rows))
+    return files
+
+
+def _alone(partition: Partition, files: list[_File]) -> _File:
+    """Return the partition's own file, from which some rows are to go.
+
+    Raises:
+        LakeError: if it cannot be read, or has others beside it.
+    """
+    foreign = [file.name for file in files if file.name != partition.file]
+    if foreign:
+        raise LakeError(
+            f"{partition}: {foreign[0]} is a file of others, from which single candles cannot go",
+            "lakewriter compact folds it in; then run this again, or forget the whole day",
+        )
+    if files[0].rows is None:
+        raise LakeError(files[0].error, "forget the whole day, then lakewriter backfill brings it again")
+    return files[0]
+
+
+def _proven(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
+    """Return the file that holds the rows that remain.
+
+    Raises:
+        LakeError: if it would not hold just these.
+    """
+    data = encode_next(kept, partition, replaced)
+    if not decode(data, partition.file).equals(kept):
+        raise LakeError(f"{partition}: the new file would not hold the same candles; nothing was changed")
+    return data
+
+
+def _remove(store: LakeStore, item: Work, files: list[_File], *, dry_run: bool) -> Outcome:
+    partition = item.partition
+    begins = [int_column(file.rows, "candle_begin_time") for file in files if file.rows is not None]
+    gone = np.unique(np.concatenate(begins)) if begins else np.empty(0, np.int64)
+    if not dry_run:
+        for file in files:
+            if store.storage.version(file.name) != file.version:
+                raise ChangedError(file.name)
+        for file in sorted(files, key=lambda each: each.name == partition.file):
+            store.storage.delete(file.name)
+        for directory in item.directories:
+            # Other writers are kept out: no temporary file here has an owner.
+            store.storage.sweep(directory, float("inf"))
+            store.storage.prune(directory)
+    return Outcome(
+        partition,
+        candles=len(gone),
+        ranges=_runs(partition, gone),
+        removed=True,
+        unreadable=sum(file.rows is None for file in files),
+        bytes_before=sum(len(file.data) for file in files),
+    )
+
+
+def _runs(partition: Partition, begins: IntArray) -> tuple[Range, ...]:
+    """Return begin times, sorted and each once, as ranges without a candle missing in between."""
+    if not len(begins):
+        return ()
+    stops = ends(INTERVALS[partition.interval], begins)
+    breaks = np.flatnonzero(begins[1:] > stops[:-1]) + 1
+    firsts = np.concatenate(([0], breaks))
+    lasts = np.concatenate((breaks, [len(begins)])) - 1
+    return tuple(zip(begins[firsts].tolist(), stops[lasts].tolist(), strict=True))
