@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lengths import examples
-from running import PATIENCE_S
+from running import PATIENCE_S, wait_until
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.storage import (
@@ -27,6 +28,7 @@ from lakewriter.lake.storage import (
     Replacement,
     write_durably,
 )
+from lakewriter.regular_file import NotRegularError, TooLargeError
 
 NAME = "a=1/b=2/candles.parquet"
 NOW_S = 1_800_000_000.0
@@ -330,6 +332,85 @@ def test_exclusive_ends(storage):
     assert not is_held(lock)
     with storage.exclusive("d"):
         assert is_held(lock)
+
+
+def test_a_deleted_lock_excludes_all_the_same(storage):
+    """A waiter whose lock file was deleted meanwhile holds the new one, as everybody after it."""
+    (name,) = locks_of(storage, "d")
+    lock = storage.root / "_locks" / name
+    held: list[bool] = []
+
+    def enter() -> None:
+        with storage.exclusive("d"):
+            held.append(is_held(lock))
+
+    waiter = threading.Thread(target=enter)
+    with storage.exclusive("d"):
+        inode = f":{lock.stat().st_ino} "
+        waiter.start()
+        wait_until(
+            lambda: any(
+                "->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()
+            )
+        )
+        lock.unlink()
+    waiter.join()
+    assert held == [True]
+
+
+def locks_of(storage: LocalStorage, directory: str) -> list[str]:
+    with storage.exclusive(directory):
+        return [path.name for path in (storage.root / "_locks").iterdir()]
+
+
+def test_an_odd_lock_is_refused_at_once(storage):
+    """A directory or a device in a lock's place is an error; a pipe is not waited for."""
+    (name,) = locks_of(storage, "d")
+    lock = storage.root / "_locks" / name
+    for spoil in (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")):
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+        spoil(lock)
+        with pytest.raises(OSError), storage.exclusive("d"):
+            pass
+
+
+def test_no_lock_makes_a_lake_anew(tmp_path):
+    """Where the lake's root is gone, locking is an error and leaves nothing behind."""
+    root = tmp_path / "lake"
+    root.mkdir()
+    storage = LocalStorage(root, root / "_locks")
+    root.rmdir()
+    with pytest.raises(LakeError, match="is gone"), storage.exclusive("d"):
+        pass
+    assert not root.exists()
+
+
+def test_read_is_bounded(storage):
+    """A file larger than any partition's is refused by its size, and one that is none at once."""
+    (storage.root / "d").mkdir()
+    (storage.root / "d/sparse").touch()
+    os.truncate(storage.root / "d/sparse", 3 << 30)
+    with pytest.raises(TooLargeError, match="larger than 268,435,456 bytes"):
+        storage.read("d/sparse")
+    os.mkfifo(storage.root / "d/pipe")
+    (storage.root / "d/nowhere").symlink_to("gone")
+    for name in ("pipe", "nowhere"):
+        with pytest.raises(NotRegularError):
+            storage.read(f"d/{name}")
+
+
+def test_entries_of_no_kind(storage, caplog):
+    """Pipes, sockets and devices are in no list, and named once; a broken link is its reader's to judge."""
+    (storage.root / "d").mkdir()
+    os.mkfifo(storage.root / "d/pipe")
+    (storage.root / "d/device").symlink_to("/dev/zero")
+    (storage.root / "d/nowhere").symlink_to("gone")
+    (storage.root / "d/ring").symlink_to("ring")
+    for _ in range(2):
+        assert storage.entries("d") == Listing([], ["nowhere", "ring"])
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f"lake: {storage.root}/d/{name} is left out: it is no regular file" for name in ("device", "pipe")
+    ]
 
 
 def test_locks_are_few(storage):

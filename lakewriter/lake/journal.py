@@ -137,7 +137,7 @@ class Journal:
         """
         self._close_segment()
         try:
-            segments = _segments(self.directory)
+            segments = self.segments()
         except OSError as error:
             log.warning("journal: %s cannot be listed: %s", self.directory, error.strerror)
             segments = []
@@ -145,6 +145,14 @@ class Journal:
             self._lost = True
             self._kept.intersection_update(segments)
         return segments
+
+    def segments(self) -> list[Path]:
+        """Return every segment, oldest first.
+
+        Raises:
+            OSError: if they cannot be listed.
+        """
+        return _segments(self.directory)
 
     def recovered(self) -> None:
         """Take note that every candle that was lost is in a partition or a new segment."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal, adopt_dead
@@ -53,7 +55,7 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
 
     for journal in adopt_dead(store.root, refuse):
         try:
-            for path in journal.roll():
+            for path in journal.segments():
                 name = f"{path.parent.name}/{path.name}"
                 try:
                     yield _replay(store, journal, read_segment(path), name)
@@ -75,7 +77,7 @@ def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> 
         try:
             store.merge(partition, to_table(candles))
             store.sweep(partition)
-        except (LakeError, OSError) as failed:
+        except (LakeError, OSError, pa.ArrowException, MemoryError) as failed:
             waiting += len(candles)
             error = f"{partition}: {_reason(failed)}"
     merged = len(segment.candles) - waiting
@@ -90,5 +92,7 @@ def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> 
     return Replayed(name, merged, segment.torn, segment.damage)
 
 
-def _reason(error: LakeError | OSError) -> str:
-    return error.what if isinstance(error, LakeError) else f"{error.filename or 'disk'}: {error.strerror}"
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'disk'}: {error.strerror}"
+    return str(error) or type(error).__name__
