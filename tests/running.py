@@ -60,11 +60,14 @@ def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 class Child:
     """A running `lakewriter`, its stderr in a file."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, cwd: Path | None = None) -> None:
         self.log = log
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "lakewriter", *arguments], stdout=subprocess.DEVNULL, stderr=stderr
+                [sys.executable, "-m", "lakewriter", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd=cwd,
             )
 
     def logged(self) -> str:
@@ -91,9 +94,9 @@ class Child:
 
 
 @contextlib.contextmanager
-def child(log: Path, *arguments: str) -> Iterator[Child]:
+def child(log: Path, *arguments: str, cwd: Path | None = None) -> Iterator[Child]:
     """Start a child; it is dead when the block is left."""
-    started = Child(log, *arguments)
+    started = Child(log, *arguments, cwd=cwd)
     try:
         yield started
     finally:

@@ -176,12 +176,13 @@ def test_a_config_file_says_it_all(tmp_path: Path) -> None:
             )
             elsewhere = tmp_path / "elsewhere"
             elsewhere.mkdir()
-            recorded = await asyncio.to_thread(run, "record", "--duration", "4s", cwd=tmp_path)
+            with child(tmp_path / "log", "record", cwd=tmp_path) as recorder:
+                for name in ("spot BTCUSDT", "coin_futures BTCUSD_PERP"):
+                    await asyncio.to_thread(recorder.wait_for, f"\nrecorded {name} 1m")
+                assert await asyncio.to_thread(recorder.stop) == 0
             again = ("record", "--duration", "100ms", "--config", "../lakewriter.toml")
             beside = await asyncio.to_thread(run, *again, cwd=elsewhere)
             assert f"into {tmp_path / 'here'}" in beside.stderr and not list(elsewhere.iterdir())
-        assert recorded.returncode == 0, recorded.stderr
-        assert "recorded coin_futures BTCUSD_PERP 1m" in recorded.stderr
         assert {row[0] for row in plain_rows(tmp_path / "here")} == {"spot", "coin_futures"}
 
     asyncio.run(main())

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 
 import duckdb
@@ -16,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
-from running import PATIENCE_S
+from running import PATIENCE_S, wait_until
 from test_query_files import BEGIN_MS, candle, make_lake
 
 from lakewriter.cli.shell.loop import _COMMANDS, parts
@@ -340,13 +339,15 @@ class Terminal:
             preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(child)
-        self._seen = ""
+        self._seen, self._reading = "", threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         try:
             while part := os.read(self._parent, 65536):
-                self._seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part.decode(errors="replace"))
+                text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part.decode(errors="replace"))
+                with self._reading:
+                    self._seen += text
         except OSError:
             return
 
@@ -355,11 +356,15 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Wait for a text after what was waited for before."""
-        end_s = time.monotonic() + 40
-        while text not in self._seen:
-            assert time.monotonic() < end_s, self._seen
-            time.sleep(0.02)
-        self._seen = self._seen[self._seen.index(text) + len(text) :]
+        self.until_like(re.escape(text))
+
+    def until_like(self, pattern: str) -> None:
+        """Wait for a text that matches, after what was waited for before."""
+        wait_until(lambda: re.search(pattern, self._seen) is not None)
+        with self._reading:
+            found = re.search(pattern, self._seen)
+            assert found is not None
+            self._seen = self._seen[found.end() :]
 
 
 @pytest.mark.slow
@@ -379,7 +384,7 @@ def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
     journal.close()
     terminal.until("lake>")
     terminal.type("SELECT count(*) FROM range(1000000000000) WHERE hash(range) = 1;\r")
-    terminal.until(" 1 s")
+    terminal.until_like(r" \d+ s")
     terminal.type("\x03")
     terminal.until("stopped")
     terminal.until("lake>")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lengths import examples
+from running import PATIENCE_S
 from test_candle import DAY_START_MS, candle, from_table, possible_candles, settled
 from test_lake import snapshot
 
@@ -607,7 +608,7 @@ if __name__ == "__main__":
         ]
         assert len(children) >= 2
         parent.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while any(_alive(pid) for pid in children):
         assert time.monotonic() < deadline, "workers were left behind"
         time.sleep(0.05)

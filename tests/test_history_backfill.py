@@ -187,7 +187,7 @@ def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
         fault = sandbox.add_fault(Fault("rest_status", value=429, retry_after_s=1))
 
         async def over() -> None:
-            await asyncio.sleep(1.5)
+            await until(lambda: sandbox.requests.total() >= 2)
             sandbox.remove_fault(fault)
 
         ending = asyncio.create_task(over())
