@@ -167,7 +167,9 @@ def test_foreign_columns(store):
     store.merge(PARTITION, to_table([candle(0)]))
     other = to_table([candle(1), candle(2)])
     times = other["candle_begin_time"].cast(pa.timestamp("ns", "UTC"))
-    other = other.set_column(0, "candle_begin_time", times).append_column("symbol", pa.array(["x", "y"]))
+    other = other.set_column(0, "candle_begin_time", times).append_column(
+        "symbol", pa.array(["btcusdt", "BTC/USDT"])
+    )
     other = other.set_column(5, "close", other["close"].cast(pa.float32()))
     other = other.drop_columns(["source", "recv_time", "candle_end_time"])
     foreign(store, "part.parquet", other, compression="snappy", version="1.0")

@@ -5,7 +5,7 @@ Rule 2: options choose, and fill in what a file does not say; only `relabel`
 overrules it. Rule 3: columns of several values split the file, a series each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from lakewriter.candle import IntArray, Source
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.market import is_symbol
 from lakewriter.series import Series
 from lakewriter.spelling import ANY, FUTURES, interval_in, market_in, market_of, symbol_in
 
@@ -128,6 +127,10 @@ class OtherSeriesError(ContradictionError):
     """A file is of other series than the options choose."""
 
 
+def _never(_text: str) -> bool:
+    return False
+
+
 def claim(level: Level, value: str, by: str) -> list[Claim]:
     """Return a claim, and for a symbol also that on the market which only such a symbol has."""
     claims = [Claim(level, value, by, level)]
@@ -165,12 +168,12 @@ def _is_narrower(one: Claim, other: Claim) -> bool:
     return other.value == FUTURES and one.value in ("usdt_futures", "coin_futures")
 
 
-def split(columns: Sequence[ColumnClaim], name: str, *, trusted: bool = False) -> list[Group]:
+def split(columns: Sequence[ColumnClaim], name: str, is_exact: Callable[[str], bool] = _never) -> list[Group]:
     """Return the rows of a file by what its columns claim.
 
     Args:
         name: what to call the file in an error.
-        trusted: the columns are a lake's own, whose symbols are spelled as they are.
+        is_exact: whether a text is a symbol as it stands, in the columns of a lake for instance.
 
     Raises:
         LakewriterError: if a column says nothing of ours, or nothing for some rows.
@@ -181,7 +184,7 @@ def split(columns: Sequence[ColumnClaim], name: str, *, trusted: bool = False) -
     codes: list[IntArray] = []
     for column in columns:
         encoded = column.values.dictionary_encode()
-        claims = _claims_by_text(column, encoded, name, trusted=trusted)
+        claims = _claims_by_text(column, encoded, name, is_exact)
         if claims is None:
             continue
         if len(claims) == 1:
@@ -191,11 +194,14 @@ def split(columns: Sequence[ColumnClaim], name: str, *, trusted: bool = False) -
             codes.append(encoded.indices.to_numpy().astype(np.int64))
     if not codes:
         return [Group(tuple(agree(all_rows, name).values()), None)]
-    groups = []
+    # A series that is spelled in several ways is one.
+    found: dict[frozenset[tuple[Level, str]], tuple[tuple[Claim, ...], list[IntArray]]] = {}
     for texts, rows in _combinations(codes, name):
         claims_of_rows = [each for at, claims in zip(texts, by_text, strict=True) for each in claims[at]]
-        groups.append(Group(tuple(agree([*all_rows, *claims_of_rows], name).values()), rows))
-    return groups
+        agreed = tuple(agree([*all_rows, *claims_of_rows], name).values())
+        key = frozenset((each.level, each.value) for each in agreed)
+        found.setdefault(key, (agreed, []))[1].append(rows)
+    return [Group(agreed, np.sort(np.concatenate(rows))) for agreed, rows in found.values()]
 
 
 def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], IntArray]]:
@@ -212,7 +218,7 @@ def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], Int
 
 
 def _claims_by_text(
-    column: ColumnClaim, encoded: Any, name: str, *, trusted: bool
+    column: ColumnClaim, encoded: Any, name: str, is_exact: Callable[[str], bool]
 ) -> list[list[Claim]] | None:
     """Return the claims of each different text in a column; None if it is no column of claims."""
     texts = encoded.dictionary.to_pylist()
@@ -220,7 +226,7 @@ def _claims_by_text(
         return None  # all of it is null
     if len(texts) > SERIES_MAX:
         raise LakewriterError(f"{name}: its column {column.name} has more than {SERIES_MAX} values")
-    claims = [_claims_of(column, text, trusted=trusted) for text in texts]
+    claims = [_claims_of(column, text, is_exact) for text in texts]
     if len(column.name) == 1 and None in claims:
         return None  # a letter that is not the exchange's
     if encoded.null_count or "" in texts:
@@ -235,14 +241,14 @@ def _claims_by_text(
     return [each or [] for each in claims]
 
 
-def _claims_of(column: ColumnClaim, text: str, *, trusted: bool) -> list[Claim] | None:
+def _claims_of(column: ColumnClaim, text: str, is_exact: Callable[[str], bool]) -> list[Claim] | None:
     by = f"its column {column.name}"
     if column.level == "interval":
         interval = interval_in(text)
         return None if interval is None else claim("interval", interval.name, by)
     if column.level == "market" and (market := market_in(text)) is not None:
         return [] if market == ANY else claim("market", market, by)
-    if trusted and is_symbol(text):
+    if is_exact(text):
         return claim("symbol", text, by)
     spelled = symbol_in(text)
     if spelled is None:

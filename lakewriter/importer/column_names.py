@@ -7,6 +7,8 @@ the exchange's own and keep their case: `v` is the volume, `V` the takers' part.
 import re
 from collections.abc import Iterable
 
+from lakewriter.evidence.columns import normal
+
 # Ours first: of several columns of times the first one here is read.
 BEGINS = (
     "candle_begin_time", "open_time", "opentime", "open_timestamp", "kline_open_time", "open_date",
@@ -55,21 +57,6 @@ ASSET_VOLUME = re.compile(
 _UNNAMED = re.compile(r"|_index_level_0_|unnamed:_0|index|level_0")
 
 _FIELD_OF = {each: field for field, names in VALUES.items() for each in names}
-_WORD_ENDS = re.compile(r"[\s_.-]+")
-
-
-def plain(name: str) -> str:
-    """Return a column's name without what some tools put around it: `<OPEN>`, `Volume_(BTC)`, `# open`."""
-    name = name.strip().strip("\"'").lstrip("#").strip()
-    if name.startswith("<") and name.endswith(">"):
-        name = name[1:-1]
-    return re.sub(r"\((\w+)\)", r"\1", name).strip()
-
-
-def normal(name: str) -> str:
-    """Return a column's name as it is compared."""
-    name = plain(name)
-    return name if len(name) == 1 else _WORD_ENDS.sub("_", name.lower())
 
 
 def field_of(name: str) -> str | None:

@@ -17,28 +17,11 @@ import pyarrow.compute as pc
 from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, FloatArray, IntArray, Source
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.claims import ColumnClaim, Level
+from lakewriter.evidence.claims import ColumnClaim
+from lakewriter.evidence.columns import column_claims, marked_closed, normal, text_of
 from lakewriter.evidence.rows import quote_of_two
-from lakewriter.importer.column_names import ASSET_VOLUME, BEGINS, ENDS, VALUES, normal
+from lakewriter.importer.column_names import ASSET_VOLUME, BEGINS, ENDS, VALUES
 from lakewriter.interval import Interval
-
-# Columns that say which series a row is of. `s` and `i` are the exchange's own.
-_CLAIMS: dict[Level, tuple[str, ...]] = {
-    "market": ("market", "exchange", "venue"),
-    "symbol": ("symbol", "ticker", "pair", "instrument", "s"),
-    "interval": ("interval", "timeframe", "i"),
-}
-
-# Columns that say whether a candle is over, and those that say the opposite.
-_CLOSED = (
-    "x", "is_closed", "isclosed", "closed", "is_final", "isfinal", "final", "complete", "completed",
-    "is_complete", "confirm", "confirmed", "finished",
-)  # fmt: skip
-_OPEN = ("is_open", "isopen", "in_progress", "partial", "is_partial", "unfinished")
-_WORDS = {
-    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
-}
 
 # Volumes that alone cannot be told from a quote volume.
 _EITHER_VOLUME = re.compile(r"(?:volume|vol)_(?:usd|usdt|usdc|busd|fdusd|tusd)|amount|volumeto")
@@ -107,8 +90,8 @@ def columns_in(table: pa.Table) -> FileColumns:
         begins,
         ends,
         [values[name] for name in VALUE_COLUMNS],
-        _claims(table),
-        _closed(columns),
+        column_claims(table),
+        marked_closed(table),
         days,
         _own(columns),
     )
@@ -201,7 +184,7 @@ def _own(columns: dict[str, pa.ChunkedArray]) -> OwnColumns | None:
     if not set(SCHEMA.names) <= set(columns):
         return None
     event, received = (columns[name].combine_chunks() for name in ("event_time", "recv_time"))
-    sources = _text(columns["source"])
+    sources = text_of(columns["source"])
     unknown = set(sources.unique().to_pylist()) - {*get_args(Source), None}
     if unknown:
         raise LakewriterError(f"its column source says {min(map(str, unknown))!r}, which is none of a lake's")
@@ -253,48 +236,6 @@ def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -
 
 def _in_order(one: pa.Array, other: pa.Array, low: FloatArray, high: FloatArray) -> tuple[int, int] | None:
     return quote_of_two(one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False), low, high)
-
-
-def _claims(table: pa.Table) -> tuple[ColumnClaim, ...]:
-    return tuple(
-        ColumnClaim(level, name, _text(table[place]))
-        for place, name in enumerate(table.column_names)
-        for level, names in _CLAIMS.items()
-        if normal(name) in names
-    )
-
-
-def _text(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-        return pa.array([None if each is None else repr(each) for each in array.to_pylist()])
-    try:
-        return array.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([str(each) for each in array.to_pylist()])
-
-
-def _closed(columns: dict[str, pa.ChunkedArray]) -> npt.NDArray[np.bool_] | None:
-    """Return whether each candle is over; what a row leaves open counts as over."""
-    results = []
-    for names, over in ((_CLOSED, True), (_OPEN, False)):
-        for name in names:
-            if name in columns:
-                cells = _text(columns[name]).dictionary_encode(null_encoding="encode")
-                said = [_word(name, each) for each in cells.dictionary.to_pylist()]
-                holds = np.array([each is None or each is over for each in said], np.bool_)
-                results.append(holds[cells.indices.to_numpy()])
-    return np.logical_and.reduce(results) if results else None
-
-
-def _word(name: str, text: str | None) -> bool | None:
-    if text is None or not text.strip():
-        return None
-    if (said := _WORDS.get(text.strip().lower())) is None:
-        raise LakewriterError(f"{name} says {text!r}, which is neither true nor false")
-    return said
 
 
 def _is_clock(kind: pa.DataType) -> bool:

@@ -4,6 +4,7 @@ The decisions are `evidence`'s: this module asks it about each series of a file,
 and makes candles of the rows that are left.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import NAME, Group, Options, Part, check_place, choose, split
+from lakewriter.evidence.columns import metadata_claims
 from lakewriter.evidence.rows import (
     Period,
     check_lengths,
@@ -28,6 +30,7 @@ from lakewriter.importer.columns import FileColumns, OwnColumns, columns_in
 from lakewriter.importer.file_names import FileName, name_says
 from lakewriter.importer.read_file import SKIP_HINT, FileTable, read_table
 from lakewriter.interval import DAY_MS, Interval
+from lakewriter.market import is_symbol
 from lakewriter.series import Series
 
 # Rounds in which bad rows are left out; each removes all that are bad in one way.
@@ -152,8 +155,9 @@ def _read_candles(file: FileTable, work: _Work) -> ReadFile:
     path, options, written_us = work.path, work.options, work.written_us
     try:
         columns = columns_in(file.table)
-        groups = split(columns.claims, str(path), trusted=columns.own is not None)
-        chosen = choose(groups, work.name.claims, options, str(path), file.table.num_rows)
+        groups = split(columns.claims, str(path), _is_exact(columns))
+        place = [*work.name.claims, *metadata_claims(file.table)]
+        chosen = choose(groups, place, options, str(path), file.table.num_rows)
         context = _Context(file, columns, *work)
         done = [_candles(part, context) for part in chosen.parts]
     except RowError:
@@ -180,6 +184,11 @@ def _read_candles(file: FileTable, work: _Work) -> ReadFile:
             f"{path}: all its candles end after it was written, at {moment}", f"touch {path}"
         )
     return result
+
+
+def _is_exact(columns: FileColumns) -> Callable[[str], bool]:
+    """Return which texts are symbols as they stand: in a lake's export all that can be one."""
+    return is_symbol if columns.own is not None else lambda _: False
 
 
 def read_name(path: Path, options: Options) -> FileName:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from lakewriter.candle import BoolArray
 from lakewriter.errors import LakewriterError
+from lakewriter.evidence.columns import normal, plain
 from lakewriter.importer.column_names import (
     PRICES,
     field_of,
@@ -20,8 +21,6 @@ from lakewriter.importer.column_names import (
     is_number,
     is_time,
     is_unnamed,
-    normal,
-    plain,
 )
 from lakewriter.importer.numbers import TextNumbers
 from lakewriter.importer.text_file import NULLS

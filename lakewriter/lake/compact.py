@@ -6,7 +6,8 @@ files are folded in, somebody else's `candles.parquet` is re-encoded, what
 crashed writers left is swept.
 
 A foreign file with a row that cannot be a candle of its partition is left alone,
-and so is one that cannot be read; the other files are folded.
+and so is one that cannot be read or is of another series; the other files are
+folded. Of their rows those are left out that were not closed when they were written.
 
 It proves its result before it replaces anything: the bytes to be written are
 decoded again, and their set of keys must be the set of keys of the files they
@@ -32,7 +33,9 @@ from lakewriter.candle import SCHEMA, IntArray, int_column, settle
 from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
+from lakewriter.evidence.rows import closed_rows
 from lakewriter.interval import INTERVALS
+from lakewriter.lake.foreign_rows import decode_foreign
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
@@ -75,6 +78,7 @@ class Outcome(NamedTuple):
             foreign files were left alone.
         error: why nothing was done, or a foreign file was left alone; "" if all went well.
         hint: what to do about the error.
+        not_closed: rows of foreign files that are left out: their candle is not closed.
     """
 
     partition: Partition
@@ -87,6 +91,7 @@ class Outcome(NamedTuple):
     version: str = ""
     error: str = ""
     hint: str = ""
+    not_closed: int = 0
 
 
 class Work(NamedTuple):
@@ -209,6 +214,7 @@ class _File(NamedTuple):
     version: str
     data: bytes
     rows: pa.Table
+    not_closed: int
 
 
 def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outcome:
@@ -218,7 +224,7 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
         for directory in item.directories
         for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
     )
-    files, refused = _read(store, item)
+    files, refused = _read(store, item, int(now_s * 1000))
     done = _fold_files(store, partition, files, dry_run=dry_run)
     done = done._replace(files_removed=(*swept, *done.files_removed))
     if not refused:
@@ -240,6 +246,7 @@ def _fold_files(store: LakeStore, partition: Partition, files: list[_File], *, d
         partition,
         rows=after.num_rows,
         duplicates_removed=before.num_rows - after.num_rows,
+        not_closed=sum(file.not_closed for file in files),
         bytes_before=bytes_before,
     )
     if not after.num_rows:
@@ -262,7 +269,7 @@ def _fold_files(store: LakeStore, partition: Partition, files: list[_File], *, d
     )
 
 
-def _read(store: LakeStore, item: Work) -> tuple[list[_File], list[str]]:
+def _read(store: LakeStore, item: Work, now_ms: int) -> tuple[list[_File], list[str]]:
     """Return the files to fold, and why others are left alone.
 
     Raises:
@@ -274,33 +281,41 @@ def _read(store: LakeStore, item: Work) -> tuple[list[_File], list[str]]:
             path = f"{directory}/{name}"
             if is_candle_file(name) and (found := store.storage.read(path)) is not None:
                 try:
-                    rows = _rows_of(item.partition, found.data, str(store.root / path))
+                    rows, not_closed = _rows_of(item.partition, found.data, store.root / path, now_ms)
                 except LakeError as error:
                     if path == item.partition.file:
                         raise
                     refused.append(error.what)
                 else:
-                    files.append(_File(path, found.version, found.data, rows))
+                    files.append(_File(path, found.version, found.data, rows, not_closed))
     return files, refused
 
 
-def _rows_of(partition: Partition, data: bytes, name: str) -> pa.Table:
-    """Return the rows of a file; of a foreign one with the ends that the grid gives.
+def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tuple[pa.Table, int]:
+    """Return the rows of a file, and how many are not closed; of a foreign one with the grid's ends.
 
     Raises:
-        LakeError: if it cannot be read, has rows of another day, or a foreign
-            row cannot be a candle.
+        LakeError: if it cannot be read, has rows of another day or series, or a
+            foreign row cannot be a candle.
     """
-    rows = decode(data, name)
+    name = str(path)
+    if name.endswith(partition.file):
+        rows, not_closed = decode(data, name), 0
+    else:
+        rows, not_closed = decode_foreign(data, name, partition)
     if written_by_us(data):
         check_day(partition, int_column(rows, "candle_begin_time"))
-        return rows
+        return rows, 0
+    if name.endswith(partition.file):
+        rows, not_closed = decode_foreign(data, name, partition)
     candles, grid = columns_of(rows), INTERVALS[partition.interval]
     if (why := _impossible(partition, candles)) is not None:
         raise LakeError(f"{name}: {why}", _MEND)
     at = SCHEMA.get_field_index("candle_end_time")
-    stops = pa.array(ends(grid, candles.begin)).view(SCHEMA.field(at).type)
-    return rows.set_column(at, SCHEMA.field(at), stops)
+    stops = ends(grid, candles.begin)
+    closed = closed_rows(stops, None, now_ms, path.stat().st_mtime_ns // 10**6)
+    rows = rows.set_column(at, SCHEMA.field(at), pa.array(stops).view(SCHEMA.field(at).type))
+    return rows.filter(pa.array(closed)), not_closed + int((~closed).sum())
 
 
 def _impossible(partition: Partition, candles: Columns) -> str | None:

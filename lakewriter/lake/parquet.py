@@ -216,11 +216,20 @@ def decode(data: bytes, name: str) -> pa.Table:
         UnreadableError: if it is not a whole Parquet file of candles.
         LakeError: if memory does not suffice for it.
     """
+    return conform(read_table(data, name), name)
+
+
+def read_table(data: bytes, name: str) -> pa.Table:
+    """Return a file's rows with its own columns, and its metadata in their schema.
+
+    Raises:
+        UnreadableError: if it is not a whole Parquet file.
+        LakeError: if memory does not suffice for it.
+    """
     try:
-        table = read_rows(_open(data))
+        return read_rows(_open(data))
     except _BROKEN as error:
         raise _unreadable(name, error) from None
-    return conform(table, name)
 
 
 def conform(table: pa.Table, name: str) -> pa.Table:

@@ -12,15 +12,16 @@ Nothing here knows why a candle is absent: that is `gaps`'.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
 
-from lakewriter.candle import Candle, IntArray
+from lakewriter.candle import Candle, IntArray, int_column
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
 from lakewriter.lake.foreign import read_or_leave_out
+from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import candle_files
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
@@ -296,7 +297,7 @@ def read_day(
         parts = []
         for name in names:
             if name != partition.file:
-                begins = read_or_leave_out(store, name, read_begins, _NONE)
+                begins = read_or_leave_out(store, name, partial(_foreign_begins, partition=partition), _NONE)
                 if begins is None:
                     break  # folded into the own file, which may have been read before that
                 parts.append(_inside(partition, begins))
@@ -321,3 +322,7 @@ def _inside(partition: Partition, begins: IntArray) -> IntArray:
 
 def _is_inside(partition: Partition, footer: Footer) -> bool:
     return not footer.rows or partition.start_ms <= footer.first_ms <= footer.last_ms < partition.stop_ms
+
+
+def _foreign_begins(data: bytes, name: str, partition: Partition) -> IntArray:
+    return np.unique(int_column(foreign_rows(data, name, partition), "candle_begin_time"))

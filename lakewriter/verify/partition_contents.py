@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, int_column, settle
 from lakewriter.errors import LakeError
+from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import candle_files
 from lakewriter.lake.parquet import Label, decode, read_label
@@ -96,15 +97,17 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
                 continue
             if found is None:
                 break  # folded into the own file, which may have been read before that
-            files.append(_file(name, found.data))
+            files.append(_file(name, found.data, place.partition))
         else:
             return _contents(place.partition, files)
     raise LakeError(f"{place.partition}: its files do not hold still", "run it again")
 
 
-def _file(name: str, data: bytes) -> File:
+def _file(name: str, data: bytes, partition: Partition) -> File:
     try:
-        return File(name, data, decode(data, name), read_label(data, name))
+        own = name == partition.file
+        rows = decode(data, name) if own else foreign_rows(data, name, partition)
+        return File(name, data, rows, read_label(data, name))
     except LakeError as error:
         return File(name, data, None, None, error.what)
 

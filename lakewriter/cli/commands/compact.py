@@ -23,6 +23,7 @@ class Summary(msgspec.Struct):
     rewritten: int = 0
     rows: int = 0
     duplicates_removed: int = 0
+    rows_not_closed: int = 0
     files_removed: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
@@ -88,6 +89,7 @@ def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
         rewritten=sum(outcome.rewritten for outcome in outcomes),
         rows=sum(outcome.rows for outcome in outcomes),
         duplicates_removed=sum(outcome.duplicates_removed for outcome in outcomes),
+        rows_not_closed=sum(outcome.not_closed for outcome in outcomes),
         files_removed=sum(len(outcome.files_removed) for outcome in outcomes),
         bytes_before=sum(outcome.bytes_before for outcome in outcomes),
         bytes_after=sum(outcome.bytes_after for outcome in outcomes),
@@ -99,11 +101,13 @@ def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
 
 def _sentence(summary: Summary) -> str:
     would = "would be " if summary.dry_run else ""
+    rows = summary.rows_not_closed
+    left_out = f"\nleft out: {rows:,} candle{'s' * (rows > 1)} not closed" if rows else ""
     return (
         f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
         f"{summary.rewritten:,} {would}rewritten, "
         f"{summary.duplicates_removed:,} duplicates and {summary.files_removed:,} files {would}removed, "
-        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s"
+        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s{left_out}"
     )
 
 

@@ -11,6 +11,7 @@ and that the engine can read, stay until compaction.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.foreign import read_or_leave_out
+from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.listing import PartitionFiles
@@ -186,7 +188,8 @@ def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T
 def _read_foreign(store: LakeStore, file: Foreign) -> pa.Table:
     if file.name == file.partition.file:
         return _read(store, file.name)
-    table = read_or_leave_out(store, file.name, decode, SCHEMA.empty_table())
+    read = partial(foreign_rows, partition=file.partition)
+    table = read_or_leave_out(store, file.name, read, SCHEMA.empty_table())
     if table is None:
         raise vanished(f"{store.name}/{file.name}")
     return table

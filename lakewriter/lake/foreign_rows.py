@@ -1,0 +1,79 @@
+"""Rows of a foreign file in a partition, held against what its path says of them. Pure but for the bytes.
+
+The same evidence decides as for an import: a file whose columns, metadata or
+rows are of another series is none of this partition's. Readers leave it out,
+compaction leaves it alone; each says so in one line. Rows that are marked open
+are no candles yet.
+"""
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from lakewriter.candle import VALUE_COLUMNS, int_column
+from lakewriter.errors import LakewriterError, UnreadableError
+from lakewriter.evidence.claims import LEVELS, Options, check_place, choose, claim, split
+from lakewriter.evidence.columns import column_claims, marked_closed, metadata_claims
+from lakewriter.evidence.rows import check_lengths, check_spacing, without_duplicates
+from lakewriter.interval import INTERVALS
+from lakewriter.lake.parquet import conform, read_table
+from lakewriter.partition import Partition
+
+_BY = "its directory"
+_MEND = "it was left alone; mend it, or move it out of the lake, then run again"
+
+
+class ForeignRows(NamedTuple):
+    """The candles of a foreign file, and how many rows it marks open."""
+
+    rows: pa.Table
+    not_closed: int
+
+
+def foreign_rows(data: bytes, name: str, partition: Partition) -> pa.Table:
+    """Return the candles of `decode_foreign` alone."""
+    return decode_foreign(data, name, partition).rows
+
+
+def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
+    """Return the closed candles of a foreign file, in SCHEMA.
+
+    Args:
+        data: the whole file.
+        name: what to call it in an error.
+        partition: the one it lies in.
+
+    Raises:
+        UnreadableError: if it holds no candles, or those of another series.
+    """
+    table = read_table(data, name)
+    rows = conform(table, name)
+    try:
+        place = [each for level in LEVELS for each in claim(level, getattr(partition, level), _BY)]
+        written_by_lake = metadata_claims(table)
+        check_place([*place, *written_by_lake], Options(), name)
+        groups = split(column_claims(table), name, lambda text: text == partition.symbol)
+        choose(groups, place, Options(), name, table.num_rows)
+        if not written_by_lake:
+            _check_rows(table, rows, partition)
+        closed = marked_closed(table)
+    except LakewriterError as error:
+        what = error.what if error.what.startswith(name) else f"{name}: {error.what}"
+        raise UnreadableError(what, _MEND) from None
+    if closed is None:
+        return ForeignRows(rows, 0)
+    return ForeignRows(rows.filter(pa.array(closed)), int((~closed).sum()))
+
+
+def _check_rows(table: pa.Table, rows: pa.Table, partition: Partition) -> None:
+    """Raise LakewriterError if the rows are of another interval, or contradict each other."""
+    begins, grid = int_column(rows, "candle_begin_time"), INTERVALS[partition.interval]
+    proven = "candle_end_time" in table.column_names and check_lengths(
+        begins, int_column(rows, "candle_end_time"), grid, _BY
+    )
+    if not proven:
+        check_spacing(begins, grid, _BY)
+    if "recv_time" not in table.column_names:
+        # With times of receipt a file tells itself which of two rows is the later one.
+        values = [rows[name].combine_chunks() for name in VALUE_COLUMNS]
+        without_duplicates(begins, values)
