@@ -194,14 +194,11 @@ def split(columns: Sequence[ColumnClaim], name: str, is_exact: Callable[[str], b
             codes.append(encoded.indices.to_numpy().astype(np.int64))
     if not codes:
         return [Group(tuple(agree(all_rows, name).values()), None)]
-    # A series that is spelled in several ways is one.
-    found: dict[frozenset[tuple[Level, str]], tuple[tuple[Claim, ...], list[IntArray]]] = {}
+    groups = []
     for texts, rows in _combinations(codes, name):
         claims_of_rows = [each for at, claims in zip(texts, by_text, strict=True) for each in claims[at]]
-        agreed = tuple(agree([*all_rows, *claims_of_rows], name).values())
-        key = frozenset((each.level, each.value) for each in agreed)
-        found.setdefault(key, (agreed, []))[1].append(rows)
-    return [Group(agreed, np.sort(np.concatenate(rows))) for agreed, rows in found.values()]
+        groups.append(Group(tuple(agree([*all_rows, *claims_of_rows], name).values()), rows))
+    return groups
 
 
 def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], IntArray]]:
@@ -285,7 +282,7 @@ def choose(groups: Sequence[Group], place: Sequence[Claim], options: Options, na
         UsageError: if nothing tells the market, symbol or interval.
     """
     told = _told(options)
-    parts: list[Part] = []
+    found: dict[Series, tuple[Part, list[Group]]] = {}
     refusal = ""
     for group in groups:
         agreed = agree(_kept([*place, *group.claims], options), name)
@@ -294,13 +291,25 @@ def choose(groups: Sequence[Group], place: Sequence[Claim], options: Options, na
         except ContradictionError as error:
             refusal = refusal or error.what
         else:
-            parts.append(_part(chosen, group.rows, name))
-    if not parts:
+            part = _part(chosen, group.rows, name)
+            found.setdefault(part.series, (part, []))[1].append(group)
+    if not found:
         raise OtherSeriesError(refusal, _HINT)
-    if len({part.series for part in parts}) < len(parts):
-        raise ContradictionError(f"{name}: holds several series, which --relabel cannot make one")
+    parts = [_joined(part, of_series, name) for part, of_series in found.values()]
     kept = sum(rows if part.rows is None else len(part.rows) for part in parts)
     return Parts(parts, rows - kept)
+
+
+def _joined(part: Part, groups: list[Group], name: str) -> Part:
+    """Return all rows of a series that is spelled in several ways."""
+    if len(groups) == 1:
+        return part
+    for level in LEVELS:
+        if len({each.value for group in groups for each in group.claims if each.level == level}) > 1:
+            raise ContradictionError(f"{name}: holds several series, which --relabel cannot make one")
+    return part._replace(
+        rows=np.sort(np.concatenate([each.rows for each in groups if each.rows is not None]))
+    )
 
 
 def _kept(claims: Sequence[Claim], options: Options) -> list[Claim]:

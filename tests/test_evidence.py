@@ -1,0 +1,359 @@
+"""Evidence on rows of others: claims that agree, contradict, split; spacing, closed candles, duplicates, standing."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakewriter.candle import VALUE_COLUMNS
+from lakewriter.candle_arrays import ends
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.evidence.claims import (
+    NAME,
+    ColumnClaim,
+    ContradictionError,
+    Group,
+    Options,
+    OtherSeriesError,
+    agree,
+    choose,
+    claim,
+    split,
+)
+from lakewriter.evidence.rows import (
+    Period,
+    RowsError,
+    check_lengths,
+    check_spacing,
+    closed_rows,
+    not_archive,
+    quote_of_two,
+    without_duplicates,
+)
+from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
+
+DAY_START_MS = 1_719_705_600_000  # 2024-06-30, a Sunday
+BTC = [*claim("symbol", "BTCUSDT", NAME), *claim("interval", "1m", NAME)]
+ALL = [Group((), None)]
+
+
+def column(level: str, *values: str | None, name: str = "") -> ColumnClaim:
+    return ColumnClaim(level, name or level, pa.array(values, pa.string()))  # type: ignore[arg-type]
+
+
+def test_options_fill_in_and_choose() -> None:
+    """An option is taken where a file says nothing, and refuses a file that says something else."""
+    (part,), other = choose(ALL, BTC, Options("spot"), "x.csv", 5)
+    assert (part.series, part.interval_by, part.rows, other) == (("spot", "BTCUSDT", "1m"), NAME, None, 0)
+    with pytest.raises(OtherSeriesError) as caught:
+        choose(ALL, BTC, Options("spot", interval="1h"), "x.csv", 5)
+    assert caught.value.what == "x.csv says 1m, --interval says 1h"
+    with pytest.raises(UsageError, match=r"x\.csv: nothing tells its market"):
+        choose(ALL, BTC, Options(), "x.csv", 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "series"),
+    [
+        (Options("spot", symbol="ETHUSDT"), ("spot", "ETHUSDT", "1m")),
+        (Options("spot", interval="1h"), ("spot", "BTCUSDT", "1h")),
+        (Options(symbol="BTCUSD_PERP"), ("coin_futures", "BTCUSD_PERP", "1m")),
+    ],
+)
+def test_relabelling_overrules(options: Options, series: tuple[str, str, str]) -> None:
+    """With --relabel what is told overrules what a file says, and the rest stays as it says."""
+    (part,), _ = choose(ALL, BTC, options._replace(relabel=True), "x.csv", 5)
+    assert part.series == series
+
+
+def test_a_symbol_tells_its_market() -> None:
+    """A futures contract is of its market, whatever else is said."""
+    perpetual = [*claim("symbol", "BTCUSD_PERP", NAME), *claim("interval", "1m", NAME)]
+    (part,), _ = choose(ALL, perpetual, Options(), "x.csv", 1)
+    assert part.series.market == "coin_futures"
+    with pytest.raises(OtherSeriesError, match=r"x\.csv says coin_futures, --market says spot"):
+        choose(ALL, perpetual, Options("spot"), "x.csv", 1)
+    either = [*claim("market", "futures", NAME), *perpetual]
+    assert choose(ALL, either, Options(), "x.csv", 1).parts[0].series.market == "coin_futures"
+    assert choose(ALL, [*BTC, *claim("market", "futures", NAME)], Options(), "x", 1).parts[
+        0
+    ].series.market == ("usdt_futures")
+
+
+def test_two_sources_that_disagree() -> None:
+    """Both are named, the file first."""
+    with pytest.raises(ContradictionError) as caught:
+        agree([*BTC, *claim("symbol", "ETHUSDT", "its column pair")], "dir/x.csv")
+    assert caught.value.what == "dir/x.csv says BTCUSDT, its column pair says ETHUSDT"
+    with pytest.raises(ContradictionError) as caught:
+        agree(
+            [*claim("market", "spot", "its directory data/spot"), *claim("market", "coin_futures", NAME)], "x"
+        )
+    assert caught.value.what == "x: its directory data/spot says spot, its name says coin_futures"
+
+
+def test_columns_split_a_file() -> None:
+    """Each series gets its rows, in their order, however it is spelled."""
+    groups = split(
+        [
+            column("symbol", "BTCUSDT", "ETHUSDT", "btcusdt", "BTC/USDT:USDT", "ETHUSDT"),
+            column("interval", "1m", "1m", "1min", "1m", "1h", name="timeframe"),
+        ],
+        "x.csv",
+    )
+    parts, other = choose(groups, claim("market", "usdt_futures", NAME), Options(), "x.csv", 5)
+    found = {part.series[1:]: part.rows.tolist() for part in parts}  # type: ignore[union-attr]
+    assert found == {("BTCUSDT", "1m"): [0, 2, 3], ("ETHUSDT", "1m"): [1], ("ETHUSDT", "1h"): [4]}
+    assert other == 0
+    parts, other = choose(groups, [], Options("usdt_futures", symbol="ETHUSDT", interval="1h"), "x.csv", 5)
+    assert [part.series for part in parts] == [("usdt_futures", "ETHUSDT", "1h")]
+    assert other == 4
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["BTCUSDT", "ETHBTC", "xrpusdc"]), st.sampled_from(["1m", "5m"])),
+        min_size=1,
+    )
+)
+def test_a_split_is_a_partition(rows: list[tuple[str, str]]) -> None:
+    """Every row is in exactly one group, that of its own series, and the groups keep the rows' order."""
+    groups = split(
+        [column("symbol", *[row[0] for row in rows]), column("interval", *[row[1] for row in rows])], "x"
+    )
+    parts, other = choose(groups, [], Options("spot"), "x", len(rows))
+    seen = {}
+    for part in parts:
+        places = range(len(rows)) if part.rows is None else part.rows.tolist()
+        assert list(places) == sorted(places)
+        seen |= dict.fromkeys(places, part.series)
+    assert seen == {at: ("spot", symbol.upper(), interval) for at, (symbol, interval) in enumerate(rows)}
+    assert other == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ([column("symbol", "BTC", "ETH")], "its column symbol says 'BTC', which is no symbol of Binance"),
+        ([column("symbol", "BTC-USD")], "its column symbol says 'BTC-USD', which is no symbol of Binance"),
+        ([column("interval", "7m")], "its column interval says '7m', which is no interval of Binance"),
+        ([column("market", "coinbase", name="exchange")], "its column exchange says 'coinbase', which is no market of Binance"),
+        ([column("symbol", "BTCUSDT", None)], "its column symbol is empty in some rows"),
+        ([column("symbol", "BTCUSDT", "")], "its column symbol is empty in some rows"),
+        ([column("symbol", "BTCUSDT"), column("symbol", "ETHUSDT", name="pair")], "its column symbol says BTCUSDT, its column pair says ETHUSDT"),
+        ([column("symbol", "BTCUSD_PERP"), column("market", "spot")], "its column symbol says coin_futures, its column market says spot"),
+    ],
+)  # fmt: skip
+def test_columns_that_cannot_be(columns: list[ColumnClaim], what: str) -> None:
+    """A column that says nothing of ours, or contradicts another one, refuses the file."""
+    with pytest.raises(LakewriterError) as caught:
+        split(columns, "x.csv")
+    assert caught.value.what == f"x.csv: {what}"
+
+
+def test_columns_that_say_nothing() -> None:
+    """An empty column, the exchange's bare name, and a letter with another meaning say nothing."""
+    columns = [
+        column("symbol", None, None),
+        column("market", "Binance", "binance"),
+        column("interval", "0", "1", name="i"),
+    ]
+    assert all(group.claims == () for group in split(columns, "x.csv"))
+    (group,) = split([column("market", "BTC/USDT")], "x.csv")
+    assert [(each.level, each.value) for each in group.claims] == [("symbol", "BTCUSDT")]
+
+
+def times(*steps: int, unit_ms: int = MINUTE_MS, start_ms: int = DAY_START_MS) -> np.ndarray:
+    return np.array([start_ms + step * unit_ms for step in steps])
+
+
+@pytest.mark.parametrize(
+    ("begins", "interval", "what"),
+    [
+        (times(0, 1, 2, unit_ms=DAY_MS), "1h", "these rows are 1d, x.csv says 1h"),
+        (times(0, 3, 9, 11, unit_ms=DAY_MS), "1m", "these rows are 1d, x.csv says 1m"),
+        (times(0, 1, 2, unit_ms=HOUR_MS), "1m", "these rows are 1h, x.csv says 1m"),
+        (times(0, 15, 30), "1m", "these rows are 15m, x.csv says 1m"),
+        (times(0, 15, 30), "5m", "these rows are 15m, x.csv says 5m"),
+        (times(0, 10, 20), "1m", "these rows are 5m, x.csv says 1m"),
+        (times(7, 17, 27), "1m", "these rows are 10 m apart or more, x.csv says 1m"),
+        (times(1, 8, 15, unit_ms=DAY_MS), "1d", "these rows are 1w, x.csv says 1d"),
+        (times(1, 32, 63, unit_ms=DAY_MS), "1d", "these rows are 1mo, x.csv says 1d"),
+        (np.array([*range(200), 200.5]) * DAY_MS, "1h", "these rows are 1d, x.csv says 1h"),
+        (times(*range(50)), "1h", "these rows are 1m, x.csv says 1h"),
+        (times(*range(40), unit_ms=DAY_MS), "1mo", "these rows are 1d, x.csv says 1mo"),
+        (times(*range(9), unit_ms=DAY_MS), "3d", "these rows are 1d, x.csv says 3d"),
+    ],
+)
+def test_rows_of_another_interval(begins: np.ndarray, interval: str, what: str) -> None:
+    """From three rows on, rows that are too far apart or too near tell their own interval."""
+    with pytest.raises(RowsError) as caught:
+        check_spacing(begins.astype(np.int64), INTERVALS[interval], "x.csv")
+    assert caught.value.what == what
+    assert "--sparse" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("begins", "interval"),
+    [
+        (times(), "1m"),
+        (times(0, unit_ms=DAY_MS), "1m"),
+        (times(0, 1, unit_ms=DAY_MS), "1h"),
+        (times(0, 1, 60), "1m"),
+        (times(0, 7, 11, 12, 30), "1m"),
+        (times(5, 3, 4, 3), "1m"),
+        (times(0, 3, 6, unit_ms=DAY_MS), "3d"),
+        (times(1, 32, 62, unit_ms=DAY_MS), "1mo"),
+    ],
+)
+def test_rows_that_may_be_of_their_interval(begins: np.ndarray, interval: str) -> None:
+    """Two rows tell nothing, nor does a series with holes of which some rows follow each other."""
+    check_spacing(begins, INTERVALS[interval], "x.csv")
+
+
+@given(st.sampled_from(sorted(INTERVALS)), st.integers(0, 1000), st.integers(3, 60))
+def test_whole_series_are_spaced_right(interval: str, first: int, rows: int) -> None:
+    """A series without holes is of its own interval, wherever it begins."""
+    grid = INTERVALS[interval]
+    begin_ms = grid.ceil(DAY_START_MS + first * (grid.length_ms or DAY_MS))
+    check_spacing(np.array(grid.grid(begin_ms, begin_ms + rows * (grid.length_ms or 31 * DAY_MS))), grid, "x")
+
+
+@given(st.sampled_from(sorted(INTERVALS)), st.sampled_from([0, 1, 1000]))
+def test_ends_prove_an_interval(interval: str, short_ms: int) -> None:
+    """Ends prove the interval, exclusive or as the last millisecond or second; noise proves nothing."""
+    grid = INTERVALS[interval]
+    begins = np.array(grid.grid(grid.ceil(DAY_START_MS), DAY_START_MS + 5 * (grid.length_ms or 31 * DAY_MS)))
+    if interval == "1s" and short_ms == 1000:
+        return
+    stops = ends(grid, begins) - short_ms
+    assert check_lengths(begins, stops, grid, "x")
+    for other in INTERVALS.values():
+        if other != grid:
+            with pytest.raises(
+                RowsError, match=f"these rows end {interval} after they begin, x says {other.name}"
+            ):
+                check_lengths(begins, stops, other, "x")
+    assert not check_lengths(begins, begins + 17, grid, "x")
+    assert not check_lengths(begins[:0], begins[:0], grid, "x")
+
+
+def test_closed_rows() -> None:
+    """A candle is closed that ended before now, before the file was written, and is not marked open."""
+    stops = np.array([10, 20, 30, 40])
+    assert closed_rows(stops, None, 30, 99).tolist() == [True, True, True, False]
+    assert closed_rows(stops, None, 99, 29).tolist() == [True, True, False, False]
+    marked = np.array([True, False, True, True])
+    assert closed_rows(stops, marked, 99, 30).tolist() == [True, False, True, False]
+
+
+def values(*rows: tuple[float, float | None, int | None]) -> list[pa.Array]:
+    """Return columns of close, volume and trades; the other prices are 1."""
+    table = {name: [1.0] * len(rows) for name in VALUE_COLUMNS}
+    close, volume, trades = zip(*rows, strict=True)
+    table |= {"close": list(close), "volume": list(volume), "trade_num": list(trades)}
+    return [
+        pa.array(table[name], pa.int64() if name == "trade_num" else pa.float64()) for name in VALUE_COLUMNS
+    ]
+
+
+def test_duplicates() -> None:
+    """Of two rows of one candle the later one is kept, by trades or else by volume, wherever it stands."""
+    begins = times(1, 0, 0, 2, 2)
+    rows = values((1, 5, None), (2, 9, None), (1, 3, None), (7, 1, 4), (7, 1, 4))
+    found = without_duplicates(begins, rows)
+    assert (found.kept.tolist(), found.equal, found.contradictions) == ([1, 0, 3], 1, 1) or (
+        found.kept.tolist(), found.equal, found.contradictions
+    ) == ([1, 0, 4], 1, 1)  # fmt: skip
+    ascending = without_duplicates(times(0, 1), values((1, 1, 1), (1, 1, 1)))
+    assert (ascending.kept.tolist(), ascending.equal, ascending.contradictions) == ([0, 1], 0, 0)
+    # More trades are later, whatever the volume.
+    assert without_duplicates(times(0, 0), values((1, 9, 3), (2, 1, 4))).kept.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1.0, 5.0, None), (2.0, 5.0, None)],
+        [(1.0, 5.0, 3), (2.0, 6.0, 3)],
+        [(1.0, None, None), (2.0, None, None)],
+    ],
+)
+def test_rows_of_which_neither_is_later(rows: list[tuple[float, float | None, int | None]]) -> None:
+    """Two rows that differ, with as many trades or without and of one volume, refuse the file."""
+    with pytest.raises(RowsError, match="neither is the later one"):
+        without_duplicates(times(0, 0), values(*rows))
+
+
+def test_many_contradictions() -> None:
+    """A row in a hundred may be there twice, as pages overlap; more of them are rows of several series."""
+    once = [(1.0, float(volume), None) for volume in range(1, 301)]
+    begins = [*range(300), 0, 100, 200]
+    found = without_duplicates(
+        times(*begins), values(*once, (2.0, 999.0, None), (2.0, 999.0, None), (2.0, 0.5, None))
+    )
+    assert (found.contradictions, found.kept[[0, 100, 200]].tolist()) == (3, [300, 301, 200])
+    begins += [50]
+    with pytest.raises(RowsError, match="4 of 304 rows contradict another row of their candle"):
+        without_duplicates(times(*begins), values(*once, *[(2.0, 999.0, None)] * 4))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=8), st.randoms())
+def test_the_order_of_rows_decides_nothing(drawn: list[tuple[int, int]], random: object) -> None:
+    """Whatever the order of the lines, the same rows are kept, or the file is refused."""
+
+    def kept(rows: list[tuple[int, int]]) -> object:
+        try:
+            found = without_duplicates(
+                times(*[at for at, _ in rows]), values(*[(1.0 + v, float(v), None) for _, v in rows])
+            )
+        except RowsError as error:
+            return error.what.partition("the first")[0]
+        return [rows[at] for at in found.kept.tolist()], found.equal, found.contradictions
+
+    shuffled = list(drawn)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    # A file that is in order is looked at no closer.
+    assert kept(sorted(drawn)) == kept(shuffled)
+
+
+def test_which_of_two_is_the_volume() -> None:
+    """Quote by volume is a price between low and high, one way round; where both or neither are, nothing is told."""
+    low, high = np.array([90.0, 0.0]), np.array([110.0, 1.0])
+    base, quote = np.array([2.0, 0.0]), np.array([200.0, 0.0])
+    assert quote_of_two(base, quote, low, high) == (0, 1)
+    assert quote_of_two(quote, base, low, high) == (1, 0)
+    assert quote_of_two(base, base, low, high) is None
+    assert quote_of_two(base * 0, quote, low, high) is None
+    par = np.array([1.0, 1.0])
+    assert quote_of_two(base, base, par * 0.9, par * 1.1) is None
+
+
+JUNE_30 = Period(DAY_START_MS, DAY_START_MS + DAY_MS)
+
+
+@pytest.mark.parametrize(
+    ("begins", "period", "now_ms", "intact", "why"),
+    [
+        (times(0, 1439), JUNE_30, DAY_START_MS + DAY_MS, False, ""),
+        (times(0, 700), JUNE_30, DAY_START_MS + DAY_MS, True, ""),
+        (
+            times(0, 700),
+            JUNE_30,
+            DAY_START_MS + DAY_MS,
+            False,
+            "it ends at 2024-06-30 11:40:00, before its period",
+        ),
+        (times(0, 1439), JUNE_30, DAY_START_MS + DAY_MS - 1, True, "its period is not over"),
+        (times(0, 1440), JUNE_30, DAY_START_MS * 2, True, "it has rows of another time than its name says"),
+        (times(-1, 1439), JUNE_30, DAY_START_MS * 2, True, "it has rows of another time than its name says"),
+        (times(), JUNE_30, DAY_START_MS * 2, True, "it has rows of another time than its name says"),
+        (times(0, 1439), None, DAY_START_MS * 2, True, "its name is none of the archive's"),
+    ],
+)
+def test_the_standing_of_the_archive(
+    begins: np.ndarray, period: Period | None, now_ms: int, intact: bool, why: str
+) -> None:
+    """It takes a name of the archive's, a period that is over, all rows in it, and no end before its end."""
+    assert not_archive(begins, INTERVALS["1m"], period, now_ms, intact=intact) == why
