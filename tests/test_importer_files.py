@@ -449,6 +449,44 @@ def test_every_read_is_bounded(tmp_path: Path) -> None:
     assert "has 600 columns, more than 500" in refusal(tmp_path / "candles.parquet")
 
 
+def test_a_feather_file_that_inflates(tmp_path: Path) -> None:
+    """A small file that says it is large in memory is refused before any of it is inflated."""
+    rows = 10_000_000
+    table = pa.table({"t": np.zeros(rows, np.int64), "open": np.zeros(rows)})
+    path = tmp_path / "candles.feather"
+    feather.write_feather(table, path, compression="zstd", chunksize=rows // 4)
+    assert path.stat().st_size < 100_000
+    assert refusal(path).startswith("holds more than 67,108,864 bytes")
+
+
+def test_a_column_of_long_texts_is_passed_over(tmp_path: Path) -> None:
+    """A text that is long and stands once in a dictionary is not repeated for each row."""
+    note = pa.DictionaryArray.from_arrays(pa.array([0] * 3, pa.int32()), pa.array(["x" * 1_000_000]))
+    table = pa.table({"t": TIMES, **{name: pa.array(FRAME[name]) for name in FRAME}, "note": note})
+    pq.write_table(table, tmp_path / "candles.parquet")
+    assert read_table(tmp_path / "candles.parquet").table.column_names == ["t", *FRAME]
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd", "uncompressed"])
+def test_a_feather_file_of_several_batches(tmp_path: Path, compression: str) -> None:
+    """All batches are read; a file that lost some, or whose middle is damaged, is refused."""
+    symbols = pa.array(["BTCUSDT"] * 3).dictionary_encode()
+    table = pa.table({"t": TIMES, **{name: pa.array(FRAME[name]) for name in FRAME}, "symbol": symbols})
+    path = tmp_path / "candles.feather"
+    feather.write_feather(table, path, compression=compression, chunksize=1)
+    assert candles(path) == [(ms, *CANDLE) for ms in TIMES]
+    whole = path.read_bytes()
+    for at in range(8, len(whole), 97):
+        put(path, whole[:at] + b"\xff" * 8 + whole[at + 8 :])
+        try:
+            found = candles(path)
+        except LakewriterError as error:
+            assert error.what.isprintable()
+        else:
+            # Bytes of padding, or a number that is another number now: Feather has no checksums.
+            assert len(found) <= 3
+
+
 # How a random table is written; each part is drawn by itself.
 SEPARATORS = (",", ";", "\t", "|")
 STAMPS = {

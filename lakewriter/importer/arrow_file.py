@@ -1,25 +1,31 @@
 """Read a Parquet, Feather or Arrow file of candles into a table, within bounds."""
 
-from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from lakewriter.arrow_memory import arrow_buffer
 from lakewriter.errors import LakewriterError
+from lakewriter.importer.arrow_inflation import inflated_bytes
 from lakewriter.lake.parquet import read_rows
 
 # A year of 1s candles is 31.6 million.
 ROWS_MAX = 1 << 25
 COLUMNS_MAX = 500
 
-# In memory; a year of 1s candles with all columns takes some 4 GB.
+# In memory; a year of 1s candles with all columns has 0.4 billion values.
+CELLS_MAX = 1 << 29
 TABLE_BYTES_MAX = 1 << 33
 
+# The columns of Feather are compressed without knowledge of what they hold: candles to a third,
+# those without a trade to a 30th.
+_INFLATION_MAX = 300
+_INFLATED_BYTES_MIN = 1 << 26
 
 _FEATHER_1 = b"FEA1"
+_FILE_HEAD_BYTES = 8  # "ARROW1" and two bytes of 0; a stream follows
 _STREAM = b"\xff\xff\xff\xff"  # ahead of each message
 
 
@@ -35,8 +41,12 @@ def read_parquet(data: bytes) -> pa.Table:
         # As codes a text that is repeated takes as little memory as it did in the file.
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=texts)
         _check_size(file.metadata.num_rows, len(schema))
-        _check_bytes(sum(_group_bytes(file.metadata, at) for at in range(file.metadata.num_row_groups)))
-        return _flat(read_rows(file, [field.name for field in schema if not pa.types.is_nested(field.type)]))
+        size = sum(_group_bytes(file.metadata, at) for at in range(file.metadata.num_row_groups))
+        if size > TABLE_BYTES_MAX:
+            raise LakewriterError(f"holds more than {TABLE_BYTES_MAX:,} bytes", "import it in parts")
+        table = read_rows(file, [field.name for field in schema if not pa.types.is_nested(field.type)])
+        table.validate(full=True)
+        return _flat(table)
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise LakewriterError(f"not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
@@ -47,37 +57,44 @@ def read_feather(data: bytes) -> pa.Table:
     Raises:
         LakewriterError: if it cannot be read, or is too large.
     """
-    source = pa.BufferReader(arrow_buffer(data))
+    if data.startswith(_FEATHER_1):
+        # Arrow gives its reader up: a damaged file ends the process.
+        raise LakewriterError(
+            "is Feather of version 1, of before 2020", "write it again as Feather 2 or Parquet"
+        )
+    buffer = arrow_buffer(data)
     try:
-        if data.startswith(_FEATHER_1):
-            table = feather.read_table(source, use_threads=False)
-        else:
-            table = _bounded(_batches(source, data))
-        _check_size(table.num_rows, table.num_columns)
-        return _flat(table)
+        if data.startswith(_STREAM):
+            return _flat(_read_stream(buffer))
+        batches = pa.ipc.open_file(pa.BufferReader(buffer)).num_record_batches
+        return _flat(_read_stream(buffer.slice(_FILE_HEAD_BYTES), batches))
     except (pa.ArrowException, OSError, UnicodeError, ValueError) as error:
         raise LakewriterError(f"not a readable Feather file: {str(error).splitlines()[0]}") from None
 
 
-def _batches(source: pa.BufferReader, data: bytes) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    options = pa.ipc.IpcReadOptions(use_threads=False)
-    if data.startswith(_STREAM):
-        stream = pa.ipc.open_stream(source, options=options)
-        return stream.schema, iter(stream)
-    file = pa.ipc.open_file(source, options=options)
-    return file.schema, (file.get_batch(at) for at in range(file.num_record_batches))
+def _read_stream(stream: pa.Buffer, batches: int | None = None) -> pa.Table:
+    """Return the rows of a stream.
 
-
-def _bounded(read: tuple[pa.Schema, Iterator[pa.RecordBatch]]) -> pa.Table:
-    schema, batches = read
-    kept, rows, table_bytes = [], 0, 0
-    for batch in batches:
-        rows += batch.num_rows
-        table_bytes += batch.nbytes
-        _check_size(rows, len(schema))
-        _check_bytes(table_bytes)
-        kept.append(batch)
-    return pa.Table.from_batches(kept, schema)
+    Args:
+        batches: how many there are, as a file's end says; None without such an end.
+    """
+    bytes_max = min(TABLE_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * stream.size))
+    for size in accumulate(inflated_bytes(stream)):
+        if size > bytes_max:
+            raise LakewriterError(f"holds more than {bytes_max:,} bytes", "import it in parts")
+    with pa.ipc.open_stream(
+        pa.BufferReader(stream), options=pa.ipc.IpcReadOptions(use_threads=False)
+    ) as reader:
+        kept = []
+        for batch in reader:
+            # Arrow trusts offsets and codes of a file: a wrong one is read beyond the end of its memory.
+            batch.validate(full=True)
+            kept.append(batch)
+        if batches is not None and len(kept) != batches:
+            raise pa.ArrowInvalid(f"it has {len(kept)} of its {batches} batches")
+        table = pa.Table.from_batches(kept, reader.schema)
+    _check_size(table.num_rows, table.num_columns)
+    return table
 
 
 def _group_bytes(metadata: Any, at: int) -> int:
@@ -98,8 +115,5 @@ def _check_size(rows: int, columns: int) -> None:
         raise LakewriterError(f"has more than {ROWS_MAX} rows", "import it in parts")
     if columns > COLUMNS_MAX:
         raise LakewriterError(f"has {columns} columns, more than {COLUMNS_MAX}")
-
-
-def _check_bytes(size: int) -> None:
-    if size > TABLE_BYTES_MAX:
-        raise LakewriterError(f"holds more than {TABLE_BYTES_MAX:,} bytes", "import it in parts")
+    if rows * columns > CELLS_MAX:
+        raise LakewriterError(f"has more than {CELLS_MAX:,} values", "import it in parts")

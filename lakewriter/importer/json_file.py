@@ -10,6 +10,7 @@ from lakewriter.arrow_memory import arrow_buffer
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.column_names import is_header
 from lakewriter.importer.dialect import OHLCV, REST
+from lakewriter.importer.text_file import check_utf8
 
 # Python's objects take some ten times as much memory as the text of a whole document.
 DOCUMENT_BYTES_MAX = 1 << 28
@@ -24,6 +25,7 @@ def read_json(data: bytes) -> tuple[pa.Table, bool]:
     Raises:
         LakewriterError: if it is no JSON of candles.
     """
+    check_utf8(data)
     text = data.lstrip()
     if text.startswith(b"{") and _has_lines(text):
         return _read_lines(text), True
@@ -33,7 +35,7 @@ def read_json(data: bytes) -> tuple[pa.Table, bool]:
         )
     try:
         document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise LakewriterError(f"is no JSON: {str(error)[:_SHOWN_MAX]}") from None
     return _table(document)
 
@@ -50,7 +52,7 @@ def _read_lines(text: bytes) -> pa.Table:
             pa.BufferReader(arrow_buffer(text)),
             read_options=arrow_json.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
         )
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except pa.ArrowException as error:
         raise LakewriterError(f"is no JSON of candles: {str(error).splitlines()[0][:_SHOWN_MAX]}") from None
 
 

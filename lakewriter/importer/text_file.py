@@ -50,6 +50,7 @@ _SPACES = re.compile(rb" {2,}")
 _SPACES_AROUND = re.compile(rb"^ +| +$", re.MULTILINE)
 _SHOWN_MAX = 80
 _HEAD_BYTES = 1 << 16
+_PART_BYTES = 1 << 20
 
 
 class TextTable(NamedTuple):
@@ -97,6 +98,18 @@ def decoded(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
+def check_utf8(data: bytes) -> None:
+    """Raise LakewriterError if a text is no UTF-8."""
+    if data.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(data), _PART_BYTES):
+            decoder.decode(data[at : at + _PART_BYTES], final=at + _PART_BYTES >= len(data))
+    except UnicodeDecodeError:
+        raise LakewriterError("has bytes that are no UTF-8", "iconv -f LATIN1 -t UTF-8 FILE") from None
+
+
 def read_text(data: bytes) -> TextTable:
     """Return the rows of a text as `decoded` returns it.
 
@@ -109,6 +122,7 @@ def read_text(data: bytes) -> TextTable:
     body = _cleaned(data[dialect.body_at :], dialect)
     if not body.strip():
         raise LakewriterError("has no rows")
+    check_utf8(body)
     bad: list[arrow_csv.InvalidRow] = []
     table = _read(body, dialect, bad)
     lines = _lines(body, dialect.first_line)
@@ -166,9 +180,7 @@ def _read(body: bytes, dialect: Dialect, bad: list[arrow_csv.InvalidRow]) -> pa.
                 strings_can_be_null=True,
             ),
         )
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        if "UTF8" in str(error):
-            raise LakewriterError("has bytes that are no UTF-8", "iconv -f LATIN1 -t UTF-8 FILE") from None
+    except pa.ArrowException as error:
         raise LakewriterError(f"not a CSV of candles: {str(error).splitlines()[0][:_SHOWN_MAX]}") from None
 
 

@@ -28,6 +28,9 @@ from lakewriter.importer.times import read_times
 
 _SHOWN_MAX = 40
 
+# Symbols, intervals and the like are shorter.
+_TEXT_BYTES_MAX = 200
+
 # Days as numbers: 20240131. As seconds they would be of 1970.
 _DAY_NUMBERS = (20_000_101, 21_001_231)
 
@@ -76,7 +79,7 @@ def typed_columns(table: pa.Table, separator: str = "") -> Typed:
         LakewriterError: if a column that a candle needs holds nothing of the kind, or is there twice.
     """
     table = _without_repeated(_renamed(table))
-    columns = {name: _decoded(table[name]) for name in table.column_names}
+    columns = {name: _decoded(table[name]) for name in table.column_names if not _is_prose(name, table[name])}
     flaws = _Flaws(table.num_rows)
     texts = {name: each for name, each in columns.items() if is_number(name) and _is_text(each)}
     numbers = TextNumbers(texts, separator)
@@ -87,7 +90,7 @@ def typed_columns(table: pa.Table, separator: str = "") -> Typed:
             columns[name] = _time(name, array, flaws)
     empty = _without_values(columns)
     flaws.forgive(empty)
-    typed = pa.table(columns) if columns else table
+    typed = pa.table(columns, metadata=table.schema.metadata) if columns else table
     return Typed(typed, flaws.rows, flaws.first, empty)
 
 
@@ -177,6 +180,18 @@ def _meaning(name: str) -> str:
     field = field_of(name)
     # Volumes under two names may count different assets: that is decided elsewhere.
     return field if field is not None and field != "volume" else normal(name)
+
+
+def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
+    """Return whether a column holds longer texts than any that a candle needs; decoded they may be huge."""
+    if is_number(name) or _holds_times(name) or not _is_text(column):
+        return False
+    for chunk in column.chunks:
+        texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+        longest = pc.max(pc.binary_length(texts)).as_py()
+        if longest is not None and longest > _TEXT_BYTES_MAX:
+            return True
+    return False
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.Array:
