@@ -221,6 +221,21 @@ def test_pager_that_is_none_is_done_without(lake: str, pager: str) -> None:
     assert shown.endswith("(101 rows, 40 shown)\n")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("format_name", ["csv", "ndjson"])
+def test_no_control_character_of_a_value_reaches_a_terminal(lake: str, format_name: str) -> None:
+    """Whatever the format, a terminal gets text; a file and a pipe get the value as it is."""
+    sql = "SELECT 'a' || chr(27) || ']0;x' || chr(7) || chr(155) || '31m' || chr(8238) || 'é' AS x"
+    code, shown = on_terminal(lake, sql, "--format", format_name)
+    assert code == 0
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+    assert "é" in shown
+    assert (
+        process("--lake", lake, sql, "--format", "csv").stdout
+        == 'x\n"a\x1b]0;x\x07\x9b31m\u202eé"\n'.encode()
+    )
+
+
 def test_pager_that_is_left_early_is_no_error(lake: str) -> None:
     """Who has seen enough leaves; nothing is said."""
     assert on_terminal(lake, "SELECT repeat('x', 5000) AS x FROM candles", PAGER="true") == (0, "")

@@ -3,6 +3,7 @@
 `lakewriter query` and `lakewriter shell` both answer through here.
 """
 
+import codecs
 import contextlib
 import io
 import os
@@ -19,7 +20,7 @@ import click
 
 from lakewriter.cli.query_bar import Bar
 from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.execution import Answer
 from lakewriter.query.limits import Control
@@ -117,19 +118,23 @@ def _format_of(path: Path) -> str:
 
 
 class _AfterBar(io.RawIOBase):
-    """A terminal that is written to when the bar is off it."""
+    """A terminal that is written to when the bar is off it, and that no control character reaches."""
 
     def __init__(self, out: BinaryIO, bar: Bar) -> None:
         super().__init__()
         self._out = out
         self._bar = bar
+        # A character may be in two pieces.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
         self._bar.hide()
-        return self._out.write(data)
+        text = self._decoder.decode(data)
+        self._out.write("\n".join(map(printable, text.split("\n"))).encode())
+        return len(data)
 
 
 def give(
