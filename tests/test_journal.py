@@ -32,6 +32,8 @@ from lakewriter.lake.journal import (
     living,
     read_hot,
 )
+from lakewriter.lake.journal_replay import replay_dead
+from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import (
     SEGMENT_BYTES_MAX,
     OtherVersionError,
@@ -41,6 +43,7 @@ from lakewriter.lake.segments import (
     read_segment,
     set_aside,
 )
+from lakewriter.partition import partition_of
 
 ROWS = [candle(minute) for minute in range(5)]
 
@@ -225,6 +228,31 @@ def test_long_line(journal, tmp_path):
         file.write(b"x" * 3_000_000 + b"\n" + encode_line(ROWS[1]))
     found = read_segment(segment)
     assert (found.candles, found.damaged, found.torn) == (ROWS[:2], {2: None}, False)
+
+
+def test_replay_of_lines_that_are_no_candles(tmp_path):
+    """The candles around them are merged; damaged lines are set aside, and those of another version stay."""
+    store = LakeStore.create(str(tmp_path), "test")
+    for name, line in (("bad", encode_line(candle(begin_ms=-60_000, end_ms=0))), ("other", other_version())):
+        dead = create_journal(tmp_path, name)
+        dead.commit(ROWS[:1])
+        (segment,) = dead.roll()
+        with segment.open("ab") as file:
+            file.write(line + encode_line(ROWS[2]))
+        os.close(dead._lock_fd)
+    bad, other = replay_dead(store)
+    assert (bad.candles, bad.damaged, bad.waiting, bad.error) == (2, 1, 0, "")
+    assert (tmp_path / JOURNAL_DIRECTORY / f"{bad.name}.bad").read_bytes() == encode_line(
+        candle(begin_ms=-60_000, end_ms=0)
+    )
+    assert (other.candles, other.damaged, other.waiting) == (2, 0, 1)
+    assert other.error == "1 lines of another version; pip install --upgrade lakewriter"
+    assert (tmp_path / JOURNAL_DIRECTORY / other.name).exists()
+    table = store.read(partition_of(ROWS[0]))
+    assert table is not None
+    assert table.num_rows == 2
+    (again,) = replay_dead(store)
+    assert again == other
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "ring", "nowhere"])

@@ -1,5 +1,6 @@
 """Regular files are read up to a limit; what is none is refused without waiting."""
 
+import ast
 import contextlib
 import os
 import socket
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import lakewriter
 from lakewriter.regular_file import (
     NotRegularError,
     TooLargeError,
@@ -120,6 +122,47 @@ def test_a_pipe_that_a_command_line_names(tmp_path: Path) -> None:
     os.close(writer)
     with pytest.raises(NotRegularError):
         read_given("/dev/zero", 100)
+
+
+# The places that open something without reading it: new files, directories, devices of
+# this process, and files that are looked at before.
+ELSEWHERE = {
+    "lake/storage.py": 3,
+    "lake/journal.py": 1,
+    "lake/gaps/ledgers.py": 1,
+    "query/output/destination.py": 2,
+    "query/scan/held_files.py": 1,
+    "cli/terminal.py": 1,
+    "cli/__init__.py": 1,
+    "verify/footer_statistics.py": 1,
+}
+STORES = ("LakeStore", "RemoteLake", "cls")
+
+
+def openings(tree: ast.AST) -> int:
+    """Count the calls that open or read a path without `regular_file`."""
+    found = 0
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        if isinstance(function, ast.Name):
+            found += function.id == "open"
+        elif isinstance(function, ast.Attribute):
+            owner = function.value.id if isinstance(function.value, ast.Name) else ""
+            found += function.attr in ("open", "read_text", "read_bytes") and owner not in STORES
+    return found
+
+
+def test_every_file_is_opened_here() -> None:
+    """No other module reads a path by itself, so that none waits for a pipe or reads without an end."""
+    package = Path(lakewriter.__file__).parent
+    found = {}
+    for path in package.rglob("*.py"):
+        count = openings(ast.parse(path.read_text()))
+        if count and path.name != "regular_file.py":
+            found[str(path.relative_to(package))] = count
+    assert found == ELSEWHERE
 
 
 def test_an_open_file_and_its_name(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import os
 import resource
 import sys
 import threading
-from pathlib import Path
 
 from lakewriter.cli import stderr
 from lakewriter.errors import LakewriterError
+from lakewriter.regular_file import read_regular
 
 _CPUS = os.cpu_count() or 1
 
@@ -19,6 +19,9 @@ ADDRESS_BYTES_MIN = 1_600_000_000 + 16_000_000 * _CPUS
 DATA_BYTES_MIN = 400_000_000 + 16_000_000 * _CPUS
 
 _USUAL_THREADS = 4096
+
+# No system takes a longer command line.
+COMMAND_BYTES_MAX = 8 * 1024 * 1024
 _MAPPING = ("cannot allocate memory", "failed to map segment")
 
 
@@ -36,7 +39,7 @@ def _use_utf8() -> None:
         return
     try:
         # The bytes as they were given; decoding and encoding them again may lose some.
-        program, *arguments = Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]
+        program, *arguments = read_regular("/proc/self/cmdline", COMMAND_BYTES_MAX).split(b"\0")[:-1]
     except OSError:
         program, *arguments = map(os.fsencode, sys.orig_argv)
     os.execv(sys.executable, [program, b"-X", b"utf8", *arguments])  # noqa: S606 - ourselves

@@ -20,7 +20,7 @@ from lakewriter.lake.gaps.intervals import Entries, Entry, State, gap_of, joined
 from lakewriter.lake.gaps.log import difference, lines_of
 from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.ranges import Range, union
-from lakewriter.regular_file import names_open_file
+from lakewriter.regular_file import names_open_file, open_regular
 from lakewriter.series import Series
 
 # A file is written anew when it has more lines than twice its entries and these.
@@ -266,4 +266,4 @@ def _candles_between(series: Series, start_ms: int, stop_ms: int) -> int:
 
 
 def _open_to_append(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    return open_regular(path, os.O_WRONLY | os.O_APPEND)
