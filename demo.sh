@@ -2,6 +2,7 @@
 # A local exchange at 60 times speed, 20 seconds of recording, a compaction, a query.
 set -euo pipefail
 
+export no_proxy=127.0.0.1 # the exchange here is local
 lake=demo-data
 rm -rf "$lake"
 mkdir "$lake"

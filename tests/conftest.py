@@ -1,5 +1,6 @@
 """What holds for every test: its limits, and whether long forms run."""
 
+import os
 import signal
 
 import pytest
@@ -16,6 +17,9 @@ settings.load_profile("lakewriter")
 # A shell that runs us in its background has SIGINT ignored, in our children too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# All servers here are this machine's own, whatever proxy its user has.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,127.0.0.2,localhost"
 
 # By name these would come last, and one of two workers would have nothing to do until they are over.
 # They mostly wait: side by side they leave each other enough of two processors.

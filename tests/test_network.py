@@ -55,6 +55,8 @@ SECURE = ("https://h.test/x", "wss://h.test/x")
         ({"all_proxy": "https://p"}, "https://p", "https://p"),
         ({"https_proxy": "http://a:1", "all_proxy": "http://b:2"}, "http://b:2", "http://a:1"),
         ({"http_proxy": "http://p:1", "no_proxy": "h.test"}, None, None),
+        ({"all_proxy": "http://p:1", "no_proxy": "*"}, None, None),
+        ({"all_proxy": "http://p:1", "no_proxy": "h.test:1"}, None, "http://p:1"),
         ({"all_proxy": "http://p:1", "no_proxy": ".other.test"}, "http://p:1", "http://p:1"),
         ({"https_proxy": "http://me:p%40ss@p:1"}, None, "http://me:p%40ss@p:1"),
         ({"https_proxy": "http://me@p:1"}, None, "http://me:@p:1"),

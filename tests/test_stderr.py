@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import PATIENCE_S, plain_rows, until, wait_until
+from running import PATIENCE_S, until, wait_until
 from test_query_files import candle
 
+from lakewriter import open_lake
 from lakewriter.candle import to_table
 from lakewriter.cli.stderr import END_S_MAX, FLUSH_S_MAX, Stderr
 from lakewriter.lake.lake import LakeStore
@@ -130,6 +132,33 @@ def test_a_closed_end_is_no_error() -> None:
         stream.end()
 
 
+def test_lines_that_a_full_disk_refused_are_counted(tmp_path: Path) -> None:
+    """When the disk has room again, a line says how many are missing, and the log goes on."""
+    log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        stream = opened(log)
+        stream.write("first\n")
+        stream.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len("first\n"), before[1]))
+        for number in range(3):
+            stream.write(f"refused {number}\n")
+            stream.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        stream.write("last\n")
+        stream.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+        os.close(log)
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "first",
+        "lakewriter: 3 lines were dropped here: standard error was not read",
+        "last",
+    ]
+
+
 def test_a_pipe_that_another_process_made_non_blocking_is_waited_for() -> None:
     """What does not fit at the moment is written later, whole."""
     with pipe(full=True) as (reading, writing):
@@ -145,6 +174,12 @@ def test_a_pipe_that_another_process_made_non_blocking_is_waited_for() -> None:
 def stop_output(terminal: int) -> None:
     """Stop a terminal's output, as Ctrl-S does."""
     termios.tcflow(terminal, termios.TCOOFF)
+
+
+def recorded(lake: Path) -> int:
+    """Return how many candles are in a lake that is being recorded into."""
+    [(count,)] = open_lake(lake).query("SELECT count(*) FROM candles").rows()
+    return int(count)
 
 
 @pytest.mark.slow
@@ -168,13 +203,15 @@ def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
                 stderr=stderr,
                 stdout=subprocess.DEVNULL,
             )
+            stack.callback(recorder.wait)
             stack.callback(recorder.kill)
-            files = (tmp_path / "lake").glob
-            await until(lambda: any(files("market=spot/**/candles.parquet")))
-            seen = plain_rows(tmp_path / "lake")
-            await until(lambda: len(plain_rows(tmp_path / "lake")) > len(seen) + 40)
+            await until(lambda: any((tmp_path / "lake").glob("market=spot/**/candles.parquet")))
+            seen = await asyncio.to_thread(recorded, tmp_path / "lake")
+            async with asyncio.timeout(PATIENCE_S):
+                while await asyncio.to_thread(recorded, tmp_path / "lake") < seen + 40:
+                    await asyncio.sleep(0.1)
             recorder.send_signal(signal.SIGTERM)
-            await until(lambda: recorder.poll() is not None, 30)
+            await until(lambda: recorder.poll() is not None)
             assert recorder.returncode == 0
 
     running = contextlib.AsyncExitStack()
@@ -204,6 +241,7 @@ def test_a_bar_waits_for_no_terminal(tmp_path: Path) -> None:
         wait_until(lambda: verifying.poll() is not None)
     finally:
         verifying.kill()
+        verifying.wait()
         os.close(stderr)
         os.close(master)
     assert verifying.returncode == 0
@@ -223,4 +261,5 @@ def test_an_error_that_cannot_be_said_ends_all_the_same(arguments: list[str], tm
             wait_until(lambda: ended.poll() is not None)
         finally:
             ended.kill()
+            ended.wait()
         assert ended.returncode in (1, 2)

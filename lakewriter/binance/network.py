@@ -60,7 +60,8 @@ def proxy_of(url: str) -> Proxy | None:
             package that is not installed. Its password is not in the message.
     """
     target = urlsplit(url)
-    if target.hostname is None or proxy_bypass(target.netloc.rpartition("@")[2]):
+    host = target.netloc.rpartition("@")[2]
+    if target.hostname is None or proxy_bypass(host) or proxy_bypass(target.hostname):
         return None
     proxies = getproxies()
     for name in _VARIABLES[target.scheme in ("https", "wss")]:

@@ -35,7 +35,7 @@ def prepare_process() -> None:
 
 def _use_utf8() -> None:
     """Start Python again in UTF-8 mode if the locale gives file names another encoding."""
-    if sys.getfilesystemencoding() == "utf-8":
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
     try:
         # The bytes as they were given; decoding and encoding them again may lose some.

@@ -14,6 +14,7 @@ import select
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import TextIO
 
 # Text that waits for the reader: some 10,000 lines of a log.
@@ -48,11 +49,10 @@ class Stderr(io.TextIOBase):
 
     def _reset(self) -> None:
         self._changed = threading.Condition()
-        self._queue: deque[str] = deque()
+        self._queue: deque[str | int] = deque()  # text, and how many lines were dropped after it
         self._waiting_chars = 0
         self._dropped_lines = 0
         self._stuck = False
-        self._gone = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -87,8 +87,8 @@ class Stderr(io.TextIOBase):
             raise TypeError(f"standard error takes text, not {type(text).__name__}")
         with self._changed:
             if self._waiting_chars + len(text) > self._queue_chars_max:
-                self._dropped_lines += max(1, text.count("\n"))
-            elif text and not self._gone:
+                self._dropped_lines += _lines(text)
+            elif text:
                 self._queue_dropped()
                 self._put(text)
         return len(text)
@@ -111,17 +111,20 @@ class Stderr(io.TextIOBase):
 
     def _queue_dropped(self) -> None:
         if self._dropped_lines:
-            count, self._dropped_lines = self._dropped_lines, 0
-            self._put(f"lakewriter: {count} lines were dropped here: standard error was not read\n")
+            self._put(self._dropped_lines)
+            self._dropped_lines = 0
 
-    def _put(self, text: str) -> None:
+    def _put(self, item: str | int) -> None:
         if self._thread is None and not self._start():
             if select.select([], [self._fd], [], FLUSH_S_MAX)[1]:
-                _write(self._fd, text.encode(self._encoding, "backslashreplace"))
+                _write(self._fd, self._encoded([item]))
             return
-        self._queue.append(text)
-        self._waiting_chars += len(text)
+        self._queue.append(item)
+        self._waiting_chars += len(_text(item))
         self._changed.notify_all()
+
+    def _encoded(self, items: Iterable[str | int]) -> bytes:
+        return "".join(map(_text, items)).encode(self._encoding, self.errors)
 
     def _start(self) -> bool:
         """Start the thread; return whether this process may have one more."""
@@ -138,20 +141,31 @@ class Stderr(io.TextIOBase):
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue)
-                text = "".join(self._queue)
+                items = list(self._queue)
                 self._queue.clear()
-            gone = not _write(self._fd, text.encode(self._encoding, "backslashreplace"))
+            written = _write(self._fd, self._encoded(items))
             with self._changed:
-                self._gone = self._gone or gone
-                self._waiting_chars -= len(text)
-                if not self._queue and not self._gone:
+                self._waiting_chars -= sum(len(_text(item)) for item in items)
+                if not written:  # a full disk may have room later
+                    self._dropped_lines += sum(map(_lines, items))
+                elif not self._queue:
                     self._queue_dropped()
                 self._stuck = self._stuck and self._waiting_chars > 0
                 self._changed.notify_all()
 
 
+def _text(item: str | int) -> str:
+    if isinstance(item, str):
+        return item
+    return f"lakewriter: {item} lines were dropped here: standard error was not read\n"
+
+
+def _lines(item: str | int) -> int:
+    return max(1, item.count("\n")) if isinstance(item, str) else item
+
+
 def _write(fd: int, data: bytes) -> bool:
-    """Write all bytes; return whether there is still something to write to."""
+    """Write all bytes; return whether they were taken."""
     view = memoryview(data)
     while view:
         try:
