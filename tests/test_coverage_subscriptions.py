@@ -1,6 +1,7 @@
 """`coverage` and `gaps` expect what is subscribed to: left on purpose, never begun, or not recorded any more."""
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from test_lake_subscriptions import CONFIG, die, say, start
 from test_query_completeness import BEGIN_MS, BTC, MINUTE_MS, mark, rows
 from test_query_files import candle, make_lake
 
+from lakewriter.candle import to_table
 from lakewriter.cli import cli
 from lakewriter.errors import LakewriterError
 from lakewriter.gap import FINAL, REASONS, Reason
@@ -24,6 +26,7 @@ from lakewriter.lake.coverage.facts import Moment
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
 from lakewriter.subscribed_period import STOP_MARGIN_MS
 
@@ -156,6 +159,26 @@ def test_a_recorder_that_died_is_noticed(store: LakeStore) -> None:
     assert [(each["reason"], each["error"]) for each in shown(store, "gaps", *until)] == [
         ("unexplained", f"its recorder ({CONFIG}) was last seen 2024-06-30 00:09")
     ] * 2
+
+
+def test_a_candle_from_the_future_makes_nothing_missing(store: LakeStore) -> None:
+    """One candle a year ahead, and gaps told up to it, are no reason to expect a year; verify names it.
+
+    The command that verify shows removes it.
+    """
+    ahead = time.time_ns() // 60_000_000_000 + 365 * 24 * 60 - BEGIN_MS // MINUTE_MS
+    store.merge(Partition(*BTC, day_of(at(ahead))), to_table([candle(ahead)]))
+    recorder = Recorder(store.root)
+    mark(recorder, ahead - 363 * 24 * 60, ahead, "unhealable")
+    recorder.die()
+    assert [(each["expected"], each["missing"]) for each in shown(store, "coverage")[:2]] == [(10, 0)] * 2
+    assert invoke(store, "gaps").exit_code == 0
+    code, what, hint = line_of(invoke(store, "verify", "--check", "candle"))
+    assert (code, what) == (1, "verify: 1 finding")
+    _, *command = hint.split()
+    assert invoke(store, *command[:-1], "--yes").exit_code == 0
+    assert invoke(store, "verify", "--check", "candle").exit_code == 0
+    assert [each["present"] for each in shown(store, "coverage")[:2]] == [10, 10]
 
 
 def test_unsubscribe_settles_what_no_start_will(store: LakeStore) -> None:

@@ -15,10 +15,13 @@ from typing import NamedTuple
 from lakewriter.gap import IDLE
 from lakewriter.gap_reasons import is_before_trading
 from lakewriter.instrument import Instrument
-from lakewriter.interval import Interval
+from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.coverage.facts import Moment, SeriesFacts
 from lakewriter.ranges import Range, union
 from lakewriter.subscribed_period import FOREVER_MS, pauses
+
+# What begins later than this after now is no candle, whatever clock is right.
+AHEAD_MS_MAX = DAY_MS
 
 # A list of a market that is older than a subscription by more than this says nothing of it.
 LIST_AGE_MS_MAX = 600_000
@@ -48,15 +51,16 @@ class Expectation(NamedTuple):
 
 def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
     """Return which candles of a series are expected; None if nothing is known of it."""
-    there = facts.there
-    told = [each for each in facts.told if each.gap.reason != "forgotten"]
+    there, believed_ms = facts.there, _believed_ms(facts, moment)
+    told = [each for each in facts.told if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms]
     starts = [each.gap.start_ms for each in told]
-    stops = [each.gap.stop_ms for each in told]
+    stops = [min(each.gap.stop_ms, believed_ms) for each in told]
     grid = facts.series.grid
     if there.first_ms is not None and there.last_ms is not None:
         grid = there.grid
         starts.append(there.first_ms)
-        stops.append(grid.end(there.last_ms))
+        last_ms = there.last_ms if there.last_ms < believed_ms else there.last_before(believed_ms)
+        stops.append(grid.end(there.last_ms if last_ms is None else last_ms))
     else:
         never = _never_came(facts, moment)
         if not told or never is not None:
@@ -71,6 +75,16 @@ def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
     if moment.until_ms is not None and not idle:
         stops += _subscribed_until(facts, grid, moment.until_ms)
     return Expectation(grid, grid.ceil(min(starts)), max(stops), _left(facts, grid), idle)
+
+
+def _believed_ms(facts: SeriesFacts, moment: Moment) -> int:
+    """Return up to when a candle or a gap can be: one from the future makes nothing before it missing.
+
+    The host's clock may be slow, and a sandbox ahead of it.
+    """
+    if moment.now_ms is None:
+        return FOREVER_MS
+    return facts.series.grid.floor(max(moment.now_ms, facts.lake.seen_ms) + AHEAD_MS_MAX)
 
 
 def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list[int]:
