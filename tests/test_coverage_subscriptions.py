@@ -218,7 +218,7 @@ def test_a_misspelt_symbol_is_a_finding(store: LakeStore) -> None:
         "subscribed to since 2024-06-30 00:09, and never a candle came:"
         " spot does not list SOLUSD, but SOLUSDT"
     )
-    answer = f"lakewriter query 'FROM subscriptions WHERE symbol = '\"'\"'SOLUSD'\"'\"'' --lake {store.root}"
+    answer = f"lakewriter query \"FROM subscriptions WHERE symbol = 'SOLUSD'\" --lake {store.root}"
     # A moment of the past: its first candle is not over yet.
     code, what, hint = line_of(invoke(store, "coverage", "--until", "2024-06-30T00:09:30Z"))
     assert (code, what, hint) == (

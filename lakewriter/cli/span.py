@@ -68,8 +68,9 @@ def same_choice(command: str, choice: Choice, until: str | None, lake: str | Non
 
 def who_subscribes(series: Series, lake: str | None) -> str:
     """Return the line that shows which recorders subscribe to a series' symbol."""
-    words = ["lakewriter", "query", f"FROM subscriptions WHERE symbol = '{series.symbol}'"]
-    return shlex.join([*words, *(("--lake", lake) if lake is not None else ())])
+    # No symbol has a character that a shell would expand.
+    query = f"lakewriter query \"FROM subscriptions WHERE symbol = '{series.symbol}'\""
+    return query if lake is None else f"{query} --lake {shlex.quote(lake)}"
 
 
 def unsubscribe(series: Series, lake: str | None) -> str:
