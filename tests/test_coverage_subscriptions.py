@@ -303,6 +303,20 @@ def test_a_series_is_expected_since_its_subscription(store: LakeStore) -> None:
     journal.close()
 
 
+def test_a_halt_that_goes_on_is_no_finding(store: LakeStore) -> None:
+    """The ledger says that the symbol is halted; while its market lists it so, nothing more is expected."""
+    journal = start(store, BTC, now_ms=at(0))
+    recorder = Recorder(store.root)
+    mark(recorder, 10, 11, "exchange_halt")
+    late = ("coverage", "--until", clock(50), "--symbol", "BTCUSDT")
+    remember(store, "spot", [Instrument("BTCUSDT", "HALT")], at(11))
+    assert invoke(store, *late).exit_code == 0
+    remember(store, "spot", [Instrument("BTCUSDT", "TRADING")], at(49))
+    assert invoke(store, *late).exit_code == 1
+    recorder.die()
+    journal.close()
+
+
 class Story(NamedTuple):
     """What became of a series within half an hour.
 

@@ -49,11 +49,11 @@ def say(
     now_ms: int = 0,
     name: str = CONFIG,
     starting: bool = False,
-) -> None:
-    """Let a recorder confirm what it subscribes to."""
+) -> list[Series]:
+    """Let a recorder confirm what it subscribes to; return what it left by that."""
     recorder = RecorderId(name, journal.directory.name)
     now = {"spot": now_ms, "usdt_futures": now_ms, "coin_futures": now_ms}
-    confirm(store, Confirmation(recorder, series, set(series).__contains__, now, starting))
+    return confirm(store, Confirmation(recorder, series, set(series).__contains__, now, starting))
 
 
 def die(journal: Journal) -> None:
@@ -76,7 +76,8 @@ def test_what_is_confirmed_is_read(store: LakeStore) -> None:
 def test_a_line_is_simple_json(store: LakeStore) -> None:
     """Others read the file line by line; what is still subscribed to has no stop."""
     journal = start(store, BTC, ETH, now_ms=5)
-    say(store, journal, BTC, now_ms=9)
+    assert say(store, journal, BTC, now_ms=9) == [ETH]
+    assert say(store, journal, BTC, now_ms=9) == []
     lines = [json.loads(line) for line in (store.root / PERIODS_FILE).read_text().splitlines()]
     common = {"recorder": CONFIG, "journal": journal.directory.name, "start_ms": 5, "seen_ms": 9}
     assert lines == [

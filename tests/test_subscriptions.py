@@ -192,7 +192,8 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
                 ETH,
             }, "a stop leaves nothing on purpose"
             with child(tmp_path / "log", *record, "spot:BTCUSDT,BTCUSD:1m") as recorder:
-                await until(lambda: not periods(lake, ETH)[0].is_open)
+                await asyncio.to_thread(recorder.wait_for, "no longer subscribed to.*: spot ETHUSDT 1m")
+                assert not periods(lake, ETH)[0].is_open
                 await until(
                     lambda: bool(periods(lake, wrong)) and moment_ms() > periods(lake, wrong)[0].start_ms
                 )

@@ -49,8 +49,8 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Row).decode
 
 
-def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()) -> None:
-    """Write which series a recorder subscribes to now. Blocks.
+def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()) -> list[Series]:
+    """Write which series a recorder subscribes to now; return those that it left by that. Blocks.
 
     A file with lines that cannot be understood becomes a `.bad` file; the new
     one has the other lines.
@@ -71,6 +71,8 @@ def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] =
         after = confirmed(periods, confirmation, living(store.root) - dead)
         if after != periods or not path.exists():
             write_durably(path, b"".join(map(_line, after)))
+    still = {period.series for period in after if period.is_open}
+    return sorted({period.series for period in periods if period.is_open} - still)
 
 
 def dead_journals(root: Path) -> frozenset[str]:

@@ -30,6 +30,9 @@ FOLLOW_S = 30.0
 # A market's series wait so long for its time; then the wall clock's counts.
 TIME_PATIENCE_S = 10.0
 
+# So many series are named in one line of the log.
+_SHOWN = 3
+
 _RETRY_S = 5.0
 _TIME_CHECK_S = 0.1
 
@@ -91,7 +94,7 @@ class SubscriptionLog:
                 asyncio.to_thread(confirm, self._store, self._confirmation(dated), self._dead)
             )
             try:
-                await asyncio.shield(writing)
+                _log_left(await asyncio.shield(writing))
             except asyncio.CancelledError:
                 # A thread cannot be stopped, and the next confirmation must not overtake it.
                 await asyncio.gather(writing, return_exceptions=True)
@@ -137,3 +140,10 @@ class SubscriptionLog:
                     return
             if self._dated_markets() != self._dated:
                 return
+
+
+def _log_left(left: list[Series]) -> None:
+    if left:
+        shown = ", ".join(map(str, left[:_SHOWN]))
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        log.info("no longer subscribed to, and expected no more: %s%s", shown, more)

@@ -142,7 +142,7 @@ class Asked(NamedTuple):
 
     def recorder_name(self) -> str:
         """Return the name by which the next start is known for the same recorder."""
-        return COMMAND_LINE if self.subscriptions else str(Path(self.config_path or FILE_NAME).resolve())
+        return COMMAND_LINE if self.subscriptions else str(Path(self.config_path or FILE_NAME).absolute())
 
 
 def _either(said: str | None, otherwise: str) -> str:

@@ -71,7 +71,9 @@ def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
     if began_ms is not None:
         began_ms = max(began_ms, facts.edge_ms or 0)
         starts.append(min(grid.ceil(began_ms), max(stops)))
-    idle = any(each.gap.reason in IDLE and each.gap.stop_ms == max(stops) for each in told)
+    last = {each.gap.reason for each in told if each.gap.stop_ms == max(stops)}
+    # A halt goes on as long as its market lists the symbol as not trading.
+    idle = not last.isdisjoint(IDLE) or ("exchange_halt" in last and _status(facts) == "ended")
     if moment.until_ms is not None and not idle:
         stops += _subscribed_until(facts, grid, moment.until_ms)
     return Expectation(grid, grid.ceil(min(starts)), max(stops), _left(facts, grid), idle)
