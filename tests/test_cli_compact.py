@@ -201,6 +201,17 @@ def test_stale_temporary_files(store):
     assert (old.exists(), young.exists()) == (False, True)
 
 
+@pytest.mark.parametrize("directory", ["", "instruments", "subscriptions"])
+def test_stale_temporary_files_of_our_own(store: LakeStore, directory: str) -> None:
+    """Beside the small files that are replaced whole, too."""
+    path = store.root / "_lakewriter" / directory / ".some.ndjson.tmp-1-ab"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"torn")
+    os.utime(path, (0, time.time() - 4000))
+    compact(store)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_jobs(store, jobs):
     """The number of processes changes nothing of the result."""

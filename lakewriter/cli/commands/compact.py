@@ -11,9 +11,11 @@ from lakewriter.cli.series_options import Choice, filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import Outcome, plan, remember, run
+from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.subscriptions import SUBSCRIPTIONS_DIRECTORY
 
 
 class Summary(msgspec.Struct):
@@ -61,7 +63,8 @@ def command(
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:
-        store.storage.sweep(STATE_DIRECTORY, time.time())
+        for directory in (STATE_DIRECTORY, INSTRUMENTS_DIRECTORY, SUBSCRIPTIONS_DIRECTORY):
+            store.storage.sweep(directory, time.time())
     todo = plan(store, wanted)
     outcomes = list(todo.in_order)
     with bar("compacting") as progress:
