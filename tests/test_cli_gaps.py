@@ -182,7 +182,7 @@ def test_as_a_person_meets_it(store: LakeStore) -> None:
     assert told.returncode == 1
     assert told.stderr == (
         "lakewriter: gaps: 2 candles in 1 gaps have no reason\n"
-        "  lakewriter record heals what the exchange still has\n"
+        f"  lakewriter backfill spot:BTCUSDT:1m --since 2024-06-30 --lake {store.root}\n"
     )
     assert run("coverage", "--lake", str(store.root / "no")).returncode == 1
 
@@ -206,5 +206,5 @@ def test_a_reader_that_goes_away_changes_no_verdict(store: LakeStore) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "lakewriter: gaps: 1496 candles in 1495 gaps have no reason",
-        "  lakewriter record heals what the exchange still has",
+        f"  lakewriter backfill spot:BTCUSDT:1m --since 2024-06-30 --lake {store.root}",
     ]

@@ -75,6 +75,14 @@ def who_subscribes(series: Series, lake: str | None) -> str:
 
 def unsubscribe(series: Series, lake: str | None) -> str:
     """Return the line that says that a series was left on purpose."""
-    return shlex.join(
-        ["lakewriter", "unsubscribe", ":".join(series), *(("--lake", lake) if lake is not None else ())]
-    )
+    return _line("unsubscribe", ":".join(series), lake)
+
+
+def backfill(series: Series, since_ms: int, lake: str | None) -> str:
+    """Return the line that fetches what a series lacks since a moment."""
+    return _line("backfill", ":".join(series), lake, "--since", day_of(since_ms).isoformat())
+
+
+def _line(command: str, subscription: str, lake: str | None, *options: str) -> str:
+    given = () if lake is None else ("--lake", lake)
+    return shlex.join(["lakewriter", command, subscription, *options, *given])

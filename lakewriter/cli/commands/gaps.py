@@ -8,7 +8,7 @@ import click
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import Choice, filters, print_table
-from lakewriter.cli.span import UNTIL_HELP, parse_until, unsubscribe, who_subscribes
+from lakewriter.cli.span import UNTIL_HELP, backfill, parse_until, unsubscribe, who_subscribes
 from lakewriter.errors import LakewriterError
 from lakewriter.gap import UNEXPLAINED
 from lakewriter.lake.open import open_to_read
@@ -85,8 +85,9 @@ def _refuse(open_gaps: "list[Absent]", lake: str | None) -> NoReturn:
         raise LakewriterError(
             f"{what}; {never[0].series}: {never[0].error}", who_subscribes(never[0].series, lake)
         )
-    hint = "lakewriter record heals what the exchange still has"
+    heals = "lakewriter record heals what the exchange still has"
     if ended:
-        series = sorted({each.series for each in ended})
-        hint += f"; if it was left on purpose: {unsubscribe(series[0], lake)}"
-    raise LakewriterError(what, hint)
+        first = min(each.series for each in ended)
+        raise LakewriterError(what, f"{heals}; if it was left on purpose: {unsubscribe(first, lake)}")
+    silent = [each for each in open_gaps if each.reason == UNEXPLAINED]
+    raise LakewriterError(what, backfill(silent[0].series, silent[0].start_ms, lake) if silent else heals)
