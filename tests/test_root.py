@@ -73,6 +73,16 @@ def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_path_that_cannot_be_followed_is_one_line(tmp_path: Path) -> None:
+    """A ring of links, and a name that is too long, are no lakes and no tracebacks."""
+    ring = tmp_path / "ring"
+    ring.mkdir()
+    (ring / STATE_DIRECTORY).symlink_to(STATE_DIRECTORY)
+    assert "is no lake" in refused(ring)[0]
+    long = tmp_path / ("x" * 300)
+    assert refused(long)[0] == f"lake: '{long}': File name too long"
+
+
 def test_the_lake_below_is_meant(lake: Path) -> None:
     """The only lake in a directory is named; of several none is."""
     assert refused(lake.parent) == (f"lake: {lake.parent} is no lake, but contains one", f"--lake {lake}")

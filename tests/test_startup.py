@@ -57,6 +57,24 @@ def test_too_few_threads_are_one_line(threads: int, tmp_path: Path) -> None:
     assert hint == "  ulimit -u 4096, or TasksMax= of the service"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can be another user")
+def test_a_user_without_a_home_is_one_line(tmp_path: Path) -> None:
+    """In a container whose user has no entry, a lake of a store says what it needs."""
+    as_user = [*ORDINARY_USER[:1], "--reuid=54321", *ORDINARY_USER[2:]]
+    command = [sys.executable, "-m", "lakewriter", "query", "SELECT 1", "--lake", "s3://bucket/lake"]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME")
+    }
+    done = subprocess.run(
+        [*as_user, *command], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "lakewriter: state: this user has no home directory\n  export XDG_STATE_HOME=/var/lib/lakewriter\n",
+    )
+
+
 def test_the_probe_leaves_no_thread() -> None:
     """Threads that were started to count them have ended by then."""
     before = threading.active_count()

@@ -70,17 +70,20 @@ def check_is_lake(root: Path, uri: str) -> None:
     Raises:
         LakeError: if it is absent, a file, or another directory.
     """
-    above = None if _is_lake(root) else next(filter(_is_lake, root.parents), None)
+    try:
+        if _is_lake(root):
+            return
+    except OSError as error:
+        raise LakeError(f"lake: {uri}: {error.strerror}", "name another --lake") from None
+    above = next(filter(_seems_lake, root.parents), None)
     if not root.exists():
         hint = f"{_EXAMPLE} makes one" if above is None else f"--lake {above}"
         raise LakeError(f"lake: {uri} does not exist", hint)
     if not root.is_dir():
         raise LakeError(f"lake: {uri} is a file, not a directory", "give a directory with --lake")
-    if _is_lake(root):
-        return
     if above is not None:
         raise LakeError(f"lake: {uri} is no lake, but lies in one", f"--lake {above}")
-    below = list(islice(filter(_is_lake, _children(root)), 2))
+    below = list(islice(filter(_seems_lake, _children(root)), 2))
     if len(below) == 1:
         raise LakeError(f"lake: {uri} is no lake, but contains one", f"--lake {below[0]}")
     raise LakeError(
@@ -106,5 +109,16 @@ def _is_lake(directory: Path) -> bool:
     return any((directory / name).is_dir() for name in _OURS)
 
 
+def _seems_lake(directory: Path) -> bool:
+    """Return whether a directory that was not asked for is a lake, as far as we may look."""
+    try:
+        return _is_lake(directory)
+    except OSError:
+        return False
+
+
 def _children(root: Path) -> Iterator[Path]:
-    return (path for path in islice(root.iterdir(), _CHILDREN_MAX) if path.is_dir())
+    try:
+        return islice(root.iterdir(), _CHILDREN_MAX)
+    except OSError:
+        return iter(())
