@@ -19,9 +19,9 @@ from lakewriter.errors import LakeError, LakewriterError, UsageError
 def archive(tmp_path: Path) -> Path:
     """A directory of the archive's tree: two days of one series and one of another."""
     data = tmp_path / "files/data"
-    written(data / "spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip", lines(0, 1))
-    written(data / "spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-07-01.zip", lines(1440))
-    written(data / "futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-2024-06-30.zip", lines(5))
+    written(data / "spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip", lines(0, 1439))
+    written(data / "spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-07-01.zip", lines(2879))
+    written(data / "futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-2024-06-30.zip", lines(1439))
     return tmp_path / "files"
 
 
@@ -100,7 +100,7 @@ def test_the_original_recorders_file(tmp_path):
 def test_failures(tmp_path, archive):
     """A file that is refused is named on stderr with its row, and makes the exit code 1; the others are imported."""
     bad = next(archive.rglob("BTCUSDT-1m-2024-07-01.zip"))
-    written(bad, lines(1440) + lines(1441).replace("3.0", "0.1"))
+    written(bad, lines(1440) + lines(2879).replace("3.0", "0.1"))
     result = imported(tmp_path / "lake", archive, "--json")
     counts = json.loads(result.stdout)
     assert (counts["files"], counts["failed"], counts["added"]) == (3, 1, 3)

@@ -334,7 +334,7 @@ JUNE_30 = Period(DAY_START_MS, DAY_START_MS + DAY_MS)
 
 
 @pytest.mark.parametrize(
-    ("begins", "period", "now_ms", "intact", "why"),
+    ("begins", "period", "now_ms", "checked", "why"),
     [
         (times(0, 1439), JUNE_30, DAY_START_MS + DAY_MS, False, ""),
         (times(0, 700), JUNE_30, DAY_START_MS + DAY_MS, True, ""),
@@ -353,7 +353,7 @@ JUNE_30 = Period(DAY_START_MS, DAY_START_MS + DAY_MS)
     ],
 )
 def test_the_standing_of_the_archive(
-    begins: np.ndarray, period: Period | None, now_ms: int, intact: bool, why: str
+    begins: np.ndarray, period: Period | None, now_ms: int, checked: bool, why: str
 ) -> None:
     """It takes a name of the archive's, a period that is over, all rows in it, and no end before its end."""
-    assert not_archive(begins, INTERVALS["1m"], period, now_ms, intact=intact) == why
+    assert not_archive(begins, INTERVALS["1m"], period, now_ms, checked=checked) == why

@@ -485,12 +485,12 @@ def test_what_is_better_known_stays(tmp_path: Path, store: LakeStore) -> None:
     os.utime(path, (BEGIN_MS // 1000 + 180,) * 2)
     first = import_one(store, path, Options())
     assert (first.replaced, first.disputed) == (0, 2)
-    imported = import_one(store, written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0)), SPOT)
-    assert (imported.added, imported.replaced, imported.corrections, imported.disputed) == (0, 1, 1, 0)
+    imported = import_one(store, written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0, 1439)), SPOT)
+    assert (imported.added, imported.replaced, imported.corrections, imported.disputed) == (1, 1, 1, 0)
     os.utime(path, (4e9, 4e9))
     again = import_one(store, path, Options())
     assert (again.replaced, again.disputed) == (0, 1)
-    assert store.read(key)["source"].to_pylist() == ["archive", "stream"]
+    assert store.read(key)["source"].to_pylist() == ["archive", "stream", "archive"]
 
 
 def symbols(directory: Path, count: int) -> list[Path]:

@@ -154,7 +154,8 @@ def agree(claims: Iterable[Claim], name: str) -> dict[Level, Claim]:
         if known is None or _is_narrower(each, known):
             agreed[each.level] = each
         elif not _is_narrower(known, each) and known.value != each.value:
-            raise ContradictionError(contradiction(known, each, name))
+            hint = f"--relabel --{each.level} {known.value} if that is right"
+            raise ContradictionError(contradiction(known, each, name), hint)
     return agreed
 
 

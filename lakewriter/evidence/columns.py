@@ -24,9 +24,18 @@ _CLAIMS: dict[Level, tuple[str, ...]] = {
 # Columns that say whether a candle is over, and those that say the opposite.
 _CLOSED = (
     "x", "is_closed", "isclosed", "closed", "is_final", "isfinal", "final", "complete", "completed",
-    "is_complete", "confirm", "confirmed", "finished",
+    "is_complete", "iscomplete", "confirm", "confirmed", "finished", "is_finished", "candle_closed", "kline_closed",
+    "bar_closed", "closed_candle",
 )  # fmt: skip
-_OPEN = ("is_open", "isopen", "in_progress", "partial", "is_partial", "unfinished")
+_OPEN = (
+    "is_open", "isopen", "in_progress", "inprogress", "partial", "is_partial", "ispartial", "unfinished", "incomplete",
+)  # fmt: skip
+# Columns that say it in words, if all of their words are known.
+_STATES = ("status", "state", "candle_status", "bar_status")
+_STATE_WORDS = {
+    **dict.fromkeys(("closed", "close", "complete", "completed", "final", "finished", "done"), True),
+    **dict.fromkeys(("open", "partial", "live", "incomplete", "unfinished", "in_progress", "ongoing"), False),
+}
 _WORDS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
     **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
@@ -86,6 +95,13 @@ def marked_closed(table: pa.Table) -> BoolArray | None:
                 cells = text_of(columns[name]).dictionary_encode(null_encoding="encode")
                 said = [_word(name, each) for each in cells.dictionary.to_pylist()]
                 holds = np.array([each is None or each is over for each in said], np.bool_)
+                results.append(holds[cells.indices.to_numpy()])
+    for name in _STATES:
+        if name in columns:
+            cells = text_of(columns[name]).dictionary_encode(null_encoding="encode")
+            words = [each and each.strip().lower() for each in cells.dictionary.to_pylist()]
+            if any(words) and all(not word or word in _STATE_WORDS for word in words):
+                holds = np.array([_STATE_WORDS.get(word or "", True) for word in words], np.bool_)
                 results.append(holds[cells.indices.to_numpy()])
     return np.logical_and.reduce(results) if results else None
 

@@ -221,13 +221,15 @@ class Period(NamedTuple):
     stop_ms: int
 
 
-def not_archive(begins: IntArray, grid: Interval, period: Period | None, now_ms: int, *, intact: bool) -> str:
+def not_archive(
+    begins: IntArray, grid: Interval, period: Period | None, now_ms: int, *, checked: bool
+) -> str:
     """Return why a file of the archive's layout is not proven to be one of the archive's; "" if it is.
 
     Args:
         begins: of all its rows, also those that are not closed.
         period: by its name; None if that is no name of the archive's.
-        intact: it is packed as the archive packs, or its checksum is right.
+        checked: a checksum of the archive's beside it is right.
     """
     if period is None:
         return "its name is none of the archive's"
@@ -236,7 +238,7 @@ def not_archive(begins: IntArray, grid: Interval, period: Period | None, now_ms:
     if not len(begins) or begins.min() < period.start_ms or begins.max() >= period.stop_ms:
         return "it has rows of another time than its name says"
     last_ms = int(begins.max())
-    if not intact and last_ms + _longest_ms(grid) < period.stop_ms:
+    if not checked and last_ms + _longest_ms(grid) < period.stop_ms:
         return f"it ends at {_time_text(last_ms)}, before its period"
     return ""
 

@@ -16,7 +16,7 @@ from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, can
 from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import NAME, Group, Options, Part, check_place, choose, split
+from lakewriter.evidence.claims import Group, Options, Part, check_place, choose, split
 from lakewriter.evidence.columns import metadata_claims
 from lakewriter.evidence.rows import (
     Period,
@@ -220,29 +220,29 @@ def _candles(part: Part, context: _Context) -> _Candles:
     over_ms = ends(grid, begins)
     marked = None if columns.closed is None else columns.closed[rows]
     closed = closed_rows(over_ms, marked, context.now_ms, context.written_us // 1000)
-    over = closed_rows(over_ms, marked, context.now_ms, context.now_ms)
+    unwritten = int((closed_rows(over_ms, marked, context.now_ms, context.now_ms) & ~closed).sum())
     if context.doubt_last and source != "archive" and len(begins):
         closed &= begins < begins.max()
     values = [column.filter(pa.array(_mask(rows[closed], len(column)))) for column in columns.values]
     found = without_duplicates(begins[closed], values)
     kept = rows[closed][found.kept]
     taken = pa.array(found.kept)
+    # The exchange's own rows are held against less: what it publishes enters the lake.
+    published = columns.own is not None or source == "archive" or context.file.packed
     stamp = Stamp(part.series, source, context.written_us)
     try:
         table = candles_of(
             begins[closed][found.kept],
             [each.take(taken) for each in values],
             stamp,
-            foreign=columns.own is None and source != "archive",
+            foreign=not published,
         )
     except RowError as error:
         raise RowError(error.kind, error.what, int(kept[error.row]), kept[error.rows]) from None
     if columns.own is not None:
         table = _with_own(table, columns.own, kept, options)
     left = int(len(closed) - closed.sum())
-    return _Candles(
-        part.series, table, left, int((over & ~closed).sum()), found.equal, found.contradictions, note
-    )
+    return _Candles(part.series, table, left, unwritten, found.equal, found.contradictions, note)
 
 
 def _mask(rows: IntArray, length: int) -> BoolArray:
@@ -254,7 +254,7 @@ def _mask(rows: IntArray, length: int) -> BoolArray:
 def _begins(columns: FileColumns, rows: IntArray, part: Part, context: _Context) -> IntArray:
     """Return the begin times of a series' rows, after their spacing and lengths were checked."""
     grid: Interval = part.series.grid
-    by = str(context.path) if part.interval_by == NAME else part.interval_by
+    by = part.interval_by
     if columns.begins is None:
         assert columns.ends is not None
         begins, proven = begins_before(columns.ends[rows], grid), False
@@ -275,10 +275,8 @@ def _source(begins: IntArray, series: Series, context: _Context) -> tuple[Source
     options, file = context.options, context.file
     reason = "it has not the archive's layout"
     if file.layout == "archive":
-        intact = file.packed or file.checked
-        reason = not_archive(
-            begins, series.grid, _period(series, context.name), context.now_ms, intact=intact
-        )
+        period = _period(series, context.name)
+        reason = not_archive(begins, series.grid, period, context.now_ms, checked=file.checked)
     if not reason:
         return options.source or "archive", ""
     if options.source == "archive" and context.columns.own is None:

@@ -78,6 +78,7 @@ def typed_columns(table: pa.Table, separator: str = "") -> Typed:
     Raises:
         LakewriterError: if a column that a candle needs holds nothing of the kind, or is there twice.
     """
+    metadata = table.schema.metadata
     table = _without_repeated(_renamed(table))
     columns = {name: _decoded(table[name]) for name in table.column_names if not _is_prose(name, table[name])}
     flaws = _Flaws(table.num_rows)
@@ -90,7 +91,7 @@ def typed_columns(table: pa.Table, separator: str = "") -> Typed:
             columns[name] = _time(name, array, flaws)
     empty = _without_values(columns)
     flaws.forgive(empty)
-    typed = pa.table(columns, metadata=table.schema.metadata) if columns else table
+    typed = pa.table(columns, metadata=metadata) if columns else table
     return Typed(typed, flaws.rows, flaws.first, empty)
 
 
