@@ -380,6 +380,22 @@ def test_unknown_values(tmp_path: Path) -> None:
     assert table["trade_num"].to_pylist() == [3, None, None]
 
 
+def test_a_letter_beside_whole_names_is_anything(tmp_path: Path) -> None:
+    """`n` counts trades where the prices are `o`, `h`, `l` and `c`; elsewhere it may number the rows."""
+    whole = text("n,date,open,high,low,close,volume,q", "{n},{ms}," + V + ",7")
+    ((_, table),) = read(put(tmp_path / "candles.csv", whole)).parts
+    assert table["trade_num"].null_count == table["quote_volume"].null_count == 3
+    letters = text("n,t,o,h,l,c,v", "{n}1,{ms}," + V)
+    ((_, table),) = read(put(tmp_path / "candles.csv", letters)).parts
+    assert table["trade_num"].to_pylist() == [1, 11, 21]
+
+
+def test_an_error_of_a_spreadsheet_is_no_comment(tmp_path: Path) -> None:
+    """A row whose first cell is #N/A is a row without a time, not a remark."""
+    content = text("time,open,high,low,close,volume", "{ms}," + V) + f"#N/A,{V}\n"
+    assert refusal(put(tmp_path / "candles.csv", content)) == "row 5: time is empty"
+
+
 def test_rows_without_values_are_counted(tmp_path: Path) -> None:
     """A tool that writes a row for each minute of a halt says by its emptiness that there is no candle."""
     content = "Timestamp,Open,High,Low,Close,Volume\n" + f"{TIMES[0]},{V}\n{TIMES[1]},,,,,\n{TIMES[2]},{V}\n"

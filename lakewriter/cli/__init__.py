@@ -16,7 +16,7 @@ import click
 from lakewriter import __version__
 from lakewriter.cli import stderr
 from lakewriter.cli.startup import check_machine, prepare_process, shortage
-from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.errors import LakewriterError, UsageError, printable
 
 DEFAULT_LAKE = "data"
 
@@ -136,7 +136,7 @@ def _run() -> int:
 
 
 def _print_error(what: str, hint: str = "") -> None:
-    click.echo(f"lakewriter: {what}", err=True)
+    click.echo(f"lakewriter: {printable(what)}", err=True)
     if hint:
         click.echo(f"  {hint}", err=True)
 

@@ -56,12 +56,21 @@ ASSET_VOLUME = re.compile(
 # pandas writes the index of a frame under these names, if it has none of its own.
 _UNNAMED = re.compile(r"|_index_level_0_|unnamed:_0|index|level_0")
 
+# In a table of other names a letter is anything: `n` may number the rows.
+_PRICE_LETTERS = frozenset("ohlc")
+_VALUE_LETTERS = frozenset(each for names in VALUES.values() for each in names if len(each) == 1)
+
 _FIELD_OF = {each: field for field, names in VALUES.items() for each in names}
 
 
 def field_of(name: str) -> str | None:
     """Return which of VALUE_COLUMNS a column of this name is; None for none."""
     return _FIELD_OF.get(normal(name))
+
+
+def stray_letters(names: Iterable[str]) -> frozenset[str]:
+    """Return the single letters that name no values in a table of these columns."""
+    return frozenset() if set(names) >= _PRICE_LETTERS else _VALUE_LETTERS
 
 
 def is_number(name: str) -> bool:

@@ -44,7 +44,8 @@ _MAGICS = {
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
     b"\x89HDF": "an HDF5 file",
 }
-_COMMENT = re.compile(rb"^[ \t]*#[^\n]*", re.MULTILINE)
+# Spreadsheets begin the words for their errors alike.
+_COMMENT = re.compile(rb"^[ \t]*#(?!N/A|VALUE!|REF!|DIV/0!|NAME\?|NUM!|NULL!)[^\n]*", re.MULTILINE)
 _BLANK = re.compile(rb"^[ \t]+$", re.MULTILINE)
 _SPACES = re.compile(rb" {2,}")
 _SPACES_AROUND = re.compile(rb"^ +| +$", re.MULTILINE)

@@ -21,6 +21,7 @@ from lakewriter.importer.column_names import (
     is_number,
     is_time,
     is_unnamed,
+    stray_letters,
 )
 from lakewriter.importer.numbers import TextNumbers
 from lakewriter.importer.text_file import NULLS
@@ -142,8 +143,9 @@ def _renamed(table: pa.Table) -> pa.Table:
             if is_unnamed(name) and _may_be_times(table.column(at)):
                 names[at] = "timestamp"
                 break
-    # An empty name, as of an empty column at the end of each row, is nobody's.
-    kept = [at for at, name in enumerate(names) if name]
+    # An empty name is that of an empty column at the end of each row.
+    meaningless = {"", *stray_letters(names)}
+    kept = [at for at, name in enumerate(names) if name not in meaningless]
     return table.select(kept).rename_columns([names[at] for at in kept])
 
 
