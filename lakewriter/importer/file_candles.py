@@ -142,10 +142,10 @@ def read_file(path: Path, options: Options, now_ms: int, *, doubt_last: bool = F
         try:
             return _read_candles(file, work)
         except RowError as error:
-            refusal = LakewriterError(
-                f"{path}: row {file.number(error.row)}: {error.what}", error.hint or SKIP_HINT
-            )
-            if not options.skip_bad_rows or len(error.rows) == file.table.num_rows:
+            some = len(error.rows) < file.table.num_rows
+            hint = error.hint or (SKIP_HINT if some else "")
+            refusal = LakewriterError(f"{path}: row {file.number(error.row)}: {error.what}", hint)
+            if not options.skip_bad_rows or not some:
                 break
             file = file.without(_mask(error.rows, file.table.num_rows), error.what)
     raise refusal
