@@ -41,7 +41,6 @@ class Stderr(io.TextIOBase):
     def __init__(self, stream: TextIO, queue_chars_max: int = QUEUE_CHARS_MAX) -> None:
         super().__init__()
         self._fd = stream.fileno()
-        self._isatty = stream.isatty()
         self._encoding = stream.encoding
         self._queue_chars_max = queue_chars_max
         self._reset()
@@ -70,8 +69,8 @@ class Stderr(io.TextIOBase):
         return self._fd
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
-        return self._isatty
+        """Return whether it is a terminal that is still there."""
+        return os.isatty(self._fd)
 
     def writable(self) -> bool:
         """Return True."""
