@@ -1,13 +1,17 @@
 """A recorder whose journal, ledger or whole lake is taken away: memory is the last copy, and no candle is lost."""
 
 import asyncio
+import contextlib
 import os
 import re
-import shutil
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+from lengths import examples
 from running import child, plain_rows, until
 from test_recorder import RefusingStore, begins, candle, refusing
 
@@ -46,12 +50,18 @@ def all_minutes() -> list[int]:
     return [candle(minute).begin_ms for minute in range(MINUTES)]
 
 
+def removed(path: Path) -> None:
+    """Remove a directory at once: a recorder may make it anew while its files are deleted."""
+    with tempfile.TemporaryDirectory(dir=path.parent.parent) as elsewhere:
+        path.rename(Path(elsewhere, path.name))
+
+
 def journal_removed(root: Path) -> None:
-    shutil.rmtree(root / JOURNAL_DIRECTORY)
+    removed(root / JOURNAL_DIRECTORY)
 
 
 def state_removed(root: Path) -> None:
-    shutil.rmtree(root / "_lakewriter")
+    removed(root / "_lakewriter")
 
 
 def journal_moved(root: Path) -> None:
@@ -60,7 +70,7 @@ def journal_moved(root: Path) -> None:
 
 def segments_removed(root: Path) -> None:
     for path in root.glob(f"{JOURNAL_DIRECTORY}/*/*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 TAKEN_AWAY = pytest.mark.parametrize(
@@ -113,8 +123,7 @@ def test_a_partition_refuses_while_the_journal_is_lost(tmp_path: Path) -> None:
 
     async def scenario(recorder: Recorder, _queue: "asyncio.Queue[Candle]") -> None:
         journal_removed(store.root)
-        await until(lambda: len(read_hot(store.root)) == MINUTES // 2)
-        assert not recorder._journal.lost
+        await until(lambda: len(read_hot(store.root)) == MINUTES // 2 and not recorder._journal.lost)
         store.refused = ""
 
     asyncio.run(with_recorder(store, scenario))
@@ -146,8 +155,11 @@ def test_a_file_lies_where_the_journal_was(tmp_path: Path) -> None:
     store = refusing(tmp_path)
 
     async def scenario(recorder: Recorder, queue: "asyncio.Queue[Candle]") -> None:
-        journal_removed(store.root)
-        (store.root / JOURNAL_DIRECTORY).write_text("?")
+        (tmp_path / "file").write_text("?")
+        while (store.root / JOURNAL_DIRECTORY).is_dir():
+            journal_removed(store.root)
+            with contextlib.suppress(IsADirectoryError):  # it was made anew in between
+                (tmp_path / "file").rename(store.root / JOURNAL_DIRECTORY)
         await until(lambda: recorder.stats.flushed == MINUTES // 2)
         refusals = recorder.stats.refusals
         await queue.put(candle(MINUTES // 2))
@@ -191,7 +203,7 @@ def test_sql_finds_every_logged_candle(tmp_path: Path) -> None:
                 for victim in (JOURNAL_DIRECTORY, "_lakewriter"):
                     begun = len(recorder.logged())
                     await until(lambda begun=begun: len(LOGGED.findall(recorder.logged()[begun:])) > 8)
-                    shutil.rmtree(lake / victim)
+                    removed(lake / victim)
                     await until(lambda begun=begun: "flushed" in recorder.logged()[begun:])
                 assert await asyncio.to_thread(recorder.stop) == 0
             logged = set(LOGGED.findall(recorder.logged()))
@@ -199,5 +211,63 @@ def test_sql_finds_every_logged_candle(tmp_path: Path) -> None:
             rows = plain_rows(lake, "market, symbol, interval, strftime(candle_begin_time, '%Y-%m-%d %H:%M')")
             assert logged <= set(rows), f"lost: {sorted(logged - set(rows))[:5]}"
             assert len(rows) == len(set(rows))
+
+    asyncio.run(main())
+
+
+def whole_lake_away(root: Path) -> None:
+    root.rename(root.parent / "away")
+
+
+def whole_lake_back(root: Path) -> None:
+    if (root.parent / "away").exists() and not root.exists():
+        (root.parent / "away").rename(root)
+
+
+def locks_removed(root: Path) -> None:
+    for path in (root / "_lakewriter").rglob("*"):
+        if path.is_file() and path.suffix != ".ndjson":
+            path.unlink()
+
+
+STEPS = {
+    step.__name__: step
+    for step in (journal_removed, state_removed, segments_removed, locks_removed, whole_lake_away)
+}
+
+
+@pytest.mark.slow
+@examples(4, 100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["record", "record", "flush", "refuse", *STEPS]), min_size=3, max_size=8))
+def test_any_order_loses_nothing(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    """Whatever is taken away between commits and flushes, each recorded candle is in the lake after the stop."""
+    tmp_path = tmp_path_factory.mktemp("order")
+    store = refusing(tmp_path)
+
+    async def main() -> None:
+        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
+        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        stop = asyncio.Event()
+        running = asyncio.create_task(recorder.run(stop))
+        sent = 0
+        for step in ("record", *steps, "record"):
+            store.refused = "BTCUSDT" if step == "refuse" else ""
+            if step == "record":
+                whole_lake_back(store.root)
+                sent += 2
+                await queue.put(candle(sent))
+                await queue.put(candle(sent, "ETHUSDT"))
+                await until(lambda sent=sent: recorder.stats.recorded == sent)
+            elif step in STEPS:
+                with contextlib.suppress(FileNotFoundError):
+                    STEPS[step](store.root)
+            else:
+                await recorder.flush()
+        whole_lake_back(store.root)
+        stop.set()
+        await running
+        wanted = [candle(minute).begin_ms for minute in range(2, sent + 1, 2)]
+        assert begins(store) == begins(store, "ETHUSDT") == wanted
+        assert read_hot(store.root) == []
 
     asyncio.run(main())
