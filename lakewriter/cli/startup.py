@@ -1,4 +1,4 @@
-"""What holds for the whole process: UTF-8, a standard error that does not block, shortages in one line."""
+"""Setup of the process: UTF-8 mode, a standard error that does not block, checks of the machine's limits."""
 
 import os
 import resource
@@ -9,7 +9,8 @@ from lakewriter.cli import stderr
 from lakewriter.errors import LakewriterError
 from lakewriter.regular_file import read_regular
 
-_CPUS = os.cpu_count() or 1
+# A container may use fewer than the machine has; libraries stop at some 64 threads each.
+_CPUS = min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 # Libraries start threads while they are imported, and abort the process if they cannot.
 THREADS_MIN = 16 + 2 * _CPUS

@@ -1,4 +1,4 @@
-"""Where a lake's root is, and whether a directory is one.
+"""The root of a lake on a disk: its path, and checks that it is one.
 
 A lake has our own directory, or at least one of a market: what was copied without
 the former is a lake too. Any other directory is none, and not an empty lake.
