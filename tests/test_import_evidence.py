@@ -11,11 +11,14 @@ from running import plain_rows
 from test_importer import BEGIN_MS, MTIME_S, NOW_MS, written
 
 from lakewriter.cli import cli
+from lakewriter.errors import UsageError
 from lakewriter.evidence.claims import Options
 from lakewriter.importer.import_files import Imported, Job, import_files
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.presence import presence_of
 from lakewriter.partition import Partition, day_of
+from lakewriter.series import Series
 
 SPOT = Options("spot")
 
@@ -254,6 +257,14 @@ def test_options_choose_among_the_files_of_a_directory(tmp_path: Path) -> None:
     assert (counts["failed"], counts["added"], counts["left_out"]["files_of_other_series"]) == (0, 10, 1)
 
 
+def test_options_that_choose_nothing(tmp_path: Path) -> None:
+    """A directory without a file of the series asked for is a user's mistake."""
+    csv(tmp_path / "data/spot_ETHUSDT_1m.csv", frame())
+    result = command(tmp_path / "lake", tmp_path / "data", "--symbol", "BTCUSDT")
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.what == "import: none of 1 files is of the series asked for"
+
+
 def test_relabel_needs_a_name(tmp_path: Path) -> None:
     """--relabel alone is a user's mistake."""
     result = command(tmp_path / "lake", csv(tmp_path / "BTCUSDT_1m.csv", frame()), "--relabel")
@@ -266,3 +277,15 @@ def test_a_symbol_that_was_understood_is_said(tmp_path: Path) -> None:
     result = command(tmp_path / "lake", path, "--market", "spot")
     assert result.stderr == f"lakewriter: {path}: read as BTCUSDT\n"
     assert {row[1] for row in plain_rows(tmp_path / "lake")} == {"BTCUSDT"}
+
+
+def test_a_partial_day_keeps_no_backfill_from_it(tmp_path: Path, store: LakeStore) -> None:
+    """Of a dump that is not proven the last row is left out where a backfill follows; the rest is still missing."""
+    path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", dump(700))
+    (result,) = import_files(store, [path], Job(SPOT, NOW_MS, doubt_last=True))
+    assert (result.error, result.rows, result.left_out.open) == ("", 699, 1)
+    missing = presence_of(store, Series("spot", "BTCUSDT", "1m")).missing(BEGIN_MS, BEGIN_MS + DAY_MS)
+    assert missing == [(BEGIN_MS + 699 * MINUTE_MS, BEGIN_MS + DAY_MS)]
+    whole = written(tmp_path / "ETHUSDT-1m-2024-06-30.csv", dump(1440))
+    (result,) = import_files(store, [whole], Job(SPOT, NOW_MS, doubt_last=True))
+    assert (result.rows, result.left_out.open) == (1440, 0)

@@ -26,7 +26,7 @@ SERIES_MAX = 20_000
 # The claim of a file's name, in an error.
 NAME = "its name"
 
-_HINT = "options choose among files; --relabel renames"
+_HINT = "options choose among files; add --relabel to rename this one's rows"
 _EXAMPLES = {"market": "usdt_futures", "symbol": "BTCUSDT", "interval": "1m"}
 _CHARACTERS_MAX = 40
 

@@ -15,7 +15,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import candle_files
-from lakewriter.lake.parquet import Label, decode, read_label
+from lakewriter.lake.parquet import WRITER_KEY, Label, decode, read_label
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import READ_LAPS_MAX
 from lakewriter.partition import Partition
@@ -105,9 +105,10 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
 
 def _file(name: str, data: bytes, partition: Partition) -> File:
     try:
-        own = name == partition.file
-        rows = decode(data, name) if own else foreign_rows(data, name, partition)
-        return File(name, data, rows, read_label(data, name))
+        rows, label = decode(data, name), read_label(data, name)
+        if name != partition.file or WRITER_KEY not in label.said:
+            rows = foreign_rows(data, name, partition)
+        return File(name, data, rows, label)
     except LakeError as error:
         return File(name, data, None, None, error.what)
 

@@ -143,6 +143,11 @@ def command(
     with report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures(failures)
+    if summary.left_out.files_of_other_series == summary.files:
+        raise UsageError(
+            f"import: none of {summary.files:,} files is of the series asked for",
+            "lakewriter import --dry-run FILE... without --market, --symbol and --interval",
+        )
 
 
 def _count(summary: Summary, imported: Imported) -> None:
