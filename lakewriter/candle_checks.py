@@ -5,8 +5,9 @@ high enclose open and close. A part is no more than its whole. A candle without
 trades is flat and has no volume. Quote volume divided by volume is a price
 between low and high.
 Rule 2: a null of an optional column is unknown, and no violation.
-Rule 3: import and compaction refuse violations in files of others. The exchange
-itself is not refused: its candles enter the lake, and verify names them.
+Rule 3: import and compaction refuse violations in files of others, but for the
+kinds in NAMED_ONLY. The exchange itself is not refused: its candles enter the
+lake, and verify names them.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from lakewriter.market import MARKETS
 
 # Larger counts are no exact doubles any more.
 TRADES_MAX = 2**53
+
+# A quote volume may be in a currency or a unit of the file's own. Import takes
+# such a candle and names it, and so does verify.
+NAMED_ONLY = frozenset(("quote",))
 
 # What takers bought is a part of the whole; the two columns that say so.
 _PARTS = (
@@ -73,9 +78,14 @@ def violations(candles: Columns, market: str) -> list[Violation]:
     return [each for each in found if len(each.rows)]
 
 
+def refused_violations(candles: Columns, market: str) -> list[Violation]:
+    """Return the violations for which a file of others is refused."""
+    return [each for each in violations(candles, market) if each.kind not in NAMED_ONLY]
+
+
 def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | None:
-    """Return the first row that cannot be a candle, and why; None if each can."""
-    found = violations(candles, market)
+    """Return the first row that is refused, and why; None if none is."""
+    found = refused_violations(candles, market)
     if not found:
         return None
     first = min(found, key=lambda each: int(each.rows[0]))

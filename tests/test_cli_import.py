@@ -217,3 +217,17 @@ def test_as_a_user(tmp_path, archive):
     wrong = run("import", str(path), "--lake", lake, "--interval", "x")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert run("import").returncode == 2
+
+
+def test_quote_volume_of_no_price_is_taken_and_named(tmp_path: Path) -> None:
+    """It may be in a currency of the file's own: import says so in a line, and verify calls it by the same word."""
+    rows = "1704067200000,100,102,98,101,5,900000\n1704067260000,100,102,98,101,5,500\n"
+    file = tmp_path / "BTCUSDT_1m.csv"
+    file.write_text("open_time,open,high,low,close,volume,quote_volume\n" + rows)
+    lake = str(tmp_path / "lake")
+    done = CliRunner().invoke(cli, ["import", "--lake", lake, "--market", "spot", str(file)])
+    assert done.exit_code == 0
+    assert "1 of 2 candles: quote: no price from low to high makes it: quote_volume 900000.0" in done.stderr
+    found = CliRunner().invoke(cli, ["verify", "--lake", lake, "--check", "candle", "--json"])
+    assert found.exit_code == 1
+    assert "quote" in found.stdout

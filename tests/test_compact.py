@@ -350,7 +350,6 @@ IMPOSSIBLE = {
     "low": {"low": 60_005.0},
     "high": {"high": 60_000.0},
     "taker": {"taker_buy_base_asset_volume": 13.0},
-    "quote": {"quote_volume": 900_000_000.0},
     "flat": {"trade_num": 0, "volume": 0.0, "quote_volume": 0.0, "taker_buy_base_asset_volume": 0.0,
              "taker_buy_quote_asset_volume": 0.0},
     "quiet": {"trade_num": 0, "open": 60_001.0, "high": 60_001.0, "low": 60_001.0, "close": 60_001.0,

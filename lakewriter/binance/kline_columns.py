@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakewriter.binance.wire import BEGIN_MS_MAX, BEGIN_MS_MIN
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray, Source, settle
 from lakewriter.candle_arrays import arrays_of, ends, off_grid
-from lakewriter.candle_checks import TRADES_MAX, violations
+from lakewriter.candle_checks import TRADES_MAX, refused_violations
 from lakewriter.errors import ExchangeError
 from lakewriter.interval import SECOND_MS, Interval
 from lakewriter.series import Series
@@ -100,7 +100,7 @@ def begins_before(end_times: IntArray, grid: Interval) -> IntArray:
 
 
 def _check_candles(begins: IntArray, values: Sequence[pa.Array], market: str) -> None:
-    found = violations(arrays_of(begins, values), market)
+    found = refused_violations(arrays_of(begins, values), market)
     if found:
         first = min(found, key=lambda each: int(each.rows[0]))
         row, rows = int(first.rows[0]), np.unique(np.concatenate([each.rows for each in found]))

@@ -14,7 +14,8 @@ import pyarrow as pa
 from lakewriter.binance.archive_files import parse_name
 from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
 from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
-from lakewriter.candle_arrays import ends
+from lakewriter.candle_arrays import columns_of, ends
+from lakewriter.candle_checks import NAMED_ONLY, violations
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import Group, Options, Part, check_place, choose, split
 from lakewriter.evidence.columns import metadata_claims
@@ -241,8 +242,26 @@ def _candles(part: Part, context: _Context) -> _Candles:
         raise RowError(error.kind, error.what, int(kept[error.row]), kept[error.rows]) from None
     if columns.own is not None:
         table = _with_own(table, columns.own, kept, options)
+    notes = [each for each in (note, "" if published else _named_only(table, part.series)) if each]
     left = int(len(closed) - closed.sum())
-    return _Candles(part.series, table, left, unwritten, found.equal, found.contradictions, note)
+    return _Candles(
+        part.series,
+        table,
+        left,
+        unwritten,
+        found.equal,
+        found.contradictions,
+        "; ".join(notes),
+    )
+
+
+def _named_only(table: pa.Table, series: Series) -> str:
+    """Return which candles are taken although verify will name them; "" for none."""
+    found = [each for each in violations(columns_of(table), series.market) if each.kind in NAMED_ONLY]
+    return "; ".join(
+        f"{len(each.rows)} of {table.num_rows} candles: {each.kind}: {each.say(int(each.rows[0]))}"
+        for each in found
+    )
 
 
 def _mask(rows: IntArray, length: int) -> BoolArray:
