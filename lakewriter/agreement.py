@@ -13,7 +13,7 @@ from lakewriter.series import Series
 from lakewriter.timeline import FIT_MS, Moment, TimeLine
 
 # A host that keeps its time is within this of the exchange.
-HOST_MS = 30_000.0
+HOST_MS = 10_000.0
 
 # A host's clock is wrong by hours, but not by more than a day: until the time is
 # known, a frame from after that is not believed.
@@ -162,7 +162,11 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _heard_late(self, line: TimeLine, claim: Claim, wall_ms: float) -> None:
-        """Go back to the host's time, if every frame has spoken for it for long."""
+        """Go back to the host's time, if every frame has spoken for it for long, or to REST's at once."""
+        if self._doubted is not None and _bears_out(claim, self._doubted):
+            self._adopt(self._doubted, claim.heard_s, wall_ms)
+            return
+        self._remember(claim)
         by_host = abs(wall_ms - claim.event_ms) <= HOST_MS
         if not by_host or abs(wall_ms - line.least_ms(claim.heard_s)) <= HOST_MS:
             return

@@ -294,11 +294,11 @@ def test_a_machine_that_was_paused_follows_rest_and_a_stream() -> None:
 
 
 def test_a_short_pause_follows_rest_at_the_second_answer() -> None:
-    """Ten seconds more, which the host's clock does not refute, are believed of two answers."""
+    """Eight seconds more, which the host's clock does not refute, are believed of two answers."""
     world = World()
     world.ask_often()
-    world.shift_ms += 10_000
-    world.host_error_ms -= 10_000
+    world.shift_ms += 8_000
+    world.host_error_ms -= 8_000
     assert not world.ask()
     world.now_s += 0.3
     assert world.ask()
@@ -335,6 +335,19 @@ def test_frames_and_the_host_take_back_what_rest_alone_had_said() -> None:
     world.hear(BTC)
     assert abs(world.time_ms - world.true_ms()) < LATE_S * 1000
     assert world.agreed.jumps == 1
+
+
+def test_two_liars_that_came_first_are_given_up_for_rest_and_an_honest_series() -> None:
+    """Series that agree on a lie before REST answers are believed until REST and another one do not."""
+    world = World(host_error_ms=5 * HOUR_MS)
+    assert world.hear(BTC, lie_ms=HOUR_MS)
+    assert world.hear(ETH, lie_ms=HOUR_MS)
+    assert world.time_ms == pytest.approx(world.true_ms() + HOUR_MS, abs=1000)
+    world.now_s += 1
+    assert world.hear(SOL)
+    assert world.ask()
+    assert world.is_right()
+    assert not world.hear(BTC, lie_ms=HOUR_MS)
 
 
 @given(st.floats(0.1, 1000), st.booleans())

@@ -60,6 +60,7 @@ FAULTS: dict[str, tuple[int, tuple[float, ...]]] = {
     "missing_close": (6, (0,)),
     "duplicate_close": (3, (0,)),
     "out_of_order_closes": (4, (0,)),
+    "close_ahead": (3, (1800, 3600, 86_400, 31_536_000)),
     "silent_zero_trades": (4, (0,)),
     "connection_age": (2, (0.5, 1)),
     "server_shutdown": (3, (0.5, 2)),
@@ -72,12 +73,16 @@ FAULTS: dict[str, tuple[int, tuple[float, ...]]] = {
     "rest_unsettled": (2, (10, 25)),
     "rest_missing_rows": (2, (0,)),
     "slow_rest": (3, (0.3, 1.0)),
+    "time_microseconds": (2, (0,)),
     "exchange_halt": (2, (0,)),
     "delisting": (1, (0,)),
 }
 
 # These select candles, or symbols for good: always about a few.
 _OF_A_FEW = ("rest_missing_rows", "exchange_halt", "delisting")
+
+# Many liars that agree would be believed while REST is away.
+_OF_ONE = ("close_ahead",)
 
 # Symbols of each market that are listed only while the test runs.
 NEW_LISTINGS = 3
@@ -166,9 +171,12 @@ class Endurance:
         chance = self.chance
         market = chance.choice(MARKETS)
         symbols: tuple[str, ...] = ()
-        if name in _OF_A_FEW or (name in ("silent_stream", "missing_close") and chance.random() < 0.7):
+        if name in (*_OF_A_FEW, *_OF_ONE) or (
+            name in ("silent_stream", "missing_close") and chance.random() < 0.7
+        ):
             listed = [each for each in self.sandbox.symbols(market) if (market, each) not in self._touched]
-            symbols = tuple(chance.sample(listed, min(len(listed), chance.randint(1, 4))))
+            most = 1 if name in _OF_ONE else 4
+            symbols = tuple(chance.sample(listed, min(len(listed), chance.randint(1, most))))
             if name in _OF_A_FEW:
                 self._touched.update((market, each) for each in symbols)
             if not symbols:
