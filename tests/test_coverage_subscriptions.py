@@ -246,6 +246,18 @@ def test_a_misspelt_symbol_is_a_finding(store: LakeStore) -> None:
         assert invoke(store, command).exit_code == 0
         assert invoke(store, command, "--until", clock(10)).exit_code == 0
     journal.close()
+    assert invoke(store, "coverage", "--symbol", "SOLUSD").exit_code == 0
+
+
+def test_a_recorder_that_has_just_begun_is_in_order(tmp_path: Path) -> None:
+    """Nothing is due yet: README's line for cron is content; without a recorder it is not."""
+    store = make_lake(tmp_path)
+    journal = start(store, BTC, now_ms=time.time_ns() // 1_000_000)
+    for until in ((), ("--until", "now")):
+        done = invoke(store, "coverage", *until)
+        assert (done.exit_code, done.stdout) == (0, "no candles yet\n")
+    journal.close()
+    assert line_of(invoke(store, "coverage", "--until", "now"))[0] == 1
 
 
 def test_why_nothing_came(store: LakeStore) -> None:

@@ -88,7 +88,9 @@ def command(
     if as_json:
         print(msgspec.json.encode({"totals": totals}).decode())
     if not found:
-        check_something_there("coverage", store, wanted)
+        # A moment up to which candles are expected chooses no days.
+        chosen = choice.until(span.day if span.until_ms is None else None)
+        check_something_there("coverage", store, chosen)
     if totals.without_reason:
         _refuse(found, totals, same_choice("gaps", choice, until, lake), lake)
 

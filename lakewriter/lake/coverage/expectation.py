@@ -1,16 +1,17 @@
-"""Which candles of a series are expected, and why those that are not. Pure but for where its ends lie.
+"""Which candles of a series are expected.
 
-A series spans from its first candle or ledger entry, or from its subscription
-if it traded then, to the end of its last candle or entry.
-Candles that were forgotten at either end make it shorter.
-Until a moment it spans as long as it is subscribed to. In a lake that knows no
-subscriptions every series spans to that moment. A series without a first candle
-is expected from its subscription on.
+- A series begins with its first candle or ledger entry, or with its
+  subscription if it traded then.
+- It ends with its last candle or entry. If coverage is asked for up to a moment,
+  it ends there, or where its last subscription ended.
+- In a lake that knows no subscriptions every series spans to that moment.
+- A subscribed series without a candle is expected from its subscription on.
+- Candles that were forgotten at either end make a series shorter.
 """
 
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lakewriter.gap import IDLE
 from lakewriter.gap_reasons import is_before_trading
@@ -25,6 +26,9 @@ AHEAD_MS_MAX = DAY_MS
 
 # A list of a market that is older than a subscription by more than this says nothing of it.
 LIST_AGE_MS_MAX = 600_000
+
+# What a market listed last of a symbol; "" if that is not known.
+_Status = Literal["", "unlisted", "trades", "before trading", "ended"]
 
 # So alike, from 0 to 1, is a symbol that may have been meant.
 _ALIKE_MIN = 0.6
@@ -138,8 +142,8 @@ def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
     )
 
 
-def _status(facts: SeriesFacts) -> str:
-    """Return what its market listed last of a symbol: in one of four ways, or "" if that is not known."""
+def _status(facts: SeriesFacts) -> _Status:
+    """Return what its market listed last of a series' symbol."""
     market, symbol, _ = facts.series
     known = facts.lake.lists.get(market)
     began_ms = min((period.start_ms for period in facts.open_periods), default=0)
