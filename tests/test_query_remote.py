@@ -22,6 +22,7 @@ from lakewriter.candle import to_table
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.instrument import Instrument
 from lakewriter.lake.coverage.days import coverage
+from lakewriter.lake.forgotten import Purpose, Went, begin, finish
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_read
@@ -59,7 +60,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     mark(recorder, 2, 4, "exchange_halt")
     recorder.die()
     remember(lake, "spot", [Instrument("BTCUSDT", "TRADING")], BEGIN_MS)
-    start(lake, Series("spot", "BTCUSDT", "1m"), now_ms=BEGIN_MS).close()
+    series, purpose = Series("spot", "BTCUSDT", "1m"), Purpose("someone on a host", "", (), BEGIN_MS)
+    start(lake, series, now_ms=BEGIN_MS).close()
+    went = {series: Went([(BEGIN_MS - 60_000, BEGIN_MS)], 1, 0)}
+    finish(lake, begin(lake, went, purpose), went, purpose, BEGIN_MS)
     return lake
 
 
@@ -190,7 +194,7 @@ def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
         days = list(coverage(long, PartitionFilter(("spot",), ("BTCUSDT",))))
     assert len(days) == 30
     # Ledgers, intervals, days; each file was listed with its day.
-    assert store.counted() == {"LIST": 5, "HEAD": 30, "GET": 30}
+    assert store.counted() == {"LIST": 6, "HEAD": 30, "GET": 30}
 
 
 def test_hostile_keys(store: Store, tmp_path: Path) -> None:
