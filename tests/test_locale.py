@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import plain_rows
+from running import PATIENCE_S, plain_rows
 
 from lakewriter.lake.lake import LakeStore
 
@@ -51,7 +51,9 @@ def under(
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run the command line, or else Python itself, under a locale."""
     program = [sys.executable, *(["-m", "lakewriter"] if module else [])]
-    return subprocess.run([*program, *arguments], env=locale, capture_output=True, timeout=120, check=False)
+    return subprocess.run(
+        [*program, *arguments], env=locale, capture_output=True, timeout=PATIENCE_S, check=False
+    )
 
 
 def test_what_is_written_is_read_by_all(locale: dict[str, str], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from answering import answering
 from proxies import proxy
+from running import PATIENCE_S
 from running import run as run_command
 
 from lakewriter.binance.market_clients import Doors
@@ -285,7 +286,7 @@ def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) 
 
             environment.setattr(socket, "getaddrinfo", resolved)
             market = served_at(MARKETS["spot"], f"http://two.test:{port}")
-            async with asyncio.timeout(8), both(market) as (rest, stream):
+            async with asyncio.timeout(PATIENCE_S), both(market) as (rest, stream):
                 stream.want({"btcusdt@kline_1m"})
                 assert await stream.receive()
                 assert (await rest.server_time()).server_ms > 0
@@ -332,7 +333,7 @@ def test_a_server_that_pings_and_does_not_read_is_left() -> None:
         async with flooding() as url:
             market = served_at(MARKETS["spot"], url)
             with pytest.raises(CONNECTION_ERRORS, match="the server reads nothing"):
-                async with asyncio.timeout(60), open_socket(market, Patience(), Clock()) as stream:
+                async with asyncio.timeout(PATIENCE_S), open_socket(market, Patience(), Clock()) as stream:
                     await stream.receive()
 
     asyncio.run(main())
@@ -347,7 +348,7 @@ def test_a_listener_stops_whatever_its_server_does() -> None:
             queue: asyncio.Queue[Candle] = asyncio.Queue(10)
             listener = CandleListener(served_at(MARKETS["spot"], url), ["BTCUSDT"], "1m", queue)
             listening = asyncio.create_task(listener.run())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while not listener.stats.connections:
                     await asyncio.sleep(0.001)
             listening.cancel()

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from running import PATIENCE_S
 
 from lakewriter.cli.startup import _startable, shortage
 
@@ -27,7 +28,7 @@ def limited(limit: str, *command: str, home: Path) -> "subprocess.CompletedProce
         capture_output=True,
         text=True,
         env=os.environ | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 
