@@ -36,6 +36,8 @@ from lakewriter.query.retry import Trial
 from lakewriter.query.scan.held_files import LEFT, can_hold
 from lakewriter.query.session import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:

@@ -36,6 +36,8 @@ from lakewriter.query.reader import open_lake
 from lakewriter.query.session import run, stream
 from lakewriter.series import Series
 
+pytestmark = pytest.mark.slow
+
 TABLES = ("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 
 
