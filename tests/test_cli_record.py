@@ -320,14 +320,22 @@ def test_a_terminal_that_goes_away_stops_the_recorder_cleanly(tmp_path: Path) ->
             if pid == 0:
                 command = ("record", "spot:BTCUSDT:1m", "--exchange", sandbox.url, "--lake", str(lake))
                 os.execv(sys.executable, [sys.executable, "-m", "lakewriter", *command])
-            drained = asyncio.create_task(asyncio.to_thread(drain, terminal, b"recorded 3"))
-            await asyncio.wait_for(drained, PATIENCE_S)
-            os.close(terminal)
-            _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+            try:
+                drained = asyncio.create_task(asyncio.to_thread(drain, terminal, b"recorded 3"))
+                await asyncio.wait_for(drained, PATIENCE_S)
+                os.close(terminal)
+                await until(lambda: os.waitid(os.P_PID, pid, ENDED) is not None)
+            finally:
+                os.kill(pid, signal.SIGKILL)
+                _, status = await asyncio.to_thread(os.waitpid, pid, 0)
             assert os.WIFEXITED(status), status
             assert len(plain_rows(lake)) >= 3
 
     asyncio.run(main())
+
+
+# Look whether a child has ended, and leave it to be waited for.
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def drain(terminal: int, until: bytes) -> None:
