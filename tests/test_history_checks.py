@@ -7,8 +7,9 @@ from histories import BTC, MONDAY_MS, edited, truth_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.candle_arrays import Columns, columns_of, ends, floors, joined
-from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
+from lakewriter.candle import UNKNOWN
+from lakewriter.candle_arrays import OPTIONAL, Columns, columns_of, ends, floors, joined
+from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.verify.aggregates import compare_intervals, sources_of
@@ -66,6 +67,23 @@ def test_intervals_are_compared_where_they_are_whole(interval, absent, seed):
     compared = compare_intervals(grid, longer, "1m", minutes.where(there))
     assert compared.flaws == []
     assert compared.candles == there.reshape(-1, grid.length_ms // MINUTE_MS).all(axis=1).sum()
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+@pytest.mark.parametrize("shorter_lacks_it", [False, True])
+def test_unknown_values_are_not_compared(name, shorter_lacks_it):
+    """Where the longer candle or one of the shorter lacks a value, that column is not compared; others are."""
+    minutes = columns_of(truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + 2 * HOUR_MS))
+    hours = columns_of(truth_table(Truth(), BTC._replace(interval="1h"), MONDAY_MS, MONDAY_MS + 2 * HOUR_MS))
+    lacking = minutes if shorter_lacks_it else hours
+    unknown, values = lacking.unknown.copy(), getattr(lacking, name).copy()
+    unknown[1, OPTIONAL.index(name)] = True
+    values[1] = UNKNOWN if name == "trade_num" else np.nan
+    lacking = lacking._replace(unknown=unknown, **{name: values})
+    minutes, hours = (lacking, hours) if shorter_lacks_it else (minutes, lacking)
+    assert compare_intervals(INTERVALS["1h"], hours, "1m", minutes).flaws == []
+    wrong = compare_intervals(INTERVALS["1h"], hours._replace(volume=hours.volume + 1), "1m", minutes)
+    assert [flaw.begins.tolist() for flaw in wrong.flaws] == [hours.begin.tolist()]
 
 
 def walk(count: int, step: float = 1e-3, seed: int = 0) -> Columns:

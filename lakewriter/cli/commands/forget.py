@@ -268,7 +268,7 @@ def _counted(outcomes: list[Outcome]) -> str:
     days, series = _count(summary.partitions, "partition"), f"{summary.series:,} series"
     unread = sum(outcome.unreadable for outcome in outcomes)
     more = f", and {_count(unread, 'file')} that cannot be read" if unread else ""
-    return f"{_count(summary.candles, 'candle')} in {days} of {series} ({_mb(summary.bytes_freed)}){more}"
+    return f"{_count(summary.candles, 'candle')} in {days} of {series} ({_mb(max(0, summary.bytes_freed))}){more}"
 
 
 def _count(number: int, noun: str) -> str:
