@@ -51,6 +51,7 @@ def some(market: str, symbol: str, interval: str) -> Iterator[Candle]:
 def of(market: str, symbol: str, interval: str, begin_ms: int, end_ms: int, **fields: object) -> Candle:
     seed = hashlib.sha256(f"{market}{symbol}{interval}{begin_ms}".encode()).digest()
     price = 100.0 + seed[0]
+    close = price + (seed[3] - 128) / 16
     values: dict[str, object] = {
         "market": market,
         "symbol": symbol,
@@ -58,11 +59,11 @@ def of(market: str, symbol: str, interval: str, begin_ms: int, end_ms: int, **fi
         "begin_ms": begin_ms,
         "end_ms": end_ms,
         "open": price,
-        "high": price + seed[1] / 8,
-        "low": price - seed[2] / 8,
-        "close": price + (seed[3] - 128) / 16,
-        "volume": float(seed[4]),
-        "trade_num": seed[5] + 1,
+        "high": max(price, close) + seed[1] / 8,
+        "low": min(price, close) - seed[2] / 8,
+        "close": close,
+        "volume": seed[4] + 1.0,
+        "trade_num": 1_000_000 + seed[5],
         "event_ms": end_ms + seed[6] if seed[7] % 2 else None,
         "recv_us": (end_ms + seed[6]) * 1000,
         "source": ("stream", "rest", "archive")[seed[8] % 3],
@@ -241,7 +242,7 @@ PREDICATES = [
     "high > 1e300 OR symbol = '1F'",
     "high BETWEEN 150 AND 250 AND \"date\" > '2024-07-02'",
     "high - low > 10 AND market = 'spot'",
-    "trade_num IN (1, 2, 3, 100, 200)",
+    "trade_num IN (1000001, 1000002, 1000003, 1000100, 1000200)",
     "trade_num % 2 = 0 AND symbol IN ('1F', 'ETHUSDT')",
     "close > open OR (close < open AND market = 'spot')",
     "isnan(high)",
@@ -338,7 +339,7 @@ STATEMENTS = [
     "SELECT count(*) FROM candles c SEMI JOIN (SELECT symbol FROM candles UNION ALL VALUES ('NONE')) b ON c.symbol = b.symbol",
     "SELECT count(*) FROM candles c JOIN (SELECT coalesce(max(symbol), 'NONE') s FROM candles WHERE market = 'spot') b ON c.symbol = b.s",
     "SELECT count(*) FROM (SELECT coalesce(max(symbol), 'NONE') s FROM candles WHERE market = 'spot') b LEFT JOIN candles c ON c.symbol = b.s",
-    "SELECT count(*) FROM candles c JOIN (SELECT count(*) n FROM candles WHERE symbol = '1F') b ON c.trade_num > b.n",
+    "SELECT count(*) FROM candles c JOIN (SELECT count(*) n FROM candles WHERE symbol = '1F') b ON c.trade_num - 1000000 > b.n",
     "SELECT count(*) FROM candles CROSS JOIN (VALUES (1), (2)) WHERE symbol = '1F'",
     "SELECT count(*) FROM candles a, candles b WHERE a.symbol = '1F' AND b.symbol = 'ETHUSDT' AND a.high < b.high",
     "SELECT t, symbol, candle_begin_time FROM (VALUES ('1F', TIMESTAMPTZ '2024-07-02 12:00')) v(s, t) ASOF JOIN candles ON s = symbol AND t >= candle_begin_time",

@@ -26,8 +26,8 @@ from lakewriter.lake.parquet import encode_next
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import Partition, partition_of
 
-# A loser of the first round has so many trades; each later round has one more.
-_TRADES_MIN = -1_000_000
+# A loser of the first round has so many trades; each later round has one more. Rows have a million.
+_TRADES_MIN = 1
 
 _PAUSE_S = 0.02
 

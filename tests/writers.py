@@ -103,9 +103,7 @@ def noted(sql: str) -> Iterator[None]:
 
 
 def ask(store: LakeStore, sql: str, number: int = 0) -> pa.Table:
-    """Return our answer, in one piece or batch by batch, by an engine made ahead or now."""
-    if number % 3:
-        session.prepare(store)
+    """Return our answer, in one piece or batch by batch."""
     if number % 2:
         return streamed(store, sql)
     return session.run(store, sql, params_of(sql))

@@ -36,6 +36,9 @@ SYNC_THREADS = 8
 _TEMPORARY_MARK = ".tmp-"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
+# Each try that fails means that an empty directory was pruned meanwhile.
+MAKE_TRIES_MAX = 20
+
 # A crashed writer's temporary file is swept when no writer can still own it:
 # a merge lives for seconds.
 TEMPORARY_AGE_S = 3600.0
@@ -425,17 +428,23 @@ def _make_missing(root: Path, directory: Path) -> list[Path]:
         LakeError: if the root is gone.
     """
     made: list[Path] = []
-    while not directory.is_dir():
+    for tries_left in reversed(range(MAKE_TRIES_MAX)):
+        if directory.is_dir():
+            break
         if directory == root:
             raise LakeError(f"lake: {root} is gone")
         made += _make_missing(root, directory.parent)
         try:
             directory.mkdir()
-        except FileNotFoundError:
-            continue  # `prune` removed the parent in between
         except FileExistsError:
             pass
-        return [*made, directory.parent]
+        except FileNotFoundError:
+            # `prune` may have removed the parent in between; /proc takes no directory at all.
+            if not tries_left:
+                raise
+            continue
+        made.append(directory.parent)
+        break
     return made
 
 
