@@ -28,6 +28,9 @@ QUOTES = (
 )  # fmt: skip
 _LONGEST_FIRST = sorted(QUOTES, key=len, reverse=True)
 
+# Assets that are quoted in those before them, and never the other way round.
+_RANKS = {"BTC": 0, "ETH": 1, "BNB": 2, **dict.fromkeys(("XRP", "TRX", "DOGE", "DOT", "SOL"), 3)}
+
 # Exchanges whose files are met beside Binance's.
 OTHER_EXCHANGES = frozenset((
     "binanceus", "bitfinex", "bitflyer", "bitget", "bitmex", "bitstamp", "bittrex", "bybit", "cme",
@@ -35,6 +38,15 @@ OTHER_EXCHANGES = frozenset((
     "htx", "huobi", "hyperliquid", "kraken", "krakenfutures", "kucoin", "lbank", "mexc", "okcoin", "okex",
     "okx", "phemex", "poloniex", "upbit", "yahoo",
 ))  # fmt: skip
+
+# Base assets that names of files tell without their quote asset, as those of other exchanges do.
+ASSETS = {
+    **{asset.lower(): asset for asset in (
+        "BTC", "ETH", "BNB", "XRP", "ADA", "SOL", "DOGE", "LTC", "AVAX", "MATIC", "TRX", "BCH", "XLM", "SHIB",
+    )},
+    "bitcoin": "BTC", "ethereum": "ETH", "ripple": "XRP", "cardano": "ADA", "solana": "SOL", "dogecoin": "DOGE",
+    "litecoin": "LTC",
+}  # fmt: skip
 
 _MARKETS = {
     **{name.replace("_", ""): name for name in MARKETS},
@@ -113,6 +125,19 @@ def symbol_in(text: str) -> Spelled | None:
     return _listed(name)
 
 
+def asset_in(text: str) -> str | None:
+    """Return the base asset that a text names: a word of capitals, or the name of a large one."""
+    name = text.strip()
+    if name.lower() in ASSETS:
+        return ASSETS[name.lower()]
+    return name if re.fullmatch(r"[A-Z0-9]{2,12}", name) and not name.isdigit() else None
+
+
+def is_of_asset(symbol: str, asset: str) -> bool:
+    """Return whether a symbol's base asset is this one; contracts of small prices count thousands of it."""
+    return symbol.startswith(asset) or symbol.lstrip("0123456789").startswith(asset)
+
+
 def market_of(symbol: str) -> str | None:
     """Return the market that a symbol of the exchange's spelling tells; None if several can have it."""
     contract = _contract(symbol)
@@ -159,8 +184,7 @@ def _listed(name: str) -> Spelled | None:
     """Return a symbol that consists of a base and a quote asset."""
     if not is_symbol(name) or re.search(r"[-_.]", name):
         return None
-    return (
-        Spelled(name)
-        if any(len(name) > len(quote) and name.endswith(quote) for quote in _LONGEST_FIRST)
-        else None
-    )
+    quote = next((each for each in _LONGEST_FIRST if len(name) > len(each) and name.endswith(each)), None)
+    if quote is None or _RANKS.get(name.removesuffix(quote), len(_RANKS)) < _RANKS.get(quote, 0):
+        return None
+    return Spelled(name)

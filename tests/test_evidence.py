@@ -152,12 +152,31 @@ def test_columns_that_cannot_be(columns: list[ColumnClaim], what: str) -> None:
     assert caught.value.what == f"x.csv: {what}"
 
 
+def test_columns_with_other_meanings() -> None:
+    """A column such as `code` or `period` counts if all of its values are understood, and else means something else."""
+    codes = [ColumnClaim("symbol", "code", pa.array(["BTCUSDT", "ETHUSDT"]), loose=True)]
+    assert [part.series.symbol for part in choose(split(codes, "x"), [], Options("spot", interval="1m"), "x", 2).parts] == [
+        "BTCUSDT", "ETHUSDT",
+    ]  # fmt: skip
+    for values in (["BTCUSDT", "A7"], ["BTCUSDT", None]):
+        assert split([ColumnClaim("symbol", "code", pa.array(values), loose=True)], "x") == [Group((), None)]
+
+
+def test_a_column_of_base_assets() -> None:
+    """It tells no symbol; its rows are of other series than those of another asset."""
+    coins = split([ColumnClaim("asset", "coin", pa.array(["BTC", "ETH", "BTC"]), loose=True)], "x.csv")
+    (part,), other = choose(coins, [], Options("spot", "BTCUSDT", "1m"), "x.csv", 3)
+    assert (part.rows.tolist(), other) == ([0, 2], 1)  # type: ignore[union-attr]
+    with pytest.raises(ContradictionError, match=r"x\.csv says BTCUSDT, its column coin says ETH"):
+        choose(coins, BTC, Options("spot"), "x.csv", 3)
+
+
 def test_columns_that_say_nothing() -> None:
     """An empty column, the exchange's bare name, and a letter with another meaning say nothing."""
     columns = [
         column("symbol", None, None),
         column("market", "Binance", "binance"),
-        column("interval", "0", "1", name="i"),
+        ColumnClaim("interval", "i", pa.array(["0", "1"]), loose=True),
     ]
     assert all(group.claims == () for group in split(columns, "x.csv"))
     (group,) = split([column("market", "BTC/USDT")], "x.csv")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakewriter.errors import UsageError
-from lakewriter.evidence.claims import Level, agree
+from lakewriter.evidence.claims import Level, Options, OtherSeriesError, agree, check_place
 from lakewriter.importer.file_names import name_says
 from lakewriter.interval import INTERVALS
 
@@ -74,6 +74,8 @@ def test_what_was_understood_is_said(path: str, read_as: str) -> None:
     ("path", "what"),
     [
         ("BTCUSDT_ETHUSDT_1h.csv", "its name tells two symbols, BTCUSDT and ETHUSDT"),
+        ("btc_eth_1h.csv", "its name tells two assets, BTC and ETH"),
+        ("BTCUSDT_1h_heikinashi.csv", "holds Heikin-Ashi candles, no trades"),
         ("BTCUSDT_1h_4h.csv", "its name tells two intervals, 1h and 4h"),
         ("spot_BTCUSDT_um_1h.csv", "its name tells two markets, spot and usdt_futures"),
         ("BTC_USDT-8h-mark.feather", "holds mark prices, no trades"),
@@ -91,6 +93,18 @@ def test_names_that_are_refused(path: str, what: str) -> None:
     with pytest.raises(UsageError) as caught:
         name_says(PurePath(path))
     assert caught.value.what == f"{path}: {what}"
+
+
+@pytest.mark.parametrize(
+    "path", ["ETH_1m.csv", "eth.csv", "ETHUSD_1m.csv", "ETH-USD.csv", "ethereum_2024.csv"]
+)
+def test_an_asset_alone_names_no_symbol(path: str) -> None:
+    """A name that tells the base asset alone tells no symbol, but contradicts those of other assets."""
+    assert said(path).get("symbol") is None
+    assert said(path)["asset"] == "ETH"
+    with pytest.raises(OtherSeriesError, match="says ETH, --symbol says BTCUSDT"):
+        check_place(name_says(PurePath(path)).claims, Options(symbol="BTCUSDT"), path)
+    check_place(name_says(PurePath(path)).claims, Options(symbol="ETHUSDT"), path)
 
 
 @pytest.mark.parametrize(

@@ -615,8 +615,10 @@ def test_columns_that_mark_open_candles(marks: dict[str, object], closed: list[b
 
 def test_a_mark_that_is_none() -> None:
     """A column whose name says that a candle is over, and whose cells do not, is refused."""
-    with pytest.raises(LakewriterError, match="x says '7', which is neither true nor false"):
-        columns_in(pa.table({"t": [BEGIN_MS], "x": [7], **VALUES}))
+    with pytest.raises(LakewriterError, match="closed says '7', which is neither true nor false"):
+        columns_in(pa.table({"t": [BEGIN_MS], "closed": [7], **VALUES}))
+    # A letter that is not the exchange's marks nothing.
+    assert columns_in(pa.table({"t": [BEGIN_MS], "x": [7], **VALUES})).closed is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
-from lakewriter.spelling import interval_in, is_delivery, market_in, market_of, symbol_in
+from lakewriter.spelling import (
+    asset_in,
+    interval_in,
+    is_delivery,
+    is_of_asset,
+    market_in,
+    market_of,
+    symbol_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +49,7 @@ def test_symbols(text: str, symbol: str, market: str | None) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "BTC", "USDT", "BTC-USD", "BTCUSD", "BTC/EURX", "BTCUSDT_202401", "BTCUSDT_240101", "BTC/USDT:BTC",
-     "BTC/USDT:USDT-240101", "2024-01-01_BTCUSDT", "../BTCUSDT", "BTC USDT USDT", "EUR/USD", "AAPL", "COINBASE:BTCUSD"],
+     "BTC/USDT:USDT-240101", "2024-01-01_BTCUSDT", "BTCETH", "BNB/BTC:X", "../BTCUSDT", "BTC USDT USDT", "EUR/USD", "AAPL", "COINBASE:BTCUSD"],
 )  # fmt: skip
 def test_what_the_exchange_does_not_list(text: str) -> None:
     """Bare assets, dollars, stocks, dates and half contracts are no symbols."""
@@ -102,3 +110,18 @@ def test_days_of_delivery() -> None:
     ]  # fmt: skip
     assert market_of("BTCUSDT_240628") == "usdt_futures"
     assert market_of("BTCUSDT_240627") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "asset"), [("BTC", "BTC"), ("btc", "BTC"), ("Bitcoin", "BTC"), ("PEPE", "PEPE"), ("crypto", None), ("5", None), ("", None)]
+)  # fmt: skip
+def test_assets(text: str, asset: str | None) -> None:
+    """An asset is a word of capitals, or one of the large ones by any name."""
+    assert asset_in(text) == asset
+
+
+def test_symbols_of_an_asset() -> None:
+    """A symbol begins with its base asset, but for contracts of a thousand of them."""
+    assert is_of_asset("BTCUSDT", "BTC")
+    assert is_of_asset("1000SHIBUSDT", "SHIB")
+    assert not is_of_asset("ETHBTC", "BTC")

@@ -7,7 +7,7 @@ overrules it. Rule 3: columns of several values split the file, a series each.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,20 @@ import pyarrow as pa
 from lakewriter.candle import IntArray, Source
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.series import Series
-from lakewriter.spelling import ANY, FUTURES, interval_in, market_in, market_of, symbol_in
+from lakewriter.spelling import (
+    ANY,
+    FUTURES,
+    asset_in,
+    interval_in,
+    is_of_asset,
+    market_in,
+    market_of,
+    symbol_in,
+)
 
-Level = Literal["market", "symbol", "interval"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+# "asset" is the base asset alone: it names no symbol, but can contradict one.
+Level = Literal["market", "symbol", "interval", "asset"]
+LEVELS: tuple[Level, ...] = ("market", "symbol", "interval")
 
 # Series in one file. A year of all that the exchange lists is some thousands.
 SERIES_MAX = 20_000
@@ -52,10 +62,10 @@ class Options(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One source's word on a market, symbol or interval.
+    """One source's word on a market, symbol, interval or base asset.
 
     Args:
-        level: which of the three.
+        level: which of these.
         value: the exchange's name for it; FUTURES for either futures market.
         by: the source, as an error calls it: NAME, "--symbol", "its column pair".
         of: the level of the text that says so: a symbol can tell its market.
@@ -68,17 +78,19 @@ class Claim(NamedTuple):
 
 
 class ColumnClaim(NamedTuple):
-    """A column that says which market, symbol or interval each row is of.
+    """A column that says which market, symbol, interval or base asset each row is of.
 
     Args:
-        level: which of the three.
+        level: which of these.
         name: the column's name, as the file spells it.
         values: a text for each row, or null.
+        loose: the name has other meanings as well: it counts if all values are understood.
     """
 
     level: Level
     name: str
     values: pa.Array
+    loose: bool = False
 
 
 class Group(NamedTuple):
@@ -156,6 +168,10 @@ def agree(claims: Iterable[Claim], name: str) -> dict[Level, Claim]:
         elif not _is_narrower(known, each) and known.value != each.value:
             hint = f"--relabel --{each.level} {known.value} if that is right"
             raise ContradictionError(contradiction(known, each, name), hint)
+    asset, symbol = agreed.get("asset"), agreed.get("symbol")
+    if asset is not None and symbol is not None and not is_of_asset(symbol.value, asset.value):
+        pair = (symbol, asset) if symbol.by == NAME else (asset, symbol)
+        raise ContradictionError(contradiction(*pair, name))
     return agreed
 
 
@@ -225,8 +241,8 @@ def _claims_by_text(
     if len(texts) > SERIES_MAX:
         raise LakewriterError(f"{name}: its column {column.name} has more than {SERIES_MAX} values")
     claims = [_claims_of(column, text, is_exact) for text in texts]
-    if len(column.name) == 1 and None in claims:
-        return None  # a letter that is not the exchange's
+    if column.loose and (None in claims or encoded.null_count):
+        return None  # it means something else
     if encoded.null_count or "" in texts:
         raise LakewriterError(f"{name}: its column {column.name} is empty in some rows")
     for text, each in zip(texts, claims, strict=True):
@@ -241,6 +257,9 @@ def _claims_by_text(
 
 def _claims_of(column: ColumnClaim, text: str, is_exact: Callable[[str], bool]) -> list[Claim] | None:
     by = f"its column {column.name}"
+    if column.level == "asset":
+        asset = asset_in(text)
+        return None if asset is None else [Claim("asset", asset, by, "asset")]
     if column.level == "interval":
         interval = interval_in(text)
         return None if interval is None else claim("interval", interval.name, by)
@@ -288,11 +307,10 @@ def choose(groups: Sequence[Group], place: Sequence[Claim], options: Options, na
     for group in groups:
         agreed = agree(_kept([*place, *group.claims], options), name)
         try:
-            chosen = agree([*agreed.values(), *told], name)
+            part = _part(agree([*agreed.values(), *told], name), group.rows, name)
         except ContradictionError as error:
             refusal = refusal or error.what
         else:
-            part = _part(chosen, group.rows, name)
             found.setdefault(part.series, (part, []))[1].append(group)
     if not found:
         raise OtherSeriesError(refusal, _HINT)
@@ -318,6 +336,8 @@ def _kept(claims: Sequence[Claim], options: Options) -> list[Claim]:
     if not options.relabel:
         return list(claims)
     overruled = {each.level for each in _told(options)}
+    if "symbol" in overruled:
+        overruled.add("asset")
     return [each for each in claims if not {each.level, each.of} & overruled]
 
 

@@ -14,12 +14,22 @@ _WORD_ENDS = re.compile(r"[\s_.-]+")
 # In the metadata of a Parquet file that a lake wrote.
 _WRITER_KEY = b"lakewriter.version"
 
-# Columns that say which series a row is of. `s` and `i` are the exchange's own.
+# Columns that say which series a row is of.
 _CLAIMS: dict[Level, tuple[str, ...]] = {
     "market": ("market", "exchange", "venue"),
-    "symbol": ("symbol", "ticker", "pair", "instrument", "s"),
-    "interval": ("interval", "timeframe", "i"),
+    "symbol": ("symbol", "ticker", "pair", "instrument"),
+    "interval": ("interval", "timeframe"),
 }
+# Names that mean other things as well.
+_LOOSE: dict[Level, tuple[str, ...]] = {
+    "market": ("exchange_name", "exchange_id", "exch"),
+    "symbol": (
+        "s", "tic", "code", "sym", "name", "contract", "product_id", "inst_id", "instid", "instrument_id",
+        "instrument_name", "trading_pair", "currency_pair", "market_pair", "symbol_id", "symbol_name",
+    ),
+    "interval": ("i", "period", "resolution", "granularity", "bar", "bar_size", "freq", "frequency", "tf"),
+    "asset": ("coin", "base", "asset", "base_asset", "baseasset", "base_currency", "crypto", "token"),
+}  # fmt: skip
 
 # Columns that say whether a candle is over, and those that say the opposite.
 _CLOSED = (
@@ -45,11 +55,16 @@ _WORDS = {
 def column_claims(table: pa.Table) -> tuple[ColumnClaim, ...]:
     """Return the columns of a table that say which series its rows are of."""
     return tuple(
-        ColumnClaim(level, name, text_of(table[place]))
+        ColumnClaim(level, name, text_of(table[place]), loose)
         for place, name in enumerate(table.column_names)
-        for level, names in _CLAIMS.items()
-        if normal(name) in names
+        for loose, levels in ((False, _CLAIMS), (True, _LOOSE))
+        for level, names in levels.items()
+        if normal(name) in names and not (loose and _is_number(table[place].type))
     )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def plain(name: str) -> str:
@@ -93,7 +108,10 @@ def marked_closed(table: pa.Table) -> BoolArray | None:
         for name in names:
             if name in columns:
                 cells = text_of(columns[name]).dictionary_encode(null_encoding="encode")
-                said = [_word(name, each) for each in cells.dictionary.to_pylist()]
+                texts = cells.dictionary.to_pylist()
+                if len(name) == 1 and any(each and each.strip().lower() not in _WORDS for each in texts):
+                    continue  # a letter that is not the exchange's
+                said = [_word(name, each) for each in texts]
                 holds = np.array([each is None or each is over for each in said], np.bool_)
                 results.append(holds[cells.indices.to_numpy()])
     for name in _STATES:

@@ -54,6 +54,7 @@ _NOT_TRADES = {
     "markpriceklines": "mark prices", "indexpriceklines": "index prices", "premiumindexklines": "premiums",
     "mark": "mark prices", "markprice": "mark prices", "indexprice": "index prices",
     "premiumindex": "premiums", "funding": "funding rates", "fundingrate": "funding rates",
+    "heikinashi": "Heikin-Ashi candles", "heikin": "Heikin-Ashi candles", "renko": "Renko bars",
 }  # fmt: skip
 
 _HIVE: dict[str, Level] = {

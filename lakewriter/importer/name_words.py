@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from lakewriter.errors import UsageError
 from lakewriter.evidence.claims import LEVELS, NAME, Claim
-from lakewriter.spelling import ANY, FUTURES, QUOTES, Spelled, interval_in, is_delivery, market_in, symbol_in
+from lakewriter.spelling import (
+    ANY,
+    ASSETS,
+    FUTURES,
+    QUOTES,
+    Spelled,
+    interval_in,
+    is_delivery,
+    market_in,
+    symbol_in,
+)
 
 
 class Words(NamedTuple):
@@ -62,11 +72,13 @@ def read_words(stem: str, path: PurePath) -> Words:
     symbols = [contract] if contract is not None else _symbols(words)
     spelled = {each for text in symbols if (each := symbol_in(text)) is not None}
     claims = [each for found in spelled for each in _symbol_claims(found)]
+    assets = set() if spelled else {asset for word in words if (asset := _asset(word)) is not None}
+    claims += [Claim("asset", each, NAME, "asset") for each in sorted(assets)]
     intervals = {found.name for word in words if (found := interval_in(word)) is not None}
     markets = {market for word in words if (market := market_in(word)) is not None and market != ANY}
     claims += [Claim("interval", each, NAME, "interval") for each in intervals]
     claims += [Claim("market", each, NAME, "market") for each in markets]
-    for level in LEVELS:
+    for level in (*LEVELS, "asset"):
         values = sorted({each.value for each in claims if each.level == level} - {FUTURES})
         if len(values) > 1:
             raise UsageError(
@@ -82,6 +94,15 @@ def _symbol_claims(spelled: Spelled) -> list[Claim]:
     if spelled.market is not None:
         claims.append(Claim("market", spelled.market, NAME, "symbol"))
     return claims
+
+
+def _asset(word: str) -> str | None:
+    """Return the base asset that a word names alone, or with dollars as on other exchanges."""
+    known = ASSETS.get(word.lower())
+    if known is not None:
+        return known
+    dollars = re.fullmatch(r"([A-Z]{2,6})USD", word)
+    return dollars[1] if dollars else None
 
 
 def _contract_in(stem: str) -> str | None:
