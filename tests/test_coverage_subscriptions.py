@@ -182,7 +182,7 @@ def test_a_candle_from_the_future_makes_nothing_missing(store: LakeStore) -> Non
 
 
 def test_unsubscribe_settles_what_no_start_will(store: LakeStore) -> None:
-    """A recorder that ended for good is not waited for, once somebody says so; a living one is heard first."""
+    """A recorder that ended for good is not waited for, once it is unsubscribed from; a living one is heard first."""
     journal = start(store, BTC, ETH, now_ms=at(0))
     say(store, journal, BTC, ETH, now_ms=at(10))
     assert line_of(invoke(store, "unsubscribe", "spot:ETHUSDT:1m")) == (
@@ -330,69 +330,81 @@ def test_a_halt_that_goes_on_is_no_finding(store: LakeStore) -> None:
 
 
 class Story(NamedTuple):
-    """What became of a series within half an hour.
+    """What became of a series within thirty candles.
 
     Args:
-        present: minutes whose candles are there.
-        told: gaps: from minute, to minute, reason.
-        said: at which minutes its recorder subscribed to it or left it, in turn.
+        interval: of its candles.
+        present: which of the thirty are there.
+        told: gaps: from a candle, to a candle, reason.
+        said: when its recorder subscribed to it or left it, in turn; in candles.
         alive: whether its recorder lives.
-        until: up to when it has to last; None for no minute.
+        until: up to when it has to last, in candles; None for no moment.
     """
 
+    interval: str
     present: list[int]
     told: list[tuple[int, int, Reason]]
-    said: list[int]
+    said: list[float]
     alive: bool
-    until: int | None
+    until: float | None
 
+
+# At a candle's begin, within it, or a moment before its end.
+MOMENTS = st.builds(lambda number, part: number + part, st.integers(0, 30), st.sampled_from([0, 0.5, 0.9999]))
 
 STORIES = st.builds(
     Story,
+    st.sampled_from(["1m", "1h", "1d"]),
     st.lists(st.integers(0, 30), unique=True, max_size=20),
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.sampled_from(REASONS)), max_size=4),
-    st.lists(st.integers(0, 30), unique=True, max_size=5).map(sorted),
+    st.lists(MOMENTS, unique=True, max_size=5).map(sorted),
     st.booleans(),
-    st.none() | st.integers(0, 45),
+    st.none() | st.builds(lambda moment, more: moment + more, MOMENTS, st.integers(0, 15)),
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=40)
 @given(STORIES)
 def test_gaps_and_coverage_agree(tmp_path_factory: pytest.TempPathFactory, story: Story) -> None:
     """The missing candles of one are those of the other, and so are those without a reason."""
-    store = make_lake(tmp_path_factory.mktemp("lake"), [candle(n) for n in story.present])
+    series = Series("spot", "BTCUSDT", story.interval)
+    length_ms = series.grid.length_ms
+
+    def moment_of(candles: float) -> int:
+        return BEGIN_MS + int(candles * length_ms)
+
+    root = tmp_path_factory.mktemp("lake")
+    store = make_lake(root, [candle(n, interval=story.interval) for n in story.present])
     recorder = Recorder(store.root)
     for low, high, reason in story.told:
-        if low < high:
-            mark(recorder, low, high, reason)
-    journal = start(store, ETH, now_ms=at(0))
-    for number, minute in enumerate(story.said):
-        say(store, journal, *([BTC] if number % 2 == 0 else []), ETH, now_ms=at(minute))
+        recorder.ledger.mark(series, moment_of(low), moment_of(high), reason, moment_of(31))
+    recorder.write()
+    journal = start(store, ETH, now_ms=BEGIN_MS)
+    for number, said in enumerate(story.said):
+        say(store, journal, *([series] if number % 2 == 0 else []), ETH, now_ms=moment_of(said))
     if not story.alive:
         recorder.die()
         die(journal)
     wanted = PartitionFilter(symbols=("BTCUSDT",))
-    moment = Moment(None if story.until is None else at(story.until))
+    moment = Moment(None if story.until is None else moment_of(story.until))
     days = [day for each in covered(store, wanted, moment) for day in each.days]
     gaps = list(absent(store, wanted, moment))
     # What is left for good is a gap, and expected by no day.
-    last_said_ms = at(story.said[-1]) if story.said and len(story.said) % 2 == 0 else None
+    left_for_good_ms = moment_of(int(story.said[-1])) if story.said and len(story.said) % 2 == 0 else None
     trailing = sum(
         each.candles
         for each in gaps
-        if each.reason == "left" and last_said_ms is not None and each.start_ms >= last_said_ms
+        if each.reason == "left" and left_for_good_ms is not None and each.start_ms >= left_for_good_ms
     )
     missing = sum(day.missing for day in days)
     assert missing <= sum(each.candles for each in gaps) <= missing + trailing
-    assert sum(day.without_reason for day in days) == sum(
-        each.candles for each in gaps if not each.has_reason
-    )
-    minutes = [(each.start_ms, each.stop_ms) for each in sorted(gaps, key=lambda each: each.start_ms)]
-    assert all(one[1] <= other[0] for one, other in pairwise(minutes))
-    assert not {at(n) for n in story.present} & {
-        begin_ms for low, high in minutes for begin_ms in range(low, high, MINUTE_MS)
-    }
+    without_reason = sum(each.candles for each in gaps if not each.has_reason)
+    assert sum(day.without_reason for day in days) == without_reason
+    ranges = sorted((each.start_ms, each.stop_ms) for each in gaps)
+    assert all(one[1] <= other[0] for one, other in pairwise(ranges))
+    begins = {begin_ms for each in ranges for begin_ms in series.grid.grid(*each)}
+    assert not begins & {moment_of(number) for number in story.present}
+    assert sum(each.candles for each in gaps) == len(begins)
     if story.alive:
         recorder.die()
         die(journal)

@@ -35,7 +35,7 @@ from lakewriter.recording.subscribed_series import Universe
 from lakewriter.recording.subscription_log import SubscriptionLog
 from lakewriter.recording.timekeeping import Timekeeper
 from lakewriter.series import Series
-from lakewriter.subscribed_period import RecorderId
+from lakewriter.subscribed_period import STOP_MARGIN_MS, RecorderId
 from lakewriter.subscription import Subscription
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _SAVE_EVERY_S = 0.25
 POLL_GRACE_MS = 2_000
 
 # What ended so shortly before the stop, and did not come, is no gap yet.
-MOMENT_MS = 120_000
+MOMENT_MS = STOP_MARGIN_MS
 
 # The journal was behind for so long: what the sockets still hold may come yet.
 _BEHIND_S = 1.0
