@@ -16,7 +16,6 @@ from test_query_files import candle, make_lake
 from lakewriter.cli import cli
 from lakewriter.cli.commands.views import _READERS
 from lakewriter.errors import LakewriterError
-from lakewriter.query.engine import VERSION
 from lakewriter.query.reader_recipes import STATEMENTS
 from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run
@@ -54,12 +53,8 @@ def python(code: str) -> list[str]:
 
 
 def engine(lake: Path) -> duckdb.DuckDBPyConnection:
-    text = statements(lake, "duckdb")
-    if VERSION < (2, 0):
-        # As the statements themselves say.
-        text = text.replace("allow_empty = true, ", "")
     connection = duckdb.connect()
-    connection.execute(text)
+    connection.execute(statements(lake, "duckdb"))
     return connection
 
 
@@ -104,19 +99,6 @@ def test_python_is_told_an_odd_path(odd: Path, reader: str, count: str) -> None:
     assert eval(count, names) == 1
 
 
-# Calls that are no error since 2.0 alone.
-LOOK_FOR_WHAT_IS_NOT_THERE = frozenset(
-    [
-        "candles('NONE')",
-        "candles('BTCUSDT', \"interval\" := '1m')",
-        "candles_between('001', DATE '2024-06-01', DATE '2030-01-01', \"interval\" := '1d')",
-        "candles_between('BTCUSDT', '2023-06-30', '2023-07-30')",
-        "candles_between('BTCUSDT', '2024-07-01', '2024-06-01')",
-        "candles_between('NONE', '2024-06-30', '2024-07-30')",
-    ]
-)
-
-
 def test_readers_are_those_that_are_known() -> None:
     """`--help` names exactly those for whom there are statements."""
     assert tuple(STATEMENTS) == _READERS
@@ -156,10 +138,6 @@ def test_duckdb_macros_read_what_we_read(lake: Path, call: str, where: str) -> N
     """Each macro's rows are those that we find by the same words; none is no error."""
     columns = 'symbol, "date"::VARCHAR, epoch_ms(candle_begin_time), close'
     with engine(lake) as connection:
-        if VERSION < (2, 0) and call in LOOK_FOR_WHAT_IS_NOT_THERE:
-            with pytest.raises(duckdb.IOException, match=r"No files found|at least one file"):
-                connection.sql(f"SELECT {columns} FROM {call} ORDER BY ALL")
-            return
         assert connection.sql(f"SELECT {columns} FROM {call} ORDER BY ALL").fetchall() == ours(
             lake, columns, where
         )
@@ -178,7 +156,6 @@ def test_duckdb_macros_open_few_files(lake: Path) -> None:
         assert "Files Read: 2" in files("candles_between('BTCUSDT', '2024-07-01', '2024-07-03')")
 
 
-@pytest.mark.skipif(VERSION < (2, 0), reason="before 2.0 a path has to match something")
 def test_duckdb_reads_an_empty_lake(tmp_path: Path) -> None:
     """Before the first flush there are columns and no rows; afterwards the same view has some."""
     make_lake(tmp_path)

@@ -36,11 +36,13 @@ def why(store: LakeStore, sql: str) -> str:
         return answer.why_nothing()
 
 
-def test_a_reason_that_cannot_be_found_fails_no_answer(tmp_path: Path) -> None:
-    """What the statement had no need of, and nobody can look into, is no error behind its answer."""
+def test_what_cannot_be_looked_into_fails_no_answer(tmp_path: Path) -> None:
+    """A directory that leads nowhere is passed over, in the answer and in its reason."""
     store = make_lake(tmp_path, [candle(0)])
     (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
-    assert why(store, "FROM candles WHERE market = 'coin_futures'") == ""
+    assert why(store, "FROM candles WHERE market = 'coin_futures'") == (
+        "no candles: there is no market coin_futures; there is spot"
+    )
 
 
 @pytest.mark.parametrize(
