@@ -24,6 +24,9 @@ _DRIFT = 0.001
 # Two moments give a rate when they are this far apart.
 APART_S = 0.05
 
+# The clocks of the machines that answer differ by less than this.
+_MACHINES_S = 0.05
+
 # Until two moments gave a rate, and no longer than this, any rate is possible.
 _UNRATED_S = 10.0
 
@@ -119,7 +122,8 @@ class TimeLine:
         # The server looked at its clock somewhere between asking and answer, so the
         # rate lies between these two; the lower one is never ahead.
         passed_s = (moment.server_ms - self.first.server_ms) / 1000
-        least, most = passed_s / (moment.answered_s - self.first.asked_s), passed_s / base_s
+        least = (passed_s - _MACHINES_S) / (moment.answered_s - self.first.asked_s)
+        most = (passed_s + _MACHINES_S) / base_s
         usual = least - _RATE_SNAP <= 1 <= most + _RATE_SNAP
         self.rate = 1.0 if usual else max(least, _RATE_MIN)
         self._rate_most = 1.0 + _DRIFT if usual else max(most, _RATE_MIN)

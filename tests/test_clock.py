@@ -119,6 +119,22 @@ def test_the_exchanges_time_is_never_ahead_and_hardly_behind(
     assert rate != 1 or world.agreed.line.rate == 1
 
 
+@given(
+    st.lists(st.tuples(st.floats(0.05, 2), st.integers(-20, 20), st.floats(0, 0.05)), min_size=3, max_size=9)
+)
+def test_machines_that_differ_by_some_milliseconds_make_no_other_rate(
+    steps: list[tuple[float, int, float]],
+) -> None:
+    """Answers of machines whose clocks are not quite the same do not make the exchange's clock run fast."""
+    world = World()
+    for wait_s, lie_ms, way_s in steps:
+        assert world.ask(way_s, way_s, lie_ms)
+        world.now_s += wait_s
+    assert world.agreed.line is not None
+    assert world.agreed.line.rate == 1.0
+    assert world.agreed.jumps == 0
+
+
 class Word(NamedTuple):
     """Who says something: "rest", or the number of a series; how long after the last word; how late."""
 
