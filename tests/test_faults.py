@@ -233,7 +233,8 @@ def timed(fault: Fault, start_ms: int) -> Fault:
 async def play(scenario: Scenario, lake: Path) -> Outcome:
     """Record through a scenario, and account for every candle of it."""
     async with serve(SandboxOptions(speed=SPEED, push_every_ms=250, symbols=30)) as sandbox:
-        start_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 2 * MINUTE_MS
+        # Three real seconds until it is up, on a busy machine.
+        start_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 6 * MINUTE_MS
         for fault in scenario.faults:
             sandbox.add_fault(timed(fault, start_ms))
         async with recording(

@@ -224,7 +224,7 @@ async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, unive
     series = Series("usdt_futures", "BTCUSDT_261225", "1m")
     delivery_ms = 1_798_185_600_000  # 2026-12-25 08:00 UTC
 
-    async with serve(options(start_ms=delivery_ms - 30 * MINUTE_MS)) as sandbox:
+    async with serve(options(start_ms=delivery_ms - 60 * MINUTE_MS)) as sandbox:
         ended = OPTIONS._replace(universe_every_s=universe_every_s)
         async with recording(
             sandbox, tmp_path / "lake", "usdt_futures:BTCUSDT_*:1m", options=ended
@@ -538,7 +538,7 @@ async def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path
         sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=ended_ms))
         await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
         async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
-            await until(lambda: any(gap.reason == "delisted" for gap in running.watch.ledger.gaps(eth)))
+            await until(lambda: {gap.reason for gap in running.watch.ledger.gaps(eth)} == {"delisted"})
         found = account(running.store, sandbox, eth, start_ms, start_ms + 19 * MINUTE_MS)
         assert found.present == set(range(start_ms, ended_ms, MINUTE_MS))
         assert set(found.reasons.values()) == {"delisted"}
