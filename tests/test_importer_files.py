@@ -555,25 +555,27 @@ def tables(draw: st.DrawFn) -> list[tuple[datetime, list[Decimal]]]:
 @given(rows=tables(), data=st.data())
 def test_a_table_is_read_as_it_was_written_or_refused(tmp_path_factory, rows, data) -> None:
     """For every way of writing, reading gives the same candles or one refusal, never other numbers."""
-    separator = data.draw(st.sampled_from(SEPARATORS))
-    stamp = STAMPS[data.draw(st.sampled_from(sorted(STAMPS)))]
-    number = NUMBERS[data.draw(st.sampled_from(sorted(NUMBERS)))]
-    header = data.draw(st.sampled_from(HEADERS))
+
+    def pick(choices):
+        return data.draw(st.sampled_from(choices))
+
+    separator, stamp, number = pick(SEPARATORS), STAMPS[pick(sorted(STAMPS))], NUMBERS[pick(sorted(NUMBERS))]
+    header = pick(HEADERS)
     order = data.draw(st.permutations(range(6))) if header and header[0] else list(range(6))
-    quoting = data.draw(st.sampled_from([0, 1, 2]))
     lines = [list(header)] if header else []
     lines += [[stamp(moment), *map(number, values)] for moment, values in rows]
     lines = [[line[at] for at in order] for line in lines]
-    frame = pd.DataFrame(lines)
-    written = frame.to_csv(
-        sep=separator, index=False, header=False, quoting=quoting,
-        lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])),
-    )  # fmt: skip
-    titles = data.draw(
-        st.sampled_from(["", "exported by x\n", "# a, b, c, d, e, f\n\n", "sep=" + separator + "\n"])
+    if header and header[0] and data.draw(st.booleans()):  # the index of a frame, or names of rows
+        lines = [[str(at - 1) if at else "", *line] for at, line in enumerate(lines)]
+    if data.draw(st.booleans()):
+        lines = [[*line, "" if pick([True, False]) else "x"] if header else line for line in lines]
+    written = pd.DataFrame(lines).to_csv(
+        sep=separator, index=False, header=False, quoting=pick([0, 1, 2]), lineterminator=pick(["\n", "\r\n"])
     )
-    encoding = data.draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be"]))
-    path = put(tmp_path_factory.mktemp("law") / "candles.csv", (titles + written).encode(encoding))
+    titles = pick(["", "exported by x\n", "# a, b, c, d, e, f\n\n", "sep=" + separator + "\n"])
+    more = pick(["", "# the end\n", "\n \n", written if header and len(rows) > 1 else ""])
+    encoding = pick(["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+    path = put(tmp_path_factory.mktemp("law") / "candles.csv", (titles + written + more).encode(encoding))
     try:
         found = candles(path)
     except LakewriterError as error:
