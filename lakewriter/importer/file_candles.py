@@ -29,7 +29,8 @@ from lakewriter.evidence.rows import (
 )
 from lakewriter.importer.columns import FileColumns, OwnColumns, columns_in
 from lakewriter.importer.file_names import FileName, name_says
-from lakewriter.importer.read_file import SKIP_HINT, FileTable, read_table
+from lakewriter.importer.read_file import FileTable, read_table
+from lakewriter.importer.text_file import SKIP_HINT
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.market import is_symbol
 from lakewriter.series import Series

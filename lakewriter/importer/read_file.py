@@ -29,7 +29,7 @@ from lakewriter.errors import LakewriterError
 from lakewriter.importer.arrow_file import read_feather, read_parquet
 from lakewriter.importer.file_names import partition_at
 from lakewriter.importer.json_file import read_json
-from lakewriter.importer.text_file import decoded, read_text
+from lakewriter.importer.text_file import SKIP_HINT, decoded, read_text
 from lakewriter.importer.typed_columns import typed_columns
 from lakewriter.regular_file import TooLargeError, read_regular
 
@@ -47,8 +47,6 @@ _CHECKSUM_BYTES_MAX = 1 << 16
 
 # A number, and eleven values or more after it.
 _TWELVE = re.compile(rb"\d+(?:,[^,\n]*){11}")
-
-SKIP_HINT = "--skip-bad-rows"
 
 Layout = Literal["archive", "rest", "named", "partition"]
 
@@ -151,16 +149,9 @@ def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
                 raise
         else:
             return FileTable(table, "archive", header_rows + 1, None, _is_packed(data, path))
-    read = read_text(text)
-    if read.bad and not skip_bad_rows:
-        raise LakewriterError(f"row {read.bad_lines[0]}: {read.bad}", SKIP_HINT)
-    file = FileTable(
-        read.table,
-        "named" if read.named else "rest",
-        numbers=read.lines,
-        bad_rows=len(read.bad_lines),
-        bad=f"row {read.bad_lines[0]}: {read.bad}" if read.bad else "",
-    )
+    read = read_text(text, skip_bad_rows=skip_bad_rows)
+    layout: Layout = "named" if read.named else "rest"
+    file = FileTable(read.table, layout, numbers=read.lines, bad_rows=read.bad_rows, bad=read.bad)
     return _typed(file, read.separator, skip_bad_rows=skip_bad_rows)
 
 

@@ -21,6 +21,9 @@ from lakewriter.importer.dialect import Dialect, sniff
 # More columns than any table of candles has.
 COLUMNS_MAX = 500
 
+BAD_ROWS_MAX = 1_000_000
+SKIP_HINT = "--skip-bad-rows"
+
 # What tools write for a value that is unknown.
 NULLS = (
     "", "nan", "NaN", "NAN", "-nan", "-NaN", "null", "NULL", "Null", "none", "None", "NA", "N/A", "n/a",
@@ -62,15 +65,15 @@ class TextTable(NamedTuple):
         lines: the number of each row's line, from 1.
         separator: between the values.
         named: whether it has a header.
-        bad_lines: the numbers of the lines with too many or too few values.
-        bad: what the first of them says; "" if there are none.
+        bad_rows: rows with too many or too few values, which are left out.
+        bad: the first of them, with the number of its line; "" if there are none.
     """
 
     table: pa.Table
     lines: IntArray
     separator: str
     named: bool
-    bad_lines: list[int]
+    bad_rows: int
     bad: str
 
 
@@ -111,11 +114,14 @@ def check_utf8(data: bytes) -> None:
         raise LakewriterError("has bytes that are no UTF-8", "iconv -f LATIN1 -t UTF-8 FILE") from None
 
 
-def read_text(data: bytes) -> TextTable:
+def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
     """Return the rows of a text as `decoded` returns it.
 
+    Args:
+        skip_bad_rows: leave out and count rows with too many or too few values.
+
     Raises:
-        LakewriterError: if it is no table of candles.
+        LakewriterError: if it is no table of candles, or has such rows.
     """
     dialect = sniff(data)
     if len(dialect.names) > COLUMNS_MAX:
@@ -124,22 +130,41 @@ def read_text(data: bytes) -> TextTable:
     if not body.strip():
         raise LakewriterError("has no rows")
     check_utf8(body)
-    bad: list[arrow_csv.InvalidRow] = []
+    bad = _BadRows(BAD_ROWS_MAX if skip_bad_rows else 0)
     table = _read(body, dialect, bad)
     lines = _lines(body, dialect.first_line)
-    invalid = np.array([row.number - 1 for row in bad], np.int64)
-    kept = np.delete(lines, invalid)
-    if len(kept) != table.num_rows:
+    if bad.numbers and not skip_bad_rows:
+        raise LakewriterError(f"row {lines[bad.numbers[0]]}: {bad.first}", SKIP_HINT)
+    kept = np.delete(lines, bad.numbers)
+    if table is None or len(kept) != table.num_rows:
         raise LakewriterError("has a value of several lines, or a quote that is never closed")
-    what = f"has {_values(bad[0].actual_columns)}, not {bad[0].expected_columns}" if bad else ""
-    return TextTable(
-        table.rename_columns(dialect.names),
-        kept,
-        dialect.separator,
-        bool(dialect.header),
-        lines[invalid].tolist(),
-        what,
-    )
+    first = f"row {lines[bad.numbers[0]]}: {bad.first}" if bad.numbers else ""
+    named = table.rename_columns(dialect.names)
+    return TextTable(named, kept, dialect.separator, bool(dialect.header), len(bad.numbers), first)
+
+
+class _BadRows:
+    """The rows with too many or too few values, noted while Arrow reads.
+
+    Args:
+        rows_max: with one more reading ends.
+    """
+
+    def __init__(self, rows_max: int) -> None:
+        self.numbers: list[int] = []
+        self.first = ""
+        self._rows_max = rows_max
+
+    def note(self, row: arrow_csv.InvalidRow) -> str:
+        """Note a row; return what Arrow should do."""
+        self.first = self.first or f"has {_values(row.actual_columns)}, not {row.expected_columns}"
+        self.numbers.append(row.number - 1)
+        return "error" if self.is_full else "skip"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more than may be."""
+        return len(self.numbers) > self._rows_max
 
 
 def _values(count: int) -> str:
@@ -160,11 +185,8 @@ def _cleaned(body: bytes, dialect: Dialect) -> bytes:
     return body
 
 
-def _read(body: bytes, dialect: Dialect, bad: list[arrow_csv.InvalidRow]) -> pa.Table:
-    def skip(row: arrow_csv.InvalidRow) -> str:
-        bad.append(row)
-        return "skip"
-
+def _read(body: bytes, dialect: Dialect, bad: _BadRows) -> pa.Table | None:
+    """Return the rows that have a value for each column; None if reading ended at a bad one."""
     # Names of columns may come twice; numbers do not.
     numbers = [str(number) for number in range(len(dialect.names))]
     try:
@@ -173,7 +195,7 @@ def _read(body: bytes, dialect: Dialect, bad: list[arrow_csv.InvalidRow]) -> pa.
             # Without threads each bad row is told with its number.
             read_options=arrow_csv.ReadOptions(column_names=numbers, use_threads=False),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=dialect.separator, quote_char=dialect.quote, invalid_row_handler=skip
+                delimiter=dialect.separator, quote_char=dialect.quote, invalid_row_handler=bad.note
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(numbers, pa.string()),
@@ -182,6 +204,10 @@ def _read(body: bytes, dialect: Dialect, bad: list[arrow_csv.InvalidRow]) -> pa.
             ),
         )
     except pa.ArrowException as error:
+        if bad.is_full and len(bad.numbers) > BAD_ROWS_MAX:
+            raise LakewriterError(f"has more than {BAD_ROWS_MAX:,} rows of another length") from None
+        if bad.is_full:
+            return None
         raise LakewriterError(f"not a CSV of candles: {str(error).splitlines()[0][:_SHOWN_MAX]}") from None
 
 
