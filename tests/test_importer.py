@@ -18,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_candle import candle
 
-from lakewriter.binance.kline_columns import RowError, Stamp, begins_before
+from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import Options, OtherSeriesError
 from lakewriter.importer.arrow_file import ROWS_MAX
-from lakewriter.importer.columns import candles_in, columns_in
+from lakewriter.importer.columns import FileColumns, columns_in
 from lakewriter.importer.file_candles import named_series, read_file
 from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
+from lakewriter.importer.typed_columns import typed_columns
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
 from lakewriter.partition import partition_of
@@ -216,6 +217,19 @@ def test_what_said_so_can_be_told(tmp_path: Path) -> None:
         read_one(tmp_path / "spot_BTCUSDT_1m.pqt", Options(source="archive"))
 
 
+def said_by(table: pa.Table) -> FileColumns:
+    """Return what a table's columns say once they have their types."""
+    return columns_in(typed_columns(table).table)
+
+
+def candles_in(table: pa.Table, stamp: Stamp) -> pa.Table:
+    """Return a table's candles as an import makes them."""
+    columns = said_by(table)
+    grid = stamp.series.grid
+    begins = begins_before(columns.ends, grid) if columns.begins is None else columns.begins
+    return candles_of(begins, columns.values, stamp, foreign=True)
+
+
 VALUES = {"open": [2.0], "high": [3.0], "low": [0.5], "close": [2.0], "volume": [10.0]}
 MOMENT = datetime(2024, 6, 30, tzinfo=UTC)
 
@@ -319,7 +333,7 @@ def test_a_decimal_is_the_nearest_double(value) -> None:
     """A decimal of any Parquet file is the double that Python reads from its digits."""
     decimals = pa.array([value], pa.decimal128(20, 8))
     prices = dict.fromkeys(("open", "high", "low", "close"), decimals if value else VALUES["open"])
-    volumes = {"volume": [0.0], "V": decimals if not value else [0.0]}
+    volumes = {"volume": [0.0], "taker_buy_volume": decimals if not value else [0.0]}
     table = candles_in(pa.table({"t": [BEGIN_MS], **prices, **volumes}), STAMP)
     read = table["open" if value else "taker_buy_base_asset_volume"]
     assert read.to_pylist() == [float(value)]
@@ -585,7 +599,7 @@ def test_columns_that_say_of_which_series(tmp_path: Path) -> None:
         "t": [BEGIN_MS], "Pair": pa.array(["BTC/USDT"]).dictionary_encode(), "exchange": [b"x"],
         "timeframe": [60], "S": [1.0], "i": ["1m"], **VALUES,
     })  # fmt: skip
-    claims = [(each.level, each.name, each.values.to_pylist()) for each in columns_in(table).claims]
+    claims = [(each.level, each.name, each.values.to_pylist()) for each in said_by(table).claims]
     assert claims == [
         ("symbol", "Pair", ["BTC/USDT"]),
         ("market", "exchange", ["b'x'"]),
@@ -609,16 +623,16 @@ def test_columns_that_say_of_which_series(tmp_path: Path) -> None:
 def test_columns_that_mark_open_candles(marks: dict[str, object], closed: list[bool] | None) -> None:
     """A row that any column marks open is marked open; an empty cell marks nothing."""
     values = {name: value * 2 for name, value in VALUES.items()}
-    said = columns_in(pa.table({"t": [BEGIN_MS, BEGIN_MS + 60_000], **values, **marks})).closed
+    said = said_by(pa.table({"t": [BEGIN_MS, BEGIN_MS + 60_000], **values, **marks})).closed
     assert (None if said is None else said.tolist()) == closed
 
 
 def test_a_mark_that_is_none() -> None:
     """A column whose name says that a candle is over, and whose cells do not, is refused."""
     with pytest.raises(LakewriterError, match="closed says '7', which is neither true nor false"):
-        columns_in(pa.table({"t": [BEGIN_MS], "closed": [7], **VALUES}))
+        said_by(pa.table({"t": [BEGIN_MS], "closed": [7], **VALUES}))
     # A letter that is not the exchange's marks nothing.
-    assert columns_in(pa.table({"t": [BEGIN_MS], "x": [7], **VALUES})).closed is None
+    assert said_by(pa.table({"t": [BEGIN_MS], "x": [7], **VALUES})).closed is None
 
 
 @pytest.mark.parametrize(
@@ -632,4 +646,4 @@ def test_a_mark_that_is_none() -> None:
 )
 def test_times_that_are_days(times: dict[str, object], days: str) -> None:
     """A column that names days and no time of day is told from one of times."""
-    assert columns_in(pa.table({**times, **VALUES})).days == days
+    assert said_by(pa.table({**times, **VALUES})).days == days

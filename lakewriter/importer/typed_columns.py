@@ -235,6 +235,8 @@ def _number(name: str, array: pa.Array, numbers: TextNumbers, flaws: _Flaws) -> 
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     ):
         raise LakewriterError(f"{name} holds no numbers: its type is {kind}")
+    if pa.types.is_decimal(kind):
+        return array.cast(pa.string()).cast(pa.float64())  # only of a text Arrow finds the nearest double
     if pa.types.is_floating(kind) and field_of(name) not in _REQUIRED and _has_nan(array):
         return pc.if_else(pc.is_nan(array), None, array)
     return array
