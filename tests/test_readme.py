@@ -1,4 +1,4 @@
-"""The README's statements do what they say, on a lake of ours."""
+"""The statements of README and docs do what they say, on a lake of ours."""
 
 import importlib.util
 import re
@@ -18,14 +18,16 @@ from lakewriter.partition import partition_of
 
 pytestmark = pytest.mark.slow
 
-README = (REPOSITORY / "README.md").read_text()
+PAGES = "\n".join(
+    page.read_text() for page in [*sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "README.md"]
+)
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30 00:00 UTC
 SYMBOLS = ("BTCUSDT", "币安人生USDT")
 
 
 def block(language: str, containing: str) -> str:
-    """Return the README's code block of a language that contains a text."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """Return the first code block of the docs, or of README, in a language and with a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGES, re.DOTALL)
     return next(text for text in blocks if containing in text)
 
 
@@ -81,7 +83,7 @@ def test_duckdb_reads_the_lake(directory: Path) -> None:
 
 def test_pandas_and_polars_read_the_lake(directory: Path) -> None:
     """The pandas and Polars statements run as they stand and see every row and type."""
-    code = block("python", "# pandas")
+    code = block("python", "# pandas\n")
     pandas_code, rest = code.split("# Polars")
     polars_code = rest.split("# Spark")[0]
     assert python(
@@ -115,7 +117,7 @@ def test_polars_and_pyarrow_read_the_lake_without_options(directory: Path) -> No
 )
 def test_spark_reads_the_lake(directory: Path) -> None:
     """The Spark statement runs as it stands: every row, text intervals, timestamps, Chinese symbols."""
-    code = block("python", "# pandas").split("# Spark")[1]
+    code = block("python", "# pandas\n").split("# Spark")[1]
     said = python(
         directory,
         "from pyspark.sql import SparkSession\n"
@@ -142,7 +144,7 @@ def test_the_python_api(directory: Path) -> None:
 
 
 def test_the_config_example_is_one(tmp_path: Path) -> None:
-    """lakewriter.toml as the README shows it is read without complaint."""
+    """lakewriter.toml as the docs show it is read without complaint."""
     from lakewriter.config import load_config
 
     path = tmp_path / "lakewriter.toml"
