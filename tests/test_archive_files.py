@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period, parse_name
+from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period, named_bytes_max, parse_name
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.series import Series
 
@@ -40,6 +40,22 @@ def test_the_bound_of_a_file_follows_from_its_candles(interval: str, period: Per
     assert rows * 12 * 21 + 200 < file.csv_bytes_max < file.zip_bytes_max
     assert file.csv_bytes_max < max(rows, 64) * 600
     assert ArchiveFile(Series("spot", "X", "1m"), "daily", date(2024, 1, 1)).csv_bytes_max < 400_000
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_max"),
+    [
+        ("BTCUSDT-1m-2024-06-30.zip", 31 * 1504 * 256),
+        ("币安人生USDT-1d-2024-06.zip", 31 * 95 * 256),
+        ("BTCUSD_261225-1mo-2024-06.zip", 31 * 65 * 256),
+        ("BTCUSDT-7m-2024-06-30.zip", None),
+        ("BTCUSDT-1m.zip", None),
+        ("BTCUSDT-1m-2024-06-30.csv", None),
+    ],
+)
+def test_the_bound_that_a_name_promises(name: str, bytes_max: int | None) -> None:
+    """A day's name has room for a month of such days; any other name promises nothing."""
+    assert named_bytes_max(name) == bytes_max
 
 
 @pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])

@@ -9,6 +9,7 @@ a day's appears the next morning, a month's in the week after its end.
 Source: binance-public-data, README.md and python/enums.py.
 """
 
+import re
 from datetime import date
 from typing import Literal, NamedTuple
 
@@ -26,6 +27,10 @@ ROW_BYTES_MAX = 256
 # For a header, a few rows too many, and what a zip says of its member.
 _ROWS_SPARE = 64
 _ZIP_BYTES = 4096
+
+_NAME = re.compile(r"(?P<symbol>.+)-(?P<interval>[0-9]+[a-z]+)-[0-9]{4}-[0-9]{2}(?P<day>-[0-9]{2})?\.zip")
+_MONTH_DAYS = 31
+_ANY_MONTH = date(2024, 1, 1)
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -81,6 +86,19 @@ class ArchiveFile(NamedTuple):
     def zip_bytes_max(self) -> int:
         """The size that its zip cannot have: what does not shrink grows by little."""
         return self.csv_bytes_max + _ZIP_BYTES
+
+
+def named_bytes_max(zip_name: str) -> int | None:
+    """Return the size that the CSV in a zip of this name may have; None if the archive has no such name.
+
+    A file of a day can have been given a month's candles, so it has a month's room.
+    """
+    found = _NAME.fullmatch(zip_name)
+    if found is None or found["interval"] not in INTERVALS:
+        return None
+    series = Series("spot", found["symbol"], found["interval"])
+    period: Period = "daily" if found["day"] else "monthly"
+    return _MONTH_DAYS * ArchiveFile(series, period, _ANY_MONTH).csv_bytes_max
 
 
 def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:
