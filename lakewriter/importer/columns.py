@@ -20,6 +20,9 @@ from lakewriter.evidence.rows import quote_of_two
 from lakewriter.importer.column_names import ASSET_VOLUME, VALUES
 from lakewriter.importer.row_times import begin_times, empty_cells, end_times
 
+# So many rows prove which of two columns is the volume.
+_ORDER_ROWS = 10_000
+
 # Volumes that alone cannot be told from a quote volume.
 _EITHER_VOLUME = re.compile(r"(?:volume|vol)_(?:usd|usdt|usdc|busd|fdusd|tusd)|amount|volumeto")
 
@@ -125,13 +128,15 @@ def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -
         names = []  # alone it cannot be told from a quote volume
     quote = _values(columns, "quote_volume")
     if len(names) == 1:
-        return _number(names[0], columns[names[0]], "volume"), quote
+        volume = _number(names[0], columns[names[0]], "volume")
+        _check_order(names[0], [each.slice(0, _ORDER_ROWS) for each in (volume, quote, *_range(values))])
+        return volume, quote
     if not names:
         return _values(columns, "volume"), quote
     found = [_number(name, columns[name], "volume") for name in names]
     if all(each.equals(found[0]) for each in found):
         return found[0], quote
-    low, high = (values[name].to_numpy(zero_copy_only=False) for name in ("low", "high"))
+    low, high = (each.to_numpy(zero_copy_only=False) for each in _range(values))
     if quote.null_count == len(quote):
         if len(found) == 2 and (order := _in_order(found[0], found[1], low, high)) is not None:
             return found[order[0]], found[order[1]]
@@ -143,6 +148,22 @@ def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -
         f"{' and '.join(names)} could each be the volume, and none of their means lies within low and high",
         "remove the columns that are not",
     )
+
+
+def _range(values: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
+    return values["low"], values["high"]
+
+
+def _check_order(name: str, columns: list[pa.Array]) -> None:
+    """Raise LakewriterError if volume and quote volume prove to be the wrong way round."""
+    volume, quote, low, high = columns
+    prices = [each.to_numpy(zero_copy_only=False) for each in (low, high)]
+    if quote.null_count < len(quote) and _in_order(volume, quote, *prices) == (1, 0):
+        raise LakewriterError(
+            f"{name} is the quote volume, and the quote volume the volume: only so their means lie within low "
+            "and high",
+            "rename the two columns",
+        )
 
 
 def _in_order(one: pa.Array, other: pa.Array, low: FloatArray, high: FloatArray) -> tuple[int, int] | None:
