@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import (
-    NAME,
-    ColumnClaim,
-    ContradictionError,
-    Group,
-    Options,
-    OtherSeriesError,
-    agree,
-    choose,
-    claim,
-    split,
-)
+from lakewriter.evidence.choice import OtherSeriesError, choose
+from lakewriter.evidence.claims import NAME, ContradictionError, Options, agree, claim
 from lakewriter.evidence.rows import (
     Period,
     RowsError,
@@ -31,6 +21,7 @@ from lakewriter.evidence.rows import (
     quote_of_two,
     without_duplicates,
 )
+from lakewriter.evidence.split import ColumnClaim, Group, split
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 
 DAY_START_MS = 1_719_705_600_000  # 2024-06-30, a Sunday

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakewriter.errors import UsageError
-from lakewriter.evidence.claims import Level, Options, OtherSeriesError, agree, check_place
+from lakewriter.evidence.choice import OtherSeriesError, check_place
+from lakewriter.evidence.claims import Level, Options, agree
 from lakewriter.importer.file_names import name_says
 from lakewriter.interval import INTERVALS
 

@@ -22,7 +22,8 @@ from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, can
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import Options, OtherSeriesError
+from lakewriter.evidence.choice import OtherSeriesError
+from lakewriter.evidence.claims import Options
 from lakewriter.importer.arrow_file import ROWS_MAX
 from lakewriter.importer.columns import FileColumns, columns_in
 from lakewriter.importer.file_candles import named_series, read_file

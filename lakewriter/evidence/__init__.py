@@ -2,5 +2,5 @@
 
 The options, a file's name and place, its columns and its rows are evidence.
 Where two of them disagree, the file is refused in one line that names both.
-Door: `claims.py` for series, `rows.py` for rows.
+Door: `choice.py` for series, `rows.py` for rows.
 """

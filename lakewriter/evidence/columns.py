@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from lakewriter.candle import BoolArray
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.claims import Claim, ColumnClaim, Level, claim
+from lakewriter.evidence.claims import Claim, Level, claim
+from lakewriter.evidence.split import ColumnClaim
 
 _WORD_ENDS = re.compile(r"[\s_.-]+")
 

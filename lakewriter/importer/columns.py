@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, FloatArray, IntArray, Source
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.claims import ColumnClaim
 from lakewriter.evidence.columns import column_claims, marked_closed, normal, text_of
 from lakewriter.evidence.rows import quote_of_two
+from lakewriter.evidence.split import ColumnClaim
 from lakewriter.importer.column_names import ASSET_VOLUME, VALUES
 from lakewriter.importer.row_times import begin_times, empty_cells, end_times
 

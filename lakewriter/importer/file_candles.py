@@ -17,7 +17,8 @@ from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
 from lakewriter.candle_arrays import columns_of, ends
 from lakewriter.candle_checks import NAMED_ONLY, violations
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import Group, Options, Part, check_place, choose, split
+from lakewriter.evidence.choice import Part, check_place, choose
+from lakewriter.evidence.claims import Options
 from lakewriter.evidence.columns import metadata_claims
 from lakewriter.evidence.rows import (
     Period,
@@ -27,6 +28,7 @@ from lakewriter.evidence.rows import (
     not_archive,
     without_duplicates,
 )
+from lakewriter.evidence.split import Group, split
 from lakewriter.importer.columns import FileColumns, OwnColumns, columns_in
 from lakewriter.importer.file_names import FileName, name_says
 from lakewriter.importer.read_file import FileTable, read_table

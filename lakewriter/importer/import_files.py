@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import Options, OtherSeriesError
+from lakewriter.evidence.choice import OtherSeriesError
+from lakewriter.evidence.claims import Options
 from lakewriter.importer.file_candles import LeftOut, ReadFile, read_file
 from lakewriter.importer.read_file import FOUND_SUFFIXES
 from lakewriter.interval import DAY_MS

@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, int_column
 from lakewriter.errors import LakewriterError, UnreadableError
-from lakewriter.evidence.claims import LEVELS, Options, check_place, choose, claim, split
+from lakewriter.evidence.choice import check_place, choose
+from lakewriter.evidence.claims import LEVELS, Options, claim
 from lakewriter.evidence.columns import column_claims, marked_closed, metadata_claims
 from lakewriter.evidence.rows import check_lengths, check_spacing, without_duplicates
+from lakewriter.evidence.split import split
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.parquet import conform, read_table
 from lakewriter.partition import Partition

@@ -1,0 +1,143 @@
+"""Columns that say which series their rows are of → groups of rows that claim the same. Pure.
+
+Rule: columns of several values split a file, a series each; of a column whose
+name leaves no doubt, a value that means nothing of ours refuses it.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lakewriter.candle import IntArray
+from lakewriter.errors import LakewriterError
+from lakewriter.evidence.claims import EXAMPLES, Claim, Level, agree, claim
+from lakewriter.spelling import ANY, asset_in, interval_in, market_in, symbol_in
+
+# Series in one file. A year of all that the exchange lists is some thousands.
+SERIES_MAX = 20_000
+
+_CHARACTERS_MAX = 40
+
+
+class ColumnClaim(NamedTuple):
+    """A column that says which market, symbol, interval or base asset each row is of.
+
+    Args:
+        level: which of these.
+        name: the column's name, as the file spells it.
+        values: a text for each row, or null.
+        loose: the name has other meanings as well: it counts if all values are understood.
+    """
+
+    level: Level
+    name: str
+    values: pa.Array
+    loose: bool = False
+
+
+class Group(NamedTuple):
+    """Rows of which the columns claim the same.
+
+    Args:
+        claims: what they claim.
+        rows: positions, ascending; None for all rows.
+    """
+
+    claims: tuple[Claim, ...]
+    rows: IntArray | None
+
+
+def _never(_text: str) -> bool:
+    return False
+
+
+def split(columns: Sequence[ColumnClaim], name: str, is_exact: Callable[[str], bool] = _never) -> list[Group]:
+    """Return the rows of a file by what its columns claim.
+
+    Args:
+        name: what to call the file in an error.
+        is_exact: whether a text is a symbol as it stands, in the columns of a lake for instance.
+
+    Raises:
+        LakewriterError: if a column says nothing of ours, or nothing for some rows.
+        ContradictionError: if two columns differ in a row.
+    """
+    all_rows: list[Claim] = []
+    by_text: list[list[list[Claim]]] = []
+    codes: list[IntArray] = []
+    for column in columns:
+        encoded = column.values.dictionary_encode()
+        claims = _claims_by_text(column, encoded, name, is_exact)
+        if claims is None:
+            continue
+        if len(claims) == 1:
+            all_rows += claims[0]
+        else:
+            by_text.append(claims)
+            codes.append(encoded.indices.to_numpy().astype(np.int64))
+    if not codes:
+        return [Group(tuple(agree(all_rows, name).values()), None)]
+    groups = []
+    for texts, rows in _combinations(codes, name):
+        claims_of_rows = [each for at, claims in zip(texts, by_text, strict=True) for each in claims[at]]
+        groups.append(Group(tuple(agree([*all_rows, *claims_of_rows], name).values()), rows))
+    return groups
+
+
+def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], IntArray]]:
+    """Return each combination of codes that some rows have, and those rows."""
+    order = np.lexsort(tuple(reversed(codes)))
+    changes = np.logical_or.reduce([np.diff(code[order]) != 0 for code in codes])
+    firsts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
+    if len(firsts) > SERIES_MAX:
+        raise LakewriterError(f"{name}: holds more than {SERIES_MAX} series", "import it in parts")
+    # The sort is stable, so that the rows of each are ascending.
+    return [
+        ([int(code[order[first]]) for code in codes], order[first:stop]) for first, stop in pairwise(firsts)
+    ]
+
+
+def _claims_by_text(
+    column: ColumnClaim, encoded: Any, name: str, is_exact: Callable[[str], bool]
+) -> list[list[Claim]] | None:
+    """Return the claims of each different text in a column; None if it is no column of claims."""
+    texts = encoded.dictionary.to_pylist()
+    if not texts:
+        return None  # all of it is null
+    if len(texts) > SERIES_MAX:
+        raise LakewriterError(f"{name}: its column {column.name} has more than {SERIES_MAX} values")
+    claims = [_claims_of(column, text, is_exact) for text in texts]
+    if column.loose and (None in claims or encoded.null_count):
+        return None  # it means something else
+    if encoded.null_count or "" in texts:
+        raise LakewriterError(f"{name}: its column {column.name} is empty in some rows")
+    for text, each in zip(texts, claims, strict=True):
+        if each is None:
+            shown = repr(text[:_CHARACTERS_MAX])
+            raise LakewriterError(
+                f"{name}: its column {column.name} says {shown}, which is no {column.level} of Binance",
+                f"--relabel --{column.level} {EXAMPLES[column.level]}",
+            )
+    return [each or [] for each in claims]
+
+
+def _claims_of(column: ColumnClaim, text: str, is_exact: Callable[[str], bool]) -> list[Claim] | None:
+    by = f"its column {column.name}"
+    if column.level == "asset":
+        asset = asset_in(text)
+        return None if asset is None else [Claim("asset", asset, by, "asset")]
+    if column.level == "interval":
+        interval = interval_in(text)
+        return None if interval is None else claim("interval", interval.name, by)
+    if column.level == "market" and (market := market_in(text)) is not None:
+        return [] if market == ANY else claim("market", market, by)
+    if is_exact(text):
+        return claim("symbol", text, by)
+    spelled = symbol_in(text)
+    if spelled is None:
+        return None
+    return [*([Claim("market", spelled.market, by, "symbol")] if spelled.market else []),
+            Claim("symbol", spelled.symbol, by, "symbol")]  # fmt: skip
