@@ -104,7 +104,7 @@ def test_options_in_prose_exist(page: Path) -> None:
             continue
         first, *words = span.split(" ")
         if first.startswith("--"):
-            assert first in known or first == "--rate", f"{page.name}: {span}"
+            assert first in known, f"{page.name}: {span}"
             continue
         if words[0].startswith("-"):
             assert words[0] in options_of(cli)

@@ -5,7 +5,7 @@
     lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30")
     lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30", fill="gaps")  # NaN where one is missing
 
-Prices are in the quote asset, volumes as the table of columns in the README
+Prices are in the quote asset, volumes as the table of columns in docs/on-disk.md
 says; times are UTC. One object may be used by many threads: nothing in it changes after it was made.
 """
 
