@@ -50,6 +50,8 @@ class SubscribedPeriod(NamedTuple):
         stop_ms: when it was left; None while it is subscribed to.
         recorder: the recorder's name.
         journal: of the run that wrote this last.
+        owed_ms: since when its recorder owed candles of it: it was subscribed to, listed
+            and trading; None if it never was.
     """
 
     market: str
@@ -60,6 +62,7 @@ class SubscribedPeriod(NamedTuple):
     stop_ms: int | None
     recorder: str
     journal: str
+    owed_ms: int | None = None
 
     @property
     def series(self) -> Series:
@@ -80,6 +83,7 @@ class Confirmation(NamedTuple):
         listened: series that it listens to.
         covers: returns whether it subscribes to a series, trading or not.
         now_ms: the exchange's time by market; a market without it is not confirmed yet.
+        owed_ms: since when this run owes each series that is listed and trades.
         starting: whether this run may still follow a former one.
     """
 
@@ -87,6 +91,7 @@ class Confirmation(NamedTuple):
     listened: Iterable[Series]
     covers: Callable[[Series], bool]
     now_ms: Mapping[str, int]
+    owed_ms: Mapping[Series, int]
     starting: bool
 
 
@@ -116,7 +121,7 @@ def confirmed(
         now_ms = confirmation.now_ms.get(series.market)
         if now_ms is not None:
             after.append(SubscribedPeriod(*series, now_ms, now_ms, None, name, journal))
-    return _bounded(sorted(after, key=_order))
+    return _bounded(sorted((_owed(period, confirmation) for period in after), key=_order))
 
 
 def closed(period: SubscribedPeriod) -> SubscribedPeriod:
@@ -127,6 +132,11 @@ def closed(period: SubscribedPeriod) -> SubscribedPeriod:
 def subscribed(periods: Iterable[SubscribedPeriod]) -> list[Range]:
     """Return when a series was subscribed to by any recorder; an open period lasts forever."""
     return union((each.start_ms, FOREVER_MS if each.stop_ms is None else each.stop_ms) for each in periods)
+
+
+def owed_since(periods: Iterable[SubscribedPeriod]) -> int | None:
+    """Return since when a series was first owed; None if it never was."""
+    return min((each.owed_ms for each in periods if each.owed_ms is not None), default=None)
 
 
 def pauses(periods: Iterable[SubscribedPeriod]) -> list[Range]:
@@ -159,6 +169,14 @@ def _inherited(
     if period.journal not in former:
         return period
     return closed(period)
+
+
+def _owed(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
+    """Return a period with the earliest moment since which its recorder owed the series."""
+    owed_ms = confirmation.owed_ms.get(period.series)
+    if owed_ms is None or not period.is_open or period.journal != confirmation.recorder.journal:
+        return period
+    return period._replace(owed_ms=owed_ms if period.owed_ms is None else min(owed_ms, period.owed_ms))
 
 
 def _former(

@@ -299,15 +299,13 @@ def test_only_what_is_subscribed_to_has_to_last_until_now(store: LakeStore) -> N
     journal.close()
 
 
-def test_a_series_is_expected_since_its_subscription(store: LakeStore) -> None:
+def test_a_series_is_expected_since_it_was_owed(store: LakeStore) -> None:
     """Not from the first candle that came, but since it was subscribed to and traded."""
     journal = start(store, SOL, now_ms=at(2))
     store = make_lake(store.root, [candle(n, symbol="SOLUSD") for n in range(8, 10)])
     only = ("--symbol", "SOLUSD")
     assert shown(store, "coverage", *only)[0]["expected"] == 2, "whether it traded is not known"
-    remember(store, "spot", [Instrument("SOLUSD", "PENDING_TRADING")], at(2))
-    assert shown(store, "coverage", *only)[0]["expected"] == 2
-    remember(store, "spot", [Instrument("SOLUSD", "TRADING")], at(5) + 1)
+    say(store, journal, SOL, now_ms=at(10), owed={SOL: at(6) + 1})
     assert shown(store, "coverage", *only)[0]["expected"] == 4
     assert [(each["start"], each["candles"]) for each in shown(store, "gaps", *only)] == [
         ("2024-06-30T00:06:00Z", 2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,12 @@ def say(
     now_ms: int = 0,
     name: str = CONFIG,
     starting: bool = False,
+    owed: Mapping[Series, int] | None = None,
 ) -> list[Series]:
     """Let a recorder confirm what it subscribes to; return what it left by that."""
     recorder = RecorderId(name, journal.directory.name)
     now = {"spot": now_ms, "usdt_futures": now_ms, "coin_futures": now_ms}
-    return confirm(store, Confirmation(recorder, series, set(series).__contains__, now, starting))
+    return confirm(store, Confirmation(recorder, series, set(series).__contains__, now, owed or {}, starting))
 
 
 def die(journal: Journal) -> None:
@@ -126,7 +128,7 @@ def test_a_full_disk_keeps_the_old_file(store: LakeStore) -> None:
             ).encode()
             for wrong in (
                 {"start_ms": -1}, {"start_ms": 3}, {"seen_ms": FOREVER_MS}, {"stop_ms": 0}, {"start_ms": 1.5},
-                {"stop_ms": FOREVER_MS}, {"start_ms": 10**30}, {"market": "moon"}, {"symbol": "../../x"},
+                {"stop_ms": FOREVER_MS}, {"owed_ms": -1}, {"owed_ms": FOREVER_MS}, {"start_ms": 10**30}, {"market": "moon"}, {"symbol": "../../x"},
                 {"interval": "7m"}, {"start_ms": None},
             )
         ),

@@ -1,6 +1,6 @@
 """Subscribed periods: which follow when recorders start, change, stop and die."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,6 +20,7 @@ from lakewriter.subscribed_period import (
     SubscribedPeriod,
     closed,
     confirmed,
+    owed_since,
     pauses,
     subscribed,
 )
@@ -46,13 +47,19 @@ class Lake:
         *,
         starting: bool = False,
         markets: Iterable[str] = ("spot", "usdt_futures"),
+        owed: Mapping[Series, int] | None = None,
     ) -> None:
         """Let a recorder confirm what it subscribes to."""
         wanted = set(series)
         self.periods = confirmed(
             self.periods,
             Confirmation(
-                recorder, wanted, wanted.__contains__, dict.fromkeys(markets, minute * MINUTE_MS), starting
+                recorder,
+                wanted,
+                wanted.__contains__,
+                dict.fromkeys(markets, minute * MINUTE_MS),
+                {series: since * MINUTE_MS for series, since in (owed or {}).items()},
+                starting,
             ),
             frozenset(self.alive),
         )
@@ -202,6 +209,23 @@ def test_a_market_without_a_time_is_confirmed_later() -> None:
     assert lake.of(ETH) == []
     lake.confirm(recorder, {BTC, FUTURE, ETH}, 10)
     assert [period.start_ms // MINUTE_MS for period in lake.of(ETH)] == [10]
+
+
+def test_a_series_is_owed_since_it_first_traded() -> None:
+    """The earliest moment is kept, over restarts and pauses; what never traded has none."""
+    lake = Lake()
+    first = lake.start(CONFIG, {BTC, ETH}, 0)
+    assert owed_since(lake.periods) is None
+    lake.confirm(first, {BTC, ETH}, 5, owed={BTC: 2})
+    lake.confirm(first, {BTC, ETH}, 9, owed={BTC: 7})
+    lake.alive.clear()
+    second = lake.start(CONFIG, {BTC, ETH}, 20)
+    lake.confirm(second, {BTC, ETH}, 21, owed={BTC: 20, ETH: 20})
+    assert owed_since(lake.of(BTC)) == 2 * MINUTE_MS
+    assert owed_since(lake.of(ETH)) == 20 * MINUTE_MS
+    lake.confirm(second, {ETH}, 30, owed={ETH: 20})
+    lake.confirm(second, {BTC, ETH}, 40, owed={BTC: 40, ETH: 20})
+    assert [period.owed_ms for period in lake.of(BTC)] == [2 * MINUTE_MS, 40 * MINUTE_MS]
 
 
 def test_periods_are_bounded() -> None:

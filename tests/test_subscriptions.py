@@ -18,12 +18,12 @@ from lakewriter.lake.coverage.facts import Moment
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.subscriptions import read_began, read_periods
+from lakewriter.lake.subscriptions import read_periods
 from lakewriter.recording.supervisor import WatchOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
-from lakewriter.subscribed_period import SubscribedPeriod
+from lakewriter.subscribed_period import SubscribedPeriod, owed_since
 from lakewriter.subscription import parse_subscription
 
 pytestmark = pytest.mark.slow
@@ -125,8 +125,9 @@ async def test_a_series_is_owed_since_its_subscription(tmp_path: Path) -> None:
         silent = sandbox.add_fault(Fault("silent_stream"))
         patient = OPTIONS._replace(grace_ms=DAY_MS)
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,BTCUSD:1m", options=patient):
-            await until(lambda: BTC in read_began(tmp_path))
-        began_ms = BTC.grid.ceil(read_began(tmp_path)[BTC])
+            await until(lambda: owed_since(periods(tmp_path, BTC)) is not None)
+        began_ms = BTC.grid.floor(owed_since(periods(tmp_path, BTC)) or 0)
+        assert owed_since(read_periods(tmp_path)[:1]) is None, "BTCUSD is not listed"
         store = LakeStore.open(str(tmp_path))
         assert not store.series()
         await until(lambda: sandbox.now_ms() > began_ms + 5 * MINUTE_MS)

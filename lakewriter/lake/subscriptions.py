@@ -2,8 +2,8 @@
 
     _lakewriter/subscriptions/periods.ndjson
 
-One period a line: market, symbol, interval, recorder, start_ms, seen_ms, and
-stop_ms once the series was left. The file is some 200 bytes a period, and
+One period a line: market, symbol, interval, recorder, start_ms, seen_ms, owed_ms
+if it traded, and stop_ms once the series was left. The file is some 200 bytes a period, and
 replaced whole under a lock. Which periods follow from which is
 `subscribed_period`'s.
 """
@@ -15,8 +15,6 @@ from typing import NamedTuple
 import msgspec
 
 from lakewriter.errors import LakeError
-from lakewriter.instrument import Instrument
-from lakewriter.lake.instruments import Seen, read_instruments
 from lakewriter.lake.journal import living
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.lines import read_lines
@@ -43,6 +41,7 @@ class _Row(msgspec.Struct, omit_defaults=True):
     seen_ms: int
     journal: str
     stop_ms: int | None = None
+    owed_ms: int | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -130,25 +129,6 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
         return []
 
 
-def read_began(root: Path) -> dict[Series, int]:
-    """Return since when each series is owed: since it was first subscribed to, and listed as trading.
-
-    A series is left out while no list says that it trades.
-    """
-    trading: dict[tuple[str, str], list[Seen]] = {}
-    for seen in read_instruments(root):
-        if Instrument(seen.symbol, seen.status).trades:
-            trading.setdefault((seen.market, seen.symbol), []).append(seen)
-    began: dict[Series, int] = {}
-    for period in read_periods(root):
-        for seen in trading.get((period.market, period.symbol), ()):
-            from_ms = max(period.start_ms, seen.first_seen_ms)
-            to_ms = seen.last_seen_ms if period.stop_ms is None else min(period.stop_ms, seen.last_seen_ms)
-            if from_ms <= to_ms:
-                began[period.series] = min(from_ms, began.get(period.series, from_ms))
-    return began
-
-
 class _Periods(NamedTuple):
     periods: list[SubscribedPeriod]
     left_out: int
@@ -184,15 +164,23 @@ def _period(line: bytes | None) -> SubscribedPeriod | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     period = SubscribedPeriod(
-        row.market, row.symbol, row.interval, row.start_ms, row.seen_ms, row.stop_ms, row.recorder, row.journal
+        row.market, row.symbol, row.interval, row.start_ms, row.seen_ms, row.stop_ms, row.recorder,
+        row.journal, row.owed_ms,
     )  # fmt: skip
     times = (0, row.start_ms, row.seen_ms if row.stop_ms is None else row.stop_ms, FOREVER_MS - 1)
-    in_range = list(times) == sorted(times) and 0 <= row.seen_ms < FOREVER_MS
-    return period if in_range and is_series(*period.series) else None
+    in_order = list(times) == sorted(times)
+    in_range = all(0 <= each < FOREVER_MS for each in (row.seen_ms, row.owed_ms or 0))
+    return period if in_order and in_range and is_series(*period.series) else None
 
 
 def _line(period: SubscribedPeriod) -> bytes:
     row = _Row(
-        *period.series, period.recorder, period.start_ms, period.seen_ms, period.journal, period.stop_ms
+        *period.series,
+        period.recorder,
+        period.start_ms,
+        period.seen_ms,
+        period.journal,
+        period.stop_ms,
+        period.owed_ms,
     )
     return _encode(row) + b"\n"

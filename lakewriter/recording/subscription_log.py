@@ -8,6 +8,7 @@ tries again; the recording goes on.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable, Mapping
 
 from lakewriter.binance.market_clients import Doors
 from lakewriter.clock import Clock
@@ -47,16 +48,24 @@ class SubscriptionLog:
         universe: the subscriptions.
         doors: the time at each market.
         recorder: this run of the recorder.
+        owed: returns since when each series is owed that is listed and trades.
         clock: the machine's.
     """
 
     def __init__(
-        self, store: LakeStore, universe: Universe, doors: Doors, recorder: RecorderId, clock: Clock
+        self,
+        store: LakeStore,
+        universe: Universe,
+        doors: Doors,
+        recorder: RecorderId,
+        owed: Callable[[], Mapping[Series, int]],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._universe = universe
         self._doors = doors
         self._recorder = recorder
+        self._owed = owed
         self._clock = clock
         self._began_s = clock.monotonic_s()
         self._due = asyncio.Event()
@@ -120,6 +129,7 @@ class SubscriptionLog:
             self._universe.wanted().listened,
             covers,
             self._ended_ms or {market: self._doors[market].time.now_ms() for market in dated},
+            self._owed(),
             self._starting,
         )
 

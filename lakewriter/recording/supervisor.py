@@ -148,7 +148,7 @@ class Watch:
             doors,
             heal_limit_ms=options.heal_limit_ms,
         )
-        self._subscriptions = SubscriptionLog(store, universe, doors, recorder, clock)
+        self._subscriptions = SubscriptionLog(store, universe, doors, recorder, self._owed_since, clock)
         self._listened: frozenset[Series] = frozenset()
         # Markets whose series are owed: their time is known since.
         self._owing: set[str] = set()
@@ -281,6 +281,8 @@ class Watch:
             self._past.look_up_former(market, self._doors[market].time.now_ms())
         now_ms = self._doors[market].time.now_ms()
         present = {series for series in self.watermarks.series if series.market == market}
+        if owed - present:
+            self._subscriptions.changed()
         for series in sorted(owed - present):
             from_ms = self._newcomers_since_ms.get(market, now_ms)
             self.watermarks.expect(series, from_ms)
@@ -301,6 +303,15 @@ class Watch:
                 grid = series.grid.anchored(next_ms)
                 stop_ms = grid.end(max(grid.floor(now_ms), next_ms))
                 self.healer.owe(series, next_ms, stop_ms)
+
+    def _owed_since(self) -> dict[Series, int]:
+        """Return since when each series is owed that its market lists as trading."""
+        owed = ((series, self.watermarks.since_ms(series)) for series in self.watermarks.series)
+        return {
+            series: since_ms
+            for series, since_ms in owed
+            if since_ms is not None and series.market in self.universe.listed
+        }
 
     def _open(self, market: str) -> None:
         """Begin to listen to a market."""
@@ -367,6 +378,7 @@ class Watch:
         while True:
             try:
                 before_ms = self.universe.as_of_ms.get(market)
+                is_first = market not in self.universe.listed
                 instruments = await self.universe.refresh(market)
                 self.healer.asks_list.discard(market)
                 self.universe.warn_of_unlisted(market)
@@ -375,6 +387,8 @@ class Watch:
                     self._newcomers_since_ms[market] = before_ms
                 self._apply()
                 self._newcomers_since_ms.pop(market, None)
+                if is_first:
+                    self._subscriptions.changed()  # now it is known which of them trade
                 await self._remember(market, instruments)
             except RestError as error:
                 log.warning("what %s lists is not known: %s", market, error)

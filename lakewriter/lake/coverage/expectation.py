@@ -1,7 +1,7 @@
 """Which candles of a series are expected.
 
-- A series begins with its first candle or ledger entry, or with its
-  subscription if it traded then.
+- A series begins with its first candle or ledger entry, or when a recorder first
+  owed it: when it was subscribed to, and traded.
 - It ends with its last candle or entry. If coverage is asked for up to a moment,
   it ends there, or where its last subscription ended.
 - In a lake that knows no subscriptions every series spans to that moment.
@@ -19,7 +19,7 @@ from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.coverage.facts import Moment, SeriesFacts
 from lakewriter.ranges import Range, union
-from lakewriter.subscribed_period import FOREVER_MS, pauses
+from lakewriter.subscribed_period import FOREVER_MS, owed_since, pauses
 
 # What begins later than this after now is no candle, whatever clock is right.
 AHEAD_MS_MAX = DAY_MS
@@ -71,10 +71,9 @@ def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
             return never
         # Of a series without a candle, the gap itself is on the grid.
         grid = grid.anchored(min(starts))
-    began_ms = facts.lake.began.get(facts.series)
-    if began_ms is not None:
-        began_ms = max(began_ms, facts.edge_ms or 0)
-        starts.append(min(grid.ceil(began_ms), max(stops)))
+    owed_ms = owed_since(facts.periods)
+    if owed_ms is not None:
+        starts.append(min(grid.floor(max(owed_ms, facts.edge_ms or 0)), max(stops)))
     last = {each.gap.reason for each in told if each.gap.stop_ms == max(stops)}
     # A halt goes on as long as its market lists the symbol as not trading.
     idle = not last.isdisjoint(IDLE) or ("exchange_halt" in last and _status(facts) == "ended")

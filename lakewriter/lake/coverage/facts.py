@@ -20,7 +20,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Presence
 from lakewriter.lake.presence_many import presences
-from lakewriter.lake.subscriptions import read_began, read_periods
+from lakewriter.lake.subscriptions import read_periods
 from lakewriter.ranges import Range, union
 from lakewriter.series import Series
 from lakewriter.subscribed_period import SubscribedPeriod
@@ -48,7 +48,6 @@ class LakeFacts:
         told: gaps that ledgers tell of, and forgotten ranges, by series, each candle once.
         forgotten: forgotten ranges, whatever ledgers tell of them, by series.
         periods: when each series is and was subscribed to.
-        began: since when each series is subscribed to and trades, as far as that is known.
         lists: what each market listed last.
         hot: the journal's candles, by series.
         alive: journals of the recorders that are known to live.
@@ -59,7 +58,6 @@ class LakeFacts:
         told: Mapping[Series, list[Told]],
         forgotten: Mapping[Series, list[Range]],
         periods: Mapping[Series, list[SubscribedPeriod]],
-        began: Mapping[Series, int],
         lists: Mapping[str, MarketList],
         hot: Mapping[Series, list[Candle]],
         alive: frozenset[str],
@@ -67,7 +65,6 @@ class LakeFacts:
         self.told = told
         self.forgotten = forgotten
         self.periods = periods
-        self.began = began
         self.lists = lists
         self.hot = hot
         self.alive = alive
@@ -132,7 +129,6 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
         told = _by_series((each.gap.series, each) for each in read_told(root))
         lines = _by_series((line.series, line) for line in read_forgotten(root))
         periods = _by_series((each.series, each) for each in read_periods(root))
-        began = read_began(root)
         lists = read_last_lists(root)
     alive: frozenset[str] = frozenset() if store.far else living(store.root)
     hot = _by_series(
@@ -142,7 +138,7 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
     forgotten = {
         series: union(each for line in some for each in line.ranges) for series, some in lines.items()
     }
-    return LakeFacts(told, forgotten, periods, began, lists, hot, alive)
+    return LakeFacts(told, forgotten, periods, lists, hot, alive)
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:

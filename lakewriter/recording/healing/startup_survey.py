@@ -20,7 +20,7 @@ from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Surveyed, survey
-from lakewriter.lake.subscriptions import read_began
+from lakewriter.lake.subscriptions import read_periods
 from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
@@ -97,13 +97,13 @@ class Past:
             try:
                 # Before any file is looked for: what leaves the journal is in its partition then.
                 hot = await asyncio.to_thread(_hot, self._store)
-                began_ms = await asyncio.to_thread(read_began, self._store.root)
+                owed = await asyncio.to_thread(_owed, self._store)
                 for first in range(0, len(some), _SURVEY_SERIES):
                     batch = some[first : first + _SURVEY_SERIES]
                     found = await asyncio.to_thread(self._survey, batch, hot)
                     for (series, stop_ms), surveyed in zip(batch, found, strict=True):
                         if surveyed is not None:
-                            self._take(series, stop_ms, surveyed, began_ms.get(series))
+                            self._take(series, stop_ms, surveyed, owed.get(series))
             except (LakeError, OSError) as error:
                 log.error("what the lake lacks is not known: %s", error)
             self.surveying -= len(some)
@@ -153,17 +153,16 @@ class Past:
             log.error("%s: what it lacks is not known: %s", series, error)
             return None
 
-    def _take(self, series: Series, stop_ms: int, surveyed: Surveyed, began_ms: int | None) -> None:
+    def _take(self, series: Series, stop_ms: int, surveyed: Surveyed, owed_ms: int | None) -> None:
         """Owe what the lake lacks of a series, and what its ledger could not settle before.
 
         Args:
-            began_ms: since when it is subscribed to and trades; None if that is not known.
+            owed_ms: since when a recorder first owed it; None if that is not known.
         """
         first_ms = stop_ms if surveyed.first_ms is None else surveyed.first_ms
         before_first: list[Range] = []
-        if began_ms is not None and series in self._watermarks:
-            limit_ms = series.grid.floor(stop_ms - self._heal_limit_ms)
-            before_first = within(union([(series.grid.ceil(began_ms), first_ms)]), limit_ms, first_ms)
+        if owed_ms is not None and series in self._watermarks:
+            before_first = union([(series.grid.floor(owed_ms), first_ms)])
         if surveyed.first_ms is None or surveyed.last_ms is None:
             # Its recording began with the first word about it, but nothing ever came.
             missing = union((gap.start_ms, stop_ms) for gap in self._ledger.gaps(series)[:1])
@@ -224,6 +223,15 @@ def _known_series(store: LakeStore, market: str) -> list[Series]:
     """Return the series of a market that have candles, be it in a journal only."""
     hot = {series for series in _hot(store) if series.market == market}
     return sorted(hot.union(store.series(PartitionFilter(markets=(market,)))))
+
+
+def _owed(store: LakeStore) -> dict[Series, int]:
+    """Return since when each series was first owed by a recorder."""
+    owed: dict[Series, int] = {}
+    for period in read_periods(store.root):
+        if period.owed_ms is not None:
+            owed[period.series] = min(period.owed_ms, owed.get(period.series, period.owed_ms))
+    return owed
 
 
 def _hot(store: LakeStore) -> dict[Series, list[Candle]]:
