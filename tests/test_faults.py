@@ -131,7 +131,10 @@ SCENARIOS = {
     "silent_stream": Scenario(
         (Fault("silent_stream", symbols=("BTCUSDT",)),), lambda it: healed(it) and replaced(it)
     ),
-    "stalled_socket": Scenario((Fault("stalled_socket"),), lambda it: healed(it) and reconnected(it)),
+    # Whichever is noticed first: no pong, or streams that are silent.
+    "stalled_socket": Scenario(
+        (Fault("stalled_socket"),), lambda it: healed(it) and (reconnected(it) or replaced(it))
+    ),
     "late_close": Scenario((Fault("late_close", value=90),), lambda it: True),
     "missing_close": Scenario((MUTE,), healed),
     "duplicate_close": Scenario((Fault("duplicate_close"),), streamed),
