@@ -109,6 +109,8 @@ TEXTS = {
         ",0,1,2,3,4,5,6,7,8,9,10,11", "{n},{ms}," + V + ",{ms},525.5,10,1,100.1,0"
     ),
     "no header, days and times in digits": text("", "20240101 000{n}00;" + V.replace(",", ";")),
+    "newest first": "\n".join(text("unix,open,high,low,close,volume", "{ms}," + V).splitlines()[at] for at in (0, 3, 2, 1)),
+    "a header that numbers the rows": text("#,Date,Open,High,Low,Close,Volume", "{n},2024-01-01 00:0{n}:00," + V),
     "trailing separators": text("unix,open,high,low,close,volume,", "{ms}," + V + ","),
     "trailing separators without a name": text("unix,open,high,low,close,volume", "{ms}," + V + ","),
     "trailing names without values": text("unix,open,high,low,close,volume,,", "{ms}," + V),
@@ -435,10 +437,11 @@ def test_bad_rows_refuse_a_file_or_are_left_out(tmp_path: Path) -> None:
     assert done.notes == ("8 bad rows left out, the first is row 6: has 3 values, not 6",)
 
 
-def test_a_bad_row_of_the_archives_layout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad", ["cut off,1", f"{TIMES[2] + 60_000},5,4,3,2,1,0,0,0,0,0,0"])
+def test_a_bad_row_of_the_archives_layout(tmp_path: Path, bad: str) -> None:
     """What is left of a dump with bad rows has no standing of the archive's."""
     lines = [",".join(map(str, row)) for row in REST]
-    lines.insert(1, "cut off,1")
+    lines.insert(1, bad)
     path = put(tmp_path / "BTCUSDT-1m-2024-01-01.csv", "\n".join(lines) + "\n")
     assert "row 2" in refusal(path)
     done = read(path, MINUTE._replace(skip_bad_rows=True))

@@ -93,6 +93,7 @@ class FileTable(NamedTuple):
         first = self.bad or f"row {numbers[int(np.argmax(rows))]}: {what}"
         return self._replace(
             table=self.table.filter(pa.array(~rows)),
+            layout="rest" if self.layout == "archive" else self.layout,  # the archive has no bad rows
             numbers=numbers[~rows],
             bad_rows=self.bad_rows + int(rows.sum()),
             bad=first,
