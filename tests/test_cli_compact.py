@@ -78,6 +78,7 @@ def test_json(store):
         "rewritten": 2,
         "rows": 4,
         "duplicates_removed": 2,
+        "rows_disputed": 0,
         "rows_not_closed": 0,
         "files_removed": 2,
         "failed": 0,

@@ -150,3 +150,15 @@ def test_open_candles_are_not_folded(store: LakeStore) -> None:
     (item,) = plan(store).work
     outcome = compact_partition(store, item, now_s=(DAY_START_MS + 7 * 60_000) / 1000)
     assert (outcome.rows, outcome.not_closed) == (4, 1)
+
+
+def test_contradictions_are_counted(store: LakeStore) -> None:
+    """A row that loses to another one of its candle, and has other prices or volumes, is counted."""
+    equal = to_table([candle(0)]).drop_columns(["source", "recv_time", "event_time", "candle_end_time"])
+    put(store, "part-0.parquet", equal)
+    unknown = equal.drop_columns(["trade_num"]).set_column(4, "close", pa.array([59_999.0]))
+    put(store, "part-1.parquet", unknown)
+    (item,) = plan(store).work
+    outcome = compact_partition(store, item, NOW_S)
+    assert (outcome.duplicates_removed, outcome.disputed) == (2, 1)
+    assert store.read(PARTITION) == to_table([candle(0)])

@@ -36,7 +36,7 @@ from lakewriter.errors import LakeError
 from lakewriter.evidence.rows import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.foreign_rows import decode_foreign
-from lakewriter.lake.lake import LakeStore, check_day
+from lakewriter.lake.lake import LakeStore, check_day, count_disputed
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
@@ -79,6 +79,7 @@ class Outcome(NamedTuple):
         error: why nothing was done, or a foreign file was left alone; "" if all went well.
         hint: what to do about the error.
         not_closed: rows of foreign files that are left out: their candle is not closed.
+        disputed: duplicates that were removed, and differ from the row that is kept.
     """
 
     partition: Partition
@@ -92,6 +93,7 @@ class Outcome(NamedTuple):
     error: str = ""
     hint: str = ""
     not_closed: int = 0
+    disputed: int = 0
 
 
 class Work(NamedTuple):
@@ -247,6 +249,7 @@ def _fold_files(store: LakeStore, partition: Partition, files: list[_File], *, d
         rows=after.num_rows,
         duplicates_removed=before.num_rows - after.num_rows,
         not_closed=sum(file.not_closed for file in files),
+        disputed=0 if after is before else count_disputed(before, after),
         bytes_before=bytes_before,
     )
     if not after.num_rows:

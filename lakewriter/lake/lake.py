@@ -305,7 +305,7 @@ class LakeStore:
             result = settle(pa.concat_tables([old, rows]))
             merged = _compare(old, result)
             if merged.added < rows.num_rows:
-                merged = merged._replace(disputed=_count_disputed(settle(rows), result))
+                merged = merged._replace(disputed=count_disputed(settle(rows), result))
             if not merged.written:
                 return _Change(merged, None)
         replaced, version = (found.data, found.version) if found else (None, None)
@@ -344,7 +344,7 @@ def _compare(old: pa.Table, new: pa.Table) -> Merged:
     )
 
 
-def _count_disputed(rows: pa.Table, result: pa.Table) -> int:
+def count_disputed(rows: pa.Table, result: pa.Table) -> int:
     """Count the rows whose prices, volumes or trades are others than those that won, where both are known."""
     at = np.searchsorted(int_column(result, "candle_begin_time"), int_column(rows, "candle_begin_time"))
     differs = np.zeros(rows.num_rows, dtype=np.bool_)

@@ -25,6 +25,7 @@ class Summary(msgspec.Struct):
     rewritten: int = 0
     rows: int = 0
     duplicates_removed: int = 0
+    rows_disputed: int = 0
     rows_not_closed: int = 0
     files_removed: int = 0
     bytes_before: int = 0
@@ -92,6 +93,7 @@ def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
         rewritten=sum(outcome.rewritten for outcome in outcomes),
         rows=sum(outcome.rows for outcome in outcomes),
         duplicates_removed=sum(outcome.duplicates_removed for outcome in outcomes),
+        rows_disputed=sum(outcome.disputed for outcome in outcomes),
         rows_not_closed=sum(outcome.not_closed for outcome in outcomes),
         files_removed=sum(len(outcome.files_removed) for outcome in outcomes),
         bytes_before=sum(outcome.bytes_before for outcome in outcomes),
@@ -104,14 +106,31 @@ def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
 
 def _sentence(summary: Summary) -> str:
     would = "would be " if summary.dry_run else ""
-    rows = summary.rows_not_closed
-    left_out = f"\nleft out: {rows:,} candle{'s' * (rows > 1)} not closed" if rows else ""
     return (
         f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
         f"{summary.rewritten:,} {would}rewritten, "
         f"{summary.duplicates_removed:,} duplicates and {summary.files_removed:,} files {would}removed, "
-        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s{left_out}"
+        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s{_left_out(summary)}"
     )
+
+
+def _left_out(summary: Summary) -> str:
+    """Return a line on rows that were left out for another reason than being there twice."""
+    parts = [
+        f"{rows:,} {words[rows > 1]}"
+        for rows, words in (
+            (summary.rows_not_closed, ("candle that was not closed", "candles that were not closed")),
+            (
+                summary.rows_disputed,
+                (
+                    "row that differs from one of its candle that is known better",
+                    "rows that differ from those of their candles that are known better",
+                ),
+            ),
+        )
+        if rows
+    ]
+    return f"\nleft out: {'; '.join(parts)}" if parts else ""
 
 
 def _mb(size: int) -> str:
