@@ -36,7 +36,7 @@ _CLAIMS_MAX = 8
 _MOMENTS_MIN = 3
 
 
-class Claim(NamedTuple):
+class ClockClaim(NamedTuple):
     """An event time of a series, and when it was heard."""
 
     series: Series
@@ -80,8 +80,8 @@ class Agreement:
         self._host_lead_ms: float | None = None
         self._confirmed_s = float("-inf")
         self._late_since_s: float | None = None
-        self._claims: list[Claim] = []
-        self._best: list[Claim] = []
+        self._claims: list[ClockClaim] = []
+        self._best: list[ClockClaim] = []
 
     def latest_ms(self, now_s: float, wall_ms: float) -> float:
         """Return the latest time that an honest frame can bear now."""
@@ -111,7 +111,7 @@ class Agreement:
 
     def heard(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
         """Learn from a closed candle's event time; return whether it can be true."""
-        claim = Claim(series, event_ms, now_s)
+        claim = ClockClaim(series, event_ms, now_s)
         if self._told_s is None:
             self._follow_streams(claim, wall_ms)
         if self.line is None:
@@ -126,7 +126,7 @@ class Agreement:
             self._heard_late(self.line, claim, wall_ms)
         return True
 
-    def _follow_streams(self, claim: Claim, wall_ms: float) -> None:
+    def _follow_streams(self, claim: ClockClaim, wall_ms: float) -> None:
         """Learn a sandbox's rate from frames, as long as REST has never answered."""
         moment = _moment_of(claim)
         if self._course is None or not self._course.may_fit(moment):
@@ -137,7 +137,7 @@ class Agreement:
         if fast and (self.line is None or not self.line.rated):
             self._adopt(self._course, claim.heard_s, wall_ms)
 
-    def _heard_first(self, claim: Claim, wall_ms: float) -> bool:
+    def _heard_first(self, claim: ClockClaim, wall_ms: float) -> bool:
         """Agree with the host, with REST or with another series."""
         if self._doubted is not None and _bears_out(claim, self._doubted):
             self._adopt(self._doubted, claim.heard_s, wall_ms)
@@ -146,7 +146,7 @@ class Agreement:
         self._remember(claim)
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
-    def _heard_ahead(self, line: TimeLine, claim: Claim, wall_ms: float) -> bool:
+    def _heard_ahead(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> bool:
         """Believe a frame from beyond the agreed time only if another witness says the same."""
         line_ms = line.least_ms(claim.heard_s)
         by_host = self._host_agrees(claim.event_ms, wall_ms)
@@ -161,7 +161,7 @@ class Agreement:
             self.asks = True
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
-    def _heard_late(self, line: TimeLine, claim: Claim, wall_ms: float) -> None:
+    def _heard_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
         """Go back to the host's time, if every frame has spoken for it for long, or to REST's at once."""
         if self._doubted is not None and _bears_out(claim, self._doubted):
             self._adopt(self._doubted, claim.heard_s, wall_ms)
@@ -229,7 +229,7 @@ class Agreement:
         lead_ms = self._host_lead_ms or 0.0
         return min(abs(wall_ms - time_ms), abs(wall_ms - lead_ms - time_ms)) <= HOST_MS
 
-    def _refine(self, line: TimeLine, claim: Claim) -> None:
+    def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
         """Raise the time to what two series have shown, so that one alone moves nothing."""
         others = [each for each in self._best if each.series != claim.series]
         projected = [(_ahead_ms(each, line, claim.heard_s), each) for each in (*others, claim)]
@@ -238,7 +238,7 @@ class Agreement:
         if len(projected) > 1 and projected[1][0] > 0:
             line.lift(line.least_ms(claim.heard_s) + projected[1][0], claim.heard_s)
 
-    def _paired(self, claim: Claim, rate: float) -> bool:
+    def _paired(self, claim: ClockClaim, rate: float) -> bool:
         for each in self._recent(claim.heard_s):
             passed_ms = (claim.heard_s - each.heard_s) * 1000 * rate
             near = abs(each.event_ms + passed_ms - claim.event_ms) <= LATE_S * 1000 * rate
@@ -246,28 +246,28 @@ class Agreement:
                 return True
         return False
 
-    def _recent(self, now_s: float) -> list[Claim]:
+    def _recent(self, now_s: float) -> list[ClockClaim]:
         return [each for each in self._claims if now_s - each.heard_s <= _CLAIM_S]
 
-    def _remember(self, claim: Claim) -> None:
+    def _remember(self, claim: ClockClaim) -> None:
         others = [each for each in self._recent(claim.heard_s) if each.series != claim.series]
         self._claims = [*others, claim][-_CLAIMS_MAX:]
 
 
-def _line_of(claim: Claim) -> TimeLine:
+def _line_of(claim: ClockClaim) -> TimeLine:
     return TimeLine(_moment_of(claim))
 
 
-def _moment_of(claim: Claim) -> Moment:
+def _moment_of(claim: ClockClaim) -> Moment:
     return Moment(claim.event_ms, claim.heard_s - LATE_S, claim.heard_s)
 
 
-def _bears_out(claim: Claim, line: TimeLine) -> bool:
+def _bears_out(claim: ClockClaim, line: TimeLine) -> bool:
     """Return whether a claim lies on a course, or came a little late."""
     least_ms = line.least_ms(claim.heard_s) - LATE_S * 1000 * line.rate
     return least_ms <= claim.event_ms <= line.most_ms(claim.heard_s) + FIT_MS
 
 
-def _ahead_ms(claim: Claim, line: TimeLine, now_s: float) -> float:
+def _ahead_ms(claim: ClockClaim, line: TimeLine, now_s: float) -> float:
     passed_ms = (now_s - claim.heard_s) * 1000 * line.rate
     return claim.event_ms + passed_ms - line.least_ms(now_s)

@@ -28,7 +28,7 @@ def is_before_trading(status: str) -> bool:
     return _REASONS.get(status) == "not_listed"
 
 
-class Standing(NamedTuple):
+class SymbolFacts(NamedTuple):
     """What is known of a symbol.
 
     Args:
@@ -56,7 +56,7 @@ class Standing(NamedTuple):
         return None if lives_on else delivery_ms
 
 
-def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
+def reason_for(begin_ms: int, end_ms: int, standing: SymbolFacts) -> Reason | None:
     """Return why the exchange has no candle of that time; None while it cannot be told.
 
     Args:
@@ -86,7 +86,7 @@ def reason_for(begin_ms: int, end_ms: int, standing: Standing) -> Reason | None:
     return _REASONS.get(listed.status, "delisted")
 
 
-def reasons_for(ranges: Iterable[Range], grid: Interval, standing: Standing) -> list[tuple[Range, Reason]]:
+def reasons_for(ranges: Iterable[Range], grid: Interval, standing: SymbolFacts) -> list[tuple[Range, Reason]]:
     """Return why the exchange has no candles in these ranges, as far as that can be told.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 
-class Restraint(msgspec.Struct):
+class RateLimitState(msgspec.Struct):
     """What a host counts of this address, for the process that comes after a crash.
 
     Without it a recorder that is started again and again would knock through
@@ -21,7 +21,7 @@ class Restraint(msgspec.Struct):
     attempts_s: dict[str, list[float]] = {}
 
 
-class Slate(Protocol):
+class SharedFile(Protocol):
     """A few bytes that the processes of this host read and change, one at a time."""
 
     @property

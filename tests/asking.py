@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.rest import RestError
 from lakewriter.clock import Clock
 from lakewriter.lake.exchange_limits import WeightFile
@@ -27,7 +27,7 @@ async def ask(said: argparse.Namespace) -> dict[str, object]:
     refused: list[str] = []
     waits_s: list[float] = []
     async with aiohttp.ClientSession() as session:
-        doors = Doors(
+        doors = MarketClients(
             lambda name: served_at(MARKETS[name], said.url),
             session,
             clock,

@@ -9,8 +9,8 @@ import aiohttp
 from running import PATIENCE_S
 
 from lakewriter.backfill.progress import Progress
-from lakewriter.backfill.run import Backfill, BackfillOptions, Plan
-from lakewriter.binance.market_clients import Doors
+from lakewriter.backfill.run import Backfill, BackfillOptions, BackfillPlan
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
@@ -40,7 +40,7 @@ class Filled(NamedTuple):
     """What a backfill planned and did."""
 
     store: LakeStore
-    plan: Plan
+    plan: BackfillPlan
     done: Progress
 
 
@@ -59,7 +59,9 @@ async def fill(
     ledger = open_ledger(store.root, journal.directory.name)
     try:
         async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
-            doors = Doors(lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock)
+            doors = MarketClients(
+                lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock
+            )
             backfill = Backfill(store, doors, options=options, clock=clock)
             plan = await backfill.plan(map(parse_subscription, subscriptions))
             running = asyncio.create_task(backfill.run(plan, ledger, journal.directory.name))

@@ -15,8 +15,8 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
-from lakewriter.verify.findings import Report
-from lakewriter.verify.run import DEFAULT, Options, verify
+from lakewriter.verify.findings import VerifyReport
+from lakewriter.verify.run import DEFAULT, VerifyOptions, verify
 
 MONDAY_MS = 1_717_372_800_000  # 2024-06-03
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -82,16 +82,16 @@ def edited(rows: pa.Table, at: int, **values: object) -> pa.Table:
 
 
 def found(
-    store: LakeStore, wanted: PartitionFilter = ALL, options: Options = DEFAULT, most: int = 100
+    store: LakeStore, wanted: PartitionFilter = ALL, options: VerifyOptions = DEFAULT, most: int = 100
 ) -> list[Told]:
     """Verify, and return what was found."""
-    report = Report(most)
+    report = VerifyReport(most)
     for _ in verify(store, report, wanted, options):
         pass
     return told(report)
 
 
-def told(report: Report) -> list[Told]:
+def told(report: VerifyReport) -> list[Told]:
     """Return what is in a report."""
     return [
         (each.check, each.kind, Series(each.market, each.symbol, each.interval), each.begin_ms)

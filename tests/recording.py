@@ -10,7 +10,7 @@ from typing import NamedTuple
 import aiohttp
 from running import PATIENCE_S, until
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS
@@ -21,14 +21,14 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.recording.recorder import Recorder
-from lakewriter.recording.subscribed_series import Universe
-from lakewriter.recording.supervisor import Watch, WatchOptions
+from lakewriter.recording.subscribed_series import SubscribedSeries
+from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
 from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
 from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
 from lakewriter.subscription import parse_subscription
 
-OPTIONS = WatchOptions()
+OPTIONS = SupervisorOptions()
 
 
 class Recording(NamedTuple):
@@ -37,8 +37,8 @@ class Recording(NamedTuple):
     sandbox: Sandbox
     store: LakeStore
     recorder: Recorder
-    watch: Watch
-    doors: Doors
+    watch: CompletenessSupervisor
+    doors: MarketClients
 
     async def past(self, sim_ms: int) -> None:
         """Wait until every candle that ends by then was seen or is explained."""
@@ -60,7 +60,7 @@ async def recording(
     sandbox: Sandbox,
     lake: Path,
     *subscriptions: str,
-    options: WatchOptions = OPTIONS,
+    options: SupervisorOptions = OPTIONS,
     endpoints: Callable[[Market], Market] = lambda market: market,
     flush_every_s: float = 1.0,
     owed: bool = True,
@@ -75,18 +75,18 @@ async def recording(
     store = LakeStore.create(str(lake), "test")
     clock = Clock()
     async with aiohttp.ClientSession() as session:
-        doors = Doors(
+        doors = MarketClients(
             lambda name: endpoints(served_at(MARKETS[name], sandbox.url)),
             session,
             clock,
             slates=partial(WeightFile, store.root),
         )
-        universe = Universe(map(parse_subscription, subscriptions), doors)
+        universe = SubscribedSeries(map(parse_subscription, subscriptions), doors)
         await universe.first()
         queue: asyncio.Queue[Candle] = asyncio.Queue(10_000)
         journal = create_journal(store.root, "test")
         ledger = open_ledger(store.root, journal.directory.name)
-        watch = Watch(
+        watch = CompletenessSupervisor(
             store,
             universe,
             doors,

@@ -4,7 +4,7 @@ import asyncio
 
 from virtual_time import VirtualClock, run
 
-from lakewriter.recording.healing.schedule import Agenda
+from lakewriter.recording.healing.schedule import HealSchedule
 from lakewriter.series import Series
 
 BTC, ETH, BNB = (Series("spot", f"{coin}USDT", "1m") for coin in ("BTC", "ETH", "BNB"))
@@ -14,7 +14,7 @@ def test_cases_come_when_they_are_due() -> None:
     """The one that is due first comes first; whoever waits is woken by one that is due before."""
 
     async def scenario() -> None:
-        agenda = Agenda(VirtualClock())
+        agenda = HealSchedule(VirtualClock())
         for series, delay_s in ((BTC, 0.2), (ETH, 3600.0)):
             agenda.plan("spot", series, agenda.case(series, background=False), delay_s)
         waiting = asyncio.create_task(agenda.next(agenda.pools["spot"], background=False))
@@ -30,7 +30,7 @@ def test_the_earliest_plan_counts() -> None:
     """A case that is planned is not put off; one that is being looked at is planned by whoever looks."""
 
     async def scenario() -> None:
-        agenda = Agenda(VirtualClock())
+        agenda = HealSchedule(VirtualClock())
         case = agenda.case(BTC, background=False)
         agenda.plan("spot", BTC, case, 3600.0)
         agenda.plan("spot", BTC, case, 0.0)
@@ -51,7 +51,7 @@ def test_the_urgent_and_the_others_wait_apart() -> None:
     """A series may have a case of either kind, of which each worker sees its own; a closed one is gone."""
 
     async def scenario() -> None:
-        agenda = Agenda(VirtualClock())
+        agenda = HealSchedule(VirtualClock())
         for background in (True, False):
             case = agenda.case(BTC, background=background)
             case.ranges = [(0, 60_000)]
@@ -71,7 +71,7 @@ def test_a_host_that_fails_is_left_alone() -> None:
     """Until then nobody of its pool is due, however long he waits; those of other pools are."""
 
     async def scenario() -> None:
-        agenda = Agenda(VirtualClock())
+        agenda = HealSchedule(VirtualClock())
         agenda.plan("spot", BTC, agenda.case(BTC, background=False), 0.0)
         assert agenda.new_pool.is_set()
         agenda.plan("futures", ETH, agenda.case(ETH, background=False), 0.0)

@@ -11,9 +11,9 @@ from lakewriter.binance.weight_budget import (
     PROBE_S,
     SHARE,
     WINDOW_S,
-    Book,
-    Tally,
+    WeightBook,
     WeightBudget,
+    WeightUse,
     parse_book,
     render_book,
 )
@@ -69,7 +69,7 @@ def test_no_window_of_a_minute_is_ever_exceeded_by_two(asks: list[tuple[float, i
 )
 def test_what_is_kept_is_what_was(steps: list[tuple[float, str, int]]) -> None:
     """Bytes and back is the same, after whatever happened, and no bytes of ours are refused."""
-    book, now_s = Book(), 0.0
+    book, now_s = WeightBook(), 0.0
     for pause_s, step, number in steps:
         now_s += pause_s
         budget = WeightBudget(6000, book.tally("boot", now_s, WALL_S + now_s))
@@ -92,11 +92,11 @@ def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
     number = st.floats(allow_nan=False, allow_infinity=False)
     second, weight = st.integers(0, 10**10), st.integers(0, 10**6)
     tallies = st.builds(
-        Tally,
+        WeightUse,
         st.dictionaries(st.one_of(second, st.integers(30, 110)), weight, max_size=64),
         weight, number, number, number, st.booleans(), st.one_of(st.none(), number),
     )  # fmt: skip
-    book = Book(data.draw(st.dictionaries(st.sampled_from(["a", "b", "c"]), tallies)))
+    book = WeightBook(data.draw(st.dictionaries(st.sampled_from(["a", "b", "c"]), tallies)))
     book = parse_book(render_book(book))
     budget = WeightBudget(100, book.tally("a", 100.0, WALL_S))
     assert 0 <= budget.wait_s(1, 100.0) <= HOLD_MAX_S
@@ -122,7 +122,7 @@ def test_an_absurd_weight_costs_a_minute_and_not_more() -> None:
 def test_a_full_book_fits_into_its_file() -> None:
     """The most that can be spent in a minute, by as many boots as are kept, after a year of uptime."""
     year_s = 365 * 86_400
-    book = Book()
+    book = WeightBook()
     for number in range(BOOTS_MAX):
         boot = f"4f6b1c1e-0000-0000-0000-{number:012d}"
         budget = WeightBudget(6000, book.tally(boot, year_s - 62.0, WALL_S))
@@ -155,7 +155,7 @@ def test_what_others_spend_counts_too() -> None:
 
 def test_what_two_of_us_spend_is_nobody_elses() -> None:
     """Whoever is told what the exchange counted knows what the other spent, and counts it once."""
-    tally = Tally()
+    tally = WeightUse()
     one, other = WeightBudget(100, tally), WeightBudget(100, tally)
     one.spend(20, 0.0)
     other.spend(30, 0.5)
@@ -199,7 +199,7 @@ def test_a_request_larger_than_the_share_is_sent_when_nothing_else_is() -> None:
 
 def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
     """After a reboot the monotonic clock begins anew; of a ban the rest is waited out, then one goes ahead."""
-    book = Book()
+    book = WeightBook()
     before = WeightBudget(100, book.tally("first", 9000.0, WALL_S))
     before.spend(50, 9000.0)
     before.hold(600, 9000.0, WALL_S)
@@ -213,7 +213,7 @@ def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
 
 def test_a_wall_clock_that_was_wrong_holds_nobody_for_years() -> None:
     """A wait whose end lies years ahead by the wall clock ends after the longest ban, and is over then."""
-    book = Book({"first": Tally(held_until_unix_s=WALL_S + 1e9)})
+    book = WeightBook({"first": WeightUse(held_until_unix_s=WALL_S + 1e9)})
     assert WeightBudget(100, book.tally("second", 5.0, WALL_S)).held_s(5.0) == HOLD_MAX_S
     later_s = HOLD_MAX_S + 10
     assert WeightBudget(100, book.tally("second", later_s, WALL_S + later_s)).wait_s(1, later_s) == 0.0
@@ -221,7 +221,7 @@ def test_a_wall_clock_that_was_wrong_holds_nobody_for_years() -> None:
 
 def test_times_of_another_boot_are_dropped() -> None:
     """Where boots cannot be told apart, what lies in the future is of an earlier one."""
-    tally = Tally({5000: 40, 3: 7}, 90, 5060.0, 0.0, 0.0, True, 5000.0)
+    tally = WeightUse({5000: 40, 3: 7}, 90, 5060.0, 0.0, 0.0, True, 5000.0)
     budget = WeightBudget(100, tally)
     assert budget.wait_s(68, 20.0) == 0.0
     assert tally.spent == {3: 7}
@@ -230,7 +230,7 @@ def test_times_of_another_boot_are_dropped() -> None:
 
 def test_machines_that_share_a_disk_count_apart() -> None:
     """Each keeps its own tally in the one book, and old boots make room."""
-    book = Book()
+    book = WeightBook()
     for number in range(BOOTS_MAX + 2):
         WeightBudget(100, book.tally(f"boot {number}", 10.0, WALL_S)).spend(number, 10.0)
     assert [each.spent[10] for each in book.boots.values()] == [2, 3, 4]

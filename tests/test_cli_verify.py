@@ -31,7 +31,7 @@ from lakewriter.lake.partition_filter import ALL
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
-from lakewriter.verify.findings import Report
+from lakewriter.verify.findings import VerifyReport
 
 HOUR = Series("spot", "BTCUSDT", "1h")
 DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))
@@ -247,7 +247,7 @@ def test_a_repair_is_counted(store: LakeStore, capsys: pytest.CaptureFixture[str
     """What was corrected and what was added has columns of its own, and is in the totals."""
     rewrite(store, DAY, lambda rows: edited(rows.slice(1), 7, volume=1e6))
 
-    report = Report(10)
+    report = VerifyReport(10)
     asyncio.run(compare_with(store, contextlib.nullcontext(Published()), ALL, report, repair=True))
     print_report(report, as_json=False, repair=True)
     table = capsys.readouterr().out.splitlines()

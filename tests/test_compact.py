@@ -24,8 +24,8 @@ from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import (
     CHECKED_NAME,
     PROCESS_PARTITIONS_MIN,
-    Outcome,
-    Work,
+    CompactionResult,
+    CompactionWork,
     compact_partition,
     plan,
     read_checked,
@@ -56,7 +56,9 @@ def foreign(store: LakeStore, name: str, rows: Iterable[Candle] | pa.Table, **op
     return path
 
 
-def compact(store: LakeStore, wanted: PartitionFilter = ALL, *, dry_run: bool = False) -> list[Outcome]:
+def compact(
+    store: LakeStore, wanted: PartitionFilter = ALL, *, dry_run: bool = False
+) -> list[CompactionResult]:
     """Compact as the command does, in this process."""
     todo = plan(store, wanted)
     outcomes = todo.in_order + list(run(store, todo.work, NOW_S, dry_run=dry_run, processes=1))
@@ -65,7 +67,7 @@ def compact(store: LakeStore, wanted: PartitionFilter = ALL, *, dry_run: bool = 
     return outcomes
 
 
-def one(store: LakeStore) -> Outcome:
+def one(store: LakeStore) -> CompactionResult:
     (outcome,) = compact(store)
     return outcome
 
@@ -97,7 +99,9 @@ def test_what_we_wrote(store):
     size = len(before[PARTITION.file])
     version = store.storage.version(PARTITION.file)
     assert version is not None
-    assert outcome == Outcome(PARTITION, rows=2, bytes_before=size, bytes_after=size, version=version)
+    assert outcome == CompactionResult(
+        PARTITION, rows=2, bytes_before=size, bytes_after=size, version=version
+    )
     assert candle_files(store) == before
     assert_in_order(store)
 
@@ -159,7 +163,7 @@ def test_files_without_a_row(store, names):
     assert (outcome.rewritten, outcome.rows, outcome.error) == (False, 0, "")
     assert sorted(outcome.files_removed) == sorted(f"{PARTITION.path}/{name}" for name in names)
     assert candle_files(store) == {}
-    assert one(store) == Outcome(PARTITION)
+    assert one(store) == CompactionResult(PARTITION)
 
 
 def test_foreign_columns(store):
@@ -450,7 +454,7 @@ def test_temporary_files(store):
 def test_empty_partition(store):
     """A partition without files stays without."""
     (store.root / PARTITION.path).mkdir(parents=True)
-    assert one(store) == Outcome(PARTITION)
+    assert one(store) == CompactionResult(PARTITION)
     assert candle_files(store) == {}
 
 
@@ -527,12 +531,14 @@ def test_changed_while_folding(store):
     path = foreign(store, "part.parquet", [candle(0)])
     (item,) = plan(store).work
     path.unlink()
-    assert compact_partition(store, item, NOW_S) == Outcome(PARTITION)
+    assert compact_partition(store, item, NOW_S) == CompactionResult(PARTITION)
 
 
 def test_directory_gone(store):
     """A partition that was removed since it was planned is nothing to do."""
-    assert compact_partition(store, Work(PARTITION, (PARTITION.path,)), NOW_S) == Outcome(PARTITION)
+    assert compact_partition(store, CompactionWork(PARTITION, (PARTITION.path,)), NOW_S) == CompactionResult(
+        PARTITION
+    )
 
 
 def test_foreign_file_written_again_is_kept(store):

@@ -22,7 +22,7 @@ from lakewriter.gap import FINAL, REASONS, Reason
 from lakewriter.instrument import Instrument
 from lakewriter.lake.coverage.absences import absent
 from lakewriter.lake.coverage.days import covered
-from lakewriter.lake.coverage.facts import Moment
+from lakewriter.lake.coverage.facts import CoverageMoment
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -265,7 +265,7 @@ def test_why_nothing_came(store: LakeStore) -> None:
     journal = start(store, SOL, now_ms=at(9))
 
     def why(minute: int) -> list[str]:
-        found = covered(store, PartitionFilter(symbols=("SOLUSD",)), Moment(at(minute)))
+        found = covered(store, PartitionFilter(symbols=("SOLUSD",)), CoverageMoment(at(minute)))
         return [each.never_came for each in found]
 
     since = "subscribed to since 2024-06-30 00:09, and never a candle came"
@@ -284,7 +284,7 @@ def test_why_nothing_came(store: LakeStore) -> None:
     recorder = Recorder(store.root)
     mark(recorder, 9, 12, "not_listed", SOL)
     assert why(30) == [f"{since}: spot does not list SOLUSD"]
-    assert sum(each.candles for each in absent(store, PartitionFilter(symbols=("SOLUSD",)), Moment(at(30)))) == 21  # fmt: skip
+    assert sum(each.candles for each in absent(store, PartitionFilter(symbols=("SOLUSD",)), CoverageMoment(at(30)))) == 21  # fmt: skip
     recorder.die()
     journal.close()
 
@@ -384,7 +384,7 @@ def test_gaps_and_coverage_agree(tmp_path_factory: pytest.TempPathFactory, story
         recorder.die()
         die(journal)
     wanted = PartitionFilter(symbols=("BTCUSDT",))
-    moment = Moment(None if story.until is None else moment_of(story.until))
+    moment = CoverageMoment(None if story.until is None else moment_of(story.until))
     days = [day for each in covered(store, wanted, moment) for day in each.days]
     gaps = list(absent(store, wanted, moment))
     # What is left for good is a gap, and expected by no day.

@@ -10,7 +10,7 @@ from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import OtherSeriesError, choose
-from lakewriter.evidence.claims import NAME, ContradictionError, Options, agree, claim
+from lakewriter.evidence.claims import NAME, ContradictionError, ImportOptions, agree, claim
 from lakewriter.evidence.rows import (
     Period,
     RowsError,
@@ -35,24 +35,24 @@ def column(level: str, *values: str | None, name: str = "") -> ColumnClaim:
 
 def test_options_fill_in_and_choose() -> None:
     """An option is taken where a file says nothing, and refuses a file that says something else."""
-    (part,), other = choose(ALL, BTC, Options("spot"), "x.csv", 5)
+    (part,), other = choose(ALL, BTC, ImportOptions("spot"), "x.csv", 5)
     assert (part.series, part.interval_by, part.rows, other) == (("spot", "BTCUSDT", "1m"), NAME, None, 0)
     with pytest.raises(OtherSeriesError) as caught:
-        choose(ALL, BTC, Options("spot", interval="1h"), "x.csv", 5)
+        choose(ALL, BTC, ImportOptions("spot", interval="1h"), "x.csv", 5)
     assert caught.value.what == "x.csv says 1m, --interval says 1h"
     with pytest.raises(UsageError, match=r"x\.csv: nothing tells its market"):
-        choose(ALL, BTC, Options(), "x.csv", 5)
+        choose(ALL, BTC, ImportOptions(), "x.csv", 5)
 
 
 @pytest.mark.parametrize(
     ("options", "series"),
     [
-        (Options("spot", symbol="ETHUSDT"), ("spot", "ETHUSDT", "1m")),
-        (Options("spot", interval="1h"), ("spot", "BTCUSDT", "1h")),
-        (Options(symbol="BTCUSD_PERP"), ("coin_futures", "BTCUSD_PERP", "1m")),
+        (ImportOptions("spot", symbol="ETHUSDT"), ("spot", "ETHUSDT", "1m")),
+        (ImportOptions("spot", interval="1h"), ("spot", "BTCUSDT", "1h")),
+        (ImportOptions(symbol="BTCUSD_PERP"), ("coin_futures", "BTCUSD_PERP", "1m")),
     ],
 )
-def test_relabelling_overrules(options: Options, series: tuple[str, str, str]) -> None:
+def test_relabelling_overrules(options: ImportOptions, series: tuple[str, str, str]) -> None:
     """With --relabel what is told overrules what a file says, and the rest stays as it says."""
     (part,), _ = choose(ALL, BTC, options._replace(relabel=True), "x.csv", 5)
     assert part.series == series
@@ -61,13 +61,13 @@ def test_relabelling_overrules(options: Options, series: tuple[str, str, str]) -
 def test_a_symbol_tells_its_market() -> None:
     """A futures contract is of its market, whatever else is said."""
     perpetual = [*claim("symbol", "BTCUSD_PERP", NAME), *claim("interval", "1m", NAME)]
-    (part,), _ = choose(ALL, perpetual, Options(), "x.csv", 1)
+    (part,), _ = choose(ALL, perpetual, ImportOptions(), "x.csv", 1)
     assert part.series.market == "coin_futures"
     with pytest.raises(OtherSeriesError, match=r"x\.csv says coin_futures, --market says spot"):
-        choose(ALL, perpetual, Options("spot"), "x.csv", 1)
+        choose(ALL, perpetual, ImportOptions("spot"), "x.csv", 1)
     either = [*claim("market", "futures", NAME), *perpetual]
-    assert choose(ALL, either, Options(), "x.csv", 1).parts[0].series.market == "coin_futures"
-    assert choose(ALL, [*BTC, *claim("market", "futures", NAME)], Options(), "x", 1).parts[
+    assert choose(ALL, either, ImportOptions(), "x.csv", 1).parts[0].series.market == "coin_futures"
+    assert choose(ALL, [*BTC, *claim("market", "futures", NAME)], ImportOptions(), "x", 1).parts[
         0
     ].series.market == ("usdt_futures")
 
@@ -93,11 +93,13 @@ def test_columns_split_a_file() -> None:
         ],
         "x.csv",
     )
-    parts, other = choose(groups, claim("market", "usdt_futures", NAME), Options(), "x.csv", 5)
+    parts, other = choose(groups, claim("market", "usdt_futures", NAME), ImportOptions(), "x.csv", 5)
     found = {part.series[1:]: part.rows.tolist() for part in parts}  # type: ignore[union-attr]
     assert found == {("BTCUSDT", "1m"): [0, 2, 3], ("ETHUSDT", "1m"): [1], ("ETHUSDT", "1h"): [4]}
     assert other == 0
-    parts, other = choose(groups, [], Options("usdt_futures", symbol="ETHUSDT", interval="1h"), "x.csv", 5)
+    parts, other = choose(
+        groups, [], ImportOptions("usdt_futures", symbol="ETHUSDT", interval="1h"), "x.csv", 5
+    )
     assert [part.series for part in parts] == [("usdt_futures", "ETHUSDT", "1h")]
     assert other == 4
 
@@ -113,7 +115,7 @@ def test_a_split_is_a_partition(rows: list[tuple[str, str]]) -> None:
     groups = split(
         [column("symbol", *[row[0] for row in rows]), column("interval", *[row[1] for row in rows])], "x"
     )
-    parts, other = choose(groups, [], Options("spot"), "x", len(rows))
+    parts, other = choose(groups, [], ImportOptions("spot"), "x", len(rows))
     seen = {}
     for part in parts:
         places = range(len(rows)) if part.rows is None else part.rows.tolist()
@@ -146,7 +148,7 @@ def test_columns_that_cannot_be(columns: list[ColumnClaim], what: str) -> None:
 def test_columns_with_other_meanings() -> None:
     """A column such as `code` or `period` counts if all of its values are understood, and else means something else."""
     codes = [ColumnClaim("symbol", "code", pa.array(["BTCUSDT", "ETHUSDT"]), loose=True)]
-    assert [part.series.symbol for part in choose(split(codes, "x"), [], Options("spot", interval="1m"), "x", 2).parts] == [
+    assert [part.series.symbol for part in choose(split(codes, "x"), [], ImportOptions("spot", interval="1m"), "x", 2).parts] == [
         "BTCUSDT", "ETHUSDT",
     ]  # fmt: skip
     for values in (["BTCUSDT", "A7"], ["BTCUSDT", None]):
@@ -156,10 +158,10 @@ def test_columns_with_other_meanings() -> None:
 def test_a_column_of_base_assets() -> None:
     """It tells no symbol; its rows are of other series than those of another asset."""
     coins = split([ColumnClaim("asset", "coin", pa.array(["BTC", "ETH", "BTC"]), loose=True)], "x.csv")
-    (part,), other = choose(coins, [], Options("spot", "BTCUSDT", "1m"), "x.csv", 3)
+    (part,), other = choose(coins, [], ImportOptions("spot", "BTCUSDT", "1m"), "x.csv", 3)
     assert (part.rows.tolist(), other) == ([0, 2], 1)  # type: ignore[union-attr]
     with pytest.raises(ContradictionError, match=r"x\.csv says BTCUSDT, its column coin says ETH"):
-        choose(coins, BTC, Options("spot"), "x.csv", 3)
+        choose(coins, BTC, ImportOptions("spot"), "x.csv", 3)
 
 
 def test_columns_that_say_nothing() -> None:

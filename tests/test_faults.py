@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from recording import Account, Recording, account, recording
 
-from lakewriter.binance.socket import Patience
+from lakewriter.binance.socket import Timeouts
 from lakewriter.interval import MINUTE_MS
-from lakewriter.recording.supervisor import WatchOptions
+from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SPEED = 120.0
 # Half a second of real time, for this machine has more to do.
-OPTIONS = WatchOptions(
-    grace_ms=60_000, universe_every_s=0.5, patience=Patience(ping_after_s=0.5, pong_s=0.5, prove_s=1.0)
+OPTIONS = SupervisorOptions(
+    grace_ms=60_000, universe_every_s=0.5, patience=Timeouts(ping_after_s=0.5, pong_s=0.5, prove_s=1.0)
 )
 SPOT = "spot:BTCUSDT,ETHUSDT:1m"
 
@@ -67,7 +67,7 @@ class Scenario(NamedTuple):
     check: Callable[[Outcome], bool]
     explained: frozenset[str] = frozenset()
     subscriptions: tuple[str, ...] = (SPOT,)
-    options: WatchOptions = OPTIONS
+    options: SupervisorOptions = OPTIONS
     streams_max: int = 1024
 
 

@@ -29,8 +29,8 @@ from lakewriter.query.reader import Lake
 from lakewriter.query.result import Result
 from lakewriter.query.session import run as ask
 from lakewriter.series import Series
-from lakewriter.verify.findings import Report
-from lakewriter.verify.run import Options, verify
+from lakewriter.verify.findings import VerifyReport
+from lakewriter.verify.run import VerifyOptions, verify
 
 BTC = Series("spot", "BTCUSDT", "1m")
 PARTITION = partition_of(candle(0))
@@ -144,8 +144,8 @@ def test_merges_compaction_and_verification_go_on(store: LakeStore, name: str) -
     btc, eth = compact(store, plan(store).work, 1e10, processes=1)
     assert (bool(btc.error), eth.error) == (name in BAD_FILES, "")
     assert os.path.lexists(path)
-    report = Report(10)
-    assert len(list(verify(store, report, options=Options(frozenset(("partition",)))))) == 2
+    report = VerifyReport(10)
+    assert len(list(verify(store, report, options=VerifyOptions(frozenset(("partition",)))))) == 2
     assert [finding.kind for finding in report.findings] == (["unreadable"] if name in BAD_FILES else [])
 
 
@@ -180,7 +180,7 @@ def test_a_file_of_others_under_our_name_with_absurd_times(
     with contextlib.suppress(LakeError):
         store.merge(partition, to_table([msgspec.structs.replace(candle(0), interval=interval)]))
     list(compact(store, plan(store).work, 1e10, processes=1))
-    list(verify(store, Report(10)))
+    list(verify(store, VerifyReport(10)))
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

@@ -17,7 +17,7 @@ from test_lake import snapshot
 from lakewriter.candle import SOURCES, Candle, to_table
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake import compact
-from lakewriter.lake.forget import Outcome, Selection, Work, forget_partition, plan, sums
+from lakewriter.lake.forget import ForgetWork, Outcome, Selection, forget_partition, plan, sums
 from lakewriter.lake.forgotten import RANGES_MAX, joined_ranges
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import shift_of, written_by_us
@@ -307,7 +307,7 @@ def test_a_writer_makes_again_what_is_pruned(tmp_path):
     try:
         for number in range(200):
             fill(store, [candle(1440 + number % 10)])
-            forget_partition(store, Work(other, (other.path,)), Selection((BTC,)))
+            forget_partition(store, ForgetWork(other, (other.path,)), Selection((BTC,)))
         store.merge_many(
             [(partition_of(candle(day * 1440)), to_table([candle(day * 1440)])) for day in (1, 2)]
         )

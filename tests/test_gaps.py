@@ -21,7 +21,7 @@ from lakewriter.lake.gaps.ledger import SPARE_LINES, Ledger
 from lakewriter.lake.gaps.ledgers import (
     GAPS_DIRECTORY,
     ORPHANED,
-    Told,
+    ReportedGap,
     open_ledger,
     read_gaps,
     read_told,
@@ -564,4 +564,4 @@ while True:
     minutes = [gap.start_ms // MINUTE_MS // 2 for gap in heir.ledger.gaps()]
     assert minutes == list(range(len(minutes)))
     assert len(minutes) in (last + 1, last + 2)
-    assert read_told(tmp_path) == [Told(gap, True) for gap in heir.ledger.gaps()]
+    assert read_told(tmp_path) == [ReportedGap(gap, True) for gap in heir.ledger.gaps()]

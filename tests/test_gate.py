@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual_time import VirtualClock
 
-from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S, Attempts, ConnectGate
+from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S, ConnectAttempts, ConnectGate
 
 
 def test_the_default_stays_below_what_the_exchange_documents() -> None:
@@ -19,7 +19,7 @@ def test_the_default_stays_below_what_the_exchange_documents() -> None:
 
 def test_attempts_pass_a_little_apart() -> None:
     """The first passes at once, the next one a moment later."""
-    attempts = Attempts(10, 300, 0.5)
+    attempts = ConnectAttempts(10, 300, 0.5)
     assert attempts.free_s() < 0
     attempts.passes(100.0)
     assert attempts.free_s() == 100.5
@@ -27,7 +27,7 @@ def test_attempts_pass_a_little_apart() -> None:
 
 def test_a_full_window_waits_for_its_oldest_attempt() -> None:
     """When the window is full, the next one passes a window after the oldest in it."""
-    attempts = Attempts(3, 300, 0)
+    attempts = ConnectAttempts(3, 300, 0)
     for now_s in (0.0, 10.0, 20.0):
         assert attempts.free_s() <= now_s
         attempts.passes(now_s)
@@ -38,7 +38,7 @@ def test_a_full_window_waits_for_its_oldest_attempt() -> None:
 
 def test_a_held_gate_lets_nobody_pass_and_is_never_held_for_less() -> None:
     """The longest hold counts, and only the first of several together is news."""
-    attempts = Attempts(3, 300, 0)
+    attempts = ConnectAttempts(3, 300, 0)
     assert attempts.hold(0, 60)
     assert not attempts.hold(1, 120)
     assert not attempts.hold(2, 30)
@@ -55,7 +55,7 @@ def test_no_window_has_more_attempts_than_allowed(
     attempts_max: int, apart_s: float, asked: list[tuple[float, float]]
 ) -> None:
     """Whoever waits until he is free keeps every rule, whatever is held in between."""
-    attempts = Attempts(attempts_max, 30, apart_s)
+    attempts = ConnectAttempts(attempts_max, 30, apart_s)
     now_s, passed, holds = 0.0, [], []
     for pause_s, hold_s in asked:
         now_s += pause_s

@@ -25,7 +25,7 @@ from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
 from lakewriter.verify.compare_published import SETTLED_AFTER_MS, Window, compare, windows
 from lakewriter.verify.differences import differences, winning
-from lakewriter.verify.findings import Report
+from lakewriter.verify.findings import VerifyReport
 
 DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))  # the second of three
 LONG_AFTER_MS = MONDAY_MS + 400 * DAY_MS
@@ -73,9 +73,9 @@ def compared(
     wanted: PartitionFilter = ALL,
     now_ms: int = LONG_AFTER_MS,
     repair: bool = False,
-) -> Report:
-    async def main() -> Report:
-        report = Report(100)
+) -> VerifyReport:
+    async def main() -> VerifyReport:
+        report = VerifyReport(100)
         async for _ in compare(store, publisher, wanted, report, now_ms=now_ms, repair=repair):
             pass
         return report
@@ -267,7 +267,7 @@ def test_it_can_be_cancelled(store):
 
     async def main() -> int:
         done = 0
-        report = Report(1)
+        report = VerifyReport(1)
         async with asyncio.timeout(PATIENCE_S):
             task = asyncio.current_task()
             assert task is not None

@@ -24,7 +24,7 @@ from lakewriter.lake.gaps.ledger import Changes, Ledger, save
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
-from lakewriter.recording.supervisor import WatchOptions
+from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox
 from lakewriter.series import Series
@@ -358,7 +358,7 @@ def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None
         wanted = BackfillOptions(since_ms=TODAY_MS - 20 * DAY_MS, downloads=1)
         filling = asyncio.create_task(fill(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=wanted))
         await until(lambda: (tmp_path / "market=spot").is_dir())
-        watching = WatchOptions(grace_ms=3 * MINUTE_MS, heal_limit_ms=DAY_MS)
+        watching = SupervisorOptions(grace_ms=3 * MINUTE_MS, heal_limit_ms=DAY_MS)
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=watching) as running:
             filled = await filling
             stop_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 3 * MINUTE_MS

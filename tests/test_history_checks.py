@@ -14,7 +14,7 @@ from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.verify.aggregates import compare_intervals, sources_of
 from lakewriter.verify.checks import check_candles, check_rows, in_place
-from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Flaw, Report, of_file
+from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Defect, VerifyReport, of_file
 from lakewriter.verify.price_jumps import DEVIATIONS, RETURNS_MIN, find_jumps
 
 MINUTE = INTERVALS["1m"]
@@ -196,8 +196,8 @@ def test_the_end_is_told_as_a_time():
 
 def test_a_report_keeps_some_of_each_check():
     """No check crowds another one out."""
-    report = Report(2)
-    many = Flaw("candle", "low", np.arange(10) * MINUTE_MS, lambda at: f"number {at}")
+    report = VerifyReport(2)
+    many = Defect("candle", "low", np.arange(10) * MINUTE_MS, lambda at: f"number {at}")
     report.add(BTC, [many, many, of_file(0, "foreign", "x")])
     assert [finding.what for finding in report.findings] == ["number 0", "number 1", "x"]
     assert (report.total, report.of(BTC, "candle").findings) == (21, 20)

@@ -36,8 +36,8 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
-from lakewriter.verify.findings import LOCAL_CHECKS, Report
-from lakewriter.verify.run import Options, verify
+from lakewriter.verify.findings import LOCAL_CHECKS, VerifyReport
+from lakewriter.verify.run import VerifyOptions, verify
 
 DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))  # the second of three
 FIRST_MS = DAY.start_ms
@@ -70,7 +70,7 @@ def test_a_lake_of_the_truth_has_no_finding(tmp_path: Path) -> None:
     series += [(Series("usdt_futures", "LTCUSDT", name), 5) for name in ("1m", "15m", "1h", "1d")]
     series += [(Series("coin_futures", "BTCUSD_PERP", name), 15) for name in ("5m", "1h", "1d", "1w")]
     store = truth_lake(tmp_path, series)
-    report = Report(100)
+    report = VerifyReport(100)
     done = list(verify(store, report))
     assert told(report) == []
     assert report.total == 0
@@ -240,9 +240,9 @@ def test_a_file_that_is_not_whole(store: LakeStore, change: Callable[[bytes], by
     path = store.root / DAY.file
     path.write_bytes(change(path.read_bytes()))
     assert found(store) == one("partition", "unreadable")
-    only = Options(frozenset(("candle",)))
+    only = VerifyOptions(frozenset(("candle",)))
     assert found(store, options=only) == one("partition", "unreadable"), "whatever else is asked for"
-    report = Report(1)
+    report = VerifyReport(1)
     list(verify(store, report))
     assert report.tallies[(BTC, "candle")].checked == 2 * 1440
 
@@ -440,7 +440,7 @@ def test_a_longer_candle_that_does_not_add_up(
     places = [each for each, _ in months.partitions(PartitionFilter(intervals=(interval,)))]
     place = places[1] if interval != "1mo" else places[0]
     rewrite(months, place, change)
-    report = Report(10)
+    report = VerifyReport(10)
     list(verify(months, report))
     begin_ms = series.grid.ceil(place.start_ms)
     assert told(report) == one("intervals", "differs", begin_ms, series)
@@ -452,7 +452,7 @@ def test_only_whole_candles_are_compared(months: LakeStore) -> None:
     """A longer candle one of whose shorter ones is absent is not compared, wrong or not."""
     rewrite(months, Partition(*HOUR, DAY.date), WRONG[1])
     rewrite(months, DAY, lambda rows: rows.slice(1))
-    report = Report(10)
+    report = VerifyReport(10)
     list(verify(months, report))
     assert told(report) == []
     assert report.tallies[(HOUR, "intervals")].checked == 3 * 24 - 1
@@ -473,7 +473,7 @@ def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
 
     minutes = with_quiet_start(decode((store.root / first.file).read_bytes(), ""))
     rewrite(store, first, lambda _: minutes)
-    only = Options(frozenset(("intervals",)))
+    only = VerifyOptions(frozenset(("intervals",)))
     assert found(store, options=only) != [], "the hour still has the trades of its first minute"
     for skipped in (0, 1):
         of_hour = minutes.slice(skipped, 60 - skipped)
@@ -516,8 +516,8 @@ def test_a_jump(store: LakeStore, row: int) -> None:
     """A price that goes on elsewhere is reported where it does, also between two files."""
     rewrite(store, LAST, shifted(row, 10.0))
     assert found(store) == one("jumps", "jump", LAST.start_ms + row * MINUTE_MS)
-    assert found(store, options=Options(deviations=0.0)) == []
-    assert found(store, options=Options(deviations=1e6)) == []
+    assert found(store, options=VerifyOptions(deviations=0.0)) == []
+    assert found(store, options=VerifyOptions(deviations=1e6)) == []
 
 
 def test_no_jump_across_a_gap(store: LakeStore) -> None:
@@ -532,9 +532,9 @@ def test_only_what_is_asked_for(store: LakeStore) -> None:
     rewrite(store, LAST, shifted(0, 10.0))
     before = PartitionFilter(until=day_of(MONDAY_MS))
     assert found(store, before) == []
-    assert found(store, options=Options(frozenset(("jumps",)))) == one("jumps", "jump", LAST.start_ms)
-    report = Report(10)
-    list(verify(store, report, options=Options(frozenset(("partition",)))))
+    assert found(store, options=VerifyOptions(frozenset(("jumps",)))) == one("jumps", "jump", LAST.start_ms)
+    report = VerifyReport(10)
+    list(verify(store, report, options=VerifyOptions(frozenset(("partition",)))))
     assert [check for _, check in report.tallies] == ["partition"]
     assert report.total == 0
 
@@ -542,7 +542,7 @@ def test_only_what_is_asked_for(store: LakeStore) -> None:
 def test_findings_beyond_the_limit_are_counted(store: LakeStore) -> None:
     """Of a day of wrong candles as many are put into words as were asked for, all are counted."""
     rewrite(store, DAY, lambda rows: rows.set_column(6, SCHEMA.field(6), pa.array([-1.0] * rows.num_rows)))
-    report = Report(3)
+    report = VerifyReport(3)
     list(verify(store, report))
     assert told(report) == [("candle", "volume", BTC, minute(number)) for number in range(3)]
     assert report.total == 1440
@@ -601,7 +601,7 @@ def test_exactly_what_was_planted(
         }  # fmt: skip
         change, kind, found_ms = plants[defect]
         rewrite(store, partition, change)
-        local = Options(frozenset(LOCAL_CHECKS) - {"intervals"})
+        local = VerifyOptions(frozenset(LOCAL_CHECKS) - {"intervals"})
         check = "candle" if kind in ("price", "volume") else "partition"
         assert found(store, options=local) == [(check, kind, chosen, found_ms)]
 
@@ -655,7 +655,7 @@ def test_the_real_archive_has_no_finding(tmp_path: Path) -> None:
         for day in np.unique(days):
             store.merge(Partition(*series, day_of(int(day) * DAY_MS)), rows.filter(pa.array(days == day)))
         candles += rows.num_rows
-    report = Report(100)
+    report = VerifyReport(100)
     list(verify(store, report))
     assert report.findings == []
     checked = {check: 0 for _, check in report.tallies}
@@ -675,7 +675,7 @@ def test_truth_tables_are_whole() -> None:
 def test_a_file_that_goes_while_it_is_read(tmp_path: Path) -> None:
     """A lake that grows meanwhile is verified as it is met: what comes later is the next run's."""
     store = truth_lake(tmp_path, [(BTC, 2)])
-    report = Report(10)
+    report = VerifyReport(10)
     working = verify(store, report)
     next(working)
     fill(store, Series("spot", "ETHUSDT", "1m"), 1)

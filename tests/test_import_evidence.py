@@ -12,7 +12,7 @@ from test_importer import BEGIN_MS, MTIME_S, NOW_MS, written
 
 from lakewriter.cli import cli
 from lakewriter.errors import UsageError
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.import_files import Imported, Job, import_files
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
@@ -20,7 +20,7 @@ from lakewriter.lake.presence import presence_of
 from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
 
-SPOT = Options("spot")
+SPOT = ImportOptions("spot")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def csv(path: Path, *frames: pd.DataFrame, written_s: float = MTIME_S) -> Path:
 
 
 def imported(
-    store: LakeStore, path: Path, options: Options = SPOT, *, named: bool = True, now_ms: int = NOW_MS
+    store: LakeStore, path: Path, options: ImportOptions = SPOT, *, named: bool = True, now_ms: int = NOW_MS
 ) -> Imported:
     (result,) = import_files(store, [path], Job(options, now_ms, frozenset([path] if named else [])))
     return result
@@ -62,7 +62,7 @@ def test_rows_of_several_symbols(tmp_path: Path, store: LakeStore) -> None:
     """Each row goes to its own symbol; a symbol that is chosen leaves the others out, counted."""
     both = [frame(symbol="BTCUSDT"), frame(7, price=20, symbol="ETH/USDT")]
     path = csv(tmp_path / "all_1m.csv", *both)
-    chosen = imported(store, path, Options("spot", "BTCUSDT"))
+    chosen = imported(store, path, ImportOptions("spot", "BTCUSDT"))
     assert (chosen.rows, chosen.left_out.other_series, rows_of(store, "ETHUSDT")) == (10, 7, 0)
     every = imported(store, path)
     assert [each.symbol for each in every.series] == ["BTCUSDT", "ETHUSDT"]
@@ -74,7 +74,7 @@ def test_a_name_or_an_option_that_contradicts_a_column(tmp_path: Path, store: La
     path = csv(tmp_path / "ETHUSDT_1m.csv", frame(symbol="BTCUSDT"))
     assert imported(store, path).error == f"{path} says ETHUSDT, its column symbol says BTCUSDT"
     path = csv(tmp_path / "x_1m.csv", frame(symbol="ETHUSDT"))
-    btc = Options("spot", "BTCUSDT")
+    btc = ImportOptions("spot", "BTCUSDT")
     assert (
         imported(store, path, btc).error == f"{path}: its column symbol says ETHUSDT, --symbol says BTCUSDT"
     )
@@ -235,7 +235,7 @@ def test_a_file_of_a_lake_that_was_moved(tmp_path: Path, store: LakeStore) -> No
     moved = tmp_path / "candles.parquet"
     moved.write_bytes((store.root / Partition("spot", "BTCUSDT", "1m", day_of(BEGIN_MS)).file).read_bytes())
     other = LakeStore.create(str(tmp_path / "other"), "test")
-    result = imported(other, moved, Options())
+    result = imported(other, moved, ImportOptions())
     assert (result.error, result.added) == ("", 10)
     renamed = moved.rename(tmp_path / "ETHUSDT_1m.parquet")
     assert imported(other, renamed).error == f"{renamed} says ETHUSDT, its metadata says BTCUSDT"

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_candle import candle
 
-from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
+from lakewriter.binance.kline_columns import RowError, RowOrigin, begins_before, candles_of
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import OtherSeriesError
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.arrow_file import ROWS_MAX
 from lakewriter.importer.columns import FileColumns, columns_in
 from lakewriter.importer.file_candles import named_series, read_file
@@ -35,11 +35,11 @@ from lakewriter.partition import partition_of
 from lakewriter.series import Series
 
 BTC = Series("spot", "BTCUSDT", "1m")
-STAMP = Stamp(BTC, "rest", 99)
+STAMP = RowOrigin(BTC, "rest", 99)
 BEGIN_MS = 1_719_705_600_000
 MTIME_S = 1_730_000_000
 NOW_MS = 1_780_000_000_000
-SPOT = Options(market="spot")
+SPOT = ImportOptions(market="spot")
 
 
 @pytest.fixture
@@ -82,13 +82,13 @@ class OneSeries(NamedTuple):
     rows: pa.Table
 
 
-def read_one(path: Path, options: Options) -> OneSeries:
+def read_one(path: Path, options: ImportOptions) -> OneSeries:
     """Return the one series in a file."""
     (part,) = read_file(path, options, NOW_MS).parts
     return OneSeries(*part)
 
 
-def import_one(store: LakeStore, path: Path, options: Options = SPOT) -> Imported:
+def import_one(store: LakeStore, path: Path, options: ImportOptions = SPOT) -> Imported:
     """Import a file that is named itself, and is not refused."""
     (imported,) = import_files(store, [path], Job(options, NOW_MS, frozenset([path])))
     assert imported.error == ""
@@ -132,7 +132,7 @@ def frame(minutes: int = 3) -> pd.DataFrame:
 )  # fmt: skip
 def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
     """Market, symbol and interval are in the file's name and place, as each kind of file has them."""
-    assert named_series(Path(path), Options()) == Series(*series)
+    assert named_series(Path(path), ImportOptions()) == Series(*series)
 
 
 @pytest.mark.parametrize(
@@ -148,21 +148,21 @@ def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
 def test_a_name_that_does_not_tell(path: str, what: str, hint: str) -> None:
     """What is missing is named, with the option that gives it; nothing is guessed."""
     with pytest.raises(UsageError) as caught:
-        named_series(Path(path), Options())
+        named_series(Path(path), ImportOptions())
     assert (caught.value.what, caught.value.hint) == (f"{path}: {what}", hint)
 
 
 def test_options_fill_in_what_a_name_does_not_say() -> None:
     """An option says what a name does not; it overrules what a name says only if that is asked for."""
     path = Path("data/spot/BTCUSDT-1m-2024-06-30.zip")
-    assert named_series(path, Options("spot")) == ("spot", "BTCUSDT", "1m")
+    assert named_series(path, ImportOptions("spot")) == ("spot", "BTCUSDT", "1m")
     with pytest.raises(OtherSeriesError) as caught:
-        named_series(path, Options("spot", "ETHUSDT"))
+        named_series(path, ImportOptions("spot", "ETHUSDT"))
     assert caught.value.what == f"{path} says BTCUSDT, --symbol says ETHUSDT"
-    assert named_series(path, Options("spot", "ETHUSDT", relabel=True)) == ("spot", "ETHUSDT", "1m")
-    every = Options("coin_futures", "ETHUSD_PERP", "1h", relabel=True)
+    assert named_series(path, ImportOptions("spot", "ETHUSDT", relabel=True)) == ("spot", "ETHUSDT", "1m")
+    every = ImportOptions("coin_futures", "ETHUSD_PERP", "1h", relabel=True)
     assert named_series(Path("bybit_BTCUSDT_1m.csv"), every) == ("coin_futures", "ETHUSD_PERP", "1h")
-    assert named_series(Path("x.csv"), Options("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
+    assert named_series(Path("x.csv"), ImportOptions("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".csv", ".csv.gz"])
@@ -188,7 +188,7 @@ def test_files_of_the_original_recorder(tmp_path: Path, index: bool) -> None:
     path = tmp_path / "usdt_futures_BTCUSDT_1m.pqt"
     (frame() if index else frame().drop(columns="candle_begin_time")).to_parquet(path)
     os.utime(path, (MTIME_S, MTIME_S))
-    read = read_one(path, Options())
+    read = read_one(path, ImportOptions())
     assert read.series == Series("usdt_futures", "BTCUSDT", "1m")
     expected = to_table([archive_candle(minute) for minute in range(3)])
     assert read.rows.drop_columns("source").equals(expected.drop_columns("source"))
@@ -199,23 +199,25 @@ def test_a_partition_of_another_lake(tmp_path: Path, store: LakeStore) -> None:
     """What another lake knows of who said what, and when, is kept."""
     rows = to_table([candle(0), candle(1, source="archive", event_ms=None)])
     store.merge(partition_of(candle(0)), rows)
-    assert read_one(store.root / partition_of(candle(0)).file, Options()).rows.equals(rows)
+    assert read_one(store.root / partition_of(candle(0)).file, ImportOptions()).rows.equals(rows)
     other = LakeStore.create(str(tmp_path / "other"), "test")
-    assert [each.added for each in import_files(other, files_in([store.root]), Job(Options(), NOW_MS))] == [2]
+    assert [
+        each.added for each in import_files(other, files_in([store.root]), Job(ImportOptions(), NOW_MS))
+    ] == [2]
     assert other.read(partition_of(candle(0))).equals(rows)
 
 
 def test_what_said_so_can_be_told(tmp_path: Path) -> None:
     """--source holds for any kind of file; only `archive` has to be proven."""
     archive = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", lines(0))
-    assert read_one(archive, Options("spot", source="stream")).rows["source"].to_pylist() == ["stream"]
+    assert read_one(archive, ImportOptions("spot", source="stream")).rows["source"].to_pylist() == ["stream"]
     frame(1).to_parquet(tmp_path / "spot_BTCUSDT_1m.pqt")
     assert (
-        read_one(tmp_path / "spot_BTCUSDT_1m.pqt", Options(source="stream")).rows["source"][0].as_py()
+        read_one(tmp_path / "spot_BTCUSDT_1m.pqt", ImportOptions(source="stream")).rows["source"][0].as_py()
         == "stream"
     )
     with pytest.raises(UsageError, match="--source says archive, but it has not the archive's layout"):
-        read_one(tmp_path / "spot_BTCUSDT_1m.pqt", Options(source="archive"))
+        read_one(tmp_path / "spot_BTCUSDT_1m.pqt", ImportOptions(source="archive"))
 
 
 def said_by(table: pa.Table) -> FileColumns:
@@ -223,7 +225,7 @@ def said_by(table: pa.Table) -> FileColumns:
     return columns_in(typed_columns(table).table)
 
 
-def candles_in(table: pa.Table, stamp: Stamp) -> pa.Table:
+def candles_in(table: pa.Table, stamp: RowOrigin) -> pa.Table:
     """Return a table's candles as an import makes them."""
     columns = said_by(table)
     grid = stamp.series.grid
@@ -380,14 +382,14 @@ def test_a_csv_by_its_header(tmp_path: Path) -> None:
     """A CSV that pandas wrote is read by its names; row numbers count its header."""
     path = tmp_path / "spot_BTCUSDT_1m.csv"
     frame(3).to_csv(path)
-    assert int_column(read_one(path, Options()).rows, "candle_begin_time").tolist() == [
+    assert int_column(read_one(path, ImportOptions()).rows, "candle_begin_time").tolist() == [
         BEGIN_MS + minute * 60_000 for minute in range(3)
     ]
     bad = frame(3)
     bad.iloc[1, bad.columns.get_loc("low")] = 5.0
     bad.to_csv(path)
     with pytest.raises(LakewriterError, match=r"row 3: low: low is above open: open 2\.0"):
-        read_one(path, Options())
+        read_one(path, ImportOptions())
     assert read_file_error(written(path, "a,b\n1\n")).startswith(f"{path}: not a CSV of candles: ")
     assert read_file_error(written(path, "")).startswith(f"{path}: not a CSV of candles: ")
     assert read_file_error(written(path, b"\xff\xfe,x\n1,2\n")).startswith(f"{path}: ")
@@ -498,12 +500,12 @@ def test_what_is_better_known_stays(tmp_path: Path, store: LakeStore) -> None:
     path = tmp_path / "spot_BTCUSDT_1m.pqt"
     frame(2).to_parquet(path)
     os.utime(path, (BEGIN_MS // 1000 + 180,) * 2)
-    first = import_one(store, path, Options())
+    first = import_one(store, path, ImportOptions())
     assert (first.replaced, first.disputed) == (0, 2)
     imported = import_one(store, written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0, 1439)), SPOT)
     assert (imported.added, imported.replaced, imported.corrections, imported.disputed) == (1, 1, 1, 0)
     os.utime(path, (4e9, 4e9))
-    again = import_one(store, path, Options())
+    again = import_one(store, path, ImportOptions())
     assert (again.replaced, again.disputed) == (0, 1)
     assert store.read(key)["source"].to_pylist() == ["archive", "stream", "archive"]
 
@@ -518,7 +520,7 @@ def symbols(directory: Path, count: int) -> list[Path]:
 def test_many_files(tmp_path: Path, store: LakeStore) -> None:
     """More files than a batch holds are all imported, and told of in order."""
     paths = symbols(tmp_path, BATCH_PARTITIONS_MAX + 3)
-    done = list(import_files(store, files_in([tmp_path / "data"]), Job(Options(), NOW_MS)))
+    done = list(import_files(store, files_in([tmp_path / "data"]), Job(ImportOptions(), NOW_MS)))
     assert [each.path for each in done] == paths
     assert {each.added for each in done} == {2}
     assert len(list(store.files())) == len(paths)
@@ -529,7 +531,7 @@ def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> No
     paths = symbols(tmp_path, 6)
     written(paths[1], lines(0) + line(1, "nan") + "\n")
     paths[3].unlink()
-    done = list(import_files(store, paths, Job(Options(), NOW_MS)))
+    done = list(import_files(store, paths, Job(ImportOptions(), NOW_MS)))
     assert [bool(each.error) for each in done] == [False, True, False, True, False, False]
     assert done[1].error == f"{paths[1]}: row 2: open is nan"
     assert done[3].error == f"{paths[3]}: No such file or directory"
@@ -547,7 +549,7 @@ def test_one_bad_partition_keeps_no_other_out(tmp_path: Path, store: LakeStore) 
     damaged = store.root / partition_of(archive_candle(0, "S002USDT")).file
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"torn")
-    done = list(import_files(store, paths, Job(Options(), NOW_MS)))
+    done = list(import_files(store, paths, Job(ImportOptions(), NOW_MS)))
     assert [bool(each.error) for each in done] == [False, False, True, False]
     assert str(damaged) in done[2].error
     assert damaged.read_bytes() == b"torn"
@@ -567,7 +569,7 @@ def test_checking_imports_nothing(tmp_path: Path) -> None:
     """What a check finds is what an import would read."""
     paths = symbols(tmp_path, 3)
     written(paths[1], "")
-    done = list(check_files(paths, Job(Options(), NOW_MS)))
+    done = list(check_files(paths, Job(ImportOptions(), NOW_MS)))
     assert [(each.rows, each.added, bool(each.error)) for each in done] == [
         (2, 0, False),
         (0, 0, True),

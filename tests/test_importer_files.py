@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import ReadFile, read_file
 from lakewriter.importer.read_file import read_table
 
 BEGIN_MS = 1_704_067_200_000  # 2024-01-01
 NOW_MS = 1_780_000_000_000
-MINUTE = Options("spot", "BTCUSDT", "1m")
-DAILY = Options("spot", "BTCUSDT", "1d")
+MINUTE = ImportOptions("spot", "BTCUSDT", "1m")
+DAILY = ImportOptions("spot", "BTCUSDT", "1d")
 TIMES = [BEGIN_MS + minute * 60_000 for minute in range(3)]
 FRAME = pd.DataFrame(
     {"open": 100.5, "high": 102.0, "low": 98.0, "close": 101.0, "volume": 5.25}, index=range(3)
@@ -36,11 +36,11 @@ REST = [
 CANDLE = (100.5, 102.0, 98.0, 101.0, 5.25)
 
 
-def read(path: Path, options: Options = MINUTE) -> ReadFile:
+def read(path: Path, options: ImportOptions = MINUTE) -> ReadFile:
     return read_file(path, options, NOW_MS)
 
 
-def candles(path: Path, options: Options = MINUTE) -> list[tuple[float, ...]]:
+def candles(path: Path, options: ImportOptions = MINUTE) -> list[tuple[float, ...]]:
     """Return the candles of a file of one series: begin, open, high, low, close, volume."""
     ((_, table),) = read(path, options).parts
     begins = int_column(table, "candle_begin_time").tolist()
@@ -48,7 +48,7 @@ def candles(path: Path, options: Options = MINUTE) -> list[tuple[float, ...]]:
     return list(zip(begins, *columns, strict=True))
 
 
-def refusal(path: Path, options: Options = MINUTE) -> str:
+def refusal(path: Path, options: ImportOptions = MINUTE) -> str:
     with pytest.raises(LakewriterError) as caught:
         read(path, options)
     assert caught.value.what.startswith(f"{path}: ")

@@ -25,8 +25,8 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.journal import (
     JOURNAL_DIRECTORY,
+    DiskRefusedError,
     Journal,
-    RefusedError,
     adopt_dead,
     create_journal,
     living,
@@ -360,7 +360,7 @@ def test_journal_taken_away(tmp_path, take_away, noticed_by):
     journal.commit(ROWS[:2])
     take_away(journal, tmp_path / "elsewhere")
     if noticed_by == "commit":
-        with pytest.raises(RefusedError, match="was deleted or moved"):
+        with pytest.raises(DiskRefusedError, match="was deleted or moved"):
             journal.commit(ROWS[2:3])
     else:
         journal.check()
@@ -386,7 +386,7 @@ def test_journal_is_not_made_in_a_lake_that_is_gone(tmp_path):
     journal.commit(ROWS[:1])
     root.rename(tmp_path / "away")
     for match in ("was deleted or moved", "lake is gone"):
-        with pytest.raises(RefusedError, match=match):
+        with pytest.raises(DiskRefusedError, match=match):
             journal.commit(ROWS[1:2])
     journal.check()
     assert journal.roll() == []
@@ -405,7 +405,7 @@ def test_a_journal_that_is_being_adopted_is_not_made_anew(tmp_path):
     (journal.directory / "lock").unlink()
     (adopted,) = adopt_dead(tmp_path)
     for match in ("was deleted or moved", "is being taken over"):
-        with pytest.raises(RefusedError, match=match):
+        with pytest.raises(DiskRefusedError, match=match):
             journal.commit(ROWS[1:2])
     assert flushed(adopted) == ROWS[:2], "a line that was refused may be there"
     adopted.close()

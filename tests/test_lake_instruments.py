@@ -9,7 +9,7 @@ import pytest
 from test_storage import full_disk
 
 from lakewriter.instrument import Instrument
-from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY, Seen, read_instruments, remember
+from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY, InstrumentPeriod, read_instruments, remember
 from lakewriter.lake.lake import LakeStore
 
 BTC = Instrument("BTCUSDT", "TRADING", "PERPETUAL", 10, 4_133_404_800_000)
@@ -34,9 +34,9 @@ def test_what_was_said_is_read(store: LakeStore) -> None:
     remember(store, "usdt_futures", [BTC], 1)
     remember(store, "spot", [ETH, Instrument("币安人生USDT", "BREAK")], 2)
     assert read_instruments(store.root) == [
-        Seen("spot", "ETHUSDT", "TRADING", "", None, None, 2, 2),
-        Seen("spot", "币安人生USDT", "BREAK", "", None, None, 2, 2),
-        Seen("usdt_futures", "BTCUSDT", "TRADING", "PERPETUAL", 10, 4_133_404_800_000, 1, 1),
+        InstrumentPeriod("spot", "ETHUSDT", "TRADING", "", None, None, 2, 2),
+        InstrumentPeriod("spot", "币安人生USDT", "BREAK", "", None, None, 2, 2),
+        InstrumentPeriod("usdt_futures", "BTCUSDT", "TRADING", "PERPETUAL", 10, 4_133_404_800_000, 1, 1),
     ]
 
 

@@ -6,8 +6,8 @@ import aiohttp
 import pytest
 from sandboxes import START_MS, run
 
-from lakewriter.backfill.market_info import MarketView
-from lakewriter.binance.market_clients import Doors
+from lakewriter.backfill.market_info import MarketInfo
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.market import MARKETS, served_at
 from lakewriter.sandbox.faults.table import Fault
@@ -17,8 +17,8 @@ from lakewriter.sandbox.server import Sandbox, SandboxOptions
 async def time_ahead_ms(sandbox: Sandbox) -> int:
     """Learn the time as a backfill does; return how far it is ahead of the sandbox's."""
     async with aiohttp.ClientSession() as session:
-        doors = Doors(lambda name: served_at(MARKETS[name], sandbox.url), session, Clock())
-        view = MarketView(doors["spot"], Clock())
+        doors = MarketClients(lambda name: served_at(MARKETS[name], sandbox.url), session, Clock())
+        view = MarketInfo(doors["spot"], Clock())
         await view.sync()
         return view.door.time.now_ms() - sandbox.now_ms()
 

@@ -10,7 +10,7 @@ from test_recorder import begins, candle
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
 from lakewriter.partition import Partition, partition_of
 from lakewriter.recording.buffer import Batch, Buffer
-from lakewriter.recording.merger import Merger, Outcome, groups
+from lakewriter.recording.merger import FlushResult, Merger, groups
 
 SYMBOLS = [f"S{number}USDT" for number in range(2 * BATCH_PARTITIONS_MAX + 3)]
 
@@ -21,10 +21,10 @@ def batch_of(symbols: list[str], minutes: range, trade_num: int = 10) -> Batch:
     return buffer.seal()
 
 
-def merge(store: LakeStore, *batches: Batch) -> list[Outcome]:
+def merge(store: LakeStore, *batches: Batch) -> list[FlushResult]:
     """Merge one batch after the other."""
 
-    async def main() -> list[Outcome]:
+    async def main() -> list[FlushResult]:
         merger = Merger(store)
         try:
             return [await merger.merge(batch) for batch in batches]
@@ -43,7 +43,7 @@ def test_more_partitions_than_are_merged_together(store: LakeStore) -> None:
     """All of several groups are merged, new files and grown ones; merging again changes nothing."""
     first, second = batch_of(SYMBOLS, range(2)), batch_of(SYMBOLS, range(1, 3))
     outcomes = merge(store, first, second, second, {})
-    assert outcomes == [Outcome({}, count, 0) for count in [2 * len(SYMBOLS)] * 3 + [0]]
+    assert outcomes == [FlushResult({}, count, 0) for count in [2 * len(SYMBOLS)] * 3 + [0]]
     assert {len(begins(store, symbol)) for symbol in SYMBOLS} == {3}
 
 
@@ -63,7 +63,7 @@ def test_groups_are_bounded_by_what_their_files_hold() -> None:
 def test_corrections_are_counted_and_named(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
     """A candle that has more trades than the one that is there is a correction of its partition."""
     [_, corrected] = merge(store, batch_of(SYMBOLS[:3], range(1)), batch_of(SYMBOLS[1:2], range(1), 11))
-    assert corrected == Outcome({}, 1, 1)
+    assert corrected == FlushResult({}, 1, 1)
     assert "spot S1USDT 1m 2024-06-30: 1 candles corrected" in caplog.text
 
 
@@ -77,7 +77,7 @@ def test_a_partition_that_refuses_holds_up_none_of_its_group(
     path.write_bytes(b"PAR1, but no more of it")
     batch = batch_of(SYMBOLS, range(2))
     [outcome] = merge(store, batch)
-    assert outcome == Outcome({bad: batch[bad]}, 2 * (len(SYMBOLS) - 1), 0)
+    assert outcome == FlushResult({bad: batch[bad]}, 2 * (len(SYMBOLS) - 1), 0)
     assert {len(begins(store, symbol)) for symbol in SYMBOLS if symbol != SYMBOLS[5]} == {2}
     assert f"{bad}: 2 candles stay in the journal: {path}: not a readable Parquet file" in caplog.text
     assert path.read_bytes() == b"PAR1, but no more of it"

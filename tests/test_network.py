@@ -17,10 +17,10 @@ from proxies import proxy
 from running import PATIENCE_S
 from running import run as run_command
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.network import Network, check_proxies, proxy_of
 from lakewriter.binance.rest import RestError
-from lakewriter.binance.socket import CONNECTION_ERRORS, Patience, open_socket
+from lakewriter.binance.socket import CONNECTION_ERRORS, Timeouts, open_socket
 from lakewriter.candle import Candle
 from lakewriter.cli.terminal import log_to_stderr
 from lakewriter.clock import Clock
@@ -120,8 +120,8 @@ async def both(market: Market) -> AsyncIterator[tuple[Any, Any]]:
     """Give a market's REST client and an open stream."""
     clock = Clock()
     async with Network() as network:
-        rest = Doors(lambda _: market, network, clock)["spot"].rest
-        async with open_socket(market, Patience(), clock) as stream:
+        rest = MarketClients(lambda _: market, network, clock)["spot"].rest
+        async with open_socket(market, Timeouts(), clock) as stream:
             yield rest, stream
 
 
@@ -159,12 +159,12 @@ def test_a_proxy_that_is_away_is_a_connection_error(kind: str, environment: pyte
 
     async def main() -> None:
         async with Network() as network:
-            rest = Doors(lambda _: market, network, Clock())["spot"].rest
+            rest = MarketClients(lambda _: market, network, Clock())["spot"].rest
             with pytest.raises(RestError) as asked:
                 await rest.server_time()
             assert "secret" not in str(asked.value)
         with pytest.raises(CONNECTION_ERRORS) as connected:
-            async with open_socket(market, Patience(), Clock()):
+            async with open_socket(market, Timeouts(), Clock()):
                 pass
         assert "secret" not in str(connected.value)
 
@@ -193,7 +193,7 @@ def test_each_connection_that_cannot_be_is_a_connection_error(url: str) -> None:
 
     async def main() -> None:
         with pytest.raises(CONNECTION_ERRORS) as caught:
-            async with open_socket(market, Patience(), Clock()):
+            async with open_socket(market, Timeouts(), Clock()):
                 pass
         assert "secret" not in str(caught.value)
 
@@ -247,7 +247,7 @@ def test_a_redirected_handshake_is_refused() -> None:
 
             async with answering(moved) as url:
                 with pytest.raises(CONNECTION_ERRORS, match=f"HTTP 302: redirected to ws{other[4:]}/stream"):
-                    async with open_socket(served_at(MARKETS["spot"], url), Patience(), Clock()):
+                    async with open_socket(served_at(MARKETS["spot"], url), Timeouts(), Clock()):
                         pass
         assert not asked
 
@@ -333,7 +333,7 @@ def test_a_server_that_pings_and_does_not_read_is_left() -> None:
         async with flooding() as url:
             market = served_at(MARKETS["spot"], url)
             with pytest.raises(CONNECTION_ERRORS, match="the server reads nothing"):
-                async with asyncio.timeout(PATIENCE_S), open_socket(market, Patience(), Clock()) as stream:
+                async with asyncio.timeout(PATIENCE_S), open_socket(market, Timeouts(), Clock()) as stream:
                     await stream.receive()
 
     asyncio.run(main())

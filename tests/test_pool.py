@@ -16,7 +16,7 @@ import virtual_time
 from running import PATIENCE_S, REPOSITORY, until
 from sandboxes import get
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.weight_budget import BACKGROUND_SHARE, PROBE_S, SHARE, WeightBudget
 from lakewriter.binance.weight_pool import ALONE_S, WeightPool
 from lakewriter.clock import Clock
@@ -249,10 +249,10 @@ def test_a_ceiling_that_cannot_be_is_refused() -> None:
     async def main() -> None:
         async with aiohttp.ClientSession() as session:
             for max_weight in (2401, 1, 0, -5):
-                doors = Doors(MARKETS.__getitem__, session, Clock(), max_weight=max_weight)
+                doors = MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=max_weight)
                 with pytest.raises(UsageError, match=rf"^max-weight: {max_weight} a minute is not between 2"):
                     doors["usdt_futures"]
-            assert Doors(MARKETS.__getitem__, session, Clock(), max_weight=6000)["spot"]
+            assert MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=6000)["spot"]
 
     asyncio.run(main())
 

@@ -18,7 +18,7 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import Footer, encode, read_begins, read_footer
-from lakewriter.lake.presence import Presence, Surveyed, presence_of, present, survey
+from lakewriter.lake.presence import Presence, SurveyResult, presence_of, present, survey
 from lakewriter.partition import day_of, partition_of
 from lakewriter.series import Series
 
@@ -99,10 +99,12 @@ def test_a_survey_begins_with_the_first_candle(store: LakeStore) -> None:
 
 def test_nothing_is_known_of_a_series_without_candles(store: LakeStore) -> None:
     """No candle at all: no first, no last, nothing missing; a journalled one makes a first."""
-    assert survey(store, BTC, START_MS, START_MS + DAY_MS) == Surveyed(None, None, [])
+    assert survey(store, BTC, START_MS, START_MS + DAY_MS) == SurveyResult(None, None, [])
     put(store, [candle(0, symbol="ETHUSDT")])
-    assert survey(store, BTC, START_MS, START_MS + DAY_MS) == Surveyed(None, None, [])
-    assert survey(store, BTC, START_MS, START_MS + MINUTE_MS, [candle(0)]) == Surveyed(START_MS, START_MS, [])
+    assert survey(store, BTC, START_MS, START_MS + DAY_MS) == SurveyResult(None, None, [])
+    assert survey(store, BTC, START_MS, START_MS + MINUTE_MS, [candle(0)]) == SurveyResult(
+        START_MS, START_MS, []
+    )
 
 
 def test_empty_and_odd_directories_are_nothing(store: LakeStore) -> None:

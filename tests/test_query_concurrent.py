@@ -16,7 +16,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import vanished
 from lakewriter.query.reader import Lake
-from lakewriter.query.retry import TRIES_MAX, Trial, steadily
+from lakewriter.query.retry import TRIES_MAX, RetryHints, steadily
 from lakewriter.query.scan.held_files import can_hold
 from lakewriter.query.session import run, stream
 
@@ -252,7 +252,7 @@ def test_a_file_may_go_and_come_again(tmp_path: Path) -> None:
     path = str(own(tmp_path))
     left = iter(range(TRIES_MAX - 1))
 
-    def attempt(_trial: Trial) -> str:
+    def attempt(_trial: RetryHints) -> str:
         if next(left, None) is not None:
             raise vanished(path)
         return "found"

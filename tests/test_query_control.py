@@ -14,12 +14,12 @@ from running import PATIENCE_S
 from test_query_files import candle, make_lake
 
 from lakewriter.cli.answer import Target, give
-from lakewriter.cli.query_bar import Bar, bar_line
+from lakewriter.cli.query_bar import QueryBar, bar_line
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.errors import QueryError
-from lakewriter.query.execution import Answer
-from lakewriter.query.limits import Control
+from lakewriter.query.execution import RowStream
+from lakewriter.query.limits import QueryLimits
 from lakewriter.query.session import run, stream
 
 ENDLESS = [
@@ -42,9 +42,9 @@ def test_a_statement_without_an_end_is_ended(lake: LakeStore, sql: str) -> None:
     """When its time is over it is told so, and the next one is answered."""
     began_s = time.monotonic()
     with pytest.raises(QueryError, match=r"sql: not done after 0\.4 s"):
-        run(lake, sql, None, Control(timeout_s=0.4))
+        run(lake, sql, None, QueryLimits(timeout_s=0.4))
     assert time.monotonic() - began_s < 30
-    assert run(lake, "SELECT count(*) AS n FROM candles", None, Control(timeout_s=60)).to_pylist() == [
+    assert run(lake, "SELECT count(*) AS n FROM candles", None, QueryLimits(timeout_s=60)).to_pylist() == [
         {"n": 1440}
     ]
 
@@ -54,14 +54,14 @@ def test_a_disk_that_gives_up_is_not_the_end_of_the_time() -> None:
     future: Future[None] = Future()
     future.set_exception(TimeoutError("the disk"))
     with pytest.raises(TimeoutError, match="the disk"):
-        Control(timeout_s=60).wait(future)
+        QueryLimits(timeout_s=60).wait(future)
 
 
 def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
     """A statement that gives rows for ever is ended too."""
     with (
         pytest.raises(QueryError, match="not done after 1 s"),
-        stream(lake, "SELECT * FROM range(10000000000000)", None, Control(timeout_s=1)) as answer,
+        stream(lake, "SELECT * FROM range(10000000000000)", None, QueryLimits(timeout_s=1)) as answer,
     ):
         for _ in answer.batches:
             pass
@@ -78,7 +78,7 @@ def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
 def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:
     """What does not fit, nor can be spilled, is an error of one line."""
     with pytest.raises(QueryError) as raised:
-        run(lake, sql, None, Control(timeout_s=120, memory="100MB"))
+        run(lake, sql, None, QueryLimits(timeout_s=120, memory="100MB"))
     assert any(words in raised.value.what for words in ("llocate", "emory", "pin block"))
     assert "\n" not in raised.value.what
 
@@ -89,12 +89,12 @@ def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:
 def test_bounds_that_cannot_be_are_refused(timeout_s: float | None, memory: str) -> None:
     """A mistyped bound is told before anything runs."""
     with pytest.raises(UsageError):
-        Control(timeout_s=timeout_s, memory=memory)
+        QueryLimits(timeout_s=timeout_s, memory=memory)
 
 
 def test_progress_is_told_while_it_runs_and_no_longer(lake: LakeStore) -> None:
     """The share that is done grows; before and after the statement nobody knows it."""
-    control = Control(timeout_s=60)
+    control = QueryLimits(timeout_s=60)
     assert control.fraction() is None
     seen = []
     stop = threading.Event()
@@ -174,7 +174,7 @@ def test_memory_limit_counts_what_the_engine_does_not(lake: LakeStore) -> None:
 class Huge(Target):
     """An answer that is larger as text than in the engine."""
 
-    def write(self, answer: Answer, out: BinaryIO, bar: Bar) -> None:
+    def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
         raise MemoryError
 
 

@@ -29,7 +29,7 @@ from lakewriter.query.engine import (
 )
 from lakewriter.query.errors import QueryError
 from lakewriter.query.guard import check
-from lakewriter.query.limits import Control
+from lakewriter.query.limits import QueryLimits
 from lakewriter.query.scan.scan_sql import NAMES_MAX
 from lakewriter.query.session import run
 
@@ -251,7 +251,7 @@ def test_kept_engine_changes_no_answer(tmp_path: Path, change: str) -> None:
     CHANGES[change](tmp_path)
     kept = [run(store, sql) for sql in STATEMENTS]
     for sql, answer in zip(STATEMENTS, kept, strict=True):
-        anew = run(store, sql, control=Control(memory="1GB"))
+        anew = run(store, sql, control=QueryLimits(memory="1GB"))
         assert answer.equals(anew)
 
 

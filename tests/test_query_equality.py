@@ -31,8 +31,8 @@ from test_query_files import add_foreign, make_lake
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.execution import Attempt
-from lakewriter.query.retry import Trial
+from lakewriter.query.execution import Execution
+from lakewriter.query.retry import RetryHints
 from lakewriter.query.scan.held_files import LEFT, can_hold
 from lakewriter.query.session import run
 
@@ -89,7 +89,7 @@ def held(store: LakeStore, sql: str) -> pa.Table:
     room = files if len(sql) % 2 else files // 2
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + LEFT + room, limits[1]))
     try:
-        with Attempt(store, Trial(moved=True), None) as running:
+        with Execution(store, RetryHints(moved=True), None) as running:
             answer = running.start(sql, params_of(sql))
             assert bool(running._pins.names) == (can_hold() and bool(running._snapshot.own))
             return pa.Table.from_batches(list(answer.batches), answer.schema)

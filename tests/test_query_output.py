@@ -22,10 +22,10 @@ from test_query_files import candle, make_lake
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.errors import QueryError
-from lakewriter.query.execution import Answer
+from lakewriter.query.execution import RowStream
 from lakewriter.query.output.formats import FORMATS, format_of
-from lakewriter.query.output.spool import Spool
-from lakewriter.query.output.text import Room, cell, gather, table_lines
+from lakewriter.query.output.spool import RowSpool
+from lakewriter.query.output.text import DisplayLimits, cell, gather, table_lines
 from lakewriter.query.result import Result
 from lakewriter.query.session import run, stream
 
@@ -49,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 def written(store: LakeStore, name: str, sql: str = EVERYTHING, rows_max: int | None = None) -> bytes:
     out = io.BytesIO()
     with stream(store, sql) as answer:
-        FORMATS[name].write(answer, out, Room(rows_max))
+        FORMATS[name].write(answer, out, DisplayLimits(rows_max))
     return out.getvalue()
 
 
@@ -235,7 +235,7 @@ def test_csv_stays_flat(store: LakeStore) -> None:
 
     out = Counter()
     with stream(store, "SELECT range AS n FROM range(500000)") as answer:
-        FORMATS["csv"].write(answer, out, Room())  # type: ignore[arg-type]
+        FORMATS["csv"].write(answer, out, DisplayLimits())  # type: ignore[arg-type]
     assert 0 < out.largest < 2_000_000
 
 
@@ -269,9 +269,9 @@ def test_result_has_every_shape(store: LakeStore) -> None:
 
 def test_answer_of_no_batches_has_its_columns() -> None:
     """The schema is known before any row is."""
-    answer = Answer(pa.schema([("a", pa.int64())]), iter(()))
+    answer = RowStream(pa.schema([("a", pa.int64())]), iter(()))
     out = io.BytesIO()
-    FORMATS["csv"].write(answer, out, Room())
+    FORMATS["csv"].write(answer, out, DisplayLimits())
     assert out.getvalue() == b"a\n"
 
 
@@ -355,10 +355,10 @@ def test_a_long_table_takes_no_memory(name: str) -> None:
     """All rows of a table to a file or a pipe are aligned and written, and never in memory at once."""
 
     def peak_bytes(count: int) -> int:
-        answer = Answer(next(batches_of(1)).schema, batches_of(count))
+        answer = RowStream(next(batches_of(1)).schema, batches_of(count))
         tracemalloc.start()
         with Path(os.devnull).open("wb") as out:
-            FORMATS[name].write(answer, out, Room())
+            FORMATS[name].write(answer, out, DisplayLimits())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -371,7 +371,7 @@ def test_a_spool_gives_its_rows_as_often_as_asked() -> None:
     """In memory or on disk, what comes out is what went in."""
     rows = [("", f"币{number}") for number in range(1000)]
     for memory_bytes_max in (10, 1_000_000):
-        with contextlib.closing(Spool(memory_bytes_max)) as spool:
+        with contextlib.closing(RowSpool(memory_bytes_max)) as spool:
             spool.extend(rows[:600])
             spool.extend(rows[600:])
             assert (len(spool), list(spool), list(spool)) == (1000, rows, rows)

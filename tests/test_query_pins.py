@@ -20,9 +20,9 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
-from lakewriter.query.execution import BATCH_ROWS, Attempt
-from lakewriter.query.retry import Trial
-from lakewriter.query.scan.held_files import DIRECTORY, HELD_MAX, LEFT, Pins, can_hold, restless
+from lakewriter.query.execution import BATCH_ROWS, Execution
+from lakewriter.query.retry import RetryHints
+from lakewriter.query.scan.held_files import DIRECTORY, HELD_MAX, LEFT, HeldFiles, can_hold, restless
 from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run, stream
 
@@ -32,8 +32,8 @@ NAME = partition_of(candle()).file
 
 
 @pytest.fixture
-def pins(tmp_path: Path) -> Iterator[Pins]:
-    held = Pins(tmp_path)
+def pins(tmp_path: Path) -> Iterator[HeldFiles]:
+    held = HeldFiles(tmp_path)
     yield held
     held.let_go()
 
@@ -42,7 +42,7 @@ def open_files() -> int:
     return len(list(Path(DIRECTORY).iterdir()))
 
 
-def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: Pins) -> None:
+def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: HeldFiles) -> None:
     """Whatever takes its place, by its path there is the file that was held."""
     store = make_lake(tmp_path, [candle(0)])
     pins.hold([NAME], time.time())
@@ -52,7 +52,7 @@ def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: Pins) -> None:
     assert pins.path("other") == f"{tmp_path}/other"
 
 
-def test_files_are_let_go(tmp_path: Path, pins: Pins) -> None:
+def test_files_are_let_go(tmp_path: Path, pins: HeldFiles) -> None:
     """Nothing stays open behind a statement."""
     make_lake(tmp_path, [candle(0), candle(1440)])
     before = open_files()
@@ -77,7 +77,7 @@ def test_a_rename_makes_an_old_file_restless(tmp_path: Path) -> None:
     assert list(restless(tmp_path, [NAME], time.time())) == [NAME]
 
 
-def test_the_newest_days_come_first(tmp_path: Path, pins: Pins) -> None:
+def test_the_newest_days_come_first(tmp_path: Path, pins: HeldFiles) -> None:
     """Of more files than a process may hold, those of the last days are the ones that move."""
     days = [candle(1440 * day, symbol=symbol) for day in range(3) for symbol in ("AUSDT", "ZUSDT")]
     make_lake(tmp_path, days)
@@ -93,7 +93,7 @@ def test_the_newest_days_come_first(tmp_path: Path, pins: Pins) -> None:
 
 
 @pytest.mark.parametrize("what", ["link", "fifo", "directory"])
-def test_what_is_no_file_is_not_held(tmp_path: Path, pins: Pins, what: str) -> None:
+def test_what_is_no_file_is_not_held(tmp_path: Path, pins: HeldFiles, what: str) -> None:
     """Nor waited for."""
     path = tmp_path / NAME
     path.parent.mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_what_is_no_file_is_not_held(tmp_path: Path, pins: Pins, what: str) -> N
     assert not pins.names
 
 
-def test_errors_name_the_lakes_files(tmp_path: Path, pins: Pins) -> None:
+def test_errors_name_the_lakes_files(tmp_path: Path, pins: HeldFiles) -> None:
     """Nobody knows what is behind a descriptor."""
     make_lake(tmp_path, [candle(0)])
     pins.hold([NAME], time.time())
@@ -146,7 +146,7 @@ def test_a_stream_holds_from_the_beginning(tmp_path: Path) -> None:
     assert store.listings == 1
 
 
-def test_calm_files_are_held_after_the_restless_ones(tmp_path: Path, pins: Pins) -> None:
+def test_calm_files_are_held_after_the_restless_ones(tmp_path: Path, pins: HeldFiles) -> None:
     """Whoever saw files move holds all that there are."""
     make_lake(tmp_path, [candle(0), candle(1440)])
     names = [NAME, partition_of(candle(1440)).file]
@@ -225,7 +225,7 @@ def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: 
     rows = pq.read_table(path)
     pq.write_table(rows.append_column(column, pa.array(["x"])), path)
     for moved in (False, True):
-        with Attempt(LakeStore(tmp_path / root), Trial(moved=moved), None) as running:
+        with Execution(LakeStore(tmp_path / root), RetryHints(moved=moved), None) as running:
             answer = running.start("FROM candles ORDER BY symbol", {})
             (batch,) = answer.batches
             assert len(running._pins.names) == (2 if moved else 0)
@@ -245,7 +245,7 @@ def test_an_error_of_files_that_are_held_is_the_statements(tmp_path: Path) -> No
     assert store.listings == 2
 
 
-class Slow(Pins):
+class Slow(HeldFiles):
     """Takes its time to hold files: until the test goes on, or half a second."""
 
     def __init__(self, root: Path) -> None:
@@ -260,7 +260,7 @@ class Slow(Pins):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_fork_while_files_are_taken_holds_its_own(tmp_path: Path, pins: Pins) -> None:
+def test_a_fork_while_files_are_taken_holds_its_own(tmp_path: Path, pins: HeldFiles) -> None:
     """Nobody in the child will ever finish what another thread of the parent had begun."""
     make_lake(tmp_path, [candle(0)])
     slow = Slow(tmp_path)

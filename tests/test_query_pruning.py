@@ -20,13 +20,13 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionFiles
-from lakewriter.lake.partition_filter import ALL, Wanted
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.partition import LEVELS, Partition, day_of, partition_of
 from lakewriter.query.engine import Engine, EngineFor
 from lakewriter.query.errors import QueryError
 from lakewriter.query.reader import Lake
-from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned
-from lakewriter.query.scan.pushdown import EVERYTHING, Asked, pushed_filters
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
+from lakewriter.query.scan.pushdown import EVERYTHING, PushedFilters, pushed_filters
 from lakewriter.query.session import run
 
 SYMBOLS = [f"S{number:03}USDT" for number in range(300)]
@@ -39,12 +39,12 @@ def engine() -> Engine:
     return Engine(EngineFor(Path("/nowhere"), readable=False))
 
 
-def pruned(engine: Engine, predicate: str) -> Pruned:
+def pruned(engine: Engine, predicate: str) -> FilterPruner:
     [pushed] = asked(engine, predicate).filters
-    return Pruned(pushed)
+    return FilterPruner(pushed)
 
 
-def asked(engine: Engine, predicate: str) -> Asked:
+def asked(engine: Engine, predicate: str) -> PushedFilters:
     with engine.cursor() as cursor:
         return pushed_filters(engine, cursor, CANDLES_SCHEMA, f"FROM candles WHERE {predicate}", {})
 
@@ -92,7 +92,7 @@ def test_names_that_are_told_unseen(engine: Engine, predicate: str, expected: li
     """Where the filter can hold at a few names alone, these are known without a listing."""
     asks = asked(engine, predicate)
     [pushed] = [pc.scalar(True)] if asks == EVERYTHING else asks.filters
-    assert Pruned(pushed).names("symbol") == expected
+    assert FilterPruner(pushed).names("symbol") == expected
 
 
 def any_filter(short: int, long: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -105,7 +105,7 @@ def any_filter(short: int, long: int) -> Callable[[Callable[..., None]], Callabl
 def test_no_name_is_missing_of_those_told_unseen(engine: Engine, predicate: str) -> None:
     """What is told without a listing is what a listing would leave."""
     for pushed in asked(engine, predicate).filters:
-        each = Pruned(pushed)
+        each = FilterPruner(pushed)
         for level in LEVELS[:-1]:
             names = each.names(level)
             there = sorted({getattr(one, level) for one in ALL_ROWS} | {"0", "A", "~"})
@@ -195,7 +195,7 @@ def row_table() -> pa.Table:
 TABLE = row_table()
 
 
-def keeps(found: Pruned, partition: Partition) -> bool:
+def keeps(found: FilterPruner, partition: Partition) -> bool:
     day = partition.date.isoformat()
     few = found.few_days(partition.interval)
     assert few is None or (day in few) == (found.keep_days(partition.interval, [day]) == [day])
@@ -212,7 +212,7 @@ NAMES = {level: sorted({getattr(one, level) for one in ALL_ROWS}) for level in L
 def test_no_partition_of_a_row_that_passes_is_dropped(engine: Engine, predicate: str) -> None:
     """Whatever the filter, the partitions of the rows that Arrow lets through are kept."""
     for pushed in asked(engine, predicate).filters:
-        found = Pruned(pushed)
+        found = FilterPruner(pushed)
         passed = ds.dataset(TABLE).to_table(filter=pushed, columns=list(LEVELS))
         for row in passed.group_by(list(LEVELS)).aggregate([]).to_pylist():
             assert keeps(found, Partition(**row))
@@ -235,13 +235,13 @@ class Watched(LakeStore):
     listed: list[Partition]
     listings = 0
 
-    def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         self.listings += 1
         for found in super().files(wanted):
             self.listed.append(found.partition)
             yield found
 
-    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         self.listings += 1
         for found in super().newest(wanted):
             self.listed.append(found.partition)

@@ -31,7 +31,7 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.prefetch import AT_ONCE
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
-from lakewriter.query.limits import Control
+from lakewriter.query.limits import QueryLimits
 from lakewriter.query.reader import open_lake
 from lakewriter.query.session import run, stream
 from lakewriter.series import Series
@@ -345,7 +345,7 @@ def test_time_is_bounded(store: Store, long: LakeStore) -> None:
 
     try:
         with store.misbehaving(hook), pytest.raises(QueryError, match=r"not done after 0\.5 s"):
-            run(long, "SELECT sum(close) FROM candles", control=Control(timeout_s=0.5))
+            run(long, "SELECT sum(close) FROM candles", control=QueryLimits(timeout_s=0.5))
     finally:
         silent.set()
 

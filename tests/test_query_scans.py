@@ -22,8 +22,8 @@ from lakewriter.query.scan.pushdown import (
     EVERYTHING,
     NOTHING,
     TIME_MS_MAX,
-    Asked,
-    Witness,
+    FilterProbe,
+    PushedFilters,
     judge,
     pushed_filters,
 )
@@ -55,14 +55,14 @@ def cursor(engine: Engine) -> Iterator[Cursor]:
         yield Cursor(engine, connection)
 
 
-def asked(cursor: Cursor, sql: str, **params: object) -> Asked:
+def asked(cursor: Cursor, sql: str, **params: object) -> PushedFilters:
     """Return the filters of a statement; the transaction that was begun is left to the test."""
     with contextlib.suppress(duckdb.TransactionException):
         cursor.connection.rollback()
     return pushed_filters(cursor.engine, cursor.connection, CANDLES_SCHEMA, sql, params)
 
 
-def printed(found: Asked) -> list[str]:
+def printed(found: PushedFilters) -> list[str]:
     """The filters as Arrow prints them, with times to the millisecond: the engine's 2.0.0 has microseconds."""
     assert not found.everything
     return sorted(re.sub(r"(\.\d{3})000Z", r"\1Z", " ".join(str(each).split())) for each in found.filters)
@@ -197,7 +197,7 @@ def test_what_is_learnt_while_running_is_never_asked(cursor: Cursor, sql: str) -
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_what_is_learnt_while_running_is_not_pushed(cursor: Cursor, sql: str) -> None:
     """Not even to a dataset of which nobody has said that it must not be."""
-    witness = Witness(CANDLES_SCHEMA.empty_table())
+    witness = FilterProbe(CANDLES_SCHEMA.empty_table())
     cursor.connection.register("candles", witness)
     cursor.connection.sql(sql).to_arrow_table()
     cursor.connection.unregister("candles")
@@ -210,7 +210,7 @@ def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
     """Of a dataset the engine uses the columns alone: full or empty, it pushes the same."""
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
-        witness = Witness(table)
+        witness = FilterProbe(table)
         with contextlib.closing(duckdb.connect()) as connection:
             connection.register("candles", witness)
             connection.sql(sql).to_arrow_table()
@@ -282,7 +282,7 @@ def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
 
     filters = [ds.field("symbol") == "A"] * recorded
     assert judge({"operator": [SCAN] * scans}, filters) == EVERYTHING
-    assert judge({"operator": [SCAN] * recorded}, filters) == Asked(tuple(filters[:1]))
+    assert judge({"operator": [SCAN] * recorded}, filters) == PushedFilters(tuple(filters[:1]))
 
 
 def test_recursion_repeats_its_scans() -> None:
@@ -291,6 +291,6 @@ def test_recursion_repeats_its_scans() -> None:
 
     pushed = ds.field("symbol") == "A"
     below = {"type": "RECURSIVE_CTE", "children": [SCAN]}
-    assert judge(below, [pushed] * 3) == Asked((pushed,))
+    assert judge(below, [pushed] * 3) == PushedFilters((pushed,))
     assert judge(below, []) == EVERYTHING
     assert judge({"children": [below, SCAN]}, [pushed] * 2) == EVERYTHING

@@ -4,7 +4,12 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from lakewriter.binance.handshake_errors import RefusedError, TooManyStreamsError, broke_rule, refused
+from lakewriter.binance.handshake_errors import (
+    HandshakeRefusedError,
+    TooManyStreamsError,
+    broke_rule,
+    refused,
+)
 from lakewriter.errors import ExchangeError
 from lakewriter.recording.listening.backoff import BACKOFF_MAX_S, RULE_BROKEN_S, Backoff
 
@@ -72,4 +77,4 @@ def test_who_broke_a_rule_waits_longer() -> None:
     for code in (1000, 1001):
         assert Backoff().next_s(ConnectionClosedError(Close(code, ""), None)) <= 0.5
     assert Backoff().next_s(ConnectionClosedError(None, None)) <= 0.5  # 1006
-    assert Backoff().next_s(RefusedError("as told", 429, 77.0, whole_host=True)) == 77.0
+    assert Backoff().next_s(HandshakeRefusedError("as told", 429, 77.0, whole_host=True)) == 77.0

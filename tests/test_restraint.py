@@ -6,12 +6,12 @@ from pathlib import Path
 
 import aiohttp
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.lake.exchange_limits import WeightFile
 from lakewriter.lake.restraint import RESTRAINT_FILE, read_restraint, write_restraint
 from lakewriter.market import MARKETS
-from lakewriter.rate_limit_state import Restraint
+from lakewriter.rate_limit_state import RateLimitState
 
 
 class ToldClock(Clock):
@@ -26,8 +26,10 @@ class ToldClock(Clock):
         return self.now_s
 
 
-def doors(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> Doors:
-    return Doors(MARKETS.__getitem__, session, clock, read_restraint(lake), slates=partial(WeightFile, lake))
+def doors(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> MarketClients:
+    return MarketClients(
+        MARKETS.__getitem__, session, clock, read_restraint(lake), slates=partial(WeightFile, lake)
+    )
 
 
 def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) -> None:
@@ -75,7 +77,7 @@ def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path)
 
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
     """An absent or damaged file restrains nobody."""
-    assert read_restraint(tmp_path) == Restraint()
+    assert read_restraint(tmp_path) == RateLimitState()
     (tmp_path / "_lakewriter").mkdir()
     (tmp_path / RESTRAINT_FILE).write_text("{")
-    assert read_restraint(tmp_path) == Restraint()
+    assert read_restraint(tmp_path) == RateLimitState()

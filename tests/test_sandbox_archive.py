@@ -30,7 +30,7 @@ from lakewriter.sandbox.http.archive_http import Bucket
 from lakewriter.sandbox.streams.protocol import kline_row
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.csv_lines import csv_lines
-from lakewriter.sandbox.truth.integer_candles import Units, rows
+from lakewriter.sandbox.truth.integer_candles import IntegerCandles, rows
 from lakewriter.sandbox.truth.symbols import LISTED_MS, listing
 
 # Nothing moves.
@@ -115,7 +115,7 @@ def test_lines_are_the_rows_of_rest(
 def test_numbers_of_any_length(values: list[int], market: str) -> None:
     """Zero, one digit and nineteen, side by side in one column, with and without decimals."""
     spec, grid = listing(market, "BTCUSDT"), INTERVALS["1m"]
-    units = Units(*(_rotated(values, at) for at in range(len(Units._fields))))
+    units = IntegerCandles(*(_rotated(values, at) for at in range(len(IntegerCandles._fields))))
     units = units._replace(begin_ms=units.begin_ms % 10**13)
     expected = "".join(",".join(map(str, kline_row(spec, grid, row))) + "\n" for row in rows(units))
     assert csv_lines(spec, grid, units, micro=False) == expected.encode()
@@ -271,7 +271,7 @@ class CountingTruth(Truth):
 
     asked = 0
 
-    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> Units:
+    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> IntegerCandles:
         self.asked += 1
         return super().units(market, symbol, interval, start_ms, stop_ms)
 

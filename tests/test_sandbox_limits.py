@@ -26,9 +26,9 @@ from lakewriter.sandbox.faults.caller_limits import (
     CONNECTS_MAX,
     CONNECTS_WINDOW_S,
     WEIGHT_MAX,
-    Attempts,
-    Budget,
+    AttemptLimit,
     Messages,
+    WeightLimit,
 )
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def test_too_many_connection_attempts_are_refused() -> None:
 
 def test_attempts_are_forgotten_after_five_minutes() -> None:
     """Refused ones do not count; each caller and market has its own."""
-    attempts = Attempts()
+    attempts = AttemptLimit()
     waits = [attempts.attempt("spot", "me", number / 10) for number in range(CONNECTS_MAX + 1)]
     assert waits == [0] * CONNECTS_MAX + [270]
     assert attempts.attempt("spot", "you", 30) == 0
@@ -134,7 +134,7 @@ def test_who_goes_on_after_a_429_is_banned() -> None:
 
 def test_a_new_minute_begins_anew() -> None:
     """Weight and refusals are of one minute, bans last their time."""
-    budget = Budget()
+    budget = WeightLimit()
     most = WEIGHT_MAX["spot"]
     assert budget.spend("spot", "me", most, 10.0).status == 200
     assert [budget.spend("spot", "me", 1, 58.0 + at).status for at in (0, 0.1, 0.2, 0.3)] == [

@@ -10,7 +10,7 @@ from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.interval import INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox.truth.candles import Truth
-from lakewriter.sandbox.truth.integer_candles import TRADES_EVERY, Units
+from lakewriter.sandbox.truth.integer_candles import TRADES_EVERY, IntegerCandles
 from lakewriter.sandbox.truth.noise import uniform, uniform_at
 from lakewriter.sandbox.truth.symbols import LISTED_MS, decimal_text, listings
 
@@ -32,8 +32,8 @@ seeds = st.integers(0, 2**32)
 begins = st.integers(LISTED_MS // MINUTE_MS, START_MS // MINUTE_MS + 10**6).map(lambda m: m * MINUTE_MS)
 
 
-def summed(units: Units, chosen: slice) -> dict[str, int]:
-    part = Units(*(column[chosen] for column in units))
+def summed(units: IntegerCandles, chosen: slice) -> dict[str, int]:
+    part = IntegerCandles(*(column[chosen] for column in units))
     return {
         "open": int(part.open[0]),
         "high": max(part.high.tolist()),
@@ -78,7 +78,7 @@ def test_a_minute_is_the_sum_of_its_seconds(seed: int, symbol: str, moment: int)
     check_shape(seconds)
 
 
-def check_shape(units: Units) -> None:
+def check_shape(units: IntegerCandles) -> None:
     for column in units:
         assert (column >= 0).all()
     assert (units.low >= 1).all()

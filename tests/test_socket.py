@@ -8,8 +8,8 @@ import pytest
 from running import PATIENCE_S, until
 from websockets.exceptions import ConnectionClosed
 
-from lakewriter.binance.handshake_errors import RefusedError, TooManyStreamsError
-from lakewriter.binance.socket import Patience, StreamSocket, open_socket
+from lakewriter.binance.handshake_errors import HandshakeRefusedError, TooManyStreamsError
+from lakewriter.binance.socket import StreamSocket, Timeouts, open_socket
 from lakewriter.binance.wire import Reply, decode
 from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
@@ -31,11 +31,11 @@ async def read(socket: StreamSocket) -> None:
 
 @contextlib.asynccontextmanager
 async def connected(
-    sandbox: Sandbox, market: str, patience: Patience | None = None
+    sandbox: Sandbox, market: str, patience: Timeouts | None = None
 ) -> AsyncIterator[tuple[StreamSocket, "asyncio.Task[None]"]]:
     """Open a connection and read it."""
     at = served_at(MARKETS[market], sandbox.url)
-    async with open_socket(at, patience or Patience(), Clock()) as socket:
+    async with open_socket(at, patience or Timeouts(), Clock()) as socket:
         reading = asyncio.create_task(read(socket))
         try:
             yield socket, reading
@@ -68,7 +68,7 @@ def test_a_connection_ends_at_once_however_its_answer_comes() -> None:
     async def main() -> None:
         async with serve(OPTIONS) as sandbox:
             at = served_at(MARKETS["spot"], sandbox.url)
-            async with asyncio.timeout(PATIENCE_S), open_socket(at, Patience(), Clock()) as socket:
+            async with asyncio.timeout(PATIENCE_S), open_socket(at, Timeouts(), Clock()) as socket:
                 socket.want(["btcusdt@kline_1m"])
                 while not socket.acknowledged:
                     message = decode(await socket.receive(), "spot", 0)
@@ -101,7 +101,7 @@ def test_a_refused_handshake_says_why(status: int) -> None:
     async def main() -> None:
         async with serve(OPTIONS) as sandbox:
             sandbox.refuse(status)
-            with pytest.raises(RefusedError, match=f"refused with HTTP {status}") as caught:
+            with pytest.raises(HandshakeRefusedError, match=f"refused with HTTP {status}") as caught:
                 async with connected(sandbox, "spot"):
                     pass
             if status in (418, 429):
@@ -131,7 +131,7 @@ def test_an_unanswered_request_ends_the_connection() -> None:
     """An exchange that does not answer a SUBSCRIBE is not waited for for ever."""
 
     async def main() -> None:
-        hasty = Patience(reply_s=0.2)
+        hasty = Timeouts(reply_s=0.2)
         async with serve(OPTIONS) as sandbox, connected(sandbox, "spot", hasty) as (socket, reading):
             sandbox.stall()
             socket.want(["btcusdt@kline_1m"])

@@ -22,10 +22,10 @@ from lakewriter.lake.storage import (
     LOCKS,
     TEMPORARY_AGE_S,
     ChangedError,
-    Found,
     Listing,
     LocalStorage,
     Replacement,
+    StoredBytes,
     write_durably,
 )
 from lakewriter.regular_file import NotRegularError, TooLargeError
@@ -83,7 +83,7 @@ def storage(tmp_path: Path) -> LocalStorage:
 def test_new_name(storage):
     """A new name is there whole, with the version that was returned, and its directories with it."""
     version = storage.replace(NAME, b"one", None)
-    assert storage.read(NAME) == Found(b"one", version)
+    assert storage.read(NAME) == StoredBytes(b"one", version)
     assert storage.version(NAME) == version
     assert files_of(storage.root) == {NAME: b"one"}
 
@@ -100,7 +100,7 @@ def test_replaced(storage):
     for _ in range(20):
         versions.append(storage.replace(NAME, b"same", versions[-1]))
     assert len(set(versions)) == 21
-    assert storage.read(NAME) == Found(b"same", versions[-1])
+    assert storage.read(NAME) == StoredBytes(b"same", versions[-1])
 
 
 @pytest.mark.parametrize("expected", [None, "", "another", "0-0-0"])
@@ -109,7 +109,7 @@ def test_changed(storage, expected):
     version = storage.replace(NAME, b"old", None)
     with pytest.raises(ChangedError):
         storage.replace(NAME, b"new", expected)
-    assert storage.read(NAME) == Found(b"old", version)
+    assert storage.read(NAME) == StoredBytes(b"old", version)
     assert files_of(storage.root) == {NAME: b"old"}
 
 
@@ -125,10 +125,10 @@ def test_gone_meanwhile(storage):
 def test_empty_and_large(storage):
     """No bytes and many bytes are kept alike."""
     version = storage.replace(NAME, b"", None)
-    assert storage.read(NAME) == Found(b"", version)
+    assert storage.read(NAME) == StoredBytes(b"", version)
     large = os.urandom(1_000_000) * 5
     version = storage.replace(NAME, large, version)
-    assert storage.read(NAME) == Found(large, version)
+    assert storage.read(NAME) == StoredBytes(large, version)
 
 
 @pytest.mark.parametrize("written", [0, 1, 999])
@@ -137,7 +137,7 @@ def test_disk_full(storage, written):
     version = storage.replace(NAME, b"old", None)
     with full_disk(written), pytest.raises(OSError, match="File too large"):
         storage.replace(NAME, b"x" * 1000, version)
-    assert storage.read(NAME) == Found(b"old", version)
+    assert storage.read(NAME) == StoredBytes(b"old", version)
     assert files_of(storage.root) == {NAME: b"old"}
     storage.replace(NAME, b"x" * 1000, version)
 

@@ -1,13 +1,13 @@
 """What is remembered of a stream, and what is held against it."""
 
-from lakewriter.recording.listening.stream import RECENT_MAX, Stream
+from lakewriter.recording.listening.stream import RECENT_MAX, StreamHealth
 from lakewriter.series import Series
 
 MINUTE_MS = 60_000
 
 
-def stream() -> Stream:
-    return Stream(Series("spot", "BTCUSDT", "1m"))
+def stream() -> StreamHealth:
+    return StreamHealth(Series("spot", "BTCUSDT", "1m"))
 
 
 def test_a_candle_is_news_once_and_again_with_more_trades() -> None:

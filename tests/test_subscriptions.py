@@ -14,12 +14,12 @@ from running import Child, child, run, until
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.coverage.absences import absent
 from lakewriter.lake.coverage.days import covered
-from lakewriter.lake.coverage.facts import Moment
+from lakewriter.lake.coverage.facts import CoverageMoment
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.subscriptions import read_periods
-from lakewriter.recording.supervisor import WatchOptions
+from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
@@ -29,7 +29,7 @@ from lakewriter.subscription import parse_subscription
 pytestmark = pytest.mark.slow
 
 BTC, ETH, BNB = (Series("spot", symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT"))
-OPTIONS = WatchOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
+OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
 
 
 def options(**changes: object) -> SandboxOptions:
@@ -174,7 +174,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
                 return sandbox.now_ms() - 90_000
 
             def without_reason() -> int:
-                found = covered(LakeStore.open(str(lake)), moment=Moment(moment_ms()))
+                found = covered(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
                 return sum(day.without_reason for each in found for day in each.days)
 
             async def see(command: str) -> "subprocess.CompletedProcess[str]":
@@ -187,7 +187,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
             stopped_ms = sandbox.now_ms()
             await until(lambda: sandbox.now_ms() > stopped_ms + 4 * MINUTE_MS)
             assert {
-                each.series for each in absent(LakeStore.open(str(lake)), moment=Moment(moment_ms()))
+                each.series for each in absent(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
             } == {
                 BTC,
                 ETH,

@@ -10,12 +10,12 @@ from aiohttp import web
 from answering import answering
 from msgspec.structs import replace
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import UsageError
 from lakewriter.instrument import Instrument
 from lakewriter.market import MARKETS
-from lakewriter.recording.subscribed_series import Universe, resolve
+from lakewriter.recording.subscribed_series import SubscribedSeries, resolve
 from lakewriter.series import Series
 from lakewriter.subscription import parse_subscription
 
@@ -30,7 +30,9 @@ def series(*texts: str) -> set[Series]:
     return {Series(*text.split()) for text in texts}
 
 
-def with_exchange(texts: list[str], work: Callable[[Universe, dict[str, str]], Awaitable[None]]) -> list[str]:
+def with_exchange(
+    texts: list[str], work: Callable[[SubscribedSeries, dict[str, str]], Awaitable[None]]
+) -> list[str]:
     """Do something with a universe and what its local exchange lists; return what that was asked."""
     asked: list[str] = []
     statuses = dict(LISTED)
@@ -44,8 +46,8 @@ def with_exchange(texts: list[str], work: Callable[[Universe, dict[str, str]], A
 
     async def main() -> None:
         async with answering(listing) as url, aiohttp.ClientSession() as session:
-            doors = Doors(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
-            await work(Universe(map(parse_subscription, texts), doors), statuses)
+            doors = MarketClients(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
+            await work(SubscribedSeries(map(parse_subscription, texts), doors), statuses)
 
     asyncio.run(main())
     return asked
@@ -76,10 +78,10 @@ def test_globs_stand_for_what_trades() -> None:
 def test_only_markets_with_globs_are_asked_first() -> None:
     """Recording of full names begins without asking anybody; with globs the list is waited for."""
 
-    async def full(universe: Universe, _: dict[str, str]) -> None:
+    async def full(universe: SubscribedSeries, _: dict[str, str]) -> None:
         await universe.first()
 
-    async def globs(universe: Universe, _: dict[str, str]) -> None:
+    async def globs(universe: SubscribedSeries, _: dict[str, str]) -> None:
         await universe.first()
         assert Series("spot", "ETHUSDT", "1m") in universe.wanted().owed
 
@@ -91,7 +93,7 @@ def test_only_markets_with_globs_are_asked_first() -> None:
 def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
     """At the start a glob has to match something that trades."""
 
-    async def first(universe: Universe, _: dict[str, str]) -> None:
+    async def first(universe: SubscribedSeries, _: dict[str, str]) -> None:
         with pytest.raises(UsageError) as caught:
             await universe.first()
         assert caught.value.what == f"symbol: {glob!r} matches nothing that trades on spot"
@@ -102,7 +104,7 @@ def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
 def test_listings_come_and_go() -> None:
     """A refreshed list brings what is new and takes what ended."""
 
-    async def work(universe: Universe, statuses: dict[str, str]) -> None:
+    async def work(universe: SubscribedSeries, statuses: dict[str, str]) -> None:
         await universe.refresh("spot")
         statuses.update(SOLUSDT="TRADING", ETHUSDT="BREAK")
         await universe.refresh("spot")
@@ -115,7 +117,7 @@ def test_listings_come_and_go() -> None:
 def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
     """An answer that would end most series at once has to be given twice."""
 
-    async def work(universe: Universe, statuses: dict[str, str]) -> None:
+    async def work(universe: SubscribedSeries, statuses: dict[str, str]) -> None:
         statuses.update({f"A{number}USDT": "TRADING" for number in range(30)})
         await universe.refresh("spot")
         before = universe.wanted()
@@ -132,7 +134,7 @@ def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
 def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
     """Symbols that are not listed, or do not trade, and globs that match none, are warned of, once."""
 
-    async def work(universe: Universe, _: dict[str, str]) -> None:
+    async def work(universe: SubscribedSeries, _: dict[str, str]) -> None:
         universe.warn_of_unlisted("spot")
         await universe.refresh("spot")
         universe.warn_of_unlisted("spot")
@@ -152,7 +154,7 @@ def test_a_subscription_covers_what_does_not_trade_too() -> None:
     """By its name or a glob, market and interval; whatever the exchange lists."""
     texts = ["spot:BTC*,NEWUSDT:1m,1h", "coin_futures:BTC*:1m"]
 
-    async def work(universe: Universe, _: dict[str, str]) -> None:
+    async def work(universe: SubscribedSeries, _: dict[str, str]) -> None:
         covered = series("spot BTCOLD 1h", "spot NEWUSDT 1m", "coin_futures BTCUSD_201225 1m")
         others = series("spot ETHUSDT 1m", "spot BTCUSDT 5m", "coin_futures BTCUSD_PERP 1h")
         assert {each for each in covered | others if universe.covers(each)} == covered

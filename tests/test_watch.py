@@ -16,7 +16,7 @@ from lengths import either
 from recording import account, recording
 from running import until
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
@@ -26,8 +26,8 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market
 from lakewriter.partition import Partition, day_of, partition_of
 from lakewriter.recording.healing.healer import REFUSED_AGAIN_MS
-from lakewriter.recording.subscribed_series import Universe
-from lakewriter.recording.supervisor import Watch, WatchOptions
+from lakewriter.recording.subscribed_series import SubscribedSeries
+from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 SPEED = 300.0
 BTC = Series("spot", "BTCUSDT", "1m")
 # A second and more of real time, for this machine has other things to do.
-OPTIONS = WatchOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
+OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
 
 
 @contextlib.asynccontextmanager
@@ -201,7 +201,7 @@ def test_a_connection_with_thousands_of_series_breaks_no_limit(tmp_path: Path) -
                 "spot:*:1m",
                 "usdt_futures:*:1m",
                 "coin_futures:*:1m",
-                options=WatchOptions(grace_ms=2 * MINUTE_MS),
+                options=SupervisorOptions(grace_ms=2 * MINUTE_MS),
                 flush_every_s=3600,
             ) as running:
                 await until(lambda: sandbox.streams >= series)
@@ -654,11 +654,11 @@ def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) 
         store = LakeStore.create(str(tmp_path / "lake"), "test")
         ledger = SlowLedger(open_ledger(store.root, "test").path, {}, 0)
         async with aiohttp.ClientSession() as session:
-            doors = Doors(lambda name: MARKETS[name], session, Clock())
+            doors = MarketClients(lambda name: MARKETS[name], session, Clock())
             queue: asyncio.Queue[Candle] = asyncio.Queue(1)
-            watch = Watch(
+            watch = CompletenessSupervisor(
                 store,
-                Universe([], doors),
+                SubscribedSeries([], doors),
                 doors,
                 queue,
                 recorder=RecorderId(COMMAND_LINE, "test"),

@@ -18,7 +18,7 @@ from statements import params_of
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query import session
-from lakewriter.query.errors import MovedError
+from lakewriter.query.errors import FileReplacedError
 from lakewriter.query.scan.held_files import can_hold
 
 # What is drawn by chance is drawn again and again for so many seconds.
@@ -115,7 +115,7 @@ def streamed(store: LakeStore, sql: str) -> pa.Table:
         try:
             with session.stream(store, sql, params_of(sql)) as answer:
                 return pa.Table.from_batches(answer.batches, answer.schema)
-        except MovedError:
+        except FileReplacedError:
             tries_left -= 1
             if tries_left < 0:
                 raise

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from lakewriter.backfill.run import Backfill, BackfillOptions
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.gaps.ledger import Ledger
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 300.0
 
 
-class Alongside:
+class BackgroundBackfill:
     """Keeps the history of what is recorded complete.
 
     Args:
@@ -38,7 +38,7 @@ class Alongside:
     def __init__(
         self,
         store: LakeStore,
-        doors: Doors,
+        doors: MarketClients,
         ledger: Ledger,
         subscriptions: Callable[[], list[Subscription]],
         *,

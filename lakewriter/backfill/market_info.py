@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from lakewriter.backfill.plan import Bounds
 from lakewriter.binance.archive import ArchiveError
-from lakewriter.binance.market_clients import Door
+from lakewriter.binance.market_clients import MarketClient
 from lakewriter.binance.rest import INVALID_SYMBOL, RestError
 from lakewriter.clock import Clock
 from lakewriter.instrument import Instrument
@@ -44,7 +44,7 @@ _MOMENTS_MAX = 5
 _APART_S = 0.1
 
 
-class MarketView:
+class MarketInfo:
     """One market.
 
     Args:
@@ -52,7 +52,7 @@ class MarketView:
         clock: for waiting.
     """
 
-    def __init__(self, door: Door, clock: Clock) -> None:
+    def __init__(self, door: MarketClient, clock: Clock) -> None:
         self.door = door
         self.instruments: dict[str, Instrument] = {}
         self.as_of_ms: int | None = None

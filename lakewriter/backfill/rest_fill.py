@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
-from lakewriter.backfill.market_info import MarketView, asking
+from lakewriter.backfill.market_info import MarketInfo, asking
 from lakewriter.backfill.plan import SeriesPlan
 from lakewriter.backfill.progress import Progress
 from lakewriter.binance.rest import INVALID_SYMBOL, Page, RestError
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
-from lakewriter.gap_reasons import Standing, reasons_for
+from lakewriter.gap_reasons import SymbolFacts, reasons_for
 from lakewriter.interval import Interval
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.journal import living
@@ -50,7 +50,7 @@ class _Found(NamedTuple):
     missing: list[Range]
 
 
-class Remainder:
+class RestFill:
     """Finishes series whose files were imported.
 
     Args:
@@ -79,7 +79,7 @@ class Remainder:
         self._progress = progress
         self._own_journal = own_journal
 
-    async def finish(self, plan: SeriesPlan, view: MarketView) -> None:
+    async def finish(self, plan: SeriesPlan, view: MarketInfo) -> None:
         """Ask for what is missing of a series, and explain what is not to be had.
 
         Raises:
@@ -102,7 +102,7 @@ class Remainder:
         await self._explain(plan, union(failed), view)
         self._progress.series += 1
 
-    async def _wanted(self, plan: SeriesPlan, view: MarketView, *, beside: bool) -> list[Range]:
+    async def _wanted(self, plan: SeriesPlan, view: MarketInfo, *, beside: bool) -> list[Range]:
         """Return what REST is to be asked for now."""
         bounds, now_ms = plan.bounds, view.door.time.now_ms()
         horizon_ms = now_ms if beside else now_ms - YOUNG_MS
@@ -113,7 +113,7 @@ class Remainder:
         closed = within(found.missing, start_ms, found.grid.floor(horizon_ms))
         return minus(closed, self._known(plan.series))
 
-    async def _ask(self, series: Series, start_ms: int, stop_ms: int, view: MarketView) -> bool:
+    async def _ask(self, series: Series, start_ms: int, stop_ms: int, view: MarketInfo) -> bool:
         """Bring what REST has of a range; tell whether it answered."""
         while start_ms < stop_ms:
             self._progress.current = str(series)
@@ -133,7 +133,7 @@ class Remainder:
             start_ms = page.answered_ms
         return True
 
-    async def _page(self, series: Series, start_ms: int, stop_ms: int, view: MarketView) -> Page:
+    async def _page(self, series: Series, start_ms: int, stop_ms: int, view: MarketInfo) -> Page:
         def retried() -> None:
             self._progress.retried += 1
 
@@ -155,7 +155,7 @@ class Remainder:
             except LakeError as error:
                 self._progress.failed(partition, error)
 
-    async def _explain(self, plan: SeriesPlan, failed: list[Range], view: MarketView) -> None:
+    async def _explain(self, plan: SeriesPlan, failed: list[Range], view: MarketInfo) -> None:
         """Enter into the ledger why the exchange does not have what is still missing."""
         series, bounds, now_ms = plan.series, plan.bounds, view.door.time.now_ms()
         stop_ms = _least(plan.stop_ms, bounds.stop_ms, now_ms - SETTLE_MS)
@@ -176,7 +176,7 @@ class Remainder:
             return
         newest_ms = await self._newest(plan, found, view)
         listed = view.instruments.get(series.symbol)
-        standing = Standing(listed, view.as_of_ms, first_ms, newest_ms, found.first_ms, found.last_ms)
+        standing = SymbolFacts(listed, view.as_of_ms, first_ms, newest_ms, found.first_ms, found.last_ms)
         left = sum(found.grid.count(*each) for each in ended)
         for (low_ms, high_ms), reason in reasons_for(ended, found.grid, standing):
             self._ledger.mark(series, low_ms, high_ms, reason, now_ms)
@@ -184,7 +184,7 @@ class Remainder:
             left -= found.grid.count(low_ms, high_ms)
         self._progress.unexplained += left
 
-    async def _newest(self, plan: SeriesPlan, found: _Found, view: MarketView) -> int | None:
+    async def _newest(self, plan: SeriesPlan, found: _Found, view: MarketInfo) -> int | None:
         """Return the newest candle that REST has: it may be behind of what a stream brought."""
         if plan.bounds.stop_ms is not None:
             return found.last_ms  # it trades no more, and nothing is behind

@@ -14,13 +14,13 @@ from functools import partial
 from typing import NamedTuple
 
 from lakewriter.backfill.archive_import import DOWNLOADS, FileImport
-from lakewriter.backfill.market_info import FILE_TRIES_MAX, MarketView, asking
+from lakewriter.backfill.market_info import FILE_TRIES_MAX, MarketInfo, asking
 from lakewriter.backfill.plan import Choice, PlannedFile, SeriesPlan, period_of, plan_series, unpublished_ms
 from lakewriter.backfill.progress import Progress
-from lakewriter.backfill.rest_fill import YOUNG_MS, Remainder
+from lakewriter.backfill.rest_fill import YOUNG_MS, RestFill
 from lakewriter.binance.archive import ArchiveError
 from lakewriter.binance.archive_files import ArchiveFile, Period
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.weight_budget import BACKGROUND_SHARE, SHARE
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
@@ -61,7 +61,7 @@ class BackfillOptions(NamedTuple):
     ever: bool = False
 
 
-class Plan(NamedTuple):
+class BackfillPlan(NamedTuple):
     """What is to be done.
 
     Args:
@@ -89,7 +89,7 @@ class Backfill:
     def __init__(
         self,
         store: LakeStore,
-        doors: Doors,
+        doors: MarketClients,
         *,
         options: BackfillOptions,
         clock: Clock,
@@ -99,12 +99,12 @@ class Backfill:
         self._doors = doors
         self._options = options
         self._clock = clock
-        self._views: dict[str, MarketView] = {}
+        self._views: dict[str, MarketInfo] = {}
         self._unlisted: set[str] = set()
         self._settled: dict[Series, list[Range]] = {}
         self._listing_s = 0.0  # how long a page of the archive's list took last
 
-    async def plan(self, subscriptions: Iterable[Subscription]) -> Plan:
+    async def plan(self, subscriptions: Iterable[Subscription]) -> BackfillPlan:
         """Return what is to be done for these subscriptions. Asks, but changes nothing.
 
         Raises:
@@ -134,9 +134,9 @@ class Backfill:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(PLANNERS):
                     tasks.create_task(work())
-        return Plan(sorted(plans, key=lambda each: each.series), sorted(unknown))
+        return BackfillPlan(sorted(plans, key=lambda each: each.series), sorted(unknown))
 
-    async def run(self, plan: Plan, ledger: Ledger, own_journal: str) -> None:
+    async def run(self, plan: BackfillPlan, ledger: Ledger, own_journal: str) -> None:
         """Do it; return when all is there or explained.
 
         Args:
@@ -164,7 +164,7 @@ class Backfill:
         importing = FileImport(
             self._store, lambda name: self._doors[name].archive, self.progress, file_done, self._clock
         )
-        remainder = Remainder(
+        remainder = RestFill(
             self._store, ledger, self._settled, importing.given_up, self.progress, own_journal
         )
         files = (planned for each in plan.series for planned in each.files)
@@ -183,7 +183,7 @@ class Backfill:
                 for task in helping:
                     task.cancel()
 
-    def seconds(self, plan: Plan) -> float:
+    def seconds(self, plan: BackfillPlan) -> float:
         """Return about how long a plan takes, by what the exchange allows and how fast its archive listed."""
         weights: dict[str, int] = {}
         for each in plan.series:
@@ -197,7 +197,7 @@ class Backfill:
         files = sum(each.file_count for each in plan.series)
         return max(by_weight_s, files * self._listing_s / self._options.downloads)
 
-    async def _finish(self, ready: "asyncio.Queue[SeriesPlan]", remainder: Remainder) -> None:
+    async def _finish(self, ready: "asyncio.Queue[SeriesPlan]", remainder: RestFill) -> None:
         while True:
             plan = await ready.get()
             try:
@@ -221,9 +221,9 @@ class Backfill:
                         wanted[Series(subscription.market, symbol, interval)] = None
         return list(wanted)
 
-    async def _view(self, market: str) -> MarketView:
+    async def _view(self, market: str) -> MarketInfo:
         if market not in self._views:
-            view = MarketView(self._doors[market], self._clock)
+            view = MarketInfo(self._doors[market], self._clock)
             await view.look()
             self._views[market] = view
         return self._views[market]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from lakewriter.arrow_memory import arrow_buffer
-from lakewriter.binance.kline_columns import RowError, Stamp, candles_of
+from lakewriter.binance.kline_columns import RowError, RowOrigin, candles_of
 from lakewriter.candle import VALUE_COLUMNS, IntArray
 from lakewriter.errors import ExchangeError
 from lakewriter.series import Series
@@ -87,7 +87,7 @@ def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
     columns = [_one(column) for column in table.columns]
     times: IntArray = columns[0].to_numpy()
     try:
-        return candles_of(_milliseconds(times), columns[1:], Stamp(series, "archive", recv_us))
+        return candles_of(_milliseconds(times), columns[1:], RowOrigin(series, "archive", recv_us))
     except RowError as error:
         number = error.row + header_rows + 1
         raise CsvError(error.kind, f"{name}: row {number}: {error.what}") from None

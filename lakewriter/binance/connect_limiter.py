@@ -4,7 +4,7 @@ Rule 1: in any window no more attempts pass than the exchange allows. Rule 2:
 they pass one by one, in the order they came, a little apart. Rule 3: while
 the gate is held, because the exchange said so, nobody passes.
 
-`Attempts` keeps the books and is told the time; `ConnectGate` waits.
+`ConnectAttempts` keeps the books and is told the time; `ConnectGate` waits.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ WINDOW_S = 300.0
 APART_S = 0.05
 
 
-class Kept(NamedTuple):
+class GateState(NamedTuple):
     """What a process leaves to the next one.
 
     Args:
@@ -39,7 +39,7 @@ class Kept(NamedTuple):
     ages_s: list[float]
 
 
-class Attempts:
+class ConnectAttempts:
     """When attempts passed, and from when on the next one may. Pure.
 
     Args:
@@ -100,7 +100,7 @@ class ConnectGate:
         apart_s: float = APART_S,
         clock: Clock | None = None,
     ) -> None:
-        self._attempts = Attempts(attempts_max, window_s, apart_s)
+        self._attempts = ConnectAttempts(attempts_max, window_s, apart_s)
         self._clock = clock or Clock()
         self._turn = asyncio.Lock()
 
@@ -121,12 +121,12 @@ class ConnectGate:
         if self._attempts.hold(now_s, now_s + seconds):
             log.warning("%s; no connection to its host is tried for %.0f s", why, seconds)
 
-    def kept(self) -> Kept:
+    def kept(self) -> GateState:
         """Return what the next process has to know."""
         now_s = self._clock.monotonic_s()
-        return Kept(self._attempts.held_s(now_s), self._attempts.ages_s(now_s))
+        return GateState(self._attempts.held_s(now_s), self._attempts.ages_s(now_s))
 
-    def resume(self, kept: Kept) -> None:
+    def resume(self, kept: GateState) -> None:
         """Go on from what an earlier process did."""
         now_s = self._clock.monotonic_s()
         for age_s in sorted(kept.ages_s, reverse=True):

@@ -43,7 +43,7 @@ _RULES = {
 }
 
 
-class RefusedError(ExchangeError):
+class HandshakeRefusedError(ExchangeError):
     """The handshake was answered, but not by a connection.
 
     Args:
@@ -71,7 +71,7 @@ class TooManyStreamsError(ExchangeError):
         self.acknowledged = acknowledged
 
 
-def refused(status: int, retry_after: str | None, location: str | None = None) -> RefusedError:
+def refused(status: int, retry_after: str | None, location: str | None = None) -> HandshakeRefusedError:
     """Return what a refused handshake means.
 
     Args:
@@ -82,12 +82,14 @@ def refused(status: int, retry_after: str | None, location: str | None = None) -
     if rule is not None:
         wait_s = retry_after_s(status, retry_after) or rule.wait_s
         hint = f"; {rule.hint}" if rule.hint else ""
-        return RefusedError(
+        return HandshakeRefusedError(
             f"handshake refused with HTTP {status}: {rule.meaning}{hint}", status, wait_s, whole_host=True
         )
     wrong_s = _WRONG_S if 400 <= status < 500 else None
     moved = f": redirected to {quoted(location)}" if location and 300 <= status < 400 else ""
-    return RefusedError(f"handshake refused with HTTP {status}{moved}", status, wrong_s, whole_host=False)
+    return HandshakeRefusedError(
+        f"handshake refused with HTTP {status}{moved}", status, wrong_s, whole_host=False
+    )
 
 
 def broke_rule(error: BaseException) -> bool:

@@ -37,7 +37,7 @@ class RowError(ExchangeError):
         self.rows = np.array([row]) if rows is None else rows
 
 
-class Stamp(NamedTuple):
+class RowOrigin(NamedTuple):
     """What all rows of a file have in common.
 
     Args:
@@ -52,7 +52,7 @@ class Stamp(NamedTuple):
 
 
 def candles_of(
-    begins: IntArray, values: Sequence[pa.Array], stamp: Stamp, *, foreign: bool = False
+    begins: IntArray, values: Sequence[pa.Array], stamp: RowOrigin, *, foreign: bool = False
 ) -> pa.Table:
     """Return a table of SCHEMA, sorted by begin time, one row for each.
 

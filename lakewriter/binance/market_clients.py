@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lakewriter.binance.archive import ArchiveClient
-from lakewriter.binance.connect_limiter import ConnectGate, Kept
+from lakewriter.binance.connect_limiter import ConnectGate, GateState
 from lakewriter.binance.network import Network
 from lakewriter.binance.rest import RestClient
 from lakewriter.binance.weight_budget import HOLD_MAX_S
@@ -18,10 +18,10 @@ from lakewriter.binance.weight_pool import WeightPool
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.errors import UsageError
 from lakewriter.market import Market
-from lakewriter.rate_limit_state import Restraint, Slate
+from lakewriter.rate_limit_state import RateLimitState, SharedFile
 
 
-class Door(NamedTuple):
+class MarketClient(NamedTuple):
     """What it takes to talk to one market.
 
     Args:
@@ -41,7 +41,7 @@ class Door(NamedTuple):
     gate: ConnectGate
 
 
-class Doors:
+class MarketClients:
     """Makes each market's door when it is first used.
 
     Args:
@@ -58,16 +58,16 @@ class Doors:
         endpoints: Callable[[str], Market],
         session: Network,
         clock: Clock,
-        restraint: Restraint | None = None,
+        restraint: RateLimitState | None = None,
         *,
-        slates: Callable[[str], Slate] | None = None,
+        slates: Callable[[str], SharedFile] | None = None,
         max_weight: int | None = None,
     ) -> None:
-        self._restraint = restraint or Restraint()
+        self._restraint = restraint or RateLimitState()
         self._endpoints = endpoints
         self._session = session
         self._clock = clock
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[str, MarketClient] = {}
         self._slates = slates
         self._max_weight = max_weight
         self._pools: dict[str, WeightPool] = {}
@@ -75,12 +75,12 @@ class Doors:
         self._thread = ThreadPoolExecutor(1, "weight")
         self._gates: dict[str, ConnectGate] = {}
 
-    def __getitem__(self, name: str) -> Door:
+    def __getitem__(self, name: str) -> MarketClient:
         if name not in self._doors:
             market = self._endpoints(name)
             host = urlsplit(market.stream_url).netloc
             pool = self._pool(market)
-            self._doors[name] = Door(
+            self._doors[name] = MarketClient(
                 market,
                 RestClient(market, self._session, pool, self._clock),
                 ArchiveClient(market, self._session, self._clock),
@@ -90,11 +90,11 @@ class Doors:
             )
         return self._doors[name]
 
-    def restraint(self) -> Restraint:
+    def restraint(self) -> RateLimitState:
         """Return what the next process has to know."""
         wall_s = self._clock.wall_us() / 1_000_000
         kept = {host: gate.kept() for host, gate in self._gates.items()}
-        return Restraint(
+        return RateLimitState(
             {host: round(wall_s + each.held_s, 1) for host, each in kept.items() if each.held_s},
             {host: [round(wall_s - age_s, 1) for age_s in each.ages_s] for host, each in kept.items()},
         )
@@ -104,7 +104,7 @@ class Doors:
             self._gates[host] = ConnectGate(clock=self._clock)
             wall_s = self._clock.wall_us() / 1_000_000
             ages_s = [wall_s - tried_s for tried_s in self._restraint.attempts_s.get(host, ())]
-            self._gates[host].resume(Kept(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0]))
+            self._gates[host].resume(GateState(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0]))
         return self._gates[host]
 
     def _pool(self, market: Market) -> WeightPool:

@@ -83,7 +83,7 @@ class _Time(msgspec.Struct):
     serverTime: int
 
 
-class _Error(msgspec.Struct):
+class _RestErrorBody(msgspec.Struct):
     code: int = 0
     msg: str = ""
 
@@ -265,8 +265,8 @@ async def _read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
 
 def _refused(url: str, status: int, body: bytes) -> RestError:
     try:
-        said = msgspec.json.decode(body, type=_Error)
+        said = msgspec.json.decode(body, type=_RestErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        said = _Error()
+        said = _RestErrorBody()
     words = f": {quoted(said.msg)} (code {said.code})" if said.code else ""
     return RestError(f"{url}: HTTP {status}{words}", status, said.code)

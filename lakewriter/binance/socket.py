@@ -38,7 +38,7 @@ WRITE_BYTES_MAX = 128 * 1024
 CONNECTION_ERRORS = (OSError, TimeoutError, WebSocketException, ExchangeError)
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """How long a connection may take over what, in seconds.
 
     Args:
@@ -99,7 +99,7 @@ class StreamSocket:
         clock: for waiting.
     """
 
-    def __init__(self, connection: _Connection, market: Market, patience: Patience, clock: Clock) -> None:
+    def __init__(self, connection: _Connection, market: Market, patience: Timeouts, clock: Clock) -> None:
         self.frames = 0
         self.paused = False
         self._connection = connection
@@ -243,7 +243,7 @@ class StreamSocket:
 
 
 @contextlib.asynccontextmanager
-async def open_socket(market: Market, patience: Patience, clock: Clock) -> AsyncIterator[StreamSocket]:
+async def open_socket(market: Market, patience: Timeouts, clock: Clock) -> AsyncIterator[StreamSocket]:
     """Connect to a market's combined streams; closed when left.
 
     Raises:
@@ -267,7 +267,7 @@ async def open_socket(market: Market, patience: Patience, clock: Clock) -> Async
             await asyncio.gather(*keepers, return_exceptions=True)
 
 
-async def _connected(market: Market, patience: Patience) -> _Connection:
+async def _connected(market: Market, patience: Timeouts) -> _Connection:
     """Return a new connection; each way in which it can fail is one of CONNECTION_ERRORS."""
     url = market.stream_url
     try:

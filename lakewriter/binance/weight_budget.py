@@ -43,7 +43,7 @@ _Second = Annotated[int, msgspec.Meta(ge=0, le=10**10)]
 _Spent = Annotated[dict[_Second, _Weight], msgspec.Meta(max_length=64)]
 
 
-class Tally(msgspec.Struct, omit_defaults=True):
+class WeightUse(msgspec.Struct, omit_defaults=True):
     """What was spent in the last minute, and who was told to wait, in one boot.
 
     Args:
@@ -75,7 +75,7 @@ class Tally(msgspec.Struct, omit_defaults=True):
         if self.probed_s is not None and self.probed_s > now_s:
             self.probed_s = None
 
-    def take_over(self, other: "Tally", now_s: float) -> None:
+    def take_over(self, other: "WeightUse", now_s: float) -> None:
         """Count what a copy of this, which went its own way for a while, has more."""
         for second, weight in other.spent.items():
             self.spent[second] = max(weight, self.spent.get(second, 0))
@@ -94,8 +94,8 @@ class WeightBudget:
         share: how much of it may be used.
     """
 
-    def __init__(self, weight_max: int, tally: Tally | None = None, *, share: float = SHARE) -> None:
-        self.tally = tally or Tally()
+    def __init__(self, weight_max: int, tally: WeightUse | None = None, *, share: float = SHARE) -> None:
+        self.tally = tally or WeightUse()
         self._allowed = weight_max * share
 
     def wait_s(self, weight: int, now_s: float, *, background: bool = False) -> float:
@@ -149,20 +149,20 @@ class WeightBudget:
         return max(0.0, self.tally.held_until_s - now_s)
 
 
-class Book(msgspec.Struct):
+class WeightBook(msgspec.Struct):
     """What is kept of one pool beyond the life of a process.
 
     Args:
         boots: by the boot's name, the last one that came last.
     """
 
-    boots: Annotated[dict[str, Tally], msgspec.Meta(max_length=BOOTS_MAX)] = {}
+    boots: Annotated[dict[str, WeightUse], msgspec.Meta(max_length=BOOTS_MAX)] = {}
 
-    def tally(self, boot: str, now_s: float, wall_s: float) -> Tally:
+    def tally(self, boot: str, now_s: float, wall_s: float) -> WeightUse:
         """Return the tally of this boot; a wait that another boot left goes on in it."""
         if boot not in self.boots:
             self.boots = dict([*self.boots.items()][1 - BOOTS_MAX :])
-            self.boots[boot] = Tally()
+            self.boots[boot] = WeightUse()
         tally = self.boots[boot]
         tally.forget(now_s)
         for name, other in self.boots.items():
@@ -176,22 +176,22 @@ class Book(msgspec.Struct):
         return tally
 
 
-_decode = msgspec.json.Decoder(Book).decode
+_decode = msgspec.json.Decoder(WeightBook).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse_book(data: bytes) -> Book:
+def parse_book(data: bytes) -> WeightBook:
     """Return what was kept; an empty book of no bytes.
 
     Raises:
         ValueError: if that is no book.
     """
     try:
-        return _decode(data) if data else Book()
+        return _decode(data) if data else WeightBook()
     except RecursionError as error:
         raise ValueError(str(error)) from None
 
 
-def render_book(book: Book) -> bytes:
+def render_book(book: WeightBook) -> bytes:
     """Return the bytes to keep: one line."""
     return _encode(book) + b"\n"

@@ -14,9 +14,9 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
-from lakewriter.binance.weight_budget import Book, Tally, WeightBudget, parse_book, render_book
+from lakewriter.binance.weight_budget import WeightBook, WeightBudget, WeightUse, parse_book, render_book
 from lakewriter.clock import Clock
-from lakewriter.rate_limit_state import Slate
+from lakewriter.rate_limit_state import SharedFile
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class WeightPool:
         weight_max: int,
         clock: Clock,
         *,
-        slate: Slate | None = None,
+        slate: SharedFile | None = None,
         thread: Executor | None = None,
         background_max: int | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class WeightPool:
         self._thread = thread
         self._background = None if background_max is None else WeightBudget(background_max, share=1.0)
         # What was last seen on the slate, and what we did when it was not to be had.
-        self._tally = Tally()
+        self._tally = WeightUse()
         self._alone_until_s: float | None = None
         self._said_until_s = -math.inf
         self._warned: set[str] = set()
@@ -130,7 +130,9 @@ class WeightPool:
                 self._warn("alone", f"{error.strerror or error}; this process keeps to a budget of its own")
         return use(WeightBudget(self._weight_max, self._tally), self._clock.monotonic_s())
 
-    def _change_slate(self, slate: Slate, use: Callable[[WeightBudget, float], _T], *, durable: bool) -> _T:
+    def _change_slate(
+        self, slate: SharedFile, use: Callable[[WeightBudget, float], _T], *, durable: bool
+    ) -> _T:
         results: list[_T] = []
         damage: list[str] = []
         tally = self._tally
@@ -142,7 +144,7 @@ class WeightPool:
                 book = parse_book(before)
             except ValueError as error:
                 damage.append(str(error))
-                book = Book()
+                book = WeightBook()
             forgotten = slate.boot not in book.boots
             tally = book.tally(slate.boot, now_s, wall_s)
             if forgotten or self._alone_until_s is not None:

@@ -91,7 +91,7 @@ class _KlineEvent(msgspec.Struct, gc=False):
     k: _Kline
 
 
-class _Error(msgspec.Struct, gc=False):
+class _ReplyError(msgspec.Struct, gc=False):
     code: int = 0
     msg: str = ""
 
@@ -105,7 +105,7 @@ class _Envelope(msgspec.Struct, gc=False):
     E: msgspec.Raw = msgspec.Raw()
     id: int | str | None = None
     result: msgspec.Raw = msgspec.Raw()
-    error: _Error | None = None
+    error: _ReplyError | None = None
     code: int | None = None
     msg: str = ""
 

@@ -18,15 +18,15 @@ from typing import Any, BinaryIO, cast
 
 import click
 
-from lakewriter.cli.query_bar import Bar
+from lakewriter.cli.query_bar import QueryBar
 from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
 from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.execution import Answer
-from lakewriter.query.limits import Control
+from lakewriter.query.execution import RowStream
+from lakewriter.query.limits import QueryLimits
 from lakewriter.query.output.destination import writing
 from lakewriter.query.output.formats import FORMATS, format_of
-from lakewriter.query.output.text import Room
+from lakewriter.query.output.text import DisplayLimits
 from lakewriter.query.scan.held_files import HELD_MAX, can_hold
 from lakewriter.query.session import stream
 
@@ -81,16 +81,16 @@ class Target:
         self.for_people = name in _FOR_PEOPLE
         self.paged = paged and self.on_terminal and self.for_people
         max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
-        self.room = Room(max_rows)
+        self.room = DisplayLimits(max_rows)
         if self.on_terminal:
             columns, self.lines = shutil.get_terminal_size()
             # The last line is the prompt's.
             lines = self.lines - 1 if self.paged else None
-            self.room = Room(max_rows or TERMINAL_ROWS_MAX, columns, lines, remedy)
+            self.room = DisplayLimits(max_rows or TERMINAL_ROWS_MAX, columns, lines, remedy)
         if self.on_terminal and self.format.binary:
             raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
 
-    def write(self, answer: Answer, out: BinaryIO, bar: Bar) -> None:
+    def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
         """Write the answer; the bar is gone before its first line is on the terminal."""
         if not self.paged:
             shown = _AfterBar(out, bar) if self.on_terminal else out
@@ -120,7 +120,7 @@ def _format_of(path: Path) -> str:
 class _AfterBar(io.RawIOBase):
     """A terminal that is written to when the bar is off it, and that no control character reaches."""
 
-    def __init__(self, out: BinaryIO, bar: Bar) -> None:
+    def __init__(self, out: BinaryIO, bar: QueryBar) -> None:
         super().__init__()
         self._out = out
         self._bar = bar
@@ -138,7 +138,7 @@ class _AfterBar(io.RawIOBase):
 
 
 def give(
-    store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, control: Control | None = None
+    store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, control: QueryLimits | None = None
 ) -> None:
     """Run a statement and write its answer to the target.
 
@@ -146,7 +146,7 @@ def give(
         LakewriterError: if the rows do not fit into memory while they are written.
         the errors of `session.stream` and `place.writing`.
     """
-    control = control or Control()
+    control = control or QueryLimits()
     if can_hold():
         _open_many()
     # The place first: a path that cannot be written should not cost a query.
@@ -155,7 +155,7 @@ def give(
         without_pandas(),
         quiet_if_unread(),
         place as out,
-        Bar(control) as bar,
+        QueryBar(control) as bar,
         stream(store, sql, values, control) as answer,
     ):
         try:

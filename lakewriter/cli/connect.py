@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.network import Network
 from lakewriter.clock import Clock
 from lakewriter.lake.exchange_limits import WeightFile
@@ -20,7 +20,7 @@ def doors_of(
     clock: Clock,
     *,
     max_weight: int | None = None,
-) -> Doors:
+) -> MarketClients:
     """Return the ways to the exchange for a lake.
 
     Args:
@@ -30,4 +30,6 @@ def doors_of(
         max_weight: what background work may spend of each pool in a minute.
     """
     shared = partial(WeightFile, root) if (root / STATE_DIRECTORY).is_dir() else None
-    return Doors(endpoints, session, clock, read_restraint(root), slates=shared, max_weight=max_weight)
+    return MarketClients(
+        endpoints, session, clock, read_restraint(root), slates=shared, max_weight=max_weight
+    )

@@ -7,7 +7,7 @@ import threading
 import time
 
 from lakewriter.cli.terminal import is_watched
-from lakewriter.query.limits import Control
+from lakewriter.query.limits import QueryLimits
 
 # Nobody wants to see a bar flash by.
 DELAY_S = 1.0
@@ -16,19 +16,19 @@ REFRESH_S = 0.1
 _WIDTH = 30
 
 
-class Bar:
+class QueryBar:
     """Shows how far a statement is, while the block runs; on a terminal only.
 
     Args:
         control: of the statement.
     """
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: QueryLimits) -> None:
         self._control = control
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "QueryBar":
         if is_watched() and os.environ.get("TERM") != "dumb":
             self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
             self._thread.start()

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.recording.recorder import Recorder, describe
-from lakewriter.recording.supervisor import Watch
+from lakewriter.recording.supervisor import CompletenessSupervisor
 
 REFRESH_S = 0.5
 
@@ -23,7 +23,7 @@ class ProgressLine(ConsoleHandler):
         super().__init__()
         logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
 
-    async def follow(self, recorder: Recorder, watch: Watch) -> None:
+    async def follow(self, recorder: Recorder, watch: CompletenessSupervisor) -> None:
         """Keep the line current until cancelled."""
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
@@ -31,7 +31,7 @@ class ProgressLine(ConsoleHandler):
                 await asyncio.sleep(REFRESH_S)
 
 
-def _line(recorder: Recorder, watch: Watch) -> Text:
+def _line(recorder: Recorder, watch: CompletenessSupervisor) -> Text:
     stats, listeners = recorder.stats, watch.listeners.values()
     connections = sum(listener.stats.connections for listener in listeners)
     series = sum(len(listener.series) for listener in listeners)

@@ -16,8 +16,8 @@ from lakewriter.evidence.claims import (
     LEVELS,
     Claim,
     ContradictionError,
+    ImportOptions,
     Level,
-    Options,
     agree,
     claim,
 )
@@ -58,7 +58,7 @@ class OtherSeriesError(ContradictionError):
     """A file is of other series than the options choose."""
 
 
-def check_place(place: Sequence[Claim], options: Options, name: str) -> None:
+def check_place(place: Sequence[Claim], options: ImportOptions, name: str) -> None:
     """Check the claims of a file's name and place against each other and the options, before it is read.
 
     Raises:
@@ -72,7 +72,9 @@ def check_place(place: Sequence[Claim], options: Options, name: str) -> None:
         raise OtherSeriesError(error.what, _HINT) from None
 
 
-def choose(groups: Sequence[Group], place: Sequence[Claim], options: Options, name: str, rows: int) -> Parts:
+def choose(
+    groups: Sequence[Group], place: Sequence[Claim], options: ImportOptions, name: str, rows: int
+) -> Parts:
     """Return the series of a file that the options choose, with their rows.
 
     Args:
@@ -115,7 +117,7 @@ def _joined(part: Part, groups: list[Group], name: str) -> Part:
     )
 
 
-def _kept(claims: Sequence[Claim], options: Options) -> list[Claim]:
+def _kept(claims: Sequence[Claim], options: ImportOptions) -> list[Claim]:
     """Return the claims that the options do not overrule."""
     if not options.relabel:
         return list(claims)
@@ -125,7 +127,7 @@ def _kept(claims: Sequence[Claim], options: Options) -> list[Claim]:
     return [each for each in claims if not {each.level, each.of} & overruled]
 
 
-def _told(options: Options) -> list[Claim]:
+def _told(options: ImportOptions) -> list[Claim]:
     values = zip(LEVELS, (options.market, options.symbol, options.interval), strict=True)
     return [
         each for level, value in values if value is not None for each in claim(level, value, f"--{level}")

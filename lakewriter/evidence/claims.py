@@ -19,7 +19,7 @@ EXAMPLES = {"market": "usdt_futures", "symbol": "BTCUSDT", "interval": "1m", "as
 NAME = "its name"
 
 
-class Options(NamedTuple):
+class ImportOptions(NamedTuple):
     """What a user asks of an import.
 
     Args:

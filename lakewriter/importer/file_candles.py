@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.binance.archive_files import parse_name
-from lakewriter.binance.kline_columns import RowError, Stamp, begins_before, candles_of
+from lakewriter.binance.kline_columns import RowError, RowOrigin, begins_before, candles_of
 from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
 from lakewriter.candle_arrays import columns_of, ends
 from lakewriter.candle_checks import NAMED_ONLY, violations
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import Part, check_place, choose
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.evidence.columns import metadata_claims
 from lakewriter.evidence.rows import (
     Period,
@@ -90,7 +90,7 @@ class _Work(NamedTuple):
 
     path: Path
     name: FileName
-    options: Options
+    options: ImportOptions
     now_ms: int
     written_us: int
     doubt_last: bool
@@ -103,7 +103,7 @@ class _Context(NamedTuple):
     columns: FileColumns
     path: Path
     name: FileName
-    options: Options
+    options: ImportOptions
     now_ms: int
     written_us: int
     doubt_last: bool
@@ -121,7 +121,7 @@ class _Candles(NamedTuple):
     note: str
 
 
-def read_file(path: Path, options: Options, now_ms: int, *, doubt_last: bool = False) -> ReadFile:
+def read_file(path: Path, options: ImportOptions, now_ms: int, *, doubt_last: bool = False) -> ReadFile:
     """Return the candles in a file.
 
     The time they were received is when the file was last changed, so that
@@ -195,7 +195,7 @@ def _is_exact(columns: FileColumns) -> Callable[[str], bool]:
     return is_symbol if columns.own is not None else lambda _: False
 
 
-def read_name(path: Path, options: Options) -> FileName:
+def read_name(path: Path, options: ImportOptions) -> FileName:
     """Return what a file's name and place say, as far as the user lets them.
 
     Raises:
@@ -206,7 +206,7 @@ def read_name(path: Path, options: Options) -> FileName:
     return name_says(path)
 
 
-def named_series(path: Path, options: Options) -> Series:
+def named_series(path: Path, options: ImportOptions) -> Series:
     """Return the series that a file is of by its name, its place and the options alone.
 
     Raises:
@@ -233,7 +233,7 @@ def _candles(part: Part, context: _Context) -> _Candles:
     taken = pa.array(found.kept)
     # The exchange's own rows are held against less: what it publishes enters the lake.
     published = columns.own is not None or source == "archive" or context.file.packed
-    stamp = Stamp(part.series, source, context.written_us)
+    stamp = RowOrigin(part.series, source, context.written_us)
     try:
         table = candles_of(
             begins[closed][found.kept],
@@ -316,7 +316,7 @@ def _period(series: Series, name: FileName) -> Period | None:
     return None
 
 
-def _with_own(table: pa.Table, own: OwnColumns, kept: IntArray, options: Options) -> pa.Table:
+def _with_own(table: pa.Table, own: OwnColumns, kept: IntArray, options: ImportOptions) -> pa.Table:
     """Return candles with the source and the times that a lake's export keeps of them."""
     taken = pa.array(kept)
     columns = {"event_time": own.event_ms, "recv_time": own.recv_us, "source": own.source}

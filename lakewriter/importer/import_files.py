@@ -20,7 +20,7 @@ import pyarrow as pa
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import OtherSeriesError
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import LeftOut, ReadFile, read_file
 from lakewriter.importer.read_file import FOUND_SUFFIXES
 from lakewriter.interval import DAY_MS
@@ -76,7 +76,7 @@ class Job(NamedTuple):
         doubt_last: see `read_file`.
     """
 
-    options: Options
+    options: ImportOptions
     now_ms: int
     named: frozenset[Path] = frozenset()
     doubt_last: bool = False
@@ -115,7 +115,7 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: Job) -> Iterator[
     Crash: each day is as before or as after, whole; importing the files again
     finishes the work.
     """
-    batch: list[_File] = []
+    batch: list[_FileToMerge] = []
     for file in _read_ahead(paths, job):
         if isinstance(file, Imported) or not _fits(batch, file):
             yield from _merge(store, batch)
@@ -127,7 +127,7 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: Job) -> Iterator[
     yield from _merge(store, batch)
 
 
-class _File:
+class _FileToMerge:
     """A file that was read, by days."""
 
     def __init__(self, path: Path, read: ReadFile) -> None:
@@ -150,7 +150,7 @@ class _File:
         )
 
 
-def _fits(batch: list[_File], file: _File) -> bool:
+def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
     """Tell whether a file can be merged together with others: each partition is there once, and not too many."""
     both = [*batch, file]
     partitions = [partition for each in both for partition, _ in each.days]
@@ -174,8 +174,8 @@ def _days_of_series(series: Series, rows: pa.Table) -> Days:
     ]
 
 
-def _read_ahead(paths: Iterable[Path], job: Job) -> Iterator[_File | Imported]:
-    waiting: deque[tuple[Path, int, Future[_File | Imported]]] = deque()
+def _read_ahead(paths: Iterable[Path], job: Job) -> Iterator[_FileToMerge | Imported]:
+    waiting: deque[tuple[Path, int, Future[_FileToMerge | Imported]]] = deque()
     with ThreadPoolExecutor(1) as reader:
         for path in paths:
             file_bytes = _size(path)
@@ -196,23 +196,23 @@ def _size(path: Path) -> int:
         return 0  # whoever reads it says why it cannot be read
 
 
-def _result(path: Path, _: int, future: "Future[_File | Imported]") -> _File | Imported:
+def _result(path: Path, _: int, future: "Future[_FileToMerge | Imported]") -> _FileToMerge | Imported:
     try:
         return future.result()
     except (LakewriterError, OSError) as error:
         return _failed(path, error)
 
 
-def _read(path: Path, job: Job) -> _File | Imported:
+def _read(path: Path, job: Job) -> _FileToMerge | Imported:
     try:
-        return _File(path, read_file(path, job.options, job.now_ms, doubt_last=job.doubt_last))
+        return _FileToMerge(path, read_file(path, job.options, job.now_ms, doubt_last=job.doubt_last))
     except OtherSeriesError:
         if path in job.named:
             raise
         return Imported(path, other_series=True)
 
 
-def _merge(store: LakeStore, batch: list[_File]) -> Iterator[Imported]:
+def _merge(store: LakeStore, batch: list[_FileToMerge]) -> Iterator[Imported]:
     try:
         merged = iter(store.merge_many([day for file in batch for day in file.days]))
     except (LakewriterError, OSError):
@@ -224,7 +224,7 @@ def _merge(store: LakeStore, batch: list[_File]) -> Iterator[Imported]:
         yield file.outcome(list(islice(merged, len(file.days))))
 
 
-def _merge_alone(store: LakeStore, file: _File) -> Imported:
+def _merge_alone(store: LakeStore, file: _FileToMerge) -> Imported:
     try:
         return file.outcome(store.merge_many(file.days))
     except (LakewriterError, OSError) as error:

@@ -56,7 +56,7 @@ _CHUNK = 32
 _MEND = "it was left alone; mend it, or move it out of the lake, then run again"
 
 
-class Checked(msgspec.Struct, frozen=True, array_like=True):
+class VerifiedPartition(msgspec.Struct, frozen=True, array_like=True):
     """A partition that needs nothing as long as its file has this version."""
 
     version: str
@@ -64,7 +64,7 @@ class Checked(msgspec.Struct, frozen=True, array_like=True):
     file_bytes: int
 
 
-class Outcome(NamedTuple):
+class CompactionResult(NamedTuple):
     """What became of one partition.
 
     Args:
@@ -96,21 +96,21 @@ class Outcome(NamedTuple):
     disputed: int = 0
 
 
-class Work(NamedTuple):
+class CompactionWork(NamedTuple):
     """A partition to look at, and the directories it is spread over."""
 
     partition: Partition
     directories: tuple[str, ...]
 
 
-class Plan(NamedTuple):
+class CompactionPlan(NamedTuple):
     """What a compaction has to look at, and what it can leave alone unopened."""
 
-    work: list[Work]
-    in_order: list[Outcome]
+    work: list[CompactionWork]
+    in_order: list[CompactionResult]
 
 
-def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
+def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
     """Return the partitions to look at, opening none of them."""
     known = read_checked(store)
     work, in_order = [], []
@@ -125,7 +125,7 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
         checked = known.get(partition.file) if ours_to_see == [partition.file] else None
         if checked is not None and store.storage.version(partition.file) == checked.version:
             in_order.append(
-                Outcome(
+                CompactionResult(
                     partition,
                     rows=checked.rows,
                     bytes_before=checked.file_bytes,
@@ -134,13 +134,18 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> Plan:
                 )
             )
         else:
-            work.append(Work(partition, tuple(directories)))
-    return Plan(work, in_order)
+            work.append(CompactionWork(partition, tuple(directories)))
+    return CompactionPlan(work, in_order)
 
 
 def run(
-    store: LakeStore, work: list[Work], now_s: float, *, dry_run: bool = False, processes: int | None = None
-) -> Iterator[Outcome]:
+    store: LakeStore,
+    work: list[CompactionWork],
+    now_s: float,
+    *,
+    dry_run: bool = False,
+    processes: int | None = None,
+) -> Iterator[CompactionResult]:
     """Compact the partitions, yielding an outcome for each in any order.
 
     Args:
@@ -187,12 +192,16 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _compact_chunk(root: str, chunk: list[Work], now_s: float, dry_run: bool) -> list[Outcome]:
+def _compact_chunk(
+    root: str, chunk: list[CompactionWork], now_s: float, dry_run: bool
+) -> list[CompactionResult]:
     store = LakeStore(Path(root))
     return [compact_partition(store, item, now_s, dry_run=dry_run) for item in chunk]
 
 
-def compact_partition(store: LakeStore, item: Work, now_s: float, *, dry_run: bool = False) -> Outcome:
+def compact_partition(
+    store: LakeStore, item: CompactionWork, now_s: float, *, dry_run: bool = False
+) -> CompactionResult:
     """Fold a partition into its one file, if it is not that already.
 
     Crash: before the replacement all is as it was; after it, foreign files
@@ -206,12 +215,12 @@ def compact_partition(store: LakeStore, item: Work, now_s: float, *, dry_run: bo
             return _fold(store, item, now_s, dry_run=True)
         return store.replacing(partition, lambda: _fold(store, item, now_s, dry_run=False))
     except LakeError as error:
-        return Outcome(partition, error=error.what, hint=error.hint)
+        return CompactionResult(partition, error=error.what, hint=error.hint)
     except OSError as error:
-        return Outcome(partition, error=f"{store.root / partition.path}: {error.strerror}")
+        return CompactionResult(partition, error=f"{store.root / partition.path}: {error.strerror}")
 
 
-class _File(NamedTuple):
+class _FileToFold(NamedTuple):
     name: str
     version: str
     data: bytes
@@ -219,7 +228,7 @@ class _File(NamedTuple):
     not_closed: int
 
 
-def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outcome:
+def _fold(store: LakeStore, item: CompactionWork, now_s: float, *, dry_run: bool) -> CompactionResult:
     partition = item.partition
     swept = tuple(
         name
@@ -236,15 +245,17 @@ def _fold(store: LakeStore, item: Work, now_s: float, *, dry_run: bool) -> Outco
     return done._replace(version="", error=refused[0] + more, hint=_MEND)
 
 
-def _fold_files(store: LakeStore, partition: Partition, files: list[_File], *, dry_run: bool) -> Outcome:
+def _fold_files(
+    store: LakeStore, partition: Partition, files: list[_FileToFold], *, dry_run: bool
+) -> CompactionResult:
     if not files:
-        return Outcome(partition)
+        return CompactionResult(partition)
     before = pa.concat_tables([file.rows for file in files])
     begins = int_column(before, "candle_begin_time")
     bytes_before = sum(len(file.data) for file in files)
     own = next((file for file in files if file.name == partition.file), None)
     after = settle(before)
-    done = Outcome(
+    done = CompactionResult(
         partition,
         rows=after.num_rows,
         duplicates_removed=before.num_rows - after.num_rows,
@@ -272,7 +283,7 @@ def _fold_files(store: LakeStore, partition: Partition, files: list[_File], *, d
     )
 
 
-def _read(store: LakeStore, item: Work, now_ms: int) -> tuple[list[_File], list[str]]:
+def _read(store: LakeStore, item: CompactionWork, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
     """Return the files to fold, and why others are left alone.
 
     Raises:
@@ -290,7 +301,7 @@ def _read(store: LakeStore, item: Work, now_ms: int) -> tuple[list[_File], list[
                         raise
                     refused.append(error.what)
                 else:
-                    files.append(_File(path, found.version, found.data, rows, not_closed))
+                    files.append(_FileToFold(path, found.version, found.data, rows, not_closed))
     return files, refused
 
 
@@ -350,28 +361,28 @@ def _prove(partition: Partition, begins_before: IntArray, data: bytes) -> None:
         )
 
 
-def _removed(store: LakeStore, files: list[_File], *, dry_run: bool) -> list[str]:
+def _removed(store: LakeStore, files: list[_FileToFold], *, dry_run: bool) -> list[str]:
     """Remove files, and return the names of those that went, or would."""
     return [file.name for file in files if dry_run or _unlink(store, file)]
 
 
-def _unlink(store: LakeStore, file: _File) -> bool:
+def _unlink(store: LakeStore, file: _FileToFold) -> bool:
     if store.storage.version(file.name) != file.version:
         return False  # somebody wrote to it since; the next run folds it in
     store.storage.delete(file.name)
     return True
 
 
-def read_checked(store: LakeStore) -> dict[str, Checked]:
+def read_checked(store: LakeStore) -> dict[str, VerifiedPartition]:
     """Return what earlier runs found in order, by the file's name."""
     try:
         data = read_regular(store.root / STATE_DIRECTORY / CHECKED_NAME, CHECKED_BYTES_MAX)
-        return msgspec.json.decode(data, type=dict[str, Checked])
+        return msgspec.json.decode(data, type=dict[str, VerifiedPartition])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 
-def remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> None:
+def remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
     """Note which partitions are in order now.
 
     Args:
@@ -384,7 +395,9 @@ def remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> 
     known = {} if everything else read_checked(store)
     for outcome in outcomes:
         if outcome.version:
-            known[outcome.partition.file] = Checked(outcome.version, outcome.rows, outcome.bytes_after)
+            known[outcome.partition.file] = VerifiedPartition(
+                outcome.version, outcome.rows, outcome.bytes_after
+            )
     state = store.root / STATE_DIRECTORY
     state.mkdir(exist_ok=True)
     write_durably(state / CHECKED_NAME, msgspec.json.encode(known))

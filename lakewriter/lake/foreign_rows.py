@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, int_column
 from lakewriter.errors import LakewriterError, UnreadableError
 from lakewriter.evidence.choice import check_place, choose
-from lakewriter.evidence.claims import LEVELS, Options, claim
+from lakewriter.evidence.claims import LEVELS, ImportOptions, claim
 from lakewriter.evidence.columns import column_claims, marked_closed, metadata_claims
 from lakewriter.evidence.rows import check_lengths, check_spacing, without_duplicates
 from lakewriter.evidence.split import split
@@ -53,9 +53,9 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
     try:
         place = [each for level in LEVELS for each in claim(level, getattr(partition, level), _BY)]
         written_by_lake = metadata_claims(table)
-        check_place([*place, *written_by_lake], Options(), name)
+        check_place([*place, *written_by_lake], ImportOptions(), name)
         groups = split(column_claims(table), name, lambda text: text == partition.symbol)
-        choose(groups, place, Options(), name, table.num_rows)
+        choose(groups, place, ImportOptions(), name, table.num_rows)
         if not written_by_lake:
             _check_rows(table, rows, partition)
         closed = marked_closed(table)

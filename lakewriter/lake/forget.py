@@ -75,7 +75,7 @@ class Selection(NamedTuple):
         return chosen
 
 
-class Work(NamedTuple):
+class ForgetWork(NamedTuple):
     """A partition to look at, and the directories it is spread over."""
 
     partition: Partition
@@ -122,17 +122,19 @@ class _File(NamedTuple):
     error: str = ""
 
 
-def plan(store: LakeStore, selection: Selection) -> Iterator[Work]:
+def plan(store: LakeStore, selection: Selection) -> Iterator[ForgetWork]:
     """Yield the partitions that may hold selected candles, series by series. Opens none."""
     since = None if selection.start_ms is None else day_of(selection.start_ms)
     until = None if selection.stop_ms is None else day_of(selection.stop_ms - 1)
     for market, symbol, interval in sorted(selection.series):
         wanted = PartitionFilter((market,), (symbol,), (interval,), since, until)
         for partition, directories in store.partitions(wanted):
-            yield Work(partition, tuple(directories))
+            yield ForgetWork(partition, tuple(directories))
 
 
-def forget_partition(store: LakeStore, item: Work, selection: Selection, *, dry_run: bool = False) -> Outcome:
+def forget_partition(
+    store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run: bool = False
+) -> Outcome:
     """Remove the selected candles of a partition.
 
     Crash: before the replacement all is as it was, after it the selected rows
@@ -179,7 +181,7 @@ def _levels(partition: Partition) -> tuple[str, str, str, object]:
     return partition.market, partition.symbol, partition.interval, partition.date
 
 
-def _forget(store: LakeStore, item: Work, selection: Selection, *, dry_run: bool) -> Outcome:
+def _forget(store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run: bool) -> Outcome:
     partition = item.partition
     files = _read(store, item)
     if not files:
@@ -206,7 +208,7 @@ def _forget(store: LakeStore, item: Work, selection: Selection, *, dry_run: bool
     )
 
 
-def _read(store: LakeStore, item: Work) -> list[_File]:
+def _read(store: LakeStore, item: ForgetWork) -> list[_File]:
     files = []
     for name in candle_files(store.storage, item.directories):
         if (found := store.storage.read(name)) is not None:
@@ -248,7 +250,7 @@ def _proven(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
     return data
 
 
-def _remove(store: LakeStore, item: Work, files: list[_File], *, dry_run: bool) -> Outcome:
+def _remove(store: LakeStore, item: ForgetWork, files: list[_File], *, dry_run: bool) -> Outcome:
     partition = item.partition
     begins = [int_column(file.rows, "candle_begin_time") for file in files if file.rows is not None]
     gone = np.unique(np.concatenate(begins)) if begins else np.empty(0, np.int64)

@@ -23,7 +23,7 @@ import msgspec
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import Gap
-from lakewriter.lake.gaps.ledgers import Told
+from lakewriter.lake.gaps.ledgers import ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import make_directories, write_durably
@@ -171,7 +171,7 @@ def read_forgotten(root: Path) -> list[Forgotten]:
     return sorted(known, key=lambda each: (each.series, each.ranges[0], each.started_ms))
 
 
-def with_forgotten(told: list[Told], forgotten: Iterable[Forgotten]) -> list[Told]:
+def with_forgotten(told: list[ReportedGap], forgotten: Iterable[Forgotten]) -> list[ReportedGap]:
     """Return what ledgers tell of one series and what was forgotten of it, by time, each candle once.
 
     That the exchange has no such candle, or that it is being healed, counts more
@@ -182,7 +182,7 @@ def with_forgotten(told: list[Told], forgotten: Iterable[Forgotten]) -> list[Tol
     found = list(strong)
     for line in forgotten:
         gap = _gap_of(line)
-        found += _pieces(Told(gap, alive=False), minus(list(line.ranges), known))
+        found += _pieces(ReportedGap(gap, alive=False), minus(list(line.ranges), known))
         known = union([*known, *line.ranges])
     for each in told:
         if each not in strong:
@@ -190,7 +190,7 @@ def with_forgotten(told: list[Told], forgotten: Iterable[Forgotten]) -> list[Tol
     return sorted(found, key=lambda each: each.gap.start_ms)
 
 
-def _pieces(told: Told, ranges: list[Range]) -> list[Told]:
+def _pieces(told: ReportedGap, ranges: list[Range]) -> list[ReportedGap]:
     return [
         told._replace(gap=msgspec.structs.replace(told.gap, start_ms=start_ms, stop_ms=stop_ms))
         for start_ms, stop_ms in ranges

@@ -30,7 +30,7 @@ _SUFFIX = ".ndjson"
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
-class Seen(NamedTuple):
+class InstrumentPeriod(NamedTuple):
     """A symbol as a market listed it for a time.
 
     Args:
@@ -62,7 +62,7 @@ class MarketList(NamedTuple):
     statuses: dict[str, str]
 
 
-class _Row(msgspec.Struct, omit_defaults=True):
+class _InstrumentRow(msgspec.Struct, omit_defaults=True):
     symbol: str
     status: str
     first_seen_ms: int
@@ -73,7 +73,7 @@ class _Row(msgspec.Struct, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Row).decode
+_decode = msgspec.json.Decoder(_InstrumentRow).decode
 
 
 def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], now_ms: int) -> None:
@@ -108,7 +108,7 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
                 instrument.status,
                 instrument.contract_type,
             ):
-                row = _Row(
+                row = _InstrumentRow(
                     instrument.symbol, instrument.status, now_ms, now_ms, instrument.contract_type
                 )  # fmt: skip
                 rows.append(row)
@@ -119,7 +119,7 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
         write_durably(path, b"".join(_encode(row) + b"\n" for row in rows))
 
 
-def read_instruments(root: Path) -> list[Seen]:
+def read_instruments(root: Path) -> list[InstrumentPeriod]:
     """Return what all markets listed, by market, symbol and time.
 
     Files and lines that cannot be read or understood are logged and left out.
@@ -128,7 +128,7 @@ def read_instruments(root: Path) -> list[Seen]:
     if not directory.is_dir():
         return []
     return [
-        Seen(
+        InstrumentPeriod(
             path.stem,
             row.symbol,
             row.status,
@@ -157,11 +157,11 @@ def read_last_lists(root: Path) -> dict[str, MarketList]:
 
 
 class _Rows(NamedTuple):
-    rows: list[_Row]
+    rows: list[_InstrumentRow]
     left_out: int
 
 
-def _rows_to_keep(path: Path) -> list[_Row]:
+def _rows_to_keep(path: Path) -> list[_InstrumentRow]:
     """Return the rows of a file that is to be replaced; set it aside if there is more in it."""
     try:
         found = _read(path)
@@ -173,7 +173,7 @@ def _rows_to_keep(path: Path) -> list[_Row]:
     return found.rows
 
 
-def _rows_or_none(path: Path) -> list[_Row]:
+def _rows_or_none(path: Path) -> list[_InstrumentRow]:
     try:
         return _read(path).rows
     except OSError as error:
@@ -190,7 +190,7 @@ def _read(path: Path) -> _Rows:
     return _Rows(rows, left_out)
 
 
-def _row(line: bytes | None) -> _Row | None:
+def _row(line: bytes | None) -> _InstrumentRow | None:
     """Return the line's row; None if it is not what we write."""
     if line is None:
         return None

@@ -49,7 +49,7 @@ _SEGMENTS_MAX = 10**8
 _SAFE = "nothing that was logged as recorded is lost"
 
 
-class RefusedError(LakeError):
+class DiskRefusedError(LakeError):
     """The disk did not take what was to be written; nothing was promised, it may be tried again."""
 
 
@@ -91,7 +91,7 @@ class Journal:
             _append(fd, lines)
         except OSError as error:
             self._cut_back()
-            raise RefusedError(f"journal: {self.directory}: {error.strerror}", _SAFE) from error
+            raise DiskRefusedError(f"journal: {self.directory}: {error.strerror}", _SAFE) from error
         try:
             os.fdatasync(fd)
         except OSError as error:
@@ -100,7 +100,7 @@ class Journal:
         if not self._is_in_place():
             self._close_segment()
             self._lost = True
-            raise RefusedError(
+            raise DiskRefusedError(
                 f"journal: {self.directory}: its segment or its lock was deleted or moved", _SAFE
             )
         self._bytes += len(lines)
@@ -126,7 +126,7 @@ class Journal:
             self._lost = True
         if not all(map(os.path.exists, self._kept)):
             self._lost = True
-        with contextlib.suppress(OSError, RefusedError):
+        with contextlib.suppress(OSError, DiskRefusedError):
             self._make_place()
 
     def roll(self) -> list[Path]:
@@ -249,12 +249,12 @@ class Journal:
         try:
             make_directories(self.directory.parents[_DEPTH - 1], journals)
         except LakeError as gone:
-            raise RefusedError(gone.what, _SAFE) from None
+            raise DiskRefusedError(gone.what, _SAFE) from None
         with _membership(journals):
             self.directory.mkdir(exist_ok=True)
             fd = _try_lock(self.directory)
             if fd is None:
-                raise RefusedError(f"journal: {self.directory} is being taken over", _SAFE)
+                raise DiskRefusedError(f"journal: {self.directory} is being taken over", _SAFE)
             try:
                 sync_directory(self.directory)
                 sync_directory(journals)

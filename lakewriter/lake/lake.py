@@ -22,7 +22,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake import listing
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
-from lakewriter.lake.partition_filter import ALL, Wanted
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
 from lakewriter.lake.storage import (
     ChangedError,
@@ -161,11 +161,11 @@ class LakeStore:
             raise LakeError(f"lake: {uri}: {error.strerror}", "give a writable one with --lake") from None
         return cls(root)
 
-    def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
         return listing.files(self.storage, wanted)
 
-    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield of each series the newest partition that has its own file, and what is after that.
 
         In one of them is the newest candle of the series: we write no file without
@@ -173,7 +173,7 @@ class LakeStore:
         """
         return listing.newest(self.storage, wanted)
 
-    def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition and its directories, whatever is in them.
 
         More than one directory is one partition when a foreign tool spelled it
@@ -195,7 +195,7 @@ class LakeStore:
         """Give the directory below which the ledgers are while the block lasts."""
         yield self.root
 
-    def series(self, wanted: Wanted = ALL) -> list[Series]:
+    def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
         """Return the series that have a directory, sorted. Looks at no days, where that can be."""
         return [series for series, _ in listing.all_series(self.storage, wanted)]
 

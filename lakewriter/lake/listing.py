@@ -8,7 +8,7 @@ a lake is searched whose every listing is a round trip is `remote`'s.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from lakewriter.lake.partition_filter import Wanted
+from lakewriter.lake.partition_filter import PartitionSelection
 from lakewriter.lake.storage import Storage
 from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_day
 from lakewriter.series import Series
@@ -27,7 +27,7 @@ class PartitionFiles(NamedTuple):
     names: tuple[str, ...]
 
 
-def files(storage: Storage, wanted: Wanted) -> Iterator[PartitionFiles]:
+def files(storage: Storage, wanted: PartitionSelection) -> Iterator[PartitionFiles]:
     """Yield the partitions that have files, sorted by path."""
     for found in _days(storage, wanted, list_all=False):
         partition = _with_files(storage, *found)
@@ -35,7 +35,7 @@ def files(storage: Storage, wanted: Wanted) -> Iterator[PartitionFiles]:
             yield partition
 
 
-def newest(storage: Storage, wanted: Wanted) -> Iterator[PartitionFiles]:
+def newest(storage: Storage, wanted: PartitionSelection) -> Iterator[PartitionFiles]:
     """Yield of each series the newest partition that has its own file, and what is after that."""
     for series, directories in all_series(storage, wanted):
         found = []
@@ -48,12 +48,12 @@ def newest(storage: Storage, wanted: Wanted) -> Iterator[PartitionFiles]:
         yield from reversed(found)
 
 
-def partitions(storage: Storage, wanted: Wanted) -> Iterator[tuple[Partition, list[str]]]:
+def partitions(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[str]]]:
     """Yield every partition and its directories, whatever is in them."""
     return _days(storage, wanted, list_all=True)
 
 
-def all_series(storage: Storage, wanted: Wanted) -> Iterator[tuple[Series, list[str]]]:
+def all_series(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[Series, list[str]]]:
     """Yield the series that have a directory, sorted, and their directories."""
     return _series_below(storage, [""], (), wanted)
 
@@ -72,7 +72,9 @@ def _with_files(storage: Storage, partition: Partition, directories: list[str]) 
     return PartitionFiles(partition, tuple(sorted(candle_files(storage, directories))))
 
 
-def _days(storage: Storage, wanted: Wanted, *, list_all: bool) -> Iterator[tuple[Partition, list[str]]]:
+def _days(
+    storage: Storage, wanted: PartitionSelection, *, list_all: bool
+) -> Iterator[tuple[Partition, list[str]]]:
     for series, directories in all_series(storage, wanted):
         yield from _days_of(storage, series, directories, wanted, list_all=list_all)
 
@@ -81,7 +83,7 @@ def _days_of(
     storage: Storage,
     series: Series,
     directories: list[str],
-    wanted: Wanted,
+    wanted: PartitionSelection,
     *,
     list_all: bool,
     newest_first: bool = False,
@@ -105,7 +107,7 @@ def _days_of(
 
 
 def _series_below(
-    storage: Storage, directories: list[str], values: tuple[str, ...], wanted: Wanted
+    storage: Storage, directories: list[str], values: tuple[str, ...], wanted: PartitionSelection
 ) -> Iterator[tuple[Series, list[str]]]:
     level = LEVELS[len(values)]
     children = _below(storage, directories, level)

@@ -292,7 +292,7 @@ class Statistics(NamedTuple):
     nulls: int | None
 
 
-class Label(NamedTuple):
+class FileHeader(NamedTuple):
     """What a file says of itself, whether or not its rows agree.
 
     Args:
@@ -306,7 +306,7 @@ class Label(NamedTuple):
     rows: int
 
 
-def read_label(data: bytes, name: str) -> Label:
+def read_label(data: bytes, name: str) -> FileHeader:
     """Return what a file says of itself, whoever wrote it.
 
     Raises:
@@ -318,7 +318,7 @@ def read_label(data: bytes, name: str) -> Label:
         said = {key.decode(): text.decode() for key, text in (metadata.metadata or {}).items()}
     except _BROKEN as error:
         raise _unreadable(name, error) from None
-    return Label(schema, said, metadata.num_rows)
+    return FileHeader(schema, said, metadata.num_rows)
 
 
 def read_statistics(data: bytes) -> dict[str, Statistics]:

@@ -11,7 +11,7 @@ from lakewriter.series import Series
 FEW_DAYS = 16
 
 
-class Wanted(Protocol):
+class PartitionSelection(Protocol):
     """Which partitions somebody wants."""
 
     @property

@@ -38,7 +38,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NONE: IntArray = np.empty(0, np.int64)
 
 
-class Surveyed(NamedTuple):
+class SurveyResult(NamedTuple):
     """What a survey found of a series.
 
     Args:
@@ -71,7 +71,7 @@ def present(
 
 def survey(
     store: LakeStore, series: Series, start_ms: int, stop_ms: int, hot: Iterable[Candle] = ()
-) -> Surveyed:
+) -> SurveyResult:
     """Return what is absent of the candles that begin in a range, from the series' first one on.
 
     Args:
@@ -83,9 +83,9 @@ def survey(
     """
     there = presence_of(store, series, hot)
     if there.first_ms is None or there.last_ms is None:
-        return Surveyed(None, None, [])
+        return SurveyResult(None, None, [])
     missing = there.missing(max(start_ms, there.first_ms), stop_ms)
-    return Surveyed(there.first_ms, there.last_ms, missing, there.last_before(start_ms))
+    return SurveyResult(there.first_ms, there.last_ms, missing, there.last_before(start_ms))
 
 
 def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) -> "Presence":
@@ -105,7 +105,7 @@ def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) ->
     return Presence(store, series, days, hot)
 
 
-class Day(NamedTuple):
+class PresenceDay(NamedTuple):
     """What the files of a day say; `begins` is read only where the footer does not suffice."""
 
     footer: Footer | None
@@ -127,7 +127,7 @@ class Presence:
         series: Series,
         days: Mapping[str, list[str]],
         hot: Iterable[Candle] = (),
-        read: Mapping[str, Day] | None = None,
+        read: Mapping[str, PresenceDay] | None = None,
     ) -> None:
         self.series = series
         self._store = store
@@ -255,11 +255,11 @@ class Presence:
         assert read.begins is not None
         return read.begins
 
-    def _day(self, day: str) -> Day:
+    def _day(self, day: str) -> PresenceDay:
         if day not in self._read:
             directories = self._days.get(day)
             if directories is None:
-                return Day(Footer(0, 0, 0), _NONE)
+                return PresenceDay(Footer(0, 0, 0), _NONE)
             self._read[day] = read_day(self._store, self.series, day, directories)
         return self._read[day]
 
@@ -277,7 +277,7 @@ def read_day(
     *,
     exactly: bool = False,
     listed: Sequence[str] = (),
-) -> Day:
+) -> PresenceDay:
     """Read what the files of a day say.
 
     Args:
@@ -291,7 +291,7 @@ def read_day(
     try:
         partition = Partition(*series, date.fromisoformat(day))
     except ValueError:
-        return Day(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
+        return PresenceDay(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
     for lap in range(READ_LAPS_MAX):
         names = list(listed) if listed and not lap else candle_files(store.storage, directories)
         parts = []
@@ -308,10 +308,10 @@ def read_day(
             path = f"{store.name}/{name}"
             footer = read_footer(found.data, path) if len(names) == 1 and not exactly else None
             if footer is not None and _is_inside(partition, footer):
-                return Day(footer, None)
+                return PresenceDay(footer, None)
             parts.append(_inside(partition, read_begins(found.data, path)))
         else:
-            return Day(None, np.unique(np.concatenate(parts)) if parts else _NONE)
+            return PresenceDay(None, np.unique(np.concatenate(parts)) if parts else _NONE)
     raise LakeError(f"{series} {day}: its files do not hold still")
 
 

@@ -6,7 +6,7 @@ from lakewriter.candle import Candle
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.prefetch import AT_ONCE, ahead
-from lakewriter.lake.presence import Day, Presence, read_day
+from lakewriter.lake.presence import Presence, PresenceDay, read_day
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 
@@ -46,7 +46,7 @@ def presences(
     wanted_days = {series: wanted.keep_days("", sorted(days[series])) for series in sorted(days)}
     places = ((series, day) for series, names in wanted_days.items() for day in names)
 
-    def read_one(place: tuple[Series, str]) -> Day:
+    def read_one(place: tuple[Series, str]) -> PresenceDay:
         series, day = place
         return read_day(store, series, day, days[series][day], listed=listed.get(place, ()))
 

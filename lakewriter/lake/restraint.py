@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.lake.storage import write_durably
-from lakewriter.rate_limit_state import Restraint
+from lakewriter.rate_limit_state import RateLimitState
 from lakewriter.regular_file import read_regular
 
 RESTRAINT_FILE = "_lakewriter/restraint.json"
@@ -20,15 +20,15 @@ RESTRAINT_FILE = "_lakewriter/restraint.json"
 FILE_BYTES_MAX = 1024 * 1024
 
 
-def read_restraint(root: Path) -> Restraint:
+def read_restraint(root: Path) -> RateLimitState:
     """Return what an earlier recorder left; nothing if that cannot be read."""
     try:
-        return msgspec.json.decode(read_regular(root / RESTRAINT_FILE, FILE_BYTES_MAX), type=Restraint)
+        return msgspec.json.decode(read_regular(root / RESTRAINT_FILE, FILE_BYTES_MAX), type=RateLimitState)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Restraint()
+        return RateLimitState()
 
 
-def write_restraint(root: Path, restraint: Restraint) -> None:
+def write_restraint(root: Path, restraint: RateLimitState) -> None:
     """Leave it for the next recorder.
 
     Raises:

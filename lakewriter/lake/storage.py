@@ -48,7 +48,7 @@ class ChangedError(Exception):
     """The name no longer has the version it was expected to have."""
 
 
-class Found(NamedTuple):
+class StoredBytes(NamedTuple):
     """What a read found: the bytes, and the version they are."""
 
     data: bytes
@@ -76,7 +76,7 @@ class Storage(Protocol):
     def entries(self, directory: str) -> Listing:
         """Return what is directly below; nothing if there is no such directory."""
 
-    def read(self, name: str) -> Found | None:
+    def read(self, name: str) -> StoredBytes | None:
         """Return the bytes and their version; None if there is no such name."""
 
     def version(self, name: str) -> str | None:
@@ -159,7 +159,7 @@ class LocalStorage:
         report_passed_over(f"lake: {entry.path} is left out: it is no regular file")
         return None
 
-    def read(self, name: str) -> Found | None:
+    def read(self, name: str) -> StoredBytes | None:
         """Return the bytes and their version; None if there is no such name."""
         path = f"{self.root}/{name}"
         try:
@@ -175,7 +175,7 @@ class LocalStorage:
             return None
         try:
             version = _version(named if is_link else os.fstat(fd))
-            return Found(read_all(fd, path, FILE_BYTES_MAX), version)
+            return StoredBytes(read_all(fd, path, FILE_BYTES_MAX), version)
         finally:
             os.close(fd)
 

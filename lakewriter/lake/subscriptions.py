@@ -32,7 +32,7 @@ PERIODS_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/periods.ndjson"
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
-class _Row(msgspec.Struct, omit_defaults=True):
+class _SubscriptionRow(msgspec.Struct, omit_defaults=True):
     market: str
     symbol: str
     interval: str
@@ -45,7 +45,7 @@ class _Row(msgspec.Struct, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Row).decode
+_decode = msgspec.json.Decoder(_SubscriptionRow).decode
 
 
 def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()) -> list[Series]:
@@ -174,7 +174,7 @@ def _period(line: bytes | None) -> SubscribedPeriod | None:
 
 
 def _line(period: SubscribedPeriod) -> bytes:
-    row = _Row(
+    row = _SubscriptionRow(
         *period.series,
         period.recorder,
         period.start_ms,

@@ -18,7 +18,7 @@ from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import day_of
-from lakewriter.query.scan.pruning import Pruned
+from lakewriter.query.scan.pruning import FilterPruner
 from lakewriter.series import Series
 
 # So many names are said, and of the others how many there are.
@@ -28,7 +28,7 @@ _NAMES_MAX = 4
 _SERIES_MAX = 8
 
 
-def why_nothing(store: LakeStore, wanted: Iterable[Pruned], *, found: bool) -> str:
+def why_nothing(store: LakeStore, wanted: Iterable[FilterPruner], *, found: bool) -> str:
     """Return one line that says why, of the first filter that fits no partition; "" if there is nothing to say.
 
     Args:
@@ -47,7 +47,9 @@ def why_nothing(store: LakeStore, wanted: Iterable[Pruned], *, found: bool) -> s
     return f"no candles: {said[0]}" if said and (not found or said == reasons) else ""
 
 
-def _reason(store: LakeStore, everything: set[Series], wanted: Pruned, hot: set[tuple[Series, date]]) -> str:
+def _reason(
+    store: LakeStore, everything: set[Series], wanted: FilterPruner, hot: set[tuple[Series, date]]
+) -> str:
     left = list(everything)
     for level in Series._fields:
         kept = wanted.keep(level, _names(left, level))
@@ -57,7 +59,7 @@ def _reason(store: LakeStore, everything: set[Series], wanted: Pruned, hot: set[
     return _of_days(store, left, wanted, hot)
 
 
-def _absent(level: str, left: list[Series], everything: set[Series], wanted: Pruned) -> str:
+def _absent(level: str, left: list[Series], everything: set[Series], wanted: FilterPruner) -> str:
     """Return who has no such name, and who has it, or what there is instead."""
     asked = wanted.named(level)
     owner = _common(left, Series._fields[: Series._fields.index(level)])
@@ -90,7 +92,9 @@ def _made_of(left: list[Series], asked: str) -> str:
     return f": FROM resample('{market}', '{symbol}', '{interval}', '{asked}')"
 
 
-def _of_days(store: LakeStore, left: list[Series], wanted: Pruned, hot: set[tuple[Series, date]]) -> str:
+def _of_days(
+    store: LakeStore, left: list[Series], wanted: FilterPruner, hot: set[tuple[Series, date]]
+) -> str:
     """Return which days the series have, if none of them fits."""
     if len(left) > _SERIES_MAX:
         return ""

@@ -62,11 +62,11 @@ class QueryError(LakewriterError):
     """The SQL is broken, may not be run, or failed while it ran."""
 
 
-class MovedError(LakeError):
+class FileReplacedError(LakeError):
     """A file was replaced before all of it was read. List again, and hold it."""
 
 
-class VanishedError(MovedError):
+class FileGoneError(FileReplacedError):
     """A file that was listed is gone: compaction folded it. List again.
 
     Args:
@@ -78,7 +78,7 @@ class VanishedError(MovedError):
         self.path = path
 
 
-class DoubtError(LakewriterError):
+class UnreadableAsIsError(LakewriterError):
     """Own files that the engine cannot read as they stand. Read them as foreign ones.
 
     Args:
@@ -107,7 +107,7 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     if gone and isinstance(error, duckdb.IOException | OSError):
         first = _UNMATCHED.sub(r"Cannot open file \1: No such file or directory", first)
         named = _PATH.search(first)
-        return VanishedError(
+        return FileGoneError(
             f"lake: {first}", str(getattr(error, "filename", None) or (named[1] if named else ""))
         )
     if isinstance(error, PermissionError) or "Permission denied" in first:
@@ -122,9 +122,9 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
 
 
-def vanished(path: str) -> VanishedError:
+def vanished(path: str) -> FileGoneError:
     """Return the error for a file that was listed and is no longer there."""
-    return VanishedError(f"lake: {path}: {os.strerror(errno.ENOENT)}", path)
+    return FileGoneError(f"lake: {path}: {os.strerror(errno.ENOENT)}", path)
 
 
 def _advice(first: str, rest: list[str]) -> Iterator[str]:

@@ -25,20 +25,20 @@ from lakewriter.lake.partition_filter import ALL
 from lakewriter.query.engine import EngineFor, engine_of
 from lakewriter.query.errors import (
     ENGINE_ERRORS,
-    DoubtError,
-    MovedError,
+    FileGoneError,
+    FileReplacedError,
     QueryError,
-    VanishedError,
+    UnreadableAsIsError,
     as_ours,
     names_a_file,
     of_sql_alone,
     of_values,
 )
-from lakewriter.query.guard import Checked, check
-from lakewriter.query.limits import Control
+from lakewriter.query.guard import ParsedStatement, check
+from lakewriter.query.limits import QueryLimits
 from lakewriter.query.macros import create_macros
-from lakewriter.query.retry import Trial
-from lakewriter.query.scan.held_files import Pins, can_hold
+from lakewriter.query.retry import RetryHints
+from lakewriter.query.scan.held_files import HeldFiles, can_hold
 from lakewriter.query.scan.scan_sql import Source
 from lakewriter.query.scan.snapshot import EMPTY, Snapshot, misfits, take_snapshot, touched_since
 from lakewriter.query.scan.tables import create_candles, create_tables
@@ -58,7 +58,7 @@ _stopping: set[Future[None]] = set()
 T = TypeVar("T")
 
 
-class Answer:
+class RowStream:
     """The rows of a statement that runs, in the order that it gives them.
 
     Args:
@@ -76,7 +76,7 @@ class Answer:
         self.why_nothing = why_nothing
 
 
-class Attempt:
+class Execution:
     """A cursor of the engine, and the thread that it works in.
 
     Args:
@@ -87,9 +87,9 @@ class Attempt:
     """
 
     def __init__(
-        self, store: LakeStore, trial: Trial, control: Control | None, *, streamed: bool = False
+        self, store: LakeStore, trial: RetryHints, control: QueryLimits | None, *, streamed: bool = False
     ) -> None:
-        self._control = control or Control()
+        self._control = control or QueryLimits()
         self._store = store
         self._root = store.root
         self._trial = trial
@@ -103,7 +103,7 @@ class Attempt:
         self._engine = engine_of(made_for)
         self._connection = self._engine.cursor()
         self._control.lend(self._connection)
-        self._pins = Pins(self._root)
+        self._pins = HeldFiles(self._root)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
@@ -112,7 +112,7 @@ class Attempt:
         self._rows: pa.RecordBatchReader | None = None
         self._first: pa.RecordBatch | None = None
 
-    def __enter__(self) -> "Attempt":
+    def __enter__(self) -> "Execution":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -146,7 +146,7 @@ class Attempt:
                 return True
         return False
 
-    def start(self, sql: str, params: Mapping[str, Any]) -> Answer:
+    def start(self, sql: str, params: Mapping[str, Any]) -> RowStream:
         """Run a statement until its first rows are here.
 
         Raises:
@@ -156,7 +156,7 @@ class Attempt:
         given = self._interruptible(lambda: self._begin(sql, params))
         names = unique(given.names)
         schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
-        return Answer(schema, self._batches(schema), self._why_nothing)
+        return RowStream(schema, self._batches(schema), self._why_nothing)
 
     def check_one_moment(self) -> None:
         """See to it that the answer, if all of it is here, is of one moment.
@@ -169,7 +169,7 @@ class Attempt:
             return
         lying = [name for name in self._snapshot.own if name not in self._pins.names]
         if touched_since(self._root, lying, self._since_ns):
-            raise MovedError("lake: files were replaced while they were read", "try again")
+            raise FileReplacedError("lake: files were replaced while they were read", "try again")
 
     def _may_hold(self) -> bool:
         # What is fetched from far is fetched in one piece.
@@ -192,14 +192,14 @@ class Attempt:
         self._first = self._next()
         return given
 
-    def _choose_files(self, checked: Checked, params: Mapping[str, Any]) -> None:
+    def _choose_files(self, checked: ParsedStatement, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
         # imported; a statement without candles does without.
-        from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned  # noqa: PLC0415
+        from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner  # noqa: PLC0415
         from lakewriter.query.scan.pushdown import pushed_filters  # noqa: PLC0415
 
         asked = pushed_filters(self._engine, self._connection, CANDLES_SCHEMA, checked.reading, params)
-        filters = [Pruned(pushed) for pushed in asked.filters]
+        filters = [FilterPruner(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it moved since; so the clock is asked here.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(
@@ -209,9 +209,9 @@ class Attempt:
             self._pins.hold(self._snapshot.own, time.time(), calm=self._trial.moved)
         self._filters = filters
         if self._store.far:
-            from lakewriter.query.scan.object_scan import Served  # noqa: PLC0415
+            from lakewriter.query.scan.object_scan import ObjectScanner  # noqa: PLC0415
 
-            self._source = Served(self._store)
+            self._source = ObjectScanner(self._store)
         create_candles(self._connection, self._store, self._snapshot, self._pins, self._source)
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -260,20 +260,20 @@ class Attempt:
         error = self._pins.in_the_lake(error)
         ours = as_ours(error, self._root)
         torn = of_values(error) and not self._trial.moved
-        if isinstance(ours, VanishedError) or (of_sql_alone(error, self._root) and not torn):
+        if isinstance(ours, FileGoneError) or (of_sql_alone(error, self._root) and not torn):
             return ours
         named = names_a_file(error, self._root)
         # What was held is what was there, and fails again; but if it names a file, that may be mended by now.
         suspects = [name for name in self._snapshot.own if named or name not in self._pins.names]
         if touched_since(self._root, suspects, self._since_ns):
             reason = ours.what.removeprefix("sql: ")
-            return MovedError(f"lake: files were replaced while they were read: {reason}", "try again")
+            return FileReplacedError(f"lake: files were replaced while they were read: {reason}", "try again")
         if named:
             try:
                 doubtful = misfits(self._root, self._snapshot.own)
             except FileNotFoundError as gone:
                 return as_ours(gone, self._root)
-            return DoubtError(doubtful, ours) if doubtful else ours
+            return UnreadableAsIsError(doubtful, ours) if doubtful else ours
         return ours
 
 
@@ -305,7 +305,7 @@ def _check_text(*texts: object) -> None:
             raise UsageError(f"query: {text!a:.60} is not UTF-8 text") from None
 
 
-def _check_params(checked: Checked, params: Mapping[str, Any]) -> None:
+def _check_params(checked: ParsedStatement, params: Mapping[str, Any]) -> None:
     for name in params:
         if name not in checked.parameters:
             known = ", ".join(sorted(checked.parameters)) or "none"

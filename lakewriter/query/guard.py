@@ -123,7 +123,7 @@ _EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
 _CHANGE_HINT = "queries only read the lake; lakewriter query … -o FILE saves an answer"
 
 
-class Checked(NamedTuple):
+class ParsedStatement(NamedTuple):
     """What a statement that may run refers to.
 
     Args:
@@ -142,12 +142,12 @@ class Checked(NamedTuple):
 
 
 # Programs ask the same again and again; what may run depends on the text alone.
-_KNOWN: dict[str, Checked] = {}
+_KNOWN: dict[str, ParsedStatement] = {}
 _KNOWN_MAX = 256
 _KNOWN_CHARS_MAX = 10_000
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
     """Return what the statement refers to, if it may run.
 
     Args:
@@ -168,7 +168,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
     return known
 
 
-def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
+def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
     statements = connection.extract_statements(sql)
     if not statements:
         raise QueryError("sql: there is no statement", 'lakewriter query "SELECT count(*) FROM candles"')
@@ -191,7 +191,7 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> Checked:
         read = _read(tree)
     except (LookupError, TypeError):
         raise _unknown_tree() from None
-    return Checked(
+    return ParsedStatement(
         read & frozenset(TABLES),
         frozenset(statement.named_parameters),
         statement.query,

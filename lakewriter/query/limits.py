@@ -20,7 +20,7 @@ T = TypeVar("T")
 _MEMORY = re.compile(r"\d{1,9}(\.\d{1,9})?\s?([KMGT]i?B)", re.IGNORECASE)
 
 
-class Control:
+class QueryLimits:
     """The bounds of one statement, which begins now.
 
     Args:

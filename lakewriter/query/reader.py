@@ -28,9 +28,9 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
 from lakewriter.query.errors import as_ours
-from lakewriter.query.execution import Answer
+from lakewriter.query.execution import RowStream
 from lakewriter.query.result import Result
-from lakewriter.query.retry import Trial, steadily
+from lakewriter.query.retry import RetryHints, steadily
 from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
 from lakewriter.query.session import run, stream
 
@@ -88,7 +88,7 @@ class Lake:
         return Result(run(self._store, sql, params))
 
     @contextlib.contextmanager
-    def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
+    def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[RowStream]:
         """Give the answer batch by batch: `.schema`, and `.batches` to iterate over.
 
         Raises:
@@ -179,7 +179,7 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
 def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
     """Return the rows of one series' files and of the journal, duplicates included."""
 
-    def attempt(_trial: Trial) -> pa.Table:
+    def attempt(_trial: RetryHints) -> pa.Table:
         try:
             snapshot = take_snapshot(store, (wanted,))
             tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]

@@ -37,7 +37,7 @@ _DAYS = "generate_series(since::TIMESTAMP::DATE, (until::TIMESTAMP - INTERVAL 1 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Place(NamedTuple):
+class LakeUri(NamedTuple):
     """Where a lake is.
 
     Args:
@@ -55,19 +55,19 @@ class Place(NamedTuple):
         return self.root.startswith("s3://")
 
 
-def place_of(store: LakeStore) -> Place:
+def place_of(store: LakeStore) -> LakeUri:
     """Return where a lake is.
 
     Raises:
         UsageError: if there are no statements for that kind of place.
     """
-    place = Place(store.name, store.endpoint, store.region)
+    place = LakeUri(store.name, store.endpoint, store.region)
     if store.far and not place.on_s3:
         raise UsageError(f"views: there are none for {store.name}", "a directory, or s3://bucket/prefix")
     return place
 
 
-def duckdb_statements(place: Place) -> str:
+def duckdb_statements(place: LakeUri) -> str:
     """Return a view of all candles, and macros that look into few directories.
 
     Raises:
@@ -101,7 +101,7 @@ WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c.candle_begin_time < until:
 """
 
 
-def _sql_secret(place: Place) -> str:
+def _sql_secret(place: LakeUri) -> str:
     options = ["TYPE s3", "PROVIDER credential_chain", f"SCOPE {_sql_text(place.root)}"]
     if place.region:
         options.append(f"REGION {_sql_text(place.region)}")
@@ -142,7 +142,7 @@ def _sql_text(text: str) -> str:
     return f"E'{escaped}'"
 
 
-def polars_statements(place: Place) -> str:
+def polars_statements(place: LakeUri) -> str:
     """Return a LazyFrame of all candles."""
     types = {"VARCHAR": "polars.String", "DATE": "polars.Date"}
     hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in LEVELS)
@@ -163,7 +163,7 @@ candles = polars.scan_parquet(
 """
 
 
-def pandas_statements(place: Place) -> str:
+def pandas_statements(place: LakeUri) -> str:
     """Return a function that reads some candles, and does not open the files of others."""
     types = {"VARCHAR": "string", "DATE": "date32"}
     hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in LEVELS)
@@ -184,7 +184,7 @@ def candles(**wanted):
 """
 
 
-def _pandas_filesystem(place: Place) -> str:
+def _pandas_filesystem(place: LakeUri) -> str:
     # Arrow takes a URI for percent-encoded.
     options = {"region": place.region, "endpoint_override": place.endpoint}
     query = urlencode({name: value for name, value in options.items() if value})
@@ -194,7 +194,7 @@ s3, root = pyarrow.fs.FileSystem.from_uri({_text(uri)})  # credentials as for AW
 """
 
 
-def spark_statements(place: Place) -> str:
+def spark_statements(place: LakeUri) -> str:
     """Return a temporary view of all candles, in the Spark session `spark`."""
     schema = ", ".join(f"`{name}` {_SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
     names = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -210,7 +210,7 @@ candles.createOrReplaceTempView("candles")
 """  # noqa: S608 - no statement
 
 
-def _spark_options(place: Place) -> str:
+def _spark_options(place: LakeUri) -> str:
     options = {"fs.s3a.endpoint": place.endpoint, "fs.s3a.endpoint.region": place.region}
     if place.endpoint:
         options["fs.s3a.path.style.access"] = "true"
@@ -232,7 +232,7 @@ def _hadoop_escaped(path: str) -> str:
     return "".join(f"\\{char}" if char in "*?[]{}\\" else char for char in path)
 
 
-STATEMENTS: dict[str, Callable[[Place], str]] = {
+STATEMENTS: dict[str, Callable[[LakeUri], str]] = {
     "duckdb": duckdb_statements,
     "spark": spark_statements,
     "polars": polars_statements,

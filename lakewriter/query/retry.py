@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from lakewriter.errors import LakeError, LakewriterError
-from lakewriter.query.errors import DoubtError, MovedError, VanishedError
+from lakewriter.query.errors import FileGoneError, FileReplacedError, UnreadableAsIsError
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ TRIES_MAX = 20
 _PAUSE_S = 0.002
 
 
-class Trial(NamedTuple):
+class RetryHints(NamedTuple):
     """What an attempt should know of those before it.
 
     Args:
@@ -34,10 +34,10 @@ class Trial(NamedTuple):
     moved: bool = False
 
 
-FIRST = Trial()
+FIRST = RetryHints()
 
 
-def steadily(attempt: Callable[[Trial], T]) -> T:
+def steadily(attempt: Callable[[RetryHints], T]) -> T:
     """Return what an attempt to list and read files returns, once they hold still.
 
     Args:
@@ -51,16 +51,16 @@ def steadily(attempt: Callable[[Trial], T]) -> T:
     for number in range(TRIES_MAX):
         try:
             return attempt(trial)
-        except DoubtError as error:
+        except UnreadableAsIsError as error:
             if error.names <= trial.doubted:
                 raise error.error from None
             trial = trial._replace(doubted=trial.doubted | error.names)
             last: LakewriterError = error.error
-        except VanishedError as error:
+        except FileGoneError as error:
             if _leads_nowhere(error.path):
                 raise LakeError(error.what, "it is a broken link; remove it") from None
             last, trial = error, trial._replace(moved=True)
-        except MovedError as error:
+        except FileReplacedError as error:
             last, trial = error, trial._replace(moved=True)
         time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(number, 6)))  # noqa: S311 - jitter
     raise last

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import EngineFor, engine_of
-from lakewriter.query.execution import Answer, Attempt
-from lakewriter.query.limits import Control
-from lakewriter.query.retry import Trial, steadily
+from lakewriter.query.execution import Execution, RowStream
+from lakewriter.query.limits import QueryLimits
+from lakewriter.query.retry import RetryHints, steadily
 
 
 def run(
-    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: Control | None = None
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: QueryLimits | None = None
 ) -> pa.Table:
     """Return all rows of one reading statement.
 
@@ -37,8 +37,8 @@ def run(
         LakeError: if the lake cannot be read.
     """
 
-    def attempt(trial: Trial) -> pa.Table:
-        with Attempt(store, trial, control) as running:
+    def attempt(trial: RetryHints) -> pa.Table:
+        with Execution(store, trial, control) as running:
             answer = running.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
             running.check_one_moment()
@@ -49,8 +49,8 @@ def run(
 
 @contextlib.contextmanager
 def stream(
-    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: Control | None = None
-) -> Iterator[Answer]:
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: QueryLimits | None = None
+) -> Iterator[RowStream]:
     """Run one reading statement and give its rows while they come.
 
     A file that moves before the first rows are there is no matter: the lake is
@@ -61,9 +61,9 @@ def stream(
         the errors of `run`; while the batches are fetched, too.
     """
 
-    def attempt(trial: Trial) -> tuple[contextlib.ExitStack, Answer]:
+    def attempt(trial: RetryHints) -> tuple[contextlib.ExitStack, RowStream]:
         with contextlib.ExitStack() as stack:
-            running = stack.enter_context(Attempt(store, trial, control, streamed=True))
+            running = stack.enter_context(Execution(store, trial, control, streamed=True))
             answer = running.start(sql, params or {})
             running.check_one_moment()
             return stack.pop_all(), answer

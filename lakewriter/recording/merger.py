@@ -29,7 +29,7 @@ MERGE_THREADS = 2
 GROUP_ROWS_MAX = BATCH_PARTITIONS_MAX * 1440
 
 
-class Outcome(NamedTuple):
+class FlushResult(NamedTuple):
     """What became of a batch.
 
     Args:
@@ -65,7 +65,7 @@ class Merger:
         self._store = store
         self._threads = ThreadPoolExecutor(MERGE_THREADS, "merge")
 
-    async def merge(self, batch: Batch) -> Outcome:
+    async def merge(self, batch: Batch) -> FlushResult:
         """Merge all that can be; what cannot be is logged, with the reason.
 
         Crash: each partition is as before or as after, whole.
@@ -92,7 +92,7 @@ class Merger:
             partition, path = refused[0]
             where = f"{path}: " if path else ""
             log.error("%s%s: %d candles stay in the journal: %s%s", partition, more, waiting, where, reason)
-        return Outcome(left, flushed, corrections)
+        return FlushResult(left, flushed, corrections)
 
     def close(self) -> None:
         """End the threads."""

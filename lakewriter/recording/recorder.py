@@ -21,14 +21,14 @@ import msgspec
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import Journal, RefusedError, create_journal
+from lakewriter.lake.journal import DiskRefusedError, Journal, create_journal
 from lakewriter.lake.journal_replay import Replayed, replay_dead
 from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.buffer import Batch, Buffer
 from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.merger import Merger
-from lakewriter.recording.supervisor import Watch
+from lakewriter.recording.supervisor import CompletenessSupervisor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class Recorder:
         name: str,
         clock: Clock | None = None,
         journal: Journal | None = None,
-        watch: Watch | None = None,
+        watch: CompletenessSupervisor | None = None,
     ) -> None:
         self.stats = RecorderStats()
         self.buffer = Buffer()
@@ -240,7 +240,7 @@ class Recorder:
                 self._check_room()
                 await self._commit(group)
                 break
-            except RefusedError as refused:
+            except DiskRefusedError as refused:
                 self.stats.refusals += 1
                 now_s = self._clock.monotonic_s()
                 if now_s >= self._deadline_s:
@@ -257,7 +257,7 @@ class Recorder:
 
     def _check_room(self) -> None:
         if len(self.buffer) >= BUFFER_CANDLES_MAX:
-            raise RefusedError(
+            raise DiskRefusedError(
                 f"buffer: {len(self.buffer)} candles wait for their partitions",
                 "the log names what cannot be merged",
             )
@@ -353,7 +353,7 @@ class Recorder:
         try:
             for first in range(0, len(again), COMMIT_CANDLES_MAX):
                 await self._in_journal(self._journal.commit, again[first : first + COMMIT_CANDLES_MAX])
-        except RefusedError as refused:
+        except DiskRefusedError as refused:
             log.warning("%s; the old segments stay", refused.what)
             return False
         return True

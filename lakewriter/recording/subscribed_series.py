@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.rest import RestError
 from lakewriter.errors import UsageError
 from lakewriter.instrument import Instrument
@@ -27,7 +27,7 @@ _SHRINK_FROM = 20
 Listed = Mapping[str, Mapping[str, Instrument]]
 
 
-class Wanted(NamedTuple):
+class ResolvedSubscriptions(NamedTuple):
     """What to record.
 
     Args:
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     owed: frozenset[Series]
 
 
-def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> Wanted:
+def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSubscriptions:
     """Return what the subscriptions stand for.
 
     Args:
@@ -59,10 +59,10 @@ def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> Wanted:
                 listened.update(series)
                 if known is None or (symbol in known and known[symbol].trades):
                     owed.update(series)
-    return Wanted(frozenset(listened), frozenset(owed))
+    return ResolvedSubscriptions(frozenset(listened), frozenset(owed))
 
 
-class Universe:
+class SubscribedSeries:
     """The subscriptions, and what each market lists.
 
     Args:
@@ -70,7 +70,7 @@ class Universe:
         doors: to ask the exchange.
     """
 
-    def __init__(self, subscriptions: Iterable[Subscription], doors: Doors) -> None:
+    def __init__(self, subscriptions: Iterable[Subscription], doors: MarketClients) -> None:
         self.subscriptions = list(subscriptions)
         self.listed: dict[str, dict[str, Instrument]] = {}
         self.as_of_ms: dict[str, int] = {}
@@ -83,7 +83,7 @@ class Universe:
         """The markets that are subscribed to, each once, in their order."""
         return list(dict.fromkeys(subscription.market for subscription in self.subscriptions))
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> ResolvedSubscriptions:
         """Return what the subscriptions stand for now."""
         return resolve(self.subscriptions, self.listed)
 

@@ -10,12 +10,12 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.subscriptions import confirm, dead_journals
-from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 from lakewriter.subscribed_period import Confirmation, RecorderId
 
@@ -55,8 +55,8 @@ class SubscriptionLog:
     def __init__(
         self,
         store: LakeStore,
-        universe: Universe,
-        doors: Doors,
+        universe: SubscribedSeries,
+        doors: MarketClients,
         recorder: RecorderId,
         owed: Callable[[], Mapping[Series, int]],
         clock: Clock,

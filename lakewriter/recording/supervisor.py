@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.rest import RestError
-from lakewriter.binance.socket import Patience
+from lakewriter.binance.socket import Timeouts
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError, LakewriterError
@@ -25,13 +25,13 @@ from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.restraint import RESTRAINT_FILE, write_restraint
-from lakewriter.rate_limit_state import Restraint
+from lakewriter.rate_limit_state import RateLimitState
 from lakewriter.recording.healing.healer import Healer
-from lakewriter.recording.healing.startup_survey import Past
+from lakewriter.recording.healing.startup_survey import StartupSurvey
 from lakewriter.recording.healing.watermarks import Watermarks
 from lakewriter.recording.histogram import Histogram
 from lakewriter.recording.listening.listener import CandleListener
-from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.recording.subscription_log import SubscriptionLog
 from lakewriter.recording.timekeeping import Timekeeper
 from lakewriter.series import Series
@@ -65,7 +65,7 @@ _LIST_EVERY_S_MIN = 30.0
 _SHOWN = 3
 
 
-class WatchOptions(NamedTuple):
+class SupervisorOptions(NamedTuple):
     """What a user may choose.
 
     Args:
@@ -80,7 +80,7 @@ class WatchOptions(NamedTuple):
     grace_ms: int | None = None
     rotate_after_ms: int = 23 * 3_600_000
     universe_every_s: float = 600.0
-    patience: Patience = Patience()
+    patience: Timeouts = Timeouts()
 
 
 class Freshness(msgspec.Struct):
@@ -95,7 +95,7 @@ class Freshness(msgspec.Struct):
     healed: Histogram = msgspec.field(default_factory=Histogram)
 
 
-class Watch:
+class CompletenessSupervisor:
     """Watches over the series of a recorder.
 
     Args:
@@ -111,13 +111,13 @@ class Watch:
     def __init__(
         self,
         store: LakeStore,
-        universe: Universe,
-        doors: Doors,
+        universe: SubscribedSeries,
+        doors: MarketClients,
         queue: "asyncio.Queue[Candle]",
         *,
         recorder: RecorderId,
         ledger: Ledger,
-        options: WatchOptions,
+        options: SupervisorOptions,
         clock: Clock,
     ) -> None:
         self.listeners: dict[str, CandleListener] = {}
@@ -139,7 +139,7 @@ class Watch:
         self._newest_ms: dict[Series, int] = {}
         self._saved = asyncio.Lock()
         self._save_failed = False
-        self._past = Past(
+        self._past = StartupSurvey(
             store,
             universe,
             ledger,
@@ -468,7 +468,7 @@ class Watch:
 
     async def _keep_restraint(self) -> None:
         """Leave to the next process, at once, what the exchange asked of this one."""
-        written = Restraint()
+        written = RateLimitState()
         while True:
             await asyncio.sleep(_TICK_S)
             restraint = self._doors.restraint()
@@ -480,7 +480,7 @@ class Watch:
                 written = restraint
 
 
-def _same(one: Restraint, other: Restraint) -> bool:
+def _same(one: RateLimitState, other: RateLimitState) -> bool:
     """Tell whether nothing was added; attempts that grow old are no news."""
     counts = [{host: each[-1:] for host, each in some.attempts_s.items()} for some in (one, other)]
     return one.held_until_s.keys() == other.held_until_s.keys() and counts[0] == counts[1]

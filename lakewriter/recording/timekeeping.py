@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 
-from lakewriter.binance.market_clients import Door
+from lakewriter.binance.market_clients import MarketClient
 from lakewriter.binance.rest import RestError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Timekeeper:
         doubted: answers that agreed with nothing else, and were not learned from.
     """
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: MarketClient) -> None:
         self.doubted = 0
         self._door = door
         self._waits_s = iter(_AFTER_S)

@@ -23,9 +23,9 @@ from lakewriter.sandbox.faults.table import Fault, Faults
 from lakewriter.sandbox.http import control
 from lakewriter.sandbox.http.archive_http import Bucket
 from lakewriter.sandbox.http.rest_http import Calls
-from lakewriter.sandbox.streams.connection import Shared
+from lakewriter.sandbox.streams.connection import MarketContext
 from lakewriter.sandbox.streams.feed import Feeds
-from lakewriter.sandbox.streams.incidents import Incidents
+from lakewriter.sandbox.streams.incidents import ConnectionFaults
 from lakewriter.sandbox.streams.protocol import ACCENTS
 from lakewriter.sandbox.streams.replay import load
 from lakewriter.sandbox.streams.sockets import CLOSE_S, Sockets
@@ -101,7 +101,7 @@ class Sandbox:
         self._bucket = Bucket(self._catalogues, self.truth, self.faults, self.clock, self.requests)
         recordings = {item.market: item.frames for item in map(load, options.replay)}
         shared = {
-            name: Shared(
+            name: MarketContext(
                 market=name,
                 feeds=Feeds(self._catalogues[name], self.truth),
                 catalogue=self._catalogues[name],
@@ -116,7 +116,7 @@ class Sandbox:
             for name in MARKETS
         }
         self._sockets = Sockets(shared, self.faults, self.clock, self.violations)
-        self._incidents = Incidents(self.faults, self.clock, self._sockets.open)
+        self._incidents = ConnectionFaults(self.faults, self.clock, self._sockets.open)
 
     @property
     def connections(self) -> int:

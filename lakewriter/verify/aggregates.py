@@ -17,7 +17,7 @@ import numpy as np
 from lakewriter.candle import IntArray
 from lakewriter.candle_arrays import OPTIONAL, PRICES, VOLUMES, Bools, Columns, Numbers, ends
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
-from lakewriter.verify.findings import Flaw
+from lakewriter.verify.findings import Defect
 
 # Sums of doubles differ by their order: of 86,400 of them by some 1e-11 at most.
 VOLUME_RTOL = 1e-9
@@ -33,7 +33,7 @@ class Compared(NamedTuple):
     """What became of a comparison: how many candles were compared, and which are wrong."""
 
     candles: int
-    flaws: list[Flaw]
+    flaws: list[Defect]
 
 
 class _Totals(NamedTuple):
@@ -95,7 +95,7 @@ def compare_intervals(grid: Interval, longer: Columns, source: str, shorter: Col
         ]
         return "; ".join(parts)
 
-    kinds = [Flaw("intervals", "differs", longer.begin[at], say)] if len(at) else []
+    kinds = [Defect("intervals", "differs", longer.begin[at], say)] if len(at) else []
     return Compared(len(longer.begin), kinds)
 
 

@@ -11,9 +11,9 @@ from lakewriter.candle import SCHEMA, IntArray, int_column
 from lakewriter.candle_arrays import Bools, Columns, ends, floors
 from lakewriter.candle_checks import Violation, violations
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
-from lakewriter.lake.parquet import ROWS_KEY, WRITER_KEY, Label
+from lakewriter.lake.parquet import ROWS_KEY, WRITER_KEY, FileHeader
 from lakewriter.partition import LEVELS, Partition
-from lakewriter.verify.findings import Flaw, of_file
+from lakewriter.verify.findings import Defect, of_file
 
 # The kind of a candle that begins after now.
 FUTURE = "future"
@@ -22,7 +22,7 @@ FUTURE = "future"
 _SLOW_MS = MINUTE_MS
 
 
-def check_label(partition: Partition, label: Label) -> list[Flaw]:
+def check_label(partition: Partition, label: FileHeader) -> list[Defect]:
     """Check what a partition's own file says of itself against its path and its number of rows."""
     wrong = _schema(label.schema) + _metadata(partition, label)
     return [of_file(partition.start_ms, kind, f"{partition.file}: {what}") for kind, what in wrong]
@@ -41,7 +41,7 @@ def _schema(schema: pa.Schema) -> list[tuple[str, str]]:
     return [("schema", ", ".join(absent + foreign + typed) or "its columns are in another order")]
 
 
-def _metadata(partition: Partition, label: Label) -> list[tuple[str, str]]:
+def _metadata(partition: Partition, label: FileHeader) -> list[tuple[str, str]]:
     if WRITER_KEY not in label.said:
         return [("writer", "was written by somebody else; lakewriter compact encodes it anew")]
     should = {level: str(getattr(partition, level)) for level in LEVELS} | {ROWS_KEY: str(label.rows)}
@@ -52,7 +52,7 @@ def _metadata(partition: Partition, label: Label) -> list[tuple[str, str]]:
     ]
 
 
-def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Flaw]:
+def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Defect]:
     """Check the order, the day and the grid of a file's rows.
 
     Args:
@@ -67,7 +67,7 @@ def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Fla
     said, should = int_column(rows, "candle_end_time"), ends(grid, begins)
     wrong = np.flatnonzero((said != should) & ~off & ~outside)
     flaws.append(
-        Flaw(
+        Defect(
             "partition",
             "end",
             begins[wrong],
@@ -77,7 +77,7 @@ def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Fla
     return [flaw for flaw in flaws if len(flaw.begins)]
 
 
-def _order(begins: IntArray) -> list[Flaw]:
+def _order(begins: IntArray) -> list[Defect]:
     steps = np.diff(begins)
     if bool(np.all(steps > 0)):
         return []
@@ -89,8 +89,8 @@ def _order(begins: IntArray) -> list[Flaw]:
     ]
 
 
-def _flaw(kind: str, begins: IntArray, what: str) -> Flaw:
-    return Flaw("partition", kind, begins, lambda _: what)
+def _flaw(kind: str, begins: IntArray, what: str) -> Defect:
+    return Defect("partition", kind, begins, lambda _: what)
 
 
 def in_place(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
@@ -100,15 +100,17 @@ def in_place(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
     return placed
 
 
-def check_candles(candles: Columns, market: str) -> list[Flaw]:
+def check_candles(candles: Columns, market: str) -> list[Defect]:
     """Check each candle by itself, as import and compaction do."""
     return [_candle_flaw(candles, each) for each in violations(candles, market)]
 
 
-def check_begun(candles: Columns, now_ms: int) -> list[Flaw]:
+def check_begun(candles: Columns, now_ms: int) -> list[Defect]:
     """Check that no candle begins after now: the exchange cannot have closed it."""
     ahead = candles.begin[candles.begin > now_ms + _SLOW_MS]
-    flaw = Flaw("candle", FUTURE, ahead, lambda at: f"begins {_span_text(int(ahead[at]) - now_ms)} from now")
+    flaw = Defect(
+        "candle", FUTURE, ahead, lambda at: f"begins {_span_text(int(ahead[at]) - now_ms)} from now"
+    )
     return [flaw] if len(ahead) else []
 
 
@@ -119,8 +121,8 @@ def _span_text(span_ms: int) -> str:
     return f"{span_ms / 1000:.0f}s"
 
 
-def _candle_flaw(candles: Columns, found: Violation) -> Flaw:
-    return Flaw("candle", found.kind, candles.begin[found.rows], lambda at: found.say(int(found.rows[at])))
+def _candle_flaw(candles: Columns, found: Violation) -> Defect:
+    return Defect("candle", found.kind, candles.begin[found.rows], lambda at: found.say(int(found.rows[at])))
 
 
 def time_text(time_ms: int) -> str:

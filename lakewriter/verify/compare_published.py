@@ -27,7 +27,7 @@ from lakewriter.ranges import Range
 from lakewriter.series import Series
 from lakewriter.verify.aggregates import sources_of
 from lakewriter.verify.differences import differences, flaws_of, winning
-from lakewriter.verify.findings import Report
+from lakewriter.verify.findings import VerifyReport
 from lakewriter.verify.partition_contents import read_contents, series_places
 
 # A candle that closed so recently may still change where it is published, and may
@@ -62,7 +62,7 @@ async def compare(
     store: LakeStore,
     publisher: Publisher,
     wanted: PartitionFilter,
-    report: Report,
+    report: VerifyReport,
     *,
     now_ms: int,
     repair: bool = False,
@@ -129,7 +129,7 @@ def _window_end(series: Series, start_ms: int, now_ms: int) -> int:
 
 
 def _compare_window(
-    store: LakeStore, window: Window, published: pa.Table, report: Report, *, repair: bool
+    store: LakeStore, window: Window, published: pa.Table, report: VerifyReport, *, repair: bool
 ) -> None:
     series = window.series
     ours, unreadable = _ours(store, window)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, ranks
 from lakewriter.candle_arrays import Bools
-from lakewriter.verify.findings import Flaw
+from lakewriter.verify.findings import Defect
 
 
 class Differences(NamedTuple):
@@ -64,7 +64,7 @@ def winning(ours: pa.Table, published: pa.Table) -> Bools:
 
 def flaws_of(
     ours: pa.Table, published: pa.Table, found: Differences, wins: Bools, *, repair: bool
-) -> list[Flaw]:
+) -> list[Defect]:
     """Return the differences as flaws.
 
     Args:
@@ -84,14 +84,14 @@ def flaws_of(
 
     lacking = f"is not here, {source} has it" + (" (added)" if repair else "")
     flaws = [
-        Flaw("against", "differs", int_column(ours, "candle_begin_time")[found.ours], differs),
-        Flaw(
+        Defect("against", "differs", int_column(ours, "candle_begin_time")[found.ours], differs),
+        Defect(
             "against",
             "missing",
             int_column(published, "candle_begin_time")[found.missing],
             lambda _: lacking,
         ),
-        Flaw(
+        Defect(
             "against",
             "unpublished",
             int_column(ours, "candle_begin_time")[found.unpublished],

@@ -25,7 +25,7 @@ CHECKS: tuple[Check, ...] = get_args(Check)
 LOCAL_CHECKS: tuple[Check, ...] = CHECKS[:-1]
 
 
-class Flaw(NamedTuple):
+class Defect(NamedTuple):
     """Candles of one series that one check found wrong in one way.
 
     Args:
@@ -41,7 +41,7 @@ class Flaw(NamedTuple):
     say: Callable[[int], str]
 
 
-class Finding(msgspec.Struct, frozen=True):
+class VerifyFinding(msgspec.Struct, frozen=True):
     """One thing that is wrong.
 
     Args:
@@ -60,7 +60,7 @@ class Finding(msgspec.Struct, frozen=True):
     what: str
 
 
-class Tally(msgspec.Struct):
+class FindingCounts(msgspec.Struct):
     """How one check of one series went.
 
     Args:
@@ -76,7 +76,7 @@ class Tally(msgspec.Struct):
     added: int = 0
 
 
-class Report:
+class VerifyReport:
     """What a verification looked at and found.
 
     Args:
@@ -88,25 +88,25 @@ class Report:
     """
 
     def __init__(self, findings_max: int) -> None:
-        self.tallies: dict[tuple[Series, Check], Tally] = {}
-        self.findings: list[Finding] = []
+        self.tallies: dict[tuple[Series, Check], FindingCounts] = {}
+        self.findings: list[VerifyFinding] = []
         self.unknown_candles = 0
         self.unknown_columns: set[str] = set()
         self._max = findings_max
         self._room = dict.fromkeys(CHECKS, findings_max)
 
-    def of(self, series: Series, check: Check) -> Tally:
+    def of(self, series: Series, check: Check) -> FindingCounts:
         """Return the count to add to."""
-        return self.tallies.setdefault((series, check), Tally())
+        return self.tallies.setdefault((series, check), FindingCounts())
 
-    def add(self, series: Series, flaws: Iterable[Flaw]) -> None:
+    def add(self, series: Series, flaws: Iterable[Defect]) -> None:
         """Count flaws, and keep the first of them in words."""
         for flaw in flaws:
             self.of(series, flaw.check).findings += len(flaw.begins)
             shown = min(len(flaw.begins), self._room[flaw.check])
             self._room[flaw.check] -= shown
             self.findings += (
-                Finding(flaw.check, flaw.kind, *series, int(flaw.begins[at]), flaw.say(at))
+                VerifyFinding(flaw.check, flaw.kind, *series, int(flaw.begins[at]), flaw.say(at))
                 for at in range(shown)
             )
 
@@ -122,6 +122,6 @@ class Report:
         return sum(tally.findings for tally in self.tallies.values())
 
 
-def of_file(begin_ms: int, kind: str, what: str) -> Flaw:
+def of_file(begin_ms: int, kind: str, what: str) -> Defect:
     """Return the flaw of a whole file of a partition."""
-    return Flaw("partition", kind, np.array([begin_ms], np.int64), lambda _: what)
+    return Defect("partition", kind, np.array([begin_ms], np.int64), lambda _: what)

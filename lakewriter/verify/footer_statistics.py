@@ -21,17 +21,17 @@ from lakewriter.candle import SCHEMA
 from lakewriter.lake.compact import die_with_parent
 from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, read_statistics, shift_of
 from lakewriter.partition import Partition
-from lakewriter.verify.findings import Flaw, of_file
-from lakewriter.verify.partition_contents import File
+from lakewriter.verify.findings import Defect, of_file
+from lakewriter.verify.partition_contents import PartitionFile
 
 
-class Statisticians:
+class StatisticsWorkers:
     """Children that read statistics, one at a time; each lives until a file kills it."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> "Statisticians":
+    def __enter__(self) -> "StatisticsWorkers":
         return self
 
     def __exit__(
@@ -69,7 +69,7 @@ def _read(data: bytes) -> dict[str, Statistics] | None:
         return None
 
 
-def check_statistics(asked: Statisticians, partition: Partition, file: File) -> list[Flaw]:
+def check_statistics(asked: StatisticsWorkers, partition: Partition, file: PartitionFile) -> list[Defect]:
     """Check the statistics of a file of ours; of anybody else's they are his."""
     rows, label = file.rows, file.label
     if rows is None or label is None or WRITER_KEY not in label.said or not label.schema.equals(SCHEMA):

@@ -15,21 +15,21 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import candle_files
-from lakewriter.lake.parquet import WRITER_KEY, Label, decode, read_label
+from lakewriter.lake.parquet import WRITER_KEY, FileHeader, decode, read_label
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import READ_LAPS_MAX
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 
 
-class Place(NamedTuple):
+class PartitionDirs(NamedTuple):
     """A partition and the directories it is spread over."""
 
     partition: Partition
     directories: tuple[str, ...]
 
 
-class File(NamedTuple):
+class PartitionFile(NamedTuple):
     """One file of a partition.
 
     Args:
@@ -43,7 +43,7 @@ class File(NamedTuple):
     name: str
     data: bytes
     rows: pa.Table | None
-    label: Label | None
+    label: FileHeader | None
     error: str = ""
 
 
@@ -57,8 +57,8 @@ class Contents(NamedTuple):
             duplicate: what a query sees.
     """
 
-    own: File | None
-    foreign: tuple[File, ...]
+    own: PartitionFile | None
+    foreign: tuple[PartitionFile, ...]
     rows: pa.Table
 
     @property
@@ -68,12 +68,12 @@ class Contents(NamedTuple):
         return all(file.rows is not None for file in files)
 
 
-def series_places(store: LakeStore, wanted: PartitionFilter) -> Iterator[tuple[Series, list[Place]]]:
+def series_places(store: LakeStore, wanted: PartitionFilter) -> Iterator[tuple[Series, list[PartitionDirs]]]:
     """Yield the series that have partitions with candle files, with their partitions by day."""
     found = store.partitions(wanted)
     for key, of_series in groupby(found, key=lambda each: (each[0].market, each[0].symbol, each[0].interval)):
         places = [
-            Place(partition, tuple(directories))
+            PartitionDirs(partition, tuple(directories))
             for partition, directories in of_series
             if candle_files(store.storage, directories)
         ]
@@ -81,7 +81,7 @@ def series_places(store: LakeStore, wanted: PartitionFilter) -> Iterator[tuple[S
             yield Series(*key), places
 
 
-def read_contents(store: LakeStore, place: Place) -> Contents:
+def read_contents(store: LakeStore, place: PartitionDirs) -> Contents:
     """Read every file of a partition.
 
     Raises:
@@ -93,7 +93,7 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
             try:
                 found = store.storage.read(name)
             except OSError as error:
-                files.append(File(name, b"", None, None, f"{name}: {error.strerror}"))
+                files.append(PartitionFile(name, b"", None, None, f"{name}: {error.strerror}"))
                 continue
             if found is None:
                 break  # folded into the own file, which may have been read before that
@@ -103,17 +103,17 @@ def read_contents(store: LakeStore, place: Place) -> Contents:
     raise LakeError(f"{place.partition}: its files do not hold still", "run it again")
 
 
-def _file(name: str, data: bytes, partition: Partition) -> File:
+def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:
     try:
         rows, label = decode(data, name), read_label(data, name)
         if name != partition.file or WRITER_KEY not in label.said:
             rows = foreign_rows(data, name, partition)
-        return File(name, data, rows, label)
+        return PartitionFile(name, data, rows, label)
     except LakeError as error:
-        return File(name, data, None, None, error.what)
+        return PartitionFile(name, data, None, None, error.what)
 
 
-def _contents(partition: Partition, files: list[File]) -> Contents:
+def _contents(partition: Partition, files: list[PartitionFile]) -> Contents:
     own = next((file for file in files if file.name == partition.file), None)
     tables = [file.rows for file in files if file.rows is not None]
     rows = settle(pa.concat_tables([SCHEMA.empty_table(), *tables]))

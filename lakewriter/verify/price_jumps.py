@@ -14,7 +14,7 @@ from lakewriter.candle import IntArray
 from lakewriter.candle_arrays import Columns, Floats, ends, joined
 from lakewriter.interval import INTERVALS, Interval
 from lakewriter.verify.aggregates import Compared
-from lakewriter.verify.findings import Flaw
+from lakewriter.verify.findings import Defect
 
 # How many deviations are a jump. Of real days (2017 to 2026, the first one of a
 # market and one with a halt among them) the widest step was 3.1; a price that is
@@ -69,7 +69,7 @@ def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviati
             f"{closes[each].item()!r}: {abs(steps[each]) / scale:,.0f} deviations"
         )
 
-    return Compared(len(steps), [Flaw("jumps", "jump", begins, say)] if len(at) else [])
+    return Compared(len(steps), [Defect("jumps", "jump", begins, say)] if len(at) else [])
 
 
 def _scale(befores: Floats, closes: Floats) -> float | None:

@@ -10,13 +10,13 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakewriter.backfill.market_info import MarketView, asking
+from lakewriter.backfill.market_info import MarketInfo, asking
 from lakewriter.backfill.plan import days
 from lakewriter.backfill.rest_fill import YOUNG_MS
 from lakewriter.binance.archive import ArchiveError
 from lakewriter.binance.archive_csv import parse_csv, unzip
 from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.rest import INVALID_SYMBOL, RestError
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
@@ -34,7 +34,7 @@ class ArchivePublisher:
         clock: stamps the candles.
     """
 
-    def __init__(self, doors: Doors, clock: Clock) -> None:
+    def __init__(self, doors: MarketClients, clock: Clock) -> None:
         self._doors = doors
         self._clock = clock
         self._listed: dict[Series, dict[date, int]] = {}
@@ -83,10 +83,10 @@ class RestPublisher:
         clock: for waiting.
     """
 
-    def __init__(self, doors: Doors, clock: Clock) -> None:
+    def __init__(self, doors: MarketClients, clock: Clock) -> None:
         self._doors = doors
         self._clock = clock
-        self._views: dict[str, MarketView] = {}
+        self._views: dict[str, MarketInfo] = {}
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
         """Return what REST has of the candles that begin in a range and have settled; None if it has none.
@@ -96,7 +96,7 @@ class RestPublisher:
         """
         view = self._views.get(series.market)
         if view is None:
-            view = self._views[series.market] = MarketView(self._doors[series.market], self._clock)
+            view = self._views[series.market] = MarketInfo(self._doors[series.market], self._clock)
         await view.sync()
         rest, settled_ms = view.door.rest, view.door.time.now_ms() - YOUNG_MS
         found: list[Candle] = []

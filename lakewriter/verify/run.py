@@ -23,13 +23,13 @@ from lakewriter.partition import Partition
 from lakewriter.series import Series
 from lakewriter.verify.aggregates import compare_intervals, sources_of
 from lakewriter.verify.checks import check_begun, check_candles, check_label, check_rows, in_place
-from lakewriter.verify.findings import LOCAL_CHECKS, Check, Flaw, Report, of_file
-from lakewriter.verify.footer_statistics import Statisticians, check_statistics
-from lakewriter.verify.partition_contents import Contents, Place, read_contents, series_places
+from lakewriter.verify.findings import LOCAL_CHECKS, Check, Defect, VerifyReport, of_file
+from lakewriter.verify.footer_statistics import StatisticsWorkers, check_statistics
+from lakewriter.verify.partition_contents import Contents, PartitionDirs, read_contents, series_places
 from lakewriter.verify.price_jumps import DEVIATIONS, find_jumps, window_ms
 
 
-class Options(msgspec.Struct, frozen=True):
+class VerifyOptions(msgspec.Struct, frozen=True):
     """What to check.
 
     Args:
@@ -43,11 +43,11 @@ class Options(msgspec.Struct, frozen=True):
     now_ms: int | None = None
 
 
-DEFAULT = Options()
+DEFAULT = VerifyOptions()
 
 
 def verify(
-    store: LakeStore, report: Report, wanted: PartitionFilter = ALL, options: Options = DEFAULT
+    store: LakeStore, report: VerifyReport, wanted: PartitionFilter = ALL, options: VerifyOptions = DEFAULT
 ) -> Iterator[Partition]:
     """Check the partitions, yielding each when it is done; what is found is in the report.
 
@@ -55,7 +55,7 @@ def verify(
         LakeError: if a partition's files do not hold still.
     """
     of_all = series_places(store, wanted)
-    with Statisticians() as asked:
+    with StatisticsWorkers() as asked:
         for _, of_symbol in groupby(of_all, key=lambda each: (each[0].market, each[0].symbol)):
             walked = [(_Walk(series, report, options, asked), places) for series, places in of_symbol]
             yield from _symbol(store, walked, report, options)
@@ -69,7 +69,9 @@ class _Walk:
         asked: who reads the statistics of files.
     """
 
-    def __init__(self, series: Series, report: Report, options: Options, asked: Statisticians) -> None:
+    def __init__(
+        self, series: Series, report: VerifyReport, options: VerifyOptions, asked: StatisticsWorkers
+    ) -> None:
         self.series = series
         self.grid: Interval = series.grid
         self._report = report
@@ -134,7 +136,10 @@ class _Walk:
 
 
 def _symbol(
-    store: LakeStore, walked: list[tuple[_Walk, list[Place]]], report: Report, options: Options
+    store: LakeStore,
+    walked: list[tuple[_Walk, list[PartitionDirs]]],
+    report: VerifyReport,
+    options: VerifyOptions,
 ) -> Iterator[Partition]:
     walks = {walk.series.interval: walk for walk, _ in walked}
     todo = sorted((place for _, places in walked for place in places), key=_by_day)
@@ -158,7 +163,7 @@ def _symbol(
         walk.end()
 
 
-def _by_day(place: Place) -> tuple[object, ...]:
+def _by_day(place: PartitionDirs) -> tuple[object, ...]:
     return place.partition.date, list(INTERVALS).index(place.partition.interval)
 
 
@@ -167,7 +172,7 @@ def _of_days(interval: str) -> bool:
     return sources_of(interval) == ["1d"]
 
 
-def _compare(walks: dict[str, _Walk], candles: dict[str, Columns], report: Report) -> None:
+def _compare(walks: dict[str, _Walk], candles: dict[str, Columns], report: VerifyReport) -> None:
     for interval, longer in candles.items():
         source = next((name for name in sources_of(interval) if name in candles), None)
         if source is None or not len(longer.begin):
@@ -178,12 +183,12 @@ def _compare(walks: dict[str, _Walk], candles: dict[str, Columns], report: Repor
         report.add(walk.series, compared.flaws)
 
 
-def _unreadable(partition: Partition, contents: Contents) -> list[Flaw]:
+def _unreadable(partition: Partition, contents: Contents) -> list[Defect]:
     files = contents.foreign if contents.own is None else (contents.own, *contents.foreign)
     return [of_file(partition.start_ms, "unreadable", file.error) for file in files if file.rows is None]
 
 
-def _files(partition: Partition, contents: Contents) -> list[Flaw]:
+def _files(partition: Partition, contents: Contents) -> list[Defect]:
     return [
         of_file(
             partition.start_ms, "foreign", f"{file.name} is somebody else's; lakewriter compact folds it in"

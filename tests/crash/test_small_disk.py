@@ -17,7 +17,7 @@ from running import Child, child, plain_rows, run, until
 
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import RefusedError, create_journal, read_hot
+from lakewriter.lake.journal import DiskRefusedError, create_journal, read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
 from lakewriter.sandbox import SandboxOptions, serve
@@ -70,7 +70,7 @@ def test_a_journal_fills_the_disk(disk: Path) -> None:
     committed: list[Candle] = []
 
     def commit_until_full() -> None:
-        with pytest.raises(RefusedError, match=r"journal: .*No space left on device"):
+        with pytest.raises(DiskRefusedError, match=r"journal: .*No space left on device"):
             for _ in range(2000):
                 group = [make_candle("BTCUSDT", len(committed) + each) for each in range(7)]
                 journal.commit(group)

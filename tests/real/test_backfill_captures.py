@@ -21,7 +21,7 @@ from answering import answering
 from running import CAPTURES
 
 from lakewriter.backfill.run import Backfill, BackfillOptions
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps.ledger import save
@@ -135,7 +135,7 @@ def test_a_published_day_is_there_or_explained(
         ledger = open_ledger(store.root, journal.directory.name)
         options = BackfillOptions(since_ms=since_ms, until_ms=since_ms + DAY_MS)
         async with exchange() as url, aiohttp.ClientSession() as session:
-            doors = Doors(lambda market: served_at(MARKETS[market], url), session, clock)
+            doors = MarketClients(lambda market: served_at(MARKETS[market], url), session, clock)
             backfill = Backfill(store, doors, options=options, clock=clock)
             plan = await backfill.plan([parse_subscription("spot:BTCUSDT:1m")])
             await backfill.run(plan, ledger, journal.directory.name)

@@ -15,7 +15,7 @@ from lakewriter.backfill.run import Backfill, BackfillOptions
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.commands.backfill_report import (
-    Report,
+    BackfillReport,
     follow,
     print_plan,
     print_report,
@@ -30,7 +30,7 @@ from lakewriter.cli.terminal import is_watched, log_to_stderr, report
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import named_series
 from lakewriter.importer.import_files import Job, files_in, import_files
 from lakewriter.interval import DAY_MS
@@ -160,7 +160,7 @@ def command(
         raise LakewriterError(f"backfill: {done.problem}", done.hint)
 
 
-async def _to_the_end(work: Coroutine[Any, Any, Report]) -> Report:
+async def _to_the_end(work: Coroutine[Any, Any, BackfillReport]) -> BackfillReport:
     """Return what became of it.
 
     Raises:
@@ -200,7 +200,7 @@ class _Job:
         self._as_json = as_json
         self._clock = Clock()
 
-    async def plan_only(self) -> Report:
+    async def plan_only(self) -> BackfillReport:
         """Print the plan, and change nothing."""
         log_to_stderr(quiet=self._quiet)
         store = LakeStore.peek(self._uri)
@@ -211,7 +211,7 @@ class _Job:
             print_plan(plan, backfill.seconds(plan), as_json=self._as_json)
         return report_of(plan, backfill.progress)
 
-    async def run(self) -> Report:
+    async def run(self) -> BackfillReport:
         """Do what the plan says, and print what became of it."""
         lines = ConsoleHandler() if is_watched() and not self._quiet else None
         log_to_stderr(quiet=self._quiet, handler=lines)
@@ -248,10 +248,10 @@ class _Job:
         paths = await asyncio.to_thread(lambda: list(files_in([directory])))
         markets = {each.market for each in self._subscriptions}
         # A file's name that does not tell its market is of ours, if there is but one.
-        otherwise = Options(market=markets.pop()) if len(markets) == 1 else Options()
-        by_options: dict[Options, list[Path]] = {Options(): [], otherwise: []}
+        otherwise = ImportOptions(market=markets.pop()) if len(markets) == 1 else ImportOptions()
+        by_options: dict[ImportOptions, list[Path]] = {ImportOptions(): [], otherwise: []}
         for path in paths:
-            options = Options() if self._wants(path, Options()) is not None else otherwise
+            options = ImportOptions() if self._wants(path, ImportOptions()) is not None else otherwise
             if self._wants(path, options):
                 by_options[options].append(path)
         files = rows = 0
@@ -265,7 +265,7 @@ class _Job:
                     log.warning("%s; it is fetched instead", imported.error)
         log.info("%s: %d of its %d files are of these series, %d candles", directory, files, len(paths), rows)
 
-    def _wants(self, path: Path, options: Options) -> bool | None:
+    def _wants(self, path: Path, options: ImportOptions) -> bool | None:
         """Return whether a file is of a series of ours; None if its name does not say."""
         try:
             series = named_series(path, options)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from lakewriter.backfill.progress import Progress as Done
-from lakewriter.backfill.run import Plan
+from lakewriter.backfill.run import BackfillPlan
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ SERIES_SHOWN_MAX = 50
 _UNKNOWN_SHOWN_MAX = 5
 
 
-class Report(msgspec.Struct):
+class BackfillReport(msgspec.Struct):
     """What `--json` prints when the work is done."""
 
     series: int = 0
@@ -72,7 +72,7 @@ class Report(msgspec.Struct):
         return "the same command tries again what is missing"
 
 
-async def follow(plan: Plan, done: Done, console: Console | None) -> None:
+async def follow(plan: BackfillPlan, done: Done, console: Console | None) -> None:
     """Show how far it is until cancelled: a bar on a terminal, now and then a line elsewhere."""
     total = max(1, _work(plan))
     began_s = time.monotonic()
@@ -97,7 +97,7 @@ async def follow(plan: Plan, done: Done, console: Console | None) -> None:
             await asyncio.sleep(REFRESH_S)
 
 
-def summary_of(plan: Plan) -> str:
+def summary_of(plan: BackfillPlan) -> str:
     """Return the plan in a line."""
     return (
         f"{len(plan.series):,} series lack {sum(each.candles for each in plan.series):,} candles: "
@@ -107,7 +107,7 @@ def summary_of(plan: Plan) -> str:
     )
 
 
-def print_plan(plan: Plan, seconds: float, *, as_json: bool) -> None:
+def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
     """Print what would be done, series by series."""
     if as_json:
         print(msgspec.json.encode(_plan_rows(plan, seconds)).decode())
@@ -132,7 +132,7 @@ def print_plan(plan: Plan, seconds: float, *, as_json: bool) -> None:
     print(f"{summary_of(plan)}; about {_duration(seconds)}")
 
 
-def print_report(report: Report, *, as_json: bool) -> None:
+def print_report(report: BackfillReport, *, as_json: bool) -> None:
     """Print what became of it."""
     if as_json:
         print(msgspec.json.encode(report).decode())
@@ -146,9 +146,9 @@ def print_report(report: Report, *, as_json: bool) -> None:
         print(f"{report.files_refused:,} files could not be used; REST was asked for their candles")
 
 
-def report_of(plan: Plan, done: Done, seconds: float = 0.0) -> Report:
+def report_of(plan: BackfillPlan, done: Done, seconds: float = 0.0) -> BackfillReport:
     """Return what became of a plan."""
-    return Report(
+    return BackfillReport(
         series=len(plan.series),
         candles_from_archive=done.from_archive,
         candles_from_rest=done.from_rest,
@@ -168,7 +168,7 @@ def report_of(plan: Plan, done: Done, seconds: float = 0.0) -> Report:
     )
 
 
-def _plan_rows(plan: Plan, seconds: float) -> dict[str, object]:
+def _plan_rows(plan: BackfillPlan, seconds: float) -> dict[str, object]:
     rows = [
         {
             "market": each.series.market,
@@ -187,7 +187,7 @@ def _plan_rows(plan: Plan, seconds: float) -> dict[str, object]:
     return {"series": rows, "unknown": [str(series) for series in plan.unknown], "seconds": round(seconds, 1)}
 
 
-def _work(plan: Plan) -> int:
+def _work(plan: BackfillPlan) -> int:
     # A series is a step of its own: its end is looked at and explained.
     return sum(each.file_count + each.pages + 1 for each in plan.series)
 

@@ -10,7 +10,7 @@ from lakewriter.cli.progress_bar import bar
 from lakewriter.cli.series_options import Choice, filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError
-from lakewriter.lake.compact import Outcome, plan, remember, run
+from lakewriter.lake.compact import CompactionResult, plan, remember, run
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -18,7 +18,7 @@ from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.subscriptions import SUBSCRIPTIONS_DIRECTORY
 
 
-class Summary(msgspec.Struct):
+class CompactSummary(msgspec.Struct):
     """What `--json` prints."""
 
     partitions: int = 0
@@ -79,7 +79,7 @@ def command(
     _report_failures([outcome for outcome in outcomes if outcome.error])
 
 
-def _remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) -> None:
+def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
     try:
         remember(store, outcomes, everything=everything)
     except OSError as error:
@@ -87,8 +87,8 @@ def _remember(store: LakeStore, outcomes: list[Outcome], *, everything: bool) ->
         click.echo(f"lakewriter: cannot note what is in order: {error.strerror}", err=True)
 
 
-def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
-    return Summary(
+def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) -> CompactSummary:
+    return CompactSummary(
         partitions=len(outcomes),
         rewritten=sum(outcome.rewritten for outcome in outcomes),
         rows=sum(outcome.rows for outcome in outcomes),
@@ -104,7 +104,7 @@ def _summary(outcomes: list[Outcome], seconds: float, dry_run: bool) -> Summary:
     )
 
 
-def _sentence(summary: Summary) -> str:
+def _sentence(summary: CompactSummary) -> str:
     would = "would be " if summary.dry_run else ""
     return (
         f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
@@ -114,7 +114,7 @@ def _sentence(summary: Summary) -> str:
     )
 
 
-def _left_out(summary: Summary) -> str:
+def _left_out(summary: CompactSummary) -> str:
     """Return a line on rows that were left out for another reason than being there twice."""
     parts = [
         f"{rows:,} {words[rows > 1]}"
@@ -137,7 +137,7 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
 
 
-def _report_failures(failures: list[Outcome]) -> None:
+def _report_failures(failures: list[CompactionResult]) -> None:
     if not failures:
         return
     print_errors([outcome.error for outcome in failures])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lakewriter.lake.coverage.days import Covered
 
 
-class Totals(msgspec.Struct):
+class CoverageTotals(msgspec.Struct):
     """What `--json` prints last, and the sum of what is above it.
 
     Args:
@@ -73,12 +73,12 @@ def command(
     lakewriter coverage --json
     """
     from lakewriter.lake.coverage.days import covered
-    from lakewriter.lake.coverage.facts import Moment
+    from lakewriter.lake.coverage.facts import CoverageMoment
 
     span = parse_until(until, time.time())
     wanted = choice.until(span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
-    found = list(covered(store, wanted, Moment(span.until_ms, span.now_ms)))
+    found = list(covered(store, wanted, CoverageMoment(span.until_ms, span.now_ms)))
     check_matches("coverage", store, wanted, {each.series for each in found})
     if found or as_json:
         print_table(_table(found, by_day=by_day, as_json=as_json), as_json=as_json)
@@ -95,9 +95,9 @@ def command(
         _refuse(found, totals, same_choice("gaps", choice, until, lake), lake)
 
 
-def _totals(found: "list[Covered]") -> Totals:
+def _totals(found: "list[Covered]") -> CoverageTotals:
     days = [day for each in found for day in each.days]
-    return Totals(
+    return CoverageTotals(
         series=len(found),
         expected=sum(day.expected for day in days),
         present=sum(day.present for day in days),
@@ -108,7 +108,7 @@ def _totals(found: "list[Covered]") -> Totals:
     )
 
 
-def _refuse(found: "list[Covered]", totals: Totals, next_command: str, lake: str | None) -> NoReturn:
+def _refuse(found: "list[Covered]", totals: CoverageTotals, next_command: str, lake: str | None) -> NoReturn:
     """Raise what is missing without a reason, with the command that answers why."""
     bad = [each for each in found if any(day.without_reason for day in each.days)]
     never = [each for each in bad if each.never_came]

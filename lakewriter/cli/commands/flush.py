@@ -9,7 +9,7 @@ from lakewriter.lake.journal_replay import Replayed, replay_dead
 from lakewriter.lake.lake import LakeStore
 
 
-class Summary(msgspec.Struct):
+class FlushSummary(msgspec.Struct):
     """What `--json` prints."""
 
     segments: int = 0
@@ -33,7 +33,7 @@ def command(as_json: bool, lake: str | None) -> None:
     lakewriter flush --lake /srv/candles --json
     """
     store = LakeStore.open(lake or DEFAULT_LAKE)
-    summary = Summary()
+    summary = FlushSummary()
     for replayed in replay_dead(store):
         _count(summary, replayed)
         if replayed.damaged:
@@ -51,7 +51,7 @@ def command(as_json: bool, lake: str | None) -> None:
         )
 
 
-def _count(summary: Summary, replayed: Replayed) -> None:
+def _count(summary: FlushSummary, replayed: Replayed) -> None:
     summary.segments += 1
     summary.candles += replayed.candles
     summary.torn += replayed.torn
@@ -59,7 +59,7 @@ def _count(summary: Summary, replayed: Replayed) -> None:
     summary.waiting += replayed.waiting
 
 
-def _sentence(summary: Summary) -> str:
+def _sentence(summary: FlushSummary) -> str:
     if not summary.segments:
         return "nothing to flush: no recorder that no longer lives left anything"
     return f"{summary.candles:,} candles of {summary.segments:,} segments flushed"

@@ -20,7 +20,7 @@ from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import Choice, print_table, series_filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.forget import Outcome, Selection, Work, forget_partition, plan, sums
+from lakewriter.lake.forget import ForgetWork, Outcome, Selection, forget_partition, plan, sums
 from lakewriter.lake.forgotten import Purpose, begin, finish
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
@@ -173,7 +173,7 @@ def _is_asked() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
 
 
-def _look(store: LakeStore, selection: Selection) -> list[tuple[Work, Outcome]]:
+def _look(store: LakeStore, selection: Selection) -> list[tuple[ForgetWork, Outcome]]:
     with bar("looking") as progress:
         items = list(plan(store, selection))
         return [
@@ -183,7 +183,11 @@ def _look(store: LakeStore, selection: Selection) -> list[tuple[Work, Outcome]]:
 
 
 def _forget(
-    store: LakeStore, items: list[Work], planned: dict[Series, Any], selection: Selection, purpose: Purpose
+    store: LakeStore,
+    items: list[ForgetWork],
+    planned: dict[Series, Any],
+    selection: Selection,
+    purpose: Purpose,
 ) -> list[Outcome]:
     """Remove what was looked at; the record is written before and after, whatever ends it in between."""
     outcomes: list[Outcome] = []

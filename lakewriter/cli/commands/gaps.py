@@ -54,13 +54,13 @@ def command(
     lakewriter gaps --json --lake /srv/candles
     """
     from lakewriter.lake.coverage.absences import absent
-    from lakewriter.lake.coverage.facts import Moment
+    from lakewriter.lake.coverage.facts import CoverageMoment
     from lakewriter.lake.coverage.tables import absent_table
 
     span = parse_until(until, time.time())
     store = open_to_read(lake or DEFAULT_LAKE)
     wanted = choice.until(span.day)
-    moment = Moment(span.until_ms, span.now_ms)
+    moment = CoverageMoment(span.until_ms, span.now_ms)
     found = sorted(absent(store, wanted, moment), key=lambda each: (each.start_ms, each.series))
     check_matches("gaps", store, wanted, {each.series for each in found})
     shown = found if show_all or as_json else found[-ROWS_SHOWN:]

@@ -13,14 +13,14 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress_bar import bar
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.claims import Options
+from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, parse_market, parse_symbol
 
 
-class LeftOut(msgspec.Struct):
+class LeftOutCounts(msgspec.Struct):
     """What `--json` says of files and rows that were not imported."""
 
     files_of_other_series: int = 0
@@ -33,7 +33,7 @@ class LeftOut(msgspec.Struct):
     rows_bad: int = 0
 
 
-class Summary(msgspec.Struct):
+class ImportSummary(msgspec.Struct):
     """What `--json` prints."""
 
     files: int = 0
@@ -42,7 +42,7 @@ class Summary(msgspec.Struct):
     added: int = 0
     replaced: int = 0
     corrections: int = 0
-    left_out: LeftOut = msgspec.field(default_factory=LeftOut)
+    left_out: LeftOutCounts = msgspec.field(default_factory=LeftOutCounts)
     seconds: float = 0.0
     dry_run: bool = False
 
@@ -109,7 +109,7 @@ def command(
     lakewriter import --market spot BTCUSDT-1m-2024-06-30.zip BTCUSDT-1m-2024-05.zip
     lakewriter import archive/data/ --symbol BTCUSDT --dry-run
     """
-    options = Options(
+    options = ImportOptions(
         market=parse_market(market).name if market else None,
         symbol=parse_symbol(symbol) if symbol else None,
         interval=parse_interval(interval).name if interval else None,
@@ -131,7 +131,7 @@ def command(
         working = check_files(files, job)
     else:
         working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, job)
-    summary, failures, notes = Summary(dry_run=dry_run), [], []
+    summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
     with bar("importing") as progress:
         for imported in progress.track(working, total=len(files)):
             _count(summary, imported)
@@ -150,7 +150,7 @@ def command(
         )
 
 
-def _count(summary: Summary, imported: Imported) -> None:
+def _count(summary: ImportSummary, imported: Imported) -> None:
     summary.files += 1
     summary.failed += bool(imported.error)
     summary.rows += imported.rows
@@ -168,7 +168,7 @@ def _count(summary: Summary, imported: Imported) -> None:
     left_out.rows_bad += imported.left_out.bad
 
 
-def _sentence(summary: Summary) -> str:
+def _sentence(summary: ImportSummary) -> str:
     files = summary.files - summary.failed - summary.left_out.files_of_other_series
     what = f"{files:,} {'file' if files == 1 else 'files'}, {summary.rows:,} candles"
     if summary.dry_run:

@@ -112,7 +112,7 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
     """Give the answer within a time and a memory, if they are bounded."""
     from lakewriter.cli.answer import ending, give, limit_process
     from lakewriter.lake.open import open_to_read
-    from lakewriter.query.limits import Control
+    from lakewriter.query.limits import QueryLimits
 
     timeout, memory = bounds
     timeout_s = None
@@ -120,7 +120,7 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
         from lakewriter.config import parse_duration
 
         timeout_s = parse_duration(timeout) / 1000
-    control = Control(timeout_s=timeout_s, memory=memory)
+    control = QueryLimits(timeout_s=timeout_s, memory=memory)
     with ending(timeout_s):
         store = open_to_read(lake)
         limit_process(memory)

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from lakewriter import __version__
-from lakewriter.backfill.background import Alongside
+from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.candle import Candle
 from lakewriter.cli import DEFAULT_LAKE, lake_option
@@ -29,8 +29,8 @@ from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
-from lakewriter.recording.subscribed_series import Universe
-from lakewriter.recording.supervisor import Watch, WatchOptions
+from lakewriter.recording.subscribed_series import SubscribedSeries
+from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
 from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
 from lakewriter.subscription import Subscription, parse_subscription
 
@@ -87,7 +87,7 @@ def command(
     """
     config = _config(config_path, subscriptions)
     given = [parse_subscription(text) for text in subscriptions]
-    asked = Asked(config_path, given, flush_every, heal_limit, grace, since, exchange)
+    asked = CommandLineOptions(config_path, given, flush_every, heal_limit, grace, since, exchange)
     settings = asked.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in settings.subscriptions:
@@ -102,11 +102,11 @@ class Settings(NamedTuple):
 
     subscriptions: list[Subscription]
     flush_every_s: float
-    options: WatchOptions
+    options: SupervisorOptions
     since_ms: int | None
 
 
-class Asked(NamedTuple):
+class CommandLineOptions(NamedTuple):
     """What the command line said; it overrides the config."""
 
     config_path: str | None
@@ -127,7 +127,7 @@ class Asked(NamedTuple):
         if not subscriptions:
             path = self.config_path or FILE_NAME
             raise UsageError(f"{path}: names no subscriptions", f"for example:\n\n{EXAMPLE}")
-        options = WatchOptions(
+        options = SupervisorOptions(
             heal_limit_ms=parse_duration(_either(self.heal_limit, config.heal_limit)),
             grace_ms=None if self.grace is None else parse_duration(self.grace),
             rotate_after_ms=parse_duration(config.rotate_after),
@@ -160,7 +160,12 @@ def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
 
 
 async def _record(
-    store: LakeStore, config: Config, asked: Asked, settings: Settings, duration_s: float | None, quiet: bool
+    store: LakeStore,
+    config: Config,
+    asked: CommandLineOptions,
+    settings: Settings,
+    duration_s: float | None,
+    quiet: bool,
 ) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -172,13 +177,13 @@ async def _record(
     clock = Clock()
     async with Network() as session:
         doors = doors_of(store.root, partial(config.market, exchange=asked.exchange), session, clock)
-        universe = Universe(settings.subscriptions, doors)
+        universe = SubscribedSeries(settings.subscriptions, doors)
         if not await unless_stopped(universe.first(), stop):
             return
         queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
         journal = create_journal(store.root, journal_name())
         ledger = open_ledger(store.root, journal.directory.name)
-        watch = Watch(
+        watch = CompletenessSupervisor(
             store,
             universe,
             doors,
@@ -202,7 +207,7 @@ async def _record(
         log.info("recording %d series into %s", len(wanted.listened), store.root)
         history = None
         if settings.since_ms is not None:
-            history = Alongside(
+            history = BackgroundBackfill(
                 store, doors, ledger, lambda: universe.subscriptions, since_ms=settings.since_ms, clock=clock
             )
         _on_hangup(stop, partial(_reload, asked, config, watch, history))
@@ -242,7 +247,12 @@ def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
 
 
-def _reload(asked: Asked, begun: Config, watch: Watch, history: Alongside | None) -> None:
+def _reload(
+    asked: CommandLineOptions,
+    begun: Config,
+    watch: CompletenessSupervisor,
+    history: BackgroundBackfill | None,
+) -> None:
     """Read the config again, on SIGHUP; what is wrong with it changes nothing.
 
     Args:
@@ -265,7 +275,7 @@ def _reload(asked: Asked, begun: Config, watch: Watch, history: Alongside | None
     log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
 
 
-def _tell(recorder: Recorder, watch: Watch) -> None:
+def _tell(recorder: Recorder, watch: CompletenessSupervisor) -> None:
     stats, healer = recorder.stats, watch.healer.stats
     commits = stats.commit_ms
     log.info(

@@ -32,10 +32,10 @@ from lakewriter.market import MARKETS, Market
 from lakewriter.series import Series
 from lakewriter.verify.checks import FUTURE
 from lakewriter.verify.compare_published import Publisher, compare
-from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Check, Finding, Report, Tally
+from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Check, FindingCounts, VerifyFinding, VerifyReport
 from lakewriter.verify.price_jumps import DEVIATIONS
 from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
-from lakewriter.verify.run import Options, verify
+from lakewriter.verify.run import VerifyOptions, verify
 
 # As many of each check as a person reads.
 FINDINGS_SHOWN = 20
@@ -57,7 +57,7 @@ class CheckTotals(msgspec.Struct):
     added: int
 
 
-class Totals(msgspec.Struct):
+class VerifyTotals(msgspec.Struct):
     """What `--json` prints last.
 
     Args:
@@ -164,9 +164,9 @@ def command(
         raise UsageError("--repair: there is nothing to repair from", "--against archive --repair")
     wanted = choice.until(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
-    options = Options(frozenset(checks or LOCAL_CHECKS), jumps, _latest_ms(store))
+    options = VerifyOptions(frozenset(checks or LOCAL_CHECKS), jumps, _latest_ms(store))
     check_matches("verify", store, wanted)
-    report = Report(max_findings)
+    report = VerifyReport(max_findings)
     if against is not None:
         endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
         # Refuse a bad --exchange, or a proxy, before anything is looked at.
@@ -209,7 +209,7 @@ async def compare_with(
     store: LakeStore,
     opening: AbstractAsyncContextManager[Publisher],
     wanted: PartitionFilter,
-    report: Report,
+    report: VerifyReport,
     *,
     repair: bool,
 ) -> None:
@@ -227,7 +227,7 @@ def _total(store: LakeStore, wanted: PartitionFilter, progress: Progress) -> int
     return None if progress.disable else sum(1 for _ in store.partitions(wanted))
 
 
-def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
+def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
     """Print what was checked and what was found."""
     if as_json:
         return _print_json(report)
@@ -246,15 +246,15 @@ def print_report(report: Report, *, as_json: bool, repair: bool) -> None:
     return None
 
 
-def _unknown_text(report: Report) -> str:
+def _unknown_text(report: VerifyReport) -> str:
     names = ", ".join(name for name in VALUE_COLUMNS if name in report.unknown_columns)
     have = "has" if report.unknown_candles == 1 else "have"
     return f"{_count(report.unknown_candles, 'candle')} {have} no {names}"
 
 
-def _print_json(report: Report) -> None:
+def _print_json(report: VerifyReport) -> None:
     rows = _by_check(report)
-    totals = Totals(
+    totals = VerifyTotals(
         findings=report.total,
         shown=len(report.findings),
         corrected=sum(row.corrected for row in rows),
@@ -267,10 +267,10 @@ def _print_json(report: Report) -> None:
         out.write(msgspec.json.encode({"totals": totals}) + b"\n")
 
 
-def _by_check(report: Report) -> list[CheckTotals]:
+def _by_check(report: VerifyReport) -> list[CheckTotals]:
     lengths, checks = list(INTERVALS), list(CHECKS)
 
-    def place(item: tuple[tuple[Series, Check], Tally]) -> tuple[str, str, int, int]:
+    def place(item: tuple[tuple[Series, Check], FindingCounts]) -> tuple[str, str, int, int]:
         (series, check), _ = item
         return series.market, series.symbol, lengths.index(series.interval), checks.index(check)
 
@@ -281,7 +281,7 @@ def _by_check(report: Report) -> list[CheckTotals]:
     ]
 
 
-def _tallies_table(report: Report, *, repair: bool) -> Any:
+def _tallies_table(report: VerifyReport, *, repair: bool) -> Any:
     import pyarrow as pa
 
     names = ["market", "symbol", "interval", "check", "checked", "findings"]
@@ -290,7 +290,7 @@ def _tallies_table(report: Report, *, repair: bool) -> Any:
     return pa.table({name: [getattr(row, name) for row in rows] for name in names})
 
 
-def _findings_table(findings: Iterable[Finding]) -> Any:
+def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
     import pyarrow as pa
 
     found = sorted(findings, key=lambda each: CHECKS.index(each.check))
@@ -301,7 +301,7 @@ def _findings_table(findings: Iterable[Finding]) -> Any:
     return pa.table(columns)
 
 
-def _next(report: Report, against: str | None, *, repair: bool) -> str:
+def _next(report: VerifyReport, against: str | None, *, repair: bool) -> str:
     """Return the command that mends what was found, or tells whether it is mended."""
     kinds = {finding.kind for finding in report.findings}
     if kinds and kinds <= _FOR_COMPACT:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from lakewriter.gap import FINAL, LEFT, UNEXPLAINED
 from lakewriter.lake.coverage.days import clipped
 from lakewriter.lake.coverage.expectation import Expectation, at, expectation
-from lakewriter.lake.coverage.facts import Moment, SeriesFacts, series_facts
-from lakewriter.lake.gaps.ledgers import ORPHANED, Told
+from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
+from lakewriter.lake.gaps.ledgers import ORPHANED, ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import AT_ONCE, ahead
@@ -21,7 +21,7 @@ from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 from lakewriter.subscribed_period import FOREVER_MS
 
-_NOW = Moment()
+_NOW = CoverageMoment()
 
 
 class Absent(NamedTuple):
@@ -50,7 +50,9 @@ class Absent(NamedTuple):
     never_came: bool = False
 
 
-def absent(store: LakeStore, wanted: PartitionFilter = ALL, moment: Moment = _NOW) -> Iterator[Absent]:
+def absent(
+    store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
+) -> Iterator[Absent]:
     """Yield what is absent of each series, by series and time.
 
     Args:
@@ -73,7 +75,7 @@ def absent(store: LakeStore, wanted: PartitionFilter = ALL, moment: Moment = _NO
 
 
 def _absences(
-    facts: SeriesFacts, expected: Expectation, moment: Moment, wanted: PartitionFilter
+    facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
 ) -> Iterator[Absent]:
     """Yield what is absent of one series, in no order."""
     there, grid = facts.there, expected.grid
@@ -100,12 +102,12 @@ def _absences(
         yield from _unexplained(facts, expected, low_ms, high_ms)
 
 
-def _is_healed(told: Told) -> bool:
+def _is_healed(told: ReportedGap) -> bool:
     """Return whether a recorder that lives is about to fetch it."""
     return told.gap.reason == "pending" and told.alive
 
 
-def _told(told: Told, expected: Expectation, run: Range) -> Absent:
+def _told(told: ReportedGap, expected: Expectation, run: Range) -> Absent:
     """Return a run that a ledger tells of."""
     gap = told.gap
     return Absent(
@@ -121,7 +123,7 @@ def _told(told: Told, expected: Expectation, run: Range) -> Absent:
 
 
 def _trailing(
-    facts: SeriesFacts, expected: Expectation, moment: Moment, wanted: PartitionFilter
+    facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
 ) -> list[Range]:
     """Return since when nothing is expected any more, up to the moment or any recorder's last word."""
     if not expected.left or expected.left[-1][1] != FOREVER_MS:

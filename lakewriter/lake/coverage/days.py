@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from lakewriter.gap import FINAL
 from lakewriter.lake.coverage.expectation import Expectation, expectation
-from lakewriter.lake.coverage.facts import Moment, SeriesFacts, series_facts
+from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 
-_NOW = Moment()
+_NOW = CoverageMoment()
 
 
 class Day(NamedTuple):
@@ -56,7 +56,9 @@ class Covered(NamedTuple):
     left_ms: int | None
 
 
-def covered(store: LakeStore, wanted: PartitionFilter = ALL, moment: Moment = _NOW) -> Iterator[Covered]:
+def covered(
+    store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
+) -> Iterator[Covered]:
     """Yield what is expected and there of each series that has a day, in order.
 
     Args:
@@ -90,7 +92,7 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
-    for each in covered(store, wanted, Moment(until_ms)):
+    for each in covered(store, wanted, CoverageMoment(until_ms)):
         yield from each.days
 
 

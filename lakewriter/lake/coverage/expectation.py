@@ -17,7 +17,7 @@ from lakewriter.gap import IDLE
 from lakewriter.gap_reasons import is_before_trading
 from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS, Interval
-from lakewriter.lake.coverage.facts import Moment, SeriesFacts
+from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts
 from lakewriter.ranges import Range, union
 from lakewriter.subscribed_period import FOREVER_MS, owed_since, pauses
 
@@ -53,7 +53,7 @@ class Expectation(NamedTuple):
     never_came: str = ""
 
 
-def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
+def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
     """Return which candles of a series are expected; None if nothing is known of it."""
     there, believed_ms = facts.there, _believed_ms(facts, moment)
     told = [each for each in facts.told if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms]
@@ -82,7 +82,7 @@ def expectation(facts: SeriesFacts, moment: Moment) -> Expectation | None:
     return Expectation(grid, grid.ceil(min(starts)), max(stops), _left(facts, grid), idle)
 
 
-def _believed_ms(facts: SeriesFacts, moment: Moment) -> int:
+def _believed_ms(facts: SeriesFacts, moment: CoverageMoment) -> int:
     """Return up to when a candle or a gap can be: one from the future makes nothing before it missing.
 
     The host's clock may be slow, and a sandbox ahead of it.
@@ -103,7 +103,7 @@ def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list
     ]
 
 
-def _never_came(facts: SeriesFacts, moment: Moment) -> Expectation | None:
+def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
     """Return what is expected of a series without a candle, by its open periods; None if nothing is.
 
     A ledger's word accounts for its absence, unless that is only that no symbol is called so.

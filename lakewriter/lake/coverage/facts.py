@@ -13,7 +13,7 @@ import msgspec
 
 from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten, with_forgotten
-from lakewriter.lake.gaps.ledgers import Told, read_told
+from lakewriter.lake.gaps.ledgers import ReportedGap, read_told
 from lakewriter.lake.instruments import MarketList, read_last_lists
 from lakewriter.lake.journal import living, read_hot
 from lakewriter.lake.lake import LakeStore
@@ -28,7 +28,7 @@ from lakewriter.subscribed_period import SubscribedPeriod
 T = TypeVar("T")
 
 
-class Moment(NamedTuple):
+class CoverageMoment(NamedTuple):
     """As of when coverage is asked for.
 
     Args:
@@ -55,7 +55,7 @@ class LakeFacts:
 
     def __init__(
         self,
-        told: Mapping[Series, list[Told]],
+        told: Mapping[Series, list[ReportedGap]],
         forgotten: Mapping[Series, list[Range]],
         periods: Mapping[Series, list[SubscribedPeriod]],
         lists: Mapping[str, MarketList],
@@ -93,7 +93,7 @@ class SeriesFacts(NamedTuple):
     """
 
     there: Presence
-    told: list[Told]
+    told: list[ReportedGap]
     edge_ms: int | None
     periods: list[SubscribedPeriod]
     lake: LakeFacts
@@ -146,7 +146,7 @@ def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
     return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
 
 
-def _told_from(told: list[Told], edge_ms: int | None) -> list[Told]:
+def _told_from(told: list[ReportedGap], edge_ms: int | None) -> list[ReportedGap]:
     """Return what is told of a series from its edge on."""
     if edge_ms is None:
         return told

@@ -38,7 +38,7 @@ READ_LAPS_MAX = 100
 ORPHANED = "its recorder ended before it was healed"
 
 
-class Told(NamedTuple):
+class ReportedGap(NamedTuple):
     """A gap, and who tells of it.
 
     Args:
@@ -116,7 +116,7 @@ def _end(path: Path, content: LedgerFile) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_told(root: Path) -> list[Told]:
+def read_told(root: Path) -> list[ReportedGap]:
     """Return what all ledgers tell, by series and time, each candle once.
 
     Where two of them tell of one candle, a final reason counts more than
@@ -161,14 +161,16 @@ def read_gaps(root: Path) -> list[Gap]:
     return [told.gap for told in read_told(root)]
 
 
-def _told(of_living: list[State], of_dead: list[State]) -> list[Told]:
+def _told(of_living: list[State], of_dead: list[State]) -> list[ReportedGap]:
     unhealed = [_only(state, pending=True) for state in of_dead]
     known = resolved([*of_living, *(_only(state, pending=False) for state in of_dead)])
-    told = [Told(gap_of(series, entry), True) for series, entries in known.items() for entry in entries]
+    told = [
+        ReportedGap(gap_of(series, entry), True) for series, entries in known.items() for entry in entries
+    ]
     for series, entries in resolved(unhealed).items():
         for entry in known.get(series, ()):
             entries = without(entries, entry.start_ms, entry.stop_ms)
-        told += [Told(gap_of(series, entry), False) for entry in entries]
+        told += [ReportedGap(gap_of(series, entry), False) for entry in entries]
     return sorted(told, key=lambda each: (each.gap.series, each.gap.start_ms))
 
 

@@ -24,7 +24,7 @@ from lakewriter.series import Series
 LEDGER_BYTES_MAX = 256 * 1024 * 1024
 
 
-class _Mark(msgspec.Struct, tag_field="op", tag="mark", omit_defaults=True):
+class _MarkLine(msgspec.Struct, tag_field="op", tag="mark", omit_defaults=True):
     market: str
     symbol: str
     interval: str
@@ -64,7 +64,7 @@ class LedgerFile(NamedTuple):
 
 _line = LineCodec("change")
 _encode = msgspec.json.Encoder().encode
-_decode_change = msgspec.json.Decoder(_Mark | _Clear).decode
+_decode_change = msgspec.json.Decoder(_MarkLine | _Clear).decode
 
 
 def read(path: Path) -> LedgerFile:
@@ -88,7 +88,7 @@ def read(path: Path) -> LedgerFile:
             continue
         series = Series(change.market, change.symbol, change.interval)
         entries = state.get(series, ())
-        if isinstance(change, _Mark):
+        if isinstance(change, _MarkLine):
             state[series] = put(entries, Entry(*(getattr(change, name) for name in Entry._fields)))
         else:
             state[series] = without(entries, change.start_ms, change.stop_ms)
@@ -102,7 +102,7 @@ def read(path: Path) -> LedgerFile:
     return LedgerFile(state, bool(damaged) or lines.cut, bool(unknown))
 
 
-def _decode(line: bytes | None) -> _Mark | _Clear | None:
+def _decode(line: bytes | None) -> _MarkLine | _Clear | None:
     """Return the line's change; None if the line is damaged, or cannot be a gap.
 
     Raises:
@@ -112,13 +112,13 @@ def _decode(line: bytes | None) -> _Mark | _Clear | None:
     if body is None:
         return None
     try:
-        change: _Mark | _Clear = _decode_change(body)
+        change: _MarkLine | _Clear = _decode_change(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _OtherVersionError from None
     return change if _is_sound(change) else None
 
 
-def _is_sound(change: _Mark | _Clear) -> bool:
+def _is_sound(change: _MarkLine | _Clear) -> bool:
     if not is_series(change.market, change.symbol, change.interval):
         return False
     if not 0 <= change.start_ms < change.stop_ms <= TIME_MS_MAX:
@@ -144,8 +144,8 @@ def difference(series: Series, before: Entries, after: Entries) -> list[bytes]:
 
 def _mark_line(series: Series, entry: Entry) -> bytes:
     start_ms, stop_ms, reason, detected_ms, resolved_ms, error = entry
-    return _change_line(_Mark(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error))
+    return _change_line(_MarkLine(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error))
 
 
-def _change_line(change: _Mark | _Clear) -> bytes:
+def _change_line(change: _MarkLine | _Clear) -> bytes:
     return _line.encode(_encode(change))

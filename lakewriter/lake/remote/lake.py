@@ -18,7 +18,7 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore, check_format
 from lakewriter.lake.listing import PartitionFiles
-from lakewriter.lake.partition_filter import ALL, Wanted
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.lake.remote.location import Location, locate
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
@@ -84,19 +84,19 @@ class RemoteLake(LakeStore):
             )
         return store
 
-    def files(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
         for partition, objects in self._found(wanted):
             yield PartitionFiles(partition, tuple(each.name for each in objects))
 
-    def newest(self, wanted: Wanted = ALL) -> Iterator[PartitionFiles]:
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield of each series the newest partition that has its own file, and what is after that."""
         for _, listed in groupby(self.files(wanted), key=_series_of):
             days = list(listed)
             owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
             yield from days[owns[-1] if owns else 0 :]
 
-    def partitions(self, wanted: Wanted = ALL) -> Iterator[tuple[Partition, list[str]]]:
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
         """Yield every partition that has files, and their directories."""
         for partition, objects in self._found(wanted):
             yield partition, sorted({each.name.rpartition("/")[0] for each in objects})
@@ -106,7 +106,7 @@ class RemoteLake(LakeStore):
         for partition, objects in self._found(ALL):
             yield partition, [each.size for each in objects]
 
-    def series(self, wanted: Wanted = ALL) -> list[Series]:
+    def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
         """Return the series that have files, sorted."""
         found = {(each.market, each.symbol, each.interval) for each, _ in self._found(wanted)}
         return [Series(*names) for names in sorted(found)]
@@ -129,7 +129,7 @@ class RemoteLake(LakeStore):
                     path.write_bytes(found.data)
             yield Path(root)
 
-    def _found(self, wanted: Wanted) -> Iterator[tuple[Partition, list[Object]]]:
+    def _found(self, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[Object]]]:
         """Yield the wanted partitions that have files, sorted by path, and the files."""
         series = self._wanted_series(wanted)
         few = {interval: wanted.few_days(interval) for interval in {each.values[2] for each in series}}
@@ -154,7 +154,7 @@ class RemoteLake(LakeStore):
                     found.setdefault(Partition(market, symbol, interval, date), []).append(one)
         yield from _sorted(found)
 
-    def _wanted_series(self, wanted: Wanted) -> list[_Series]:
+    def _wanted_series(self, wanted: PartitionSelection) -> list[_Series]:
         """Return the wanted series that may be there, sorted; only what is not known is listed."""
         # There are three markets, and nobody spells them otherwise.
         found = [
@@ -173,7 +173,7 @@ class RemoteLake(LakeStore):
             found = self._listed(found, LEVELS[2], wanted)
         return sorted(each for each in found if is_series(*each.values))
 
-    def _listed(self, found: list[_Series], level: str, wanted: Wanted) -> list[_Series]:
+    def _listed(self, found: list[_Series], level: str, wanted: PartitionSelection) -> list[_Series]:
         """Return what is below, as far as it is wanted."""
         places = [(each, directory) for each in found for directory in each.directories]
         listings = ahead(lambda place: self._objects.entries(place[1]), places, AT_ONCE)

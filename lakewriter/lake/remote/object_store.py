@@ -20,7 +20,7 @@ import pyarrow.fs as fs
 
 from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.lake.remote.location import Location
-from lakewriter.lake.storage import FILE_BYTES_MAX, Found, Listing, Replacement
+from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, StoredBytes
 
 # An object that is replaced more often than this while it is read never holds still.
 READ_LAPS_MAX = 10
@@ -93,7 +93,7 @@ class ObjectStorage:
         with self._asking(""):
             return bool(self._filesystem.get_file_info(self._bucket).type != fs.FileType.NotFound)
 
-    def read(self, name: str) -> Found | None:
+    def read(self, name: str) -> StoredBytes | None:
         """Return the bytes and their version; None if there is no such name. Two requests.
 
         Raises:
@@ -107,7 +107,7 @@ class ObjectStorage:
                 return found  # It is what somebody put there.
         raise LakeError(f"lake: {self._uri}/{name}: does not hold still", "try again")
 
-    def _read(self, name: str) -> Found | None:
+    def _read(self, name: str) -> StoredBytes | None:
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
@@ -120,7 +120,7 @@ class ObjectStorage:
                     data = bytearray(file.size())
                     if data:
                         file.readinto(data)
-                    return Found(bytes(data), _version(file))
+                    return StoredBytes(bytes(data), _version(file))
             except FileNotFoundError:
                 return None
 

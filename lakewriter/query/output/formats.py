@@ -17,9 +17,9 @@ import msgspec
 import pyarrow as pa
 
 from lakewriter.query.errors import QueryError
-from lakewriter.query.execution import Answer
+from lakewriter.query.execution import RowStream
 from lakewriter.query.output.text import (
-    Room,
+    DisplayLimits,
     Rows,
     cells,
     gather,
@@ -41,7 +41,7 @@ class Format(NamedTuple):
         suffixes: of files that are meant to hold it.
     """
 
-    write: Callable[[Answer, BinaryIO, Room], None]
+    write: Callable[[RowStream, BinaryIO, DisplayLimits], None]
     binary: bool
     suffixes: tuple[str, ...]
 
@@ -54,21 +54,21 @@ def format_of(path: Path) -> str | None:
     return None
 
 
-def _write_table(answer: Answer, out: BinaryIO, room: Room) -> None:
+def _write_table(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> None:
     with _shown(answer, out, room) as rows:
         if rows is not None:
             lines = table_lines(answer.schema, rows, width_for(rows, room), room.remedy)
             _write_lines(lines, out)
 
 
-def _write_line(answer: Answer, out: BinaryIO, room: Room) -> None:
+def _write_line(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> None:
     with _shown(answer, out, room) as rows:
         if rows is not None:
             _write_lines(value_lines(answer.schema, rows), out)
 
 
 @contextlib.contextmanager
-def _shown(answer: Answer, out: BinaryIO, room: Room) -> Iterator[Rows | None]:
+def _shown(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> Iterator[Rows | None]:
     """Give the rows to show; None if they were a plan, which is written already."""
     with contextlib.closing(gather(answer.batches, room.rows)) as rows:
         if answer.schema.names == ["explain_key", "explain_value"]:
@@ -84,7 +84,7 @@ def _plans(rows: Rows) -> Iterator[str]:
         yield plan.replace("\\n", "\n")
 
 
-def _write_markdown(answer: Answer, out: BinaryIO, room: Room) -> None:
+def _write_markdown(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> None:
     if room.rows is None:
         every = (row for batch in answer.batches for row in cells(batch))
         return _write_lines(markdown_lines(answer.schema, every), out)
@@ -98,7 +98,7 @@ def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:
         out.write(line.encode() + b"\n")
 
 
-def _write_csv(answer: Answer, out: BinaryIO, _room: Room) -> None:
+def _write_csv(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
     import pyarrow.csv as arrow_csv  # noqa: PLC0415 - for this format alone
 
     header = io.StringIO()
@@ -165,7 +165,7 @@ def _spelled(text: Any) -> Any:
 _encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
-def _json_rows(answer: Answer) -> Iterator[bytes]:
+def _json_rows(answer: RowStream) -> Iterator[bytes]:
     names = answer.schema.names
     for batch in answer.batches:
         for row in zip(*(_json_values(column) for column in batch.columns), strict=True):
@@ -186,12 +186,12 @@ def _json_values(column: Any) -> list[Any]:
     return values
 
 
-def _write_ndjson(answer: Answer, out: BinaryIO, _room: Room) -> None:
+def _write_ndjson(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
     for row in _json_rows(answer):
         out.write(row + b"\n")
 
 
-def _write_json(answer: Answer, out: BinaryIO, _room: Room) -> None:
+def _write_json(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
     before = b"[\n"
     for row in _json_rows(answer):
         out.write(before + row)
@@ -199,7 +199,7 @@ def _write_json(answer: Answer, out: BinaryIO, _room: Room) -> None:
     out.write(b"[]\n" if before == b"[\n" else b"\n]\n")
 
 
-def _write_parquet(answer: Answer, out: BinaryIO, _room: Room) -> None:
+def _write_parquet(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and for this format alone
 
     try:
@@ -210,7 +210,7 @@ def _write_parquet(answer: Answer, out: BinaryIO, _room: Room) -> None:
         raise _cannot_hold("Parquet", error) from None
 
 
-def _write_arrow(answer: Answer, out: BinaryIO, _room: Room) -> None:
+def _write_arrow(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
     try:
         with pa.ipc.new_stream(_Counted(out), answer.schema) as writer:
             for batch in answer.batches:

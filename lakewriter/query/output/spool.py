@@ -9,7 +9,7 @@ Row = tuple[str, ...]
 MEMORY_BYTES_MAX = 32 * 1024 * 1024
 
 
-class Spool:
+class RowSpool:
     """Rows of printable text, to be read as often as needed. Close it.
 
     Args:

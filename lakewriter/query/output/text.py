@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from lakewriter.errors import printable
 from lakewriter.query.output.column_fit import fitting, with_marks
-from lakewriter.query.output.spool import Row, Spool
+from lakewriter.query.output.spool import Row, RowSpool
 from lakewriter.query.result import python_values, utc_text
 
 NULL = "NULL"
@@ -25,7 +25,7 @@ NULL = "NULL"
 _FLOAT_DIGITS = 15
 
 
-class Room(NamedTuple):
+class DisplayLimits(NamedTuple):
     """How much of an answer there is room to show; None for all of it.
 
     Args:
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
         total: how many there were.
     """
 
-    head: list[Row] | Spool
+    head: list[Row] | RowSpool
     tail: list[Row]
     total: int
 
@@ -67,7 +67,7 @@ class Rows(NamedTuple):
 
     def close(self) -> None:
         """Let go of them."""
-        if isinstance(self.head, Spool):
+        if isinstance(self.head, RowSpool):
             self.head.close()
 
 
@@ -126,7 +126,7 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
         rows_max: the first and last of so many; None keeps all, on disk if they are many.
     """
     if rows_max is None:
-        everything = Spool()
+        everything = RowSpool()
         for batch in batches:
             everything.extend(cells(batch))
         return Rows(everything, [], len(everything))
@@ -146,7 +146,7 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
     return Rows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
 
 
-def width_for(rows: Rows, room: Room) -> int | None:
+def width_for(rows: Rows, room: DisplayLimits) -> int | None:
     """Return the columns that a table may take."""
     lines = 2 + rows.shown_count + (rows.total > rows.shown_count) + 1
     return None if room.lines is not None and lines > room.lines else room.width

@@ -44,7 +44,7 @@ _SHOWN = re.compile(rf"{DIRECTORY}/(\d+)")
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
-class Pins:
+class HeldFiles:
     """The files of a lake that one statement holds.
 
     Args:

@@ -24,11 +24,11 @@ from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, has_whole_footer
-from lakewriter.lake.partition_filter import Wanted
+from lakewriter.lake.partition_filter import PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query.errors import as_ours, vanished
-from lakewriter.query.scan.pruning import CANDLES_SCHEMA, Pruned
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
 from lakewriter.query.scan.snapshot import with_path
 
 _FORMAT = ds.ParquetFileFormat(
@@ -37,7 +37,7 @@ _FORMAT = ds.ParquetFileFormat(
 _UNREAD = "lakewriter: the engine did not ask for a scanner"
 
 
-class Served:
+class ObjectScanner:
     """What one statement is served, and why that failed.
 
     Args:
@@ -49,12 +49,12 @@ class Served:
         self._failed: LakewriterError | None = None
         self._stopped = False
 
-    def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> "ServedScan":
+    def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> "ObjectScan":
         """Return a scan of partitions' own files, which the engine knows by a name of its own."""
         table = f"served_{name}"
         if files:
-            connection.register(table, _Objects(self, files))
-        return ServedScan(files, table)
+            connection.register(table, _ObjectDataset(self, files))
+        return ObjectScan(files, table)
 
     def judged(self, error: Exception) -> LakewriterError:
         """Return whose fault the engine's error is: what we could not serve, or the SQL's."""
@@ -108,7 +108,7 @@ class Served:
         )
 
 
-class ServedScan(NamedTuple):
+class ObjectScan(NamedTuple):
     """A scan of files that we serve, as SQL.
 
     Args:
@@ -125,10 +125,10 @@ class ServedScan(NamedTuple):
         """Do nothing: the dataset has them."""
 
 
-class _Objects(ds.FileSystemDataset):  # type: ignore[misc]
+class _ObjectDataset(ds.FileSystemDataset):  # type: ignore[misc]
     """The rows of partitions' own files."""
 
-    def __init__(self, served: Served, names: Sequence[str]) -> None:
+    def __init__(self, served: ObjectScanner, names: Sequence[str]) -> None:
         unread = _FORMAT.make_fragment(_UNREAD, pyarrow.fs.LocalFileSystem())
         super().__init__([unread], CANDLES_SCHEMA, _FORMAT)
         self._served = served
@@ -138,7 +138,7 @@ class _Objects(ds.FileSystemDataset):  # type: ignore[misc]
         """Return a scanner; the engine calls this for each scan."""
         columns = list(kwargs.get("columns") or CANDLES_SCHEMA.names)
         pushed = kwargs.get("filter")
-        files = self._files if pushed is None else _kept(self._files, Pruned(pushed))
+        files = self._files if pushed is None else _kept(self._files, FilterPruner(pushed))
         schema = pa.schema([CANDLES_SCHEMA.field(name) for name in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -149,7 +149,7 @@ class _Objects(ds.FileSystemDataset):  # type: ignore[misc]
         return ds.Scanner.from_batches(batches(), schema=schema)
 
 
-def _kept(files: list[tuple[Partition, str]], wanted: Wanted) -> list[tuple[Partition, str]]:
+def _kept(files: list[tuple[Partition, str]], wanted: PartitionSelection) -> list[tuple[Partition, str]]:
     for level in LEVELS[:-1]:
         names = frozenset(wanted.keep(level, sorted({getattr(partition, level) for partition, _ in files})))
         files = [file for file in files if getattr(file[0], level) in names]

@@ -79,7 +79,7 @@ Span = tuple[int, int]
 Guarantee = Callable[[Span], pc.Expression]
 
 
-class Pruned:
+class FilterPruner:
     """The partitions in which a filter can hold; a `wanted.Wanted`.
 
     Args:

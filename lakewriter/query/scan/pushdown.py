@@ -43,7 +43,7 @@ _RECURSION = "RECURSIVE"
 _WRONG = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 
 
-class Witness(ds.InMemoryDataset):  # type: ignore[misc]
+class FilterProbe(ds.InMemoryDataset):  # type: ignore[misc]
     """A table that remembers what it was asked for.
 
     Args:
@@ -61,7 +61,7 @@ class Witness(ds.InMemoryDataset):  # type: ignore[misc]
         return super().scanner(*args, **kwargs)
 
 
-class Asked(NamedTuple):
+class PushedFilters(NamedTuple):
     """What a statement asks of `candles`.
 
     Args:
@@ -73,8 +73,8 @@ class Asked(NamedTuple):
     everything: bool = False
 
 
-EVERYTHING = Asked(everything=True)
-NOTHING = Asked()
+EVERYTHING = PushedFilters(everything=True)
+NOTHING = PushedFilters()
 
 
 def pushed_filters(
@@ -83,7 +83,7 @@ def pushed_filters(
     schema: pa.Schema,
     sql: str,
     params: Mapping[str, Any],
-) -> Asked:
+) -> PushedFilters:
     """Return the filters that a statement pushes down to `candles`, and begin its transaction.
 
     The statement runs later in the same transaction, so that `now()` is the same.
@@ -97,7 +97,7 @@ def pushed_filters(
     Raises:
         duckdb.Error: if the statement is wrong on any lake, or was interrupted.
     """
-    witness = Witness(schema.empty_table())
+    witness = FilterProbe(schema.empty_table())
     started_s = time.monotonic()
     try:
         with engine.without_learnt_filters(), _recording(connection, witness):
@@ -112,8 +112,8 @@ def pushed_filters(
 
 
 def _asked(
-    connection: duckdb.DuckDBPyConnection, witness: Witness, sql: str, params: Mapping[str, Any]
-) -> Asked:
+    connection: duckdb.DuckDBPyConnection, witness: FilterProbe, sql: str, params: Mapping[str, Any]
+) -> PushedFilters:
     try:
         plan = _run(connection, sql, params)
     except _WRONG:
@@ -128,7 +128,7 @@ def _asked(
     return asked
 
 
-def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
+def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
     """Return what is known of a statement from its plan, and from what was recorded while it ran.
 
     Args:
@@ -149,11 +149,11 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> Asked:
             return EVERYTHING
         if not any(each.equals(other) for other in known):
             known.append(each)
-    return Asked(tuple(known))
+    return PushedFilters(tuple(known))
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, witness: Witness) -> Iterator[None]:
+def _recording(connection: duckdb.DuckDBPyConnection, witness: FilterProbe) -> Iterator[None]:
     connection.register("candles", witness)
     try:
         connection.execute("BEGIN")

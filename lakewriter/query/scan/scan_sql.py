@@ -12,7 +12,7 @@ import duckdb
 
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakewriterError
-from lakewriter.query.scan.held_files import Pins
+from lakewriter.query.scan.held_files import HeldFiles
 from lakewriter.query.schema import LISTED, PATH_COLUMNS
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
@@ -60,7 +60,7 @@ class Source(Protocol):
         """Read no more: nobody waits for it."""
 
 
-def own_scans(root: Path, part: str, names: Sequence[str], pins: Pins) -> list[Scan]:
+def own_scans(root: Path, part: str, names: Sequence[str], pins: HeldFiles) -> list[Scan]:
     """Return the scans of a part's files: of those that lie there, and of those that are held."""
     held = [name for name in names if name in pins.names] if pins.names else []
     lying = [name for name in names if name not in pins.names] if held else names
@@ -110,7 +110,7 @@ class HeldScan(NamedTuple):
     """
 
     variable: str
-    pins: Pins
+    pins: HeldFiles
     names: Sequence[str]
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode
-from lakewriter.lake.partition_filter import ALL, Wanted
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.errors import vanished
@@ -78,7 +78,7 @@ EMPTY = Snapshot([], (), ())
 
 
 def take_snapshot(
-    store: LakeStore, wanted: Sequence[Wanted] = (ALL,), doubted: frozenset[str] = frozenset()
+    store: LakeStore, wanted: Sequence[PartitionSelection] = (ALL,), doubted: frozenset[str] = frozenset()
 ) -> Snapshot:
     """Return what holds the candles now.
 
@@ -101,7 +101,7 @@ def take_snapshot(
     return Snapshot(journal, tuple(own), tuple(foreign))
 
 
-def _wanted_files(store: LakeStore, wanted: Sequence[Wanted]) -> Iterable[PartitionFiles]:
+def _wanted_files(store: LakeStore, wanted: Sequence[PartitionSelection]) -> Iterable[PartitionFiles]:
     if len(wanted) == 1:
         return _files(store, wanted[0])
     found: dict[Partition, set[str]] = {}
@@ -111,11 +111,11 @@ def _wanted_files(store: LakeStore, wanted: Sequence[Wanted]) -> Iterable[Partit
     return (PartitionFiles(partition, tuple(sorted(found[partition]))) for partition in sorted(found))
 
 
-def _files(store: LakeStore, wanted: Wanted) -> Iterable[PartitionFiles]:
+def _files(store: LakeStore, wanted: PartitionSelection) -> Iterable[PartitionFiles]:
     return store.newest(wanted) if wanted.newest else store.files(wanted)
 
 
-def _wanted_candles(journal: list[Candle], wanted: Sequence[Wanted]) -> list[Candle]:
+def _wanted_candles(journal: list[Candle], wanted: Sequence[PartitionSelection]) -> list[Candle]:
     """Return the candles of wanted series; each name is asked for once, however many have it."""
     if not journal:
         return []

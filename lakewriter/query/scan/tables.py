@@ -15,8 +15,8 @@ import pyarrow as pa
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS, Partition, parse_partition
-from lakewriter.query.errors import DoubtError
-from lakewriter.query.scan.held_files import Pins
+from lakewriter.query.errors import UnreadableAsIsError
+from lakewriter.query.scan.held_files import HeldFiles
 from lakewriter.query.scan.scan_sql import WHICH, Scan, Source, own_scans
 from lakewriter.query.scan.snapshot import (
     PARTITIONS_SCHEMA,
@@ -95,7 +95,7 @@ def create_candles(
     connection: duckdb.DuckDBPyConnection,
     store: LakeStore,
     snapshot: Snapshot,
-    pins: Pins,
+    pins: HeldFiles,
     source: Source | None = None,
 ) -> None:
     """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
@@ -150,7 +150,7 @@ def _parts(scans: _Scans, *, loose: bool) -> list[str]:
     return parts
 
 
-def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: Pins) -> None:
+def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: HeldFiles) -> None:
     """Make the table of what the paths of held files would say of them, if there is need of it."""
     if not pins.names:
         return
@@ -184,7 +184,7 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[s
     connection.execute(f"CREATE TEMP TABLE {name} ({listed})")
 
 
-def _check_first(pins: Pins, names: Sequence[str], snapshot: Snapshot) -> None:
+def _check_first(pins: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
     """Refuse scans whose columns and types would be those of a file that has others.
 
     After this they are ours, and need no casting.
@@ -194,7 +194,7 @@ def _check_first(pins: Pins, names: Sequence[str], snapshot: Snapshot) -> None:
     for name in (lying, held):
         if name is not None and not fits(Path(pins.path(name))):
             what = LakeError(f"lake: {pins.root / name}: not a readable Parquet file of candles")
-            raise DoubtError(misfits(pins.root, snapshot.own) | {name}, what)
+            raise UnreadableAsIsError(misfits(pins.root, snapshot.own) | {name}, what)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

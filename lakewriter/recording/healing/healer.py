@@ -17,7 +17,7 @@ import random
 
 import msgspec
 
-from lakewriter.binance.market_clients import Door, Doors
+from lakewriter.binance.market_clients import MarketClient, MarketClients
 from lakewriter.binance.rest import INVALID_SYMBOL, RestError
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
@@ -28,9 +28,9 @@ from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
 from lakewriter.ranges import Range, added, holds, union, within, without
-from lakewriter.recording.healing.schedule import Agenda, Case, Pool
-from lakewriter.recording.healing.series_bounds import Extent
-from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.healing.schedule import HealQueue, HealSchedule, HealTask
+from lakewriter.recording.healing.series_bounds import SeriesBounds
+from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
@@ -108,8 +108,8 @@ class Healer:
 
     def __init__(
         self,
-        doors: Doors,
-        universe: Universe,
+        doors: MarketClients,
+        universe: SubscribedSeries,
         ledger: Ledger,
         store: LakeStore,
         queue: "asyncio.Queue[Candle]",
@@ -130,8 +130,8 @@ class Healer:
         self._queue = queue
         self._heal_limit_ms = heal_limit_ms
         self._clock = clock
-        self._agenda = Agenda(clock)
-        self._extent = Extent(universe)
+        self._agenda = HealSchedule(clock)
+        self._extent = SeriesBounds(universe)
         # When to ask again for which ranges that were refused.
         self._refused: dict[Series, tuple[int, list[Range]]] = {}
 
@@ -230,10 +230,10 @@ class Healer:
                         self.stats.unhealable -= self._extent.grid(series).count(start_ms, stop_ms)
                         self.owe(series, start_ms, stop_ms)
 
-    def _plan(self, series: Series, case: Case, delay_s: float) -> None:
+    def _plan(self, series: Series, case: HealTask, delay_s: float) -> None:
         self._agenda.plan(self._doors[series.market].market.weight_pool, series, case, delay_s)
 
-    async def _work(self, pool: Pool, *, background: bool) -> None:
+    async def _work(self, pool: HealQueue, *, background: bool) -> None:
         while True:
             series, case = await self._agenda.next(pool, background=background)
             try:
@@ -245,7 +245,7 @@ class Healer:
             else:
                 self._plan(series, case, delay_s)
 
-    async def _heal(self, series: Series, case: Case, pool: Pool) -> float | None:
+    async def _heal(self, series: Series, case: HealTask, pool: HealQueue) -> float | None:
         """Ask once for what is missing; return after how long to look again, None if nothing is."""
         door = self._doors[series.market]
         span = self._span(series, case, door)
@@ -274,7 +274,7 @@ class Healer:
             case.tries = 0
         return self._next_look(case, series, door)
 
-    def _span(self, series: Series, case: Case, door: Door) -> Range | None:
+    def _span(self, series: Series, case: HealTask, door: MarketClient) -> Range | None:
         """Return the range to ask for: one page from the oldest on, of closed candles."""
         grid, now_ms = self._extent.grid(series), door.time.now_ms()
         ends = [(begin_ms, grid.end(begin_ms)) for begin_ms in case.young]
@@ -287,7 +287,7 @@ class Healer:
         return (start_ms, stop_ms) if start_ms < stop_ms else None
 
     async def _bring(
-        self, series: Series, case: Case, span: Range, closed: list[Candle], asked_ms: int
+        self, series: Series, case: HealTask, span: Range, closed: list[Candle], asked_ms: int
     ) -> None:
         """Hand on what was missing, and what has more trades than at the first look."""
         missing = [candle for candle in closed if holds(case.ranges, candle.begin_ms)]
@@ -306,7 +306,9 @@ class Healer:
         self.stats.healed += len(missing)
         self.stats.corrected += len(grown)
 
-    def _forget_young(self, series: Series, case: Case, span: Range, asked_ms: int, grown: set[int]) -> None:
+    def _forget_young(
+        self, series: Series, case: HealTask, span: Range, asked_ms: int, grown: set[int]
+    ) -> None:
         """Let go of what was looked at once more; what has grown is cleared when it is durable."""
         grid = self._extent.grid(series)
         for begin_ms in [each for each in case.young if span[0] <= each < span[1]]:
@@ -337,7 +339,7 @@ class Healer:
             await self._queue.put(candle)
             self.put += 1
 
-    async def _explain(self, series: Series, case: Case, span: Range, door: Door) -> None:
+    async def _explain(self, series: Series, case: HealTask, span: Range, door: MarketClient) -> None:
         """Enter into the ledger what the exchange does not have, as far as that can be told."""
         now_ms, grid = door.time.now_ms(), self._extent.grid(series)
         if case.tries < 2:
@@ -365,7 +367,7 @@ class Healer:
             case.ranges = without(case.ranges, begin_ms, end_ms)
             case.late = without(case.late, begin_ms, end_ms)
 
-    def _next_look(self, case: Case, series: Series, door: Door) -> float | None:
+    def _next_look(self, case: HealTask, series: Series, door: MarketClient) -> float | None:
         if case.ranges and (case.fresh or not case.tries):
             return 0.0  # what came meanwhile, or the next page
         waits_ms = []
@@ -379,7 +381,9 @@ class Healer:
         delay_s = max(door.time.real_s(min(waits_ms)), _ABSENT_REAL_S_MIN)
         return delay_s if case.ranges else min(delay_s, _YOUNG_REAL_S_MAX)
 
-    def _failed(self, series: Series, case: Case, span: Range, error: RestError, pool: Pool) -> float | None:
+    def _failed(
+        self, series: Series, case: HealTask, span: Range, error: RestError, pool: HealQueue
+    ) -> float | None:
         """Say what went wrong; return after how long to ask again."""
         self.stats.errors += 1
         if error.of_series:

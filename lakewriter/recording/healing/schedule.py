@@ -16,7 +16,7 @@ from lakewriter.ranges import Range
 from lakewriter.series import Series
 
 
-class Case(msgspec.Struct):
+class HealTask(msgspec.Struct):
     """What is missing of one series, be it urgent or not.
 
     Args:
@@ -43,7 +43,7 @@ class Case(msgspec.Struct):
     busy: bool = False
 
 
-class Pool:
+class HealQueue:
     """What waits for one budget of weight, urgent and not, by due time.
 
     `failures` counts the requests in a row that its host did not answer.
@@ -56,7 +56,7 @@ class Pool:
         self.failing_until_s = 0.0
 
 
-class Agenda:
+class HealSchedule:
     """The cases of all series, an urgent one and one in the background for each.
 
     Args:
@@ -64,41 +64,41 @@ class Agenda:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.pools: dict[str, Pool] = {}
+        self.pools: dict[str, HealQueue] = {}
         self.new_pool = asyncio.Event()
         self._clock = clock
-        self._cases: dict[tuple[Series, bool], Case] = {}
+        self._cases: dict[tuple[Series, bool], HealTask] = {}
 
     @property
     def pending(self) -> int:
         """How many series wait for something."""
         return len({series for (series, _), case in self._cases.items() if case.ranges})
 
-    def of(self, series: Series) -> Iterator[Case]:
+    def of(self, series: Series) -> Iterator[HealTask]:
         """Yield what a series waits for."""
         for background in (False, True):
             case = self._cases.get((series, background))
             if case is not None:
                 yield case
 
-    def case(self, series: Series, *, background: bool) -> Case:
+    def case(self, series: Series, *, background: bool) -> HealTask:
         """Return the series' case, made if there is none."""
-        return self._cases.setdefault((series, background), Case(background))
+        return self._cases.setdefault((series, background), HealTask(background))
 
-    def plan(self, pool_name: str, series: Series, case: Case, delay_s: float) -> None:
+    def plan(self, pool_name: str, series: Series, case: HealTask, delay_s: float) -> None:
         """Look at a case after so long, or before if that is planned already."""
         due_s = self._clock.monotonic_s() + delay_s
         if case.busy or 0 <= case.planned_s <= due_s:
             return
         case.planned_s = due_s
         if pool_name not in self.pools:
-            self.pools[pool_name] = Pool()
+            self.pools[pool_name] = HealQueue()
             self.new_pool.set()
         pool = self.pools[pool_name]
         heapq.heappush(pool.waiting[case.background], (due_s, series))
         pool.changed.set()
 
-    async def next(self, pool: Pool, *, background: bool) -> tuple[Series, Case]:
+    async def next(self, pool: HealQueue, *, background: bool) -> tuple[Series, HealTask]:
         """Wait until a case of a pool is due; it is busy then, until it is put back or closed."""
         waiting = pool.waiting[background]
         while True:
@@ -117,6 +117,6 @@ class Agenda:
             case.busy, case.fresh, case.planned_s = True, False, -1.0
             return series, case
 
-    def close(self, series: Series, case: Case) -> None:
+    def close(self, series: Series, case: HealTask) -> None:
         """Forget a case of which nothing is missing any more."""
         del self._cases[series, case.background]

@@ -2,28 +2,28 @@
 
 import contextlib
 
-from lakewriter.binance.market_clients import Door
+from lakewriter.binance.market_clients import MarketClient
 from lakewriter.binance.rest import RestError
 from lakewriter.candle import Candle
-from lakewriter.gap_reasons import Standing
+from lakewriter.gap_reasons import SymbolFacts
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.market import MARKETS
 from lakewriter.ranges import Range
-from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 
 # Of so many the newest candle is looked for, to see how far REST has come.
 NEWEST_CANDLES = 99
 
 
-class Extent:
+class SeriesBounds:
     """What anybody saw of each series.
 
     Args:
         universe: what the exchange lists.
     """
 
-    def __init__(self, universe: Universe) -> None:
+    def __init__(self, universe: SubscribedSeries) -> None:
         self._universe = universe
         # Begin of the first and newest candle that anybody saw, of the first that REST has, of the newest it showed.
         self._seen: dict[Series, int] = {}
@@ -52,9 +52,9 @@ class Extent:
         seen_ms = self._seen.get(series)
         return series.grid if seen_ms is None else series.grid.anchored(seen_ms)
 
-    def standing(self, series: Series) -> Standing:
+    def standing(self, series: Series) -> SymbolFacts:
         """Return what is known of a series that tells why a candle is absent."""
-        return Standing(
+        return SymbolFacts(
             self._universe.instrument(series),
             self._universe.as_of_ms.get(series.market),
             self._first.get(series),
@@ -63,7 +63,9 @@ class Extent:
             self._last.get(series),
         )
 
-    async def look_round(self, series: Series, absent: list[Range], door: Door, *, background: bool) -> None:
+    async def look_round(
+        self, series: Series, absent: list[Range], door: MarketClient, *, background: bool
+    ) -> None:
         """Ask what REST has before and after what it lacks: without that nothing can be told of it."""
         grid = self.grid(series)
         (first_ms, _), (_, last_ms), closed_ms = absent[0], absent[-1], grid.floor(door.time.now_ms())

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
-from lakewriter.binance.market_clients import Doors
+from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.rest import RestError
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
@@ -19,12 +19,12 @@ from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.lake.presence import Surveyed, survey
+from lakewriter.lake.presence import SurveyResult, survey
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
-from lakewriter.recording.subscribed_series import Universe
+from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _SURVEY_SERIES = 50
 _GRID_EVERY_S = 30.0
 
 
-class Past:
+class StartupSurvey:
     """Looks up series as they begin to be owed, and hands to the healer what they lack.
 
     `surveying` counts the series that were not looked up yet.
@@ -54,11 +54,11 @@ class Past:
     def __init__(
         self,
         store: LakeStore,
-        universe: Universe,
+        universe: SubscribedSeries,
         ledger: Ledger,
         watermarks: Watermarks,
         healer: Healer,
-        doors: Doors,
+        doors: MarketClients,
         *,
         heal_limit_ms: int,
     ) -> None:
@@ -142,10 +142,10 @@ class Past:
 
     def _survey(
         self, batch: list[tuple[Series, int]], hot: dict[Series, list[Candle]]
-    ) -> list[Surveyed | None]:
+    ) -> list[SurveyResult | None]:
         return [self._survey_one(series, stop_ms, hot.get(series, ())) for series, stop_ms in batch]
 
-    def _survey_one(self, series: Series, stop_ms: int, hot: Iterable[Candle]) -> Surveyed | None:
+    def _survey_one(self, series: Series, stop_ms: int, hot: Iterable[Candle]) -> SurveyResult | None:
         start_ms = series.grid.floor(stop_ms - self._heal_limit_ms)
         try:
             return survey(self._store, series, start_ms, stop_ms, hot)
@@ -153,7 +153,7 @@ class Past:
             log.error("%s: what it lacks is not known: %s", series, error)
             return None
 
-    def _take(self, series: Series, stop_ms: int, surveyed: Surveyed, owed_ms: int | None) -> None:
+    def _take(self, series: Series, stop_ms: int, surveyed: SurveyResult, owed_ms: int | None) -> None:
         """Owe what the lake lacks of a series, and what its ledger could not settle before.
 
         Args:
@@ -189,7 +189,7 @@ class Past:
         return gap.reason in ENDED and instrument is not None and instrument.trades
 
     def _missing(
-        self, series: Series, stop_ms: int, surveyed: Surveyed, first_ms: int, last_ms: int
+        self, series: Series, stop_ms: int, surveyed: SurveyResult, first_ms: int, last_ms: int
     ) -> list[Range]:
         """Return what a series with candles lacks, as far as anybody told or the limit allows.
 

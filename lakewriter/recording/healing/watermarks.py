@@ -28,7 +28,7 @@ class Overdue(NamedTuple):
     stop_ms: int
 
 
-class _Mark(msgspec.Struct):
+class _SeriesWatermark(msgspec.Struct):
     """One series: its grid, since when it is owed, and the begin time that comes next.
 
     `next_ms` is None while the grid is not known: of `3d` any candle tells it.
@@ -48,7 +48,7 @@ class Watermarks:
 
     def __init__(self, grace_ms: Callable[[Series], int]) -> None:
         self._grace_ms = grace_ms
-        self._marks: dict[Series, _Mark] = {}
+        self._marks: dict[Series, _SeriesWatermark] = {}
         # By market: (deadline, next begin, series); what does not fit its mark any more is passed over.
         self._deadlines: dict[str, list[tuple[int, int, Series]]] = {}
 
@@ -82,7 +82,7 @@ class Watermarks:
         """Owe every candle of a series from the one on that contains `from_ms`."""
         grid = series.grid
         known = series.interval != "3d"
-        self._marks[series] = _Mark(grid, from_ms, grid.floor(from_ms) if known else None)
+        self._marks[series] = _SeriesWatermark(grid, from_ms, grid.floor(from_ms) if known else None)
         self._await_next(series)
 
     def anchor(self, series: Series, begin_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 import random
 
-from lakewriter.binance.handshake_errors import RefusedError, broke_rule
+from lakewriter.binance.handshake_errors import HandshakeRefusedError, broke_rule
 
 # Full jitter under a doubling ceiling. At the ceiling of 30 s a connection
 # tries 20 times in 5 minutes; spot allows 300 for all of them.
@@ -33,7 +33,7 @@ class Backoff:
         ceiling_s = min(self._max_s, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 16))
         delay_s = random.uniform(0.1, 1.0) * ceiling_s  # noqa: S311 - jitter
         self._failures += 1
-        if isinstance(error, RefusedError) and error.wait_s is not None:
+        if isinstance(error, HandshakeRefusedError) and error.wait_s is not None:
             return error.wait_s
         if error is not None and broke_rule(error):
             return max(delay_s, min(RULE_BROKEN_S, self._max_s))

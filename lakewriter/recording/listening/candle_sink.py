@@ -16,7 +16,7 @@ import msgspec
 from lakewriter.binance.socket import StreamSocket
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock, ExchangeTime
-from lakewriter.recording.listening.stream import Stream
+from lakewriter.recording.listening.stream import StreamHealth
 from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class ListenerStats(msgspec.Struct):
     frames_closed: int = 0
 
 
-class Outlet:
+class CandleSink:
     """What connections hand their closed candles to.
 
     Args:
@@ -73,7 +73,7 @@ class Outlet:
         self, market: str, queue: "asyncio.Queue[Candle]", clock: Clock, time: ExchangeTime | None
     ) -> None:
         self.market = market
-        self.streams: dict[Series, Stream] = {}
+        self.streams: dict[Series, StreamHealth] = {}
         self.stats = ListenerStats()
         self.unsent: list[Candle] = []
         self._queue = queue
@@ -82,13 +82,13 @@ class Outlet:
         self._removed: dict[Series, float] = {}
         self._told_full_s = -math.inf
 
-    def add(self, series: Series) -> Stream:
+    def add(self, series: Series) -> StreamHealth:
         """Want a series from now on."""
         self._removed.pop(series, None)
-        self.streams[series] = Stream(series)
+        self.streams[series] = StreamHealth(series)
         return self.streams[series]
 
-    def remove(self, series: Series) -> Stream | None:
+    def remove(self, series: Series) -> StreamHealth | None:
         """Want it no longer; return its stream, if there was one."""
         stream = self.streams.pop(series, None)
         if stream is not None:

@@ -13,18 +13,18 @@ from typing import NamedTuple
 
 from lakewriter.binance import wire
 from lakewriter.binance.connect_limiter import ConnectGate
-from lakewriter.binance.socket import Patience, StreamSocket, open_socket
+from lakewriter.binance.socket import StreamSocket, Timeouts, open_socket
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.errors import FrameError
 from lakewriter.market import Market
-from lakewriter.recording.listening.candle_sink import Outlet
+from lakewriter.recording.listening.candle_sink import CandleSink
 
 # Connections made together are not to grow old together.
 _AGE_SHARE_MIN = 0.8
 
 
-class Terms(NamedTuple):
+class ConnectionSettings(NamedTuple):
     """What all connections of a listener have in common.
 
     Args:
@@ -38,7 +38,7 @@ class Terms(NamedTuple):
     """
 
     market: Market
-    patience: Patience
+    patience: Timeouts
     clock: Clock
     time: ExchangeTime
     gate: ConnectGate
@@ -46,7 +46,7 @@ class Terms(NamedTuple):
     rotate_after_ms: float
 
 
-class Link:
+class ShardConnection:
     """A connection, and the task that reads it.
 
     Args:
@@ -58,7 +58,13 @@ class Link:
     """
 
     def __init__(
-        self, names: Iterable[str], terms: Terms, outlet: Outlet, changed: asyncio.Event, *, proving: bool
+        self,
+        names: Iterable[str],
+        terms: ConnectionSettings,
+        outlet: CandleSink,
+        changed: asyncio.Event,
+        *,
+        proving: bool,
     ) -> None:
         self.socket: StreamSocket | None = None
         self.opened_s: float | None = None

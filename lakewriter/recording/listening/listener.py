@@ -13,15 +13,15 @@ import logging
 from collections.abc import Iterable
 
 from lakewriter.binance.connect_limiter import ConnectGate
-from lakewriter.binance.socket import Patience
+from lakewriter.binance.socket import Timeouts
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS, Interval, parse_interval
 from lakewriter.market import Market, parse_market, parse_symbol
 from lakewriter.recording.listening.backoff import BACKOFF_MAX_S
-from lakewriter.recording.listening.candle_sink import ListenerStats, Outlet
-from lakewriter.recording.listening.connection import Terms
+from lakewriter.recording.listening.candle_sink import CandleSink, ListenerStats
+from lakewriter.recording.listening.connection import ConnectionSettings
 from lakewriter.recording.listening.shard import Shard
 from lakewriter.series import Series
 
@@ -57,7 +57,7 @@ class CandleListener:
         interval: str,
         queue: "asyncio.Queue[Candle]",
         *,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         clock: Clock | None = None,
         backoff_max_s: float = BACKOFF_MAX_S,
         gate: ConnectGate | None = None,
@@ -67,16 +67,16 @@ class CandleListener:
         clock = clock or Clock()
         self.market = parse_market(market) if isinstance(market, str) else market
         self.interval = self._interval(interval)
-        self._terms = Terms(
+        self._terms = ConnectionSettings(
             market=self.market,
-            patience=patience or Patience(),
+            patience=patience or Timeouts(),
             clock=clock,
             time=time or ExchangeTime(clock),
             gate=gate or ConnectGate(clock=clock),
             backoff_max_s=backoff_max_s,
             rotate_after_ms=rotate_after_ms,
         )
-        self._outlet = Outlet(self.market.name, queue, clock, time)
+        self._outlet = CandleSink(self.market.name, queue, clock, time)
         # How many streams a connection may carry; less than the market says, if the exchange said so.
         self._streams_max = self.market.streams_max
         self._shards: list[Shard] = []

@@ -15,12 +15,12 @@ import logging
 from enum import Enum
 
 from lakewriter.binance import wire
-from lakewriter.binance.handshake_errors import RefusedError, TooManyStreamsError, broke_rule
+from lakewriter.binance.handshake_errors import HandshakeRefusedError, TooManyStreamsError, broke_rule
 from lakewriter.binance.socket import CONNECTION_ERRORS
 from lakewriter.recording.listening.backoff import Backoff
-from lakewriter.recording.listening.candle_sink import Outlet
-from lakewriter.recording.listening.connection import Link, Terms
-from lakewriter.recording.listening.stream import Stream
+from lakewriter.recording.listening.candle_sink import CandleSink
+from lakewriter.recording.listening.connection import ConnectionSettings, ShardConnection
+from lakewriter.recording.listening.stream import StreamHealth
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ GOOD_AFTER_S = 30.0
 LOOK_EVERY_S = 5.0
 
 
-class Why(Enum):
+class ReplaceReason(Enum):
     """Why a connection is replaced."""
 
     AGE = "it is old"
@@ -49,8 +49,10 @@ class Shard:
         listener_changed: set when the listener should look here.
     """
 
-    def __init__(self, number: int, terms: Terms, outlet: Outlet, listener_changed: asyncio.Event) -> None:
-        self.streams: dict[str, Stream] = {}
+    def __init__(
+        self, number: int, terms: ConnectionSettings, outlet: CandleSink, listener_changed: asyncio.Event
+    ) -> None:
+        self.streams: dict[str, StreamHealth] = {}
         self.refused_above: int | None = None
         self._label = f"{terms.market.name} #{number}"
         self._terms = terms
@@ -59,16 +61,16 @@ class Shard:
         self._changed = asyncio.Event()
         self._backoff = Backoff(terms.backoff_max_s)
         self._stale = False
-        self._present: Link | None = None
+        self._present: ShardConnection | None = None
         self._welcomed = False
-        self._successor: Link | None = None
-        self._why = Why.AGE
-        self._leaving: list[Link] = []
-        self._accused: Stream | None = None
+        self._successor: ShardConnection | None = None
+        self._why = ReplaceReason.AGE
+        self._leaving: list[ShardConnection] = []
+        self._accused: StreamHealth | None = None
         self._retry_s = 0.0
 
     @property
-    def links(self) -> list[Link]:
+    def links(self) -> list[ShardConnection]:
         """Its connections: none, one, or more while one is replaced."""
         return [link for link in (self._present, self._successor, *self._leaving) if link is not None]
 
@@ -78,23 +80,23 @@ class Shard:
         links = (self._present, self._successor)
         return max((len(link.acknowledged) for link in links if link is not None), default=0)
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: StreamHealth) -> None:
         """Carry a stream too."""
         self.streams[stream.name] = stream
         self._tell()
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: StreamHealth) -> None:
         """Carry it no longer; without any stream the shard ends."""
         del self.streams[stream.name]
         self._tell()
 
-    def surplus(self, streams_max: int) -> list[Stream]:
+    def surplus(self, streams_max: int) -> list[StreamHealth]:
         """Return what it carries beyond so many streams; what flows already is not among them."""
         granted = self._present.acknowledged if self._present is not None else frozenset()
         ordered = sorted(self.streams.values(), key=lambda stream: stream.name not in granted)
         return ordered[max(streams_max, len(granted & self.streams.keys())) :]
 
-    def missed(self, stream: Stream) -> None:
+    def missed(self, stream: StreamHealth) -> None:
         """Hold it against the connection that a candle of the stream did not come."""
         suspect = stream.missed()
         if (
@@ -155,8 +157,8 @@ class Shard:
         alarms_s = [until_s, *(link.leave_by_s for link in self._leaving)]
         return min([LOOK_EVERY_S, *(at_s - now_s for at_s in alarms_s if at_s > now_s)])
 
-    def _open(self, *, proving: bool) -> Link:
-        return Link(self.streams, self._terms, self._outlet, self._changed, proving=proving)
+    def _open(self, *, proving: bool) -> ShardConnection:
+        return ShardConnection(self.streams, self._terms, self._outlet, self._changed, proving=proving)
 
     def _welcome(self) -> None:
         self._welcomed = True
@@ -172,14 +174,14 @@ class Shard:
                 if link is not None:
                     link.follow(self.streams)
 
-    def _why_replace(self, present: Link, now_s: float) -> Why | None:
+    def _why_replace(self, present: ShardConnection, now_s: float) -> ReplaceReason | None:
         if self._accused is not None and not self._accused.strikes:
             self._accused = None  # it flows again
         if self._accused is not None:
-            return Why.SILENCE
+            return ReplaceReason.SILENCE
         if present.shutdown:
-            return Why.SHUTDOWN
-        return Why.AGE if now_s >= present.due_s() else None
+            return ReplaceReason.SHUTDOWN
+        return ReplaceReason.AGE if now_s >= present.due_s() else None
 
     def _proof_over_s(self) -> float:
         opened_s = self._successor.opened_s if self._successor is not None else None
@@ -202,12 +204,12 @@ class Shard:
         self._leaving.append(old)
         self._present, self._successor, self._welcomed = successor, None, False
         self._backoff.reset()
-        if self._why is Why.SILENCE:
+        if self._why is ReplaceReason.SILENCE:
             self._outlet.stats.replaced += 1
         else:
             self._outlet.stats.rotations += 1
 
-    def _reject(self, successor: Link, now_s: float) -> None:
+    def _reject(self, successor: ShardConnection, now_s: float) -> None:
         successor.cancel()
         self._leaving.append(successor)
         self._successor = None
@@ -253,7 +255,7 @@ class Shard:
         said = f"{self._label}: {what} ended: {_words(error)}"
         if error is not None and broke_rule(error):
             said += ", a rule of the exchange was broken"
-        if isinstance(error, RefusedError) and error.whole_host:
+        if isinstance(error, HandshakeRefusedError) and error.whole_host:
             self._terms.gate.hold(delay_s, said)
         else:
             log.warning("%s; next try in %.1f s", said, delay_s)
@@ -262,8 +264,8 @@ class Shard:
         if error is not None and not isinstance(error, CONNECTION_ERRORS):
             raise error  # a bug: let it be seen
 
-    def _say_replacing(self, why: Why) -> None:
-        if why is Why.SILENCE and self._accused is not None:
+    def _say_replacing(self, why: ReplaceReason) -> None:
+        if why is ReplaceReason.SILENCE and self._accused is not None:
             log.warning(
                 "%s: %s missed %d candles; another connection is tried",
                 self._label,

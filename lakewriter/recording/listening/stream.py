@@ -14,7 +14,7 @@ REPLACE_AFTER = 2
 POLL_AFTER = 4
 
 
-class Stream:
+class StreamHealth:
     """One series, as a connection carries it.
 
     Args:

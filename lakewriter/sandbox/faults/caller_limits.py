@@ -53,7 +53,7 @@ class _Caller:
         self.wait_until_s = 0.0
 
 
-class Budget:
+class WeightLimit:
     """The weight that each caller used in this minute, per pool, and who was told to wait."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ def _pool(market: str) -> str:
     return "spot" if market == "spot" else "futures"
 
 
-class Attempts:
+class AttemptLimit:
     """The connection attempts of each caller on each market."""
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 1.0
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _FaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fault: list[dict[str, Any]] = []
 
 
@@ -70,7 +70,7 @@ def load_faults(path: Path, now_ms: int) -> list[Fault]:
         UsageError: if it cannot be read, or one of them cannot be.
     """
     try:
-        file = msgspec.convert(tomllib.loads(read_given_text(path, FILE_BYTES_MAX)), _File)
+        file = msgspec.convert(tomllib.loads(read_given_text(path, FILE_BYTES_MAX)), _FaultFile)
     except OSError as error:
         raise UsageError(f"faults: {path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8, or something else than [[fault]] tables

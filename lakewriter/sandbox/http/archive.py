@@ -22,7 +22,7 @@ from lakewriter.ranges import Range
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.csv_lines import csv_lines
-from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing
+from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 from lakewriter.series import Series
 
 # 2025-01-01: from here on spot files count microseconds.
@@ -110,7 +110,7 @@ def present(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
     return [] if spec is None else catalogue.present(spec, file.series.grid, file.start_ms, file.stop_ms)
 
 
-def csv(truth: Truth, spec: Listing, file: ArchiveFile, ranges: list[Range]) -> bytes:
+def csv(truth: Truth, spec: SymbolListing, file: ArchiveFile, ranges: list[Range]) -> bytes:
     """Return the CSV in the zip of a file, with the candles that begin in the ranges."""
     grid = file.series.grid
     micro = spec.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS

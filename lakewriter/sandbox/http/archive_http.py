@@ -17,7 +17,7 @@ from lakewriter.ranges import minus
 from lakewriter.sandbox.clock import SimClock
 from lakewriter.sandbox.faults.table import Fault, Faults
 from lakewriter.sandbox.http import archive
-from lakewriter.sandbox.http.archive_listing import BUCKET, Keys, Place, place
+from lakewriter.sandbox.http.archive_listing import BUCKET, ArchiveKey, Keys, place
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.sandbox.truth.catalogue import Catalogue
 
@@ -72,7 +72,7 @@ class Bucket:
         self._requests["archive_list"] += 1
         prefix, marker = request.query.get("prefix", ""), request.query.get("marker", "")
         now_ms = self._clock.now_ms()
-        here = place(prefix[: prefix.rfind("/") + 1]) or Place("", "daily")
+        here = place(prefix[: prefix.rfind("/") + 1]) or ArchiveKey("", "daily")
         refused = self._faults.active(
             "archive_list_status", here.market, here.symbol, here.interval, now_ms=now_ms
         )

@@ -34,7 +34,7 @@ _SAMPLE_LINES = 1440
 _ZIP_BYTES = 98
 
 
-class Place(NamedTuple):
+class ArchiveKey(NamedTuple):
     """What a directory of klines is about; "" for all."""
 
     market: str
@@ -58,20 +58,20 @@ class _Entry(NamedTuple):
 
 # Where the klines of each market and period are, without the first slash.
 _ROOTS = {
-    f"{market.archive_path}/{period}/klines/"[1:]: Place(market.name, period)
+    f"{market.archive_path}/{period}/klines/"[1:]: ArchiveKey(market.name, period)
     for market in MARKETS.values()
     for period in archive.PERIODS
 }
 
 
-def place(directory: str) -> Place | None:
+def place(directory: str) -> ArchiveKey | None:
     """Return what a directory is about, or None if it is above all klines, or below."""
     root = next((root for root in _ROOTS if directory.startswith(root)), None)
     if root is None:
         return None
     market, period, *_ = _ROOTS[root]
     names = directory[len(root) :].split("/")[:-1]
-    return Place(market, period, *names) if len(names) <= 2 else None
+    return ArchiveKey(market, period, *names) if len(names) <= 2 else None
 
 
 class Keys:
@@ -85,7 +85,7 @@ class Keys:
         self._catalogues = catalogues
         self._truth = truth
         self._faults = faults
-        self._line_bytes: dict[Place, float] = {}
+        self._line_bytes: dict[ArchiveKey, float] = {}
 
     def page(self, prefix: str, marker: str, now_ms: int) -> str:
         """Return a page of what begins with the prefix and comes after the marker, up to the next slash."""
@@ -113,16 +113,16 @@ class Keys:
         for name in names:
             yield _Entry(f"{directory}{name}/")
 
-    def _any(self, here: Place, now_ms: int) -> bool:
+    def _any(self, here: ArchiveKey, now_ms: int) -> bool:
         intervals = [here.interval] if here.interval else MARKETS[here.market].intervals
         return any(True for name in intervals for _ in self._there(here._replace(interval=name), now_ms))
 
-    def _there(self, here: Place, now_ms: int, first: date = date.min) -> Iterator[ArchiveFile]:
+    def _there(self, here: ArchiveKey, now_ms: int, first: date = date.min) -> Iterator[ArchiveFile]:
         for file in archive.files(self._catalogues[here.market], here.series, here.period, now_ms, first):
             if not self._faults.of_file("archive_missing_file", file):
                 yield file
 
-    def _files(self, here: Place, marker: str, now_ms: int) -> Iterator[_Entry]:
+    def _files(self, here: ArchiveKey, marker: str, now_ms: int) -> Iterator[_Entry]:
         zip_name = marker.rpartition("/")[2].removesuffix(".CHECKSUM")
         marked = parse_name(here.series, here.period, zip_name)
         # Who asks for the last of many pages need not wait for those before it.
@@ -133,7 +133,7 @@ class Keys:
             if not self._faults.of_file("archive_missing_checksum", file):
                 yield _Entry(f"{path}.CHECKSUM", len(archive.checksum(file, b"").encode()), file.stop_ms)
 
-    def _bytes(self, here: Place, file: ArchiveFile, now_ms: int) -> int:
+    def _bytes(self, here: ArchiveKey, file: ArchiveFile, now_ms: int) -> int:
         if here not in self._line_bytes:
             # The first of all, whoever asks: the same file has the same size on every page.
             first = next(archive.files(self._catalogues[here.market], here.series, here.period, now_ms))

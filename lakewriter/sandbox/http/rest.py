@@ -14,7 +14,7 @@ from lakewriter.sandbox.streams.protocol import kline_row
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.integer_candles import rows
-from lakewriter.sandbox.truth.symbols import Listing
+from lakewriter.sandbox.truth.symbols import SymbolListing
 
 ROWS_DEFAULT = 500
 
@@ -28,7 +28,7 @@ _MICROSECONDS_FROM = 10**15
 _UNSETTLED = 0.75
 
 
-class Answer(NamedTuple):
+class RestAnswer(NamedTuple):
     """A status and what is sent as JSON."""
 
     status: int
@@ -42,7 +42,7 @@ class _InvalidError(Exception):
 
 
 class _Query(NamedTuple):
-    spec: Listing
+    spec: SymbolListing
     grid: Interval
     start_ms: int | None
     end_ms: int | None
@@ -53,7 +53,7 @@ class _Query(NamedTuple):
 
 def klines(
     catalogue: Catalogue, faults: Faults, truth: Truth, params: Mapping[str, str], now_ms: int
-) -> Answer:
+) -> RestAnswer:
     """Answer `/klines`: rows that begin from startTime to endTime, both inclusive.
 
     The last row may be the candle that is still open. A symbol that does not
@@ -64,18 +64,18 @@ def klines(
         span = _coin_span if catalogue.market == "coin_futures" else _span
         start_ms, stop_ms = span(query, catalogue, now_ms)
     except _InvalidError as error:
-        return Answer(400, error.body)
+        return RestAnswer(400, error.body)
     spec, grid = query.spec, query.grid
     if spec.status != "TRADING":
-        return Answer(200, [])
+        return RestAnswer(200, [])
     units = truth.units(catalogue.market, spec.symbol, grid.name, start_ms, stop_ms)
     candles = (row for row in rows(units) if catalogue.exists(spec, grid, row[0]))
     if not faults:
-        return Answer(200, [_row(spec, grid, row, now_ms) for row in candles])
-    return Answer(200, list(_disturbed(faults, spec, grid, candles, now_ms)))
+        return RestAnswer(200, [_row(spec, grid, row, now_ms) for row in candles])
+    return RestAnswer(200, list(_disturbed(faults, spec, grid, candles, now_ms)))
 
 
-def _row(spec: Listing, grid: Interval, row: tuple[int, ...], now_ms: int) -> list[int | str]:
+def _row(spec: SymbolListing, grid: Interval, row: tuple[int, ...], now_ms: int) -> list[int | str]:
     begin_ms = row[0]
     end_ms = grid.end(begin_ms)
     if end_ms > now_ms:
@@ -84,7 +84,7 @@ def _row(spec: Listing, grid: Interval, row: tuple[int, ...], now_ms: int) -> li
 
 
 def _disturbed(
-    faults: Faults, spec: Listing, grid: Interval, candles: Iterable[tuple[int, ...]], now_ms: int
+    faults: Faults, spec: SymbolListing, grid: Interval, candles: Iterable[tuple[int, ...]], now_ms: int
 ) -> Iterator[list[int | str]]:
     series = (spec.market, spec.symbol, grid.name)
     missing = list(faults.of("rest_missing_rows", *series))

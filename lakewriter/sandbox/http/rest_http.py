@@ -14,7 +14,7 @@ from aiohttp import web
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.faults.caller_limits import Budget, Verdict
+from lakewriter.sandbox.faults.caller_limits import Verdict, WeightLimit
 from lakewriter.sandbox.faults.table import Fault, Faults
 from lakewriter.sandbox.http import rest
 from lakewriter.sandbox.truth.candles import Truth
@@ -52,7 +52,7 @@ class Calls:
         self._clock = clock
         self._violations = violations
         self._requests = requests
-        self._budget = Budget()
+        self._budget = WeightLimit()
 
     def add_routes(self, app: web.Application) -> None:
         """Give the calls of all markets to their handlers."""
@@ -94,7 +94,7 @@ class Calls:
         interval = "" if grid is None else grid.name
         return self._faults.active(name, market, symbol, interval, now_ms=self._clock.now_ms())
 
-    async def _answer(self, market: str, call: str, request: web.Request) -> rest.Answer:
+    async def _answer(self, market: str, call: str, request: web.Request) -> rest.RestAnswer:
         now_ms = self._clock.now_ms()
         catalogue = self._catalogues[market]
         if call == "klines":
@@ -103,10 +103,10 @@ class Calls:
                 rest.klines, catalogue, self._faults, self._truth, dict(request.query), now_ms
             )
         if call == "time":
-            return rest.Answer(200, {"serverTime": self._server_time(market, now_ms)})
+            return rest.RestAnswer(200, {"serverTime": self._server_time(market, now_ms)})
         if call == "exchangeInfo":
-            return rest.Answer(200, exchange_info(market, catalogue.listed(now_ms), now_ms))
-        return rest.Answer(200, {})
+            return rest.RestAnswer(200, exchange_info(market, catalogue.listed(now_ms), now_ms))
+        return rest.RestAnswer(200, {})
 
     def _server_time(self, market: str, now_ms: int) -> int:
         off = self._faults.active("time_off", market, now_ms=now_ms)
@@ -124,11 +124,11 @@ def _refusal(verdict: Verdict, headers: dict[str, str]) -> web.Response:
     if verdict.wait_s:
         headers["Retry-After"] = str(verdict.wait_s)
     if verdict.status in _TOO_MANY:
-        return _json(rest.Answer(verdict.status, {"code": -1003, "msg": "Too many requests."}), headers)
+        return _json(rest.RestAnswer(verdict.status, {"code": -1003, "msg": "Too many requests."}), headers)
     text = f"<html><body><h1>{verdict.status}</h1></body></html>"
     return web.Response(text=text, status=verdict.status, headers=headers, content_type="text/html")
 
 
-def _json(answer: rest.Answer, headers: dict[str, str]) -> web.Response:
+def _json(answer: rest.RestAnswer, headers: dict[str, str]) -> web.Response:
     body = msgspec.json.encode(answer.body)
     return web.Response(body=body, status=answer.status, headers=headers, content_type="application/json")

@@ -46,7 +46,7 @@ _LOOK_EVERY_S = 0.1
 _TURN = 32
 
 
-class Shared(NamedTuple):
+class MarketContext(NamedTuple):
     """What all connections of one market share.
 
     Args:
@@ -91,7 +91,7 @@ class Connection:
         self,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport,
-        shared: Shared,
+        shared: MarketContext,
         *,
         combined: bool,
         silent: bool,

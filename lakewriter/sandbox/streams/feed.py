@@ -13,7 +13,7 @@ from lakewriter.sandbox.truth.candles import Truth, stream_key
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.integer_candles import rows
 from lakewriter.sandbox.truth.noise import uniform_at
-from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing
+from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 
 # Candles computed at once, so that numpy's overhead is shared; plus a part of
 # that, different for each stream, so that not all are due in the same second.
@@ -54,7 +54,7 @@ class Feed:
         name: the stream's name, as subscribed.
     """
 
-    def __init__(self, name: str, spec: Listing, grid: Interval, truth: Truth) -> None:
+    def __init__(self, name: str, spec: SymbolListing, grid: Interval, truth: Truth) -> None:
         self.name = name
         self.spec = spec
         self.grid = grid

@@ -23,7 +23,7 @@ _LOOK_EVERY_S = 0.02
 _ONCE = ("stalled_socket", "server_shutdown", "close_code")
 
 
-class Incidents:
+class ConnectionFaults:
     """What happens to the connections that are open.
 
     Args:

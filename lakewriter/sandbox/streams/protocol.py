@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from lakewriter.interval import BY_WIRE_NAME, Interval
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.sandbox.truth.symbols import Listing
+from lakewriter.sandbox.truth.symbols import SymbolListing
 
 
-class Accent(NamedTuple):
+class MarketDialect(NamedTuple):
     """How one market speaks.
 
     Args:
@@ -39,9 +39,9 @@ class Accent(NamedTuple):
 # 1024 streams measured on USDⓈ-M, 200 documented on COIN-M; 437 names in one
 # message failed silently on spot, and 436 did not (reported in 2020).
 ACCENTS = {
-    "spot": Accent(",", (2, 6), 20.0, 60.0, 1024, 436, flat_errors=True),
-    "usdt_futures": Accent(", ", (200, 2000), 180.0, 600.0, 1024, 1024, flat_errors=False),
-    "coin_futures": Accent(",", (4, 4), 180.0, 600.0, 200, 1024, flat_errors=False),
+    "spot": MarketDialect(",", (2, 6), 20.0, 60.0, 1024, 436, flat_errors=True),
+    "usdt_futures": MarketDialect(", ", (200, 2000), 180.0, 600.0, 1024, 1024, flat_errors=False),
+    "coin_futures": MarketDialect(",", (4, 4), 180.0, 600.0, 200, 1024, flat_errors=False),
 }
 
 # A larger control message is acknowledged, and does nothing.
@@ -53,7 +53,7 @@ UNKNOWN_PROPERTY, NOT_BOOLEAN, INVALID_REQUEST, INVALID_JSON, TOO_MANY_SUBSCRIPT
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 
-class Stream(NamedTuple):
+class StreamName(NamedTuple):
     """A kline stream that can carry something."""
 
     symbol: str
@@ -86,7 +86,9 @@ def late_ms(market: str, fraction: float) -> int:
     return low + int((high - low + 1) * fraction)
 
 
-def kline_frame(spec: Listing, grid: Interval, row: tuple[int, ...], event_ms: int, closed: bool) -> str:
+def kline_frame(
+    spec: SymbolListing, grid: Interval, row: tuple[int, ...], event_ms: int, closed: bool
+) -> str:
     """Return one raw kline payload.
 
     Args:
@@ -122,7 +124,7 @@ def combined(stream: str, payload: str) -> str:
     return f'{{"stream":"{stream}","data":{payload}}}'
 
 
-def parse_stream(name: str, market: str) -> Stream | None:
+def parse_stream(name: str, market: str) -> StreamName | None:
     """Return the kline stream of that name, or None if it will stay silent.
 
     Names with upper-case symbols, of other kinds of streams, or of intervals
@@ -134,7 +136,7 @@ def parse_stream(name: str, market: str) -> Stream | None:
         return None
     symbol = "".join(char.upper() if char.isascii() else char for char in wire)
     if wire == "".join(char.lower() if char.isascii() else char for char in wire) and is_symbol(symbol):
-        return Stream(symbol, grid)
+        return StreamName(symbol, grid)
     return None
 
 
@@ -210,7 +212,7 @@ def shutdown_notice(now_ms: int, *, wrapped: bool) -> str:
     return combined("!serverShutdown", notice) if wrapped else notice
 
 
-def kline_row(spec: Listing, grid: Interval, row: tuple[int, ...]) -> list[int | str]:
+def kline_row(spec: SymbolListing, grid: Interval, row: tuple[int, ...]) -> list[int | str]:
     """Return one REST row: 12 values."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, _, _ = row
     price = spec.price_text

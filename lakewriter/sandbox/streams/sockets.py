@@ -9,9 +9,9 @@ from aiohttp import web
 
 from lakewriter.market import MARKETS
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.faults.caller_limits import Attempts
+from lakewriter.sandbox.faults.caller_limits import AttemptLimit
 from lakewriter.sandbox.faults.table import Faults
-from lakewriter.sandbox.streams.connection import Connection, Shared
+from lakewriter.sandbox.streams.connection import Connection, MarketContext
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,14 +31,14 @@ class Sockets:
     """
 
     def __init__(
-        self, shared: Mapping[str, Shared], faults: Faults, clock: SimClock, violations: Counter[str]
+        self, shared: Mapping[str, MarketContext], faults: Faults, clock: SimClock, violations: Counter[str]
     ) -> None:
         self.open: set[Connection] = set()
         self._shared = shared
         self._faults = faults
         self._clock = clock
         self._violations = violations
-        self._attempts = Attempts()
+        self._attempts = AttemptLimit()
 
     def add_routes(self, app: web.Application) -> None:
         """Give the stream URLs of all markets to their handlers."""

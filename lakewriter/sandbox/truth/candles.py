@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lakewriter.interval import INTERVALS, MINUTE_MS, SECOND_MS, Interval
-from lakewriter.sandbox.truth.integer_candles import Ints, Units, aggregate, minutes, rows, split
-from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing, listing
+from lakewriter.sandbox.truth.integer_candles import IntegerCandles, Ints, aggregate, minutes, rows, split
+from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing, listing
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,7 +95,7 @@ class Truth:
         columns["taker_buy_quote_asset_volume"] = _doubles(units.taker_quote_volume, spec.quote_decimals)
         return columns
 
-    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> Units:
+    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> IntegerCandles:
         """Return the same candles in integers; none before the listing."""
         spec = self._listing(market, symbol)
         grid = INTERVALS[interval]
@@ -104,12 +104,12 @@ class Truth:
             self._chunk(spec, grid, begin_ms, end_ms) for begin_ms, end_ms in _chunks(grid, start_ms, stop_ms)
         ]
         if not parts:
-            return Units(*(np.empty(0, np.int64) for _ in Units._fields))
+            return IntegerCandles(*(np.empty(0, np.int64) for _ in IntegerCandles._fields))
         if len(parts) == 1:
             return parts[0]
-        return Units(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return IntegerCandles(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _chunk(self, spec: Listing, grid: Interval, start_ms: int, stop_ms: int) -> Units:
+    def _chunk(self, spec: SymbolListing, grid: Interval, start_ms: int, stop_ms: int) -> IntegerCandles:
         key = stream_key(self.seed, spec.market, spec.symbol)
         first = start_ms // MINUTE_MS
         if grid.name == "1s":
@@ -117,7 +117,7 @@ class Truth:
             chosen = slice(
                 (start_ms - first * MINUTE_MS) // SECOND_MS, (stop_ms - first * MINUTE_MS + 999) // SECOND_MS
             )
-            return Units(*(column[chosen] for column in seconds))
+            return IntegerCandles(*(column[chosen] for column in seconds))
         begins = np.array(grid.grid(start_ms, stop_ms), np.int64)
         atoms = minutes(spec, key, first, grid.end(int(begins[-1])) // MINUTE_MS)
         return atoms if grid.name == "1m" else aggregate(atoms, begins)
@@ -129,7 +129,7 @@ def stream_key(seed: int, market: str, symbol: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
-def text_of(spec: Listing, row: tuple[int, ...], grid: Interval) -> TruthCandle:
+def text_of(spec: SymbolListing, row: tuple[int, ...], grid: Interval) -> TruthCandle:
     """Return one row of `rows` as the exchange writes it."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, _ = row
     return TruthCandle(

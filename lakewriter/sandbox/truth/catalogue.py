@@ -10,7 +10,7 @@ import msgspec
 from lakewriter.interval import INTERVALS, Interval
 from lakewriter.ranges import Range, minus
 from lakewriter.sandbox.faults.table import Fault, Faults
-from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing, listing
+from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing, listing
 
 # What a market calls a symbol that is gone, and a contract that was delivered.
 _DELISTED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "SETTLING"}
@@ -24,13 +24,13 @@ class Catalogue:
         listed: everything it lists without faults.
     """
 
-    def __init__(self, market: str, listed: list[Listing], faults: Faults) -> None:
+    def __init__(self, market: str, listed: list[SymbolListing], faults: Faults) -> None:
         self.market = market
         self._listed = listed
         self._by_symbol = {item.symbol: item for item in listed}
         self._faults = faults
 
-    def known(self, symbol: str) -> Listing | None:
+    def known(self, symbol: str) -> SymbolListing | None:
         """Return what the symbol is like, if the market has it at any time."""
         found = self._by_symbol.get(symbol)
         if found is None and any(
@@ -40,12 +40,12 @@ class Catalogue:
             return listing(self.market, symbol)
         return found
 
-    def visible(self, symbol: str, now_ms: int) -> Listing | None:
+    def visible(self, symbol: str, now_ms: int) -> SymbolListing | None:
         """Return the symbol as the market lists it now, or None if it does not."""
         spec = self.known(symbol)
         return None if spec is None else self._as_listed(spec, now_ms)
 
-    def listed(self, now_ms: int) -> list[Listing]:
+    def listed(self, now_ms: int) -> list[SymbolListing]:
         """Return what the market lists now, each with its status and its day of listing."""
         if not self._faults.touch_candles and all(item.delivery_ms > now_ms for item in self._listed):
             return self._listed
@@ -57,11 +57,11 @@ class Catalogue:
         named = (symbol for fault in self._faults.named("new_listing") for symbol in fault.symbols)
         return list(dict.fromkeys([*self._by_symbol, *named]))
 
-    def exists(self, spec: Listing, grid: Interval, begin_ms: int) -> bool:
+    def exists(self, spec: SymbolListing, grid: Interval, begin_ms: int) -> bool:
         """Tell whether there is, or will be, a candle that begins there."""
         return bool(self.present(spec, grid, begin_ms, begin_ms + 1))
 
-    def present(self, spec: Listing, grid: Interval, start_ms: int, stop_ms: int) -> list[Range]:
+    def present(self, spec: SymbolListing, grid: Interval, start_ms: int, stop_ms: int) -> list[Range]:
         """Return when in the half-open range candles begin that exist, or will."""
         start_ms, stop_ms = max(start_ms, LISTED_MS), min(stop_ms, spec.delivery_ms)
         if self._faults.touch_candles:
@@ -77,12 +77,12 @@ class Catalogue:
         )
         return minus([(start_ms, stop_ms)], gone)
 
-    def onboard_ms(self, spec: Listing) -> int:
+    def onboard_ms(self, spec: SymbolListing) -> int:
         """Return when the symbol began to trade."""
         starts = [fault.start_ms for fault in self._faults.of("new_listing", self.market, spec.symbol)]
         return max((start_ms for start_ms in starts if start_ms is not None), default=LISTED_MS)
 
-    def end_ms(self, spec: Listing, now_ms: int) -> int:
+    def end_ms(self, spec: SymbolListing, now_ms: int) -> int:
         """Return when the last candle so far must have begun before: now, if it trades."""
         gone = self._delisting(spec, now_ms)
         return min(now_ms + 1, spec.delivery_ms, now_ms + 1 if gone is None else gone.start_ms or 0)
@@ -99,7 +99,7 @@ class Catalogue:
         ranges = self.present(spec, grid, start_ms, stop_ms)
         return [begin_ms for each in ranges for begin_ms in grid.grid(*each)]
 
-    def _as_listed(self, spec: Listing, now_ms: int) -> Listing | None:
+    def _as_listed(self, spec: SymbolListing, now_ms: int) -> SymbolListing | None:
         onboard_ms = self.onboard_ms(spec)
         gone = self._delisting(spec, now_ms)
         if now_ms < onboard_ms or (gone is not None and gone.value):
@@ -111,5 +111,5 @@ class Catalogue:
             status = _DELIVERED[self.market]
         return msgspec.structs.replace(spec, status=status, onboard_ms=onboard_ms)
 
-    def _delisting(self, spec: Listing, now_ms: int) -> Fault | None:
+    def _delisting(self, spec: SymbolListing, now_ms: int) -> Fault | None:
         return self._faults.active("delisting", self.market, spec.symbol, now_ms=now_ms)

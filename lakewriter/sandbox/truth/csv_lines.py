@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lakewriter.interval import Interval
-from lakewriter.sandbox.truth.integer_candles import Ints, Units
-from lakewriter.sandbox.truth.symbols import SPOT_DECIMALS, Listing
+from lakewriter.sandbox.truth.integer_candles import IntegerCandles, Ints
+from lakewriter.sandbox.truth.symbols import SPOT_DECIMALS, SymbolListing
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -25,7 +25,7 @@ _POWERS = 10 ** np.arange(19, dtype=np.int64)
 _ROWS = 1 << 16
 
 
-def csv_lines(spec: Listing, grid: Interval, units: Units, *, micro: bool) -> bytes:
+def csv_lines(spec: SymbolListing, grid: Interval, units: IntegerCandles, *, micro: bool) -> bytes:
     """Return a line of twelve values for each candle.
 
     Args:
@@ -33,12 +33,12 @@ def csv_lines(spec: Listing, grid: Interval, units: Units, *, micro: bool) -> by
     """
     parts = []
     for start in range(0, len(units.begin_ms), _ROWS):
-        part = Units(*(column[start : start + _ROWS] for column in units))
+        part = IntegerCandles(*(column[start : start + _ROWS] for column in units))
         parts.append(_lines(spec, grid, part, micro=micro))
     return b"".join(parts)
 
 
-def _lines(spec: Listing, grid: Interval, units: Units, *, micro: bool) -> bytes:
+def _lines(spec: SymbolListing, grid: Interval, units: IntegerCandles, *, micro: bool) -> bytes:
     price, lot, quote = spec.price_decimals, spec.lot_decimals, spec.quote_decimals
     last_ms = _ends(grid, units.begin_ms) - 1
     columns = [
@@ -69,8 +69,8 @@ def _number(values: Ints) -> list[Bytes]:
     return [_digits(values, 1)]
 
 
-def _decimal(spec: Listing, values: Ints, decimals: int) -> list[Bytes]:
-    # As `Listing` writes them: spot pads to eight decimals.
+def _decimal(spec: SymbolListing, values: Ints, decimals: int) -> list[Bytes]:
+    # As `SymbolListing` writes them: spot pads to eight decimals.
     padding = "0" * (SPOT_DECIMALS - decimals) if spec.market == "spot" else ""
     if not decimals:
         return [_digits(values, 1), _same("." + padding)] if padding else [_digits(values, 1)]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lakewriter.interval import MINUTE_MS, SECOND_MS
 from lakewriter.sandbox.truth.noise import log_price, uniform
-from lakewriter.sandbox.truth.symbols import LISTED_MS, Listing
+from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 
 Ints = npt.NDArray[np.int64]
 
@@ -28,7 +28,7 @@ _BURST = 4
 SECONDS = 60
 
 
-class Units(NamedTuple):
+class IntegerCandles(NamedTuple):
     """Candles in integers: prices in ticks, volumes in lots, one array each.
 
     `previous_close` is the close of the candle before; `first_trade_id` counts
@@ -49,12 +49,12 @@ class Units(NamedTuple):
     previous_close: Ints
 
 
-def rows(units: Units) -> Iterator[tuple[int, ...]]:
-    """Iterate over candles in integers, each in the order of `Units`."""
+def rows(units: IntegerCandles) -> Iterator[tuple[int, ...]]:
+    """Iterate over candles in integers, each in the order of `IntegerCandles`."""
     return zip(*(column.tolist() for column in units), strict=True)
 
 
-def minutes(spec: Listing, key: int, first: int, stop: int) -> Units:
+def minutes(spec: SymbolListing, key: int, first: int, stop: int) -> IntegerCandles:
     """Return the minutes `first` to `stop` (exclusive), numbered from the epoch."""
     # One minute more in front than the look-back needs: `closed` looks at the one before.
     start = (first - 1) // TRADES_EVERY * TRADES_EVERY
@@ -78,8 +78,8 @@ def minutes(spec: Listing, key: int, first: int, stop: int) -> Units:
 
 
 def _minutes(
-    spec: Listing, key: int, number: Ints, close: Ints, previous: Ints, trades: Ints, first_id: Ints
-) -> Units:
+    spec: SymbolListing, key: int, number: Ints, close: Ints, previous: Ints, trades: Ints, first_id: Ints
+) -> IntegerCandles:
     opened = np.where(trades == 1, close, previous)
     above, below = np.maximum(opened, close), np.minimum(opened, close)
     # Wicks of up to 8 basis points; fewer trades than four show none.
@@ -96,7 +96,7 @@ def _minutes(
         quote, taker_quote = volume * worth // average, taker * worth // average
     else:
         quote, taker_quote = volume * average, taker * average
-    return Units(
+    return IntegerCandles(
         number * MINUTE_MS,
         opened,
         high,
@@ -112,7 +112,7 @@ def _minutes(
     )
 
 
-def aggregate(atoms: Units, begins_ms: Ints) -> Units:
+def aggregate(atoms: IntegerCandles, begins_ms: Ints) -> IntegerCandles:
     """Return the candles that begin at those times, made of consecutive minutes."""
     first = (begins_ms - atoms.begin_ms[0]) // MINUTE_MS
     last = np.append(first[1:], len(atoms.begin_ms)) - 1
@@ -120,7 +120,7 @@ def aggregate(atoms: Units, begins_ms: Ints) -> Units:
         name: np.add.reduceat(getattr(atoms, name), first)
         for name in ("volume", "quote_volume", "trade_num", "taker_volume", "taker_quote_volume")
     }
-    return Units(
+    return IntegerCandles(
         begin_ms=begins_ms,
         open=atoms.open[first],
         high=np.maximum.reduceat(atoms.high, first),
@@ -132,7 +132,7 @@ def aggregate(atoms: Units, begins_ms: Ints) -> Units:
     )
 
 
-def split(key: int, atoms: Units) -> Units:
+def split(key: int, atoms: IntegerCandles) -> IntegerCandles:
     """Return the 60 seconds of each minute; the first second of a minute with trades has some."""
     second = (atoms.begin_ms // SECOND_MS)[:, None] + np.arange(SECONDS, dtype=np.int64)
     trades, burst = _split_trades(key, atoms, second)
@@ -147,7 +147,7 @@ def split(key: int, atoms: Units) -> Units:
         second * SECOND_MS, opened, high, low, close, volume, volume * average, trades,
         taker, taker * average, first_id, previous,
     )  # fmt: skip
-    return Units(*(column.reshape(-1) for column in columns))
+    return IntegerCandles(*(column.reshape(-1) for column in columns))
 
 
 def _shares(total: Ints, weights: Ints) -> Ints:
@@ -157,7 +157,7 @@ def _shares(total: Ints, weights: Ints) -> Ints:
     return np.diff(upto, axis=1, prepend=0)
 
 
-def _split_trades(key: int, atoms: Units, second: Ints) -> tuple[Ints, Ints]:
+def _split_trades(key: int, atoms: IntegerCandles, second: Ints) -> tuple[Ints, Ints]:
     total = atoms.trade_num
     burst = np.where(total > _BURST, (uniform(key, 10, atoms.begin_ms) * SECONDS).astype(np.int64), 0)
     in_burst = np.minimum(total, _BURST)
@@ -170,7 +170,7 @@ def _split_trades(key: int, atoms: Units, second: Ints) -> tuple[Ints, Ints]:
 
 
 def _split_prices(
-    key: int, atoms: Units, second: Ints, trades: Ints, burst: Ints, average: Ints
+    key: int, atoms: IntegerCandles, second: Ints, trades: Ints, burst: Ints, average: Ints
 ) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     row = np.arange(len(burst))
     column = np.arange(SECONDS)

@@ -33,7 +33,7 @@ _LOTS_MAX = 2 * 10**9
 _CONTRACTS_MAX = 50_000
 
 
-class Listing(msgspec.Struct, frozen=True):
+class SymbolListing(msgspec.Struct, frozen=True):
     """One symbol of one market.
 
     Args:
@@ -196,7 +196,7 @@ _IDLE: dict[str, dict[str, str]] = {
 _SUFFIX = {"spot": "USDT", "usdt_futures": "USDT", "coin_futures": "USD_PERP"}
 
 
-def listing(market: str, symbol: str) -> Listing:
+def listing(market: str, symbol: str) -> SymbolListing:
     """Return what the symbol is like; every name is like something."""
     known = _KNOWN[market].get(symbol)
     price, price_decimals, lot_decimals, trades = known or _invented(market, symbol)
@@ -210,7 +210,7 @@ def listing(market: str, symbol: str) -> Listing:
         lots_max = min(_LOTS_MAX, _QUOTE_UNITS_MAX // (2 * ticks))
         # A trade is usually worth some 500 units of a dollar-like quote.
         lots_per_trade = max(1, min(round(500 / price * 10**lot_decimals), lots_max // (4 * trades)))
-    return Listing(
+    return SymbolListing(
         market=market,
         symbol=symbol,
         price_ticks=ticks,
@@ -234,14 +234,14 @@ def _invented(market: str, symbol: str) -> tuple[float, int, int, int]:
     return price, decimals, lot_decimals, 1 + number // 7 % 60
 
 
-def listings(market: str, symbols: int) -> list[Listing]:
+def listings(market: str, symbols: int) -> list[SymbolListing]:
     """Return the market's list: `symbols` that trade, and the few that do not."""
     known = list(_KNOWN[market])[:symbols]
     invented = [f"A{number:03d}{_SUFFIX[market]}" for number in range(1, symbols - len(known) + 1)]
     return [listing(market, symbol) for symbol in [*known, *_IDLE[market], *invented]]
 
 
-def exchange_info(market: str, listed: list[Listing], now_ms: int) -> dict[str, Any]:
+def exchange_info(market: str, listed: list[SymbolListing], now_ms: int) -> dict[str, Any]:
     """Return the market's exchangeInfo, as far as a client of candles may read it."""
     weight_max = 6000 if market == "spot" else 2400
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_max}
@@ -255,7 +255,7 @@ def exchange_info(market: str, listed: list[Listing], now_ms: int) -> dict[str, 
     }
 
 
-def _spot_symbol(item: Listing) -> dict[str, Any]:
+def _spot_symbol(item: SymbolListing) -> dict[str, Any]:
     base, quote = _split_pair(item.symbol)
     return {
         "symbol": item.symbol,
@@ -273,7 +273,7 @@ def _spot_symbol(item: Listing) -> dict[str, Any]:
     }
 
 
-def _futures_symbol(item: Listing) -> dict[str, Any]:
+def _futures_symbol(item: SymbolListing) -> dict[str, Any]:
     pair, _, suffix = item.symbol.partition("_")
     base, quote = _split_pair(pair)
     coin = item.market == "coin_futures"
@@ -297,7 +297,7 @@ def _futures_symbol(item: Listing) -> dict[str, Any]:
     return described
 
 
-def _filters(item: Listing) -> list[dict[str, str]]:
+def _filters(item: SymbolListing) -> list[dict[str, str]]:
     return [
         {"filterType": "PRICE_FILTER", "tickSize": item.price_text(1)},
         {"filterType": "LOT_SIZE", "stepSize": item.volume_text(1), "minQty": item.volume_text(1)},
