@@ -8,7 +8,25 @@ import click
 import pytest
 from running import REPOSITORY
 
+from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S
+from lakewriter.candle import SCHEMA
 from lakewriter.cli import COMMANDS, cli
+from lakewriter.gap import LEFT, REASONS, UNEXPLAINED
+from lakewriter.lake.compact import CHECKED_NAME
+from lakewriter.lake.exchange_limits import WEIGHT_DIRECTORY
+from lakewriter.lake.forgotten import FORGOTTEN_FILE
+from lakewriter.lake.gaps.ledgers import GAPS_DIRECTORY
+from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
+from lakewriter.lake.journal import JOURNAL_DIRECTORY
+from lakewriter.lake.restraint import RESTRAINT_FILE
+from lakewriter.lake.root import STATE_DIRECTORY
+from lakewriter.lake.segments import SEGMENT_BYTES_MAX
+from lakewriter.lake.subscriptions import PERIODS_FILE
+from lakewriter.market import MARKETS
+from lakewriter.query.guard import TABLES
+from lakewriter.query.macros import MACROS
+from lakewriter.query.output.formats import FORMATS
+from lakewriter.recording import recorder
 from lakewriter.sandbox.faults.table import FAULTS
 from lakewriter.subscription import parse_subscription
 
@@ -156,6 +174,66 @@ def test_faults_are_the_sandboxs_or_cases() -> None:
     assert len(names) > 30
     for name in names:
         assert name in FAULTS or name in cases, name
+
+
+def first_cells(page: str, heading: str) -> list[str]:
+    """Return the first cell of each row of the first table below a heading, without its own heading."""
+    text = (REPOSITORY / page).read_text().partition(f"\n{heading}\n")[2]
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert table, f"{page}: no table below {heading}"
+    return [row.split("|")[1].strip() for row in table[0].splitlines()[2:]]
+
+
+def names_in(cells: list[str]) -> list[str]:
+    """Return the names between backticks in cells; of a function the part before its bracket."""
+    return [name for cell in cells for name in re.findall(r"`(\w+)[^`]*`", cell)]
+
+
+def test_tables_of_names_are_complete() -> None:
+    """The pages list every column, reason, SQL table, function, format and fault, and no other."""
+    columns = first_cells("docs/on-disk.md", "## Partitions")
+    assert [name for cell in columns for name in cell.split(", ")] == SCHEMA.names
+    reasons = names_in(first_cells("docs/operating.md", "## Is it complete?"))
+    assert sorted(reasons) == sorted([*REASONS, LEFT, UNEXPLAINED])
+    assert sorted(names_in(first_cells("docs/querying.md", "## Tables"))) == sorted(TABLES)
+    assert sorted(names_in(first_cells("docs/querying.md", "## Functions"))) == sorted(MACROS)
+    querying = (REPOSITORY / "docs" / "querying.md").read_text()
+    formats = re.search(r"`--format` is (.*?);", querying)
+    assert formats and re.split(r", | or ", formats[1]) == list(FORMATS)
+    for page in ("CHANGELOG.md", "docs/faults.md"):
+        assert f"{len(FAULTS)} faults" in (REPOSITORY / page).read_text(), page
+
+
+def test_limits_are_those_of_the_code() -> None:
+    """The limits in the page about operating are the code's."""
+    text = (REPOSITORY / "docs" / "operating.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text.partition("\n## Limits\n")[2], re.MULTILINE))
+    assert rows["queue"] == f"{recorder.QUEUE_CANDLES_MAX:,} candles"
+    assert rows["buffer"] == f"{recorder.BUFFER_CANDLES_MAX:,} candles"
+    assert rows["early flush"] == f"{recorder.FLUSH_CANDLES:,} candles"
+    assert rows["journal segment"] == f"{SEGMENT_BYTES_MAX >> 20} MiB"
+    assert rows["patience at a stop"].startswith(f"{recorder.STOP_PATIENCE_S:.0f} s ")
+    assert rows["streams a connection"] == (
+        f"{MARKETS['spot'].streams_max:,} on spot, {MARKETS['usdt_futures'].streams_max} on the futures"
+    )
+    assert rows["connection attempts"].startswith(f"{ATTEMPTS_MAX} in ") and WINDOW_S == 300
+
+
+def test_every_place_below_the_root_is_described() -> None:
+    """The page about the disk names each file and directory that the lake writes below _lakewriter."""
+    named = " ".join(first_cells("docs/on-disk.md", "## Every kind of file"))
+    for place in (
+        JOURNAL_DIRECTORY, GAPS_DIRECTORY, INSTRUMENTS_DIRECTORY, PERIODS_FILE, FORGOTTEN_FILE,
+        WEIGHT_DIRECTORY, RESTRAINT_FILE, CHECKED_NAME,
+    ):  # fmt: skip
+        assert f"`{place.removeprefix(STATE_DIRECTORY + '/')}" in named, place
+
+
+def test_every_folder_has_its_responsibility() -> None:
+    """The page about the architecture has a row for each package, and no other."""
+    cells = first_cells("docs/architecture.md", "## Layers")
+    packages = (path.parent for path in (REPOSITORY / "lakewriter").glob("*/__init__.py"))
+    assert sorted(cell.strip("`") for cell in cells) == sorted(f"lakewriter/{each.name}" for each in packages)
 
 
 def test_readme_is_short() -> None:
