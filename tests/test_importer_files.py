@@ -510,6 +510,60 @@ def test_a_feather_file_of_several_batches(tmp_path: Path, compression: str) -> 
             assert len(found) <= 3
 
 
+def test_files_that_end_other_readers(tmp_path: Path) -> None:
+    """Names that are no UTF-8, and the first version of Feather, are refused before a reader of Arrow fails."""
+    line = json.dumps(OBJECTS[0]).encode()
+    broken = b"\n".join([line, line.replace(b"open_time", b"open_\xeftime")])
+    assert refusal(put(tmp_path / "candles.ndjson", broken)) == "has bytes that are no UTF-8"
+    assert refusal(put(tmp_path / "candles.feather", b"FEA1" + bytes(99))).startswith(
+        "is Feather of version 1"
+    )
+
+
+MOMENT_TYPES = [
+    pa.int64(), pa.uint64(), pa.float64(), pa.decimal128(20, 0), pa.string(), pa.large_string(),
+    pa.dictionary(pa.int8(), pa.string()),
+    *(pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "UTC", "Asia/Shanghai")),
+]  # fmt: skip
+NUMBER_TYPES = [
+    pa.float64(), pa.float32(), pa.decimal128(38, 10), pa.string(), pa.large_string(), pa.string_view(),
+    pa.int64(), pa.uint32(), pa.dictionary(pa.int8(), pa.string()),
+]  # fmt: skip
+
+
+def array_of(kind: pa.DataType, numbers: list[object]) -> pa.Array:
+    """Return numbers in a type; text is as Python writes them."""
+    if pa.types.is_dictionary(kind):
+        return pa.array(map(str, numbers)).dictionary_encode()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.array(map(str, numbers), kind)
+    if pa.types.is_timestamp(kind):
+        return pa.array(numbers, pa.timestamp("ms")).cast(pa.timestamp(kind.unit)).cast(kind)
+    return pa.array(numbers, pa.float64() if isinstance(numbers[0], float) else None).cast(kind, safe=False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_an_arrow_table_of_any_types_is_read_or_refused(tmp_path_factory, data) -> None:
+    """Whatever types its columns have, a Parquet or Feather file gives the numbers that are in it, or a refusal."""
+    unit = data.draw(st.sampled_from([1, 1000, 1_000_000]))
+    moment = data.draw(st.sampled_from(MOMENT_TYPES))
+    times = array_of(moment, TIMES if pa.types.is_timestamp(moment) else [ms // 1000 * unit for ms in TIMES])
+    columns, expected = {"t": times}, []
+    for name, value in zip(FRAME, CANDLE, strict=True):
+        kind = data.draw(st.sampled_from(NUMBER_TYPES))
+        value = float(int(value)) if pa.types.is_integer(kind) else value
+        columns[name] = array_of(kind, [value] * 3)
+        expected.append(value)
+    suffix = data.draw(st.sampled_from(["parquet", "feather"]))
+    path = tmp_path_factory.mktemp("types") / f"candles.{suffix}"
+    if suffix == "feather":
+        feather.write_feather(pa.table(columns), path)
+    else:
+        pq.write_table(pa.table(columns), path)
+    assert candles(path) == [(ms, *expected) for ms in TIMES]
+
+
 # How a random table is written; each part is drawn by itself.
 SEPARATORS = (",", ";", "\t", "|")
 STAMPS = {
