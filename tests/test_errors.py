@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from lakewriter.cli.terminal import log_to_stderr
+from lakewriter.cli.terminal import escape_stray_logs, log_to_stderr
 from lakewriter.errors import ExchangeError, FrameError, LakeError, LakewriterError, UsageError, printable
 
 
@@ -49,3 +49,16 @@ def test_control_characters_in_a_log_line(capfd):
     line = capfd.readouterr().err
     assert line.endswith(r" WARNING x\u001b]0;title\u0007\ny: gone" + "\n")
     assert line.count("\n") == 1
+
+
+def test_control_characters_where_no_command_has_a_log():
+    """What is logged while no command shows its log reaches standard error without them, too."""
+    before = logging.lastResort.formatter
+    try:
+        escape_stray_logs()
+        record = logging.LogRecord(
+            "lakewriter.lake", logging.WARNING, "", 0, "%s: gone", ("x\x1b[2J\n",), None
+        )
+        assert logging.lastResort.format(record) == r"x\u001b[2J\n: gone"
+    finally:
+        logging.lastResort.setFormatter(before)

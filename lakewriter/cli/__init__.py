@@ -73,6 +73,9 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
         chosen = before if value is None else value
         if chosen == "":
             raise UsageError("--lake: is empty", "give a directory, or leave it out for data")
+        from lakewriter.cli.terminal import escape_stray_logs
+
+        escape_stray_logs()
         return chosen
 
     return click.option(

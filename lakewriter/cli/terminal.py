@@ -47,6 +47,12 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
     logger.propagate = False
 
 
+def escape_stray_logs() -> None:
+    """Print warnings of commands that have no log without the control characters in them."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Formatter("%(message)s"))
+
+
 def print_errors(errors: Sequence[str]) -> None:
     """Say on stderr what went wrong, a line each."""
     for error in errors[:ERRORS_SHOWN_MAX]:
