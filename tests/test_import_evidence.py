@@ -115,7 +115,7 @@ def test_rows_of_another_interval(
 def test_sparse_rows_can_be_forced(tmp_path: Path, store: LakeStore) -> None:
     """A series with holes between all of its rows is taken where the user says that it is one."""
     path = csv(tmp_path / "BTCUSDT_1m.csv", frame(3, HOUR_MS))
-    assert imported(store, path).hint == "--interval 1h, or --sparse if rows are missing in between"
+    assert imported(store, path).hint == "--relabel --interval 1h, or --sparse if rows are missing in between"
     assert imported(store, path, SPOT._replace(sparse=True)).rows == 3
 
 

@@ -63,7 +63,9 @@ def check_spacing(begins: IntArray, grid: Interval, by: str) -> None:
 def _spaced(what: str, grid: Interval, by: str, other: Interval | None = None) -> RowsError:
     hint = "--sparse if rows are missing in between"
     if other is not None:
-        hint = f"--interval {other.name}, or {hint}"
+        # An option chooses; only with --relabel does it overrule what a file says.
+        relabel = "" if by == "--interval" else "--relabel "
+        hint = f"{relabel}--interval {other.name}, or {hint}"
     return RowsError(f"these rows {what}, {by} says {grid.name}", hint)
 
 
