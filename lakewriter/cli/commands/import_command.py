@@ -11,7 +11,7 @@ from lakewriter import __version__
 from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.progress_bar import bar
-from lakewriter.cli.terminal import print_errors, report
+from lakewriter.cli.terminal import print_errors, report, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
@@ -132,7 +132,7 @@ def command(
     else:
         working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, job)
     summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
-    with bar("importing") as progress:
+    with without_pandas(), bar("importing") as progress:
         for imported in progress.track(working, total=len(files)):
             _count(summary, imported)
             notes += [f"{imported.path}: {note}" for note in imported.notes]
