@@ -10,7 +10,7 @@ Rule 3: a single series moves nothing, however often it speaks.
 from typing import NamedTuple
 
 from lakewriter.series import Series
-from lakewriter.timeline import FIT_MS, Moment, TimeLine
+from lakewriter.timeline import Moment, TimeLine
 
 # A host that keeps its time is within this of the exchange.
 HOST_MS = 10_000.0
@@ -102,7 +102,7 @@ class Agreement:
             return True
         rival = self._rival_with(moment)
         # Any two moments make a course of some rate: until there are three, the last counts alone.
-        line = self._doubted = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment)
+        line = self._doubted = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment, self.line)
         if self._wins(rival, line, moment, wall_ms):
             self._adopt(line, moment.answered_s, wall_ms)
             return True
@@ -263,9 +263,7 @@ def _moment_of(claim: ClockClaim) -> Moment:
 
 
 def _bears_out(claim: ClockClaim, line: TimeLine) -> bool:
-    """Return whether a claim lies on a course, or came a little late."""
-    least_ms = line.least_ms(claim.heard_s) - LATE_S * 1000 * line.rate
-    return least_ms <= claim.event_ms <= line.most_ms(claim.heard_s) + FIT_MS
+    return line.bears_out(claim.event_ms, claim.heard_s, LATE_S)
 
 
 def _ahead_ms(claim: ClockClaim, line: TimeLine, now_s: float) -> float:

@@ -55,14 +55,15 @@ class TimeLine:
 
     Args:
         first: the moment it starts from; it has rate 1 until `sync` knows better.
+        like: a course of the same clock, whose rate is taken over.
     """
 
-    def __init__(self, first: Moment) -> None:
+    def __init__(self, first: Moment, like: "TimeLine | None" = None) -> None:
         self.first = first
         self.moments = 1
-        self.rate = 1.0
-        self.rated = False
-        self._rate_most = 1.0 + _DRIFT
+        self.rate: float = 1.0 if like is None else like.rate
+        self.rated: bool = like is not None and like.rated
+        self._rate_most: float = 1.0 + _DRIFT if like is None else like._rate_most
         self._least_s, self._least_ms = first.answered_s, float(first.server_ms)
         self._most_s, self._most_ms = first.asked_s, float(first.server_ms)
 
@@ -89,6 +90,11 @@ class TimeLine:
             moment.server_ms <= self._most_at(moment.answered_s, self._rate_most) + self.slack_ms()
             and latest_ms >= self.least_ms(moment.answered_s) - self.slack_ms()
         )
+
+    def bears_out(self, event_ms: int, heard_s: float, late_s: float) -> bool:
+        """Return whether a frame was sent on this course, and was not later than that on its way."""
+        least_ms = self.least_ms(heard_s) - late_s * 1000 * self.rate
+        return least_ms <= event_ms <= self._most_at(heard_s, self._rate_most) + self.slack_ms()
 
     def may_fit(self, moment: Moment) -> bool:
         """Return whether a moment lies on this course, by any rate while none is known."""

@@ -330,6 +330,26 @@ def test_rest_that_insists_is_believed_when_no_frame_contradicts() -> None:
     assert world.ask_often(14, INSIST_S / 20, lie_ms=HOUR_MS)
 
 
+@pytest.mark.parametrize("rate", [1.0, 120.0])
+@pytest.mark.parametrize("apart_s", [0.01, 3.0, 100.0])
+def test_two_different_lies_bear_each_other_not_out(rate: float, apart_s: float) -> None:
+    """A wrong answer of REST and a frame from another hour are two lies, not two witnesses."""
+    for rest_first in (True, False):
+        world = World(rate, host_error_ms=0 if rate == 1 else 9 * HOUR_MS)
+        world.ask_often()
+        world.now_s += 5
+        for number in range(20):
+            if (number % 2 == 0) == rest_first:
+                assert not world.ask(lie_ms=2 * HOUR_MS * rate)
+            else:
+                assert not world.hear(BTC, lie_ms=4 * HOUR_MS * rate)
+            world.now_s += apart_s if number % 4 else 0.01
+            assert world.hear(ETH)
+        assert world.ask()
+        assert world.is_right()
+        assert world.agreed.jumps == 0
+
+
 def test_rest_that_insists_is_not_believed_while_a_stream_bears_the_time_out() -> None:
     """A serverTime that stays an hour off moves nothing as long as frames agree with the time."""
     world = World()
