@@ -21,7 +21,6 @@ from lakewriter.candle import Candle, IntArray, int_column
 from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
 from lakewriter.lake.foreign import read_or_leave_out
-from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import candle_files
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
@@ -325,4 +324,6 @@ def _is_inside(partition: Partition, footer: Footer) -> bool:
 
 
 def _foreign_begins(data: bytes, name: str, partition: Partition) -> IntArray:
+    from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - most lakes have no such files
+
     return np.unique(int_column(foreign_rows(data, name, partition), "candle_begin_time"))

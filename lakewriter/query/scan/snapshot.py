@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.foreign import read_or_leave_out
-from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.listing import PartitionFiles
@@ -188,6 +187,8 @@ def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T
 def _read_foreign(store: LakeStore, file: Foreign) -> pa.Table:
     if file.name == file.partition.file:
         return _read(store, file.name)
+    from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - most lakes have no such files
+
     read = partial(foreign_rows, partition=file.partition)
     table = read_or_leave_out(store, file.name, read, SCHEMA.empty_table())
     if table is None:
