@@ -6,12 +6,12 @@ import signal
 import pytest
 from abreast import played
 from hypothesis import settings
-from lengths import LONG
+from lengths import LONG, either
 
 __all__ = ["played"]  # the fixture
 
 # Hypothesis sets no deadline, since disks and slow machines have none.
-settings.register_profile("lakewriter", deadline=None)
+settings.register_profile("lakewriter", deadline=None, max_examples=either(40, 200))
 settings.load_profile("lakewriter")
 
 # A shell that runs us in its background has SIGINT ignored, in our children too.

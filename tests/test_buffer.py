@@ -3,8 +3,9 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_candle import candle, candles, settled
 
 from lakewriter.candle import Candle
@@ -87,7 +88,7 @@ def test_empty():
 steps = st.lists(st.lists(candles(6), max_size=5) | st.just("flush"), max_size=30)
 
 
-@settings(max_examples=50)
+@examples(25, 200)
 @given(steps, st.randoms())
 def test_loses_and_repeats_nothing(steps, chance: random.Random):
     """Any order of additions and flushes that fail or succeed leaves the winners merged or buffered."""

@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 
 from lakewriter.candle import SCHEMA, Candle, int_column, precedence, settle, to_table
 
@@ -104,7 +105,7 @@ def settled(rows: list[Candle]) -> list[Candle]:
     return [winners[begin_ms] for begin_ms in sorted(winners)]
 
 
-@settings(max_examples=50)
+@examples(25, 200)
 @given(st.lists(candles()))
 def test_table_round_trip(rows):
     """Every field of every candle survives the way into a table and back."""
@@ -145,7 +146,7 @@ def test_precedence_order():
     assert sorted([*ascending[2:], *ascending[:2]], key=precedence) == ascending
 
 
-@settings(max_examples=50)
+@examples(25, 200)
 @given(st.lists(candles(5), max_size=60))
 def test_settle_is_the_law(rows):
     """A whole table is settled by the same rule as candles one by one, full ties included."""
@@ -159,7 +160,7 @@ def test_settle_twice(rows):
     assert settle(once) is once
 
 
-@settings(max_examples=50)
+@examples(25, 200)
 @given(st.lists(candles(5), max_size=40, unique_by=lambda row: (row.begin_ms, precedence(row))), st.randoms())
 def test_settle_in_any_order(rows, random):
     """Without full ties the order of arrival does not matter."""
@@ -168,7 +169,7 @@ def test_settle_in_any_order(rows, random):
     assert settle(to_table(shuffled)).equals(settle(to_table(rows)))
 
 
-@settings(max_examples=50)
+@examples(25, 200)
 @given(st.lists(candles(5), max_size=30), st.lists(candles(5), max_size=30))
 def test_settle_in_steps(one, other):
     """Settling early loses nothing that settling late would keep."""
@@ -199,7 +200,7 @@ def test_precedence_of_unknown_trades():
     assert sorted([*ascending[3:], *ascending[:3]], key=precedence) == ascending
 
 
-@settings(max_examples=50)
+@examples(25, 200)
 @given(st.lists(unknown_candles(3), max_size=40))
 def test_settle_is_the_law_for_unknown_trades(rows):
     """A table with unknown trades and volumes is settled as its candles are one by one."""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_gaps import Recorder
 from test_lake_subscriptions import CONFIG, die, say, start
 from test_query_completeness import BEGIN_MS, BTC, MINUTE_MS, mark, rows
@@ -361,7 +362,7 @@ STORIES = st.builds(
 )
 
 
-@settings(max_examples=40)
+@examples(12, 80)
 @given(STORIES)
 def test_gaps_and_coverage_agree(tmp_path_factory: pytest.TempPathFactory, story: Story) -> None:
     """The missing candles of one are those of the other, and so are those without a reason."""

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 from test_candle import DAY_START_MS, candle, from_table
 from test_compact import foreign
 from test_lake import snapshot
@@ -89,7 +90,7 @@ selections = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(20, 120)
 @given(rows, selections)
 def test_what_remains(tmp_path_factory, all_rows, selection):
     """The rows afterwards are those before, less the selected; a dry run tells as much and changes nothing."""

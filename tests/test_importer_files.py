@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lengths import examples
 
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError
@@ -612,7 +613,7 @@ def tables(draw: st.DrawFn) -> list[tuple[datetime, list[Decimal]]]:
     return rows
 
 
-@settings(max_examples=150, deadline=None)
+@examples(40, 300)
 @given(rows=tables(), data=st.data())
 def test_a_table_is_read_as_it_was_written_or_refused(tmp_path_factory, rows, data) -> None:
     """For every way of writing, reading gives the same candles or one refusal, never other numbers."""

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from lengths import examples
 
 from lakewriter.ranges import holds
 from lakewriter.series import Series
@@ -329,4 +330,4 @@ class Recorders(RuleBasedStateMachine):
 
 
 TestRecorders = Recorders.TestCase
-TestRecorders.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestRecorders.settings = examples(15, 150, stateful_step_count=20)

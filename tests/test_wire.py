@@ -5,8 +5,9 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from lengths import examples
 
 from lakewriter.binance.wire import (
     BEGIN_MS_MAX,
@@ -155,7 +156,7 @@ def spaced(draw: st.DrawFn, value: Any) -> str:
     return f"{draw(blanks)}{json.dumps(value)}{draw(blanks)}"
 
 
-@settings(max_examples=60)
+@examples(30, 300)
 @given(st.data(), st.booleans(), st.booleans())
 def test_no_closed_candle_is_passed_over(data, wrapped, closed):
     """However a frame is spaced and ordered, a closed candle is never taken for an open one."""
@@ -531,7 +532,7 @@ def test_any_json(value):
     message_or_refused(json.dumps(value).encode())
 
 
-@settings(max_examples=60)
+@examples(30, 300)
 @given(
     st.dictionaries(st.sampled_from([*SPOT]), scalars),
     st.dictionaries(names, values, max_size=2),
