@@ -14,9 +14,10 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from recording import Account, Recording, account, recording
+from running import until
 
 from lakewriter.binance.socket import Timeouts
-from lakewriter.interval import MINUTE_MS
+from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
@@ -61,6 +62,7 @@ class Scenario(NamedTuple):
         faults: from BEGIN to END; with a stop of -1 for good.
         check: what has to hold besides that nothing is missing without a reason.
         explained: reasons that may be in the ledger.
+        until: what the recording goes on for, if that takes longer.
     """
 
     faults: tuple[Fault, ...]
@@ -69,6 +71,7 @@ class Scenario(NamedTuple):
     subscriptions: tuple[str, ...] = (SPOT,)
     options: SupervisorOptions = OPTIONS
     streams_max: int = 1024
+    until: Callable[[Recording], bool] = lambda _: True
 
 
 def healed(outcome: Outcome) -> bool:
@@ -113,6 +116,11 @@ def refused(outcome: Outcome) -> bool:
     return bad > 0 and healed(outcome) and unmoved(outcome)
 
 
+def replacing(recording: Recording) -> bool:
+    """A connection was replaced because its streams are silent."""
+    return any(each.stats.replaced for each in recording.watch.listeners.values())
+
+
 def doubted(outcome: Outcome) -> bool:
     """Wrong answers about the time were counted like frames from the future, and changed nothing."""
     keepers = outcome.recording.watch.timekeepers.values()
@@ -125,10 +133,11 @@ LIAR = Fault("close_ahead", symbols=("ETHUSDT",), value=7200)
 
 SCENARIOS = {
     "ack_then_silence": Scenario(
-        (Fault("close_code", value=1006), Fault("ack_then_silence")), lambda it: healed(it) and replaced(it)
+        (Fault("close_code", value=1006), Fault("ack_then_silence")),
+        lambda it: healed(it) and reconnected(it),
     ),
     "silent_stream": Scenario(
-        (Fault("silent_stream", symbols=("BTCUSDT",)),), lambda it: healed(it) and replaced(it)
+        (Fault("silent_stream", symbols=("BTCUSDT",), stop_ms=-1),), healed, until=replacing
     ),
     # Whichever is noticed first: no pong, or streams that are silent.
     "stalled_socket": Scenario(
@@ -234,10 +243,8 @@ def timed(fault: Fault, start_ms: int) -> Fault:
 async def play(scenario: Scenario, lake: Path) -> Outcome:
     """Record through a scenario, and account for every candle of it."""
     async with serve(SandboxOptions(speed=SPEED, push_every_ms=250, symbols=30)) as sandbox:
-        # Three real seconds until it is up, on a busy machine.
-        start_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 6 * MINUTE_MS
-        for fault in scenario.faults:
-            sandbox.add_fault(timed(fault, start_ms))
+        # What is listed is told before the recording begins; until then all is well.
+        told = [sandbox.add_fault(timed(fault, sandbox.now_ms() + DAY_MS)) for fault in scenario.faults]
         async with recording(
             sandbox,
             lake,
@@ -245,7 +252,13 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
             options=scenario.options,
             endpoints=lambda market: msgspec.structs.replace(market, streams_max=scenario.streams_max),
         ) as running:
+            start_ms = sandbox.now_ms() // MINUTE_MS * MINUTE_MS + 2 * MINUTE_MS
+            for fault_id in told:
+                sandbox.remove_fault(fault_id)
+            for fault in scenario.faults:
+                sandbox.add_fault(timed(fault, start_ms))
             await running.past(start_ms + (ALL + 3) * MINUTE_MS)
+            await until(lambda: scenario.until(running))
             listened = {each for listener in running.watch.listeners.values() for each in listener.series}
             listened |= {gap.series for gap in running.watch.ledger.gaps()}
         stop_ms = start_ms + ALL * MINUTE_MS

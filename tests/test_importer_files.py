@@ -543,7 +543,7 @@ def array_of(kind: pa.DataType, numbers: list[object]) -> pa.Array:
     return pa.array(numbers, pa.float64() if isinstance(numbers[0], float) else None).cast(kind, safe=False)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(30, 300)
 @given(data=st.data())
 def test_an_arrow_table_of_any_types_is_read_or_refused(tmp_path_factory, data) -> None:
     """Whatever types its columns have, a Parquet or Feather file gives the numbers that are in it, or a refusal."""
