@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lengths import either
+from running import wait_until
 from test_query_files import add_foreign, candle, make_lake
 
 from lakewriter.candle import Candle, to_table
@@ -22,7 +24,7 @@ from lakewriter.query.session import run, stream
 
 SERIES = 100
 ROWS = 600
-SECONDS = 8.0
+SECONDS = either(4, 20)
 
 # Each of its scans opens all files anew.
 AGREE = """
@@ -62,6 +64,7 @@ def flushing(tmp_path: Path) -> Iterator[tuple[LakeStore, Any]]:
     process = context.Process(target=flush_for_ever, args=(str(tmp_path), committed, stop))
     process.start()
     try:
+        wait_until(lambda: committed.value > SERIES * ROWS or not process.is_alive())
         yield store, committed
     finally:
         stop.set()

