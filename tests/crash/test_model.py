@@ -247,6 +247,9 @@ class JournalAndLake(RuleBasedStateMachine):
         """A file that only appends knows no keys: it may repeat what is there, and itself."""
         partition = partition_of(group[0])
         group = [candle for candle in group if partition_of(candle) == partition]
+        # What contradicts itself is refused whole.
+        group = [*{key_of(candle): candle for candle in group}.values()]
+        group.append(group[0])
         if whole:
             table = to_table(group)
         else:  # what decides between duplicates is not in it, so prices may not follow from it
