@@ -291,6 +291,7 @@ def test_compactions_notes_stay_right(store):
     assert [each.rows for each in todo.in_order] == [1]
 
 
+@pytest.mark.slow
 def test_a_writer_makes_again_what_is_pruned(tmp_path):
     """However often empty directories are removed, a writer gets its file down."""
     import threading

@@ -54,6 +54,7 @@ def test_nothing_is_asked_for_what_is_there() -> None:
     assert (plan.files, plan.rest, plan.pages) == ([], [], 0)
 
 
+@pytest.mark.slow
 def test_a_plan_of_many_years_is_small() -> None:
     """Hundreds of series with a file for each day of eight years fit into memory."""
     missing = [(START_MS, START_MS + FILES * DAY_MS)]

@@ -63,6 +63,7 @@ def one(check: str, kind: str, begin_ms: int = FIRST_MS, series: Series = BTC) -
     return [(check, kind, series, begin_ms)]
 
 
+@pytest.mark.slow
 def test_a_lake_of_the_truth_has_no_finding(tmp_path: Path) -> None:
     """Weeks of every interval, of several symbols of all three markets, and days of seconds: all is right."""
     days = {"1s": 1, "1d": 62, "3d": 62, "1w": 62, "1mo": 62}
@@ -411,6 +412,7 @@ WRONG: list[Change] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "column"),
     list(

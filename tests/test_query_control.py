@@ -92,6 +92,7 @@ def test_bounds_that_cannot_be_are_refused(timeout_s: float | None, memory: str)
         QueryLimits(timeout_s=timeout_s, memory=memory)
 
 
+@pytest.mark.slow
 def test_progress_is_told_while_it_runs_and_no_longer(lake: LakeStore) -> None:
     """The share that is done grows; before and after the statement nobody knows it."""
     control = QueryLimits(timeout_s=60)

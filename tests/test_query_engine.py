@@ -71,6 +71,7 @@ def test_setting_that_a_release_lacks_is_one_line() -> None:
         duckdb.connect().execute("SET no_such_setting = true")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["lake", "a [b] c", "[", "]", "* ?", "{a,b}", "**", "a\\b", "a\\b [c]", "it's", "é 币"]
 )

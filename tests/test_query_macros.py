@@ -77,6 +77,7 @@ def steps(rows: pd.DataFrame) -> pd.Series:
     return np.log(grid / grid.shift()).dropna()
 
 
+@pytest.mark.slow
 @examples(3, 12, suppress_health_check=list(HealthCheck))
 @given(
     drawn=DRAWN,
@@ -235,6 +236,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MACROS)
 def test_every_interval_can_be_asked_for(lake: LakeStore, name: str) -> None:
     """Each macro answers for each interval, of any kind."""
@@ -307,6 +309,7 @@ FILES = st.lists(
 )
 
 
+@pytest.mark.slow
 @examples(10, 40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=FILES, since=st.sampled_from(["1970-01-01", "2024-07-01", "2024-07-02 07:00"]))
 def test_latest_is_what_all_candles_say(

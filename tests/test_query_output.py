@@ -347,6 +347,7 @@ def batches_of(count: int) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([numbers, texts], names=["n", "text"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["table", pytest.param("line", marks=pytest.mark.long), pytest.param("markdown", marks=pytest.mark.long)],

@@ -174,6 +174,7 @@ def seconds(symbol: str, close: float) -> list[Candle]:
     ]
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_of_one_moment(tmp_path: Path) -> None:
     """All files are replaced while a reader takes its time: what comes is what was there at first."""
     symbols = ("AUSDT", "BUSDT", "CUSDT")
