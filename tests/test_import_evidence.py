@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -292,3 +293,13 @@ def test_a_partial_day_keeps_no_backfill_from_it(tmp_path: Path, store: LakeStor
     whole = written(tmp_path / "ETHUSDT-1m-2024-06-30.csv", dump(1440))
     (result,) = import_files(store, [whole], Job(SPOT, NOW_MS, doubt_last=True))
     assert (result.rows, result.left_out.open) == (1440, 0)
+
+
+def test_the_csv_in_a_zip_has_a_name_too(tmp_path: Path, store: LakeStore) -> None:
+    """A zip whose CSV is called after another series is refused by both names."""
+    path = tmp_path / "BTCUSDT-1m-2024-06-30.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ETHUSDT-1m-2024-06-30.csv", dump(1440))
+    assert imported(store, path).error == f"{path} says BTCUSDT, its ETHUSDT-1m-2024-06-30.csv says ETHUSDT"
+    unnamed = path.rename(tmp_path / "download.zip")
+    assert imported(store, unnamed).series == (Series("spot", "ETHUSDT", "1m"),)

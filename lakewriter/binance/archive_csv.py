@@ -166,6 +166,12 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
         raise CsvError("zip", f"{name}: not a whole zip: {error or type(error).__name__}") from None
 
 
+def csv_name(data: bytes) -> str:
+    """Return the name of the one CSV in a zip that `unzip` reads."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return next(item.filename for item in archive.infolist() if _is_csv(item.filename))
+
+
 def _is_csv(member: str) -> bool:
     # macOS puts what its own files are called beside each, in a folder of its own.
     path = PurePosixPath(member)

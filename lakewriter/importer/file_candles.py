@@ -18,7 +18,7 @@ from lakewriter.candle_arrays import columns_of, ends
 from lakewriter.candle_checks import NAMED_ONLY, violations
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import Part, check_place, choose
-from lakewriter.evidence.claims import ImportOptions
+from lakewriter.evidence.claims import Claim, ImportOptions
 from lakewriter.evidence.columns import metadata_claims
 from lakewriter.evidence.rows import (
     Period,
@@ -160,7 +160,7 @@ def _read_candles(file: FileTable, work: _Work) -> ReadFile:
     try:
         columns = columns_in(file.table)
         groups = split(columns.claims, str(path), _is_exact(columns))
-        place = [*work.name.claims, *metadata_claims(file.table)]
+        place = [*work.name.claims, *_member_claims(file, options), *metadata_claims(file.table)]
         chosen = choose(groups, place, options, str(path), file.table.num_rows)
         context = _Context(file, columns, *work)
         done = [_candles(part, context) for part in chosen.parts]
@@ -206,6 +206,14 @@ def read_name(path: Path, options: ImportOptions) -> FileName:
     return name_says(path)
 
 
+def _member_claims(file: FileTable, options: ImportOptions) -> list[Claim]:
+    """Return what the name of the CSV in a zip says."""
+    if not file.member:
+        return []
+    claims = read_name(Path(file.member), options).claims
+    return [each._replace(by=f"its {file.member}") for each in claims]
+
+
 def named_series(path: Path, options: ImportOptions) -> Series:
     """Return the series that a file is of by its name, its place and the options alone.
 
@@ -232,7 +240,9 @@ def _candles(part: Part, context: _Context) -> _Candles:
     kept = rows[closed][found.kept]
     taken = pa.array(found.kept)
     # The exchange's own rows are held against less: what it publishes enters the lake.
-    published = columns.own is not None or source == "archive" or context.file.packed
+    published = (
+        columns.own is not None or source == "archive" or context.file.member == f"{context.path.stem}.csv"
+    )
     stamp = RowOrigin(part.series, source, context.written_us)
     try:
         table = candles_of(

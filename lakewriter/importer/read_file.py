@@ -6,9 +6,7 @@ Only this module and those it calls read the bytes of such files: `text_file`,
 """
 
 import hashlib
-import io
 import re
-import zipfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +16,7 @@ import pyarrow as pa
 from lakewriter.binance.archive_csv import (
     CSV_BYTES_MAX,
     CsvError,
+    csv_name,
     gunzip,
     inflated_bytes_max,
     is_archive_csv,
@@ -62,7 +61,7 @@ class FileTable(NamedTuple):
             with names or types of their own; "partition": all columns of a partition of a lake.
         first_row: the number of the first row, as a text editor counts.
         numbers: the number of each row; None if they follow the first.
-        packed: whether it came as the archive ships it: alone in a zip, under the zip's name.
+        member: the name of the CSV in a zip; "" if the file is no zip.
         checked: whether a checksum beside it is its own.
         bad_rows: rows that are left out because they cannot be read.
         bad: the first of these, with its number; "" if there are none.
@@ -73,7 +72,7 @@ class FileTable(NamedTuple):
     layout: Layout
     first_row: int = 1
     numbers: IntArray | None = None
-    packed: bool = False
+    member: str = ""
     checked: bool = False
     bad_rows: int = 0
     bad: str = ""
@@ -143,6 +142,7 @@ def _read(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
 
 def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
     text = decoded(_inflated(data, path))
+    member = csv_name(data) if path.suffix.lower() == ".zip" else ""
     if _is_archive(text):
         try:
             table, header_rows = read_columns(text, str(path))
@@ -150,10 +150,12 @@ def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
             if not skip_bad_rows:
                 raise
         else:
-            return FileTable(table, "archive", header_rows + 1, None, _is_packed(data, path))
+            return FileTable(table, "archive", header_rows + 1, None, member)
     read = read_text(text, skip_bad_rows=skip_bad_rows)
     layout: Layout = "named" if read.named else "rest"
-    file = FileTable(read.table, layout, numbers=read.lines, bad_rows=read.bad_rows, bad=read.bad)
+    file = FileTable(
+        read.table, layout, numbers=read.lines, member=member, bad_rows=read.bad_rows, bad=read.bad
+    )
     return _typed(file, read.separator, skip_bad_rows=skip_bad_rows)
 
 
@@ -177,13 +179,6 @@ def _typed(file: FileTable, separator: str = "", *, skip_bad_rows: bool) -> File
     numbers = np.array([file.number(row) for row in np.flatnonzero(~empty).tolist()], np.int64)
     rows = file.table.filter(pa.array(~empty))
     return file._replace(table=rows, numbers=numbers, empty_rows=int(empty.sum()))
-
-
-def _is_packed(data: bytes, path: Path) -> bool:
-    if path.suffix.lower() != ".zip":
-        return False
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return f"{path.stem}.csv" in archive.namelist()  # to the letter
 
 
 def _check_checksum(data: bytes, path: Path) -> bool:
