@@ -162,7 +162,7 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _heard_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
-        """Go back to the host's time, if every frame has spoken for it for long, or to REST's at once."""
+        """Go back to the host's time, if all series have spoken for it for long, or to REST's at once."""
         if self._doubted is not None and _bears_out(claim, self._doubted):
             self._adopt(self._doubted, claim.heard_s, wall_ms)
             return
@@ -172,7 +172,7 @@ class Agreement:
             return
         if self._late_since_s is None:
             self._late_since_s = claim.heard_s
-        elif claim.heard_s - self._late_since_s >= INSIST_S:
+        elif claim.heard_s - self._late_since_s >= INSIST_S and self._paired(claim, line.rate):
             self._adopt(_line_of(claim), claim.heard_s, wall_ms)
 
     def _rival_with(self, moment: Moment) -> TimeLine:

@@ -181,6 +181,37 @@ def test_one_liar_among_honest_series_never_moves_the_time(
     assert world.agreed.jumps == 0
 
 
+@given(
+    st.sampled_from([1.0, 60.0]),
+    st.lists(st.tuples(st.sampled_from(["rest", "rest lies", "series", "liar"]), st.floats(0.01, 30))),
+    st.sampled_from([0, 7 * HOUR_MS]),
+    st.integers(1, 9000),
+    st.integers(1, 9000),
+)
+def test_lies_that_differ_move_nothing(
+    rate: float, words: list[tuple[str, float]], host_error_ms: int, rest_h: int, liar_h: int
+) -> None:
+    """Wrong answers of REST and a lying series, which do not tell the same lie, leave the time where it is."""
+    assume(abs(rest_h - liar_h) > 2 and 7 not in (rest_h, liar_h))
+    world = World(rate, host_error_ms)
+    assert world.ask_often()
+    lies = 0
+    for who, after_s in words:
+        world.now_s += after_s
+        if who == "rest":
+            assert world.ask()
+        elif who == "rest lies" and lies < 2:
+            assert not world.ask(lie_ms=rest_h * HOUR_MS * rate)
+        elif who == "liar":
+            world.hear(BTC, lie_ms=liar_h * HOUR_MS * rate)
+        else:
+            assert world.hear(ETH)
+        if who in ("rest", "rest lies"):
+            lies = lies + 1 if who == "rest lies" else 0
+        assert -60_000 * rate < world.time_ms - world.true_ms() <= 1
+    assert world.agreed.jumps == 0
+
+
 @given(st.integers(-20 * HOUR_MS, 20 * HOUR_MS), st.integers(2, 6), st.floats(0, 2))
 def test_unanimous_moments_are_learned(host_error_ms: int, count: int, late_s: float) -> None:
     """Series that say the same are believed without REST, however wrong the host's clock is."""
@@ -368,8 +399,9 @@ def test_frames_and_the_host_take_back_what_rest_alone_had_said() -> None:
     assert world.ask_often(lie_ms=HOUR_MS)
     for _ in range(3):
         world.hear(BTC)
+        assert world.agreed.jumps == 0
         world.now_s += INSIST_S
-    world.hear(BTC)
+    world.hear(ETH)
     assert abs(world.time_ms - world.true_ms()) < LATE_S * 1000
     assert world.agreed.jumps == 1
 
