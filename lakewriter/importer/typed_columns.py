@@ -5,7 +5,7 @@ neither are flaws, each of a row; the caller decides whether a flaw refuses the
 file. Rows without any value are no candles: tools write them for gaps.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,27 +13,13 @@ import pyarrow.compute as pc
 
 from lakewriter.candle import BoolArray
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.columns import normal, plain
-from lakewriter.importer.column_names import (
-    PRICES,
-    field_of,
-    is_begin,
-    is_number,
-    is_time,
-    is_unnamed,
-    stray_letters,
-)
+from lakewriter.importer.chosen_columns import DAY_NUMBERS, chosen_columns, holds_times, is_text
+from lakewriter.importer.column_names import PRICES, field_of, is_number
 from lakewriter.importer.numbers import TextNumbers
 from lakewriter.importer.text_file import NULLS
 from lakewriter.importer.times import read_times
 
 _SHOWN_MAX = 40
-
-# Symbols, intervals and the like are shorter.
-_TEXT_BYTES_MAX = 200
-
-# Days as numbers: 20240131. As seconds they would be of 1970.
-_DAY_NUMBERS = (20_000_101, 21_001_231)
 
 # From here on a float of 32 bits skips whole numbers.
 _FLOAT32_WHOLE_MAX = 2**24
@@ -80,15 +66,15 @@ def typed_columns(table: pa.Table, separator: str = "") -> Typed:
         LakewriterError: if a column that a candle needs holds nothing of the kind, or is there twice.
     """
     metadata = table.schema.metadata
-    table = _without_repeated(_renamed(table))
-    columns = {name: _decoded(table[name]) for name in table.column_names if not _is_prose(name, table[name])}
+    table = chosen_columns(table)
+    columns = {name: _decoded(table[name]) for name in table.column_names}
     flaws = _Flaws(table.num_rows)
-    texts = {name: each for name, each in columns.items() if is_number(name) and _is_text(each)}
+    texts = {name: each for name, each in columns.items() if is_number(name) and is_text(each)}
     numbers = TextNumbers(texts, separator)
     for name, array in columns.items():
         if is_number(name):
             columns[name] = _number(name, array, numbers, flaws)
-        elif _holds_times(name):
+        elif holds_times(name):
             columns[name] = _time(name, array, flaws)
     empty = _without_values(columns)
     flaws.forgive(empty)
@@ -131,79 +117,13 @@ def _shown(cells: pa.Array, rows: BoolArray) -> str:
     return repr(str(cells[int(np.argmax(rows))].as_py())[:_SHOWN_MAX])
 
 
-def _holds_times(name: str) -> bool:
-    return is_time(name) or normal(name) in ("event_time", "recv_time")
-
-
-def _renamed(table: pa.Table) -> pa.Table:
-    """Return the table with names of use; an index without a name holds begin times if no other column does."""
-    names = [plain(name) for name in table.column_names]
-    if not any(is_begin(name) for name in names):
-        for at, name in enumerate(names):
-            if is_unnamed(name) and _may_be_times(table.column(at)):
-                names[at] = "timestamp"
-                break
-    # An empty name is that of an empty column at the end of each row.
-    meaningless = {"", *stray_letters(names)}
-    kept = [at for at, name in enumerate(names) if name not in meaningless]
-    return table.select(kept).rename_columns([names[at] for at in kept])
-
-
-def _may_be_times(column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        least = pc.min(column).as_py()
-        return least is not None and least >= _DAY_NUMBERS[0]
-    if _is_text(column):
-        first = next((each for each in column.slice(0, 100).to_pylist() if each), "")
-        return len(first) >= len("20240101")
-    return bool(pa.types.is_temporal(kind))
-
-
-def _without_repeated(table: pa.Table) -> pa.Table:
-    """Return the table without columns that repeat another of the same meaning.
-
-    Raises:
-        LakewriterError: if two columns of one meaning differ.
-    """
-    seen: dict[str, int] = {}
-    kept = []
-    for at, name in enumerate(table.column_names):
-        meaning = _meaning(name)
-        if meaning not in seen:
-            seen[meaning] = at
-            kept.append(at)
-        elif not table.column(seen[meaning]).equals(table.column(at)):
-            first = table.column_names[seen[meaning]]
-            raise LakewriterError(f"has two columns that differ for one thing, {first} and {name}")
-    return table.select(kept)
-
-
-def _meaning(name: str) -> str:
-    field = field_of(name)
-    # Volumes under two names may count different assets: that is decided elsewhere.
-    return field if field is not None and field != "volume" else normal(name)
-
-
-def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds longer texts than any that a candle needs; decoded they may be huge."""
-    if is_number(name) or _holds_times(name) or not _is_text(column):
-        return False
-    for chunk in column.chunks:
-        texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
-        longest = pc.max(pc.binary_length(texts)).as_py()
-        if longest is not None and longest > _TEXT_BYTES_MAX:
-            return True
-    return False
-
-
 def _decoded(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # more text than one array holds
         array = pa.concat_arrays(each.cast(pa.large_string()) for each in array.chunks)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return _trimmed(array) if _is_text(array) else array
+    return _trimmed(array) if is_text(array) else array
 
 
 def _trimmed(array: pa.Array) -> pa.Array:
@@ -216,16 +136,9 @@ def _trimmed(array: pa.Array) -> pa.Array:
     return pc.if_else(unknown, None, array) if bool(pc.any(unknown).as_py()) else array
 
 
-def _is_text(array: Any) -> bool:
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _number(name: str, array: pa.Array, numbers: TextNumbers, flaws: _Flaws) -> pa.Array:
     kind = array.type
-    if _is_text(array):
+    if is_text(array):
         doubles, bad = numbers.doubles(name)
         flaws.add(bad, name, "no number", array)
         return doubles
@@ -250,13 +163,13 @@ def _time(name: str, array: pa.Array, flaws: _Flaws) -> pa.Array:
     kind = array.type
     if pa.types.is_integer(kind) and len(array) > array.null_count:
         ends = pc.min_max(array).as_py()
-        if ends["min"] >= _DAY_NUMBERS[0] and ends["max"] <= _DAY_NUMBERS[1]:
+        if ends["min"] >= DAY_NUMBERS[0] and ends["max"] <= DAY_NUMBERS[1]:
             array = array.cast(pa.string())
     if pa.types.is_float32(kind) or pa.types.is_float16(kind):
         greatest = pc.max(pc.abs(array)).as_py()
         if greatest is not None and greatest > _FLOAT32_WHOLE_MAX:
             raise LakewriterError(f"{name} is a {kind}, which holds no exact times")
-    if not _is_text(array):
+    if not is_text(array):
         return array
     times, bad = read_times(name, array)
     flaws.add(bad, name, "no time", array)

@@ -1,0 +1,101 @@
+"""Choose the columns of a file that can mean something, each once, by names of use. Pure."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakewriter.errors import LakewriterError
+from lakewriter.evidence.columns import normal, plain
+from lakewriter.importer.column_names import field_of, is_begin, is_number, is_time, is_unnamed, stray_letters
+
+# Symbols, intervals and the like are shorter.
+_TEXT_BYTES_MAX = 200
+
+# Days as numbers: 20240131. As seconds they would be of 1970.
+DAY_NUMBERS = (20_000_101, 21_001_231)
+
+
+def chosen_columns(table: pa.Table) -> pa.Table:
+    """Return the columns of a table that can mean something.
+
+    Raises:
+        LakewriterError: if two columns of one meaning differ.
+    """
+    table = _without_repeated(_renamed(table))
+    return table.select([name for name in table.column_names if not _is_prose(name, table[name])])
+
+
+def _renamed(table: pa.Table) -> pa.Table:
+    """Return the table with names of use; an index without a name holds begin times if no other column does."""
+    names = [plain(name) for name in table.column_names]
+    if not any(is_begin(name) for name in names):
+        for at, name in enumerate(names):
+            if is_unnamed(name) and _may_be_times(table.column(at)):
+                names[at] = "timestamp"
+                break
+    # An empty name is that of an empty column at the end of each row.
+    meaningless = {"", *stray_letters(names)}
+    kept = [at for at, name in enumerate(names) if name not in meaningless]
+    return table.select(kept).rename_columns([names[at] for at in kept])
+
+
+def _may_be_times(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        least = pc.min(column).as_py()
+        return least is not None and least >= DAY_NUMBERS[0]
+    if is_text(column):
+        first = next((each for each in column.slice(0, 100).to_pylist() if each), "")
+        return len(first) >= len("20240101")
+    return bool(pa.types.is_temporal(kind))
+
+
+def _without_repeated(table: pa.Table) -> pa.Table:
+    """Return the table without columns that repeat another of the same meaning.
+
+    Raises:
+        LakewriterError: if two columns of one meaning differ.
+    """
+    seen: dict[str, int] = {}
+    kept = []
+    for at, name in enumerate(table.column_names):
+        meaning = _meaning(name)
+        if meaning not in seen:
+            seen[meaning] = at
+            kept.append(at)
+        elif not table.column(seen[meaning]).equals(table.column(at)):
+            first = table.column_names[seen[meaning]]
+            raise LakewriterError(f"has two columns that differ for one thing, {first} and {name}")
+    return table.select(kept)
+
+
+def _meaning(name: str) -> str:
+    field = field_of(name)
+    # Volumes under two names may count different assets: that is decided elsewhere.
+    return field if field is not None and field != "volume" else normal(name)
+
+
+def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
+    """Return whether a column holds longer texts than any that a candle needs; decoded they may be huge."""
+    if is_number(name) or holds_times(name) or not is_text(column):
+        return False
+    for chunk in column.chunks:
+        texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+        longest = pc.max(pc.binary_length(texts)).as_py()
+        if longest is not None and longest > _TEXT_BYTES_MAX:
+            return True
+    return False
+
+
+def is_text(array: Any) -> bool:
+    """Return whether an array or a column holds text, also as codes of a dictionary."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def holds_times(name: str) -> bool:
+    """Return whether a column of this name holds times of any kind."""
+    return is_time(name) or normal(name) in ("event_time", "recv_time")
