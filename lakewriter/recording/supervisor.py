@@ -21,6 +21,7 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.instrument import Instrument
+from lakewriter.interval import MINUTE_MS
 from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
@@ -45,6 +46,9 @@ _SAVE_EVERY_S = 0.25
 
 # A stream that is silent is not waited for: REST has the candle about then.
 POLL_GRACE_MS = 2_000
+
+# So far the agreed time may be behind the exchange's, where frames come late.
+_BEHIND_MS_MAX = 10 * MINUTE_MS
 
 # What ended so shortly before the stop, and did not come, is no gap yet.
 MOMENT_MS = STOP_MARGIN_MS
@@ -302,6 +306,10 @@ class CompletenessSupervisor:
                 # The first candle that never comes says in the ledger why: the one of now, at the latest.
                 grid = series.grid.anchored(next_ms)
                 stop_ms = grid.end(max(grid.floor(now_ms), next_ms))
+                delivery_ms = None if instrument is None else instrument.delivery_ms
+                if delivery_ms is not None and stop_ms <= delivery_ms <= now_ms + _BEHIND_MS_MAX:
+                    # The list is ahead of what frames tell of the time: the delivery has passed.
+                    stop_ms = grid.end(grid.floor(delivery_ms))
                 self.healer.owe(series, next_ms, stop_ms)
 
     def _owed_since(self) -> dict[Series, int]:

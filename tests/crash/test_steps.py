@@ -324,7 +324,7 @@ def test_a_write_that_is_refused_leaves_nothing(server: Server, tmp_path: Path, 
     """A commit that the disk refuses to take leaves no line, and the next goes on."""
     # The first write is that of lake.json.
     was = _refused(server, tmp_path / "lake", f"write:error={error}:when=3")
-    assert was.refused == [("RefusedError", [key_of(candle) for candle in SECOND])]
+    assert was.refused == [("DiskRefusedError", [key_of(candle) for candle in SECOND])]
     assert [key_of(candle) for candle in read_hot(tmp_path / "lake")] == was.kept
     assert was.kept == [key_of(candle) for candle in [*FIRST, *THIRD]]
     check(tmp_path / "lake", was, [*FIRST, *THIRD])
