@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 from hypothesis import HealthCheck, given
 from lengths import either, examples
+from running import wait_until
 from statements import ALL_ROWS, FILTERS
 from test_query_files import BEGIN_MS, DAY_MS, add_foreign, candle, make_lake, put
 
@@ -40,7 +41,15 @@ def engine() -> Engine:
 
 
 def pruned(engine: Engine, predicate: str) -> FilterPruner:
-    [pushed] = asked(engine, predicate).filters
+    found: list[PushedFilters] = []
+
+    def told() -> bool:
+        # On a busy machine the time in which filters are found may be over before they are.
+        found[:] = [asked(engine, predicate)]
+        return bool(found[0].filters)
+
+    wait_until(told)
+    [pushed] = found[0].filters
     return FilterPruner(pushed)
 
 

@@ -122,7 +122,10 @@ class Execution:
         finished = self._rows is None and self._working.done()
         closing = self._worker.submit(self._close)
         self._worker.shutdown(wait=False)
-        if not finished and not self._interrupt_until(closing, _STOP_PATIENCE_S):
+        # Ctrl-C may come while work is handed over: then the thread has more than it seems.
+        if finished and wait([closing], _STOP_PATIENCE_S).done:
+            return
+        if not self._interrupt_until(closing, _STOP_PATIENCE_S):
             _stopping.add(closing)
             closing.add_done_callback(_stopping.discard)
             threading.Thread(
