@@ -234,6 +234,9 @@ async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, unive
             await running.past(delivery_ms - 10 * MINUTE_MS)
             sandbox.add_fault(Fault("missing_close"))
             await until(lambda: series not in running.watch.watermarks)
+            gaps = running.watch.ledger.gaps
+            await until(lambda: any(gap.reason == "delivered" for gap in gaps(series)))
+            await until(lambda: not running.watch.healer.pending)
             await running.past(delivery_ms + 12 * MINUTE_MS)
         found = account(running.store, sandbox, series, delivery_ms - 5 * MINUTE_MS, delivery_ms + MINUTE_MS)
         assert len(found.present) == 5
