@@ -88,10 +88,6 @@ def reconnected(outcome: Outcome) -> bool:
     return any(each.stats.reconnects > 0 for each in outcome.recording.watch.listeners.values())
 
 
-def asked_again(outcome: Outcome) -> bool:
-    return healed(outcome) and outcome.recording.watch.healer.stats.errors > 0
-
-
 def replaced(outcome: Outcome) -> bool:
     return any(each.stats.replaced > 0 for each in outcome.recording.watch.listeners.values())
 
@@ -197,7 +193,7 @@ SCENARIOS = {
     "handshake_503": Scenario((Fault("close_code"), Fault("refuse_handshake", value=503)), healed),
     "rest_429": Scenario((MUTE, Fault("rest_status", value=429, retry_after_s=1)), healed),
     "rest_418": Scenario((MUTE, Fault("rest_status", value=418, retry_after_s=1)), healed),
-    "rest_503": Scenario((MUTE, Fault("rest_status", value=503)), asked_again),
+    "rest_503": Scenario((MUTE, Fault("rest_status", value=503)), healed),
     "rest_lag": Scenario((MUTE, Fault("rest_lag", value=120)), healed),
     "rest_unsettled": Scenario(
         (MUTE, Fault("rest_unsettled", value=25)),
