@@ -17,10 +17,9 @@ import msgspec
 from lakewriter.instrument import Instrument
 from lakewriter.interval import CALENDAR_MS_MAX
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.lines import read_lines
 from lakewriter.lake.passed_over import report_passed_over
-from lakewriter.lake.segments import BAD_SUFFIX
-from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+from lakewriter.lake.row_file import RowFile
+from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.market import is_symbol
 
 INSTRUMENTS_DIRECTORY = "_lakewriter/instruments"
@@ -97,7 +96,7 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
     path = directory / f"{market}{_SUFFIX}"
     with store.storage.exclusive(f"{INSTRUMENTS_DIRECTORY}/{market}"):
         make_directories(store.root, directory)
-        rows = _rows_to_keep(path)
+        rows = _FILE.read_to_replace(path)
         answered_ms = max((row.last_seen_ms for row in rows), default=now_ms)
         now_ms = max(now_ms, answered_ms)
         # A symbol that was not in the last answer begins a new period.
@@ -156,38 +155,12 @@ def read_last_lists(root: Path) -> dict[str, MarketList]:
     return lists
 
 
-class _Rows(NamedTuple):
-    rows: list[_InstrumentRow]
-    left_out: int
-
-
-def _rows_to_keep(path: Path) -> list[_InstrumentRow]:
-    """Return the rows of a file that is to be replaced; set it aside if there is more in it."""
-    try:
-        found = _read(path)
-    except FileNotFoundError:
-        return []
-    if found.left_out:
-        path.rename(path.with_name(path.name + BAD_SUFFIX))
-        sync_directory(path.parent)
-    return found.rows
-
-
 def _rows_or_none(path: Path) -> list[_InstrumentRow]:
     try:
-        return _read(path).rows
+        return _FILE.read(path)
     except OSError as error:
         report_passed_over(f"instruments: {path}: {error.strerror}; its rows are left out")
         return []
-
-
-def _read(path: Path) -> _Rows:
-    lines = read_lines(path, FILE_BYTES_MAX)
-    rows = [row for line in lines.whole if (row := _row(line)) is not None]
-    left_out = len(lines.whole) - len(rows) + lines.torn + lines.cut
-    if left_out:
-        report_passed_over(f"instruments: {path}: {left_out} damaged lines are left out")
-    return _Rows(rows, left_out)
 
 
 def _row(line: bytes | None) -> _InstrumentRow | None:
@@ -205,3 +178,6 @@ def _row(line: bytes | None) -> _InstrumentRow | None:
 def _sound(moment_ms: int | None) -> int | None:
     """Return the moment; None for one that no calendar has."""
     return moment_ms if moment_ms is not None and 0 <= moment_ms <= CALENDAR_MS_MAX else None
+
+
+_FILE = RowFile("instruments", FILE_BYTES_MAX, _row)

@@ -10,17 +10,15 @@ replaced whole under a lock. Which periods follow from which is
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import living
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.lines import read_lines
 from lakewriter.lake.passed_over import report_passed_over
-from lakewriter.lake.segments import BAD_SUFFIX
-from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+from lakewriter.lake.row_file import RowFile
+from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.partition import is_series
 from lakewriter.series import Series
 from lakewriter.subscribed_period import FOREVER_MS, Confirmation, SubscribedPeriod, closed, confirmed
@@ -66,7 +64,7 @@ def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] =
     path = store.root / PERIODS_FILE
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.root, path.parent)
-        periods = _periods_to_keep(path)
+        periods = _FILE.read_to_replace(path)
         after = confirmed(periods, confirmation, living(store.root) - dead)
         if after != periods or not path.exists():
             write_durably(path, b"".join(map(_line, after)))
@@ -99,7 +97,7 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
     wanted = set(series)
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.root, path.parent)
-        periods = _periods_to_keep(path)
+        periods = _FILE.read_to_replace(path)
         ended = {period for period in periods if period.is_open and period.series in wanted}
         alive = living(store.root)
         for period in periods:
@@ -121,38 +119,12 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
     """
     path = root / PERIODS_FILE
     try:
-        return _read(path).periods
+        return _FILE.read(path)
     except FileNotFoundError:
         return []
     except OSError as error:
         report_passed_over(f"subscriptions: {path}: {error.strerror}; its periods are left out")
         return []
-
-
-class _Periods(NamedTuple):
-    periods: list[SubscribedPeriod]
-    left_out: int
-
-
-def _periods_to_keep(path: Path) -> list[SubscribedPeriod]:
-    """Return the periods of a file that is to be replaced; set it aside if there is more in it."""
-    try:
-        found = _read(path)
-    except FileNotFoundError:
-        return []
-    if found.left_out:
-        path.rename(path.with_name(path.name + BAD_SUFFIX))
-        sync_directory(path.parent)
-    return found.periods
-
-
-def _read(path: Path) -> _Periods:
-    lines = read_lines(path, FILE_BYTES_MAX)
-    periods = [period for line in lines.whole if (period := _period(line)) is not None]
-    left_out = len(lines.whole) - len(periods) + lines.torn + lines.cut
-    if left_out:
-        report_passed_over(f"subscriptions: {path}: {left_out} damaged lines are left out")
-    return _Periods(periods, left_out)
 
 
 def _period(line: bytes | None) -> SubscribedPeriod | None:
@@ -184,3 +156,6 @@ def _line(period: SubscribedPeriod) -> bytes:
         period.owed_ms,
     )
     return _encode(row) + b"\n"
+
+
+_FILE = RowFile("subscriptions", FILE_BYTES_MAX, _period)

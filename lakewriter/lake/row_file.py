@@ -1,0 +1,61 @@
+"""Small files of rows below `_lakewriter`, a JSON line each, that are replaced whole.
+
+What is damaged is reported and left out. A file with damaged lines is set aside
+before another one takes its place.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from lakewriter.lake.lines import read_lines
+from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.segments import BAD_SUFFIX
+from lakewriter.lake.storage import sync_directory
+
+T = TypeVar("T")
+
+
+class RowFile(NamedTuple, Generic[T]):
+    """How to read one kind of row file.
+
+    Args:
+        name: what its warnings begin with ("instruments").
+        bytes_max: how much of a file to read.
+        decode: returns the row of a line; None if the line is not what we write.
+    """
+
+    name: str
+    bytes_max: int
+    decode: Callable[[bytes | None], T | None]
+
+    def read(self, path: Path) -> list[T]:
+        """Return the rows of a file.
+
+        Raises:
+            OSError: if it is absent, refused, or no regular file.
+        """
+        return self._read(path)[0]
+
+    def read_to_replace(self, path: Path) -> list[T]:
+        """Return the rows of a file that is to be replaced; set it aside if it has damaged lines.
+
+        Raises:
+            OSError: if it is refused, or no regular file.
+        """
+        try:
+            rows, left_out = self._read(path)
+        except FileNotFoundError:
+            return []
+        if left_out:
+            path.rename(path.with_name(path.name + BAD_SUFFIX))
+            sync_directory(path.parent)
+        return rows
+
+    def _read(self, path: Path) -> tuple[list[T], int]:
+        lines = read_lines(path, self.bytes_max)
+        rows = [row for line in lines.whole if (row := self.decode(line)) is not None]
+        left_out = len(lines.whole) - len(rows) + lines.torn + lines.cut
+        if left_out:
+            report_passed_over(f"{self.name}: {path}: {left_out} damaged lines are left out")
+        return rows, left_out
