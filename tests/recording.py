@@ -42,7 +42,28 @@ class Recording(NamedTuple):
 
     async def past(self, sim_ms: int) -> None:
         """Wait until every candle that ends by then was seen or is explained."""
-        await until(lambda: self.sandbox.now_ms() >= sim_ms and self.settled(sim_ms))
+        try:
+            await until(lambda: self.sandbox.now_ms() >= sim_ms and self.settled(sim_ms))
+        except asyncio.CancelledError:
+            print(self.unsettled(sim_ms))
+            raise
+
+    def unsettled(self, sim_ms: int) -> str:
+        """Return what a wait for the settling of all that ended by then waits for."""
+        watch, time = self.watch, {name: self.doors[name].time for name in self.watch.listeners}
+        lines = [
+            f"now - wanted: {self.sandbox.now_ms() - sim_ms} ms, surveying {watch.surveying}",
+            *(f"{name}: {each.now_ms() - sim_ms} ms, jumps {each.jumps}" for name, each in time.items()),
+            *(
+                f"{each}: next - wanted {(watch.watermarks.next_ms(each) or 0) - sim_ms} ms"
+                for each in watch.watermarks.series
+            ),
+            *map(str, watch.ledger.gaps()),
+            str(watch.healer.stats),
+            f"put {watch.healer.put}, recorded {self.recorder.stats.recorded}",
+            *(f"{name}: {each.stats}" for name, each in watch.listeners.items()),
+        ]
+        return "\n".join(lines)
 
     def settled(self, sim_ms: int) -> bool:
         """Tell whether nothing is missing that ended by then, or all of it has a reason."""

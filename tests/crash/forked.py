@@ -190,10 +190,13 @@ def _serve() -> None:
         forget(Path(warm), lambda what, candles: None)
     while line := sys.stdin.readline():
         work, root, promises = line.split()
+        # Opened here, where no call is traced: the child fails in its work alone.
+        log = os.open(promises, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         ready, go = os.pipe()
         child = os.fork()
         if child == 0:
-            _work(WORKS[work], Path(root), Path(promises), ready)
+            _work(WORKS[work], Path(root), log, ready)
+        os.close(log)
         print(child, flush=True)
         sys.stdin.readline()
         os.write(go, b"!")
@@ -202,9 +205,8 @@ def _serve() -> None:
         os.close(go)
 
 
-def _work(work: Callable[[Path, Tell], None], root: Path, promises: Path, ready: int) -> None:
+def _work(work: Callable[[Path, Tell], None], root: Path, log: int, ready: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
-    log = os.open(promises, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def tell(what: str, candles: Iterable[Candle]) -> None:
         os.writev(log, [what.encode(), *(" {}:{}".format(*key_of(each)).encode() for each in candles), b"\n"])
