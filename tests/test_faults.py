@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SPEED = 120.0
 # Half a second of real time, for this machine has more to do.
 OPTIONS = SupervisorOptions(
-    grace_ms=60_000, universe_every_s=0.5, patience=Timeouts(ping_after_s=0.5, pong_s=0.5, prove_s=1.0)
+    grace_ms=60_000, universe_every_s=1.5, patience=Timeouts(ping_after_s=0.5, pong_s=0.5, prove_s=1.0)
 )
 SPOT = "spot:BTCUSDT,ETHUSDT:1m"
 

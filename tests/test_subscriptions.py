@@ -29,7 +29,7 @@ from lakewriter.subscription import parse_subscription
 pytestmark = pytest.mark.slow
 
 BTC, ETH, BNB = (Series("spot", symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT"))
-OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
+OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=1.5)
 
 
 def options(**changes: object) -> SandboxOptions:

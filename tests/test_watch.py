@@ -39,7 +39,8 @@ pytestmark = pytest.mark.slow
 SPEED = 300.0
 BTC = Series("spot", "BTCUSDT", "1m")
 # A second and more of real time, for this machine has other things to do.
-OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=0.5)
+# Asked twice a second, spot's list alone would take the weight that long gaps may take.
+OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=1.5)
 
 
 @contextlib.asynccontextmanager
