@@ -17,7 +17,7 @@ from lakewriter.binance.weight_budget import (
     parse_book,
     render_book,
 )
-from lakewriter.lake.exchange_limits import FILE_BYTES
+from lakewriter.lake.exchange_limits import PAGE_BYTES
 
 WALL_S = 1_800_000_000.0
 
@@ -131,7 +131,7 @@ def test_a_full_book_fits_into_its_file() -> None:
         budget.told(6000, float(year_s))
         budget.hold(0.123456789, year_s - 0.123456789, WALL_S + 0.123456789)
         budget.spend(1, year_s + 0.123456789)
-    assert len(render_book(book)) <= FILE_BYTES
+    assert len(render_book(book)) <= PAGE_BYTES
 
 
 def test_what_can_wait_leaves_half_to_what_cannot() -> None:

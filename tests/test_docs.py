@@ -13,12 +13,11 @@ from lakewriter.candle import SCHEMA
 from lakewriter.cli import COMMANDS, cli
 from lakewriter.gap import LEFT, REASONS, UNEXPLAINED
 from lakewriter.lake.compact import CHECKED_NAME
-from lakewriter.lake.exchange_limits import WEIGHT_DIRECTORY
+from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, WEIGHT_DIRECTORY
 from lakewriter.lake.forgotten import FORGOTTEN_FILE
 from lakewriter.lake.gaps.ledgers import GAPS_DIRECTORY
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
 from lakewriter.lake.journal import JOURNAL_DIRECTORY
-from lakewriter.lake.restraint import RESTRAINT_FILE
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX
 from lakewriter.lake.subscriptions import PERIODS_FILE
@@ -224,7 +223,7 @@ def test_every_place_below_the_root_is_described() -> None:
     named = " ".join(first_cells("docs/on-disk.md", "## Every kind of file"))
     for place in (
         JOURNAL_DIRECTORY, GAPS_DIRECTORY, INSTRUMENTS_DIRECTORY, PERIODS_FILE, FORGOTTEN_FILE,
-        WEIGHT_DIRECTORY, RESTRAINT_FILE, CHECKED_NAME,
+        WEIGHT_DIRECTORY, RATE_LIMITS_FILE, CHECKED_NAME,
     ):  # fmt: skip
         assert f"`{place.removeprefix(STATE_DIRECTORY + '/')}" in named, place
 

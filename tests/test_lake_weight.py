@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running import PATIENCE_S, wait_until
 
-from lakewriter.lake.exchange_limits import FILE_BYTES, LOCK_S, WEIGHT_DIRECTORY, WeightFile
+from lakewriter.lake.exchange_limits import LOCK_S, PAGE_BYTES, WEIGHT_DIRECTORY, WeightFile
 
 COUNT = """
 import sys
@@ -63,10 +63,10 @@ def test_what_is_kept_is_found(tmp_path: Path) -> None:
     """At first there is nothing; the longer and the shorter are found as they were kept, in one page."""
     file = WeightFile(tmp_path, "REST futures")
     assert kept(file) == b""
-    for data in (b'{"a":1}', b"x" * FILE_BYTES, b"{}\n"):
+    for data in (b'{"a":1}', b"x" * PAGE_BYTES, b"{}\n"):
         keep(file, data)
         assert kept(WeightFile(tmp_path, "REST futures")) == data.rstrip(b"\n")
-        assert file.path.stat().st_size == FILE_BYTES
+        assert file.path.stat().st_size == PAGE_BYTES
 
 
 def test_what_does_not_change_is_not_written(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
     file = WeightFile(tmp_path, "REST futures")
     keep(file, b"one")
     with pytest.raises(OSError, match="do not fit"):
-        keep(file, b"x" * (FILE_BYTES + 1))
+        keep(file, b"x" * (PAGE_BYTES + 1))
     assert kept(file) == b"one"
 
 

@@ -8,8 +8,7 @@ import aiohttp
 
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
-from lakewriter.lake.exchange_limits import WeightFile
-from lakewriter.lake.restraint import RESTRAINT_FILE, read_restraint, write_restraint
+from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, WeightFile, read_rate_limits, write_rate_limits
 from lakewriter.market import MARKETS
 from lakewriter.rate_limit_state import RateLimitState
 
@@ -28,7 +27,7 @@ class ToldClock(Clock):
 
 def doors(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> MarketClients:
     return MarketClients(
-        MARKETS.__getitem__, session, clock, read_restraint(lake), slates=partial(WeightFile, lake)
+        MARKETS.__getitem__, session, clock, read_rate_limits(lake), slates=partial(WeightFile, lake)
     )
 
 
@@ -45,7 +44,7 @@ def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) ->
                 await door.gate.enter()
                 clock.now_s += 10
             door.gate.hold(100, "told to")
-            write_restraint(tmp_path, first.restraint())
+            write_rate_limits(tmp_path, first.restraint())
             clock.now_s += 50
             second = doors(session, clock, tmp_path)
             kept = second["coin_futures"].gate.kept()
@@ -77,7 +76,7 @@ def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path)
 
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
     """An absent or damaged file restrains nobody."""
-    assert read_restraint(tmp_path) == RateLimitState()
+    assert read_rate_limits(tmp_path) == RateLimitState()
     (tmp_path / "_lakewriter").mkdir()
-    (tmp_path / RESTRAINT_FILE).write_text("{")
-    assert read_restraint(tmp_path) == RateLimitState()
+    (tmp_path / RATE_LIMITS_FILE).write_text("{")
+    assert read_rate_limits(tmp_path) == RateLimitState()

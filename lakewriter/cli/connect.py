@@ -7,8 +7,7 @@ from pathlib import Path
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.network import Network
 from lakewriter.clock import Clock
-from lakewriter.lake.exchange_limits import WeightFile
-from lakewriter.lake.restraint import read_restraint
+from lakewriter.lake.exchange_limits import WeightFile, read_rate_limits
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.market import Market
 
@@ -31,5 +30,5 @@ def doors_of(
     """
     shared = partial(WeightFile, root) if (root / STATE_DIRECTORY).is_dir() else None
     return MarketClients(
-        endpoints, session, clock, read_restraint(root), slates=shared, max_weight=max_weight
+        endpoints, session, clock, read_rate_limits(root), slates=shared, max_weight=max_weight
     )

@@ -7,9 +7,9 @@ import msgspec
 
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.journal import living
-from lakewriter.lake.known import known_series
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.presence_many import known_series
 from lakewriter.series import Series
 
 # So alike, from 0 to 1, is what may have been meant, and what is nearly as alike as the

@@ -1,10 +1,13 @@
-"""What the processes of this host spend of one pool of request weight: one small file.
+"""What the exchange counts of this host's address, kept at the lake: two kinds of small files.
 
-    _lakewriter/weight/rest-futures.json
+    _lakewriter/weight/rest-futures.json    the request weight that was spent of one pool
+    _lakewriter/restraint.json              the connection attempts and bans of stream hosts
 
-Who changes it holds its lock for the microseconds of reading and writing a
-page, never while waiting for a disk or for anybody. What the bytes mean is
-said by whoever asks the exchange. Losing it costs a refusal, never a candle.
+A weight file is one page that all processes of the host change under its lock.
+They hold the lock for microseconds, and never while they wait for a disk.
+`binance.weight_budget` reads and writes the page's content. The last recorder
+to write wins the other file. If either is lost, one request may be refused; no
+candle is lost.
 """
 
 import errno
@@ -15,15 +18,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from lakewriter.errors import LakeError
-from lakewriter.lake.storage import make_directories, sync_directory
+from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+from lakewriter.rate_limit_state import RateLimitState
 from lakewriter.regular_file import open_lock, read_regular
 
 WEIGHT_DIRECTORY = "_lakewriter/weight"
+RATE_LIMITS_FILE = "_lakewriter/restraint.json"
 
 # One page, so that a write is in the file whole or not at all, whenever its
 # writer is killed; what is shorter is padded.
-FILE_BYTES = 4096
+PAGE_BYTES = 4096
 
 # The lock is held for microseconds; a process that was stopped while it holds
 # it must not stop the others.
@@ -32,12 +39,15 @@ _LOOK_S = 0.001
 
 _NAME_MAX = 100
 
+# A few hosts, with 300 attempts each.
+_RATE_LIMITS_BYTES_MAX = 1024 * 1024
+
 # Source: proc(5). Elsewhere a boot is told by times that lie in the future.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class WeightFile:
-    """The file of one pool; a `Slate`.
+    """The file of one pool: a `SharedFile`.
 
     Args:
         root: the lake's root.
@@ -67,7 +77,7 @@ class WeightFile:
         fd = self._open()
         try:
             _lock(fd)
-            before = os.pread(fd, FILE_BYTES, 0).rstrip(b"\n")
+            before = os.pread(fd, PAGE_BYTES, 0).rstrip(b"\n")
             after = turn(before).rstrip(b"\n")
             if after != before:
                 _write(fd, after)
@@ -89,9 +99,29 @@ class WeightFile:
             return open_lock(self.path)
 
 
+def read_rate_limits(root: Path) -> RateLimitState:
+    """Return the state that an earlier recorder wrote; an empty one if it cannot be read."""
+    try:
+        data = read_regular(root / RATE_LIMITS_FILE, _RATE_LIMITS_BYTES_MAX)
+        return msgspec.json.decode(data, type=RateLimitState)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return RateLimitState()
+
+
+def write_rate_limits(root: Path, state: RateLimitState) -> None:
+    """Write the state for the next recorder.
+
+    Raises:
+        OSError: if the disk refuses.
+
+    Crash: the old file or the new one is there, whole.
+    """
+    write_durably(root / RATE_LIMITS_FILE, msgspec.json.encode(state) + b"\n")
+
+
 def _boot() -> str:
     try:
-        return read_regular(_BOOT_ID, FILE_BYTES).decode("ascii").strip()
+        return read_regular(_BOOT_ID, PAGE_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -108,6 +138,6 @@ def _lock(fd: int) -> None:
 
 
 def _write(fd: int, data: bytes) -> None:
-    page = data.ljust(FILE_BYTES, b"\n")
-    if len(page) > FILE_BYTES or os.pwrite(fd, page, 0) != FILE_BYTES:
+    page = data.ljust(PAGE_BYTES, b"\n")
+    if len(page) > PAGE_BYTES or os.pwrite(fd, page, 0) != PAGE_BYTES:
         raise OSError(errno.EFBIG, f"{len(data)} bytes do not fit into it")

@@ -4,12 +4,13 @@ A lake has our own directory, or at least one of a market: what was copied witho
 the former is a lake too. Any other directory is none, and not an empty lake.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.market import MARKETS
 from lakewriter.partition import LEVELS
 
@@ -103,6 +104,23 @@ def check_can_be_lake(root: Path, uri: str) -> None:
         ours = first == STATE_DIRECTORY or first.startswith(f"{LEVELS[0]}=")
         if ours and not _is_lake(root) and (parent / STATE_DIRECTORY / "lake.json").exists():
             raise LakeError(f"lake: {uri} lies inside of a lake", f"--lake {parent}")
+
+
+def state_path(*parts: str) -> Path:
+    """Return a path below lakewriter's directory for local state, by the XDG rules; it may not exist.
+
+    Raises:
+        UsageError: if this user has no home directory, as in some containers.
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        # The XDG rules ignore a relative path.
+        home = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+    except RuntimeError:
+        raise UsageError(
+            "state: this user has no home directory", "export XDG_STATE_HOME=/var/lib/lakewriter"
+        ) from None
+    return home.joinpath("lakewriter", *parts)
 
 
 def _is_lake(directory: Path) -> bool:

@@ -22,10 +22,10 @@ from lakewriter.clock import Clock
 from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.instrument import Instrument
 from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, write_rate_limits
 from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.instruments import remember
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.restraint import RESTRAINT_FILE, write_restraint
 from lakewriter.rate_limit_state import RateLimitState
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.startup_survey import StartupSurvey
@@ -482,9 +482,9 @@ class CompletenessSupervisor:
             restraint = self._doors.restraint()
             if not _same(restraint, written):
                 try:
-                    await asyncio.to_thread(write_restraint, self._store.root, restraint)
+                    await asyncio.to_thread(write_rate_limits, self._store.root, restraint)
                 except OSError as error:
-                    log.error("%s cannot be written: %s", RESTRAINT_FILE, error.strerror)
+                    log.error("%s cannot be written: %s", RATE_LIMITS_FILE, error.strerror)
                 written = restraint
 
 

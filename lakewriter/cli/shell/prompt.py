@@ -21,7 +21,7 @@ from lakewriter.cli.shell.statements import command_of, completions, innermost_c
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.state import state_path
+from lakewriter.lake.root import state_path
 from lakewriter.market import MARKETS
 from lakewriter.partition import level_value
 from lakewriter.query.guard import TABLES

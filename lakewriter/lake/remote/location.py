@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import pyarrow.fs as fs
 
 from lakewriter.errors import UsageError
-from lakewriter.lake.state import state_path
+from lakewriter.lake.root import state_path
 
 # A store that does not answer is asked this often, and waited for so long each time.
 ATTEMPTS_MAX = 3
