@@ -1,6 +1,6 @@
 """lakewriter records every closed Binance candle into a plain Parquet lake.
 
-One candle's way, and who has it in hand:
+The way of a candle, and the modules that handle it:
 
     frame ─► binance.wire ─► recording.listening ─► queue ─► lake.journal (fsync)
           ─► recording.buffer ─► lake.lake.merge ─► candles.parquet ─► query
@@ -14,21 +14,30 @@ sandbox | verify` → `importer | backfill` → `lake | binance` → the nouns
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Candle", "Lake", "__version__", "open_lake"]
+__all__ = ["Candle", "CandleListener", "Lake", "__version__", "open_lake"]
 
-# Imported when they are first asked for: `lakewriter --help` needs none of them.
-_WHERE = {
-    "Candle": "lakewriter.candle",
-    "Lake": "lakewriter.query.reader",
-    "open_lake": "lakewriter.query.reader",
-}
+# Type checkers and editors cannot follow the lazy imports below; these imports show them the true types.
+if TYPE_CHECKING:
+    from lakewriter.candle import Candle
+    from lakewriter.query.reader import Lake, open_lake
+    from lakewriter.recording.listening.listener import CandleListener
+else:
+    # Imported at first use: `lakewriter --help` needs none of them, and a query needs no sockets.
+    _MODULES = {
+        "Candle": "lakewriter.candle",
+        "CandleListener": "lakewriter.recording.listening.listener",
+        "Lake": "lakewriter.query.reader",
+        "open_lake": "lakewriter.query.reader",
+    }
 
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MODULES})

@@ -18,7 +18,7 @@ from lakewriter.candle import Candle
 from lakewriter.clock import Clock, ExchangeTime
 from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS, Interval, parse_interval
-from lakewriter.market import Market, parse_market, parse_symbol
+from lakewriter.market import Market, parse_market, parse_symbol, served_at
 from lakewriter.recording.listening.backoff import BACKOFF_MAX_S
 from lakewriter.recording.listening.candle_sink import CandleSink, ListenerStats
 from lakewriter.recording.listening.connection import ConnectionSettings
@@ -45,9 +45,11 @@ class CandleListener:
         gate: what attempts go through; shared by all that connect to the same host.
         time: the exchange's, which learns from event times.
         rotate_after_ms: the greatest age of a connection, by the exchange's clock.
+        exchange: URL of one server that offers all three markets, such as the sandbox.
 
     Raises:
-        UsageError: if the exchange has no such market, interval or symbol.
+        UsageError: if the exchange has no such market, interval or symbol, or
+            `exchange` is not an http(s) URL.
     """
 
     def __init__(
@@ -63,9 +65,12 @@ class CandleListener:
         gate: ConnectGate | None = None,
         time: ExchangeTime | None = None,
         rotate_after_ms: float = ROTATE_AFTER_MS,
+        exchange: str | None = None,
     ) -> None:
         clock = clock or Clock()
         self.market = parse_market(market) if isinstance(market, str) else market
+        if exchange is not None:
+            self.market = served_at(self.market, exchange)
         self.interval = self._interval(interval)
         self._terms = ConnectionSettings(
             market=self.market,
