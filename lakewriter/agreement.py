@@ -68,20 +68,20 @@ class Agreement:
     def __init__(self) -> None:
         self.line: TimeLine | None = None
         self.jumps = 0
-        self.jump: Jump | None = None
-        self.asks = False
+        self.last_jump: Jump | None = None
+        self.needs_server_time = False
         # The course of what REST says, and what of it would be believed.
         self._rival: TimeLine | None = None
-        self._doubted: TimeLine | None = None
-        self._told_s: float | None = None
+        self._unconfirmed: TimeLine | None = None
+        self._rest_answered_s: float | None = None
         # The course of what the streams say.
-        self._course: TimeLine | None = None
+        self._stream_line: TimeLine | None = None
         # The wall clock minus the agreed time; None while that is not steady.
         self._host_lead_ms: float | None = None
         self._confirmed_s = float("-inf")
         self._late_since_s: float | None = None
         self._claims: list[ClockClaim] = []
-        self._best: list[ClockClaim] = []
+        self._latest_claims: list[ClockClaim] = []
 
     def latest_ms(self, now_s: float, wall_ms: float) -> float:
         """Return the latest time that an honest frame can bear now."""
@@ -89,82 +89,86 @@ class Agreement:
             return wall_ms + HOST_WRONG_MS
         return self.line.most_ms(now_s) + self.line.slack_ms()
 
-    def told(self, moment: Moment, wall_ms: float) -> bool:
+    def observe_server_time(self, moment: Moment, wall_ms: float) -> bool:
         """Learn from an answer of REST; return whether it agrees."""
-        self.asks = not moment.sane
+        self.needs_server_time = not moment.sane
         if not moment.sane:
             return False
-        self._told_s = moment.answered_s
+        self._rest_answered_s = moment.answered_s
         if self.line is not None and self.line.fits(moment):
             self.line.sync(moment)
-            self._rival = self._doubted = None
-            self._keep_host(moment.answered_s, wall_ms)
+            self._rival = self._unconfirmed = None
+            self._update_host_lead(moment.answered_s, wall_ms)
             return True
-        rival = self._rival_with(moment)
+        rival = self._extended_rival(moment)
         # Any two moments make a course of some rate: until there are three, the last counts alone.
-        line = self._doubted = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment, self.line)
-        if self._wins(rival, line, moment, wall_ms):
+        line = self._unconfirmed = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment, self.line)
+        if self._is_believed(rival, line, moment, wall_ms):
             self._adopt(line, moment.answered_s, wall_ms)
             return True
-        self.asks = True
+        self.needs_server_time = True
         return False
 
-    def heard(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
+    def observe_event_time(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
         """Learn from a closed candle's event time; return whether it can be true."""
         claim = ClockClaim(series, event_ms, now_s)
-        if self._told_s is None:
+        if self._rest_answered_s is None:
             self._follow_streams(claim, wall_ms)
         if self.line is None:
-            return self._heard_first(claim, wall_ms)
+            return self._observe_first(claim, wall_ms)
         if event_ms > self.latest_ms(now_s, wall_ms):
-            return self._heard_ahead(self.line, claim, wall_ms)
+            return self._observe_ahead(self.line, claim, wall_ms)
         if event_ms >= self.line.least_ms(now_s) - LATE_S * 1000 * self.line.rate:
             self._confirmed_s, self._late_since_s = now_s, None
-            self._keep_host(now_s, wall_ms)
+            self._update_host_lead(now_s, wall_ms)
             self._refine(self.line, claim)
         else:
-            self._heard_late(self.line, claim, wall_ms)
+            self._observe_late(self.line, claim, wall_ms)
         return True
 
     def _follow_streams(self, claim: ClockClaim, wall_ms: float) -> None:
         """Learn a sandbox's rate from frames, as long as REST has never answered."""
         moment = _moment_of(claim)
-        if self._course is None or not self._course.may_fit(moment):
-            self._course = TimeLine(moment)
+        if self._stream_line is None or not self._stream_line.may_fit(moment):
+            self._stream_line = TimeLine(moment)
             return
-        self._course.sync(moment)
-        fast = self._course.moments >= _MOMENTS_MIN and self._course.rated and self._course.rate > 1
+        self._stream_line.sync(moment)
+        fast = (
+            self._stream_line.moments >= _MOMENTS_MIN
+            and self._stream_line.rated
+            and self._stream_line.rate > 1
+        )
         if fast and (self.line is None or not self.line.rated):
-            self._adopt(self._course, claim.heard_s, wall_ms)
+            self._adopt(self._stream_line, claim.heard_s, wall_ms)
 
-    def _heard_first(self, claim: ClockClaim, wall_ms: float) -> bool:
+    def _observe_first(self, claim: ClockClaim, wall_ms: float) -> bool:
         """Agree with the host, with REST or with another series."""
-        if self._doubted is not None and _bears_out(claim, self._doubted):
-            self._adopt(self._doubted, claim.heard_s, wall_ms)
-        elif abs(wall_ms - claim.event_ms) <= HOST_MS or self._paired(claim, 1.0):
+        if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
+            self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
+        elif abs(wall_ms - claim.event_ms) <= HOST_MS or self._has_second_series(claim, 1.0):
             self._adopt(_line_of(claim), claim.heard_s, wall_ms)
         self._remember(claim)
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
-    def _heard_ahead(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> bool:
+    def _observe_ahead(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> bool:
         """Believe a frame from beyond the agreed time only if another witness says the same."""
         line_ms = line.least_ms(claim.heard_s)
         by_host = self._host_agrees(claim.event_ms, wall_ms)
         host_stays = self._host_agrees(line_ms, wall_ms)
-        rest_silent = self._told_s is None or claim.heard_s - self._told_s > REST_SILENT_S
-        if self._doubted is not None and _bears_out(claim, self._doubted):
-            self._adopt(self._doubted, claim.heard_s, wall_ms)
-        elif not host_stays and (by_host or (rest_silent and self._paired(claim, line.rate))):
+        rest_silent = self._rest_answered_s is None or claim.heard_s - self._rest_answered_s > REST_SILENT_S
+        if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
+            self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
+        elif not host_stays and (by_host or (rest_silent and self._has_second_series(claim, line.rate))):
             self._adopt(_line_of(claim), claim.heard_s, wall_ms)
         else:
             self._remember(claim)
-            self.asks = True
+            self.needs_server_time = True
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
-    def _heard_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
+    def _observe_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
         """Go back to the host's time, if all series have spoken for it for long, or to REST's at once."""
-        if self._doubted is not None and _bears_out(claim, self._doubted):
-            self._adopt(self._doubted, claim.heard_s, wall_ms)
+        if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
+            self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
             return
         self._remember(claim)
         by_host = abs(wall_ms - claim.event_ms) <= HOST_MS
@@ -172,10 +176,10 @@ class Agreement:
             return
         if self._late_since_s is None:
             self._late_since_s = claim.heard_s
-        elif claim.heard_s - self._late_since_s >= INSIST_S and self._paired(claim, line.rate):
+        elif claim.heard_s - self._late_since_s >= INSIST_S and self._has_second_series(claim, line.rate):
             self._adopt(_line_of(claim), claim.heard_s, wall_ms)
 
-    def _rival_with(self, moment: Moment) -> TimeLine:
+    def _extended_rival(self, moment: Moment) -> TimeLine:
         """Return the course of the moments of REST that agree with this one, if not with ours."""
         rival = self._rival
         if rival is None and self.line is not None and not self.line.rated:
@@ -187,9 +191,9 @@ class Agreement:
         self._rival = rival
         return rival
 
-    def _wins(self, rival: TimeLine, line: TimeLine, moment: Moment, wall_ms: float) -> bool:
+    def _is_believed(self, rival: TimeLine, line: TimeLine, moment: Moment, wall_ms: float) -> bool:
         """Return whether another witness bears REST out, or REST has said it often enough."""
-        if any(_bears_out(each, line) for each in self._recent(moment.answered_s)):
+        if any(_confirms(each, line) for each in self._recent(moment.answered_s)):
             return True
         by_host = self._host_agrees(moment.server_ms, wall_ms)
         repeated = rival.rated and rival.moments >= _MOMENTS_MIN
@@ -212,14 +216,14 @@ class Agreement:
             if lead_ms is not None and abs(wall_ms - lead_ms - after_ms) <= HOST_MS:
                 before_ms = after_ms
             self.jumps += 1
-            self.jump = Jump(int(before_ms), int(after_ms))
-        self.line, self._rival, self._doubted, self.asks = line, None, None, False
+            self.last_jump = Jump(int(before_ms), int(after_ms))
+        self.line, self._rival, self._unconfirmed, self.needs_server_time = line, None, None, False
         self._late_since_s = self._host_lead_ms = None
         self._claims.clear()
-        self._best.clear()
-        self._keep_host(now_s, wall_ms)
+        self._latest_claims.clear()
+        self._update_host_lead(now_s, wall_ms)
 
-    def _keep_host(self, now_s: float, wall_ms: float) -> None:
+    def _update_host_lead(self, now_s: float, wall_ms: float) -> None:
         if self.line is not None:
             steady = self.line.rate == 1.0
             self._host_lead_ms = wall_ms - self.line.least_ms(now_s) if steady else None
@@ -231,14 +235,14 @@ class Agreement:
 
     def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
         """Raise the time to what two series have shown, so that one alone moves nothing."""
-        others = [each for each in self._best if each.series != claim.series]
+        others = [each for each in self._latest_claims if each.series != claim.series]
         projected = [(_ahead_ms(each, line, claim.heard_s), each) for each in (*others, claim)]
         projected.sort(reverse=True)
-        self._best = [each for _, each in projected[:2]]
+        self._latest_claims = [each for _, each in projected[:2]]
         if len(projected) > 1 and projected[1][0] > 0:
-            line.lift(line.least_ms(claim.heard_s) + projected[1][0], claim.heard_s)
+            line.raise_least(line.least_ms(claim.heard_s) + projected[1][0], claim.heard_s)
 
-    def _paired(self, claim: ClockClaim, rate: float) -> bool:
+    def _has_second_series(self, claim: ClockClaim, rate: float) -> bool:
         for each in self._recent(claim.heard_s):
             passed_ms = (claim.heard_s - each.heard_s) * 1000 * rate
             near = abs(each.event_ms + passed_ms - claim.event_ms) <= LATE_S * 1000 * rate
@@ -262,8 +266,8 @@ def _moment_of(claim: ClockClaim) -> Moment:
     return Moment(claim.event_ms, claim.heard_s - LATE_S, claim.heard_s)
 
 
-def _bears_out(claim: ClockClaim, line: TimeLine) -> bool:
-    return line.bears_out(claim.event_ms, claim.heard_s, LATE_S)
+def _confirms(claim: ClockClaim, line: TimeLine) -> bool:
+    return line.confirms(claim.event_ms, claim.heard_s, LATE_S)
 
 
 def _ahead_ms(claim: ClockClaim, line: TimeLine, now_s: float) -> float:

@@ -2,7 +2,7 @@
 
 A candle is one closed kline of one series. Its key is (market, symbol,
 interval, begin_ms); within a partition that is the begin time alone. Two
-candles of one key are duplicates, and `precedence` (one by one) and `settle`
+candles of one key are duplicates, and `precedence` (one by one) and `deduplicate`
 (a whole table, by `ranks`) decide, by the same rule, which of them is kept.
 """
 
@@ -153,7 +153,7 @@ def ranks(table: pa.Table) -> Ranks:
     return Ranks(archive, trades, volume, int_column(table, "recv_time"))
 
 
-def settle(table: pa.Table) -> pa.Table:
+def deduplicate(table: pa.Table) -> pa.Table:
     """Return the table sorted by begin time with the winner of each duplicate.
 
     Args:

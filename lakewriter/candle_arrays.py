@@ -52,10 +52,12 @@ class Columns(NamedTuple):
 
 def columns_of(table: pa.Table) -> Columns:
     """Return the rows of a table of SCHEMA as arrays."""
-    return arrays_of(int_column(table, "candle_begin_time"), [_one(table[name]) for name in VALUE_COLUMNS])
+    return columns_from_arrays(
+        int_column(table, "candle_begin_time"), [_one(table[name]) for name in VALUE_COLUMNS]
+    )
 
 
-def arrays_of(begins: IntArray, values: Sequence[pa.Array]) -> Columns:
+def columns_from_arrays(begins: IntArray, values: Sequence[pa.Array]) -> Columns:
     """Return begin times and the arrays of VALUE_COLUMNS, in that order, as candles."""
     arrays: dict[str, Numbers] = {}
     unknown = np.zeros((len(begins), len(OPTIONAL)), np.bool_)
@@ -72,7 +74,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def joined(parts: list[Columns]) -> Columns:
+def concatenated(parts: list[Columns]) -> Columns:
     """Return candles one part after the other."""
     return parts[0] if len(parts) == 1 else Columns._make(map(np.concatenate, zip(*parts, strict=True)))
 

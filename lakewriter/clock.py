@@ -45,7 +45,7 @@ class ExchangeTime:
     def known(self) -> bool:
         """Whether anything was learned, the rate included."""
         line = self._agreed.line
-        return line is not None and line.settled(self._clock.monotonic_s())
+        return line is not None and line.is_rate_settled(self._clock.monotonic_s())
 
     @property
     def rate(self) -> float:
@@ -53,9 +53,9 @@ class ExchangeTime:
         return 1.0 if self._agreed.line is None else self._agreed.line.rate
 
     @property
-    def asks(self) -> bool:
+    def needs_server_time(self) -> bool:
         """Whether a question to REST would settle a doubt."""
-        return self._agreed.asks
+        return self._agreed.needs_server_time
 
     @property
     def jumps(self) -> int:
@@ -63,9 +63,9 @@ class ExchangeTime:
         return self._agreed.jumps
 
     @property
-    def jump(self) -> Jump | None:
+    def last_jump(self) -> Jump | None:
         """The last of these moves."""
-        return self._agreed.jump
+        return self._agreed.last_jump
 
     def now_ms(self) -> int:
         """Return the exchange's time, milliseconds since the epoch."""
@@ -83,13 +83,13 @@ class ExchangeTime:
         """Return the real seconds until the exchange's clock shows a time; negative if it is past."""
         return self.real_s(exchange_ms - self._now_ms())
 
-    def heard(self, series: Series, event_ms: int) -> bool:
+    def observe_event_time(self, series: Series, event_ms: int) -> bool:
         """Learn from a closed candle's frame; return whether its event time can be true."""
-        return self._agreed.heard(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
+        return self._agreed.observe_event_time(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
 
-    def synced(self, moment: Moment) -> bool:
+    def observe_server_time(self, moment: Moment) -> bool:
         """Learn from an answer to "what time is it"; return whether it agrees with what else is known."""
-        return self._agreed.told(moment, self._wall_ms())
+        return self._agreed.observe_server_time(moment, self._wall_ms())
 
     def _wall_ms(self) -> float:
         return self._clock.wall_us() / 1000

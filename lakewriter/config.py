@@ -12,7 +12,7 @@ import msgspec
 
 from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS, Market, is_url, parse_market, served_at
-from lakewriter.regular_file import read_given
+from lakewriter.regular_file import read_user_file
 from lakewriter.subscription import Subscription, parse_subscription
 
 FILE_NAME = "lakewriter.toml"
@@ -140,7 +140,7 @@ def load_config(path: Path) -> Config:
             message names the file and the place in it.
     """
     try:
-        said = tomllib.loads(read_given(path, FILE_BYTES_MAX).decode())
+        said = tomllib.loads(read_user_file(path, FILE_BYTES_MAX).decode())
         config = msgspec.convert(said, Config)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "lakewriter record --help") from None

@@ -56,37 +56,37 @@ class SymbolFacts(NamedTuple):
         return None if lives_on else delivery_ms
 
 
-def reason_for(begin_ms: int, end_ms: int, standing: SymbolFacts) -> Reason | None:
+def reason_for(begin_ms: int, end_ms: int, facts: SymbolFacts) -> Reason | None:
     """Return why the exchange has no candle of that time; None while it cannot be told.
 
     Args:
         begin_ms, end_ms: a candle that REST was asked for, long enough after its
             end, and does not have.
     """
-    listed = standing.listed
+    listed = facts.listed
     onboard_ms = listed.onboard_ms if listed else None
-    first_ms = standing.first_ms if standing.first_ms is not None else onboard_ms
-    existed = standing.seen_ms is not None and standing.seen_ms <= begin_ms
+    first_ms = facts.first_ms if facts.first_ms is not None else onboard_ms
+    existed = facts.seen_ms is not None and facts.seen_ms <= begin_ms
     if first_ms is not None and begin_ms < first_ms and not existed:
         return "not_listed"
-    delivery_ms = standing.delivery_ms
+    delivery_ms = facts.delivery_ms
     if delivery_ms is not None and begin_ms >= delivery_ms:
         return "delivered"
-    if standing.newest_ms is not None and standing.newest_ms > begin_ms:
+    if facts.newest_ms is not None and facts.newest_ms > begin_ms:
         return "exchange_halt"
-    if standing.as_of_ms is None or standing.as_of_ms < end_ms:
+    if facts.as_of_ms is None or facts.as_of_ms < end_ms:
         return None  # the list is older than the candle
     if listed is None:
-        known = (standing.seen_ms, standing.newest_ms, first_ms)
+        known = (facts.seen_ms, facts.newest_ms, first_ms)
         return "not_listed" if known == (None, None, None) else "delisted"
     if listed.trades:
         return None  # it may come yet: a halt shows when trading goes on
-    if delivery_ms is not None and standing.as_of_ms >= delivery_ms:
+    if delivery_ms is not None and facts.as_of_ms >= delivery_ms:
         return "delivered"
     return _REASONS.get(listed.status, "delisted")
 
 
-def reasons_for(ranges: Iterable[Range], grid: Interval, standing: SymbolFacts) -> list[tuple[Range, Reason]]:
+def reasons_for(ranges: Iterable[Range], grid: Interval, facts: SymbolFacts) -> list[tuple[Range, Reason]]:
     """Return why the exchange has no candles in these ranges, as far as that can be told.
 
     Args:
@@ -95,21 +95,21 @@ def reasons_for(ranges: Iterable[Range], grid: Interval, standing: SymbolFacts) 
     Returns:
         ranges with one reason each, ascending; what cannot be told yet is left out.
     """
-    listed = standing.listed
+    listed = facts.listed
     turns = (
-        standing.first_ms if standing.first_ms is not None else listed and listed.onboard_ms,
-        standing.delivery_ms,
-        standing.seen_ms,
-        standing.newest_ms,
+        facts.first_ms if facts.first_ms is not None else listed and listed.onboard_ms,
+        facts.delivery_ms,
+        facts.seen_ms,
+        facts.newest_ms,
         # A candle that ends after this is younger than the list.
-        None if standing.as_of_ms is None else grid.floor(standing.as_of_ms),
+        None if facts.as_of_ms is None else grid.floor(facts.as_of_ms),
     )
     cuts = sorted({grid.ceil(turn) for turn in turns if turn is not None})
     found: list[tuple[Range, Reason]] = []
     for whole in ranges:
         at_ms, stop_ms = whole
         for cut_ms in (*(each for each in cuts if at_ms < each < stop_ms), stop_ms):
-            reason = reason_for(at_ms, grid.end(at_ms), standing)
+            reason = reason_for(at_ms, grid.end(at_ms), facts)
             if reason is not None:
                 found.append(((at_ms, cut_ms), reason))
             at_ms = cut_ms

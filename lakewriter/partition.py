@@ -37,7 +37,7 @@ class Partition(msgspec.Struct, frozen=True, order=True):
         date: the UTC day of every candle_begin_time in it.
 
     Raises:
-        LakeError: from `checked` and `parse` only, if a part could not be a
+        LakeError: from `checked_partition` and `parse` only, if a part could not be a
             directory of the lake; the constructor trusts its caller.
     """
 
@@ -86,7 +86,7 @@ def day_of(time_ms: int) -> date:
     return _EPOCH + timedelta(days=time_ms // DAY_MS)
 
 
-def checked(partition: Partition) -> Partition:
+def checked_partition(partition: Partition) -> Partition:
     """Return the partition if every part of it can be a directory of the lake.
 
     Raises:
@@ -121,14 +121,14 @@ def parse_partition(path: str) -> Partition:
         if value is None:
             raise LakeError(f"{path}: {part.partition('=')[2]!r} is not UTF-8")
         values.append(value)
-    day = parse_day(values[3])
+    day = parse_date_value(values[3])
     if day is None:
         raise LakeError(f"{path}: {values[3]!r} is not a date")
-    return checked(Partition(values[0], values[1], values[2], day))
+    return checked_partition(Partition(values[0], values[1], values[2], day))
 
 
 @lru_cache(DAYS_MAX)
-def parse_day(text: str) -> date | None:
+def parse_date_value(text: str) -> date | None:
     """Return the day that a directory is called by; None if it is none of ours."""
     try:
         day = date.fromisoformat(text)
@@ -155,7 +155,7 @@ def level_value(level: str, name: str) -> str | None:
 def is_series(market: str, symbol: str, interval: str) -> bool:
     """Return whether directories of these names are a series of ours."""
     try:
-        checked(Partition(market, symbol, interval, _EPOCH))
+        checked_partition(Partition(market, symbol, interval, _EPOCH))
     except LakeError:
         return False
     return True

@@ -64,7 +64,7 @@ def within(ranges: list[Range], start_ms: int, stop_ms: int) -> list[Range]:
     return [(max(start_ms, low), min(stop_ms, high)) for low, high in ranges[first:last]]
 
 
-def holds(ranges: list[Range], moment_ms: int) -> bool:
+def contains(ranges: list[Range], moment_ms: int) -> bool:
     """Tell whether a moment is in the set."""
     at = bisect_right(ranges, moment_ms, key=lambda each: each[0])
     return at > 0 and moment_ms < ranges[at - 1][1]

@@ -122,7 +122,7 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
     return b"".join(parts)
 
 
-def read_given(path: Path | str, bytes_max: int) -> bytes:
+def read_user_file(path: Path | str, bytes_max: int) -> bytes:
     """Return the bytes of a file that a command line names; a pipe is read to its end.
 
     The shell's `<(command)` is a pipe with a writer. One without ends at once.
@@ -140,14 +140,14 @@ def read_given(path: Path | str, bytes_max: int) -> bytes:
         os.close(fd)
 
 
-def read_given_text(path: Path | str, bytes_max: int) -> str:
+def read_user_text(path: Path | str, bytes_max: int) -> str:
     """Return the text of a file that a command line names; every line ends in a newline character.
 
     Raises:
         UnicodeDecodeError: if it is not UTF-8.
-        OSError: as `read_given`.
+        OSError: as `read_user_file`.
     """
-    text = read_given(path, bytes_max).decode()
+    text = read_user_file(path, bytes_max).decode()
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

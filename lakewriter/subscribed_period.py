@@ -95,7 +95,7 @@ class Confirmation(NamedTuple):
     starting: bool
 
 
-def confirmed(
+def with_confirmation(
     periods: Iterable[SubscribedPeriod], confirmation: Confirmation, alive: frozenset[str]
 ) -> list[SubscribedPeriod]:
     """Return all periods after a recorder confirmed its subscriptions, by series and time.
@@ -124,26 +124,26 @@ def confirmed(
     return _bounded(sorted((_owed(period, confirmation) for period in after), key=_order))
 
 
-def closed(period: SubscribedPeriod) -> SubscribedPeriod:
+def closed_period(period: SubscribedPeriod) -> SubscribedPeriod:
     """Return the open period of a dead recorder, closed shortly before it was last seen."""
     return period._replace(stop_ms=max(period.start_ms, period.seen_ms - STOP_MARGIN_MS))
 
 
-def subscribed(periods: Iterable[SubscribedPeriod]) -> list[Range]:
+def subscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
     """Return when a series was subscribed to by any recorder; an open period lasts forever."""
     return union((each.start_ms, FOREVER_MS if each.stop_ms is None else each.stop_ms) for each in periods)
 
 
-def owed_since(periods: Iterable[SubscribedPeriod]) -> int | None:
+def owed_since_ms(periods: Iterable[SubscribedPeriod]) -> int | None:
     """Return since when a series was first owed; None if it never was."""
     return min((each.owed_ms for each in periods if each.owed_ms is not None), default=None)
 
 
-def pauses(periods: Iterable[SubscribedPeriod]) -> list[Range]:
+def unsubscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
     """Return when a series was left on purpose: after a period, until the next one or forever."""
     known = list(periods)
     first_ms = min((each.start_ms for each in known), default=FOREVER_MS)
-    return minus(union([(first_ms, FOREVER_MS)]), subscribed(known))
+    return minus(union([(first_ms, FOREVER_MS)]), subscribed_ranges(known))
 
 
 def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
@@ -168,7 +168,7 @@ def _inherited(
         return period._replace(stop_ms=period.seen_ms)
     if period.journal not in former:
         return period
-    return closed(period)
+    return closed_period(period)
 
 
 def _owed(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:

@@ -73,9 +73,9 @@ class TimeLine:
 
     def most_ms(self, now_s: float) -> float:
         """Return the upper bound; generous for a moment while the rate is not known."""
-        return self._most_at(now_s, self._rate_most if self.settled(now_s) else RATE_MAX)
+        return self._most_at(now_s, self._rate_most if self.is_rate_settled(now_s) else RATE_MAX)
 
-    def settled(self, now_s: float) -> bool:
+    def is_rate_settled(self, now_s: float) -> bool:
         """Return whether the rate was learned, or 1 has to be taken for it."""
         return self.rated or now_s - self.first.answered_s > _UNRATED_S
 
@@ -91,7 +91,7 @@ class TimeLine:
             and latest_ms >= self.least_ms(moment.answered_s) - self.slack_ms()
         )
 
-    def bears_out(self, event_ms: int, heard_s: float, late_s: float) -> bool:
+    def confirms(self, event_ms: int, heard_s: float, late_s: float) -> bool:
         """Return whether a frame was sent on this course, and was not later than that on its way."""
         least_ms = self.least_ms(heard_s) - late_s * 1000 * self.rate
         return least_ms <= event_ms <= self._most_at(heard_s, self._rate_most) + self.slack_ms()
@@ -116,7 +116,7 @@ class TimeLine:
         self._most_ms = max(self._least_ms, most_ms)
         self._least_s = self._most_s = at_s
 
-    def lift(self, ms: float, now_s: float) -> None:
+    def raise_least(self, ms: float, now_s: float) -> None:
         """Raise the lower bound, at most to the upper one."""
         self._least_ms = max(self.least_ms(now_s), min(ms, self._most_at(now_s, self._rate_most)))
         self._least_s = now_s

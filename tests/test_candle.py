@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lengths import examples
 
-from lakewriter.candle import SCHEMA, Candle, int_column, precedence, settle, to_table
+from lakewriter.candle import SCHEMA, Candle, deduplicate, int_column, precedence, to_table
 
 DAY_START_MS = 1_719_705_600_000  # 2024-06-30
 
@@ -150,14 +150,14 @@ def test_precedence_order():
 @given(st.lists(candles(5), max_size=60))
 def test_settle_is_the_law(rows):
     """A whole table is settled by the same rule as candles one by one, full ties included."""
-    assert from_table(settle(to_table(rows))) == settled(rows)
+    assert from_table(deduplicate(to_table(rows))) == settled(rows)
 
 
 @given(st.lists(candles(5), max_size=40))
 def test_settle_twice(rows):
     """What is settled stays as it is, untouched."""
-    once = settle(to_table(rows))
-    assert settle(once) is once
+    once = deduplicate(to_table(rows))
+    assert deduplicate(once) is once
 
 
 @examples(25, 200)
@@ -166,15 +166,15 @@ def test_settle_in_any_order(rows, random):
     """Without full ties the order of arrival does not matter."""
     shuffled = list(rows)
     random.shuffle(shuffled)
-    assert settle(to_table(shuffled)).equals(settle(to_table(rows)))
+    assert deduplicate(to_table(shuffled)).equals(deduplicate(to_table(rows)))
 
 
 @examples(25, 200)
 @given(st.lists(candles(5), max_size=30), st.lists(candles(5), max_size=30))
 def test_settle_in_steps(one, other):
     """Settling early loses nothing that settling late would keep."""
-    late = settle(to_table(one + other))
-    early = settle(pa.concat_tables([settle(to_table(one)), to_table(other)]))
+    late = deduplicate(to_table(one + other))
+    early = deduplicate(pa.concat_tables([deduplicate(to_table(one)), to_table(other)]))
     assert early.equals(late)
 
 
@@ -184,7 +184,7 @@ def test_settle_with_unknown_counts():
     unknown = known.set_column(8, "trade_num", pa.nulls(1, pa.int64()))
     unknown = unknown.set_column(13, "source", pa.nulls(1, pa.string()))
     for order in ([known, unknown], [unknown, known]):
-        assert settle(pa.concat_tables(order)).equals(known)
+        assert deduplicate(pa.concat_tables(order)).equals(known)
 
 
 def test_precedence_of_unknown_trades():
@@ -205,7 +205,7 @@ def test_precedence_of_unknown_trades():
 def test_settle_is_the_law_for_unknown_trades(rows):
     """A table with unknown trades and volumes is settled as its candles are one by one."""
     kept = to_table(settled(rows))
-    assert [precedence(row) for row in from_table(settle(to_table(rows)))] == [
+    assert [precedence(row) for row in from_table(deduplicate(to_table(rows)))] == [
         precedence(row) for row in from_table(kept)
     ]
 

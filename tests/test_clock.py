@@ -64,7 +64,7 @@ class World:
         asked_s = self.now_s
         self.now_s += out_s + back_s
         server_ms = self.true_ms(asked_s + out_s) + int(lie_ms)
-        return self.agreed.told(Moment(server_ms, asked_s, self.now_s), self.wall_ms)
+        return self.agreed.observe_server_time(Moment(server_ms, asked_s, self.now_s), self.wall_ms)
 
     def ask_often(self, times: int = 4, apart_s: float = 0.3, lie_ms: float = 0.0) -> bool:
         """Ask some times in a row; return whether the last answer was believed."""
@@ -77,7 +77,7 @@ class World:
     def hear(self, series: Series, late_s: float = 0.05, lie_ms: float = 0.0) -> bool:
         """Hear a closed candle of a series."""
         event_ms = self.true_ms(self.now_s - late_s) + int(lie_ms)
-        return self.agreed.heard(series, event_ms, self.now_s, self.wall_ms)
+        return self.agreed.observe_event_time(series, event_ms, self.now_s, self.wall_ms)
 
     def is_right(self) -> bool:
         """Return whether the agreed time is not ahead, and hardly behind."""
@@ -249,10 +249,10 @@ def test_one_wrong_answer_of_rest_moves_nothing(lie_ms: int, host_error_ms: int)
     assert world.is_right()
     for _ in range(3):
         assert not world.ask(lie_ms=lie_ms)
-        assert world.agreed.asks
+        assert world.agreed.needs_server_time
         assert world.is_right()
         assert world.ask()
-        assert not world.agreed.asks
+        assert not world.agreed.needs_server_time
     assert world.agreed.jumps == 0
 
 
@@ -261,11 +261,13 @@ def test_a_time_in_other_units_is_no_time(server_ms: int) -> None:
     """serverTime in seconds, in microseconds or absurd is never learned from, however often it comes."""
     world = World(host_error_ms=HOUR_MS)
     for _ in range(5):
-        assert not world.agreed.told(Moment(server_ms, world.now_s, world.now_s), world.wall_ms)
+        assert not world.agreed.observe_server_time(
+            Moment(server_ms, world.now_s, world.now_s), world.wall_ms
+        )
         world.now_s += 30
     assert world.agreed.line is None
     assert world.ask_often()
-    assert not world.agreed.told(Moment(server_ms, world.now_s, world.now_s), world.wall_ms)
+    assert not world.agreed.observe_server_time(Moment(server_ms, world.now_s, world.now_s), world.wall_ms)
     assert world.is_right()
 
 
@@ -274,9 +276,9 @@ def test_a_frame_from_the_future_is_refused_and_rest_is_asked() -> None:
     world = World()
     world.ask_often()
     assert not world.hear(BTC, lie_ms=HOUR_MS)
-    assert world.agreed.asks
+    assert world.agreed.needs_server_time
     assert world.ask()
-    assert not world.agreed.asks
+    assert not world.agreed.needs_server_time
     assert world.hear(BTC)
 
 
@@ -313,8 +315,8 @@ def test_a_machine_that_slept_is_an_hour_on(host_error_ms: int) -> None:
     world.shift_ms += HOUR_MS
     assert world.ask()
     assert world.is_right()
-    assert world.agreed.jump is not None
-    assert world.agreed.jump.before_ms == world.agreed.jump.after_ms
+    assert world.agreed.last_jump is not None
+    assert world.agreed.last_jump.before_ms == world.agreed.last_jump.after_ms
 
 
 def test_a_machine_that_slept_without_rest_hears_it_from_a_stream() -> None:
@@ -336,9 +338,9 @@ def test_a_machine_that_was_paused_follows_rest_and_a_stream() -> None:
     assert not world.hear(BTC)
     assert world.ask()
     assert world.is_right()
-    assert world.agreed.jump is not None
-    assert world.agreed.jump.before_ms == pytest.approx(before_ms, abs=1000)
-    assert world.agreed.jump.after_ms == pytest.approx(world.true_ms(), abs=1000)
+    assert world.agreed.last_jump is not None
+    assert world.agreed.last_jump.before_ms == pytest.approx(before_ms, abs=1000)
+    assert world.agreed.last_jump.after_ms == pytest.approx(world.true_ms(), abs=1000)
 
 
 def test_a_short_pause_follows_rest_at_the_second_answer() -> None:

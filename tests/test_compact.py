@@ -19,7 +19,7 @@ from running import PATIENCE_S
 from test_candle import DAY_START_MS, candle, from_table, possible_candles, settled
 from test_lake import snapshot
 
-from lakewriter.candle import Candle, settle, to_table
+from lakewriter.candle import Candle, deduplicate, to_table
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import (
     CHECKED_NAME,
@@ -586,7 +586,7 @@ def test_several_processes(store):
             assert (outcome.rewritten, outcome.rows, outcome.duplicates_removed) == (True, 2, 1)
     remember(store, outcomes, everything=True)
     assert [expected[item.partition] for item in plan(store).work] == [5]
-    assert store.read(partition_of(candle(0, symbol="S209USDT"))) == settle(table)
+    assert store.read(partition_of(candle(0, symbol="S209USDT"))) == deduplicate(table)
 
 
 def test_workers_go_with_their_parent(tmp_path):

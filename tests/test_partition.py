@@ -12,7 +12,7 @@ from test_candle import DAY_START_MS, candle
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.partition import Partition, checked, day_of, parse_partition, partition_of
+from lakewriter.partition import Partition, checked_partition, day_of, parse_partition, partition_of
 
 PATH = "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30"
 
@@ -40,7 +40,7 @@ def test_round_trip(partition):
     assert parse_partition(partition.path) == partition
     assert len(PurePosixPath(partition.path).parts) == 4
     assert quote(partition.path, safe="/=_-.") == quote(partition.path, safe="/=_-.:*?\"'<>|%#[]{}^\\")
-    assert checked(partition) is partition
+    assert checked_partition(partition) is partition
 
 
 @given(partitions)
@@ -173,7 +173,7 @@ def test_nothing_leaves_the_lake(values):
 def test_checked_refuses(wrong):
     """A partition that was built from unchecked parts is stopped before the disk."""
     with pytest.raises(LakeError, match=r"^partition: "):
-        checked(Partition(*wrong, date(2024, 6, 30)))
+        checked_partition(Partition(*wrong, date(2024, 6, 30)))
 
 
 @given(st.integers(0, 253_402_300_799_999))

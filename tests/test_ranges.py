@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.ranges import Range, added, holds, minus, union, within, without
+from lakewriter.ranges import Range, added, contains, minus, union, within, without
 
 MOMENTS = st.integers(0, 40)
 RANGES = st.lists(st.tuples(MOMENTS, MOMENTS), max_size=8)
@@ -32,4 +32,4 @@ def test_ranges_are_sets_of_moments(some: list[Range], others: list[Range], star
     ):
         assert moments(result) == expected
         assert is_set(result)
-    assert holds(ranges, start) == (start in moments(some))
+    assert contains(ranges, start) == (start in moments(some))

@@ -16,8 +16,8 @@ from lakewriter.regular_file import (
     names_open_file,
     open_lock,
     open_regular,
-    read_given,
     read_regular,
+    read_user_file,
 )
 
 
@@ -100,7 +100,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
             with contextlib.suppress(OSError):
                 read_regular(tmp_path / name, bytes_max)
         with contextlib.suppress(OSError):
-            read_given(tmp_path / name, 4)
+            read_user_file(tmp_path / name, 4)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -109,19 +109,19 @@ def test_a_pipe_that_a_command_line_names(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     thread = threading.Thread(target=lambda: (os.write(writer, b"SELECT 1"), os.close(writer)))
     thread.start()
-    assert read_given(f"/dev/fd/{reader}", 100) == b"SELECT 1"
+    assert read_user_file(f"/dev/fd/{reader}", 100) == b"SELECT 1"
     thread.join()
     os.close(reader)
     os.mkfifo(tmp_path / "pipe")
-    assert read_given(tmp_path / "pipe", 100) == b""
+    assert read_user_file(tmp_path / "pipe", 100) == b""
     reader, writer = os.pipe()
     os.write(writer, b"x" * 101)
     with pytest.raises(TooLargeError):
-        read_given(f"/dev/fd/{reader}", 100)
+        read_user_file(f"/dev/fd/{reader}", 100)
     os.close(reader)
     os.close(writer)
     with pytest.raises(NotRegularError):
-        read_given("/dev/zero", 100)
+        read_user_file("/dev/zero", 100)
 
 
 # The places that open something without reading it: new files, directories, devices of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from lengths import examples
 
-from lakewriter.ranges import holds
+from lakewriter.ranges import contains
 from lakewriter.series import Series
 from lakewriter.subscribed_period import (
     COMMAND_LINE,
@@ -19,11 +19,11 @@ from lakewriter.subscribed_period import (
     Confirmation,
     RecorderId,
     SubscribedPeriod,
-    closed,
-    confirmed,
-    owed_since,
-    pauses,
-    subscribed,
+    closed_period,
+    owed_since_ms,
+    subscribed_ranges,
+    unsubscribed_ranges,
+    with_confirmation,
 )
 
 BTC, ETH, BNB = (Series("spot", symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT"))
@@ -52,7 +52,7 @@ class Lake:
     ) -> None:
         """Let a recorder confirm what it subscribes to."""
         wanted = set(series)
-        self.periods = confirmed(
+        self.periods = with_confirmation(
             self.periods,
             Confirmation(
                 recorder,
@@ -84,7 +84,7 @@ class Lake:
 
     def left(self, series: Series, minute: int) -> bool:
         """Return whether a series was left on purpose at a moment."""
-        return holds(pauses(self.of(series)), minute * MINUTE_MS)
+        return contains(unsubscribed_ranges(self.of(series)), minute * MINUTE_MS)
 
 
 @pytest.fixture(params=[CONFIG, COMMAND_LINE])
@@ -216,14 +216,14 @@ def test_a_series_is_owed_since_it_first_traded() -> None:
     """The earliest moment is kept, over restarts and pauses; what never traded has none."""
     lake = Lake()
     first = lake.start(CONFIG, {BTC, ETH}, 0)
-    assert owed_since(lake.periods) is None
+    assert owed_since_ms(lake.periods) is None
     lake.confirm(first, {BTC, ETH}, 5, owed={BTC: 2})
     lake.confirm(first, {BTC, ETH}, 9, owed={BTC: 7})
     lake.alive.clear()
     second = lake.start(CONFIG, {BTC, ETH}, 20)
     lake.confirm(second, {BTC, ETH}, 21, owed={BTC: 20, ETH: 20})
-    assert owed_since(lake.of(BTC)) == 2 * MINUTE_MS
-    assert owed_since(lake.of(ETH)) == 20 * MINUTE_MS
+    assert owed_since_ms(lake.of(BTC)) == 2 * MINUTE_MS
+    assert owed_since_ms(lake.of(ETH)) == 20 * MINUTE_MS
     lake.confirm(second, {ETH}, 30, owed={ETH: 20})
     lake.confirm(second, {BTC, ETH}, 40, owed={BTC: 40, ETH: 20})
     assert [period.owed_ms for period in lake.of(BTC)] == [2 * MINUTE_MS, 40 * MINUTE_MS]
@@ -261,15 +261,17 @@ def test_each_moment_since_the_first_period_is_subscribed_or_left(
         each.start_ms <= moment < (FOREVER_MS if each.stop_ms is None else each.stop_ms) for each in periods
     )
     starts = [each.start_ms for each in periods]
-    assert holds(subscribed(periods), moment) == is_subscribed
-    assert holds(pauses(periods), moment) == (not is_subscribed and bool(starts) and moment >= min(starts))
+    assert contains(subscribed_ranges(periods), moment) == is_subscribed
+    assert contains(unsubscribed_ranges(periods), moment) == (
+        not is_subscribed and bool(starts) and moment >= min(starts)
+    )
 
 
 @given(some_periods())
 def test_closing_a_dead_recorders_period_leaves_a_valid_one(periods: list[SubscribedPeriod]) -> None:
     """It stops between its start and its last sign of life."""
     for period in periods:
-        stop_ms = closed(period).stop_ms
+        stop_ms = closed_period(period).stop_ms
         assert stop_ms is not None
         assert period.start_ms <= stop_ms <= max(period.start_ms, period.seen_ms)
 

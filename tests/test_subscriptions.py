@@ -23,7 +23,7 @@ from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import SandboxOptions, serve
 from lakewriter.series import Series
-from lakewriter.subscribed_period import SubscribedPeriod, owed_since
+from lakewriter.subscribed_period import SubscribedPeriod, owed_since_ms
 from lakewriter.subscription import parse_subscription
 
 pytestmark = pytest.mark.slow
@@ -125,9 +125,9 @@ async def test_a_series_is_owed_since_its_subscription(tmp_path: Path) -> None:
         silent = sandbox.add_fault(Fault("silent_stream"))
         patient = OPTIONS._replace(grace_ms=DAY_MS)
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,BTCUSD:1m", options=patient):
-            await until(lambda: owed_since(periods(tmp_path, BTC)) is not None)
-        began_ms = BTC.grid.floor(owed_since(periods(tmp_path, BTC)) or 0)
-        assert owed_since(read_periods(tmp_path)[:1]) is None, "BTCUSD is not listed"
+            await until(lambda: owed_since_ms(periods(tmp_path, BTC)) is not None)
+        began_ms = BTC.grid.floor(owed_since_ms(periods(tmp_path, BTC)) or 0)
+        assert owed_since_ms(read_periods(tmp_path)[:1]) is None, "BTCUSD is not listed"
         store = LakeStore.open(str(tmp_path))
         assert not store.series()
         await until(lambda: sandbox.now_ms() > began_ms + 5 * MINUTE_MS)

@@ -81,7 +81,7 @@ class MarketInfo:
         """Ask for the time until the answers agree; without that the host's clock has to do."""
         for _ in range(_MOMENTS_MAX):
             moment = await asking(self.door.rest.server_time)
-            if self.door.time.synced(moment):
+            if self.door.time.observe_server_time(moment):
                 return
             await asyncio.sleep(_APART_S)
         log.warning(

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.binance.wire import BEGIN_MS_MAX, BEGIN_MS_MIN
-from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray, Source, settle
-from lakewriter.candle_arrays import arrays_of, ends, off_grid
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, IntArray, Source, deduplicate
+from lakewriter.candle_arrays import columns_from_arrays, ends, off_grid
 from lakewriter.candle_checks import TRADES_MAX, refused_violations
 from lakewriter.errors import ExchangeError
 from lakewriter.interval import SECOND_MS, Interval
@@ -86,7 +86,7 @@ def candles_of(
     table = pa.Table.from_arrays(
         [column.view(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )
-    return table if bool((begins[1:] > begins[:-1]).all()) else settle(table)
+    return table if bool((begins[1:] > begins[:-1]).all()) else deduplicate(table)
 
 
 def begins_before(end_times: IntArray, grid: Interval) -> IntArray:
@@ -100,7 +100,7 @@ def begins_before(end_times: IntArray, grid: Interval) -> IntArray:
 
 
 def _check_candles(begins: IntArray, values: Sequence[pa.Array], market: str) -> None:
-    found = refused_violations(arrays_of(begins, values), market)
+    found = refused_violations(columns_from_arrays(begins, values), market)
     if found:
         first = min(found, key=lambda each: int(each.rows[0]))
         row, rows = int(first.rows[0]), np.unique(np.concatenate([each.rows for each in found]))

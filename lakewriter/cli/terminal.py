@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from lakewriter.errors import LakewriterError, UsageError, printable, without_passwords
-from lakewriter.regular_file import read_given_text
+from lakewriter.regular_file import read_user_text
 
 # A file of SQL that a person wrote is never so long.
 TEXT_BYTES_MAX = 16 * 1024 * 1024
@@ -88,7 +88,7 @@ def read_text(who: str, name: str, hint: str = "") -> str:
         UsageError: if it cannot be read, or is no text.
     """
     try:
-        return read_given_text(Path(name).expanduser(), TEXT_BYTES_MAX)
+        return read_user_text(Path(name).expanduser(), TEXT_BYTES_MAX)
     except UnicodeDecodeError:
         raise UsageError(f"{who}: {name}: is not UTF-8 text", hint) from None
     except OSError as error:

@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import SCHEMA, IntArray, int_column, settle
+from lakewriter.candle import SCHEMA, IntArray, deduplicate, int_column
 from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
@@ -254,7 +254,7 @@ def _fold_files(
     begins = int_column(before, "candle_begin_time")
     bytes_before = sum(len(file.data) for file in files)
     own = next((file for file in files if file.name == partition.file), None)
-    after = settle(before)
+    after = deduplicate(before)
     done = CompactionResult(
         partition,
         rows=after.num_rows,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import Candle, IntArray, int_column, settle
+from lakewriter.candle import Candle, IntArray, deduplicate, int_column
 from lakewriter.candle_arrays import Bools, ends
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
@@ -196,7 +196,7 @@ def _forget(store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run
     if chosen.all():
         return _remove(store, item, files, dry_run=dry_run)
     gone = np.unique(int_column(own.rows.filter(pa.array(chosen)), "candle_begin_time"))
-    data = _proven(partition, settle(own.rows.filter(pa.array(~chosen))), own.data)
+    data = _proven(partition, deduplicate(own.rows.filter(pa.array(~chosen))), own.data)
     if not dry_run:
         store.storage.replace(partition.file, data, own.version)
     return Outcome(

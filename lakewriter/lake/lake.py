@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column, settle
+from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.lake import listing
 from lakewriter.lake.listing import PartitionFiles
@@ -32,7 +32,7 @@ from lakewriter.lake.storage import (
     make_directories,
     write_durably,
 )
-from lakewriter.partition import Partition, checked
+from lakewriter.partition import Partition, checked_partition
 from lakewriter.regular_file import read_regular
 from lakewriter.series import Series
 
@@ -222,7 +222,7 @@ class LakeStore:
         Crash: at any step the partition is as before or as after, whole;
         merging the same rows again changes nothing.
         """
-        checked(partition)
+        checked_partition(partition)
         check_day(partition, int_column(rows, "candle_begin_time"))
         return self.replacing(partition, lambda: self._merge_once(partition, rows))
 
@@ -243,7 +243,7 @@ class LakeStore:
         merging the same rows again changes nothing.
         """
         for partition, rows in items:
-            checked(partition)
+            checked_partition(partition)
             check_day(partition, int_column(rows, "candle_begin_time"))
         return [merged for batch in _batches(items) for merged in self._merge_batch(batch)]
 
@@ -298,14 +298,14 @@ class LakeStore:
         if found is None and not rows.num_rows:
             return _Change(Merged(0, 0, 0, 0, written=False), None)
         if found is None:
-            result = settle(rows)
+            result = deduplicate(rows)
             merged = Merged(result.num_rows, result.num_rows, 0, 0, written=True)
         else:
             old = decode(found.data, f"{self.name}/{partition.file}")
-            result = settle(pa.concat_tables([old, rows]))
+            result = deduplicate(pa.concat_tables([old, rows]))
             merged = _compare(old, result)
             if merged.added < rows.num_rows:
-                merged = merged._replace(disputed=count_disputed(settle(rows), result))
+                merged = merged._replace(disputed=count_disputed(deduplicate(rows), result))
             if not merged.written:
                 return _Change(merged, None)
         replaced, version = (found.data, found.version) if found else (None, None)
@@ -334,7 +334,7 @@ def _compare(old: pa.Table, new: pa.Table) -> Merged:
     added = new.num_rows - old.num_rows
     if new.slice(0, old.num_rows).equals(old):
         return Merged(new.num_rows, added, 0, 0, written=added > 0)
-    old = settle(old)
+    old = deduplicate(old)
     was_there = np.isin(int_column(new, "candle_begin_time"), int_column(old, "candle_begin_time"))
     kept = new.filter(pa.array(was_there))
     differs = _rows_differ(kept, old, tuple(kept.column_names))

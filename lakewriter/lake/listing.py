@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lakewriter.lake.partition_filter import PartitionSelection
 from lakewriter.lake.storage import Storage
-from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_day
+from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_date_value
 from lakewriter.series import Series
 
 
@@ -101,7 +101,7 @@ def _days_of(
     else:
         found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
     for name in reversed(days) if newest_first else days:
-        day = parse_day(name)
+        day = parse_date_value(name)
         if day is not None:
             yield Partition(*series, day), found[name]
 

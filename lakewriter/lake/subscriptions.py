@@ -21,7 +21,13 @@ from lakewriter.lake.row_file import RowFile
 from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.partition import is_series
 from lakewriter.series import Series
-from lakewriter.subscribed_period import FOREVER_MS, Confirmation, SubscribedPeriod, closed, confirmed
+from lakewriter.subscribed_period import (
+    FOREVER_MS,
+    Confirmation,
+    SubscribedPeriod,
+    closed_period,
+    with_confirmation,
+)
 
 SUBSCRIPTIONS_DIRECTORY = "_lakewriter/subscriptions"
 PERIODS_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/periods.ndjson"
@@ -65,7 +71,7 @@ def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] =
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.root, path.parent)
         periods = _FILE.read_to_replace(path)
-        after = confirmed(periods, confirmation, living(store.root) - dead)
+        after = with_confirmation(periods, confirmation, living(store.root) - dead)
         if after != periods or not path.exists():
             write_durably(path, b"".join(map(_line, after)))
     still = {period.series for period in after if period.is_open}
@@ -106,7 +112,7 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
                     f"subscriptions: {period.series} is recorded at this moment, by {period.recorder}",
                     "take it out of the config, then reload the recorder (SIGHUP) or restart it",
                 )
-        after = [closed(period) if period in ended else period for period in periods]
+        after = [closed_period(period) if period in ended else period for period in periods]
         if ended:
             write_durably(path, b"".join(map(_line, after)))
     return [new for old, new in zip(periods, after, strict=True) if old in ended]

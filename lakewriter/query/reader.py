@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakewriter.candle import SCHEMA, VALUE_COLUMNS, settle, to_table
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, deduplicate, to_table
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, INTERVALS, parse_interval
 from lakewriter.lake.lake import LakeStore
@@ -157,7 +157,7 @@ class Lake:
         wanted = PartitionFilter(
             (series[0],), (series[1],), (series[2],), day_of(start_ms), day_of(stop_ms - 1)
         )
-        table = settle(_read(self._store, series, wanted))
+        table = deduplicate(_read(self._store, series, wanted))
         begins = table["candle_begin_time"].cast(pa.int64())
         table = table.filter(pc.and_(pc.greater_equal(begins, start_ms), pc.less(begins, stop_ms)))
         if fill is None:

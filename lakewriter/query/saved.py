@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import lakewriter
 from lakewriter.errors import UsageError
-from lakewriter.regular_file import read_given_text
+from lakewriter.regular_file import read_user_text
 
 FILE_BYTES_MAX = 1024 * 1024
 
@@ -110,7 +110,7 @@ def saved_query(name: str) -> SavedQuery:
 
 
 def _load(path: Path) -> SavedQuery:
-    return parse_query(path.stem, read_given_text(path, FILE_BYTES_MAX))
+    return parse_query(path.stem, read_user_text(path, FILE_BYTES_MAX))
 
 
 def _directory() -> Path:

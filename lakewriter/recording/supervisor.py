@@ -360,10 +360,10 @@ class CompletenessSupervisor:
         What ended until then is owed; what lies between never passed, and is not.
         """
         time = self._doors[market].time
-        if time.jumps == self._jumps.get(market, 0) or time.jump is None:
+        if time.jumps == self._jumps.get(market, 0) or time.last_jump is None:
             return
         self._jumps[market] = time.jumps
-        before_ms, after_ms = time.jump
+        before_ms, after_ms = time.last_jump
         if before_ms == after_ms:
             return
         log.warning(

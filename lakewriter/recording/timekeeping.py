@@ -55,7 +55,7 @@ class Timekeeper:
                 await asyncio.sleep(random.uniform(1, 5))  # noqa: S311 - jitter
                 continue
             known = self._door.time.known
-            if self._door.time.synced(moment):
+            if self._door.time.observe_server_time(moment):
                 self._doubts_s = iter(_DOUBT_AFTER_S)
             elif known or not moment.sane:
                 self._doubt(moment.server_ms)
@@ -63,11 +63,11 @@ class Timekeeper:
 
     async def wait(self) -> None:
         """Wait until it is time to ask again."""
-        if self._door.time.asks:
+        if self._door.time.needs_server_time:
             await asyncio.sleep(next(self._doubts_s, _DOUBT_EVERY_S))
             return
         left_s = next(self._waits_s, _EVERY_S)
-        while left_s > 0 and not self._door.time.asks:
+        while left_s > 0 and not self._door.time.needs_server_time:
             nap_s = min(left_s, _LOOK_S)
             await asyncio.sleep(nap_s)
             left_s -= nap_s

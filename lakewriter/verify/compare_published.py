@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import SCHEMA, int_column, settle
+from lakewriter.candle import SCHEMA, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import LakeStore
@@ -133,7 +133,7 @@ def _compare_window(
 ) -> None:
     series = window.series
     ours, unreadable = _ours(store, window)
-    published = _between(settle(published), window, unreadable)
+    published = _between(deduplicate(published), window, unreadable)
     found = differences(ours, published)
     wins = winning(ours.take(pa.array(found.ours)), published.take(pa.array(found.differs)))
     tally = report.of(series, "against")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from lakewriter.candle import SCHEMA, int_column, settle
+from lakewriter.candle import SCHEMA, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
@@ -116,7 +116,7 @@ def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:
 def _contents(partition: Partition, files: list[PartitionFile]) -> Contents:
     own = next((file for file in files if file.name == partition.file), None)
     tables = [file.rows for file in files if file.rows is not None]
-    rows = settle(pa.concat_tables([SCHEMA.empty_table(), *tables]))
+    rows = deduplicate(pa.concat_tables([SCHEMA.empty_table(), *tables]))
     begins = int_column(rows, "candle_begin_time")
     inside = (begins >= partition.start_ms) & (begins < partition.stop_ms)
     if not inside.all():

@@ -11,7 +11,7 @@ of it: on quiet days most are 0.
 import numpy as np
 
 from lakewriter.candle import IntArray
-from lakewriter.candle_arrays import Columns, Floats, ends, joined
+from lakewriter.candle_arrays import Columns, Floats, concatenated, ends
 from lakewriter.interval import INTERVALS, Interval
 from lakewriter.verify.aggregates import Compared
 from lakewriter.verify.findings import Defect
@@ -50,7 +50,7 @@ def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviati
         how many steps between adjacent candles were looked at, and the jumps.
     """
     if before is not None:
-        candles = joined([before, candles])
+        candles = concatenated([before, candles])
     # A price that is none is a finding of its own, and has no logarithm.
     sane = np.isfinite(candles.open) & np.isfinite(candles.close) & (candles.open > 0) & (candles.close > 0)
     adjacent = (candles.begin[1:] == ends(grid, candles.begin[:-1])) & sane[1:] & sane[:-1]

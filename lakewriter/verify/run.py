@@ -15,7 +15,7 @@ from itertools import groupby
 import msgspec
 
 from lakewriter.candle import int_column
-from lakewriter.candle_arrays import Columns, columns_of, joined
+from lakewriter.candle_arrays import Columns, columns_of, concatenated
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
@@ -128,7 +128,7 @@ class _Walk:
         """Look for jumps in the window; the next candle begins another one, or none comes."""
         if not self._window:
             return
-        candles = joined(self._window)
+        candles = concatenated(self._window)
         compared = find_jumps(self.grid, self._before, candles, self._options.deviations)
         self._report.of(self.series, "jumps").checked += compared.candles
         self._report.add(self.series, compared.flaws)
@@ -158,7 +158,7 @@ def _symbol(
             _compare(walks, day, report)
     if "intervals" in options.checks:
         # Ten years of days are a few thousand candles.
-        _compare(walks, {interval: joined(parts) for interval, parts in long.items()}, report)
+        _compare(walks, {interval: concatenated(parts) for interval, parts in long.items()}, report)
     for walk in walks.values():
         walk.end()
 

@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["lakewriter"]):
     from lakewriter.candle import Candle, to_table
     from lakewriter.errors import FrameError
     from lakewriter.lake.segments import OtherVersionError, decode_line, encode_line
-    from lakewriter.partition import checked, partition_of
+    from lakewriter.partition import checked_partition, partition_of
 
 KLINE = {
     "t": 1_719_705_600_000, "T": 1_719_705_659_999, "s": "BTCUSDT", "i": "1m", "f": 1, "L": 9, "o": "1.0",
@@ -45,7 +45,7 @@ def wire_frame(data: bytes) -> None:
     if isinstance(message, Candle):
         assert not wire.is_open_candle(data)
         assert decode_line(encode_line(message)[:-1]) == message
-        checked(partition_of(message))
+        checked_partition(partition_of(message))
         assert to_table([message]).num_rows == 1
 
 

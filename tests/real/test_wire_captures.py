@@ -15,7 +15,7 @@ from test_candle import from_table
 from lakewriter.binance.instruments import parse_instruments
 from lakewriter.binance.wire import OPEN_CANDLE, Other, decode, is_open_candle
 from lakewriter.candle import Candle, to_table
-from lakewriter.candle_arrays import arrays_of
+from lakewriter.candle_arrays import columns_from_arrays
 from lakewriter.candle_checks import violations
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS, is_symbol, parse_symbol, wire_symbol
@@ -135,7 +135,7 @@ def can_be(market: str, row: list[Any]) -> bool:
     numbers = [float(value) for value in (*row[1:6], row[7], row[8], row[9], row[10])]
     values = [pa.array([number]) for number in numbers]
     values[6] = pa.array([int(row[8])])
-    return violations(arrays_of(np.array([int(row[0])]), values), market) == []
+    return violations(columns_from_arrays(np.array([int(row[0])]), values), market) == []
 
 
 @pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)

@@ -19,7 +19,7 @@ from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS, Interval
 from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts
 from lakewriter.ranges import Range, union
-from lakewriter.subscribed_period import FOREVER_MS, owed_since, pauses
+from lakewriter.subscribed_period import FOREVER_MS, owed_since_ms, unsubscribed_ranges
 
 # What begins later than this after now is no candle, whatever clock is right.
 AHEAD_MS_MAX = DAY_MS
@@ -71,7 +71,7 @@ def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
             return never
         # Of a series without a candle, the gap itself is on the grid.
         grid = grid.anchored(min(starts))
-    owed_ms = owed_since(facts.periods)
+    owed_ms = owed_since_ms(facts.periods)
     if owed_ms is not None:
         starts.append(min(grid.floor(max(owed_ms, facts.edge_ms or 0)), max(stops)))
     last = {each.gap.reason for each in told if each.gap.stop_ms == max(stops)}
@@ -137,7 +137,7 @@ def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
     """
     return union(
         (grid.floor(start_ms), stop_ms if stop_ms == FOREVER_MS else grid.floor(stop_ms))
-        for start_ms, stop_ms in pauses(facts.periods)
+        for start_ms, stop_ms in unsubscribed_ranges(facts.periods)
     )
 
 

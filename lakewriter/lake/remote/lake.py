@@ -24,7 +24,7 @@ from lakewriter.lake.remote.location import Location, locate
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
 from lakewriter.lake.root import STATE_DIRECTORY, check_file_names
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_day
+from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_date_value
 from lakewriter.series import Series
 
 # So few intervals are looked for unseen; of more, the directory is listed.
@@ -149,7 +149,7 @@ class RemoteLake(LakeStore):
             kept = _days_of(each, objects)
             days = set(wanted.keep_days(each.values[2], sorted({day for day, _ in kept})))
             for day, one in kept:
-                if day in days and (date := parse_day(day)) is not None:
+                if day in days and (date := parse_date_value(day)) is not None:
                     market, symbol, interval = each.values
                     found.setdefault(Partition(market, symbol, interval, date), []).append(one)
         yield from _sorted(found)

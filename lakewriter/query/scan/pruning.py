@@ -26,7 +26,7 @@ import pyarrow.fs
 from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.partition_filter import FEW_DAYS
-from lakewriter.partition import parse_day
+from lakewriter.partition import parse_date_value
 from lakewriter.query.macros import NEWEST_MARK
 
 # As fine as the engine's own, which rounds what a time is compared with to the column's unit.
@@ -179,7 +179,7 @@ class FilterPruner:
         return {bisect_left(names, name) for name in _NAMES.findall(self._text)}
 
     def _mentioned_days(self) -> set[int]:
-        days = (parse_day(text) for text in _DAYS.findall(self._text))
+        days = (parse_date_value(text) for text in _DAYS.findall(self._text))
         return {(day - _EPOCH).days for day in days if day is not None}
 
     def _kept(self, whole: Span, cuts: set[int], guarantee: Guarantee, *, runs: bool = False) -> list[Span]:

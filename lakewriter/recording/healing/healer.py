@@ -27,7 +27,7 @@ from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
-from lakewriter.ranges import Range, added, holds, union, within, without
+from lakewriter.ranges import Range, added, contains, union, within, without
 from lakewriter.recording.healing.schedule import HealQueue, HealSchedule, HealTask
 from lakewriter.recording.healing.series_bounds import SeriesBounds
 from lakewriter.recording.subscribed_series import SubscribedSeries
@@ -290,10 +290,10 @@ class Healer:
         self, series: Series, case: HealTask, span: Range, closed: list[Candle], asked_ms: int
     ) -> None:
         """Hand on what was missing, and what has more trades than at the first look."""
-        missing = [candle for candle in closed if holds(case.ranges, candle.begin_ms)]
+        missing = [candle for candle in closed if contains(case.ranges, candle.begin_ms)]
         grown = [each for each in closed if each.trade_num > case.young.get(each.begin_ms, each.trade_num)]
         self._forget_young(series, case, span, asked_ms, {candle.begin_ms for candle in grown})
-        if any(candle.trade_num and holds(case.late, candle.begin_ms) for candle in missing):
+        if any(candle.trade_num and contains(case.late, candle.begin_ms) for candle in missing):
             self.undelivered.append(series)
         for candle in missing:
             case.ranges = without(case.ranges, candle.begin_ms, candle.end_ms)

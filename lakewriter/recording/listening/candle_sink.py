@@ -119,7 +119,11 @@ class CandleSink:
 
     def _is_timely(self, series: Series, candle: Candle) -> bool:
         """Learn the time from a frame; count one that is stamped later than it can be."""
-        if self._time is None or candle.event_ms is None or self._time.heard(series, candle.event_ms):
+        if (
+            self._time is None
+            or candle.event_ms is None
+            or self._time.observe_event_time(series, candle.event_ms)
+        ):
             return True
         ahead_s = (candle.event_ms - self._time.now_ms()) / 1000
         self.count_bad("ahead", f"{series}: it is stamped {ahead_s:.0f} s ahead of the exchange's time")

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from lakewriter.errors import UsageError
-from lakewriter.regular_file import read_given_text
+from lakewriter.regular_file import read_user_text
 from lakewriter.sandbox.faults.table import Fault, checked
 
 _HINT = "lakewriter sandbox --list-faults"
@@ -70,7 +70,7 @@ def load_faults(path: Path, now_ms: int) -> list[Fault]:
         UsageError: if it cannot be read, or one of them cannot be.
     """
     try:
-        file = msgspec.convert(tomllib.loads(read_given_text(path, FILE_BYTES_MAX)), _FaultFile)
+        file = msgspec.convert(tomllib.loads(read_user_text(path, FILE_BYTES_MAX)), _FaultFile)
     except OSError as error:
         raise UsageError(f"faults: {path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8, or something else than [[fault]] tables

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from lakewriter.errors import UsageError
 from lakewriter.market import parse_market
-from lakewriter.regular_file import read_given_text
+from lakewriter.regular_file import read_user_text
 
 # An hour of one connection is some 100 MB.
 FILE_BYTES_MAX = 1 << 30
@@ -47,7 +47,7 @@ def load(argument: str) -> Recording:
         (parse_market(name).name, Path(rest)) if equals and "/" not in name else ("", Path(argument))
     )
     try:
-        head, *lines = read_given_text(path, FILE_BYTES_MAX).split("\n")
+        head, *lines = read_user_text(path, FILE_BYTES_MAX).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"replay: {path}: {error}", "--replay FILE or --replay spot=FILE") from None
     return Recording(market or _market_of(head, path), _frames(lines, path))
