@@ -16,7 +16,7 @@ from test_query_files import candle, make_lake
 from lakewriter.cli import cli
 from lakewriter.cli.commands.views import _READERS
 from lakewriter.errors import LakewriterError
-from lakewriter.query.reader_recipes import STATEMENTS
+from lakewriter.query.reader_recipes import RECIPES
 from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run
 
@@ -101,7 +101,7 @@ def test_python_is_told_an_odd_path(odd: Path, reader: str, count: str) -> None:
 
 def test_readers_are_those_that_are_known() -> None:
     """`--help` names exactly those for whom there are statements."""
-    assert tuple(STATEMENTS) == _READERS
+    assert tuple(RECIPES) == _READERS
 
 
 def test_duckdb_reads_what_we_read(lake: Path) -> None:

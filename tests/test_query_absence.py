@@ -8,7 +8,7 @@ import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.errors import as_ours
+from lakewriter.query.errors import as_lakewriter_error
 from lakewriter.query.session import stream
 
 
@@ -33,7 +33,7 @@ def why(store: LakeStore, sql: str) -> str:
     with stream(store, sql) as answer:
         for _ in answer.batches:
             pass
-        return answer.why_nothing()
+        return answer.explain_empty()
 
 
 def test_what_cannot_be_looked_into_fails_no_answer(tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ def test_many_names_are_counted(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_not_to_be_moved() -> None:
     """Who has no permission is told how to get it, whichever reader said so."""
     root = Path("/srv/candles")
-    ours = as_ours(PermissionError(EACCES, "Permission denied", "/srv/candles/market=spot"), root)
+    ours = as_lakewriter_error(PermissionError(EACCES, "Permission denied", "/srv/candles/market=spot"), root)
     assert (ours.what, ours.hint) == (
         "lake: /srv/candles/market=spot: Permission denied",
         "ask as who records, or let others read it: chmod -R a+rX /srv/candles",
     )
     theirs = duckdb.IOException('IO Error: Cannot open file "/srv/candles/x.parquet": Permission denied')
-    assert as_ours(theirs, root).hint == ours.hint
+    assert as_lakewriter_error(theirs, root).hint == ours.hint

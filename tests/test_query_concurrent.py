@@ -16,9 +16,9 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.errors import vanished
+from lakewriter.query.errors import file_gone_error
 from lakewriter.query.reader import Lake
-from lakewriter.query.retry import TRIES_MAX, RetryHints, steadily
+from lakewriter.query.retry import TRIES_MAX, RetryHints, retry_while_files_move
 from lakewriter.query.scan.held_files import can_hold
 from lakewriter.query.session import run, stream
 
@@ -257,10 +257,10 @@ def test_a_file_may_go_and_come_again(tmp_path: Path) -> None:
 
     def attempt(_trial: RetryHints) -> str:
         if next(left, None) is not None:
-            raise vanished(path)
+            raise file_gone_error(path)
         return "found"
 
-    assert steadily(attempt) == "found"
+    assert retry_while_files_move(attempt) == "found"
 
 
 @pytest.mark.parametrize("name", ["candles.parquet"])

@@ -19,13 +19,13 @@ from lakewriter.errors import LakewriterError
 from lakewriter.partition import partition_of
 from lakewriter.query.engine import (
     KEPT_ENGINES_MAX,
-    EngineFor,
+    EngineKey,
     check_release,
     engine_of,
     nodes,
+    parse_version,
     prepared,
     time_limited,
-    version_of,
 )
 from lakewriter.query.errors import QueryError
 from lakewriter.query.guard import check
@@ -40,7 +40,7 @@ from lakewriter.query.session import run
 )
 def test_version_is_read(text: str, version: tuple[int, int]) -> None:
     """The release of a version is its first two numbers."""
-    assert version_of(text) == version
+    assert parse_version(text) == version
 
 
 @pytest.mark.parametrize("text", ["2.0.0", "2.0.1", "2.7.0.dev3", duckdb.__version__])
@@ -148,8 +148,8 @@ def test_every_object_is_found_at_any_depth() -> None:
     assert list(nodes("text")) == []
 
 
-def made_for(root: Path) -> EngineFor:
-    return EngineFor(root, readable=True)
+def made_for(root: Path) -> EngineKey:
+    return EngineKey(root, readable=True)
 
 
 def test_engine_is_kept_for_its_lake(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_filters_are_found_one_thread_at_a_time(tmp_path: Path) -> None:
 
     def find() -> None:
         for _ in range(20):
-            with engine.without_learnt_filters(), engine.cursor() as cursor:
+            with engine.without_runtime_filters(), engine.cursor() as cursor:
                 assert inside.acquire(blocking=False)
                 assert cursor.execute("SELECT current_setting('disabled_optimizers')").fetchall() != [("",)]
                 inside.release()
@@ -252,7 +252,7 @@ def test_kept_engine_changes_no_answer(tmp_path: Path, change: str) -> None:
     CHANGES[change](tmp_path)
     kept = [run(store, sql) for sql in STATEMENTS]
     for sql, answer in zip(STATEMENTS, kept, strict=True):
-        anew = run(store, sql, control=QueryLimits(memory="1GB"))
+        anew = run(store, sql, limits=QueryLimits(memory="1GB"))
         assert answer.equals(anew)
 
 

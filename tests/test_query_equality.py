@@ -33,7 +33,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.execution import Execution
 from lakewriter.query.retry import RetryHints
-from lakewriter.query.scan.held_files import LEFT, can_hold
+from lakewriter.query.scan.held_files import FD_RESERVE, can_hold
 from lakewriter.query.session import run
 
 pytestmark = pytest.mark.slow
@@ -87,11 +87,11 @@ def held(store: LakeStore, sql: str) -> pa.Table:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = sum(1 for _ in store.files())
     room = files if len(sql) % 2 else files // 2
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + LEFT + room, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + FD_RESERVE + room, limits[1]))
     try:
-        with Execution(store, RetryHints(moved=True), None) as running:
+        with Execution(store, RetryHints(files_replaced=True), None) as running:
             answer = running.start(sql, params_of(sql))
-            assert bool(running._pins.names) == (can_hold() and bool(running._snapshot.own))
+            assert bool(running._held_files.names) == (can_hold() and bool(running._snapshot.own))
             return pa.Table.from_batches(list(answer.batches), answer.schema)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

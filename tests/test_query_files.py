@@ -15,11 +15,11 @@ from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.scan.snapshot import (
-    Foreign,
-    loose_tables,
+    ForeignFile,
+    any_modified_since,
     partitions_table,
     take_snapshot,
-    touched_since,
+    unmerged_tables,
 )
 
 DAY_MS = 86_400_000
@@ -95,8 +95,8 @@ def test_own_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
     ]
     partition = partition_of(candle(0, symbol=symbol))
     assert snapshot.foreign == (
-        Foreign(f"{encoded}/candles.parquet", partition),
-        Foreign(f"{partition.path}/part-0000.parquet", partition),
+        ForeignFile(f"{encoded}/candles.parquet", partition),
+        ForeignFile(f"{partition.path}/part-0000.parquet", partition),
     )
     assert snapshot.journal == [candle(3)]
 
@@ -105,8 +105,8 @@ def test_doubted_file_is_foreign(tmp_path: Path) -> None:
     """An own file that the engine cannot read is left to us."""
     store = make_lake(tmp_path, [candle(0), candle(1440)])
     name = partition_of(candle(0)).file
-    snapshot = take_snapshot(store, doubted=frozenset([name]))
-    assert snapshot.foreign == (Foreign(name, partition_of(candle(0))),)
+    snapshot = take_snapshot(store, read_as_foreign=frozenset([name]))
+    assert snapshot.foreign == (ForeignFile(name, partition_of(candle(0))),)
     assert snapshot.own == (partition_of(candle(1440)).file,)
 
 
@@ -114,7 +114,7 @@ def test_loose_rows_have_the_columns_of_the_path(tmp_path: Path) -> None:
     """Rows of the journal and of foreign files look alike."""
     store = make_lake(tmp_path, hot=[candle(0)])
     add_foreign(tmp_path, [candle(1, symbol="ETHUSDT")])
-    rows = pa.concat_tables(loose_tables(store, take_snapshot(store)))
+    rows = pa.concat_tables(unmerged_tables(store, take_snapshot(store)))
     assert rows.select(["market", "symbol", "interval", "date", "open"]).to_pylist() == [
         {"market": "spot", "symbol": "BTCUSDT", "interval": "1m", "date": date(2024, 6, 30), "open": 100.0},
         {"market": "spot", "symbol": "ETHUSDT", "interval": "1m", "date": date(2024, 6, 30), "open": 101.0},
@@ -146,7 +146,7 @@ def test_what_may_not_be_looked_at_has_not_moved() -> None:
         make_lake(root, [candle(0)])
         root.chmod(0o755)
         path = root / partition_of(candle()).file
-        assert touched_since(root, [partition_of(candle()).file], 0)
+        assert any_modified_since(root, [partition_of(candle()).file], 0)
         path.parent.chmod(0o644)
         child = os.fork()
         if child == 0:
@@ -154,7 +154,7 @@ def test_what_may_not_be_looked_at_has_not_moved() -> None:
             try:
                 if os.geteuid() == 0:
                     os.setuid(65_534)
-                moved = touched_since(root, [partition_of(candle()).file], 0)
+                moved = any_modified_since(root, [partition_of(candle()).file], 0)
             finally:
                 os._exit(int(moved))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -9,7 +9,7 @@ import pytest
 from test_query_files import candle, make_lake
 
 from lakewriter.errors import LakewriterError
-from lakewriter.query.engine import Engine, EngineFor
+from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.errors import QueryError
 from lakewriter.query.guard import check
 from lakewriter.query.session import run
@@ -269,7 +269,7 @@ def test_the_engine_itself_is_restricted(place: Path, sql: str) -> None:
     secret_frame = pa.table({"hidden": [1]})
     make_lake(place / "lake", [candle(0)])
     with (
-        Engine(EngineFor(place / "lake", readable=True)).cursor() as cursor,
+        Engine(EngineKey(place / "lake", readable=True)).cursor() as cursor,
         (place / "secret.csv").open("r+b") as file,
         pytest.raises(duckdb.Error),
     ):

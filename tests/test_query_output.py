@@ -25,7 +25,7 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import RowStream
 from lakewriter.query.output.formats import FORMATS, format_of
 from lakewriter.query.output.spool import RowSpool
-from lakewriter.query.output.text import DisplayLimits, cell, gather, table_lines
+from lakewriter.query.output.text import DisplayLimits, collect_rows, format_value, table_lines
 from lakewriter.query.result import Result
 from lakewriter.query.session import run, stream
 
@@ -142,7 +142,7 @@ def test_long_tables_show_both_ends(rows_max: int, sizes: list[int]) -> None:
             yield pa.record_batch({"n": pa.array(range(start, start + size), pa.int64())})
             start += size
 
-    rows = gather(batches(), rows_max)
+    rows = collect_rows(batches(), rows_max)
     assert rows.total == 100
     shown = [int(row[0]) for row in rows.shown()]
     assert shown == [
@@ -219,7 +219,7 @@ def test_plans_are_drawn(store: LakeStore) -> None:
 )
 def test_cells_read_well(value: object, text: str) -> None:
     """Each kind of value has one plain spelling; control characters cannot act."""
-    assert cell(value) == text
+    assert format_value(value) == text
 
 
 def test_csv_stays_flat(store: LakeStore) -> None:
@@ -280,7 +280,7 @@ def test_a_wide_table_loses_columns_in_the_middle(width: int) -> None:
     """No line is wider than the terminal; the first column stays, and what was left out is counted."""
     names = [f"column{number}" for number in range(6)]
     batch = pa.record_batch([pa.array([number, 10**number]) for number in range(6)], names=names)
-    with contextlib.closing(gather([batch], None)) as rows:
+    with contextlib.closing(collect_rows([batch], None)) as rows:
         lines = list(table_lines(batch.schema, rows, width))
     whole = width >= 6 * 7 + 5 * 2
     assert all(len(line) <= max(width, 10) for line in lines[:-1])
@@ -302,7 +302,7 @@ def test_a_wide_table_of_candles_keeps_its_prices(store: LakeStore, width: int) 
     """What is missed least goes first, wherever it stands; a mark stands for each run that went."""
     with (
         stream(store, "FROM candles LIMIT 3") as answer,
-        contextlib.closing(gather(answer.batches, None)) as rows,
+        contextlib.closing(collect_rows(answer.batches, None)) as rows,
     ):
         lines = list(table_lines(answer.schema, rows, width, "so all are shown"))
     assert all(len(line) <= max(width, 25) for line in lines[:-1])
@@ -321,7 +321,7 @@ def test_a_wide_table_of_candles_keeps_its_prices(store: LakeStore, width: int) 
 def test_a_table_of_very_many_columns_is_shown_at_once() -> None:
     """What a PIVOT makes of ten thousand symbols takes no longer than its values."""
     batch = pa.record_batch([pa.array([1])] * 10_000, names=[f"column{n}" for n in range(10_000)])
-    with contextlib.closing(gather([batch], None)) as rows:
+    with contextlib.closing(collect_rows([batch], None)) as rows:
         began_s = time.thread_time()
         lines = list(table_lines(batch.schema, rows, 100))
     assert time.thread_time() - began_s < 2

@@ -22,7 +22,14 @@ from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import BATCH_ROWS, Execution
 from lakewriter.query.retry import RetryHints
-from lakewriter.query.scan.held_files import DIRECTORY, HELD_MAX, LEFT, HeldFiles, can_hold, restless
+from lakewriter.query.scan.held_files import (
+    FD_DIRECTORY,
+    FD_RESERVE,
+    HELD_FILES_MAX,
+    HeldFiles,
+    can_hold,
+    recently_modified,
+)
 from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run, stream
 
@@ -35,11 +42,11 @@ NAME = partition_of(candle()).file
 def pins(tmp_path: Path) -> Iterator[HeldFiles]:
     held = HeldFiles(tmp_path)
     yield held
-    held.let_go()
+    held.close()
 
 
 def open_files() -> int:
-    return len(list(Path(DIRECTORY).iterdir()))
+    return len(list(Path(FD_DIRECTORY).iterdir()))
 
 
 def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: HeldFiles) -> None:
@@ -58,7 +65,7 @@ def test_files_are_let_go(tmp_path: Path, pins: HeldFiles) -> None:
     before = open_files()
     pins.hold([NAME, partition_of(candle(1440)).file], time.time())
     assert open_files() == before + 2
-    pins.let_go()
+    pins.close()
     assert (open_files(), len(pins.names)) == (before, 0)
 
 
@@ -66,7 +73,7 @@ def test_files_are_let_go(tmp_path: Path, pins: HeldFiles) -> None:
 def test_files_that_were_touched_lately_are_restless(tmp_path: Path, later_s: int, found: list[str]) -> None:
     """For two hours; and whatever a clock that is ahead has stamped."""
     make_lake(tmp_path, [candle(0)])
-    assert list(restless(tmp_path, [NAME], time.time() + later_s)) == found
+    assert list(recently_modified(tmp_path, [NAME], time.time() + later_s)) == found
 
 
 def test_a_rename_makes_an_old_file_restless(tmp_path: Path) -> None:
@@ -74,7 +81,7 @@ def test_a_rename_makes_an_old_file_restless(tmp_path: Path) -> None:
     make_lake(tmp_path, [candle(0)])
     old_s = time.time() - DAY_MS / 1000
     os.utime(tmp_path / NAME, (old_s, old_s))
-    assert list(restless(tmp_path, [NAME], time.time())) == [NAME]
+    assert list(recently_modified(tmp_path, [NAME], time.time())) == [NAME]
 
 
 def test_the_newest_days_come_first(tmp_path: Path, pins: HeldFiles) -> None:
@@ -83,13 +90,13 @@ def test_the_newest_days_come_first(tmp_path: Path, pins: HeldFiles) -> None:
     make_lake(tmp_path, days)
     names = [partition_of(one).file for one in days]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + LEFT + 3, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + FD_RESERVE + 3, limits[1]))
     try:
         pins.hold(names, time.time())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert set(names[4:]) < pins.names < set(names[2:])
-    assert len(pins.names) <= 3 < HELD_MAX
+    assert len(pins.names) <= 3 < HELD_FILES_MAX
 
 
 @pytest.mark.parametrize("what", ["link", "fifo", "directory"])
@@ -111,10 +118,10 @@ def test_errors_name_the_lakes_files(tmp_path: Path, pins: HeldFiles) -> None:
     """Nobody knows what is behind a descriptor."""
     make_lake(tmp_path, [candle(0)])
     pins.hold([NAME], time.time())
-    shown = pins.in_the_lake(ValueError(f'"{pins.path(NAME)}" and {DIRECTORY}/99999'))
-    assert str(shown) == f'"{tmp_path / NAME}" and {DIRECTORY}/99999'
+    shown = pins.with_lake_names(ValueError(f'"{pins.path(NAME)}" and {FD_DIRECTORY}/99999'))
+    assert str(shown) == f'"{tmp_path / NAME}" and {FD_DIRECTORY}/99999'
     other = ValueError("something else")
-    assert pins.in_the_lake(other) is other
+    assert pins.with_lake_names(other) is other
 
 
 class Moving(LakeStore):
@@ -153,12 +160,12 @@ def test_calm_files_are_held_after_the_restless_ones(tmp_path: Path, pins: HeldF
     later_s = time.time() + 3 * 3600
     pins.hold(names, later_s)
     assert not pins.names
-    pins.hold(names, later_s, calm=True)
+    pins.hold(names, later_s, hold_all=True)
     assert pins.names == set(names)
 
 
 def open_names() -> Iterator[str]:
-    for shown in Path(DIRECTORY).iterdir():
+    for shown in Path(FD_DIRECTORY).iterdir():
         with contextlib.suppress(OSError):
             yield str(shown.readlink())
 
@@ -226,10 +233,10 @@ def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: 
     rows = pq.read_table(path)
     pq.write_table(rows.append_column(column, pa.array(["x"])), path)
     for moved in (False, True):
-        with Execution(LakeStore(tmp_path / root), RetryHints(moved=moved), None) as running:
+        with Execution(LakeStore(tmp_path / root), RetryHints(files_replaced=moved), None) as running:
             answer = running.start("FROM candles ORDER BY symbol", {})
             (batch,) = answer.batches
-            assert len(running._pins.names) == (2 if moved else 0)
+            assert len(running._held_files.names) == (2 if moved else 0)
         assert batch.schema.names == list(COLUMNS)
         assert (batch["symbol"].to_pylist(), batch["market"].to_pylist()) == (
             ["AUSDT", "BUSDT"],
@@ -277,5 +284,5 @@ def test_a_fork_while_files_are_taken_holds_its_own(tmp_path: Path, pins: HeldFi
             os._exit(0 if pins.names == {NAME} else 1)
     slow.over.set()
     thread.join()
-    slow.let_go()
+    slow.close()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.query.output.destination import writing
+from lakewriter.query.output.destination import open_destination
 
 
 def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     """A failure leaves the old file as it was, and nothing beside it."""
     target = tmp_path / "answer.csv"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), writing(target, tmp_path / "lake") as out:
+    with pytest.raises(ZeroDivisionError), open_destination(target, tmp_path / "lake") as out:
         out.write(b"half")
         1 / 0  # noqa: B018
     assert target.read_text() == "old"
-    with writing(target, tmp_path / "lake") as out:
+    with open_destination(target, tmp_path / "lake") as out:
         out.write(b"new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
@@ -31,11 +31,11 @@ def test_no_file_is_written_into_a_lake(tmp_path: Path) -> None:
     lake.mkdir()
     (tmp_path / "link").symlink_to(lake)
     for path in (lake / "x.parquet", tmp_path / "link" / "x.csv", lake / ".." / "lake" / "x.csv"):
-        with pytest.raises(UsageError, match="inside the lake"), writing(path, lake):
+        with pytest.raises(UsageError, match="inside the lake"), open_destination(path, lake):
             pass
     with (
         pytest.raises(UsageError, match="No such file or directory"),
-        writing(tmp_path / "no" / "x.csv", lake),
+        open_destination(tmp_path / "no" / "x.csv", lake),
     ):
         pass
     assert not list(lake.iterdir())
@@ -47,7 +47,7 @@ def test_mode_of_an_existing_file_stays(tmp_path: Path) -> None:
     target.write_text("old")
     target.chmod(0o640)
     (tmp_path / "link.csv").symlink_to(target)
-    with writing(tmp_path / "link.csv", tmp_path / "lake") as out:
+    with open_destination(tmp_path / "link.csv", tmp_path / "lake") as out:
         out.write(b"new")
     assert target.read_text() == "new"
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
@@ -61,7 +61,7 @@ def test_pipe_is_written_into(tmp_path: Path) -> None:
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
     reader.start()
-    with writing(fifo, tmp_path / "lake") as out:
+    with open_destination(fifo, tmp_path / "lake") as out:
         out.write(b"answer")
     reader.join()
     assert read == [b"answer"]
@@ -75,12 +75,15 @@ def test_descriptor_is_written_where_it_stands(tmp_path: Path, directory: str) -
     path = tmp_path / "x"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"before ")
-    with writing(Path(directory) / str(fd), tmp_path / "lake") as out:
+    with open_destination(Path(directory) / str(fd), tmp_path / "lake") as out:
         out.write(b"answer")
     os.write(fd, b" after")
     os.close(fd)
     assert path.read_bytes() == b"before answer after"
-    with pytest.raises(UsageError, match="Bad file descriptor"), writing(Path(directory) / str(fd), tmp_path):
+    with (
+        pytest.raises(UsageError, match="Bad file descriptor"),
+        open_destination(Path(directory) / str(fd), tmp_path),
+    ):
         pass
 
 
@@ -88,7 +91,7 @@ def test_device_that_takes_nothing_is_told(tmp_path: Path) -> None:
     """A full device is one line, and still a device."""
     with (
         pytest.raises(LakewriterError, match=r"^output: /dev/full: No space left on device$"),
-        writing(Path("/dev/full"), tmp_path) as out,
+        open_destination(Path("/dev/full"), tmp_path) as out,
     ):
         out.write(b"x")
     assert Path("/dev/full").is_char_device()
@@ -106,7 +109,7 @@ def test_device_that_takes_nothing_is_told(tmp_path: Path) -> None:
 )
 def test_names_that_cannot_be_are_one_line(tmp_path: Path, path: str, message: str) -> None:
     """Whatever is wrong with a name is said in one line, before anything is asked."""
-    with pytest.raises(UsageError, match=message) as raised, writing(Path(path), tmp_path):
+    with pytest.raises(UsageError, match=message) as raised, open_destination(Path(path), tmp_path):
         pass
     assert raised.value.what.startswith("output: ")
     assert "\n" not in raised.value.what

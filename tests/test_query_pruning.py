@@ -23,7 +23,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.partition import LEVELS, Partition, day_of, partition_of
-from lakewriter.query.engine import Engine, EngineFor
+from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.errors import QueryError
 from lakewriter.query.reader import Lake
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
@@ -37,7 +37,7 @@ DAYS = [(FIRST + timedelta(days=number)).isoformat() for number in range(400)]
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine(EngineFor(Path("/nowhere"), readable=False))
+    return Engine(EngineKey(Path("/nowhere"), readable=False))
 
 
 def pruned(engine: Engine, predicate: str) -> FilterPruner:

@@ -345,7 +345,7 @@ def test_time_is_bounded(store: Store, long: LakeStore) -> None:
 
     try:
         with store.misbehaving(hook), pytest.raises(QueryError, match=r"not done after 0\.5 s"):
-            run(long, "SELECT sum(close) FROM candles", control=QueryLimits(timeout_s=0.5))
+            run(long, "SELECT sum(close) FROM candles", limits=QueryLimits(timeout_s=0.5))
     finally:
         silent.set()
 

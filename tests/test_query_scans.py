@@ -16,15 +16,15 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lakewriter.query.engine import Engine, EngineFor
+from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA
 from lakewriter.query.scan.pushdown import (
     EVERYTHING,
-    NOTHING,
+    NO_SCANS,
     TIME_MS_MAX,
     FilterProbe,
     PushedFilters,
-    judge,
+    filters_from_plan,
     pushed_filters,
 )
 
@@ -46,7 +46,7 @@ class Cursor(NamedTuple):
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine(EngineFor(Path("/nowhere"), readable=False))
+    return Engine(EngineKey(Path("/nowhere"), readable=False))
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_everything_is_asked_for(cursor: Cursor, sql: str) -> None:
 )
 def test_nothing_is_asked_for(cursor: Cursor, sql: str) -> None:
     """What needs no row needs no file."""
-    assert asked(cursor, sql) == NOTHING
+    assert asked(cursor, sql) == NO_SCANS
 
 
 LEARNT = [
@@ -197,11 +197,11 @@ def test_what_is_learnt_while_running_is_never_asked(cursor: Cursor, sql: str) -
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_what_is_learnt_while_running_is_not_pushed(cursor: Cursor, sql: str) -> None:
     """Not even to a dataset of which nobody has said that it must not be."""
-    witness = FilterProbe(CANDLES_SCHEMA.empty_table())
-    cursor.connection.register("candles", witness)
+    probe = FilterProbe(CANDLES_SCHEMA.empty_table())
+    cursor.connection.register("candles", probe)
     cursor.connection.sql(sql).to_arrow_table()
     cursor.connection.unregister("candles")
-    for pushed in witness.filters:
+    for pushed in probe.filters:
         assert pushed is None or str(pushed) in ("is_valid(symbol)", "(high > 1e+09)")
 
 
@@ -210,12 +210,12 @@ def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
     """Of a dataset the engine uses the columns alone: full or empty, it pushes the same."""
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
-        witness = FilterProbe(table)
+        probe = FilterProbe(table)
         with contextlib.closing(duckdb.connect()) as connection:
-            connection.register("candles", witness)
+            connection.register("candles", probe)
             connection.sql(sql).to_arrow_table()
             connection.unregister("candles")
-        pushed.append(sorted(map(str, witness.filters)))
+        pushed.append(sorted(map(str, probe.filters)))
     assert pushed[0] == pushed[1]
 
 
@@ -281,8 +281,8 @@ def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
     import pyarrow.dataset as ds
 
     filters = [ds.field("symbol") == "A"] * recorded
-    assert judge({"operator": [SCAN] * scans}, filters) == EVERYTHING
-    assert judge({"operator": [SCAN] * recorded}, filters) == PushedFilters(tuple(filters[:1]))
+    assert filters_from_plan({"operator": [SCAN] * scans}, filters) == EVERYTHING
+    assert filters_from_plan({"operator": [SCAN] * recorded}, filters) == PushedFilters(tuple(filters[:1]))
 
 
 def test_recursion_repeats_its_scans() -> None:
@@ -291,6 +291,6 @@ def test_recursion_repeats_its_scans() -> None:
 
     pushed = ds.field("symbol") == "A"
     below = {"type": "RECURSIVE_CTE", "children": [SCAN]}
-    assert judge(below, [pushed] * 3) == PushedFilters((pushed,))
-    assert judge(below, []) == EVERYTHING
-    assert judge({"children": [below, SCAN]}, [pushed] * 2) == EVERYTHING
+    assert filters_from_plan(below, [pushed] * 3) == PushedFilters((pushed,))
+    assert filters_from_plan(below, []) == EVERYTHING
+    assert filters_from_plan({"children": [below, SCAN]}, [pushed] * 2) == EVERYTHING

@@ -24,10 +24,10 @@ from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.execution import RowStream
 from lakewriter.query.limits import QueryLimits
-from lakewriter.query.output.destination import writing
+from lakewriter.query.output.destination import open_destination
 from lakewriter.query.output.formats import FORMATS, format_of
 from lakewriter.query.output.text import DisplayLimits
-from lakewriter.query.scan.held_files import HELD_MAX, can_hold
+from lakewriter.query.scan.held_files import HELD_FILES_MAX, can_hold
 from lakewriter.query.session import stream
 
 # How much a person likes to see at once; DuckDB's own shell shows as many.
@@ -43,7 +43,7 @@ _UNCOUNTED_BYTES = 1_600_000_000
 _THREAD_BYTES = 16_000_000
 
 # Files that are held, and as many again for all else.
-_FILES_OPEN_MAX = 2 * HELD_MAX
+_FILES_OPEN_MAX = 2 * HELD_FILES_MAX
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -144,13 +144,13 @@ def give(
 
     Raises:
         LakewriterError: if the rows do not fit into memory while they are written.
-        the errors of `session.stream` and `place.writing`.
+        the errors of `session.stream` and `place.open_destination`.
     """
     control = control or QueryLimits()
     if can_hold():
         _open_many()
     # The place first: a path that cannot be written should not cost a query.
-    place = writing(target.path, store.root) if target.path else standard_output()
+    place = open_destination(target.path, store.root) if target.path else standard_output()
     with (
         without_pandas(),
         quiet_if_unread(),
@@ -167,7 +167,7 @@ def give(
             ) from None
         out.flush()
         # Whoever reads data looks for what is in it; a person may wonder why there is none.
-        reason = answer.why_nothing() if target.for_people or is_watched() else ""
+        reason = answer.explain_empty() if target.for_people or is_watched() else ""
         if reason and sys.stderr is not None:
             bar.hide()
             print(reason, file=sys.stderr)

@@ -28,7 +28,7 @@ _NAMES_MAX = 4
 _SERIES_MAX = 8
 
 
-def why_nothing(store: LakeStore, wanted: Iterable[FilterPruner], *, found: bool) -> str:
+def explain_empty(store: LakeStore, wanted: Iterable[FilterPruner], *, found: bool) -> str:
     """Return one line that says why, of the first filter that fits no partition; "" if there is nothing to say.
 
     Args:

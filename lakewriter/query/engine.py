@@ -40,7 +40,7 @@ KEPT_ENGINES_MAX = 8
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
 
-class EngineFor(NamedTuple):
+class EngineKey(NamedTuple):
     """What an engine is made for.
 
     Args:
@@ -62,7 +62,7 @@ class Engine:
         UsageError: if the memory limit is no size.
     """
 
-    def __init__(self, made_for: EngineFor) -> None:
+    def __init__(self, made_for: EngineKey) -> None:
         with prepared():
             self._connection = _connected()
             restrict_files(self._connection, made_for.root, readable=made_for.readable)
@@ -83,7 +83,7 @@ class Engine:
         return cursor
 
     @contextlib.contextmanager
-    def without_learnt_filters(self) -> Iterator[None]:
+    def without_runtime_filters(self) -> Iterator[None]:
         """Keep joins and LIMITs from passing filters to scans in the block, one thread at a time.
 
         The setting is the whole engine's. A statement that another thread plans
@@ -102,9 +102,9 @@ class _KeptEngines:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[EngineFor, Engine] = {}
+        self._kept: dict[EngineKey, Engine] = {}
 
-    def get(self, made_for: EngineFor) -> Engine:
+    def get(self, made_for: EngineKey) -> Engine:
         """Return the engine of a lake. One with a memory limit is made anew, and not kept."""
         if made_for.memory:
             return Engine(made_for)
@@ -141,7 +141,7 @@ os.register_at_fork(
 _PREFETCHED: list["Future[duckdb.DuckDBPyConnection]"] = []
 
 
-def engine_of(made_for: EngineFor) -> Engine:
+def engine_of(made_for: EngineKey) -> Engine:
     """Return the engine of a lake, kept from the statement before or made now.
 
     Raises:
@@ -233,7 +233,7 @@ def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterat
         timer.cancel()
 
 
-def version_of(text: str) -> Version:
+def parse_version(text: str) -> Version:
     """Return the release of a version: (2, 0) of "2.0.1" or "2.0.0.dev7"; (0, 0) if it is none."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
@@ -245,7 +245,7 @@ def check_release(text: str = duckdb.__version__) -> None:
     The guard decides from the tree that DuckDB prints of a statement. Other
     releases may print other trees.
     """
-    version = version_of(text)
+    version = parse_version(text)
     if not OLDEST <= version < REFUSED:
         age = "new" if version >= REFUSED else "old"
         raise LakewriterError(f"query: DuckDB {text} is too {age}", _INSTALL)

@@ -92,7 +92,7 @@ class UnreadableAsIsError(LakewriterError):
         self.error = error
 
 
-def as_ours(error: Exception, root: Path) -> LakewriterError:
+def as_lakewriter_error(error: Exception, root: Path) -> LakewriterError:
     """Return the engine's error as one of ours.
 
     Args:
@@ -122,7 +122,7 @@ def as_ours(error: Exception, root: Path) -> LakewriterError:
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
 
 
-def vanished(path: str) -> FileGoneError:
+def file_gone_error(path: str) -> FileGoneError:
     """Return the error for a file that was listed and is no longer there."""
     return FileGoneError(f"lake: {path}: {os.strerror(errno.ENOENT)}", path)
 
@@ -144,13 +144,13 @@ def names_a_file(error: Exception, root: Path) -> bool:
     return f"{root}/" in str(error)
 
 
-def of_sql_alone(error: Exception, root: Path) -> bool:
+def is_fault_of_sql(error: Exception, root: Path) -> bool:
     """Tell whether no file can have caused an engine's error."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_SQL and not names_a_file(error, root)
 
 
-def of_values(error: Exception) -> bool:
+def is_about_values(error: Exception) -> bool:
     """Tell whether an engine's error came of what is in the rows."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_VALUES

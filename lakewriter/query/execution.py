@@ -3,7 +3,7 @@
 A statement runs twice: first on no rows, to learn which partitions it needs,
 then on the files of these.
 
-Memory is what `control` allows, or DuckDB's default limit (80 % of RAM), plus
+Memory is what `limits` allows, or DuckDB's default limit (80 % of RAM), plus
 one batch of rows; what does not fit is spilled to the system's temporary
 directory, never to the lake.
 """
@@ -22,25 +22,31 @@ import pyarrow as pa
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL
-from lakewriter.query.engine import EngineFor, engine_of
+from lakewriter.query.engine import EngineKey, engine_of
 from lakewriter.query.errors import (
     ENGINE_ERRORS,
     FileGoneError,
     FileReplacedError,
     QueryError,
     UnreadableAsIsError,
-    as_ours,
+    as_lakewriter_error,
+    is_about_values,
+    is_fault_of_sql,
     names_a_file,
-    of_sql_alone,
-    of_values,
 )
 from lakewriter.query.guard import ParsedStatement, check
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.macros import create_macros
 from lakewriter.query.retry import RetryHints
 from lakewriter.query.scan.held_files import HeldFiles, can_hold
-from lakewriter.query.scan.scan_sql import Source
-from lakewriter.query.scan.snapshot import EMPTY, Snapshot, misfits, take_snapshot, touched_since
+from lakewriter.query.scan.scan_sql import ScanSource
+from lakewriter.query.scan.snapshot import (
+    EMPTY_SNAPSHOT,
+    Snapshot,
+    any_modified_since,
+    files_with_other_schema,
+    take_snapshot,
+)
 from lakewriter.query.scan.tables import create_candles, create_tables
 
 # The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
@@ -64,46 +70,46 @@ class RowStream:
     Args:
         schema: their names (no two alike) and Arrow types.
         batches: the rows; each batch is fetched when it is asked for.
-        why_nothing: when they were all fetched, tells in one line why no candles were
+        explain_empty: when they were all fetched, tells in one line why no candles were
             found; "" if some were, or if that is not known.
     """
 
     def __init__(
-        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], why_nothing: Callable[[], str] = str
+        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], explain_empty: Callable[[], str] = str
     ) -> None:
         self.schema = schema
         self.batches = batches
-        self.why_nothing = why_nothing
+        self.explain_empty = explain_empty
 
 
 class Execution:
     """A cursor of the engine, and the thread that it works in.
 
     Args:
-        trial: what the attempts before it found.
-        control: its bounds, if any.
+        hints: what the attempts before it found.
+        limits: its bounds, if any.
         streamed: whether rows are used before the last one is here: then it is too late
             for another attempt.
     """
 
     def __init__(
-        self, store: LakeStore, trial: RetryHints, control: QueryLimits | None, *, streamed: bool = False
+        self, store: LakeStore, hints: RetryHints, limits: QueryLimits | None, *, streamed: bool = False
     ) -> None:
-        self._control = control or QueryLimits()
+        self._limits = limits or QueryLimits()
         self._store = store
         self._root = store.root
-        self._trial = trial
+        self._hints = hints
         self._streamed = streamed
-        self._snapshot: Snapshot = EMPTY
+        self._snapshot: Snapshot = EMPTY_SNAPSHOT
         self._filters: list[Any] | None = None  # of Pruned; see _choose_files
         self._found = False
         self._since_ns = 0
-        self._source: Source | None = None
-        made_for = EngineFor(self._root, readable=not store.far, memory=self._control.memory)
+        self._source: ScanSource | None = None
+        made_for = EngineKey(self._root, readable=not store.far, memory=self._limits.memory)
         self._engine = engine_of(made_for)
         self._connection = self._engine.cursor()
-        self._control.lend(self._connection)
-        self._pins = HeldFiles(self._root)
+        self._limits.attach(self._connection)
+        self._held_files = HeldFiles(self._root)
         # The engine looks at signals in some of its loops only: it works in a
         # thread, and the thread that gets Ctrl-C waits where it can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
@@ -118,7 +124,7 @@ class Execution:
     def __exit__(self, *exc_info: object) -> None:
         if self._source is not None:
             self._source.stop()
-        self._control.take_back()
+        self._limits.detach()
         finished = self._rows is None and self._working.done()
         closing = self._worker.submit(self._close)
         self._worker.shutdown(wait=False)
@@ -136,7 +142,7 @@ class Execution:
         # While rows are left, the engine works on behind its back: dropping them waits for that.
         self._rows = None
         self._connection.close()
-        self._pins.let_go()
+        self._held_files.close()
 
     def _interrupt_until(self, closed: Future[None], patience_s: float) -> bool:
         """Interrupt the statement until its cursor is closed; return whether it was in time."""
@@ -157,21 +163,21 @@ class Execution:
         """
         _check_text(sql, *params.values())
         given = self._interruptible(lambda: self._begin(sql, params))
-        names = unique(given.names)
+        names = unique_names(given.names)
         schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
-        return RowStream(schema, self._batches(schema), self._why_nothing)
+        return RowStream(schema, self._batches(schema), self._explain_empty)
 
-    def check_one_moment(self) -> None:
+    def raise_if_files_replaced(self) -> None:
         """See to it that the answer, if all of it is here, is of one moment.
 
         Raises:
             MovedError: if a file that is not held was replaced; the next attempt holds all
                 that it may.
         """
-        if self._rows is not None or self._trial.moved or not self._may_hold():
+        if self._rows is not None or self._hints.files_replaced or not self._may_hold():
             return
-        lying = [name for name in self._snapshot.own if name not in self._pins.names]
-        if touched_since(self._root, lying, self._since_ns):
+        unheld = [name for name in self._snapshot.own if name not in self._held_files.names]
+        if any_modified_since(self._root, unheld, self._since_ns):
             raise FileReplacedError("lake: files were replaced while they were read", "try again")
 
     def _may_hold(self) -> bool:
@@ -186,7 +192,7 @@ class Execution:
         if "candles" in checked.tables:
             self._choose_files(checked, params)
         elif checked.catalog:
-            create_candles(self._connection, self._store, EMPTY, self._pins)
+            create_candles(self._connection, self._store, EMPTY_SNAPSHOT, self._held_files)
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
             raise QueryError("sql: the statement gives no rows")
@@ -203,19 +209,19 @@ class Execution:
 
         asked = pushed_filters(self._engine, self._connection, CANDLES_SCHEMA, checked.reading, params)
         filters = [FilterPruner(pushed) for pushed in asked.filters]
-        # A file's stamp tells whether it moved since; so the clock is asked here.
+        # A file's stamp tells whether it was replaced since, so the clock is read before the files are listed.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(
-            self._store, (ALL,) if asked.everything else filters, self._trial.doubted
+            self._store, (ALL,) if asked.everything else filters, self._hints.read_as_foreign
         )
-        if self._may_hold() and (self._trial.moved or self._streamed):
-            self._pins.hold(self._snapshot.own, time.time(), calm=self._trial.moved)
+        if self._may_hold() and (self._hints.files_replaced or self._streamed):
+            self._held_files.hold(self._snapshot.own, time.time(), hold_all=self._hints.files_replaced)
         self._filters = filters
         if self._store.far:
             from lakewriter.query.scan.object_scan import ObjectScanner  # noqa: PLC0415
 
             self._source = ObjectScanner(self._store)
-        create_candles(self._connection, self._store, self._snapshot, self._pins, self._source)
+        create_candles(self._connection, self._store, self._snapshot, self._held_files, self._source)
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         batch = self._first
@@ -224,16 +230,16 @@ class Execution:
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
             batch = self._interruptible(self._next)
 
-    def _why_nothing(self) -> str:
+    def _explain_empty(self) -> str:
         # An object store would be listed, which costs requests. A count of nothing is a row, too.
         files = self._snapshot.own or self._snapshot.foreign
         if self._store.far or self._filters is None or (self._found and files):
             return ""
-        from lakewriter.query.empty_answer import why_nothing  # noqa: PLC0415 - few answers need it
+        from lakewriter.query.empty_answer import explain_empty  # noqa: PLC0415 - few answers need it
 
         # It looks where the statement did not: what cannot be read there takes nothing from the answer.
         with contextlib.suppress(OSError, LakeError):
-            return why_nothing(self._store, self._filters, found=self._found)
+            return explain_empty(self._store, self._filters, found=self._found)
         return ""
 
     def _next(self) -> pa.RecordBatch | None:
@@ -249,43 +255,43 @@ class Execution:
         try:
             working = self._worker.submit(work)
             self._working = working
-            return self._control.wait(working)
+            return self._limits.wait(working)
         except ENGINE_ERRORS as error:
-            raise self._judged(error) from None
+            raise self._classify_error(error) from None
         except KeyboardInterrupt:
             self._connection.interrupt()
             raise
 
-    def _judged(self, error: Exception) -> LakewriterError:
+    def _classify_error(self, error: Exception) -> LakewriterError:
         """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
         if self._source is not None:
-            return self._source.judged(error)
-        error = self._pins.in_the_lake(error)
-        ours = as_ours(error, self._root)
-        torn = of_values(error) and not self._trial.moved
-        if isinstance(ours, FileGoneError) or (of_sql_alone(error, self._root) and not torn):
+            return self._source.classify_error(error)
+        error = self._held_files.with_lake_names(error)
+        ours = as_lakewriter_error(error, self._root)
+        torn = is_about_values(error) and not self._hints.files_replaced
+        if isinstance(ours, FileGoneError) or (is_fault_of_sql(error, self._root) and not torn):
             return ours
         named = names_a_file(error, self._root)
         # What was held is what was there, and fails again; but if it names a file, that may be mended by now.
-        suspects = [name for name in self._snapshot.own if named or name not in self._pins.names]
-        if touched_since(self._root, suspects, self._since_ns):
+        suspects = [name for name in self._snapshot.own if named or name not in self._held_files.names]
+        if any_modified_since(self._root, suspects, self._since_ns):
             reason = ours.what.removeprefix("sql: ")
             return FileReplacedError(f"lake: files were replaced while they were read: {reason}", "try again")
         if named:
             try:
-                doubtful = misfits(self._root, self._snapshot.own)
+                doubtful = files_with_other_schema(self._root, self._snapshot.own)
             except FileNotFoundError as gone:
-                return as_ours(gone, self._root)
+                return as_lakewriter_error(gone, self._root)
             return UnreadableAsIsError(doubtful, ours) if doubtful else ours
         return ours
 
 
-def under_way() -> bool:
+def has_pending() -> bool:
     """Return whether a statement that was left still runs; the exit of the process waits for it."""
     return bool(_stopping)
 
 
-def unique(names: list[str]) -> list[str]:
+def unique_names(names: list[str]) -> list[str]:
     """Return the names with `_1`, `_2` … behind those that came before."""
     taken: set[str] = set()
     result = []

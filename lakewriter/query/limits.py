@@ -44,12 +44,12 @@ class QueryLimits:
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
-    def lend(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Take the statement's cursor, to interrupt it and to ask how far it is."""
         with self._lock:
             self._connection = connection
 
-    def take_back(self) -> None:
+    def detach(self) -> None:
         """Let go of the engine, which is about to be closed."""
         with self._lock:
             self._connection = None

@@ -27,10 +27,10 @@ from lakewriter.lake.open import open_to_read
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import day_of
-from lakewriter.query.errors import as_ours
+from lakewriter.query.errors import as_lakewriter_error
 from lakewriter.query.execution import RowStream
 from lakewriter.query.result import Result
-from lakewriter.query.retry import RetryHints, steadily
+from lakewriter.query.retry import RetryHints, retry_while_files_move
 from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
 from lakewriter.query.session import run, stream
 
@@ -179,18 +179,18 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
 def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
     """Return the rows of one series' files and of the journal, duplicates included."""
 
-    def attempt(_trial: RetryHints) -> pa.Table:
+    def attempt(_hints: RetryHints) -> pa.Table:
         try:
             snapshot = take_snapshot(store, (wanted,))
             tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]
         except OSError as error:
-            raise as_ours(error, store.root) from None
+            raise as_lakewriter_error(error, store.root) from None
         hot = [
             candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
         ]
         return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(hot)])
 
-    return steadily(attempt)
+    return retry_while_files_move(attempt)
 
 
 def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int | None) -> pa.Table:

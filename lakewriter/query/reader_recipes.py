@@ -1,6 +1,6 @@
 """Statements for readers that do without lakewriter: DuckDB, Polars, pandas, Spark.
 
-The one place that knows how each of them is told the types of what stands in
+The one uri that knows how each of them is told the types of what stands in
 the paths alone: a lake of `interval=1d` would otherwise be read as the number
 1.0, and a symbol `1F` too. Such readers see what is flushed, not the journal.
 """
@@ -55,35 +55,35 @@ class LakeUri(NamedTuple):
         return self.root.startswith("s3://")
 
 
-def place_of(store: LakeStore) -> LakeUri:
+def lake_uri(store: LakeStore) -> LakeUri:
     """Return where a lake is.
 
     Raises:
-        UsageError: if there are no statements for that kind of place.
+        UsageError: if there are no statements for that kind of uri.
     """
-    place = LakeUri(store.name, store.endpoint, store.region)
-    if store.far and not place.on_s3:
+    uri = LakeUri(store.name, store.endpoint, store.region)
+    if store.far and not uri.on_s3:
         raise UsageError(f"views: there are none for {store.name}", "a directory, or s3://bucket/prefix")
-    return place
+    return uri
 
 
-def duckdb_statements(place: LakeUri) -> str:
+def duckdb_recipe(uri: LakeUri) -> str:
     """Return a view of all candles, and macros that look into few directories.
 
     Raises:
         UsageError: if there is a backslash in the path, which is a slash in a pattern there.
     """
-    if "\\" in place.root:
+    if "\\" in uri.root:
         raise UsageError(
-            f"views: {place.root}: DuckDB takes a backslash in a pattern for a slash",
+            f"views: {uri.root}: DuckDB takes a backslash in a pattern for a slash",
             "--for polars, or a lake whose path has none",
         )
-    root = glob.escape(place.root)
+    root = glob.escape(uri.root)
     start = _sql_text(root + "/market=")
     series = f"{start} || market || '/symbol=' || symbol || '/interval=' || \"interval\" || '/date=' || "
     return f"""\
 -- DuckDB 2.0 or newer: before it `allow_empty` is unknown.
-{_sql_secret(place) if place.on_s3 else ""}SET TimeZone = 'UTC';
+{_sql_secret(uri) if uri.on_s3 else ""}SET TimeZone = 'UTC';
 
 -- FROM candles WHERE …: lists every directory of the lake.
 CREATE OR REPLACE VIEW candles AS
@@ -101,12 +101,12 @@ WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c.candle_begin_time < until:
 """
 
 
-def _sql_secret(place: LakeUri) -> str:
-    options = ["TYPE s3", "PROVIDER credential_chain", f"SCOPE {_sql_text(place.root)}"]
-    if place.region:
-        options.append(f"REGION {_sql_text(place.region)}")
-    if place.endpoint:
-        scheme, _, host = place.endpoint.rpartition("://")
+def _sql_secret(uri: LakeUri) -> str:
+    options = ["TYPE s3", "PROVIDER credential_chain", f"SCOPE {_sql_text(uri.root)}"]
+    if uri.region:
+        options.append(f"REGION {_sql_text(uri.region)}")
+    if uri.endpoint:
+        scheme, _, host = uri.endpoint.rpartition("://")
         options += [
             f"ENDPOINT {_sql_text(host)}",
             f"USE_SSL {str(scheme != 'http').lower()}",
@@ -142,40 +142,40 @@ def _sql_text(text: str) -> str:
     return f"E'{escaped}'"
 
 
-def polars_statements(place: LakeUri) -> str:
+def polars_recipe(uri: LakeUri) -> str:
     """Return a LazyFrame of all candles."""
     types = {"VARCHAR": "polars.String", "DATE": "polars.Date"}
     hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in LEVELS)
-    options = {"aws_region": place.region, "aws_endpoint_url": place.endpoint}
+    options = {"aws_region": uri.region, "aws_endpoint_url": uri.endpoint}
     said = ", ".join(f"{_text(name)}: {_text(value)}" for name, value in options.items() if value)
-    if place.endpoint.startswith("http://"):
+    if uri.endpoint.startswith("http://"):
         said += ', "aws_allow_http": "true"'
     return f"""\
-# Polars{", which finds credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if place.on_s3 else ""}
+# Polars{", which finds credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if uri.on_s3 else ""}
 import polars
 
 hive = {{{hive}}}
 candles = polars.scan_parquet(
-    {_text(glob.escape(place.root) + "/market=*/**/*.parquet")}, hive_partitioning=True, hive_schema=hive\
+    {_text(glob.escape(uri.root) + "/market=*/**/*.parquet")}, hive_partitioning=True, hive_schema=hive\
 {f",{chr(10)}    storage_options={{{said}}}," if said else ""}
 )
 # candles.filter(polars.col("symbol") == "BTCUSDT", polars.col("interval") == "1m").collect()
 """
 
 
-def pandas_statements(place: LakeUri) -> str:
+def pandas_recipe(uri: LakeUri) -> str:
     """Return a function that reads some candles, and does not open the files of others."""
     types = {"VARCHAR": "string", "DATE": "date32"}
     hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in LEVELS)
-    where = "root, filesystem=s3" if place.on_s3 else _text(place.root)
+    where = "root, filesystem=s3" if uri.on_s3 else _text(uri.root)
     return f"""\
 # pandas
 import pandas
 import pyarrow
 import pyarrow.dataset
-{"import pyarrow.fs" + chr(10) if place.on_s3 else ""}
+{"import pyarrow.fs" + chr(10) if uri.on_s3 else ""}
 hive = pyarrow.dataset.partitioning(pyarrow.schema([{hive}]), flavor="hive")
-{_pandas_filesystem(place) if place.on_s3 else ""}
+{_pandas_filesystem(uri) if uri.on_s3 else ""}
 
 def candles(**wanted):
     \"\"\"Return a DataFrame: candles(market="spot", symbol="BTCUSDT", interval="1m").\"\"\"
@@ -184,35 +184,35 @@ def candles(**wanted):
 """
 
 
-def _pandas_filesystem(place: LakeUri) -> str:
+def _pandas_filesystem(uri: LakeUri) -> str:
     # Arrow takes a URI for percent-encoded.
-    options = {"region": place.region, "endpoint_override": place.endpoint}
+    options = {"region": uri.region, "endpoint_override": uri.endpoint}
     query = urlencode({name: value for name, value in options.items() if value})
-    uri = f"s3://{quote(place.root.removeprefix('s3://'))}{'?' if query else ''}{query}"
+    arrow_uri = f"s3://{quote(uri.root.removeprefix('s3://'))}{'?' if query else ''}{query}"
     return f"""\
-s3, root = pyarrow.fs.FileSystem.from_uri({_text(uri)})  # credentials as for AWS's own tools
+s3, root = pyarrow.fs.FileSystem.from_uri({_text(arrow_uri)})  # credentials as for AWS's own tools
 """
 
 
-def spark_statements(place: LakeUri) -> str:
+def spark_recipe(uri: LakeUri) -> str:
     """Return a temporary view of all candles, in the Spark session `spark`."""
     schema = ", ".join(f"`{name}` {_SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
     names = ", ".join(f'"{name}"' for name in COLUMNS)
-    uri = "s3a" + place.root.removeprefix("s3") if place.on_s3 else "file://" + place.root
+    path = "s3a" + uri.root.removeprefix("s3") if uri.on_s3 else "file://" + uri.root
     return f"""\
 # Spark: `spark` is the SparkSession
-{_spark_options(place) if place.on_s3 else ""}spark.conf.set("spark.sql.session.timeZone", "UTC")
+{_spark_options(uri) if uri.on_s3 else ""}spark.conf.set("spark.sql.session.timeZone", "UTC")
 candles = spark.read.schema(
     "{schema}"
-).parquet({_text(_hadoop_escaped(uri))}).select({names})
+).parquet({_text(_hadoop_escaped(path))}).select({names})
 candles.createOrReplaceTempView("candles")
 # spark.sql("SELECT * FROM candles WHERE symbol = 'BTCUSDT' AND interval = '1m'")
 """  # noqa: S608 - no statement
 
 
-def _spark_options(place: LakeUri) -> str:
-    options = {"fs.s3a.endpoint": place.endpoint, "fs.s3a.endpoint.region": place.region}
-    if place.endpoint:
+def _spark_options(uri: LakeUri) -> str:
+    options = {"fs.s3a.endpoint": uri.endpoint, "fs.s3a.endpoint.region": uri.region}
+    if uri.endpoint:
         options["fs.s3a.path.style.access"] = "true"
     lines = [f"spark.conf.set({_text(name)}, {_text(value)})\n" for name, value in options.items() if value]
     return (
@@ -232,9 +232,9 @@ def _hadoop_escaped(path: str) -> str:
     return "".join(f"\\{char}" if char in "*?[]{}\\" else char for char in path)
 
 
-STATEMENTS: dict[str, Callable[[LakeUri], str]] = {
-    "duckdb": duckdb_statements,
-    "spark": spark_statements,
-    "polars": polars_statements,
-    "pandas": pandas_statements,
+RECIPES: dict[str, Callable[[LakeUri], str]] = {
+    "duckdb": duckdb_recipe,
+    "spark": spark_recipe,
+    "polars": polars_recipe,
+    "pandas": pandas_recipe,
 }

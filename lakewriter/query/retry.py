@@ -2,7 +2,7 @@
 
 The one place that decides how often. Recorders, backfills and compaction
 replace files at any time; whoever reads several of them starts over with a new
-listing when one moved under it.
+listing when one was replaced meanwhile.
 """
 
 import os
@@ -26,18 +26,18 @@ class RetryHints(NamedTuple):
     """What an attempt should know of those before it.
 
     Args:
-        doubted: own files to read as foreign ones.
-        moved: whether files moved, and are to be held.
+        read_as_foreign: own files to read as foreign ones.
+        files_replaced: whether files were replaced, so that all of them are held.
     """
 
-    doubted: frozenset[str] = frozenset()
-    moved: bool = False
+    read_as_foreign: frozenset[str] = frozenset()
+    files_replaced: bool = False
 
 
-FIRST = RetryHints()
+NO_HINTS = RetryHints()
 
 
-def steadily(attempt: Callable[[RetryHints], T]) -> T:
+def retry_while_files_move(attempt: Callable[[RetryHints], T]) -> T:
     """Return what an attempt to list and read files returns, once they hold still.
 
     Args:
@@ -47,21 +47,21 @@ def steadily(attempt: Callable[[RetryHints], T]) -> T:
         LakeError: if they never hold still, or one is a link to nowhere.
         what an attempt raises otherwise.
     """
-    trial = FIRST
+    hints = NO_HINTS
     for number in range(TRIES_MAX):
         try:
-            return attempt(trial)
+            return attempt(hints)
         except UnreadableAsIsError as error:
-            if error.names <= trial.doubted:
+            if error.names <= hints.read_as_foreign:
                 raise error.error from None
-            trial = trial._replace(doubted=trial.doubted | error.names)
+            hints = hints._replace(read_as_foreign=hints.read_as_foreign | error.names)
             last: LakewriterError = error.error
         except FileGoneError as error:
             if _leads_nowhere(error.path):
                 raise LakeError(error.what, "it is a broken link; remove it") from None
-            last, trial = error, trial._replace(moved=True)
+            last, hints = error, hints._replace(files_replaced=True)
         except FileReplacedError as error:
-            last, trial = error, trial._replace(moved=True)
+            last, hints = error, hints._replace(files_replaced=True)
         time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(number, 6)))  # noqa: S311 - jitter
     raise last
 

@@ -19,4 +19,4 @@ SQL_TYPES = {
 COLUMNS = PATH_COLUMNS | {field.name: SQL_TYPES[field.type] for field in SCHEMA}
 
 # The same as a SELECT names them.
-LISTED = ", ".join(f'"{name}"' for name in COLUMNS)
+COLUMN_LIST = ", ".join(f'"{name}"' for name in COLUMNS)

@@ -5,7 +5,7 @@ fresh listing of the partitions that it can need. Any thread may ask at any time
 
 All that a statement looks at is to be of one moment. One whose answer is given
 whole reads the lake's files as they lie there; if one of them was replaced
-meanwhile, it runs again over files that are held (see `pins`). One whose rows are
+meanwhile, it runs again over files that are held (see `held_files`). One whose rows are
 used while they come holds from the beginning what may be replaced.
 """
 
@@ -16,20 +16,20 @@ from typing import Any
 import pyarrow as pa
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.engine import EngineFor, engine_of
+from lakewriter.query.engine import EngineKey, engine_of
 from lakewriter.query.execution import Execution, RowStream
 from lakewriter.query.limits import QueryLimits
-from lakewriter.query.retry import RetryHints, steadily
+from lakewriter.query.retry import RetryHints, retry_while_files_move
 
 
 def run(
-    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: QueryLimits | None = None
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
 ) -> pa.Table:
     """Return all rows of one reading statement.
 
     Args:
         params: a value for each $name in it.
-        control: its bounds; None sets it none.
+        limits: its bounds; None sets it none.
 
     Raises:
         QueryError: if the SQL is broken, does more than read, or failed.
@@ -37,19 +37,19 @@ def run(
         LakeError: if the lake cannot be read.
     """
 
-    def attempt(trial: RetryHints) -> pa.Table:
-        with Execution(store, trial, control) as running:
+    def attempt(hints: RetryHints) -> pa.Table:
+        with Execution(store, hints, limits) as running:
             answer = running.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
-            running.check_one_moment()
+            running.raise_if_files_replaced()
             return table
 
-    return steadily(attempt)
+    return retry_while_files_move(attempt)
 
 
 @contextlib.contextmanager
 def stream(
-    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, control: QueryLimits | None = None
+    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
 ) -> Iterator[RowStream]:
     """Run one reading statement and give its rows while they come.
 
@@ -61,18 +61,18 @@ def stream(
         the errors of `run`; while the batches are fetched, too.
     """
 
-    def attempt(trial: RetryHints) -> tuple[contextlib.ExitStack, RowStream]:
+    def attempt(hints: RetryHints) -> tuple[contextlib.ExitStack, RowStream]:
         with contextlib.ExitStack() as stack:
-            running = stack.enter_context(Execution(store, trial, control, streamed=True))
+            running = stack.enter_context(Execution(store, hints, limits, streamed=True))
             answer = running.start(sql, params or {})
-            running.check_one_moment()
+            running.raise_if_files_replaced()
             return stack.pop_all(), answer
 
-    stack, answer = steadily(attempt)
+    stack, answer = retry_while_files_move(attempt)
     with stack:
         yield answer
 
 
 def make_engine(store: LakeStore) -> None:
     """Make the engine of a lake before its first statement needs it."""
-    engine_of(EngineFor(store.root, readable=not store.far))
+    engine_of(EngineKey(store.root, readable=not store.far))

@@ -24,9 +24,9 @@ def command(reader: str, lake: str | None) -> None:
     lakewriter views --for pandas --lake s3://bucket/candles
     """
     from lakewriter.lake.open import open_to_read
-    from lakewriter.query.reader_recipes import STATEMENTS, place_of
+    from lakewriter.query.reader_recipes import RECIPES, lake_uri
 
     store = open_to_read(lake or DEFAULT_LAKE)
-    statements = STATEMENTS[reader](place_of(store))
+    statements = RECIPES[reader](lake_uri(store))
     with quiet_if_unread(), standard_output() as out:
         out.write(statements.encode())

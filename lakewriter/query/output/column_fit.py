@@ -26,12 +26,12 @@ _FIRST_TO_GO = (
 )
 
 
-def fitting(names: Sequence[str], widths: list[int], width_max: int | None) -> list[int]:
+def columns_that_fit(names: Sequence[str], widths: list[int], width_max: int | None) -> list[int]:
     """Return which columns have room: one at least."""
     kept = list(range(len(widths)))
 
     def fits(columns: list[int]) -> bool:
-        places = list(with_marks(columns, len(widths)))
+        places = list(with_omissions(columns, len(widths)))
         taken = sum(1 if at is None else widths[at] for at in places)
         return width_max is None or taken + 2 * (len(places) - 1) <= width_max
 
@@ -51,7 +51,7 @@ def fitting(names: Sequence[str], widths: list[int], width_max: int | None) -> l
     return chosen
 
 
-def with_marks(columns: list[int], count: int) -> Iterator[int | None]:
+def with_omissions(columns: list[int], count: int) -> Iterator[int | None]:
     """Yield the columns, and None wherever some were left out."""
     before = -1
     for at in columns:

@@ -21,7 +21,7 @@ _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 @contextlib.contextmanager
-def writing(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
+def open_destination(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
     """Give a file to write that takes the path's place when the block is done.
 
     An existing file's mode stays. A FIFO, a device or an open descriptor

@@ -20,14 +20,14 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import RowStream
 from lakewriter.query.output.text import (
     DisplayLimits,
-    Rows,
-    cells,
-    gather,
+    DisplayRows,
+    collect_rows,
+    format_rows,
     interval_text,
     markdown_lines,
     table_lines,
     value_lines,
-    width_for,
+    width_max_for,
 )
 from lakewriter.query.result import python_values
 
@@ -54,23 +54,23 @@ def format_of(path: Path) -> str | None:
     return None
 
 
-def _write_table(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> None:
-    with _shown(answer, out, room) as rows:
+def _write_table(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None:
+    with _shown(answer, out, limits) as rows:
         if rows is not None:
-            lines = table_lines(answer.schema, rows, width_for(rows, room), room.remedy)
+            lines = table_lines(answer.schema, rows, width_max_for(rows, limits), limits.remedy)
             _write_lines(lines, out)
 
 
-def _write_line(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> None:
-    with _shown(answer, out, room) as rows:
+def _write_line(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None:
+    with _shown(answer, out, limits) as rows:
         if rows is not None:
             _write_lines(value_lines(answer.schema, rows), out)
 
 
 @contextlib.contextmanager
-def _shown(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> Iterator[Rows | None]:
+def _shown(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> Iterator[DisplayRows | None]:
     """Give the rows to show; None if they were a plan, which is written already."""
-    with contextlib.closing(gather(answer.batches, room.rows)) as rows:
+    with contextlib.closing(collect_rows(answer.batches, limits.rows)) as rows:
         if answer.schema.names == ["explain_key", "explain_value"]:
             _write_lines(_plans(rows), out)
             yield None
@@ -78,17 +78,17 @@ def _shown(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> Iterator[Ro
             yield rows
 
 
-def _plans(rows: Rows) -> Iterator[str]:
+def _plans(rows: DisplayRows) -> Iterator[str]:
     # A query plan is a drawing of many lines; in a cell it could not be read.
     for _key, plan in rows.shown():
         yield plan.replace("\\n", "\n")
 
 
-def _write_markdown(answer: RowStream, out: BinaryIO, room: DisplayLimits) -> None:
-    if room.rows is None:
-        every = (row for batch in answer.batches for row in cells(batch))
+def _write_markdown(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None:
+    if limits.rows is None:
+        every = (row for batch in answer.batches for row in format_rows(batch))
         return _write_lines(markdown_lines(answer.schema, every), out)
-    rows = gather(answer.batches, room.rows)
+    rows = collect_rows(answer.batches, limits.rows)
     cut = rows.total > rows.shown_count
     return _write_lines(markdown_lines(answer.schema, rows.head, rows.tail, cut=cut), out)
 
@@ -98,7 +98,7 @@ def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:
         out.write(line.encode() + b"\n")
 
 
-def _write_csv(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
+def _write_csv(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
     import pyarrow.csv as arrow_csv  # noqa: PLC0415 - for this format alone
 
     header = io.StringIO()
@@ -186,12 +186,12 @@ def _json_values(column: Any) -> list[Any]:
     return values
 
 
-def _write_ndjson(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
+def _write_ndjson(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
     for row in _json_rows(answer):
         out.write(row + b"\n")
 
 
-def _write_json(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
+def _write_json(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
     before = b"[\n"
     for row in _json_rows(answer):
         out.write(before + row)
@@ -199,7 +199,7 @@ def _write_json(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
     out.write(b"[]\n" if before == b"[\n" else b"\n]\n")
 
 
-def _write_parquet(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
+def _write_parquet(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and for this format alone
 
     try:
@@ -210,7 +210,7 @@ def _write_parquet(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> No
         raise _cannot_hold("Parquet", error) from None
 
 
-def _write_arrow(answer: RowStream, out: BinaryIO, _room: DisplayLimits) -> None:
+def _write_arrow(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
     try:
         with pa.ipc.new_stream(_Counted(out), answer.schema) as writer:
             for batch in answer.batches:

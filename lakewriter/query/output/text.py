@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from lakewriter.errors import printable
-from lakewriter.query.output.column_fit import fitting, with_marks
+from lakewriter.query.output.column_fit import columns_that_fit, with_omissions
 from lakewriter.query.output.spool import Row, RowSpool
 from lakewriter.query.result import python_values, utc_text
 
@@ -42,7 +42,7 @@ class DisplayLimits(NamedTuple):
     remedy: str = ""
 
 
-class Rows(NamedTuple):
+class DisplayRows(NamedTuple):
     """The rows to show, as text. Close them.
 
     Args:
@@ -71,7 +71,7 @@ class Rows(NamedTuple):
             self.head.close()
 
 
-def cell(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value as a person would like to read it."""
     if value is None:
         return NULL
@@ -112,14 +112,17 @@ def interval_text(value: Any) -> str:
     return " ".join(parts)
 
 
-def cells(batch: pa.RecordBatch) -> list[Row]:
+def format_rows(batch: pa.RecordBatch) -> list[Row]:
     """Return a batch's rows as text."""
     return list(
-        zip(*([cell(value) for value in python_values(column)] for column in batch.columns), strict=True)
+        zip(
+            *([format_value(value) for value in python_values(column)] for column in batch.columns),
+            strict=True,
+        )
     )
 
 
-def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
+def collect_rows(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> DisplayRows:
     """Read all rows and keep those to show.
 
     Args:
@@ -128,8 +131,8 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
     if rows_max is None:
         everything = RowSpool()
         for batch in batches:
-            everything.extend(cells(batch))
-        return Rows(everything, [], len(everything))
+            everything.extend(format_rows(batch))
+        return DisplayRows(everything, [], len(everything))
     head: list[Row] = []
     tail: deque[Row] = deque(maxlen=rows_max)
     total = 0
@@ -138,22 +141,22 @@ def gather(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Rows:
         total += batch.num_rows
         missing = head_max - len(head)
         if missing > 0:
-            head.extend(cells(batch.slice(0, missing)))
+            head.extend(format_rows(batch.slice(0, missing)))
         last = batch.slice(max(missing, 0)) if missing < batch.num_rows else batch.slice(0, 0)
-        tail.extend(cells(last.slice(max(0, last.num_rows - rows_max))))
+        tail.extend(format_rows(last.slice(max(0, last.num_rows - rows_max))))
     if total <= rows_max:
-        return Rows(head + list(tail), [], total)
-    return Rows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
+        return DisplayRows(head + list(tail), [], total)
+    return DisplayRows(head, list(tail)[len(tail) - (rows_max - head_max) :], total)
 
 
-def width_for(rows: Rows, room: DisplayLimits) -> int | None:
+def width_max_for(rows: DisplayRows, limits: DisplayLimits) -> int | None:
     """Return the columns that a table may take."""
     lines = 2 + rows.shown_count + (rows.total > rows.shown_count) + 1
-    return None if room.lines is not None and lines > room.lines else room.width
+    return None if limits.lines is not None and lines > limits.lines else limits.width
 
 
 def table_lines(
-    schema: pa.Schema, rows: Rows, width_max: int | None = None, remedy: str = ""
+    schema: pa.Schema, rows: DisplayRows, width_max: int | None = None, remedy: str = ""
 ) -> Iterator[str]:
     """Yield the lines of an aligned table, and how much there was of what.
 
@@ -162,17 +165,17 @@ def table_lines(
             that are missed least, then the ones in the middle.
         remedy: what shows them all.
     """
-    header = tuple(cell(name) for name in schema.names)
+    header = tuple(format_value(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
     widths = list(map(_width, header))
     for row in rows.shown():
         widths = list(map(max, widths, map(_width, row)))
-    chosen = fitting(header, widths, width_max)
-    places = list(with_marks(chosen, len(widths)))
+    chosen = columns_that_fit(header, widths, width_max)
+    places = list(with_omissions(chosen, len(widths)))
 
     def line(row: Row) -> str:
-        cells = _padded(row, widths, numeric)
-        return "  ".join("…" if at is None else cells[at] for at in places).rstrip()
+        format_rows = _padded(row, widths, numeric)
+        return "  ".join("…" if at is None else format_rows[at] for at in places).rstrip()
 
     yield line(header)
     yield line(tuple("─" * width for width in widths))
@@ -186,9 +189,9 @@ def table_lines(
     yield count
 
 
-def value_lines(schema: pa.Schema, rows: Rows) -> Iterator[str]:
+def value_lines(schema: pa.Schema, rows: DisplayRows) -> Iterator[str]:
     """Yield a line for each value, row by row, and how many rows there were."""
-    names = [cell(name) for name in schema.names]
+    names = [format_value(name) for name in schema.names]
     width = max(map(_width, names), default=0)
     first_of_tail = rows.total - len(rows.tail)
 
@@ -217,7 +220,7 @@ def markdown_lines(
     def line(row: Iterable[str]) -> str:
         return "| " + " | ".join(text.replace("\\", "\\\\").replace("|", "\\|") for text in row) + " |"
 
-    yield line(cell(name) for name in schema.names)
+    yield line(format_value(name) for name in schema.names)
     yield line("---:" if _is_number(field.type) else "---" for field in schema)
     yield from map(line, head)
     if cut:

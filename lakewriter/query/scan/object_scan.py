@@ -27,9 +27,9 @@ from lakewriter.lake.parquet import decode, has_whole_footer
 from lakewriter.lake.partition_filter import PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.partition import LEVELS, Partition, parse_partition
-from lakewriter.query.errors import as_ours, vanished
+from lakewriter.query.errors import as_lakewriter_error, file_gone_error
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
-from lakewriter.query.scan.snapshot import with_path
+from lakewriter.query.scan.snapshot import with_path_columns
 
 _FORMAT = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -56,9 +56,9 @@ class ObjectScanner:
             connection.register(table, _ObjectDataset(self, files))
         return ObjectScan(files, table)
 
-    def judged(self, error: Exception) -> LakewriterError:
+    def classify_error(self, error: Exception) -> LakewriterError:
         """Return whose fault the engine's error is: what we could not serve, or the SQL's."""
-        return self._failed or as_ours(error, self._store.root)
+        return self._failed or as_lakewriter_error(error, self._store.root)
 
     def stop(self) -> None:
         """Fetch no more: nobody waits for it."""
@@ -88,7 +88,7 @@ class ObjectScanner:
         found = self._store.storage.read(name)
         path = f"{self._store.name}/{name}"
         if found is None:
-            raise vanished(path)
+            raise file_gone_error(path)
         # Of a damaged footer, statistics abort the process when they are looked up for a filter.
         if has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(
@@ -102,7 +102,7 @@ class ObjectScanner:
             except (pa.ArrowException, OSError):
                 pass  # `decode` says what is wrong.
         table = decode(found.data, path)
-        table = with_path(table, [partition] * table.num_rows).select(CANDLES_SCHEMA.names)
+        table = with_path_columns(table, [partition] * table.num_rows).select(CANDLES_SCHEMA.names)
         return ds.dataset(table.cast(CANDLES_SCHEMA)).to_table(
             columns=columns, filter=pushed, use_threads=False
         )
@@ -121,7 +121,7 @@ class ObjectScan(NamedTuple):
     def __str__(self) -> str:
         return f"temp.main.{self.table}"
 
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+    def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Do nothing: the dataset has them."""
 
 

@@ -74,7 +74,7 @@ class PushedFilters(NamedTuple):
 
 
 EVERYTHING = PushedFilters(everything=True)
-NOTHING = PushedFilters()
+NO_SCANS = PushedFilters()
 
 
 def pushed_filters(
@@ -97,11 +97,11 @@ def pushed_filters(
     Raises:
         duckdb.Error: if the statement is wrong on any lake, or was interrupted.
     """
-    witness = FilterProbe(schema.empty_table())
+    probe = FilterProbe(schema.empty_table())
     started_s = time.monotonic()
     try:
-        with engine.without_learnt_filters(), _recording(connection, witness):
-            return _asked(connection, witness, sql, params)
+        with engine.without_runtime_filters(), _recording(connection, probe):
+            return _asked(connection, probe, sql, params)
     except _WRONG:
         raise
     except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
@@ -112,7 +112,7 @@ def pushed_filters(
 
 
 def _asked(
-    connection: duckdb.DuckDBPyConnection, witness: FilterProbe, sql: str, params: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection, probe: FilterProbe, sql: str, params: Mapping[str, Any]
 ) -> PushedFilters:
     try:
         plan = _run(connection, sql, params)
@@ -121,14 +121,14 @@ def _asked(
         connection.execute("ROLLBACK; BEGIN")
         connection.sql(sql, params=dict(params) or None)
         return EVERYTHING
-    asked = judge(plan, witness.filters)
+    asked = filters_from_plan(plan, probe.filters)
     # Nothing seen by either proves nothing about an engine that has changed.
-    if asked == NOTHING and judge(_run(connection, _CONTROL, {}), witness.filters) != EVERYTHING:
+    if asked == NO_SCANS and filters_from_plan(_run(connection, _CONTROL, {}), probe.filters) != EVERYTHING:
         return EVERYTHING
     return asked
 
 
-def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
+def filters_from_plan(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
     """Return what is known of a statement from its plan, and from what was recorded while it ran.
 
     Args:
@@ -153,8 +153,8 @@ def judge(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, witness: FilterProbe) -> Iterator[None]:
-    connection.register("candles", witness)
+def _recording(connection: duckdb.DuckDBPyConnection, probe: FilterProbe) -> Iterator[None]:
+    connection.register("candles", probe)
     try:
         connection.execute("BEGIN")
         with time_limited(connection, TIME_MS_MAX):

@@ -1,7 +1,7 @@
 """How the engine reads partitions' own files: what stands behind FROM.
 
 Files that lie in the lake say by their paths whose rows they are. The paths of
-those that are held (see `pins`) say nothing; the table `lake_held` does.
+those that are held (see `held_files`) say nothing; the table `lake_held` does.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import duckdb
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakewriterError
 from lakewriter.query.scan.held_files import HeldFiles
-from lakewriter.query.schema import LISTED, PATH_COLUMNS
+from lakewriter.query.schema import COLUMN_LIST, PATH_COLUMNS
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
 _HIVE = (
@@ -23,11 +23,11 @@ _HIVE = (
 )
 
 # The column that says which file a row is of; by any plainer name a file may have one itself.
-WHICH = "lakewriter: which file"
+FILE_COLUMN = "lakewriter: which file"
 
 # The same as of _HIVE, out of a file's name below the root, for a root that would itself be taken for a part of it.
 _FROM_NAMES = ", ".join(
-    f"""url_decode(string_split(substr("{WHICH}", {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
+    f"""url_decode(string_split(substr("{FILE_COLUMN}", {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
     for at, (name, kind) in enumerate(PATH_COLUMNS.items(), 1)
 )
 _FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
@@ -43,30 +43,30 @@ class Scan(Protocol):
     def names(self) -> Sequence[str]:
         """Which files."""
 
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+    def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Let the engine know the first of the names."""
 
 
-class Source(Protocol):
+class ScanSource(Protocol):
     """Somebody who reads files for an engine that cannot."""
 
     def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> Scan:
         """Return a scan of partitions' own files, which the engine knows by a name of its own."""
 
-    def judged(self, error: Exception) -> LakewriterError:
+    def classify_error(self, error: Exception) -> LakewriterError:
         """Return whose fault the engine's error is."""
 
     def stop(self) -> None:
         """Read no more: nobody waits for it."""
 
 
-def own_scans(root: Path, part: str, names: Sequence[str], pins: HeldFiles) -> list[Scan]:
+def scans_of_own_files(root: Path, part: str, names: Sequence[str], held_files: HeldFiles) -> list[Scan]:
     """Return the scans of a part's files: of those that lie there, and of those that are held."""
-    held = [name for name in names if name in pins.names] if pins.names else []
-    lying = [name for name in names if name not in pins.names] if held else names
-    scans: list[Scan] = [HeldScan(f"{part}_held", pins, held)] if held else []
-    if lying:
-        scans.append(PlainScan(part, root, lying, in_variable=len(lying) > NAMES_MAX))
+    held = [name for name in names if name in held_files.names] if held_files.names else []
+    unheld = [name for name in names if name not in held_files.names] if held else names
+    scans: list[Scan] = [HeldScan(f"{part}_held", held_files, held)] if held else []
+    if unheld:
+        scans.append(PlainScan(part, root, unheld, in_variable=len(unheld) > NAMES_MAX))
     return scans
 
 
@@ -92,11 +92,11 @@ class PlainScan(NamedTuple):
             files = "[" + ", ".join(_file_sql(f"'{name}'") for name in quoted) + "]"
         if any(part.partition("=")[0].lower() in PATH_COLUMNS for part in self.root.parts):
             values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
-            plain = f"read_parquet({files}, hive_partitioning=false, filename='{WHICH}')"
+            plain = f"read_parquet({files}, hive_partitioning=false, filename='{FILE_COLUMN}')"
             return f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
         return f"read_parquet({files}, {_HIVE})"
 
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+    def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the first of the names, if they are in it."""
         if self.in_variable:
             _set_paths(connection, self.variable, f"{self.root}/", self.names[:count])
@@ -110,19 +110,19 @@ class HeldScan(NamedTuple):
     """
 
     variable: str
-    pins: HeldFiles
+    held_files: HeldFiles
     names: Sequence[str]
 
     def __str__(self) -> str:
         rows = (
-            f"SELECT {_FILE_COLUMNS}, \"{WHICH}\" FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
-            f" hive_partitioning=false, filename='{WHICH}')"
+            f"SELECT {_FILE_COLUMNS}, \"{FILE_COLUMN}\" FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
+            f" hive_partitioning=false, filename='{FILE_COLUMN}')"
         )
-        return f'(SELECT {LISTED} FROM ({rows}) JOIN lake_held USING ("{WHICH}"))'  # noqa: S608
+        return f'(SELECT {COLUMN_LIST} FROM ({rows}) JOIN lake_held USING ("{FILE_COLUMN}"))'  # noqa: S608
 
-    def set_names(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
+    def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the paths of the first of the names."""
-        _set_paths(connection, self.variable, "", [self.pins.path(name) for name in self.names[:count]])
+        _set_paths(connection, self.variable, "", [self.held_files.path(name) for name in self.names[:count]])
 
 
 def _file_sql(name: str) -> str:

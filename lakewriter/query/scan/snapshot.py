@@ -27,7 +27,7 @@ from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.partition import LEVELS, Partition, partition_of
-from lakewriter.query.errors import vanished
+from lakewriter.query.errors import file_gone_error
 from lakewriter.regular_file import open_regular
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ PARTITIONS_SCHEMA = pa.schema(
 )
 
 
-class Foreign(NamedTuple):
+class ForeignFile(NamedTuple):
     """A file whose rows need casting and deduplicating, and the partition whose it is."""
 
     name: str
@@ -70,14 +70,16 @@ class Snapshot(NamedTuple):
 
     journal: list[Candle]
     own: tuple[str, ...]
-    foreign: tuple[Foreign, ...]
+    foreign: tuple[ForeignFile, ...]
 
 
-EMPTY = Snapshot([], (), ())
+EMPTY_SNAPSHOT = Snapshot([], (), ())
 
 
 def take_snapshot(
-    store: LakeStore, wanted: Sequence[PartitionSelection] = (ALL,), doubted: frozenset[str] = frozenset()
+    store: LakeStore,
+    wanted: Sequence[PartitionSelection] = (ALL,),
+    read_as_foreign: frozenset[str] = frozenset(),
 ) -> Snapshot:
     """Return what holds the candles now.
 
@@ -86,17 +88,17 @@ def take_snapshot(
 
     Args:
         wanted: partitions that any of these wants; some more may be returned.
-        doubted: own files to take for foreign ones.
+        read_as_foreign: own files to take for foreign ones.
     """
     journal = _wanted_candles(read_hot(store.root), wanted)
     own: list[str] = []
-    foreign: list[Foreign] = []
+    foreign: list[ForeignFile] = []
     for partition, names in _wanted_files(store, wanted):
         for name in names:
-            if name == partition.file and name not in doubted:
+            if name == partition.file and name not in read_as_foreign:
                 own.append(name)
             else:
-                foreign.append(Foreign(name, partition))
+                foreign.append(ForeignFile(name, partition))
     return Snapshot(journal, tuple(own), tuple(foreign))
 
 
@@ -133,7 +135,7 @@ def _wanted_candles(journal: list[Candle], wanted: Sequence[PartitionSelection])
     ]
 
 
-def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
+def unmerged_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     """Yield the loose rows, with the columns that a path would give them.
 
     Raises:
@@ -141,16 +143,16 @@ def loose_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     """
     if snapshot.journal:
         series = [partition_of(candle) for candle in snapshot.journal]
-        yield with_path(to_table(snapshot.journal), series)
+        yield with_path_columns(to_table(snapshot.journal), series)
     waiting = iter(snapshot.foreign)
     while files := list(islice(waiting, _FILES_MAX)):
         yield pa.concat_tables(
-            with_path(table, [file.partition] * table.num_rows)
+            with_path_columns(table, [file.partition] * table.num_rows)
             for file, table in zip(files, read_foreign(store, files), strict=True)
         )
 
 
-def read_foreign(store: LakeStore, files: Sequence[Foreign]) -> list[pa.Table]:
+def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Table]:
     """Return the rows of each foreign file, in SCHEMA.
 
     Raises:
@@ -184,7 +186,7 @@ def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T
         return list(pool.map(read, files))
 
 
-def _read_foreign(store: LakeStore, file: Foreign) -> pa.Table:
+def _read_foreign(store: LakeStore, file: ForeignFile) -> pa.Table:
     if file.name == file.partition.file:
         return _read(store, file.name)
     from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - most lakes have no such files
@@ -192,7 +194,7 @@ def _read_foreign(store: LakeStore, file: Foreign) -> pa.Table:
     read = partial(foreign_rows, partition=file.partition)
     table = read_or_leave_out(store, file.name, read, SCHEMA.empty_table())
     if table is None:
-        raise vanished(f"{store.name}/{file.name}")
+        raise file_gone_error(f"{store.name}/{file.name}")
     return table
 
 
@@ -200,11 +202,11 @@ def _read(store: LakeStore, name: str) -> pa.Table:
     path = f"{store.name}/{name}"
     found = store.storage.read(name)
     if found is None:
-        raise vanished(path)
+        raise file_gone_error(path)
     return decode(found.data, path)
 
 
-def with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
+def with_path_columns(table: pa.Table, partitions: list[Partition]) -> pa.Table:
     """Return rows with the columns that their paths would give them."""
     for name in LEVELS[:-1]:
         values = pa.array([getattr(partition, name) for partition in partitions], pa.string())
@@ -212,7 +214,7 @@ def with_path(table: pa.Table, partitions: list[Partition]) -> pa.Table:
     return table.append_column("date", table["candle_begin_time"].cast(_DAY))
 
 
-def fits(path: Path) -> bool:
+def has_our_schema(path: Path) -> bool:
     """Tell whether the engine finds our columns with our types in a file.
 
     The first file of a scan lends the others its columns and types, so this
@@ -245,18 +247,20 @@ def _same_kind(kind: Any, ours: Any) -> bool:
     return bool(kind == ours)
 
 
-def misfits(root: Path, names: Iterable[str]) -> frozenset[str]:
+def files_with_other_schema(root: Path, names: Iterable[str]) -> frozenset[str]:
     """Return the own files that the engine cannot read, but `read_files` may: others wrote or linked them.
 
     Raises:
         FileNotFoundError: if one vanished.
     """
     return frozenset(
-        name for name in names if not fits(root / name) or not (root / name).resolve().is_relative_to(root)
+        name
+        for name in names
+        if not has_our_schema(root / name) or not (root / name).resolve().is_relative_to(root)
     )
 
 
-def touched_since(root: Path, names: Iterable[str], moment_ns: int) -> bool:
+def any_modified_since(root: Path, names: Iterable[str], moment_ns: int) -> bool:
     """Tell whether any of the files was replaced, changed or removed since.
 
     Args:

@@ -17,16 +17,16 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query.errors import UnreadableAsIsError
 from lakewriter.query.scan.held_files import HeldFiles
-from lakewriter.query.scan.scan_sql import WHICH, Scan, Source, own_scans
+from lakewriter.query.scan.scan_sql import FILE_COLUMN, Scan, ScanSource, scans_of_own_files
 from lakewriter.query.scan.snapshot import (
     PARTITIONS_SCHEMA,
     Snapshot,
-    fits,
-    loose_tables,
-    misfits,
+    files_with_other_schema,
+    has_our_schema,
     partitions_table,
+    unmerged_tables,
 )
-from lakewriter.query.schema import COLUMNS, LISTED, PATH_COLUMNS, SQL_TYPES
+from lakewriter.query.schema import COLUMN_LIST, COLUMNS, PATH_COLUMNS, SQL_TYPES
 
 # What is made only for a statement that names it.
 _MADE = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten"))
@@ -95,8 +95,8 @@ def create_candles(
     connection: duckdb.DuckDBPyConnection,
     store: LakeStore,
     snapshot: Snapshot,
-    pins: HeldFiles,
-    source: Source | None = None,
+    held_files: HeldFiles,
+    source: ScanSource | None = None,
 ) -> None:
     """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
 
@@ -105,7 +105,7 @@ def create_candles(
     none is repeated or lost by that.
 
     Args:
-        pins: files that are held.
+        held_files: files that are held.
         source: reads the files; None is the engine itself.
 
     Raises:
@@ -120,18 +120,20 @@ def create_candles(
     parts = {_SETTLED: settled, _HOT: hot}
     if source is None:
         for names in parts.values():
-            _check_first(pins, names, snapshot)
-        _fill_pinned(connection, pins)
-        scans = {part: own_scans(store.root, part, names, pins) for part, names in parts.items()}
+            _check_first(held_files, names, snapshot)
+        _fill_pinned(connection, held_files)
+        scans = {
+            part: scans_of_own_files(store.root, part, names, held_files) for part, names in parts.items()
+        }
     else:
         scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}
     # The view is made over one file, and has all of them when it is used: to go
     # through a hundred thousand names takes seconds.
     for each in chain(*scans.values()):
-        each.set_names(connection, 1)
+        each.bind_files(connection, 1)
     connection.execute(_view(scans, loose=bool(named)))
     for each in chain(*scans.values()):
-        each.set_names(connection, len(each.names))
+        each.bind_files(connection, len(each.names))
 
 
 def _view(scans: _Scans, *, loose: bool = False) -> str:
@@ -140,27 +142,27 @@ def _view(scans: _Scans, *, loose: bool = False) -> str:
 
 def _parts(scans: _Scans, *, loose: bool) -> list[str]:
     settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
-    parts = [f"SELECT {LISTED} FROM {each}" for each in settled]  # noqa: S608
-    parts += [f"SELECT {LISTED} FROM {each} ANTI JOIN lake_unmerged USING ({_KEY})" for each in hot]  # noqa: S608
+    parts = [f"SELECT {COLUMN_LIST} FROM {each}" for each in settled]  # noqa: S608
+    parts += [f"SELECT {COLUMN_LIST} FROM {each} ANTI JOIN lake_unmerged USING ({_KEY})" for each in hot]  # noqa: S608
     if loose or not parts:
         again = " ".join(
             f"UNION ALL BY NAME FROM {each} SEMI JOIN lake_unmerged USING ({_KEY})" for each in hot
         )
-        parts.append(f"SELECT {LISTED} FROM (FROM lake_unmerged {again}) {_WINNER}")  # noqa: S608
+        parts.append(f"SELECT {COLUMN_LIST} FROM (FROM lake_unmerged {again}) {_WINNER}")  # noqa: S608
     return parts
 
 
-def _fill_pinned(connection: duckdb.DuckDBPyConnection, pins: HeldFiles) -> None:
+def _fill_pinned(connection: duckdb.DuckDBPyConnection, held_files: HeldFiles) -> None:
     """Make the table of what the paths of held files would say of them, if there is need of it."""
-    if not pins.names:
+    if not held_files.names:
         return
-    names = list(pins.names)
+    names = list(held_files.names)
     partitions = [parse_partition(name.rpartition("/")[0]) for name in names]
     columns: dict[str, list[object]] = {
         level: [getattr(partition, level) for partition in partitions] for level in LEVELS
     }
-    columns[WHICH] = [pins.path(name) for name in names]
-    _create(connection, "lake_held", PATH_COLUMNS | {WHICH: "VARCHAR"})
+    columns[FILE_COLUMN] = [held_files.path(name) for name in names]
+    _create(connection, "lake_held", PATH_COLUMNS | {FILE_COLUMN: "VARCHAR"})
     _insert(connection, "lake_held", pa.table(columns))
 
 
@@ -171,7 +173,7 @@ def _fill_loose(
     if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
     _create(connection, "lake_unmerged", COLUMNS)
-    for rows in loose_tables(store, snapshot):
+    for rows in unmerged_tables(store, snapshot):
         _insert(connection, "lake_unmerged", rows)
     named = connection.execute(
         'SELECT DISTINCT market, symbol, "interval", "date" FROM lake_unmerged'
@@ -184,17 +186,17 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[s
     connection.execute(f"CREATE TEMP TABLE {name} ({listed})")
 
 
-def _check_first(pins: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
+def _check_first(held_files: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
     """Refuse scans whose columns and types would be those of a file that has others.
 
     After this they are ours, and need no casting.
     """
-    lying = next((name for name in names if name not in pins.names), None)
-    held = next((name for name in names if name in pins.names), None) if pins.names else None
-    for name in (lying, held):
-        if name is not None and not fits(Path(pins.path(name))):
-            what = LakeError(f"lake: {pins.root / name}: not a readable Parquet file of candles")
-            raise UnreadableAsIsError(misfits(pins.root, snapshot.own) | {name}, what)
+    unheld = next((name for name in names if name not in held_files.names), None)
+    held = next((name for name in names if name in held_files.names), None) if held_files.names else None
+    for name in (unheld, held):
+        if name is not None and not has_our_schema(Path(held_files.path(name))):
+            what = LakeError(f"lake: {held_files.root / name}: not a readable Parquet file of candles")
+            raise UnreadableAsIsError(files_with_other_schema(held_files.root, snapshot.own) | {name}, what)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
