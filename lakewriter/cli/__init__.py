@@ -150,7 +150,7 @@ def _leave(code: int) -> NoReturn:
     prefetch = sys.modules.get("lakewriter.lake.prefetch")
     execution = sys.modules.get("lakewriter.query.execution")
     given_up = (prefetch is not None and prefetch.under_way()) or (
-        execution is not None and execution.under_way()
+        execution is not None and execution.has_pending()
     )
     stderr.end()
     if given_up:
