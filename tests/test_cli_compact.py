@@ -227,14 +227,14 @@ def test_empty_lake(tmp_path):
 
 def test_plain_directory(tmp_path):
     """A directory that only holds partitions, without our own, is a lake like any other."""
-    store = LakeStore(tmp_path)
+    store = LakeStore.local(tmp_path)
     foreign(store, FIRST, 0)
     assert said(compact(store, "--json"))["rewritten"] == 1
 
 
 def test_missing_lake(tmp_path):
     """A lake that is not there is an error with the command that makes one, and is not made."""
-    error = compact(LakeStore(tmp_path / "absent")).exception
+    error = compact(LakeStore.local(tmp_path / "absent")).exception
     assert isinstance(error, LakeError)
     assert error.what == f"lake: {tmp_path}/absent does not exist"
     assert not (tmp_path / "absent").exists()

@@ -46,7 +46,7 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(three_days: Path, tmp_path: Path) -> LakeStore:
     """A copy to plant something in."""
-    return LakeStore(Path(shutil.copytree(three_days, tmp_path / "lake")))
+    return LakeStore.local(Path(shutil.copytree(three_days, tmp_path / "lake")))
 
 
 def invoke(store: LakeStore, *arguments: str) -> Result:

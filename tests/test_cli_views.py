@@ -61,7 +61,7 @@ def engine(lake: Path) -> duckdb.DuckDBPyConnection:
 def ours(lake: Path, columns: str, where: str = "true") -> list[tuple[object, ...]]:
     from lakewriter.lake.lake import LakeStore
 
-    table = run(LakeStore(lake), f"SELECT {columns} FROM candles WHERE {where} ORDER BY ALL")
+    table = run(LakeStore.local(lake), f"SELECT {columns} FROM candles WHERE {where} ORDER BY ALL")
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
@@ -112,7 +112,7 @@ def test_duckdb_reads_what_we_read(lake: Path) -> None:
         plain = connection.sql("FROM candles ORDER BY ALL").to_arrow_table()
     from lakewriter.lake.lake import LakeStore
 
-    assert plain.equals(run(LakeStore(lake), "FROM candles ORDER BY ALL"))
+    assert plain.equals(run(LakeStore.local(lake), "FROM candles ORDER BY ALL"))
 
 
 @pytest.mark.parametrize(

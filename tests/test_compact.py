@@ -514,7 +514,7 @@ def test_death_before_the_foreign_files_went(store):
     """Whoever dies between the replacement and the removal leaves work that changes no candle."""
     store.merge(PARTITION, to_table([candle(0)]))
     foreign(store, "part.parquet", [candle(0, trade_num=101), candle(1)])
-    dying = LakeStore(store.root)
+    dying = LakeStore.local(store.root)
     dying.storage = Dying(store.root, store.root / STATE_DIRECTORY / "locks")
     with pytest.raises(KeyboardInterrupt):
         compact(dying)
@@ -556,7 +556,7 @@ def test_foreign_file_written_again_is_kept(store):
     store.storage = Rewriting(store.root, store.root / STATE_DIRECTORY / "locks")
     (outcome,) = compact(store)
     assert (outcome.rewritten, outcome.files_removed) == (True, ())
-    fresh = LakeStore(store.root)
+    fresh = LakeStore.local(store.root)
     assert one(fresh).rows == 2
     assert rows_of(fresh) == [candle(0), candle(7)]
     assert_in_order(fresh)

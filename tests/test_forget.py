@@ -234,7 +234,7 @@ class Interrupted(LocalStorage):
 
     def __init__(self, store: LakeStore, rows: Iterable[Candle]) -> None:
         super().__init__(store.root, store.root / STATE_DIRECTORY / "locks")
-        self._plain = LakeStore(store.root)
+        self._plain = LakeStore.local(store.root)
         self._rows: list[Candle] | None = list(rows)
 
     def version(self, name: str) -> str | None:

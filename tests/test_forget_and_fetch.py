@@ -100,7 +100,7 @@ def test_beside_merges(tmp_path: Path) -> None:
     thread = threading.Thread(target=forget)
     thread.start()
     for number in range(30):
-        fill(LakeStore(tmp_path), [candle(number), candle(100 + number), candle(1440 + number)])
+        fill(LakeStore.local(tmp_path), [candle(number), candle(100 + number), candle(1440 + number)])
     thread.join()
     assert errors == []
     for item in plan(store, selection):

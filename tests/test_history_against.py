@@ -64,7 +64,7 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(three_days: Path, tmp_path: Path) -> LakeStore:
-    return LakeStore(Path(shutil.copytree(three_days, tmp_path / "lake")))
+    return LakeStore.local(Path(shutil.copytree(three_days, tmp_path / "lake")))
 
 
 def compared(

@@ -52,7 +52,7 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(three_days: Path, tmp_path: Path) -> LakeStore:
     """A copy to plant something in."""
-    return LakeStore(Path(shutil.copytree(three_days, tmp_path / "lake")))
+    return LakeStore.local(Path(shutil.copytree(three_days, tmp_path / "lake")))
 
 
 def minute(number: int) -> int:
@@ -392,7 +392,7 @@ def two_months(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def months(two_months: Path, tmp_path: Path) -> LakeStore:
     """A copy to plant something in."""
-    return LakeStore(Path(shutil.copytree(two_months, tmp_path / "months")))
+    return LakeStore.local(Path(shutil.copytree(two_months, tmp_path / "months")))
 
 
 COLUMNS = (

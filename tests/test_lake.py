@@ -22,10 +22,10 @@ from test_candle import candle, candles, from_table, settled
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, Candle, to_table
 from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.lake.format import FORMAT_VERSION
 from lakewriter.lake.lake import (
     BATCH_PARTITIONS_MAX,
     BATCH_ROWS_MAX,
-    FORMAT_VERSION,
     LakeStore,
     Merged,
     _batches,
@@ -285,7 +285,7 @@ class Changing(Unlocked):
     def replace(self, name: str, data: bytes, expected: str | None) -> str:
         if self.changes:
             self.changes -= 1
-            other = LakeStore(self.root)
+            other = LakeStore.local(self.root)
             other.storage = Unlocked(self.root, self._locks)
             other.merge(PARTITION, to_table([candle(10 + self.changes)]))
         return super().replace(name, data, expected)
@@ -302,7 +302,7 @@ class Overtaken(Unlocked):
     """Storage that somebody else writes to before each file of a batch gets its name."""
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
-        other = LakeStore(self.root)
+        other = LakeStore.local(self.root)
         for each in replacements[::2]:
             partition = parse_partition(each.name.rpartition("/")[0])
             other.merge(partition, to_table([candle(77, symbol=partition.symbol)]))
@@ -384,7 +384,7 @@ def test_merges_from_threads(store):
     """Merges from several threads into one partition lose nothing."""
 
     def work(first: int) -> None:
-        own = LakeStore(store.root)
+        own = LakeStore.local(store.root)
         for minute in range(first, 100, 4):
             own.merge(PARTITION, to_table([candle(minute), candle(minute // 2)]))
 

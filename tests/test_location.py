@@ -49,7 +49,9 @@ def test_other_stores() -> None:
 def test_state_directory_is_local_and_its_own(tmp_path: Path) -> None:
     """Two lakes share no directory, and to look at one makes none."""
     with environment(XDG_STATE_HOME=str(tmp_path)):
-        places = {locate(uri).state for uri in ("s3://b/lake", "s3://b/other", "gs://b/lake?anonymous=true")}
+        places = {
+            locate(uri).state_dir for uri in ("s3://b/lake", "s3://b/other", "gs://b/lake?anonymous=true")
+        }
     assert len(places) == 3
     assert all(place.is_relative_to(tmp_path) for place in places)
     assert list(tmp_path.iterdir()) == []

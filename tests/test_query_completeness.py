@@ -104,7 +104,7 @@ def test_gaps_of_a_series_without_any_candle(recorder: Recorder, tmp_path: Path)
     """A symbol that never came is absent as a whole, and covered by its gap."""
     mark(recorder, 0, 2880, "not_listed")
     mark(recorder, 0, 3 * 1440, "delisted", Series("spot", "OLDUSDT", "3d"))
-    store = LakeStore(tmp_path)
+    store = LakeStore.local(tmp_path)
     assert rows(store, "SELECT symbol, candles FROM gaps ORDER BY ALL") == [("BTCUSDT", 2880), ("OLDUSDT", 1)]
     assert rows(store, "SELECT symbol, date, expected, present, missing, explained FROM coverage") == [
         ("BTCUSDT", JUNE_30, 1440, 0, 1440, 1440),

@@ -136,7 +136,7 @@ class Restless(LakeStore):
 def test_error_of_a_file_that_moved_is_not_the_sqls(tmp_path: Path, streamed: int) -> None:
     """If the engine stumbles while files are replaced, the lake is listed again."""
     make_lake(tmp_path, [candle(0, symbol=symbol) for symbol in ("AUSDT", "BUSDT")])
-    store = Restless(tmp_path)
+    store = Restless.local(tmp_path)
     store.broken = 3
     assert counts(store, streamed) == [(2, 2)]
     assert store.listings == 4
@@ -170,7 +170,7 @@ class Flushing(LakeStore):
 def test_flush_around_the_listing_hides_nothing(tmp_path: Path, streamed: int) -> None:
     """What leaves the journal while a query begins is seen once, though its file was not there at first."""
     make_lake(tmp_path, [candle(0)])
-    store = Flushing(tmp_path)
+    store = Flushing.local(tmp_path)
     journal = create_journal(tmp_path, "test")
 
     def flush_of(symbol: str) -> Callable[[], None]:

@@ -139,7 +139,7 @@ class Moving(LakeStore):
 def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path) -> None:
     """Replaced once it was listed: asked again, with what there is now in the hand."""
     make_lake(tmp_path, [candle(0)])
-    store = Moving(tmp_path)
+    store = Moving.local(tmp_path)
     assert run(store, "SELECT count(*) AS n FROM candles").to_pylist() == [{"n": 3}]
     assert store.listings == 2
 
@@ -147,7 +147,7 @@ def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path) -> None:
 def test_a_stream_holds_from_the_beginning(tmp_path: Path) -> None:
     """What may be replaced is in the hand before the first row is read: nothing is asked twice."""
     make_lake(tmp_path, [candle(0)])
-    store = Moving(tmp_path)
+    store = Moving.local(tmp_path)
     with stream(store, "SELECT count(*) AS n FROM candles") as answer:
         assert [row for batch in answer.batches for row in batch.to_pylist()] == [{"n": 2}]
     assert store.listings == 1
@@ -202,7 +202,7 @@ def test_a_long_answer_is_of_one_moment(tmp_path: Path) -> None:
 def test_an_error_of_values_that_moved_is_looked_at_again(tmp_path: Path) -> None:
     """What cannot be cast may have been read half old, half new; if it is there again, it is the statement's."""
     make_lake(tmp_path, [candle(0)])
-    store = Moving(tmp_path)
+    store = Moving.local(tmp_path)
     with pytest.raises(QueryError, match="sql: Could not convert string 'rest' to INT32"):
         run(store, "SELECT source::INT FROM candles")
     assert store.listings == 2
@@ -217,7 +217,7 @@ def test_an_error_of_values_that_moved_is_looked_at_again(tmp_path: Path) -> Non
 def test_a_root_of_any_name_may_have_files_that_move(tmp_path: Path, name: str, listings: int) -> None:
     """Where the engine would take what is held for a file of another place, nothing is held."""
     make_lake(tmp_path / name, [candle(0), candle(0, symbol="币USDT")])
-    store = Moving(tmp_path / name)
+    store = Moving.local(tmp_path / name)
     sql = "SELECT symbol, count(*) AS n FROM candles GROUP BY ALL ORDER BY n"
     found = run(store, sql).to_pylist()
     assert found == [{"symbol": "币USDT", "n": 1}, {"symbol": "BTCUSDT", "n": 1 + listings}]
@@ -233,7 +233,7 @@ def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: 
     rows = pq.read_table(path)
     pq.write_table(rows.append_column(column, pa.array(["x"])), path)
     for moved in (False, True):
-        with Execution(LakeStore(tmp_path / root), RetryHints(files_replaced=moved), None) as running:
+        with Execution(LakeStore.local(tmp_path / root), RetryHints(files_replaced=moved), None) as running:
             answer = running.start("FROM candles ORDER BY symbol", {})
             (batch,) = answer.batches
             assert len(running._held_files.names) == (2 if moved else 0)
@@ -247,7 +247,7 @@ def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: 
 def test_an_error_of_files_that_are_held_is_the_statements(tmp_path: Path) -> None:
     """That they are replaced again is no reason to ask again: what was read is what was there."""
     make_lake(tmp_path, [candle(0)])
-    store = Moving(tmp_path)
+    store = Moving.local(tmp_path)
     with pytest.raises(QueryError, match=r"sql: not 101\.0"):
         run(store, "SELECT error('not ' || close::VARCHAR) FROM candles")
     assert store.listings == 2

@@ -271,7 +271,7 @@ def watched(tmp_path: Path) -> Watched:
             for day in range(3)
         ],
     )  # fmt: skip
-    store = Watched(tmp_path)
+    store = Watched.local(tmp_path)
     store.listed = []
     return store
 

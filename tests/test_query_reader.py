@@ -250,7 +250,7 @@ def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
     """If a listed file is folded away before it is read, the series is listed again; not for ever."""
     make_lake(tmp_path, [candle(0)])
     series = ("spot", "BTCUSDT", "1m")
-    store = Compacting(tmp_path)
+    store = Compacting.local(tmp_path)
     store.victims = [add_foreign(tmp_path, [candle(0)], f"part-{n}.parquet") for n in range(2)]
     assert reader._read(store, series, ALL).num_rows == 1
     store.victims = [add_foreign(tmp_path, [candle(0)], f"part-{n}.parquet") for n in range(TRIES_MAX)]

@@ -416,7 +416,7 @@ def test_hot_rows_are_those_of_the_state_directory(store: Store, tmp_path: Path)
     uri = store.upload(tmp_path / "lake", "hot")
     with environment(XDG_STATE_HOME=str(tmp_path / "state")):
         lake = open_to_read(uri)
-    make_lake(lake.root, hot=[candle(1, trade_num=11, close=1.0), candle(3, close=2.0)])
+    make_lake(lake.state_dir, hot=[candle(1, trade_num=11, close=1.0), candle(3, close=2.0)])
     answer = run(lake, "SELECT close FROM candles ORDER BY candle_begin_time")
     assert answer["close"].to_pylist() == [101.0, 1.0, 103.0, 2.0]
 

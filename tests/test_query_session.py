@@ -243,7 +243,7 @@ class Compacting(LakeStore):
 def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
     """If a listed file is folded away before it is read, the query lists again."""
     make_lake(tmp_path, [candle(0), candle(1)])
-    store = Compacting(tmp_path)
+    store = Compacting.local(tmp_path)
     store.victims = [add_foreign(tmp_path, [candle(1)], f"part-{n}.parquet") for n in range(2)]
     assert values(store, "SELECT count(*), sum(open) FROM candles") == [(2, 201.0)]
     assert store.listings == 3
@@ -252,7 +252,7 @@ def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
 def test_files_that_keep_vanishing_are_told(tmp_path: Path) -> None:
     """Listing again has an end, and its error says what to do."""
     make_lake(tmp_path, [candle(0)])
-    store = Compacting(tmp_path)
+    store = Compacting.local(tmp_path)
     store.victims = [add_foreign(tmp_path, [candle(1)], f"part-{n}.parquet") for n in range(TRIES_MAX)]
     with pytest.raises(LakeError, match="No such file") as raised:
         run(store, "SELECT count(*) FROM candles")

@@ -65,7 +65,7 @@ class SlowJournal(Journal):
 
 
 def refusing(path: Path) -> RefusingStore:
-    return RefusingStore(LakeStore.create(str(path / "lake"), "test").root)
+    return RefusingStore.local(LakeStore.create(str(path / "lake"), "test").root)
 
 
 async def recording(store: LakeStore, candles: list[Candle], flush_every_s: float = 3600) -> Recorder:
@@ -114,7 +114,7 @@ def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytes
         def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
             return [self.merge(partition, rows) for partition, rows in items]
 
-    store = Full(refusing(tmp_path).root)
+    store = Full.local(refusing(tmp_path).root)
     with pytest.raises(LakeError, match="30 candles could not be flushed"):
         asyncio.run(recording(store, [candle(0, f"S{number}USDT") for number in range(30)]))
     said = [record.getMessage() for record in caplog.records if "stay in the journal" in record.getMessage()]

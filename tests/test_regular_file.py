@@ -136,7 +136,7 @@ ELSEWHERE = {
     "cli/__init__.py": 1,
     "verify/footer_statistics.py": 1,
 }
-STORES = ("LakeStore", "RemoteLake", "cls")
+STORES = ("LakeStore", "cls")
 
 
 def openings(tree: ast.AST) -> int:

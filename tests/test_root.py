@@ -67,7 +67,7 @@ def test_the_lake_above_an_absent_directory_is_meant(lake: Path) -> None:
 def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     """It is not recorded into either, since no engine could read it."""
     path = f"{tmp_path}/x\udcff"
-    for use in (LakeStore.open, LakeStore.peek, lambda uri: LakeStore.create(uri, "test")):
+    for use in (LakeStore.open, LakeStore.open_or_empty, lambda uri: LakeStore.create(uri, "test")):
         with pytest.raises(LakeError, match=r"is not UTF-8$"):
             use(path)
     assert not list(tmp_path.iterdir())
@@ -113,7 +113,7 @@ def test_no_lake_is_made_inside_of_another(lake: Path) -> None:
     """A root among partitions, or in our own directory, is refused; beside them it is not."""
     for path in (lake / "market=spot", lake / "market=spot/symbol=NEW", lake / STATE_DIRECTORY / "x"):
         before = sorted(lake.rglob("*"))
-        for make in (lambda uri: LakeStore.create(uri, "test"), LakeStore.peek):
+        for make in (lambda uri: LakeStore.create(uri, "test"), LakeStore.open_or_empty):
             with pytest.raises(LakeError, match=r"lies inside of a lake$") as caught:
                 make(str(path))
             assert caught.value.hint == f"--lake {lake}"
@@ -124,5 +124,5 @@ def test_no_lake_is_made_inside_of_another(lake: Path) -> None:
 
 def test_a_directory_to_be_made_a_lake_is_looked_at(tmp_path: Path) -> None:
     """A plan is made for a lake that is still to be made, in an empty directory or in none."""
-    assert LakeStore.peek(str(tmp_path)).series() == []
-    assert LakeStore.peek(str(tmp_path / "none")).series() == []
+    assert LakeStore.open_or_empty(str(tmp_path)).series() == []
+    assert LakeStore.open_or_empty(str(tmp_path / "none")).series() == []

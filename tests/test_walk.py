@@ -193,8 +193,7 @@ def counted(store: LakeStore) -> LakeStore:
     for partition in DAYS:
         put(store, partition.file)
         put(store, partition.file.replace("BTCUSDT", "ETHUSDT"))
-    store.storage = Counted(store.root)
-    return store
+    return LakeStore.local(store.root, Counted(store.root))
 
 
 def test_newest_looks_into_one_day(counted):

@@ -222,7 +222,7 @@ class Unsettled:
                     data = sink.getvalue().to_pybytes()
                 self._store.storage.replace(partition.file, data, found.version)
 
-        self._store.replacing(partition, once)
+        self._store.with_exclusive_retry(partition, once)
 
     def _compact(self) -> None:
         symbol = self._chance.choice([kept.partition.symbol for kept in self._todo.planted])

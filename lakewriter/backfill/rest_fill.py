@@ -223,7 +223,7 @@ class RestFill:
         return _Found(there.grid, there.first_ms, there.last_ms, missing)
 
     def _somebody_records(self) -> bool:
-        return not self._own_journal or bool(living(self._store.root) - {self._own_journal})
+        return not self._own_journal or bool(living(self._store.state_dir) - {self._own_journal})
 
 
 def _least(*times_ms: int | None) -> int:

@@ -297,7 +297,7 @@ async def _save_often(ledger: Ledger) -> None:
 def _settled(store: LakeStore) -> dict[Series, list[Range]]:
     """Return what any ledger says for good."""
     found: dict[Series, list[Range]] = {}
-    for told in read_told(store.root):
+    for told in read_told(store.state_dir):
         if told.gap.reason in FINAL:
             found.setdefault(told.gap.series, []).append((told.gap.start_ms, told.gap.stop_ms))
     return {series: union(ranges) for series, ranges in found.items()}

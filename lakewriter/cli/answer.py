@@ -150,7 +150,7 @@ def give(
     if can_hold():
         _open_many()
     # The place first: a path that cannot be written should not cost a query.
-    place = open_destination(target.path, store.root) if target.path else standard_output()
+    place = open_destination(target.path, store.state_dir) if target.path else standard_output()
     with (
         without_pandas(),
         quiet_if_unread(),

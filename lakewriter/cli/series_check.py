@@ -61,7 +61,7 @@ def check_something_there(command: str, store: LakeStore, wanted: PartitionFilte
             f"it has days from {days[0]} to {days[-1]}" if days else "it has no day yet",
         )
     # A series that is only known by its subscription, and was left, has nothing to show.
-    if not living(store.root) and not store.series():
+    if not living(store.state_dir) and not store.series():
         raise LakeError(
             f"{command}: {store.name} has no candles, and nobody records into it",
             "lakewriter record spot:BTCUSDT:1m, or name another --lake",

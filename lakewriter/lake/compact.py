@@ -195,7 +195,7 @@ def die_with_parent() -> None:
 def _compact_chunk(
     root: str, chunk: list[CompactionWork], now_s: float, dry_run: bool
 ) -> list[CompactionResult]:
-    store = LakeStore(Path(root))
+    store = LakeStore.local(Path(root))
     return [compact_partition(store, item, now_s, dry_run=dry_run) for item in chunk]
 
 
@@ -213,7 +213,7 @@ def compact_partition(
     try:
         if dry_run:
             return _fold(store, item, now_s, dry_run=True)
-        return store.replacing(partition, lambda: _fold(store, item, now_s, dry_run=False))
+        return store.with_exclusive_retry(partition, lambda: _fold(store, item, now_s, dry_run=False))
     except LakeError as error:
         return CompactionResult(partition, error=error.what, hint=error.hint)
     except OSError as error:
@@ -376,7 +376,7 @@ def _unlink(store: LakeStore, file: _FileToFold) -> bool:
 def read_checked(store: LakeStore) -> dict[str, VerifiedPartition]:
     """Return what earlier runs found in order, by the file's name."""
     try:
-        data = read_regular(store.root / STATE_DIRECTORY / CHECKED_NAME, CHECKED_BYTES_MAX)
+        data = read_regular(store.state_dir / STATE_DIRECTORY / CHECKED_NAME, CHECKED_BYTES_MAX)
         return msgspec.json.decode(data, type=dict[str, VerifiedPartition])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
@@ -398,6 +398,6 @@ def remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: 
             known[outcome.partition.file] = VerifiedPartition(
                 outcome.version, outcome.rows, outcome.bytes_after
             )
-    state = store.root / STATE_DIRECTORY
+    state = store.state_dir / STATE_DIRECTORY
     state.mkdir(exist_ok=True)
     write_durably(state / CHECKED_NAME, msgspec.json.encode(known))

@@ -146,7 +146,7 @@ def forget_partition(
     try:
         if dry_run:
             return _forget(store, item, selection, dry_run=True)
-        return store.replacing(partition, lambda: _forget(store, item, selection, dry_run=False))
+        return store.with_exclusive_retry(partition, lambda: _forget(store, item, selection, dry_run=False))
     except LakeError as error:
         return Outcome(partition, error=error.what, hint=error.hint)
     except OSError as error:

@@ -127,8 +127,8 @@ def begin(store: LakeStore, planned: dict[Series, Went], purpose: Purpose) -> st
     command = secrets.token_hex(8)
     lines = [_forgotten(series, went, purpose, command) for series, went in planned.items()]
     with store.storage.exclusive(FORGOTTEN_DIRECTORY):
-        known, strange = _read(store.root / FORGOTTEN_FILE)
-        _write(store.root, [*known, *lines], strange)
+        known, strange = _read(store.state_dir / FORGOTTEN_FILE)
+        _write(store.state_dir, [*known, *lines], strange)
     return command
 
 
@@ -152,9 +152,9 @@ def finish(
         if each.candles
     ]
     with store.storage.exclusive(FORGOTTEN_DIRECTORY):
-        known, strange = _read(store.root / FORGOTTEN_FILE)
+        known, strange = _read(store.state_dir / FORGOTTEN_FILE)
         others = [line for line in known if line.id != command]
-        _write(store.root, _joined([*others, *done]), strange)
+        _write(store.state_dir, _joined([*others, *done]), strange)
 
 
 def read_forgotten(root: Path) -> list[Forgotten]:

@@ -92,10 +92,10 @@ def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], n
     Crash: the old file or the new one is there, whole; or the old one under its
     other name alone.
     """
-    directory = store.root / INSTRUMENTS_DIRECTORY
+    directory = store.state_dir / INSTRUMENTS_DIRECTORY
     path = directory / f"{market}{_SUFFIX}"
     with store.storage.exclusive(f"{INSTRUMENTS_DIRECTORY}/{market}"):
-        make_directories(store.root, directory)
+        make_directories(store.state_dir, directory)
         rows = _FILE.read_to_replace(path)
         answered_ms = max((row.last_seen_ms for row in rows), default=now_ms)
         now_ms = max(now_ms, answered_ms)

@@ -53,7 +53,7 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
         reason = f"cannot be taken over: {error.strerror}"
         refused.append(Replayed(directory.name, waiting=1, error=reason))
 
-    for journal in adopt_dead(store.root, refuse):
+    for journal in adopt_dead(store.state_dir, refuse):
         try:
             for path in journal.segments():
                 name = f"{path.parent.name}/{path.name}"

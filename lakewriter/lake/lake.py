@@ -1,8 +1,7 @@
-"""The lake: its root, and the one way rows enter its partitions.
+"""The lake: its parts, and the one way rows enter its partitions.
 
-`LakeStore.merge` is the only path from rows to a partition's file, whoever
-brings them. Which partitions there are is `walk`'s to find, how bytes reach a
-disk `storage`'s, how they spell candles `parquet`'s.
+`LakeStore.merge` is the only path from rows to a partition's file. `listing`
+finds the partitions, `storage` replaces files, and `parquet` encodes candles.
 """
 
 import contextlib
@@ -11,16 +10,15 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
-from lakewriter.lake import listing
-from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.format import has_format, write_format
+from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
@@ -30,16 +28,16 @@ from lakewriter.lake.storage import (
     Replacement,
     Storage,
     make_directories,
-    write_durably,
 )
 from lakewriter.partition import Partition, checked_partition
-from lakewriter.regular_file import read_regular
 from lakewriter.series import Series
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
-FORMAT_BYTES_MAX = 64 * 1024
+_LEDGERS = tuple(
+    f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions", "forgotten")
+)
+_LEDGER_SUFFIX = ".ndjson"
 
 # Each try that fails means that another writer succeeded in between.
 MERGE_TRIES_MAX = 20
@@ -48,13 +46,6 @@ MERGE_TRIES_MAX = 20
 # they are in memory, and others wait for their locks meanwhile.
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
-
-
-class LakeFormat(msgspec.Struct, frozen=True):
-    """What _lakewriter/lake.json says; fields of later versions are ignored."""
-
-    format_version: int
-    created_by: str = ""
 
 
 class Merged(NamedTuple):
@@ -85,42 +76,60 @@ class _Change(NamedTuple):
 
 
 class LakeStore:
-    """A lake's partitions.
+    """A lake: its storage, the catalogue of its partitions, and its local state directory.
 
     Args:
-        root: the lake's root, resolved; the journal is below it.
-
-    Attributes:
-        name: what the root is called in errors, `/` and a file's name behind it.
-        far: whether each listing and each file costs a round trip, and none can be
-            opened by a path: it is on an object store.
-        endpoint, region: of the object store, where somebody said them.
+        name: names the lake in errors, with `/` and a file's name behind it.
+        storage: the bytes of its files.
+        catalogue: lists its partitions.
+        state_dir: the local directory whose `_lakewriter` has the journals; of a
+            lake on a disk the root itself.
+        endpoint, region: of the object store, where the user gave them.
     """
 
-    far = False
-    endpoint = ""
-    region = ""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.name = str(root)
-        self.storage: Storage = LocalStorage(root, root / STATE_DIRECTORY / "locks")
+    def __init__(
+        self,
+        name: str,
+        storage: Storage,
+        catalogue: Catalogue,
+        state_dir: Path,
+        *,
+        endpoint: str = "",
+        region: str = "",
+    ) -> None:
+        self.name = name
+        self.storage = storage
+        self.catalogue = catalogue
+        self.state_dir = state_dir
+        self.endpoint = endpoint
+        self.region = region
 
     @classmethod
-    def open(cls, uri: str) -> "LakeStore":
-        """Open a lake that exists.
+    def local(cls, root: Path, storage: Storage | None = None) -> Self:
+        """Return the lake below a directory. Opens and checks nothing.
+
+        Args:
+            root: resolved.
+            storage: of that directory; None for a plain LocalStorage.
+        """
+        storage = storage or LocalStorage(root, root / STATE_DIRECTORY / "locks")
+        return cls(str(root), storage, LocalCatalogue(storage), root)
+
+    @classmethod
+    def open(cls, uri: str) -> Self:
+        """Open a lake that exists on a disk.
 
         Raises:
             LakeError: if it is absent, no lake, or of a newer format.
         """
         root = local_root(uri)
         check_is_lake(root, uri)
-        _has_format(root)
-        return cls(root)
+        has_format(root)
+        return cls.local(root)
 
     @classmethod
-    def peek(cls, uri: str) -> "LakeStore":
-        """Open a lake to look at, also one that is still to be made, which is empty.
+    def open_or_empty(cls, uri: str) -> Self:
+        """Open a lake to read; one that does not exist yet is empty, and not created.
 
         Raises:
             LakeError: if it is no directory, or of a newer format.
@@ -129,15 +138,15 @@ class LakeStore:
         if root.exists() and not root.is_dir():
             return cls.open(uri)
         check_can_be_lake(root, uri)
-        _has_format(root)
-        return cls(root)
+        has_format(root)
+        return cls.local(root)
 
     @classmethod
-    def create(cls, uri: str, created_by: str) -> "LakeStore":
-        """Open a lake, making what is not there yet.
+    def create(cls, uri: str, created_by: str) -> Self:
+        """Open a lake, creating the directories and files that it lacks.
 
         Raises:
-            LakeError: if it cannot be made, is no directory, or of a newer format.
+            LakeError: if it cannot be created, is no directory, or of a newer format.
 
         Crash: a root without lake.json is made into a lake by the next one.
         """
@@ -145,13 +154,8 @@ class LakeStore:
         check_can_be_lake(root, uri)
         import_parquet()
         try:
-            state = root / STATE_DIRECTORY
-            make_directories(Path(root.anchor), state / "locks")
-            if not _has_format(root):
-                write_durably(
-                    state / "lake.json",
-                    msgspec.json.encode(LakeFormat(FORMAT_VERSION, created_by)) + b"\n",
-                )
+            make_directories(Path(root.anchor), root / STATE_DIRECTORY / "locks")
+            write_format(root, created_by)
         except (FileExistsError, NotADirectoryError) as error:
             what = uri if error.filename in (None, str(root)) or root.is_file() else error.filename
             raise LakeError(
@@ -159,45 +163,45 @@ class LakeStore:
             ) from None
         except OSError as error:
             raise LakeError(f"lake: {uri}: {error.strerror}", "give a writable one with --lake") from None
-        return cls(root)
+        return cls.local(root)
 
-    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield the partitions that have files, sorted by path."""
-        return listing.files(self.storage, wanted)
+    @property
+    def is_remote(self) -> bool:
+        """Whether the lake is on an object store: no file of it has a local path."""
+        return self.storage.is_remote
 
-    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield of each series the newest partition that has its own file, and what is after that.
-
-        In one of them is the newest candle of the series: we write no file without
-        rows, but others may. The files of older partitions are not looked for.
-        """
-        return listing.newest(self.storage, wanted)
-
-    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
-        """Yield every partition and its directories, whatever is in them.
-
-        More than one directory is one partition when a foreign tool spelled it
-        with percent signs.
-        """
-        return listing.partitions(self.storage, wanted)
-
-    def measured(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, and the bytes of each. Opens none.
+    @property
+    def root(self) -> Path:
+        """The directory of a lake on a disk.
 
         Raises:
-            FileNotFoundError: if a file vanished meanwhile.
+            LakeError: if the lake is on an object store.
         """
-        for partition, names in self.files():
-            yield partition, [_file_bytes(self.root / name) for name in names]
+        return self.storage.root
 
-    @contextlib.contextmanager
-    def ledgers(self) -> Iterator[Path]:
-        """Give the directory below which the ledgers are while the block lasts."""
-        yield self.root
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        """Yield the partitions that have files, sorted by path; see `Catalogue`."""
+        return self.catalogue.files(wanted)
+
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        """Yield each series' newest partition that has its own file, and the later ones; see `Catalogue`."""
+        return self.catalogue.newest(wanted)
+
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
+        """Yield every partition and its directories, sorted by path; see `Catalogue`."""
+        return self.catalogue.partitions(wanted)
+
+    def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
+        """Yield every partition that has files, and the bytes of each; see `Catalogue`."""
+        return self.catalogue.partition_sizes()
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
-        """Return the series that have a directory, sorted. Looks at no days, where that can be."""
-        return [series for series, _ in listing.all_series(self.storage, wanted)]
+        """Return the series that have a directory, sorted; see `Catalogue`."""
+        return self.catalogue.series(wanted)
+
+    def ledgers(self) -> contextlib.AbstractContextManager[Path]:
+        """Return a context with a local directory that has the lake's ledgers in `_lakewriter`."""
+        return self.storage.local_copy(_LEDGERS, _LEDGER_SUFFIX)
 
     def read(self, partition: Partition) -> pa.Table | None:
         """Return the rows of the partition's own file; None if it has none.
@@ -224,7 +228,7 @@ class LakeStore:
         """
         checked_partition(partition)
         check_day(partition, int_column(rows, "candle_begin_time"))
-        return self.replacing(partition, lambda: self._merge_once(partition, rows))
+        return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, rows))
 
     def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         """Merge into many partitions, as `merge` does into each, in less time.
@@ -260,7 +264,7 @@ class LakeStore:
             for (partition, rows), change in zip(items, changes, strict=True)
         ]
 
-    def replacing(self, partition: Partition, once: Callable[[], T]) -> T:
+    def with_exclusive_retry(self, partition: Partition, once: Callable[[], T]) -> T:
         """Read and replace a partition's file with other writers kept out.
 
         Args:
@@ -377,47 +381,4 @@ def check_day(partition: Partition, begins: IntArray) -> None:
         raise LakeError(
             f"{partition}: {len(outside)} of its rows begin on another day",
             f"nothing was changed; look at {partition.path}",
-        )
-
-
-def _file_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        if path.is_symlink():
-            return 0  # it leads nowhere
-        raise
-
-
-def _has_format(root: Path) -> bool:
-    """Tell whether the root has a lake.json; refuse one that we cannot read."""
-    path = root / STATE_DIRECTORY / "lake.json"
-    try:
-        said = read_regular(path, FORMAT_BYTES_MAX)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise LakeError(f"lake: {path}: {error.strerror}") from None
-    check_format(said, str(path), str(root))
-    return True
-
-
-def check_format(said: bytes, path: str, root: str) -> None:
-    """Refuse a lake whose format is newer than ours.
-
-    Args:
-        said: what is in its lake.json.
-        path, root: what that, and the lake, are called.
-
-    Raises:
-        LakeError: if it is, or if this is no lake.json.
-    """
-    try:
-        lake_format = msgspec.json.decode(said, type=LakeFormat)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LakeError(f"lake: {path} is not what we wrote: {error}") from None
-    if lake_format.format_version > FORMAT_VERSION:
-        raise LakeError(
-            f"lake: {root} has format {lake_format.format_version}, newer than {FORMAT_VERSION}",
-            "pip install --upgrade lakewriter",
         )

@@ -1,14 +1,15 @@
-"""The walk over a lake's levels: which partitions are there, and with which files.
+"""The listing of a lake: which partitions it has, and their files.
 
-Strategy: a level is listed only below what is wanted of the level above it. A
-few days that are known beforehand are not listed at all, but looked into. How
-a lake is searched whose every listing is a round trip is `remote`'s.
+Strategy: a directory is listed only if its parent is wanted. A few days that
+are known beforehand are not listed: their directories are opened directly.
+`remote.catalogue` lists an object store, where each listing is a round trip.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from lakewriter.lake.partition_filter import PartitionSelection
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.storage import Storage
 from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_date_value
 from lakewriter.series import Series
@@ -27,35 +28,80 @@ class PartitionFiles(NamedTuple):
     names: tuple[str, ...]
 
 
-def files(storage: Storage, wanted: PartitionSelection) -> Iterator[PartitionFiles]:
-    """Yield the partitions that have files, sorted by path."""
-    for found in _days(storage, wanted, list_all=False):
-        partition = _with_files(storage, *found)
-        if partition.names:
-            yield partition
+class Catalogue(Protocol):
+    """Lists the partitions of a lake."""
+
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        """Yield the partitions that have files, sorted by path."""
+
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        """Yield each series' newest partition that has its own file, and the later ones that have files.
+
+        The newest candle of the series is in one of them: we write no file without
+        rows, but others may. The files of older partitions are not listed.
+        """
+
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
+        """Yield every partition and its directories, sorted by path.
+
+        A partition has several directories if another tool percent-encoded its path.
+        An object store has no directory without files.
+        """
+
+    def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
+        """Yield every partition that has files, and the bytes of each file. Opens none.
+
+        Raises:
+            FileNotFoundError: if a file vanished meanwhile.
+        """
+
+    def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
+        """Return the series that have a directory, sorted. Lists no days, where that is possible."""
 
 
-def newest(storage: Storage, wanted: PartitionSelection) -> Iterator[PartitionFiles]:
-    """Yield of each series the newest partition that has its own file, and what is after that."""
-    for series, directories in all_series(storage, wanted):
-        found = []
-        for day in _days_of(storage, series, directories, wanted, list_all=False, newest_first=True):
-            partition = _with_files(storage, *day)
+class LocalCatalogue:
+    """Lists the partitions of a lake on a disk.
+
+    Args:
+        storage: the lake's.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        """Yield the partitions that have files, sorted by path."""
+        for found in _days(self._storage, wanted, list_all=False):
+            partition = _with_files(self._storage, *found)
             if partition.names:
-                found.append(partition)
-            if partition.partition.file in partition.names:
-                break
-        yield from reversed(found)
+                yield partition
 
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        """Yield each series' newest partition that has its own file, and the later ones that have files."""
+        for series, directories in _all_series(self._storage, wanted):
+            found = []
+            for day in _days_of(
+                self._storage, series, directories, wanted, list_all=False, newest_first=True
+            ):
+                partition = _with_files(self._storage, *day)
+                if partition.names:
+                    found.append(partition)
+                if partition.partition.file in partition.names:
+                    break
+            yield from reversed(found)
 
-def partitions(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[str]]]:
-    """Yield every partition and its directories, whatever is in them."""
-    return _days(storage, wanted, list_all=True)
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
+        """Yield every partition and its directories, whatever is in them."""
+        return _days(self._storage, wanted, list_all=True)
 
+    def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
+        """Yield every partition that has files, and the bytes of each file. Opens none."""
+        for partition, names in self.files():
+            yield partition, [_file_bytes(self._storage.root / name) for name in names]
 
-def all_series(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[Series, list[str]]]:
-    """Yield the series that have a directory, sorted, and their directories."""
-    return _series_below(storage, [""], (), wanted)
+    def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
+        """Return the series that have a directory, sorted. Lists no days."""
+        return [series for series, _ in _all_series(self._storage, wanted)]
 
 
 def candle_files(storage: Storage, directories: Iterable[str]) -> list[str]:
@@ -68,6 +114,11 @@ def candle_files(storage: Storage, directories: Iterable[str]) -> list[str]:
     ]
 
 
+def _all_series(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[Series, list[str]]]:
+    """Yield the series that have a directory, sorted, and their directories."""
+    return _series_below(storage, [""], (), wanted)
+
+
 def _with_files(storage: Storage, partition: Partition, directories: list[str]) -> PartitionFiles:
     return PartitionFiles(partition, tuple(sorted(candle_files(storage, directories))))
 
@@ -75,7 +126,7 @@ def _with_files(storage: Storage, partition: Partition, directories: list[str]) 
 def _days(
     storage: Storage, wanted: PartitionSelection, *, list_all: bool
 ) -> Iterator[tuple[Partition, list[str]]]:
-    for series, directories in all_series(storage, wanted):
+    for series, directories in _all_series(storage, wanted):
         yield from _days_of(storage, series, directories, wanted, list_all=list_all)
 
 
@@ -128,3 +179,12 @@ def _below(storage: Storage, directories: list[str], level: str) -> dict[str, li
             if value is not None:
                 children.setdefault(value, []).append(f"{directory}/{name}" if directory else name)
     return children
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        if path.is_symlink():
+            return 0  # it leads nowhere
+        raise

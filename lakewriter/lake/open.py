@@ -1,6 +1,13 @@
-"""Opening a lake to read it, wherever it is."""
+"""Opening a lake to read it: on a disk, or on an object store."""
 
+from collections.abc import Callable
+from typing import Any
+
+from lakewriter.errors import LakeError
+from lakewriter.lake.format import FORMAT_NAME, check_format
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.root import check_file_names
+from lakewriter.partition import LEVELS
 
 
 def open_to_read(uri: str) -> LakeStore:
@@ -10,9 +17,40 @@ def open_to_read(uri: str) -> LakeStore:
         UsageError: if the URI is none.
         LakeError: if there is none, or of a newer format.
     """
-    if "://" not in uri:
-        return LakeStore.open(uri)
-    # Arrow's object stores take as long to import as everything else together.
-    from lakewriter.lake.remote.lake import RemoteLake  # noqa: PLC0415
+    return _open_remote(uri) if "://" in uri else LakeStore.open(uri)
 
-    return RemoteLake.open(uri)
+
+def _open_remote(uri: str) -> LakeStore:
+    """Open a lake that exists on an object store.
+
+    Raises:
+        UsageError: if the URI is none.
+        LakeError: if there is none, of a newer format, or the store refuses.
+    """
+    # Arrow's object stores take as long to import as everything else together.
+    from lakewriter.lake.remote.catalogue import RemoteCatalogue  # noqa: PLC0415
+    from lakewriter.lake.remote.location import locate  # noqa: PLC0415
+    from lakewriter.lake.remote.object_store import ObjectStorage  # noqa: PLC0415
+
+    check_file_names()
+    location = locate(uri)
+    storage = ObjectStorage(location)
+    reads: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(FORMAT_NAME)]
+    # The listing first: its error says more about a store that refuses.
+    below, content = storage.in_parallel(lambda read: read(), reads)
+    if content is not None:
+        check_format(content.data, f"{location.uri}/{FORMAT_NAME}", location.uri)
+    elif not any(name.startswith(f"{LEVELS[0]}=") for name in below.directories):
+        if not storage.bucket_exists():
+            raise LakeError(f"lake: {location.uri}: there is no bucket {location.bucket}")
+        raise LakeError(
+            f"lake: {location.uri} does not exist", "a lake has market=…/ and _lakewriter/ below it"
+        )
+    return LakeStore(
+        location.uri,
+        storage,
+        RemoteCatalogue(storage),
+        location.state_dir,
+        endpoint=location.endpoint,
+        region=location.region,
+    )

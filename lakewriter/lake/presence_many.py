@@ -29,7 +29,7 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
         told = {each.gap.series for each in read_told(root)}
         told |= {each.series for each in read_periods(root)}
         told |= {each.series for each in read_forgotten(root)}
-    hot = {Series(candle.market, candle.symbol, candle.interval) for candle in read_hot(store.root)}
+    hot = {Series(candle.market, candle.symbol, candle.interval) for candle in read_hot(store.state_dir)}
     return {series for series in told | hot if wanted.covers(series)}.union(store.series(wanted))
 
 
@@ -61,7 +61,7 @@ def presences(
         days.setdefault(series, {})[day] = directories
         if files:
             listed[series, day] = files
-    if not store.far:
+    if not store.is_remote:
         for series in sorted(days):
             yield Presence(store, series, days[series], hot.get(series, ()))
         return
@@ -82,7 +82,7 @@ def _partitions(
     store: LakeStore, wanted: PartitionFilter
 ) -> Iterator[tuple[Partition, list[str], tuple[str, ...]]]:
     """Yield partitions and their directories, and their files where a listing has them anyway."""
-    if not store.far:
+    if not store.is_remote:
         for partition, directories in store.partitions(wanted):
             yield partition, directories, ()
         return

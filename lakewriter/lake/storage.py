@@ -18,11 +18,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.regular_file import NotRegularError, names_open_file, open_lock, open_regular, read_all
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 LOCKS = 256
 
@@ -71,7 +74,32 @@ class Listing(NamedTuple):
 
 
 class Storage(Protocol):
-    """Named bytes below one root; names use `/` and never leave it."""
+    """Named bytes below one root; names use `/` and never leave it.
+
+    Attributes:
+        is_remote: whether each listing and each read costs a round trip, and no
+            file has a local path.
+    """
+
+    is_remote: bool
+
+    @property
+    def root(self) -> Path:
+        """The local directory below which the files are.
+
+        Raises:
+            LakeError: if there is none.
+        """
+
+    def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
+        """Yield the result of `read` for each thing, in order; with many reads pending where that is faster."""
+
+    def local_copy(self, directories: Sequence[str], suffix: str) -> contextlib.AbstractContextManager[Path]:
+        """Return a context with a local directory below which the directories' files are as they are now.
+
+        Args:
+            suffix: of the files that are needed.
+        """
 
     def entries(self, directory: str) -> Listing:
         """Return what is directly below; nothing if there is no such directory."""
@@ -121,10 +149,26 @@ class LocalStorage:
         sync_threads: how many files are synced at once.
     """
 
+    is_remote = False
+
     def __init__(self, root: Path, locks: Path, sync_threads: int = SYNC_THREADS) -> None:
-        self.root = root
+        self._root = root
         self._locks = locks
         self._sync_threads = sync_threads
+
+    @property
+    def root(self) -> Path:
+        """The local directory below which the files are."""
+        return self._root
+
+    def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
+        """Yield the result of `read` for each thing, in order, one after another."""
+        return map(read, things)
+
+    @contextlib.contextmanager
+    def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:  # noqa: ARG002
+        """Yield the root itself."""
+        yield self.root
 
     def entries(self, directory: str) -> Listing:
         """Return what is directly below; nothing if there is no such directory."""

@@ -67,11 +67,11 @@ def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] =
     Crash: the old file or the new one is there, whole; or the old one under its
     other name alone.
     """
-    path = store.root / PERIODS_FILE
+    path = store.state_dir / PERIODS_FILE
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
-        make_directories(store.root, path.parent)
+        make_directories(store.state_dir, path.parent)
         periods = _FILE.read_to_replace(path)
-        after = with_confirmation(periods, confirmation, living(store.root) - dead)
+        after = with_confirmation(periods, confirmation, living(store.state_dir) - dead)
         if after != periods or not path.exists():
             write_durably(path, b"".join(map(_line, after)))
     still = {period.series for period in after if period.is_open}
@@ -99,13 +99,13 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
 
     Crash: the old file or the new one is there, whole.
     """
-    path = store.root / PERIODS_FILE
+    path = store.state_dir / PERIODS_FILE
     wanted = set(series)
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
-        make_directories(store.root, path.parent)
+        make_directories(store.state_dir, path.parent)
         periods = _FILE.read_to_replace(path)
         ended = {period for period in periods if period.is_open and period.series in wanted}
-        alive = living(store.root)
+        alive = living(store.state_dir)
         for period in periods:
             if period in ended and period.journal in alive:
                 raise LakeError(

@@ -37,7 +37,7 @@ def explain_empty(store: LakeStore, wanted: Iterable[FilterPruner], *, found: bo
     """
     hot = {
         (Series(each.market, each.symbol, each.interval), day_of(each.begin_ms))
-        for each in read_hot(store.root)
+        for each in read_hot(store.state_dir)
     }
     everything = {*store.series(), *(series for series, _ in hot)}
     if not everything:

@@ -97,7 +97,8 @@ class Execution:
     ) -> None:
         self._limits = limits or QueryLimits()
         self._store = store
-        self._root = store.root
+        # The root of a local lake. Of a remote one only its journals have local paths.
+        self._root = store.state_dir
         self._hints = hints
         self._streamed = streamed
         self._snapshot: Snapshot = EMPTY_SNAPSHOT
@@ -105,7 +106,7 @@ class Execution:
         self._found = False
         self._since_ns = 0
         self._source: ScanSource | None = None
-        made_for = EngineKey(self._root, readable=not store.far, memory=self._limits.memory)
+        made_for = EngineKey(self._root, readable=not store.is_remote, memory=self._limits.memory)
         self._engine = engine_of(made_for)
         self._connection = self._engine.cursor()
         self._limits.attach(self._connection)
@@ -182,7 +183,7 @@ class Execution:
 
     def _may_hold(self) -> bool:
         # What is fetched from far is fetched in one piece.
-        return not self._store.far and can_hold(self._root)
+        return not self._store.is_remote and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
         checked = check(self._connection, sql)
@@ -217,7 +218,7 @@ class Execution:
         if self._may_hold() and (self._hints.files_replaced or self._streamed):
             self._held_files.hold(self._snapshot.own, time.time(), hold_all=self._hints.files_replaced)
         self._filters = filters
-        if self._store.far:
+        if self._store.is_remote:
             from lakewriter.query.scan.object_scan import ObjectScanner  # noqa: PLC0415
 
             self._source = ObjectScanner(self._store)
@@ -233,7 +234,7 @@ class Execution:
     def _explain_empty(self) -> str:
         # An object store would be listed, which costs requests. A count of nothing is a row, too.
         files = self._snapshot.own or self._snapshot.foreign
-        if self._store.far or self._filters is None or (self._found and files):
+        if self._store.is_remote or self._filters is None or (self._found and files):
             return ""
         from lakewriter.query.empty_answer import explain_empty  # noqa: PLC0415 - few answers need it
 

@@ -184,7 +184,7 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
             snapshot = take_snapshot(store, (wanted,))
             tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]
         except OSError as error:
-            raise as_lakewriter_error(error, store.root) from None
+            raise as_lakewriter_error(error, store.state_dir) from None
         hot = [
             candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
         ]

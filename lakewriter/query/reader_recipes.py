@@ -62,7 +62,7 @@ def lake_uri(store: LakeStore) -> LakeUri:
         UsageError: if there are no statements for that kind of uri.
     """
     uri = LakeUri(store.name, store.endpoint, store.region)
-    if store.far and not uri.on_s3:
+    if store.is_remote and not uri.on_s3:
         raise UsageError(f"views: there are none for {store.name}", "a directory, or s3://bucket/prefix")
     return uri
 

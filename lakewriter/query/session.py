@@ -75,4 +75,4 @@ def stream(
 
 def make_engine(store: LakeStore) -> None:
     """Make the engine of a lake before its first statement needs it."""
-    engine_of(EngineKey(store.root, readable=not store.far))
+    engine_of(EngineKey(store.state_dir, readable=not store.is_remote))

@@ -144,7 +144,7 @@ class Recorder:
         """
         journal = self._given_journal
         if journal is None:
-            journal = await self._in_journal(create_journal, self._store.root, self._name)
+            journal = await self._in_journal(create_journal, self._store.state_dir, self._name)
         self._journal = journal
         listening = [asyncio.create_task(listener.run()) for listener in self._listeners]
         if self._watch is not None:

@@ -70,7 +70,7 @@ class SubscriptionLog:
         self._began_s = clock.monotonic_s()
         self._due = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._dead = dead_journals(store.root)
+        self._dead = dead_journals(store.state_dir)
         self._starting = True
         self._failed = False
         self._ended_ms: dict[str, int] = {}

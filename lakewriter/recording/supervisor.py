@@ -482,7 +482,7 @@ class CompletenessSupervisor:
             restraint = self._doors.restraint()
             if not _same(restraint, written):
                 try:
-                    await asyncio.to_thread(write_rate_limits, self._store.root, restraint)
+                    await asyncio.to_thread(write_rate_limits, self._store.state_dir, restraint)
                 except OSError as error:
                     log.error("%s cannot be written: %s", RATE_LIMITS_FILE, error.strerror)
                 written = restraint

@@ -70,7 +70,7 @@ def recover(root: Path) -> None:
 
 def compact_all(root: Path, now_s: float = LATER_S) -> None:
     """Fold every foreign file in and sweep every temporary one."""
-    store = LakeStore(root)
+    store = LakeStore.local(root)
     outcomes = list(compact.run(store, compact.plan(store).work, now_s, processes=1))
     assert not [outcome.error for outcome in outcomes if outcome.error]
 

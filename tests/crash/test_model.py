@@ -270,7 +270,7 @@ class JournalAndLake(RuleBasedStateMachine):
     @rule(deletions=st.none() | st.integers(0, 2))
     def compaction(self, deletions: int | None) -> None:
         """Whole, or dead when it has replaced the file and unlinks what it folded in."""
-        store = LakeStore(self.root)
+        store = LakeStore.local(self.root)
         if deletions is not None:
             store.storage = DyingStorage(self.root, self.root / "_lakewriter/locks")
             store.storage.deletions = deletions

@@ -203,7 +203,7 @@ class _Job:
     async def plan_only(self) -> BackfillReport:
         """Print the plan, and change nothing."""
         log_to_stderr(quiet=self._quiet)
-        store = LakeStore.peek(self._uri)
+        store = LakeStore.open_or_empty(self._uri)
         async with Network() as session:
             backfill = self._backfill(store, session)
             plan = await backfill.plan(self._subscriptions)
@@ -217,8 +217,8 @@ class _Job:
         log_to_stderr(quiet=self._quiet, handler=lines)
         began_s = self._clock.monotonic_s()
         store = LakeStore.create(self._uri, f"lakewriter {__version__}")
-        journal = create_journal(store.root, journal_name("backfill"))
-        ledger = open_ledger(store.root, journal.directory.name)
+        journal = create_journal(store.state_dir, journal_name("backfill"))
+        ledger = open_ledger(store.state_dir, journal.directory.name)
         try:
             async with Network() as session:
                 if self._from_dir is not None:
@@ -274,5 +274,5 @@ class _Job:
         return any(each.covers(*series) for each in self._subscriptions)
 
     def _backfill(self, store: LakeStore, session: Network) -> Backfill:
-        doors = doors_of(store.root, self._endpoints, session, self._clock, max_weight=self._max_weight)
+        doors = doors_of(store.state_dir, self._endpoints, session, self._clock, max_weight=self._max_weight)
         return Backfill(store, doors, options=self._options, clock=self._clock)

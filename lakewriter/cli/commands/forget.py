@@ -140,7 +140,7 @@ def command(
         failures += [outcome for outcome in outcomes if outcome.error]
     summary = _summary(outcomes, dry_run=dry_run)
     summary.failed = len(failures)
-    summary.unflushed = sum(map(selection.holds, read_hot(store.root)))
+    summary.unflushed = sum(map(selection.holds, read_hot(store.state_dir)))
     summary.seconds = round(time.monotonic() - started_s, 3)
     with report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary, outcomes))

@@ -176,13 +176,13 @@ async def _record(
     log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
     async with Network() as session:
-        doors = doors_of(store.root, partial(config.market, exchange=asked.exchange), session, clock)
+        doors = doors_of(store.state_dir, partial(config.market, exchange=asked.exchange), session, clock)
         universe = SubscribedSeries(settings.subscriptions, doors)
         if not await unless_stopped(universe.first(), stop):
             return
         queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
-        journal = create_journal(store.root, journal_name())
-        ledger = open_ledger(store.root, journal.directory.name)
+        journal = create_journal(store.state_dir, journal_name())
+        ledger = open_ledger(store.state_dir, journal.directory.name)
         watch = CompletenessSupervisor(
             store,
             universe,
@@ -204,7 +204,7 @@ async def _record(
             watch=watch,
         )
         wanted = universe.wanted()
-        log.info("recording %d series into %s", len(wanted.listened), store.root)
+        log.info("recording %d series into %s", len(wanted.listened), store.name)
         history = None
         if settings.since_ms is not None:
             history = BackgroundBackfill(

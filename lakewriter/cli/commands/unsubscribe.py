@@ -28,7 +28,7 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
 
     wanted = [parse_subscription(text) for text in subscriptions]
     store = LakeStore.open(lake or DEFAULT_LAKE)
-    lasting = {period.series for period in read_periods(store.root) if period.is_open}
+    lasting = {period.series for period in read_periods(store.state_dir) if period.is_open}
     chosen = set()
     for subscription in wanted:
         covered = {series for series in lasting if subscription.covers(*series)}

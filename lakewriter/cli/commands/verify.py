@@ -201,7 +201,7 @@ async def publisher_of(
     """Give who publishes what `--against` names."""
     clock = Clock()
     async with Network() as session:
-        doors = doors_of(store.root, endpoints, session, clock)
+        doors = doors_of(store.state_dir, endpoints, session, clock)
         yield ArchivePublisher(doors, clock) if against == "archive" else RestPublisher(doors, clock)
 
 

@@ -16,7 +16,6 @@ from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_f
 from lakewriter.lake.gaps.ledgers import ORPHANED, ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 from lakewriter.subscribed_period import FOREVER_MS
@@ -70,7 +69,7 @@ def absent(
         return sorted(_absences(facts, expected, moment, wanted), key=lambda each: each.start_ms)
 
     known = series_facts(store, wanted)
-    found = ahead(of_one, known, AT_ONCE) if store.far else map(of_one, known)
+    found = store.storage.in_parallel(of_one, known)
     yield from chain.from_iterable(found)
 
 

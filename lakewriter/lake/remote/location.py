@@ -42,14 +42,14 @@ class Location(NamedTuple):
         uri: without parameters, which may be secret; what it is called in errors.
         path: of its root in the file system: `bucket/prefix`.
         filesystem: Arrow's.
-        state: the local directory with what a recorder into it keeps on its own disk.
+        state_dir: the local directory of a recorder's state, whose journals are read.
         endpoint, region: as somebody said; "" is as the store has it.
     """
 
     uri: str
     path: str
     filesystem: fs.FileSystem
-    state: Path
+    state_dir: Path
     endpoint: str = ""
     region: str = ""
 

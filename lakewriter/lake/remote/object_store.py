@@ -12,15 +12,21 @@ is read again.
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as fs
 
 from lakewriter.errors import LakeError, UnreadableError
+from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.lake.remote.location import Location
 from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, StoredBytes
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 # An object that is replaced more often than this while it is read never holds still.
 READ_LAPS_MAX = 10
@@ -66,11 +72,40 @@ class ObjectStorage:
         location: of the lake's root.
     """
 
+    is_remote = True
+
     def __init__(self, location: Location) -> None:
         self._uri = location.uri
         self._bucket = location.bucket
         self._path = location.path
         self._filesystem = location.filesystem
+
+    @property
+    def root(self) -> Path:
+        """Raise LakeError: an object store has no local directory."""
+        self._refuse()
+
+    def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
+        """Yield the result of `read` for each thing, in order, with many reads pending."""
+        return ahead(read, things, AT_ONCE)
+
+    @contextlib.contextmanager
+    def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
+        """Yield a temporary directory with the files as they are now."""
+        listings = self.in_parallel(self.entries, directories)
+        names = [
+            f"{directory}/{file}"
+            for directory, listing in zip(directories, listings, strict=True)
+            for file in listing.files
+            if file.endswith(suffix) and not file.startswith(".")
+        ]
+        with tempfile.TemporaryDirectory(prefix="lakewriter-") as root:
+            for name, found in zip(names, self.in_parallel(self.read, names), strict=True):
+                if found is not None:
+                    path = Path(root, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(found.data)
+            yield Path(root)
 
     def entries(self, directory: str) -> Listing:
         """Return what is directly below; nothing if there is no such directory. A request."""

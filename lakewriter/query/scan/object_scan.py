@@ -58,7 +58,7 @@ class ObjectScanner:
 
     def classify_error(self, error: Exception) -> LakewriterError:
         """Return whose fault the engine's error is: what we could not serve, or the SQL's."""
-        return self._failed or as_lakewriter_error(error, self._store.root)
+        return self._failed or as_lakewriter_error(error, self._store.state_dir)
 
     def stop(self) -> None:
         """Fetch no more: nobody waits for it."""

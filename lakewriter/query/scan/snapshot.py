@@ -90,7 +90,7 @@ def take_snapshot(
         wanted: partitions that any of these wants; some more may be returned.
         read_as_foreign: own files to take for foreign ones.
     """
-    journal = _wanted_candles(read_hot(store.root), wanted)
+    journal = _wanted_candles(read_hot(store.state_dir), wanted)
     own: list[str] = []
     foreign: list[ForeignFile] = []
     for partition, names in _wanted_files(store, wanted):
@@ -180,7 +180,7 @@ def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
 
 
 def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T]) -> list[pa.Table]:
-    if store.far:
+    if store.is_remote:
         return list(ahead(read, files, AT_ONCE))
     with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
         return list(pool.map(read, files))
@@ -286,7 +286,7 @@ def partitions_table(store: LakeStore) -> pa.Table:
     Raises:
         FileNotFoundError: if a file vanished between listing and asking.
     """
-    found = list(store.measured())
+    found = list(store.partition_sizes())
     return pa.Table.from_arrays(
         [
             *(

@@ -123,7 +123,8 @@ def create_candles(
             _check_first(held_files, names, snapshot)
         _fill_pinned(connection, held_files)
         scans = {
-            part: scans_of_own_files(store.root, part, names, held_files) for part, names in parts.items()
+            part: scans_of_own_files(held_files.root, part, names, held_files)
+            for part, names in parts.items()
         }
     else:
         scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}

@@ -228,7 +228,7 @@ def _known_series(store: LakeStore, market: str) -> list[Series]:
 def _owed(store: LakeStore) -> dict[Series, int]:
     """Return since when each series was first owed by a recorder."""
     owed: dict[Series, int] = {}
-    for period in read_periods(store.root):
+    for period in read_periods(store.state_dir):
         if period.owed_ms is not None:
             owed[period.series] = min(period.owed_ms, owed.get(period.series, period.owed_ms))
     return owed
@@ -236,6 +236,6 @@ def _owed(store: LakeStore) -> dict[Series, int]:
 
 def _hot(store: LakeStore) -> dict[Series, list[Candle]]:
     hot: dict[Series, list[Candle]] = {}
-    for candle in read_hot(store.root):
+    for candle in read_hot(store.state_dir):
         hot.setdefault(Series(candle.market, candle.symbol, candle.interval), []).append(candle)
     return hot

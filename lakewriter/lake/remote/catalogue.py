@@ -1,4 +1,4 @@
-"""A lake on an object store, to read.
+"""The listing of a lake on an object store.
 
 Strategy: a listing there is a round trip, and so is a file, but thirty take as
 long as one. So levels are listed as a whole, one after another, and a level
@@ -7,33 +7,21 @@ a series that the query names, its days are. Other days of a series are listed
 in one go, by the thousand, with whatever is in them.
 """
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.lake import LakeStore, check_format
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
-from lakewriter.lake.remote.location import Location, locate
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
-from lakewriter.lake.root import STATE_DIRECTORY, check_file_names
 from lakewriter.market import MARKETS, is_symbol
 from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_date_value
 from lakewriter.series import Series
 
 # So few intervals are looked for unseen; of more, the directory is listed.
 FEW_INTERVALS = 2
-
-_LEDGERS = tuple(
-    f"{STATE_DIRECTORY}/{name}" for name in ("gaps", "instruments", "subscriptions", "forgotten")
-)
-_LEDGER_SUFFIX = ".ndjson"
 
 
 class _Series(NamedTuple):
@@ -43,46 +31,15 @@ class _Series(NamedTuple):
     directories: tuple[str, ...]
 
 
-class RemoteLake(LakeStore):
-    """A lake on an object store. `root` is the local directory of whoever records into it.
+class RemoteCatalogue:
+    """Lists the partitions of a lake on an object store.
 
     Args:
-        location: of it; its state directory need not be there.
+        objects: the lake's storage.
     """
 
-    far = True
-
-    def __init__(self, location: Location) -> None:
-        super().__init__(location.state)
-        self.name = location.uri
-        self.endpoint, self.region = location.endpoint, location.region
-        self.storage = self._objects = ObjectStorage(location)
-
-    @classmethod
-    def open(cls, uri: str) -> "RemoteLake":
-        """Open a lake that exists.
-
-        Raises:
-            UsageError: if the URI is none.
-            LakeError: if there is none, of a newer format, or the store cannot be asked.
-        """
-        check_file_names()
-        location = locate(uri)
-        store = cls(location)
-        storage = store._objects
-        name = f"{STATE_DIRECTORY}/lake.json"
-        looks: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(name)]
-        # The listing first: a store that refuses says more about that.
-        below, said = ahead(lambda look: look(), looks, AT_ONCE)
-        if said is not None:
-            check_format(said.data, f"{location.uri}/{name}", location.uri)
-        elif not any(each.startswith(f"{LEVELS[0]}=") for each in below.directories):
-            if not storage.bucket_exists():
-                raise LakeError(f"lake: {location.uri}: there is no bucket {location.bucket}")
-            raise LakeError(
-                f"lake: {location.uri} does not exist", "a lake has market=…/ and _lakewriter/ below it"
-            )
-        return store
+    def __init__(self, objects: ObjectStorage) -> None:
+        self._objects = objects
 
     def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
@@ -101,7 +58,7 @@ class RemoteLake(LakeStore):
         for partition, objects in self._found(wanted):
             yield partition, sorted({each.name.rpartition("/")[0] for each in objects})
 
-    def measured(self) -> Iterator[tuple[Partition, list[int]]]:
+    def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the bytes of each. Opens none."""
         for partition, objects in self._found(ALL):
             yield partition, [each.size for each in objects]
@@ -110,24 +67,6 @@ class RemoteLake(LakeStore):
         """Return the series that have files, sorted."""
         found = {(each.market, each.symbol, each.interval) for each, _ in self._found(wanted)}
         return [Series(*names) for names in sorted(found)]
-
-    @contextlib.contextmanager
-    def ledgers(self) -> Iterator[Path]:
-        """Give a local directory with the ledgers as they are now; gone after the block."""
-        listed = ahead(self._objects.entries, _LEDGERS, AT_ONCE)
-        names = [
-            f"{directory}/{file}"
-            for directory, found in zip(_LEDGERS, listed, strict=True)
-            for file in found.files
-            if file.endswith(_LEDGER_SUFFIX) and not file.startswith(".")
-        ]
-        with tempfile.TemporaryDirectory(prefix="lakewriter-") as root:
-            for name, found in zip(names, ahead(self._objects.read, names, AT_ONCE), strict=True):
-                if found is not None:
-                    path = Path(root, name)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(found.data)
-            yield Path(root)
 
     def _found(self, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[Object]]]:
         """Yield the wanted partitions that have files, sorted by path, and the files."""
