@@ -18,7 +18,6 @@ from running import PATIENCE_S
 from test_query_files import candle, make_lake
 
 from lakewriter.cli import cli
-from lakewriter.cli.commands.query import _FORMAT_NAMES
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
@@ -265,7 +264,7 @@ def test_pipes_get_every_row(lake: str) -> None:
     assert ask(lake, "SELECT open FROM candles", "--max-rows", "4").splitlines()[-1] == "(101 rows, 4 shown)"
 
 
-@pytest.mark.parametrize("name", _FORMAT_NAMES)
+@pytest.mark.parametrize("name", FORMATS)
 def test_every_format_can_be_written(lake: str, tmp_path: Path, name: str) -> None:
     """Each format goes to a file, and nothing is said on standard output."""
     path = tmp_path / "answer"
@@ -274,9 +273,41 @@ def test_every_format_can_be_written(lake: str, tmp_path: Path, name: str) -> No
     assert [left.name for left in tmp_path.iterdir()] == ["answer"]
 
 
-def test_formats_are_those_that_can_be_written() -> None:
-    """`--help` names exactly the formats there are."""
-    assert tuple(FORMATS) == _FORMAT_NAMES
+# An entry of the table, and a writer.
+NEW_FORMAT = """
+import sys
+from lakewriter.query.output.formats import FORMATS, Format
+FORMATS["tsv"] = Format((".tsv",), note="with tabs")
+from lakewriter.query.output.writers import writes
+
+@writes("tsv")
+def write_tsv(answer, out, limits):
+    out.write("\\t".join(answer.schema.names).encode() + b"\\n")
+
+from lakewriter.cli import main
+sys.argv = ["lakewriter", *sys.argv[1:]]
+main()
+"""
+
+
+def with_new_format(lake: str, *arguments: str, stdin: str = "") -> str:
+    command = [sys.executable, "-c", NEW_FORMAT, *arguments]
+    if arguments[-1] != "--help":
+        command += ["--lake", lake]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_new_format_is_an_entry_and_a_writer(lake: str, tmp_path: Path) -> None:
+    """`--format`, `-o`, `--help`, `.mode` and `.help` follow the table of formats."""
+    sql, header = "SELECT 1 AS a, 2 AS b", "a\tb\n"
+    assert with_new_format(lake, "query", sql, "--format", "tsv") == header
+    assert with_new_format(lake, "query", sql, "-o", str(tmp_path / "x.tsv")) == ""
+    assert (tmp_path / "x.tsv").read_text() == header
+    assert "|tsv]" in with_new_format(lake, "query", "--help")
+    shown = with_new_format(lake, "shell", stdin=f".mode tsv\n{sql};\n.help\n")
+    assert shown.startswith(header)
+    assert "markdown or tsv (with tabs)\n" in shown
 
 
 def test_suffix_chooses_the_format(lake: str, tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
         ("DROP TABLE candles;", "sql: DROP is not reading"),
         (".nope", ".nope: there is no such command"),
         (".help nope", ".help: nope is none of candles_of, latest, resample"),
-        (".mode parquet", ".mode: parquet is none of table, line, markdown, csv, json, ndjson"),
+        (".mode parquet", ".mode: parquet is none of table, line, csv, json, ndjson, markdown"),
         (".schema trades", ".schema: trades is none of candles"),
         (".read", ".read: names no file"),
         (".once", ".once: names no file"),

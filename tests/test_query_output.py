@@ -26,6 +26,7 @@ from lakewriter.query.execution import RowStream
 from lakewriter.query.output.formats import FORMATS, format_of
 from lakewriter.query.output.spool import RowSpool
 from lakewriter.query.output.text import DisplayLimits, collect_rows, format_value, table_lines
+from lakewriter.query.output.writers import WRITERS, write_answer
 from lakewriter.query.result import Result
 from lakewriter.query.session import run, stream
 
@@ -49,8 +50,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 def written(store: LakeStore, name: str, sql: str = EVERYTHING, rows_max: int | None = None) -> bytes:
     out = io.BytesIO()
     with stream(store, sql) as answer:
-        FORMATS[name].write(answer, out, DisplayLimits(rows_max))
+        write_answer(name, answer, out, DisplayLimits(rows_max))
     return out.getvalue()
+
+
+def test_each_format_has_a_writer() -> None:
+    """The table of formats and the writers name the same formats."""
+    assert WRITERS.keys() == FORMATS.keys()
 
 
 def test_csv_reads_back(store: LakeStore) -> None:
@@ -235,7 +241,7 @@ def test_csv_stays_flat(store: LakeStore) -> None:
 
     out = Counter()
     with stream(store, "SELECT range AS n FROM range(500000)") as answer:
-        FORMATS["csv"].write(answer, out, DisplayLimits())  # type: ignore[arg-type]
+        write_answer("csv", answer, out, DisplayLimits())  # type: ignore[arg-type]
     assert 0 < out.largest < 2_000_000
 
 
@@ -271,7 +277,7 @@ def test_answer_of_no_batches_has_its_columns() -> None:
     """The schema is known before any row is."""
     answer = RowStream(pa.schema([("a", pa.int64())]), iter(()))
     out = io.BytesIO()
-    FORMATS["csv"].write(answer, out, DisplayLimits())
+    write_answer("csv", answer, out, DisplayLimits())
     assert out.getvalue() == b"a\n"
 
 
@@ -359,7 +365,7 @@ def test_a_long_table_takes_no_memory(name: str) -> None:
         answer = RowStream(next(batches_of(1)).schema, batches_of(count))
         tracemalloc.start()
         with Path(os.devnull).open("wb") as out:
-            FORMATS[name].write(answer, out, DisplayLimits())
+            write_answer(name, answer, out, DisplayLimits())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

@@ -27,6 +27,7 @@ from lakewriter.query.limits import QueryLimits
 from lakewriter.query.output.destination import open_destination
 from lakewriter.query.output.formats import FORMATS, format_of
 from lakewriter.query.output.text import DisplayLimits
+from lakewriter.query.output.writers import write_answer
 from lakewriter.query.scan.held_files import HELD_FILES_MAX, can_hold
 from lakewriter.query.session import stream
 
@@ -46,9 +47,6 @@ _THREAD_BYTES = 16_000_000
 _FILES_OPEN_MAX = 2 * HELD_FILES_MAX
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-# Formats of lines to read, which are worth a pager.
-_FOR_PEOPLE = ("table", "line", "markdown")
 
 
 class Target:
@@ -77,8 +75,8 @@ class Target:
         self.on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
         self.path = path
         name = format_name or (_format_of(path) if path else "table")
-        self.format = FORMATS[name]
-        self.for_people = name in _FOR_PEOPLE
+        self.format_name = name
+        self.for_people = FORMATS[name].for_people
         self.paged = paged and self.on_terminal and self.for_people
         max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
         self.room = DisplayLimits(max_rows)
@@ -87,19 +85,19 @@ class Target:
             # The last line is the prompt's.
             lines = self.lines - 1 if self.paged else None
             self.room = DisplayLimits(max_rows or TERMINAL_ROWS_MAX, columns, lines, remedy)
-        if self.on_terminal and self.format.binary:
+        if self.on_terminal and FORMATS[name].binary:
             raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
 
     def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
         """Write the answer; the bar is gone before its first line is on the terminal."""
         if not self.paged:
             shown = _AfterBar(out, bar) if self.on_terminal else out
-            self.format.write(answer, cast("BinaryIO", shown), self.room)
+            write_answer(self.format_name, answer, cast("BinaryIO", shown), self.room)
             return
         from lakewriter.cli.pager import page
 
         lines = io.BytesIO()
-        self.format.write(answer, lines, self.room)
+        write_answer(self.format_name, answer, lines, self.room)
         bar.hide()
         text = lines.getvalue()
         if text.count(b"\n") < self.lines or not page(text):

@@ -100,9 +100,9 @@ def begin_ms(day: date | None) -> int | None:
 def print_table(table: Any, *, as_json: bool) -> None:
     """Print rows as `lakewriter query` does: an aligned table, or one JSON object a line."""
     from lakewriter.query.execution import RowStream
-    from lakewriter.query.output.formats import FORMATS
     from lakewriter.query.output.text import DisplayLimits
+    from lakewriter.query.output.writers import write_answer
 
     answer = RowStream(table.schema, iter(table.to_batches()))
     with quiet_if_unread(), standard_output() as out:
-        FORMATS["ndjson" if as_json else "table"].write(answer, out, DisplayLimits())
+        write_answer("ndjson" if as_json else "table", answer, out, DisplayLimits())

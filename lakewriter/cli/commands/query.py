@@ -12,9 +12,9 @@ import click
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.terminal import quiet_if_unread, read_text, standard_input, standard_output
 from lakewriter.errors import UsageError
+from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
 
-_FORMAT_NAMES = ("table", "line", "csv", "json", "ndjson", "markdown", "parquet", "arrow")
 _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
 
 
@@ -25,7 +25,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for $NAME; repeatable."
 )
 @click.option(
-    "--format", "format_name", type=click.Choice(_FORMAT_NAMES), help="[default: by -o's suffix, or table]"
+    "--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by -o's suffix, or table]"
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all; or into a pipe.")
 @click.option(

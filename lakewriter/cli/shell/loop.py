@@ -17,12 +17,13 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split
 from lakewriter.cli.terminal import read_text, report, standard_input, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.query.output.formats import text_formats, text_formats_explained
 
-_HELP = """\
+_HELP = f"""\
 SQL ends with a semicolon, or with \\G to see a line for each value; Alt-Enter runs what has neither.
 Ctrl-C stops it, Ctrl-D leaves. Times are UTC.
 .help [FUNCTION]       this, or how a function of .tables is used
-.mode FORMAT           table, line (a line for each value), markdown, csv, json or ndjson
+.mode FORMAT           {text_formats_explained()}
 .once FILE             write the next answer to a file: .csv, .parquet, .json, .md …
 .quit                  leave
 .read FILE             run the statements of a file
@@ -31,7 +32,6 @@ Ctrl-C stops it, Ctrl-D leaves. Times are UTC.
 .timer on|off          how long each statement took"""
 
 _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
-_MODES = ("table", "line", "markdown", "csv", "json", "ndjson")
 
 # A file that calls itself would be read for ever.
 _READ_DEPTH_MAX = 8
@@ -98,7 +98,7 @@ class Shell:
         elif name == ".timer":
             self._timer = _one_of(name, rest, ("on", "off")) == "on"
         elif name == ".mode":
-            self._mode = _one_of(name, rest, _MODES)
+            self._mode = _one_of(name, rest, text_formats())
         elif name == ".once":
             if not rest:
                 raise UsageError(".once: names no file", ".once FILE.csv")

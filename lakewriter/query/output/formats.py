@@ -1,255 +1,57 @@
-"""Answers as bytes: a table, lines, CSV, JSON, NDJSON, Markdown, Parquet, Arrow.
+"""The output formats: the one table that knows them. It imports nothing of lakewriter.
 
-All are written in flat memory: batch by batch, but for a table, which is as
-wide as its widest rows, and waits for them where `spool` keeps it.
-Times are UTC: ISO 8601 with `Z` in text, `2024-06-30 12:34:00` in tables. Where
-the bytes go is `place`'s.
+`--format`, `-o`, the shell's `.mode` and the writers use it. A new format is an
+entry here, and one function in `writers`.
 """
 
-import contextlib
-import csv
-import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-
-import msgspec
-import pyarrow as pa
-
-from lakewriter.query.errors import QueryError
-from lakewriter.query.execution import RowStream
-from lakewriter.query.output.text import (
-    DisplayLimits,
-    DisplayRows,
-    collect_rows,
-    format_rows,
-    interval_text,
-    markdown_lines,
-    table_lines,
-    value_lines,
-    width_max_for,
-)
-from lakewriter.query.result import python_values
+from typing import NamedTuple
 
 
 class Format(NamedTuple):
-    """One way to write an answer.
+    """What an output format is for. Its function in `writers` bears its name.
 
     Args:
-        write: writes it; the last argument is how much of it to show.
+        suffixes: of files in this format, with the dot.
         binary: whether a terminal cannot show it.
-        suffixes: of files that are meant to hold it.
+        for_people: whether it is lines to read, which are worth a pager.
+        note: an explanation for the shell's help.
     """
 
-    write: Callable[[RowStream, BinaryIO, DisplayLimits], None]
-    binary: bool
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
+    binary: bool = False
+    for_people: bool = False
+    note: str = ""
+
+
+FORMATS = {
+    "table": Format((".txt",), for_people=True),
+    "line": Format(for_people=True, note="a line for each value"),
+    "csv": Format((".csv",)),
+    "json": Format((".json",)),
+    "ndjson": Format((".ndjson", ".jsonl")),
+    "markdown": Format((".md",), for_people=True),
+    "parquet": Format((".parquet", ".pq", ".pqt"), binary=True),
+    "arrow": Format((".arrow", ".arrows"), binary=True),
+}
 
 
 def format_of(path: Path) -> str | None:
-    """Return the name of the format that the file's suffix stands for; None if unknown."""
+    """Return the format that a file's suffix stands for; None if the suffix is unknown."""
     for name, kind in FORMATS.items():
         if path.suffix.lower() in kind.suffixes:
             return name
     return None
 
 
-def _write_table(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None:
-    with _shown(answer, out, limits) as rows:
-        if rows is not None:
-            lines = table_lines(answer.schema, rows, width_max_for(rows, limits), limits.remedy)
-            _write_lines(lines, out)
+def text_formats() -> tuple[str, ...]:
+    """Return the formats that a terminal can show."""
+    return tuple(name for name, kind in FORMATS.items() if not kind.binary)
 
 
-def _write_line(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None:
-    with _shown(answer, out, limits) as rows:
-        if rows is not None:
-            _write_lines(value_lines(answer.schema, rows), out)
-
-
-@contextlib.contextmanager
-def _shown(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> Iterator[DisplayRows | None]:
-    """Give the rows to show; None if they were a plan, which is written already."""
-    with contextlib.closing(collect_rows(answer.batches, limits.rows)) as rows:
-        if answer.schema.names == ["explain_key", "explain_value"]:
-            _write_lines(_plans(rows), out)
-            yield None
-        else:
-            yield rows
-
-
-def _plans(rows: DisplayRows) -> Iterator[str]:
-    # A query plan is a drawing of many lines; in a cell it could not be read.
-    for _key, plan in rows.shown():
-        yield plan.replace("\\n", "\n")
-
-
-def _write_markdown(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None:
-    if limits.rows is None:
-        every = (row for batch in answer.batches for row in format_rows(batch))
-        return _write_lines(markdown_lines(answer.schema, every), out)
-    rows = collect_rows(answer.batches, limits.rows)
-    cut = rows.total > rows.shown_count
-    return _write_lines(markdown_lines(answer.schema, rows.head, rows.tail, cut=cut), out)
-
-
-def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:
-    for line in lines:
-        out.write(line.encode() + b"\n")
-
-
-def _write_csv(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
-    import pyarrow.csv as arrow_csv  # noqa: PLC0415 - for this format alone
-
-    header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(answer.schema.names)
-    out.write(header.getvalue().encode())
-    options = arrow_csv.WriteOptions(include_header=False, quoting_style="needed")
-    for batch in answer.batches:
-        columns = [_csv_column(column) for column in batch.columns]
-        lines = pa.BufferOutputStream()
-        arrow_csv.write_csv(pa.table(columns, names=answer.schema.names), lines, options)
-        out.write(lines.getvalue().to_pybytes())
-
-
-def _csv_column(column: Any) -> Any:
-    """Return the column as Arrow's CSV writer can write it."""
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        return _iso_texts(column)
-    if pa.types.is_date(kind):
-        return _spelled(column.cast(pa.string()))
-    if pa.types.is_nested(kind):
-        texts = [None if value is None else _encode_json(value).decode() for value in python_values(column)]
-    elif pa.types.is_decimal(kind):
-        texts = [None if value is None else format(value, "f") for value in column.to_pylist()]
-    elif (
-        pa.types.is_string(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-    ):
-        return column
-    else:
-        texts = [None if value is None else str(value) for value in _json_values(column)]
-    return pa.array(texts, pa.string())
-
-
-def _iso_texts(column: Any) -> Any:
-    """Return times as an Arrow column of ISO 8601, with a fraction only where there is one.
-
-    In Arrow's own loops: a datetime object for each would cost more than all else.
-    """
-    import pyarrow.compute as pc  # noqa: PLC0415 - slow, and a table needs none of it
-
-    naive = column.cast(pa.timestamp(column.type.unit))  # the same instants, named in UTC
-    try:
-        text = naive.cast(pa.timestamp("s")).cast(pa.string())
-    except pa.ArrowInvalid:  # some have a fraction
-        text = naive.cast(pa.string())
-        text = pc.replace_substring_regex(text, r"(\.\d*?)0+$", r"\1")
-        text = pc.replace_substring_regex(text, r"\.$", "")
-    text = pc.replace_substring_regex(text, r"^(\d[^ ]*) ", r"\1T")
-    return _spelled(pc.binary_join_element_wise(text, "Z" if column.type.tz else "", ""))
-
-
-def _spelled(text: Any) -> Any:
-    """Return the texts of times or days with the infinities spelled as DuckDB spells them."""
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
-
-    infinity = pc.if_else(pc.match_substring(text, ": -"), "-infinity", "infinity")
-    return pc.if_else(pc.starts_with(text, "<"), infinity, text)
-
-
-# Numbers stay numbers, to the last digit; NaN and the infinities are null in JSON.
-_encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
-
-
-def _json_rows(answer: RowStream) -> Iterator[bytes]:
-    names = answer.schema.names
-    for batch in answer.batches:
-        for row in zip(*(_json_values(column) for column in batch.columns), strict=True):
-            yield _encode_json(dict(zip(names, row, strict=True)))
-
-
-def _json_values(column: Any) -> list[Any]:
-    # 128-bit integers stay Decimal, which the encoder writes as a number of any size.
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        texts: list[Any] = _iso_texts(column).to_pylist()
-        return texts
-    values = column.to_pylist() if pa.types.is_decimal(kind) else python_values(column)
-    if pa.types.is_interval(kind):
-        return [None if value is None else interval_text(value) for value in values]
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return [None if value is None else value.hex() for value in values]
-    return values
-
-
-def _write_ndjson(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
-    for row in _json_rows(answer):
-        out.write(row + b"\n")
-
-
-def _write_json(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
-    before = b"[\n"
-    for row in _json_rows(answer):
-        out.write(before + row)
-        before = b",\n"
-    out.write(b"[]\n" if before == b"[\n" else b"\n]\n")
-
-
-def _write_parquet(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and for this format alone
-
-    try:
-        with pq.ParquetWriter(_Counted(out), answer.schema, compression="zstd") as writer:
-            for batch in answer.batches:
-                writer.write_batch(batch)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise _cannot_hold("Parquet", error) from None
-
-
-def _write_arrow(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
-    try:
-        with pa.ipc.new_stream(_Counted(out), answer.schema) as writer:
-            for batch in answer.batches:
-                writer.write_batch(batch)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise _cannot_hold("Arrow", error) from None
-
-
-def _cannot_hold(name: str, error: Exception) -> QueryError:
-    reason = str(error).splitlines()[0]
-    return QueryError(f"output: {name} cannot hold this answer: {reason}", "cast the column: x::VARCHAR")
-
-
-class _Counted(io.RawIOBase):
-    """A writer that knows where it stands, which a pipe does not."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        super().__init__()
-        self._out = out
-        self._at = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._at += self._out.write(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._at
-
-
-FORMATS: dict[str, Format] = {
-    "table": Format(_write_table, binary=False, suffixes=(".txt",)),
-    "line": Format(_write_line, binary=False, suffixes=()),
-    "csv": Format(_write_csv, binary=False, suffixes=(".csv",)),
-    "json": Format(_write_json, binary=False, suffixes=(".json",)),
-    "ndjson": Format(_write_ndjson, binary=False, suffixes=(".ndjson", ".jsonl")),
-    "markdown": Format(_write_markdown, binary=False, suffixes=(".md",)),
-    "parquet": Format(_write_parquet, binary=True, suffixes=(".parquet", ".pq", ".pqt")),
-    "arrow": Format(_write_arrow, binary=True, suffixes=(".arrow", ".arrows")),
-}
+def text_formats_explained() -> str:
+    """Return the formats that a terminal can show, with their notes, for a help text."""
+    *names, last = [
+        f"{name} ({FORMATS[name].note})" if FORMATS[name].note else name for name in text_formats()
+    ]
+    return f"{', '.join(names)} or {last}"
