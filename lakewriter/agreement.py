@@ -1,10 +1,12 @@
-"""What time it is at the exchange, as its witnesses agree. Pure: times are passed in.
+"""The exchange's time, as agreed on by three witnesses. Pure: times are passed in.
 
-Three witnesses speak: REST (serverTime), the streams (event times of closed
-candles), and the host's wall clock. Rule 1: a time is learned when two of
-them agree, or when the exchange repeats itself and none contradicts. Rule 2:
-a moment that does not agree changes nothing; the caller counts and logs it.
-Rule 3: a single series moves nothing, however often it speaks.
+The witnesses are REST (serverTime), the streams (event times of closed
+candles), and the host's wall clock.
+
+Rule 1: a time is accepted when two witnesses agree, or when the exchange repeats
+it and no witness contradicts.
+Rule 2: a moment that does not agree changes nothing; the caller counts and logs it.
+Rule 3: a single series never moves the time, however often it repeats itself.
 """
 
 from typing import NamedTuple
@@ -12,32 +14,32 @@ from typing import NamedTuple
 from lakewriter.series import Series
 from lakewriter.timeline import Moment, TimeLine
 
-# A host that keeps its time is within this of the exchange.
+# A synchronized host differs from the exchange by less than this.
 HOST_MS = 10_000.0
 
-# A host's clock is wrong by hours, but not by more than a day: until the time is
-# known, a frame from after that is not believed.
+# A wrong host clock is off by hours, never by more than a day. Until the time is
+# known, later frames are rejected.
 HOST_WRONG_MS = 86_400_000.0
 
-# A frame that comes later than this after its event time was held up on its way.
+# A frame that arrives later than this after its event time was delayed on its way.
 LATE_S = 5.0
 
-# REST alone, or late frames with the host, have to say the same for this long.
+# REST alone, or late frames with the host, must repeat a time for this long.
 INSIST_S = 60.0
 
-# REST that has not answered for so long is no witness.
+# After this time without an answer, REST is no witness.
 REST_SILENT_S = 120.0
 
-# What a series claimed counts for so long, and of so many series.
+# How long the claim of a series counts, and how many series are remembered.
 _CLAIM_S = 120.0
 _CLAIMS_MAX = 8
 
-# So many moments of REST have to agree where none else agrees.
+# How many moments of REST must agree if no other witness does.
 _MOMENTS_MIN = 3
 
 
 class ClockClaim(NamedTuple):
-    """An event time of a series, and when it was heard."""
+    """An event time of a series, and the local time at which it arrived."""
 
     series: Series
     event_ms: int
@@ -45,10 +47,11 @@ class ClockClaim(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """The agreed time moved from one value to another, and that much time did not pass.
+    """A move of the agreed time by more than the time that passed.
 
     Args:
-        before_ms, after_ms: equal if the host's clock moved as well, as after sleep.
+        before_ms, after_ms: the time before and after; equal if the host's clock
+            moved as well, as after sleep.
     """
 
     before_ms: int
@@ -59,10 +62,10 @@ class Agreement:
     """The agreed time of one exchange.
 
     Attributes:
-        line: the agreed course; None until something is agreed.
+        line: the agreed time line; None until the witnesses agree.
         jumps: how often the agreed time moved.
-        jump: the last of these; None if there was none.
-        asks: whether a question to REST would settle a doubt.
+        last_jump: the newest of these moves; None if there was none.
+        needs_server_time: whether an answer of REST would settle a disagreement.
     """
 
     def __init__(self) -> None:
@@ -70,11 +73,11 @@ class Agreement:
         self.jumps = 0
         self.last_jump: Jump | None = None
         self.needs_server_time = False
-        # The course of what REST says, and what of it would be believed.
+        # The time line of REST's answers, and the part of it that awaits a second witness.
         self._rival: TimeLine | None = None
         self._unconfirmed: TimeLine | None = None
         self._rest_answered_s: float | None = None
-        # The course of what the streams say.
+        # The time line of the streams' event times.
         self._stream_line: TimeLine | None = None
         # The wall clock minus the agreed time; None while that is not steady.
         self._host_lead_ms: float | None = None
@@ -84,13 +87,13 @@ class Agreement:
         self._latest_claims: list[ClockClaim] = []
 
     def latest_ms(self, now_s: float, wall_ms: float) -> float:
-        """Return the latest time that an honest frame can bear now."""
+        """Return the latest time that a correct frame can carry now."""
         if self.line is None:
             return wall_ms + HOST_WRONG_MS
         return self.line.most_ms(now_s) + self.line.slack_ms()
 
     def observe_server_time(self, moment: Moment, wall_ms: float) -> bool:
-        """Learn from an answer of REST; return whether it agrees."""
+        """Add an answer of REST; return whether it agrees."""
         self.needs_server_time = not moment.sane
         if not moment.sane:
             return False
@@ -101,7 +104,7 @@ class Agreement:
             self._update_host_lead(moment.answered_s, wall_ms)
             return True
         rival = self._extended_rival(moment)
-        # Any two moments make a course of some rate: until there are three, the last counts alone.
+        # Any two moments fit some rate. Until there are three, only the last one counts.
         line = self._unconfirmed = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment, self.line)
         if self._is_believed(rival, line, moment, wall_ms):
             self._adopt(line, moment.answered_s, wall_ms)
@@ -110,7 +113,7 @@ class Agreement:
         return False
 
     def observe_event_time(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
-        """Learn from a closed candle's event time; return whether it can be true."""
+        """Add a closed candle's event time; return whether it can be true."""
         claim = ClockClaim(series, event_ms, now_s)
         if self._rest_answered_s is None:
             self._follow_streams(claim, wall_ms)
@@ -127,7 +130,7 @@ class Agreement:
         return True
 
     def _follow_streams(self, claim: ClockClaim, wall_ms: float) -> None:
-        """Learn a sandbox's rate from frames, as long as REST has never answered."""
+        """Measure a sandbox's rate from frames, as long as REST has never answered."""
         moment = _moment_of(claim)
         if self._stream_line is None or not self._stream_line.may_fit(moment):
             self._stream_line = TimeLine(moment)
@@ -142,7 +145,7 @@ class Agreement:
             self._adopt(self._stream_line, claim.heard_s, wall_ms)
 
     def _observe_first(self, claim: ClockClaim, wall_ms: float) -> bool:
-        """Agree with the host, with REST or with another series."""
+        """Check a first claim against the host, REST and other series."""
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
         elif abs(wall_ms - claim.event_ms) <= HOST_MS or self._has_second_series(claim, 1.0):
@@ -151,7 +154,7 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _observe_ahead(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> bool:
-        """Believe a frame from beyond the agreed time only if another witness says the same."""
+        """Accept a frame ahead of the agreed time only if another witness confirms it."""
         line_ms = line.least_ms(claim.heard_s)
         by_host = self._host_agrees(claim.event_ms, wall_ms)
         host_stays = self._host_agrees(line_ms, wall_ms)
@@ -166,7 +169,7 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _observe_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
-        """Go back to the host's time, if all series have spoken for it for long, or to REST's at once."""
+        """Return to REST's time at once, or to the host's if all series have shown it for INSIST_S."""
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
             return
@@ -180,10 +183,10 @@ class Agreement:
             self._adopt(_line_of(claim), claim.heard_s, wall_ms)
 
     def _extended_rival(self, moment: Moment) -> TimeLine:
-        """Return the course of the moments of REST that agree with this one, if not with ours."""
+        """Return the time line of REST's moments that agree with this one but not with the agreed time."""
         rival = self._rival
         if rival is None and self.line is not None and not self.line.rated:
-            rival = TimeLine(self.line.first)  # its rate may be another than was taken for granted
+            rival = TimeLine(self.line.first)  # the rate that was assumed may be wrong
         if rival is None or not rival.may_fit(moment):
             rival = TimeLine(moment)
         else:
@@ -192,7 +195,7 @@ class Agreement:
         return rival
 
     def _is_believed(self, rival: TimeLine, line: TimeLine, moment: Moment, wall_ms: float) -> bool:
-        """Return whether another witness bears REST out, or REST has said it often enough."""
+        """Return whether another witness confirms REST, or REST has repeated it often enough."""
         if any(_confirms(each, line) for each in self._recent(moment.answered_s)):
             return True
         by_host = self._host_agrees(moment.server_ms, wall_ms)
@@ -229,12 +232,12 @@ class Agreement:
             self._host_lead_ms = wall_ms - self.line.least_ms(now_s) if steady else None
 
     def _host_agrees(self, time_ms: float, wall_ms: float) -> bool:
-        """Return whether the host says so, as it is or with the error that it had before."""
+        """Return whether the host's clock shows this time, as it is or corrected by its former error."""
         lead_ms = self._host_lead_ms or 0.0
         return min(abs(wall_ms - time_ms), abs(wall_ms - lead_ms - time_ms)) <= HOST_MS
 
     def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
-        """Raise the time to what two series have shown, so that one alone moves nothing."""
+        """Raise the lower bound to a time that two series have shown; one series alone moves nothing."""
         others = [each for each in self._latest_claims if each.series != claim.series]
         projected = [(_ahead_ms(each, line, claim.heard_s), each) for each in (*others, claim)]
         projected.sort(reverse=True)

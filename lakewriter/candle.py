@@ -21,7 +21,7 @@ IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
 BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
-# What stands for a null in an array of integers, below every number.
+# Stands for a null in an array of integers; smaller than every number.
 UNKNOWN = int(np.iinfo(np.int64).min)
 
 
@@ -42,7 +42,7 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
         taker_buy_quote_asset_volume: the part of `quote_volume` that takers bought.
         event_ms: the exchange's clock when it sent the candle; None unless streamed.
         recv_us: our clock when we received it, microseconds since the epoch.
-        source: who said so.
+        source: where the exchange published it.
     """
 
     market: str
@@ -87,7 +87,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-# Where a column of SCHEMA comes from in the struct, if the name differs.
+# The struct's field for a column of SCHEMA, if the name differs.
 _FIELDS = {
     "candle_begin_time": "begin_ms",
     "candle_end_time": "end_ms",
@@ -95,7 +95,7 @@ _FIELDS = {
     "recv_time": "recv_us",
 }
 
-# What the exchange said of a candle; two duplicates that differ here make a correction.
+# The values of a candle; two duplicates that differ here make a correction.
 VALUE_COLUMNS = (
     "open",
     "high",
@@ -120,11 +120,11 @@ def to_table(candles: Iterable[Candle]) -> pa.Table:
 
 
 def precedence(candle: Candle) -> tuple[bool, int, float, int]:
-    """Return what to compare duplicates by; the greater one wins.
+    """Return the sort key of a duplicate; the greatest one wins.
 
-    The archive is the settled record. A candle only ever gains trades; where
-    their number is unknown (None, in a file of others), it gains volume. Of
-    equals the later received is kept.
+    Rows of the archive win: it is the exchange's final record. A candle only ever
+    gains trades. If their number is unknown (None, in an imported file), its volume
+    decides. Of equals the one received later wins.
     """
     trades, volume = candle.trade_num, candle.volume
     if trades is not None:
@@ -134,7 +134,7 @@ def precedence(candle: Candle) -> tuple[bool, int, float, int]:
 
 
 class Ranks(NamedTuple):
-    """What `precedence` returns, for each row of a table."""
+    """The keys that `precedence` returns, for all rows of a table."""
 
     archive: BoolArray
     trades: IntArray
@@ -143,7 +143,7 @@ class Ranks(NamedTuple):
 
 
 def ranks(table: pa.Table) -> Ranks:
-    """Return what to compare the rows of a table of SCHEMA by, as `precedence` has it."""
+    """Return the sort keys of the rows of a table of SCHEMA, as `precedence` defines them."""
     trades = int_column(table, "trade_num")
     unknown = trades == UNKNOWN
     volume: FloatArray = np.zeros(len(trades))
@@ -154,11 +154,11 @@ def ranks(table: pa.Table) -> Ranks:
 
 
 def deduplicate(table: pa.Table) -> pa.Table:
-    """Return the table sorted by begin time with the winner of each duplicate.
+    """Return the table sorted by begin time, with the winner of each set of duplicates.
 
     Args:
-        table: rows of one series in SCHEMA, in any order. Of full ties the
-            later row wins.
+        table: rows of one series in SCHEMA, in any order. If two rows are equal,
+            the later one wins.
 
     Returns:
         a table of SCHEMA with strictly ascending begin times.
@@ -179,7 +179,7 @@ def int_column(table: pa.Table, name: str) -> IntArray:
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values: IntArray
     if array.type.bit_width == 64 and not array.null_count:
-        # A time is its integer, looked at otherwise: nothing is copied.
+        # A time is stored as an integer, so a view copies nothing.
         values = array.view(pa.int64()).to_numpy()
     else:
         values = array.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)

@@ -17,15 +17,15 @@ Bools = npt.NDArray[np.bool_]
 PRICES = ("open", "high", "low", "close")
 VOLUMES = ("volume", "quote_volume", "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume")
 
-# Many tools keep prices and the volume alone: in their files these are unknown, which is null.
+# Many tools keep only prices and the volume. Other columns are null in their files: unknown.
 OPTIONAL = ("quote_volume", "trade_num", "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume")
 
 
 class Columns(NamedTuple):
-    """Candles of one series, an array a column; a null is NaN, or the smallest integer.
+    """Candles of one series, one array for each column; a null is NaN or UNKNOWN.
 
     Args:
-        unknown: a row for each candle, a column for each of OPTIONAL: whether it is null.
+        unknown: whether a value is null; one row for each candle, one column for each of OPTIONAL.
     """
 
     begin: IntArray
@@ -45,7 +45,7 @@ class Columns(NamedTuple):
         return Columns._make(column[chosen] for column in self)
 
     def is_unknown(self, name: str) -> Bools:
-        """Return for each candle whether this column of OPTIONAL is null."""
+        """Return, for each candle, whether this column of OPTIONAL is null."""
         column: Bools = self.unknown[:, OPTIONAL.index(name)]
         return column
 
@@ -58,7 +58,7 @@ def columns_of(table: pa.Table) -> Columns:
 
 
 def columns_from_arrays(begins: IntArray, values: Sequence[pa.Array]) -> Columns:
-    """Return begin times and the arrays of VALUE_COLUMNS, in that order, as candles."""
+    """Return candles from their begin times and the arrays of VALUE_COLUMNS, in that order."""
     arrays: dict[str, Numbers] = {}
     unknown = np.zeros((len(begins), len(OPTIONAL)), np.bool_)
     for name, array in zip(VALUE_COLUMNS, values, strict=True):
@@ -75,7 +75,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def concatenated(parts: list[Columns]) -> Columns:
-    """Return candles one part after the other."""
+    """Return the candles of all parts, in order."""
     return parts[0] if len(parts) == 1 else Columns._make(map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -87,9 +87,9 @@ def floors(grid: Interval, times_ms: IntArray) -> IntArray:
 
 
 def off_grid(grid: Interval, begins_ms: IntArray) -> Bools:
-    """Return which begin times no candle of the interval has."""
+    """Return which begin times are not on the interval's grid."""
     if grid.name == "3d":
-        grid = INTERVALS["1d"]  # where 3d is anchored is not documented: any midnight may be
+        grid = INTERVALS["1d"]  # the anchor of 3d is not documented, so any midnight is accepted
     return np.not_equal(floors(grid, begins_ms), begins_ms)
 
 

@@ -1,13 +1,13 @@
-"""What can be a candle: one set of checks for import, compaction and verify. Pure.
+"""Plausibility checks of candles, shared by import, compaction and verify. Pure.
 
-Rule 1: a price is finite and above 0, a volume finite and not below 0. Low and
-high enclose open and close. A part is no more than its whole. A candle without
-trades is flat and has no volume. Quote volume divided by volume is a price
+Rule 1: a price is finite and above 0, a volume is finite and not below 0. Low and
+high enclose open and close. The takers' part never exceeds its whole. A candle
+without trades is flat and has no volume. Quote volume divided by volume is a price
 between low and high.
-Rule 2: a null of an optional column is unknown, and no violation.
-Rule 3: import and compaction refuse violations in files of others, but for the
-kinds in NAMED_ONLY. The exchange itself is not refused: its candles enter the
-lake, and verify names them.
+Rule 2: a null in an optional column means unknown. It is no violation.
+Rule 3: import and compaction refuse violations in files of other tools, except the
+kinds in NAMED_ONLY. Candles of the exchange itself are never refused: they enter
+the lake, and verify reports them.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from lakewriter.candle import IntArray
 from lakewriter.candle_arrays import OPTIONAL, PRICES, VOLUMES, Bools, Columns, Floats
 from lakewriter.market import MARKETS
 
-# Larger counts are no exact doubles any more.
+# Doubles cannot hold larger counts exactly.
 TRADES_MAX = 2**53
 
-# A quote volume may be in a currency or a unit of the file's own. Import takes
-# such a candle and names it, and so does verify.
+# A file may count its quote volume in a currency or unit of its own. Import accepts
+# such candles and reports them, as verify does.
 NAMED_ONLY = frozenset(("quote",))
 
-# What takers bought is a part of the whole; the two columns that say so.
+# The takers' volume is a part of the whole: (part, whole).
 _PARTS = (
     ("taker_buy_base_asset_volume", "volume"),
     ("taker_buy_quote_asset_volume", "quote_volume"),
@@ -35,29 +35,29 @@ _PARTS = (
 # Dollars in one contract: 100 of BTCUSD, 10 of any other. Source: exchangeInfo of coin_futures.
 CONTRACT_SIZES = (100.0, 10.0)
 
-# Others keep six digits of a number: each of price, volume and quote volume is off by 5e-6 at most.
+# Other tools keep six digits of a number: price, volume and quote volume are each off by 5e-6 at most.
 PRICE_RTOL = 2e-5
 
-# The exchange writes 8 decimals at most; of small numbers others write as many digits in all.
+# The exchange writes at most 8 decimals; other tools write 8 significant digits of small numbers.
 _DECIMALS_MAX = 12
 
 
 class Violation(NamedTuple):
-    """Candles that cannot be, in one way.
+    """Candles that violate one check.
 
     Args:
         kind: one word for what is wrong ("price", "quote"); import and verify use the same.
-        rows: which, ascending; at least one.
-        say: what is wrong with one of these rows.
+        rows: their positions, ascending; at least one.
+        describe: returns what is wrong with one of these rows.
     """
 
     kind: str
     rows: IntArray
-    say: Callable[[int], str]
+    describe: Callable[[int], str]
 
 
 def violations(candles: Columns, market: str) -> list[Violation]:
-    """Return what cannot be in these candles, each taken by itself."""
+    """Return the violations in these candles; each candle is checked by itself."""
     priced = np.logical_and.reduce([_is_price(getattr(candles, name)) for name in PRICES])
     measured = np.logical_and.reduce([_is_volume(candles, name) for name in VOLUMES])
     uncounted = (candles.trade_num < 0) | (candles.trade_num > TRADES_MAX)
@@ -79,12 +79,12 @@ def violations(candles: Columns, market: str) -> list[Violation]:
 
 
 def refused_violations(candles: Columns, market: str) -> list[Violation]:
-    """Return the violations for which a file of others is refused."""
+    """Return the violations for which an imported file is refused."""
     return [each for each in violations(candles, market) if each.kind not in NAMED_ONLY]
 
 
 def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | None:
-    """Return the first row that is refused, and why; None if none is."""
+    """Return the first refused row and its violation; None if there is none."""
     found = refused_violations(candles, market)
     if not found:
         return None
@@ -98,13 +98,13 @@ def unknown_columns(candles: Columns) -> set[str]:
 
 
 def may_be_quotes(market: str, low: Floats, high: Floats, volume: Floats, quote: Floats) -> Bools:
-    """Return for each candle whether a price from low to high makes this quote volume of this volume.
+    """Return, for each candle, whether quote volume and volume imply a price between low and high.
 
-    A number may be off by one in its last digit, since others round what they keep.
+    A number may be off by one in its last digit, because other tools round.
 
     Args:
         low, high: finite and above 0.
-        volume, quote: finite, not below 0. On coin_futures contracts, and the base asset.
+        volume, quote: finite, not below 0. On coin_futures they count contracts and the base asset.
     """
     inverse = MARKETS[market].volume_in_contracts
     exact = _within(inverse, (low, high), (volume, volume), (quote, quote))
@@ -126,9 +126,9 @@ def _within(
     volumes: tuple[Floats, Floats],
     quotes: tuple[Floats, Floats],
 ) -> Bools:
-    """Return whether some volume of a span, at some price of another, makes some quote of the third.
+    """Return whether any price and volume in these spans give a quote volume in its span.
 
-    Contracts of dollars make less of the base asset at a higher price.
+    A contract in dollars is worth less of the base asset at a higher price.
     """
     (low, high), (volume, volume_max), (quote, quote_max) = prices, volumes, quotes
     more, less = 1 + PRICE_RTOL, 1 - PRICE_RTOL
@@ -144,7 +144,7 @@ def _within(
 
 
 def _last_digit(numbers: Floats) -> Floats:
-    """Return what one in the last written digit of each number is; 0 if it has more than any file."""
+    """Return the value of one unit in each number's last digit; 0 if it has too many digits."""
     digit = np.zeros(len(numbers))
     with np.errstate(over="ignore", invalid="ignore"):
         for decimals in reversed(range(_DECIMALS_MAX + 1)):
@@ -187,7 +187,7 @@ def _shape(candles: Columns, priced: Bools) -> list[Violation]:
 def _parts(candles: Columns, measured: Bools) -> list[Violation]:
     found = []
     for part, whole in _PARTS:
-        # The exchange rounds no part above its whole, but sums of doubles may be off by a last digit.
+        # The exchange never rounds a part above its whole, but sums of doubles may be off by one digit.
         limit = np.nextafter(getattr(candles, whole), np.inf)
         more = measured & (getattr(candles, part) > limit)
         names = (part, whole)
@@ -203,13 +203,13 @@ def _parts(candles: Columns, measured: Bools) -> list[Violation]:
 
 
 def _quote(candles: Columns, market: str, sound: Bools) -> Violation:
-    # Where low and high are wrong already, they tell nothing of the volumes.
+    # If low or high is wrong, it proves nothing about the volumes.
     enclosed = candles.low <= np.minimum(candles.open, candles.close)
     enclosed &= candles.high >= np.maximum(candles.open, candles.close)
     rows = np.flatnonzero(sound & enclosed & ~candles.is_unknown("quote_volume"))
-    some = candles.where(rows)
+    checked = candles.where(rows)
     wrong = np.zeros(len(sound), np.bool_)
-    wrong[rows] = ~may_be_quotes(market, some.low, some.high, some.volume, some.quote_volume)
+    wrong[rows] = ~may_be_quotes(market, checked.low, checked.high, checked.volume, checked.quote_volume)
     names = ("quote_volume", "volume", "low", "high")
     return _violation(
         candles, "quote", wrong, lambda one: f"no price from low to high makes it: {_named(one, names)}"
@@ -221,7 +221,7 @@ def _quiet(candles: Columns, priced: Bools, measured: Bools) -> list[Violation]:
     spread = candles.high != candles.low
     for name in ("open", "close"):
         spread |= getattr(candles, name) != candles.low
-    # A null is NaN, and no volume.
+    # A null is NaN here, and counts as no volume.
     volume = np.logical_or.reduce([getattr(candles, name) > 0 for name in VOLUMES])
     return [
         _violation(
@@ -239,11 +239,11 @@ def _quiet(candles: Columns, priced: Bools, measured: Bools) -> list[Violation]:
     ]
 
 
-def _violation(candles: Columns, kind: str, wrong: Bools, say: Callable[[Columns], str]) -> Violation:
-    def words(row: int) -> str:
-        return say(Columns._make(column[row] for column in candles))
+def _violation(candles: Columns, kind: str, wrong: Bools, describe: Callable[[Columns], str]) -> Violation:
+    def describe_row(row: int) -> str:
+        return describe(Columns._make(column[row] for column in candles))
 
-    return Violation(kind, np.flatnonzero(wrong), words)
+    return Violation(kind, np.flatnonzero(wrong), describe_row)
 
 
 def _named(one: Columns, names: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
-"""The clocks: the machine's, and what we know of the exchange's.
+"""The machine's clocks, and an estimate of the exchange's.
 
-Waiting uses the monotonic clock, candle logic the exchange's time; the wall
-clock only stamps `recv_time`. Tests pass their own.
+Waiting uses the monotonic clock. Candle logic uses the exchange's time. The wall
+clock only stamps `recv_time`. Tests pass clocks of their own.
 """
 
 import time
@@ -10,31 +10,31 @@ from lakewriter.agreement import Agreement, Jump
 from lakewriter.series import Series
 from lakewriter.timeline import Moment
 
-# Linux stops its monotonic clock while the machine sleeps, and has this one besides.
+# Linux stops its monotonic clock while the machine sleeps; this one goes on.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
-    """The system's clocks."""
+    """The machine's clocks."""
 
     def wall_us(self) -> int:
-        """Return microseconds since the epoch by the wall clock, which may jump."""
+        """Return the wall clock's time, microseconds since the epoch; it may jump."""
         return time.time_ns() // 1000
 
     def monotonic_s(self) -> float:
-        """Return seconds since some moment; never jumps, and counts the machine's sleep."""
+        """Return seconds since a fixed moment; never jumps, and counts the machine's sleep."""
         return time.clock_gettime(_SINCE_BOOT)
 
 
 class ExchangeTime:
-    """What time it is at the exchange: an offset and a rate, as `Agreement` learns them.
+    """The exchange's time: an offset and a rate, as `Agreement` measures them.
 
-    The estimate is never ahead of the exchange, so that a candle it calls closed
-    is closed; it is behind by a round trip at most. Before anything is learned it is
-    the wall clock's time. The rate is 1, but for a sandbox that runs faster.
+    The estimate is never ahead of the exchange: a candle that it calls closed is
+    closed. It is behind by at most a round trip. Before the first agreement it is the
+    wall clock's time. The rate is 1, except in a sandbox that runs faster.
 
     Args:
-        clock: the machine's.
+        clock: the machine's clocks.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -43,18 +43,18 @@ class ExchangeTime:
 
     @property
     def known(self) -> bool:
-        """Whether anything was learned, the rate included."""
+        """Whether time and rate are known."""
         line = self._agreed.line
         return line is not None and line.is_rate_settled(self._clock.monotonic_s())
 
     @property
     def rate(self) -> float:
-        """How fast the exchange's clock runs, by ours."""
+        """Seconds of the exchange's clock in a second of ours."""
         return 1.0 if self._agreed.line is None else self._agreed.line.rate
 
     @property
     def needs_server_time(self) -> bool:
-        """Whether a question to REST would settle a doubt."""
+        """Whether an answer of REST would settle a disagreement."""
         return self._agreed.needs_server_time
 
     @property
@@ -64,7 +64,7 @@ class ExchangeTime:
 
     @property
     def last_jump(self) -> Jump | None:
-        """The last of these moves."""
+        """The newest of these moves; None if there was none."""
         return self._agreed.last_jump
 
     def now_ms(self) -> int:
@@ -76,19 +76,19 @@ class ExchangeTime:
         return int(self._agreed.latest_ms(self._clock.monotonic_s(), self._wall_ms()))
 
     def real_s(self, exchange_ms: float) -> float:
-        """Return how long, in real seconds, so much of the exchange's time takes."""
+        """Return how many real seconds a length of the exchange's time takes."""
         return exchange_ms / 1000 / self.rate
 
     def real_s_until(self, exchange_ms: int) -> float:
-        """Return the real seconds until the exchange's clock shows a time; negative if it is past."""
+        """Return the real seconds until a time of the exchange; negative if it is past."""
         return self.real_s(exchange_ms - self._now_ms())
 
     def observe_event_time(self, series: Series, event_ms: int) -> bool:
-        """Learn from a closed candle's frame; return whether its event time can be true."""
+        """Add a closed candle's event time; return whether it can be true."""
         return self._agreed.observe_event_time(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
 
     def observe_server_time(self, moment: Moment) -> bool:
-        """Learn from an answer to "what time is it"; return whether it agrees with what else is known."""
+        """Add an answer of REST's time call; return whether it agrees with the other witnesses."""
         return self._agreed.observe_server_time(moment, self._wall_ms())
 
     def _wall_ms(self) -> float:

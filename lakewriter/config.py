@@ -1,6 +1,6 @@
-"""lakewriter.toml → structs.
+"""The config file: lakewriter.toml, parsed into structs.
 
-The file says what the command line can say, and where single endpoints are.
+It sets the options of the command line, and the endpoints of single markets.
 Reading it never touches the network.
 """
 
@@ -17,7 +17,7 @@ from lakewriter.subscription import Subscription, parse_subscription
 
 FILE_NAME = "lakewriter.toml"
 
-# A config is written by hand; more than this is another file.
+# Configs are written by hand; a larger file is no config.
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
 FLUSH_EVERY_DEFAULT = "5m"
@@ -25,10 +25,10 @@ HEAL_LIMIT_DEFAULT = "7d"
 ROTATE_AFTER_DEFAULT = "23h"
 UNIVERSE_EVERY_DEFAULT = "10m"
 
-# More often than this serves nobody, and costs weight or connection attempts.
+# Shorter periods have no use, and cost weight or connection attempts.
 _LEAST_MS = {"rotate_after": 60_000, "universe_every": 1_000}
 
-# More is asked of no exchange: a limit that somebody measured may be lower or higher.
+# The largest limit of any market; measured limits may be lower or higher.
 STREAMS_MAX_MAX = 1024
 
 EXAMPLE = """\
@@ -43,7 +43,7 @@ flush_every = "5m"
 
 
 class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where one market is, if not where it always is.
+    """Endpoints and limits of one market that replace the usual ones.
 
     Args:
         stream_url: the part before `/stream?streams=`.
@@ -51,7 +51,7 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         archive_url: the part before `/data/spot/daily/klines/`.
         archive_list_url: the part before `?prefix=data/spot/daily/klines/`.
         streams_max: streams on one connection.
-        grace: a duration; how long after its end a closed candle may take.
+        grace: a duration; how long after its end a closed candle may arrive.
     """
 
     stream_url: str | None = None
@@ -62,22 +62,22 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: str | None = None
 
 
-# Which field holds a URL of which scheme.
+# The scheme of each field that holds a URL.
 _URLS = {"stream_url": "ws", "rest_url": "http", "archive_url": "http", "archive_list_url": "http"}
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lakewriter.toml may say; None is "not said".
+    """The contents of lakewriter.toml; None if a key is absent.
 
     Args:
-        lake: the lake's root; in the file relative to the file's directory.
+        lake: the lake's root; a relative path starts at the file's directory.
         subscriptions: each MARKET:SYMBOLS:INTERVALS.
-        flush_every: a duration; how old a buffered candle may grow.
-        heal_limit: a duration; what is missing from longer ago is not asked for.
-        since: a day; what the lake lacks from then on is fetched, too.
+        flush_every: a duration; the greatest age of a buffered candle.
+        heal_limit: a duration; older gaps are not healed.
+        since: a day; candles missing since then are backfilled.
         rotate_after: a duration; the age at which a connection is replaced.
-        universe_every: a duration; how often the exchange is asked what it lists.
-        exchange: one server that offers all three markets.
+        universe_every: a duration; how often the exchange's list of symbols is fetched.
+        exchange: the URL of one server that offers all three markets.
         markets: single endpoints and limits by market.
     """
 
@@ -100,11 +100,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [parse_subscription(text) for text in self.subscriptions]
 
     def market(self, name: str, exchange: str | None = None) -> Market:
-        """Return the market with the endpoints that hold for it.
+        """Return the market with its configured endpoints.
 
         Args:
             name: the market's name.
-            exchange: overrides the file's `exchange`, and its `[markets]` too.
+            exchange: overrides the file's `exchange` and `[markets]`.
         """
         market = MARKETS[name]
         given = self.markets.get(name, Endpoints())
@@ -122,7 +122,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def find_config(path: str | None) -> Config | None:
-    """Return what a file says: the one that was named, or lakewriter.toml here; None if there is none.
+    """Return the named config, or lakewriter.toml of the working directory; None if neither is there.
 
     Raises:
         UsageError: as `load_config`.
@@ -133,19 +133,19 @@ def find_config(path: str | None) -> Config | None:
 
 
 def load_config(path: Path) -> Config:
-    """Return what the file says.
+    """Return the contents of a config file.
 
     Raises:
-        UsageError: if it is absent, not TOML, or says what cannot be; the
-            message names the file and the place in it.
+        UsageError: if it is absent, not TOML, or has an invalid value; the
+            message names the file and the key.
     """
     try:
-        said = tomllib.loads(read_user_file(path, FILE_BYTES_MAX).decode())
-        config = msgspec.convert(said, Config)
+        contents = tomllib.loads(read_user_file(path, FILE_BYTES_MAX).decode())
+        config = msgspec.convert(contents, Config)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "lakewriter record --help") from None
     except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: {error}", f"it may say {', '.join(Config.__struct_fields__)}") from None
+        raise UsageError(f"{path}: {error}", f"its keys are {', '.join(Config.__struct_fields__)}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
     _check(path, config)
@@ -153,7 +153,7 @@ def load_config(path: Path) -> Config:
 
 
 def _beside(path: Path, lake: str | None) -> str | None:
-    """Return the lake that a config names: a relative one lies beside the file, wherever we were started."""
+    """Return the lake that a config names; a relative path starts at the file's directory."""
     if not lake or "://" in lake or lake.startswith("~"):
         return lake
     return str(path.parent / lake)
@@ -191,19 +191,19 @@ def _check_url(market: str, field: str, url: str | None, scheme: str) -> None:
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-# A longer wait than this is a typing error.
+# A longer duration is a typing error.
 DURATION_MS_MAX = 366 * 86_400_000
 
 
 def parse_duration(text: str) -> int:
-    """Return the milliseconds that "500ms", "5s", "5m", "1h" or "2d" mean.
+    """Return a duration in milliseconds: "500ms", "5s", "5m", "1h" or "2d".
 
     Raises:
         UsageError: if it is not a duration, not positive, or over a year.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"duration: {text!r} is none", "write 500ms, 5s, 5m or 1h")
+        raise UsageError(f"duration: {text!r} is not a duration", "write 500ms, 5s, 5m or 1h")
     duration_ms = round(float(found[1]) * _UNIT_MS[found[2]])
     if not 1 <= duration_ms <= DURATION_MS_MAX:
         raise UsageError(f"duration: {text!r} is not between 1ms and 366d")

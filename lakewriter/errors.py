@@ -1,8 +1,7 @@
-"""What can go wrong on purpose.
+"""The errors that a user can cause or meet.
 
-Every error that a user can cause or meet is one of these: one line that names
-the thing first, and a hint that can be pasted. Whoever catches one knows whose
-fault it is by its class. Anything else that escapes is a bug of ours.
+Each is one line that names the thing first, and a hint that can be pasted. Its
+class says whose fault it is. Any other exception that escapes is a bug of ours.
 """
 
 import re
@@ -11,7 +10,7 @@ _USER_INFO = re.compile(r"(?<=//)[^\s/?#]*@")
 
 
 def without_passwords(text: str) -> str:
-    """Return the text with the name and password in front of each host left out."""
+    """Return the text without the user name and password of any URL."""
     return _USER_INFO.sub("…@", text)
 
 
@@ -19,10 +18,10 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def printable(text: str) -> str:
-    """Return the text with each control character spelled out, so that none reaches a terminal.
+    """Return the text with escapes instead of control characters, for a terminal.
 
-    So are the characters that turn the direction of writing, and bytes of a
-    file's name that are no UTF-8.
+    Characters that change the direction of writing are escaped too, and so are
+    bytes of a file's name that are not UTF-8.
     """
     if text.isprintable():
         return text
@@ -34,7 +33,7 @@ def _code(char: str) -> str:
 
 
 class LakewriterError(Exception):
-    """Say what went wrong in one line, and what to do next. Both are printable.
+    """An error in one line, with a hint. Both are printable.
 
     Args:
         what: the message, thing first ("lake: data is a file").
@@ -54,17 +53,17 @@ class LakewriterError(Exception):
 
 
 class UsageError(LakewriterError):
-    """You asked for something that cannot be: a wrong argument or config."""
+    """A wrong argument or config of the user."""
 
     exit_code = 2
 
 
 class ExchangeError(LakewriterError):
-    """They sent it: an answer from the exchange that nobody can use."""
+    """An unusable answer of the exchange."""
 
 
 class FrameError(ExchangeError):
-    """A frame that is not what its shape claims. Counted by kind, never fatal.
+    """A malformed frame. Counted by kind, never fatal.
 
     Args:
         kind: one word for the counter ("json", "shape", "number", "symbol", "time").
@@ -76,8 +75,8 @@ class FrameError(ExchangeError):
 
 
 class LakeError(LakewriterError):
-    """The disk holds it: a lake, a partition or a journal that is not as it must be."""
+    """A damaged or foreign lake, partition or journal on the disk."""
 
 
 class UnreadableError(LakeError):
-    """A file is there, but holds no candles that can be read."""
+    """A file that exists but holds no readable candles."""

@@ -1,4 +1,4 @@
-"""The gap: candles that the grid expects and the lake lacks, and why. Pure."""
+"""The gap: a range of candles that the lake lacks, and the reason. Pure."""
 
 from typing import Literal, get_args
 
@@ -10,33 +10,32 @@ Reason = Literal["pending", "exchange_halt", "not_listed", "delisted", "delivere
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-# Reasons that no ledger gives, but the subscriptions and their absence: the series was
-# not subscribed to then, on purpose; and there is no reason.
+# Reasons that are not in a ledger: the series was unsubscribed on purpose, and no reason is known.
 LEFT = "left"
 UNEXPLAINED = "unexplained"
 
-# Nobody has to ask again for these: the exchange has no such candle.
+# Final: the exchange has no such candle, so it is never requested again.
 FINAL: frozenset[Reason] = frozenset(("exchange_halt", "not_listed", "delisted", "delivered"))
 
 # The symbol does not trade any more.
 ENDED: frozenset[Reason] = frozenset(("delisted", "delivered"))
 
-# With one of these as its last word a series is over, or has not begun: nothing more is expected of it.
+# A series whose last gap has one of these expects no more candles.
 IDLE: frozenset[Reason] = ENDED | {"not_listed"}
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Candles of one series that begin in a half-open range and are absent.
+    """Missing candles of one series, as a half-open range of begin times.
 
     Args:
         market, symbol, interval: the series.
         start_ms, stop_ms: the range, by the exchange's clock.
-        reason: "pending" while healing is on; "exchange_halt": the exchange has no
-            such candle though the symbol trades; "not_listed", "delisted",
-            "delivered": it did not trade yet, or no more; "unhealable": see `error`; "forgotten":
-            it was there, and was removed on purpose.
-        detected_ms: when it was noticed, by the exchange's clock.
-        resolved_ms: when its reason was settled; None while pending.
+        reason: "pending": healing is under way; "exchange_halt": the symbol trades, but the
+            exchange has no such candle; "not_listed": it did not trade yet; "delisted",
+            "delivered": it trades no more; "unhealable": see `error`; "forgotten": the
+            candles were removed on purpose.
+        detected_ms: when it was detected, by the exchange's clock.
+        resolved_ms: when its reason became final; None while pending.
         error: what went wrong; "" if nothing.
     """
 
@@ -52,5 +51,5 @@ class Gap(msgspec.Struct, frozen=True):
 
     @property
     def series(self) -> Series:
-        """Whose candles they are."""
+        """The series of the missing candles."""
         return Series(self.market, self.symbol, self.interval)

@@ -1,6 +1,6 @@
-"""Why the exchange has no such candle. Pure: what is known in, a reason out.
+"""The reason why the exchange lacks a candle. Pure: facts in, a reason out.
 
-A reason is given on evidence only; without it a gap stays pending.
+A reason needs evidence; without it a gap stays pending.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from lakewriter.instrument import Instrument
 from lakewriter.interval import Interval
 from lakewriter.ranges import Range
 
-# What a symbol that does not trade is doing, by its status; any other word means delisted.
+# The reason for each status of a symbol that does not trade; any other status means delisted.
 # Source: enums.md of binance-spot-api-docs; exchangeInfo of the futures markets.
 _REASONS: dict[str, Reason] = {
     "PENDING_TRADING": "not_listed",
@@ -29,16 +29,16 @@ def is_before_trading(status: str) -> bool:
 
 
 class SymbolFacts(NamedTuple):
-    """What is known of a symbol.
+    """Known facts of a symbol.
 
     Args:
-        listed: what the market lists of it; None if nothing, or if nobody asked.
-        as_of_ms: when the market's list was got; None if never.
-        first_ms: begin of the first candle that the exchange has; None if not known.
-        newest_ms: begin of the newest candle that REST has shown; None if none. A
-            stream's proves nothing: REST may be behind.
-        seen_ms, last_ms: begin of the first and of the newest candle that anybody saw; None if none.
-            A date of the list that they refute counts for nothing.
+        listed: its entry in the market's list; None if absent or not fetched.
+        as_of_ms: when the market's list was fetched; None if never.
+        first_ms: begin of the exchange's first candle; None if unknown.
+        newest_ms: begin of the newest candle from REST; None if there is none. A
+            newer candle of a stream proves nothing: REST may be behind.
+        seen_ms, last_ms: begin of the first and the newest candle from any source; None if
+            there is none. They overrule the dates of the list.
     """
 
     listed: Instrument | None
@@ -50,18 +50,18 @@ class SymbolFacts(NamedTuple):
 
     @property
     def delivery_ms(self) -> int | None:
-        """When the contract is delivered; None if it is not, or has candles from after that."""
+        """When the contract is delivered; None if never, or if it has later candles."""
         delivery_ms = self.listed.delivery_ms if self.listed else None
         lives_on = None not in (delivery_ms, self.last_ms) and self.last_ms >= delivery_ms  # type: ignore[operator]
         return None if lives_on else delivery_ms
 
 
 def reason_for(begin_ms: int, end_ms: int, facts: SymbolFacts) -> Reason | None:
-    """Return why the exchange has no candle of that time; None while it cannot be told.
+    """Return the reason why the exchange lacks a candle; None while it is unknown.
 
     Args:
-        begin_ms, end_ms: a candle that REST was asked for, long enough after its
-            end, and does not have.
+        begin_ms, end_ms: the candle. REST was asked for it long enough after its
+            end, and does not have it.
     """
     listed = facts.listed
     onboard_ms = listed.onboard_ms if listed else None
@@ -80,23 +80,23 @@ def reason_for(begin_ms: int, end_ms: int, facts: SymbolFacts) -> Reason | None:
         known = (facts.seen_ms, facts.newest_ms, first_ms)
         return "not_listed" if known == (None, None, None) else "delisted"
     if listed.trades:
-        return None  # it may come yet: a halt shows when trading goes on
+        return None  # it may still come: a halt is proven when trading resumes
     if delivery_ms is not None and facts.as_of_ms >= delivery_ms:
         return "delivered"
     return _REASONS.get(listed.status, "delisted")
 
 
 def reasons_for(ranges: Iterable[Range], grid: Interval, facts: SymbolFacts) -> list[tuple[Range, Reason]]:
-    """Return why the exchange has no candles in these ranges, as far as that can be told.
+    """Return the reasons why the exchange lacks the candles in these ranges.
 
     Args:
-        ranges: of begin times on the grid; REST was asked for all of them.
+        ranges: begin times on the grid; REST was asked for all of them.
 
     Returns:
-        ranges with one reason each, ascending; what cannot be told yet is left out.
+        ranges with one reason each, ascending; without those whose reason is unknown.
     """
     listed = facts.listed
-    turns = (
+    boundaries = (
         facts.first_ms if facts.first_ms is not None else listed and listed.onboard_ms,
         facts.delivery_ms,
         facts.seen_ms,
@@ -104,11 +104,10 @@ def reasons_for(ranges: Iterable[Range], grid: Interval, facts: SymbolFacts) -> 
         # A candle that ends after this is younger than the list.
         None if facts.as_of_ms is None else grid.floor(facts.as_of_ms),
     )
-    cuts = sorted({grid.ceil(turn) for turn in turns if turn is not None})
+    cuts = sorted({grid.ceil(time_ms) for time_ms in boundaries if time_ms is not None})
     found: list[tuple[Range, Reason]] = []
-    for whole in ranges:
-        at_ms, stop_ms = whole
-        for cut_ms in (*(each for each in cuts if at_ms < each < stop_ms), stop_ms):
+    for at_ms, stop_ms in ranges:
+        for cut_ms in (*(cut for cut in cuts if at_ms < cut < stop_ms), stop_ms):
             reason = reason_for(at_ms, grid.end(at_ms), facts)
             if reason is not None:
                 found.append(((at_ms, cut_ms), reason))

@@ -8,10 +8,10 @@ class Instrument(NamedTuple):
 
     Args:
         symbol: its name.
-        status: in the exchange's words ("TRADING", "BREAK", "SETTLING").
-        contract_type: in the exchange's words ("PERPETUAL", "CURRENT_QUARTER"); "" on spot.
-        onboard_ms: when it began to trade; None if the exchange does not say.
-        delivery_ms: when it is delivered; None if the exchange does not say.
+        status: the exchange's word ("TRADING", "BREAK", "SETTLING").
+        contract_type: the exchange's word ("PERPETUAL", "CURRENT_QUARTER"); "" on spot.
+        onboard_ms: when it began to trade; None if unknown.
+        delivery_ms: when it is delivered; None if unknown.
     """
 
     symbol: str

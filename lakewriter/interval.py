@@ -1,10 +1,10 @@
 """The 16 candle intervals, and the grid of candles that should exist.
 
 Pure arithmetic on milliseconds since the epoch, all UTC. A candle of an
-interval begins on the interval's grid and ends where the next one begins:
-every length counts from the epoch, except `1w` (Mondays) and `1mo` (the first
-of the month). Where the exchange anchors `3d` is not documented, so a series
-learns it from the first begin time it sees: `Interval.anchored`.
+interval begins on the interval's grid and ends where the next one begins. Grids
+start at the epoch, except `1w` (Mondays) and `1mo` (the first of the month). The
+exchange does not document the anchor of `3d`. A series takes it from the first
+begin time that it sees: `Interval.anchored`.
 """
 
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ class Interval(msgspec.Struct, frozen=True):
         return begin_ms if begin_ms == time_ms else self.end(begin_ms)
 
     def on_grid(self, begin_ms: int) -> bool:
-        """Tell whether a candle can begin at `begin_ms`."""
+        """Return whether a candle can begin at `begin_ms`."""
         return self.floor(begin_ms) == begin_ms
 
     def grid(self, start_ms: int, stop_ms: int) -> list[int]:
@@ -86,7 +86,7 @@ class Interval(msgspec.Struct, frozen=True):
     def anchored(self, begin_ms: int) -> "Interval":
         """Return this interval on the grid that contains `begin_ms`.
 
-        Only `3d` has an anchor to learn; the other grids are known.
+        Only the anchor of `3d` is unknown.
         """
         if self.name != "3d":
             return self
@@ -128,7 +128,7 @@ BY_WIRE_NAME: dict[str, Interval] = {interval.wire_name: interval for interval i
 
 
 def parse_interval(text: str) -> Interval:
-    """Return the interval that a user wrote; `1M` and `1mo` both mean months.
+    """Parse an interval; `1M` and `1mo` both mean months.
 
     Raises:
         UsageError: if there is no such interval.
@@ -136,7 +136,7 @@ def parse_interval(text: str) -> Interval:
     found = INTERVALS.get(text) or BY_WIRE_NAME.get(text)
     if found is None:
         raise UsageError(
-            f"interval: {text!r} is none of the exchange's",
+            f"interval: {text!r} is unknown",
             f"choose from: {' '.join(INTERVALS)}",
         )
     return found

@@ -1,7 +1,7 @@
-"""The three markets as a table, and which symbols can be one.
+"""The table of the three markets, and the rule for valid symbols.
 
-Hosts, limits, intervals and paths of each market live here and nowhere else.
-Nothing here connects to anything.
+Only this module knows the hosts, limits, intervals and paths of a market. It
+opens no connections.
 """
 
 import re
@@ -24,24 +24,24 @@ class Market(msgspec.Struct, frozen=True):
         rest_path: the prefix of its REST calls ("/api/v3").
         archive_url: the part before `archive_path`.
         archive_path: the prefix in the public archive ("/data/spot").
-        archive_list_url: the bucket whose list names the archive's files; its keys begin with
-            `archive_path`, less the slash.
-        status_field: the field of exchangeInfo that says whether a symbol trades.
-        intervals: names of the intervals it streams.
+        archive_list_url: the bucket that lists the archive's files; its keys begin with
+            `archive_path`, without the slash.
+        status_field: the field of exchangeInfo that holds a symbol's status.
+        intervals: names of the intervals that it streams.
         streams_max: streams on one connection.
         messages_per_s: control messages that a client may send in a second.
         klines_max: rows of one REST page of klines.
-        klines_page: rows of the page that costs least for each row.
-        klines_weights: what a page of klines costs: (limit, weight) for limits below each,
-            ascending; the last one holds for all larger limits.
-        range_ms_max: the longest range that one page of klines may ask for; None for any.
+        klines_page: rows of the page with the least weight for each row.
+        klines_weights: the weights of a page of klines: (limit, weight) for smaller limits,
+            ascending; the last one also applies to all larger limits.
+        range_ms_max: the longest range of one page of klines; None for any.
         counts_back_from_end: whether a page holds the newest rows of its range, not the oldest.
-        exchange_info_params, exchange_info_weight: of a call of exchangeInfo.
-        sandbox_route: what stands behind the market's name in the sandbox's stream URL.
+        exchange_info_params, exchange_info_weight: parameters and weight of an exchangeInfo call.
+        sandbox_route: the path after the market's name in the sandbox's stream URL.
         volume_in_contracts: whether `volume` counts contracts and `quote_volume` the base asset.
-        weight_pool: which budget of request weight it draws on.
-        weight_max: that budget, for a minute.
-        grace_ms: how long after its end a closed candle may take; later it is late.
+        weight_pool: the name of its budget of request weight.
+        weight_max: the size of that budget for each minute.
+        grace_ms: how long after its end a closed candle may arrive before it is late.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Market(msgspec.Struct, frozen=True):
     volume_in_contracts: bool = False
 
     def klines_weight(self, limit: int) -> int:
-        """Return what a page of klines with this limit costs."""
+        """Return the weight of a page of klines with this limit."""
         weights = self.klines_weights
         return next((weight for below, weight in weights if limit < below), weights[-1][1])
 
@@ -77,7 +77,7 @@ class Market(msgspec.Struct, frozen=True):
 _ALL = tuple(INTERVALS)
 _WITHOUT_SECONDS = tuple(name for name in INTERVALS if name != "1s")
 
-# The dearer of what is documented and what was measured.
+# The greater of the documented and the measured weights.
 # Source: binance-spot-api-docs, rest-api.md; the futures' documents say 5 from
 # 500 rows on, measured were 2 up to 500.
 _SPOT_WEIGHTS = ((1001, 2),)
@@ -106,15 +106,15 @@ MARKETS: dict[str, Market] = {
             weight_pool="spot",
             weight_max=6000,
             grace_ms=10_000,
-            # Permission sets are a third of spot's answer, and nothing reads them.
+            # Permission sets are a third of spot's answer, and are never read.
             exchange_info_params={"showPermissionSets": "false"},
             exchange_info_weight=20,
         ),
-        # Both futures markets draw on one pool of weight since 2026-06-30. They close
-        # up to 2 s late, and in fast markets later.
-        # Since 2026-04-23 klines come below /market only: elsewhere they are
-        # acknowledged and never sent. Documents disagree on 200 or 1024
-        # streams a connection; 200 holds in both.
+        # Both futures markets share one pool of weight since 2026-06-30. Their candles
+        # arrive up to 2 s late, and later in fast markets.
+        # Since 2026-04-23 klines are sent below /market only. Elsewhere subscriptions
+        # are acknowledged, but nothing is sent. Documents disagree on 200 or 1024
+        # streams a connection; 200 satisfies both.
         Market(
             name="usdt_futures",
             stream_url="wss://fstream.binance.com/market",
@@ -163,7 +163,7 @@ MARKETS: dict[str, Market] = {
 
 
 def parse_market(text: str) -> Market:
-    """Return the market of that name.
+    """Return the market with this name.
 
     Raises:
         UsageError: if there is no such market.
@@ -175,11 +175,10 @@ def parse_market(text: str) -> Market:
 
 
 def served_at(market: Market, exchange_url: str) -> Market:
-    """Return the market as one server at `exchange_url` offers all three.
+    """Return the market with the endpoints of one server for all three.
 
-    The server has each market below `/<market>`; klines of the USDⓈ-M market
-    stay below `/market` there, and the archive's list is one for all three, as at
-    the exchange.
+    The server has each market below `/<market>`. As at the exchange, klines of the
+    USDⓈ-M market are below `/market`, and all three share one archive list.
 
     Args:
         exchange_url: "http://127.0.0.1:9080", with or without a last slash.
@@ -203,7 +202,7 @@ def served_at(market: Market, exchange_url: str) -> Market:
 
 
 def is_url(text: str, schemes: tuple[str, ...]) -> bool:
-    """Tell whether the text is a URL of a scheme: a host that can be one, a port, a path."""
+    """Return whether the text is a URL of one of these schemes, with a valid host."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
@@ -221,17 +220,16 @@ SYMBOL_LENGTH_MAX = 32
 # 2025 letters of other scripts appear too.
 _ASCII_SYMBOL = re.compile(r"[A-Z0-9](?:[A-Z0-9_.-]*[A-Z0-9_])?")
 
-# Letters by category that nobody can see: the Hangul fillers.
+# Letters by category that are invisible: the Hangul fillers.
 _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0")
 
 
 def is_symbol(text: str) -> bool:
-    """Tell whether `text` can be a symbol, and so a directory of the lake.
+    """Return whether `text` can be a symbol, and so a directory of the lake.
 
     Letters (ASCII ones upper case), digits, `_`, `-` and `.`; the first one a
-    letter or digit, the last one not `-` or `.`; no `..`; at most 32; NFC. What passes can be a
-    path component as it stands: no separator, no control character, no Hive
-    special.
+    letter or digit, the last one not `-` or `.`; no `..`; at most 32; NFC. A symbol
+    needs no escaping in a path: no separator, no control character, no Hive special.
     """
     if len(text) > SYMBOL_LENGTH_MAX:
         return False
@@ -246,9 +244,9 @@ def is_symbol(text: str) -> bool:
 
 
 def _is_foreign_letter(char: str) -> bool:
-    # Lo: letters without case (Chinese, Japanese, Korean …). Letters with case
-    # are left out: whether the exchange folds them is unknown, and disks differ.
-    # So are right-to-left ones, which make a path read in another order.
+    # Lo: letters without case (Chinese, Japanese, Korean …). Letters with case are
+    # refused: the exchange may fold them, and file systems differ. Right-to-left
+    # letters are refused: they change the visual order of a path.
     return (
         not char.isascii()
         and unicodedata.category(char) == "Lo"
@@ -258,14 +256,14 @@ def _is_foreign_letter(char: str) -> bool:
 
 
 def parse_symbol(text: str) -> str:
-    """Return `text` in upper case if it can be a symbol.
+    """Parse a symbol: return the text in upper case.
 
     Raises:
         UsageError: if it cannot.
     """
     symbol = "".join(char.upper() if char.isascii() else char for char in text)
     if not is_symbol(symbol):
-        raise UsageError(f"symbol: {text!r} cannot be one", "symbols look like BTCUSDT or BTCUSD_PERP")
+        raise UsageError(f"symbol: {text!r} cannot be a symbol", "symbols look like BTCUSDT or BTCUSD_PERP")
     return symbol
 
 

@@ -1,7 +1,7 @@
-"""The disk's spelling of a partition: a path out, a path in.
+"""The partition and its path: one series on one UTC day, one directory with one file.
 
-A partition is one series on one UTC day, one directory with one file. Only
-this module knows how a path is written; whatever it refuses never becomes one.
+Only this module formats and parses these paths. It refuses every name that could
+leave the lake's root.
 """
 
 from datetime import date, timedelta
@@ -18,10 +18,10 @@ from lakewriter.market import MARKETS, is_symbol
 FILE_NAME = "candles.parquet"
 LEVELS = ("market", "symbol", "interval", "date")
 
-# Every series of a lake has the same few thousand days.
+# The cache of days: every series of a lake has the same few thousand.
 DAYS_MAX = 10_000
 
-# Every candle that is read back is of one of so many series.
+# The cache of series: every candle that is read back is checked.
 SERIES_MAX = 20_000
 
 _INTEGER_MAX = 1 << 63
@@ -37,8 +37,8 @@ class Partition(msgspec.Struct, frozen=True, order=True):
         date: the UTC day of every candle_begin_time in it.
 
     Raises:
-        LakeError: from `checked_partition` and `parse` only, if a part could not be a
-            directory of the lake; the constructor trusts its caller.
+        LakeError: from `checked_partition` and `parse_partition` only, if a part cannot
+            be a directory of the lake; the constructor trusts its caller.
     """
 
     market: str
@@ -50,8 +50,8 @@ class Partition(msgspec.Struct, frozen=True, order=True):
     def path(self) -> str:
         """The directory below the lake's root, with `/` between the levels.
 
-        Raw UTF-8: percent-encoded names are unreadable in Spark. No symbol
-        that `is_symbol` passes holds anything that Hive would escape.
+        Raw UTF-8, because Spark cannot read percent-encoded names. No valid symbol
+        has a character that Hive would escape.
         """
         return (
             f"market={self.market}/symbol={self.symbol}/interval={self.interval}/date={self.date.isoformat()}"
@@ -77,7 +77,7 @@ class Partition(msgspec.Struct, frozen=True, order=True):
 
 
 def partition_of(candle: Candle) -> Partition:
-    """Return the partition a candle belongs in."""
+    """Return the partition of a candle."""
     return Partition(candle.market, candle.symbol, candle.interval, day_of(candle.begin_ms))
 
 
@@ -90,7 +90,7 @@ def checked_partition(partition: Partition) -> Partition:
     """Return the partition if every part of it can be a directory of the lake.
 
     Raises:
-        LakeError: if one cannot, so that nothing leaves the lake's root.
+        LakeError: if one cannot; such a name could leave the lake's root.
     """
     if partition.market not in MARKETS:
         raise LakeError(f"partition: market {partition.market!r} is unknown")
@@ -104,9 +104,9 @@ def checked_partition(partition: Partition) -> Partition:
 def parse_partition(path: str) -> Partition:
     """Return the partition whose directory is `path`, relative to the lake.
 
-    Percent-encoded names, as DuckDB, pyarrow and Polars write them, are
-    understood; `Partition.path` never writes them, so a path whose partition
-    has another `path` is somebody else's directory for the same partition.
+    Percent-encoded names are decoded, because DuckDB, pyarrow and Polars write them.
+    `Partition.path` never encodes. If a path differs from its partition's `path`,
+    another tool wrote that directory for the same partition.
 
     Raises:
         LakeError: if it is not the path of a partition.
@@ -129,7 +129,7 @@ def parse_partition(path: str) -> Partition:
 
 @lru_cache(DAYS_MAX)
 def parse_date_value(text: str) -> date | None:
-    """Return the day that a directory is called by; None if it is none of ours."""
+    """Parse the value of a date directory; None if it is not a date of ours."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -138,7 +138,7 @@ def parse_date_value(text: str) -> date | None:
 
 
 def level_value(level: str, name: str) -> str | None:
-    """Return what a directory is called at a level; None if it is none of that level."""
+    """Return the value in a directory's name; None if the directory is not of this level."""
     prefix = level + "="
     if not name.startswith(prefix):
         return None
@@ -153,7 +153,7 @@ def level_value(level: str, name: str) -> str | None:
 
 @lru_cache(SERIES_MAX)
 def is_series(market: str, symbol: str, interval: str) -> bool:
-    """Return whether directories of these names are a series of ours."""
+    """Return whether these names can be a series."""
     try:
         checked_partition(Partition(market, symbol, interval, _EPOCH))
     except LakeError:
@@ -162,10 +162,9 @@ def is_series(market: str, symbol: str, interval: str) -> bool:
 
 
 def is_storable(candle: Candle) -> bool:
-    """Return whether a candle can be a row of the lake.
+    """Return whether a candle read from a journal can be a row of the lake.
 
-    A line that was written can still say anything: another program, another
-    version or a faulty clock may have written it.
+    Another program, another version or a faulty clock may have written the line.
     """
     return (
         is_series(candle.market, candle.symbol, candle.interval)
@@ -177,5 +176,5 @@ def is_storable(candle: Candle) -> bool:
 
 
 def is_candle_file(name: str) -> bool:
-    """Tell whether a file in a partition is data: visible, and Parquet by its name."""
+    """Return whether a file in a partition is data: visible, and Parquet by its name."""
     return name.endswith(".parquet") and not name.startswith((".", "_"))

@@ -1,7 +1,7 @@
-"""Sets of moments as sorted, disjoint half-open ranges of milliseconds. Pure.
+"""Sets of times as sorted, disjoint, half-open ranges of milliseconds. Pure.
 
 Every function takes and returns lists of `(start_ms, stop_ms)` with
-start < stop, ascending, that neither overlap nor touch.
+start < stop, ascending; they neither overlap nor touch.
 """
 
 from bisect import bisect_left, bisect_right
@@ -11,7 +11,7 @@ Range = tuple[int, int]
 
 
 def union(ranges: Iterable[Range]) -> list[Range]:
-    """Return any ranges as a set: sorted, joined where they overlap or touch, empty ones left out."""
+    """Return any ranges as a set: sorted, coalesced, without empty ones."""
     joined: list[Range] = []
     for start_ms, stop_ms in sorted(ranges):
         if start_ms >= stop_ms:
@@ -27,17 +27,17 @@ def added(ranges: list[Range], start_ms: int, stop_ms: int) -> list[Range]:
     """Return the set with one more range."""
     if start_ms >= stop_ms:
         return ranges
-    first = bisect_left(ranges, start_ms, key=lambda each: each[1])
-    last = bisect_right(ranges, stop_ms, key=lambda each: each[0])
+    first = bisect_left(ranges, start_ms, key=lambda item: item[1])
+    last = bisect_right(ranges, stop_ms, key=lambda item: item[0])
     if first < last:
         start_ms, stop_ms = min(start_ms, ranges[first][0]), max(stop_ms, ranges[last - 1][1])
     return [*ranges[:first], (start_ms, stop_ms), *ranges[last:]]
 
 
 def without(ranges: list[Range], start_ms: int, stop_ms: int) -> list[Range]:
-    """Return the set with one range cut out of it."""
-    first = bisect_right(ranges, start_ms, key=lambda each: each[1])
-    last = bisect_left(ranges, stop_ms, key=lambda each: each[0])
+    """Return the set without one range."""
+    first = bisect_right(ranges, start_ms, key=lambda item: item[1])
+    last = bisect_left(ranges, stop_ms, key=lambda item: item[0])
     if start_ms >= stop_ms or first >= last:
         return ranges
     rest = []
@@ -49,7 +49,7 @@ def without(ranges: list[Range], start_ms: int, stop_ms: int) -> list[Range]:
 
 
 def minus(ranges: list[Range], others: Iterable[Range]) -> list[Range]:
-    """Return what of the set is in none of the others."""
+    """Return the set without all the other ranges."""
     for start_ms, stop_ms in others:
         ranges = without(ranges, start_ms, stop_ms)
     return ranges
@@ -57,14 +57,14 @@ def minus(ranges: list[Range], others: Iterable[Range]) -> list[Range]:
 
 def within(ranges: list[Range], start_ms: int, stop_ms: int) -> list[Range]:
     """Return the part of the set that lies in one range."""
-    first = bisect_right(ranges, start_ms, key=lambda each: each[1])
-    last = bisect_left(ranges, stop_ms, key=lambda each: each[0])
+    first = bisect_right(ranges, start_ms, key=lambda item: item[1])
+    last = bisect_left(ranges, stop_ms, key=lambda item: item[0])
     if start_ms >= stop_ms:
         return []
     return [(max(start_ms, low), min(stop_ms, high)) for low, high in ranges[first:last]]
 
 
 def contains(ranges: list[Range], moment_ms: int) -> bool:
-    """Tell whether a moment is in the set."""
-    at = bisect_right(ranges, moment_ms, key=lambda each: each[0])
+    """Return whether a time is in the set."""
+    at = bisect_right(ranges, moment_ms, key=lambda item: item[0])
     return at > 0 and moment_ms < ranges[at - 1][1]

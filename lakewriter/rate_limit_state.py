@@ -1,4 +1,4 @@
-"""What the exchange counts of this address, beyond one process. Pure."""
+"""Rate limit state of this IP address, shared by all processes of a host. Pure."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,14 +7,14 @@ import msgspec
 
 
 class RateLimitState(msgspec.Struct):
-    """What a host counts of this address, for the process that comes after a crash.
+    """Bans and connection attempts of this address, kept for the process after a crash.
 
-    Without it a recorder that is started again and again would knock through
-    every ban, and each ban is longer than the one before.
+    Without it a recorder in a restart loop would connect during every ban, and each
+    ban is longer than the last.
 
     Args:
-        held_until_s: host → until when no connection may be tried there, Unix time.
-        attempts_s: host → when connections were tried, Unix time, the oldest first.
+        held_until_s: host → end of its ban on connections, Unix time.
+        attempts_s: host → times of connection attempts, Unix time, the oldest first.
     """
 
     held_until_s: dict[str, float] = {}
@@ -22,18 +22,19 @@ class RateLimitState(msgspec.Struct):
 
 
 class SharedFile(Protocol):
-    """A few bytes that the processes of this host read and change, one at a time."""
+    """A small file that the processes of this host read and change, one at a time."""
 
     @property
     def boot(self) -> str:
-        """Which run of this machine it is: monotonic times are of one boot."""
+        """The id of this boot; monotonic times are comparable within one boot."""
 
     def change(self, turn: Callable[[bytes], bytes], *, durable: bool = False) -> None:
-        """Hand over the bytes, none at first, and keep what is returned. Blocks.
+        """Pass the file's bytes to a function, and write the bytes that it returns. Blocks.
 
         Args:
-            turn: runs while all others wait; nothing is written if nothing is changed.
-            durable: it has to outlive a loss of power.
+            turn: runs while all other processes wait; its argument is empty at first. If
+                the bytes are unchanged, nothing is written.
+            durable: whether the change must survive a loss of power.
 
         Raises:
             OSError: if it cannot be read or written; it is as it was, or damaged.

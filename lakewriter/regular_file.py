@@ -1,10 +1,9 @@
-"""Regular files, opened without waiting and read up to a limit.
+"""Regular files, opened without blocking and read up to a limit.
 
-A path can lead to a pipe, a device, a socket or a directory: to open or read
-that may block for ever or never end. It can also lead to a file of any size.
-Every file that the package reads is opened here, so that both are one `OSError`
-whose `strerror` says which it is. Directories and absent files raise the
-system's own errors.
+A path can lead to a pipe, a device, a socket or a directory. Opening or reading
+these may block for ever or never end. A file can also have any size. The package
+opens every file here: both cases raise an `OSError` whose `strerror` explains them.
+Directories and absent files raise the system's own errors.
 """
 
 import errno
@@ -12,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-# What the path leads to instead, in words.
+# Names of other kinds of files, for errors.
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -24,22 +23,22 @@ _PART_BYTES = 1 << 20
 
 
 class NotRegularError(OSError):
-    """The path leads to a pipe, a socket or a device."""
+    """A path that leads to a pipe, a socket or a device."""
 
 
 class TooLargeError(OSError):
-    """The file has more bytes than its reader takes."""
+    """A file with more bytes than its reader allows."""
 
 
 def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
     """Open a regular file, also through a symbolic link; return its descriptor.
 
     Args:
-        flags: of `os.open`; a file is never created or emptied.
+        flags: flags of `os.open`; a file is never created or truncated.
 
     Raises:
-        NotRegularError: if it is a pipe, a socket or a device. None of these is
-            opened: opening alone may block, or rewind a tape.
+        NotRegularError: if it is a pipe, a socket or a device. These are not even
+            opened, because that may block, or rewind a tape.
         IsADirectoryError: if it is a directory.
         OSError: if it is absent or refused.
     """
@@ -54,7 +53,7 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
 
 
 def open_lock(path: Path | str) -> int:
-    """Open a lock file to hold it, making it if it is absent; return its descriptor.
+    """Open a lock file, or create it; return its descriptor.
 
     Raises:
         NotRegularError: if it is a pipe, a socket or a device.
@@ -82,7 +81,7 @@ def read_regular(path: Path | str, bytes_max: int) -> bytes:
     """Return the bytes of a regular file.
 
     Args:
-        bytes_max: how many it may have.
+        bytes_max: the most bytes that it may have.
 
     Raises:
         TooLargeError: if it has more. They are not read.
@@ -100,7 +99,7 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
 
     Args:
         path: its name in an error.
-        bytes_max: how many it may have.
+        bytes_max: the most bytes that it may have.
 
     Raises:
         TooLargeError: if it has more.
@@ -111,7 +110,7 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
     data = os.read(fd, size + 1)
     if len(data) == size:
         return data
-    # It grew since, or has no size of its own, as files of /proc.
+    # The file grew meanwhile, or reports no size, like files of /proc.
     parts, size = [data], len(data)
     while data:
         if size > bytes_max:
@@ -123,9 +122,9 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
 
 
 def read_user_file(path: Path | str, bytes_max: int) -> bytes:
-    """Return the bytes of a file that a command line names; a pipe is read to its end.
+    """Return the bytes of a file named by the user; a pipe is read to its end.
 
-    The shell's `<(command)` is a pipe with a writer. One without ends at once.
+    The shell's `<(command)` is a pipe with a writer. A pipe without one ends at once.
 
     Raises:
         OSError: as `read_regular`.
@@ -141,7 +140,7 @@ def read_user_file(path: Path | str, bytes_max: int) -> bytes:
 
 
 def read_user_text(path: Path | str, bytes_max: int) -> str:
-    """Return the text of a file that a command line names; every line ends in a newline character.
+    """Return the text of a file named by the user; every line ends in a newline character.
 
     Raises:
         UnicodeDecodeError: if it is not UTF-8.

@@ -1,7 +1,7 @@
 """The series: one market, one symbol, one interval. Pure.
 
-What a connection carries of it is a stream; what the lake keeps of it in a day
-is a partition.
+A connection carries a series as a stream. The lake stores each day of it as a
+partition.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Series(NamedTuple):
 
     @property
     def grid(self) -> Interval:
-        """The interval with its grid; of `3d` the anchor is not known here."""
+        """The interval with its grid; without the anchor of `3d`, which is unknown here."""
         return INTERVALS[self.interval]
 
     def __str__(self) -> str:

@@ -1,9 +1,9 @@
-"""How others spell markets, symbols and intervals. Pure.
+"""Parse markets, symbols and intervals as other tools spell them. Pure.
 
-Each function returns our name for what a text means, or None if it means none
-of ours. A symbol counts only if the exchange could list it: a base asset and a
-quote asset, or a futures contract. `BTC_USDT`, `BTC/USDT:USDT`, `BINANCE:BTCUSDT`
-and `btcusdt` are understood.
+Each function returns the exchange's name, or None if the text is not understood. A
+symbol counts only if the exchange could list it: a base asset and a quote asset, or
+a futures contract. `BTC_USDT`, `BTC/USDT:USDT`, `BINANCE:BTCUSDT` and `btcusdt` are
+understood.
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, SECOND_MS, Interval
 from lakewriter.market import MARKETS, is_symbol
 
-# Of a futures market whose kind the symbol tells.
+# Stands for either futures market; the symbol decides which.
 FUTURES = "futures"
 
-# The exchange's own name, which tells no market.
+# Stands for the exchange's own name, which names no market.
 ANY = ""
 
-# Assets that the exchange's symbols end in. Source: exchangeInfo of spot and USDⓈ-M, through 2026.
+# Quote assets: the ends of the exchange's symbols. Source: exchangeInfo of spot and USDⓈ-M, through 2026.
 QUOTES = (
     "USDT", "FDUSD", "USDC", "BUSD", "TUSD", "USDP", "USD1", "RLUSD", "USDS", "PAX", "DAI", "UST", "VAI",
     "BTC", "ETH", "BNB", "XRP", "TRX", "DOGE", "DOT", "SOL", "EUR", "AEUR", "EURI", "GBP", "AUD", "TRY",
@@ -28,10 +28,10 @@ QUOTES = (
 )  # fmt: skip
 _LONGEST_FIRST = sorted(QUOTES, key=len, reverse=True)
 
-# Assets that are quoted in those before them, and never the other way round.
+# Assets are quoted in those with a smaller rank, never the other way round.
 _RANKS = {"BTC": 0, "ETH": 1, "BNB": 2, **dict.fromkeys(("XRP", "TRX", "DOGE", "DOT", "SOL"), 3)}
 
-# Exchanges whose files are met beside Binance's.
+# Other exchanges whose files users have.
 OTHER_EXCHANGES = frozenset((
     "binanceus", "bitfinex", "bitflyer", "bitget", "bitmex", "bitstamp", "bittrex", "bybit", "cme",
     "coinbase", "coinbasepro", "coinex", "deribit", "dydx", "gate", "gateio", "gdax", "gemini", "hitbtc",
@@ -39,7 +39,7 @@ OTHER_EXCHANGES = frozenset((
     "okx", "phemex", "poloniex", "upbit", "yahoo",
 ))  # fmt: skip
 
-# Base assets that names of files tell without their quote asset, as those of other exchanges do.
+# Base assets that appear in file names without a quote asset.
 ASSETS = {
     **{asset.lower(): asset for asset in (
         "BTC", "ETH", "BNB", "XRP", "ADA", "SOL", "DOGE", "LTC", "AVAX", "MATIC", "TRX", "BCH", "XLM", "SHIB",
@@ -80,11 +80,11 @@ _BY_LENGTH = {interval.length_ms: interval for interval in INTERVALS.values() if
 
 
 class Spelled(NamedTuple):
-    """What a text that names a symbol means.
+    """A symbol that was parsed from a text.
 
     Args:
-        symbol: the exchange's.
-        market: the market that only such a symbol has; None if several can have it.
+        symbol: the exchange's spelling.
+        market: the only market with such a symbol; None if several can have it.
     """
 
     symbol: str
@@ -92,12 +92,12 @@ class Spelled(NamedTuple):
 
 
 def market_in(text: str) -> str | None:
-    """Return the market that a text names, FUTURES, or ANY for the exchange's own name."""
+    """Parse a market; return FUTURES for either futures market, ANY for the exchange's own name."""
     return _MARKETS.get(re.sub(r"[^a-z]", "", text.lower()))
 
 
 def interval_in(text: str) -> Interval | None:
-    """Return the interval that a text names; of letters alone only `1M` means a month."""
+    """Parse an interval; of the one-letter units only an upper-case M means months."""
     text = text.strip()
     exact = INTERVALS.get(text) or BY_WIRE_NAME.get(text) or INTERVALS.get(_WORDS.get(text.lower(), ""))
     if exact is not None:
@@ -112,11 +112,11 @@ def interval_in(text: str) -> Interval | None:
 
 
 def symbol_in(text: str) -> Spelled | None:
-    """Return the symbol that a text names, if the exchange could list it."""
+    """Parse a symbol; None if the exchange could not list it."""
     name = "".join(char.upper() if char.isascii() else char for char in text.strip())
     ccxt = _CCXT.fullmatch(name)
     if ccxt is not None and ccxt[3]:
-        return _settled(*ccxt.groups())
+        return _ccxt_contract(*ccxt.groups())
     name = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
     if (contract := _contract(name)) is not None:
         return contract
@@ -126,7 +126,7 @@ def symbol_in(text: str) -> Spelled | None:
 
 
 def asset_in(text: str) -> str | None:
-    """Return the base asset that a text names: a word of capitals, or the name of a large one."""
+    """Parse a base asset: a word in capitals, or the name of a large asset."""
     name = text.strip()
     if name.lower() in ASSETS:
         return ASSETS[name.lower()]
@@ -134,18 +134,18 @@ def asset_in(text: str) -> str | None:
 
 
 def is_of_asset(symbol: str, asset: str) -> bool:
-    """Return whether a symbol's base asset is this one; contracts of small prices count thousands of it."""
+    """Return whether a symbol has this base asset, also as a multiple: 1000SHIBUSDT."""
     return symbol.startswith(asset) or symbol.lstrip("0123456789").startswith(asset)
 
 
 def market_of(symbol: str) -> str | None:
-    """Return the market that a symbol of the exchange's spelling tells; None if several can have it."""
+    """Return the only market that can list this symbol; None if several can."""
     contract = _contract(symbol)
     return contract.market if contract is not None and contract.symbol == symbol else None
 
 
 def is_delivery(digits: str) -> bool:
-    """Return whether YYMMDD is a day on which contracts are delivered: the last Friday of a month."""
+    """Return whether YYMMDD is a delivery day of contracts: the last Friday of a month."""
     try:
         day = date(2000 + int(digits[:2]), int(digits[2:4]), int(digits[4:]))
     except ValueError:
@@ -153,8 +153,8 @@ def is_delivery(digits: str) -> bool:
     return day.weekday() == 4 and (day + timedelta(days=7)).month != day.month
 
 
-def _settled(base: str, quote: str, asset: str, delivered: str | None) -> Spelled | None:
-    """Return the contract that ccxt names BASE/QUOTE:ASSET or BASE/QUOTE:ASSET-YYMMDD."""
+def _ccxt_contract(base: str, quote: str, asset: str, delivered: str | None) -> Spelled | None:
+    """Return the contract of ccxt's BASE/QUOTE:ASSET or BASE/QUOTE:ASSET-YYMMDD."""
     if delivered is not None and not is_delivery(delivered):
         return None
     if asset == quote and quote in QUOTES:
@@ -165,7 +165,7 @@ def _settled(base: str, quote: str, asset: str, delivered: str | None) -> Spelle
 
 
 def _contract(name: str) -> Spelled | None:
-    """Return the futures contract that a name means, if it has the form of one."""
+    """Parse the name of a futures contract; None if it has another form."""
     if (perpetual := _PERPETUAL.fullmatch(name)) is not None:
         pair = re.sub(r"[-_/]", "", perpetual[1])
         if _COIN_PAIR.fullmatch(pair) and _listed(pair) is None:
@@ -181,7 +181,7 @@ def _contract(name: str) -> Spelled | None:
 
 
 def _listed(name: str) -> Spelled | None:
-    """Return a symbol that consists of a base and a quote asset."""
+    """Parse a symbol of a base and a quote asset; None if it has another form."""
     if not is_symbol(name) or re.search(r"[-_.]", name):
         return None
     quote = next((each for each in _LONGEST_FIRST if len(name) > len(each) and name.endswith(each)), None)

@@ -1,10 +1,11 @@
-"""The subscribed period: from when to when a recorder subscribes to a series. Pure.
+"""The subscribed period: the time in which a recorder subscribes to a series. Pure.
 
-Rule 1: a period ends only when a recorder stops to subscribe: at run time, or
-because its next start no longer includes the series. A stop, a crash and a halt
-of the symbol end nothing. Rule 2: the next start of a recorder follows its
-former one. It also continues open periods of other dead recorders, for series
-that it subscribes to. It never touches those of recorders that live.
+Rule 1: a period ends only when its recorder unsubscribes: at run time, or because
+its next start no longer includes the series. A stop, a crash or a halt of the symbol
+ends no period.
+Rule 2: the next start of a recorder succeeds its former run. It also continues open
+periods of other dead recorders, for series that it subscribes to. It never changes
+periods of running recorders.
 """
 
 from collections import defaultdict
@@ -17,14 +18,14 @@ from lakewriter.series import Series
 # The recorder's name if the command line named its subscriptions.
 COMMAND_LINE = "command line"
 
-# A period whose recorder ended is closed so long before that recorder was last
-# seen. A recorder leaves younger candles to its next start, which fetches them.
+# The period of an ended recorder is closed this long before it was last seen. Its
+# next start fetches younger candles.
 STOP_MARGIN_MS = 120_000
 
-# The oldest closed periods of a series beyond this number are forgotten.
+# Older closed periods of a series beyond this number are dropped.
 PERIODS_MAX = 1_000
 
-# After the last moment that can be stored: 9999-12-31.
+# Later than every time that can be stored: 9999-12-31.
 FOREVER_MS = 253_402_300_800_000
 
 
@@ -33,7 +34,7 @@ class RecorderId(NamedTuple):
 
     Args:
         name: the path of its config, or COMMAND_LINE; the same at each start.
-        journal: the name of its journal's directory, which tells whether it lives.
+        journal: the name of its journal's directory, whose lock shows whether it runs.
     """
 
     name: str
@@ -47,11 +48,11 @@ class SubscribedPeriod(NamedTuple):
         market, symbol, interval: the series.
         start_ms: the exchange's time when it was subscribed to.
         seen_ms: when its recorder last confirmed it.
-        stop_ms: when it was left; None while it is subscribed to.
+        stop_ms: when it was unsubscribed; None while it is subscribed to.
         recorder: the recorder's name.
-        journal: of the run that wrote this last.
-        owed_ms: since when its recorder owed candles of it: it was subscribed to, listed
-            and trading; None if it never was.
+        journal: the journal of the run that wrote this last.
+        owed_ms: since when its candles are expected: it was subscribed to, listed and
+            trading; None if it never was.
     """
 
     market: str
@@ -83,8 +84,8 @@ class Confirmation(NamedTuple):
         listened: series that it listens to.
         covers: returns whether it subscribes to a series, trading or not.
         now_ms: the exchange's time by market; a market without it is not confirmed yet.
-        owed_ms: since when this run owes each series that is listed and trades.
-        starting: whether this run may still follow a former one.
+        owed_ms: since when candles of each listed and trading series are expected.
+        starting: whether this run may still succeed a former one.
     """
 
     recorder: RecorderId
@@ -98,11 +99,11 @@ class Confirmation(NamedTuple):
 def with_confirmation(
     periods: Iterable[SubscribedPeriod], confirmation: Confirmation, alive: frozenset[str]
 ) -> list[SubscribedPeriod]:
-    """Return all periods after a recorder confirmed its subscriptions, by series and time.
+    """Return all periods after a confirmation by one recorder, sorted by series and time.
 
     Args:
-        periods: of all recorders.
-        alive: journals of the recorders that live.
+        periods: the periods of all recorders.
+        alive: journals of the running recorders.
     """
     before = sorted(periods, key=_order)
     former = _former(before, confirmation, alive) if confirmation.starting else frozenset()
@@ -125,29 +126,31 @@ def with_confirmation(
 
 
 def closed_period(period: SubscribedPeriod) -> SubscribedPeriod:
-    """Return the open period of a dead recorder, closed shortly before it was last seen."""
+    """Return the open period of a dead recorder, closed STOP_MARGIN_MS before it was last seen."""
     return period._replace(stop_ms=max(period.start_ms, period.seen_ms - STOP_MARGIN_MS))
 
 
 def subscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
-    """Return when a series was subscribed to by any recorder; an open period lasts forever."""
-    return union((each.start_ms, FOREVER_MS if each.stop_ms is None else each.stop_ms) for each in periods)
+    """Return the times in which any recorder subscribed to a series; an open period lasts forever."""
+    return union(
+        (period.start_ms, FOREVER_MS if period.stop_ms is None else period.stop_ms) for period in periods
+    )
 
 
 def owed_since_ms(periods: Iterable[SubscribedPeriod]) -> int | None:
-    """Return since when a series was first owed; None if it never was."""
-    return min((each.owed_ms for each in periods if each.owed_ms is not None), default=None)
+    """Return since when candles of a series are expected; None if they never were."""
+    return min((period.owed_ms for period in periods if period.owed_ms is not None), default=None)
 
 
 def unsubscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
-    """Return when a series was left on purpose: after a period, until the next one or forever."""
+    """Return the times in which a series was unsubscribed: between periods, and after the last."""
     known = list(periods)
-    first_ms = min((each.start_ms for each in known), default=FOREVER_MS)
+    first_ms = min((period.start_ms for period in known), default=FOREVER_MS)
     return minus(union([(first_ms, FOREVER_MS)]), subscribed_ranges(known))
 
 
 def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
-    """Return an open period of the recorder that confirms: seen now, or closed now."""
+    """Return an open period of the confirming recorder: seen now, or closed now."""
     now_ms = max(period.start_ms, confirmation.now_ms.get(period.market, period.seen_ms))
     left = not confirmation.covers(period.series)
     return period._replace(seen_ms=now_ms, stop_ms=now_ms if left else None)
@@ -156,7 +159,7 @@ def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeri
 def _inherited(
     period: SubscribedPeriod, confirmation: Confirmation, held: set[Series], former: frozenset[str]
 ) -> SubscribedPeriod:
-    """Return an open period of a dead recorder: continued, closed, or as it is."""
+    """Return an open period of a dead recorder: continued, closed, or unchanged."""
     name, journal = confirmation.recorder
     if confirmation.covers(period.series):
         if period.series not in held:
@@ -172,7 +175,7 @@ def _inherited(
 
 
 def _owed(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
-    """Return a period with the earliest moment since which its recorder owed the series."""
+    """Return a period with the earliest time since which its candles are expected."""
     owed_ms = confirmation.owed_ms.get(period.series)
     if owed_ms is None or not period.is_open or period.journal != confirmation.recorder.journal:
         return period
@@ -182,10 +185,10 @@ def _owed(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPer
 def _former(
     periods: Iterable[SubscribedPeriod], confirmation: Confirmation, alive: frozenset[str]
 ) -> frozenset[str]:
-    """Return the journals of the runs that the starting recorder follows.
+    """Return the journals of the runs that the starting recorder succeeds.
 
-    A config's path tells it. Of the runs whose subscriptions the command line
-    named it is the one with the most series in common.
+    Runs of one config have its path in common. Of the runs without a config it is
+    the one with the most series in common.
     """
     runs: defaultdict[str, list[SubscribedPeriod]] = defaultdict(list)
     for period in periods:
@@ -206,7 +209,7 @@ def _order(period: SubscribedPeriod) -> tuple[Series, int, int, bool, str]:
 
 
 def _bounded(periods: list[SubscribedPeriod]) -> list[SubscribedPeriod]:
-    """Return sorted periods without the oldest closed ones of a series that has too many."""
+    """Return sorted periods without the oldest closed ones of series with more than PERIODS_MAX."""
     closed_count: defaultdict[Series, int] = defaultdict(int)
     for period in periods:
         closed_count[period.series] += not period.is_open

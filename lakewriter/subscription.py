@@ -1,7 +1,7 @@
-"""What to listen to: "spot:BTCUSDT,ETHUSDT:1m" → a market, symbols, intervals.
+"""The subscription: "spot:BTCUSDT,ETHUSDT:1m" → a market, symbols, intervals.
 
-Symbols may be globs (`*USDT`); resolving them needs the exchange's list and
-happens elsewhere.
+Symbols may be globs (`*USDT`). Resolving them needs the exchange's list, and
+happens in `recording/subscribed_series.py`.
 """
 
 from fnmatch import fnmatchcase
@@ -14,19 +14,19 @@ from lakewriter.market import is_symbol, parse_market, parse_symbol
 
 EXAMPLE = "spot:BTCUSDT,BNBUSDT:1m"
 
-# A symbol list longer than this is a mistake, not a wish.
+# A longer list of symbols is a mistake.
 SYMBOLS_MAX = 10_000
 
 _GLOB = frozenset("*?[]")
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """One market, the symbols of it, and the intervals of each.
+    """One market, its symbols, and the intervals of each.
 
     Args:
         market: the market's name.
         symbols: symbols in upper case, and globs; no duplicates.
-        intervals: names of intervals that the market has; no duplicates.
+        intervals: names of intervals of the market; no duplicates.
     """
 
     market: str
@@ -34,7 +34,7 @@ class Subscription(msgspec.Struct, frozen=True):
     intervals: tuple[str, ...]
 
     def covers(self, market: str, symbol: str, interval: str) -> bool:
-        """Tell whether it stands for a series, if the exchange has that."""
+        """Return whether it includes a series, listed or not."""
         return (
             market == self.market
             and interval in self.intervals
@@ -46,10 +46,10 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 def parse_subscription(text: str) -> Subscription:
-    """Return the subscription that a user wrote as MARKET:SYMBOLS:INTERVALS.
+    """Parse a subscription, MARKET:SYMBOLS:INTERVALS.
 
     Raises:
-        UsageError: if the text has another form, or names what the exchange has not.
+        UsageError: if the text has another form, or an unknown market, symbol or interval.
     """
     parts = text.split(":")
     if len(parts) != 3 or not all(part.strip() for part in parts):
@@ -74,7 +74,7 @@ def parse_subscription(text: str) -> Subscription:
 
 
 def is_glob(symbol: str) -> bool:
-    """Tell whether it stands for all the symbols that match it."""
+    """Return whether a symbol is a pattern."""
     return not _GLOB.isdisjoint(symbol)
 
 
@@ -91,8 +91,8 @@ def _symbol_or_glob(text: str) -> str:
     if not is_glob(text):
         return parse_symbol(text)
     glob = "".join(char.upper() if char.isascii() else char for char in text)
-    # What remains without the glob's own signs must be made of symbol characters.
+    # All other characters must be valid in a symbol.
     rest = "".join(char for char in glob if char not in "*?[]!-")
     if rest and not is_symbol("A" + rest):
-        raise UsageError(f"symbol: {text!r} can match none", "globs look like *USDT or BTCUSD_*")
+        raise UsageError(f"symbol: {text!r} matches no possible symbol", "globs look like *USDT or BTCUSD_*")
     return glob

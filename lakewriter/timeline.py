@@ -1,39 +1,39 @@
-"""One course of the exchange's clock, as a few moments of it show. Pure: times are passed in.
+"""A time line of the exchange's clock, fitted to a few readings. Pure: times are passed in.
 
-A moment lies between a question and its answer, so a course is two bounds: the
-exchange's clock shows no less than `least_ms` and no more than `most_ms`. The
-rate is learned as well, because a sandbox may run faster than real time.
+A reading was taken between a request and its answer, so a time line is two bounds:
+the exchange's clock shows at least `least_ms` and at most `most_ms`. The rate is
+measured too, because a sandbox may run faster than real time.
 """
 
 from typing import NamedTuple
 
 from lakewriter.interval import TIME_MS_MAX, TIME_MS_MIN
 
-# A rate this near to 1 is 1: the exchange's clock runs like ours.
+# A rate this near to 1 is taken for 1: the exchange's clock runs like ours.
 _RATE_SNAP = 0.02
 
-# A clock that hardly moves is waited for all the same.
+# A clock that hardly moves still gets a positive rate, so waits end.
 _RATE_MIN = 0.001
 
 # The fastest sandbox.
 RATE_MAX = 10_000.0
 
-# Two quartz clocks drift apart by less: 0.1 % is ten times what is sold.
+# Two quartz clocks drift apart by less: 0.1 % is ten times the usual tolerance.
 _DRIFT = 0.001
 
-# Two moments give a rate when they are this far apart.
+# Two moments determine a rate if they are this far apart.
 APART_S = 0.05
 
-# The clocks of the machines that answer differ by less than this.
+# The clocks of the exchange's servers differ by less than this.
 _MACHINES_S = 0.05
 
-# Until two moments gave a rate, and no longer than this, any rate is possible.
+# Until two moments determined a rate, any rate is possible, but no longer than this.
 _UNRATED_S = 10.0
 
-# Machines of the exchange, and its rounding, differ by less than this …
+# Servers of the exchange, and its rounding, differ by less than this …
 FIT_MS = 1_000.0
 
-# … and the moment of a fast clock is known no better than this, in real seconds.
+# … and a fast clock can be read no better than this, in real seconds.
 _FIT_S = 0.05
 
 
@@ -46,16 +46,16 @@ class Moment(NamedTuple):
 
     @property
     def sane(self) -> bool:
-        """Whether it is a time in milliseconds at which an exchange can exist."""
+        """Whether it is a plausible time in milliseconds."""
         return TIME_MS_MIN <= self.server_ms < TIME_MS_MAX and self.asked_s <= self.answered_s
 
 
 class TimeLine:
-    """A course through moments that agree.
+    """A line through moments that agree.
 
     Args:
-        first: the moment it starts from; it has rate 1 until `sync` knows better.
-        like: a course of the same clock, whose rate is taken over.
+        first: the moment at which it starts; the rate is 1 until `sync` measures it.
+        like: a time line of the same clock, whose rate is adopted.
     """
 
     def __init__(self, first: Moment, like: "TimeLine | None" = None) -> None:
@@ -68,23 +68,23 @@ class TimeLine:
         self._most_s, self._most_ms = first.asked_s, float(first.server_ms)
 
     def least_ms(self, now_s: float) -> float:
-        """Return the lower bound, which candle logic takes for the time."""
+        """Return the lower bound, which candle logic uses as the time."""
         return self._least_ms + (now_s - self._least_s) * 1000 * self.rate
 
     def most_ms(self, now_s: float) -> float:
-        """Return the upper bound; generous for a moment while the rate is not known."""
+        """Return the upper bound; generous while the rate is unknown."""
         return self._most_at(now_s, self._rate_most if self.is_rate_settled(now_s) else RATE_MAX)
 
     def is_rate_settled(self, now_s: float) -> bool:
-        """Return whether the rate was learned, or 1 has to be taken for it."""
+        """Return whether the rate was measured, or is taken for 1 after _UNRATED_S."""
         return self.rated or now_s - self.first.answered_s > _UNRATED_S
 
     def slack_ms(self) -> float:
-        """Return how far beyond its bounds a moment still agrees."""
+        """Return how far outside of the bounds a moment still agrees."""
         return FIT_MS + _FIT_S * 1000 * self.rate
 
     def fits(self, moment: Moment) -> bool:
-        """Return whether a moment lies on this course, by the rate known so far."""
+        """Return whether a moment lies on this line, by the rate known so far."""
         latest_ms = moment.server_ms + (moment.answered_s - moment.asked_s) * 1000 * self._rate_most
         return (
             moment.server_ms <= self._most_at(moment.answered_s, self._rate_most) + self.slack_ms()
@@ -92,21 +92,21 @@ class TimeLine:
         )
 
     def confirms(self, event_ms: int, heard_s: float, late_s: float) -> bool:
-        """Return whether a frame was sent on this course, and was not later than that on its way."""
+        """Return whether a frame was sent on this line, at most `late_s` before it arrived."""
         least_ms = self.least_ms(heard_s) - late_s * 1000 * self.rate
         return least_ms <= event_ms <= self._most_at(heard_s, self._rate_most) + self.slack_ms()
 
     def may_fit(self, moment: Moment) -> bool:
-        """Return whether a moment lies on this course, by any rate while none is known."""
+        """Return whether a moment lies on this line; by any rate while none is known."""
         if self.rated:
             return self.fits(moment)
         passed_ms = moment.server_ms - self.first.server_ms
         return -FIT_MS <= passed_ms <= (moment.answered_s - self.first.asked_s) * 1000 * RATE_MAX
 
     def sync(self, moment: Moment) -> None:
-        """Learn from a moment that fits: the rate from the whole base, the bounds from both."""
+        """Add a moment that fits: update the rate from the first moment, and both bounds."""
         self.moments += 1
-        self._learn_rate(moment)
+        self._measure_rate(moment)
         at_s = moment.answered_s
         passed_s = at_s - self._least_s
         least_ms = self.least_ms(at_s) - passed_s * 1000 * self.rate * _DRIFT
@@ -121,12 +121,12 @@ class TimeLine:
         self._least_ms = max(self.least_ms(now_s), min(ms, self._most_at(now_s, self._rate_most)))
         self._least_s = now_s
 
-    def _learn_rate(self, moment: Moment) -> None:
+    def _measure_rate(self, moment: Moment) -> None:
         base_s = moment.asked_s - self.first.answered_s
         if base_s < APART_S:
             return
-        # The server looked at its clock somewhere between asking and answer, so the
-        # rate lies between these two; the lower one is never ahead.
+        # The server read its clock between request and answer, so the rate lies
+        # between these two. The lower one is never ahead.
         passed_s = (moment.server_ms - self.first.server_ms) / 1000
         least = (passed_s - _MACHINES_S) / (moment.answered_s - self.first.asked_s)
         most = (passed_s + _MACHINES_S) / base_s

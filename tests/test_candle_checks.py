@@ -41,7 +41,9 @@ def test_the_first_row_that_cannot_be():
     assert found is not None
     row, violation = found
     assert (row, violation.kind) == (1, "high")
-    assert violation.say(row) == ("high is below open: open 60001.5, high 1.0, low 59990.0, close 60001.125")
+    assert violation.describe(row) == (
+        "high is below open: open 60001.5, high 1.0, low 59990.0, close 60001.125"
+    )
     assert first_violation(columns_of(to_table([candle(0)])), "spot") is None
 
 

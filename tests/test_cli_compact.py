@@ -155,7 +155,11 @@ def test_filters(store, arguments, partitions):
         (["--since", "yesterday"], "--since: 'yesterday' is not a day", "--since 2024-06-30"),
         (["--until", "2024-02-30"], "--until: '2024-02-30' is not a day", "--until 2024-06-30"),
         (["--market", "forex"], "market: 'forex' is unknown", "choose from: spot usdt_futures coin_futures"),
-        (["--symbol", "../x"], "symbol: '../x' cannot be one", "symbols look like BTCUSDT or BTCUSD_PERP"),
+        (
+            ["--symbol", "../x"],
+            "symbol: '../x' cannot be a symbol",
+            "symbols look like BTCUSDT or BTCUSD_PERP",
+        ),
     ],
 )
 def test_bad_filters(store, arguments, what, hint):

@@ -146,7 +146,7 @@ def test_series_are_named(store, arguments, gone):
         (("spot:BTCUSDT:1m",), "forget: nobody can be asked here"),
         (("spot:XRPUSDT:1m", "--yes"), "forget: the lake has no series that matches spot:XRPUSDT:1m"),
         (("--symbol", "XRPUSDT", "--yes"), "forget: the lake has no series that matches *:XRPUSDT:*"),
-        (("spot:BTCUSDT:7m", "--yes"), "interval: '7m' is none of the exchange's"),
+        (("spot:BTCUSDT:7m", "--yes"), "interval: '7m' is unknown"),
         (("spot:BTCUSDT:1m", "--since", "yesterday", "--yes"), "--since: 'yesterday' is no day or time"),
         (("spot:BTCUSDT:1m", "--since", "2024-07-02", "--until", "2024-07-01"), "forget: --since is not before --until"),
         (("spot:BTCUSDT:1m", "--older-than", "soon"), "--older-than: 'soon' is no number of days or hours"),

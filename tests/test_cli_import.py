@@ -160,8 +160,8 @@ def test_many_failures(tmp_path):
     ("arguments", "what"),
     [
         (["--market", "forex"], "market: 'forex' is unknown"),
-        (["--symbol", "../x"], "symbol: '../x' cannot be one"),
-        (["--interval", "7m"], "interval: '7m' is none of the exchange's"),
+        (["--symbol", "../x"], "symbol: '../x' cannot be a symbol"),
+        (["--interval", "7m"], "interval: '7m' is unknown"),
         (["/absent.zip"], "/absent.zip: is not there"),
     ],
 )

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
     ("arguments", "line"),
     [
         (["forex:BTCUSDT:1m"], "lakewriter: market: 'forex' is unknown"),
-        (["spot:BTCUSDT:7m"], "lakewriter: interval: '7m' is none of the exchange's"),
+        (["spot:BTCUSDT:7m"], "lakewriter: interval: '7m' is unknown"),
         (["usdt_futures:BTCUSDT:1s"], "lakewriter: interval: usdt_futures has no 1s candles"),
         (["spot:BTCUSDT"], "lakewriter: subscription: 'spot:BTCUSDT' is not MARKET:SYMBOLS:INTERVALS"),
-        (["spot:../etc:1m"], "lakewriter: symbol: '../etc' cannot be one"),
+        (["spot:../etc:1m"], "lakewriter: symbol: '../etc' cannot be a symbol"),
         (["spot:,:1m"], "lakewriter: subscription: 'spot:,:1m' names no symbol or no interval"),
-        (["spot:A:1m", "--flush-every", "soon"], "lakewriter: duration: 'soon' is none"),
+        (["spot:A:1m", "--flush-every", "soon"], "lakewriter: duration: 'soon' is not a duration"),
         (["spot:A:1m", "--duration", "0s"], "lakewriter: duration: '0s' is not between 1ms and 366d"),
         (
             ["spot:A:1m", "--exchange", "nowhere"],
@@ -50,8 +50,8 @@ pytestmark = pytest.mark.slow
                 "http://user:p@127.0.0.1",
             )
         ),
-        (["spot:A:1m", "--duration", ""], "lakewriter: duration: '' is none"),
-        (["spot:A:1m", "--flush-every", ""], "lakewriter: duration: '' is none"),
+        (["spot:A:1m", "--duration", ""], "lakewriter: duration: '' is not a duration"),
+        (["spot:A:1m", "--flush-every", ""], "lakewriter: duration: '' is not a duration"),
         (["spot:A:1m", "--lake", ""], "lakewriter: --lake: is empty"),
         (["--config", "absent.toml"], "lakewriter: absent.toml: No such file or directory"),
         ([], "lakewriter: record: nothing to record, and no lakewriter.toml here"),

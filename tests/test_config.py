@@ -1,4 +1,4 @@
-"""lakewriter.toml: what it may say, and what is said of one that cannot be."""
+"""lakewriter.toml: its keys, and the errors of one that is invalid."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS
 from lakewriter.subscription import Subscription
 
-MAY_SAY = "it may say lake, subscriptions, flush_every, heal_limit, since, rotate_after, universe_every, exchange, markets"
+KEYS = "its keys are lake, subscriptions, flush_every, heal_limit, since, rotate_after, universe_every, exchange, markets"
 
 
 def written(directory: Path, text: str | bytes) -> Path:
@@ -86,12 +86,12 @@ def test_exchange():
 @pytest.mark.parametrize(
     ("text", "what", "hint"),
     [
-        ("lake = 5", "Expected `str | null`, got `int` - at `$.lake`", MAY_SAY),
-        ("lakes = 'x'", "Object contains unknown field `lakes`", MAY_SAY),
-        ("flush_every = 5", "Expected `str`, got `int` - at `$.flush_every`", MAY_SAY),
-        ("flush_every = '5 minutes'", "duration: '5 minutes' is none", "write 500ms, 5s, 5m or 1h"),
+        ("lake = 5", "Expected `str | null`, got `int` - at `$.lake`", KEYS),
+        ("lakes = 'x'", "Object contains unknown field `lakes`", KEYS),
+        ("flush_every = 5", "Expected `str`, got `int` - at `$.flush_every`", KEYS),
+        ("flush_every = '5 minutes'", "duration: '5 minutes' is not a duration", "write 500ms, 5s, 5m or 1h"),
         ("flush_every = '0s'", "duration: '0s' is not between 1ms and 366d", ""),
-        ("subscriptions = 'spot:A:1m'", "Expected `array`, got `str` - at `$.subscriptions`", MAY_SAY),
+        ("subscriptions = 'spot:A:1m'", "Expected `array`, got `str` - at `$.subscriptions`", KEYS),
         (
             "subscriptions = ['spot:A']",
             "subscription: 'spot:A' is not MARKET:SYMBOLS:INTERVALS",
@@ -110,7 +110,7 @@ def test_exchange():
         (
             "[markets.spot]\nurl='http://x'",
             "Object contains unknown field `url` - at `$.markets[...]`",
-            MAY_SAY,
+            KEYS,
         ),
         (
             "[markets.spot]\nstream_url='http://x'",
@@ -128,7 +128,7 @@ def test_exchange():
         (
             "markets = 5",
             "Expected `object`, got `int` - at `$.markets`",
-            MAY_SAY,
+            KEYS,
         ),
     ],
 )
@@ -222,7 +222,7 @@ def test_no_durations(text):
     """Anything else is none."""
     with pytest.raises(UsageError) as caught:
         parse_duration(text)
-    assert caught.value.what == f"duration: {text!r} is none"
+    assert caught.value.what == f"duration: {text!r} is not a duration"
     assert caught.value.hint == "write 500ms, 5s, 5m or 1h"
 
 
@@ -239,8 +239,8 @@ def test_durations_out_of_range(text):
     [
         ('universe_every = "1ms"', "universe_every: 1ms is less than 1s"),
         ('rotate_after = "1s"', "rotate_after: 1s is less than 60s"),
-        ('heal_limit = "x"', "duration: 'x' is none"),
-        ('[markets.spot]\ngrace = "x"', "duration: 'x' is none"),
+        ('heal_limit = "x"', "duration: 'x' is not a duration"),
+        ('[markets.spot]\ngrace = "x"', "duration: 'x' is not a duration"),
         ("[markets.spot]\nstreams_max = 0", "markets.spot.streams_max: 0 is not between 1 and 1024"),
         ("[markets.spot]\nstreams_max = 5000", "markets.spot.streams_max: 5000 is not between 1 and 1024"),
     ],

@@ -42,7 +42,7 @@ def test_parse_refuses(text):
     """What is no interval is named in the message, and the hint lists all there are."""
     with pytest.raises(UsageError) as caught:
         parse_interval(text)
-    assert str(caught.value) == f"interval: {text!r} is none of the exchange's"
+    assert str(caught.value) == f"interval: {text!r} is unknown"
     assert caught.value.hint == "choose from: " + " ".join(NAMES)
 
 

@@ -371,7 +371,7 @@ def test_wrong_names_are_refused_at_once() -> None:
     with pytest.raises(UsageError, match="usdt_futures has no 1s candles"):
         CandleListener("usdt_futures", ["BTCUSDT"], "1s", queue)
     listener = CandleListener("spot", ["BTCUSDT"], "1M", queue)
-    with pytest.raises(UsageError, match="cannot be one"):
+    with pytest.raises(UsageError, match="cannot be a symbol"):
         listener.add_symbols("ETHUSDT", "../etc")
     assert listener.symbols == ["BTCUSDT"]
     with contextlib.suppress(asyncio.QueueEmpty):
@@ -391,7 +391,7 @@ def test_a_listener_may_begin_without_symbols() -> None:
                 listener.add_symbols("BTCUSDT", interval="1s")
                 await collect(queue, 1)
                 assert listener.series == {Series("spot", "BTCUSDT", "1s")}
-                with pytest.raises(UsageError, match="'7m' is none"):
+                with pytest.raises(UsageError, match="'7m' is unknown"):
                     listener.add_symbols("ETHUSDT", interval="7m")
                 assert listener.symbols == ["BTCUSDT"]
 

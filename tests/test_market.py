@@ -207,7 +207,7 @@ def test_parse_symbol_refuses(text):
     """What cannot be a symbol is quoted in the message."""
     with pytest.raises(UsageError) as caught:
         parse_symbol(text)
-    assert str(caught.value) == f"symbol: {text!r} cannot be one"
+    assert str(caught.value) == f"symbol: {text!r} cannot be a symbol"
     assert caught.value.hint == "symbols look like BTCUSDT or BTCUSD_PERP"
 
 

@@ -664,8 +664,8 @@ def test_what_is_expected_is_the_grid() -> None:
     [
         (Fault("nothing"), "fault: 'nothing' is unknown"),
         (Fault("rest_lag", market="moon"), "market: 'moon' is unknown"),
-        (Fault("rest_lag", interval="7m"), "interval: '7m' is none of the exchange's"),
-        (Fault("rest_lag", symbols=("a b",)), "symbol: 'a b' cannot be one"),
+        (Fault("rest_lag", interval="7m"), "interval: '7m' is unknown"),
+        (Fault("rest_lag", symbols=("a b",)), "symbol: 'a b' cannot be a symbol"),
         (Fault("rest_lag", value=-1), "fault: rest_lag: -1 is no value: simulated seconds, 0.001 to 86400"),
         (Fault("rest_lag", value=float("nan")), "fault: rest_lag: nan is no value"),
         (Fault("missing_close", value=1), "fault: missing_close takes no value"),

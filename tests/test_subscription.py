@@ -44,9 +44,9 @@ LOOK = "symbols look like BTCUSDT or BTCUSD_PERP"
         ("spot:,:1m", "subscription: 'spot:,:1m' names no symbol or no interval", FOR_EXAMPLE),
         ("spot:A:,", "subscription: 'spot:A:,' names no symbol or no interval", FOR_EXAMPLE),
         ("forex:A:1m", "market: 'forex' is unknown", "choose from: spot usdt_futures coin_futures"),
-        ("spot:../A:1m", "symbol: '../A' cannot be one", LOOK),
-        ("spot:BTC/USDT:1m", "symbol: 'BTC/USDT' cannot be one", LOOK),
-        ("spot:*/..:1m", "symbol: '*/..' can match none", "globs look like *USDT or BTCUSD_*"),
+        ("spot:../A:1m", "symbol: '../A' cannot be a symbol", LOOK),
+        ("spot:BTC/USDT:1m", "symbol: 'BTC/USDT' cannot be a symbol", LOOK),
+        ("spot:*/..:1m", "symbol: '*/..' matches no possible symbol", "globs look like *USDT or BTCUSD_*"),
     ],
 )
 def test_malformed(text, what, hint):

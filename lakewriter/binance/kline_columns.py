@@ -104,7 +104,7 @@ def _check_candles(begins: IntArray, values: Sequence[pa.Array], market: str) ->
     if found:
         first = min(found, key=lambda each: int(each.rows[0]))
         row, rows = int(first.rows[0]), np.unique(np.concatenate([each.rows for each in found]))
-        raise RowError(first.kind, f"{first.kind}: {first.say(row)}", row, rows)
+        raise RowError(first.kind, f"{first.kind}: {first.describe(row)}", row, rows)
 
 
 def _check_published(values: Sequence[pa.Array]) -> None:

@@ -272,7 +272,7 @@ def _named_only(table: pa.Table, series: Series) -> str:
     """Return which candles are taken although verify will name them; "" for none."""
     found = [each for each in violations(columns_of(table), series.market) if each.kind in NAMED_ONLY]
     return "; ".join(
-        f"{len(each.rows)} of {table.num_rows} candles: {each.kind}: {each.say(int(each.rows[0]))}"
+        f"{len(each.rows)} of {table.num_rows} candles: {each.kind}: {each.describe(int(each.rows[0]))}"
         for each in found
     )
 

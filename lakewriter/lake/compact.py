@@ -346,7 +346,7 @@ def _impossible(partition: Partition, candles: Columns) -> str | None:
     ]
     if (found := first_violation(candles, partition.market)) is not None:
         row, violation = found
-        rows.append((row, f"{violation.kind}: {violation.say(row)}"))
+        rows.append((row, f"{violation.kind}: {violation.describe(row)}"))
     if not rows:
         return None
     row, why = min(rows)

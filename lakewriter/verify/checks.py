@@ -122,7 +122,9 @@ def _span_text(span_ms: int) -> str:
 
 
 def _candle_flaw(candles: Columns, found: Violation) -> Defect:
-    return Defect("candle", found.kind, candles.begin[found.rows], lambda at: found.say(int(found.rows[at])))
+    return Defect(
+        "candle", found.kind, candles.begin[found.rows], lambda at: found.describe(int(found.rows[at]))
+    )
 
 
 def time_text(time_ms: int) -> str:
