@@ -25,8 +25,10 @@ from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox import Fault, Sandbox, SandboxOptions, Truth
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.faults.table import FAULTS, STATUSES, Faults
-from lakewriter.sandbox.http.archive_http import Bucket
+from lakewriter.sandbox.exchange import SimulatedExchange
+from lakewriter.sandbox.faults.fault_set import FaultSet
+from lakewriter.sandbox.faults.table import FAULTS, STATUSES
+from lakewriter.sandbox.http.archive_http import ArchiveHttp
 from lakewriter.sandbox.streams.protocol import kline_row
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.csv_lines import csv_lines
@@ -101,7 +103,7 @@ def test_lines_are_the_rows_of_rest(
     """Written a column at a time or a row at a time, the text is the same, byte for byte."""
     spec, grid = listing(market, symbol), INTERVALS[interval]
     stop = begin + count * (grid.length_ms or 31 * DAY_MS)
-    units = Truth(7).units(market, symbol, interval, begin, stop)
+    units = Truth(7).integer_candles(market, symbol, interval, begin, stop)
     written = []
     for row in rows(units):
         values = kline_row(spec, grid, row)
@@ -271,16 +273,19 @@ class CountingTruth(Truth):
 
     asked = 0
 
-    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> IntegerCandles:
+    def integer_candles(
+        self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int
+    ) -> IntegerCandles:
         self.asked += 1
-        return super().units(market, symbol, interval, start_ms, stop_ms)
+        return super().integer_candles(market, symbol, interval, start_ms, stop_ms)
 
 
 def test_a_file_is_made_once_for_all_who_ask() -> None:
     """Zip and checksum asked for at the same time, by many, are made together; anew when a fault changes them."""
-    truth, faults = CountingTruth(), Faults()
+    truth, faults = CountingTruth(), FaultSet()
     catalogues = {"spot": Catalogue("spot", [listing("spot", "BTCUSDT")], faults)}
-    bucket = Bucket(catalogues, truth, faults, SimClock(START_MS, 0.001), Counter())
+    clock = SimClock(START_MS, 0.001)
+    bucket = ArchiveHttp(SimulatedExchange(catalogues, truth, faults, clock, Counter(), Counter()))
     path = day_path(START_MS - DAY_MS)
 
     async def main() -> None:
@@ -295,7 +300,7 @@ def test_a_file_is_made_once_for_all_who_ask() -> None:
             await asyncio.gather(*(fetch(suffix) for suffix in ("", ".CHECKSUM") * 4))
             assert truth.asked == 1
             faults.add(Fault("archive_missing_rows", stop_ms=START_MS - HOUR_MS), START_MS)
-            bucket.forget()
+            bucket.clear_cache()
             assert len(lines(await fetch(""))) == 60
             assert truth.asked == 2
 
@@ -440,7 +445,7 @@ def test_a_share_of_the_files() -> None:
         bare = {key for key in keys if key.endswith(".zip")} - checked
         assert len(bare) + len(checked) == days
         hit = Fault("archive_wrong_checksum", share=0.25)
-        both = [key for key in bare if hit.hits(f"/{key}")]
+        both = [key for key in bare if hit.affects_file(f"/{key}")]
         assert 0 < len(both) < len(bare)
 
     run(scenario, still(Fault("archive_missing_checksum", share=0.25)))
@@ -461,6 +466,6 @@ def test_a_share_of_the_files() -> None:
 def test_what_cannot_be_is_one_line(fault: Fault, said: str) -> None:
     """Shares that are none, and of what has no files, are refused."""
     with pytest.raises(UsageError) as refused:
-        Faults().add(fault, 0)
+        FaultSet().add(fault, 0)
     assert said in refused.value.what
     assert FAULTS["archive_status"].choices == STATUSES

@@ -17,7 +17,7 @@ from sandboxes import QUIET, START_MS, call, closed_candles, dial, get, run
 from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS, MINUTE_MS
 from lakewriter.sandbox import FAULTS, Fault, Sandbox, SandboxOptions
-from lakewriter.sandbox.faults.fault_syntax import load_faults, moment_ms, parse_argument, parse_json
+from lakewriter.sandbox.faults.fault_syntax import load_faults, parse_argument, parse_json, parse_moment
 
 STILL = SandboxOptions(speed=0.001, start_ms=START_MS)
 NOON_MS = START_MS + 12 * HOUR_MS
@@ -198,14 +198,14 @@ def test_without_a_start_a_duration_counts_from_now() -> None:
 @pytest.mark.parametrize("said", ["2026-01-01", "2026-01-01T00:00Z", str(START_MS), START_MS])
 def test_moments(said: object) -> None:
     """Text without an offset is UTC; digits are milliseconds."""
-    assert moment_ms(said) == START_MS
+    assert parse_moment(said) == START_MS
 
 
 @pytest.mark.parametrize("said", ["", "x", -1, True, 1.5, None, "9999-12-31T23:59-23:59", "9" * 30])
 def test_what_is_no_moment(said: object) -> None:
     """It is refused with an example."""
     with pytest.raises(UsageError, match="is not like 2026-11-22T12:30"):
-        moment_ms(said)
+        parse_moment(said)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, SECOND_MS
 from lakewriter.market import MARKETS
 from lakewriter.sandbox import FAULTS, Fault, Sandbox, SandboxOptions
-from lakewriter.sandbox.faults.caller_limits import CROSSING_S
-from lakewriter.sandbox.faults.table import STATUSES, Faults
+from lakewriter.sandbox.faults.caller_limits import IN_FLIGHT_S
+from lakewriter.sandbox.faults.fault_set import FaultSet
+from lakewriter.sandbox.faults.table import STATUSES
 
 pytestmark = pytest.mark.slow
 
@@ -374,7 +375,7 @@ def test_rest_calls_are_refused(status: int) -> None:
         assert not sandbox.violations
         assert (await get(sandbox, "/coin_futures/dapi/v1/time"))[0] == 200
         sandbox.remove_fault(fault)
-        await asyncio.sleep(CROSSING_S)  # sooner it could have been on its way
+        await asyncio.sleep(IN_FLIGHT_S)  # sooner it could have been on its way
         assert (await get(sandbox, "/spot/api/v3/time"))[0] == 200
         assert sandbox.violations == ({"retry_after": 1} if status in (418, 429) else {})
 
@@ -679,14 +680,14 @@ def test_what_is_expected_is_the_grid() -> None:
 def test_what_cannot_be_is_one_line(fault: Fault, said: str) -> None:
     """Unknown names, markets, intervals, symbols and values are refused in one line."""
     with pytest.raises(UsageError) as refused:
-        Faults().add(fault, 0)
+        FaultSet().add(fault, 0)
     assert said in refused.value.what
     assert "\n" not in refused.value.what
 
 
 def test_defaults_are_values_that_are_allowed() -> None:
     """Every fault can be staged by its name alone."""
-    faults = Faults()
+    faults = FaultSet()
     for name, kind in FAULTS.items():
         fault_id = faults.add(Fault(name), 7)
         staged_fault = faults.all()[fault_id]
@@ -699,7 +700,7 @@ def test_defaults_are_values_that_are_allowed() -> None:
 
 def test_a_fault_has_its_time_and_its_series() -> None:
     """It holds from its start to before its stop, and only for what it names."""
-    faults = Faults()
+    faults = FaultSet()
     assert not faults
     faults.add(Fault("late_close", "spot", ("btcusdt",), "1M", 10, 20), 0)
     held = [at for at in range(30) if faults.active("late_close", "spot", "BTCUSDT", "1mo", now_ms=at)]

@@ -26,7 +26,7 @@ from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
 from lakewriter.market import MARKETS, served_at
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
 from lakewriter.sandbox.http.archive import HEADER
-from lakewriter.sandbox.streams.replay import load
+from lakewriter.sandbox.streams.replay import load_recording
 from lakewriter.sandbox.truth.symbols import LISTED_MS
 
 pytestmark = pytest.mark.slow
@@ -303,16 +303,16 @@ def test_which_market_was_recorded(tmp_path: Path) -> None:
         ("dstream.binance.com", "coin_futures"),
     ):
         log.write_text(f"wss://{host}/stream?streams=x <-> 1.5\n2.0: a\n2.5: b\n")
-        assert load(str(log)) == (market, [(0.0, b"a"), (0.5, b"b")])
-        assert load(f"coin_futures={log}").market == "coin_futures"
+        assert load_recording(str(log)) == (market, [(0.0, b"a"), (0.5, b"b")])
+        assert load_recording(f"coin_futures={log}").market == "coin_futures"
     log.write_text("hello\n")
     with pytest.raises(UsageError, match="names no market"):
-        load(str(log))
+        load_recording(str(log))
     log.write_text("wss://stream.binance.com\n1.0: a\nnot a frame\n")
     with pytest.raises(UsageError, match="line 3 is not TIME: FRAME"):
-        load(str(log))
+        load_recording(str(log))
     with pytest.raises(UsageError, match="No such file"):
-        load(str(tmp_path / "absent.log"))
+        load_recording(str(tmp_path / "absent.log"))
 
 
 CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", Path(__file__).parents[2] / "shared" / "captures"))
@@ -324,7 +324,7 @@ def test_real_recordings_can_be_read() -> None:
     """Each recorded session has its market, and frames in the order of their times."""
     markets = []
     for log in sorted((CAPTURES / "ws").glob("*.ws.log")):
-        recording = load(str(log))
+        recording = load_recording(str(log))
         offsets = [offset_s for offset_s, _ in recording.frames]
         assert offsets[0] == 0
         assert offsets == sorted(offsets)

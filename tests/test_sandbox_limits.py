@@ -27,7 +27,7 @@ from lakewriter.sandbox.faults.caller_limits import (
     CONNECTS_WINDOW_S,
     WEIGHT_MAX,
     AttemptLimit,
-    Messages,
+    MessageRate,
     WeightLimit,
 )
 
@@ -107,8 +107,8 @@ def test_pongs_count_as_messages() -> None:
 
 def test_messages_are_counted_over_a_second() -> None:
     """Any second, not the clock's."""
-    messages = Messages()
-    assert [messages.arrive(at) for at in (0.0, 0.5, 0.9, 1.0, 1.4, 1.5, 3.0)] == [1, 2, 3, 3, 4, 4, 1]
+    messages = MessageRate()
+    assert [messages.count(at) for at in (0.0, 0.5, 0.9, 1.0, 1.4, 1.5, 3.0)] == [1, 2, 3, 3, 4, 4, 1]
 
 
 def test_who_goes_on_after_a_429_is_banned() -> None:
@@ -142,7 +142,7 @@ def test_a_new_minute_begins_anew() -> None:
     ]  # fmt: skip
     assert budget.spend("spot", "you", 1, 58.0).status == 200
     banned = budget.spend("spot", "me", 1, 60.1)
-    assert (banned.status, banned.wait_s, banned.broken) == (418, 1, "retry_after")
+    assert (banned.status, banned.wait_s, banned.violation) == (418, 1, "retry_after")
     assert budget.spend("spot", "me", 1, 58.3 + BAN_S).status == 200
 
 

@@ -56,8 +56,8 @@ def test_longer_candles_are_the_sum_of_their_minutes(
     """First open, highest high, lowest low, last close, and sums: exactly, up to months."""
     truth, grid = Truth(seed), INTERVALS[interval]
     begin = grid.floor(moment)
-    whole = truth.units(*name, interval, begin, begin + 1)
-    minutes = truth.units(*name, "1m", begin, grid.end(begin))
+    whole = truth.integer_candles(*name, interval, begin, begin + 1)
+    minutes = truth.integer_candles(*name, "1m", begin, grid.end(begin))
     assert {key: int(getattr(whole, key)[0]) for key in summed(minutes, slice(None))} == summed(
         minutes, slice(None)
     )
@@ -68,9 +68,9 @@ def test_longer_candles_are_the_sum_of_their_minutes(
 def test_a_minute_is_the_sum_of_its_seconds(seed: int, symbol: str, moment: int) -> None:
     """Sixty seconds add up to their minute, one follows another, and each is a candle itself."""
     truth = Truth(seed)
-    seconds = truth.units("spot", symbol, "1s", moment, moment + 10 * MINUTE_MS)
+    seconds = truth.integer_candles("spot", symbol, "1s", moment, moment + 10 * MINUTE_MS)
     assert seconds.begin_ms.tolist() == list(range(moment, moment + 10 * MINUTE_MS, 1000))
-    minutes = truth.units("spot", symbol, "1m", moment, moment + 10 * MINUTE_MS)
+    minutes = truth.integer_candles("spot", symbol, "1m", moment, moment + 10 * MINUTE_MS)
     assert seconds.begin_ms.tolist() == [moment + 1000 * second for second in range(600)]
     for number in range(10):
         expected = summed(seconds, slice(60 * number, 60 * number + 60))
@@ -100,7 +100,7 @@ def check_shape(units: IntegerCandles) -> None:
 @examples(15, 100)
 def test_minutes_are_candles(seed: int, name: tuple[str, str], moment: int) -> None:
     """Low is lowest, takers are a part, ids have no gaps, quiet minutes are flat and never long in a row."""
-    units = Truth(seed).units(*name, "1m", moment, moment + 600 * MINUTE_MS)
+    units = Truth(seed).integer_candles(*name, "1m", moment, moment + 600 * MINUTE_MS)
     check_shape(units)
     traded = np.flatnonzero(units.trade_num)
     assert (np.diff(traded) <= TRADES_EVERY).all()
@@ -147,7 +147,7 @@ def test_no_sum_overflows(market: str) -> None:
     """A month of any symbol stays far below 63 bits, at its busiest minute."""
     truth = Truth(1)
     for spec in listings(market, 40):
-        units = truth.units(market, spec.symbol, "1m", START_MS, START_MS + 3 * 86_400_000)
+        units = truth.integer_candles(market, spec.symbol, "1m", START_MS, START_MS + 3 * 86_400_000)
         check_shape(units)
         assert int(units.quote_volume.max()) * 31 * 1440 < 2**63
         assert int(units.volume.max()) ** 2 < 2**63
@@ -188,7 +188,7 @@ def test_history_begins_at_the_listing() -> None:
     """Before 2018 there is nothing; the first candle of each interval is whole."""
     truth = Truth(0)
     for name, grid in INTERVALS.items():
-        first = truth.units("spot", "BTCUSDT", name, 0, LISTED_MS + 1)
+        first = truth.integer_candles("spot", "BTCUSDT", name, 0, LISTED_MS + 1)
         assert first.begin_ms.tolist() == [LISTED_MS]
         assert grid.on_grid(LISTED_MS)
     assert truth.candles("spot", "BTCUSDT", "1m", 0, LISTED_MS) == []

@@ -1,8 +1,7 @@
 """The sandbox's clock: starts at a given time and runs at a given speed.
 
-Server time, event times and closes all follow it; pings, limits and the
-spacing of open candles follow real time. The one place here that asks what
-time it is.
+Server time, event times and closes follow it. Pings, limits and the spacing of
+open candles follow real time. Only this module of the sandbox asks what time it is.
 """
 
 import time
@@ -12,7 +11,7 @@ class SimClock:
     """Simulated time.
 
     Args:
-        start_ms: what it shows at first; None for the real time.
+        start_ms: its first time; None for the real time.
         speed: simulated seconds per real one.
     """
 

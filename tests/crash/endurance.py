@@ -293,7 +293,7 @@ class Endurance:
         return any(
             fault.name == "rest_missing_rows"
             and fault.concerns(series.market, series.symbol, series.interval)
-            and fault.holds(begin_ms)
+            and fault.holds_at(begin_ms)
             for fault in self.drawn
         )
 

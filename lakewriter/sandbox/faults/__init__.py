@@ -1,4 +1,5 @@
-"""Failures on request: which exist, how they are written, and how one caller is limited.
+"""Failures on request, and the exchange's limits on one caller.
 
-Door: `table` names every failure. `fault_syntax` parses them; `caller_limits` counts.
+Door: `table` names every failure. `fault_syntax` parses faults, `fault_set` keeps
+those of a sandbox, and `caller_limits` counts what a caller does.
 """

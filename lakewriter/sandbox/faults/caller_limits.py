@@ -1,100 +1,100 @@
-"""What one caller may do: messages in a second, weight in a minute, connection attempts in five.
+"""The exchange's limits on one caller: messages a second, weight a minute, connection attempts in five.
 
-Machines that are told the time, in real seconds, and answer with a verdict;
-they refuse nobody themselves.
+Each limit counts and returns a verdict; the caller of the limit refuses.
+Pure: the time is passed in, in real seconds.
 """
 
 import math
 from collections import deque
 from typing import NamedTuple
 
-# Weight in a minute. Both futures markets draw on one pool since 2026-06-30.
+# Weight a minute. Both futures markets share one pool since 2026-06-30.
 WEIGHT_MAX = {"spot": 6000, "futures": 2400}
 
 # Connection attempts on one market. Source: documented for spot, 2023-02-17.
 CONNECTS_MAX = 300
 CONNECTS_WINDOW_S = 300.0
 
-# Refused calls in a row, none of them waited for, that end in a ban.
+# Refused calls in a row, without a wait between them, before a ban.
 WEIGHT_VIOLATIONS_MAX = 3
 
-# A call that was on its way when its caller was told to wait breaks nothing. On a busy
-# machine that takes most of the second that the shortest wait lasts.
-CROSSING_S = 0.9
+# A call that was in flight when its caller was told to wait is no violation. The shortest
+# wait is a second; on a busy machine, a call may be in flight for most of it.
+IN_FLIGHT_S = 0.9
 
 # The exchange's first ban takes two minutes, the longest three days.
 BAN_S = 2.0
 
 
 class Verdict(NamedTuple):
-    """Whether a call is answered.
+    """The answer of `WeightLimit` to one call.
 
     Args:
-        used: weight of this minute, with this call.
-        status: 200, or the HTTP status it is refused with.
-        wait_s: to be sent as Retry-After; 0 for none.
-        broken: the limit it breaks: "weight", "ban", "retry_after", or "".
+        used: weight used in this minute, this call included.
+        status: 200, or the HTTP status of the refusal.
+        wait_s: the value of Retry-After; 0 for none.
+        violation: the broken limit: "weight", "ban", "retry_after", or "" for none.
     """
 
     used: int
     status: int = 200
     wait_s: int = 0
-    broken: str = ""
+    violation: str = ""
 
 
-class _Caller:
-    """What is known of one caller in one pool."""
+class _CallerState:
+    """The state of one caller in one pool."""
 
     def __init__(self) -> None:
         self.minute = 0
         self.used = 0
         self.refused = 0
         self.banned_until_s = 0.0
-        self.told_s = 0.0
+        self.told_at_s = 0.0
         self.wait_until_s = 0.0
 
 
 class WeightLimit:
-    """The weight that each caller used in this minute, per pool, and who was told to wait."""
+    """The weight that each caller used in this minute, per pool, and the wait that each was told."""
 
     def __init__(self) -> None:
-        self._callers: dict[tuple[str, str], _Caller] = {}
+        self._callers: dict[tuple[str, str], _CallerState] = {}
 
     def spend(self, market: str, caller: str, weight: int, now_s: float) -> Verdict:
         """Count a call.
 
         Args:
-            now_s: real seconds; a new minute begins with each 60.
+            now_s: real seconds; a new minute begins every 60.
         """
-        known = self._caller(market, caller)
-        if known.minute != int(now_s // 60):
-            known.minute, known.used, known.refused = int(now_s // 60), 0, 0
-        known.used += weight
-        if now_s < known.banned_until_s:
-            return Verdict(known.used, 418, math.ceil(known.banned_until_s - now_s), "retry_after")
-        if known.used > WEIGHT_MAX[_pool(market)]:
-            return self._overspent(known, now_s)
-        known.refused = 0
-        too_soon = known.told_s + CROSSING_S <= now_s < known.wait_until_s
-        return Verdict(known.used, broken="retry_after" if too_soon else "")
+        state = self._state_of(market, caller)
+        if state.minute != int(now_s // 60):
+            state.minute, state.used, state.refused = int(now_s // 60), 0, 0
+        state.used += weight
+        if now_s < state.banned_until_s:
+            return Verdict(state.used, 418, math.ceil(state.banned_until_s - now_s), "retry_after")
+        if state.used > WEIGHT_MAX[_pool(market)]:
+            return self._refuse(state, now_s)
+        state.refused = 0
+        too_soon = state.told_at_s + IN_FLIGHT_S <= now_s < state.wait_until_s
+        return Verdict(state.used, violation="retry_after" if too_soon else "")
 
-    def tell_to_wait(self, market: str, caller: str, now_s: float, until_s: float) -> None:
-        """Remember that a caller was told to wait; calling before breaks a limit."""
-        known = self._caller(market, caller)
-        if now_s >= known.wait_until_s:
-            known.told_s = now_s
-        known.wait_until_s = until_s
+    def require_wait(self, market: str, caller: str, now_s: float, until_s: float) -> None:
+        """Count a call of this caller before `until_s` as a violation."""
+        state = self._state_of(market, caller)
+        if now_s >= state.wait_until_s:
+            state.told_at_s = now_s
+        state.wait_until_s = until_s
 
-    def _overspent(self, known: _Caller, now_s: float) -> Verdict:
-        known.refused += 1
-        if known.refused > WEIGHT_VIOLATIONS_MAX:
-            known.refused = 0
-            known.banned_until_s = now_s + BAN_S
-            return Verdict(known.used, 418, math.ceil(BAN_S), "ban")
-        return Verdict(known.used, 429, max(1, int(60 - now_s % 60) + 1), "weight")
+    def _refuse(self, state: _CallerState, now_s: float) -> Verdict:
+        state.refused += 1
+        if state.refused > WEIGHT_VIOLATIONS_MAX:
+            state.refused = 0
+            state.banned_until_s = now_s + BAN_S
+            return Verdict(state.used, 418, math.ceil(BAN_S), "ban")
+        return Verdict(state.used, 429, max(1, int(60 - now_s % 60) + 1), "weight")
 
-    def _caller(self, market: str, caller: str) -> _Caller:
-        return self._callers.setdefault((_pool(market), caller), _Caller())
+    def _state_of(self, market: str, caller: str) -> _CallerState:
+        return self._callers.setdefault((_pool(market), caller), _CallerState())
 
 
 def _pool(market: str) -> str:
@@ -108,7 +108,7 @@ class AttemptLimit:
         self._times_s: dict[tuple[str, str], deque[float]] = {}
 
     def attempt(self, market: str, caller: str, now_s: float) -> int:
-        """Count an attempt, and return the seconds to wait: 0 if it is within the limit."""
+        """Count an attempt; return the seconds to wait, or 0 if it is within the limit."""
         times_s = self._times_s.setdefault((market, caller), deque(maxlen=CONNECTS_MAX))
         if len(times_s) == CONNECTS_MAX and now_s - times_s[0] < CONNECTS_WINDOW_S:
             return math.ceil(times_s[0] + CONNECTS_WINDOW_S - now_s)
@@ -116,14 +116,14 @@ class AttemptLimit:
         return 0
 
 
-class Messages:
-    """What one client sent within the last second."""
+class MessageRate:
+    """The messages of one client within the last second."""
 
     def __init__(self) -> None:
         self._times_s: deque[float] = deque()
 
-    def arrive(self, now_s: float) -> int:
-        """Count a message, and return how many came within a second."""
+    def count(self, now_s: float) -> int:
+        """Count a message; return how many came within a second."""
         self._times_s.append(now_s)
         while self._times_s[0] <= now_s - 1:
             self._times_s.popleft()

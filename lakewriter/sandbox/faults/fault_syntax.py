@@ -1,4 +1,4 @@
-"""Faults as people write them: TOML tables, JSON objects, and `NAME:key=value,…`.
+"""Parsers of faults: TOML tables, JSON objects, and `NAME:key=value,…`.
 
 [[fault]]
 name = "late_close"
@@ -21,7 +21,7 @@ import msgspec
 
 from lakewriter.errors import UsageError
 from lakewriter.regular_file import read_user_text
-from lakewriter.sandbox.faults.table import Fault, checked
+from lakewriter.sandbox.faults.table import Fault, normalized
 
 _HINT = "lakewriter sandbox --list-faults"
 
@@ -34,14 +34,14 @@ _SECONDS_MAX = 100 * 366 * 86_400.0
 _MOMENT_MAX_MS = 253_402_214_400_000
 
 
-class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be said of a fault; see `Fault`.
+class _FaultFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fields of a written fault; see `Fault`.
 
     Args:
         symbols: a list, or names between commas.
-        start, stop: ISO 8601, UTC unless said otherwise; or milliseconds.
+        start, stop: ISO 8601, in UTC unless it has an offset; or milliseconds.
         start_ms, stop_ms: the same in milliseconds.
-        in_s, for_s: simulated seconds from now to the start, and from there to the stop.
+        in_s, for_s: simulated seconds from now to the start, and from the start to the stop.
     """
 
     name: str
@@ -67,16 +67,16 @@ def load_faults(path: Path, now_ms: int) -> list[Fault]:
     """Return the faults of a TOML file.
 
     Raises:
-        UsageError: if it cannot be read, or one of them cannot be.
+        UsageError: if the file cannot be read, or a fault is not allowed.
     """
     try:
         file = msgspec.convert(tomllib.loads(read_user_text(path, FILE_BYTES_MAX)), _FaultFile)
     except OSError as error:
         raise UsageError(f"faults: {path}: {error.strerror}") from None
-    except ValueError as error:  # not TOML, not UTF-8, or something else than [[fault]] tables
+    except ValueError as error:  # not TOML, not UTF-8, or not [[fault]] tables
         raise UsageError(f"faults: {path}: {error}", _HINT) from None
     try:
-        return [_fault(said, now_ms) for said in file.fault]
+        return [_parse_fields(fields, now_ms) for fields in file.fault]
     except UsageError as error:
         raise UsageError(f"{path}: {error.what}", error.hint) from None
 
@@ -85,84 +85,86 @@ def parse_json(content: bytes, now_ms: int) -> Fault:
     """Return the fault that a JSON object describes.
 
     Raises:
-        UsageError: if it does not.
+        UsageError: if it describes none.
     """
     try:
-        said = msgspec.json.decode(content, type=dict[str, Any])
+        fields = msgspec.json.decode(content, type=dict[str, Any])
     except ValueError as error:
         raise UsageError(f"fault: not a JSON object: {error}", _HINT) from None
-    return _fault(said, now_ms)
+    return _parse_fields(fields, now_ms)
 
 
 def parse_argument(text: str, now_ms: int) -> Fault:
     """Return the fault that `NAME` or `NAME:key=value,…` describes.
 
     Raises:
-        UsageError: if it does not.
+        UsageError: if it describes none.
     """
     name, _, rest = text.partition(":")
-    said: dict[str, Any] = {"name": name}
+    fields: dict[str, Any] = {"name": name}
     key = ""
     for part in rest.split(",") if rest else ():
         before, equals, value = part.partition("=")
         if equals:
             key = before.strip()
-            said[key] = value
+            fields[key] = value
         elif key:
-            said[key] += f",{part}"  # symbols=BTCUSDT,ETHUSDT
+            fields[key] += f",{part}"  # symbols=BTCUSDT,ETHUSDT
         else:
             raise UsageError(f"fault: {text!r}: {part!r} is not key=value", _HINT)
-    return _fault(said, now_ms)
+    return _parse_fields(fields, now_ms)
 
 
-def moment_ms(said: object) -> int:
-    """Return a moment in milliseconds: ISO 8601 (UTC unless it says otherwise), a date, or milliseconds.
+def parse_moment(value: object) -> int:
+    """Return a moment in milliseconds, from ISO 8601 (UTC unless it has an offset), a date, or milliseconds.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if it is no moment.
     """
-    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) > len("20261122"):
-        said = int(said[:20])
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) > len("20261122"):
+        value = int(value[:20])
     try:
-        if isinstance(said, str):
-            said = datetime.fromisoformat(said)
-        if isinstance(said, date) and not isinstance(said, datetime):
-            said = datetime(said.year, said.month, said.day, tzinfo=UTC)
-        if isinstance(said, datetime):
-            aware = said if said.tzinfo else said.replace(tzinfo=UTC)
-            said = round(aware.timestamp() * 1000)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        if isinstance(value, datetime):
+            aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+            value = round(aware.timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise UsageError(f"time: {said!r} is not like 2026-11-22T12:30") from None
-    if isinstance(said, bool) or not isinstance(said, int) or not 0 <= said <= _MOMENT_MAX_MS:
-        raise UsageError(f"time: {said!r} is not like 2026-11-22T12:30")
-    return said
+        raise UsageError(f"time: {value!r} is not like 2026-11-22T12:30") from None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOMENT_MAX_MS:
+        raise UsageError(f"time: {value!r} is not like 2026-11-22T12:30")
+    return value
 
 
-def _fault(said: dict[str, Any], now_ms: int) -> Fault:
+def _parse_fields(fields: dict[str, Any], now_ms: int) -> Fault:
     try:
-        written = msgspec.convert(said, _Written, strict=False)
+        parsed = msgspec.convert(fields, _FaultFields, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(f"fault: {error}", _HINT) from None
-    start_ms = _one("start", written.start, written.start_ms, _after(now_ms, "in_s", written.in_s))
+    start_ms = _only_moment(
+        "start", parsed.start, parsed.start_ms, _moment_after(now_ms, "in_s", parsed.in_s)
+    )
     from_ms = now_ms if start_ms is None else start_ms
-    stop_ms = _one("stop", written.stop, written.stop_ms, _after(from_ms, "for_s", written.for_s))
-    symbols = written.symbols.split(",") if isinstance(written.symbols, str) else written.symbols
-    return checked(
+    stop_ms = _only_moment("stop", parsed.stop, parsed.stop_ms, _moment_after(from_ms, "for_s", parsed.for_s))
+    symbols = parsed.symbols.split(",") if isinstance(parsed.symbols, str) else parsed.symbols
+    return normalized(
         Fault(
-            name=written.name,
-            market=written.market,
+            name=parsed.name,
+            market=parsed.market,
             symbols=tuple(symbol.strip() for symbol in symbols if symbol.strip()),
-            interval=written.interval,
+            interval=parsed.interval,
             start_ms=start_ms,
             stop_ms=stop_ms,
-            value=written.value,
-            retry_after_s=written.retry_after_s,
-            share=written.share,
+            value=parsed.value,
+            retry_after_s=parsed.retry_after_s,
+            share=parsed.share,
         )
     )
 
 
-def _after(from_ms: int, name: str, seconds: float | None) -> int | None:
+def _moment_after(from_ms: int, name: str, seconds: float | None) -> int | None:
     if seconds is None:
         return None
     if not 0 <= seconds <= _SECONDS_MAX or math.isnan(seconds):
@@ -170,10 +172,10 @@ def _after(from_ms: int, name: str, seconds: float | None) -> int | None:
     return from_ms + round(seconds * 1000)
 
 
-def _one(name: str, written: object, *in_ms: int | None) -> int | None:
-    said = [value for value in in_ms if value is not None]
+def _only_moment(name: str, written: object, *in_ms: int | None) -> int | None:
+    given_ms = [value for value in in_ms if value is not None]
     if written is not None:
-        said.append(moment_ms(written))
-    if len(said) > 1:
+        given_ms.append(parse_moment(written))
+    if len(given_ms) > 1:
         raise UsageError(f"fault: its {name} is said twice", _HINT)
-    return said[0] if said else None
+    return given_ms[0] if given_ms else None

@@ -1,8 +1,8 @@
-"""The sandbox's public archive: which files it has, and what is in them.
+"""The sandbox's public archive: its files and their content.
 
 Only finished days and months have files, and only if one of their candles
-exists; whoever does not trade any more keeps the old ones. Spot times are
-microseconds from 2025-01-01 on; the futures' files begin with a header. Pure: a
+exists. A symbol that no longer trades keeps its files. Spot times are
+microseconds from 2025-01-01 on. The futures' files begin with a header. Pure: a
 file and the time in, bytes out, the same bytes every time.
 
 Source: binance-public-data, README.md and python/enums.py.
@@ -35,11 +35,11 @@ HEADER = (
 
 PERIODS: tuple[Period, ...] = ("daily", "monthly")
 
-# The fastest: digits hardly get shorter for more effort, which takes five times as long.
+# The fastest level. Higher ones take five times as long, and digits hardly get shorter.
 _COMPRESSION = 1
 
-# Candles written at once: bounds memory, for a month has millions of seconds.
-_PIECE = 1 << 17
+# Candles written at once. It bounds memory, because a month has millions of seconds.
+_CANDLES_AT_ONCE = 1 << 17
 
 _PATH = re.compile(
     r"(?P<prefix>/data/.+)/(?P<period>daily|monthly)/klines/(?P<symbol>[^/]+)/(?P<interval>[^/]+)/"
@@ -47,8 +47,8 @@ _PATH = re.compile(
 )
 
 
-def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
-    """Return the file at the path of a zip, or None if there is none yet.
+def find_file(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
+    """Return the file at the path of a zip, or None if it does not exist yet.
 
     Args:
         path: "/data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2026-11-21.zip".
@@ -65,17 +65,17 @@ def find(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> Archive
     return file if file is not None and _exists(catalogues[market.name], file, now_ms) else None
 
 
-def files(
+def existing_files(
     catalogue: Catalogue, series: Series, period: Period, now_ms: int, first: date = date.min
 ) -> Iterator[ArchiveFile]:
-    """Iterate over the files of a series that there are, ascending.
+    """Yield the existing files of a series, ascending.
 
     Args:
-        first: the first day of the first of them.
+        first: the first day of the first file to yield.
     """
-    spec = catalogue.known(series.symbol)
-    ranges = [] if spec is None else catalogue.present(spec, series.grid, LISTED_MS, now_ms)
-    if not ranges or not _offered(series, period):
+    spec = catalogue.find(series.symbol)
+    ranges = [] if spec is None else catalogue.existing_ranges(spec, series.grid, LISTED_MS, now_ms)
+    if not ranges or not _has_files(series, period):
         return
     day, last = max(first, _day(ranges[0][0])), _day(ranges[-1][1])
     day = day if period == "daily" else day.replace(day=1)
@@ -90,7 +90,7 @@ def _day(time_ms: int) -> date:
     return datetime.fromtimestamp(time_ms // 1000, UTC).date()
 
 
-def _offered(series: Series, period: Period) -> bool:
+def _has_files(series: Series, period: Period) -> bool:
     of_market = series.interval in MARKETS[series.market].intervals
     return of_market and (period == "monthly" or series.interval in DAILY_INTERVALS)
 
@@ -99,32 +99,34 @@ def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
     grid = file.series.grid
     # The last candle of a month may end in the next.
     ended_ms = max(file.stop_ms, grid.end(grid.floor(file.stop_ms - 1)))
-    if ended_ms > now_ms or not _offered(file.series, file.period):
+    if ended_ms > now_ms or not _has_files(file.series, file.period):
         return False
-    return any(grid.ceil(start_ms) < stop_ms for start_ms, stop_ms in present(catalogue, file))
+    return any(grid.ceil(start_ms) < stop_ms for start_ms, stop_ms in candle_ranges(catalogue, file))
 
 
-def present(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
-    """Return when the candles of a file begin."""
-    spec = catalogue.known(file.series.symbol)
-    return [] if spec is None else catalogue.present(spec, file.series.grid, file.start_ms, file.stop_ms)
+def candle_ranges(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
+    """Return the ranges in which the candles of a file begin."""
+    spec = catalogue.find(file.series.symbol)
+    return (
+        [] if spec is None else catalogue.existing_ranges(spec, file.series.grid, file.start_ms, file.stop_ms)
+    )
 
 
-def csv(truth: Truth, spec: SymbolListing, file: ArchiveFile, ranges: list[Range]) -> bytes:
-    """Return the CSV in the zip of a file, with the candles that begin in the ranges."""
+def csv_text(truth: Truth, spec: SymbolListing, file: ArchiveFile, ranges: list[Range]) -> bytes:
+    """Return the CSV of a file, with the candles that begin in the ranges."""
     grid = file.series.grid
-    micro = spec.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
+    microseconds = spec.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
     lines = [b"" if spec.market == "spot" else HEADER]
     for start_ms, stop_ms in ranges:
-        piece_ms = _PIECE * grid.length_ms or stop_ms - start_ms
+        piece_ms = _CANDLES_AT_ONCE * grid.length_ms or stop_ms - start_ms
         for from_ms in range(start_ms, stop_ms, piece_ms):
-            units = truth.units(*file.series, from_ms, min(from_ms + piece_ms, stop_ms))
-            lines.append(csv_lines(spec, grid, units, micro=micro))
+            candles = truth.integer_candles(*file.series, from_ms, min(from_ms + piece_ms, stop_ms))
+            lines.append(csv_lines(spec, grid, candles, micro=microseconds))
     return b"".join(lines)
 
 
-def zipped(file: ArchiveFile, text: bytes) -> bytes:
-    """Return a zip that holds the CSV of a file, dated like its content."""
+def zip_file(file: ArchiveFile, text: bytes) -> bytes:
+    """Return the zip of a file's CSV, dated like its content."""
     entry = zipfile.ZipInfo(f"{file.name}.csv", (file.day.year, file.day.month, file.day.day, 0, 0, 0))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -132,6 +134,6 @@ def zipped(file: ArchiveFile, text: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def checksum(file: ArchiveFile, content: bytes) -> str:
-    """Return what the `.CHECKSUM` file of a zip says."""
+def checksum_text(file: ArchiveFile, content: bytes) -> str:
+    """Return the content of the `.CHECKSUM` file of a zip."""
     return f"{hashlib.sha256(content).hexdigest()}  {file.name}.zip"

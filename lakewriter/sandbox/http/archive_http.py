@@ -1,157 +1,142 @@
-"""The sandbox's archive over HTTP: zips, their checksums and the list of both, with their faults.
+"""The sandbox's archive over HTTP: zips, checksums and their list, with faults.
 
-It makes each file once for all who ask for it at a time, and leaves what is in
-them to `archive`, and what the list says to `keys`.
+Simultaneous requests share one zip. `archive` makes the content of zips, and
+`archive_listing` makes the list.
 """
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict
 
 from aiohttp import web
 
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.market import MARKETS
 from lakewriter.ranges import minus
-from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.faults.table import Fault, Faults
+from lakewriter.sandbox.exchange import SimulatedExchange
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.http import archive
-from lakewriter.sandbox.http.archive_listing import BUCKET, ArchiveKey, Keys, place
-from lakewriter.sandbox.truth.candles import Truth
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.http.archive_listing import BUCKET_NAME, ArchiveKey, ArchiveListing, parse_directory
 
-# Files kept, because a zip and its checksum are asked for at the same time, or one after the other.
-_FILES_MAX = 32
+# Cached zips: a client requests a zip and its checksum at the same time, or one after the other.
+_CACHED_FILES_MAX = 32
 
-# A larger file is kept only while it is being sent: seconds of a month have a hundred megabytes.
-_KEPT_BYTES_MAX = 4 * 1024 * 1024
+# A larger zip is cached only while it is sent: a month of seconds has a hundred megabytes.
+_CACHED_BYTES_MAX = 4 * 1024 * 1024
 
-_SUFFIX = ".CHECKSUM"
+_CHECKSUM_SUFFIX = ".CHECKSUM"
 
-# Bytes of a file that are flipped, from a third of it on.
-_FLIPPED = 16
+# The number of flipped bytes; they begin at a third of the file.
+_FLIPPED_BYTES = 16
 
 
-class Bucket:
-    """Whoever answers what is asked of the archive.
+class ArchiveHttp:
+    """The handlers of the archive's URLs.
 
     Args:
-        catalogues: by market.
-        requests: requests, by kind; counted here.
+        exchange: the exchange; requests are counted in it.
     """
 
-    def __init__(
-        self,
-        catalogues: Mapping[str, Catalogue],
-        truth: Truth,
-        faults: Faults,
-        clock: SimClock,
-        requests: Counter[str],
-    ) -> None:
-        self._catalogues = catalogues
-        self._truth = truth
-        self._faults = faults
-        self._clock = clock
-        self._requests = requests
-        self._keys = Keys(catalogues, truth, faults)
-        self._files: OrderedDict[ArchiveFile, asyncio.Task[bytes]] = OrderedDict()
+    def __init__(self, exchange: SimulatedExchange) -> None:
+        self._exchange = exchange
+        self._listing = ArchiveListing(exchange)
+        self._cached: OrderedDict[ArchiveFile, asyncio.Task[bytes]] = OrderedDict()
 
     def add_routes(self, app: web.Application) -> None:
-        """Offer the files where the exchange has them, below each market too, and their list."""
-        app.router.add_get(f"/{BUCKET}", self._list)
+        """Add the routes of the files, also below each market, and of their list."""
+        app.router.add_get(f"/{BUCKET_NAME}", self._answer_list)
         for base in ("", *(f"/{market}" for market in MARKETS)):
-            app.router.add_get(f"{base}/data/{{path:.+}}", self._file)
+            app.router.add_get(f"{base}/data/{{path:.+}}", self._answer_file)
 
-    def forget(self) -> None:
-        """Make files and their sizes anew: other candles exist now."""
-        self._files.clear()
-        self._keys = Keys(self._catalogues, self._truth, self._faults)
+    def clear_cache(self) -> None:
+        """Remove cached zips and sizes, because other candles exist now."""
+        self._cached.clear()
+        self._listing = ArchiveListing(self._exchange)
 
-    async def _list(self, request: web.Request) -> web.Response:
-        self._requests["archive_list"] += 1
+    async def _answer_list(self, request: web.Request) -> web.Response:
+        self._exchange.requests["archive_list"] += 1
         prefix, marker = request.query.get("prefix", ""), request.query.get("marker", "")
-        now_ms = self._clock.now_ms()
-        here = place(prefix[: prefix.rfind("/") + 1]) or ArchiveKey("", "daily")
-        refused = self._faults.active(
-            "archive_list_status", here.market, here.symbol, here.interval, now_ms=now_ms
+        now_ms = self._exchange.clock.now_ms()
+        key = parse_directory(prefix[: prefix.rfind("/") + 1]) or ArchiveKey("", "daily")
+        refusal = self._exchange.faults.active(
+            "archive_list_status", key.market, key.symbol, key.interval, now_ms=now_ms
         )
-        if refused is not None:
-            return _refusal(refused)
+        if refusal is not None:
+            return _refusal_response(refusal)
         if request.query.get("delimiter") != "/":
-            return _error(501, "NotImplemented", "The list needs delimiter=/.")
-        page = await asyncio.to_thread(self._keys.page, prefix, marker, now_ms)
+            return _error_response(501, "NotImplemented", "The list needs delimiter=/.")
+        page = await asyncio.to_thread(self._listing.page, prefix, marker, now_ms)
         return web.Response(text=page, content_type="application/xml")
 
-    async def _file(self, request: web.Request) -> web.Response:
-        self._requests["archive"] += 1
+    async def _answer_file(self, request: web.Request) -> web.Response:
+        self._exchange.requests["archive"] += 1
         path = "/data/" + request.match_info["path"]
-        zip_path = path.removesuffix(_SUFFIX)
-        file = archive.find(zip_path, self._catalogues, self._clock.now_ms())
-        if file is None or self._faults.of_file("archive_missing_file", file):
-            return _error(404, "NoSuchKey", "The specified key does not exist.")
-        slow = self._faults.of_file("slow_archive", file)
+        zip_path = path.removesuffix(_CHECKSUM_SUFFIX)
+        file = archive.find_file(zip_path, self._exchange.catalogues, self._exchange.clock.now_ms())
+        if file is None or self._exchange.faults.active_for_file("archive_missing_file", file):
+            return _error_response(404, "NoSuchKey", "The specified key does not exist.")
+        slow = self._exchange.faults.active_for_file("slow_archive", file)
         if slow is not None:
             await asyncio.sleep(slow.value)
-        refused = self._faults.of_file("archive_status", file)
-        if refused is not None:
-            return _refusal(refused)
-        content = await self._content(file)
+        refusal = self._exchange.faults.active_for_file("archive_status", file)
+        if refusal is not None:
+            return _refusal_response(refusal)
+        content = await self._zip_of(file)
         if path == zip_path:
-            damaged = self._faults.of_file("archive_corrupt_zip", file)
+            damaged = self._exchange.faults.active_for_file("archive_corrupt_zip", file)
             return web.Response(
                 body=_flipped(content) if damaged else content, content_type="application/zip"
             )
-        return self._checksum(file, content)
+        return self._answer_checksum(file, content)
 
-    def _checksum(self, file: ArchiveFile, content: bytes) -> web.Response:
-        if self._faults.of_file("archive_missing_checksum", file):
-            return _error(404, "NoSuchKey", "The specified key does not exist.")
-        damaged = self._faults.of_file("archive_corrupt_zip", file)
+    def _answer_checksum(self, file: ArchiveFile, content: bytes) -> web.Response:
+        if self._exchange.faults.active_for_file("archive_missing_checksum", file):
+            return _error_response(404, "NoSuchKey", "The specified key does not exist.")
+        damaged = self._exchange.faults.active_for_file("archive_corrupt_zip", file)
         if damaged is not None and damaged.value:
             content = _flipped(content)
-        if self._faults.of_file("archive_wrong_checksum", file):
+        if self._exchange.faults.active_for_file("archive_wrong_checksum", file):
             content += b"others"
-        return web.Response(text=archive.checksum(file, content), content_type="binary/octet-stream")
+        return web.Response(text=archive.checksum_text(file, content), content_type="binary/octet-stream")
 
-    async def _content(self, file: ArchiveFile) -> bytes:
-        making = self._files.get(file)
+    async def _zip_of(self, file: ArchiveFile) -> bytes:
+        making = self._cached.get(file)
         if making is None:
-            making = self._files[file] = asyncio.create_task(asyncio.to_thread(self._make, file))
-            if len(self._files) > _FILES_MAX:
-                self._files.popitem(last=False)
-        # Whoever leaves takes it from nobody else.
+            making = self._cached[file] = asyncio.create_task(asyncio.to_thread(self._make_zip, file))
+            if len(self._cached) > _CACHED_FILES_MAX:
+                self._cached.popitem(last=False)
+        # A client that leaves must not cancel it for the others.
         content = await asyncio.shield(making)
-        if len(content) > _KEPT_BYTES_MAX:
-            self._files.pop(file, None)
+        if len(content) > _CACHED_BYTES_MAX:
+            self._cached.pop(file, None)
         return content
 
-    def _make(self, file: ArchiveFile) -> bytes:
-        catalogue = self._catalogues[file.series.market]
-        spec = catalogue.known(file.series.symbol)
+    def _make_zip(self, file: ArchiveFile) -> bytes:
+        catalogue = self._exchange.catalogues[file.series.market]
+        spec = catalogue.find(file.series.symbol)
         assert spec is not None
         missing = [
             (fault.start_ms or 0, file.stop_ms if fault.stop_ms is None else fault.stop_ms)
-            for fault in self._faults.of("archive_missing_rows", *file.series)
-            if fault.hits(file.path)
+            for fault in self._exchange.faults.concerning("archive_missing_rows", *file.series)
+            if fault.affects_file(file.path)
         ]
-        ranges = minus(archive.present(catalogue, file), missing)
-        return archive.zipped(file, archive.csv(self._truth, spec, file, ranges))
+        ranges = minus(archive.candle_ranges(catalogue, file), missing)
+        return archive.zip_file(file, archive.csv_text(self._exchange.truth, spec, file, ranges))
 
 
 def _flipped(content: bytes) -> bytes:
     start = len(content) // 3
-    stop = start + _FLIPPED
+    stop = start + _FLIPPED_BYTES
     return content[:start] + bytes(byte ^ 0xFF for byte in content[start:stop]) + content[stop:]
 
 
-def _refusal(fault: Fault) -> web.Response:
-    response = _error(int(fault.value), "SlowDown", "Please reduce your request rate.")
+def _refusal_response(fault: Fault) -> web.Response:
+    response = _error_response(int(fault.value), "SlowDown", "Please reduce your request rate.")
     if fault.retry_after_s:
         response.headers["Retry-After"] = str(math.ceil(fault.retry_after_s))
     return response
 
 
-def _error(status: int, code: str, words: str) -> web.Response:
-    text = f"<Error><Code>{code}</Code><Message>{words}</Message></Error>"
+def _error_response(status: int, code: str, message: str) -> web.Response:
+    text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return web.Response(text=text, status=status, content_type="application/xml")

@@ -1,4 +1,4 @@
-"""The sandbox's own HTTP endpoint: what it counts, what goes wrong, and what should be there.
+"""The sandbox's own HTTP endpoint: its counters, its faults, and the candles that exist.
 
     GET    /control                  counters, faults with their ids, names of faults
     POST   /control/faults           a fault as JSON → {"id": 1}
@@ -18,39 +18,40 @@ from aiohttp import web
 
 from lakewriter.errors import UsageError
 from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.faults.fault_syntax import moment_ms, parse_json
-from lakewriter.sandbox.faults.table import FAULTS, Fault, Faults
+from lakewriter.sandbox.faults.fault_set import FaultSet
+from lakewriter.sandbox.faults.fault_syntax import parse_json, parse_moment
+from lakewriter.sandbox.faults.table import FAULTS, Fault
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
-# More candles in one answer are a mistake.
+# An answer with more candles is a client's mistake.
 _EXPECTED_MAX = 1_000_000
 
 
-class Controlled(Protocol):
-    """What the endpoint needs of a sandbox."""
+class ControlledSandbox(Protocol):
+    """The part of a sandbox that the endpoint uses."""
 
     clock: SimClock
-    faults: Faults
+    faults: FaultSet
     violations: Counter[str]
     requests: Counter[str]
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
 
     @property
     def streams(self) -> int:
-        """How many streams they have."""
+        """The number of their streams."""
 
     def add_fault(self, fault: Fault) -> int:
-        """Let something go wrong."""
+        """Add a fault; return its id."""
 
     def remove_fault(self, fault_id: int) -> None:
-        """Let it go right again."""
+        """Remove a fault."""
 
     def clear_faults(self) -> None:
-        """Let everything go right again."""
+        """Remove all faults."""
 
     def expected(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> list[int]:
         """Return the begin times of the candles that exist."""
@@ -59,40 +60,42 @@ class Controlled(Protocol):
         """Cut every connection."""
 
 
-def add_routes(app: web.Application, sandbox: Controlled) -> None:
-    """Offer the endpoint."""
+def add_routes(app: web.Application, sandbox: ControlledSandbox) -> None:
+    """Add the routes of the endpoint."""
 
     async def state(_request: web.Request) -> web.Response:
-        return _json(_state(sandbox))
+        return _json_response(_state(sandbox))
 
     async def add(request: web.Request) -> web.Response:
-        return _json({"id": sandbox.add_fault(parse_json(await request.read(), sandbox.clock.now_ms()))})
+        return _json_response(
+            {"id": sandbox.add_fault(parse_json(await request.read(), sandbox.clock.now_ms()))}
+        )
 
     async def remove(request: web.Request) -> web.Response:
         sandbox.remove_fault(int(request.match_info["id"]))
-        return _json({})
+        return _json_response({})
 
     async def clear(_request: web.Request) -> web.Response:
         sandbox.clear_faults()
-        return _json({})
+        return _json_response({})
 
     async def expected(request: web.Request) -> web.Response:
-        return _json(_expected(sandbox, request))
+        return _json_response(_expected(sandbox, request))
 
     async def drop(_request: web.Request) -> web.Response:
         await sandbox.drop_connections()
-        return _json({})
+        return _json_response({})
 
     app.router.add_get("/control", state)
-    app.router.add_post("/control/faults", _polite(add))
+    app.router.add_post("/control/faults", _with_usage_errors(add))
     app.router.add_delete("/control/faults", clear)
-    app.router.add_delete(r"/control/faults/{id:\d{1,18}}", _polite(remove))
-    app.router.add_get("/control/expected", _polite(expected))
+    app.router.add_delete(r"/control/faults/{id:\d{1,18}}", _with_usage_errors(remove))
+    app.router.add_get("/control/expected", _with_usage_errors(expected))
     app.router.add_post("/control/drop", drop)
 
 
-def _polite(handler: _Handler) -> _Handler:
-    """Answer nonsense with 400 and one line that says why."""
+def _with_usage_errors(handler: _Handler) -> _Handler:
+    """Answer a `UsageError` with status 400 and its text."""
 
     async def handle(request: web.Request) -> web.Response:
         try:
@@ -103,7 +106,7 @@ def _polite(handler: _Handler) -> _Handler:
     return handle
 
 
-def _state(sandbox: Controlled) -> dict[str, object]:
+def _state(sandbox: ControlledSandbox) -> dict[str, object]:
     return {
         "now_ms": sandbox.clock.now_ms(),
         "speed": sandbox.clock.speed,
@@ -119,17 +122,17 @@ def _state(sandbox: Controlled) -> dict[str, object]:
     }
 
 
-def _expected(sandbox: Controlled, request: web.Request) -> list[int]:
-    said = {name: request.query.get(name, "") for name in ("market", "symbol", "interval", "start", "stop")}
-    missing = [name for name, value in said.items() if not value]
+def _expected(sandbox: ControlledSandbox, request: web.Request) -> list[int]:
+    params = {name: request.query.get(name, "") for name in ("market", "symbol", "interval", "start", "stop")}
+    missing = [name for name, value in params.items() if not value]
     if missing:
         raise UsageError(f"expected: {missing[0]} was not said")
-    start_ms, stop_ms = moment_ms(said["start"]), moment_ms(said["stop"])
-    begins = sandbox.expected(said["market"], said["symbol"], said["interval"], start_ms, stop_ms)
+    start_ms, stop_ms = parse_moment(params["start"]), parse_moment(params["stop"])
+    begins = sandbox.expected(params["market"], params["symbol"], params["interval"], start_ms, stop_ms)
     if len(begins) > _EXPECTED_MAX:
         raise UsageError(f"expected: more than {_EXPECTED_MAX} candles: ask for a shorter range")
     return begins
 
 
-def _json(body: object) -> web.Response:
+def _json_response(body: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")

@@ -1,4 +1,4 @@
-"""The sandbox's answers to REST calls, and what they weigh.
+"""The sandbox's answers to REST calls, and their weights.
 
 Pure: parameters and the time in, an answer out.
 """
@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, Interval
 from lakewriter.market import MARKETS
-from lakewriter.sandbox.faults.table import Faults
-from lakewriter.sandbox.streams.feed import partial
+from lakewriter.sandbox.faults.fault_set import FaultSet
+from lakewriter.sandbox.streams.feed import partial_row
 from lakewriter.sandbox.streams.protocol import kline_row
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.sandbox.truth.catalogue import Catalogue
@@ -18,18 +18,18 @@ from lakewriter.sandbox.truth.symbols import SymbolListing
 
 ROWS_DEFAULT = 500
 
-# COIN-M answers no longer span.
+# COIN-M answers no longer range.
 _COIN_SPAN_MS = 200 * DAY_MS
 
-# Spot takes times in microseconds too; milliseconds have fewer digits until the year 33658.
+# Spot also takes times in microseconds; milliseconds have fewer digits until the year 33658.
 _MICROSECONDS_FROM = 10**15
 
-# How much of a candle its row shows until it settles.
-_UNSETTLED = 0.75
+# The part of a candle in its row until it settles.
+_UNSETTLED_FRACTION = 0.75
 
 
 class RestAnswer(NamedTuple):
-    """A status and what is sent as JSON."""
+    """A status, and the body to send as JSON."""
 
     status: int
     body: Any
@@ -52,52 +52,52 @@ class _Query(NamedTuple):
 
 
 def klines(
-    catalogue: Catalogue, faults: Faults, truth: Truth, params: Mapping[str, str], now_ms: int
+    catalogue: Catalogue, faults: FaultSet, truth: Truth, params: Mapping[str, str], now_ms: int
 ) -> RestAnswer:
     """Answer `/klines`: rows that begin from startTime to endTime, both inclusive.
 
-    The last row may be the candle that is still open. A symbol that does not
-    trade any more has its older rows.
+    The last row may be of the open candle. A symbol that no longer trades keeps
+    its older rows.
     """
     try:
         query = _query(catalogue, params, now_ms)
-        span = _coin_span if catalogue.market == "coin_futures" else _span
-        start_ms, stop_ms = span(query, catalogue, now_ms)
+        range_of = _coin_range if catalogue.market == "coin_futures" else _range
+        start_ms, stop_ms = range_of(query, catalogue, now_ms)
     except _InvalidError as error:
         return RestAnswer(400, error.body)
     spec, grid = query.spec, query.grid
     if spec.status != "TRADING":
         return RestAnswer(200, [])
-    units = truth.units(catalogue.market, spec.symbol, grid.name, start_ms, stop_ms)
-    candles = (row for row in rows(units) if catalogue.exists(spec, grid, row[0]))
+    candles = truth.integer_candles(catalogue.market, spec.symbol, grid.name, start_ms, stop_ms)
+    existing = (row for row in rows(candles) if catalogue.exists(spec, grid, row[0]))
     if not faults:
-        return RestAnswer(200, [_row(spec, grid, row, now_ms) for row in candles])
-    return RestAnswer(200, list(_disturbed(faults, spec, grid, candles, now_ms)))
+        return RestAnswer(200, [_row(spec, grid, row, now_ms) for row in existing])
+    return RestAnswer(200, list(_with_faults(faults, spec, grid, existing, now_ms)))
 
 
 def _row(spec: SymbolListing, grid: Interval, row: tuple[int, ...], now_ms: int) -> list[int | str]:
     begin_ms = row[0]
     end_ms = grid.end(begin_ms)
     if end_ms > now_ms:
-        row = partial(row, (now_ms - begin_ms) / (end_ms - begin_ms))
+        row = partial_row(row, (now_ms - begin_ms) / (end_ms - begin_ms))
     return kline_row(spec, grid, row)
 
 
-def _disturbed(
-    faults: Faults, spec: SymbolListing, grid: Interval, candles: Iterable[tuple[int, ...]], now_ms: int
+def _with_faults(
+    faults: FaultSet, spec: SymbolListing, grid: Interval, candles: Iterable[tuple[int, ...]], now_ms: int
 ) -> Iterator[list[int | str]]:
     series = (spec.market, spec.symbol, grid.name)
-    missing = list(faults.of("rest_missing_rows", *series))
+    missing = list(faults.concerning("rest_missing_rows", *series))
     lag = faults.active("rest_lag", *series, now_ms=now_ms)
     unsettled = faults.active("rest_unsettled", *series, now_ms=now_ms)
     lag_ms = 0 if lag is None else lag.value * 1000
     unsettled_ms = 0 if unsettled is None else unsettled.value * 1000
     for row in candles:
         end_ms = grid.end(row[0])
-        if any(fault.holds(row[0]) for fault in missing) or (lag_ms and now_ms < end_ms + lag_ms):
+        if any(fault.holds_at(row[0]) for fault in missing) or (lag_ms and now_ms < end_ms + lag_ms):
             continue
         settling = end_ms <= now_ms < end_ms + unsettled_ms
-        yield _row(spec, grid, partial(row, _UNSETTLED) if settling else row, now_ms)
+        yield _row(spec, grid, partial_row(row, _UNSETTLED_FRACTION) if settling else row, now_ms)
 
 
 def _query(catalogue: Catalogue, params: Mapping[str, str], now_ms: int) -> _Query:
@@ -107,7 +107,7 @@ def _query(catalogue: Catalogue, params: Mapping[str, str], now_ms: int) -> _Que
             raise _InvalidError(
                 -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
             )
-    spec = catalogue.known(params["symbol"])
+    spec = catalogue.find(params["symbol"])
     if spec is None or catalogue.visible(spec.symbol, now_ms) is None:
         raise _InvalidError(-1121, "Invalid symbol.")
     grid = BY_WIRE_NAME.get(params["interval"])
@@ -152,16 +152,16 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _span(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
+def _range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
     # The oldest rows from startTime on; without it, the newest.
     stop_ms = min(query.last_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
     if query.start_ms is None:
-        return _newest(query, catalogue, query.first_ms, stop_ms), stop_ms
+        return _start_of_newest(query, catalogue, query.first_ms, stop_ms), stop_ms
     start_ms = query.grid.ceil(max(query.start_ms, query.first_ms))
-    return start_ms, _oldest(query, catalogue, start_ms, stop_ms)
+    return start_ms, _stop_of_oldest(query, catalogue, start_ms, stop_ms)
 
 
-def _coin_span(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
+def _coin_range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
     # The newest rows up to endTime, whatever startTime says.
     start_ms, end_ms = query.start_ms, query.end_ms
     if start_ms is not None and end_ms is not None and end_ms - start_ms > _COIN_SPAN_MS:
@@ -171,32 +171,32 @@ def _coin_span(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, i
     if start_ms is None:
         start_ms = max(0, end_ms - _COIN_SPAN_MS)
     stop_ms = min(query.last_ms, end_ms) + 1
-    return _newest(query, catalogue, start_ms, stop_ms), stop_ms
+    return _start_of_newest(query, catalogue, start_ms, stop_ms), stop_ms
 
 
-def _oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
-    """Return where the first `limit` candles that exist end; what does not exist is no row."""
+def _stop_of_oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
+    """Return where the first `limit` existing candles end."""
     left = query.limit
-    for low_ms, high_ms in catalogue.present(query.spec, query.grid, start_ms, stop_ms):
+    for low_ms, high_ms in catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms):
         count = query.grid.count(low_ms, high_ms)
         if count >= left:
-            return _ahead(query.grid, query.grid.ceil(low_ms), left)
+            return _begin_after(query.grid, query.grid.ceil(low_ms), left)
         left -= count
     return stop_ms
 
 
-def _newest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
-    """Return where the last `limit` candles that exist begin."""
+def _start_of_newest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
+    """Return where the last `limit` existing candles begin."""
     left = query.limit
-    for low_ms, high_ms in reversed(catalogue.present(query.spec, query.grid, start_ms, stop_ms)):
+    for low_ms, high_ms in reversed(catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms)):
         count = query.grid.count(low_ms, high_ms)
         if count >= left:
-            return _back(query.grid, high_ms, left)
+            return _begin_before(query.grid, high_ms, left)
         left -= count
     return start_ms
 
 
-def _back(grid: Interval, stop_ms: int, count: int) -> int:
+def _begin_before(grid: Interval, stop_ms: int, count: int) -> int:
     """Return the begin time of the first of `count` candles that begin before `stop_ms`."""
     begin_ms = grid.floor(max(0, stop_ms - 1))
     if grid.length_ms:
@@ -206,8 +206,8 @@ def _back(grid: Interval, stop_ms: int, count: int) -> int:
     return begin_ms
 
 
-def _ahead(grid: Interval, begin_ms: int, count: int) -> int:
-    """Return the begin time that follows `count` candles from `begin_ms` on."""
+def _begin_after(grid: Interval, begin_ms: int, count: int) -> int:
+    """Return the begin time after `count` candles from `begin_ms` on."""
     if grid.length_ms:
         return begin_ms + count * grid.length_ms
     for _ in range(count):
@@ -216,7 +216,7 @@ def _ahead(grid: Interval, begin_ms: int, count: int) -> int:
 
 
 def klines_weight(market: str, params: Mapping[str, str]) -> int:
-    """Return what a `/klines` call costs, also when it is refused.
+    """Return the weight of a `/klines` call; a refused call has it too.
 
     Source: measured on USDⓈ-M, 2026-10-07; documented for spot.
     """

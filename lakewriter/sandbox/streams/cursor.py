@@ -1,32 +1,32 @@
-"""Where a connection is in one stream, and what comes next: an open candle or a closing frame.
+"""The position of a connection in one stream, and its next frame: of an open or a closed candle.
 
 Rule 1: candles follow each other on the grid; each is closed once.
-Rule 2: open candles are shown on a grid of their own, shared by all
-connections; what is late is left out.
+Rule 2: frames of open candles lie on a grid of their own, which all connections
+share. A late one is left out.
 
-Pure: the time is told.
+Pure: the time is passed in.
 """
 
 from lakewriter.sandbox.streams.feed import Feed, Step
 
 
 class Cursor:
-    """Where a connection is in one stream.
+    """The position of a connection in one stream.
 
-    Args:
-        live: whether it is still subscribed to.
-        held_ms: begin of a closed candle held back until the next one closes.
+    Attributes:
+        subscribed: whether the connection still has the stream.
+        held_begin_ms: begin of a closed candle that is held back until the next one closes.
     """
 
     def __init__(self, feed: Feed, now_ms: int) -> None:
         self.feed = feed
-        self.live = True
-        self.held_ms: int | None = None
+        self.subscribed = True
+        self.held_begin_ms: int | None = None
         self._next = Step(0, 0, closed=True)
         self._begin_at(feed.first_begin_ms(now_ms))
 
     def plan(self, now_ms: int, push_ms: int) -> int:
-        """Choose what is sent next, and return when."""
+        """Choose the next frame; return when it is due."""
         self._next = Step(self._begin_ms, self._close_ms, closed=True)
         if push_ms:
             next_ms = now_ms + push_ms - (now_ms - int(self.feed.phase * push_ms)) % push_ms
@@ -35,7 +35,7 @@ class Cursor:
         return self._next.event_ms
 
     def take(self) -> Step:
-        """Return what was planned; after a closing frame comes the next candle."""
+        """Return the planned frame; after a closing frame, go to the next candle."""
         step = self._next
         if step.closed:
             self._begin_at(self._end_ms)

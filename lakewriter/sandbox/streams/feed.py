@@ -1,38 +1,39 @@
 """The frames of every stream, made once and shared by all connections.
 
-A feed answers two questions about a stream: when is this candle's closing
-frame due, and what are the bytes of a candle, closed or open at a moment. It computes candles some dozens ahead, and forgets old ones.
+A feed tells when a candle's closing frame is due. It makes the bytes of a
+candle, closed or open at a moment. It computes blocks of some dozens of candles.
 """
 
 from collections import OrderedDict
 from typing import NamedTuple
 
 from lakewriter.interval import Interval
-from lakewriter.sandbox.streams.protocol import combined, kline_frame, late_ms, parse_stream
+from lakewriter.sandbox.streams.protocol import close_delay_ms, kline_frame, parse_stream, wrap
 from lakewriter.sandbox.truth.candles import Truth, stream_key
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.integer_candles import rows
 from lakewriter.sandbox.truth.noise import uniform_at
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 
-# Candles computed at once, so that numpy's overhead is shared; plus a part of
-# that, different for each stream, so that not all are due in the same second.
-_AHEAD = 48
-_AHEAD_SPREAD = 32
+# Candles computed at once, so that they share numpy's overhead. Each stream adds a
+# number of its own, so that the streams do not compute in the same second.
+_BLOCK_CANDLES = 48
+_BLOCK_SPREAD = 32
 
 # A block is at most this long, unless a single candle is longer.
-_AHEAD_MS = 86_400_000
+_BLOCK_MS_MAX = 86_400_000
 
-# Frames kept of one stream: for connections that lag behind the others.
+# Cached frames of one stream, for connections that lag behind others.
 _FRAMES_MAX = 8
 
 
 class Step(NamedTuple):
-    """One frame that is to be sent.
+    """One frame to send.
 
     Args:
-        begin_ms: of the candle.
+        begin_ms: the begin of its candle.
         event_ms: when it is due.
+        closed: whether it closes the candle.
     """
 
     begin_ms: int
@@ -41,7 +42,7 @@ class Step(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One payload, in both forms."""
+    """One payload, raw and combined."""
 
     raw: bytes
     combined: bytes
@@ -61,56 +62,56 @@ class Feed:
         self._truth = truth
         self._key = stream_key(truth.seed, spec.market, name)
         self._rows: dict[int, tuple[int, ...]] = {}
-        self._ahead = _AHEAD + self._key % _AHEAD_SPREAD
+        self._block_candles = _BLOCK_CANDLES + self._key % _BLOCK_SPREAD
         self._frames: OrderedDict[Step, Frame] = OrderedDict()
 
     @property
     def phase(self) -> float:
-        """Where of [0, 1) in each period its open candle is pushed."""
+        """The part of each push period, in [0, 1), at which frames of its open candle are due."""
         return self._key % 997 / 997
 
     def due_ms(self, begin_ms: int) -> int:
-        """Return when the closing frame of the candle is sent: its event time."""
+        """Return when the closing frame of a candle is due: its event time."""
         fraction = uniform_at(self._key, 20, begin_ms)
-        return self.grid.end(begin_ms) - 1 + late_ms(self.spec.market, fraction)
+        return self.grid.end(begin_ms) - 1 + close_delay_ms(self.spec.market, fraction)
 
     def first_begin_ms(self, now_ms: int) -> int:
-        """Return the first candle whose closing frame is not sent yet."""
+        """Return the begin of the first candle whose closing frame is not due yet."""
         begin_ms = self.grid.floor(max(now_ms, LISTED_MS))
         before_ms = self.grid.floor(begin_ms - 1)
         return before_ms if before_ms >= LISTED_MS and self.due_ms(before_ms) > now_ms else begin_ms
 
-    def trades(self, begin_ms: int) -> int:
-        """Return how many trades the candle has in the end."""
+    def trade_num(self, begin_ms: int) -> int:
+        """Return the number of trades of a closed candle."""
         return self._row(begin_ms)[7]
 
     def frame(self, step: Step) -> Frame:
-        """Return the frame of a candle, closed or as it is at that moment."""
-        found = self._frames.get(step)
-        if found is None:
+        """Return the frame of a step."""
+        cached = self._frames.get(step)
+        if cached is None:
             begin_ms, event_ms, closed = step
             row = self._row(begin_ms)
             if not closed:
-                row = partial(row, (event_ms - begin_ms) / (self.grid.end(begin_ms) - begin_ms))
+                row = partial_row(row, (event_ms - begin_ms) / (self.grid.end(begin_ms) - begin_ms))
             text = kline_frame(self.spec, self.grid, row, event_ms, closed)
-            found = Frame(text.encode(), combined(self.name, text).encode())
-            self._frames[step] = found
+            cached = Frame(text.encode(), wrap(self.name, text).encode())
+            self._frames[step] = cached
             if len(self._frames) > _FRAMES_MAX:
                 self._frames.popitem(last=False)
-        return found
+        return cached
 
     def _row(self, begin_ms: int) -> tuple[int, ...]:
         if begin_ms not in self._rows:
             length_ms = self.grid.end(begin_ms) - begin_ms
-            stop_ms = begin_ms + min(length_ms * self._ahead, max(length_ms, _AHEAD_MS))
+            stop_ms = begin_ms + min(length_ms * self._block_candles, max(length_ms, _BLOCK_MS_MAX))
             spec = self.spec
-            units = self._truth.units(spec.market, spec.symbol, self.grid.name, begin_ms, stop_ms)
-            self._rows = {row[0]: row for row in rows(units)}
+            candles = self._truth.integer_candles(spec.market, spec.symbol, self.grid.name, begin_ms, stop_ms)
+            self._rows = {row[0]: row for row in rows(candles)}
         return self._rows[begin_ms]
 
 
 class Feeds:
-    """The feeds of one market, by stream name; only what trades at some time has one."""
+    """The feeds of one market, by stream name. Only symbols that trade at some time have one."""
 
     def __init__(self, catalogue: Catalogue, truth: Truth) -> None:
         self._catalogue = catalogue
@@ -118,11 +119,11 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
 
     def find(self, name: str) -> Feed | None:
-        """Return the feed of that name, or None if the name stays silent."""
+        """Return the feed of that name, or None if the exchange sends nothing for it."""
         feed = self._feeds.get(name)
         if feed is None:
             stream = parse_stream(name, self._catalogue.market)
-            spec = None if stream is None else self._catalogue.known(stream.symbol)
+            spec = None if stream is None else self._catalogue.find(stream.symbol)
             if stream is None or spec is None or spec.status != "TRADING":
                 return None
             feed = Feed(name, spec, stream.interval, self._truth)
@@ -130,8 +131,8 @@ class Feeds:
         return feed
 
 
-def partial(row: tuple[int, ...], fraction: float) -> tuple[int, ...]:
-    """Return what a candle may look like when `fraction` of it is over: volumes only grow."""
+def partial_row(row: tuple[int, ...], fraction: float) -> tuple[int, ...]:
+    """Return a candle as it may be when `fraction` of it has passed; volumes only grow."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, previous = row
 
     def so_far(total: int) -> int:

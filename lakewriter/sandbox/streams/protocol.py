@@ -1,8 +1,7 @@
-"""The exchange's words, written by hand: kline frames, rows, and control answers.
+"""The exchange's protocol, written by hand: kline frames, rows, and answers to control messages.
 
-Pure: values in, text out. It shares no code with the client's decoder, so
-that the one can prove the other. What differs between the markets is in
-`ACCENTS`.
+It shares no code with the client's decoder, so that each can prove the other.
+`DIALECTS` has the differences between the markets. Pure.
 """
 
 import json
@@ -14,20 +13,20 @@ from lakewriter.sandbox.truth.symbols import SymbolListing
 
 
 class MarketDialect(NamedTuple):
-    """How one market speaks.
+    """The protocol of one market.
 
     Args:
-        k_separator: between the members of `k`.
-        late_ms: how long after the close time the closing frame is sent, from and to.
-        ping_every_s: the server's pings, in real seconds.
-        pong_within_s: how long a ping may stay unanswered, in real seconds.
-        streams_max: streams on one connection.
-        names_max: names of one SUBSCRIBE; beyond it none of them sends anything.
-        flat_errors: `{"code":…}` instead of `{"error":{"code":…}}`.
+        k_separator: the text between the members of `k`.
+        close_delays_ms: the least and the longest time from a close to its frame.
+        ping_every_s: the time between pings, in real seconds.
+        pong_within_s: the time limit for a pong, in real seconds.
+        streams_max: the maximum streams of a connection.
+        names_max: the maximum names of a SUBSCRIBE; with more, all of them stay silent.
+        flat_errors: whether errors are `{"code":…}` instead of `{"error":{"code":…}}`.
     """
 
     k_separator: str
-    late_ms: tuple[int, int]
+    close_delays_ms: tuple[int, int]
     ping_every_s: float
     pong_within_s: float
     streams_max: int
@@ -38,13 +37,13 @@ class MarketDialect(NamedTuple):
 # Sources: E - T of captured frames; spot and futures documents on pings;
 # 1024 streams measured on USDⓈ-M, 200 documented on COIN-M; 437 names in one
 # message failed silently on spot, and 436 did not (reported in 2020).
-ACCENTS = {
+DIALECTS = {
     "spot": MarketDialect(",", (2, 6), 20.0, 60.0, 1024, 436, flat_errors=True),
     "usdt_futures": MarketDialect(", ", (200, 2000), 180.0, 600.0, 1024, 1024, flat_errors=False),
     "coin_futures": MarketDialect(",", (4, 4), 180.0, 600.0, 200, 1024, flat_errors=False),
 }
 
-# A larger control message is acknowledged, and does nothing.
+# A larger control message is acknowledged, and has no effect.
 CONTROL_BYTES_MAX = 8192
 
 # The exchange's error codes for control messages.
@@ -54,14 +53,14 @@ _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "G
 
 
 class StreamName(NamedTuple):
-    """A kline stream that can carry something."""
+    """The symbol and interval of a kline stream."""
 
     symbol: str
     interval: Interval
 
 
 class Request(NamedTuple):
-    """A control message that can be understood."""
+    """A valid control message."""
 
     method: str
     params: list[Any]
@@ -69,20 +68,20 @@ class Request(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A control message that cannot."""
+    """The error of an invalid control message."""
 
     code: int
     text: str
     id: int | str | None
 
 
-def late_ms(market: str, fraction: float) -> int:
-    """Return how long after the close time a closing frame is sent.
+def close_delay_ms(market: str, fraction: float) -> int:
+    """Return the delay of a closing frame after its close time.
 
     Args:
-        fraction: of [0, 1); where in the market's usual range.
+        fraction: the position in the market's usual range, in [0, 1).
     """
-    low, high = ACCENTS[market].late_ms
+    low, high = DIALECTS[market].close_delays_ms
     return low + int((high - low + 1) * fraction)
 
 
@@ -92,7 +91,7 @@ def kline_frame(
     """Return one raw kline payload.
 
     Args:
-        row: the candle in integers, in the order of `units.Units`.
+        row: the candle in integers, in the order of `IntegerCandles`.
     """
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, _ = row
     price, symbol = spec.price_text, spec.symbol
@@ -115,20 +114,20 @@ def kline_frame(
         f'"Q":"{spec.quote_text(taker_quote)}"',
         '"B":"0"',
     )
-    members = ACCENTS[spec.market].k_separator.join(k)
+    members = DIALECTS[spec.market].k_separator.join(k)
     return f'{{"e":"kline","E":{event_ms},"s":"{symbol}","k":{{{members}}}}}'
 
 
-def combined(stream: str, payload: str) -> str:
-    """Return a payload in the wrapper of combined connections."""
+def wrap(stream: str, payload: str) -> str:
+    """Return a payload with its stream's name, as combined connections send it."""
     return f'{{"stream":"{stream}","data":{payload}}}'
 
 
 def parse_stream(name: str, market: str) -> StreamName | None:
-    """Return the kline stream of that name, or None if it will stay silent.
+    """Return the kline stream of that name, or None if the exchange sends nothing for it.
 
-    Names with upper-case symbols, of other kinds of streams, or of intervals
-    that the market has not, are accepted by the exchange and never sent.
+    The exchange accepts any name. It stays silent for upper-case symbols, other
+    kinds of streams, and intervals that the market does not have.
     """
     wire, at, rest = name.partition("@kline_")
     grid = BY_WIRE_NAME.get(rest)
@@ -141,7 +140,7 @@ def parse_stream(name: str, market: str) -> StreamName | None:
 
 
 def parse_request(text: str, market: str) -> Request | Refusal:
-    """Return what a control message asks for, or why it is refused."""
+    """Parse a control message; return a `Refusal` if it is invalid."""
     try:
         message = json.loads(text)
     except ValueError:
@@ -172,15 +171,15 @@ def _is_id(request_id: object, market: str) -> bool:
     return request_id is None
 
 
-def result(request_id: int | str | None, value: object = None) -> str:
-    """Return the answer to a request that was understood."""
+def result_text(request_id: int | str | None, value: object = None) -> str:
+    """Return the answer to a valid request."""
     return json.dumps({"result": value, "id": request_id}, separators=(",", ":"), ensure_ascii=False)
 
 
-def refusal(market: str, reason: Refusal) -> str:
-    """Return the answer to a request that was not, in the market's shape."""
+def refusal_text(market: str, reason: Refusal) -> str:
+    """Return the answer to an invalid request, in the market's form."""
     error: dict[str, Any] = {"code": reason.code, "msg": reason.text}
-    body = {**error, "id": reason.id} if ACCENTS[market].flat_errors else {"error": error, "id": reason.id}
+    body = {**error, "id": reason.id} if DIALECTS[market].flat_errors else {"error": error, "id": reason.id}
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -188,7 +187,7 @@ def answer_property(market: str, request: Request, *, combined: bool) -> tuple[s
     """Answer SET_PROPERTY or GET_PROPERTY.
 
     Returns:
-        The answer, and whether payloads are combined from now on.
+        The answer, and whether payloads are combined after it.
     """
     setting = request.method == "SET_PROPERTY"
     reason = None
@@ -199,17 +198,21 @@ def answer_property(market: str, request: Request, *, combined: bool) -> tuple[s
     elif setting and not isinstance(request.params[1], bool):
         reason = Refusal(NOT_BOOLEAN, "Invalid value type: expected Boolean", request.id)
     if reason is not None:
-        return refusal(market, reason), combined
-    return (result(request.id), request.params[1]) if setting else (result(request.id, combined), combined)
+        return refusal_text(market, reason), combined
+    return (
+        (result_text(request.id), request.params[1])
+        if setting
+        else (result_text(request.id, combined), combined)
+    )
 
 
 def shutdown_notice(now_ms: int, *, wrapped: bool) -> str:
-    """Return what a server says before it shuts down, raw or combined.
+    """Return the notice that a server sends before it shuts down, raw or combined.
 
     Source: binance-spot-api-docs, web-socket-streams.md.
     """
     notice = f'{{"e":"serverShutdown","E":{now_ms}}}'
-    return combined("!serverShutdown", notice) if wrapped else notice
+    return wrap("!serverShutdown", notice) if wrapped else notice
 
 
 def kline_row(spec: SymbolListing, grid: Interval, row: tuple[int, ...]) -> list[int | str]:

@@ -1,8 +1,8 @@
-"""Recorded sessions: read a log, hand out its frames with their times.
+"""Recorded sessions: the frames of a log, with their times.
 
 A log's first line is the URL and the time of connecting (`wss://… <-> 1628952394.89`);
-each further one is `<receive time>: <frame>`, in Unix seconds. Frames are
-never parsed: they are sent as they were recorded.
+each other line is `<receive time>: <frame>`, in Unix seconds. Frames are sent
+as they were recorded; they are not parsed.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from lakewriter.regular_file import read_user_text
 # An hour of one connection is some 100 MB.
 FILE_BYTES_MAX = 1 << 30
 
-# A host that contains this recorded that market; the first that fits.
+# A part of a host's name → its market; the first match counts.
 _HOSTS = (
     ("fstream", "usdt_futures"),
     ("dstream", "coin_futures"),
@@ -36,16 +36,14 @@ class Recording(NamedTuple):
     frames: list[tuple[float, bytes]]
 
 
-def load(argument: str) -> Recording:
-    """Return the recording that `FILE` or `MARKET=FILE` names.
+def load_recording(text: str) -> Recording:
+    """Read the recording that `FILE` or `MARKET=FILE` names.
 
     Raises:
         UsageError: if there is no such file, or it is not a log.
     """
-    name, equals, rest = argument.partition("=")
-    market, path = (
-        (parse_market(name).name, Path(rest)) if equals and "/" not in name else ("", Path(argument))
-    )
+    name, equals, rest = text.partition("=")
+    market, path = (parse_market(name).name, Path(rest)) if equals and "/" not in name else ("", Path(text))
     try:
         head, *lines = read_user_text(path, FILE_BYTES_MAX).split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,17 +1,16 @@
-"""The sandbox's WebSocket side: who may connect, and the connections that are open."""
+"""The sandbox's WebSocket routes: limits on handshakes, and the open connections."""
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
 from lakewriter.market import MARKETS
-from lakewriter.sandbox.clock import SimClock
+from lakewriter.sandbox.exchange import SimulatedExchange
 from lakewriter.sandbox.faults.caller_limits import AttemptLimit
-from lakewriter.sandbox.faults.table import Faults
-from lakewriter.sandbox.streams.connection import Connection, MarketContext
+from lakewriter.sandbox.streams.connection import Connection
+from lakewriter.sandbox.streams.market_context import MarketContext
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -20,34 +19,30 @@ CLOSE_S = 2.0
 
 
 class Sockets:
-    """Whoever accepts or refuses connections.
+    """The handlers of the stream URLs.
 
     Args:
-        shared: by market.
-        violations: broken limits, by kind; counted here.
+        exchange: the exchange; violations are counted in it.
+        contexts: by market.
 
     Attributes:
-        open: the connections that are open.
+        open: the open connections.
     """
 
-    def __init__(
-        self, shared: Mapping[str, MarketContext], faults: Faults, clock: SimClock, violations: Counter[str]
-    ) -> None:
+    def __init__(self, exchange: SimulatedExchange, contexts: Mapping[str, MarketContext]) -> None:
         self.open: set[Connection] = set()
-        self._shared = shared
-        self._faults = faults
-        self._clock = clock
-        self._violations = violations
+        self._contexts = contexts
+        self._exchange = exchange
         self._attempts = AttemptLimit()
 
     def add_routes(self, app: web.Application) -> None:
-        """Give the stream URLs of all markets to their handlers."""
+        """Add the routes of the streams of all markets."""
         for name in MARKETS:
             routed = name == "usdt_futures"
             for route in ("", "/market", "/public", "/private") if routed else ("",):
                 silent = routed and route != "/market"
                 for path in ("ws", "ws/{streams:.+}", "stream"):
-                    app.router.add_get(f"/{name}{route}/{path}", self._socket_of(name, silent=silent))
+                    app.router.add_get(f"/{name}{route}/{path}", self._handler(name, silent=silent))
 
     async def drop(self) -> None:
         """Cut every connection without a word."""
@@ -56,27 +51,27 @@ class Sockets:
             connection.abort()
         await asyncio.gather(*(connection.ended.wait() for connection in dropped))
 
-    def _refused(self, market: str, caller: str) -> web.Response | None:
-        wait_s = self._attempts.attempt(market, caller, self._clock.real_s())
+    def _refusal(self, market: str, caller: str) -> web.Response | None:
+        wait_s = self._attempts.attempt(market, caller, self._exchange.clock.real_s())
         if wait_s:
-            self._violations["connects"] += 1
+            self._exchange.violations["connects"] += 1
             return web.Response(status=429, headers={"Retry-After": str(wait_s)})
-        fault = self._faults.active("refuse_handshake", market, now_ms=self._clock.now_ms())
+        fault = self._exchange.faults.active("refuse_handshake", market, now_ms=self._exchange.clock.now_ms())
         if fault is None:
             return None
         after = {"Retry-After": str(math.ceil(fault.retry_after_s))} if fault.retry_after_s else {}
         return web.Response(status=int(fault.value), headers=after)
 
-    def _socket_of(self, market: str, *, silent: bool) -> _Handler:
+    def _handler(self, market: str, *, silent: bool) -> _Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            refused = self._refused(market, request.remote or "")
+            refused = self._refusal(market, request.remote or "")
             if refused is not None:
                 return refused
             socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, timeout=CLOSE_S)
             try:
                 await socket.prepare(request)
             except ConnectionResetError:
-                return web.Response()  # to nobody: they left in the middle of their handshake
+                return web.Response()  # the client left during its handshake
             combined = request.path.endswith("/stream")
             names = request.query.get("streams", "") if combined else request.match_info.get("streams", "")
             transport = request.transport
@@ -85,7 +80,7 @@ class Sockets:
             connection = Connection(
                 socket,
                 transport,
-                self._shared[market],
+                self._contexts[market],
                 combined=combined,
                 silent=silent,
                 names=[name for name in names.split("/") if name],

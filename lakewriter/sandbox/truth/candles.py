@@ -1,10 +1,10 @@
 """Every candle of the sandbox, computed from a seed: `Truth(seed).candles(…)`.
 
 Strategy: the minute is the atom. Its prices and volumes are integers (ticks,
-lots) that follow from (seed, market, symbol, minute) alone, so nothing is
-stored and anyone can compute any candle at any time. Longer candles are the
-exact aggregates of their minutes; a minute is the exact aggregate of its 60
-seconds. Text and number come from the same integer: number == float(text).
+lots) that follow from (seed, market, symbol, minute) alone. So nothing is
+stored, and any candle can be computed at any time. Longer candles are the exact
+aggregates of their minutes. A minute is the exact aggregate of its 60 seconds.
+Text and number come from the same integer: number == float(text).
 
 Pure, and vectorised with numpy: a month of minutes takes some milliseconds.
 It knows nothing of frames, rows or files.
@@ -19,17 +19,24 @@ import numpy as np
 import numpy.typing as npt
 
 from lakewriter.interval import INTERVALS, MINUTE_MS, SECOND_MS, Interval
-from lakewriter.sandbox.truth.integer_candles import IntegerCandles, Ints, aggregate, minutes, rows, split
+from lakewriter.sandbox.truth.integer_candles import (
+    IntegerCandles,
+    Ints,
+    aggregate,
+    minutes,
+    rows,
+    split_into_seconds,
+)
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing, listing
 
 Floats = npt.NDArray[np.float64]
 
-# Minutes computed at once, three months: bounds memory, and no candle is longer.
+# Minutes computed at once: three months. It bounds memory, and no candle is longer.
 CHUNK_MINUTES = 1 << 17
 
 
 class TruthCandle(NamedTuple):
-    """One candle, as the exchange writes it: decimals as text."""
+    """One candle as the exchange writes it: decimals as text."""
 
     begin_ms: int
     end_ms: int
@@ -51,7 +58,7 @@ class TruthCandle(NamedTuple):
 
 
 class Truth:
-    """The candles of one seed. Stateless but for a cache of listings."""
+    """The candles of one seed. Its only state is a cache of listings."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -68,7 +75,8 @@ class Truth:
         spec = self._listing(market, symbol)
         grid = INTERVALS[interval]
         return [
-            text_of(spec, row, grid) for row in rows(self.units(market, symbol, interval, start_ms, stop_ms))
+            truth_candle(spec, row, grid)
+            for row in rows(self.integer_candles(market, symbol, interval, start_ms, stop_ms))
         ]
 
     def candle(self, market: str, symbol: str, interval: str, begin_ms: int) -> TruthCandle:
@@ -84,18 +92,20 @@ class Truth:
         doubles nearest to the exchange's text.
         """
         spec = self._listing(market, symbol)
-        units = self.units(market, symbol, interval, start_ms, stop_ms)
-        columns: dict[str, Floats | Ints] = {"candle_begin_time": units.begin_ms}
+        candles = self.integer_candles(market, symbol, interval, start_ms, stop_ms)
+        columns: dict[str, Floats | Ints] = {"candle_begin_time": candles.begin_ms}
         for name in ("open", "high", "low", "close"):
-            columns[name] = _doubles(getattr(units, name), spec.price_decimals)
-        columns["volume"] = _doubles(units.volume, spec.lot_decimals)
-        columns["quote_volume"] = _doubles(units.quote_volume, spec.quote_decimals)
-        columns["trade_num"] = units.trade_num
-        columns["taker_buy_base_asset_volume"] = _doubles(units.taker_volume, spec.lot_decimals)
-        columns["taker_buy_quote_asset_volume"] = _doubles(units.taker_quote_volume, spec.quote_decimals)
+            columns[name] = _doubles(getattr(candles, name), spec.price_decimals)
+        columns["volume"] = _doubles(candles.volume, spec.lot_decimals)
+        columns["quote_volume"] = _doubles(candles.quote_volume, spec.quote_decimals)
+        columns["trade_num"] = candles.trade_num
+        columns["taker_buy_base_asset_volume"] = _doubles(candles.taker_volume, spec.lot_decimals)
+        columns["taker_buy_quote_asset_volume"] = _doubles(candles.taker_quote_volume, spec.quote_decimals)
         return columns
 
-    def units(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> IntegerCandles:
+    def integer_candles(
+        self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int
+    ) -> IntegerCandles:
         """Return the same candles in integers; none before the listing."""
         spec = self._listing(market, symbol)
         grid = INTERVALS[interval]
@@ -113,7 +123,7 @@ class Truth:
         key = stream_key(self.seed, spec.market, spec.symbol)
         first = start_ms // MINUTE_MS
         if grid.name == "1s":
-            seconds = split(key, minutes(spec, key, first, -(-stop_ms // MINUTE_MS)))
+            seconds = split_into_seconds(key, minutes(spec, key, first, -(-stop_ms // MINUTE_MS)))
             chosen = slice(
                 (start_ms - first * MINUTE_MS) // SECOND_MS, (stop_ms - first * MINUTE_MS + 999) // SECOND_MS
             )
@@ -124,12 +134,12 @@ class Truth:
 
 
 def stream_key(seed: int, market: str, symbol: str) -> int:
-    """Return the 64-bit number that all randomness of a symbol starts from."""
+    """Return the 64-bit key of all randomness of a symbol."""
     text = f"{seed}/{market}/{symbol}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
-def text_of(spec: SymbolListing, row: tuple[int, ...], grid: Interval) -> TruthCandle:
+def truth_candle(spec: SymbolListing, row: tuple[int, ...], grid: Interval) -> TruthCandle:
     """Return one row of `rows` as the exchange writes it."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, _ = row
     return TruthCandle(
@@ -149,15 +159,15 @@ def text_of(spec: SymbolListing, row: tuple[int, ...], grid: Interval) -> TruthC
     )
 
 
-def _doubles(units: Ints, decimals: int) -> Floats:
+def _doubles(values: Ints, decimals: int) -> Floats:
     # Below 2^53 both sides are exact and the division rounds once, as float(text) does.
-    if len(units) == 0 or int(units.max()) < 2**53:
-        return units / np.float64(10**decimals)
-    return np.array([int(unit) / 10**decimals for unit in units])
+    if len(values) == 0 or int(values.max()) < 2**53:
+        return values / np.float64(10**decimals)
+    return np.array([int(unit) / 10**decimals for unit in values])
 
 
 def _chunks(grid: Interval, start_ms: int, stop_ms: int) -> Iterator[tuple[int, int]]:
-    # Whole candles; seconds need 60 times the room.
+    # Whole candles. Seconds take 60 times the memory.
     span_ms = CHUNK_MINUTES * (SECOND_MS if grid.name == "1s" else MINUTE_MS)
     while start_ms < stop_ms:
         end_ms = min(stop_ms, grid.floor(start_ms + span_ms))

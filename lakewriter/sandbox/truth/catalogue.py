@@ -1,115 +1,120 @@
-"""What one market of the sandbox lists at a time, and which candles exist.
+"""The symbols that one market of the sandbox lists at a time, and the candles that exist.
 
-The truth has a candle for every place on the grid; the exchange has fewer:
-none before a listing, after a delisting or a delivery, or in a halt. Pure:
-listings, faults and the time in.
+The truth has a candle for every place on the grid. The exchange has fewer: none
+before a listing, after a delisting or a delivery, or in a halt. Pure: listings,
+faults and the time in.
 """
 
 import msgspec
 
 from lakewriter.interval import INTERVALS, Interval
 from lakewriter.ranges import Range, minus
-from lakewriter.sandbox.faults.table import Fault, Faults
+from lakewriter.sandbox.faults.fault_set import FaultSet
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing, listing
 
-# What a market calls a symbol that is gone, and a contract that was delivered.
+# The status of a delisted symbol, and of a delivered contract.
 _DELISTED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "SETTLING"}
 _DELIVERED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "DELIVERED"}
 
 
 class Catalogue:
-    """The list of one market.
+    """The symbols of one market.
 
     Args:
-        listed: everything it lists without faults.
+        listed: the symbols that it lists without faults.
     """
 
-    def __init__(self, market: str, listed: list[SymbolListing], faults: Faults) -> None:
+    def __init__(self, market: str, listed: list[SymbolListing], faults: FaultSet) -> None:
         self.market = market
         self._listed = listed
         self._by_symbol = {item.symbol: item for item in listed}
         self._faults = faults
 
-    def known(self, symbol: str) -> SymbolListing | None:
-        """Return what the symbol is like, if the market has it at any time."""
-        found = self._by_symbol.get(symbol)
-        if found is None and any(
+    def find(self, symbol: str) -> SymbolListing | None:
+        """Return the listing of a symbol, or None if the market never has it."""
+        listing_found = self._by_symbol.get(symbol)
+        if listing_found is None and any(
             fault.market == self.market and symbol in fault.symbols
             for fault in self._faults.named("new_listing")
         ):
             return listing(self.market, symbol)
-        return found
+        return listing_found
 
     def visible(self, symbol: str, now_ms: int) -> SymbolListing | None:
-        """Return the symbol as the market lists it now, or None if it does not."""
-        spec = self.known(symbol)
-        return None if spec is None else self._as_listed(spec, now_ms)
+        """Return the listing of a symbol now, or None if the market does not list it now."""
+        spec = self.find(symbol)
+        return None if spec is None else self._with_status(spec, now_ms)
 
     def listed(self, now_ms: int) -> list[SymbolListing]:
-        """Return what the market lists now, each with its status and its day of listing."""
-        if not self._faults.touch_candles and all(item.delivery_ms > now_ms for item in self._listed):
+        """Return the symbols that the market lists now, with their status and day of listing."""
+        if not self._faults.may_remove_candles and all(item.delivery_ms > now_ms for item in self._listed):
             return self._listed
-        found = (self.visible(symbol, now_ms) for symbol in self.everyone())
-        return [spec for spec in found if spec is not None]
+        visible = (self.visible(symbol, now_ms) for symbol in self.symbols())
+        return [spec for spec in visible if spec is not None]
 
-    def everyone(self) -> list[str]:
-        """Return the symbols that the market has at any time, in the order of its list."""
-        named = (symbol for fault in self._faults.named("new_listing") for symbol in fault.symbols)
-        return list(dict.fromkeys([*self._by_symbol, *named]))
+    def symbols(self) -> list[str]:
+        """Return the symbols that the market has at any time, in its order."""
+        newly_listed = (symbol for fault in self._faults.named("new_listing") for symbol in fault.symbols)
+        return list(dict.fromkeys([*self._by_symbol, *newly_listed]))
 
     def exists(self, spec: SymbolListing, grid: Interval, begin_ms: int) -> bool:
-        """Tell whether there is, or will be, a candle that begins there."""
-        return bool(self.present(spec, grid, begin_ms, begin_ms + 1))
+        """Return whether a candle that begins there exists, or will."""
+        return bool(self.existing_ranges(spec, grid, begin_ms, begin_ms + 1))
 
-    def present(self, spec: SymbolListing, grid: Interval, start_ms: int, stop_ms: int) -> list[Range]:
-        """Return when in the half-open range candles begin that exist, or will."""
+    def existing_ranges(
+        self, spec: SymbolListing, grid: Interval, start_ms: int, stop_ms: int
+    ) -> list[Range]:
+        """Return the parts of a half-open range in which candles exist, or will."""
         start_ms, stop_ms = max(start_ms, LISTED_MS), min(stop_ms, spec.delivery_ms)
-        if self._faults.touch_candles:
+        if self._faults.may_remove_candles:
             start_ms = max(start_ms, grid.floor(self.onboard_ms(spec)))
         if spec.status != "TRADING" or start_ms >= stop_ms:
             return []
-        if not self._faults.touch_candles:
+        if not self._faults.may_remove_candles:
             return [(start_ms, stop_ms)]
-        gone = (
+        absences = (
             (fault.start_ms or 0, stop_ms if fault.stop_ms is None else fault.stop_ms)
             for name in ("exchange_halt", "delisting")
-            for fault in self._faults.of(name, self.market, spec.symbol, grid.name)
+            for fault in self._faults.concerning(name, self.market, spec.symbol, grid.name)
         )
-        return minus([(start_ms, stop_ms)], gone)
+        return minus([(start_ms, stop_ms)], absences)
 
     def onboard_ms(self, spec: SymbolListing) -> int:
         """Return when the symbol began to trade."""
-        starts = [fault.start_ms for fault in self._faults.of("new_listing", self.market, spec.symbol)]
+        starts = [
+            fault.start_ms for fault in self._faults.concerning("new_listing", self.market, spec.symbol)
+        ]
         return max((start_ms for start_ms in starts if start_ms is not None), default=LISTED_MS)
 
     def end_ms(self, spec: SymbolListing, now_ms: int) -> int:
-        """Return when the last candle so far must have begun before: now, if it trades."""
-        gone = self._delisting(spec, now_ms)
-        return min(now_ms + 1, spec.delivery_ms, now_ms + 1 if gone is None else gone.start_ms or 0)
+        """Return the time before which the newest candle begins: after now, if the symbol trades."""
+        delisting = self._active_delisting(spec, now_ms)
+        return min(now_ms + 1, spec.delivery_ms, now_ms + 1 if delisting is None else delisting.start_ms or 0)
 
-    def begins(self, symbol: str, interval: str, start_ms: int, stop_ms: int) -> list[int]:
+    def begin_times(self, symbol: str, interval: str, start_ms: int, stop_ms: int) -> list[int]:
         """Return the begin times of the candles that exist in the half-open range, ascending.
 
         Args:
             interval: its name on disk.
         """
-        spec, grid = self.known(symbol), INTERVALS[interval]
+        spec, grid = self.find(symbol), INTERVALS[interval]
         if spec is None:
             return []
-        ranges = self.present(spec, grid, start_ms, stop_ms)
+        ranges = self.existing_ranges(spec, grid, start_ms, stop_ms)
         return [begin_ms for each in ranges for begin_ms in grid.grid(*each)]
 
-    def _as_listed(self, spec: SymbolListing, now_ms: int) -> SymbolListing | None:
+    def _with_status(self, spec: SymbolListing, now_ms: int) -> SymbolListing | None:
         onboard_ms = self.onboard_ms(spec)
-        gone = self._delisting(spec, now_ms)
-        if now_ms < onboard_ms or (gone is not None and gone.value):
+        delisting = self._active_delisting(spec, now_ms)
+        if now_ms < onboard_ms or (delisting is not None and delisting.value):
             return None
         status = spec.status
-        if status == "TRADING" and gone is not None:
+        if status == "TRADING" and delisting is not None:
             status = _DELISTED[self.market]
         if status == "TRADING" and now_ms >= spec.delivery_ms:
             status = _DELIVERED[self.market]
         return msgspec.structs.replace(spec, status=status, onboard_ms=onboard_ms)
 
-    def _delisting(self, spec: SymbolListing, now_ms: int) -> Fault | None:
+    def _active_delisting(self, spec: SymbolListing, now_ms: int) -> Fault | None:
         return self._faults.active("delisting", self.market, spec.symbol, now_ms=now_ms)

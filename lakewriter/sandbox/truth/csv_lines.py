@@ -1,9 +1,8 @@
-"""Candles as lines of CSV, a column at a time: the same text as REST's rows, without a step for each of them.
+"""Candles as lines of CSV, a column at a time, with the same text as REST's rows.
 
 Strategy: every value is an integer with a fixed number of decimals, so a column
-is a matrix of its digits, one byte each; leading zeros and whatever a shorter
-number leaves free are NUL bytes, and are dropped when all columns stand side
-by side. Pure, vectorised with numpy.
+is a matrix of its digits, one byte each. Leading zeros and unused places are NUL
+bytes, which are removed once all columns are joined. Pure, vectorised with numpy.
 """
 
 import numpy as np
@@ -15,90 +14,93 @@ from lakewriter.sandbox.truth.symbols import SPOT_DECIMALS, SymbolListing
 
 Bytes = npt.NDArray[np.uint8]
 
-# Digits looked up at once, as the four bytes of an integer.
-_AT_ONCE = 4
-_DIGITS = np.frombuffer("".join(f"{number:04d}" for number in range(10**_AT_ONCE)).encode(), np.uint32)
+# Digits of one look-up: the four bytes of an integer.
+_BLOCK_DIGITS = 4
+_BLOCKS = np.frombuffer("".join(f"{number:04d}" for number in range(10**_BLOCK_DIGITS)).encode(), np.uint32)
 
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
 
-# Rows written at once: bounds the matrix.
-_ROWS = 1 << 16
+# Rows written at once. It bounds the matrix.
+_ROWS_AT_ONCE = 1 << 16
 
 
-def csv_lines(spec: SymbolListing, grid: Interval, units: IntegerCandles, *, micro: bool) -> bytes:
+def csv_lines(spec: SymbolListing, grid: Interval, candles: IntegerCandles, *, micro: bool) -> bytes:
     """Return a line of twelve values for each candle.
 
     Args:
-        micro: times in microseconds.
+        micro: whether times are in microseconds.
     """
     parts = []
-    for start in range(0, len(units.begin_ms), _ROWS):
-        part = IntegerCandles(*(column[start : start + _ROWS] for column in units))
+    for start in range(0, len(candles.begin_ms), _ROWS_AT_ONCE):
+        part = IntegerCandles(*(column[start : start + _ROWS_AT_ONCE] for column in candles))
         parts.append(_lines(spec, grid, part, micro=micro))
     return b"".join(parts)
 
 
-def _lines(spec: SymbolListing, grid: Interval, units: IntegerCandles, *, micro: bool) -> bytes:
+def _lines(spec: SymbolListing, grid: Interval, candles: IntegerCandles, *, micro: bool) -> bytes:
     price, lot, quote = spec.price_decimals, spec.lot_decimals, spec.quote_decimals
-    last_ms = _ends(grid, units.begin_ms) - 1
+    last_ms = _end_times(grid, candles.begin_ms) - 1
     columns = [
-        _number(units.begin_ms) + [_same("000")] * micro,
-        *(_decimal(spec, column, price) for column in (units.open, units.high, units.low, units.close)),
-        _decimal(spec, units.volume, lot),
-        _number(last_ms) + [_same("999")] * micro,
-        _decimal(spec, units.quote_volume, quote),
-        _number(units.trade_num),
-        _decimal(spec, units.taker_volume, lot),
-        _decimal(spec, units.taker_quote_volume, quote),
+        _integer_column(candles.begin_ms) + [_constant("000")] * micro,
+        *(
+            _decimal_column(spec, column, price)
+            for column in (candles.open, candles.high, candles.low, candles.close)
+        ),
+        _decimal_column(spec, candles.volume, lot),
+        _integer_column(last_ms) + [_constant("999")] * micro,
+        _decimal_column(spec, candles.quote_volume, quote),
+        _integer_column(candles.trade_num),
+        _decimal_column(spec, candles.taker_volume, lot),
+        _decimal_column(spec, candles.taker_quote_volume, quote),
     ]
-    pieces = [piece for column in columns for piece in (*column, _same(","))]
-    return _beside(len(units.begin_ms), [*pieces, _same("0\n")])
+    parts = [piece for column in columns for piece in (*column, _constant(","))]
+    return _join_columns(len(candles.begin_ms), [*parts, _constant("0\n")])
 
 
-def _ends(grid: Interval, begin_ms: Ints) -> Ints:
+def _end_times(grid: Interval, begin_ms: Ints) -> Ints:
     if grid.length_ms:
         return begin_ms + grid.length_ms
     return np.array([grid.end(each) for each in begin_ms.tolist()], np.int64)
 
 
-def _same(text: str) -> Bytes:
+def _constant(text: str) -> Bytes:
     return np.frombuffer(text.encode(), np.uint8)[None, :]
 
 
-def _number(values: Ints) -> list[Bytes]:
+def _integer_column(values: Ints) -> list[Bytes]:
     return [_digits(values, 1)]
 
 
-def _decimal(spec: SymbolListing, values: Ints, decimals: int) -> list[Bytes]:
+def _decimal_column(spec: SymbolListing, values: Ints, decimals: int) -> list[Bytes]:
     # As `SymbolListing` writes them: spot pads to eight decimals.
     padding = "0" * (SPOT_DECIMALS - decimals) if spec.market == "spot" else ""
     if not decimals:
-        return [_digits(values, 1), _same("." + padding)] if padding else [_digits(values, 1)]
+        return [_digits(values, 1), _constant("." + padding)] if padding else [_digits(values, 1)]
     digits = _digits(values, decimals + 1)
-    return [digits[:, :-decimals], _same("."), digits[:, -decimals:], _same(padding)]
+    return [digits[:, :-decimals], _constant("."), digits[:, -decimals:], _constant(padding)]
 
 
-def _digits(values: Ints, least: int) -> Bytes:
-    """Return the digits of each number, `least` of them at least, with NUL bytes before them."""
-    counts = np.maximum(np.searchsorted(_POWERS, values, side="right"), least)
+def _digits(values: Ints, digits_min: int) -> Bytes:
+    """Return the digits of each number, at least `digits_min` of them, after NUL bytes."""
+    counts = np.maximum(np.searchsorted(_POWERS, values, side="right"), digits_min)
     width = int(counts.max())
-    blocks = -(-width // _AT_ONCE)
+    blocks = -(-width // _BLOCK_DIGITS)
     digits = np.empty((len(values), blocks), np.uint32)
-    rest = values
+    remaining = values
     for block in range(blocks - 1, -1, -1):
-        rest, low = np.divmod(rest, 10**_AT_ONCE)
-        digits[:, block] = _DIGITS[low]
-    chosen = digits.view(np.uint8)[:, -width:]
-    free = width - counts
-    if free.any():
-        chosen *= np.arange(width) >= free[:, None]
-    return chosen
+        remaining, low = np.divmod(remaining, 10**_BLOCK_DIGITS)
+        digits[:, block] = _BLOCKS[low]
+    digit_bytes = digits.view(np.uint8)[:, -width:]
+    padding = width - counts
+    if padding.any():
+        digit_bytes *= np.arange(width) >= padding[:, None]
+    return digit_bytes
 
 
-def _beside(count: int, pieces: list[Bytes]) -> bytes:
-    lines = np.empty((count, sum(piece.shape[1] for piece in pieces)), np.uint8)
+def _join_columns(count: int, parts: list[Bytes]) -> bytes:
+    lines = np.empty((count, sum(piece.shape[1] for piece in parts)), np.uint8)
     at = 0
-    for piece in pieces:
+    for piece in parts:
         lines[:, at : at + piece.shape[1]] = piece
         at += piece.shape[1]
     return lines.tobytes().translate(None, b"\0")

@@ -1,8 +1,8 @@
-"""Candles in integers: minutes out of noise, longer ones and seconds out of minutes.
+"""Candles in integers: minutes from noise, longer candles and seconds from minutes.
 
 Rule 1: a minute follows from (key, listing, number of the minute) alone.
-Rule 2: everything else is made of minutes, and adds up to them exactly.
-Rule 3: a quiet minute is flat at the close before it; ids of trades have no gaps.
+Rule 2: all other candles are made of minutes, and add up to them exactly.
+Rule 3: a quiet minute is flat at the close before it. Trade ids have no gaps.
 
 Pure, and vectorised with numpy. It knows nothing of text, seeds or calendars.
 """
@@ -19,11 +19,11 @@ from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 
 Ints = npt.NDArray[np.int64]
 
-# A minute whose number is a multiple of this always trades: so nobody looks back further.
+# A minute whose number is a multiple of this always trades. It bounds the look-back.
 TRADES_EVERY = 8
 
 # Trades that a burst needs to show open, high, low and close.
-_BURST = 4
+_BURST_TRADES = 4
 
 SECONDS = 60
 
@@ -31,8 +31,8 @@ SECONDS = 60
 class IntegerCandles(NamedTuple):
     """Candles in integers: prices in ticks, volumes in lots, one array each.
 
-    `previous_close` is the close of the candle before; `first_trade_id` counts
-    from the listing, also where there was no trade.
+    `previous_close` is the close of the candle before. `first_trade_id` counts
+    from the listing, also in a candle without trades.
     """
 
     begin_ms: Ints
@@ -49,41 +49,43 @@ class IntegerCandles(NamedTuple):
     previous_close: Ints
 
 
-def rows(units: IntegerCandles) -> Iterator[tuple[int, ...]]:
-    """Iterate over candles in integers, each in the order of `IntegerCandles`."""
-    return zip(*(column.tolist() for column in units), strict=True)
+def rows(candles: IntegerCandles) -> Iterator[tuple[int, ...]]:
+    """Yield the candles as rows, each in the order of `IntegerCandles`."""
+    return zip(*(column.tolist() for column in candles), strict=True)
 
 
 def minutes(spec: SymbolListing, key: int, first: int, stop: int) -> IntegerCandles:
-    """Return the minutes `first` to `stop` (exclusive), numbered from the epoch."""
-    # One minute more in front than the look-back needs: `closed` looks at the one before.
+    """Return the minutes from `first` to `stop` (exclusive), numbered from the epoch."""
+    # One minute more than the look-back needs, because each minute needs the close before it.
     start = (first - 1) // TRADES_EVERY * TRADES_EVERY
     number = np.arange(start, stop, dtype=np.int64)
     quiet = uniform(key, 1, number) * 64 < spec.quiet_per_64
     traded = ~quiet | (number % TRADES_EVERY == 0)
-    path = np.maximum(1, np.rint(spec.price_ticks * np.exp(log_price(key, number)))).astype(np.int64)
+    price_path = np.maximum(1, np.rint(spec.price_ticks * np.exp(log_price(key, number)))).astype(np.int64)
     latest = np.maximum.accumulate(np.where(traded, np.arange(len(number)), 0))
-    close = path[latest]
-    # Trades so far, in closed form, so that ids have no gaps: counted up to the last minute
-    # that traded, from a little before the listing on, where look-backs go.
-    usual = spec.trades_per_minute
+    close = price_path[latest]
+    # Trades since the listing, in closed form, so that ids have no gaps. They are counted up to
+    # the last minute that traded, from a little before the listing, where look-backs begin.
+    usual_trades = spec.trades_per_minute
     counted = number[latest] + 1 + 2 * TRADES_EVERY - LISTED_MS // MINUTE_MS
-    so_far = counted * usual + (uniform(key, 2, counted) * usual).astype(np.int64)
+    trades_so_far = counted * usual_trades + (uniform(key, 2, counted) * usual_trades).astype(np.int64)
 
     lead = first - start
-    here = slice(lead, None)
+    chosen = slice(lead, None)
     before = slice(lead - 1, len(number) - 1)
-    trades = so_far[here] - so_far[before]
-    return _minutes(spec, key, number[here], close[here], close[before], trades, so_far[before])
+    trades = trades_so_far[chosen] - trades_so_far[before]
+    return _candles_of_minutes(
+        spec, key, number[chosen], close[chosen], close[before], trades, trades_so_far[before]
+    )
 
 
-def _minutes(
+def _candles_of_minutes(
     spec: SymbolListing, key: int, number: Ints, close: Ints, previous: Ints, trades: Ints, first_id: Ints
 ) -> IntegerCandles:
     opened = np.where(trades == 1, close, previous)
     above, below = np.maximum(opened, close), np.minimum(opened, close)
-    # Wicks of up to 8 basis points; fewer trades than four show none.
-    wick = np.where(trades >= _BURST, above * 0.0008, 0.0)
+    # Wicks of up to 8 basis points; with fewer than four trades there are none.
+    wick = np.where(trades >= _BURST_TRADES, above * 0.0008, 0.0)
     high = above + (uniform(key, 3, number) ** 2 * wick).astype(np.int64)
     low = np.maximum(1, below - (uniform(key, 4, number) ** 2 * wick).astype(np.int64))
     size = uniform(key, 5, number) * 2 * spec.lots_per_trade
@@ -113,7 +115,7 @@ def _minutes(
 
 
 def aggregate(atoms: IntegerCandles, begins_ms: Ints) -> IntegerCandles:
-    """Return the candles that begin at those times, made of consecutive minutes."""
+    """Return the candles that begin at these times, made of consecutive minutes."""
     first = (begins_ms - atoms.begin_ms[0]) // MINUTE_MS
     last = np.append(first[1:], len(atoms.begin_ms)) - 1
     totals = {
@@ -132,13 +134,13 @@ def aggregate(atoms: IntegerCandles, begins_ms: Ints) -> IntegerCandles:
     )
 
 
-def split(key: int, atoms: IntegerCandles) -> IntegerCandles:
+def split_into_seconds(key: int, atoms: IntegerCandles) -> IntegerCandles:
     """Return the 60 seconds of each minute; the first second of a minute with trades has some."""
     second = (atoms.begin_ms // SECOND_MS)[:, None] + np.arange(SECONDS, dtype=np.int64)
     trades, burst = _split_trades(key, atoms, second)
     extra_weight = trades * (1 + (uniform(key, 12, second) * 8).astype(np.int64))
-    volume = trades + _shares((atoms.volume - atoms.trade_num)[:, None], extra_weight)
-    taker = _shares(atoms.taker_volume[:, None], volume)
+    volume = trades + _split_totals((atoms.volume - atoms.trade_num)[:, None], extra_weight)
+    taker = _split_totals(atoms.taker_volume[:, None], volume)
     # Each second trades at its minute's average, which divides exactly.
     average = (atoms.quote_volume // np.maximum(1, atoms.volume))[:, None]
     opened, high, low, close, previous = _split_prices(key, atoms, second, trades, burst, average)
@@ -150,7 +152,7 @@ def split(key: int, atoms: IntegerCandles) -> IntegerCandles:
     return IntegerCandles(*(column.reshape(-1) for column in columns))
 
 
-def _shares(total: Ints, weights: Ints) -> Ints:
+def _split_totals(total: Ints, weights: Ints) -> Ints:
     """Split each total in proportion to its row of weights; the shares add up exactly."""
     reached = np.cumsum(weights, axis=1)
     upto = total * reached // np.maximum(1, reached[:, -1:])
@@ -159,11 +161,11 @@ def _shares(total: Ints, weights: Ints) -> Ints:
 
 def _split_trades(key: int, atoms: IntegerCandles, second: Ints) -> tuple[Ints, Ints]:
     total = atoms.trade_num
-    burst = np.where(total > _BURST, (uniform(key, 10, atoms.begin_ms) * SECONDS).astype(np.int64), 0)
-    in_burst = np.minimum(total, _BURST)
-    at_open = (total > _BURST).astype(np.int64)
+    burst = np.where(total > _BURST_TRADES, (uniform(key, 10, atoms.begin_ms) * SECONDS).astype(np.int64), 0)
+    in_burst = np.minimum(total, _BURST_TRADES)
+    at_open = (total > _BURST_TRADES).astype(np.int64)
     weight = 1 + (uniform(key, 11, second) * 16).astype(np.int64)
-    trades = _shares((total - in_burst - at_open)[:, None], weight)
+    trades = _split_totals((total - in_burst - at_open)[:, None], weight)
     trades[np.arange(len(total)), burst] += in_burst
     trades[:, 0] += at_open
     return trades, burst

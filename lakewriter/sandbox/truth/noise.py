@@ -1,8 +1,8 @@
 """Randomness without state: a number for every (key, channel, index).
 
-The same arguments give the same number at any time, in any order. Prices walk
-as a sum of octaves of value noise, each four times slower and twice as large
-as the one before: close up and from afar it looks like a market. Pure.
+The same arguments give the same number at any time, in any order. A price is a
+sum of octaves of value noise. Each octave is four times slower and twice as large
+as the one before, so the price looks like a market at any scale. Pure.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 OCTAVES = 10
 
-# The fastest octave, in log price; all ten together stay within ±0.41.
+# The fastest octave, in log price. The sum of all ten stays within ±0.41.
 AMPLITUDE = 0.0004
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -35,7 +35,7 @@ def uniform(key: int, channel: int, index: Ints) -> Floats:
 
 
 def uniform_at(key: int, channel: int, index: int) -> float:
-    """Return `uniform` of a single index, without numpy's overhead."""
+    """Return `uniform` for a single index, without numpy's overhead."""
     mixed = ((index + 1) * _GOLDEN & _MASK) ^ ((key + channel * _CHANNEL) & _MASK)
     mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
     mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & _MASK

@@ -1,20 +1,17 @@
-"""What the sandbox lists: symbols, their precision and usual size, and exchangeInfo.
+"""The sandbox's symbols: names, precision and usual size.
 
-Real names of each market come first, then some that do not trade, then
-generated ones (`A001USDT`, `A1000USDT`) up to the number asked for. A symbol's size and
-precision follow from its name alone, so that its prices can be computed by
-anyone who knows the seed. Pure.
+A market lists known names first, then some that do not trade, then generated
+ones (`A001USDT`, `A1000USDT`) up to the wanted number. A symbol's size and
+precision follow from its name alone. So a seed and a name are enough to compute
+its candles. Pure.
 """
 
 import hashlib
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
-from lakewriter.market import MARKETS
-
-# A Monday, a first of the month and on the grid of every interval: history starts here.
+# The begin of all history: a Monday, the first of a month, and on the grid of every interval.
 LISTED_MS = 1_514_764_800_000
 
 # The exchange's date for contracts that have none.
@@ -23,13 +20,13 @@ PERPETUAL_DELIVERY_MS = 4_133_404_800_000
 # Spot writes every decimal string with 8 decimals.
 SPOT_DECIMALS = 8
 
-# Quote volume of one minute in its smallest unit; a month of it fits into 63 bits.
+# The maximum quote volume of a minute, in its smallest unit; the sum of a month fits into 63 bits.
 _QUOTE_UNITS_MAX = 10**14
 
-# Lots of one minute; the square of it fits into 63 bits.
+# The maximum lots of a minute; the square fits into 63 bits.
 _LOTS_MAX = 2 * 10**9
 
-# Contracts of one minute: contracts × size × 10^(8 + decimals) fits into 63 bits.
+# The maximum contracts of a minute: contracts × size × 10^(8 + decimals) fits into 63 bits.
 _CONTRACTS_MAX = 50_000
 
 
@@ -41,13 +38,13 @@ class SymbolListing(msgspec.Struct, frozen=True):
         price_decimals: decimals of a price.
         lot_decimals: decimals of a volume; 0 for contracts.
         contract_size: quote units of one contract; 0 where volume is in coins.
-        trades_per_minute: how many there usually are.
-        lots_per_trade: how large a trade usually is.
-        lots_max: volume of one minute, in lots, that is never exceeded.
-        quiet_per_64: how many of 64 minutes see no trade.
-        status: "TRADING", or what it does instead.
-        delivery_ms: when the contract ends.
-        onboard_ms: when it was listed.
+        trades_per_minute: the usual number.
+        lots_per_trade: the usual size.
+        lots_max: the maximum volume of a minute, in lots.
+        quiet_per_64: the number of minutes without a trade, of 64.
+        status: "TRADING", or another of the exchange's statuses.
+        delivery_ms: the end of the contract.
+        onboard_ms: the time of the listing.
     """
 
     market: str
@@ -66,7 +63,7 @@ class SymbolListing(msgspec.Struct, frozen=True):
 
     @property
     def quote_decimals(self) -> int:
-        """Decimals of a quote volume, before spot pads it."""
+        """The decimals of a quote volume, without spot's padding."""
         return 8 if self.contract_size else self.price_decimals + self.lot_decimals
 
     def price_text(self, ticks: int) -> str:
@@ -89,7 +86,7 @@ class SymbolListing(msgspec.Struct, frozen=True):
 
 
 def decimal_text(units: int, decimals: int) -> str:
-    """Return `units` × 10^-decimals in full, with exactly that many decimals."""
+    """Return `units` × 10^-decimals as text, with exactly that many decimals."""
     if not decimals:
         return str(units)
     text = f"{units:0{decimals + 1}d}"
@@ -186,8 +183,8 @@ _COIN: dict[str, tuple[float, int, int, int]] = {
 }
 _KNOWN = {"spot": _SPOT, "usdt_futures": _USDT, "coin_futures": _COIN}
 
-# symbol → what it does instead of trading.
-_IDLE: dict[str, dict[str, str]] = {
+# symbol → its status.
+_NOT_TRADING: dict[str, dict[str, str]] = {
     "spot": {"XMRUSDT": "BREAK", "BUSDUSDT": "BREAK", "HNTUSDT": "HALT"},
     "usdt_futures": {"BNXUSDT": "SETTLING", "SPACEUSDT": "PENDING_TRADING"},
     "coin_futures": {"ETHUSD_270625": "PENDING_TRADING", "BTCUSD_260925": "SETTLING"},
@@ -197,9 +194,9 @@ _SUFFIX = {"spot": "USDT", "usdt_futures": "USDT", "coin_futures": "USD_PERP"}
 
 
 def listing(market: str, symbol: str) -> SymbolListing:
-    """Return what the symbol is like; every name is like something."""
+    """Return the size and precision of a symbol; any name has some."""
     known = _KNOWN[market].get(symbol)
-    price, price_decimals, lot_decimals, trades = known or _invented(market, symbol)
+    price, price_decimals, lot_decimals, trades = known or _generated_size(market, symbol)
     ticks = max(100, round(price * 10**price_decimals))
     size = (100 if symbol.startswith("BTC") else 10) if market == "coin_futures" else 0
     if size:
@@ -221,12 +218,12 @@ def listing(market: str, symbol: str) -> SymbolListing:
         lots_per_trade=lots_per_trade,
         lots_max=lots_max,
         quiet_per_64=1 if trades >= 100 else 4 if trades >= 10 else 20,
-        status=_IDLE[market].get(symbol, "TRADING"),
+        status=_NOT_TRADING[market].get(symbol, "TRADING"),
         delivery_ms=_delivery_ms(market, symbol),
     )
 
 
-def _invented(market: str, symbol: str) -> tuple[float, int, int, int]:
+def _generated_size(market: str, symbol: str) -> tuple[float, int, int, int]:
     number = int.from_bytes(hashlib.blake2b(symbol.encode(), digest_size=8).digest())
     price = 10.0 ** (number % 5 - 2) * (1 + number // 5 % 900 / 100)
     decimals = (2, 3, 4)[number % 3] if price > 1 else 5
@@ -235,80 +232,10 @@ def _invented(market: str, symbol: str) -> tuple[float, int, int, int]:
 
 
 def listings(market: str, symbols: int) -> list[SymbolListing]:
-    """Return the market's list: `symbols` that trade, and the few that do not."""
+    """Return the market's list: `symbols` that trade, and a few that do not."""
     known = list(_KNOWN[market])[:symbols]
-    invented = [f"A{number:03d}{_SUFFIX[market]}" for number in range(1, symbols - len(known) + 1)]
-    return [listing(market, symbol) for symbol in [*known, *_IDLE[market], *invented]]
-
-
-def exchange_info(market: str, listed: list[SymbolListing], now_ms: int) -> dict[str, Any]:
-    """Return the market's exchangeInfo, as far as a client of candles may read it."""
-    weight_max = 6000 if market == "spot" else 2400
-    limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_max}
-    describe = _spot_symbol if market == "spot" else _futures_symbol
-    return {
-        "timezone": "UTC",
-        "serverTime": now_ms,
-        "rateLimits": [limit],
-        "exchangeFilters": [],
-        "symbols": [describe(item) for item in listed],
-    }
-
-
-def _spot_symbol(item: SymbolListing) -> dict[str, Any]:
-    base, quote = _split_pair(item.symbol)
-    return {
-        "symbol": item.symbol,
-        "status": item.status,
-        "baseAsset": base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": _filters(item),
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-    }
-
-
-def _futures_symbol(item: SymbolListing) -> dict[str, Any]:
-    pair, _, suffix = item.symbol.partition("_")
-    base, quote = _split_pair(pair)
-    coin = item.market == "coin_futures"
-    described: dict[str, Any] = {
-        "symbol": item.symbol,
-        "pair": pair,
-        "contractType": "CURRENT_QUARTER" if suffix.isdigit() else "PERPETUAL",
-        "deliveryDate": item.delivery_ms,
-        "onboardDate": item.onboard_ms,
-        MARKETS[item.market].status_field: item.status,
-        "baseAsset": base,
-        "quoteAsset": quote,
-        "marginAsset": base if coin else quote,
-        "pricePrecision": item.price_decimals,
-        "quantityPrecision": item.lot_decimals,
-        "underlyingType": "COIN",
-        "filters": _filters(item),
-    }
-    if coin:
-        described["contractSize"] = item.contract_size
-    return described
-
-
-def _filters(item: SymbolListing) -> list[dict[str, str]]:
-    return [
-        {"filterType": "PRICE_FILTER", "tickSize": item.price_text(1)},
-        {"filterType": "LOT_SIZE", "stepSize": item.volume_text(1), "minQty": item.volume_text(1)},
-    ]
-
-
-def _split_pair(pair: str) -> tuple[str, str]:
-    for quote in ("USDT", "USDC", "BTC", "USD"):
-        if pair.endswith(quote):
-            return pair.removesuffix(quote), quote
-    return pair, ""
+    generated = [f"A{number:03d}{_SUFFIX[market]}" for number in range(1, symbols - len(known) + 1)]
+    return [listing(market, symbol) for symbol in [*known, *_NOT_TRADING[market], *generated]]
 
 
 def _delivery_ms(market: str, symbol: str) -> int:

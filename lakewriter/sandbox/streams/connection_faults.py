@@ -1,7 +1,7 @@
-"""What happens to open connections all at once: stalls, shutdowns, closes, and old age.
+"""Faults of open connections: stalls, shutdowns, closes, and the limit on a connection's age.
 
-Strategy: look often. Whatever fault begins, happens once to the connections
-open at that time; whatever connection is too old, is ended.
+Strategy: check often. A fault that begins is applied once, to the connections
+that are open then. A connection that is too old is closed.
 """
 
 import asyncio
@@ -10,53 +10,54 @@ from contextlib import suppress
 from typing import Any
 
 from lakewriter.interval import HOUR_MS
-from lakewriter.sandbox.clock import SimClock
-from lakewriter.sandbox.faults.table import Fault, Faults
+from lakewriter.sandbox.exchange import SimulatedExchange
+from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.streams.connection import ABNORMAL, GOING_AWAY, Connection
 
 # The exchange ends every connection at this age.
 AGE_MAX_H = 24.0
 
-_LOOK_EVERY_S = 0.02
+_APPLY_EVERY_S = 0.02
 
-# Faults that happen once, when they start.
-_ONCE = ("stalled_socket", "server_shutdown", "close_code")
+# Faults that are applied once, when they start.
+_ONE_TIME_FAULTS = ("stalled_socket", "server_shutdown", "close_code")
 
 
 class ConnectionFaults:
-    """What happens to the connections that are open.
+    """Applies faults to the open connections.
 
     Args:
-        connections: the open ones; others add and remove.
+        exchange: the exchange.
+        connections: the open connections; another object adds and removes them.
     """
 
-    def __init__(self, faults: Faults, clock: SimClock, connections: set[Connection]) -> None:
-        self._faults = faults
-        self._clock = clock
+    def __init__(self, exchange: SimulatedExchange, connections: set[Connection]) -> None:
+        self._faults = exchange.faults
+        self._clock = exchange.clock
         self._open = connections
-        self._happened: set[int] = set()
+        self._applied: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Apply faults until cancelled."""
         try:
             while True:
-                self.look()
-                await asyncio.sleep(_LOOK_EVERY_S)
+                self.apply_due()
+                await asyncio.sleep(_APPLY_EVERY_S)
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def look(self) -> None:
-        """Let happen what is due."""
+    def apply_due(self) -> None:
+        """Apply the faults that are due."""
         now_ms = self._clock.now_ms()
         for fault_id, fault in self._faults.all().items():
-            if fault.name in _ONCE and fault_id not in self._happened and fault.holds(now_ms):
-                self._happened.add(fault_id)
+            if fault.name in _ONE_TIME_FAULTS and fault_id not in self._applied and fault.holds_at(now_ms):
+                self._applied.add(fault_id)
                 for connection in self._open:
                     if fault.concerns(connection.market) and not connection.stalled:
-                        self._happen(fault, connection)
+                        self._apply(fault, connection)
         for connection in self._open:
             fewer = self._faults.active("connection_age", connection.market, now_ms=now_ms)
             age_h = AGE_MAX_H if fewer is None else fewer.value
@@ -67,7 +68,7 @@ class ConnectionFaults:
                 connection.leaving = True
                 self._start(connection.close(GOING_AWAY, ""))
 
-    def _happen(self, fault: Fault, connection: Connection) -> None:
+    def _apply(self, fault: Fault, connection: Connection) -> None:
         if fault.name == "stalled_socket":
             connection.stall()
         elif fault.name == "server_shutdown":
@@ -79,12 +80,12 @@ class ConnectionFaults:
             self._start(connection.close(int(fault.value), ""))
 
     def _start(self, ending: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(_unless_gone(ending))
+        task = asyncio.create_task(_ignore_gone_client(ending))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def _unless_gone(ending: Coroutine[Any, Any, None]) -> None:
+async def _ignore_gone_client(ending: Coroutine[Any, Any, None]) -> None:
     with suppress(ConnectionResetError):
         await ending
 
