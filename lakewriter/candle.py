@@ -4,6 +4,20 @@ A candle is one closed kline of one series. Its key is (market, symbol,
 interval, begin_ms); within a partition that is the begin time alone. Two
 candles of one key are duplicates, and `precedence` (one by one) and `deduplicate`
 (a whole table, by `ranks`) decide, by the same rule, which of them is kept.
+
+To add a column, add a field to `Candle`, last and with a default: lines of a
+journal that was written before lack it. Then add it to `SCHEMA`, and to
+`VALUE_COLUMNS` if the exchange sent it. These modules name every column:
+
+    binance/wire, binance/kline_rows        parse it
+    binance/archive_csv                     parses it
+    candle_arrays, candle_checks            check it
+    importer/column_names                   names it in files of others
+    importer/dialect                        names it in files without a header
+    verify/aggregates, query/macros         compute it for longer candles
+    query/output/column_fit                 leaves it out of narrow terminals
+    sandbox/truth/candles                   makes it up
+    sandbox/http/archive                    serves it
 """
 
 import math

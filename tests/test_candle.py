@@ -1,5 +1,7 @@
 """The candle, its table, and which duplicate wins. Other test modules build their candles here."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lengths import examples
 
+import lakewriter.candle
 from lakewriter.candle import SCHEMA, Candle, deduplicate, int_column, precedence, to_table
 
 DAY_START_MS = 1_719_705_600_000  # 2024-06-30
@@ -215,3 +218,15 @@ def test_int_column():
     table = to_table([candle(0, event_ms=None), candle(1, event_ms=7)])
     assert int_column(table, "event_time").tolist() == [-(2**63), 7]
     assert int_column(SCHEMA.empty_table(), "trade_num").tolist() == []
+
+
+def test_to_add_a_column() -> None:
+    """The module's opening names each module of the package that names a column."""
+    package = Path(lakewriter.__file__).parent
+    naming = {
+        path.relative_to(package).with_suffix("").as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\btaker_buy_quote", path.read_text())
+    }
+    lines = re.findall(r"^    (\S.*?)  ", lakewriter.candle.__doc__ or "", re.MULTILINE)
+    assert {name for line in lines for name in line.split(", ")} == naming - {"candle"}

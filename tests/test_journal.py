@@ -20,7 +20,7 @@ from running import PATIENCE_S
 from test_candle import candle, candles
 from test_storage import child, full_disk
 
-from lakewriter.candle import Candle
+from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.journal import (
@@ -200,6 +200,51 @@ def test_line_of_another_version(journal, tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"journal: {segment}: 1 lines of another version are left out"
     ]
+
+
+# Lines as the first release wrote them. They stay as they are whatever fields a candle gets.
+LINES_OF_THE_FIRST_RELEASE = (
+    b'{"crc":374627138,"candle":{"market":"spot","symbol":"BTCUSDT","interval":"1m","begin_ms":1719705600000,'
+    b'"end_ms":1719705660000,"open":60000.5,"high":60010.25,"low":59990.0,"close":60001.125,"volume":12.34567,'
+    b'"quote_volume":740800.123,"trade_num":100,"taker_buy_base_asset_volume":6.5,'
+    b'"taker_buy_quote_asset_volume":390000.25,"event_ms":1719705660004,"recv_us":1719705660050000,'
+    b'"source":"stream"}}\n'
+    b'{"crc":2106910627,"candle":{"market":"spot","symbol":"BTCUSDT","interval":"1m","begin_ms":1719705660000,'
+    b'"end_ms":1719705720000,"open":60001.5,"high":60010.25,"low":59990.0,"close":60001.125,"volume":12.34567,'
+    b'"quote_volume":740800.123,"trade_num":100,"taker_buy_base_asset_volume":6.5,'
+    b'"taker_buy_quote_asset_volume":390000.25,"event_ms":null,"recv_us":1719705720050000,"source":"rest"}}\n'
+)
+
+
+class CandleWithAColumn(Candle, frozen=True, gc=False):
+    """A candle of a later version."""
+
+    vwap: float | None = None
+
+
+def test_lines_of_the_first_release_are_replayed(tmp_path: Path) -> None:
+    """A journal that was written before a candle got another field goes into its partitions."""
+    store = LakeStore.create(str(tmp_path), "test")
+    dead = create_journal(store.state_dir, "first-release")
+    (dead.directory / "00000001.ndjson").write_bytes(LINES_OF_THE_FIRST_RELEASE)
+    os.close(dead._lock_fd)
+    expected = [candle(0), candle(1, event_ms=None, source="rest")]
+    assert read_hot(store.state_dir) == expected
+    (replayed,) = replay_dead(store)
+    assert (replayed.candles, replayed.waiting, replayed.error) == (2, 0, "")
+    rows = store.read(partition_of(expected[0]))
+    assert rows is not None
+    assert rows.equals(to_table(expected))
+
+
+@pytest.mark.parametrize("line", LINES_OF_THE_FIRST_RELEASE.splitlines())
+def test_a_field_with_a_default_may_be_missing(line: bytes) -> None:
+    """A line without a later field is a candle with that field's default, and the other way round."""
+    body = msgspec.json.decode(line)["candle"]
+    later = msgspec.convert(body, CandleWithAColumn)
+    assert later.vwap is None
+    assert msgspec.structs.asdict(later) == {**msgspec.structs.asdict(decode_line(line)), "vwap": None}
+    assert decode_line(encode_line(later)[:-1]) == decode_line(line)
 
 
 def test_sparse_segment(journal, tmp_path, caplog):
