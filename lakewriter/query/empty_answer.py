@@ -1,12 +1,11 @@
 """Why a statement found no candles: the first level of the lake at which no name fits its filter.
 
-Strategy: the names of all series are asked level by level what `pruning` asks
-of directories. A misspelled symbol, the wrong market, an interval that was not
-recorded, days before the first: each leaves nothing at one level. An empty
-answer does not tell which, nor whether it is right.
+An empty answer may be right, or come from a misspelled symbol, the wrong market,
+an interval that was not recorded, or days before the first.
 
-The words alone read what a filter names out of its text; if they cannot, they
-do without.
+Strategy: the filter is tested against the names of all series, level by level, as
+`pruning` tests it against directories. The first level without a name left is the
+reason. The name in the filter is read from its text, if it can be found there.
 """
 
 import difflib
@@ -21,69 +20,69 @@ from lakewriter.partition import day_of
 from lakewriter.query.scan.pruning import FilterPruner
 from lakewriter.series import Series
 
-# So many names are said, and of the others how many there are.
+# A text names so many, and counts the others.
 _NAMES_MAX = 4
 
-# Days are looked at of so many series.
+# With more series the days are not looked at.
 _SERIES_MAX = 8
 
 
-def explain_empty(store: LakeStore, wanted: Iterable[FilterPruner], *, found: bool) -> str:
-    """Return one line that says why, of the first filter that fits no partition; "" if there is nothing to say.
+def explain_empty(store: LakeStore, filters: Iterable[FilterPruner], *, found: bool) -> str:
+    """Return the reason of the first filter that fits no partition, in one line; "" if there is none.
 
     Args:
-        found: whether there are rows all the same, as of a count: then nothing is
-            said unless no filter fits any.
+        found: whether there are rows nevertheless, as of a count; then there is a
+            reason only if no filter fits any partition.
     """
-    hot = {
-        (Series(each.market, each.symbol, each.interval), day_of(each.begin_ms))
-        for each in read_hot(store.state_dir)
+    unflushed = {
+        (Series(candle.market, candle.symbol, candle.interval), day_of(candle.begin_ms))
+        for candle in read_hot(store.state_dir)
     }
-    everything = {*store.series(), *(series for series, _ in hot)}
-    if not everything:
+    all_series = {*store.series(), *(series for series, _ in unflushed)}
+    if not all_series:
         return "no candles: the lake is empty"
-    reasons = [_reason(store, everything, each, hot) for each in wanted]
-    said = [reason for reason in reasons if reason]
-    return f"no candles: {said[0]}" if said and (not found or said == reasons) else ""
+    reasons = [_reason(store, all_series, pruner, unflushed) for pruner in filters]
+    known = [reason for reason in reasons if reason]
+    return f"no candles: {known[0]}" if known and (not found or known == reasons) else ""
 
 
 def _reason(
-    store: LakeStore, everything: set[Series], wanted: FilterPruner, hot: set[tuple[Series, date]]
+    store: LakeStore, all_series: set[Series], pruner: FilterPruner, unflushed: set[tuple[Series, date]]
 ) -> str:
-    left = list(everything)
+    left = list(all_series)
     for level in Series._fields:
-        kept = wanted.keep(level, _names(left, level))
+        kept = pruner.keep(level, _names(left, level))
         if not kept:
-            return _absent(level, left, everything, wanted)
+            return _missing_name(level, left, all_series, pruner)
         left = [series for series in left if getattr(series, level) in kept]
-    return _of_days(store, left, wanted, hot)
+    return _missing_days(store, left, pruner, unflushed)
 
 
-def _absent(level: str, left: list[Series], everything: set[Series], wanted: FilterPruner) -> str:
-    """Return who has no such name, and who has it, or what there is instead."""
-    asked = wanted.named(level)
-    owner = _common(left, Series._fields[: Series._fields.index(level)])
+def _missing_name(level: str, left: list[Series], all_series: set[Series], pruner: FilterPruner) -> str:
+    """Return which series lack the name, and the markets that have it or the names that exist."""
+    asked = pruner.single_name(level)
+    owner = _shared_names(left, Series._fields[: Series._fields.index(level)])
     what = f"{level} {asked}" if asked else f"such {level}"
-    said = f"{owner} has no {what}" if owner else f"there is no {what}"
-    elsewhere = sorted({series.market for series in everything if getattr(series, level) == asked})
+    text = f"{owner} has no {what}" if owner else f"there is no {what}"
+    elsewhere = sorted({series.market for series in all_series if getattr(series, level) == asked})
     if elsewhere and level == "symbol":
-        return f"{said}; {_listed(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'}"
+        return f"{text}; {_listed(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'}"
     names = _names(left, level)
     if level == "interval":
         names.sort(key=list(INTERVALS).index)
     near = difflib.get_close_matches(asked.upper(), names, 1) if level == "symbol" else []
     names = near or names
-    there = f"there {'is' if len(names) == 1 else 'are'} {_listed(names)}"
-    return f"{said}; {there}{_made_of(left, asked)}" if level == "interval" else f"{said}; {there}"
+    text += f"; there {'is' if len(names) == 1 else 'are'} {_listed(names)}"
+    return text + _resample_hint(left, asked) if level == "interval" else text
 
 
-def _made_of(left: list[Series], asked: str) -> str:
-    """Return how candles of an interval are made of shorter ones of the same series, if they can be: of the shortest ones."""
+def _resample_hint(left: list[Series], asked: str) -> str:
+    """Return the SQL that makes candles of an interval from the series' shortest ones; "" if it cannot."""
     wanted_ms = INTERVALS[asked].length_ms if asked in INTERVALS else 0
-    lengths_ms = {each: each.grid.length_ms for each in left}
-    # On which of three days those begin is the exchange's choice.
+    lengths_ms = {series: series.grid.length_ms for series in left}
+    # The exchange chooses on which of three days 3d candles begin.
     parts = [
-        each for each, length in lengths_ms.items() if 0 < length < wanted_ms and wanted_ms % length == 0
+        series for series, length in lengths_ms.items() if 0 < length < wanted_ms and wanted_ms % length == 0
     ]
     if len(_names(left, "symbol")) > 1 or not parts or asked == "3d":
         return ""
@@ -92,18 +91,18 @@ def _made_of(left: list[Series], asked: str) -> str:
     return f": FROM resample('{market}', '{symbol}', '{interval}', '{asked}')"
 
 
-def _of_days(
-    store: LakeStore, left: list[Series], wanted: FilterPruner, hot: set[tuple[Series, date]]
+def _missing_days(
+    store: LakeStore, left: list[Series], pruner: FilterPruner, unflushed: set[tuple[Series, date]]
 ) -> str:
-    """Return which days the series have, if none of them fits."""
+    """Return the days that the series have, if none of them fits."""
     if len(left) > _SERIES_MAX:
         return ""
     first, last = "", ""
     for series in left:
         only = PartitionFilter((series.market,), (series.symbol,), (series.interval,))
         days = {partition.date.isoformat() for partition, _ in store.partitions(only)}
-        days |= {str(day) for each, day in hot if each == series}
-        if wanted.keep_days(series.interval, sorted(days)):
+        days |= {str(day) for of_series, day in unflushed if of_series == series}
+        if pruner.keep_days(series.interval, sorted(days)):
             return ""
         first, last = min([*days, first or "~"]), max([*days, last])
     if not last:
@@ -113,14 +112,14 @@ def _of_days(
     return f"{owner} {span} (UTC), and none of the days asked for"
 
 
-def _common(left: Sequence[Series], levels: Sequence[str]) -> str:
-    """Return the names that all of the series share."""
+def _shared_names(left: Sequence[Series], levels: Sequence[str]) -> str:
+    """Return the names that all series share."""
     found = [_names(left, level) for level in levels]
     return " ".join(names[0] for names in found if len(names) == 1)
 
 
 def _names(series: Iterable[Series], level: str) -> list[str]:
-    return sorted({getattr(each, level) for each in series})
+    return sorted({getattr(one, level) for one in series})
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""How a query fails: the engine's errors as ours, in one clean line.
+"""The errors of a query, and DuckDB's errors as one of them, in one line.
 
-DuckDB raises its own classes while it binds and runs, and plain OSError or
-Arrow errors while its rows are fetched; all of them carry the same text.
+DuckDB raises its own classes while it binds and runs. While its rows are fetched
+it raises OSError or Arrow errors. All of them carry the same text.
 """
 
 import errno
@@ -15,35 +15,35 @@ import pyarrow as pa
 
 from lakewriter.errors import LakeError, LakewriterError
 
-# What running or fetching a query can raise; RuntimeError is an interrupt.
+# All that running or fetching can raise; RuntimeError is an interrupt.
 ENGINE_ERRORS = (duckdb.Error, OSError, pa.ArrowException, RuntimeError)
 
 # "Binder Error: …", "INTERRUPT Error: …"
 _KIND = re.compile(r"^([A-Za-z -]+) Error: ")
 
-# Kinds that no file can cause, unless their text names one.
+# Kinds that no file causes, unless the text names a file.
 _KINDS_OF_SQL = frozenset(
     ["Parser", "Syntax", "Binder", "Catalog", "Conversion", "Out of Range", "Out of Memory", "INTERRUPT"]
 )
 
-# Of these, kinds that a file read half old, half new can cause as well.
+# Of these, kinds that a file replaced while it was read can cause as well.
 _KINDS_OF_VALUES = frozenset(["Conversion", "Out of Range"])
 
-# DuckDB and Python, of a file that was listed and is no longer there.
+# Said by DuckDB and Python of a file that is gone.
 _GONE = ("No such file or directory", "No files found that match the pattern")
 
-# The engine says so of a name that it takes for a pattern.
+# Said by DuckDB of a name that it takes for a pattern.
 _UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
 
 _PATH = re.compile(r'"([^"]*)"')
 
-# A name that no column has, and that looks like text rather than like a column.
+# An unknown column whose name looks like text in the wrong quotes.
 _TEXT_TAKEN_FOR_A_NAME = re.compile(r'Referenced column "([^"]*[A-Z0-9-][^"]*)" (?:was )?not found')
 
-# A length of time, as 15m, that stands without quotes.
-_LENGTH_BEGUN = re.compile(r'syntax error at or near "(mo|[smhdwM])"')
+# A duration without quotes, such as 15m.
+_UNQUOTED_DURATION = re.compile(r'syntax error at or near "(mo|[smhdwM])"')
 
-# What other sources of candles call our columns.
+# The names of our columns in other sources of candles.
 _COLUMNS_ELSEWHERE = {
     **dict.fromkeys(("time", "timestamp", "datetime", "ts", "open_time", "begin_time"), "candle_begin_time"),
     **dict.fromkeys(("close_time", "end_time"), "candle_end_time"),
@@ -59,18 +59,18 @@ _HINT_LINES_MAX = 4
 
 
 class QueryError(LakewriterError):
-    """The SQL is broken, may not be run, or failed while it ran."""
+    """The SQL is invalid, not allowed, or failed while it ran."""
 
 
 class FileReplacedError(LakeError):
-    """A file was replaced before all of it was read. List again, and hold it."""
+    """A file was replaced before all of it was read. The retry lists again and holds files."""
 
 
 class FileGoneError(FileReplacedError):
-    """A file that was listed is gone: compaction folded it. List again.
+    """A listed file is gone, because compaction folded it. The retry lists again.
 
     Args:
-        path: of the file; "" if it is not known.
+        path: of the file; "" if unknown.
     """
 
     def __init__(self, what: str, path: str) -> None:
@@ -79,11 +79,11 @@ class FileGoneError(FileReplacedError):
 
 
 class UnreadableAsIsError(LakewriterError):
-    """Own files that the engine cannot read as they stand. Read them as foreign ones.
+    """The engine cannot read some own files. The retry reads them as foreign ones.
 
     Args:
-        names: which, relative to the root.
-        error: what to say if that does not help.
+        names: of the files, relative to the root.
+        error: is raised if that does not help.
     """
 
     def __init__(self, names: frozenset[str], error: LakewriterError) -> None:
@@ -93,11 +93,11 @@ class UnreadableAsIsError(LakewriterError):
 
 
 def as_lakewriter_error(error: Exception, root: Path) -> LakewriterError:
-    """Return the engine's error as one of ours.
+    """Return an engine's error as a LakewriterError.
 
     Args:
         error: one of ENGINE_ERRORS.
-        root: the lake's root; an error that names a path below it is the lake's.
+        root: the lake's root; an error that names a path below it is a LakeError.
     """
     text = _KIND.sub("", str(error)).strip()
     first, *rest = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
@@ -117,20 +117,20 @@ def as_lakewriter_error(error: Exception, root: Path) -> LakewriterError:
     text_in_quotes = _TEXT_TAKEN_FOR_A_NAME.match(first)
     if text_in_quotes:
         rest = [f"text stands in single quotes: '{text_in_quotes[1]}'", *rest]
-    rest = [*_advice(first, rest), *rest]
-    # The caret below its line must stay below it when the hint is indented.
+    rest = [*_hints(first, rest), *rest]
+    # The hint is indented; the caret has to stay below its line.
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
 
 
 def file_gone_error(path: str) -> FileGoneError:
-    """Return the error for a file that was listed and is no longer there."""
+    """Return the error for a listed file that is gone."""
     return FileGoneError(f"lake: {path}: {os.strerror(errno.ENOENT)}", path)
 
 
-def _advice(first: str, rest: list[str]) -> Iterator[str]:
-    """Yield what the engine cannot know: how lengths and columns are written here."""
-    length = _LENGTH_BEGUN.match(first)
-    written = re.search(rf"(?<![\w'])\d+{length[1]}\b", " ".join(rest)) if length else None
+def _hints(first: str, rest: list[str]) -> Iterator[str]:
+    """Yield hints that DuckDB cannot know: how durations and columns are written here."""
+    duration = _UNQUOTED_DURATION.match(first)
+    written = re.search(rf"(?<![\w'])\d+{duration[1]}\b", " ".join(rest)) if duration else None
     if written:
         yield f"text stands in single quotes: '{written[0]}'"
     column = _COLUMN_ELSEWHERE.match(first)
@@ -140,17 +140,17 @@ def _advice(first: str, rest: list[str]) -> Iterator[str]:
 
 
 def names_a_file(error: Exception, root: Path) -> bool:
-    """Tell whether an engine's error is about a file of the lake."""
+    """Return whether an engine's error names a file of the lake."""
     return f"{root}/" in str(error)
 
 
 def is_fault_of_sql(error: Exception, root: Path) -> bool:
-    """Tell whether no file can have caused an engine's error."""
+    """Return whether the SQL alone caused an engine's error."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_SQL and not names_a_file(error, root)
 
 
 def is_about_values(error: Exception) -> bool:
-    """Tell whether an engine's error came of what is in the rows."""
+    """Return whether values in the rows caused an engine's error."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_VALUES

@@ -186,13 +186,13 @@ class Execution:
         return not self._store.is_remote and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
-        checked = check(self._connection, sql)
-        _check_params(checked, params)
-        create_tables(self._connection, self._store, checked.tables, all_names=checked.catalog)
-        create_macros(self._engine, self._connection, checked.macros)
-        if "candles" in checked.tables:
-            self._choose_files(checked, params)
-        elif checked.catalog:
+        statement = check(self._connection, sql)
+        _check_params(statement, params)
+        create_tables(self._connection, self._store, statement.tables, all_names=statement.reads_catalog)
+        create_macros(self._engine, self._connection, statement.macros)
+        if "candles" in statement.tables:
+            self._choose_files(statement, params)
+        elif statement.reads_catalog:
             create_candles(self._connection, self._store, EMPTY_SNAPSHOT, self._held_files)
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
@@ -202,13 +202,13 @@ class Execution:
         self._first = self._next()
         return given
 
-    def _choose_files(self, checked: ParsedStatement, params: Mapping[str, Any]) -> None:
+    def _choose_files(self, statement: ParsedStatement, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
         # imported; a statement without candles does without.
         from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner  # noqa: PLC0415
         from lakewriter.query.scan.pushdown import pushed_filters  # noqa: PLC0415
 
-        asked = pushed_filters(self._engine, self._connection, CANDLES_SCHEMA, checked.reading, params)
+        asked = pushed_filters(self._engine, self._connection, CANDLES_SCHEMA, statement.select, params)
         filters = [FilterPruner(pushed) for pushed in asked.filters]
         # A file's stamp tells whether it was replaced since, so the clock is read before the files are listed.
         self._since_ns = time.time_ns() - _TICK_NS
@@ -315,11 +315,11 @@ def _check_text(*texts: object) -> None:
             raise UsageError(f"query: {text!a:.60} is not UTF-8 text") from None
 
 
-def _check_params(checked: ParsedStatement, params: Mapping[str, Any]) -> None:
+def _check_params(statement: ParsedStatement, params: Mapping[str, Any]) -> None:
     for name in params:
-        if name not in checked.parameters:
-            known = ", ".join(sorted(checked.parameters)) or "none"
+        if name not in statement.parameters:
+            known = ", ".join(sorted(statement.parameters)) or "none"
             raise UsageError(f"query: there is no parameter {name}", f"parameters: {known}")
-    for name in sorted(checked.parameters):
+    for name in sorted(statement.parameters):
         if name not in params:
             raise UsageError(f"query: ${name} has no value", f"-p {name}=VALUE")

@@ -1,10 +1,9 @@
-"""What SQL may run: one statement that reads the lake's tables and nothing else.
+"""The check that SQL is one statement that reads the lake's tables and nothing else.
 
-Strategy: DuckDB parses the statement and prints its tree; every node of the
-tree must be on a list below. What is not known is refused, so that a new kind
-of node (2.0 brought `WITH x AS (COPY …) SELECT …`) is refused before anybody
-has thought of it. The session locks the engine besides; either alone suffices
-for what it covers.
+Strategy: DuckDB parses the statement and prints its tree. Every node of the tree
+must be on a list below. Unknown nodes are refused, so a new kind of node (2.0
+brought `WITH x AS (COPY …) SELECT …`) is refused from the beginning. The engine
+also restricts its own file access; guard and engine do not rely on each other.
 """
 
 import json
@@ -19,7 +18,7 @@ from lakewriter.query.macros import MACROS
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 
-# Nodes of the tree that are no expressions, by the field `type`.
+# Nodes that are not expressions, by the field `type`.
 _NODES = frozenset(
     [
         "SELECT_NODE",
@@ -70,7 +69,7 @@ _EXPRESSIONS = frozenset(
     ]
 )
 
-# Functions in FROM; every one makes its rows from its arguments or the catalog.
+# Functions in FROM. They make their rows from their arguments or the catalog.
 _TABLE_FUNCTIONS = frozenset(
     [
         "range",
@@ -93,7 +92,7 @@ _TABLE_FUNCTIONS = frozenset(
     ]
 )
 
-# Scalar functions that do more than compute, or show what is not the lake's.
+# Scalar functions that do more than compute, or that show facts about the process.
 _REFUSED_FUNCTIONS = frozenset(
     [
         "getenv",
@@ -102,7 +101,7 @@ _REFUSED_FUNCTIONS = frozenset(
         "nextval",
         "setval",
         "currval",
-        # Not the same both times that a statement runs.
+        # They differ between the two runs of a statement.
         "current_query",
         "current_query_id",
         "current_setting",
@@ -111,11 +110,11 @@ _REFUSED_FUNCTIONS = frozenset(
 
 _SHOW = frozenset(("", "tables", "__show_tables_expanded"))
 _INFORMATION_SCHEMA = frozenset(("tables", "columns", "schemata"))
-# Whatever shows which tables there are.
+# These show the existing tables.
 _CATALOG = _SHOW | _INFORMATION_SCHEMA | {"duckdb_columns"}
 _OUR_SCHEMAS = frozenset(((), ("main",)))
 
-# A table's name with a dot or slash could be taken for a file's.
+# A name with a dot or a slash could be taken for a file.
 _NAME = re.compile(r"\w+")
 
 _EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
@@ -124,51 +123,50 @@ _CHANGE_HINT = "queries only read the lake; lakewriter query … -o FILE saves a
 
 
 class ParsedStatement(NamedTuple):
-    """What a statement that may run refers to.
+    """The tables, parameters and macros of an allowed statement.
 
     Args:
         tables: those of TABLES that it reads.
-        parameters: the names it uses as $name.
-        reading: the statement itself, without EXPLAIN.
-        catalog: whether it asks which tables there are.
+        parameters: the names that it uses as $name.
+        select: the statement without EXPLAIN.
+        reads_catalog: whether it lists tables.
         macros: those of MACROS that it uses, or shows.
     """
 
     tables: frozenset[str]
     parameters: frozenset[str]
-    reading: str
-    catalog: bool
+    select: str
+    reads_catalog: bool
     macros: frozenset[str]
 
 
-# Programs ask the same again and again; what may run depends on the text alone.
-_KNOWN: dict[str, ParsedStatement] = {}
-_KNOWN_MAX = 256
-_KNOWN_CHARS_MAX = 10_000
+# Programs repeat statements, and the result of a check depends on the text alone.
+_CACHE: dict[str, ParsedStatement] = {}
+_CACHED_MAX = 256
+_CACHED_CHARS_MAX = 10_000
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
-    """Return what the statement refers to, if it may run.
+    """Parse a statement and check that it only reads.
 
     Args:
-        connection: only its parser is used.
+        connection: its parser is used.
 
     Raises:
-        QueryError: if it is more or less than one statement, or does anything
-            but read TABLES.
+        QueryError: if it is not exactly one statement, or does not only read TABLES.
         duckdb.Error: if it cannot be parsed.
     """
-    known = _KNOWN.get(sql)
-    if known is None:
-        known = _check(connection, sql)
-        if len(_KNOWN) >= _KNOWN_MAX:
-            _KNOWN.clear()
-        if len(sql) <= _KNOWN_CHARS_MAX:
-            _KNOWN[sql] = known
-    return known
+    statement = _CACHE.get(sql)
+    if statement is None:
+        statement = _parse(connection, sql)
+        if len(_CACHE) >= _CACHED_MAX:
+            _CACHE.clear()
+        if len(sql) <= _CACHED_CHARS_MAX:
+            _CACHE[sql] = statement
+    return statement
 
 
-def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
+def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
     statements = connection.extract_statements(sql)
     if not statements:
         raise QueryError("sql: there is no statement", 'lakewriter query "SELECT count(*) FROM candles"')
@@ -188,14 +186,14 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
         raise _not_reading(kind.name, sql)
     tree = _tree(connection, statement.query)
     try:
-        read = _read(tree)
+        read = _tables_read(tree)
     except (LookupError, TypeError):
         raise _unknown_tree() from None
     return ParsedStatement(
         read & frozenset(TABLES),
         frozenset(statement.named_parameters),
         statement.query,
-        catalog=not read.isdisjoint(_CATALOG),
+        reads_catalog=not read.isdisjoint(_CATALOG),
         macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
     )
 
@@ -219,8 +217,8 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     return tree["statements"]
 
 
-def _read(tree: Any) -> frozenset[str]:
-    """Return the tables and table functions that the tree reads; refuse what is on no list."""
+def _tables_read(tree: Any) -> frozenset[str]:
+    """Return the tables and table functions of a tree; refuse nodes that are on no list."""
     if tree[0]["node"]["type"] not in _NODES:
         raise _unknown_tree()
     found = list(nodes(tree))

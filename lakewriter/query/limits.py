@@ -1,7 +1,7 @@
-"""What bounds a statement while it runs, and tells how far it is.
+"""The limits of a running statement, and its progress.
 
-One object for each statement. Any thread may ask it; the session alone lends
-it its engine, and takes that back before it closes it.
+There is one object for each statement. Any thread may use it. The execution
+attaches its cursor, and detaches it before it closes it.
 """
 
 import re
@@ -21,16 +21,16 @@ _MEMORY = re.compile(r"\d{1,9}(\.\d{1,9})?\s?([KMGT]i?B)", re.IGNORECASE)
 
 
 class QueryLimits:
-    """The bounds of one statement, which begins now.
+    """The timeout and the memory limit of one statement, which begins now.
 
     Args:
-        timeout_s: it is stopped when it has not given all its rows by then; None
-            lets it take as long as it likes.
-        memory: of the engine, as it writes it: "512MB", "2GiB"; what needs more is
-            spilled to disk, or fails. "" is the engine's default, 80 % of RAM.
+        timeout_s: a statement that has not returned all its rows by then is
+            interrupted; None is no timeout.
+        memory: of the engine, as DuckDB writes it: "512MB", "2GiB"; a statement that
+            needs more spills to disk, or fails. "" is DuckDB's default, 80 % of RAM.
 
     Raises:
-        UsageError: if one of them cannot be.
+        UsageError: if one of them is invalid.
     """
 
     def __init__(self, *, timeout_s: float | None = None, memory: str = "") -> None:
@@ -45,25 +45,25 @@ class QueryLimits:
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Take the statement's cursor, to interrupt it and to ask how far it is."""
+        """Use a cursor for interrupts and progress."""
         with self._lock:
             self._connection = connection
 
     def detach(self) -> None:
-        """Let go of the engine, which is about to be closed."""
+        """Use no cursor any more; it is about to be closed."""
         with self._lock:
             self._connection = None
 
     def wait(self, future: Future[T]) -> T:
-        """Return what the engine's thread returns.
+        """Wait for the result of the engine's thread, and return it.
 
         Raises:
-            QueryError: if the time is over, with the engine interrupted.
+            QueryError: if the time is over; the engine is interrupted.
         """
         if self._timeout_s is None:
             return future.result()
         left_s = self._started_s + self._timeout_s - time.monotonic()
-        # The result itself may be a TimeoutError: of a disk that is far away.
+        # The result itself may be a TimeoutError, raised by a network disk.
         if wait([future], max(0, left_s)).done:
             return future.result()
         with self._lock:
@@ -75,7 +75,7 @@ class QueryLimits:
         )
 
     def fraction(self) -> float | None:
-        """Return how much of the statement is done, by the engine's guess; None if it has none."""
+        """Return which part of the statement is done, as the engine estimates it; None if unknown."""
         with self._lock:
             if self._connection is None:
                 return None

@@ -1,22 +1,22 @@
-"""SQL made for candles: table macros that every session has.
+"""SQL for candles: the table macros of every session.
 
     FROM resample('spot', 'BTCUSDT', '1m', '15m', since := '2024-06-30')
 
-The one place that says what a return, a volatility or a bucket is. A macro is
-put into the statement that uses it before that is planned, so market, symbol,
-interval and times reach the scan of `candles` and prune its files.
+Only this module defines returns, volatility and buckets. DuckDB expands a macro
+before it plans the statement, so market, symbol, interval and times reach the
+scan of `candles` and prune its files.
 
-What holds for all of them:
+Rules for all macros:
 
-- `since` is in, `until` is out, both about begin times; UTC unless they say
-  otherwise; text, DATE or TIMESTAMPTZ.
+- `since` is included, `until` is not. Both are compared with begin times. They are
+  text, DATE or TIMESTAMPTZ, and UTC unless they name another zone.
 - A bucket is an INTERVAL, or text like '15m', '1h', '1d', '7d', '1mo' ('1M' too).
-  Buckets of days and less count from Monday 2000-01-03, months from January, so
-  that days begin at 00:00 UTC and weeks on Monday. A bucket has to be made of
-  whole candles: '90s' of '1m' is an error.
-- A return compares a close with the one before it. If that one is missing there
-  is no return (NULL), rather than one over two steps.
-- A year has 365 days, on all of which the exchange trades.
+- Buckets of days and less count from Monday 2000-01-03, months from January. So
+  days begin at 00:00 UTC and weeks on Monday.
+- A bucket has to consist of whole candles: '90s' of '1m' is an error.
+- A return compares a close with the previous one. If that candle is missing, the
+  return is NULL; it never spans two steps.
+- A year has 365 days, since the exchange trades every day.
 """
 
 # ruff: noqa: S608 - made of our own text alone
@@ -35,29 +35,29 @@ from lakewriter.query.schema import COLUMNS
 
 YEAR_MS = 365 * DAY_MS
 
-# A macro that wants the newest candles alone says so by a predicate that every
-# candle passes. The engine pushes it down to the scan, and `pruning` finds it
-# there. Where it is lost, all files are read, and the answer is the same.
-# Its time differs in each process, so that no statement names it by chance.
+# A macro that needs the newest candles alone has a predicate that every candle
+# passes. The engine pushes it down to the scan, and `pruning` finds it there. If
+# the engine loses it, all files are read, and the answer is the same.
+# Its time differs in each process, so no statement contains it by chance.
 _MARK_TIME = datetime(9000, 1, 1, tzinfo=UTC) + timedelta(
     days=secrets.randbelow(300_000), milliseconds=secrets.randbelow(86_400_000)
 )
 NEWEST_MARK = _MARK_TIME.replace(tzinfo=None).isoformat(" ", "milliseconds")
 
-# For a scan whose predicates are about its series, and from when on, and nothing else.
+# For scans that filter by series and by a first time only.
 _NEWEST_ONLY = f"candle_begin_time < TIMESTAMPTZ '{NEWEST_MARK}+00'"
 
 
 class Macro(NamedTuple):
-    """A function to use behind FROM.
+    """A table function for FROM.
 
     Args:
         name: in lower case.
-        parameters: as CREATE MACRO takes them; with `:=` what may be left out.
-        what: what it returns.
-        columns: the meaning and unit of the columns that are not those of `candles`.
-        sql: its rows. A parameter hides a column of its name, unless a table's
-            name stands before that.
+        parameters: as CREATE MACRO takes them; those with `:=` are optional.
+        what: one sentence about its rows.
+        columns: the meaning and unit of the columns that `candles` does not have.
+        sql: its definition. A parameter hides a column of its name, unless a table's
+            name is before it.
     """
 
     name: str
@@ -68,13 +68,13 @@ class Macro(NamedTuple):
 
     @property
     def call(self) -> str:
-        """How it is called with what it cannot do without."""
+        """A call with the required parameters."""
         needed = [name for name in self.parameters.replace('"', "").split(", ") if ":=" not in name]
         return f"{self.name}({', '.join(needed)})"
 
     @property
     def signature(self) -> str:
-        """How it is called."""
+        """A call with all parameters."""
         return f"{self.name}({self.parameters.replace(chr(34), '')})"
 
 
@@ -88,7 +88,7 @@ _LENGTHS_MS = ", ".join(f"'{each.name}': {each.length_ms}" for each in INTERVALS
 _LENGTH_MS = f"(MAP {{{_LENGTHS_MS}}})[{_INTERVAL}]"
 _MONTHS = f"(12 * date_part('year', {_BUCKET}) + date_part('month', {_BUCKET}))"
 
-# 3d is left out: on which of three days its candles begin is the exchange's choice.
+# 3d is left out: the exchange chooses on which of three days its candles begin.
 _WHOLE = f"""(CASE
     WHEN {_INTERVAL} = '3d' THEN false
     WHEN {_INTERVAL} = '1mo' THEN {_MONTHS} > 0
@@ -100,7 +100,7 @@ _STEP = f"""(CASE WHEN {_WHOLE} THEN {_BUCKET}
 _BUCKET_OF = f"CASE WHEN {_SAME} THEN c.candle_begin_time ELSE time_bucket({_STEP}, c.candle_begin_time) END"
 _YEARLY = f"(CASE WHEN {_INTERVAL} = '1mo' THEN 12.0 ELSE {YEAR_MS}.0 / nullif({_LENGTH_MS}, 0) END)"
 
-# Where volume counts contracts, no price follows from it.
+# In these markets volume counts contracts, so no price follows from it.
 _CONTRACT_MARKETS = ", ".join(f"'{name}'" for name, market in MARKETS.items() if market.volume_in_contracts)
 
 _CANDLES_OF = 'candles_of(market, symbol, "interval", since := since, until := until)'
@@ -117,7 +117,7 @@ _OHLCV = """
     sum(b.taker_buy_base_asset_volume) AS taker_buy_base_asset_volume,
     sum(b.taker_buy_quote_asset_volume) AS taker_buy_quote_asset_volume"""
 
-# Each uses none but those before it.
+# A macro uses only those before it.
 MACROS = {
     macro.name: macro
     for macro in (
@@ -244,14 +244,14 @@ ORDER BY b.start""",
     )
 }
 
-# Macros are bound when they are made. Each statement has a `candles` of its own.
+# DuckDB binds macros when it creates them. Each statement has its own `candles`.
 _STAND_IN = "CREATE TABLE memory.main.candles ({})".format(
     ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
 )
 
 
 def create_macros(engine: Engine, connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
-    """Create those macros that the engine lacks, and the macros that they use.
+    """Create the macros that the engine lacks, and the macros that they use.
 
     Args:
         connection: a cursor of the engine, without a table `candles`.

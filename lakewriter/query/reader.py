@@ -1,12 +1,12 @@
-"""The lake from Python: SQL, or one series straight from its files.
+"""The Python interface: SQL, or one series directly from its files.
 
     lake = lakewriter.open_lake("data")
     lake.query("SELECT symbol, max(high) FROM candles GROUP BY symbol").df()
     lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30")
-    lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30", fill="gaps")  # NaN where one is missing
+    lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30", fill="gaps")  # NaN for missing candles
 
-Prices are in the quote asset, volumes as the table of columns in docs/on-disk.md
-says; times are UTC. One object may be used by many threads: nothing in it changes after it was made.
+Prices are in the quote asset; docs/on-disk.md lists the units of volumes. Times
+are UTC. Many threads may use one Lake, because it never changes.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ from lakewriter.query.retry import RetryHints, retry_while_files_move
 from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
 from lakewriter.query.session import run, stream
 
-# What a frame has besides its index, in the original recorder's order.
+# The columns of a frame besides its index, in the original recorder's order.
 FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# A day's begin fits the calendar on both ends.
+# Both ends are within Python's calendar.
 _START_MS_MIN = 0
 _STOP_MS_MAX = 253_402_214_400_000
 
@@ -57,7 +57,7 @@ class Lake:
         uri: its root directory, or s3://, gs:// or az:// with bucket and prefix; must exist.
 
     Raises:
-        LakeError: if there is no lake, or of a newer format.
+        LakeError: if there is no lake, or its format is newer.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
@@ -67,21 +67,20 @@ class Lake:
         return f"Lake({self._store.name!r})"
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Result:
-        """Return the answer to one reading statement, all of it in memory.
+        """Return the whole answer to one reading statement.
 
         Args:
-            sql: over the tables `candles`, `partitions`, `gaps`, `coverage`,
-                `instruments`, `subscriptions` and `forgotten`, and the macros of `lakewriter.query.macros`; times are
-                UTC.
-            params: a value for each $name in it.
+            sql: reads the tables `candles`, `partitions`, `gaps`, `coverage`, `instruments`,
+                `subscriptions` and `forgotten`, and the macros of `lakewriter.query.macros`;
+                times are UTC.
+            params: a value for each $name in the statement.
 
         Returns:
-            a Result: `.df()` a pandas.DataFrame, `.arrow()` a pyarrow.Table, `.pl()`
-            a polars.DataFrame, `.rows()` a list of tuples; a row of the answer is a
-            row of each.
+            a Result: `.df()` is a pandas.DataFrame, `.arrow()` a pyarrow.Table, `.pl()`
+            a polars.DataFrame, `.rows()` a list of tuples.
 
         Raises:
-            QueryError: if the SQL is broken, does more than read, or failed.
+            QueryError: if the SQL is invalid, does more than read, or failed.
             UsageError: if a parameter is missing or unknown.
             LakeError: if the lake cannot be read.
         """
@@ -89,10 +88,10 @@ class Lake:
 
     @contextlib.contextmanager
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[RowStream]:
-        """Give the answer batch by batch: `.schema`, and `.batches` to iterate over.
+        """Yield the answer as it arrives: its `.schema`, and `.batches` to iterate over.
 
         Raises:
-            the errors of `query`, while the batches are fetched too.
+            the errors of `query`, also while the batches are fetched.
         """
         with stream(self._store, sql, params) as answer:
             yield answer
@@ -114,18 +113,17 @@ class Lake:
             symbol: in either case.
             interval: "1m"; months are "1mo" or "1M".
             start, stop: candles that begin in [start, stop); text in ISO 8601,
-                date or datetime, UTC unless it says otherwise; None is open.
-            fill: "gaps" gives a row to each candle that is missing: its times, and
-                NaN; from `start` to `stop`, or where one of them is None, from
-                the first or to the last candle that is there.
+                date or datetime, UTC unless it names another zone; None is open.
+            fill: "gaps" adds a row for each missing candle: its times, and NaN. Rows
+                are added from `start` to `stop`; None is the first or last candle.
 
         Returns:
             the columns FRAME_COLUMNS: candle_begin_time as datetime64[ms, UTC],
             trade_num as int64, prices and volumes as float64. With `fill`
-            trade_num is float64, whether or not anything is missing.
+            trade_num is always float64.
 
         Raises:
-            UsageError: if an argument cannot be.
+            UsageError: if an argument is invalid.
             LakeError: if a file cannot be read.
         """
         table = self.candles_arrow(market, symbol, interval, start, stop, fill=fill)
@@ -144,8 +142,8 @@ class Lake:
     ) -> pa.Table:
         """Return one series as a pyarrow.Table of all columns of the files, ascending.
 
-        The arguments and errors are those of `candles`; with `fill` what is
-        missing is null.
+        The arguments and errors are those of `candles`. With `fill` missing values
+        are null.
         """
         if fill not in (None, "gaps"):
             raise UsageError(f"fill: {fill!r} is unknown", 'fill="gaps", or leave it out')
@@ -171,13 +169,13 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
     """Return the lake at `uri`, to read.
 
     Raises:
-        LakeError: if there is no lake, or of a newer format.
+        LakeError: if there is no lake, or its format is newer.
     """
     return Lake(uri)
 
 
 def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
-    """Return the rows of one series' files and of the journal, duplicates included."""
+    """Read the rows of one series from its files and the journal, with duplicates."""
 
     def attempt(_hints: RetryHints) -> pa.Table:
         try:
@@ -185,20 +183,20 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
             tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]
         except OSError as error:
             raise as_lakewriter_error(error, store.state_dir) from None
-        hot = [
+        unflushed = [
             candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
         ]
-        return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(hot)])
+        return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(unflushed)])
 
     return retry_while_files_move(attempt)
 
 
 def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int | None) -> pa.Table:
-    """Return the table with a row for each candle of the grid: null but for its times if it is missing.
+    """Return the table with a row for each candle of the grid; missing ones have times only.
 
     Args:
         table: ascending.
-        start_ms, stop_ms: of the grid; None is where the table begins or ends.
+        start_ms, stop_ms: of the grid; None is the begin or the end of the table.
     """
     begins = table["candle_begin_time"].cast(pa.int64()).combine_chunks()
     grid = INTERVALS[interval]
@@ -217,7 +215,7 @@ def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int |
         )
     length_ms = grid.length_ms
     on_grid = range(grid.ceil(start_ms), stop_ms, length_ms) if length_ms else grid.grid(start_ms, stop_ms)
-    # What is off the grid stays.
+    # Candles off the grid stay.
     wanted = np.union1d(np.fromiter(on_grid, np.int64), begins.to_numpy(zero_copy_only=False))
     ends = wanted + length_ms if length_ms else np.array([grid.end(at) for at in wanted.tolist()], np.int64)
     filled = table.take(pc.index_in(pa.array(wanted), value_set=begins))

@@ -1,8 +1,8 @@
-"""Statements for readers that do without lakewriter: DuckDB, Polars, pandas, Spark.
+"""Statements with which DuckDB, Polars, pandas and Spark read a lake without lakewriter.
 
-The one uri that knows how each of them is told the types of what stands in
-the paths alone: a lake of `interval=1d` would otherwise be read as the number
-1.0, and a symbol `1F` too. Such readers see what is flushed, not the journal.
+Each of them is told the types of the columns in the paths. Otherwise
+`interval=1d` would be read as the number 1.0, and the symbol `1F` too. These
+readers see flushed candles, not the journal.
 """
 
 import glob
@@ -25,20 +25,20 @@ _SPARK_TYPES = {
 }
 
 _TYPES = ", ".join(f"'{level}': '{COLUMNS[level]}'" for level in LEVELS)
-# A macro's parameter would hide a column of its name if no table's stood before that.
+# A macro's parameter hides a column of its name, unless a table's name is before it.
 _NAMES = ", ".join(f'c."{name}"' for name in COLUMNS)
 
-# Where no file is, there are no columns either: these stand in for them.
+# Without files there are no columns; these replace them.
 _NO_ROWS = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in COLUMNS.items())
 
-# A time in `until` itself is not wanted, and the day that begins there neither.
+# `until` is excluded, and so is the day that begins there.
 _DAYS = "generate_series(since::TIMESTAMP::DATE, (until::TIMESTAMP - INTERVAL 1 MICROSECOND)::DATE, INTERVAL 1 DAY)"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class LakeUri(NamedTuple):
-    """Where a lake is.
+    """The address of a lake, for other readers.
 
     Args:
         root: a directory, or `s3://bucket/prefix`.
@@ -51,15 +51,15 @@ class LakeUri(NamedTuple):
 
     @property
     def on_s3(self) -> bool:
-        """Whether it is on an object store."""
+        """Whether the lake is on S3."""
         return self.root.startswith("s3://")
 
 
 def lake_uri(store: LakeStore) -> LakeUri:
-    """Return where a lake is.
+    """Return the address of a lake.
 
     Raises:
-        UsageError: if there are no statements for that kind of uri.
+        UsageError: if there are no statements for that object store.
     """
     uri = LakeUri(store.name, store.endpoint, store.region)
     if store.is_remote and not uri.on_s3:
@@ -68,10 +68,10 @@ def lake_uri(store: LakeStore) -> LakeUri:
 
 
 def duckdb_recipe(uri: LakeUri) -> str:
-    """Return a view of all candles, and macros that look into few directories.
+    """Return a view of all candles, and macros that list few directories.
 
     Raises:
-        UsageError: if there is a backslash in the path, which is a slash in a pattern there.
+        UsageError: if the path contains a backslash, which DuckDB's patterns take for a slash.
     """
     if "\\" in uri.root:
         raise UsageError(
@@ -134,7 +134,7 @@ FROM (
 
 
 def _sql_text(text: str) -> str:
-    """Return a string of DuckDB's; with escapes only if there is a control character in it."""
+    """Return a DuckDB string; with escapes only if it contains a control character."""
     quoted = text.replace("'", "''")
     if not _CONTROL.search(text):
         return f"'{quoted}'"
@@ -147,9 +147,9 @@ def polars_recipe(uri: LakeUri) -> str:
     types = {"VARCHAR": "polars.String", "DATE": "polars.Date"}
     hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in LEVELS)
     options = {"aws_region": uri.region, "aws_endpoint_url": uri.endpoint}
-    said = ", ".join(f"{_text(name)}: {_text(value)}" for name, value in options.items() if value)
+    storage_options = ", ".join(f"{_text(name)}: {_text(value)}" for name, value in options.items() if value)
     if uri.endpoint.startswith("http://"):
-        said += ', "aws_allow_http": "true"'
+        storage_options += ', "aws_allow_http": "true"'
     return f"""\
 # Polars{", which finds credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if uri.on_s3 else ""}
 import polars
@@ -157,14 +157,14 @@ import polars
 hive = {{{hive}}}
 candles = polars.scan_parquet(
     {_text(glob.escape(uri.root) + "/market=*/**/*.parquet")}, hive_partitioning=True, hive_schema=hive\
-{f",{chr(10)}    storage_options={{{said}}}," if said else ""}
+{f",{chr(10)}    storage_options={{{storage_options}}}," if storage_options else ""}
 )
 # candles.filter(polars.col("symbol") == "BTCUSDT", polars.col("interval") == "1m").collect()
 """
 
 
 def pandas_recipe(uri: LakeUri) -> str:
-    """Return a function that reads some candles, and does not open the files of others."""
+    """Return a function that reads some candles, and opens no other files."""
     types = {"VARCHAR": "string", "DATE": "date32"}
     hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in LEVELS)
     where = "root, filesystem=s3" if uri.on_s3 else _text(uri.root)
@@ -185,7 +185,7 @@ def candles(**wanted):
 
 
 def _pandas_filesystem(uri: LakeUri) -> str:
-    # Arrow takes a URI for percent-encoded.
+    # Arrow decodes percent signs in a URI.
     options = {"region": uri.region, "endpoint_override": uri.endpoint}
     query = urlencode({name: value for name, value in options.items() if value})
     arrow_uri = f"s3://{quote(uri.root.removeprefix('s3://'))}{'?' if query else ''}{query}"
@@ -222,13 +222,13 @@ def _spark_options(uri: LakeUri) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a Python string, in double quotes where that needs no escape."""
+    """Return a Python string literal, in double quotes where that needs no escape."""
     plain = text.isprintable() and '"' not in text and "\\" not in text
     return f'"{text}"' if plain else repr(text)
 
 
 def _hadoop_escaped(path: str) -> str:
-    """Return a path that Hadoop's globs take as it stands."""
+    """Return a path escaped for Hadoop's globs."""
     return "".join(f"\\{char}" if char in "*?[]{}\\" else char for char in path)
 
 

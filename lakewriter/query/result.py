@@ -1,7 +1,7 @@
-"""An answer that is whole and in memory, in whichever shape you like.
+"""A whole answer in memory, for Arrow, pandas, Polars or plain Python.
 
-Built on Arrow alone: times come as UTC datetimes without pytz, and pandas or
-Polars are imported only when asked for.
+It needs Arrow alone: times are UTC datetimes without pytz, and pandas and
+Polars are imported only by their own methods.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakewriter.errors import LakewriterError
 
-# How the engine hands over its 128-bit integers, sums of counts among them.
+# The Arrow type of DuckDB's 128-bit integers, such as sums of counts.
 HUGE_INTEGER = pa.decimal128(38, 0)
 
 
@@ -21,7 +21,7 @@ class Result:
     """The rows of one answer.
 
     Args:
-        table: all of them.
+        table: all rows.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -29,7 +29,7 @@ class Result:
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns, in order; no two are alike."""
+        """The names of the columns, in order and unique."""
         return list(self._table.column_names)
 
     def __len__(self) -> int:
@@ -43,15 +43,15 @@ class Result:
         return self._table
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as pyarrow.RecordBatch, some ten thousand at a time."""
+        """Yield the rows as pyarrow.RecordBatch, tens of thousands at a time."""
         yield from self._table.to_batches()
 
     def df(self) -> Any:
         """Return a pandas.DataFrame: times in UTC, 128-bit sums as int64 or float64."""
         table = self._table
-        for at, field in enumerate(table.schema):
+        for index, field in enumerate(table.schema):
             if field.type == HUGE_INTEGER:
-                table = table.set_column(at, field.name, _narrow(table.column(at)))
+                table = table.set_column(index, field.name, _narrow(table.column(index)))
         return table.to_pandas(date_as_object=False)
 
     def pl(self) -> Any:
@@ -75,10 +75,10 @@ class Result:
 
 
 def python_values(column: Any) -> list[Any]:
-    """Return an Arrow column's values; 128-bit integers as int, the rest as Arrow has them.
+    """Return an Arrow column's values as Python values; 128-bit integers are int.
 
-    Times that Python has no value for, however deep they are, are text: DuckDB's infinity, and
-    years past 9999.
+    Times outside Python's range are text, in nested values too: DuckDB's infinity,
+    and years past 9999.
     """
     try:
         values: list[Any] = column.to_pylist()

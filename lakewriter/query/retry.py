@@ -1,8 +1,8 @@
-"""Files that change while they are read: list again, and try once more.
+"""Retries of a read whose files were replaced: list again, and read again.
 
-The one place that decides how often. Recorders, backfills and compaction
-replace files at any time; whoever reads several of them starts over with a new
-listing when one was replaced meanwhile.
+Recorders, backfills and compaction replace files at any time. A read of several
+files starts over with a new listing when one of them was replaced meanwhile.
+Only this module decides how often.
 """
 
 import os
@@ -16,18 +16,18 @@ from lakewriter.query.errors import FileGoneError, FileReplacedError, Unreadable
 
 T = TypeVar("T")
 
-# Each try that fails means that a file was replaced or folded meanwhile.
+# Each failed try means that a file was replaced or compacted meanwhile.
 TRIES_MAX = 20
 
 _PAUSE_S = 0.002
 
 
 class RetryHints(NamedTuple):
-    """What an attempt should know of those before it.
+    """What the failed attempts before an attempt found out.
 
     Args:
         read_as_foreign: own files to read as foreign ones.
-        files_replaced: whether files were replaced, so that all of them are held.
+        files_replaced: whether files were replaced; then all of them are held.
     """
 
     read_as_foreign: frozenset[str] = frozenset()
@@ -38,14 +38,14 @@ NO_HINTS = RetryHints()
 
 
 def retry_while_files_move(attempt: Callable[[RetryHints], T]) -> T:
-    """Return what an attempt to list and read files returns, once they hold still.
+    """Return the result of the first attempt during which no file was replaced.
 
     Args:
-        attempt: does it, told what came of those before it.
+        attempt: lists and reads files.
 
     Raises:
-        LakeError: if they never hold still, or one is a link to nowhere.
-        what an attempt raises otherwise.
+        LakeError: if files were replaced in every attempt, or one is a broken link.
+        the other errors of an attempt.
     """
     hints = NO_HINTS
     for number in range(TRIES_MAX):
@@ -55,16 +55,16 @@ def retry_while_files_move(attempt: Callable[[RetryHints], T]) -> T:
             if error.names <= hints.read_as_foreign:
                 raise error.error from None
             hints = hints._replace(read_as_foreign=hints.read_as_foreign | error.names)
-            last: LakewriterError = error.error
+            last_error: LakewriterError = error.error
         except FileGoneError as error:
-            if _leads_nowhere(error.path):
+            if _is_broken_link(error.path):
                 raise LakeError(error.what, "it is a broken link; remove it") from None
-            last, hints = error, hints._replace(files_replaced=True)
+            last_error, hints = error, hints._replace(files_replaced=True)
         except FileReplacedError as error:
-            last, hints = error, hints._replace(files_replaced=True)
+            last_error, hints = error, hints._replace(files_replaced=True)
         time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(number, 6)))  # noqa: S311 - jitter
-    raise last
+    raise last_error
 
 
-def _leads_nowhere(path: str) -> bool:
-    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH114, PTH110 - text, maybe of an object
+def _is_broken_link(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH114, PTH110 - a text, which may name an object

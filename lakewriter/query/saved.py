@@ -1,11 +1,11 @@
-"""Queries to keep: SQL files that can be run by name.
+"""Saved queries: SQL files that can be run by name.
 
-A file opens with comments. The first says what it answers; each line of the
-form `-- :name = default   what it is` is a parameter, `$name` in the SQL. Values
-are handed to the engine beside the SQL, never pasted into it.
+A file begins with comments. The first is the title. Each line of the form
+`-- :name = default   description` is a parameter, `$name` in the SQL. Values
+are bound by the engine, never pasted into the SQL.
 
     -- The volume-weighted average price of a series, day by day.
-    -- :symbol = BTCUSDT   which one
+    -- :symbol = BTCUSDT   in either case
     SELECT … WHERE symbol = $symbol
 """
 
@@ -30,7 +30,7 @@ class Parameter(NamedTuple):
     Args:
         name: without the `$`.
         default: as text; the engine casts it.
-        what: what it is, for people.
+        what: a description for the help.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Parameter(NamedTuple):
 
 
 class SavedQuery(NamedTuple):
-    """A query to keep.
+    """A saved query.
 
     Args:
         name: the file's name without `.sql`.
-        title: what it answers.
-        parameters: in the order of the file.
+        title: one line about the answer.
+        parameters: in the file's order.
         sql: the whole file.
     """
 
@@ -54,10 +54,10 @@ class SavedQuery(NamedTuple):
     sql: str
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return a value for every parameter: the given one or the default.
+        """Return the value of every parameter: the given one or the default.
 
         Raises:
-            UsageError: if one was given that the query does not have.
+            UsageError: if an unknown parameter was given.
         """
         known = [parameter.name for parameter in self.parameters]
         for name in given:
@@ -70,7 +70,7 @@ class SavedQuery(NamedTuple):
 
 
 def parse_query(name: str, sql: str) -> SavedQuery:
-    """Return what the comments at the head of a SQL file say."""
+    """Parse the comments at the head of a SQL file."""
     title = ""
     parameters = []
     for line in sql.splitlines():
@@ -86,19 +86,19 @@ def parse_query(name: str, sql: str) -> SavedQuery:
 
 
 def saved_queries() -> list[SavedQuery]:
-    """Return every saved query, by name."""
+    """Return every saved query, sorted by name."""
     return [_load(path) for path in sorted(_directory().glob("*.sql"))]
 
 
 def saved_query(name: str) -> SavedQuery:
-    """Return the saved query of that name.
+    """Return the saved query with a name.
 
     Raises:
         UsageError: if there is none.
     """
     names = [path.stem for path in _directory().glob("*.sql")]
     if name not in names:
-        import difflib  # noqa: PLC0415 - for a mistake alone
+        import difflib  # noqa: PLC0415 - needed for mistakes only
 
         close = difflib.get_close_matches(name, names, 1)
         meant = f"did you mean {close[0]}? " if close else ""
@@ -114,7 +114,7 @@ def _load(path: Path) -> SavedQuery:
 
 
 def _directory() -> Path:
-    """Return where the SQL files are: in the installed package, or beside it in the repository."""
+    """Return the directory of the SQL files: in the installed package, or beside it in the repository."""
     package = Path(lakewriter.__file__).parent
     shipped = package / "queries"
     return shipped if shipped.is_dir() else package.parent / "queries"

@@ -18,5 +18,5 @@ SQL_TYPES = {
 # column → SQL type, in the order that `SELECT *` shows.
 COLUMNS = PATH_COLUMNS | {field.name: SQL_TYPES[field.type] for field in SCHEMA}
 
-# The same as a SELECT names them.
+# The same, for a SELECT.
 COLUMN_LIST = ", ".join(f'"{name}"' for name in COLUMNS)

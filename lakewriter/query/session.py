@@ -1,12 +1,13 @@
 """Running one statement.
 
-Each statement has a cursor of the lake's engine, and tables of its own over a
-fresh listing of the partitions that it can need. Any thread may ask at any time.
+Each statement has its own cursor of the lake's engine, and its own tables over a
+fresh listing of the partitions that it can need. Any thread may run statements.
 
-All that a statement looks at is to be of one moment. One whose answer is given
-whole reads the lake's files as they lie there; if one of them was replaced
-meanwhile, it runs again over files that are held (see `held_files`). One whose rows are
-used while they come holds from the beginning what may be replaced.
+A statement reads the lake as of one moment:
+
+- A whole answer is read from the files in place. If one of them was replaced
+  meanwhile, the statement runs again over held files (see `held_files`).
+- A streamed answer holds the files that may be replaced from the beginning.
 """
 
 import contextlib
@@ -28,8 +29,8 @@ def run(
     """Return all rows of one reading statement.
 
     Args:
-        params: a value for each $name in it.
-        limits: its bounds; None sets it none.
+        params: a value for each $name in the statement.
+        limits: its timeout and memory; None sets no limit.
 
     Raises:
         QueryError: if the SQL is broken, does more than read, or failed.
@@ -38,10 +39,10 @@ def run(
     """
 
     def attempt(hints: RetryHints) -> pa.Table:
-        with Execution(store, hints, limits) as running:
-            answer = running.start(sql, params or {})
+        with Execution(store, hints, limits) as execution:
+            answer = execution.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
-            running.raise_if_files_replaced()
+            execution.raise_if_files_replaced()
             return table
 
     return retry_while_files_move(attempt)
@@ -51,21 +52,21 @@ def run(
 def stream(
     store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
 ) -> Iterator[RowStream]:
-    """Run one reading statement and give its rows while they come.
+    """Run one reading statement and yield its rows as they arrive.
 
-    A file that moves before the first rows are there is no matter: the lake is
-    listed again. After that MovedError reaches the caller, who has used some
-    rows already; only files that could not be held can move then.
+    If a file is replaced before the first rows arrive, the lake is listed again.
+    After that the caller gets FileReplacedError, because it has used some rows.
+    Only files that could not be held can raise it.
 
     Raises:
-        the errors of `run`; while the batches are fetched, too.
+        the errors of `run`, also while the batches are fetched.
     """
 
     def attempt(hints: RetryHints) -> tuple[contextlib.ExitStack, RowStream]:
         with contextlib.ExitStack() as stack:
-            running = stack.enter_context(Execution(store, hints, limits, streamed=True))
-            answer = running.start(sql, params or {})
-            running.raise_if_files_replaced()
+            execution = stack.enter_context(Execution(store, hints, limits, streamed=True))
+            answer = execution.start(sql, params or {})
+            execution.raise_if_files_replaced()
             return stack.pop_all(), answer
 
     stack, answer = retry_while_files_move(attempt)
@@ -74,5 +75,5 @@ def stream(
 
 
 def make_engine(store: LakeStore) -> None:
-    """Make the engine of a lake before its first statement needs it."""
+    """Create the engine of a lake before its first statement."""
     engine_of(EngineKey(store.state_dir, readable=not store.is_remote))

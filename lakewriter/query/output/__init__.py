@@ -1,4 +1,5 @@
-"""Answers as bytes, and where they go.
+"""Answers as bytes, in files, pipes and terminals.
 
-Door: `formats`. `text` renders values and tables; `destination` writes files and pipes.
+`formats` is the table of formats, `writers` has their functions, `text` renders
+values and tables, `destination` opens files and pipes. Door: `writers`.
 """

@@ -1,12 +1,12 @@
-"""Which columns of a table a terminal has room for. Pure.
+"""The columns of a table that fit a terminal. Pure.
 
-Of candles those are left out first that a reader misses least; if that is not
-enough, or there are none, the ones in the middle.
+Columns of candles that a reader misses least are left out first. If that is not
+enough, the columns in the middle follow.
 """
 
 from collections.abc import Iterator, Sequence
 
-# What a reader of candles misses least, first; at last symbol, time and close are left.
+# The columns that a reader of candles misses least come first. Symbol, time and close stay.
 _FIRST_TO_GO = (
     "recv_time",
     "event_time",
@@ -27,8 +27,8 @@ _FIRST_TO_GO = (
 
 
 def columns_that_fit(names: Sequence[str], widths: list[int], width_max: int | None) -> list[int]:
-    """Return which columns have room: one at least."""
-    kept = list(range(len(widths)))
+    """Return the indexes of the columns that fit; at least one."""
+    columns = list(range(len(widths)))
 
     def fits(columns: list[int]) -> bool:
         places = list(with_omissions(columns, len(widths)))
@@ -36,15 +36,15 @@ def columns_that_fit(names: Sequence[str], widths: list[int], width_max: int | N
         return width_max is None or taken + 2 * (len(places) - 1) <= width_max
 
     for name in _FIRST_TO_GO:
-        if fits(kept):
-            return kept
-        kept = [at for at in kept if names[at] != name] or kept
-    if fits(kept):
-        return kept
-    chosen = kept[:1]
-    for count in range(2, len(kept)):
+        if fits(columns):
+            return columns
+        columns = [at for at in columns if names[at] != name] or columns
+    if fits(columns):
+        return columns
+    chosen = columns[:1]
+    for count in range(2, len(columns)):
         right = count // 2
-        more = kept[: count - right] + kept[len(kept) - right :]
+        more = columns[: count - right] + columns[len(columns) - right :]
         if not fits(more):
             break
         chosen = more

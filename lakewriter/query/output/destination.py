@@ -1,7 +1,7 @@
-"""Where an answer goes: a file that is there whole or not at all, a pipe, a device.
+"""Output destinations. Regular files are written atomically; pipes and devices directly.
 
-A regular file is written beside its place and renamed. What is something else
-is written straight into: to replace a FIFO or a device would be to remove it.
+A regular file is written under another name and renamed. A FIFO or a device is
+not replaced, because that would remove it.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ from typing import BinaryIO
 
 from lakewriter.errors import LakewriterError, UsageError
 
-# Names of what this process has open already; to open it again would start at its beginning.
+# Names of open descriptors. Opening one again would start at the file's beginning.
 _OPEN_ALREADY = re.compile(r"(?:/dev|/proc/self)/fd/(\d{1,9})")
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 @contextlib.contextmanager
 def open_destination(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
-    """Give a file to write that takes the path's place when the block is done.
+    """Open a file that replaces the path when the block is done.
 
-    An existing file's mode stays. A FIFO, a device or an open descriptor
-    (/dev/stdout, /dev/fd/3) is written to as it is.
+    An existing file keeps its mode. A FIFO, a device or an open descriptor
+    (/dev/stdout, /dev/fd/3) is written directly.
 
     Args:
         lake_root: resolved; nothing is written below it.
@@ -59,7 +59,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _opened(path: Path, lake_root: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Return the open file, and what is to be done with it afterwards."""
+    """Open the target; the context manager replaces a regular file at its end."""
     target = path.expanduser().resolve()
     if target.is_relative_to(lake_root):
         raise UsageError(f"output: {path} is inside the lake", "choose a path outside of it")

@@ -1,19 +1,19 @@
-"""Rows of text that are gone through more than once: in memory while they are few, else in a file."""
+"""Rows of text that are read more than once: in memory while they are few, else in a file."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
 
 Row = tuple[str, ...]
 
-# So much of a table is kept in memory; the rest of it is in an unnamed temporary file.
+# Larger tables are kept in an unnamed temporary file.
 MEMORY_BYTES_MAX = 32 * 1024 * 1024
 
 
 class RowSpool:
-    """Rows of printable text, to be read as often as needed. Close it.
+    """Rows of printable text that can be read repeatedly. Has to be closed.
 
     Args:
-        memory_bytes_max: what is kept before a file is used.
+        memory_bytes_max: bytes in memory before a file is used.
     """
 
     def __init__(self, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
@@ -31,11 +31,11 @@ class RowSpool:
             yield tuple(line[:-1].split("\t"))
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Append rows. No cell has a tab or a line's end in it: they are spelled out."""
+        """Append rows. No cell contains a tab or a line break, since both are escaped."""
         lines = ["\t".join(row) + "\n" for row in rows]
         self._file.writelines(lines)
         self._rows += len(lines)
 
     def close(self) -> None:
-        """Let go of the rows."""
+        """Close the file and drop the rows."""
         self._file.close()

@@ -1,7 +1,7 @@
-"""Values as text, and rows for people: as a table, as Markdown, or a line for each value.
+"""Values as text, and rows as a table, as Markdown, or as a line for each value.
 
-Numbers stand right, text left, times read `2024-06-30 12:34:00` (UTC). Control
-characters are spelled out, so that no symbol or comment can move the cursor.
+Numbers are aligned right, text left. Times read `2024-06-30 12:34:00` (UTC).
+Control characters are escaped, so no symbol or comment can move the cursor.
 """
 
 import unicodedata
@@ -21,19 +21,19 @@ from lakewriter.query.result import python_values, utc_text
 
 NULL = "NULL"
 
-# A double holds 15 decimal digits for sure; the 16th and 17th are noise to a reader.
+# A double always holds 15 decimal digits; the 16th and 17th are noise to a reader.
 _FLOAT_DIGITS = 15
 
 
 class DisplayLimits(NamedTuple):
-    """How much of an answer there is room to show; None for all of it.
+    """How much of an answer is shown; None is no limit.
 
     Args:
-        rows: the first and last of so many.
-        width: columns of the terminal; for what does not fit, see `table_lines`.
-        lines: of the screen; a table with more is scrolled through, to the side as
-            well, so that it is shown in its whole width.
-        remedy: what shows all columns, for a table that had to leave some out.
+        rows: so many, from both ends.
+        width: columns of the terminal; `table_lines` leaves out columns that do not fit.
+        lines: of the screen; a longer table goes to a pager, which scrolls to the side
+            as well, so it is shown in its whole width.
+        remedy: how to see all columns, for a table that leaves some out.
     """
 
     rows: int | None = None
@@ -43,12 +43,12 @@ class DisplayLimits(NamedTuple):
 
 
 class DisplayRows(NamedTuple):
-    """The rows to show, as text. Close them.
+    """The rows to show, as text. They have to be closed.
 
     Args:
-        head: the first ones.
-        tail: the last ones, if some between were left out.
-        total: how many there were.
+        head: the first rows.
+        tail: the last rows, if some between were left out.
+        total: the number of rows, with those that are left out.
     """
 
     head: list[Row] | RowSpool
@@ -56,23 +56,23 @@ class DisplayRows(NamedTuple):
     total: int
 
     def shown(self) -> Iterator[Row]:
-        """Yield those that are shown."""
+        """Yield the rows of head and tail."""
         yield from self.head
         yield from self.tail
 
     @property
     def shown_count(self) -> int:
-        """How many are shown."""
+        """The number of rows in head and tail."""
         return len(self.head) + len(self.tail)
 
     def close(self) -> None:
-        """Let go of them."""
+        """Drop the rows."""
         if isinstance(self.head, RowSpool):
             self.head.close()
 
 
 def format_value(value: Any) -> str:
-    """Return a value as a person would like to read it."""
+    """Return a value as text for a person."""
     if value is None:
         return NULL
     if isinstance(value, str):
@@ -126,7 +126,7 @@ def collect_rows(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Dis
     """Read all rows and keep those to show.
 
     Args:
-        rows_max: the first and last of so many; None keeps all, on disk if they are many.
+        rows_max: rows to keep, from both ends; None keeps all, on disk if they are many.
     """
     if rows_max is None:
         everything = RowSpool()
@@ -150,7 +150,7 @@ def collect_rows(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Dis
 
 
 def width_max_for(rows: DisplayRows, limits: DisplayLimits) -> int | None:
-    """Return the columns that a table may take."""
+    """Return the width that a table may have; None if it goes to a pager."""
     lines = 2 + rows.shown_count + (rows.total > rows.shown_count) + 1
     return None if limits.lines is not None and lines > limits.lines else limits.width
 
@@ -158,12 +158,11 @@ def width_max_for(rows: DisplayRows, limits: DisplayLimits) -> int | None:
 def table_lines(
     schema: pa.Schema, rows: DisplayRows, width_max: int | None = None, remedy: str = ""
 ) -> Iterator[str]:
-    """Yield the lines of an aligned table, and how much there was of what.
+    """Yield the lines of an aligned table, and the counts of its rows and columns.
 
     Args:
-        width_max: columns that are too many for it are left out: of candles those
-            that are missed least, then the ones in the middle.
-        remedy: what shows them all.
+        width_max: columns that do not fit are left out; see `column_fit`.
+        remedy: how to see all columns.
     """
     header = tuple(format_value(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
@@ -190,7 +189,7 @@ def table_lines(
 
 
 def value_lines(schema: pa.Schema, rows: DisplayRows) -> Iterator[str]:
-    """Yield a line for each value, row by row, and how many rows there were."""
+    """Yield a line for each value, row by row, and the count of rows."""
     names = [format_value(name) for name in schema.names]
     width = max(map(_width, names), default=0)
     first_of_tail = rows.total - len(rows.tail)
@@ -253,7 +252,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal the text takes."""
+    """Return the columns of a terminal that a text takes."""
     if text.isascii():
         return len(text)
     return sum(

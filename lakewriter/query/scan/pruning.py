@@ -102,7 +102,7 @@ class FilterPruner:
         self._days: dict[int, list[Span] | None] = {}
         self._few: dict[str, list[str] | None] = {}  # each series asks
 
-    def named(self, level: str) -> str:
+    def single_name(self, level: str) -> str:
         """Return the one name that a level is to be equal to, for people; "" if there is none, or several."""
         found = set(re.findall(rf'\(?\b{level} == "([^"]*)"', self._text))
         return found.pop() if len(found) == 1 else ""
