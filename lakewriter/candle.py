@@ -28,6 +28,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from lakewriter.series import Series
+
 Source = Literal["stream", "rest", "archive"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -76,6 +78,11 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
     event_ms: int | None
     recv_us: int
     source: Source
+
+    @property
+    def series(self) -> Series:
+        """The series it belongs to."""
+        return Series(self.market, self.symbol, self.interval)
 
 
 _MS = pa.timestamp("ms", tz="UTC")

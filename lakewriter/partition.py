@@ -4,6 +4,7 @@ Only this module formats and parses these paths. It refuses every name that coul
 leave the lake's root.
 """
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
@@ -14,6 +15,7 @@ from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.interval import CALENDAR_MS_MAX, DAY_MS, INTERVALS, TIME_MS_MAX
 from lakewriter.market import MARKETS, is_symbol
+from lakewriter.series import Series
 
 FILE_NAME = "candles.parquet"
 LEVELS = ("market", "symbol", "interval", "date")
@@ -63,9 +65,14 @@ class Partition(msgspec.Struct, frozen=True, order=True):
         return f"{self.path}/{FILE_NAME}"
 
     @property
+    def series(self) -> Series:
+        """The series it belongs to."""
+        return Series(self.market, self.symbol, self.interval)
+
+    @property
     def start_ms(self) -> int:
         """The first millisecond of its day."""
-        return (self.date - _EPOCH).days * DAY_MS
+        return day_start_ms(self.date)
 
     @property
     def stop_ms(self) -> int:
@@ -79,6 +86,19 @@ class Partition(msgspec.Struct, frozen=True, order=True):
 def partition_of(candle: Candle) -> Partition:
     """Return the partition of a candle."""
     return Partition(candle.market, candle.symbol, candle.interval, day_of(candle.begin_ms))
+
+
+def by_partition(candles: Iterable[Candle]) -> dict[Partition, list[Candle]]:
+    """Return the candles of each partition, in their order."""
+    found: dict[Partition, list[Candle]] = {}
+    for candle in candles:
+        found.setdefault(partition_of(candle), []).append(candle)
+    return found
+
+
+def day_start_ms(day: date) -> int:
+    """Return the first millisecond of a UTC day."""
+    return (day - _EPOCH).days * DAY_MS
 
 
 def day_of(time_ms: int) -> date:

@@ -121,6 +121,17 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
     return b"".join(parts)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes, in as many writes as it takes.
+
+    Raises:
+        OSError: if one fails; those before it are written.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def read_user_file(path: Path | str, bytes_max: int) -> bytes:
     """Return the bytes of a file named by the user; a pipe is read to its end.
 

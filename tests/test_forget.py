@@ -24,7 +24,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import shift_of, written_by_us
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import by_partition, partition_of
 from lakewriter.series import Series
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -38,10 +38,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def fill(store: LakeStore, rows: Iterable[Candle]) -> None:
-    by_partition: dict[Partition, list[Candle]] = {}
-    for row in rows:
-        by_partition.setdefault(partition_of(row), []).append(row)
-    for partition, some in by_partition.items():
+    for partition, some in by_partition(rows).items():
         store.merge(partition, to_table(some))
 
 
@@ -106,10 +103,10 @@ def test_what_remains(tmp_path_factory, all_rows, selection):
     assert sorted(rows_of(store), key=str) == sorted(kept, key=str)
     assert sum(each.candles for each in done) == len(gone)
     for row in gone:
-        went = sums(done)[Series(row.market, row.symbol, row.interval)]
+        went = sums(done)[row.series]
         assert any(start <= row.begin_ms < stop for start, stop in went.ranges)
     for row in kept:
-        ranges = sums(done).get(Series(row.market, row.symbol, row.interval))
+        ranges = sums(done).get(row.series)
         assert ranges is None or not any(start <= row.begin_ms < stop for start, stop in ranges.ranges)
     assert not any(each.is_met for each in forget(store, selection))
 

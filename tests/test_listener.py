@@ -47,7 +47,7 @@ def assert_once_and_whole(candles: list[Candle], series_count: int) -> None:
     """Of each series every candle came once, in order, from the first to the last."""
     by_series: dict[Series, list[int]] = {}
     for candle in candles:
-        series = Series(candle.market, candle.symbol, candle.interval)
+        series = candle.series
         by_series.setdefault(series, []).append(candle.begin_ms)
     assert len(by_series) == series_count
     for series, got in by_series.items():

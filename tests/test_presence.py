@@ -19,7 +19,7 @@ from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import Footer, encode, read_begins, read_footer
 from lakewriter.lake.presence import Presence, SurveyResult, presence_of, present, survey
-from lakewriter.partition import day_of, partition_of
+from lakewriter.partition import by_partition, day_of, partition_of
 from lakewriter.series import Series
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -34,10 +34,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 def put(store: LakeStore, candles: list[Candle]) -> None:
     """Bring candles into their partitions, as a recorder does."""
-    by_partition: dict[object, list[Candle]] = {}
-    for each in candles:
-        by_partition.setdefault(partition_of(each), []).append(each)
-    for partition, rows in by_partition.items():
+    for partition, rows in by_partition(candles).items():
         store.merge(partition, to_table(rows))  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ import pytest
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
-from lakewriter.partition import partition_of
+from lakewriter.partition import by_partition, partition_of
 from lakewriter.query.scan.snapshot import (
     ForeignFile,
     any_modified_since,
@@ -55,11 +55,8 @@ def candle(number: int = 0, *, interval: str = "1m", **fields: object) -> Candle
 def make_lake(root: Path, candles: Iterable[Candle] = (), hot: Iterable[Candle] = ()) -> LakeStore:
     """A lake with the candles in partitions, and the hot ones in a journal."""
     store = LakeStore.create(str(root), "test")
-    by_partition: dict[object, list[Candle]] = {}
-    for one in candles:
-        by_partition.setdefault(partition_of(one), []).append(one)
-    for partition, rows in by_partition.items():
-        store.merge(partition, to_table(rows))  # type: ignore[arg-type]
+    for partition, rows in by_partition(candles).items():
+        store.merge(partition, to_table(rows))
     waiting = list(hot)
     if waiting:
         journal = create_journal(root, "test")

@@ -24,7 +24,7 @@ from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode_next
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import Partition, by_partition
 
 # A loser of the first round has so many trades; each later round has one more. Rows have a million.
 _TRADES_MIN = 1
@@ -59,18 +59,16 @@ class Plan(NamedTuple):
     recorded: list[Kept]
 
 
-def by_partition(rows: Iterable[Candle]) -> list[Kept]:
-    found: dict[Partition, list[Candle]] = {}
-    for one in rows:
-        found.setdefault(partition_of(one), []).append(one)
+def kept_partitions(rows: Iterable[Candle]) -> list[Kept]:
+    found = by_partition(rows)
     return [Kept(partition, found[partition]) for partition in sorted(found)]
 
 
 def planned(kept: list[Candle], recorded: list[Candle], seed: int) -> Plan:
     """Return a plan: of each kind as many, by chance."""
-    partitions = by_partition(kept)
+    partitions = kept_partitions(kept)
     random.Random(seed).shuffle(partitions)
-    return Plan(*(partitions[number::4] for number in range(4)), recorded=by_partition(recorded))
+    return Plan(*(partitions[number::4] for number in range(4)), recorded=kept_partitions(recorded))
 
 
 def losers(rows: list[Candle], turn: int) -> list[Candle]:

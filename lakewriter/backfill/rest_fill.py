@@ -25,7 +25,7 @@ from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.journal import living
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import by_partition
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 
@@ -146,10 +146,7 @@ class RestFill:
             return Page([], stop_ms)  # the market does not list it any more
 
     def _merge(self, candles: list[Candle]) -> None:
-        by_partition: dict[Partition, list[Candle]] = {}
-        for candle in candles:
-            by_partition.setdefault(partition_of(candle), []).append(candle)
-        for partition, rows in by_partition.items():
+        for partition, rows in by_partition(candles).items():
             try:
                 self._progress.corrections += self._store.merge(partition, to_table(rows)).corrections
             except LakeError as error:

@@ -13,8 +13,9 @@ import re
 from datetime import date
 from typing import Literal, NamedTuple
 
-from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
+from lakewriter.partition import day_start_ms
 from lakewriter.series import Series
 
 Period = Literal["daily", "monthly"]
@@ -31,8 +32,6 @@ _ZIP_BYTES = 4096
 _NAME = re.compile(r"(?P<symbol>.+)-(?P<interval>[0-9]+[a-z]+)-[0-9]{4}-[0-9]{2}(?P<day>-[0-9]{2})?\.zip")
 _MONTH_DAYS = 31
 _ANY_MONTH = date(2024, 1, 1)
-
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class ArchiveFile(NamedTuple):
@@ -68,7 +67,7 @@ class ArchiveFile(NamedTuple):
     @property
     def start_ms(self) -> int:
         """The candles in it begin from here on …"""
-        return (self.day.toordinal() - _EPOCH) * DAY_MS
+        return day_start_ms(self.day)
 
     @property
     def stop_ms(self) -> int:

@@ -48,7 +48,7 @@ class Selection(NamedTuple):
     def holds(self, candle: Candle) -> bool:
         """Return whether a candle is selected."""
         return (
-            Series(candle.market, candle.symbol, candle.interval) in self.series
+            candle.series in self.series
             and (self.start_ms is None or candle.begin_ms >= self.start_ms)
             and (self.stop_ms is None or candle.begin_ms < self.stop_ms)
             and (not self.sources or candle.source in self.sources)
@@ -158,8 +158,7 @@ def sums(outcomes: Iterable[Outcome]) -> dict[Series, Went]:
     found: dict[Series, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.candles or outcome.removed:
-            market, symbol, interval, _ = _levels(outcome.partition)
-            found.setdefault(Series(market, symbol, interval), []).append(outcome)
+            found.setdefault(outcome.partition.series, []).append(outcome)
     return {
         series: Went(
             joined_ranges(each for outcome in some for each in _ranges_of(outcome)),
@@ -175,10 +174,6 @@ def _ranges_of(outcome: Outcome) -> tuple[Range, ...]:
     if outcome.unreadable:
         return ((outcome.partition.start_ms, outcome.partition.stop_ms),)
     return outcome.ranges
-
-
-def _levels(partition: Partition) -> tuple[str, str, str, object]:
-    return partition.market, partition.symbol, partition.interval, partition.date
 
 
 def _forget(store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run: bool) -> Outcome:

@@ -30,7 +30,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line, read_segment
 from lakewriter.lake.storage import make_directories, sync_directory
-from lakewriter.regular_file import names_open_file, open_lock, open_regular
+from lakewriter.regular_file import names_open_file, open_lock, open_regular, write_all
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Journal:
         lines = b"".join(encode_line(candle) for candle in candles)
         try:
             fd = self._open_segment()
-            _append(fd, lines)
+            write_all(fd, lines)
         except OSError as error:
             self._cut_back()
             raise DiskRefusedError(f"journal: {self.directory}: {error.strerror}", _SAFE) from error
@@ -406,12 +406,6 @@ def _readable_segments(directory: Path) -> list[Path]:
     except OSError as error:
         report_passed_over(f"journal: {directory}: {error.strerror}; its candles are left out")
         return []
-
-
-def _append(fd: int, lines: bytes) -> None:
-    view = memoryview(lines)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 @contextlib.contextmanager

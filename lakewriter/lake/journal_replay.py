@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from lakewriter.candle import Candle, to_table
+from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import Journal, adopt_dead
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import Segment, read_segment, set_aside
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import by_partition
 
 
 class Replayed(NamedTuple):
@@ -69,11 +69,8 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
 
 
 def _replay(store: LakeStore, journal: Journal, segment: Segment, name: str) -> Replayed:
-    by_partition: dict[Partition, list[Candle]] = {}
-    for candle in segment.candles:
-        by_partition.setdefault(partition_of(candle), []).append(candle)
     waiting, error = 0, ""
-    for partition, candles in by_partition.items():
+    for partition, candles in by_partition(segment.candles).items():
         try:
             store.merge(partition, to_table(candles))
             store.sweep(partition)

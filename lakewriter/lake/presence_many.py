@@ -29,7 +29,7 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
         told = {each.gap.series for each in read_told(root)}
         told |= {each.series for each in read_periods(root)}
         told |= {each.series for each in read_forgotten(root)}
-    hot = {Series(candle.market, candle.symbol, candle.interval) for candle in read_hot(store.state_dir)}
+    hot = {candle.series for candle in read_hot(store.state_dir)}
     return {series for series in told | hot if wanted.covers(series)}.union(store.series(wanted))
 
 
@@ -56,7 +56,7 @@ def presences(
     days: dict[Series, dict[str, list[str]]] = {series: {} for series in others}
     listed: dict[tuple[Series, str], tuple[str, ...]] = {}
     for partition, directories, files in _partitions(store, all_days):
-        series = Series(partition.market, partition.symbol, partition.interval)
+        series = partition.series
         day = partition.date.isoformat()
         days.setdefault(series, {})[day] = directories
         if files:

@@ -22,7 +22,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.passed_over import report_passed_over
-from lakewriter.regular_file import NotRegularError, names_open_file, open_lock, open_regular, read_all
+from lakewriter.regular_file import (
+    NotRegularError,
+    names_open_file,
+    open_lock,
+    open_regular,
+    read_all,
+    write_all,
+)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -278,7 +285,7 @@ class LocalStorage:
                 for target, each in zip(targets, replacements, strict=True):
                     temporary = _temporary_name(target)
                     left[temporary] = os.open(temporary, _NEW_FILE, 0o666)
-                    _write_all(left[temporary], each.data)
+                    write_all(left[temporary], each.data)
                 together(os.fsync, left.values())
                 versions = [
                     self._rename(temporary, target, each, left)
@@ -432,7 +439,7 @@ def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
     temporary = Path(_temporary_name(str(target)))
     try:
         with temporary.open("xb", buffering=0) as file:
-            _write_all(file.fileno(), data)
+            write_all(file.fileno(), data)
             os.fsync(file.fileno())
         yield temporary
     except BaseException:
@@ -490,9 +497,3 @@ def _make_missing(root: Path, directory: Path) -> list[Path]:
         made.append(directory.parent)
         break
     return made
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -34,10 +34,7 @@ def explain_empty(store: LakeStore, filters: Iterable[FilterPruner], *, found: b
         found: whether there are rows nevertheless, as of a count; then there is a
             reason only if no filter fits any partition.
     """
-    unflushed = {
-        (Series(candle.market, candle.symbol, candle.interval), day_of(candle.begin_ms))
-        for candle in read_hot(store.state_dir)
-    }
+    unflushed = {(candle.series, day_of(candle.begin_ms)) for candle in read_hot(store.state_dir)}
     all_series = {*store.series(), *(series for series, _ in unflushed)}
     if not all_series:
         return "no candles: the lake is empty"

@@ -183,9 +183,7 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
             tables = [*read_files(store, snapshot.own), *read_foreign(store, snapshot.foreign)]
         except OSError as error:
             raise as_lakewriter_error(error, store.state_dir) from None
-        unflushed = [
-            candle for candle in snapshot.journal if (candle.market, candle.symbol, candle.interval) == series
-        ]
+        unflushed = [candle for candle in snapshot.journal if candle.series == series]
         return pa.concat_tables([SCHEMA.empty_table(), *tables, to_table(unflushed)])
 
     return retry_while_files_move(attempt)

@@ -175,7 +175,7 @@ class CompletenessSupervisor:
         now_ms = {market: self._doors[market].time.now_ms() for market in self.listeners}
         for candle in candles:
             self._committed += 1
-            series = Series(candle.market, candle.symbol, candle.interval)
+            series = candle.series
             skipped = watermarks.seen(candle)
             if skipped is not None:
                 healer.owe(series, *skipped)

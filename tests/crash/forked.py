@@ -26,7 +26,7 @@ from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import by_partition
 from lakewriter.series import Series
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1
@@ -145,9 +145,7 @@ def forget(root: Path, tell: Tell) -> None:
 
 def _merge_together(store: LakeStore, tell: Tell) -> None:
     for group in ([*FIRST, *SECOND], THIRD, LAST):
-        partitions: dict[Partition, list[Candle]] = {}
-        for candle in group:
-            partitions.setdefault(partition_of(candle), []).append(candle)
+        partitions = by_partition(group)
         store.merge_many([(partition, to_table(candles)) for partition, candles in partitions.items()])
         tell("merged", group)
 
@@ -159,10 +157,7 @@ def _flush(
     drop: Callable[[list[Path]], None],
     tell: Tell,
 ) -> None:
-    partitions: dict[Partition, list[Candle]] = {}
-    for candle in group:
-        partitions.setdefault(partition_of(candle), []).append(candle)
-    for partition, candles in partitions.items():
+    for partition, candles in by_partition(group).items():
         store.merge(partition, to_table(candles))
         tell("merged", candles)
     drop(segments)

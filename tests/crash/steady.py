@@ -18,7 +18,7 @@ from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import encode_line
 from lakewriter.lake.storage import ChangedError, LocalStorage, make_directories, sync_directory
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import by_partition
 
 
 class NoFileSync(LocalStorage):
@@ -81,14 +81,14 @@ def main(root: Path, promises: str, seed: str, kind: str = "whole") -> None:
         journal = NoJournalSync(journal.directory, journal._lock_fd)
     minutes = count(chance.randrange(10_000))
     while True:
-        partitions: dict[Partition, list[Candle]] = {}
+        committed: list[Candle] = []
         for _ in range(chance.randint(1, 4)):
             group = [make_candle(symbol, next(minutes)) for symbol in ("BTCUSDT", "ETHUSDT", "BTCUSDT")]
             journal.commit(group)
             tell("committed", group)
-            for candle in group:
-                partitions.setdefault(partition_of(candle), []).append(candle)
+            committed += group
         segments = journal.roll()
+        partitions = by_partition(committed)
         if kind == "whole" and chance.random() < 0.5:
             store.merge_many([(partition, to_table(candles)) for partition, candles in partitions.items()])
             tell("merged", [candle for candles in partitions.values() for candle in candles])

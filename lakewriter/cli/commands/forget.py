@@ -245,7 +245,7 @@ def _table(outcomes: Iterable[Outcome]) -> Any:
 
 
 def _series_of(outcome: Outcome) -> Series:
-    return Series(outcome.partition.market, outcome.partition.symbol, outcome.partition.interval)
+    return outcome.partition.series
 
 
 def _summary(outcomes: list[Outcome], *, dry_run: bool) -> Summary:

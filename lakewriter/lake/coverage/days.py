@@ -5,11 +5,12 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from lakewriter.gap import FINAL
+from lakewriter.interval import DAY_MS
 from lakewriter.lake.coverage.expectation import Expectation, expectation
 from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import Partition, day_of, day_start_ms
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 
@@ -99,9 +100,9 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
 def clipped(wanted: PartitionFilter, start_ms: int, stop_ms: int) -> Range:
     """Return the part of a range that lies in the wanted days."""
     if wanted.since is not None:
-        start_ms = max(start_ms, Partition("", "", "", wanted.since).start_ms)
+        start_ms = max(start_ms, day_start_ms(wanted.since))
     if wanted.until is not None:
-        stop_ms = min(stop_ms, Partition("", "", "", wanted.until).stop_ms)
+        stop_ms = min(stop_ms, day_start_ms(wanted.until) + DAY_MS)
     return start_ms, stop_ms
 
 

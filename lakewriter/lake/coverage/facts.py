@@ -131,10 +131,7 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
         periods = _by_series((each.series, each) for each in read_periods(root))
         lists = read_last_lists(root)
     alive: frozenset[str] = frozenset() if store.is_remote else living(store.state_dir)
-    hot = _by_series(
-        (Series(candle.market, candle.symbol, candle.interval), candle)
-        for candle in read_hot(store.state_dir)
-    )
+    hot = _by_series((candle.series, candle) for candle in read_hot(store.state_dir))
     told |= {series: with_forgotten(told.get(series, []), some) for series, some in lines.items()}
     forgotten = {
         series: union(each for line in some for each in line.ranges) for series, some in lines.items()

@@ -20,7 +20,7 @@ from lakewriter.lake.gaps.intervals import Entries, Entry, State, gap_of, joined
 from lakewriter.lake.gaps.log import difference, lines_of
 from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.ranges import Range, union
-from lakewriter.regular_file import names_open_file, open_regular
+from lakewriter.regular_file import names_open_file, open_regular, write_all
 from lakewriter.series import Series
 
 # A file is written anew when it has more lines than twice its entries and these.
@@ -233,9 +233,7 @@ class Ledger:
             for series, entries in changes.after.items()
             for line in difference(series, changes.before[series], entries)
         ]
-        view = memoryview(b"".join(lines))
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, b"".join(lines))
         os.fdatasync(self._fd)
         if not names_open_file(self.path, self._fd):
             raise LakeError(f"gaps: {self.path}: it was deleted or moved; it is written anew")

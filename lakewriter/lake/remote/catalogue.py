@@ -48,7 +48,7 @@ class RemoteCatalogue:
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield of each series the newest partition that has its own file, and what is after that."""
-        for _, listed in groupby(self.files(wanted), key=_series_of):
+        for _, listed in groupby(self.files(wanted), key=lambda found: found.partition.series):
             days = list(listed)
             owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
             yield from days[owns[-1] if owns else 0 :]
@@ -65,8 +65,7 @@ class RemoteCatalogue:
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
         """Return the series that have files, sorted."""
-        found = {(each.market, each.symbol, each.interval) for each, _ in self._found(wanted)}
-        return [Series(*names) for names in sorted(found)]
+        return sorted({partition.series for partition, _ in self._found(wanted)})
 
     def _found(self, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[Object]]]:
         """Yield the wanted partitions that have files, sorted by path, and the files."""
@@ -124,10 +123,6 @@ class RemoteCatalogue:
                     children.setdefault((*each.values, value), []).append(f"{directory}/{name}")
         kept = set(wanted.keep(level, sorted({values[-1] for values in children})))
         return [_Series(values, tuple(below)) for values, below in children.items() if values[-1] in kept]
-
-
-def _series_of(found: PartitionFiles) -> tuple[str, str, str]:
-    return found.partition.market, found.partition.symbol, found.partition.interval
 
 
 def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:

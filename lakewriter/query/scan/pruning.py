@@ -26,7 +26,7 @@ import pyarrow.fs
 from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.partition_filter import FEW_DAYS
-from lakewriter.partition import parse_date_value
+from lakewriter.partition import day_start_ms, parse_date_value
 from lakewriter.query.macros import NEWEST_MARK
 
 # As fine as the engine's own, which rounds what a time is compared with to the column's unit.
@@ -260,8 +260,7 @@ def _of_days(columns: set[str], span: Span, length_ms: int) -> pc.Expression:
         length_ms: of the longest candle among them.
     """
     first, last = _day(span[0]), _last_day(span[1])
-    start_ms = (first - _EPOCH).days * DAY_MS
-    stop_ms = (last - _EPOCH).days * DAY_MS + DAY_MS
+    start_ms, stop_ms = day_start_ms(first), day_start_ms(last) + DAY_MS
     known = pc.scalar(True)
     if "date" in columns:
         day = ds.field("date")

@@ -26,7 +26,7 @@ from lakewriter.gap_reasons import reason_for
 from lakewriter.interval import TIME_MS_MAX
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
-from lakewriter.partition import Partition, partition_of
+from lakewriter.partition import by_partition
 from lakewriter.ranges import Range, added, contains, union, within, without
 from lakewriter.recording.healing.schedule import HealQueue, HealSchedule, HealTask
 from lakewriter.recording.healing.series_bounds import SeriesBounds
@@ -184,7 +184,7 @@ class Healer:
 
     def committed(self, candle: Candle) -> None:
         """Take note of a candle that is durable now."""
-        series = Series(candle.market, candle.symbol, candle.interval)
+        series = candle.series
         self.saw(series, candle.begin_ms)
         provisional = False
         for case in self._agenda.of(series):
@@ -320,10 +320,7 @@ class Healer:
 
     async def _merge(self, candles: list[Candle]) -> None:
         """Merge candles straight into their partitions; those of a partition that refuses go the other way."""
-        by_partition: dict[Partition, list[Candle]] = {}
-        for candle in candles:
-            by_partition.setdefault(partition_of(candle), []).append(candle)
-        for partition, rows in by_partition.items():
+        for partition, rows in by_partition(candles).items():
             try:
                 await asyncio.to_thread(self._store.merge, partition, to_table(rows))
             except (LakeError, OSError) as error:
@@ -331,7 +328,7 @@ class Healer:
                 await self._journal(rows)
                 continue
             for candle in rows:
-                series = Series(partition.market, partition.symbol, partition.interval)
+                series = partition.series
                 self._ledger.clear(series, candle.begin_ms, candle.end_ms)
 
     async def _journal(self, candles: list[Candle]) -> None:

@@ -237,5 +237,5 @@ def _owed(store: LakeStore) -> dict[Series, int]:
 def _hot(store: LakeStore) -> dict[Series, list[Candle]]:
     hot: dict[Series, list[Candle]] = {}
     for candle in read_hot(store.state_dir):
-        hot.setdefault(Series(candle.market, candle.symbol, candle.interval), []).append(candle)
+        hot.setdefault(candle.series, []).append(candle)
     return hot

@@ -109,7 +109,7 @@ class Watermarks:
 
     def seen(self, candle: Candle) -> Range | None:
         """Take note of a closed candle; return the range of those missing before it."""
-        series = Series(candle.market, candle.symbol, candle.interval)
+        series = candle.series
         mark = self._marks.get(series)
         if mark is None or (mark.next_ms is not None and candle.begin_ms < mark.next_ms):
             return None

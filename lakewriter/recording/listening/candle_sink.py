@@ -100,7 +100,7 @@ class CandleSink:
 
     async def put(self, candle: Candle, socket: StreamSocket) -> None:
         """Deliver a closed candle that was read from a socket."""
-        series = Series(candle.market, candle.symbol, candle.interval)
+        series = candle.series
         stream = self.streams.get(series)
         if stream is None:
             self._count_stray(series)
