@@ -211,7 +211,7 @@ def test_as_a_user(tmp_path, archive):
     failed = run("import", str(path), "--lake", lake)
     assert failed.returncode == 1
     assert failed.stderr == (
-        f"lakewriter: {path}: nothing tells its market\n"
+        f"lakewriter: {path}: its market is unknown\n"
         "lakewriter: import: 1 file was not imported\n  --market usdt_futures\n"
     )
     wrong = run("import", str(path), "--lake", lake, "--interval", "x")

@@ -9,24 +9,19 @@ from hypothesis import strategies as st
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.choice import OtherSeriesError, choose
-from lakewriter.evidence.claims import NAME, ContradictionError, ImportOptions, agree, claim
-from lakewriter.evidence.rows import (
-    Period,
-    RowsError,
-    check_lengths,
-    check_spacing,
-    closed_rows,
-    not_archive,
-    quote_of_two,
-    without_duplicates,
-)
-from lakewriter.evidence.split import ColumnClaim, Group, split
+from lakewriter.evidence.archive_proof import ArchivePeriod, why_not_archive
+from lakewriter.evidence.choice import OtherSeriesError, choose_series
+from lakewriter.evidence.claims import NAME, ContradictionError, ImportOptions, RowsError, agree, claims_on
+from lakewriter.evidence.closed import closed_rows
+from lakewriter.evidence.columns import volume_and_quote
+from lakewriter.evidence.duplicates import without_duplicates
+from lakewriter.evidence.row_groups import ColumnClaim, RowGroup, group_rows
+from lakewriter.evidence.spacing import check_lengths, check_spacing
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 
 DAY_START_MS = 1_719_705_600_000  # 2024-06-30, a Sunday
-BTC = [*claim("symbol", "BTCUSDT", NAME), *claim("interval", "1m", NAME)]
-ALL = [Group((), None)]
+BTC = [*claims_on("symbol", "BTCUSDT", NAME), *claims_on("interval", "1m", NAME)]
+ALL = [RowGroup((), None)]
 
 
 def column(level: str, *values: str | None, name: str = "") -> ColumnClaim:
@@ -35,13 +30,13 @@ def column(level: str, *values: str | None, name: str = "") -> ColumnClaim:
 
 def test_options_fill_in_and_choose() -> None:
     """An option is taken where a file says nothing, and refuses a file that says something else."""
-    (part,), other = choose(ALL, BTC, ImportOptions("spot"), "x.csv", 5)
+    (part,), other = choose_series(ALL, BTC, ImportOptions("spot"), "x.csv", 5)
     assert (part.series, part.interval_by, part.rows, other) == (("spot", "BTCUSDT", "1m"), NAME, None, 0)
     with pytest.raises(OtherSeriesError) as caught:
-        choose(ALL, BTC, ImportOptions("spot", interval="1h"), "x.csv", 5)
+        choose_series(ALL, BTC, ImportOptions("spot", interval="1h"), "x.csv", 5)
     assert caught.value.what == "x.csv says 1m, --interval says 1h"
-    with pytest.raises(UsageError, match=r"x\.csv: nothing tells its market"):
-        choose(ALL, BTC, ImportOptions(), "x.csv", 5)
+    with pytest.raises(UsageError, match=r"x\.csv: its market is unknown"):
+        choose_series(ALL, BTC, ImportOptions(), "x.csv", 5)
 
 
 @pytest.mark.parametrize(
@@ -54,20 +49,20 @@ def test_options_fill_in_and_choose() -> None:
 )
 def test_relabelling_overrules(options: ImportOptions, series: tuple[str, str, str]) -> None:
     """With --relabel what is told overrules what a file says, and the rest stays as it says."""
-    (part,), _ = choose(ALL, BTC, options._replace(relabel=True), "x.csv", 5)
+    (part,), _ = choose_series(ALL, BTC, options._replace(relabel=True), "x.csv", 5)
     assert part.series == series
 
 
 def test_a_symbol_tells_its_market() -> None:
     """A futures contract is of its market, whatever else is said."""
-    perpetual = [*claim("symbol", "BTCUSD_PERP", NAME), *claim("interval", "1m", NAME)]
-    (part,), _ = choose(ALL, perpetual, ImportOptions(), "x.csv", 1)
+    perpetual = [*claims_on("symbol", "BTCUSD_PERP", NAME), *claims_on("interval", "1m", NAME)]
+    (part,), _ = choose_series(ALL, perpetual, ImportOptions(), "x.csv", 1)
     assert part.series.market == "coin_futures"
     with pytest.raises(OtherSeriesError, match=r"x\.csv says coin_futures, --market says spot"):
-        choose(ALL, perpetual, ImportOptions("spot"), "x.csv", 1)
-    either = [*claim("market", "futures", NAME), *perpetual]
-    assert choose(ALL, either, ImportOptions(), "x.csv", 1).parts[0].series.market == "coin_futures"
-    assert choose(ALL, [*BTC, *claim("market", "futures", NAME)], ImportOptions(), "x", 1).parts[
+        choose_series(ALL, perpetual, ImportOptions("spot"), "x.csv", 1)
+    either = [*claims_on("market", "futures", NAME), *perpetual]
+    assert choose_series(ALL, either, ImportOptions(), "x.csv", 1).parts[0].series.market == "coin_futures"
+    assert choose_series(ALL, [*BTC, *claims_on("market", "futures", NAME)], ImportOptions(), "x", 1).parts[
         0
     ].series.market == ("usdt_futures")
 
@@ -75,29 +70,35 @@ def test_a_symbol_tells_its_market() -> None:
 def test_two_sources_that_disagree() -> None:
     """Both are named, the file first."""
     with pytest.raises(ContradictionError) as caught:
-        agree([*BTC, *claim("symbol", "ETHUSDT", "its column pair")], "dir/x.csv")
+        agree([*BTC, *claims_on("symbol", "ETHUSDT", "its column pair")], "dir/x.csv")
     assert caught.value.what == "dir/x.csv says BTCUSDT, its column pair says ETHUSDT"
     with pytest.raises(ContradictionError) as caught:
         agree(
-            [*claim("market", "spot", "its directory data/spot"), *claim("market", "coin_futures", NAME)], "x"
+            [
+                *claims_on("market", "spot", "its directory data/spot"),
+                *claims_on("market", "coin_futures", NAME),
+            ],
+            "x",
         )
     assert caught.value.what == "x: its directory data/spot says spot, its name says coin_futures"
 
 
 def test_columns_split_a_file() -> None:
     """Each series gets its rows, in their order, however it is spelled."""
-    groups = split(
+    groups = group_rows(
         [
             column("symbol", "BTCUSDT", "ETHUSDT", "btcusdt", "BTC/USDT:USDT", "ETHUSDT"),
             column("interval", "1m", "1m", "1min", "1m", "1h", name="timeframe"),
         ],
         "x.csv",
     )
-    parts, other = choose(groups, claim("market", "usdt_futures", NAME), ImportOptions(), "x.csv", 5)
+    parts, other = choose_series(
+        groups, claims_on("market", "usdt_futures", NAME), ImportOptions(), "x.csv", 5
+    )
     found = {part.series[1:]: part.rows.tolist() for part in parts}  # type: ignore[union-attr]
     assert found == {("BTCUSDT", "1m"): [0, 2, 3], ("ETHUSDT", "1m"): [1], ("ETHUSDT", "1h"): [4]}
     assert other == 0
-    parts, other = choose(
+    parts, other = choose_series(
         groups, [], ImportOptions("usdt_futures", symbol="ETHUSDT", interval="1h"), "x.csv", 5
     )
     assert [part.series for part in parts] == [("usdt_futures", "ETHUSDT", "1h")]
@@ -112,10 +113,10 @@ def test_columns_split_a_file() -> None:
 )
 def test_a_split_is_a_partition(rows: list[tuple[str, str]]) -> None:
     """Every row is in exactly one group, that of its own series, and the groups keep the rows' order."""
-    groups = split(
+    groups = group_rows(
         [column("symbol", *[row[0] for row in rows]), column("interval", *[row[1] for row in rows])], "x"
     )
-    parts, other = choose(groups, [], ImportOptions("spot"), "x", len(rows))
+    parts, other = choose_series(groups, [], ImportOptions("spot"), "x", len(rows))
     seen = {}
     for part in parts:
         places = range(len(rows)) if part.rows is None else part.rows.tolist()
@@ -141,27 +142,29 @@ def test_a_split_is_a_partition(rows: list[tuple[str, str]]) -> None:
 def test_columns_that_cannot_be(columns: list[ColumnClaim], what: str) -> None:
     """A column that says nothing of ours, or contradicts another one, refuses the file."""
     with pytest.raises(LakewriterError) as caught:
-        split(columns, "x.csv")
+        group_rows(columns, "x.csv")
     assert caught.value.what == f"x.csv: {what}"
 
 
 def test_columns_with_other_meanings() -> None:
     """A column such as `code` or `period` counts if all of its values are understood, and else means something else."""
     codes = [ColumnClaim("symbol", "code", pa.array(["BTCUSDT", "ETHUSDT"]), loose=True)]
-    assert [part.series.symbol for part in choose(split(codes, "x"), [], ImportOptions("spot", interval="1m"), "x", 2).parts] == [
+    assert [part.series.symbol for part in choose_series(group_rows(codes, "x"), [], ImportOptions("spot", interval="1m"), "x", 2).parts] == [
         "BTCUSDT", "ETHUSDT",
     ]  # fmt: skip
     for values in (["BTCUSDT", "A7"], ["BTCUSDT", None]):
-        assert split([ColumnClaim("symbol", "code", pa.array(values), loose=True)], "x") == [Group((), None)]
+        assert group_rows([ColumnClaim("symbol", "code", pa.array(values), loose=True)], "x") == [
+            RowGroup((), None)
+        ]
 
 
 def test_a_column_of_base_assets() -> None:
     """It tells no symbol; its rows are of other series than those of another asset."""
-    coins = split([ColumnClaim("asset", "coin", pa.array(["BTC", "ETH", "BTC"]), loose=True)], "x.csv")
-    (part,), other = choose(coins, [], ImportOptions("spot", "BTCUSDT", "1m"), "x.csv", 3)
+    coins = group_rows([ColumnClaim("asset", "coin", pa.array(["BTC", "ETH", "BTC"]), loose=True)], "x.csv")
+    (part,), other = choose_series(coins, [], ImportOptions("spot", "BTCUSDT", "1m"), "x.csv", 3)
     assert (part.rows.tolist(), other) == ([0, 2], 1)  # type: ignore[union-attr]
     with pytest.raises(ContradictionError, match=r"x\.csv says BTCUSDT, its column coin says ETH"):
-        choose(coins, BTC, ImportOptions("spot"), "x.csv", 3)
+        choose_series(coins, BTC, ImportOptions("spot"), "x.csv", 3)
 
 
 def test_columns_that_say_nothing() -> None:
@@ -171,8 +174,8 @@ def test_columns_that_say_nothing() -> None:
         column("market", "Binance", "binance"),
         ColumnClaim("interval", "i", pa.array(["0", "1"]), loose=True),
     ]
-    assert all(group.claims == () for group in split(columns, "x.csv"))
-    (group,) = split([column("market", "BTC/USDT")], "x.csv")
+    assert all(group.claims == () for group in group_rows(columns, "x.csv"))
+    (group,) = group_rows([column("market", "BTC/USDT")], "x.csv")
     assert [(each.level, each.value) for each in group.claims] == [("symbol", "BTCUSDT")]
 
 
@@ -334,15 +337,15 @@ def test_which_of_two_is_the_volume() -> None:
     """Quote by volume is a price between low and high, one way round; where both or neither are, nothing is told."""
     low, high = np.array([90.0, 0.0]), np.array([110.0, 1.0])
     base, quote = np.array([2.0, 0.0]), np.array([200.0, 0.0])
-    assert quote_of_two(base, quote, low, high) == (0, 1)
-    assert quote_of_two(quote, base, low, high) == (1, 0)
-    assert quote_of_two(base, base, low, high) is None
-    assert quote_of_two(base * 0, quote, low, high) is None
+    assert volume_and_quote(base, quote, low, high) == (0, 1)
+    assert volume_and_quote(quote, base, low, high) == (1, 0)
+    assert volume_and_quote(base, base, low, high) is None
+    assert volume_and_quote(base * 0, quote, low, high) is None
     par = np.array([1.0, 1.0])
-    assert quote_of_two(base, base, par * 0.9, par * 1.1) is None
+    assert volume_and_quote(base, base, par * 0.9, par * 1.1) is None
 
 
-JUNE_30 = Period(DAY_START_MS, DAY_START_MS + DAY_MS)
+JUNE_30 = ArchivePeriod(DAY_START_MS, DAY_START_MS + DAY_MS)
 
 
 @pytest.mark.parametrize(
@@ -355,17 +358,17 @@ JUNE_30 = Period(DAY_START_MS, DAY_START_MS + DAY_MS)
             JUNE_30,
             DAY_START_MS + DAY_MS,
             False,
-            "it ends at 2024-06-30 11:40:00, before its period",
+            "it ends at 2024-06-30 11:40:00, before its period does",
         ),
         (times(0, 1439), JUNE_30, DAY_START_MS + DAY_MS - 1, True, "its period is not over"),
-        (times(0, 1440), JUNE_30, DAY_START_MS * 2, True, "it has rows of another time than its name says"),
-        (times(-1, 1439), JUNE_30, DAY_START_MS * 2, True, "it has rows of another time than its name says"),
-        (times(), JUNE_30, DAY_START_MS * 2, True, "it has rows of another time than its name says"),
-        (times(0, 1439), None, DAY_START_MS * 2, True, "its name is none of the archive's"),
+        (times(0, 1440), JUNE_30, DAY_START_MS * 2, True, "it has rows outside of its name's period"),
+        (times(-1, 1439), JUNE_30, DAY_START_MS * 2, True, "it has rows outside of its name's period"),
+        (times(), JUNE_30, DAY_START_MS * 2, True, "it has rows outside of its name's period"),
+        (times(0, 1439), None, DAY_START_MS * 2, True, "the archive has no file of its name"),
     ],
 )
 def test_the_standing_of_the_archive(
-    begins: np.ndarray, period: Period | None, now_ms: int, checked: bool, why: str
+    begins: np.ndarray, period: ArchivePeriod | None, now_ms: int, checked: bool, why: str
 ) -> None:
     """It takes a name of the archive's, a period that is over, all rows in it, and no end before its end."""
-    assert not_archive(begins, INTERVALS["1m"], period, now_ms, checked=checked) == why
+    assert why_not_archive(begins, INTERVALS["1m"], period, now_ms, checked=checked) == why

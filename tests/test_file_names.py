@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakewriter.errors import UsageError
-from lakewriter.evidence.choice import OtherSeriesError, check_place
+from lakewriter.evidence.choice import OtherSeriesError, check_name_claims
 from lakewriter.evidence.claims import ImportOptions, Level, agree
 from lakewriter.importer.file_names import name_says
 from lakewriter.interval import INTERVALS
@@ -104,8 +104,8 @@ def test_an_asset_alone_names_no_symbol(path: str) -> None:
     assert said(path).get("symbol") is None
     assert said(path)["asset"] == "ETH"
     with pytest.raises(OtherSeriesError, match="says ETH, --symbol says BTCUSDT"):
-        check_place(name_says(PurePath(path)).claims, ImportOptions(symbol="BTCUSDT"), path)
-    check_place(name_says(PurePath(path)).claims, ImportOptions(symbol="ETHUSDT"), path)
+        check_name_claims(name_says(PurePath(path)).claims, ImportOptions(symbol="BTCUSDT"), path)
+    check_name_claims(name_says(PurePath(path)).claims, ImportOptions(symbol="ETHUSDT"), path)
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,11 @@ def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize(
     ("path", "what", "hint"),
     [
-        ("BTCUSDT-1m-2024-06-30.zip", "nothing tells its market", "--market usdt_futures"),
-        ("spot/BTCUSDT-1m-2024-06-30.zip", "nothing tells its market", "--market usdt_futures"),
-        ("spot_1h.csv", "nothing tells its symbol", "--symbol BTCUSDT"),
-        ("spot_BTCUSDT_7m.pqt", "nothing tells its interval", "--interval 1m"),
-        ("spot_.._1m.pqt", "nothing tells its symbol", "--symbol BTCUSDT"),
+        ("BTCUSDT-1m-2024-06-30.zip", "its market is unknown", "--market usdt_futures"),
+        ("spot/BTCUSDT-1m-2024-06-30.zip", "its market is unknown", "--market usdt_futures"),
+        ("spot_1h.csv", "its symbol is unknown", "--symbol BTCUSDT"),
+        ("spot_BTCUSDT_7m.pqt", "its interval is unknown", "--interval 1m"),
+        ("spot_.._1m.pqt", "its symbol is unknown", "--symbol BTCUSDT"),
     ],
 )
 def test_a_name_that_does_not_tell(path: str, what: str, hint: str) -> None:
@@ -632,7 +632,7 @@ def test_columns_that_mark_open_candles(marks: dict[str, object], closed: list[b
 
 def test_a_mark_that_is_none() -> None:
     """A column whose name says that a candle is over, and whose cells do not, is refused."""
-    with pytest.raises(LakewriterError, match="closed says '7', which is neither true nor false"):
+    with pytest.raises(LakewriterError, match="closed is '7', neither true nor false"):
         said_by(pa.table({"t": [BEGIN_MS], "closed": [7], **VALUES}))
     # A letter that is not the exchange's marks nothing.
     assert said_by(pa.table({"t": [BEGIN_MS], "x": [7], **VALUES})).closed is None

@@ -1,6 +1,7 @@
-"""Decide which series, which closed candles, and of what standing the rows of others are. Pure.
+"""Evidence on rows of other tools: their series, and whether they are closed, unique and archived. Pure.
 
-The options, a file's name and place, its columns and its rows are evidence.
-Where two of them disagree, the file is refused in one line that names both.
-Door: `choice.py` for series, `rows.py` for rows.
+Evidence is: the options, a file's name and directories, its columns, its rows.
+If two pieces contradict, the file is refused in one line that names both.
+Doors: `choice.py` for series; `spacing.py`, `closed.py`, `duplicates.py` and
+`archive_proof.py` for rows.
 """

@@ -1,7 +1,7 @@
-"""Groups of rows and the options → the series of a file that are chosen. Pure.
+"""Choose the series of a file by its groups of rows and the options. Pure.
 
-Rule: options choose, and fill in what a file does not say; only `relabel`
-overrules it.
+Rule: options select series, and supply what a file lacks. Only `relabel` overrules
+the file.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from lakewriter.evidence.claims import (
     ImportOptions,
     Level,
     agree,
-    claim,
+    claims_on,
 )
-from lakewriter.evidence.split import Group
+from lakewriter.evidence.row_groups import RowGroup
 from lakewriter.series import Series
 from lakewriter.spelling import FUTURES
 
-_HINT = "options choose among files; add --relabel to rename this one's rows"
+_HINT = "options select files; add --relabel to rename this file's rows"
 
 
-class Part(NamedTuple):
+class SeriesRows(NamedTuple):
     """The rows of one series in a file.
 
     Args:
-        series: which.
-        interval_by: the source that says its interval.
+        series: the series.
+        interval_by: the source of its interval, for errors.
         rows: positions, ascending; None for all rows.
     """
 
@@ -42,106 +42,106 @@ class Part(NamedTuple):
     rows: IntArray | None
 
 
-class Parts(NamedTuple):
-    """What a file holds of the series that the options choose.
+class ChosenSeries(NamedTuple):
+    """The rows of a file whose series the options select.
 
     Args:
-        parts: the series, each once.
-        other_rows: rows of other series.
+        parts: one entry for each series.
+        other_rows: the number of rows of other series.
     """
 
-    parts: list[Part]
+    parts: list[SeriesRows]
     other_rows: int
 
 
 class OtherSeriesError(ContradictionError):
-    """A file is of other series than the options choose."""
+    """A file of other series than the options select."""
 
 
-def check_place(place: Sequence[Claim], options: ImportOptions, name: str) -> None:
-    """Check the claims of a file's name and place against each other and the options, before it is read.
+def check_name_claims(place: Sequence[Claim], options: ImportOptions, name: str) -> None:
+    """Check the claims of a file's name and directories against each other and the options.
 
     Raises:
         ContradictionError: if they contradict each other.
-        OtherSeriesError: if the options choose another series.
+        OtherSeriesError: if the options select another series.
     """
-    agreed = agree(_kept(place, options), name)
+    agreed = agree(_without_overruled(place, options), name)
     try:
-        agree([*agreed.values(), *_told(options)], name)
+        agree([*agreed.values(), *_option_claims(options)], name)
     except ContradictionError as error:
         raise OtherSeriesError(error.what, _HINT) from None
 
 
-def choose(
-    groups: Sequence[Group], place: Sequence[Claim], options: ImportOptions, name: str, rows: int
-) -> Parts:
-    """Return the series of a file that the options choose, with their rows.
+def choose_series(
+    groups: Sequence[RowGroup], place: Sequence[Claim], options: ImportOptions, name: str, rows: int
+) -> ChosenSeries:
+    """Return the series of a file that the options select, with their rows.
 
     Args:
-        place: the claims of its name and place.
-        name: what to call the file in an error.
-        rows: how many it has.
+        place: the claims of its name and directories.
+        name: the file's name in an error.
+        rows: the number of its rows.
 
     Raises:
-        ContradictionError: if its name or place contradict its columns, or each other.
-        OtherSeriesError: if the options choose none of its series.
-        UsageError: if nothing tells the market, symbol or interval.
+        ContradictionError: if its name or directories contradict its columns, or each other.
+        OtherSeriesError: if the options select none of its series.
+        UsageError: if the market, symbol or interval is unknown.
     """
-    told = _told(options)
-    found: dict[Series, tuple[Part, list[Group]]] = {}
+    by_options = _option_claims(options)
+    found: dict[Series, tuple[SeriesRows, list[RowGroup]]] = {}
     refusal = ""
     for group in groups:
-        agreed = agree(_kept([*place, *group.claims], options), name)
+        agreed = agree(_without_overruled([*place, *group.claims], options), name)
         try:
-            part = _part(agree([*agreed.values(), *told], name), group.rows, name)
+            part = _part(agree([*agreed.values(), *by_options], name), group.rows, name)
         except ContradictionError as error:
             refusal = refusal or error.what
         else:
             found.setdefault(part.series, (part, []))[1].append(group)
     if not found:
         raise OtherSeriesError(refusal, _HINT)
-    parts = [_joined(part, of_series, name) for part, of_series in found.values()]
+    parts = [_combined(part, of_series, name) for part, of_series in found.values()]
     kept = sum(rows if part.rows is None else len(part.rows) for part in parts)
-    return Parts(parts, rows - kept)
+    return ChosenSeries(parts, rows - kept)
 
 
-def _joined(part: Part, groups: list[Group], name: str) -> Part:
-    """Return all rows of a series that is spelled in several ways."""
+def _combined(part: SeriesRows, groups: list[RowGroup], name: str) -> SeriesRows:
+    """Return all rows of a series that has several spellings."""
     if len(groups) == 1:
         return part
     for level in LEVELS:
         if len({each.value for group in groups for each in group.claims if each.level == level}) > 1:
-            raise ContradictionError(f"{name}: holds several series, which --relabel cannot make one")
+            raise ContradictionError(f"{name}: holds several series, and --relabel cannot merge them")
     return part._replace(
         rows=np.sort(np.concatenate([each.rows for each in groups if each.rows is not None]))
     )
 
 
-def _kept(claims: Sequence[Claim], options: ImportOptions) -> list[Claim]:
-    """Return the claims that the options do not overrule."""
+def _without_overruled(claims: Sequence[Claim], options: ImportOptions) -> list[Claim]:
+    """Return the claims without those that the options overrule."""
     if not options.relabel:
         return list(claims)
-    overruled = {each.level for each in _told(options)}
+    overruled = {claim.level for claim in _option_claims(options)}
     if "symbol" in overruled:
         overruled.add("asset")
-    return [each for each in claims if not {each.level, each.of} & overruled]
+    return [claim for claim in claims if not {claim.level, claim.of} & overruled]
 
 
-def _told(options: ImportOptions) -> list[Claim]:
+def _option_claims(options: ImportOptions) -> list[Claim]:
     values = zip(LEVELS, (options.market, options.symbol, options.interval), strict=True)
     return [
-        each for level, value in values if value is not None for each in claim(level, value, f"--{level}")
+        each for level, value in values if value is not None for each in claims_on(level, value, f"--{level}")
     ]
 
 
-def _part(agreed: dict[Level, Claim], rows: IntArray | None, name: str) -> Part:
+def _part(agreed: dict[Level, Claim], rows: IntArray | None, name: str) -> SeriesRows:
     market, symbol, interval = (_value(agreed, level, name) for level in LEVELS)
     if market == FUTURES:
         market = "usdt_futures"
-    return Part(Series(market, symbol, interval), agreed["interval"].by, rows)
+    return SeriesRows(Series(market, symbol, interval), agreed["interval"].by, rows)
 
 
 def _value(agreed: dict[Level, Claim], level: Level, name: str) -> str:
     if level not in agreed:
-        raise UsageError(f"{name}: nothing tells its {level}", f"--{level} {EXAMPLES[level]}")
+        raise UsageError(f"{name}: its {level} is unknown", f"--{level} {EXAMPLES[level]}")
     return agreed[level].value

@@ -1,27 +1,26 @@
-"""Columns of others that say which series their rows are of, and which are closed. Pure."""
+"""Columns of other tools that identify the series of their rows. Pure."""
 
 import re
 
-import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import BoolArray
-from lakewriter.errors import LakewriterError
-from lakewriter.evidence.claims import Claim, Level, claim
-from lakewriter.evidence.split import ColumnClaim
+from lakewriter.candle import FloatArray
+from lakewriter.candle_checks import may_be_quotes
+from lakewriter.evidence.claims import Claim, Level, claims_on
+from lakewriter.evidence.row_groups import ColumnClaim
 
 _WORD_ENDS = re.compile(r"[\s_.-]+")
 
 # In the metadata of a Parquet file that a lake wrote.
 _WRITER_KEY = b"lakewriter.version"
 
-# Columns that say which series a row is of.
+# Columns that identify the series of a row.
 _CLAIMS: dict[Level, tuple[str, ...]] = {
     "market": ("market", "exchange", "venue"),
     "symbol": ("symbol", "ticker", "pair", "instrument"),
     "interval": ("interval", "timeframe"),
 }
-# Names that mean other things as well.
+# Names with other meanings as well.
 _LOOSE: dict[Level, tuple[str, ...]] = {
     "market": ("exchange_name", "exchange_id", "exch"),
     "symbol": (
@@ -32,57 +31,37 @@ _LOOSE: dict[Level, tuple[str, ...]] = {
     "asset": ("coin", "base", "asset", "base_asset", "baseasset", "base_currency", "crypto", "token"),
 }  # fmt: skip
 
-# Columns that say whether a candle is over, and those that say the opposite.
-_CLOSED = (
-    "x", "is_closed", "isclosed", "closed", "is_final", "isfinal", "final", "complete", "completed",
-    "is_complete", "iscomplete", "confirm", "confirmed", "finished", "is_finished", "candle_closed", "kline_closed",
-    "bar_closed", "closed_candle",
-)  # fmt: skip
-_OPEN = (
-    "is_open", "isopen", "in_progress", "inprogress", "partial", "is_partial", "ispartial", "unfinished", "incomplete",
-)  # fmt: skip
-# Columns that say it in words, if all of their words are known.
-_STATES = ("status", "state", "candle_status", "bar_status")
-_STATE_WORDS = {
-    **dict.fromkeys(("closed", "close", "complete", "completed", "final", "finished", "done"), True),
-    **dict.fromkeys(("open", "partial", "live", "incomplete", "unfinished", "in_progress", "ongoing"), False),
-}
-_WORDS = {
-    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
-}
-
 
 def column_claims(table: pa.Table) -> tuple[ColumnClaim, ...]:
-    """Return the columns of a table that say which series its rows are of."""
+    """Return the columns of a table that identify the series of its rows."""
     return tuple(
-        ColumnClaim(level, name, text_of(table[place]), loose)
+        ColumnClaim(level, name, cells_as_text(table[place]), loose)
         for place, name in enumerate(table.column_names)
         for loose, levels in ((False, _CLAIMS), (True, _LOOSE))
         for level, names in levels.items()
-        if normal(name) in names and not (loose and _is_number(table[place].type))
+        if normal_name(name) in names and not (loose and _is_number(table[place].type))
     )
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def _is_number(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype))
 
 
-def plain(name: str) -> str:
-    """Return a column's name without what some tools put around it: `<OPEN>`, `Volume_(BTC)`, `# open`."""
+def plain_name(name: str) -> str:
+    """Return a column's name without decoration, as in `<OPEN>`, `Volume_(BTC)` or `# open`."""
     name = name.strip().strip("\"'").lstrip("#").strip()
     if name.startswith("<") and name.endswith(">"):
         name = name[1:-1]
     return re.sub(r"\((\w+)\)", r"\1", name).strip()
 
 
-def normal(name: str) -> str:
-    """Return a column's name as it is compared."""
-    name = plain(name)
+def normal_name(name: str) -> str:
+    """Return a column's name in the form that is compared."""
+    name = plain_name(name)
     return name if len(name) == 1 else _WORD_ENDS.sub("_", name.lower())
 
 
-def text_of(column: pa.ChunkedArray) -> pa.Array:
+def cells_as_text(column: pa.ChunkedArray) -> pa.Array:
     """Return a column's cells as text."""
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
@@ -95,46 +74,8 @@ def text_of(column: pa.ChunkedArray) -> pa.Array:
         return pa.array([str(each) for each in array.to_pylist()])
 
 
-def marked_closed(table: pa.Table) -> BoolArray | None:
-    """Return whether each candle is marked closed; None if no column marks any.
-
-    An empty cell marks nothing.
-
-    Raises:
-        LakewriterError: if a cell is neither true nor false.
-    """
-    columns = {normal(name): table[place] for place, name in enumerate(table.column_names)}
-    results = []
-    for names, over in ((_CLOSED, True), (_OPEN, False)):
-        for name in names:
-            if name in columns:
-                cells = text_of(columns[name]).dictionary_encode(null_encoding="encode")
-                texts = cells.dictionary.to_pylist()
-                if len(name) == 1 and any(each and each.strip().lower() not in _WORDS for each in texts):
-                    continue  # a letter that is not the exchange's
-                said = [_word(name, each) for each in texts]
-                holds = np.array([each is None or each is over for each in said], np.bool_)
-                results.append(holds[cells.indices.to_numpy()])
-    for name in _STATES:
-        if name in columns:
-            cells = text_of(columns[name]).dictionary_encode(null_encoding="encode")
-            words = [each and each.strip().lower() for each in cells.dictionary.to_pylist()]
-            if any(words) and all(not word or word in _STATE_WORDS for word in words):
-                holds = np.array([_STATE_WORDS.get(word or "", True) for word in words], np.bool_)
-                results.append(holds[cells.indices.to_numpy()])
-    return np.logical_and.reduce(results) if results else None
-
-
-def _word(name: str, text: str | None) -> bool | None:
-    if text is None or not text.strip():
-        return None
-    if (said := _WORDS.get(text.strip().lower())) is None:
-        raise LakewriterError(f"{name} says {text!r}, which is neither true nor false")
-    return said
-
-
 def metadata_claims(table: pa.Table) -> list[Claim]:
-    """Return what the metadata of a file that a lake wrote says of its series; of other files nothing."""
+    """Return the claims in the metadata of a file written by a lake; none for other files."""
     metadata = table.schema.metadata or {}
     if _WRITER_KEY not in metadata:
         return []
@@ -143,5 +84,26 @@ def metadata_claims(table: pa.Table) -> list[Claim]:
         each
         for level in levels
         if (value := metadata.get(level.encode())) is not None
-        for each in claim(level, value.decode(errors="replace"), "its metadata")
+        for each in claims_on(level, value.decode(errors="replace"), "its metadata")
     ]
+
+
+def volume_and_quote(
+    one: FloatArray, other: FloatArray, low: FloatArray, high: FloatArray
+) -> tuple[int, int] | None:
+    """Return the positions of the volume and the quote volume among two columns: (0, 1) or (1, 0).
+
+    Quote volume ÷ volume is the mean price of a candle's trades. It lies between low and high.
+
+    Returns:
+        None if neither order fits, or both do.
+    """
+    traded = (one > 0) & (other > 0) & (low > 0)
+    if not traded.any():
+        return None
+    first, second, low, high = one[traded], other[traded], low[traded], high[traded]
+    straight = bool(may_be_quotes("spot", low, high, first, second).all())
+    crossed = bool(may_be_quotes("spot", low, high, second, first).all())
+    if straight == crossed:
+        return None
+    return (0, 1) if straight else (1, 0)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.columns import normal, plain
+from lakewriter.evidence.columns import normal_name, plain_name
 from lakewriter.importer.column_names import field_of, is_begin, is_number, is_time, is_unnamed, stray_letters
 
 # Symbols, intervals and the like are shorter.
@@ -28,7 +28,7 @@ def chosen_columns(table: pa.Table) -> pa.Table:
 
 def _renamed(table: pa.Table) -> pa.Table:
     """Return the table with names of use; an index without a name holds begin times if no other column does."""
-    names = [plain(name) for name in table.column_names]
+    names = [plain_name(name) for name in table.column_names]
     if not any(is_begin(name) for name in names):
         for at, name in enumerate(names):
             if is_unnamed(name) and _may_be_times(table.column(at)):
@@ -73,7 +73,7 @@ def _without_repeated(table: pa.Table) -> pa.Table:
 def _meaning(name: str) -> str:
     field = field_of(name)
     # Volumes under two names may count different assets: that is decided elsewhere.
-    return field if field is not None and field != "volume" else normal(name)
+    return field if field is not None and field != "volume" else normal_name(name)
 
 
 def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
@@ -98,4 +98,4 @@ def is_text(array: Any) -> bool:
 
 def holds_times(name: str) -> bool:
     """Return whether a column of this name holds times of any kind."""
-    return is_time(name) or normal(name) in ("event_time", "recv_time")
+    return is_time(name) or normal_name(name) in ("event_time", "recv_time")

@@ -7,7 +7,7 @@ the exchange's own and keep their case: `v` is the volume, `V` the takers' part.
 import re
 from collections.abc import Iterable
 
-from lakewriter.evidence.columns import normal
+from lakewriter.evidence.columns import normal_name
 
 # Ours first: of several columns of times the first one here is read.
 BEGINS = (
@@ -65,7 +65,7 @@ _FIELD_OF = {each: field for field, names in VALUES.items() for each in names}
 
 def field_of(name: str) -> str | None:
     """Return which of VALUE_COLUMNS a column of this name is; None for none."""
-    return _FIELD_OF.get(normal(name))
+    return _FIELD_OF.get(normal_name(name))
 
 
 def stray_letters(names: Iterable[str]) -> frozenset[str]:
@@ -75,22 +75,22 @@ def stray_letters(names: Iterable[str]) -> frozenset[str]:
 
 def is_number(name: str) -> bool:
     """Return whether a column of this name holds numbers of a candle."""
-    return field_of(name) is not None or ASSET_VOLUME.fullmatch(normal(name)) is not None
+    return field_of(name) is not None or ASSET_VOLUME.fullmatch(normal_name(name)) is not None
 
 
 def is_time(name: str) -> bool:
     """Return whether a column of this name holds begin or end times."""
-    return normal(name) in BEGINS or normal(name) in ENDS
+    return normal_name(name) in BEGINS or normal_name(name) in ENDS
 
 
 def is_begin(name: str) -> bool:
     """Return whether a column of this name holds begin times."""
-    return normal(name) in BEGINS
+    return normal_name(name) in BEGINS
 
 
 def is_unnamed(name: str) -> bool:
     """Return whether a column may be the index of a frame, which has no name of its own."""
-    return _UNNAMED.fullmatch(normal(name)) is not None
+    return _UNNAMED.fullmatch(normal_name(name)) is not None
 
 
 def is_header(cells: Iterable[str]) -> bool:

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from lakewriter.candle import SCHEMA, VALUE_COLUMNS, FloatArray, IntArray, Source
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.columns import column_claims, marked_closed, normal, text_of
-from lakewriter.evidence.rows import quote_of_two
-from lakewriter.evidence.split import ColumnClaim
+from lakewriter.evidence.closed import marked_closed
+from lakewriter.evidence.columns import cells_as_text, column_claims, normal_name, volume_and_quote
+from lakewriter.evidence.row_groups import ColumnClaim
 from lakewriter.importer.column_names import ASSET_VOLUME, VALUES
 from lakewriter.importer.row_times import begin_times, empty_cells, end_times
 
@@ -73,7 +73,9 @@ def columns_in(table: pa.Table) -> FileColumns:
         LakewriterError: if it has no column for what a candle needs.
         RowError: if a cell that a candle needs is empty.
     """
-    columns = {normal(name): table[place] for place, name in reversed(list(enumerate(table.column_names)))}
+    columns = {
+        normal_name(name): table[place] for place, name in reversed(list(enumerate(table.column_names)))
+    }
     begins, days = begin_times(columns)
     ends = end_times(columns, needed=begins is None)
     if begins is None and ends is None:
@@ -102,7 +104,7 @@ def _own(columns: dict[str, pa.ChunkedArray]) -> OwnColumns | None:
     if not set(SCHEMA.names) <= set(columns):
         return None
     event, received = (columns[name].combine_chunks() for name in ("event_time", "recv_time"))
-    sources = text_of(columns["source"])
+    sources = cells_as_text(columns["source"])
     unknown = set(sources.unique().to_pylist()) - {*get_args(Source), None}
     if unknown:
         raise LakewriterError(f"its column source says {min(map(str, unknown))!r}, which is none of a lake's")
@@ -167,7 +169,9 @@ def _check_order(name: str, columns: list[pa.Array]) -> None:
 
 
 def _in_order(one: pa.Array, other: pa.Array, low: FloatArray, high: FloatArray) -> tuple[int, int] | None:
-    return quote_of_two(one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False), low, high)
+    return volume_and_quote(
+        one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False), low, high
+    )
 
 
 def _values(columns: dict[str, pa.ChunkedArray], name: str) -> pa.Array:

@@ -17,18 +17,14 @@ from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
 from lakewriter.candle_arrays import columns_of, ends
 from lakewriter.candle_checks import NAMED_ONLY, violations
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.evidence.choice import Part, check_place, choose
+from lakewriter.evidence.archive_proof import ArchivePeriod, why_not_archive
+from lakewriter.evidence.choice import SeriesRows, check_name_claims, choose_series
 from lakewriter.evidence.claims import Claim, ImportOptions
+from lakewriter.evidence.closed import closed_rows
 from lakewriter.evidence.columns import metadata_claims
-from lakewriter.evidence.rows import (
-    Period,
-    check_lengths,
-    check_spacing,
-    closed_rows,
-    not_archive,
-    without_duplicates,
-)
-from lakewriter.evidence.split import Group, split
+from lakewriter.evidence.duplicates import without_duplicates
+from lakewriter.evidence.row_groups import RowGroup, group_rows
+from lakewriter.evidence.spacing import check_lengths, check_spacing
 from lakewriter.importer.columns import FileColumns, OwnColumns, columns_in
 from lakewriter.importer.file_names import FileName, name_says
 from lakewriter.importer.read_file import FileTable, read_table
@@ -138,7 +134,7 @@ def read_file(path: Path, options: ImportOptions, now_ms: int, *, doubt_last: bo
         OSError: if the disk does not give it.
     """
     name = read_name(path, options)
-    check_place(name.claims, options, str(path))
+    check_name_claims(name.claims, options, str(path))
     written_us = path.stat().st_mtime_ns // 1000
     file = read_table(path, skip_bad_rows=options.skip_bad_rows)
     work = _Work(path, name, options, now_ms, written_us, doubt_last)
@@ -159,9 +155,9 @@ def _read_candles(file: FileTable, work: _Work) -> ReadFile:
     path, options, written_us = work.path, work.options, work.written_us
     try:
         columns = columns_in(file.table)
-        groups = split(columns.claims, str(path), _is_exact(columns))
+        groups = group_rows(columns.claims, str(path), _is_exact(columns))
         place = [*work.name.claims, *_member_claims(file, options), *metadata_claims(file.table)]
-        chosen = choose(groups, place, options, str(path), file.table.num_rows)
+        chosen = choose_series(groups, place, options, str(path), file.table.num_rows)
         context = _Context(file, columns, *work)
         done = [_candles(part, context) for part in chosen.parts]
     except RowError:
@@ -221,10 +217,10 @@ def named_series(path: Path, options: ImportOptions) -> Series:
         LakewriterError: if they do not tell it, or disagree.
     """
     name = read_name(path, options)
-    return choose([Group((), None)], name.claims, options, str(path), 0).parts[0].series
+    return choose_series([RowGroup((), None)], name.claims, options, str(path), 0).parts[0].series
 
 
-def _candles(part: Part, context: _Context) -> _Candles:
+def _candles(part: SeriesRows, context: _Context) -> _Candles:
     columns, options, grid = context.columns, context.options, part.series.grid
     rows = np.arange(context.file.table.num_rows) if part.rows is None else part.rows
     begins = _begins(columns, rows, part, context)
@@ -283,7 +279,7 @@ def _mask(rows: IntArray, length: int) -> BoolArray:
     return mask
 
 
-def _begins(columns: FileColumns, rows: IntArray, part: Part, context: _Context) -> IntArray:
+def _begins(columns: FileColumns, rows: IntArray, part: SeriesRows, context: _Context) -> IntArray:
     """Return the begin times of a series' rows, after their spacing and lengths were checked."""
     grid: Interval = part.series.grid
     by = part.interval_by
@@ -308,7 +304,7 @@ def _source(begins: IntArray, series: Series, context: _Context) -> tuple[Source
     reason = "it has not the archive's layout"
     if file.layout == "archive":
         period = _period(series, context.name)
-        reason = not_archive(begins, series.grid, period, context.now_ms, checked=file.checked)
+        reason = why_not_archive(begins, series.grid, period, context.now_ms, checked=file.checked)
     if not reason:
         return options.source or "archive", ""
     if options.source == "archive" and context.columns.own is None:
@@ -317,12 +313,12 @@ def _source(begins: IntArray, series: Series, context: _Context) -> tuple[Source
     return options.source or "rest", f"ranks as rest: {reason}" if claimed else ""
 
 
-def _period(series: Series, name: FileName) -> Period | None:
+def _period(series: Series, name: FileName) -> ArchivePeriod | None:
     """Return the day or month of the archive's file of this name."""
     for period in ("daily", "monthly"):
         file = parse_name(series, period, f"{name.archive_name}.zip") if name.archive_name else None
         if file is not None:
-            return Period(file.start_ms, file.stop_ms)
+            return ArchivePeriod(file.start_ms, file.stop_ms)
     return None
 
 

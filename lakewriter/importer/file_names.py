@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.evidence.claims import LEVELS, NAME, Claim, Level, claim
+from lakewriter.evidence.claims import LEVELS, NAME, Claim, Level, claims_on
 from lakewriter.importer.name_words import read_words
 from lakewriter.interval import BY_WIRE_NAME, INTERVALS
 from lakewriter.market import MARKETS, is_symbol
@@ -75,16 +75,16 @@ def name_says(path: PurePath) -> FileName:
     if partition is not None:
         by = f"its directory {partition.path}"
         return FileName(
-            tuple(each for level in LEVELS for each in claim(level, getattr(partition, level), by))
+            tuple(each for level in LEVELS for each in claims_on(level, getattr(partition, level), by))
         )
     place = _place_claims(path)
     for pattern in (_ARCHIVE, _RECORDER):
         match = pattern.fullmatch(stem)
         if match is not None and _is_exact(match["symbol"]):
             interval = INTERVALS.get(match["interval"]) or BY_WIRE_NAME[match["interval"]]
-            named = [*claim("symbol", match["symbol"], NAME), *claim("interval", interval.name, NAME)]
+            named = [*claims_on("symbol", match["symbol"], NAME), *claims_on("interval", interval.name, NAME)]
             if pattern is _RECORDER:
-                named = [*claim("market", match["market"], NAME), *named]
+                named = [*claims_on("market", match["market"], NAME), *named]
             return FileName((*named, *place), stem if pattern is _ARCHIVE else "")
     words = read_words(stem, path)
     return FileName((*words.claims, *place), "", words.read_as)
@@ -126,12 +126,12 @@ def _place_claims(path: PurePath) -> list[Claim]:
         each
         for pair in pairwise(parents)
         if pair in _TREES
-        for each in claim("market", _TREES[pair], f"its directory {'/'.join(pair)}")
+        for each in claims_on("market", _TREES[pair], f"its directory {'/'.join(pair)}")
     ]
     if _KLINES in parents[-3:-2] and is_symbol(parents[-2]):
-        claims += claim("symbol", parents[-2], f"its directory {parents[-2]}")
+        claims += claims_on("symbol", parents[-2], f"its directory {parents[-2]}")
         if (interval := interval_in(parents[-1])) is not None:
-            claims += claim("interval", interval.name, f"its directory {parents[-1]}")
+            claims += claims_on("interval", interval.name, f"its directory {parents[-1]}")
     for part in parents:
         key, _, value = part.partition("=")
         if value and key.lower() in _HIVE:
@@ -142,11 +142,11 @@ def _place_claims(path: PurePath) -> list[Claim]:
 def _hive_claims(level: Level, text: str, part: str, path: PurePath) -> list[Claim]:
     by = f"its directory {part}"
     if level == "market" and (market := market_in(text)) is not None:
-        return [] if market == ANY else claim(level, market, by)
+        return [] if market == ANY else claims_on(level, market, by)
     if level == "interval" and (interval := interval_in(text)) is not None:
-        return claim(level, interval.name, by)
+        return claims_on(level, interval.name, by)
     if level == "symbol" and is_symbol(text) and _is_exact(text):
-        return claim(level, text, by)
+        return claims_on(level, text, by)
     spelled = symbol_in(text) if level == "symbol" else None
     if spelled is None:
         raise UsageError(f"{path}: {part} is no {level} of Binance", "rename the directory")

@@ -33,7 +33,7 @@ from lakewriter.candle import SCHEMA, IntArray, deduplicate, int_column
 from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
-from lakewriter.evidence.rows import closed_rows
+from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.foreign_rows import decode_foreign
 from lakewriter.lake.lake import LakeStore, check_day, count_disputed

@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, int_column
 from lakewriter.errors import LakewriterError, UnreadableError
-from lakewriter.evidence.choice import check_place, choose
-from lakewriter.evidence.claims import LEVELS, ImportOptions, claim
-from lakewriter.evidence.columns import column_claims, marked_closed, metadata_claims
-from lakewriter.evidence.rows import check_lengths, check_spacing, without_duplicates
-from lakewriter.evidence.split import split
+from lakewriter.evidence.choice import check_name_claims, choose_series
+from lakewriter.evidence.claims import LEVELS, ImportOptions, claims_on
+from lakewriter.evidence.closed import marked_closed
+from lakewriter.evidence.columns import column_claims, metadata_claims
+from lakewriter.evidence.duplicates import without_duplicates
+from lakewriter.evidence.row_groups import group_rows
+from lakewriter.evidence.spacing import check_lengths, check_spacing
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.parquet import conform, read_table
 from lakewriter.partition import Partition
@@ -51,11 +53,11 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
     table = read_table(data, name)
     rows = conform(table, name)
     try:
-        place = [each for level in LEVELS for each in claim(level, getattr(partition, level), _BY)]
+        place = [each for level in LEVELS for each in claims_on(level, getattr(partition, level), _BY)]
         written_by_lake = metadata_claims(table)
-        check_place([*place, *written_by_lake], ImportOptions(), name)
-        groups = split(column_claims(table), name, lambda text: text == partition.symbol)
-        choose(groups, place, ImportOptions(), name, table.num_rows)
+        check_name_claims([*place, *written_by_lake], ImportOptions(), name)
+        groups = group_rows(column_claims(table), name, lambda text: text == partition.symbol)
+        choose_series(groups, place, ImportOptions(), name, table.num_rows)
         if not written_by_lake:
             _check_rows(table, rows, partition)
         closed = marked_closed(table)

@@ -1,7 +1,7 @@
-"""Columns that say which series their rows are of → groups of rows that claim the same. Pure.
+"""Group the rows of a file by the series that its columns claim. Pure.
 
-Rule: columns of several values split a file, a series each; of a column whose
-name leaves no doubt, a value that means nothing of ours refuses it.
+Rule: a column with several values splits a file into one group for each. An unknown
+value refuses the file, unless the column's name has other meanings too.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,23 +13,24 @@ import pyarrow as pa
 
 from lakewriter.candle import IntArray
 from lakewriter.errors import LakewriterError
-from lakewriter.evidence.claims import EXAMPLES, Claim, Level, agree, claim
+from lakewriter.evidence.claims import EXAMPLES, Claim, Level, agree, claims_on
 from lakewriter.spelling import ANY, asset_in, interval_in, market_in, symbol_in
 
-# Series in one file. A year of all that the exchange lists is some thousands.
+# Series in one file. The exchange lists some thousands in a year.
 SERIES_MAX = 20_000
 
 _CHARACTERS_MAX = 40
 
 
 class ColumnClaim(NamedTuple):
-    """A column that says which market, symbol, interval or base asset each row is of.
+    """A column with the market, symbol, interval or base asset of each row.
 
     Args:
-        level: which of these.
+        level: market, symbol, interval or asset.
         name: the column's name, as the file spells it.
         values: a text for each row, or null.
-        loose: the name has other meanings as well: it counts if all values are understood.
+        loose: whether the name has other meanings too; it then counts only if all values
+            are understood.
     """
 
     level: Level
@@ -38,11 +39,11 @@ class ColumnClaim(NamedTuple):
     loose: bool = False
 
 
-class Group(NamedTuple):
-    """Rows of which the columns claim the same.
+class RowGroup(NamedTuple):
+    """Rows with the same claims.
 
     Args:
-        claims: what they claim.
+        claims: the claims.
         rows: positions, ascending; None for all rows.
     """
 
@@ -54,16 +55,18 @@ def _never(_text: str) -> bool:
     return False
 
 
-def split(columns: Sequence[ColumnClaim], name: str, is_exact: Callable[[str], bool] = _never) -> list[Group]:
-    """Return the rows of a file by what its columns claim.
+def group_rows(
+    columns: Sequence[ColumnClaim], name: str, is_exact: Callable[[str], bool] = _never
+) -> list[RowGroup]:
+    """Return the rows of a file, grouped by the claims of its columns.
 
     Args:
-        name: what to call the file in an error.
-        is_exact: whether a text is a symbol as it stands, in the columns of a lake for instance.
+        name: the file's name in an error.
+        is_exact: returns whether a text is a symbol verbatim, as in the columns of a lake.
 
     Raises:
-        LakewriterError: if a column says nothing of ours, or nothing for some rows.
-        ContradictionError: if two columns differ in a row.
+        LakewriterError: if a column has unknown or missing values.
+        ContradictionError: if two columns contradict in a row.
     """
     all_rows: list[Claim] = []
     by_text: list[list[list[Claim]]] = []
@@ -79,22 +82,22 @@ def split(columns: Sequence[ColumnClaim], name: str, is_exact: Callable[[str], b
             by_text.append(claims)
             codes.append(encoded.indices.to_numpy().astype(np.int64))
     if not codes:
-        return [Group(tuple(agree(all_rows, name).values()), None)]
+        return [RowGroup(tuple(agree(all_rows, name).values()), None)]
     groups = []
     for texts, rows in _combinations(codes, name):
         claims_of_rows = [each for at, claims in zip(texts, by_text, strict=True) for each in claims[at]]
-        groups.append(Group(tuple(agree([*all_rows, *claims_of_rows], name).values()), rows))
+        groups.append(RowGroup(tuple(agree([*all_rows, *claims_of_rows], name).values()), rows))
     return groups
 
 
 def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], IntArray]]:
-    """Return each combination of codes that some rows have, and those rows."""
+    """Return each combination of codes in the rows, with its rows."""
     order = np.lexsort(tuple(reversed(codes)))
     changes = np.logical_or.reduce([np.diff(code[order]) != 0 for code in codes])
     firsts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
     if len(firsts) > SERIES_MAX:
         raise LakewriterError(f"{name}: holds more than {SERIES_MAX} series", "import it in parts")
-    # The sort is stable, so that the rows of each are ascending.
+    # The sort is stable, so the rows of each group are ascending.
     return [
         ([int(code[order[first]]) for code in codes], order[first:stop]) for first, stop in pairwise(firsts)
     ]
@@ -103,15 +106,15 @@ def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], Int
 def _claims_by_text(
     column: ColumnClaim, encoded: Any, name: str, is_exact: Callable[[str], bool]
 ) -> list[list[Claim]] | None:
-    """Return the claims of each different text in a column; None if it is no column of claims."""
+    """Return the claims of each distinct text in a column; None if the column claims nothing."""
     texts = encoded.dictionary.to_pylist()
     if not texts:
-        return None  # all of it is null
+        return None  # the whole column is null
     if len(texts) > SERIES_MAX:
         raise LakewriterError(f"{name}: its column {column.name} has more than {SERIES_MAX} values")
     claims = [_claims_of(column, text, is_exact) for text in texts]
     if column.loose and (None in claims or encoded.null_count):
-        return None  # it means something else
+        return None  # the column means something else
     if encoded.null_count or "" in texts:
         raise LakewriterError(f"{name}: its column {column.name} is empty in some rows")
     for text, each in zip(texts, claims, strict=True):
@@ -131,11 +134,11 @@ def _claims_of(column: ColumnClaim, text: str, is_exact: Callable[[str], bool]) 
         return None if asset is None else [Claim("asset", asset, by, "asset")]
     if column.level == "interval":
         interval = interval_in(text)
-        return None if interval is None else claim("interval", interval.name, by)
+        return None if interval is None else claims_on("interval", interval.name, by)
     if column.level == "market" and (market := market_in(text)) is not None:
-        return [] if market == ANY else claim("market", market, by)
+        return [] if market == ANY else claims_on("market", market, by)
     if is_exact(text):
-        return claim("symbol", text, by)
+        return claims_on("symbol", text, by)
     spelled = symbol_in(text)
     if spelled is None:
         return None
