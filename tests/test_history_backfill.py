@@ -11,7 +11,7 @@ from filling import START_MS, against, fill
 from recording import account, recording
 from running import PATIENCE_S, until
 
-from lakewriter.backfill.archive_import import UNDER_WAY_BYTES_MAX, FileImport
+from lakewriter.backfill.archive_import import PENDING_BYTES_MAX, FileImport
 from lakewriter.backfill.plan import PlannedFile
 from lakewriter.backfill.progress import Progress
 from lakewriter.backfill.run import BackfillOptions
@@ -388,7 +388,7 @@ class _Counting(ArchiveClient):
 
 
 @pytest.mark.parametrize(
-    ("claimed_bytes", "most"), [(UNDER_WAY_BYTES_MAX, 1), (UNDER_WAY_BYTES_MAX // 3, 3), (1, 8)]
+    ("claimed_bytes", "most"), [(PENDING_BYTES_MAX, 1), (PENDING_BYTES_MAX // 3, 3), (1, 8)]
 )
 def test_large_files_go_alone(claimed_bytes: int, most: int, tmp_path: Path) -> None:
     """What is under way at once is bounded by what it weighs, not only by its number."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.backfill.plan import Bounds, days, pages_of, period_of, plan_series
+from lakewriter.backfill.plan import Bounds, days_between, page_count, period_of, plan_series
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.market import MARKETS
 from lakewriter.partition import day_of
@@ -103,8 +103,8 @@ def test_which_files_serve_an_interval(interval: str, choice: str, period: str |
 def test_coin_futures_pages_span_at_most_200_days() -> None:
     """Its REST refuses longer ranges, however few candles they have."""
     days_ = Series("coin_futures", "BTCUSD_PERP", "1d")
-    assert pages_of(MARKETS["coin_futures"], days_, START_MS, START_MS + 401 * DAY_MS) == 3
-    assert pages_of(SPOT, Series("spot", "BTCUSDT", "1d"), START_MS, START_MS + 401 * DAY_MS) == 1
+    assert page_count(MARKETS["coin_futures"], days_, START_MS, START_MS + 401 * DAY_MS) == 3
+    assert page_count(SPOT, Series("spot", "BTCUSDT", "1d"), START_MS, START_MS + 401 * DAY_MS) == 1
 
 
 @given(
@@ -118,8 +118,8 @@ def test_every_missing_candle_has_one_source(gaps: list[tuple[int, int]], listed
     plan = planned(missing, [first + timedelta(days=day) for day in sorted(listed)])
     covered = union((each.file.start_ms, each.file.stop_ms) for each in plan.files)
     assert plan.rest == minus(missing, covered)
-    touched = {day for each in missing for day in days(*each)}
+    touched = {day for each in missing for day in days_between(*each)}
     assert {each.file.day for each in plan.files} == touched & {first + timedelta(days=day) for day in listed}
-    assert sum(SPOT.klines_page * pages_of(SPOT, MINUTES, *each) for each in plan.rest) >= sum(
+    assert sum(SPOT.klines_page * page_count(SPOT, MINUTES, *each) for each in plan.rest) >= sum(
         MINUTES.grid.count(*each) for each in plan.rest
     )

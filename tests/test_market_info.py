@@ -19,8 +19,8 @@ async def time_ahead_ms(sandbox: Sandbox) -> int:
     async with aiohttp.ClientSession() as session:
         doors = MarketClients(lambda name: served_at(MARKETS[name], sandbox.url), session, Clock())
         view = MarketInfo(doors["spot"], Clock())
-        await view.sync()
-        return view.door.time.now_ms() - sandbox.now_ms()
+        await view.sync_time()
+        return view.client.time.now_ms() - sandbox.now_ms()
 
 
 @pytest.mark.parametrize("start_ms", [START_MS, None, 4_000_000_000_000])

@@ -1,8 +1,7 @@
-"""A backfill beside a recorder, in its process: `lakewriter record --since`.
+"""A backfill in the process of a recorder: `lakewriter record --since`.
 
-It must never hold up a live candle, nor end the recording: whatever fails is
-said and tried again later. When the subscriptions change it looks again; what is
-there already costs a look.
+It must not delay a live candle, and must not end the recording. A failure is
+logged and retried later. It plans again when the subscriptions change.
 """
 
 import asyncio
@@ -19,26 +18,26 @@ from lakewriter.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
-# After a failure, or with something left that could not be had.
+# The pause after a failure, or while candles are missing.
 RETRY_S = 300.0
 
 
 class BackgroundBackfill:
-    """Keeps the history of what is recorded complete.
+    """Keeps the history of the recorded series complete.
 
     Args:
         store: the lake.
-        doors: the recorder's ways to the exchange, whose budget is shared so.
-        ledger: the recorder's, which writes it.
-        subscriptions: tells what is recorded now.
-        since_ms: candles that begin before are not wanted.
-        clock: the machine's.
+        clients: the recorder's clients, so that both share one weight budget.
+        ledger: the recorder's ledger; the recorder saves it.
+        subscriptions: returns the recorded subscriptions.
+        since_ms: candles that begin before are left out.
+        clock: the machine's clock.
     """
 
     def __init__(
         self,
         store: LakeStore,
-        doors: MarketClients,
+        clients: MarketClients,
         ledger: Ledger,
         subscriptions: Callable[[], list[Subscription]],
         *,
@@ -47,19 +46,19 @@ class BackgroundBackfill:
     ) -> None:
         self.backfill: Backfill | None = None
         self._store = store
-        self._doors = doors
+        self._clients = clients
         self._ledger = ledger
         self._subscriptions = subscriptions
         self._options = BackfillOptions(since_ms=since_ms)
         self._clock = clock
         self._changed = asyncio.Event()
 
-    def changed(self) -> None:
-        """Look again: the subscriptions are other ones now."""
+    def subscriptions_changed(self) -> None:
+        """Plan again, because the subscriptions changed."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Fill, and fill again when something changes, until cancelled."""
+        """Backfill after each change and each failure, until cancelled."""
         while True:
             self._changed.clear()
             try:
@@ -74,18 +73,18 @@ class BackgroundBackfill:
                 continue
 
     async def _fill(self) -> bool:
-        """Bring what is missing; tell whether nothing has to be tried again."""
+        """Backfill once; return whether nothing is left to retry."""
         began_s = self._clock.monotonic_s()
         self.backfill = backfill = Backfill(
-            self._store, self._doors, options=self._options, clock=self._clock
+            self._store, self._clients, options=self._options, clock=self._clock
         )
         plan = await backfill.plan(self._subscriptions())
         for series in plan.unknown:
-            log.warning("history: nobody knows %s", series)
+            log.warning("history: exchange and archive do not know %s", series)
         await backfill.run(plan, self._ledger, "")
-        done = backfill.progress
+        progress = backfill.progress
         log.info(
             "history: %d series complete, %d candles of %d files and %d by REST, in %.0f s",
-            len(plan.series), done.from_archive, done.files, done.from_rest, self._clock.monotonic_s() - began_s,
+            len(plan.series), progress.from_archive, progress.files, progress.from_rest, self._clock.monotonic_s() - began_s,
         )  # fmt: skip
-        return not (done.unhealable or done.unexplained or done.unmerged or done.unreadable)
+        return not (progress.unhealable or progress.unexplained or progress.unmerged or progress.unreadable)

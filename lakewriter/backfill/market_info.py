@@ -1,7 +1,6 @@
-"""What is known of a market while its history is fetched: its time, its symbols, where series begin.
+"""Facts about a market during a backfill: its time, its symbols, and the bounds of its series.
 
-Asks until it is answered, with growing pauses; only a refusal that would be the
-same again is passed on.
+Requests are retried with growing pauses. Only a final refusal is raised at once.
 """
 
 import asyncio
@@ -24,140 +23,149 @@ T = TypeVar("T")
 
 TRIES_MAX = 8
 
-# A file whose bytes are not right may be replaced just now; more tries would not mend it.
+# A file with a wrong checksum may be replaced at this moment. More tries do not help.
 FILE_TRIES_MAX = 5
 CHECKSUM_TRIES_MAX = 3
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 20.0
 
-# A question that was refused so often has taken seconds: that is said.
-_SAID_AT = 3
+# The try after which a request has taken seconds, and its error is logged.
+_WARN_AT_TRY = 3
 
-# Who is told to wait longer than this gives up, and says so.
-_PATIENCE_S = 600.0
+# A longer Retry-After is an error.
+_RETRY_AFTER_S_MAX = 600.0
 
-# The exchange's time is asked for again when it is older than this.
+# The exchange's time is fetched again when it is older than this.
 _TIME_AGE_S_MAX = 5.0
 
-# A time that the host's clock does not bear out is asked for so often, so far apart.
-_MOMENTS_MAX = 5
-_APART_S = 0.1
+# Tries, and the pause between them, for a time that disagrees with the host's clock.
+_TIME_TRIES_MAX = 5
+_TIME_PAUSE_S = 0.1
 
 
 class MarketInfo:
-    """One market.
+    """The time and the instruments of one market.
 
     Args:
-        door: the way to it.
-        clock: for waiting.
+        client: the market's client.
+        clock: measures the age of the time.
+
+    Attributes:
+        instruments: by symbol, as of `as_of_ms`.
+        as_of_ms: when they were listed; None before `load`.
     """
 
-    def __init__(self, door: MarketClient, clock: Clock) -> None:
-        self.door = door
+    def __init__(self, client: MarketClient, clock: Clock) -> None:
+        self.client = client
         self.instruments: dict[str, Instrument] = {}
         self.as_of_ms: int | None = None
         self._clock = clock
-        self._timed_s: float | None = None
+        self._synced_at_s: float | None = None
 
-    async def look(self) -> None:
-        """Learn the market's time and what it lists.
+    async def load(self) -> None:
+        """Fetch the market's time and its instruments.
 
         Raises:
-            RestError: if it does not say.
+            RestError: if the exchange does not answer.
         """
-        await self.sync()
-        self.as_of_ms = self.door.time.now_ms()
-        listed = await asking(self.door.rest.instruments)
-        self.instruments = {each.symbol: each for each in listed}
+        await self.sync_time()
+        self.as_of_ms = self.client.time.now_ms()
+        instruments = await ask_with_retry(self.client.rest.instruments)
+        self.instruments = {each.symbol: each for each in instruments}
 
-    async def sync(self, *, fresh: bool = False) -> None:
-        """Learn the exchange's time anew; unless `fresh`, not if that was a moment ago."""
+    async def sync_time(self, *, fresh: bool = False) -> None:
+        """Fetch the exchange's time, if it is older than some seconds or if `fresh`."""
         now_s = self._clock.monotonic_s()
-        if fresh or self._timed_s is None or now_s - self._timed_s > _TIME_AGE_S_MAX:
-            await self._learn_time()
-            self._timed_s = now_s
+        if fresh or self._synced_at_s is None or now_s - self._synced_at_s > _TIME_AGE_S_MAX:
+            await self._ask_time()
+            self._synced_at_s = now_s
 
-    async def _learn_time(self) -> None:
-        """Ask for the time until the answers agree; without that the host's clock has to do."""
-        for _ in range(_MOMENTS_MAX):
-            moment = await asking(self.door.rest.server_time)
-            if self.door.time.observe_server_time(moment):
+    async def _ask_time(self) -> None:
+        """Fetch the time until the answers agree; otherwise the host's clock is used."""
+        for _ in range(_TIME_TRIES_MAX):
+            moment = await ask_with_retry(self.client.rest.server_time)
+            if self.client.time.observe_server_time(moment):
                 return
-            await asyncio.sleep(_APART_S)
+            await asyncio.sleep(_TIME_PAUSE_S)
         log.warning(
             "%s: serverTime %d agrees with nothing else and is not believed",
-            self.door.market.name,
+            self.client.market.name,
             moment.server_ms,
         )
 
     async def bounds(self, series: Series, archived_ms: int | None) -> Bounds | None:
-        """Return where a series begins and ends; None if nobody has heard of its symbol.
+        """Return where a series begins and ends; None if exchange and archive do not know its symbol.
 
         Args:
-            archived_ms: where its oldest file of the archive begins; None if it has none.
+            archived_ms: begin of its oldest archive file; None if it has none.
 
         Raises:
-            RestError: if the exchange does not say.
+            RestError: if the exchange does not answer.
         """
         assert self.as_of_ms is not None
-        listed = self.instruments.get(series.symbol)
+        instrument = self.instruments.get(series.symbol)
         first_ms: int | None = None
-        if not self.door.rest.market.counts_back_from_end:
-            first_ms = await self._begin(lambda: self.door.rest.first_begin(series))
-        if first_ms is None and listed is not None:
-            first_ms = listed.onboard_ms
-        firsts = [each for each in (first_ms, archived_ms) if each is not None]
-        if listed is None and not firsts:
+        if not self.client.rest.market.counts_back_from_end:
+            first_ms = await self._begin_of(lambda: self.client.rest.first_begin(series))
+        if first_ms is None and instrument is not None:
+            first_ms = instrument.onboard_ms
+        known_ms = [each for each in (first_ms, archived_ms) if each is not None]
+        if instrument is None and not known_ms:
             return None
-        if listed is not None and listed.trades:
-            return Bounds(min(firsts, default=None))
+        if instrument is not None and instrument.trades:
+            return Bounds(min(known_ms, default=None))
         rest_stop_ms = None
-        if self.door.rest.market.counts_back_from_end:  # its pages would lead through years of nothing
-            last_ms = await self._begin(lambda: self.door.rest.last_begin(series))
+        if self.client.rest.market.counts_back_from_end:  # empty pages would cover years
+            last_ms = await self._begin_of(lambda: self.client.rest.last_begin(series))
             rest_stop_ms = 0 if last_ms is None else series.grid.end(last_ms)
         return Bounds(
-            min(firsts, default=None), rest_stop_ms, series.grid.floor(self.as_of_ms), gone=listed is None
+            min(known_ms, default=None),
+            rest_stop_ms,
+            series.grid.floor(self.as_of_ms),
+            unlisted=instrument is None,
         )
 
-    async def _begin(self, ask: Callable[[], Awaitable[int | None]]) -> int | None:
+    async def _begin_of(self, ask: Callable[[], Awaitable[int | None]]) -> int | None:
         try:
-            return await asking(ask)
+            return await ask_with_retry(ask)
         except RestError as error:
             if error.code != INVALID_SYMBOL:
                 raise
-            return None  # the market does not list it any more
+            return None  # the market no longer lists it
 
 
-async def asking(
+async def ask_with_retry(
     ask: Callable[[], Awaitable[T]],
-    retried: Callable[[], None] = lambda: None,
+    on_retry: Callable[[], None] = lambda: None,
     *,
     tries_max: int = TRIES_MAX,
 ) -> T:
-    """Ask again until there is an answer, or one that will not change.
+    """Return the answer of `ask`; retry it until its error is final.
 
     Args:
-        retried: told of each time that it is asked again.
-        tries_max: how often to ask in all.
+        on_retry: called before each retry.
+        tries_max: the maximum number of tries.
 
     Raises:
-        RestError, ArchiveError: if it stays without an answer.
+        RestError, ArchiveError: the last error.
     """
-    for tried in range(1, tries_max + 1):
+    for tries in range(1, tries_max + 1):
         try:
             return await ask()
         except RestError as error:
-            if error.final or tried == tries_max:
+            if error.final or tries == tries_max:
                 raise
-            if tried == _SAID_AT:
-                log.warning("%s; asked up to %d times more", error, tries_max - tried)
-            asked_s = 0.0
+            if tries == _WARN_AT_TRY:
+                log.warning("%s; asked up to %d times more", error, tries_max - tries)
+            retry_after_s = 0.0
         except ArchiveError as error:
-            asked_s = error.retry_after_s or 0.0
-            most = min(tries_max, CHECKSUM_TRIES_MAX) if error.fault == "checksum" else tries_max
-            if not error.retryable or tried >= most or asked_s > _PATIENCE_S:
+            retry_after_s = error.retry_after_s or 0.0
+            checksum_tries_max = (
+                min(tries_max, CHECKSUM_TRIES_MAX) if error.fault == "checksum" else tries_max
+            )
+            if not error.retryable or tries >= checksum_tries_max or retry_after_s > _RETRY_AFTER_S_MAX:
                 raise
-        pause_s = min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2.0 ** (tried - 1))
-        retried()
-        await asyncio.sleep(asked_s + pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        pause_s = min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2.0 ** (tries - 1))
+        on_retry()
+        await asyncio.sleep(retry_after_s + pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
     raise AssertionError

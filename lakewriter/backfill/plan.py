@@ -1,10 +1,10 @@
 """The plan of a backfill: which source serves which range of a series. Pure.
 
-Rule 1: what the lake has, and what is known not to exist, is asked of nobody.
-Rule 2: finished days come from the archive, the settled record: a day's file
-for candles shorter than an hour, a month's for longer ones, whose days would
-cost a request for a handful of rows. Rule 3: REST serves the rest, and whatever
-the files turn out not to hold.
+Rule 1: candles in the lake, and candles known not to exist, are not fetched.
+Rule 2: finished days come from the archive, which is settled. Candles shorter
+than an hour come from daily files. Longer ones come from monthly files, because a
+day of them is a request for a handful of rows.
+Rule 3: REST serves the rest, and the candles that files do not have.
 """
 
 from array import array
@@ -19,57 +19,59 @@ from lakewriter.partition import day_of
 from lakewriter.ranges import Range, minus, union
 from lakewriter.series import Series
 
-# So long after its end a file is there, or never will be. Source: README.md of
-# binance-public-data says the next day, and the first Monday of the next month.
-PUBLISHED_MS: dict[Period, int] = {"daily": 3 * DAY_MS, "monthly": 14 * DAY_MS}
+# A file that is not published so long after its end never will be. Source: README.md of
+# binance-public-data: the next day, and the first Monday of the next month.
+PUBLISHED_AFTER_MS: dict[Period, int] = {"daily": 3 * DAY_MS, "monthly": 14 * DAY_MS}
 
-Choice = Literal["auto", "daily", "monthly", "none"]
+ArchiveChoice = Literal["auto", "daily", "monthly", "none"]
 
 
 class PlannedFile(NamedTuple):
     """A file of the archive to import.
 
     Args:
-        file: which.
-        bytes: what its zip weighs, as far as the archive says.
-        start_ms, stop_ms: of its candles, those are wanted that begin here.
-        alone: nobody else has them, so that days are taken that it has only in part.
+        file: the file.
+        bytes: the size of its zip, as the archive lists it.
+        start_ms, stop_ms: the range of the candles to import.
+        only_source: whether no other source has the candles. Then days are taken that
+            the file has only in part.
     """
 
     file: ArchiveFile
     bytes: int
     start_ms: int
     stop_ms: int
-    alone: bool = False
+    only_source: bool = False
 
 
 class Bounds(NamedTuple):
-    """Where a series begins and ends, as far as the exchange says.
+    """Where a series begins and ends, as the exchange says.
 
     Args:
-        first_ms: begin of its first candle; None if nobody says.
-        rest_stop_ms: REST has no candle that begins here or later; None if it may.
-        stop_ms: no candle begins here or later, for its symbol trades no more; None
-            while it does.
-        gone: the market does not list its symbol any more: only the archive has its candles.
-        unpublished_ms: of the time from here on the archive may have a file yet; None
-            if it never will.
+        first_ms: begin of its first candle; None if unknown.
+        rest_stop_ms: REST has no candle that begins here or later; None for no such limit.
+        stop_ms: no candle begins here or later, because its symbol no longer trades;
+            None while it trades.
+        unlisted: whether the market no longer lists its symbol. Then only the archive
+            has its candles.
+        unpublished_ms: begin of the time whose file the archive may still publish; None
+            if it will publish none.
     """
 
     first_ms: int | None = None
     rest_stop_ms: int | None = None
     stop_ms: int | None = None
-    gone: bool = False
+    unlisted: bool = False
     unpublished_ms: int | None = None
 
 
 class FileList(NamedTuple):
-    """Which files of a series are imported, in a few bytes each: there are millions in a large plan.
+    """The files to import of a series, in a few bytes each: a large plan has millions.
 
     Args:
-        period: how long a time each is of; None if there are none.
+        period: the period of each file; None if there are no files.
         days: the first day of each, as an ordinal, ascending.
-        sizes: what each weighs, in bytes.
+        sizes: the size of each, in bytes.
     """
 
     period: Period | None
@@ -78,18 +80,18 @@ class FileList(NamedTuple):
 
 
 class SeriesPlan(NamedTuple):
-    """What is to be done for one series.
+    """The backfill of one series.
 
     Args:
-        series: which.
+        series: the series.
         bounds: where it begins and ends.
-        start_ms: the first candle that is wanted begins here or later.
-        stop_ms: … and the last one before this; None for "up to now".
-        missing: what the lake lacks and may exist, when this was planned.
-        file_list: what is imported; see `files`.
-        rest: what REST is asked for, ascending.
-        pages: how many requests that takes.
-        weight: what they cost.
+        start_ms: the first wanted candle begins here or later.
+        stop_ms: the last wanted candle begins before; None for "up to now".
+        missing: ranges that the lake lacks and that may exist, at the time of planning.
+        file_list: the files to import; see `files`.
+        rest: the ranges to fetch by REST, ascending.
+        pages: the number of their requests.
+        weight: the weight of those requests.
     """
 
     series: Series
@@ -104,22 +106,22 @@ class SeriesPlan(NamedTuple):
 
     @property
     def candles(self) -> int:
-        """How many candles are missing."""
+        """The number of missing candles."""
         return sum(self.series.grid.count(*each) for each in self.missing)
 
     @property
     def file_bytes(self) -> int:
-        """What is to be downloaded."""
+        """The bytes to download."""
         return sum(self.file_list.sizes)
 
     @property
     def file_count(self) -> int:
-        """How many files are imported."""
+        """The number of files to import."""
         return len(self.file_list.days)
 
     @property
     def files(self) -> list[PlannedFile]:
-        """What is imported, ascending; made anew each time."""
+        """The files to import, ascending; each access makes a new list."""
         period, ordinals, sizes = self.file_list
         return (
             []
@@ -132,18 +134,18 @@ class SeriesPlan(NamedTuple):
 
     def _planned(self, file: ArchiveFile, size: int) -> PlannedFile:
         stop_ms = file.stop_ms if self.stop_ms is None else min(file.stop_ms, self.stop_ms)
-        return PlannedFile(file, size, max(file.start_ms, self.start_ms), stop_ms, self.bounds.gone)
+        return PlannedFile(file, size, max(file.start_ms, self.start_ms), stop_ms, self.bounds.unlisted)
 
 
-def period_of(interval: str, choice: Choice = "auto") -> Period | None:
-    """Return which files serve an interval; None for none."""
+def period_of(interval: str, choice: ArchiveChoice = "auto") -> Period | None:
+    """Return the period of the files that serve an interval; None for no files."""
     if choice == "none":
         return None
     if interval not in DAILY_INTERVALS:
         return "monthly"
     if choice != "auto":
         return choice
-    # "1h" has 24 rows a day: a month's file is one request where its days are thirty.
+    # "1h" has 24 rows a day. A month's file replaces thirty requests.
     return "daily" if Series("", "", interval).grid.length_ms < HOUR_MS else "monthly"
 
 
@@ -156,45 +158,45 @@ def plan_series(
     listed: Mapping[date, int],
     period: Period | None,
 ) -> SeriesPlan:
-    """Return the plan for what is missing of a series.
+    """Return the plan for the missing candles of a series.
 
     Args:
         bounds: where the series begins and ends.
-        span: what is wanted; its end None for "up to now".
+        span: the wanted range; its end None for "up to now".
         missing: ranges of begin times on the grid.
-        listed: the files that the archive has, by first day, with their bytes.
-        period: of which those are; None if the archive is left out.
+        listed: the sizes of the archive's files, by first day.
+        period: the period of those files; None to leave out the archive.
     """
-    wanted = union(missing)
-    found = list(_firsts(wanted, listed, period)) if period else []
-    ordinals = array("l", (day.toordinal() for day in found))
-    file_list = FileList(period, ordinals, array("q", (listed[day] for day in found)))
-    plan = SeriesPlan(series, bounds, *span, wanted, file_list, [], 0, 0)
-    left = minus(wanted, union((each.start_ms, each.stop_ms) for each in plan.files))
-    pages = sum(pages_of(market, series, *each) for each in left)
+    missing_ranges = union(missing)
+    chosen_days = list(_days_of_files(missing_ranges, listed, period)) if period else []
+    ordinals = array("l", (day.toordinal() for day in chosen_days))
+    file_list = FileList(period, ordinals, array("q", (listed[day] for day in chosen_days)))
+    plan = SeriesPlan(series, bounds, *span, missing_ranges, file_list, [], 0, 0)
+    rest = minus(missing_ranges, union((each.start_ms, each.stop_ms) for each in plan.files))
+    pages = sum(page_count(market, series, *each) for each in rest)
     weight = pages * market.klines_weight(market.klines_page)
-    return plan._replace(rest=left, pages=pages, weight=weight)
+    return plan._replace(rest=rest, pages=pages, weight=weight)
 
 
-def pages_of(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:
-    """Return how many pages of REST it takes to read a range in full."""
+def page_count(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:
+    """Return the number of REST pages that a whole range takes."""
     by_rows = -(-series.grid.count(start_ms, stop_ms) // market.klines_page)
     by_span = -(-(stop_ms - start_ms) // market.range_ms_max) if market.range_ms_max else 0
     return max(by_rows, by_span)
 
 
 def unpublished_ms(series: Series, period: Period, newest: date, now_ms: int) -> int | None:
-    """Return where the first file begins that may come yet; None if it would be there by now.
+    """Return where the next file begins, if the archive may still publish it; None otherwise.
 
     Args:
         newest: the first day of the newest file.
     """
     stop_ms = ArchiveFile(series, period, newest).stop_ms
     following = ArchiveFile(series, period, day_of(stop_ms))
-    return stop_ms if now_ms < following.stop_ms + PUBLISHED_MS[period] else None
+    return stop_ms if now_ms < following.stop_ms + PUBLISHED_AFTER_MS[period] else None
 
 
-def days(start_ms: int, stop_ms: int) -> Iterator[date]:
+def days_between(start_ms: int, stop_ms: int) -> Iterator[date]:
     """Yield every day of a half-open range."""
     day, last = day_of(start_ms), day_of(stop_ms - 1)
     while day <= last:
@@ -202,11 +204,11 @@ def days(start_ms: int, stop_ms: int) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _firsts(missing: list[Range], listed: Mapping[date, int], period: Period) -> Iterator[date]:
-    """Yield the first day of each listed file that something is missing of, ascending."""
+def _days_of_files(missing: list[Range], listed: Mapping[date, int], period: Period) -> Iterator[date]:
+    """Yield the first day of each listed file with missing candles, ascending."""
     last: date | None = None
     for start_ms, stop_ms in missing:
-        for day in days(start_ms, stop_ms):
+        for day in days_between(start_ms, stop_ms):
             first = day if period == "daily" else day.replace(day=1)
             if first != last and first in listed:
                 last = first

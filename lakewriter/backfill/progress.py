@@ -1,4 +1,4 @@
-"""What a backfill has done so far, for whoever shows it."""
+"""The counters of a backfill. The command line shows them."""
 
 import logging
 from collections import Counter
@@ -11,7 +11,7 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# The first partitions and series that fail are named; more are counted.
+# Failed partitions and series that are named in the log; more are counted.
 _NAMED_MAX = 20
 
 
@@ -19,21 +19,21 @@ class Progress(msgspec.Struct):
     """Counts since the backfill was made.
 
     Args:
-        series: series that are finished.
-        files: files of the archive that were imported, or given up.
-        file_bytes: what they weighed.
-        pages: pages of REST that were answered.
-        from_archive: candles that files held.
-        from_rest: candles that REST had and the files did not.
-        corrections: candles whose values in the lake were other ones.
+        series: finished series.
+        files: archive files that were imported or given up.
+        file_bytes: the size of those files.
+        pages: answered REST pages.
+        from_archive: candles from files.
+        from_rest: candles from REST.
+        corrections: candles that changed in the lake.
         explained: candles that do not exist, with their reason in the ledger.
-        unhealable: candles that could not be had, with the error in the ledger.
-        unexplained: candles that are absent, and nobody can say why yet.
-        refused: files that could not be used, by fault; REST was asked instead.
-        retried: downloads and pages that were asked for again.
-        unmerged: partitions that could not be merged; they are as they were.
-        unreadable: series with a file that cannot be read; they are as they were.
-        current: what was worked on last.
+        unhealable: candles that could not be fetched, with the error in the ledger.
+        unexplained: absent candles without a reason yet.
+        refused: unusable files, by fault; REST serves their candles.
+        retried: retries of downloads and pages.
+        unmerged: partitions that could not be merged; they are unchanged.
+        unreadable: series with an unreadable file; they are unchanged.
+        current: the series or file in work.
     """
 
     series: int = 0
@@ -52,14 +52,14 @@ class Progress(msgspec.Struct):
     unreadable: set[Series] = msgspec.field(default_factory=set)
     current: str = ""
 
-    def failed(self, partition: Partition, error: LakeError) -> None:
-        """Take note of a partition that could not be merged."""
+    def add_unmerged(self, partition: Partition, error: LakeError) -> None:
+        """Add a partition that could not be merged; log the first ones."""
         if partition not in self.unmerged and len(self.unmerged) < _NAMED_MAX:
             log.error("%s", error)
         self.unmerged.add(partition)
 
-    def unread(self, series: Series, error: LakeError) -> None:
-        """Take note of a series that cannot be finished, for nobody can tell what the lake has of it."""
+    def add_unreadable(self, series: Series, error: LakeError) -> None:
+        """Add a series that cannot be finished, because a file of it is unreadable; log the first ones."""
         if len(self.unreadable) < _NAMED_MAX:
             log.error("%s: %s", series, error)
         self.unreadable.add(series)

@@ -1,10 +1,10 @@
-"""What no file brought: REST is asked for it, and what REST does not have gets its reason.
+"""Candles that no file had: REST serves them, and the ledger explains those it does not have.
 
-Rule 1: everything between a series' first candle and the present is there in the
-end, or in the ledger. Rule 2: up to the present means up to the last closed
-candle when somebody records on this lake meanwhile: its recording began at some
-moment, and what is before that is ours. Otherwise the newest candles, whose
-values may still move, are left to whoever comes next.
+Rule 1: in the end, each candle between a series' first one and the present is in
+the lake, or explained in the ledger.
+Rule 2: if a recorder runs on this lake, the present is the last closed candle,
+because the recorder has only candles from after its start. Otherwise the newest
+candles are left out, because their values may still change.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
-from lakewriter.backfill.market_info import MarketInfo, asking
+from lakewriter.backfill.market_info import MarketInfo, ask_with_retry
 from lakewriter.backfill.plan import SeriesPlan
 from lakewriter.backfill.progress import Progress
 from lakewriter.binance.rest import INVALID_SYMBOL, Page, RestError
@@ -31,18 +31,18 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# Values of a candle that closed just now may still move in REST's answers.
+# REST's values of a younger candle may still change.
 YOUNG_MS = 30_000
 
-# REST may lag behind: before this a candle that it does not have may come yet.
+# REST may lag. It may still get a candle that ended less than this ago.
 SETTLE_MS = 300_000
 
 
 _NO_FILE = "its file cannot be had, and the market does not list it any more"
 
 
-class _Found(NamedTuple):
-    """What the lake has of a series, and lacks between two times."""
+class _SeriesContents(NamedTuple):
+    """The lake's candles of a series: the first, the last, and the missing ranges between two times."""
 
     grid: Interval
     first_ms: int | None
@@ -55,12 +55,12 @@ class RestFill:
 
     Args:
         store: the lake.
-        ledger: where the reasons go.
-        settled: what any ledger said for good when this was planned.
-        given_up: the ranges of files that could not be used, by series.
-        progress: counts.
-        own_journal: the name of our own journal, which does not make us a recorder;
-            "" if a recorder runs in this process.
+        ledger: the ledger for reasons.
+        settled: ranges with a final reason in any ledger at the time of planning.
+        given_up: the ranges of unusable files, by series.
+        progress: counters to update.
+        own_journal: the name of this backfill's journal, which is no recorder's; "" if a
+            recorder runs in this process.
     """
 
     def __init__(
@@ -79,53 +79,57 @@ class RestFill:
         self._progress = progress
         self._own_journal = own_journal
 
-    async def finish(self, plan: SeriesPlan, view: MarketInfo) -> None:
-        """Ask for what is missing of a series, and explain what is not to be had.
+    async def finish(self, plan: SeriesPlan, market_info: MarketInfo) -> None:
+        """Fetch the missing candles of a series, and explain those that REST does not have.
 
         Raises:
             LakeError: if a file of the lake cannot be read.
-            OSError: if the disk takes no more.
+            OSError: if the disk is full or fails.
         """
         asked: list[Range] = []
         failed: list[Range] = []
         while True:
-            beside = await asyncio.to_thread(self._somebody_records)
-            # Up to now has to be after the beginning of that recording.
-            await view.sync(fresh=beside)
-            for start_ms, stop_ms in minus(await self._wanted(plan, view, beside=beside), asked):
-                if not await self._ask(plan.series, start_ms, stop_ms, view):
+            recording = await asyncio.to_thread(self._is_recording)
+            # The present must be after the start of that recorder.
+            await market_info.sync_time(fresh=recording)
+            for start_ms, stop_ms in minus(
+                await self._ranges_to_ask(plan, market_info, recording=recording), asked
+            ):
+                if not await self._fill_range(plan.series, start_ms, stop_ms, market_info):
                     failed.append((start_ms, stop_ms))
                 asked = union([*asked, (start_ms, stop_ms)])
-            # Somebody who began to record meanwhile did not see what we brought.
-            if beside or not await asyncio.to_thread(self._somebody_records):
+            # A recorder that started meanwhile does not have the candles before its start.
+            if recording or not await asyncio.to_thread(self._is_recording):
                 break
-        await self._explain(plan, union(failed), view)
+        await self._explain(plan, union(failed), market_info)
         self._progress.series += 1
 
-    async def _wanted(self, plan: SeriesPlan, view: MarketInfo, *, beside: bool) -> list[Range]:
-        """Return what REST is to be asked for now."""
-        bounds, now_ms = plan.bounds, view.door.time.now_ms()
-        horizon_ms = now_ms if beside else now_ms - YOUNG_MS
+    async def _ranges_to_ask(
+        self, plan: SeriesPlan, market_info: MarketInfo, *, recording: bool
+    ) -> list[Range]:
+        """Return the ranges to fetch from REST now."""
+        bounds, now_ms = plan.bounds, market_info.client.time.now_ms()
+        horizon_ms = now_ms if recording else now_ms - YOUNG_MS
         start_ms = max(plan.start_ms, bounds.first_ms or 0)
-        stop_ms = _least(plan.stop_ms, bounds.rest_stop_ms, bounds.stop_ms, horizon_ms)
-        found = await asyncio.to_thread(self._look, plan.series, start_ms, stop_ms)
-        # What is open at the horizon is not closed yet.
-        closed = within(found.missing, start_ms, found.grid.floor(horizon_ms))
-        return minus(closed, self._known(plan.series))
+        stop_ms = _earliest(plan.stop_ms, bounds.rest_stop_ms, bounds.stop_ms, horizon_ms)
+        contents = await asyncio.to_thread(self._contents, plan.series, start_ms, stop_ms)
+        # A candle that is open at the horizon is not closed yet.
+        closed = within(contents.missing, start_ms, contents.grid.floor(horizon_ms))
+        return minus(closed, self._settled_ranges(plan.series))
 
-    async def _ask(self, series: Series, start_ms: int, stop_ms: int, view: MarketInfo) -> bool:
-        """Bring what REST has of a range; tell whether it answered."""
+    async def _fill_range(self, series: Series, start_ms: int, stop_ms: int, market_info: MarketInfo) -> bool:
+        """Fetch and merge a range; return whether REST answered."""
         while start_ms < stop_ms:
             self._progress.current = str(series)
             try:
-                page = await self._page(series, start_ms, stop_ms, view)
+                page = await self._fetch_page(series, start_ms, stop_ms, market_info)
             except RestError as error:
                 log.error("%s: cannot be had: %s", series, error)
-                now_ms = view.door.time.now_ms()
+                now_ms = market_info.client.time.now_ms()
                 self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, error.what)
                 self._progress.unhealable += series.grid.count(start_ms, stop_ms)
                 return False
-            now_ms = view.door.time.now_ms()
+            now_ms = market_info.client.time.now_ms()
             closed = [candle for candle in page.candles if candle.end_ms <= now_ms]
             await asyncio.to_thread(self._merge, closed)
             self._progress.pages += 1
@@ -133,95 +137,103 @@ class RestFill:
             start_ms = page.answered_ms
         return True
 
-    async def _page(self, series: Series, start_ms: int, stop_ms: int, view: MarketInfo) -> Page:
+    async def _fetch_page(self, series: Series, start_ms: int, stop_ms: int, market_info: MarketInfo) -> Page:
         def retried() -> None:
             self._progress.retried += 1
 
-        rest = view.door.rest
+        rest = market_info.client.rest
         try:
-            return await asking(lambda: rest.oldest(series, start_ms, stop_ms, background=True), retried)
+            return await ask_with_retry(
+                lambda: rest.oldest(series, start_ms, stop_ms, background=True), retried
+            )
         except RestError as error:
             if error.code != INVALID_SYMBOL:
                 raise
-            return Page([], stop_ms)  # the market does not list it any more
+            return Page([], stop_ms)  # the market no longer lists it
 
     def _merge(self, candles: list[Candle]) -> None:
         for partition, rows in by_partition(candles).items():
             try:
                 self._progress.corrections += self._store.merge(partition, to_table(rows)).corrections
             except LakeError as error:
-                self._progress.failed(partition, error)
+                self._progress.add_unmerged(partition, error)
 
-    async def _explain(self, plan: SeriesPlan, failed: list[Range], view: MarketInfo) -> None:
-        """Enter into the ledger why the exchange does not have what is still missing."""
-        series, bounds, now_ms = plan.series, plan.bounds, view.door.time.now_ms()
-        stop_ms = _least(plan.stop_ms, bounds.stop_ms, now_ms - SETTLE_MS)
-        found = await asyncio.to_thread(self._look, series, plan.start_ms, stop_ms)
+    async def _explain(self, plan: SeriesPlan, failed: list[Range], market_info: MarketInfo) -> None:
+        """Enter the reasons of the candles that are still missing into the ledger."""
+        series, bounds, now_ms = plan.series, plan.bounds, market_info.client.time.now_ms()
+        stop_ms = _earliest(plan.stop_ms, bounds.stop_ms, now_ms - SETTLE_MS)
+        contents = await asyncio.to_thread(self._contents, series, plan.start_ms, stop_ms)
         span = union([(plan.start_ms, stop_ms)])
-        for present in minus(span, found.missing):
+        for present in minus(span, contents.missing):
             self._ledger.clear(series, *present)
-        missing = minus(minus(found.missing, failed), self._known(series))
-        if bounds.gone:
-            missing = self._without_unsure(plan, found, missing, now_ms)
+        missing = minus(minus(contents.missing, failed), self._settled_ranges(series))
+        if bounds.unlisted:
+            missing = self._explainable(plan, contents, missing, now_ms)
         first_ms = bounds.first_ms
         if first_ms is None or first_ms >= plan.start_ms:
-            # Everybody was asked for what may be older than the first one that is there.
-            first_ms = found.first_ms if found.first_ms is not None else first_ms
-        # What has not ended by then is not late.
-        ended = within(missing, plan.start_ms, found.grid.floor(max(stop_ms, plan.start_ms)))
+            # All sources were asked for candles older than the first one in the lake.
+            first_ms = contents.first_ms if contents.first_ms is not None else first_ms
+        # A candle that has not ended by then is not late.
+        ended = within(missing, plan.start_ms, contents.grid.floor(max(stop_ms, plan.start_ms)))
         if not ended:
             return
-        newest_ms = await self._newest(plan, found, view)
-        listed = view.instruments.get(series.symbol)
-        standing = SymbolFacts(listed, view.as_of_ms, first_ms, newest_ms, found.first_ms, found.last_ms)
-        left = sum(found.grid.count(*each) for each in ended)
-        for (low_ms, high_ms), reason in reasons_for(ended, found.grid, standing):
+        newest_ms = await self._newest_begin(plan, contents, market_info)
+        instrument = market_info.instruments.get(series.symbol)
+        facts = SymbolFacts(
+            instrument, market_info.as_of_ms, first_ms, newest_ms, contents.first_ms, contents.last_ms
+        )
+        unexplained = sum(contents.grid.count(*each) for each in ended)
+        for (low_ms, high_ms), reason in reasons_for(ended, contents.grid, facts):
             self._ledger.mark(series, low_ms, high_ms, reason, now_ms)
-            self._progress.explained += found.grid.count(low_ms, high_ms)
-            left -= found.grid.count(low_ms, high_ms)
-        self._progress.unexplained += left
+            self._progress.explained += contents.grid.count(low_ms, high_ms)
+            unexplained -= contents.grid.count(low_ms, high_ms)
+        self._progress.unexplained += unexplained
 
-    async def _newest(self, plan: SeriesPlan, found: _Found, view: MarketInfo) -> int | None:
-        """Return the newest candle that REST has: it may be behind of what a stream brought."""
+    async def _newest_begin(
+        self, plan: SeriesPlan, contents: _SeriesContents, market_info: MarketInfo
+    ) -> int | None:
+        """Return the begin of the newest candle of REST, which may lag behind a stream."""
         if plan.bounds.stop_ms is not None:
-            return found.last_ms  # it trades no more, and nothing is behind
+            return contents.last_ms  # it no longer trades, so REST cannot lag
         try:
-            return await asking(partial(view.door.rest.last_begin, plan.series))
+            return await ask_with_retry(partial(market_info.client.rest.last_begin, plan.series))
         except RestError as error:
             log.error("%s: what it lacks stays unexplained: %s", plan.series, error)
             return None
 
-    def _without_unsure(
-        self, plan: SeriesPlan, found: _Found, missing: list[Range], now_ms: int
+    def _explainable(
+        self, plan: SeriesPlan, contents: _SeriesContents, missing: list[Range], now_ms: int
     ) -> list[Range]:
-        """Leave out what only the archive can have: files that could not be used, and those that may come."""
+        """Return the ranges without unusable files, and without files that the archive may still publish."""
         series, coming_ms = plan.series, plan.bounds.unpublished_ms
         given_up = self._given_up.get(series, [])
         for low_ms, high_ms in given_up:
             for start_ms, stop_ms in within(missing, low_ms, high_ms):
                 self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, _NO_FILE)
-                self._progress.unhealable += found.grid.count(start_ms, stop_ms)
+                self._progress.unhealable += contents.grid.count(start_ms, stop_ms)
         missing = minus(missing, union(given_up))
-        # It ended before its newest file did: then no other will come.
+        # A series that ended within its newest file gets no further file.
         ended = (
-            found.last_ms is not None and coming_ms is not None and found.grid.end(found.last_ms) < coming_ms
+            contents.last_ms is not None
+            and coming_ms is not None
+            and contents.grid.end(contents.last_ms) < coming_ms
         )
         if coming_ms is None or (ended and not given_up):
             return missing
         return within(missing, plan.start_ms, coming_ms)
 
-    def _known(self, series: Series) -> list[Range]:
-        """Return what nobody has to be asked for again."""
+    def _settled_ranges(self, series: Series) -> list[Range]:
+        """Return the ranges with a final reason."""
         return union([*self._settled.get(series, []), *self._ledger.settled(series)])
 
-    def _look(self, series: Series, start_ms: int, stop_ms: int) -> _Found:
-        there = presence_of(self._store, series)
-        missing = there.missing(start_ms, stop_ms) if start_ms < stop_ms else []
-        return _Found(there.grid, there.first_ms, there.last_ms, missing)
+    def _contents(self, series: Series, start_ms: int, stop_ms: int) -> _SeriesContents:
+        presence = presence_of(self._store, series)
+        missing = presence.missing(start_ms, stop_ms) if start_ms < stop_ms else []
+        return _SeriesContents(presence.grid, presence.first_ms, presence.last_ms, missing)
 
-    def _somebody_records(self) -> bool:
+    def _is_recording(self) -> bool:
         return not self._own_journal or bool(living(self._store.state_dir) - {self._own_journal})
 
 
-def _least(*times_ms: int | None) -> int:
+def _earliest(*times_ms: int | None) -> int:
     return min(each for each in times_ms if each is not None)

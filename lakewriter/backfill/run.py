@@ -1,8 +1,8 @@
-"""A backfill: from subscriptions and a date to a complete history, without a seam to the present.
+"""A backfill: from subscriptions and a date to a complete history, without a gap to the present.
 
-Looks at the lake, the archive's list and the exchange, plans, imports files,
-asks REST for the rest, and explains what is not to be had. Its state is the
-lake: whoever is stopped plans anew and goes on where it was.
+It reads the lake, the archive's list and the exchange, and plans. It imports
+files, fetches the rest by REST, and explains candles that no source has. Its only
+state is the lake: a stopped backfill plans again, and continues.
 """
 
 import asyncio
@@ -14,8 +14,15 @@ from functools import partial
 from typing import NamedTuple
 
 from lakewriter.backfill.archive_import import DOWNLOADS, FileImport
-from lakewriter.backfill.market_info import FILE_TRIES_MAX, MarketInfo, asking
-from lakewriter.backfill.plan import Choice, PlannedFile, SeriesPlan, period_of, plan_series, unpublished_ms
+from lakewriter.backfill.market_info import FILE_TRIES_MAX, MarketInfo, ask_with_retry
+from lakewriter.backfill.plan import (
+    ArchiveChoice,
+    PlannedFile,
+    SeriesPlan,
+    period_of,
+    plan_series,
+    unpublished_ms,
+)
 from lakewriter.backfill.progress import Progress
 from lakewriter.backfill.rest_fill import YOUNG_MS, RestFill
 from lakewriter.binance.archive import ArchiveError
@@ -36,7 +43,7 @@ from lakewriter.subscription import Subscription, is_glob, matching
 
 log = logging.getLogger(__name__)
 
-# Series that are planned at once, and that are finished by REST at once in each market.
+# Series planned at once, and series that REST finishes at once in each market.
 PLANNERS = 8
 FINISHERS = 2
 
@@ -44,29 +51,29 @@ _SAVE_EVERY_S = 1.0
 
 
 class BackfillOptions(NamedTuple):
-    """What a user may choose.
+    """The options of a backfill.
 
     Args:
-        since_ms: candles that begin before are not wanted; None for the first there is.
-        until_ms: … nor from here on; None for "up to now".
-        files: which files of the archive are used.
-        downloads: how many at once.
-        ever: globs also stand for symbols that only the archive has.
+        since_ms: candles that begin before are left out; None for the first one.
+        until_ms: candles that begin here or later are left out; None for "up to now".
+        files: the archive files to use.
+        downloads: the number of downloads at once.
+        delisted: whether globs also match symbols that only the archive has.
     """
 
     since_ms: int | None = None
     until_ms: int | None = None
-    files: Choice = "auto"
+    files: ArchiveChoice = "auto"
     downloads: int = DOWNLOADS
-    ever: bool = False
+    delisted: bool = False
 
 
 class BackfillPlan(NamedTuple):
-    """What is to be done.
+    """The plan of a backfill.
 
     Args:
         series: by market and symbol.
-        unknown: series whose symbol nobody has heard of.
+        unknown: series whose symbol exchange and archive do not know.
     """
 
     series: list[SeriesPlan]
@@ -74,45 +81,45 @@ class BackfillPlan(NamedTuple):
 
 
 class Backfill:
-    """Brings history into a lake.
+    """Plans and runs one backfill of a lake.
 
     Args:
         store: the lake.
-        doors: the ways to the exchange.
-        options: what a user may choose.
-        clock: the machine's.
+        clients: the clients of the markets.
+        options: the user's options.
+        clock: the machine's clock.
 
     Attributes:
-        progress: what `run` has done so far.
+        progress: the counters of `run`.
     """
 
     def __init__(
         self,
         store: LakeStore,
-        doors: MarketClients,
+        clients: MarketClients,
         *,
         options: BackfillOptions,
         clock: Clock,
     ) -> None:
         self.progress = Progress()
         self._store = store
-        self._doors = doors
+        self._clients = clients
         self._options = options
         self._clock = clock
-        self._views: dict[str, MarketInfo] = {}
-        self._unlisted: set[str] = set()
+        self._market_infos: dict[str, MarketInfo] = {}
+        self._markets_without_list: set[str] = set()
         self._settled: dict[Series, list[Range]] = {}
-        self._listing_s = 0.0  # how long a page of the archive's list took last
+        self._list_page_s = 0.0  # the time of the last page of the archive's list
 
     async def plan(self, subscriptions: Iterable[Subscription]) -> BackfillPlan:
-        """Return what is to be done for these subscriptions. Asks, but changes nothing.
+        """Return the plan for these subscriptions; change nothing.
 
         Raises:
             RestError: if the exchange does not answer.
             LakeError: if the ledgers cannot be read.
         """
         self._settled = await asyncio.to_thread(_settled, self._store)
-        wanted = await self._wanted(subscriptions)
+        wanted = await self._resolve(subscriptions)
         log.info("looking at %d series", len(wanted))
         plans: list[SeriesPlan] = []
         unknown: list[Series] = []
@@ -121,73 +128,75 @@ class Backfill:
         async def work() -> None:
             for series in todo:
                 try:
-                    plan = await self._plan(series)
+                    plan = await self._plan_series(series)
                 except LakeError as error:
-                    self.progress.unread(series, error)
+                    self.progress.add_unreadable(series, error)
                     continue
                 if plan is None:
                     unknown.append(series)
                 else:
                     plans.append(plan)
 
-        with _one_error():
+        with _first_error():
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(PLANNERS):
                     tasks.create_task(work())
         return BackfillPlan(sorted(plans, key=lambda each: each.series), sorted(unknown))
 
     async def run(self, plan: BackfillPlan, ledger: Ledger, own_journal: str) -> None:
-        """Do it; return when all is there or explained.
+        """Run the plan; return when each candle is in the lake or explained.
 
         Args:
-            ledger: where the reasons go.
-            own_journal: the name of the journal that is held for this; "" if a recorder
-                runs in this process, which then writes the ledger, too.
+            ledger: the ledger for reasons.
+            own_journal: the name of this backfill's journal; "" if a recorder runs in this
+                process. Then the recorder saves the ledger.
 
         Raises:
             LakeError: if the ledger cannot be written.
-            OSError: if the disk takes no more.
+            OSError: if the disk is full or fails.
         """
         files_left = {each.series: each.file_count for each in plan.series}
         by_series = {each.series: each for each in plan.series}
-        ready: dict[str, asyncio.Queue[SeriesPlan]] = {name: asyncio.Queue() for name in self._views}
+        planned_by_market: dict[str, asyncio.Queue[SeriesPlan]] = {
+            name: asyncio.Queue() for name in self._market_infos
+        }
 
         async def file_done(planned: PlannedFile) -> None:
             series = planned.file.series
             files_left[series] -= 1
             if not files_left[series]:
-                ready[series.market].put_nowait(by_series[series])
+                planned_by_market[series.market].put_nowait(by_series[series])
 
         for each in plan.series:
             if not each.file_count:
-                ready[each.series.market].put_nowait(each)
-        importing = FileImport(
-            self._store, lambda name: self._doors[name].archive, self.progress, file_done, self._clock
+                planned_by_market[each.series.market].put_nowait(each)
+        file_import = FileImport(
+            self._store, lambda name: self._clients[name].archive, self.progress, file_done, self._clock
         )
-        remainder = RestFill(
-            self._store, ledger, self._settled, importing.given_up, self.progress, own_journal
+        rest_fill = RestFill(
+            self._store, ledger, self._settled, file_import.given_up, self.progress, own_journal
         )
         files = (planned for each in plan.series for planned in each.files)
-        with _one_error():
+        with _first_error():
             async with asyncio.TaskGroup() as tasks:
-                helping = [
-                    tasks.create_task(self._finish(queue, remainder))
-                    for queue in ready.values()
+                helpers = [
+                    tasks.create_task(self._finish(queue, rest_fill))
+                    for queue in planned_by_market.values()
                     for _ in range(FINISHERS)
                 ]
                 if own_journal:
-                    helping.append(tasks.create_task(_save_often(ledger)))
-                await importing.run(files, self._options.downloads)
-                for queue in ready.values():
+                    helpers.append(tasks.create_task(_save_regularly(ledger)))
+                await file_import.run(files, self._options.downloads)
+                for queue in planned_by_market.values():
                     await queue.join()
-                for task in helping:
+                for task in helpers:
                     task.cancel()
 
-    def seconds(self, plan: BackfillPlan) -> float:
-        """Return about how long a plan takes, by what the exchange allows and how fast its archive listed."""
+    def estimated_s(self, plan: BackfillPlan) -> float:
+        """Return the estimated seconds of a plan, by the exchange's limits and the archive's speed."""
         weights: dict[str, int] = {}
         for each in plan.series:
-            market = self._doors[each.series.market].market
+            market = self._clients[each.series.market].market
             weights[market.weight_pool] = weights.get(market.weight_pool, 0) + each.weight
         allowed = {market.weight_pool: market.weight_max for market in MARKETS.values()}
         by_weight_s = max(
@@ -195,90 +204,90 @@ class Backfill:
             default=0.0,
         )
         files = sum(each.file_count for each in plan.series)
-        return max(by_weight_s, files * self._listing_s / self._options.downloads)
+        return max(by_weight_s, files * self._list_page_s / self._options.downloads)
 
-    async def _finish(self, ready: "asyncio.Queue[SeriesPlan]", remainder: RestFill) -> None:
+    async def _finish(self, planned: "asyncio.Queue[SeriesPlan]", rest_fill: RestFill) -> None:
         while True:
-            plan = await ready.get()
+            plan = await planned.get()
             try:
-                await remainder.finish(plan, self._views[plan.series.market])
+                await rest_fill.finish(plan, self._market_infos[plan.series.market])
             except LakeError as error:
-                self.progress.unread(plan.series, error)
+                self.progress.add_unreadable(plan.series, error)
             finally:
-                ready.task_done()
+                planned.task_done()
 
-    async def _wanted(self, subscriptions: Iterable[Subscription]) -> list[Series]:
-        """Return the series that the subscriptions stand for."""
+    async def _resolve(self, subscriptions: Iterable[Subscription]) -> list[Series]:
+        """Return the series of the subscriptions."""
         wanted: dict[Series, None] = {}
         for subscription in subscriptions:
-            view = await self._view(subscription.market)
-            known = list(view.instruments)
-            if self._options.ever and any(map(is_glob, subscription.symbols)):
-                known = sorted({*known, *await asking(view.door.archive.symbols)})
+            market_info = await self._market_info(subscription.market)
+            known = list(market_info.instruments)
+            if self._options.delisted and any(map(is_glob, subscription.symbols)):
+                known = sorted({*known, *await ask_with_retry(market_info.client.archive.symbols)})
             for name in subscription.symbols:
                 for symbol in matching(name, known) if is_glob(name) else [name]:
                     for interval in subscription.intervals:
                         wanted[Series(subscription.market, symbol, interval)] = None
         return list(wanted)
 
-    async def _view(self, market: str) -> MarketInfo:
-        if market not in self._views:
-            view = MarketInfo(self._doors[market], self._clock)
-            await view.look()
-            self._views[market] = view
-        return self._views[market]
+    async def _market_info(self, market: str) -> MarketInfo:
+        if market not in self._market_infos:
+            market_info = MarketInfo(self._clients[market], self._clock)
+            await market_info.load()
+            self._market_infos[market] = market_info
+        return self._market_infos[market]
 
-    async def _plan(self, series: Series) -> SeriesPlan | None:
-        """Return the plan for a series; None if nobody has heard of its symbol."""
-        view, options = self._views[series.market], self._options
+    async def _plan_series(self, series: Series) -> SeriesPlan | None:
+        """Return the plan for a series; None if exchange and archive do not know its symbol."""
+        market_info, options = self._market_infos[series.market], self._options
         period = period_of(series.interval, options.files)
-        listed = {} if period is None else await self._listed(series, period)
+        listed = {} if period is None else await self._list_files(series, period)
         ends_ms = sorted(ArchiveFile(series, period, day).stop_ms for day in listed) if period else []
         begin_ms = ArchiveFile(series, period, min(listed)).start_ms if period and listed else None
-        bounds = await view.bounds(series, begin_ms)
+        bounds = await market_info.bounds(series, begin_ms)
         start_ms = options.since_ms if bounds is None or options.since_ms is not None else bounds.first_ms
         if bounds is None or start_ms is None:
             return None
-        stop_ms = series.grid.floor(view.door.time.now_ms() - YOUNG_MS)
+        stop_ms = series.grid.floor(market_info.client.time.now_ms() - YOUNG_MS)
         if options.until_ms is not None:
             stop_ms = min(stop_ms, options.until_ms)
         if bounds.stop_ms is not None and ends_ms:
-            # What comes after the last file of a symbol that trades no more is one question.
+            # REST is asked once for the time after the last file of a symbol that no longer trades.
             stop_ms = min(stop_ms, ends_ms[-1])
-        if bounds.gone and period and listed:
-            coming_ms = unpublished_ms(series, period, max(listed), view.door.time.now_ms())
+        if bounds.unlisted and period and listed:
+            coming_ms = unpublished_ms(series, period, max(listed), market_info.client.time.now_ms())
             bounds = bounds._replace(unpublished_ms=coming_ms)
         low_ms = max(start_ms, bounds.first_ms or 0)
         missing = await asyncio.to_thread(self._missing, series, low_ms, stop_ms)
         span = (start_ms, options.until_ms)
-        return plan_series(view.door.market, series, bounds, span, missing, listed, period)
+        return plan_series(market_info.client.market, series, bounds, span, missing, listed, period)
 
     def _missing(self, series: Series, start_ms: int, stop_ms: int) -> list[Range]:
         if start_ms >= stop_ms:
             return []
-        there = presence_of(self._store, series)
-        return minus(there.missing(start_ms, stop_ms), self._settled.get(series, []))
+        presence = presence_of(self._store, series)
+        return minus(presence.missing(start_ms, stop_ms), self._settled.get(series, []))
 
-    async def _listed(self, series: Series, period: Period) -> dict[date, int]:
-        archive = self._doors[series.market].archive
+    async def _list_files(self, series: Series, period: Period) -> dict[date, int]:
+        archive = self._clients[series.market].archive
         asked, began_s = archive.asked, self._clock.monotonic_s()
         try:
-            # What was refused for one series is not waited for by the others.
-            tries_max = 1 if series.market in self._unlisted else FILE_TRIES_MAX
-            listed = await asking(partial(archive.files, series, period), tries_max=tries_max)
+            # After one series was refused, the others do not retry.
+            tries_max = 1 if series.market in self._markets_without_list else FILE_TRIES_MAX
+            listed = await ask_with_retry(partial(archive.files, series, period), tries_max=tries_max)
             pages = max(1, archive.asked - asked)
-            self._listing_s = (self._clock.monotonic_s() - began_s) / pages
+            self._list_page_s = (self._clock.monotonic_s() - began_s) / pages
             return listed
         except ArchiveError as error:
-            if series.market not in self._unlisted:
-                self._unlisted.add(series.market)
+            if series.market not in self._markets_without_list:
+                self._markets_without_list.add(series.market)
                 log.warning("%s; REST is asked for everything of %s", error, series.market)
             return {}
 
 
 @contextlib.contextmanager
-def _one_error() -> Iterator[None]:
-    """Raise what went wrong first in a group of tasks, as one error."""
+def _first_error() -> Iterator[None]:
+    """Raise the first error of a group of tasks alone."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -288,14 +297,14 @@ def _one_error() -> Iterator[None]:
         raise error from None
 
 
-async def _save_often(ledger: Ledger) -> None:
+async def _save_regularly(ledger: Ledger) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await save(ledger)
 
 
 def _settled(store: LakeStore) -> dict[Series, list[Range]]:
-    """Return what any ledger says for good."""
+    """Return the ranges with a final reason in any ledger."""
     found: dict[Series, list[Range]] = {}
     for told in read_told(store.state_dir):
         if told.gap.reason in FINAL:

@@ -10,8 +10,8 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakewriter.backfill.market_info import MarketInfo, asking
-from lakewriter.backfill.plan import days
+from lakewriter.backfill.market_info import MarketInfo, ask_with_retry
+from lakewriter.backfill.plan import days_between
 from lakewriter.backfill.rest_fill import YOUNG_MS
 from lakewriter.binance.archive import ArchiveError
 from lakewriter.binance.archive_csv import parse_csv, unzip
@@ -49,8 +49,8 @@ class ArchivePublisher:
         period: Period = "daily" if series.interval in DAILY_INTERVALS else "monthly"
         if series not in self._listed:
             archive = self._doors[series.market].archive
-            self._listed = {series: await asking(lambda: archive.files(series, period))}
-        wanted = {day if period == "daily" else day.replace(day=1) for day in days(start_ms, stop_ms)}
+            self._listed = {series: await ask_with_retry(lambda: archive.files(series, period))}
+        wanted = {day if period == "daily" else day.replace(day=1) for day in days_between(start_ms, stop_ms)}
         files = [ArchiveFile(series, period, day) for day in sorted(wanted & self._listed[series].keys())]
         tables = [table for table in await asyncio.gather(*map(self._read, files)) if table is not None]
         if not tables:
@@ -63,7 +63,7 @@ class ArchivePublisher:
         archive = self._doors[file.series.market].archive
         async with self._free:
             try:
-                data = await asking(lambda: archive.fetch(file))
+                data = await ask_with_retry(lambda: archive.fetch(file))
             except ArchiveError as error:
                 if error.fault == "absent":
                     return None  # listed, and taken away
@@ -97,12 +97,12 @@ class RestPublisher:
         view = self._views.get(series.market)
         if view is None:
             view = self._views[series.market] = MarketInfo(self._doors[series.market], self._clock)
-        await view.sync()
-        rest, settled_ms = view.door.rest, view.door.time.now_ms() - YOUNG_MS
+        await view.sync_time()
+        rest, settled_ms = view.client.rest, view.client.time.now_ms() - YOUNG_MS
         found: list[Candle] = []
         while start_ms < stop_ms:
             try:
-                page = await asking(partial(rest.oldest, series, start_ms, stop_ms, background=True))
+                page = await ask_with_retry(partial(rest.oldest, series, start_ms, stop_ms, background=True))
             except RestError as error:
                 if error.code != INVALID_SYMBOL:
                     raise

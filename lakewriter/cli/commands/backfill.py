@@ -129,7 +129,7 @@ def command(
         until_ms=None if until is None else (begin_ms(parse_day(until, "--until")) or 0) + DAY_MS,
         files=files,  # type: ignore[arg-type]
         downloads=downloads,
-        ever=all_symbols_ever,
+        delisted=all_symbols_ever,
     )
     if options.since_ms is not None and options.until_ms is not None and options.since_ms >= options.until_ms:
         raise UsageError(f"--until: {until} is before --since {since}")
@@ -208,7 +208,7 @@ class _Job:
             backfill = self._backfill(store, session)
             plan = await backfill.plan(self._subscriptions)
         with report():
-            print_plan(plan, backfill.seconds(plan), as_json=self._as_json)
+            print_plan(plan, backfill.estimated_s(plan), as_json=self._as_json)
         return report_of(plan, backfill.progress)
 
     async def run(self) -> BackfillReport:

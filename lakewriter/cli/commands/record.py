@@ -271,7 +271,7 @@ def _reload(
         log.warning("SIGHUP: subscriptions are read again; what else has changed needs a restart")
     watch.change(settings.subscriptions)
     if history is not None:
-        history.changed()
+        history.subscriptions_changed()
     log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
 
 
