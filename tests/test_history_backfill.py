@@ -345,7 +345,7 @@ def test_globs_stand_for_what_is_listed_or_ever_was(tmp_path: Path) -> None:
         short = OPTIONS._replace(since_ms=TODAY_MS - 2 * DAY_MS)
         listed = await fill(sandbox, tmp_path, "spot:*THUSDT:1d", options=short)
         assert [each.series.symbol for each in listed.plan.series] == []
-        ever = await fill(sandbox, tmp_path, "spot:*THUSDT:1d", options=short._replace(ever=True))
+        ever = await fill(sandbox, tmp_path, "spot:*THUSDT:1d", options=short._replace(delisted=True))
         assert [each.series.symbol for each in ever.plan.series] == ["ETHUSDT"]
 
     against(scenario, gone)
