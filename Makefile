@@ -28,18 +28,18 @@ test-all: $(VENV)/.installed-dev
 	LAKEWRITER_LONG=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 torture: $(VENV)/.installed-dev
-	$(BIN)/python tests/crash/torture.py $(TORTURE_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m crash.torture $(TORTURE_ARGS)
 
 endure: $(VENV)/.installed-dev
-	$(BIN)/python tests/crash/endurance.py $(ENDURE_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m crash.endurance $(ENDURE_ARGS)
 
 history: $(VENV)/.installed-dev
-	$(BIN)/python tests/crash/history.py $(HISTORY_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m crash.history $(HISTORY_ARGS)
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
-	$(BIN)/python tests/crash/fuzz.py wire -max_total_time=3600
-	$(BIN)/python tests/crash/fuzz.py journal -max_total_time=3600
+	PYTHONPATH=tests $(BIN)/python -m crash.fuzz wire -max_total_time=3600
+	PYTHONPATH=tests $(BIN)/python -m crash.fuzz journal -max_total_time=3600
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -77,7 +77,7 @@ def _candle(partition: Partition, minute: int) -> Candle:
 
 def serve(root: Path, delay_s: float, told: Connection) -> None:
     """Serve a lake until the other side hangs up, and tell what was asked since the last time."""
-    from stores import Store
+    from support.object_store import Store
 
     store = Store()
     uri = store.upload(root, "lake")

@@ -4,9 +4,10 @@ import os
 import signal
 
 import pytest
-from abreast import played
 from hypothesis import settings
-from lengths import LONG, either
+
+from support.lengths import LONG, either
+from support.side_by_side import played
 
 __all__ = ["played"]  # the fixture
 
@@ -23,7 +24,7 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,127.0.0.2,localhost
 
 # By name these would come last, and one of two workers would have nothing to do until they are over.
 # They mostly wait: side by side they leave each other enough of two processors.
-FIRST = ("test_watch.py", "test_whole_path.py")
+FIRST = ("test_supervisor.py", "test_whole_path.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

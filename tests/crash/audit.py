@@ -1,6 +1,6 @@
 """The auditor: what a lake holds, against what was promised and what is true.
 
-    python tests/crash/audit.py LAKE LOGS --truth-seed 7
+    PYTHONPATH=tests python -m crash.audit LAKE LOGS --truth-seed 7
 
 Reads the lake as anybody would, with plain DuckDB, one file after the other;
 of lakewriter it knows the sandbox's truth and nothing else. LOGS is a directory

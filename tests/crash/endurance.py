@@ -1,6 +1,6 @@
 """The endurance test: an exchange that does everything wrong, a recorder that is killed, and every candle accounted for.
 
-    python tests/crash/endurance.py --duration 20m --symbols 600 --seed 7
+    PYTHONPATH=tests python -m crash.endurance --duration 20m --symbols 600 --seed 7
 
 One recorder records all symbols of three markets at sixty times speed. Faults
 are drawn at random, several at a time; the recorder is killed at random and
@@ -26,8 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import longrun
 
+from crash import longrun
 from lakewriter.gap import Gap
 from lakewriter.interval import INTERVALS, MINUTE_MS
 from lakewriter.lake.gaps.ledgers import read_gaps

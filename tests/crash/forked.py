@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from evidence import key_of, make_candle
-
+from crash.remains import key_of, make_candle
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact, forgotten

@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of what reads foreign bytes: frames, and the journal's lines.
 
     pip install atheris
-    python tests/crash/fuzz.py wire -max_total_time=3600
-    python tests/crash/fuzz.py journal -max_total_time=3600
+    PYTHONPATH=tests python -m crash.fuzz wire -max_total_time=3600
+    PYTHONPATH=tests python -m crash.fuzz journal -max_total_time=3600
 
 Whatever is not a message or a FrameError, a candle or None, is a find.
 """

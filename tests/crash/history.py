@@ -1,6 +1,6 @@
 """The history test: years from an archive that lies, interrupted again and again, while a recorder heals.
 
-    python tests/crash/history.py --days 400 --symbols 10 --seed 7
+    PYTHONPATH=tests python -m crash.history --days 400 --symbols 10 --seed 7
 
 A backfill of every symbol in four intervals is started, stopped or killed five
 times, and started again, while a recorder of the same lake records and heals
@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import longrun
 import numpy as np
 
+from crash import longrun
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.gaps.ledgers import read_gaps

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import random
 import re
 import shutil
@@ -11,6 +12,8 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+
+from support.running import TESTS
 
 # A number of the outcome: its name, two spaces or more, and how many.
 COUNT = re.compile(r"^(.+?)  +([\d,]+)$", re.MULTILINE)
@@ -60,10 +63,11 @@ def block(counts: Iterable[tuple[str, int]]) -> str:
     return "\n".join(f"{name:{width}}  {count:,}" for name, count in lines)
 
 
-def counted(script: str, *options: str, timeout_s: float) -> dict[str, int]:
+def counted(program: str, *options: str, timeout_s: float) -> dict[str, int]:
     """Run one of them in a short form, to its good end; return the numbers of its outcome."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(script)), *options],
+        [sys.executable, "-m", f"crash.{program}", *options],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
-from evidence import key_of, make_candle
-
+from crash.remains import key_of, make_candle
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore

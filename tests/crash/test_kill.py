@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lengths import either
-from running import KEY_AND_VALUES, Child, child, plain_rows, until
 
 from lakewriter.sandbox import SandboxOptions, TruthCandle, serve
+from support.lengths import either
+from support.running import KEY_AND_VALUES, Child, child, plain_rows, until
 
 pytestmark = pytest.mark.slow
 

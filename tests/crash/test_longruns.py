@@ -7,10 +7,11 @@
 import asyncio
 from pathlib import Path
 
-import longrun
 import pytest
-from abreast import side_by_side
-from lengths import either
+
+from crash import longrun
+from support.lengths import either
+from support.side_by_side import side_by_side
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(either(600, 1500))]
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(either(600, 1500))]
 async def test_faults_and_kills_leave_nothing_unaccounted_for(tmp_path: Path) -> None:
     """Faults and kills at random: coverage is clean, the lake is the truth, no limit was broken."""
     options = ("--duration", f"{either(25, 180)}s", "--symbols", str(either(40, 300)))
-    counted = await asyncio.to_thread(longrun.counted, "endurance.py", *options, timeout_s=either(500, 1400))
+    counted = await asyncio.to_thread(longrun.counted, "endurance", *options, timeout_s=either(500, 1400))
     assert counted["recorders killed"] >= 1
     assert counted["candles in the lake"] >= either(200, 20_000)
     assert sum(count for name, count in counted.items() if name.startswith("fault: ")) >= either(5, 40)
@@ -30,6 +31,6 @@ async def test_an_interrupted_backfill_beside_a_recorder_ends_complete_and_true(
     """Interrupted five times, with an archive that lies and REST that refuses: nothing is lost or made up."""
     days, symbols = either(12, 120), either(2, 8)
     options = ("--days", str(days), "--symbols", str(symbols))
-    counted = await asyncio.to_thread(longrun.counted, "history.py", *options, timeout_s=either(500, 1400))
+    counted = await asyncio.to_thread(longrun.counted, "history", *options, timeout_s=either(500, 1400))
     assert counted["candles in the lake"] >= symbols * days * 1440
     assert counted["recorders killed"] == 1

@@ -10,14 +10,20 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evidence import LATER_S, compact_all, journal_directories, key_of, make_candle, recover, strays, tables
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from lengths import either
-from running import plain_rows
-from test_storage import full_disk
 
+from crash.remains import (
+    LATER_S,
+    compact_all,
+    journal_directories,
+    key_of,
+    make_candle,
+    recover,
+    strays,
+    tables,
+)
 from lakewriter.candle import Candle, precedence, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact
@@ -27,6 +33,9 @@ from lakewriter.lake.segments import encode_line, read_segment, set_aside
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import FILE_NAME, partition_of
 from lakewriter.recording.buffer import Batch, Buffer
+from support.full_disk import full_disk
+from support.lengths import either
+from support.running import plain_rows
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from disks import Ext4, cut_power
-from evidence import Key, compact_all, key_of, plain_keys, recover, strays, tables
-from lengths import either
-from running import wait_until
 
+from crash.disks import Ext4, cut_power
+from crash.remains import Key, compact_all, key_of, plain_keys, recover, strays, tables
 from lakewriter.lake.journal import read_hot
+from support.lengths import either
+from support.running import TESTS, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +38,8 @@ def cut_once(tmp_path: Path, disk: Ext4, chance: random.Random, kind: str) -> st
     with disk.mounted() as mount:
         arguments = [str(mount / "lake"), str(promises), str(chance.random()), kind]
         child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("steady.py")), *arguments],
-            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+            [sys.executable, "-m", "crash.steady", *arguments],
+            env={"PYTHONPATH": str(TESTS)},
             stderr=subprocess.PIPE,
         )
         try:

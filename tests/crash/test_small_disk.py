@@ -10,17 +10,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from abreast import side_by_side
-from disks import tmpfs
-from evidence import make_candle, plain_keys, strays, tables, temporaries
-from running import Child, child, plain_rows, run, until
 
+from crash.disks import tmpfs
+from crash.remains import make_candle, plain_keys, strays, tables, temporaries
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake.journal import DiskRefusedError, create_journal, read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
 from lakewriter.sandbox import SandboxOptions, serve
+from support.running import Child, child, plain_rows, run, until
+from support.side_by_side import side_by_side
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from running import PATIENCE_S, plain_rows, running, until
 
 from lakewriter.candle import Candle
 from lakewriter.lake.journal import Journal
@@ -15,6 +14,7 @@ from lakewriter.market import MARKETS, served_at
 from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
+from support.running import PATIENCE_S, plain_rows, running, until
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evidence import (
+
+from crash.forked import ALL, FIRST, FORGETTABLE, KEPT, SECOND, SELECTION, THIRD
+from crash.remains import (
     Key,
     compact_all,
     files_below,
@@ -23,16 +25,14 @@ from evidence import (
     tables,
     temporaries,
 )
-from forked import ALL, FIRST, FORGETTABLE, KEPT, SECOND, SELECTION, THIRD
-from lengths import either
-from running import PATIENCE_S, plain_rows, wait_until
-
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake import forget as forgetting
 from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
+from support.lengths import either
+from support.running import PATIENCE_S, TESTS, plain_rows, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -65,11 +65,11 @@ class Server:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("forked.py")],
+            [sys.executable, "-m", "crash.forked"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
+            env={"PYTHONPATH": str(TESTS)},
         )
 
     def run(self, work: str, root: Path, *injections: str) -> Promised:

@@ -7,8 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from abreast import side_by_side
-from running import Child, child, plain_rows, running, until
 
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
@@ -17,6 +15,8 @@ from lakewriter.market import MARKETS, served_at
 from lakewriter.recording.listening.listener import CandleListener
 from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
+from support.running import Child, child, plain_rows, running, until
+from support.side_by_side import side_by_side
 
 pytestmark = pytest.mark.slow
 

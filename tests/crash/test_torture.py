@@ -1,8 +1,9 @@
 """Short forms of the torture test; `make torture` runs ten minutes."""
 
-import longrun
 import pytest
-from running import PATIENCE_S
+
+from crash import longrun
+from support.running import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 def test_torture_loses_repeats_and_changes_nothing(seconds: int, kills: int) -> None:
     """Killed at random, with readers asking all the while: no error, nothing lost, repeated or changed."""
     options = ("--duration", f"{seconds}s", "--kills", str(kills))
-    counted = longrun.counted("torture.py", *options, timeout_s=2 * PATIENCE_S + 3 * seconds)
+    counted = longrun.counted("torture", *options, timeout_s=2 * PATIENCE_S + 3 * seconds)
     assert counted["kills"] >= kills
     assert counted["candles recorded"] >= 5 * kills
     for engine in ("duckdb", "pyarrow", "lakewriter query"):

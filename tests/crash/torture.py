@@ -1,6 +1,6 @@
 """The torture test: all of lakewriter at once, killed at random, then audited.
 
-    python tests/crash/torture.py --duration 10m --seed 7
+    PYTHONPATH=tests python -m crash.torture --duration 10m --seed 7
 
 Two recorders with overlapping subscriptions, compactions and somebody who puts
 foreign files into partitions share one lake; the exchange misbehaves; plain
@@ -33,15 +33,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import longrun
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from audit import RECORDED, whole_lines
 
+from crash import longrun
+from crash.audit import RECORDED, whole_lines
 from lakewriter.sandbox import Sandbox, SandboxOptions, serve
-
-HERE = Path(__file__).resolve().parent
+from support.running import TESTS
 
 SPEED = 60
 SYMBOLS = 30
@@ -217,6 +216,7 @@ class Torture:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *command,
                 stdin=DEVNULL, stdout=stdout, stderr=file, process_group=0, cwd=self.logs,
+                env=os.environ | {"PYTHONPATH": str(TESTS)},
             )  # fmt: skip
         try:
             yield process
@@ -389,7 +389,7 @@ class Torture:
 
     async def read_plainly(self, engine: str) -> None:
         """Let a child glob the lake, again and again; its lines say what it saw."""
-        command = (str(HERE / "torture.py"), "--read-with", engine, "--directory", str(self.lake))
+        command = ("-m", "crash.torture", "--read-with", engine, "--directory", str(self.lake))
         stderr = self.logs / f"{engine}.stderr"
         async with self.start(*command, stdout=PIPE, stderr=stderr) as child:
             while line := await self._next_line(child):
@@ -524,7 +524,7 @@ class Torture:
         """Return the auditor's findings."""
         stderr = self.logs / "audit.stderr"
         async with self.start(
-            str(HERE / "audit.py"), str(self.lake), str(self.logs), stdout=PIPE, stderr=stderr
+            "-m", "crash.audit", str(self.lake), str(self.logs), stdout=PIPE, stderr=stderr
         ) as child:
             out = (await child.communicate())[0]
         if not out:

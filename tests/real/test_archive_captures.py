@@ -7,13 +7,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from running import CAPTURES
 
 from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.clock import Clock
 from lakewriter.market import MARKETS, served_at
 from lakewriter.series import Series
+from support.running import CAPTURES
 
 FILES = CAPTURES / "archive" / "spot"
 

@@ -17,8 +17,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from answering import answering
-from running import CAPTURES
 
 from lakewriter.backfill.run import Backfill, BackfillOptions
 from lakewriter.binance.market_clients import MarketClients
@@ -31,6 +29,8 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import Partition, day_of
 from lakewriter.subscription import parse_subscription
+from support.http_server import serve_routes
+from support.running import CAPTURES
 
 FILES = CAPTURES / "archive" / "spot"
 
@@ -107,7 +107,7 @@ async def exchange() -> AsyncIterator[str]:
         "/spot/api/v3/exchangeInfo": info,
         "/spot/api/v3/time": now,
     }
-    async with answering(routes) as url:
+    async with serve_routes(routes) as url:
         yield url
 
 

@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from running import CAPTURES, KEY_AND_VALUES, plain_rows, run
 
 from lakewriter.interval import INTERVALS
+from support.running import CAPTURES, KEY_AND_VALUES, plain_rows, run
 
 MARKETS = {"spot": "spot", "um": "usdt_futures", "cm": "coin_futures"}
 FILES = sorted(

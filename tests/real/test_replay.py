@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import CAPTURES, KEY_AND_VALUES, child, plain_rows, run, until
 
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.sandbox import SandboxOptions, serve
+from support.running import CAPTURES, KEY_AND_VALUES, child, plain_rows, run, until
 
 SESSIONS = {
     "spot": "BINANCE.spot.2021-08-14.ws.log",

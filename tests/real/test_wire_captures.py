@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_candle import from_table
 
 from lakewriter.binance.instruments import parse_instruments
 from lakewriter.binance.wire import OPEN_CANDLE, Other, decode, is_open_candle
@@ -20,6 +19,7 @@ from lakewriter.candle_checks import violations
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS, is_symbol, parse_symbol, wire_symbol
 from lakewriter.partition import Partition, parse_partition, partition_of
+from support.candles import from_table
 
 _BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "captures"
 CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", _BESIDE))

@@ -1,0 +1,142 @@
+"""One connection to the sandbox: what it is subscribed to, and how it ends."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from lakewriter.binance.handshake_errors import HandshakeRefusedError, TooManyStreamsError
+from lakewriter.binance.socket import StreamSocket, Timeouts, open_socket
+from lakewriter.binance.wire import Reply, decode
+from lakewriter.clock import Clock
+from lakewriter.errors import ExchangeError
+from lakewriter.market import MARKETS, served_at
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from support.running import PATIENCE_S, until
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = SandboxOptions(speed=600, push_every_ms=50)
+
+
+async def read(socket: StreamSocket) -> None:
+    """Read for ever, and hand back the answers."""
+    while True:
+        message = decode(await socket.receive(), "any", 0)
+        if isinstance(message, Reply):
+            socket.reply(message)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    sandbox: Sandbox, market: str, patience: Timeouts | None = None
+) -> AsyncIterator[tuple[StreamSocket, "asyncio.Task[None]"]]:
+    """Open a connection and read it."""
+    at = served_at(MARKETS[market], sandbox.url)
+    async with open_socket(at, patience or Timeouts(), Clock()) as socket:
+        reading = asyncio.create_task(read(socket))
+        try:
+            yield socket, reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+def test_subscriptions_follow_what_is_wanted() -> None:
+    """What is acknowledged becomes what is wanted, within the limit of messages, however often it changes."""
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, _):
+            names = [f"s{number}@kline_1m" for number in range(150)]
+            for count in range(1, 151):
+                socket.want(names[:count])
+                if count % 30 == 0:
+                    await asyncio.sleep(0.01)
+            await until(lambda: set(socket.acknowledged) == set(names))
+            socket.want(names[140:])
+            await until(lambda: set(socket.acknowledged) == set(names[140:]))
+            assert not sandbox.violations
+
+    asyncio.run(main())
+
+
+def test_a_connection_ends_at_once_however_its_answer_comes() -> None:
+    """Leaving right after the last answer waits for nobody."""
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox:
+            at = served_at(MARKETS["spot"], sandbox.url)
+            async with asyncio.timeout(PATIENCE_S), open_socket(at, Timeouts(), Clock()) as socket:
+                socket.want(["btcusdt@kline_1m"])
+                while not socket.acknowledged:
+                    message = decode(await socket.receive(), "spot", 0)
+                    if isinstance(message, Reply):
+                        socket.reply(message)
+            await until(lambda: not sandbox.connections)
+
+    asyncio.run(main())
+
+
+def test_too_many_streams_say_how_many_were_granted() -> None:
+    """Beyond the exchange's limit the connection ends, and its error says what had been acknowledged."""
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, reading):
+            socket.want([f"somesymbolusd_perp{number:03}@kline_1m" for number in range(250)])
+            await asyncio.wait({reading}, timeout=PATIENCE_S)
+            error = reading.exception()
+            assert isinstance(error, TooManyStreamsError)
+            assert error.acknowledged == len(socket.acknowledged) > 100
+            assert "Too many subscriptions" in str(error)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [403, 418, 429, 451, 503])
+def test_a_refused_handshake_says_why(status: int) -> None:
+    """A refused handshake is an error with the status, and with the wait if one was named."""
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox:
+            sandbox.refuse(status)
+            with pytest.raises(HandshakeRefusedError, match=f"refused with HTTP {status}") as caught:
+                async with connected(sandbox, "spot"):
+                    pass
+            if status in (418, 429):
+                assert caught.value.wait_s == 1.0
+
+    asyncio.run(main())
+
+
+def test_a_close_by_the_exchange_says_its_code() -> None:
+    """Who reads is told with what code the connection was closed."""
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox, connected(sandbox, "spot") as (socket, reading):
+            socket.want(["btcusdt@kline_1m"])
+            await until(lambda: bool(socket.acknowledged))
+            await sandbox.close_connections(1008, "Too many requests")
+            await asyncio.wait({reading}, timeout=PATIENCE_S)
+            error = reading.exception()
+            assert isinstance(error, ConnectionClosed)
+            assert error.rcvd is not None
+            assert (error.rcvd.code, error.rcvd.reason) == (1008, "Too many requests")
+
+    asyncio.run(main())
+
+
+def test_an_unanswered_request_ends_the_connection() -> None:
+    """An exchange that does not answer a SUBSCRIBE is not waited for for ever."""
+
+    async def main() -> None:
+        hasty = Timeouts(reply_s=0.2)
+        async with serve(OPTIONS) as sandbox, connected(sandbox, "spot", hasty) as (socket, reading):
+            sandbox.stall()
+            socket.want(["btcusdt@kline_1m"])
+            await asyncio.wait({reading}, timeout=PATIENCE_S)
+            assert isinstance(reading.exception(), ExchangeError)
+            assert str(reading.exception()) == "no answer to SUBSCRIBE within 0 s"
+
+    asyncio.run(main())

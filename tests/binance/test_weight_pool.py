@@ -1,0 +1,391 @@
+"""One pool of request weight and those that share it: in one process, and in two that ask a sandbox."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from lakewriter.binance.market_clients import MarketClients
+from lakewriter.binance.weight_budget import BACKGROUND_SHARE, PROBE_S, SHARE, WeightBudget
+from lakewriter.binance.weight_pool import ALONE_S, WeightPool
+from lakewriter.clock import Clock
+from lakewriter.errors import UsageError
+from lakewriter.lake.exchange_limits import WeightFile
+from lakewriter.market import MARKETS
+from lakewriter.sandbox.faults.table import Fault
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from support import virtual_time
+from support.running import PATIENCE_S, TESTS, until
+from support.sandboxes import get
+
+WEIGHT_MAX = MARKETS["usdt_futures"].weight_max
+URGENT_MAX = int(WEIGHT_MAX * SHARE)
+BACKGROUND_MAX = int(URGENT_MAX * BACKGROUND_SHARE)
+
+
+# So long a child may take to start, on a busy machine.
+START_S = 2.5
+
+
+class ToldClock(Clock):
+    """Clocks that show what they are told."""
+
+    now_s = 100.0
+
+    def wall_us(self) -> int:
+        return 1_800_000_000_000_000 + int(self.now_s * 1_000_000)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+class Paper:
+    """A slate in memory, which can be torn away."""
+
+    boot = "this one"
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.error: OSError | None = None
+        self.synced = 0
+
+    def change(self, turn: Callable[[bytes], bytes], *, durable: bool = False) -> None:
+        if self.error is not None:
+            raise self.error
+        self.data = turn(self.data)
+        self.synced += durable
+
+
+class AtOnce(Executor):
+    """A thread that is never behind: it works while it is given work."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+
+class Two:
+    """Two processes' pools with one slate, and how much each could spend."""
+
+    def __init__(self, background_max: int | None = None) -> None:
+        self.clock, self.paper = ToldClock(), Paper()
+        self.pools = [
+            WeightPool(
+                "REST futures",
+                100,
+                self.clock,
+                slate=self.paper,
+                thread=AtOnce(),
+                background_max=background_max,
+            )
+            for _ in range(2)
+        ]
+
+    async def may(self, which: int, weight: int, background: bool = False) -> bool:
+        """Try to spend so much; tell whether that went at once."""
+        taking = asyncio.create_task(self.pools[which].take(weight, background=background))
+        done, _ = await asyncio.wait({taking}, timeout=1.0)  # of virtual time
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        return bool(done)
+
+
+def test_what_one_spends_the_other_cannot() -> None:
+    """The share is for both together; background work of one leaves half of it to the urgent of the other."""
+
+    async def main() -> None:
+        two = Two()
+        assert await two.may(0, 37, background=True)
+        assert not await two.may(1, 1, background=True)
+        assert await two.may(1, 38)
+        assert not await two.may(0, 1)
+        two.clock.now_s += 61
+        assert await two.may(0, 37, background=True)
+
+    virtual_time.run(main())
+
+
+def test_when_one_is_told_to_wait_the_other_waits() -> None:
+    """Both wait; then one goes ahead, and the others, of either process, when it was answered."""
+
+    async def main() -> None:
+        two = Two()
+        await two.pools[0].learn(two.clock.now_s, None, 30)
+        assert two.paper.synced == 1
+        assert not await two.may(1, 1)
+        two.clock.now_s += 30
+        assert await two.may(1, 1)
+        assert not await two.may(0, 1)
+        two.clock.now_s += PROBE_S
+        assert await two.may(0, 1), "without an answer another follows"
+        assert not await two.may(1, 1)
+        await two.pools[0].learn(two.clock.now_s, None)
+        assert await two.may(1, 1)
+
+    virtual_time.run(main())
+
+
+def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A ban may last days: whoever waits, in either process, says for how long, and says a longer one anew."""
+
+    async def main() -> None:
+        two = Two()
+        await two.pools[0].learn(two.clock.now_s, None, 86_400)
+        for pool in (0, 1, 1):
+            assert not await two.may(pool, 1)
+        two.clock.now_s += 10
+        await two.pools[0].learn(two.clock.now_s, None, 200_000)
+        assert not await two.may(1, 1)
+
+    virtual_time.run(main())
+    said = "REST futures: the exchange wants to be left alone for %d s"
+    assert [record.getMessage() for record in caplog.records] == [
+        said % 86_400,
+        said % 86_400,
+        said % 200_000,
+    ]
+
+
+def test_a_slate_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Alone, with what was last seen, and one warning; what was done meanwhile counts when it is back."""
+
+    async def main() -> None:
+        two = Two()
+        await two.pools[0].take(40, background=False)
+        two.paper.error = OSError(28, "No space left on device")
+        assert await two.may(0, 30)
+        assert not await two.may(0, 10)
+        assert await two.may(1, 60), "what it never saw it cannot know"
+        two.paper.error = OSError(5, "Input/output error")
+        two.clock.now_s += ALONE_S
+        assert not await two.may(0, 10)
+        two.paper.error = None
+        assert not await two.may(0, 10), "not tried so soon"
+        two.clock.now_s += ALONE_S
+        assert await two.may(0, 1)
+        assert not await two.may(1, 10)
+
+    virtual_time.run(main())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (
+        said
+        == [
+            "the request weight of REST futures: No space left on device; this process keeps to a budget of its own"
+        ]
+        * 2
+    ), "once for each process"
+
+
+def test_a_directory_in_place_of_the_file_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A real file that cannot be had: asking goes on, and the first time it is said why."""
+
+    async def main() -> None:
+        slate = WeightFile(tmp_path, "REST futures")
+        slate.path.mkdir(parents=True)
+        clock = ToldClock()
+        with ThreadPoolExecutor(1) as thread:
+            pool = WeightPool("REST futures", 100, clock, slate=slate, thread=thread)
+            for _ in range(3):
+                await pool.take(10, background=False)
+                await pool.learn(clock.now_s, 10)
+                clock.now_s += ALONE_S
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the request weight of REST futures: Is a directory; this process keeps to a budget of its own"
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\0" * 4096, b'{"boots":{"this one":{"spent":{"100":-40}}}}'])
+def test_damage_is_repaired(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """What is gone or unreadable begins anew with what we know: also a wait."""
+
+    async def main() -> None:
+        two = Two()
+        await two.pools[0].take(40, background=False)
+        two.paper.data = data
+        assert not await two.may(0, 40)
+        assert not await two.may(1, 40)
+        await two.pools[0].learn(100.0, None, 30)
+        two.paper.data = data
+        assert await two.pools[0].held_s() == 30
+        assert await two.pools[1].held_s() == 30
+
+    virtual_time.run(main())
+    assert len(caplog.records) == (1 if data else 0)
+
+
+def test_a_ceiling_is_for_background_work_of_one_process() -> None:
+    """Its own urgent work, and the other process, are not held by it."""
+
+    async def main() -> None:
+        two = Two(background_max=10)
+        assert await two.may(0, 8, background=True)
+        assert not await two.may(0, 3, background=True)
+        assert await two.may(0, 2, background=True)
+        assert not await two.may(0, 1, background=True)
+        assert await two.may(0, 20)
+        assert await two.may(1, 5, background=True)
+        two.clock.now_s += 61
+        assert await two.may(0, 10, background=True)
+
+    virtual_time.run(main())
+
+
+def test_a_ceiling_that_cannot_be_is_refused() -> None:
+    """Above what the exchange allows, or below one page: a line that says so."""
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session:
+            for max_weight in (2401, 1, 0, -5):
+                doors = MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=max_weight)
+                with pytest.raises(UsageError, match=rf"^max-weight: {max_weight} a minute is not between 2"):
+                    doors["usdt_futures"]
+            assert MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=6000)["spot"]
+
+    asyncio.run(main())
+
+
+class Asking:
+    """A child that asks as fast as it may, until it is told to stop."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def begun(self) -> None:
+        """Wait for its first answer."""
+        assert self.process.stdout is not None
+        assert await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S) == b"begun\n"
+
+    async def stopped(self) -> dict[str, list[float]]:
+        """Let it stop, and return what it came to."""
+        output, _ = await self.process.communicate(b"")
+        said: dict[str, list[float]] = json.loads(output.splitlines()[-1])
+        return said
+
+
+@contextlib.asynccontextmanager
+async def asking(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[Asking]:
+    """Start a child; it is dead when the block is left."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "support.ask_rest", str(lake), sandbox.url, *arguments,
+        cwd=TESTS, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield Asking(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def both(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[list[Asking]]:
+    """Start two that begin to ask together, after a wait that another process leaves them."""
+    slate = WeightFile(lake, "REST futures")
+    pool = WeightPool("REST futures", WEIGHT_MAX, Clock(), slate=slate)
+    await pool.learn(0.0, None, START_S)
+    async with asking(lake, sandbox, *arguments) as one, asking(lake, sandbox, *arguments) as other:
+        yield [one, other]
+
+
+async def used(sandbox: Sandbox) -> int:
+    """Return the weight that the sandbox counted, without this question's."""
+    _, _, headers = await get(sandbox, "/usdt_futures/fapi/v1/time")
+    return int(headers["x-mbx-used-weight-1m"]) - 1
+
+
+@pytest.mark.slow
+def test_two_processes_together_keep_to_the_share_and_the_urgent_do_not_starve(tmp_path: Path) -> None:
+    """Backfills that ask as fast as they can stop at their part; urgent asks beside them wait for nothing.
+
+    All of it has to happen within one minute of the sandbox's; each page weighs ten.
+    """
+
+    async def main() -> bool:
+        async with (
+            serve(SandboxOptions(push_every_ms=0)) as sandbox,
+            both(tmp_path, sandbox, "--background") as backfills,
+        ):
+            await until(lambda: sandbox.requests["klines"] >= BACKGROUND_MAX // 10)
+            await asyncio.sleep(1)
+            assert sandbox.requests["klines"] == BACKGROUND_MAX // 10
+            async with asking(tmp_path, sandbox, "--at-once", "4") as urgent:
+                await urgent.begun()
+                await until(lambda: sandbox.requests["klines"] >= URGENT_MAX // 10)
+                await asyncio.sleep(1)
+                healed = await urgent.stopped()
+            backfilled = [await each.stopped() for each in backfills]
+            assert not sandbox.violations
+            if sandbox.clock.real_s() > 55:
+                return False
+            assert await used(sandbox) == URGENT_MAX
+            assert sum(len(each["waits_s"]) for each in backfilled) == BACKGROUND_MAX // 10
+            assert max(healed["waits_s"]) < 20, "it waited for the minute to pass"
+            return True
+
+    # On a busy machine the minute may be over before all have asked.
+    assert any(asyncio.run(main()) for _ in range(3))
+
+
+@pytest.mark.slow
+def test_what_one_process_is_told_holds_the_other(tmp_path: Path) -> None:
+    """Of two that ask as fast as they may, after a 429 nobody asks; then one goes ahead, and one by one."""
+
+    async def main() -> None:
+        async with (
+            serve(SandboxOptions(push_every_ms=0)) as sandbox,
+            both(tmp_path, sandbox, "--candles", "1") as asked,
+        ):
+            await asyncio.gather(*(each.begun() for each in asked))
+            fault = sandbox.add_fault(Fault("rest_status", value=429, retry_after_s=1))
+            await asyncio.sleep(0.7)  # those that were under way have come
+            before, began_s = sandbox.requests["klines"], sandbox.clock.real_s()
+            await until(lambda: sandbox.requests["klines"] >= before + 4)
+            # One for each wait of a second, of whichever process; the first wait began before.
+            assert sandbox.clock.real_s() - began_s > 2.2
+            sandbox.remove_fault(fault)
+            after = sandbox.requests["klines"]
+            await until(lambda: sandbox.requests["klines"] > after + 50)
+            refused = [len((await each.stopped())["refused"]) for each in asked]
+            assert sum(refused) > 2
+            assert not sandbox.violations
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_ban_outlives_a_kill(tmp_path: Path) -> None:
+    """A process that was told to wait and killed leaves the wait: the next one begins only after it."""
+
+    async def main() -> None:
+        async with serve(SandboxOptions(push_every_ms=0)) as sandbox:
+            async with asking(tmp_path, sandbox, "--candles", "1") as first:
+                await first.begun()
+                fault = sandbox.add_fault(Fault("rest_status", value=418, retry_after_s=4))
+                pool = WeightPool(
+                    "REST futures", WEIGHT_MAX, Clock(), slate=WeightFile(tmp_path, "REST futures")
+                )
+                await until(lambda: pool._change(WeightBudget.held_s) > 0)
+                first.process.kill()
+                await first.process.wait()
+                killed_s = sandbox.clock.real_s()
+            sandbox.remove_fault(fault)
+            async with asking(tmp_path, sandbox, "--candles", "1") as second:
+                await second.begun()
+                assert sandbox.clock.real_s() - killed_s > 3
+                await second.stopped()
+            assert not sandbox.violations
+
+    asyncio.run(main())

@@ -1,0 +1,404 @@
+"""`lakewriter shell` as a script and a person meet it."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+
+from lakewriter.cli.shell.loop import _COMMANDS, parts
+from lakewriter.cli.shell.prompt import _Names, advice, history_path, is_whole
+from lakewriter.cli.shell.statements import innermost_call, split
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from support.lakes import BEGIN_MS, make_lake, rest_candle
+from support.running import PATIENCE_S, wait_until
+
+PIECES = [
+    "SELECT 1",
+    ";",
+    " ",
+    "\n",
+    "'a;b'",
+    '"c;d"',
+    "-- e;f\n",
+    "/* g;h */",
+    "$$i;j$$",
+    "$t$k;$$l$t$",
+    "''",
+    "AS x",
+    "E'\\';'",
+    ",",
+]
+
+
+@example(["/* g;h */", "SELECT 1", "/* g;h */"])
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) -> None:
+    """Whatever is quoted or commented, as many statements are found as DuckDB finds."""
+    text = "".join(pieces)
+    with duckdb.connect() as connection:
+        try:
+            known = [each.query for each in connection.extract_statements(text + "\n;")]
+        except duckdb.Error:
+            return
+    found, rest = split(text + "\n;")
+    assert rest == ""
+    assert len(found) == len(known)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
+    """What no semicolon ended is the rest, and begins where the last statement ended."""
+    text = "".join(pieces)
+    found, rest = split(text)
+    assert text.endswith(rest)
+    assert all(each in text for each in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("", True), (" \n", True), ("-- a", True), (".help", True), ("SELECT 1;", True), ("SELECT 1; -- a", True),
+        ("SELECT 1", False), ("SELECT ';'", False), ("SELECT ';", False), ("SELECT 1; SELECT 2", False),
+        ("exit", True), ("help;", True), ("exit 1", False), ("\\q", True), ("SELECT 1 /* ;", False), ("SELECT $$;", False), ("SELECT 1 -- ;", False),
+    ],
+)  # fmt: skip
+def test_enter_runs_what_is_whole(text: str, whole: bool) -> None:
+    """Until a semicolon ends the statement, Enter begins another line."""
+    assert is_whole(text) is whole
+
+
+def test_parts_come_with_their_last_line() -> None:
+    """A statement is given out as soon as it is there, so that a pipe is answered while it is open."""
+    lines = iter(["SELECT\n", "1; SELECT 2;\n", ".help\n", "SELECT '\n", ".quit\n", "';\n", "SELECT 3"])
+    assert [part.strip() for part in parts(lines)] == [
+        "SELECT\n1", "SELECT 2", ".help", "SELECT '\n.quit\n'", "SELECT 3",
+    ]  # fmt: skip
+
+
+def test_a_mark_ends_a_statement_too() -> None:
+    """`\\G` is a semicolon that asks for lines, but for one in quotes or comments."""
+    text = "SELECT 1\\G SELECT '\\G' -- \\G\n; SELECT 2\\G SELECT"
+    assert split(text) == (["SELECT 1\\G", "SELECT '\\G' -- \\G", "SELECT 2\\G"], " SELECT")
+    assert is_whole("SELECT 1\\G")
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        ("FROM resample(", "resample"),
+        ("FROM Resample ('spot', 'a(b', ", "resample"),
+        ("FROM vwap('spot', lower(", "lower"),
+        ("FROM vwap('spot', lower('X'), '1", "vwap"),
+        ("FROM vwap('spot') AS v, (", ""),
+        ("FROM vwap(1); SELECT ", ""),
+        ("FROM vwap(1); FROM latest(", "latest"),
+        ("SELECT 1)", ""),
+        ("SELECT 1 -- vwap(", ""),
+    ],
+)
+def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
+    """The function whose arguments are being typed is the one whose signature helps."""
+    assert innermost_call(before) == name
+
+
+def test_advice_is_about_what_is_being_typed() -> None:
+    """The line below the prompt has a function's parameters while they are typed."""
+    assert advice("FROM vwap('spot', ") == (
+        "vwap(market, symbol, interval, bucket := '1d', since := …, until := …)"
+    )
+    assert "UTC" in advice("SELECT sum(")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    return make_lake(
+        tmp_path_factory.mktemp("shell"),
+        [rest_candle(n, symbol=symbol) for n in range(60) for symbol in ("BTCUSDT", "币USDT")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "first"),
+    [
+        ("FROM can", ["candles", "candle_begin_time"]),
+        ("SELECT vol", ["volume"]),
+        ("sel", ["SELECT"]),
+        ("FROM resample('sp", ["spot"]),
+        ("SELECT 1 WHERE symbol = 'btc", ["BTCUSDT"]),
+        ("SELECT 1 WHERE symbol = '币", ["币USDT"]),
+        ("SELECT 'a'; FROM gap", ["gaps"]),
+        ("SELECT 'a;b", []),
+        ("SELECT ", []),
+        (".ti", [".timer"]),
+        (".timer o", []),
+        ("SELECT 1 FROM ", ["candles"]),
+        ("SELECT 1 FROM candles JOIN\n", ["candles"]),
+        ("SELECT 1 FROM candles ", []),
+        (".help v", ["vwap"]),
+        (".schema g", ["gaps"]),
+    ],
+)
+def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
+    """Tables, columns, functions, keywords; in quotes symbols, markets and intervals; commands."""
+    found = _Names(lake, _COMMANDS).get_completions(Document(before), CompleteEvent())
+    texts = [each.text for each in found]
+    assert texts[: len(first)] == first
+    assert bool(texts) == bool(first)
+
+
+def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
+    """A directory that is no symbol's is not offered as one; one that a tool spelled with percent signs is."""
+    lake = make_lake(tmp_path, [rest_candle(0)])
+    (tmp_path / "market=spot" / "notes").mkdir()
+    (tmp_path / "market=spot" / "symbol=%E5%B8%81USDT").mkdir()
+    names = _Names(lake, _COMMANDS)
+
+    def offered(before: str) -> list[str]:
+        return [each.text for each in names.get_completions(Document(before), CompleteEvent())]
+
+    assert offered("SELECT 'no") == []
+    assert offered("SELECT '币") == ["币USDT"]
+
+
+def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> None:
+    """A directory that nobody may list, or a link in a ring, disturbs nobody who types."""
+    lake = make_lake(tmp_path, [rest_candle(0)])
+    (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
+    found = _Names(lake, _COMMANDS).get_completions(Document("SELECT 'sp"), CompleteEvent())
+    assert [each.text for each in found] == ["spot"]
+
+
+def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was typed is kept where XDG wants state, and at its default otherwise."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert history_path() == tmp_path / "lakewriter" / "history"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert history_path() == Path.home() / ".local" / "state" / "lakewriter" / "history"
+
+
+def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root), *arguments]
+    # Whoever runs these tests may have Python write everything at once, as few users do.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        command, input=text, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+@pytest.mark.slow
+def test_script_on_standard_input(lake: LakeStore, tmp_path: Path) -> None:
+    """Statements and commands are run in order, each answer as it is asked for."""
+    file = tmp_path / "more.sql"
+    file.write_text("SELECT 3 AS c;\n.mode csv\nSELECT 4 AS d")
+    done = shell(
+        lake,
+        f"SELECT 1 AS a;\n.mode ndjson\nSELECT count(*)\nAS n FROM candles; SELECT 2 AS b;\n.read {file}\n",
+    )
+    assert done.stderr == ""
+    assert done.stdout == 'a\n─\n1\n(1 row)\n{"n":120}\n{"b":2}\n{"c":3}\nd\n4\n'
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_lines_for_one_answer_or_for_all(lake: LakeStore) -> None:
+    """`\\G` shows one answer a line for each value; `.mode line` all of them."""
+    done = shell(lake, "SELECT 1 AS a, 2 AS b\\G\nSELECT 3 AS c;\n.mode line\nSELECT 4 AS d;\n\\G\n")
+    assert done.stdout == "── row 1 ──\na  1\nb  2\n(1 row)\nc\n─\n3\n(1 row)\n── row 1 ──\nd  4\n(1 row)\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_one_answer_goes_into_a_file(lake: LakeStore, tmp_path: Path) -> None:
+    """`.once` takes the next answer, in the format that the file's name says; the one after is shown again."""
+    file = tmp_path / "a b.csv"
+    done = shell(lake, f".once {file}\nSELECT 1 AS a;\nSELECT 2 AS b;\n")
+    assert (done.stdout, done.stderr) == ("b\n─\n2\n(1 row)\n", "")
+    assert file.read_text() == "a\n1\n"
+
+
+@pytest.mark.slow
+def test_commands(lake: LakeStore) -> None:
+    """Each does what .help says; .quit is the last."""
+    done = shell(lake, "help\n.help vwap\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in _COMMANDS)
+    assert "\nresample(market, symbol, interval, bucket)\n    A series in" in done.stdout
+    assert "\nvwap(market, symbol, interval, bucket := '1d', since := " in done.stdout
+    assert "detected_at  TIMESTAMP WITH TIME ZONE" in done.stdout
+    assert done.stderr.endswith(" s\n")
+
+
+@pytest.mark.slow
+def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
+    """A semicolon behind a command, from habit, is none of its name."""
+    done = shell(lake, ".mode csv ;\n.help latest;\nSELECT 1 AS a;\n.quit;\nSELECT nope;\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("those of candles\na\n1\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
+        ("DROP TABLE candles;", "sql: DROP is not reading"),
+        (".nope", ".nope: there is no such command"),
+        (".help nope", ".help: nope is none of candles_of, latest, resample"),
+        (".mode parquet", ".mode: parquet is none of table, line, csv, json, ndjson, markdown"),
+        (".schema trades", ".schema: trades is none of candles"),
+        (".read", ".read: names no file"),
+        (".once", ".once: names no file"),
+        (".once x.xls\nSELECT 1;", "output: x.xls: .xls is no format"),
+        (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),
+        (".read ~nosuchuser/x.sql", ".read: ~nosuchuser/x.sql: Could not determine home directory"),
+        (".read a\0b", ".read: a\\u0000b: embedded null byte"),
+        (".once ~nosuchuser/x.csv\nSELECT 1;", "output: ~nosuchuser/x.csv: Could not determine home directory"),
+        ("SELECT $x;", "query: $x has no value"),
+    ],
+)  # fmt: skip
+def test_first_error_ends_a_script(lake: LakeStore, text: str, message: str) -> None:
+    """One line says what was wrong, and nothing after it is run."""
+    done = shell(lake, f"{text}\nSELECT 7 AS later;\n")
+    assert done.returncode in (1, 2)
+    assert done.stderr.splitlines()[0].startswith(f"lakewriter: {message}")
+    assert "later" not in done.stdout
+
+
+@pytest.mark.slow
+def test_answers_come_in_the_order_of_what_was_asked(lake: LakeStore) -> None:
+    """What commands say, and what statements answer, are not mixed up in a pipe."""
+    said = shell(lake, ".help latest\nSELECT 7 AS a;\n.schema gaps\n").stdout
+    places = [said.index(text) for text in ("latest(since", "a\n─\n7\n", "gaps:\n", "detected_at")]
+    assert places == sorted(places)
+
+
+@pytest.mark.slow
+def test_what_nobody_reads_is_no_error(lake: LakeStore) -> None:
+    """`| head` ends a command's list as quietly as an answer."""
+    command = f"{sys.executable} -m lakewriter shell --lake {lake.root} <<< .tables | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=PATIENCE_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_script_that_is_no_text_is_told(lake: LakeStore) -> None:
+    """What stands before the first byte that is no text is answered, and the rest is one line of error."""
+    command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root)]
+    text = b".mode csv\nSELECT 1 AS a;\nSELECT '\xff';\n"
+    done = subprocess.run(command, input=text, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout) == (2, b"a\n1\n")
+    assert done.stderr == b"lakewriter: shell: standard input is not UTF-8 text\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["shell", "query -"])
+def test_closed_standard_input_is_told(lake: LakeStore, command: str) -> None:
+    """Whoever has nothing to read from says so, and what to type."""
+    line = f"{sys.executable} -m lakewriter --lake {lake.root} {command} <&-"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    said = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said[0] == f"lakewriter: {command.split()[0]}: standard input is closed"
+    assert said[1].startswith("  lakewriter ")
+
+
+@pytest.mark.slow
+def test_file_that_reads_itself_has_an_end(lake: LakeStore, tmp_path: Path) -> None:
+    """Reading stops some files deep."""
+    file = tmp_path / "self.sql"
+    file.write_text(f".read {file}\n")
+    assert "files read each other 8 deep" in shell(lake, f".read {file}\n").stderr
+
+
+class Terminal:
+    """A shell on a terminal of 30 lines and 100 columns."""
+
+    def __init__(self, lake: LakeStore, state: Path) -> None:
+        self._parent, child = pty.openpty()
+        termios.tcsetwinsize(child, (30, 100))
+        env = os.environ | {"XDG_STATE_HOME": str(state), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root), "--no-pager"]
+        self.process = subprocess.Popen(
+            command, stdin=child, stdout=child, stderr=child, env=env, start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(child)
+        self._seen, self._reading = "", threading.Lock()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while part := os.read(self._parent, 65536):
+                text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part.decode(errors="replace"))
+                with self._reading:
+                    self._seen += text
+        except OSError:
+            return
+
+    def type(self, text: str) -> None:
+        os.write(self._parent, text.encode())
+
+    def until(self, text: str) -> None:
+        """Wait for a text after what was waited for before."""
+        self.until_like(re.escape(text))
+
+    def until_like(self, pattern: str) -> None:
+        """Wait for a text that matches, after what was waited for before."""
+        wait_until(lambda: re.search(pattern, self._seen) is not None)
+        with self._reading:
+            found = re.search(pattern, self._seen)
+            assert found is not None
+            self._seen = self._seen[found.end() :]
+
+
+@pytest.mark.slow
+def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
+    """Several lines, fresh candles, Ctrl-C on a query and on a line, an error, Ctrl-D; and a history."""
+    terminal = Terminal(lake, tmp_path)
+    terminal.until("lake>")
+    terminal.type("SELECT count(*) AS n\r")
+    terminal.until("..")
+    terminal.type("FROM candles WHERE symbol = 'ETHUSDT';\r")
+    terminal.until("(1 row)")
+    journal = create_journal(lake.root, "test")
+    journal.commit([rest_candle(n, symbol="ETHUSDT", begin_ms=BEGIN_MS + n * 60_000) for n in range(77)])
+    terminal.until("lake>")
+    terminal.type("SELECT count(*) + 1000 AS m FROM candles WHERE symbol = 'ETHUSDT';\r")
+    terminal.until("1077")
+    journal.close()
+    terminal.until("lake>")
+    terminal.type("SELECT count(*) FROM range(1000000000000) WHERE hash(range) = 1;\r")
+    terminal.until_like(r" \d+ s")
+    terminal.type("\x03")
+    terminal.until("stopped")
+    terminal.until("lake>")
+    terminal.type("SELECT half")
+    terminal.until("half")
+    terminal.type("\x03")
+    terminal.until("lake>")
+    terminal.type("SELECT nope FROM candles;\r")
+    terminal.until('sql: Referenced column "nope" not found')
+    terminal.until("Candidate bindings")
+    terminal.until("lake>")
+    terminal.type("SELECT ETHUSDT FROM candles;\r")
+    terminal.until("text stands in single quotes: 'ETHUSDT'")
+    terminal.until("lake>")
+    terminal.type("\x04")
+    assert terminal.process.wait(PATIENCE_S) == 0
+    assert "SELECT nope FROM candles;" in (tmp_path / "lakewriter" / "history").read_text()

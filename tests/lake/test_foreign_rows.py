@@ -1,0 +1,166 @@
+"""Foreign files whose evidence contradicts their partition: left alone, left out, said in one line."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakewriter.candle import SCHEMA, to_table
+from lakewriter.errors import UnreadableError
+from lakewriter.lake.compact import compact_partition, plan
+from lakewriter.lake.foreign_rows import decode_foreign, foreign_rows
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.presence import present
+from lakewriter.partition import partition_of
+from lakewriter.query.reader import Lake
+from lakewriter.series import Series
+from support.candles import DAY_START_MS, stream_candle
+
+PARTITION = partition_of(stream_candle(0))
+NOW_S = 1_800_000_000.0
+WRITTEN_S = 1_790_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    store = LakeStore.create(str(tmp_path / "lake"), "test")
+    store.merge(PARTITION, to_table([stream_candle(0)]))
+    return store
+
+
+def theirs(*minutes: int, **columns: Any) -> pa.Table:
+    """Return rows as another tool might write them, with more columns."""
+    table = to_table([stream_candle(minute, open=1.0) for minute in minutes])
+    table = table.drop_columns(["source", "recv_time", "event_time", "candle_end_time"])
+    table = table.set_column(1, "open", pa.array([60_000.5] * len(minutes)))
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def encoded(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def put(store: LakeStore, name: str, table: pa.Table, written_s: float = WRITTEN_S) -> Path:
+    path = store.root / PARTITION.path / name
+    path.write_bytes(encoded(table))
+    os.utime(path, (written_s, written_s))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"symbol": ["ETHUSDT"] * 2}, "its directory says BTCUSDT, its column symbol says ETHUSDT"),
+        ({"Ticker": ["BTCUSDT", "ETHUSDT"]}, "its directory says BTCUSDT, its column Ticker says ETHUSDT"),
+        ({"pair": ["ETH/USDT"] * 2}, "its directory says BTCUSDT, its column pair says ETHUSDT"),
+        ({"pair": ["BTC/USDT:USDT"] * 2}, "its directory says spot, its column pair says usdt_futures"),
+        ({"exchange": ["binanceusdm"] * 2}, "its directory says spot, its column exchange says usdt_futures"),
+        ({"exchange": ["kraken"] * 2}, "its column exchange says 'kraken', which is no market of Binance"),
+        ({"timeframe": ["1h"] * 2}, "its directory says 1m, its column timeframe says 1h"),
+        ({"interval": ["1m", "5m"]}, "its directory says 1m, its column interval says 5m"),
+        ({"symbol": ["BTCUSDT", None]}, "its column symbol is empty in some rows"),
+    ],
+)
+def test_columns_that_contradict_the_path(columns: dict[str, Any], why: str) -> None:
+    """A file whose own columns are of another series is refused, by both names."""
+    with pytest.raises(UnreadableError) as caught:
+        decode_foreign(encoded(theirs(0, 1, **columns)), "part.parquet", PARTITION)
+    assert caught.value.what == f"part.parquet: {why}"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"symbol": ["BTCUSDT"] * 2, "interval": ["1m"] * 2, "market": ["spot"] * 2},
+        {"symbol": ["btcusdt", "BTC-USDT"], "timeframe": ["1min", "60s"], "exchange": ["Binance"] * 2},
+        {"symbol": pa.nulls(2, pa.string())},
+        {"comment": ["ETHUSDT"] * 2},
+    ],
+)
+def test_columns_that_agree_with_the_path(columns: dict[str, Any]) -> None:
+    """A file whose columns say the same in other words is read."""
+    assert foreign_rows(encoded(theirs(0, 1, **columns)), "part.parquet", PARTITION).num_rows == 2
+
+
+def test_a_file_of_a_lake_in_another_partition(store: LakeStore) -> None:
+    """A file that a lake wrote says in its metadata which partition it is of."""
+    other = partition_of(stream_candle(0, symbol="ETHUSDT"))
+    store.merge(other, to_table([stream_candle(0, symbol="ETHUSDT")]))
+    data = (store.root / other.file).read_bytes()
+    with pytest.raises(UnreadableError) as caught:
+        decode_foreign(data, "copy.parquet", PARTITION)
+    assert caught.value.what == "copy.parquet: its directory says BTCUSDT, its metadata says ETHUSDT"
+    own = (store.root / PARTITION.file).read_bytes()
+    assert foreign_rows(own, "copy.parquet", PARTITION).equals(to_table([stream_candle(0)]))
+
+
+def test_rows_of_another_interval() -> None:
+    """Rows that are too far apart, or end later than a candle of the path, are of another interval."""
+    with pytest.raises(UnreadableError, match="these rows are 1h, its directory says 1m"):
+        decode_foreign(encoded(theirs(0, 60, 180)), "x.parquet", PARTITION)
+    hours = to_table([stream_candle(0, end_ms=DAY_START_MS + 3_600_000)]).select(SCHEMA.names[:7])
+    with pytest.raises(UnreadableError, match="these rows end 1h after they begin, its directory says 1m"):
+        decode_foreign(encoded(hours), "x.parquet", PARTITION)
+    # Their own ends prove that these are of minutes, which are rare.
+    sparse = to_table([stream_candle(minute) for minute in (0, 60, 180)]).drop_columns(["source"])
+    assert foreign_rows(encoded(sparse), "x.parquet", PARTITION).num_rows == 3
+
+
+def test_rows_that_contradict_each_other() -> None:
+    """Many rows of one candle that differ are a file of several series; their order decides nothing."""
+    twice = pa.concat_tables([theirs(*range(10)), theirs(*range(10))])
+    moved = twice.set_column(1, "open", pa.array([60_000.5] * 10 + [60_000.75] * 10))
+    with pytest.raises(UnreadableError, match="two rows of the candle at 2024-06-30 00:00:00 differ"):
+        decode_foreign(encoded(moved), "x.parquet", PARTITION)
+    assert foreign_rows(encoded(twice), "x.parquet", PARTITION).num_rows == 20
+
+
+def test_everybody_leaves_such_a_file_alone(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Compaction names it and folds the others; a query and the gaps go by the rest, with a line in the log."""
+    wrong = put(store, "part-0.parquet", theirs(0, 5, symbol=["ETHUSDT"] * 2))
+    put(store, "part-1.parquet", theirs(7))
+    series = Series("spot", "BTCUSDT", "1m")
+    rows = Lake(str(store.root)).candles_arrow(*series)
+    assert [at.minute for at in rows["candle_begin_time"].to_pylist()] == [0, 7]
+    assert f"lake: {wrong}: its directory says BTCUSDT, its column symbol says ETHUSDT" in caplog.text
+    assert present(store, series, 0, 1 << 44).tolist() == [DAY_START_MS, DAY_START_MS + 7 * 60_000]
+    (item,) = plan(store).work
+    outcome = compact_partition(store, item, NOW_S)
+    assert outcome.error == f"{wrong}: its directory says BTCUSDT, its column symbol says ETHUSDT"
+    assert (outcome.rows, outcome.version) == (2, "")
+    assert outcome.files_removed == (f"{PARTITION.path}/part-1.parquet",)
+    assert wrong.exists()
+
+
+def test_open_candles_are_not_folded(store: LakeStore) -> None:
+    """A row that is marked open, or that ended after the file was written or after now, is left out and counted."""
+    put(store, "part-0.parquet", theirs(1, 2, is_closed=[True, False]))
+    put(store, "part-1.parquet", theirs(3, 4), written_s=(DAY_START_MS + 4 * 60_000) / 1000)
+    (item,) = plan(store).work
+    outcome = compact_partition(store, item, NOW_S)
+    assert (outcome.error, outcome.rows, outcome.not_closed) == ("", 3, 2)
+    put(store, "part-2.parquet", theirs(6, 7))
+    (item,) = plan(store).work
+    outcome = compact_partition(store, item, now_s=(DAY_START_MS + 7 * 60_000) / 1000)
+    assert (outcome.rows, outcome.not_closed) == (4, 1)
+
+
+def test_contradictions_are_counted(store: LakeStore) -> None:
+    """A row that loses to another one of its candle, and has other prices or volumes, is counted."""
+    equal = to_table([stream_candle(0)]).drop_columns(
+        ["source", "recv_time", "event_time", "candle_end_time"]
+    )
+    put(store, "part-0.parquet", equal)
+    unknown = equal.drop_columns(["trade_num"]).set_column(4, "close", pa.array([59_999.0]))
+    put(store, "part-1.parquet", unknown)
+    (item,) = plan(store).work
+    outcome = compact_partition(store, item, NOW_S)
+    assert (outcome.duplicates_removed, outcome.disputed) == (2, 1)
+    assert store.read(PARTITION) == to_table([stream_candle(0)])

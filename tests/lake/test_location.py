@@ -1,0 +1,80 @@
+"""URIs of lakes on object stores."""
+
+from pathlib import Path
+
+import pyarrow.fs as fs
+import pytest
+
+from lakewriter.errors import UsageError
+from lakewriter.lake.remote.location import locate
+from support.object_store import environment
+
+
+def test_bucket_and_prefix() -> None:
+    """Slashes too many are no matter, a bucket alone is a place too, and nothing else is decoded."""
+    with environment():
+        assert locate("s3://b/some//lake/").path == "b/some/lake"
+        assert locate("s3://b/some//lake/").uri == "s3://b/some/lake"
+        assert locate("S3://b").path == "b"
+        assert locate("s3://b/币 %41@c").path == "b/币 %41@c"
+        assert locate("s3://b/x").bucket == "b"
+
+
+def test_secrets_are_not_in_the_name() -> None:
+    """Errors name the lake by what may be seen."""
+    with environment():
+        there = locate("s3://key:se%2Fcret@b/lake?region=eu-west-1&endpoint_override=http://127.0.0.1:1")
+    assert there.uri == "s3://b/lake"
+    assert (there.region, there.endpoint) == ("eu-west-1", "http://127.0.0.1:1")
+    assert there.filesystem.region == "eu-west-1"
+
+
+def test_variables_of_aws_are_heeded() -> None:
+    """The endpoint and region of the environment hold, unless the URI has its own."""
+    with environment(AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_DEFAULT_REGION="eu-west-1"):
+        assert locate("s3://b/lake")[-2:] == ("http://127.0.0.1:1", "eu-west-1")
+        assert locate("s3://b/lake?region=us-west-2").region == "us-west-2"
+    with environment(AWS_ENDPOINT_URL="http://one", AWS_ENDPOINT_URL_S3="http://two", AWS_REGION="eu-west-3"):
+        assert locate("s3://b/lake")[-2:] == ("http://two", "eu-west-3")
+        assert locate("s3://b/lake?endpoint_override=http://three").endpoint == "http://three"
+
+
+def test_other_stores() -> None:
+    """Google's and Azure's are reached by the same words."""
+    with environment(AZURE_STORAGE_ACCOUNT="somebody", AZURE_STORAGE_KEY="c2VjcmV0"):
+        assert isinstance(locate("gs://b/lake?anonymous=true").filesystem, fs.GcsFileSystem)
+        assert isinstance(locate("az://b/lake").filesystem, fs.AzureFileSystem)
+
+
+def test_state_directory_is_local_and_its_own(tmp_path: Path) -> None:
+    """Two lakes share no directory, and to look at one makes none."""
+    with environment(XDG_STATE_HOME=str(tmp_path)):
+        places = {
+            locate(uri).state_dir for uri in ("s3://b/lake", "s3://b/other", "gs://b/lake?anonymous=true")
+        }
+    assert len(places) == 3
+    assert all(place.is_relative_to(tmp_path) for place in places)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("s3://", "lake: s3:// names no bucket"),
+        ("s3:///lake", "lake: s3:///lake names no bucket"),
+        ("s3://b/../lake", "lake: s3://b/../lake: . and .. lead nowhere in a bucket"),
+        ("s3://b/lake?regoin=x", "lake: s3://b/lake: there is no parameter regoin"),
+        ("s3://b/lake?anonymous=yes", "lake: s3://b/lake: anonymous=yes is neither true nor false"),
+        ("s3://key@b/lake", "lake: s3://b/lake: an access key and its secret go together"),
+        ("az://b/lake", "lake: az://b/lake: names no account"),
+        ("hdfs://b/lake", "lake: hdfs:// is no place for a lake"),
+        ("http://b/lake", "lake: http:// is no place for a lake"),
+        ("://b", "lake: :// is no place for a lake"),
+    ],
+)
+def test_impossible_uris(uri: str, what: str) -> None:
+    """What is no URI of a lake is said before anybody is asked."""
+    with environment(), pytest.raises(UsageError) as raised:
+        locate(uri)
+    assert raised.value.what.startswith(what)
+    assert "\n" not in raised.value.what

@@ -1,0 +1,220 @@
+"""Reading an object store: what is there, and what it says when it fails."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakewriter.errors import LakeError
+from lakewriter.lake.remote.location import ATTEMPTS_MAX, locate
+from lakewriter.lake.remote.object_store import READ_LAPS_MAX, Object, ObjectStorage
+from lakewriter.lake.storage import Listing
+from support.object_store import BUCKET, Request, Store, environment, refusal
+
+WHOLE = b"PAR1 and so on PAR1"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    started = Store()
+    yield started
+    started.close()
+
+
+def storage(store: Store, prefix: str) -> ObjectStorage:
+    return ObjectStorage(locate(store.uri(prefix)))
+
+
+def test_entries_and_tree(store: Store) -> None:
+    """A listing has what is directly below, or all keys with their bytes; each is one request."""
+    for name in ("a.txt", "d/b.txt", "d/币 %41#?.txt", "d/e/c.txt", "dd/x"):
+        store.put(f"entries/{name}", b"12345")
+    there = storage(store, "entries")
+    store.requests.clear()
+    assert there.entries("") == Listing(["d", "dd"], ["a.txt"])
+    assert there.entries("d") == Listing(["e"], ["b.txt", "币 %41#?.txt"])
+    assert there.entries("d/none") == Listing([], [])
+    assert there.tree("d") == [Object("d/b.txt", 5), Object("d/e/c.txt", 5), Object("d/币 %41#?.txt", 5)]
+    assert store.counted() == {"LIST": 4}
+
+
+def test_more_keys_than_one_listing_has(store: Store) -> None:
+    """A store lists a thousand keys at a time."""
+    for number in range(1001):
+        store.put(f"many/{number:04}", b"")
+    store.requests.clear()
+    assert len(storage(store, "many").tree("")) == 1001
+    assert store.counted() == {"LIST": 2}
+
+
+def test_read_and_version(store: Store) -> None:
+    """Bytes come with their version, which changes with them; by two requests."""
+    store.put("read/币 %41#?.txt", b"one\n")
+    there = storage(store, "read")
+    store.requests.clear()
+    found = there.read("币 %41#?.txt")
+    assert found is not None
+    assert found.data == b"one\n"
+    assert store.counted() == {"HEAD": 1, "GET": 1}
+    assert there.version("币 %41#?.txt") == found.version
+    store.put("read/币 %41#?.txt", b"two")
+    assert there.version("币 %41#?.txt") != found.version
+    assert there.read("none") is None
+    assert there.version("none") is None
+
+
+def read_while_replaced(store: Store, there: ObjectStorage, key: str, new: bytes) -> bytes:
+    """Return what is read of an object in whose place another is put just before its bytes are sent."""
+    with store.before(Request("GET", key), lambda: store.put(key, new)) as left:
+        found = there.read(key.partition("/")[2])
+    assert left == []
+    assert found is not None
+    return found.data
+
+
+def test_object_replaced_while_it_is_read(store: Store) -> None:
+    """A longer one, cut off where the old one ended, is read again; a shorter one is whole."""
+    there = storage(store, "torn")
+    longer, shorter = b"PAR1" + bytes(5000) + b"PAR1", b"PAR1PAR1"
+    for new in (longer, shorter):
+        store.put("torn/x.parquet", WHOLE)
+        assert read_while_replaced(store, there, "torn/x.parquet", new) == new
+
+
+def test_nothing_of_the_memory_is_behind_a_shorter_object(store: Store) -> None:
+    """Where an object became shorter, its length counts, whatever the memory held that it is read into."""
+    there = storage(store, "shrunk")
+    for number in range(50):
+        longer = b"PAR1" + bytes([65 + number % 2]) * 4000 + b"PAR1"
+        shorter = b"PAR1" + b"s" * (3900 + number) + b"PAR1"
+        store.put("shrunk/x.parquet", longer)
+        assert there.read("x.parquet") == (longer, there.version("x.parquet"))
+        assert read_while_replaced(store, there, "shrunk/x.parquet", shorter) == shorter
+
+
+def test_object_that_never_holds_still(store: Store) -> None:
+    """Nobody reads again for ever."""
+    store.put("restless/x.parquet", WHOLE)
+    number = 0
+
+    def replace(request: Request) -> None:
+        nonlocal number
+        if request == Request("GET", "restless/x.parquet"):
+            number += 1
+            store.put("restless/x.parquet", b"PAR1" + bytes(100 * number) + b"PAR1")
+
+    with store.misbehaving(replace), pytest.raises(LakeError, match="does not hold still"):
+        storage(store, "restless").read("x.parquet")
+    assert number == READ_LAPS_MAX
+
+
+def test_what_somebody_else_put_there_is_given_as_it_is(store: Store) -> None:
+    """A file without a Parquet file's end is not read for ever, nor hidden."""
+    store.put("odd/x.parquet", b"no such thing")
+    found = storage(store, "odd").read("x.parquet")
+    assert found is not None
+    assert found.data == b"no such thing"
+
+
+def test_nothing_is_written(store: Store) -> None:
+    """Each way to write is refused."""
+    there = storage(store, "written")
+    for write in (
+        lambda: there.replace("x", b"", None),
+        lambda: there.replace_all([]),
+        lambda: there.delete("x"),
+    ):
+        with pytest.raises(LakeError, match="only read yet"):
+            write()
+    assert there.sweep("", 0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "what", "hint"),
+    [
+        (refusal("403 Forbidden", "AccessDenied", "Access Denied"), "Access Denied", "AWS_PROFILE"),
+        (refusal("403 Forbidden", "InvalidAccessKeyId", "No such key id."), "No such key id", "AWS_PROFILE"),
+        (refusal("403 Forbidden", "SignatureDoesNotMatch", "Does not match."), "Does not match", "AWS_PROFILE"),
+        (refusal("400 Bad Request", "ExpiredToken", "The token has expired."), "The token has expired", "AWS_PROFILE"),
+        (refusal("301 Moved Permanently", "PermanentRedirect", "Use another endpoint."),
+         "Use another endpoint", "AWS_REGION, or ?region=…, has to be the bucket's"),
+        (refusal("400 Bad Request", "AuthorizationHeaderMalformed",
+                 "the region 'us-east-1' is wrong; expecting 'eu-west-1'"),
+         "the region 'us-east-1' is wrong; expecting 'eu-west-1'",
+         "AWS_REGION=eu-west-1, or s3://bucket/lake?region=eu-west-1"),
+        (refusal("503 Slow Down", "SlowDown", "Reduce your request rate."), "Reduce your request rate", "try again later"),
+        (refusal("500 Internal Server Error", "InternalError", "We failed."), "We failed", "try again later"),
+        (("200 OK", [("Content-Type", "text/html")], b"<html>Welcome to the hotel"), "XML", ""),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_line(
+    store: Store, answer: tuple[str, list[tuple[str, str]], bytes], what: str, hint: str
+) -> None:
+    """What the store says is told in one line, with the lake's name before it, and what to do."""
+    there = storage(store, "lake")
+    with store.misbehaving(lambda _: answer), pytest.raises(LakeError) as raised:
+        there.entries("")
+    assert raised.value.what.startswith(f"lake: s3://{BUCKET}/lake: ")
+    assert what in raised.value.what
+    assert "\n" not in raised.value.what
+    assert raised.value.hint.startswith(hint)
+
+
+def test_refusal_without_words(store: Store) -> None:
+    """To a request for one key's length a store answers with a number alone."""
+    there = storage(store, "lake")
+    with (
+        store.misbehaving(lambda _: refusal("403 Forbidden", "AccessDenied", "")),
+        pytest.raises(LakeError, match=r"^lake: s3://bucket/lake/x: access denied$"),
+    ):
+        there.read("x")
+    with (
+        store.misbehaving(lambda _: refusal("400 Bad Request", "Odd", "")),
+        pytest.raises(LakeError, match=r"^lake: s3://bucket/lake/x: HTTP status 400$"),
+    ):
+        there.read("x")
+
+
+def test_nobody_answers() -> None:
+    """A closed port is told in the time of a few attempts."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(LakeError, match=r"Could not connect|Failed to connect") as raised:
+        ObjectStorage(locate(f"s3://a:b@bucket/lake?endpoint_override=http://127.0.0.1:{port}")).entries("")
+    assert "AWS_ENDPOINT_URL" in raised.value.hint
+
+
+def accepted(server: socket.socket) -> int:
+    """Return how many connections wait to be accepted."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
+
+
+@pytest.mark.slow
+def test_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes connections and says nothing is given up after a few attempts."""
+    monkeypatch.setattr("lakewriter.lake.remote.location.SILENCE_S_MAX", 0.5)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        with pytest.raises(LakeError, match=r"^lake: s3://bucket/lake: .*(too slow|timed out)"):
+            ObjectStorage(
+                locate(f"s3://a:b@bucket/lake?endpoint_override=http://127.0.0.1:{server.getsockname()[1]}")
+            ).entries("")
+        server.setblocking(False)
+        assert 1 <= accepted(server) <= ATTEMPTS_MAX
+
+
+def test_without_credentials(store: Store, tmp_path: Path) -> None:
+    """Without any the store is asked as nobody; what it then says is told."""
+    with (
+        environment(AWS_EC2_METADATA_DISABLED="true", HOME=str(tmp_path)),
+        store.misbehaving(lambda _: refusal("403 Forbidden", "AccessDenied", "Access Denied")),
+        pytest.raises(LakeError) as raised,
+    ):
+        ObjectStorage(locate(f"s3://bucket/lake?endpoint_override={store.url}")).entries("")
+    assert "AWS_ACCESS_KEY_ID" in raised.value.hint

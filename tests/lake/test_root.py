@@ -1,0 +1,128 @@
+"""Which directories are lakes, and which lake is meant by one that is none."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lakewriter import open_lake
+from lakewriter.cli import cli
+from lakewriter.errors import LakeError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.root import STATE_DIRECTORY
+from support.lakes import make_lake, rest_candle
+
+READING = [
+    ["query", "SELECT 1"],
+    ["coverage"],
+    ["gaps"],
+    ["verify"],
+    ["compact"],
+    ["flush"],
+    ["views", "--for", "pandas"],
+    ["shell"],
+]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake of one candle, the only directory beside an empty one."""
+    root = tmp_path / "here/data"
+    make_lake(root, [rest_candle(0)])
+    (tmp_path / "empty").mkdir()
+    return root
+
+
+def refused(root: Path | str) -> tuple[str, str]:
+    """Return the line and the hint with which a directory is refused."""
+    with pytest.raises(LakeError) as caught:
+        LakeStore.open(str(root))
+    return caught.value.what, caught.value.hint
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
+def test_no_command_takes_a_directory_for_an_empty_lake(arguments: list[str], lake: Path) -> None:
+    """What reads a lake ends by an error on any other directory, and leaves nothing there."""
+    empty = lake.parent.parent / "empty"
+    result = CliRunner().invoke(cli, ["--lake", str(empty), *arguments])
+    assert isinstance(result.exception, LakeError), result
+    assert result.exception.what.startswith(f"lake: {empty} is no lake: it has no _lakewriter/")
+    assert not list(empty.iterdir())
+
+
+def test_the_lake_above_is_meant(lake: Path) -> None:
+    """A directory inside of a lake leads to its root, however deep it is."""
+    inside = [path for path in lake.rglob("*") if path.is_dir()]
+    assert len(inside) > 4
+    for path in inside:
+        assert refused(path) == (f"lake: {path} is no lake, but lies in one", f"--lake {lake}")
+
+
+def test_the_lake_above_an_absent_directory_is_meant(lake: Path) -> None:
+    """Inside of a lake the default, `data`, is not there; the hint leads to the lake itself."""
+    assert refused(lake / "data") == (f"lake: {lake}/data does not exist", f"--lake {lake}")
+    assert refused(lake.parent / "x")[1] == "lakewriter record spot:BTCUSDT:1m makes one"
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    """It is not recorded into either, since no engine could read it."""
+    path = f"{tmp_path}/x\udcff"
+    for use in (LakeStore.open, LakeStore.open_or_empty, lambda uri: LakeStore.create(uri, "test")):
+        with pytest.raises(LakeError, match=r"is not UTF-8$"):
+            use(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_cannot_be_followed_is_one_line(tmp_path: Path) -> None:
+    """A ring of links, and a name that is too long, are no lakes and no tracebacks."""
+    ring = tmp_path / "ring"
+    ring.mkdir()
+    (ring / STATE_DIRECTORY).symlink_to(STATE_DIRECTORY)
+    assert "is no lake" in refused(ring)[0]
+    long = tmp_path / ("x" * 300)
+    assert refused(long)[0] == f"lake: '{long}': File name too long"
+
+
+def test_the_lake_below_is_meant(lake: Path) -> None:
+    """The only lake in a directory is named; of several none is."""
+    assert refused(lake.parent) == (f"lake: {lake.parent} is no lake, but contains one", f"--lake {lake}")
+    LakeStore.create(str(lake.parent / "other"), "test")
+    assert refused(lake.parent)[0].startswith(f"lake: {lake.parent} is no lake: it has no _lakewriter/")
+
+
+def test_directories_of_others_are_no_lakes(tmp_path: Path) -> None:
+    """Partitions of other tools do not make a lake; nor does a directory of the system."""
+    (tmp_path / "market=NYSE/symbol=X").mkdir(parents=True)
+    (tmp_path / "year=2024").mkdir()
+    for root in (tmp_path, "/usr/share", "/"):
+        assert "is no lake" in refused(root)[0]
+
+
+def test_a_lake_without_our_directory_is_one(lake: Path, tmp_path: Path) -> None:
+    """What was copied without our own directory is read; so is a lake that was only just made."""
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    (lake / "market=spot").rename(copied / "market=spot")
+    assert open_lake(copied).query("SELECT count(*) FROM candles").rows() == [(1,)]
+    new = tmp_path / "new"
+    LakeStore.create(str(new), "test")
+    assert open_lake(new).query("SELECT count(*) FROM candles").rows() == [(0,)]
+
+
+def test_no_lake_is_made_inside_of_another(lake: Path) -> None:
+    """A root among partitions, or in our own directory, is refused; beside them it is not."""
+    for path in (lake / "market=spot", lake / "market=spot/symbol=NEW", lake / STATE_DIRECTORY / "x"):
+        before = sorted(lake.rglob("*"))
+        for make in (lambda uri: LakeStore.create(uri, "test"), LakeStore.open_or_empty):
+            with pytest.raises(LakeError, match=r"lies inside of a lake$") as caught:
+                make(str(path))
+            assert caught.value.hint == f"--lake {lake}"
+        assert sorted(lake.rglob("*")) == before
+    LakeStore.create(str(lake / "archive"), "test")
+    LakeStore.create(str(lake), "test")
+
+
+def test_a_directory_to_be_made_a_lake_is_looked_at(tmp_path: Path) -> None:
+    """A plan is made for a lake that is still to be made, in an empty directory or in none."""
+    assert LakeStore.open_or_empty(str(tmp_path)).series() == []
+    assert LakeStore.open_or_empty(str(tmp_path / "none")).series() == []

@@ -1,0 +1,176 @@
+"""The lake keeps which series are and were subscribed to, whatever becomes of the file."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.subscriptions import (
+    FILE_BYTES_MAX,
+    PERIODS_FILE,
+    end_periods,
+    read_periods,
+)
+from lakewriter.series import Series
+from lakewriter.subscribed_period import (
+    FOREVER_MS,
+    STOP_MARGIN_MS,
+    SubscribedPeriod,
+)
+from support.full_disk import full_disk
+from support.living_recorder import CONFIG, confirm_series, kill_recorder, start_recorder
+
+BTC, ETH = Series("spot", "BTCUSDT", "1m"), Series("spot", "ETHUSDT", "1m")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    return LakeStore.create(str(tmp_path), "test")
+
+
+def test_what_is_confirmed_is_read(store: LakeStore) -> None:
+    """Every field comes back, by series; a lake without any has none."""
+    assert read_periods(store.root) == []
+    journal = start_recorder(store, ETH, BTC, now_ms=5, name="/etc/币安.toml")
+    name = journal.directory.name
+    assert read_periods(store.root) == [
+        SubscribedPeriod(*BTC, 5, 5, None, "/etc/币安.toml", name),
+        SubscribedPeriod(*ETH, 5, 5, None, "/etc/币安.toml", name),
+    ]
+    journal.close()
+
+
+def test_a_line_is_simple_json(store: LakeStore) -> None:
+    """Others read the file line by line; what is still subscribed to has no stop."""
+    journal = start_recorder(store, BTC, ETH, now_ms=5)
+    assert confirm_series(store, journal, BTC, now_ms=9) == [ETH]
+    assert confirm_series(store, journal, BTC, now_ms=9) == []
+    lines = [json.loads(line) for line in (store.root / PERIODS_FILE).read_text().splitlines()]
+    common = {"recorder": CONFIG, "journal": journal.directory.name, "start_ms": 5, "seen_ms": 9}
+    assert lines == [
+        {"market": "spot", "symbol": "BTCUSDT", "interval": "1m", **common},
+        {"market": "spot", "symbol": "ETHUSDT", "interval": "1m", **common, "stop_ms": 9},
+    ]
+    journal.close()
+
+
+def test_recorders_share_the_file(store: LakeStore) -> None:
+    """A living recorder's periods stay, whatever another one with the same config says."""
+    first = start_recorder(store, BTC)
+    second = start_recorder(store, ETH, now_ms=1)
+    assert [(each.series, each.is_open) for each in read_periods(store.root)] == [(BTC, True), (ETH, True)]
+    kill_recorder(first)
+    third = start_recorder(store, ETH, now_ms=10)
+    assert [(each.series, each.is_open) for each in read_periods(store.root)] == [
+        (BTC, False), (ETH, True), (ETH, True)
+    ]  # fmt: skip
+    second.close()
+    third.close()
+
+
+def test_a_full_disk_keeps_the_old_file(store: LakeStore) -> None:
+    """The old state stays whole until the new one is, and nothing is left beside it."""
+    journal = start_recorder(store, BTC)
+    before = read_periods(store.root)
+    with full_disk(10), pytest.raises(OSError, match="File too large"):
+        confirm_series(store, journal, BTC, ETH, now_ms=5)
+    assert read_periods(store.root) == before
+    assert [path.name for path in (store.root / PERIODS_FILE).parent.iterdir()] == ["periods.ndjson"]
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"hello",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b"{}",
+        *(
+            json.dumps(
+                {"market": "spot", "symbol": "ETHUSDT", "interval": "1m", "recorder": "r", "journal": "j",
+                 "start_ms": 1, "seen_ms": 2} | wrong
+            ).encode()
+            for wrong in (
+                {"start_ms": -1}, {"start_ms": 3}, {"seen_ms": FOREVER_MS}, {"stop_ms": 0}, {"start_ms": 1.5},
+                {"stop_ms": FOREVER_MS}, {"owed_ms": -1}, {"owed_ms": FOREVER_MS}, {"start_ms": 10**30}, {"market": "moon"}, {"symbol": "../../x"},
+                {"interval": "7m"}, {"start_ms": None},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_set_aside(
+    store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line that cannot be is left out; the next confirmation keeps the file it was in under another name."""
+    journal = start_recorder(store, BTC)
+    path = store.root / PERIODS_FILE
+    damaged = line + b"\n" + path.read_bytes()
+    path.write_bytes(damaged)
+    assert [each.series for each in read_periods(store.root)] == [BTC]
+    assert caplog.messages == [f"subscriptions: {path}: 1 damaged lines are left out"]
+    confirm_series(store, journal, BTC, ETH)
+    assert [each.series for each in read_periods(store.root)] == [BTC, ETH]
+    assert path.with_name("periods.ndjson.bad").read_bytes() == damaged
+    journal.close()
+
+
+def test_a_pipe_is_not_waited_for(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no regular file is left out by readers, with one line, and stays as it is."""
+    journal = start_recorder(store, BTC)
+    path = store.root / PERIODS_FILE
+    path.unlink()
+    os.mkfifo(path)
+    assert read_periods(store.root) == []
+    assert caplog.messages == [
+        f"subscriptions: {path}: a named pipe, not a regular file; its periods are left out"
+    ]
+    with pytest.raises(OSError, match="named pipe"):
+        confirm_series(store, journal, BTC)
+    path.unlink()
+    path.mkdir()
+    assert read_periods(store.root) == []
+    with pytest.raises(IsADirectoryError):
+        confirm_series(store, journal, BTC)
+    journal.close()
+
+
+def test_a_file_is_read_within_bounds(store: LakeStore) -> None:
+    """A file that grew beyond all measure is not loaded; what follows replaces it."""
+    path = store.root / PERIODS_FILE
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(FILE_BYTES_MAX + 1)
+    assert read_periods(store.root) == []
+    start_recorder(store, BTC).close()
+    assert [each.series for each in read_periods(store.root)] == [BTC]
+
+
+def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:
+    """What an ended recorder leaves behind is closed when it was last seen; of a living one nothing is."""
+    living = start_recorder(store, ETH)
+    dead = start_recorder(store, BTC, name="/etc/other.toml")
+    confirm_series(store, dead, BTC, now_ms=10 * STOP_MARGIN_MS, name="/etc/other.toml")
+    kill_recorder(dead)
+    with pytest.raises(LakeError, match="spot ETHUSDT 1m is recorded at this moment, by /etc/"):
+        end_periods(store, [BTC, ETH])
+    assert all(each.is_open for each in read_periods(store.root))
+    assert [each.series for each in end_periods(store, [BTC])] == [BTC]
+    assert [each.stop_ms for each in read_periods(store.root)] == [9 * STOP_MARGIN_MS, None]
+    assert end_periods(store, [BTC]) == []
+    living.close()
+
+
+def test_thousands_of_series_are_quick(store: LakeStore) -> None:
+    """A whole exchange's worth of series is read and written in well under a second."""
+    journal = create_journal(store.root, "test")
+    series = [Series("spot", f"S{number}USDT", "1m") for number in range(3000)]
+    confirm_series(store, journal, *series, starting=True)
+    confirm_series(store, journal, *series[:1500], now_ms=5)
+    assert sum(each.is_open for each in read_periods(store.root)) == 1500
+    assert (store.root / PERIODS_FILE).stat().st_size < 3000 * 250
+    journal.close()

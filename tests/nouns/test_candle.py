@@ -1,0 +1,143 @@
+"""The candle, its table, and which duplicate wins. Other test modules build their candles here."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lakewriter.candle
+from lakewriter.candle import SCHEMA, deduplicate, int_column, precedence, to_table
+from support.candles import (
+    candles,
+    from_table,
+    settled,
+    stream_candle,
+    unknown_candles,
+)
+from support.lengths import examples
+
+
+@examples(25, 200)
+@given(st.lists(candles()))
+def test_table_round_trip(rows):
+    """Every field of every candle survives the way into a table and back."""
+    table = to_table(rows)
+    assert table.schema.equals(SCHEMA)
+    assert from_table(table) == rows
+
+
+def test_schema():
+    """The columns have the names, order and types that the files promise."""
+    assert [f"{field.name}: {field.type}" for field in SCHEMA] == [
+        "candle_begin_time: timestamp[ms, tz=UTC]",
+        "candle_end_time: timestamp[ms, tz=UTC]",
+        "open: double",
+        "high: double",
+        "low: double",
+        "close: double",
+        "volume: double",
+        "quote_volume: double",
+        "trade_num: int64",
+        "taker_buy_base_asset_volume: double",
+        "taker_buy_quote_asset_volume: double",
+        "event_time: timestamp[ms, tz=UTC]",
+        "recv_time: timestamp[us, tz=UTC]",
+        "source: string",
+    ]
+
+
+def test_precedence_order():
+    """The archive beats anything, then more trades, then the later received."""
+    ascending = [
+        stream_candle(trade_num=5, recv_us=9),
+        stream_candle(trade_num=6, recv_us=1),
+        stream_candle(trade_num=6, recv_us=2, source="rest"),
+        stream_candle(trade_num=0, recv_us=0, source="archive"),
+        stream_candle(trade_num=1, recv_us=0, source="archive"),
+    ]
+    assert sorted([*ascending[2:], *ascending[:2]], key=precedence) == ascending
+
+
+@examples(25, 200)
+@given(st.lists(candles(5), max_size=60))
+def test_settle_is_the_law(rows):
+    """A whole table is settled by the same rule as candles one by one, full ties included."""
+    assert from_table(deduplicate(to_table(rows))) == settled(rows)
+
+
+@given(st.lists(candles(5), max_size=40))
+def test_settle_twice(rows):
+    """What is settled stays as it is, untouched."""
+    once = deduplicate(to_table(rows))
+    assert deduplicate(once) is once
+
+
+@examples(25, 200)
+@given(st.lists(candles(5), max_size=40, unique_by=lambda row: (row.begin_ms, precedence(row))), st.randoms())
+def test_settle_in_any_order(rows, random):
+    """Without full ties the order of arrival does not matter."""
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    assert deduplicate(to_table(shuffled)).equals(deduplicate(to_table(rows)))
+
+
+@examples(25, 200)
+@given(st.lists(candles(5), max_size=30), st.lists(candles(5), max_size=30))
+def test_settle_in_steps(one, other):
+    """Settling early loses nothing that settling late would keep."""
+    late = deduplicate(to_table(one + other))
+    early = deduplicate(pa.concat_tables([deduplicate(to_table(one)), to_table(other)]))
+    assert early.equals(late)
+
+
+def test_settle_with_unknown_counts():
+    """A foreign row that does not say how many trades it counts loses to one that does."""
+    known = to_table([stream_candle(1, trade_num=0)])
+    unknown = known.set_column(8, "trade_num", pa.nulls(1, pa.int64()))
+    unknown = unknown.set_column(13, "source", pa.nulls(1, pa.string()))
+    for order in ([known, unknown], [unknown, known]):
+        assert deduplicate(pa.concat_tables(order)).equals(known)
+
+
+def test_precedence_of_unknown_trades():
+    """Without a number of trades the larger volume wins, whichever came later; any number of trades beats it."""
+    ascending = [
+        stream_candle(trade_num=None, volume=None, recv_us=9),
+        stream_candle(trade_num=None, volume=5.0, recv_us=8),
+        stream_candle(trade_num=None, volume=7.0, recv_us=1),
+        stream_candle(trade_num=None, volume=7.0, recv_us=2),
+        stream_candle(trade_num=0, volume=1.0, recv_us=0),
+        stream_candle(trade_num=None, volume=1.0, recv_us=0, source="archive"),
+    ]
+    assert sorted([*ascending[3:], *ascending[:3]], key=precedence) == ascending
+
+
+@examples(25, 200)
+@given(st.lists(unknown_candles(3), max_size=40))
+def test_settle_is_the_law_for_unknown_trades(rows):
+    """A table with unknown trades and volumes is settled as its candles are one by one."""
+    kept = to_table(settled(rows))
+    assert [precedence(row) for row in from_table(deduplicate(to_table(rows)))] == [
+        precedence(row) for row in from_table(kept)
+    ]
+
+
+def test_int_column():
+    """Times come as integers, and null as the smallest of them."""
+    table = to_table([stream_candle(0, event_ms=None), stream_candle(1, event_ms=7)])
+    assert int_column(table, "event_time").tolist() == [-(2**63), 7]
+    assert int_column(SCHEMA.empty_table(), "trade_num").tolist() == []
+
+
+def test_to_add_a_column() -> None:
+    """The module's opening names each module of the package that names a column."""
+    package = Path(lakewriter.__file__).parent
+    naming = {
+        path.relative_to(package).with_suffix("").as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\btaker_buy_quote", path.read_text())
+    }
+    lines = re.findall(r"^    (\S.*?)  ", lakewriter.candle.__doc__ or "", re.MULTILINE)
+    assert {name for line in lines for name in line.split(", ")} == naming - {"candle"}

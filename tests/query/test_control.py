@@ -1,0 +1,208 @@
+"""Statements that would hang or take all memory are ended; how far one is can be asked."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from lakewriter.cli.answer import Target, give
+from lakewriter.cli.query_bar import QueryBar, bar_line
+from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.errors import QueryError
+from lakewriter.query.execution import RowStream
+from lakewriter.query.limits import QueryLimits
+from lakewriter.query.session import run, stream
+from support.lakes import make_lake, rest_candle
+from support.running import PATIENCE_S
+
+ENDLESS = [
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t, candles) SELECT count(*) FROM t",
+    "SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE hash(a.range, b.range) = 8",
+    "SELECT count(*) FROM candles a, candles b, candles c, candles d, candles e WHERE hash(a.open + b.open + c.open + d.open + e.open) = 1",
+    "FROM range(1000000000000) WHERE range = -1",
+    "SELECT count(*) FROM range(1000000000000) a ASOF JOIN range(1000000000000) b ON a.range >= b.range",
+]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    return make_lake(tmp_path_factory.mktemp("control"), [rest_candle(n) for n in range(1440)])
+
+
+@pytest.mark.parametrize("sql", ENDLESS)
+def test_a_statement_without_an_end_is_ended(lake: LakeStore, sql: str) -> None:
+    """When its time is over it is told so, and the next one is answered."""
+    began_s = time.monotonic()
+    with pytest.raises(QueryError, match=r"sql: not done after 0\.4 s"):
+        run(lake, sql, None, QueryLimits(timeout_s=0.4))
+    assert time.monotonic() - began_s < 30
+    assert run(lake, "SELECT count(*) AS n FROM candles", None, QueryLimits(timeout_s=60)).to_pylist() == [
+        {"n": 1440}
+    ]
+
+
+def test_a_disk_that_gives_up_is_not_the_end_of_the_time() -> None:
+    """What the system calls a timeout is told as the system's, not as the statement's."""
+    future: Future[None] = Future()
+    future.set_exception(TimeoutError("the disk"))
+    with pytest.raises(TimeoutError, match="the disk"):
+        QueryLimits(timeout_s=60).wait(future)
+
+
+def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
+    """A statement that gives rows for ever is ended too."""
+    with (
+        pytest.raises(QueryError, match="not done after 1 s"),
+        stream(lake, "SELECT * FROM range(10000000000000)", None, QueryLimits(timeout_s=1)) as answer,
+    ):
+        for _ in answer.batches:
+            pass
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT list(range) FROM range(2000000000)",
+        "SELECT string_agg(x, '') FROM (SELECT repeat('a', 100000) || range AS x FROM range(1000000))",
+        "SELECT list(md5(a.range::VARCHAR) ORDER BY hash(a.range)) FROM range(10000000) a",
+    ],
+)
+def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:
+    """What does not fit, nor can be spilled, is an error of one line."""
+    with pytest.raises(QueryError) as raised:
+        run(lake, sql, None, QueryLimits(timeout_s=120, memory="100MB"))
+    assert any(words in raised.value.what for words in ("llocate", "emory", "pin block"))
+    assert "\n" not in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "memory"), [(0, ""), (-1, ""), (None, "lots"), (None, "'; SET x='1GB"), (None, "5")]
+)
+def test_bounds_that_cannot_be_are_refused(timeout_s: float | None, memory: str) -> None:
+    """A mistyped bound is told before anything runs."""
+    with pytest.raises(UsageError):
+        QueryLimits(timeout_s=timeout_s, memory=memory)
+
+
+@pytest.mark.slow
+def test_progress_is_told_while_it_runs_and_no_longer(lake: LakeStore) -> None:
+    """The share that is done grows; before and after the statement nobody knows it."""
+    control = QueryLimits(timeout_s=60)
+    assert control.fraction() is None
+    seen = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.01):
+            fraction = control.fraction()
+            if fraction is not None:
+                seen.append(fraction)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    run(lake, "SELECT sum(a.range * b.range % 7) FROM range(30000) a, range(10000) b", None, control)
+    stop.set()
+    asking.join()
+    assert control.fraction() is None
+    assert all(0 < fraction <= 1 for fraction in seen)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "line"),
+    [
+        (None, "running 12 s"),
+        (0.0, "╺" + "─" * 29 + "   0% 12 s"),
+        (0.5, "━" * 15 + "╺" + "─" * 14 + "  50% 12 s"),
+        (1.0, "━" * 30 + " 100% 12 s"),
+    ],
+)
+def test_bar(fraction: float | None, line: str) -> None:
+    """A bar is as long as what is done, and always as wide."""
+    assert bar_line(fraction, 12.3) == line
+
+
+def query(lake: LakeStore, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sql", [ENDLESS[0], "SELECT list_sort(list_transform(range(1000000000), lambda x: hash(x)))[1]"]
+)
+def test_timeout_ends_the_process(lake: LakeStore, sql: str, tmp_path: Path) -> None:
+    """Even where the engine cannot be stopped: exit 1, one line, and no file."""
+    done = query(lake, sql, "--timeout", "700ms", "--memory-limit", "4GB", "-o", str(tmp_path / "x.csv"))
+    assert done.returncode == 1
+    first = done.stderr.splitlines()[0]
+    assert first.startswith(("lakewriter: sql: not done after 0.7 s", "lakewriter: sql: Failed to allocate"))
+    assert "leaked" not in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_deaf_is_left(lake: LakeStore) -> None:
+    """The process ends while the engine still has much to do: one value of 400 MB, of which it hears nothing."""
+    sql = "SELECT length(regexp_replace(repeat('a', 400000000), '(a|b)', '', 'g'))"
+    command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", sql, "--timeout", "1s"]
+    asking = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert asking.stderr is not None
+    with asking.stderr as stderr:
+        said = stderr.read()
+    _, status, used = os.wait4(asking.pid, 0)
+    asking.returncode = os.waitstatus_to_exitcode(status)
+    assert asking.returncode == 1 and said.startswith("lakewriter: sql: not done after 1 s")
+    assert used.ru_utime < 12  # seconds; the statement takes twice as many
+
+
+@pytest.mark.slow
+def test_memory_limit_counts_what_the_engine_does_not(lake: LakeStore) -> None:
+    """One value of many gigabytes is refused by the kernel, and told in one line."""
+    done = query(lake, "SELECT list_sum(range(1000000000))", "--memory-limit", "100MB")
+    assert done.returncode == 1
+    assert done.stderr.startswith("lakewriter: sql: ")
+    assert "Traceback" not in done.stderr
+
+
+class Huge(Target):
+    """An answer that is larger as text than in the engine."""
+
+    def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
+        raise MemoryError
+
+
+def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: Path) -> None:
+    """What the kernel refuses while rows are written is told like any failure, and leaves no file."""
+    with pytest.raises(LakewriterError, match="too little memory"):
+        give(lake, "SELECT 1 AS a", {}, Huge(tmp_path / "x.csv", None, None))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
+    """More than a process can have is told by the engine if it cannot count so far, or bounds nothing."""
+    assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
+    done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
+    # Before 1.5 the engine takes what it cannot count for nothing.
+    code, said = 2, "memory limit: 999999999TB: "
+    assert done.returncode == code
+    assert done.stderr.startswith(f"lakewriter: {said}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "value"), [("--timeout", "soon"), ("--timeout", "0s"), ("--memory-limit", "much")]
+)
+def test_wrong_bounds_exit_2(lake: LakeStore, option: str, value: str) -> None:
+    """A bound that is none is a mistake of usage."""
+    done = query(lake, "SELECT 1", option, value)
+    assert done.returncode == 2
+    assert LakewriterError.__name__ not in done.stderr

@@ -1,0 +1,146 @@
+"""Each statement gives what plain DuckDB gives over a plain glob of the same rows.
+
+Twice: on a settled lake, and on one where some of the rows are still in the
+journal, twice in journal and file, or in files that somebody else wrote.
+"""
+
+import resource
+import zlib
+from itertools import groupby
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given
+
+from lakewriter.lake.lake import LakeStore
+from lakewriter.partition import partition_of
+from lakewriter.query.execution import Execution
+from lakewriter.query.retry import RetryHints
+from lakewriter.query.scan.held_files import FD_RESERVE, can_hold
+from lakewriter.query.session import run
+from support.lakes import add_foreign, make_lake
+from support.lengths import LONG, either, examples
+from support.statements import (
+    ALL_ROWS,
+    FILTERS,
+    PREDICATES,
+    STATEMENTS,
+    as_statement,
+    asked_plainly,
+    in_any_order,
+    params_of,
+    plain_glob,
+    two_scans,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    return make_lake(tmp_path_factory.mktemp("settled"), ALL_ROWS)
+
+
+@pytest.fixture(scope="module")
+def hot(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    """The same candles: of five, one in a file, one in the journal, one in both, and two that replace others."""
+    root = tmp_path_factory.mktemp("hot")
+    worse = [msgspec.structs.replace(one, trade_num=0, source="rest", high=1e6) for one in ALL_ROWS]
+    files, waiting, foreign = [], [], []
+    for number, one in enumerate(ALL_ROWS):
+        if number % 5 in (0, 2):
+            files.append(one)
+        if number % 5 in (1, 2, 3):
+            waiting.append(one)
+        if number % 5 == 3:
+            files.append(worse[number])
+        if number % 5 == 4:
+            waiting.append(worse[number])
+            (foreign if number % 15 == 4 else files).append(one)
+    store = make_lake(root, files, waiting)
+    for _, rows in groupby(foreign, partition_of):
+        add_foreign(root, list(rows))
+    return store
+
+
+@pytest.fixture(scope="module")
+def plain(settled: LakeStore) -> duckdb.DuckDBPyConnection:
+    return plain_glob(settled.root)
+
+
+def expect_equal(plain: duckdb.DuckDBPyConnection, stores: list[LakeStore], sql: str) -> None:
+    """Check that all agree: with files held, and as they lie there.
+
+    A short run asks each statement in one of these ways.
+    """
+    expected = in_any_order(asked_plainly(plain, sql))
+    for store in stores:
+        for ask in WAYS if LONG else [WAYS[zlib.crc32(sql.encode()) % len(WAYS)]]:
+            assert in_any_order(ask(store, sql)) == expected
+
+
+def held(store: LakeStore, sql: str) -> pa.Table:
+    """Ask as one asks whose files have moved before: with files held, some of those that there are."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = sum(1 for _ in store.files())
+    room = files if len(sql) % 2 else files // 2
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + FD_RESERVE + room, limits[1]))
+    try:
+        with Execution(store, RetryHints(files_replaced=True), None) as running:
+            answer = running.start(sql, params_of(sql))
+            assert bool(running._held_files.names) == (can_hold() and bool(running._snapshot.own))
+            return pa.Table.from_batches(list(answer.batches), answer.schema)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def now(store: LakeStore, sql: str) -> pa.Table:
+    return run(store, sql, params_of(sql))
+
+
+WAYS = (held, now)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+@pytest.mark.parametrize("predicate", PREDICATES)
+def test_predicate(plain: duckdb.DuckDBPyConnection, hot: LakeStore, predicate: str) -> None:
+    """Whatever a WHERE says, no row is lost or gained by the choice of files."""
+    expect_equal(plain, [hot], as_statement(predicate))
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_statement(plain: duckdb.DuckDBPyConnection, hot: LakeStore, sql: str) -> None:
+    """Whichever clause, join, subquery or set operation has the predicate, the answer is plain DuckDB's."""
+    expect_equal(plain, [hot], sql)
+
+
+@pytest.mark.parametrize(
+    "sql", [*map(as_statement, PREDICATES[:: either(12, 4)]), *STATEMENTS[:: either(12, 4)]]
+)
+def test_settled_lake(plain: duckdb.DuckDBPyConnection, settled: LakeStore, sql: str) -> None:
+    """Without anything hot it is the same."""
+    expect_equal(plain, [settled], sql)
+
+
+def test_the_statements_are_worth_asking(plain: duckdb.DuckDBPyConnection) -> None:
+    """Nearly all of them have rows to lose."""
+    asked = [as_statement(predicate) for predicate in PREDICATES] + STATEMENTS
+    empty = [sql for sql in asked if not asked_plainly(plain, sql).num_rows]
+    assert len(asked) >= 250
+    assert len(empty) < 30
+
+
+@examples(6, 60, suppress_health_check=list(HealthCheck))
+@given(one=FILTERS, other=FILTERS)
+def test_any_filters_of_two_scans(
+    plain: duckdb.DuckDBPyConnection, settled: LakeStore, hot: LakeStore, one: str, other: str
+) -> None:
+    """Each scan has its own filter, and gets at least what that leaves."""
+    """Each scan has its own filter, and gets at least what that leaves."""
+    expect_equal(plain, [settled, hot], two_scans(one, other))

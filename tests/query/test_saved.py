@@ -1,0 +1,206 @@
+"""Queries to keep: what their comments say, and that each of them runs."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lakewriter.errors import UsageError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.query.result import Result
+from lakewriter.query.saved import Parameter, parse_query, saved_queries, saved_query
+from lakewriter.query.session import run
+from support.lakes import make_lake, rest_candle
+
+NAMES = [query.name for query in saved_queries()]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    """Two days of BTCUSDT with a missing candle, and the first hour of ETHUSDT and two futures."""
+    coin = [rest_candle(n, market="coin_futures", symbol="BTCUSD_PERP") for n in range(60)]
+    future = [rest_candle(n, market="usdt_futures", close=202.0 + 2 * n) for n in range(60)]
+    ether = [rest_candle(n, symbol="ETHUSDT", close=200.0 - n, open=200.0) for n in range(60)]
+    return make_lake(
+        tmp_path_factory.mktemp("saved"),
+        [rest_candle(n) for n in range(2880) if n != 7] + ether + coin + future,
+        hot=[rest_candle(2880)],
+    )
+
+
+def asked(store: LakeStore, name: str, **params: str) -> list[dict[str, object]]:
+    query = saved_query(name)
+    result = Result(run(store, query.sql, query.values(params)))
+    return [dict(zip(result.columns, row, strict=True)) for row in result.rows()]
+
+
+def test_there_are_some() -> None:
+    """The README's names exist."""
+    assert {
+        "daily_ohlcv",
+        "resample",
+        "vwap",
+        "returns",
+        "realised_volatility",
+        "top_movers",
+        "latest",
+    } <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_runs_on_its_defaults(lake: LakeStore, name: str) -> None:
+    """Every saved query answers something without any parameter given."""
+    assert asked(lake, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_runs_on_an_empty_lake(tmp_path: Path, name: str) -> None:
+    """An empty lake has an empty answer, not an error."""
+    assert asked(make_lake(tmp_path), name) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_explains_itself(name: str) -> None:
+    """The first line says what is answered, and every parameter what it is."""
+    query = saved_query(name)
+    assert query.title.endswith(".")
+    assert all(parameter.what for parameter in query.parameters)
+
+
+def test_daily_ohlcv_is_right(lake: LakeStore) -> None:
+    """A day opens with its first candle and closes with its last."""
+    first, second, third = asked(lake, "daily_ohlcv")
+    assert (first["open"], first["high"], first["low"], first["close"]) == (100.0, 1541.0, 99.0, 1540.0)
+    assert (first["volume"], first["trade_num"], first["candles"]) == (2 * 1439, 10 * 1439, 1439)
+    assert [row["complete"] for row in (first, second, third)] == [False, True, False]
+    assert second["candles"] == 1440
+    assert third["candles"] == 1
+
+
+def test_resample_is_right(lake: LakeStore) -> None:
+    """Longer candles are made of all that begin in them, and say how many."""
+    rows = asked(lake, "resample", bucket="5 minutes", until="2024-06-30T00:10:00Z")
+    assert [(row["open"], row["close"], row["high"], row["low"], row["candles"]) for row in rows] == [
+        (100.0, 105.0, 106.0, 99.0, 5),
+        (105.0, 110.0, 111.0, 104.0, 4),
+    ]
+    months = asked(lake, "resample", bucket="1 month")
+    assert [str(row["candle_begin_time"])[:10] for row in months] == ["2024-06-01", "2024-07-01"]
+    assert str(months[0]["candle_end_time"])[:10] == "2024-07-01"
+
+
+def test_vwap_is_right(lake: LakeStore) -> None:
+    """The price is the money over the coins; on coin futures the contracts weigh the prices."""
+    there = [n for n in range(1440) if n != 7]
+    assert asked(lake, "vwap")[0]["vwap"] == pytest.approx(100.5 + sum(there) / len(there))
+    coin = asked(lake, "vwap", market="coin_futures", symbol="BTCUSD_PERP")
+    typical = [(102 + n + 99 + n + 101 + n) / 3 for n in range(60)]
+    assert coin[0]["vwap"] == pytest.approx(sum(typical) / 60)
+
+
+def test_returns_are_right(lake: LakeStore) -> None:
+    """The first bucket has no return, the next ones compare closes."""
+    first, second, _ = asked(lake, "returns")
+    assert first["simple_return"] is None
+    assert second["simple_return"] == pytest.approx(2980 / 1540 - 1)
+    assert second["log_return"] == pytest.approx(math.log(2980 / 1540))
+
+
+def test_realised_volatility_skips_gaps(lake: LakeStore) -> None:
+    """A missing candle makes two returns fewer, never one that spans the gap."""
+    first = asked(lake, "realised_volatility")[0]
+    closes = [101.0 + n for n in range(1440)]
+    returns = [math.log(closes[n] / closes[n - 1]) for n in range(1, 1440) if n not in (7, 8)]
+    assert first["returns"] == len(returns) == 1437
+    assert first["realised_volatility"] == pytest.approx(math.sqrt(sum(r * r for r in returns)))
+
+
+def test_top_movers_are_sorted_by_size_of_the_move(tmp_path: Path) -> None:
+    """Who fell most may stand before who rose."""
+    store = make_lake(
+        tmp_path,
+        [rest_candle(0, symbol="AUSDT", open=100.0, close=110.0), rest_candle(0, symbol="BUSDT", open=100.0, close=50.0),
+         rest_candle(-3000, symbol="OLDUSDT")],
+    )  # fmt: skip
+    assert [row["symbol"] for row in asked(store, "top_movers")] == ["BUSDT", "AUSDT"]
+    assert [row["symbol"] for row in asked(store, "top_movers", rows="1")] == ["BUSDT"]
+
+
+def test_basis_takes_the_last_spot_price(lake: LakeStore) -> None:
+    """Each close of the future is compared with spot's at that moment, or the last one before it."""
+    rows = asked(lake, "basis")
+    assert len(rows) == 60
+    assert rows[5]["basis_percent"] == pytest.approx(100.0)
+    assert (rows[5]["spot_age"], rows[7]["spot_age"]) == ((0, 0, 0), (0, 0, 60_000_000_000))
+    assert (rows[7]["future"], rows[7]["spot"]) == (216.0, 107.0)
+
+
+def test_correlation_is_right(lake: LakeStore) -> None:
+    """Pearson's, of the log returns of the candles that both have, gaps left out."""
+    [row] = asked(lake, "correlation")
+    steps = [n for n in range(1, 60) if n not in (7, 8)]
+    bitcoin = [math.log((101 + n) / (100 + n)) for n in steps]
+    ether = [math.log((200 - n) / (201 - n)) for n in steps]
+    assert row["returns"] == len(steps)
+    assert row["correlation"] == pytest.approx(np.corrcoef(bitcoin, ether)[0, 1])
+
+
+def test_latest_is_one_row_a_series(lake: LakeStore) -> None:
+    """Each series shows its newest candle, journal included."""
+    rows = asked(lake, "latest")
+    assert [(row["market"], row["symbol"], row["close"]) for row in rows] == [
+        ("coin_futures", "BTCUSD_PERP", 160.0),
+        ("spot", "BTCUSDT", 2981.0),
+        ("spot", "ETHUSDT", 141.0),
+        ("usdt_futures", "BTCUSDT", 320.0),
+    ]
+    assert [row["close"] for row in asked(lake, "latest", since="2024-07-02")] == [2981.0]
+
+
+def test_coverage_by_day_counts_what_is_missing(lake: LakeStore) -> None:
+    """A day's missing candles are its grid's minus those that are there."""
+    assert [(row["candles"], row["missing"]) for row in asked(lake, "coverage_by_day")] == [
+        (1439, 1),
+        (1440, 0),
+        (1, 1439),
+    ]
+
+
+def test_parameters_select(lake: LakeStore) -> None:
+    """Given values take the defaults' place."""
+    assert asked(lake, "daily_ohlcv", symbol="ETHUSDT")[0]["candles"] == 60
+    assert asked(lake, "daily_ohlcv", since="2024-07-01", until="2024-07-02")[0]["candles"] == 1440
+    assert asked(lake, "daily_ohlcv", symbol="' OR true --") == []
+
+
+def test_comments_become_parameters() -> None:
+    """Name, default and meaning are read from the head of the file, and no further."""
+    query = parse_query(
+        "x",
+        "-- What it says.\n-- more\n-- :a = 1 day   how long\n--:b=\n-- :c = x y\n\n-- :d = 1  no\nSELECT 1",
+    )
+    assert query.title == "What it says."
+    assert query.parameters == (
+        Parameter("a", "1 day", "how long"),
+        Parameter("b", "", ""),
+        Parameter("c", "x y", ""),
+    )
+
+
+def test_unknown_parameter_names_the_known_ones() -> None:
+    """A mistyped parameter is told which there are."""
+    with pytest.raises(UsageError, match="query vwap: there is no parameter sybmol") as raised:
+        saved_query("vwap").values({"sybmol": "x"})
+    assert "symbol" in raised.value.hint
+    assert raised.value.exit_code == 2
+
+
+def test_unknown_name_suggests() -> None:
+    """A mistyped name is told the nearest, and where the list is."""
+    with pytest.raises(UsageError, match="vwpa is neither SQL nor a saved query") as raised:
+        saved_query("vwpa")
+    assert raised.value.hint == "did you mean vwap? lakewriter query --list shows them all"
+    for name in ("../queries/vwap", "vwap.sql", "", "/etc/passwd"):
+        with pytest.raises(UsageError):
+            saved_query(name)

@@ -1,0 +1,86 @@
+"""The merger: whatever becomes of a batch, each of its candles is in its partition or left."""
+
+import asyncio
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
+from lakewriter.partition import Partition, partition_of
+from lakewriter.recording.buffer import Batch, Buffer
+from lakewriter.recording.merger import FlushResult, Merger, groups
+from support.candles import stream_candle
+from support.refusing_lake import begins
+
+SYMBOLS = [f"S{number}USDT" for number in range(2 * BATCH_PARTITIONS_MAX + 3)]
+
+
+def batch_of(symbols: list[str], minutes: range, trade_num: int = 10) -> Batch:
+    buffer = Buffer()
+    buffer.add(
+        (stream_candle(minute, symbol, trade_num=trade_num) for symbol in symbols for minute in minutes), 0.0
+    )
+    return buffer.seal()
+
+
+def merge(store: LakeStore, *batches: Batch) -> list[FlushResult]:
+    """Merge one batch after the other."""
+
+    async def main() -> list[FlushResult]:
+        merger = Merger(store)
+        try:
+            return [await merger.merge(batch) for batch in batches]
+        finally:
+            merger.close()
+
+    return asyncio.run(main())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LakeStore:
+    return LakeStore.create(str(tmp_path / "lake"), "test")
+
+
+def test_more_partitions_than_are_merged_together(store: LakeStore) -> None:
+    """All of several groups are merged, new files and grown ones; merging again changes nothing."""
+    first, second = batch_of(SYMBOLS, range(2)), batch_of(SYMBOLS, range(1, 3))
+    outcomes = merge(store, first, second, second, {})
+    assert outcomes == [FlushResult({}, count, 0) for count in [2 * len(SYMBOLS)] * 3 + [0]]
+    assert {len(begins(store, symbol)) for symbol in SYMBOLS} == {3}
+
+
+def test_groups_are_bounded_by_what_their_files_hold() -> None:
+    """Days of minutes are grouped by the dozen, long candles too, days of seconds hardly."""
+    batch: Batch = {
+        Partition("spot", f"S{number}USDT", interval, date(2024, 6, 30)): [stream_candle(0)]
+        for interval in ("1mo", "1m", "1s")
+        for number in range(100)
+    }
+    found = list(groups(batch))
+    assert {partition: rows for group in found for partition, rows in group.items()} == batch
+    assert [len(group) for group in found] == [64, 36 + 28, 64, 8] + [1] * 100
+    assert list(groups({})) == []
+
+
+def test_corrections_are_counted_and_named(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A candle that has more trades than the one that is there is a correction of its partition."""
+    [_, corrected] = merge(store, batch_of(SYMBOLS[:3], range(1)), batch_of(SYMBOLS[1:2], range(1), 11))
+    assert corrected == FlushResult({}, 1, 1)
+    assert "spot S1USDT 1m 2024-06-30: 1 candles corrected" in caplog.text
+
+
+def test_a_partition_that_refuses_holds_up_none_of_its_group(
+    store: LakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that cannot be read is left with its candles; all the others of its group are merged."""
+    bad = partition_of(stream_candle(0, SYMBOLS[5]))
+    path = store.root / bad.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1, but no more of it")
+    batch = batch_of(SYMBOLS, range(2))
+    [outcome] = merge(store, batch)
+    assert outcome == FlushResult({bad: batch[bad]}, 2 * (len(SYMBOLS) - 1), 0)
+    assert {len(begins(store, symbol)) for symbol in SYMBOLS if symbol != SYMBOLS[5]} == {2}
+    assert f"{bad}: 2 candles stay in the journal: {path}: not a readable Parquet file" in caplog.text
+    assert path.read_bytes() == b"PAR1, but no more of it"

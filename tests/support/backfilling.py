@@ -1,0 +1,81 @@
+"""A backfill in this process, against a sandbox."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+
+from lakewriter.backfill.progress import Progress
+from lakewriter.backfill.run import Backfill, BackfillOptions, BackfillPlan
+from lakewriter.binance.market_clients import MarketClients
+from lakewriter.clock import Clock
+from lakewriter.lake.gaps.ledger import save
+from lakewriter.lake.gaps.ledgers import open_ledger
+from lakewriter.lake.journal import create_journal
+from lakewriter.lake.lake import LakeStore
+from lakewriter.market import MARKETS, Market, served_at
+from lakewriter.sandbox.faults.table import Fault
+from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
+from lakewriter.subscription import parse_subscription
+from support.running import PATIENCE_S
+
+START_MS = 1_770_000_000_000  # 2026-02-02 02:40
+
+
+def against_sandbox(
+    scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0
+) -> None:
+    """Run a scenario against a sandbox that begins at START_MS; no limit may be broken."""
+
+    async def main() -> None:
+        options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
+        async with asyncio.timeout(PATIENCE_S), serve(options) as sandbox:
+            await scenario(sandbox)
+            assert not sandbox.violations
+
+    asyncio.run(main())
+
+
+class Filled(NamedTuple):
+    """What a backfill planned and did."""
+
+    store: LakeStore
+    plan: BackfillPlan
+    done: Progress
+
+
+async def run_backfill(
+    sandbox: Sandbox,
+    lake: Path,
+    *subscriptions: str,
+    options: BackfillOptions,
+    until: Callable[[Progress], bool] = lambda _: False,
+    endpoints: Callable[[Market], Market] = lambda market: market,
+) -> Filled:
+    """Fill a lake to the end, or until it is far enough and then stopped as by Ctrl-C."""
+    store = LakeStore.create(str(lake), "test")
+    clock = Clock()
+    journal = create_journal(store.root, "backfill")
+    ledger = open_ledger(store.root, journal.directory.name)
+    try:
+        async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
+            doors = MarketClients(
+                lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock
+            )
+            backfill = Backfill(store, doors, options=options, clock=clock)
+            plan = await backfill.plan(map(parse_subscription, subscriptions))
+            running = asyncio.create_task(backfill.run(plan, ledger, journal.directory.name))
+            while not running.done() and not until(backfill.progress):
+                await asyncio.sleep(0.005)
+            if running.done():
+                await running
+            else:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            return Filled(store, plan, backfill.progress)
+    finally:
+        await save(ledger)
+        ledger.close()
+        journal.close()

@@ -1,0 +1,27 @@
+"""A server of the test's own, on loopback."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serve_routes(routes: dict[str, Handler] | Handler) -> AsyncIterator[str]:
+    """Serve until the block is left, and give the URL.
+
+    Args:
+        routes: path → who answers there; or one who answers everywhere.
+    """
+    app = web.Application()
+    for path, handler in (routes if isinstance(routes, dict) else {"/{path:.*}": routes}).items():
+        app.router.add_get(path, handler)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

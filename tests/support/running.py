@@ -1,0 +1,170 @@
+"""Running the real command line in child processes, and asking the lake plainly."""
+
+import asyncio
+import contextlib
+import io
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import duckdb
+
+from lakewriter.cli import cli
+from lakewriter.errors import LakewriterError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TESTS = REPOSITORY / "tests"
+CAPTURES = Path(os.environ.get("LAKEWRITER_CAPTURES", REPOSITORY.parent / "shared" / "captures"))
+
+# The one limit of every wait: generous, for a condition that comes true sooner is met sooner,
+# and within pytest's limit for a test, so that the error names the condition.
+PATIENCE_S = 240.0
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, stdin: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "lakewriter", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        input=stdin,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command in this process, and print its error as a process would."""
+    logger = logging.getLogger("lakewriter")
+    before = logger.handlers[:], logger.level, logger.propagate
+    code, stdout, stderr = 0, io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            cli.main(list(arguments), standalone_mode=False)
+        except LakewriterError as error:
+            code = error.exit_code
+            print(f"lakewriter: {error.what}\n  {error.hint}".rstrip(), file=stderr)
+        finally:
+            logger.handlers[:], logger.level, logger.propagate = before
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+
+class Child:
+    """A running `lakewriter`, its stderr in a file."""
+
+    def __init__(self, log: Path, *arguments: str, cwd: Path | None = None) -> None:
+        self.log = log
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "lakewriter", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd=cwd,
+            )
+
+    def logged(self) -> str:
+        """Return what it logged so far, without a line that is not ended."""
+        text = self.log.read_text()
+        return text[: text.rfind("\n") + 1]
+
+    def wait_for(self, pattern: str, after: int = 0) -> None:
+        """Wait until it has logged something."""
+        wait_until(
+            lambda: re.search(pattern, self.logged()[after:]) is not None or self.process.poll() is not None
+        )
+        assert re.search(pattern, self.logged()[after:]), f"no {pattern!r} in:\n{self.logged()[-3000:]}"
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def child(log: Path, *arguments: str, cwd: Path | None = None) -> Iterator[Child]:
+    """Start a child; it is dead when the block is left."""
+    started = Child(log, *arguments, cwd=cwd)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.kill()
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Wait until the condition holds."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.02)
+
+
+async def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Wait until the condition holds, while the event loop goes on."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(coroutine: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """Cancel a task when the block is left; let its error be seen."""
+    try:
+        yield
+    finally:
+        coroutine.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await coroutine
+
+
+def plain_rows(
+    lake: Path, columns: str = 'market, symbol, "interval", epoch_ms(candle_begin_time)'
+) -> list[tuple[object, ...]]:
+    """Read the whole lake as anybody would, with a plain glob, ordered by key."""
+    connection = duckdb.connect()
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        rows: list[tuple[object, ...]] = connection.execute(
+            f"""SELECT {columns} FROM read_parquet('{lake}/**/*.parquet', hive_partitioning = true,
+                hive_types = {{market: VARCHAR, symbol: VARCHAR, interval: VARCHAR, date: DATE}})
+                ORDER BY market, symbol, "interval", candle_begin_time"""
+        ).fetchall()
+        return rows
+    finally:
+        connection.close()
+
+
+KEY_AND_VALUES = (
+    'market, symbol, "interval", epoch_ms(candle_begin_time), epoch_ms(candle_end_time), open, high, low, '
+    "close, volume, quote_volume, trade_num, taker_buy_base_asset_volume, taker_buy_quote_asset_volume"
+)
+
+
+@contextlib.contextmanager
+def python_child(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a child process of Python; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -1,0 +1,50 @@
+"""A lake that counts its listings, and one of 36 partitions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.partition_filter import ALL, PartitionSelection
+from lakewriter.partition import Partition
+from support.lakes import BEGIN_MS, DAY_MS, make_lake, rest_candle
+
+
+class WatchedLake(LakeStore):
+    """A lake that remembers which partitions it listed, and how often it was asked."""
+
+    listed: list[Partition]
+    listings = 0
+
+    def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        self.listings += 1
+        for found in super().files(wanted):
+            self.listed.append(found.partition)
+            yield found
+
+    def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
+        self.listings += 1
+        for found in super().newest(wanted):
+            self.listed.append(found.partition)
+            yield found
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> WatchedLake:
+    """Two markets, three symbols, two intervals, three days: 36 partitions."""
+    make_lake(
+        tmp_path,
+        [
+            rest_candle(0, market=market, symbol=symbol, interval=interval,
+                   begin_ms=BEGIN_MS + day * DAY_MS, end_ms=BEGIN_MS + day * DAY_MS + 3_600_000)
+            for market in ("spot", "usdt_futures")
+            for symbol in ("AUSDT", "BUSDT", "币USDT")
+            for interval in ("1h", "1m")
+            for day in range(3)
+        ],
+    )  # fmt: skip
+    store = WatchedLake.local(tmp_path)
+    store.listed = []
+    return store
