@@ -25,7 +25,7 @@ from lakewriter.candle import int_column
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range
 from lakewriter.series import Series
@@ -151,15 +151,13 @@ class FileImport:
                 self._parsed.task_done()
 
     def _merge(self, days: PartitionRows) -> None:
-        try:
-            self._progress.corrections += sum(each.corrections for each in self._store.merge_many(days))
-        except LakeError:
-            # One partition failed. Merging the others again changes nothing.
-            for partition, rows in days:
-                try:
-                    self._progress.corrections += self._store.merge(partition, rows).corrections
-                except LakeError as error:
-                    self._progress.add_unmerged(partition, error)
+        for (partition, _), result in zip(days, self._store.merge_many(days), strict=True):
+            if isinstance(result, Merged):
+                self._progress.corrections += result.corrections
+            elif isinstance(result, LakeError):
+                self._progress.add_unmerged(partition, result)
+            else:
+                raise result
 
     async def _reserve(self, size: int) -> None:
         """Wait until the pending bytes allow a file of this size, and add it."""

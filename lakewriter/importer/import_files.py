@@ -213,22 +213,16 @@ def _read(path: Path, job: Job) -> _FileToMerge | Imported:
 
 
 def _merge(store: LakeStore, batch: list[_FileToMerge]) -> Iterator[Imported]:
-    try:
-        merged = iter(store.merge_many([day for file in batch for day in file.days]))
-    except (LakewriterError, OSError):
-        # One of them is at fault; each on its own tells which, and keeps the others out of it.
-        for file in batch:
-            yield _merge_alone(store, file)
-        return
+    results = iter(store.merge_many([day for file in batch for day in file.days]))
     for file in batch:
-        yield file.outcome(list(islice(merged, len(file.days))))
-
-
-def _merge_alone(store: LakeStore, file: _FileToMerge) -> Imported:
-    try:
-        return file.outcome(store.merge_many(file.days))
-    except (LakewriterError, OSError) as error:
-        return _failed(file.path, error)
+        of_file = list(islice(results, len(file.days)))
+        error = next((result for result in of_file if isinstance(result, Exception)), None)
+        if error is None:
+            yield file.outcome([result for result in of_file if isinstance(result, Merged)])
+        elif isinstance(error, (LakewriterError, OSError)):
+            yield _failed(file.path, error)
+        else:
+            raise error
 
 
 def _failed(path: Path, error: LakewriterError | OSError) -> Imported:

@@ -47,6 +47,9 @@ MERGE_TRIES_MAX = 20
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
 
+# A merge that raises one of these may be tried again; other partitions can be merged meanwhile.
+MERGE_ERRORS = (LakeError, OSError, pa.ArrowException, MemoryError)
+
 
 class Merged(NamedTuple):
     """What a merge did.
@@ -230,39 +233,53 @@ class LakeStore:
         check_day(partition, int_column(rows, "candle_begin_time"))
         return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, rows))
 
-    def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
+    def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
         """Merge into many partitions, as `merge` does into each, in less time.
+
+        A partition that fails does not stop the others.
 
         Args:
             items: each partition once, with its rows.
 
         Returns:
-            what each merge did, in the order of the items.
-
-        Raises:
-            LakeError, OSError: as `merge`, for the first that fails; some of the
-                other partitions are merged by then.
+            the result or the error of each merge, in the order of the items.
 
         Crash: at any step each partition is as before or as after, whole;
         merging the same rows again changes nothing.
         """
+        results: list[Merged | Exception] = []
+        for batch in _batches(items):
+            try:
+                results += self._merge_batch(batch)
+            except MERGE_ERRORS:
+                # Merging alone tells which of them failed, and changes nothing in those that are merged.
+                results += [self._merge_or_error(partition, rows) for partition, rows in batch]
+        return results
+
+    def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         for partition, rows in items:
             checked_partition(partition)
             check_day(partition, int_column(rows, "candle_begin_time"))
-        return [merged for batch in _batches(items) for merged in self._merge_batch(batch)]
-
-    def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         with self.storage.exclusive(*(partition.path for partition, _ in items)):
             changes = [self._change(partition, rows) for partition, rows in items]
             replacements = [change.replacement for change in changes if change.replacement is not None]
             versions = self.storage.replace_all(replacements)
-        names = zip(replacements, versions, strict=True)
-        overtaken = {each.name for each, version in names if version is None}
+        overtaken = {
+            replacement.name
+            for replacement, version in zip(replacements, versions, strict=True)
+            if version is None
+        }
         return [
-            # Somebody who knows no locks was faster.
+            # A writer without our locks changed the file meanwhile.
             self.merge(partition, rows) if partition.file in overtaken else change.merged
             for (partition, rows), change in zip(items, changes, strict=True)
         ]
+
+    def _merge_or_error(self, partition: Partition, rows: pa.Table) -> Merged | Exception:
+        try:
+            return self.merge(partition, rows)
+        except MERGE_ERRORS as error:
+            return error
 
     def with_exclusive_retry(self, partition: Partition, once: Callable[[], T]) -> T:
         """Read and replace a partition's file with other writers kept out.

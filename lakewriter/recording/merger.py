@@ -1,8 +1,7 @@
-"""The merger: buffered candles into their partitions, in a few threads; it says which had to stay.
+"""The merger: merges buffered candles into their partitions, in a few threads.
 
-Partitions are merged in groups, whose files are synced together. A group in
-which one refuses is merged once more, each by itself: merging the same rows
-again changes nothing.
+Partitions are merged in groups, whose files are synced together. Candles of a
+partition that cannot be merged stay with the caller.
 """
 
 import asyncio
@@ -10,8 +9,6 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
-
-import pyarrow as pa
 
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
@@ -41,10 +38,6 @@ class FlushResult(NamedTuple):
     left: Batch
     flushed: int
     corrections: int
-
-
-# A partition that raises one of these is tried again; the others are merged all the same.
-_REFUSALS = (LakeError, OSError, pa.ArrowException, MemoryError)
 
 
 class _Refusal(NamedTuple):
@@ -77,9 +70,10 @@ class Merger:
         flushed = corrections = 0
         for merged_group in await asyncio.gather(*merging):
             for partition, merged in merged_group.items():
-                if isinstance(merged, _Refusal):
+                if not isinstance(merged, Merged):
+                    refusal = _refusal(merged)
                     left[partition] = batch[partition]
-                    refusals.setdefault(merged.reason, []).append((partition, merged.path))
+                    refusals.setdefault(refusal.reason, []).append((partition, refusal.path))
                     continue
                 flushed += len(batch[partition])
                 corrections += merged.corrections
@@ -98,23 +92,18 @@ class Merger:
         """End the threads."""
         self._threads.shutdown()
 
-    def _merge_group(self, group: Batch) -> dict[Partition, Merged | _Refusal]:
-        """Merge partitions together; of each that refuses return the reason."""
+    def _merge_group(self, group: Batch) -> dict[Partition, Merged | Exception]:
+        """Merge partitions together, and return the result or the error of each."""
         items = [(partition, to_table(candles)) for partition, candles in group.items()]
-        try:
-            return dict(zip(group, self._store.merge_many(items), strict=True))
-        except _REFUSALS:
-            return {partition: self._merge(partition, rows) for partition, rows in items}
+        return dict(zip(group, self._store.merge_many(items), strict=True))
 
-    def _merge(self, partition: Partition, rows: pa.Table) -> Merged | _Refusal:
-        try:
-            return self._store.merge(partition, rows)
-        except LakeError as error:
-            return _Refusal(error.what, "")
-        except OSError as error:
-            return _Refusal(error.strerror or str(error), str(error.filename or ""))
-        except _REFUSALS as error:
-            return _Refusal((str(error) or type(error).__name__).splitlines()[0], "")
+
+def _refusal(error: Exception) -> _Refusal:
+    if isinstance(error, LakeError):
+        return _Refusal(error.what, "")
+    if isinstance(error, OSError):
+        return _Refusal(error.strerror or str(error), str(error.filename or ""))
+    return _Refusal((str(error) or type(error).__name__).splitlines()[0], "")
 
 
 def groups(batch: Batch) -> Iterator[Batch]:

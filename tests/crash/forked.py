@@ -145,7 +145,10 @@ def forget(root: Path, tell: Tell) -> None:
 def _merge_together(store: LakeStore, tell: Tell) -> None:
     for group in ([*FIRST, *SECOND], THIRD, LAST):
         partitions = by_partition(group)
-        store.merge_many([(partition, to_table(candles)) for partition, candles in partitions.items()])
+        items = [(partition, to_table(candles)) for partition, candles in partitions.items()]
+        for result in store.merge_many(items):
+            if isinstance(result, Exception):
+                raise result
         tell("merged", group)
 
 

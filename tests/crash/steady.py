@@ -89,7 +89,10 @@ def main(root: Path, promises: str, seed: str, kind: str = "whole") -> None:
         segments = journal.roll()
         partitions = by_partition(committed)
         if kind == "whole" and chance.random() < 0.5:
-            store.merge_many([(partition, to_table(candles)) for partition, candles in partitions.items()])
+            items = [(partition, to_table(candles)) for partition, candles in partitions.items()]
+            for result in store.merge_many(items):
+                if isinstance(result, Exception):
+                    raise result
             tell("merged", [candle for candles in partitions.values() for candle in candles])
         else:
             for partition, candles in partitions.items():

@@ -357,25 +357,27 @@ def test_merge_many_overtaken(store):
     assert [each.rows for each in done] == [3, 2, 3, 2, 3]
 
 
-def test_merge_many_refuses_before_it_writes(store):
-    """One partition whose rows are of another day, or a name that cannot be one, and none is touched."""
-    for wrong in (
-        (Partition("spot", "BTCUSDT", "1m", date(1999, 1, 1)), to_table([stream_candle(0)])),
-        (Partition("spot", "../x", "1m", PARTITION.date), to_table([stream_candle(0)])),
-    ):
-        with pytest.raises(LakeError):
-            store.merge_many([*many(0), wrong])
-    assert list(store.files()) == []
-
-
-def test_merge_many_with_an_unreadable_file(store):
-    """A partition whose file cannot be read fails the merge, and the file stays as it is."""
-    items = many(0)
-    path = store.root / items[2][0].file
+def test_merge_many_gives_each_partition_its_own_error(store):
+    """Rows of another day, a name that cannot be one, a torn file: each fails alone, and the others are merged."""
+    *items, torn = many(0)
+    path = store.root / torn[0].file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
-    with pytest.raises(LakeError, match="not a readable Parquet file"):
-        store.merge_many(items)
+    wrong = [
+        (Partition("spot", "BTCUSDT", "1m", date(1999, 1, 1)), to_table([stream_candle(0)])),
+        (Partition("spot", "../x", "1m", PARTITION.date), to_table([stream_candle(0)])),
+        torn,
+    ]
+    done = store.merge_many([*wrong, *items])
+    assert [str(error).partition(":")[0] if isinstance(error, LakeError) else error for error in done[:3]] == [
+        "spot BTCUSDT 1m 1999-01-01", "partition", str(path).partition(":")[0],
+    ]  # fmt: skip
+    assert [each.added for each in done[3:]] == [1] * len(items)
+    for partition, rows in items:
+        assert store.read(partition).equals(rows)
+    assert [partition for partition, _ in store.files()] == sorted(
+        partition for partition, _ in (*items, torn)
+    )
     assert path.read_bytes() == b"torn"
 
 

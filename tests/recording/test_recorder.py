@@ -80,8 +80,8 @@ def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytes
         def merge(self, partition: Partition, rows: pa.Table) -> Merged:
             raise OSError(28, "No space left on device", str(partition))
 
-        def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
-            return [self.merge(partition, rows) for partition, rows in items]
+        def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
+            return [self._merge_or_error(partition, rows) for partition, rows in items]
 
     store = Full.local(refusing(tmp_path).root)
     with pytest.raises(LakeError, match="30 candles could not be flushed"):

@@ -25,8 +25,8 @@ class RefusingStore(LakeStore):
             raise OSError(28, "No space left on device")
         return super().merge(partition, rows)
 
-    def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
-        return [self.merge(partition, rows) for partition, rows in items]
+    def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
+        return [self._merge_or_error(partition, rows) for partition, rows in items]
 
 
 def refusing(path: Path) -> RefusingStore:
