@@ -36,8 +36,8 @@ import pandas as pd
 
 from lakewriter.binance.archive_csv import CSV_BYTES_MAX, parse_csv, unzip
 from lakewriter.candle import VALUE_COLUMNS
-from lakewriter.importer.file_names import Told
-from lakewriter.importer.import_files import files_in, import_files
+from lakewriter.evidence.claims import ImportOptions
+from lakewriter.importer.import_files import ImportJob, find_files, import_files
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode
@@ -96,7 +96,11 @@ def copied(zips: list[Path], count: int, directory: Path) -> list[Path]:
 
 def ours(zips: Path, lake: Path) -> None:
     store = LakeStore.create(str(lake), "benchmark")
-    done = list(import_files(store, files_in([zips]), Told(market="spot")))
+    done = list(
+        import_files(
+            store, find_files([zips]), ImportJob(ImportOptions(market="spot"), time.time_ns() // 10**6)
+        )
+    )
     assert not [each.error for each in done if each.error]
 
 
@@ -104,7 +108,11 @@ def ours_unsynced(zips: Path, lake: Path) -> None:
     store = LakeStore.create(str(lake), "benchmark")
     store.storage = Unsynced(store.root, lake / "_lakewriter/locks")
     assert not [
-        each.error for each in import_files(store, files_in([zips]), Told(market="spot")) if each.error
+        each.error
+        for each in import_files(
+            store, find_files([zips]), ImportJob(ImportOptions(market="spot"), time.time_ns() // 10**6)
+        )
+        if each.error
     ]
 
 

@@ -102,8 +102,8 @@ def _group_bytes(metadata: Any, at: int) -> int:
     return size
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype))
 
 
 def _flat(table: pa.Table) -> pa.Table:

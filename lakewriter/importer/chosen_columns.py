@@ -41,14 +41,14 @@ def _renamed(table: pa.Table) -> pa.Table:
 
 
 def _may_be_times(column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    dtype = column.type
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype):
         least = pc.min(column).as_py()
         return least is not None and least >= DAY_NUMBERS[0]
     if is_text(column):
         first = next((each for each in column.slice(0, 100).to_pylist() if each), "")
         return len(first) >= len("20240101")
-    return bool(pa.types.is_temporal(kind))
+    return bool(pa.types.is_temporal(dtype))
 
 
 def _without_repeated(table: pa.Table) -> pa.Table:
@@ -90,10 +90,12 @@ def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
 
 def is_text(array: Any) -> bool:
     """Return whether an array or a column holds text, also as codes of a dictionary."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    dtype = array.type
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    return bool(
+        pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    )
 
 
 def holds_times(name: str) -> bool:

@@ -66,7 +66,7 @@ class FileColumns(NamedTuple):
     own: OwnColumns | None = None
 
 
-def columns_in(table: pa.Table) -> FileColumns:
+def read_file_columns(table: pa.Table) -> FileColumns:
     """Return what the columns of a table say.
 
     Raises:

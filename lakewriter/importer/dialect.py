@@ -66,7 +66,7 @@ def sniff(data: bytes) -> Dialect:
         text = line.decode(errors="replace").strip(" ")
         if (named := _header(text)) is not None:
             names, separator, quote = named
-            names = _fitted(names, data[after:], separator, quote)
+            names = _padded_names(names, data[after:], separator, quote)
             return Dialect(names, separator, quote, min(after, len(data)), number + 1, line)
         if text and not text.startswith("#"):
             if (row := _headerless(text)) is not None:
@@ -152,7 +152,7 @@ def _are_numbers(cells: list[str]) -> bool:
     return all(_NUMBER.fullmatch(cell) for cell in cells)
 
 
-def _fitted(names: list[str], rest: bytes, separator: str, quote: str) -> list[str]:
+def _padded_names(names: list[str], rest: bytes, separator: str, quote: str) -> list[str]:
     """Return the names for as many columns as the first rows have.
 
     R leaves the first column without a name, the one of its row names; other

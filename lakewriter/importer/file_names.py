@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lakewriter.errors import LakeError, UsageError
 from lakewriter.evidence.claims import LEVELS, NAME, Claim, Level, claims_on
-from lakewriter.importer.name_words import read_words
+from lakewriter.importer.name_words import parse_words
 from lakewriter.interval import BY_WIRE_NAME, INTERVALS
 from lakewriter.market import MARKETS, is_symbol
 from lakewriter.partition import LEVELS as PATH_LEVELS
@@ -63,7 +63,7 @@ _HIVE: dict[str, Level] = {
 }  # fmt: skip
 
 
-def name_says(path: PurePath) -> FileName:
+def parse_file_name(path: PurePath) -> FileName:
     """Return what a file's name and place say of its series.
 
     Raises:
@@ -86,7 +86,7 @@ def name_says(path: PurePath) -> FileName:
             if pattern is _RECORDER:
                 named = [*claims_on("market", match["market"], NAME), *named]
             return FileName((*named, *place), stem if pattern is _ARCHIVE else "")
-    words = read_words(stem, path)
+    words = parse_words(stem, path)
     return FileName((*words.claims, *place), "", words.read_as)
 
 

@@ -21,8 +21,8 @@ from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import OtherSeriesError
 from lakewriter.evidence.claims import ImportOptions
-from lakewriter.importer.file_candles import LeftOut, ReadFile, read_file
-from lakewriter.importer.read_file import FOUND_SUFFIXES
+from lakewriter.importer.file_candles import FileCandles, LeftOut, read_candles
+from lakewriter.importer.file_table import FOUND_SUFFIXES
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition, day_of
@@ -32,10 +32,10 @@ from lakewriter.series import Series
 READ_AHEAD_FILES = BATCH_PARTITIONS_MAX
 READ_AHEAD_BYTES_MAX = 1 << 23
 
-Days = list[tuple[Partition, pa.Table]]
+PartitionRows = list[tuple[Partition, pa.Table]]
 
 
-class Imported(NamedTuple):
+class FileResult(NamedTuple):
     """What became of one file.
 
     Args:
@@ -66,7 +66,7 @@ class Imported(NamedTuple):
     hint: str = ""
 
 
-class Job(NamedTuple):
+class ImportJob(NamedTuple):
     """How files are imported.
 
     Args:
@@ -82,7 +82,7 @@ class Job(NamedTuple):
     doubt_last: bool = False
 
 
-def files_in(paths: Iterable[Path]) -> Iterator[Path]:
+def find_files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield the files to import: those named, and below directories each that can be one, sorted.
 
     Raises:
@@ -103,13 +103,13 @@ def files_in(paths: Iterable[Path]) -> Iterator[Path]:
             raise UsageError(f"{path}: is not there")
 
 
-def check_files(paths: Iterable[Path], job: Job) -> Iterator[Imported]:
+def check_files(paths: Iterable[Path], job: ImportJob) -> Iterator[FileResult]:
     """Read and check many files, yielding in order what would become of each."""
     for file in _read_ahead(paths, job):
-        yield file if isinstance(file, Imported) else file.outcome([])
+        yield file if isinstance(file, FileResult) else file.result([])
 
 
-def import_files(store: LakeStore, paths: Iterable[Path], job: Job) -> Iterator[Imported]:
+def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Iterator[FileResult]:
     """Bring the candles of many files into the lake, yielding in order what became of each.
 
     Crash: each day is as before or as after, whole; importing the files again
@@ -117,10 +117,10 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: Job) -> Iterator[
     """
     batch: list[_FileToMerge] = []
     for file in _read_ahead(paths, job):
-        if isinstance(file, Imported) or not _fits(batch, file):
+        if isinstance(file, FileResult) or not _fits(batch, file):
             yield from _merge(store, batch)
             batch = []
-        if isinstance(file, Imported):
+        if isinstance(file, FileResult):
             yield file
         else:
             batch.append(file)
@@ -130,13 +130,13 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: Job) -> Iterator[
 class _FileToMerge:
     """A file that was read, by days."""
 
-    def __init__(self, path: Path, read: ReadFile) -> None:
+    def __init__(self, path: Path, read: FileCandles) -> None:
         self.path = path
         self.read = read
-        self.days = days_of(read)
+        self.days = rows_by_partition(read)
 
-    def outcome(self, merged: list[Merged]) -> Imported:
-        return Imported(
+    def result(self, merged: list[Merged]) -> FileResult:
+        return FileResult(
             self.path,
             tuple(series for series, _ in self.read.parts),
             self.read.rows,
@@ -160,12 +160,12 @@ def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
     )
 
 
-def days_of(file: ReadFile) -> Days:
+def rows_by_partition(file: FileCandles) -> PartitionRows:
     """Return the file's rows by partition."""
-    return [day for series, rows in file.parts for day in _days_of_series(series, rows)]
+    return [day for series, rows in file.parts for day in _rows_by_day(series, rows)]
 
 
-def _days_of_series(series: Series, rows: pa.Table) -> Days:
+def _rows_by_day(series: Series, rows: pa.Table) -> PartitionRows:
     days = int_column(rows, "candle_begin_time") // DAY_MS
     firsts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)] if len(days) else [0]
     return [
@@ -174,8 +174,8 @@ def _days_of_series(series: Series, rows: pa.Table) -> Days:
     ]
 
 
-def _read_ahead(paths: Iterable[Path], job: Job) -> Iterator[_FileToMerge | Imported]:
-    waiting: deque[tuple[Path, int, Future[_FileToMerge | Imported]]] = deque()
+def _read_ahead(paths: Iterable[Path], job: ImportJob) -> Iterator[_FileToMerge | FileResult]:
+    waiting: deque[tuple[Path, int, Future[_FileToMerge | FileResult]]] = deque()
     with ThreadPoolExecutor(1) as reader:
         for path in paths:
             file_bytes = _size(path)
@@ -196,36 +196,36 @@ def _size(path: Path) -> int:
         return 0  # whoever reads it says why it cannot be read
 
 
-def _result(path: Path, _: int, future: "Future[_FileToMerge | Imported]") -> _FileToMerge | Imported:
+def _result(path: Path, _: int, future: "Future[_FileToMerge | FileResult]") -> _FileToMerge | FileResult:
     try:
         return future.result()
     except (LakewriterError, OSError) as error:
         return _failed(path, error)
 
 
-def _read(path: Path, job: Job) -> _FileToMerge | Imported:
+def _read(path: Path, job: ImportJob) -> _FileToMerge | FileResult:
     try:
-        return _FileToMerge(path, read_file(path, job.options, job.now_ms, doubt_last=job.doubt_last))
+        return _FileToMerge(path, read_candles(path, job.options, job.now_ms, doubt_last=job.doubt_last))
     except OtherSeriesError:
         if path in job.named:
             raise
-        return Imported(path, other_series=True)
+        return FileResult(path, other_series=True)
 
 
-def _merge(store: LakeStore, batch: list[_FileToMerge]) -> Iterator[Imported]:
+def _merge(store: LakeStore, batch: list[_FileToMerge]) -> Iterator[FileResult]:
     results = iter(store.merge_many([day for file in batch for day in file.days]))
     for file in batch:
         of_file = list(islice(results, len(file.days)))
         error = next((result for result in of_file if isinstance(result, Exception)), None)
         if error is None:
-            yield file.outcome([result for result in of_file if isinstance(result, Merged)])
+            yield file.result([result for result in of_file if isinstance(result, Merged)])
         elif isinstance(error, (LakewriterError, OSError)):
             yield _failed(file.path, error)
         else:
             raise error
 
 
-def _failed(path: Path, error: LakewriterError | OSError) -> Imported:
+def _failed(path: Path, error: LakewriterError | OSError) -> FileResult:
     if isinstance(error, LakewriterError):
-        return Imported(path, error=error.what, hint=error.hint)
-    return Imported(path, error=f"{error.filename or path}: {error.strerror or error}")
+        return FileResult(path, error=error.what, hint=error.hint)
+    return FileResult(path, error=f"{error.filename or path}: {error.strerror or error}")

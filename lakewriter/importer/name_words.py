@@ -26,7 +26,7 @@ from lakewriter.spelling import (
 )
 
 
-class Words(NamedTuple):
+class NameWords(NamedTuple):
     """What the words of a name say.
 
     Args:
@@ -38,7 +38,7 @@ class Words(NamedTuple):
     read_as: str
 
 
-# Words that stand before an asset, and are none.
+# NameWords that stand before an asset, and are none.
 _NOISE = frozenset((
     "all", "bars", "candle", "candles", "copy", "crypto", "data", "export", "final", "from", "full", "history",
     "historical", "kline", "klines", "my", "new", "ohlc", "ohlcv", "price", "prices", "raw", "test", "to", "trades",
@@ -56,7 +56,7 @@ _CONTRACT = re.compile(
 _SEPARATORS = re.compile(r"[\s_\-.,;+@()\[\]]+")
 
 
-def read_words(stem: str, path: PurePath) -> Words:
+def parse_words(stem: str, path: PurePath) -> NameWords:
     """Return what the words of a name say.
 
     Args:
@@ -86,7 +86,7 @@ def read_words(stem: str, path: PurePath) -> Words:
                 f"--relabel --{level} {values[0]}",
             )
     read_as = next((each.symbol for each in spelled if each.symbol not in stem), "")
-    return Words(tuple(claims), read_as)
+    return NameWords(tuple(claims), read_as)
 
 
 def _symbol_claims(spelled: Spelled) -> list[Claim]:

@@ -41,19 +41,21 @@ class TextNumbers:
 
     def __init__(self, columns: Mapping[str, pa.Array], separator: str = "") -> None:
         self._columns = columns
-        self._decimals = self._sniffed(separator)
+        self._decimals = self._sniff_decimals(separator)
 
     def doubles(self, name: str) -> tuple[pa.Array, BoolArray]:
         """Return a column's numbers, and which of its cells are none."""
         text = self._columns[name]
         try:
-            return (_point(text, self._decimals)).cast(pa.float64()), np.zeros(len(text), np.bool_)
+            return (_with_decimal_point(text, self._decimals)).cast(pa.float64()), np.zeros(
+                len(text), np.bool_
+            )
         except pa.ArrowInvalid:
             fits = _matches(text, _PATTERNS[self._decimals]) | text.is_null().to_numpy(zero_copy_only=False)
             cells = pc.if_else(pa.array(fits), text, None)
-            return _point(cells, self._decimals).cast(pa.float64()), ~fits
+            return _with_decimal_point(cells, self._decimals).cast(pa.float64()), ~fits
 
-    def _sniffed(self, separator: str) -> str:
+    def _sniff_decimals(self, separator: str) -> str:
         columns = self._columns.values()
         if all(_is_plain(each) for each in columns):
             if separator in _COMMA_SEPARATORS and self._may_be_thousands():
@@ -83,7 +85,7 @@ class TextNumbers:
 _PATTERNS = {".": _PLAIN, ",": _COMMA, "thousands": _THOUSANDS}
 
 
-def _point(text: pa.Array, decimals: str) -> pa.Array:
+def _with_decimal_point(text: pa.Array, decimals: str) -> pa.Array:
     """Return numbers with a decimal point, and nothing between thousands."""
     if decimals == ",":
         return pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")

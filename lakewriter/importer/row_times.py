@@ -92,8 +92,8 @@ def _parts(name: str, array: pa.Array, units: int) -> IntArray:
     return numbers
 
 
-def _is_clock(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_time32(kind) or pa.types.is_time64(kind))
+def _is_clock(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_time32(dtype) or pa.types.is_time64(dtype))
 
 
 def _is_days(array: pa.Array) -> bool:

@@ -77,7 +77,7 @@ class TextTable(NamedTuple):
     bad: str
 
 
-def decoded(data: bytes) -> bytes:
+def decode_text(data: bytes) -> bytes:
     """Return a text in UTF-8 without a byte order mark, its lines ending in line feeds.
 
     Raises:
@@ -115,7 +115,7 @@ def check_utf8(data: bytes) -> None:
 
 
 def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
-    """Return the rows of a text as `decoded` returns it.
+    """Return the rows of a text as `decode_text` returns it.
 
     Args:
         skip_bad_rows: leave out and count rows with too many or too few values.
@@ -130,7 +130,7 @@ def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
     if not body.strip():
         raise LakewriterError("has no rows")
     check_utf8(body)
-    bad = _BadRows(BAD_ROWS_MAX if skip_bad_rows else 0)
+    bad = _WrongWidthRows(BAD_ROWS_MAX if skip_bad_rows else 0)
     table = _read(body, dialect, bad)
     lines = _lines(body, dialect.first_line)
     if bad.numbers and not skip_bad_rows:
@@ -143,7 +143,7 @@ def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
     return TextTable(named, kept, dialect.separator, bool(dialect.header), len(bad.numbers), first)
 
 
-class _BadRows:
+class _WrongWidthRows:
     """The rows with too many or too few values, noted while Arrow reads.
 
     Args:
@@ -185,7 +185,7 @@ def _cleaned(body: bytes, dialect: Dialect) -> bytes:
     return body
 
 
-def _read(body: bytes, dialect: Dialect, bad: _BadRows) -> pa.Table | None:
+def _read(body: bytes, dialect: Dialect, bad: _WrongWidthRows) -> pa.Table | None:
     """Return the rows that have a value for each column; None if reading ended at a bad one."""
     # Names of columns may come twice; numbers do not.
     numbers = [str(number) for number in range(len(dialect.names))]

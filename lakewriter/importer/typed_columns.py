@@ -1,7 +1,7 @@
 """Give the columns of a file their types: times, numbers, and text for the rest. Pure.
 
 Strategy: names say which columns hold times and numbers. Cells that hold
-neither are flaws, each of a row; the caller decides whether a flaw refuses the
+neither are bad_rows, each of a row; the caller decides whether a flaw refuses the
 file. Rows without any value are no candles: tools write them for gaps.
 """
 
@@ -28,7 +28,7 @@ _FLOAT32_WHOLE_MAX = 2**24
 _REQUIRED = (*PRICES, "volume")
 
 
-class Flaw(NamedTuple):
+class BadRow(NamedTuple):
     """What is wrong with a row.
 
     Args:
@@ -40,23 +40,23 @@ class Flaw(NamedTuple):
     what: str
 
 
-class Typed(NamedTuple):
+class TypedTable(NamedTuple):
     """A table with types.
 
     Args:
         table: with the file's columns, renamed where the name is of no use.
-        flawed: which rows have a cell that is no time or number.
+        bad: which rows have a cell that is no time or number.
         first: the first of these; None if there are none.
         empty: which rows have no values.
     """
 
     table: pa.Table
-    flawed: BoolArray
-    first: Flaw | None
+    bad: BoolArray
+    first: BadRow | None
     empty: BoolArray
 
 
-def typed_columns(table: pa.Table, separator: str = "") -> Typed:
+def typed_columns(table: pa.Table, separator: str = "") -> TypedTable:
     """Return a table with types.
 
     Args:
@@ -68,21 +68,21 @@ def typed_columns(table: pa.Table, separator: str = "") -> Typed:
     metadata = table.schema.metadata
     table = chosen_columns(table)
     columns = {name: _decoded(table[name]) for name in table.column_names}
-    flaws = _Flaws(table.num_rows)
+    bad_rows = _BadRows(table.num_rows)
     texts = {name: each for name, each in columns.items() if is_number(name) and is_text(each)}
     numbers = TextNumbers(texts, separator)
     for name, array in columns.items():
         if is_number(name):
-            columns[name] = _number(name, array, numbers, flaws)
+            columns[name] = _number(name, array, numbers, bad_rows)
         elif holds_times(name):
-            columns[name] = _time(name, array, flaws)
+            columns[name] = _time(name, array, bad_rows)
     empty = _without_values(columns)
-    flaws.forgive(empty)
+    bad_rows.drop(empty)
     typed = pa.table(columns, metadata=metadata) if columns else table
-    return Typed(typed, flaws.rows, flaws.first, empty)
+    return TypedTable(typed, bad_rows.rows, bad_rows.first, empty)
 
 
-class _Flaws:
+class _BadRows:
     def __init__(self, rows: int) -> None:
         self.rows: BoolArray = np.zeros(rows, np.bool_)
         self._found: list[tuple[BoolArray, str, str, pa.Array]] = []
@@ -100,17 +100,17 @@ class _Flaws:
         self._found.append((bad, name, what, cells))
         self.rows |= bad
 
-    def forgive(self, rows: BoolArray) -> None:
-        """Take back the flaws of some rows."""
+    def drop(self, rows: BoolArray) -> None:
+        """Take back the bad_rows of some rows."""
         self.rows &= ~rows
 
     @property
-    def first(self) -> Flaw | None:
+    def first(self) -> BadRow | None:
         if not self.rows.any():
             return None
         row = int(np.argmax(self.rows))
         name, what, cells = next(each[1:] for each in self._found if each[0][row])
-        return Flaw(row, f"{name} is {_shown(cells, np.arange(len(cells)) == row)}, {what}")
+        return BadRow(row, f"{name} is {_shown(cells, np.arange(len(cells)) == row)}, {what}")
 
 
 def _shown(cells: pa.Array, rows: BoolArray) -> str:
@@ -136,21 +136,21 @@ def _trimmed(array: pa.Array) -> pa.Array:
     return pc.if_else(unknown, None, array) if bool(pc.any(unknown).as_py()) else array
 
 
-def _number(name: str, array: pa.Array, numbers: TextNumbers, flaws: _Flaws) -> pa.Array:
-    kind = array.type
+def _number(name: str, array: pa.Array, numbers: TextNumbers, bad_rows: _BadRows) -> pa.Array:
+    dtype = array.type
     if is_text(array):
         doubles, bad = numbers.doubles(name)
-        flaws.add(bad, name, "no number", array)
+        bad_rows.add(bad, name, "no number", array)
         return doubles
-    if pa.types.is_null(kind):
+    if pa.types.is_null(dtype):
         return pa.nulls(len(array), pa.float64())
-    if pa.types.is_boolean(kind) or not (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if pa.types.is_boolean(dtype) or not (
+        pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
     ):
-        raise LakewriterError(f"{name} holds no numbers: its type is {kind}")
-    if pa.types.is_decimal(kind):
+        raise LakewriterError(f"{name} holds no numbers: its type is {dtype}")
+    if pa.types.is_decimal(dtype):
         return array.cast(pa.string()).cast(pa.float64())  # only of a text Arrow finds the nearest double
-    if pa.types.is_floating(kind) and field_of(name) not in _REQUIRED and _has_nan(array):
+    if pa.types.is_floating(dtype) and field_of(name) not in _REQUIRED and _has_nan(array):
         return pc.if_else(pc.is_nan(array), None, array)
     return array
 
@@ -159,20 +159,20 @@ def _has_nan(array: pa.Array) -> bool:
     return bool(pc.any(pc.is_nan(array)).as_py())
 
 
-def _time(name: str, array: pa.Array, flaws: _Flaws) -> pa.Array:
-    kind = array.type
-    if pa.types.is_integer(kind) and len(array) > array.null_count:
+def _time(name: str, array: pa.Array, bad_rows: _BadRows) -> pa.Array:
+    dtype = array.type
+    if pa.types.is_integer(dtype) and len(array) > array.null_count:
         ends = pc.min_max(array).as_py()
         if ends["min"] >= DAY_NUMBERS[0] and ends["max"] <= DAY_NUMBERS[1]:
             array = array.cast(pa.string())
-    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+    if pa.types.is_float32(dtype) or pa.types.is_float16(dtype):
         greatest = pc.max(pc.abs(array)).as_py()
         if greatest is not None and greatest > _FLOAT32_WHOLE_MAX:
-            raise LakewriterError(f"{name} is a {kind}, which holds no exact times")
+            raise LakewriterError(f"{name} is a {dtype}, which holds no exact times")
     if not is_text(array):
         return array
     times, bad = read_times(name, array)
-    flaws.add(bad, name, "no time", array)
+    bad_rows.add(bad, name, "no time", array)
     return times
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.errors import LakewriterError
-from lakewriter.importer.read_file import read_table
+from lakewriter.importer.file_table import read_table
 from lakewriter.regular_file import NotRegularError
 
 ZEROS = bytes(150_000_000)

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from lakewriter.cli import cli
 from lakewriter.errors import UsageError
 from lakewriter.evidence.claims import ImportOptions
-from lakewriter.importer.import_files import Imported, Job, import_files
+from lakewriter.importer.import_files import FileResult, ImportJob, import_files
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
@@ -49,8 +49,8 @@ def csv(path: Path, *frames: pd.DataFrame, written_s: float = MTIME_S) -> Path:
 
 def imported(
     store: LakeStore, path: Path, options: ImportOptions = SPOT, *, named: bool = True, now_ms: int = NOW_MS
-) -> Imported:
-    (result,) = import_files(store, [path], Job(options, now_ms, frozenset([path] if named else [])))
+) -> FileResult:
+    (result,) = import_files(store, [path], ImportJob(options, now_ms, frozenset([path] if named else [])))
     return result
 
 
@@ -286,12 +286,12 @@ def test_a_symbol_that_was_understood_is_said(tmp_path: Path) -> None:
 def test_a_partial_day_keeps_no_backfill_from_it(tmp_path: Path, store: LakeStore) -> None:
     """Of a dump that is not proven the last row is left out where a backfill follows; the rest is still missing."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", dump(700))
-    (result,) = import_files(store, [path], Job(SPOT, NOW_MS, doubt_last=True))
+    (result,) = import_files(store, [path], ImportJob(SPOT, NOW_MS, doubt_last=True))
     assert (result.error, result.rows, result.left_out.open) == ("", 699, 1)
     missing = presence_of(store, Series("spot", "BTCUSDT", "1m")).missing(BEGIN_MS, BEGIN_MS + DAY_MS)
     assert missing == [(BEGIN_MS + 699 * MINUTE_MS, BEGIN_MS + DAY_MS)]
     whole = written(tmp_path / "ETHUSDT-1m-2024-06-30.csv", dump(1440))
-    (result,) = import_files(store, [whole], Job(SPOT, NOW_MS, doubt_last=True))
+    (result,) = import_files(store, [whole], ImportJob(SPOT, NOW_MS, doubt_last=True))
     assert (result.rows, result.left_out.open) == (1440, 0)
 
 

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from lakewriter.errors import UsageError
 from lakewriter.evidence.choice import OtherSeriesError, check_name_claims
 from lakewriter.evidence.claims import ImportOptions, Level, agree
-from lakewriter.importer.file_names import name_says
+from lakewriter.importer.file_names import parse_file_name
 from lakewriter.interval import INTERVALS
 
 
 def said(path: str) -> dict[Level, str]:
     """Return what a file's name and place say on each level."""
-    return {level: claim.value for level, claim in agree(name_says(PurePath(path)).claims, path).items()}
+    return {
+        level: claim.value for level, claim in agree(parse_file_name(PurePath(path)).claims, path).items()
+    }
 
 
 def series(path: str) -> tuple[str | None, str | None, str | None]:
@@ -68,7 +70,7 @@ def test_names(path: str, expected: tuple[str | None, str | None, str | None]) -
 )  # fmt: skip
 def test_what_was_understood_is_said(path: str, read_as: str) -> None:
     """A symbol that the name spells otherwise is named as it was read."""
-    assert name_says(PurePath(path)).read_as == read_as
+    assert parse_file_name(PurePath(path)).read_as == read_as
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_what_was_understood_is_said(path: str, read_as: str) -> None:
 def test_names_that_are_refused(path: str, what: str) -> None:
     """A name that tells two things, other prices than those of trades, or another exchange, is refused."""
     with pytest.raises(UsageError) as caught:
-        name_says(PurePath(path))
+        parse_file_name(PurePath(path))
     assert caught.value.what == f"{path}: {what}"
 
 
@@ -104,8 +106,8 @@ def test_an_asset_alone_names_no_symbol(path: str) -> None:
     assert said(path).get("symbol") is None
     assert said(path)["asset"] == "ETH"
     with pytest.raises(OtherSeriesError, match="says ETH, --symbol says BTCUSDT"):
-        check_name_claims(name_says(PurePath(path)).claims, ImportOptions(symbol="BTCUSDT"), path)
-    check_name_claims(name_says(PurePath(path)).claims, ImportOptions(symbol="ETHUSDT"), path)
+        check_name_claims(parse_file_name(PurePath(path)).claims, ImportOptions(symbol="BTCUSDT"), path)
+    check_name_claims(parse_file_name(PurePath(path)).claims, ImportOptions(symbol="ETHUSDT"), path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_an_asset_alone_names_no_symbol(path: str) -> None:
 )  # fmt: skip
 def test_names_of_the_archive(path: str, archive_name: str) -> None:
     """Only the exchange's spelling with an interval and a day or a month is a name of the archive's."""
-    assert name_says(PurePath(path)).archive_name == archive_name
+    assert parse_file_name(PurePath(path)).archive_name == archive_name
 
 
 @given(

@@ -22,9 +22,9 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import OtherSeriesError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.arrow_file import ROWS_MAX
-from lakewriter.importer.columns import FileColumns, columns_in
-from lakewriter.importer.file_candles import named_series, read_file
-from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
+from lakewriter.importer.columns import FileColumns, read_file_columns
+from lakewriter.importer.file_candles import read_candles, series_by_name
+from lakewriter.importer.import_files import FileResult, ImportJob, check_files, find_files, import_files
 from lakewriter.importer.typed_columns import typed_columns
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
@@ -58,13 +58,13 @@ class OneSeries(NamedTuple):
 
 def read_one(path: Path, options: ImportOptions) -> OneSeries:
     """Return the one series in a file."""
-    (part,) = read_file(path, options, NOW_MS).parts
+    (part,) = read_candles(path, options, NOW_MS).parts
     return OneSeries(*part)
 
 
-def import_one(store: LakeStore, path: Path, options: ImportOptions = SPOT) -> Imported:
+def import_one(store: LakeStore, path: Path, options: ImportOptions = SPOT) -> FileResult:
     """Import a file that is named itself, and is not refused."""
-    (imported,) = import_files(store, [path], Job(options, NOW_MS, frozenset([path])))
+    (imported,) = import_files(store, [path], ImportJob(options, NOW_MS, frozenset([path])))
     assert imported.error == ""
     return imported
 
@@ -89,7 +89,7 @@ def import_one(store: LakeStore, path: Path, options: ImportOptions = SPOT) -> I
 )  # fmt: skip
 def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
     """Market, symbol and interval are in the file's name and place, as each kind of file has them."""
-    assert named_series(Path(path), ImportOptions()) == Series(*series)
+    assert series_by_name(Path(path), ImportOptions()) == Series(*series)
 
 
 @pytest.mark.parametrize(
@@ -105,21 +105,21 @@ def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
 def test_a_name_that_does_not_tell(path: str, what: str, hint: str) -> None:
     """What is missing is named, with the option that gives it; nothing is guessed."""
     with pytest.raises(UsageError) as caught:
-        named_series(Path(path), ImportOptions())
+        series_by_name(Path(path), ImportOptions())
     assert (caught.value.what, caught.value.hint) == (f"{path}: {what}", hint)
 
 
 def test_options_fill_in_what_a_name_does_not_say() -> None:
     """An option says what a name does not; it overrules what a name says only if that is asked for."""
     path = Path("data/spot/BTCUSDT-1m-2024-06-30.zip")
-    assert named_series(path, ImportOptions("spot")) == ("spot", "BTCUSDT", "1m")
+    assert series_by_name(path, ImportOptions("spot")) == ("spot", "BTCUSDT", "1m")
     with pytest.raises(OtherSeriesError) as caught:
-        named_series(path, ImportOptions("spot", "ETHUSDT"))
+        series_by_name(path, ImportOptions("spot", "ETHUSDT"))
     assert caught.value.what == f"{path} says BTCUSDT, --symbol says ETHUSDT"
-    assert named_series(path, ImportOptions("spot", "ETHUSDT", relabel=True)) == ("spot", "ETHUSDT", "1m")
+    assert series_by_name(path, ImportOptions("spot", "ETHUSDT", relabel=True)) == ("spot", "ETHUSDT", "1m")
     every = ImportOptions("coin_futures", "ETHUSD_PERP", "1h", relabel=True)
-    assert named_series(Path("bybit_BTCUSDT_1m.csv"), every) == ("coin_futures", "ETHUSD_PERP", "1h")
-    assert named_series(Path("x.csv"), ImportOptions("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
+    assert series_by_name(Path("bybit_BTCUSDT_1m.csv"), every) == ("coin_futures", "ETHUSD_PERP", "1h")
+    assert series_by_name(Path("x.csv"), ImportOptions("spot", "ETHUSDT", "1h")) == ("spot", "ETHUSDT", "1h")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".csv", ".csv.gz"])
@@ -159,7 +159,8 @@ def test_a_partition_of_another_lake(tmp_path: Path, store: LakeStore) -> None:
     assert read_one(store.root / partition_of(stream_candle(0)).file, ImportOptions()).rows.equals(rows)
     other = LakeStore.create(str(tmp_path / "other"), "test")
     assert [
-        each.added for each in import_files(other, files_in([store.root]), Job(ImportOptions(), NOW_MS))
+        each.added
+        for each in import_files(other, find_files([store.root]), ImportJob(ImportOptions(), NOW_MS))
     ] == [2]
     assert other.read(partition_of(stream_candle(0))).equals(rows)
 
@@ -173,13 +174,13 @@ def test_what_said_so_can_be_told(tmp_path: Path) -> None:
         read_one(tmp_path / "spot_BTCUSDT_1m.pqt", ImportOptions(source="stream")).rows["source"][0].as_py()
         == "stream"
     )
-    with pytest.raises(UsageError, match="--source says archive, but it has not the archive's layout"):
+    with pytest.raises(UsageError, match="--source says archive, but it does not have the archive's layout"):
         read_one(tmp_path / "spot_BTCUSDT_1m.pqt", ImportOptions(source="archive"))
 
 
 def said_by(table: pa.Table) -> FileColumns:
     """Return what a table's columns say once they have their types."""
-    return columns_in(typed_columns(table).table)
+    return read_file_columns(typed_columns(table).table)
 
 
 def candles_in(table: pa.Table, stamp: RowOrigin) -> pa.Table:
@@ -477,7 +478,7 @@ def symbols(directory: Path, count: int) -> list[Path]:
 def test_many_files(tmp_path: Path, store: LakeStore) -> None:
     """More files than a batch holds are all imported, and told of in order."""
     paths = symbols(tmp_path, BATCH_PARTITIONS_MAX + 3)
-    done = list(import_files(store, files_in([tmp_path / "data"]), Job(ImportOptions(), NOW_MS)))
+    done = list(import_files(store, find_files([tmp_path / "data"]), ImportJob(ImportOptions(), NOW_MS)))
     assert [each.path for each in done] == paths
     assert {each.added for each in done} == {2}
     assert len(list(store.files())) == len(paths)
@@ -488,7 +489,7 @@ def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> No
     paths = symbols(tmp_path, 6)
     written(paths[1], lines(0) + line(1, "nan") + "\n")
     paths[3].unlink()
-    done = list(import_files(store, paths, Job(ImportOptions(), NOW_MS)))
+    done = list(import_files(store, paths, ImportJob(ImportOptions(), NOW_MS)))
     assert [bool(each.error) for each in done] == [False, True, False, True, False, False]
     assert done[1].error == f"{paths[1]}: row 2: open is nan"
     assert done[3].error == f"{paths[3]}: No such file or directory"
@@ -506,7 +507,7 @@ def test_one_bad_partition_keeps_no_other_out(tmp_path: Path, store: LakeStore) 
     damaged = store.root / partition_of(archive_candle(0, "S002USDT")).file
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"torn")
-    done = list(import_files(store, paths, Job(ImportOptions(), NOW_MS)))
+    done = list(import_files(store, paths, ImportJob(ImportOptions(), NOW_MS)))
     assert [bool(each.error) for each in done] == [False, False, True, False]
     assert str(damaged) in done[2].error
     assert damaged.read_bytes() == b"torn"
@@ -517,7 +518,7 @@ def test_files_that_overlap(tmp_path: Path, store: LakeStore) -> None:
     """A day that is in several files has each candle once."""
     month = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(*range(5), 1440))
     day = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(*range(3, 8)))
-    done = list(import_files(store, [month, day, month], Job(SPOT, NOW_MS)))
+    done = list(import_files(store, [month, day, month], ImportJob(SPOT, NOW_MS)))
     assert [each.added for each in done] == [6, 3, 0]
     assert store.read(partition_of(archive_candle(0))).num_rows == 8
 
@@ -526,7 +527,7 @@ def test_checking_imports_nothing(tmp_path: Path) -> None:
     """What a check finds is what an import would read."""
     paths = symbols(tmp_path, 3)
     written(paths[1], "")
-    done = list(check_files(paths, Job(ImportOptions(), NOW_MS)))
+    done = list(check_files(paths, ImportJob(ImportOptions(), NOW_MS)))
     assert [(each.rows, each.added, bool(each.error)) for each in done] == [
         (2, 0, False),
         (0, 0, True),
@@ -547,10 +548,10 @@ def test_files_in_a_directory(tmp_path: Path) -> None:
         ".y.csv",
     ):
         written(tmp_path / name, "")
-    assert list(files_in([tmp_path])) == sorted(tmp_path / name for name in kept)
-    assert list(files_in([tmp_path / "readme.md"])) == [tmp_path / "readme.md"]
+    assert list(find_files([tmp_path])) == sorted(tmp_path / name for name in kept)
+    assert list(find_files([tmp_path / "readme.md"])) == [tmp_path / "readme.md"]
     with pytest.raises(UsageError, match="absent: is not there"):
-        list(files_in([tmp_path / "absent"]))
+        list(find_files([tmp_path / "absent"]))
 
 
 def test_columns_that_say_of_which_series(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError
 from lakewriter.evidence.claims import ImportOptions
-from lakewriter.importer.file_candles import ReadFile, read_file
-from lakewriter.importer.read_file import read_table
+from lakewriter.importer.file_candles import FileCandles, read_candles
+from lakewriter.importer.file_table import read_table
 from support.lengths import examples
 
 BEGIN_MS = 1_704_067_200_000  # 2024-01-01
@@ -37,8 +37,8 @@ REST = [
 CANDLE = (100.5, 102.0, 98.0, 101.0, 5.25)
 
 
-def read(path: Path, options: ImportOptions = MINUTE) -> ReadFile:
-    return read_file(path, options, NOW_MS)
+def read(path: Path, options: ImportOptions = MINUTE) -> FileCandles:
+    return read_candles(path, options, NOW_MS)
 
 
 def candles(path: Path, options: ImportOptions = MINUTE) -> list[tuple[float, ...]]:

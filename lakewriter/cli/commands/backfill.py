@@ -31,8 +31,8 @@ from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
-from lakewriter.importer.file_candles import named_series
-from lakewriter.importer.import_files import Job, files_in, import_files
+from lakewriter.importer.file_candles import series_by_name
+from lakewriter.importer.import_files import ImportJob, find_files, import_files
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
@@ -245,7 +245,7 @@ class _Job:
 
     async def _import(self, store: LakeStore, directory: Path) -> None:
         """Bring in the files of our series that the user has already."""
-        paths = await asyncio.to_thread(lambda: list(files_in([directory])))
+        paths = await asyncio.to_thread(lambda: list(find_files([directory])))
         markets = {each.market for each in self._subscriptions}
         # A file's name that does not tell its market is of ours, if there is but one.
         otherwise = ImportOptions(market=markets.pop()) if len(markets) == 1 else ImportOptions()
@@ -257,7 +257,7 @@ class _Job:
         files = rows = 0
         now_ms = self._clock.wall_us() // 1000
         for options, chosen in by_options.items():
-            importing = import_files(store, chosen, Job(options, now_ms, doubt_last=True))
+            importing = import_files(store, chosen, ImportJob(options, now_ms, doubt_last=True))
             # One at a time, so that a stop is heard in between.
             while (imported := await asyncio.to_thread(next, importing, None)) is not None:
                 files, rows = files + 1, rows + imported.rows
@@ -268,7 +268,7 @@ class _Job:
     def _wants(self, path: Path, options: ImportOptions) -> bool | None:
         """Return whether a file is of a series of ours; None if its name does not say."""
         try:
-            series = named_series(path, options)
+            series = series_by_name(path, options)
         except LakewriterError:
             return None
         return any(each.covers(*series) for each in self._subscriptions)

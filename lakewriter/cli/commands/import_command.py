@@ -14,7 +14,7 @@ from lakewriter.cli.progress_bar import bar
 from lakewriter.cli.terminal import print_errors, report, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
-from lakewriter.importer.import_files import Imported, Job, check_files, files_in, import_files
+from lakewriter.importer.import_files import FileResult, ImportJob, check_files, find_files, import_files
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, parse_market, parse_symbol
@@ -120,8 +120,8 @@ def command(
     )
     if relabel and not (market or symbol or interval):
         raise UsageError("--relabel: says no new name", "--relabel --symbol BTCUSDT")
-    job = Job(options, now_ms=time.time_ns() // 10**6, named=frozenset(paths))
-    files = list(files_in(paths))
+    job = ImportJob(options, now_ms=time.time_ns() // 10**6, named=frozenset(paths))
+    files = list(find_files(paths))
     if not files:
         raise UsageError(
             f"import: no file of candles in {paths[0]}", "lakewriter import --help tells which are"
@@ -150,7 +150,7 @@ def command(
         )
 
 
-def _count(summary: ImportSummary, imported: Imported) -> None:
+def _count(summary: ImportSummary, imported: FileResult) -> None:
     summary.files += 1
     summary.failed += bool(imported.error)
     summary.rows += imported.rows
@@ -187,7 +187,7 @@ def _sentence(summary: ImportSummary) -> str:
     return f"{done}\nleft out: {'; '.join(parts)}" if parts else done
 
 
-def _report_failures(failures: list[Imported]) -> None:
+def _report_failures(failures: list[FileResult]) -> None:
     if not failures:
         return
     print_errors([imported.error for imported in failures])

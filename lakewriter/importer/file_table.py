@@ -29,7 +29,7 @@ from lakewriter.errors import LakewriterError
 from lakewriter.importer.arrow_file import read_feather, read_parquet
 from lakewriter.importer.file_names import partition_at
 from lakewriter.importer.json_file import read_json
-from lakewriter.importer.text_file import SKIP_HINT, decoded, read_text
+from lakewriter.importer.text_file import SKIP_HINT, decode_text, read_text
 from lakewriter.importer.typed_columns import typed_columns
 from lakewriter.regular_file import TooLargeError, read_regular
 
@@ -125,14 +125,14 @@ def read_table(path: Path, *, skip_bad_rows: bool = False) -> FileTable:
 
 
 def _read(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
-    kind = path.name.lower()
-    if kind.endswith(PARQUET_SUFFIXES):
+    file_name = path.name.lower()
+    if file_name.endswith(PARQUET_SUFFIXES):
         file = FileTable(read_parquet(data), "named")
         if partition_at(path) is not None and set(SCHEMA.names) <= set(file.table.column_names):
             return file._replace(layout="partition")
-    elif kind.endswith(FEATHER_SUFFIXES):
+    elif file_name.endswith(FEATHER_SUFFIXES):
         file = FileTable(read_feather(data), "named")
-    elif kind.endswith(JSON_SUFFIXES):
+    elif file_name.endswith(JSON_SUFFIXES):
         table, named = read_json(_inflated(data, path))
         file = FileTable(table, "named" if named else "rest")
     else:
@@ -141,7 +141,7 @@ def _read(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
 
 
 def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
-    text = decoded(_inflated(data, path))
+    text = decode_text(_inflated(data, path))
     member = csv_name(data) if path.suffix.lower() == ".zip" else ""
     if _is_archive(text):
         try:
@@ -172,8 +172,8 @@ def _typed(file: FileTable, separator: str = "", *, skip_bad_rows: bool) -> File
         raise LakewriterError(f"row {file.number(typed.first.row)}: {typed.first.what}", SKIP_HINT)
     file = file._replace(table=typed.table)
     if typed.first is not None:
-        file = file.without(typed.flawed, typed.first.what)
-    empty = typed.empty[~typed.flawed]
+        file = file.without(typed.bad, typed.first.what)
+    empty = typed.empty[~typed.bad]
     if not empty.any():
         return file
     numbers = np.array([file.number(row) for row in np.flatnonzero(~empty).tolist()], np.int64)
