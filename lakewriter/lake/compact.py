@@ -37,6 +37,7 @@ from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.foreign_rows import decode_foreign
 from lakewriter.lake.lake import LakeStore, check_day, count_disputed
+from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
@@ -96,17 +97,10 @@ class CompactionResult(NamedTuple):
     disputed: int = 0
 
 
-class CompactionWork(NamedTuple):
-    """A partition to look at, and the directories it is spread over."""
-
-    partition: Partition
-    directories: tuple[str, ...]
-
-
 class CompactionPlan(NamedTuple):
     """What a compaction has to look at, and what it can leave alone unopened."""
 
-    work: list[CompactionWork]
+    work: list[PartitionDirs]
     in_order: list[CompactionResult]
 
 
@@ -114,11 +108,12 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
     """Return the partitions to look at, opening none of them."""
     known = read_checked(store)
     work, in_order = [], []
-    for partition, directories in store.partitions(wanted):
+    for found in store.partitions(wanted):
+        partition = found.partition
         # Marks that others leave, like Spark's _SUCCESS, are none of our work.
         ours_to_see = [
             f"{directory}/{file}"
-            for directory in directories
+            for directory in found.directories
             for file in store.storage.entries(directory).files
             if is_candle_file(file) or is_temporary(file)
         ]
@@ -134,13 +129,13 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
                 )
             )
         else:
-            work.append(CompactionWork(partition, tuple(directories)))
+            work.append(found)
     return CompactionPlan(work, in_order)
 
 
 def run(
     store: LakeStore,
-    work: list[CompactionWork],
+    work: list[PartitionDirs],
     now_s: float,
     *,
     dry_run: bool = False,
@@ -193,14 +188,14 @@ def die_with_parent() -> None:
 
 
 def _compact_chunk(
-    root: str, chunk: list[CompactionWork], now_s: float, dry_run: bool
+    root: str, chunk: list[PartitionDirs], now_s: float, dry_run: bool
 ) -> list[CompactionResult]:
     store = LakeStore.local(Path(root))
     return [compact_partition(store, item, now_s, dry_run=dry_run) for item in chunk]
 
 
 def compact_partition(
-    store: LakeStore, item: CompactionWork, now_s: float, *, dry_run: bool = False
+    store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool = False
 ) -> CompactionResult:
     """Fold a partition into its one file, if it is not that already.
 
@@ -211,13 +206,11 @@ def compact_partition(
     """
     partition = item.partition
     try:
-        if dry_run:
-            return _fold(store, item, now_s, dry_run=True)
-        return store.with_exclusive_retry(partition, lambda: _fold(store, item, now_s, dry_run=False))
+        return store.change_partition(
+            partition, lambda: _fold(store, item, now_s, dry_run=dry_run), dry_run=dry_run
+        )
     except LakeError as error:
         return CompactionResult(partition, error=error.what, hint=error.hint)
-    except OSError as error:
-        return CompactionResult(partition, error=f"{store.root / partition.path}: {error.strerror}")
 
 
 class _FileToFold(NamedTuple):
@@ -228,7 +221,7 @@ class _FileToFold(NamedTuple):
     not_closed: int
 
 
-def _fold(store: LakeStore, item: CompactionWork, now_s: float, *, dry_run: bool) -> CompactionResult:
+def _fold(store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool) -> CompactionResult:
     partition = item.partition
     swept = tuple(
         name
@@ -283,7 +276,7 @@ def _fold_files(
     )
 
 
-def _read(store: LakeStore, item: CompactionWork, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
+def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
     """Return the files to fold, and why others are left alone.
 
     Raises:

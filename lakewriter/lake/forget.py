@@ -21,7 +21,7 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.forgotten import Went, joined_ranges
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing import candle_files
+from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import decode, encode_next
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.storage import ChangedError
@@ -75,13 +75,6 @@ class Selection(NamedTuple):
         return chosen
 
 
-class ForgetWork(NamedTuple):
-    """A partition to look at, and the directories it is spread over."""
-
-    partition: Partition
-    directories: tuple[str, ...]
-
-
 class Outcome(NamedTuple):
     """What became of one partition, or would.
 
@@ -122,18 +115,17 @@ class _File(NamedTuple):
     error: str = ""
 
 
-def plan(store: LakeStore, selection: Selection) -> Iterator[ForgetWork]:
+def plan(store: LakeStore, selection: Selection) -> Iterator[PartitionDirs]:
     """Yield the partitions that may hold selected candles, series by series. Opens none."""
     since = None if selection.start_ms is None else day_of(selection.start_ms)
     until = None if selection.stop_ms is None else day_of(selection.stop_ms - 1)
     for market, symbol, interval in sorted(selection.series):
         wanted = PartitionFilter((market,), (symbol,), (interval,), since, until)
-        for partition, directories in store.partitions(wanted):
-            yield ForgetWork(partition, tuple(directories))
+        yield from store.partitions(wanted)
 
 
 def forget_partition(
-    store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run: bool = False
+    store: LakeStore, item: PartitionDirs, selection: Selection, *, dry_run: bool = False
 ) -> Outcome:
     """Remove the selected candles of a partition.
 
@@ -144,13 +136,11 @@ def forget_partition(
     """
     partition = item.partition
     try:
-        if dry_run:
-            return _forget(store, item, selection, dry_run=True)
-        return store.with_exclusive_retry(partition, lambda: _forget(store, item, selection, dry_run=False))
+        return store.change_partition(
+            partition, lambda: _forget(store, item, selection, dry_run=dry_run), dry_run=dry_run
+        )
     except LakeError as error:
         return Outcome(partition, error=error.what, hint=error.hint)
-    except OSError as error:
-        return Outcome(partition, error=f"{store.root / partition.path}: {error.strerror}")
 
 
 def sums(outcomes: Iterable[Outcome]) -> dict[Series, Went]:
@@ -176,7 +166,7 @@ def _ranges_of(outcome: Outcome) -> tuple[Range, ...]:
     return outcome.ranges
 
 
-def _forget(store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run: bool) -> Outcome:
+def _forget(store: LakeStore, item: PartitionDirs, selection: Selection, *, dry_run: bool) -> Outcome:
     partition = item.partition
     files = _read(store, item)
     if not files:
@@ -203,7 +193,7 @@ def _forget(store: LakeStore, item: ForgetWork, selection: Selection, *, dry_run
     )
 
 
-def _read(store: LakeStore, item: ForgetWork) -> list[_File]:
+def _read(store: LakeStore, item: PartitionDirs) -> list[_File]:
     files = []
     for name in candle_files(store.storage, item.directories):
         if (found := store.storage.read(name)) is not None:
@@ -245,7 +235,7 @@ def _proven(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
     return data
 
 
-def _remove(store: LakeStore, item: ForgetWork, files: list[_File], *, dry_run: bool) -> Outcome:
+def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_run: bool) -> Outcome:
     partition = item.partition
     begins = [int_column(file.rows, "candle_begin_time") for file in files if file.rows is not None]
     gone = np.unique(np.concatenate(begins)) if begins else np.empty(0, np.int64)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.lake.format import has_format, write_format
-from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionFiles
+from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
@@ -190,7 +190,7 @@ class LakeStore:
         """Yield each series' newest partition that has its own file, and the later ones; see `Catalogue`."""
         return self.catalogue.newest(wanted)
 
-    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
         """Yield every partition and its directories, sorted by path; see `Catalogue`."""
         return self.catalogue.partitions(wanted)
 
@@ -280,6 +280,21 @@ class LakeStore:
             return self.merge(partition, rows)
         except MERGE_ERRORS as error:
             return error
+
+    def change_partition(self, partition: Partition, once: Callable[[], T], *, dry_run: bool) -> T:
+        """Read and replace a partition's files with other writers kept out.
+
+        Args:
+            once: as of `with_exclusive_retry`.
+            dry_run: `once` changes nothing, and no writer is kept out.
+
+        Raises:
+            LakeError: if `once` raises one, the disk refuses, or the file never holds still.
+        """
+        try:
+            return once() if dry_run else self.with_exclusive_retry(partition, once)
+        except OSError as error:
+            raise LakeError(f"{self.root / partition.path}: {error.strerror}") from None
 
     def with_exclusive_retry(self, partition: Partition, once: Callable[[], T]) -> T:
         """Read and replace a partition's file with other writers kept out.

@@ -15,6 +15,19 @@ from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, l
 from lakewriter.series import Series
 
 
+class PartitionDirs(NamedTuple):
+    """A partition, and the directories it is spread over.
+
+    Args:
+        partition: which.
+        directories: relative to the root; more than one if another tool
+            percent-encoded its path.
+    """
+
+    partition: Partition
+    directories: tuple[str, ...]
+
+
 class PartitionFiles(NamedTuple):
     """A partition that has files.
 
@@ -41,12 +54,8 @@ class Catalogue(Protocol):
         rows, but others may. The files of older partitions are not listed.
         """
 
-    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
-        """Yield every partition and its directories, sorted by path.
-
-        A partition has several directories if another tool percent-encoded its path.
-        An object store has no directory without files.
-        """
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
+        """Yield every partition, sorted by path. An object store has none without files."""
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the bytes of each file. Opens none.
@@ -72,7 +81,7 @@ class LocalCatalogue:
     def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
         for found in _days(self._storage, wanted, list_all=False):
-            partition = _with_files(self._storage, *found)
+            partition = _with_files(self._storage, found)
             if partition.names:
                 yield partition
 
@@ -83,15 +92,15 @@ class LocalCatalogue:
             for day in _days_of(
                 self._storage, series, directories, wanted, list_all=False, newest_first=True
             ):
-                partition = _with_files(self._storage, *day)
+                partition = _with_files(self._storage, day)
                 if partition.names:
                     found.append(partition)
                 if partition.partition.file in partition.names:
                     break
             yield from reversed(found)
 
-    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
-        """Yield every partition and its directories, whatever is in them."""
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
+        """Yield every partition that has a directory, sorted by path."""
         return _days(self._storage, wanted, list_all=True)
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
@@ -119,13 +128,11 @@ def _all_series(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[
     return _series_below(storage, [""], (), wanted)
 
 
-def _with_files(storage: Storage, partition: Partition, directories: list[str]) -> PartitionFiles:
-    return PartitionFiles(partition, tuple(sorted(candle_files(storage, directories))))
+def _with_files(storage: Storage, found: PartitionDirs) -> PartitionFiles:
+    return PartitionFiles(found.partition, tuple(sorted(candle_files(storage, found.directories))))
 
 
-def _days(
-    storage: Storage, wanted: PartitionSelection, *, list_all: bool
-) -> Iterator[tuple[Partition, list[str]]]:
+def _days(storage: Storage, wanted: PartitionSelection, *, list_all: bool) -> Iterator[PartitionDirs]:
     for series, directories in _all_series(storage, wanted):
         yield from _days_of(storage, series, directories, wanted, list_all=list_all)
 
@@ -138,7 +145,7 @@ def _days_of(
     *,
     list_all: bool,
     newest_first: bool = False,
-) -> Iterator[tuple[Partition, list[str]]]:
+) -> Iterator[PartitionDirs]:
     """Yield partitions and their directories.
 
     Args:
@@ -154,7 +161,7 @@ def _days_of(
     for name in reversed(days) if newest_first else days:
         day = parse_date_value(name)
         if day is not None:
-            yield Partition(*series, day), found[name]
+            yield PartitionDirs(Partition(*series, day), tuple(found[name]))
 
 
 def _series_below(

@@ -124,7 +124,7 @@ class Presence:
         self,
         store: LakeStore,
         series: Series,
-        days: Mapping[str, list[str]],
+        days: Mapping[str, Sequence[str]],
         hot: Iterable[Candle] = (),
         read: Mapping[str, PresenceDay] | None = None,
     ) -> None:
@@ -272,7 +272,7 @@ def read_day(
     store: LakeStore,
     series: Series,
     day: str,
-    directories: list[str],
+    directories: Sequence[str],
     *,
     exactly: bool = False,
     listed: Sequence[str] = (),

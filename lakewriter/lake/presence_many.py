@@ -3,7 +3,7 @@
 `presence` reads one series.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten
@@ -53,7 +53,7 @@ def presences(
         LakeError: if a file cannot be read.
     """
     all_days = PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
-    days: dict[Series, dict[str, list[str]]] = {series: {} for series in others}
+    days: dict[Series, dict[str, Sequence[str]]] = {series: {} for series in others}
     listed: dict[tuple[Series, str], tuple[str, ...]] = {}
     for partition, directories, files in _partitions(store, all_days):
         series = partition.series
@@ -80,7 +80,7 @@ def presences(
 
 def _partitions(
     store: LakeStore, wanted: PartitionFilter
-) -> Iterator[tuple[Partition, list[str], tuple[str, ...]]]:
+) -> Iterator[tuple[Partition, Sequence[str], tuple[str, ...]]]:
     """Yield partitions and their directories, and their files where a listing has them anyway."""
     if not store.is_remote:
         for partition, directories in store.partitions(wanted):

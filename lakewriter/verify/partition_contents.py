@@ -14,19 +14,12 @@ from lakewriter.candle import SCHEMA, deduplicate, int_column
 from lakewriter.errors import LakeError
 from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing import candle_files
+from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import WRITER_KEY, FileHeader, decode, read_label
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import READ_LAPS_MAX
 from lakewriter.partition import Partition
 from lakewriter.series import Series
-
-
-class PartitionDirs(NamedTuple):
-    """A partition and the directories it is spread over."""
-
-    partition: Partition
-    directories: tuple[str, ...]
 
 
 class PartitionFile(NamedTuple):
@@ -71,14 +64,10 @@ class Contents(NamedTuple):
 def series_places(store: LakeStore, wanted: PartitionFilter) -> Iterator[tuple[Series, list[PartitionDirs]]]:
     """Yield the series that have partitions with candle files, with their partitions by day."""
     found = store.partitions(wanted)
-    for key, of_series in groupby(found, key=lambda each: (each[0].market, each[0].symbol, each[0].interval)):
-        places = [
-            PartitionDirs(partition, tuple(directories))
-            for partition, directories in of_series
-            if candle_files(store.storage, directories)
-        ]
+    for series, of_series in groupby(found, key=lambda place: place.partition.series):
+        places = [place for place in of_series if candle_files(store.storage, place.directories)]
         if places:
-            yield Series(*key), places
+            yield series, places
 
 
 def read_contents(store: LakeStore, place: PartitionDirs) -> Contents:

@@ -18,6 +18,7 @@ from lakewriter.candle import int_column
 from lakewriter.candle_arrays import Columns, columns_of, concatenated
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition
 from lakewriter.series import Series
@@ -25,7 +26,7 @@ from lakewriter.verify.aggregates import compare_intervals, sources_of
 from lakewriter.verify.checks import check_begun, check_candles, check_label, check_rows, in_place
 from lakewriter.verify.findings import LOCAL_CHECKS, Check, Defect, VerifyReport, of_file
 from lakewriter.verify.footer_statistics import StatisticsWorkers, check_statistics
-from lakewriter.verify.partition_contents import Contents, PartitionDirs, read_contents, series_places
+from lakewriter.verify.partition_contents import Contents, read_contents, series_places
 from lakewriter.verify.price_jumps import DEVIATIONS, find_jumps, window_ms
 
 

@@ -19,7 +19,6 @@ from lakewriter.lake.compact import (
     CHECKED_NAME,
     PROCESS_PARTITIONS_MIN,
     CompactionResult,
-    CompactionWork,
     compact_partition,
     plan,
     read_checked,
@@ -27,6 +26,7 @@ from lakewriter.lake.compact import (
     run,
 )
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.parquet import encode, shift_of, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
@@ -536,7 +536,7 @@ def test_changed_while_folding(store):
 
 def test_directory_gone(store):
     """A partition that was removed since it was planned is nothing to do."""
-    assert compact_partition(store, CompactionWork(PARTITION, (PARTITION.path,)), NOW_S) == CompactionResult(
+    assert compact_partition(store, PartitionDirs(PARTITION, (PARTITION.path,)), NOW_S) == CompactionResult(
         PARTITION
     )
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from lakewriter.candle import SOURCES, Candle, to_table
 from lakewriter.interval import DAY_MS
 from lakewriter.lake import compact
-from lakewriter.lake.forget import ForgetWork, Outcome, Selection, forget_partition, plan, sums
+from lakewriter.lake.forget import Outcome, Selection, forget_partition, plan, sums
 from lakewriter.lake.forgotten import RANGES_MAX, joined_ranges
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.parquet import shift_of, written_by_us
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
@@ -296,7 +297,7 @@ def test_a_writer_makes_again_what_is_pruned(tmp_path):
     try:
         for number in range(200):
             merge_candles(store, [stream_candle(1440 + number % 10)])
-            forget_partition(store, ForgetWork(other, (other.path,)), Selection((BTC,)))
+            forget_partition(store, PartitionDirs(other, (other.path,)), Selection((BTC,)))
         items = [
             (partition_of(stream_candle(day * 1440)), to_table([stream_candle(day * 1440)])) for day in (1, 2)
         ]

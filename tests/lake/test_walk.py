@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.listing import PartitionDirs, PartitionFiles
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.storage import Listing, LocalStorage
 from lakewriter.partition import Partition, partition_of
@@ -125,7 +125,7 @@ def test_empty_partitions(store):
     """A directory without files is a partition to look at, but has nothing to read."""
     (store.root / PARTITION.path).mkdir(parents=True)
     assert list(store.files()) == []
-    assert list(store.partitions()) == [(PARTITION, [PARTITION.path])]
+    assert list(store.partitions()) == [PartitionDirs(PARTITION, (PARTITION.path,))]
 
 
 def test_series_have_a_directory(tmp_path):

@@ -20,10 +20,11 @@ from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import Choice, print_table, series_filters
 from lakewriter.cli.terminal import print_errors, report
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.forget import ForgetWork, Outcome, Selection, forget_partition, plan, sums
+from lakewriter.lake.forget import Outcome, Selection, forget_partition, plan, sums
 from lakewriter.lake.forgotten import Purpose, begin, finish
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.series import Series
 from lakewriter.subscription import Subscription, is_glob, parse_subscription
@@ -173,7 +174,7 @@ def _is_asked() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
 
 
-def _look(store: LakeStore, selection: Selection) -> list[tuple[ForgetWork, Outcome]]:
+def _look(store: LakeStore, selection: Selection) -> list[tuple[PartitionDirs, Outcome]]:
     with bar("looking") as progress:
         items = list(plan(store, selection))
         return [
@@ -184,7 +185,7 @@ def _look(store: LakeStore, selection: Selection) -> list[tuple[ForgetWork, Outc
 
 def _forget(
     store: LakeStore,
-    items: list[ForgetWork],
+    items: list[PartitionDirs],
     planned: dict[Series, Any],
     selection: Selection,
     purpose: Purpose,

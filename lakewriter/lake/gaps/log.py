@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lakewriter.gap import Reason
+from lakewriter.gap import Gap
 from lakewriter.interval import CALENDAR_MS_MAX, TIME_MS_MAX
 from lakewriter.lake.gaps.intervals import Entries, Entry, State, put, without
 from lakewriter.lake.lines import LineCodec, read_lines
@@ -24,16 +24,8 @@ from lakewriter.series import Series
 LEDGER_BYTES_MAX = 256 * 1024 * 1024
 
 
-class _MarkLine(msgspec.Struct, tag_field="op", tag="mark", omit_defaults=True):
-    market: str
-    symbol: str
-    interval: str
-    start_ms: int
-    stop_ms: int
-    reason: Reason
-    detected_ms: int
-    resolved_ms: int | None = None
-    error: str = ""
+class _MarkLine(Gap, frozen=True, tag_field="op", tag="mark", omit_defaults=True):
+    """A gap, as a line has it."""
 
 
 class _Clear(msgspec.Struct, tag_field="op", tag="clear"):

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.listing import PartitionFiles
+from lakewriter.lake.listing import PartitionDirs, PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
@@ -53,10 +53,10 @@ class RemoteCatalogue:
             owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
             yield from days[owns[-1] if owns else 0 :]
 
-    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[tuple[Partition, list[str]]]:
-        """Yield every partition that has files, and their directories."""
+    def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
+        """Yield every partition that has files, sorted by path."""
         for partition, objects in self._found(wanted):
-            yield partition, sorted({each.name.rpartition("/")[0] for each in objects})
+            yield PartitionDirs(partition, _directories(each.name for each in objects))
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the bytes of each. Opens none."""
@@ -123,6 +123,10 @@ class RemoteCatalogue:
                     children.setdefault((*each.values, value), []).append(f"{directory}/{name}")
         kept = set(wanted.keep(level, sorted({values[-1] for values in children})))
         return [_Series(values, tuple(below)) for values, below in children.items() if values[-1] in kept]
+
+
+def _directories(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name.rpartition("/")[0] for name in names}))
 
 
 def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:
