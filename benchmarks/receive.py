@@ -29,11 +29,19 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from lakewriter.candle import Candle
+from lakewriter.binance.market_clients import MarketClients
+from lakewriter.binance.network import Network
+from lakewriter.clock import Clock
+from lakewriter.lake.gaps.ledgers import open_ledger
+from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS
-from lakewriter.recording.listening.listener import CandleListener
-from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
+from lakewriter.recording.candle_queue import CandleQueue
+from lakewriter.recording.recorder import Recorder
+from lakewriter.recording.subscribed_series import SubscribedSeries
+from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
+from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
+from lakewriter.subscription import parse_subscription
 
 SYMBOLS = [f"S{number:03d}USDT" for number in range(100)]
 CLOSED_OF = 50
@@ -104,21 +112,37 @@ async def only_recv(url: str, frames: int) -> float:
 
 async def record(url: str, frames: int, scratch: str) -> float:
     store = LakeStore.create(f"{scratch}/lake", "benchmark")
-    queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
-    market = msgspec.structs.replace(MARKETS["spot"], stream_url=url)
-    listener = CandleListener(market, SYMBOLS, "1m", queue)
-    # The flush is another step's cost: benchmarks/merge.py.
-    recorder = Recorder(store, [listener], queue, flush_every_s=3600, name="benchmark")
-    stop = asyncio.Event()
-    recording = asyncio.create_task(recorder.run(stop))
-    while listener.frames == 0:
-        await asyncio.sleep(0)
-    start = time.process_time()
-    while recorder.stats.recorded < frames // CLOSED_OF:
-        await asyncio.sleep(0.01)
-    spent_s = time.process_time() - start
-    stop.set()
-    await recording
+    # Nothing answers REST here, so that no request is part of what is measured.
+    market = msgspec.structs.replace(MARKETS["spot"], stream_url=url, rest_url="http://127.0.0.1:9")
+    clock = Clock()
+    async with Network() as session:
+        clients = MarketClients(lambda _: market, session, clock)
+        journal = create_journal(store.state_dir, "benchmark")
+        ledger = open_ledger(store.state_dir, journal.directory.name)
+        queue = CandleQueue()
+        supervisor = CompletenessSupervisor(
+            store,
+            SubscribedSeries([parse_subscription(f"spot:{','.join(SYMBOLS)}:1m")], clients),
+            clients,
+            queue,
+            recorder=RecorderId(COMMAND_LINE, journal.directory.name),
+            ledger=ledger,
+            options=SupervisorOptions(),
+            clock=clock,
+        )
+        # The flush is another step's cost: benchmarks/merge.py.
+        recorder = Recorder(store, journal, supervisor, queue, flush_every_s=3600, clock=clock)
+        stop = asyncio.Event()
+        recording = asyncio.create_task(recorder.run(stop))
+        while not any(listener.frames for listener in supervisor.listeners.values()):
+            await asyncio.sleep(0)
+        start = time.process_time()
+        while recorder.stats.recorded < frames // CLOSED_OF:
+            await asyncio.sleep(0.01)
+        spent_s = time.process_time() - start
+        stop.set()
+        await recording
+        ledger.close()
     return spent_s
 
 

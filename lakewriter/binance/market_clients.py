@@ -48,8 +48,8 @@ class MarketClients:
         endpoints: a market by its name, with the endpoints that hold for it.
         session: for all REST calls; the caller closes it.
         clock: the machine's.
-        restraint: what an earlier process left.
-        slates: what is shared of a pool, by its name; None to share with nobody.
+        rate_limit_state: what an earlier process left.
+        shared_files: what is shared of a pool, by its name; None to share with nobody.
         max_weight: what background work may spend of each pool in a minute; None for its share.
     """
 
@@ -58,17 +58,17 @@ class MarketClients:
         endpoints: Callable[[str], Market],
         session: Network,
         clock: Clock,
-        restraint: RateLimitState | None = None,
+        rate_limit_state: RateLimitState | None = None,
         *,
-        slates: Callable[[str], SharedFile] | None = None,
+        shared_files: Callable[[str], SharedFile] | None = None,
         max_weight: int | None = None,
     ) -> None:
-        self._restraint = restraint or RateLimitState()
+        self._rate_limit_state = rate_limit_state or RateLimitState()
         self._endpoints = endpoints
         self._session = session
         self._clock = clock
-        self._doors: dict[str, MarketClient] = {}
-        self._slates = slates
+        self._clients: dict[str, MarketClient] = {}
+        self._shared_files = shared_files
         self._max_weight = max_weight
         self._pools: dict[str, WeightPool] = {}
         # Of its own, so that asking waits for no merge.
@@ -76,11 +76,11 @@ class MarketClients:
         self._gates: dict[str, ConnectGate] = {}
 
     def __getitem__(self, name: str) -> MarketClient:
-        if name not in self._doors:
+        if name not in self._clients:
             market = self._endpoints(name)
             host = urlsplit(market.stream_url).netloc
             pool = self._pool(market)
-            self._doors[name] = MarketClient(
+            self._clients[name] = MarketClient(
                 market,
                 RestClient(market, self._session, pool, self._clock),
                 ArchiveClient(market, self._session, self._clock),
@@ -88,9 +88,9 @@ class MarketClients:
                 ExchangeTime(self._clock),
                 self._gate(host),
             )
-        return self._doors[name]
+        return self._clients[name]
 
-    def restraint(self) -> RateLimitState:
+    def rate_limit_state(self) -> RateLimitState:
         """Return what the next process has to know."""
         wall_s = self._clock.wall_us() / 1_000_000
         kept = {host: gate.kept() for host, gate in self._gates.items()}
@@ -103,7 +103,7 @@ class MarketClients:
         if host not in self._gates:
             self._gates[host] = ConnectGate(clock=self._clock)
             wall_s = self._clock.wall_us() / 1_000_000
-            ages_s = [wall_s - tried_s for tried_s in self._restraint.attempts_s.get(host, ())]
+            ages_s = [wall_s - tried_s for tried_s in self._rate_limit_state.attempts_s.get(host, ())]
             self._gates[host].resume(GateState(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0]))
         return self._gates[host]
 
@@ -117,14 +117,14 @@ class MarketClients:
                 name,
                 market.weight_max,
                 self._clock,
-                slate=None if self._slates is None else self._slates(name),
+                slate=None if self._shared_files is None else self._shared_files(name),
                 thread=self._thread,
                 background_max=self._max_weight,
             )
         return self._pools[name]
 
     def _held_s(self, host: str) -> float:
-        held_s = self._restraint.held_until_s.get(host, 0.0) - self._clock.wall_us() / 1_000_000
+        held_s = self._rate_limit_state.held_until_s.get(host, 0.0) - self._clock.wall_us() / 1_000_000
         # A wall clock that was set back must not hold us for years.
         return min(max(0.0, held_s), HOLD_MAX_S)
 

@@ -1,4 +1,4 @@
-"""How commands reach the exchange: one way to make its doors, with what a lake knows of bans and weight."""
+"""How commands reach the exchange: one way to make its clients, with what a lake knows of bans and weight."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.market import Market
 
 
-def doors_of(
+def clients_of(
     root: Path,
     endpoints: Callable[[str], Market],
     session: Network,
@@ -30,5 +30,5 @@ def doors_of(
     """
     shared = partial(WeightFile, root) if (root / STATE_DIRECTORY).is_dir() else None
     return MarketClients(
-        endpoints, session, clock, read_rate_limits(root), slates=shared, max_weight=max_weight
+        endpoints, session, clock, read_rate_limits(root), shared_files=shared, max_weight=max_weight
     )

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.recording.recorder import Recorder, describe
-from lakewriter.recording.supervisor import CompletenessSupervisor
+from lakewriter.recording.status import RecorderStatus
 
 REFRESH_S = 0.5
 
@@ -23,35 +23,30 @@ class ProgressLine(ConsoleHandler):
         super().__init__()
         logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
 
-    async def follow(self, recorder: Recorder, watch: CompletenessSupervisor) -> None:
+    async def follow(self, recorder: Recorder) -> None:
         """Keep the line current until cancelled."""
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(_line(recorder, watch), refresh=True)
+                live.update(_line(recorder.status()), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
 
-def _line(recorder: Recorder, watch: CompletenessSupervisor) -> Text:
-    stats, listeners = recorder.stats, watch.listeners.values()
-    connections = sum(listener.stats.connections for listener in listeners)
-    series = sum(len(listener.series) for listener in listeners)
-    polled = sum(len(listener.polled) for listener in listeners)
-    bad = sum(sum(listener.stats.bad_frames.values()) for listener in listeners)
+def _line(status: RecorderStatus) -> Text:
     parts = [
-        f"recorded {stats.recorded:,}",
-        f"{series:,} series on {connections} connections",
-        f"{len(recorder.buffer):,} to flush",
+        f"recorded {status.recorded:,}",
+        f"{status.series:,} series on {status.connections} connections",
+        f"{status.buffered:,} to flush",
     ]
-    if watch.healer.stats.healed:
-        parts.append(f"{watch.healer.stats.healed:,} healed")
-    if watch.healer.pending:
-        parts.append(f"{watch.healer.pending:,} series being healed")
-    if polled:
-        parts.append(f"{polled:,} silent")
-    if bad:
-        parts.append(f"{bad:,} bad frames")
-    if stats.failed:
-        parts.append(f"{stats.failed} partitions cannot be merged")
-    if stats.last is not None:
-        parts.append(f"last {describe(stats.last)}")
+    if status.healed:
+        parts.append(f"{status.healed:,} healed")
+    if status.healing_series:
+        parts.append(f"{status.healing_series:,} series being healed")
+    if status.silent_series:
+        parts.append(f"{status.silent_series:,} silent")
+    if status.bad_frames:
+        parts.append(f"{status.bad_frames:,} bad frames")
+    if status.unmerged_partitions:
+        parts.append(f"{status.unmerged_partitions} partitions cannot be merged")
+    if status.last is not None:
+        parts.append(f"last {describe(status.last)}")
     return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")

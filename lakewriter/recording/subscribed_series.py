@@ -1,6 +1,6 @@
 """The universe: from subscriptions to series, kept current with what the exchange lists.
 
-A symbol named in full is listened to whatever the exchange says; it is owed,
+A symbol named in full is listened to whatever the exchange says; it is expected,
 and so are those that a glob stands for, while it trades.
 """
 
@@ -32,11 +32,11 @@ class ResolvedSubscriptions(NamedTuple):
 
     Args:
         listened: subscribed to.
-        owed: every candle of these has to be there or explained.
+        expected: every candle of these has to be there or explained.
     """
 
     listened: frozenset[Series]
-    owed: frozenset[Series]
+    expected: frozenset[Series]
 
 
 def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSubscriptions:
@@ -47,7 +47,7 @@ def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSu
             and its globs stand for nothing.
     """
     listened: set[Series] = set()
-    owed: set[Series] = set()
+    expected: set[Series] = set()
     for subscription in subscriptions:
         market = subscription.market
         known = listed.get(market)
@@ -58,8 +58,8 @@ def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSu
                 series = [Series(market, symbol, interval) for interval in subscription.intervals]
                 listened.update(series)
                 if known is None or (symbol in known and known[symbol].trades):
-                    owed.update(series)
-    return ResolvedSubscriptions(frozenset(listened), frozenset(owed))
+                    expected.update(series)
+    return ResolvedSubscriptions(frozenset(listened), frozenset(expected))
 
 
 class SubscribedSeries:
@@ -67,14 +67,14 @@ class SubscribedSeries:
 
     Args:
         subscriptions: to begin with.
-        doors: to ask the exchange.
+        clients: to ask the exchange.
     """
 
-    def __init__(self, subscriptions: Iterable[Subscription], doors: MarketClients) -> None:
+    def __init__(self, subscriptions: Iterable[Subscription], clients: MarketClients) -> None:
         self.subscriptions = list(subscriptions)
         self.listed: dict[str, dict[str, Instrument]] = {}
         self.as_of_ms: dict[str, int] = {}
-        self._doors = doors
+        self._clients = clients
         self._doubted: set[str] = set()
         self._warned: set[tuple[str, str]] = set()
 
@@ -83,7 +83,7 @@ class SubscribedSeries:
         """The markets that are subscribed to, each once, in their order."""
         return list(dict.fromkeys(subscription.market for subscription in self.subscriptions))
 
-    def wanted(self) -> ResolvedSubscriptions:
+    def resolve(self) -> ResolvedSubscriptions:
         """Return what the subscriptions stand for now."""
         return resolve(self.subscriptions, self.listed)
 
@@ -133,9 +133,9 @@ class SubscribedSeries:
         Raises:
             RestError: if it does not answer.
         """
-        door = self._doors[market]
-        asked_ms = door.time.now_ms() if door.time.known else None
-        instruments = await door.rest.instruments()
+        client = self._clients[market]
+        asked_ms = client.time.now_ms() if client.time.known else None
+        instruments = await client.rest.instruments()
         before = sum(each.trades for each in self.listed.get(market, {}).values())
         trading = sum(each.trades for each in instruments)
         if before >= _SHRINK_FROM and trading < before * _SHRINK_SHARE_MIN and market not in self._doubted:

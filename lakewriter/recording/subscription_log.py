@@ -45,31 +45,31 @@ class SubscriptionLog:
 
     Args:
         store: the lake.
-        universe: the subscriptions.
-        doors: the time at each market.
+        subscribed: the subscriptions.
+        clients: the time at each market.
         recorder: this run of the recorder.
-        owed: returns since when each series is owed that is listed and trades.
+        expected_since_ms: returns since when each series is expected_since_ms that is listed and trades.
         clock: the machine's.
     """
 
     def __init__(
         self,
         store: LakeStore,
-        universe: SubscribedSeries,
-        doors: MarketClients,
+        subscribed: SubscribedSeries,
+        clients: MarketClients,
         recorder: RecorderId,
-        owed: Callable[[], Mapping[Series, int]],
+        expected_since_ms: Callable[[], Mapping[Series, int]],
         clock: Clock,
     ) -> None:
         self._store = store
-        self._universe = universe
-        self._doors = doors
+        self._subscribed = subscribed
+        self._clients = clients
         self._recorder = recorder
-        self._owed = owed
+        self._expected_since_ms = expected_since_ms
         self._clock = clock
         self._began_s = clock.monotonic_s()
         self._due = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
+        self._confirming = asyncio.Lock()
         self._dead = dead_journals(store.state_dir)
         self._starting = True
         self._failed = False
@@ -84,18 +84,18 @@ class SubscriptionLog:
 
     def end(self) -> None:
         """Let later confirmations be of now: listening has ended, what follows is flushing."""
-        self._ended_ms = {market: self._doors[market].time.now_ms() for market in self._dated_markets()}
+        self._ended_ms = {market: self._clients[market].time.now_ms() for market in self._dated_markets()}
 
     async def run(self) -> None:
         """Confirm until cancelled."""
         while True:
             self._due.clear()
             taken = await self.confirm()
-            await self._wait(_RETRY_S if not taken else FOLLOW_S if self._starting else CONFIRM_EVERY_S)
+            await self._wait_due(_RETRY_S if not taken else FOLLOW_S if self._starting else CONFIRM_EVERY_S)
 
     async def confirm(self) -> bool:
         """Write the subscriptions of now; return whether the disk took them."""
-        async with self._one_at_a_time:
+        async with self._confirming:
             dated = self._dated_markets()
             if not dated:
                 return True
@@ -119,27 +119,29 @@ class SubscriptionLog:
             return True
 
     def _confirmation(self, dated: frozenset[str]) -> Confirmation:
-        subscriptions = tuple(self._universe.subscriptions)
+        subscriptions = tuple(self._subscribed.subscriptions)
 
         def covers(series: Series) -> bool:
             return any(each.covers(*series) for each in subscriptions)
 
         return Confirmation(
             self._recorder,
-            self._universe.wanted().listened,
+            self._subscribed.resolve().listened,
             covers,
-            self._ended_ms or {market: self._doors[market].time.now_ms() for market in dated},
-            self._owed(),
+            self._ended_ms or {market: self._clients[market].time.now_ms() for market in dated},
+            self._expected_since_ms(),
             self._starting,
         )
 
     def _dated_markets(self) -> frozenset[str]:
         """Return the markets whose time is known, or was waited for in vain."""
-        self._markets.update(self._universe.markets)
+        self._markets.update(self._subscribed.markets)
         patient = self._clock.monotonic_s() - self._began_s < TIME_PATIENCE_S
-        return frozenset(market for market in self._markets if self._doors[market].time.known or not patient)
+        return frozenset(
+            market for market in self._markets if self._clients[market].time.known or not patient
+        )
 
-    async def _wait(self, most_s: float) -> None:
+    async def _wait_due(self, most_s: float) -> None:
         """Wait for a change, for the time of another market, or so long."""
         until_s = self._clock.monotonic_s() + most_s
         while (left_s := until_s - self._clock.monotonic_s()) > 0:

@@ -20,7 +20,7 @@ _EVERY_S = 30.0
 # In doubt it is asked sooner, but not more often than this in the long run.
 _DOUBT_AFTER_S = (0.05, 0.05, 0.3, 1.0, 5.0)
 _DOUBT_EVERY_S = 10.0
-_LOOK_S = 0.5
+_CHECK_S = 0.5
 
 # Of answers that are not believed the first is logged, then every so many.
 _DOUBT_LOG_EVERY = 100
@@ -30,15 +30,15 @@ class Timekeeper:
     """Keeps the time of one market.
 
     Args:
-        door: the way to it.
+        client: the way to it.
 
     Attributes:
         doubted: answers that agreed with nothing else, and were not learned from.
     """
 
-    def __init__(self, door: MarketClient) -> None:
+    def __init__(self, client: MarketClient) -> None:
         self.doubted = 0
-        self._door = door
+        self._client = client
         self._waits_s = iter(_AFTER_S)
         self._doubts_s = iter(_DOUBT_AFTER_S)
 
@@ -47,37 +47,37 @@ class Timekeeper:
         failing = False
         while True:
             try:
-                moment = await self._door.rest.server_time()
+                moment = await self._client.rest.server_time()
             except RestError as error:
                 if not failing:
-                    log.warning("%s: the exchange's time is not known: %s", self._door.market.name, error)
+                    log.warning("%s: the exchange's time is not known: %s", self._client.market.name, error)
                 failing = True
                 await asyncio.sleep(random.uniform(1, 5))  # noqa: S311 - jitter
                 continue
-            known = self._door.time.known
-            if self._door.time.observe_server_time(moment):
+            known = self._client.time.known
+            if self._client.time.observe_server_time(moment):
                 self._doubts_s = iter(_DOUBT_AFTER_S)
             elif known or not moment.sane:
-                self._doubt(moment.server_ms)
+                self._log_doubted(moment.server_ms)
             return not failing
 
     async def wait(self) -> None:
         """Wait until it is time to ask again."""
-        if self._door.time.needs_server_time:
+        if self._client.time.needs_server_time:
             await asyncio.sleep(next(self._doubts_s, _DOUBT_EVERY_S))
             return
         left_s = next(self._waits_s, _EVERY_S)
-        while left_s > 0 and not self._door.time.needs_server_time:
-            nap_s = min(left_s, _LOOK_S)
+        while left_s > 0 and not self._client.time.needs_server_time:
+            nap_s = min(left_s, _CHECK_S)
             await asyncio.sleep(nap_s)
             left_s -= nap_s
 
-    def _doubt(self, server_ms: int) -> None:
+    def _log_doubted(self, server_ms: int) -> None:
         self.doubted += 1
         if self.doubted == 1 or self.doubted % _DOUBT_LOG_EVERY == 0:
             log.warning(
                 "%s: serverTime %d agrees with nothing else and is not believed (%d so far)",
-                self._door.market.name,
+                self._client.market.name,
                 server_ms,
                 self.doubted,
             )

@@ -30,12 +30,12 @@ class ArchivePublisher:
     """The archive: a day's file where there are such, for it is the more truthful one.
 
     Args:
-        doors: the ways to the exchange.
+        clients: the markets.
         clock: stamps the candles.
     """
 
-    def __init__(self, doors: MarketClients, clock: Clock) -> None:
-        self._doors = doors
+    def __init__(self, clients: MarketClients, clock: Clock) -> None:
+        self._clients = clients
         self._clock = clock
         self._listed: dict[Series, dict[date, int]] = {}
         self._free = asyncio.Semaphore(_DOWNLOADS)
@@ -48,7 +48,7 @@ class ArchivePublisher:
         """
         period: Period = "daily" if series.interval in DAILY_INTERVALS else "monthly"
         if series not in self._listed:
-            archive = self._doors[series.market].archive
+            archive = self._clients[series.market].archive
             self._listed = {series: await ask_with_retry(lambda: archive.files(series, period))}
         wanted = {day if period == "daily" else day.replace(day=1) for day in days_between(start_ms, stop_ms)}
         files = [ArchiveFile(series, period, day) for day in sorted(wanted & self._listed[series].keys())]
@@ -60,7 +60,7 @@ class ArchivePublisher:
         return table.filter(pc.and_(pc.greater_equal(begins, start_ms), pc.less(begins, stop_ms)))
 
     async def _read(self, file: ArchiveFile) -> pa.Table | None:
-        archive = self._doors[file.series.market].archive
+        archive = self._clients[file.series.market].archive
         async with self._free:
             try:
                 data = await ask_with_retry(lambda: archive.fetch(file))
@@ -79,12 +79,12 @@ class RestPublisher:
     """REST.
 
     Args:
-        doors: the ways to the exchange.
+        clients: the markets.
         clock: for waiting.
     """
 
-    def __init__(self, doors: MarketClients, clock: Clock) -> None:
-        self._doors = doors
+    def __init__(self, clients: MarketClients, clock: Clock) -> None:
+        self._clients = clients
         self._clock = clock
         self._views: dict[str, MarketInfo] = {}
 
@@ -96,7 +96,7 @@ class RestPublisher:
         """
         view = self._views.get(series.market)
         if view is None:
-            view = self._views[series.market] = MarketInfo(self._doors[series.market], self._clock)
+            view = self._views[series.market] = MarketInfo(self._clients[series.market], self._clock)
         await view.sync_time()
         rest, settled_ms = view.client.rest, view.client.time.now_ms() - YOUNG_MS
         found: list[Candle] = []

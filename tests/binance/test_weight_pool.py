@@ -249,9 +249,9 @@ def test_a_ceiling_that_cannot_be_is_refused() -> None:
     async def main() -> None:
         async with aiohttp.ClientSession() as session:
             for max_weight in (2401, 1, 0, -5):
-                doors = MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=max_weight)
+                clients = MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=max_weight)
                 with pytest.raises(UsageError, match=rf"^max-weight: {max_weight} a minute is not between 2"):
-                    doors["usdt_futures"]
+                    clients["usdt_futures"]
             assert MarketClients(MARKETS.__getitem__, session, Clock(), max_weight=6000)["spot"]
 
     asyncio.run(main())

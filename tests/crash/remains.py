@@ -13,7 +13,7 @@ from lakewriter.candle import Candle, Source
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.storage import TEMPORARY_AGE_S, is_temporary
-from lakewriter.recording.recorder import Recorder
+from support.recording import OfflineRecorder
 from support.running import plain_rows
 
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30 00:00 UTC
@@ -60,10 +60,9 @@ def recover(root: Path) -> None:
 
     async def main() -> None:
         store = LakeStore.create(str(root), "test")
-        queue: asyncio.Queue[Candle] = asyncio.Queue(10)
         stop = asyncio.Event()
         stop.set()
-        await Recorder(store, [], queue, flush_every_s=3600, name="next").run(stop)
+        await OfflineRecorder(store).run(stop)
 
     asyncio.run(main())
 

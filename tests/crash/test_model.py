@@ -32,7 +32,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import encode_line, read_segment, set_aside
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import FILE_NAME, partition_of
-from lakewriter.recording.buffer import Batch, Buffer
+from lakewriter.recording.flushing.buffer import Batch, Buffer
 from support.full_disk import full_disk
 from support.lengths import either
 from support.running import plain_rows

@@ -9,12 +9,9 @@ import pytest
 
 from lakewriter.candle import Candle
 from lakewriter.lake.journal import Journal
-from lakewriter.lake.lake import LakeStore
-from lakewriter.market import MARKETS, served_at
-from lakewriter.recording.listening.listener import CandleListener
-from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
-from support.running import PATIENCE_S, plain_rows, running, until
+from support.recording import recording
+from support.running import PATIENCE_S, plain_rows, until
 
 pytestmark = pytest.mark.slow
 
@@ -37,32 +34,29 @@ def test_a_stalled_disk_holds_the_sockets_and_everything_drains(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While a sync hangs the queue fills to its bound and reading stops; then no candle is missing."""
-    store = LakeStore.create(str(tmp_path / "lake"), "test")
+    lake = tmp_path / "lake"
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=600, push_every_ms=0)) as sandbox:
-            queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_MAX)
-            market = served_at(MARKETS["spot"], sandbox.url)
-            listener = CandleListener(market, sandbox.symbols("spot")[:5], "1m", queue)
-            recorder = Recorder(store, [listener], queue, flush_every_s=3600, name="test")
-            stop = asyncio.Event()
-            async with running(asyncio.create_task(recorder.run(stop))):
+            symbols = ",".join(sandbox.symbols("spot")[:5])
+            async with recording(
+                sandbox, lake, f"spot:{symbols}:1m", flush_every_s=3600, queue_max=QUEUE_MAX
+            ) as running:
+                recorder, listener = running.recorder, running.supervisor.listeners["spot"]
                 await until(lambda: recorder.stats.recorded >= 5)
-                stalled = StalledJournal(recorder._journal)
-                recorder._journal = stalled
-                await until(queue.full)
+                stalled = StalledJournal(recorder.journaled.journal)
+                recorder.journaled.journal = stalled
+                await until(recorder._queue.full)
                 read, at_ms = listener.stats.candles, sandbox.now_ms()
                 await until(lambda: sandbox.now_ms() > at_ms + 15 * 60_000)
-                assert queue.qsize() == QUEUE_MAX
+                assert recorder._queue.qsize() == QUEUE_MAX
                 assert listener.stats.candles == read
                 stalled.moves.set()
                 await until(lambda: listener.stats.candles >= read + 5 * 15)
-                stop.set()
-                await until(lambda: recorder.stats.flushed == recorder.stats.recorded)
-            assert listener.stats.reconnects == 0
+                assert listener.stats.reconnects == 0
 
     asyncio.run(main())
-    rows = plain_rows(store.root)
+    rows = plain_rows(lake)
     by_symbol: dict[object, list[int]] = {}
     for _, symbol, _, begin_ms in rows:
         by_symbol.setdefault(symbol, []).append(int(str(begin_ms)))

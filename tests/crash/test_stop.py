@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lakewriter.candle import Candle
 from lakewriter.clock import Clock
-from lakewriter.lake.lake import LakeStore
-from lakewriter.market import MARKETS, served_at
-from lakewriter.recording.listening.listener import CandleListener
-from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
-from support.running import Child, child, plain_rows, running, until
+from support.recording import recording
+from support.running import Child, child, plain_rows, until
 from support.side_by_side import side_by_side
 
 pytestmark = pytest.mark.slow
@@ -78,21 +74,15 @@ class JumpingClock(Clock):
 @side_by_side
 async def test_a_wall_clock_that_jumps_changes_nothing(tmp_path: Path) -> None:
     """Candles, partitions and flushes follow the exchange's time and the monotonic clock alone."""
-    store = LakeStore.create(str(tmp_path / "lake"), "test")
-    clock = JumpingClock()
+    lake = tmp_path / "lake"
 
     # Half an hour before midnight: an hour's jump would be another day.
     async with serve(SandboxOptions(speed=600, start_ms=1_719_703_800_000)) as sandbox:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(1000)
-        market = served_at(MARKETS["spot"], sandbox.url)
-        listener = CandleListener(market, ["BTCUSDT"], "1m", queue, clock=clock)
-        recorder = Recorder(store, [listener], queue, flush_every_s=0.2, name="test", clock=clock)
-        stop = asyncio.Event()
-        async with running(asyncio.create_task(recorder.run(stop))):
-            await until(lambda: recorder.stats.flushes >= 5 and recorder.stats.recorded >= 45)
-            stop.set()
-            await until(lambda: len(recorder.buffer) == 0 and recorder.stats.flushed >= 45)
-            rows = plain_rows(store.root, "symbol, date::VARCHAR, epoch_ms(candle_begin_time), close")
+        async with recording(
+            sandbox, lake, "spot:BTCUSDT:1m", flush_every_s=0.2, clock=JumpingClock()
+        ) as run:
+            await until(lambda: run.recorder.stats.flushes >= 5 and run.recorder.stats.recorded >= 45)
+        rows = plain_rows(lake, "symbol, date::VARCHAR, epoch_ms(candle_begin_time), close")
         begins = [int(str(row[2])) for row in rows]
         assert begins == list(range(begins[0], begins[0] + len(begins) * 60_000, 60_000))
         for _, day, begin_ms, close in rows:

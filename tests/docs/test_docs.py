@@ -24,7 +24,8 @@ from lakewriter.market import MARKETS
 from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
-from lakewriter.recording import recorder
+from lakewriter.recording import candle_queue, recorder
+from lakewriter.recording.flushing import flusher
 from lakewriter.sandbox.faults.table import FAULTS
 from lakewriter.subscription import parse_subscription
 from support.running import REPOSITORY, TESTS
@@ -207,9 +208,9 @@ def test_limits_are_those_of_the_code() -> None:
     """The limits in the page about operating are the code's."""
     text = (REPOSITORY / "docs" / "operating.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text.partition("\n## Limits\n")[2], re.MULTILINE))
-    assert rows["queue"] == f"{recorder.QUEUE_CANDLES_MAX:,} candles"
+    assert rows["queue"] == f"{candle_queue.QUEUE_CANDLES_MAX:,} candles"
     assert rows["buffer"] == f"{recorder.BUFFER_CANDLES_MAX:,} candles"
-    assert rows["early flush"] == f"{recorder.FLUSH_CANDLES:,} candles"
+    assert rows["early flush"] == f"{flusher.FLUSH_CANDLES:,} candles"
     assert rows["journal segment"] == f"{SEGMENT_BYTES_MAX >> 20} MiB"
     assert rows["patience at a stop"].startswith(f"{recorder.STOP_PATIENCE_S:.0f} s ")
     assert rows["streams a connection"] == (

@@ -25,9 +25,9 @@ class ToldClock(Clock):
         return self.now_s
 
 
-def doors(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> MarketClients:
+def clients_of(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> MarketClients:
     return MarketClients(
-        MARKETS.__getitem__, session, clock, read_rate_limits(lake), slates=partial(WeightFile, lake)
+        MARKETS.__getitem__, session, clock, read_rate_limits(lake), shared_files=partial(WeightFile, lake)
     )
 
 
@@ -38,15 +38,15 @@ def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) ->
         (tmp_path / "_lakewriter").mkdir()
         clock = ToldClock()
         async with aiohttp.ClientSession() as session:
-            first = doors(session, clock, tmp_path)
-            door = first["coin_futures"]
+            first = clients_of(session, clock, tmp_path)
+            client = first["coin_futures"]
             for _ in range(3):
-                await door.gate.enter()
+                await client.gate.enter()
                 clock.now_s += 10
-            door.gate.hold(100, "told to")
-            write_rate_limits(tmp_path, first.restraint())
+            client.gate.hold(100, "told to")
+            write_rate_limits(tmp_path, first.rate_limit_state())
             clock.now_s += 50
-            second = doors(session, clock, tmp_path)
+            second = clients_of(session, clock, tmp_path)
             kept = second["coin_futures"].gate.kept()
             assert kept.held_s == 50
             assert [round(age_s) for age_s in kept.ages_s] == [80, 70, 60]
@@ -61,13 +61,13 @@ def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path)
     async def main() -> None:
         clock = ToldClock()
         async with aiohttp.ClientSession() as session:
-            first, beside = doors(session, clock, tmp_path), doors(session, clock, tmp_path)
+            first, beside = clients_of(session, clock, tmp_path), clients_of(session, clock, tmp_path)
             assert await beside["usdt_futures"].pool.held_s() == 0
             await first["coin_futures"].pool.learn(0.0, 2400, 300)
             assert await beside["usdt_futures"].pool.held_s() == 300
-            assert first.restraint().held_until_s == {}, "one place for one fact"
+            assert first.rate_limit_state().held_until_s == {}, "one place for one fact"
             clock.now_s += 50
-            second = doors(session, clock, tmp_path)
+            second = clients_of(session, clock, tmp_path)
             assert await second["usdt_futures"].pool.held_s() == 250
             assert await second["spot"].pool.held_s() == 0
 

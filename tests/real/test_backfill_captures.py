@@ -135,8 +135,8 @@ def test_a_published_day_is_there_or_explained(
         ledger = open_ledger(store.root, journal.directory.name)
         options = BackfillOptions(since_ms=since_ms, until_ms=since_ms + DAY_MS)
         async with exchange() as url, aiohttp.ClientSession() as session:
-            doors = MarketClients(lambda market: served_at(MARKETS[market], url), session, clock)
-            backfill = Backfill(store, doors, options=options, clock=clock)
+            clients = MarketClients(lambda market: served_at(MARKETS[market], url), session, clock)
+            backfill = Backfill(store, clients, options=options, clock=clock)
             plan = await backfill.plan([parse_subscription("spot:BTCUSDT:1m")])
             await backfill.run(plan, ledger, journal.directory.name)
         await save(ledger)

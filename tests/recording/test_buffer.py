@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lakewriter.candle import Candle
 from lakewriter.partition import partition_of
-from lakewriter.recording.buffer import Buffer
+from lakewriter.recording.flushing.buffer import Buffer
 from support.candles import candles, settled, stream_candle
 from support.lengths import examples
 

@@ -249,7 +249,7 @@ def test_a_silent_connection_is_replaced() -> None:
                 ["BTCUSDT"],
                 "1m",
                 queue,
-                patience=Timeouts(ping_after_s=0.2, pong_s=0.2, silent_s=5, reply_s=0.5),
+                timeouts=Timeouts(ping_after_s=0.2, pong_s=0.2, silent_s=5, reply_s=0.5),
                 backoff_max_s=0.1,
             )
             async with running(asyncio.create_task(listener.run())):
@@ -275,7 +275,7 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing(caplog: pytest.LogCapt
                 ["BTCUSDT"],
                 "1m",
                 queue,
-                patience=Timeouts(ping_after_s=0.5, silent_s=1.0),
+                timeouts=Timeouts(ping_after_s=0.5, silent_s=1.0),
             )
             async with running(asyncio.create_task(listener.run())):
                 await until(queue.full)
@@ -484,7 +484,7 @@ def test_a_successor_that_delivers_nothing_is_tried_again() -> None:
                 ["BTCUSDT"],
                 "1m",
                 queue,
-                patience=Timeouts(prove_s=0.2),
+                timeouts=Timeouts(prove_s=0.2),
                 backoff_max_s=0.1,
             )
             async with running(asyncio.create_task(listener.run())):
@@ -508,7 +508,7 @@ def test_a_silent_stream_is_tried_elsewhere_and_then_polled(caplog: pytest.LogCa
         async with serve(options()) as sandbox:
             queue: asyncio.Queue[Candle] = asyncio.Queue(100_000)
             listener = CandleListener(
-                at(sandbox, "spot"), ["BTCUSDT", "ETHUSDT"], "1m", queue, patience=Timeouts(prove_s=0.2)
+                at(sandbox, "spot"), ["BTCUSDT", "ETHUSDT"], "1m", queue, timeouts=Timeouts(prove_s=0.2)
             )
             silent = Series("spot", "ETHUSDT", "1m")
             async with running(asyncio.create_task(listener.run())):
@@ -657,7 +657,7 @@ def test_rotation_with_a_full_queue_loses_nothing() -> None:
                 sandbox.symbols("spot")[:3],
                 "1m",
                 queue,
-                patience=Timeouts(prove_s=0.1),
+                timeouts=Timeouts(prove_s=0.1),
                 rotate_after_ms=300,
             )
             async with running(asyncio.create_task(listener.run())):

@@ -18,6 +18,7 @@ from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
 from support.candles import stream_candle
 from support.lengths import examples
+from support.recording import OfflineRecorder
 from support.refusing_lake import RefusingStore, begins, refusing
 from support.running import child, plain_rows, until
 
@@ -31,8 +32,8 @@ async def with_recorder(
     flush_every_s: float = 3600,
 ) -> Recorder:
     """Record twenty minutes, half of them before the scenario; stop, and return the recorder."""
-    queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-    recorder = Recorder(store, [], queue, flush_every_s=flush_every_s, name="test")
+    recorder = OfflineRecorder(store, flush_every_s=flush_every_s)
+    queue = recorder.queue
     stop = asyncio.Event()
     running = asyncio.create_task(recorder.run(stop))
     for minute in range(MINUTES // 2):
@@ -102,8 +103,8 @@ def test_the_journal_is_taken_away_just_before_the_stop(
     store = refusing(tmp_path)
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        recorder = OfflineRecorder(store)
+        queue = recorder.queue
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         for minute in range(MINUTES):
@@ -124,7 +125,7 @@ def test_a_partition_refuses_while_the_journal_is_lost(tmp_path: Path) -> None:
 
     async def scenario(recorder: Recorder, _queue: "asyncio.Queue[Candle]") -> None:
         journal_removed(store.root)
-        await until(lambda: len(read_hot(store.root)) == MINUTES // 2 and not recorder._journal.lost)
+        await until(lambda: len(read_hot(store.root)) == MINUTES // 2 and not recorder.journaled.journal.lost)
         store.refused = ""
 
     asyncio.run(with_recorder(store, scenario))
@@ -246,8 +247,8 @@ def test_any_order_loses_nothing(tmp_path_factory: pytest.TempPathFactory, steps
     store = refusing(tmp_path)
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        recorder = OfflineRecorder(store)
+        queue = recorder.queue
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         sent = 0

@@ -8,8 +8,8 @@ import pytest
 
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore
 from lakewriter.partition import Partition, partition_of
-from lakewriter.recording.buffer import Batch, Buffer
-from lakewriter.recording.merger import FlushResult, Merger, groups
+from lakewriter.recording.flushing.buffer import Batch, Buffer
+from lakewriter.recording.flushing.merger import FlushResult, Merger, groups
 from support.candles import stream_candle
 from support.refusing_lake import begins
 

@@ -20,6 +20,7 @@ from lakewriter.partition import Partition, partition_of
 from lakewriter.recording.recorder import Recorder, describe
 from support.candles import DAY_START_MS, stream_candle
 from support.full_disk import full_disk
+from support.recording import OfflineRecorder
 from support.refusing_lake import begins, refusing
 from support.running import until
 
@@ -39,8 +40,8 @@ class SlowJournal(Journal):
 
 async def recording(store: LakeStore, candles: list[Candle], flush_every_s: float = 3600) -> Recorder:
     """Record the candles, stop, and return the recorder."""
-    queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-    recorder = Recorder(store, [], queue, flush_every_s=flush_every_s, name="test")
+    recorder = OfflineRecorder(store, flush_every_s=flush_every_s)
+    queue = recorder.queue
     stop = asyncio.Event()
     running = asyncio.create_task(recorder.run(stop))
     for each in candles:
@@ -55,7 +56,10 @@ def test_a_stop_commits_and_flushes_what_is_on_the_queue(tmp_path: Path) -> None
     store = refusing(tmp_path)
     recorder = asyncio.run(recording(store, [stream_candle(minute) for minute in range(50)]))
     assert begins(store) == [DAY_START_MS + minute * 60_000 for minute in range(50)]
-    assert (recorder.stats.recorded, recorder.stats.flushed) == (50, 50)
+    status = recorder.status()
+    assert (status.recorded, status.flushed, status.buffered) == (50, 50, 0)
+    assert status.last == stream_candle(49)
+    assert status.commit_ms.count == recorder.stats.commit_ms.count > 0
     assert read_hot(store.root) == []
 
 
@@ -100,8 +104,8 @@ def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_pat
     store.refused = "BTCUSDT"
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=0.02, name="test")
+        recorder = OfflineRecorder(store, flush_every_s=0.02)
+        queue = recorder.queue
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         for minute in range(5):
@@ -112,7 +116,7 @@ def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_pat
             await until(lambda minute=minute: len(begins(store, "ETHUSDT")) == minute + 1)
         hot = {each for each in read_hot(store.root) if each.symbol == "BTCUSDT"}
         assert len(hot) == 5
-        assert recorder.stats.failed == 1
+        assert recorder.stats.unmerged_partitions == 1
         store.refused = ""
         await queue.put(stream_candle(5))
         await until(lambda: len(begins(store)) == 6)
@@ -178,14 +182,14 @@ def test_a_failed_sync_ends_the_recorder_loudly(tmp_path: Path) -> None:
     store = refusing(tmp_path)
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        recorder = OfflineRecorder(store)
+        queue = recorder.queue
         running = asyncio.create_task(recorder.run(asyncio.Event()))
         await queue.put(stream_candle(0))
         await until(lambda: recorder.stats.recorded == 1)
         reading, writing = os.pipe()
-        assert recorder._journal._fd is not None
-        os.dup2(writing, recorder._journal._fd)  # takes every write, and cannot be synced
+        assert recorder.journaled.journal._fd is not None
+        os.dup2(writing, recorder.journaled.journal._fd)  # takes every write, and cannot be synced
         await queue.put(stream_candle(1))
         with pytest.raises(LakeError, match=r"journal: .*: sync failed: Invalid argument"):
             await running
@@ -202,8 +206,8 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixt
     caplog.set_level("WARNING", "lakewriter")
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        recorder = OfflineRecorder(store)
+        queue = recorder.queue
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         await queue.put(stream_candle(0))
@@ -238,8 +242,8 @@ def test_a_stop_on_a_full_disk_says_what_was_not_recorded(tmp_path: Path) -> Non
             return self.seconds
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test", clock=Hurried())
+        recorder = OfflineRecorder(store, clock=Hurried())
+        queue = recorder.queue
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         await queue.put(stream_candle(0))
@@ -264,8 +268,8 @@ def test_candles_that_nobody_can_merge_stop_the_reading(
     monkeypatch.setattr("lakewriter.recording.recorder.BUFFER_CANDLES_MAX", 10)
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=0.02, name="test")
+        recorder = OfflineRecorder(store, flush_every_s=0.02)
+        queue = recorder.queue
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         for minute in range(10):
@@ -288,13 +292,13 @@ def test_a_commit_that_is_cut_off_keeps_its_segment(tmp_path: Path) -> None:
     store = refusing(tmp_path)
 
     async def main() -> None:
-        queue: asyncio.Queue[Candle] = asyncio.Queue(100)
-        recorder = Recorder(store, [], queue, flush_every_s=3600, name="test")
+        recorder = OfflineRecorder(store)
+        queue = recorder.queue
         running = asyncio.create_task(recorder.run(asyncio.Event()))
         await queue.put(stream_candle(0))
         await until(lambda: recorder.stats.recorded == 1)
-        slow = SlowJournal(recorder._journal)
-        recorder._journal = slow
+        slow = SlowJournal(recorder.journaled.journal)
+        recorder.journaled.journal = slow
         await queue.put(stream_candle(1))
         await until(slow.begun.is_set)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

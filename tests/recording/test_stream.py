@@ -25,35 +25,35 @@ def test_a_candle_is_news_once_and_again_with_more_trades() -> None:
     assert one.is_news(0, 11)
 
 
-def test_strikes_ask_for_another_connection_each_time_they_have_doubled() -> None:
+def test_misses_ask_for_another_connection_each_time_they_have_doubled() -> None:
     """At 2, 4, 8 and 16 candles missed in a row, if each connection had its chance."""
     one = stream()
     asked = []
-    for strike in range(1, 20):
-        if one.missed():
-            asked.append(strike)
+    for missed in range(1, 20):
+        if one.count_miss():
+            asked.append(missed)
             one.reconnected()
     assert asked == [2, 4, 8, 16]
     assert one.polled
 
 
 def test_a_new_connection_is_not_to_blame_for_what_was_before() -> None:
-    """Two strikes must have happened on the present connection."""
+    """Two misses must have happened on the present connection."""
     one = stream()
-    one.missed()
+    one.count_miss()
     one.reconnected()
-    assert not one.missed()
-    assert one.missed()
+    assert not one.count_miss()
+    assert one.count_miss()
 
 
-def test_a_closed_candle_wipes_the_slate() -> None:
+def test_a_closed_candle_resets_the_misses() -> None:
     """A stream that flows again is as good as new."""
     one = stream()
-    one.flowed()
+    one.reset_misses()
     for _ in range(4):
-        one.missed()
+        one.count_miss()
     assert one.polled
-    one.flowed()
+    one.reset_misses()
     assert not one.polled
-    assert not one.missed()
-    assert one.missed()
+    assert not one.count_miss()
+    assert one.count_miss()

@@ -33,7 +33,7 @@ def series(*texts: str) -> set[Series]:
 def with_exchange(
     texts: list[str], work: Callable[[SubscribedSeries, dict[str, str]], Awaitable[None]]
 ) -> list[str]:
-    """Do something with a universe and what its local exchange lists; return what that was asked."""
+    """Do something with a subscribed and what its local exchange lists; return what that was asked."""
     asked: list[str] = []
     statuses = dict(LISTED)
 
@@ -46,8 +46,8 @@ def with_exchange(
 
     async def main() -> None:
         async with serve_routes(listing) as url, aiohttp.ClientSession() as session:
-            doors = MarketClients(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
-            await work(SubscribedSeries(map(parse_subscription, texts), doors), statuses)
+            clients = MarketClients(lambda name: replace(MARKETS[name], rest_url=url), session, Clock())
+            await work(SubscribedSeries(map(parse_subscription, texts), clients), statuses)
 
     asyncio.run(main())
     return asked
@@ -63,27 +63,29 @@ def test_full_names_are_taken_as_they_are() -> None:
     assert wanted == (everything, everything)
     known = resolve(some, {"spot": listed(BTCUSDT="TRADING")})
     assert known.listened == everything
-    assert known.owed == series("spot BTCUSDT 1m", "spot BTCUSDT 5m", "usdt_futures A 1m")
+    assert known.expected == series("spot BTCUSDT 1m", "spot BTCUSDT 5m", "usdt_futures A 1m")
 
 
 def test_globs_stand_for_what_trades() -> None:
     """A glob is what trades now; of a market that nobody asked yet it is nothing."""
     some = [parse_subscription("spot:LUNAUSDT,*USDT:1m"), parse_subscription("spot:BTC*:5m")]
     wanted = resolve(some, {"spot": listed(**LISTED)})
-    assert wanted.owed == series("spot ETHUSDT 1m", "spot BTCUSDT 1m", "spot BTCUSDT 5m", "spot BTCEUR 5m")
-    assert wanted.listened == wanted.owed | series("spot LUNAUSDT 1m")
+    assert wanted.expected == series(
+        "spot ETHUSDT 1m", "spot BTCUSDT 1m", "spot BTCUSDT 5m", "spot BTCEUR 5m"
+    )
+    assert wanted.listened == wanted.expected | series("spot LUNAUSDT 1m")
     assert resolve(some, {}).listened == series("spot LUNAUSDT 1m")
 
 
 def test_only_markets_with_globs_are_asked_first() -> None:
     """Recording of full names begins without asking anybody; with globs the list is waited for."""
 
-    async def full(universe: SubscribedSeries, _: dict[str, str]) -> None:
-        await universe.first()
+    async def full(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
+        await subscribed.first()
 
-    async def globs(universe: SubscribedSeries, _: dict[str, str]) -> None:
-        await universe.first()
-        assert Series("spot", "ETHUSDT", "1m") in universe.wanted().owed
+    async def globs(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
+        await subscribed.first()
+        assert Series("spot", "ETHUSDT", "1m") in subscribed.resolve().expected
 
     assert with_exchange(["spot:BTCUSDT:1m"], full) == []
     assert with_exchange(["spot:*USDT:1m", "spot:B*:5m"], globs) == ["/api/v3/exchangeInfo"]
@@ -93,9 +95,9 @@ def test_only_markets_with_globs_are_asked_first() -> None:
 def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
     """At the start a glob has to match something that trades."""
 
-    async def first(universe: SubscribedSeries, _: dict[str, str]) -> None:
+    async def first(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
         with pytest.raises(UsageError) as caught:
-            await universe.first()
+            await subscribed.first()
         assert caught.value.what == f"symbol: {glob!r} matches nothing that trades on spot"
 
     with_exchange([f"spot:{glob}:1m"], first)
@@ -104,12 +106,12 @@ def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
 def test_listings_come_and_go() -> None:
     """A refreshed list brings what is new and takes what ended."""
 
-    async def work(universe: SubscribedSeries, statuses: dict[str, str]) -> None:
-        await universe.refresh("spot")
+    async def work(subscribed: SubscribedSeries, statuses: dict[str, str]) -> None:
+        await subscribed.refresh("spot")
         statuses.update(SOLUSDT="TRADING", ETHUSDT="BREAK")
-        await universe.refresh("spot")
-        assert universe.wanted().owed == series("spot SOLUSDT 1m", "spot BTCUSDT 1m")
-        assert universe.instrument(Series("spot", "ETHUSDT", "1m")) == Instrument("ETHUSDT", "BREAK")
+        await subscribed.refresh("spot")
+        assert subscribed.resolve().expected == series("spot SOLUSDT 1m", "spot BTCUSDT 1m")
+        assert subscribed.instrument(Series("spot", "ETHUSDT", "1m")) == Instrument("ETHUSDT", "BREAK")
 
     with_exchange(["spot:*USDT:1m"], work)
 
@@ -117,16 +119,16 @@ def test_listings_come_and_go() -> None:
 def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
     """An answer that would end most series at once has to be given twice."""
 
-    async def work(universe: SubscribedSeries, statuses: dict[str, str]) -> None:
+    async def work(subscribed: SubscribedSeries, statuses: dict[str, str]) -> None:
         statuses.update({f"A{number}USDT": "TRADING" for number in range(30)})
-        await universe.refresh("spot")
-        before = universe.wanted()
+        await subscribed.refresh("spot")
+        before = subscribed.resolve()
         for name in list(statuses)[6:]:
             del statuses[name]
-        assert await universe.refresh("spot") == []
-        assert universe.wanted() == before
-        assert await universe.refresh("spot") != []
-        assert len(universe.wanted().owed) < 10
+        assert await subscribed.refresh("spot") == []
+        assert subscribed.resolve() == before
+        assert await subscribed.refresh("spot") != []
+        assert len(subscribed.resolve().expected) < 10
 
     with_exchange(["spot:*USDT:1m"], work)
 
@@ -134,12 +136,12 @@ def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
 def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
     """Symbols that are not listed, or do not trade, and globs that match none, are warned of, once."""
 
-    async def work(universe: SubscribedSeries, _: dict[str, str]) -> None:
-        universe.warn_of_unlisted("spot")
-        await universe.refresh("spot")
-        universe.warn_of_unlisted("spot")
-        universe.subscriptions.append(parse_subscription("spot:ZZZ*,*USDT:1m"))
-        universe.warn_of_unlisted("spot")
+    async def work(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
+        subscribed.warn_of_unlisted("spot")
+        await subscribed.refresh("spot")
+        subscribed.warn_of_unlisted("spot")
+        subscribed.subscriptions.append(parse_subscription("spot:ZZZ*,*USDT:1m"))
+        subscribed.warn_of_unlisted("spot")
 
     with caplog.at_level(logging.WARNING, "lakewriter"):
         with_exchange(["spot:BTCUSDT,LUNAUSDT:1m", "spot:NEWUSDT,BTCUSDT:1h"], work)
@@ -154,9 +156,9 @@ def test_a_subscription_covers_what_does_not_trade_too() -> None:
     """By its name or a glob, market and interval; whatever the exchange lists."""
     texts = ["spot:BTC*,NEWUSDT:1m,1h", "coin_futures:BTC*:1m"]
 
-    async def work(universe: SubscribedSeries, _: dict[str, str]) -> None:
+    async def work(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
         covered = series("spot BTCOLD 1h", "spot NEWUSDT 1m", "coin_futures BTCUSD_201225 1m")
         others = series("spot ETHUSDT 1m", "spot BTCUSDT 5m", "coin_futures BTCUSD_PERP 1h")
-        assert {each for each in covered | others if universe.covers(each)} == covered
+        assert {each for each in covered | others if subscribed.covers(each)} == covered
 
     with_exchange(texts, work)

@@ -29,7 +29,7 @@ from support.side_by_side import side_by_side
 pytestmark = pytest.mark.slow
 
 BTC, ETH, BNB = (Series("spot", symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT"))
-OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=1.5)
+OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, list_every_s=1.5)
 
 
 def options(**changes: object) -> SandboxOptions:
@@ -48,7 +48,7 @@ async def test_a_change_is_known_at_once(tmp_path: Path) -> None:
         began_ms = sandbox.now_ms()
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
             await until(lambda: len(read_periods(tmp_path)) == 2 and running.recorder.stats.recorded > 4)
-            running.watch.change([parse_subscription("spot:BTCUSDT,BNBUSDT:1m")])
+            running.supervisor.change([parse_subscription("spot:BTCUSDT,BNBUSDT:1m")])
             changed_ms = sandbox.now_ms()
             await until(lambda: len(read_periods(tmp_path)) == 3)
             [bnb], [eth] = periods(tmp_path, BNB), periods(tmp_path, ETH)
@@ -70,9 +70,9 @@ async def test_what_is_left_is_fetched_up_to_its_last_closed_candle(tmp_path: Pa
             sandbox.add_fault(Fault("silent_stream", symbols=("ETHUSDT",)))
             silent_ms = sandbox.now_ms()
             await until(lambda: sandbox.now_ms() > silent_ms + 3 * MINUTE_MS)
-            running.watch.change([parse_subscription("spot:BTCUSDT:1m")])
+            running.supervisor.change([parse_subscription("spot:BTCUSDT:1m")])
             await until(lambda: not periods(tmp_path, ETH)[0].is_open)
-            await until(lambda: not running.watch.healer.pending)
+            await until(lambda: not running.supervisor.healer.pending)
         [period] = periods(tmp_path, ETH)
         assert period.stop_ms is not None
         start_ms, stop_ms = ETH.grid.ceil(period.start_ms), ETH.grid.floor(period.stop_ms)
@@ -87,7 +87,7 @@ async def test_symbols_of_a_glob_that_do_not_trade_are_not_left_on_purpose(tmp_p
         async with recording(sandbox, tmp_path, "spot:ETH*:1m", options=OPTIONS) as running:
             await until(lambda: bool(periods(tmp_path, ETH)))
             sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=sandbox.now_ms()))
-            await until(lambda: ETH not in running.watch.listeners["spot"].series)
+            await until(lambda: ETH not in running.supervisor.listeners["spot"].series)
         [period] = periods(tmp_path, ETH)
         assert period.is_open
         async with recording(sandbox, tmp_path, "spot:ETH*,BTCUSDT:1m", options=OPTIONS):
@@ -156,7 +156,9 @@ async def test_what_a_dead_recorder_lacked_is_fetched_though_the_series_is_left(
         await save(dead)
         dead.close()
         async with recording(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS) as running:
-            await until(lambda: not running.watch.ledger.gaps(ETH) and running.watch.healer.stats.healed > 0)
+            await until(
+                lambda: not running.supervisor.ledger.gaps(ETH) and running.supervisor.healer.stats.healed > 0
+            )
         found = account(store, sandbox, ETH, start_ms, start_ms + 5 * MINUTE_MS)
         assert (found.silent, found.reasons) == (set(), {})
 

@@ -1,4 +1,4 @@
-"""The watch over real sockets and a real lake: absences, restarts, changes, and many series."""
+"""The supervisor over real sockets and a real lake: absences, restarts, changes, and many series."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from lakewriter.binance.market_clients import MarketClients
+from lakewriter.binance.network import Network
 from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, MINUTE_MS
@@ -20,13 +21,12 @@ from lakewriter.lake.gaps.ledgers import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market
 from lakewriter.partition import Partition, day_of, partition_of
-from lakewriter.recording.healing.healer import REFUSED_AGAIN_MS
-from lakewriter.recording.subscribed_series import SubscribedSeries
-from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
+from lakewriter.recording.healing.refused_ranges import REFUSED_AGAIN_MS
+from lakewriter.recording.state_saver import StateSaver
+from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
-from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
 from lakewriter.subscription import parse_subscription
 from support.http_server import serve_routes
 from support.lengths import either
@@ -40,7 +40,7 @@ SPEED = 300.0
 BTC = Series("spot", "BTCUSDT", "1m")
 # A second and more of real time, for this machine has other things to do.
 # Asked twice a second, spot's list alone would take the weight that long gaps may take.
-OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, universe_every_s=1.5)
+OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, list_every_s=1.5)
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +86,7 @@ async def test_what_was_missed_while_nobody_recorded_is_healed_at_the_next_start
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
             stop_ms = BTC.grid.floor(sandbox.now_ms())
             await running.past(stop_ms)
-            assert running.watch.healer.stats.healed >= 18
+            assert running.supervisor.healer.stats.healed >= 18
         found = account(running.store, sandbox, BTC, starts_ms[0], stop_ms)
         assert (found.silent, found.reasons) == (set(), {})
         assert not sandbox.violations
@@ -106,8 +106,8 @@ async def test_a_long_absence_is_healed_behind_the_live_candles(tmp_path: Path) 
         ) as running:
             await running.past(now_ms + 5 * MINUTE_MS)
             stop_ms = now_ms + 5 * MINUTE_MS
-            assert running.watch.freshness.streamed.at_most(0.99) < 6 * MINUTE_MS
-            assert running.watch.healer.stats.unhealable >= 6 * 1440 - 2
+            assert running.supervisor.freshness.streamed.at_most(0.99) < 6 * MINUTE_MS
+            assert running.supervisor.healer.stats.unhealable >= 6 * 1440 - 2
         found = account(store, sandbox, BTC, now_ms - 9 * DAY_MS, stop_ms)
         assert not found.silent
         # The limit counts from when the recorder was up: an hour there is a minute of a busy machine.
@@ -134,7 +134,7 @@ async def test_what_is_older_than_the_limit_is_told_of_when_live_candles_came_fi
         ) as running:
             await until(lambda: running.recorder.stats.flushed > 2)
             sandbox.remove_fault(down)
-            await until(lambda: len(running.watch.watermarks) > 0)
+            await until(lambda: len(running.supervisor.watermarks) > 0)
             stop_ms = BTC.grid.floor(sandbox.now_ms())
             await running.past(stop_ms)
             limit_ms = sandbox.now_ms() - DAY_MS
@@ -160,7 +160,7 @@ async def test_holes_of_the_last_days_are_found_at_the_start(tmp_path: Path) -> 
             sandbox, tmp_path / "lake", "usdt_futures:BTCUSDT:5m", options=OPTIONS
         ) as running:
             await running.past(now_ms)
-            await until(lambda: not running.watch.healer.pending)
+            await until(lambda: not running.supervisor.healer.pending)
         found = account(store, sandbox, five, begins[0], now_ms)
         assert (found.silent, found.reasons) == (set(), {})
 
@@ -175,13 +175,13 @@ async def test_subscriptions_change_without_touching_the_others(tmp_path: Path) 
         ) as running:
             await until(lambda: running.recorder.stats.recorded > 4)
             texts = ("spot:BTCUSDT,BNBUSDT:1m", "coin_futures:BTCUSD_PERP:1m")
-            running.watch.change([parse_subscription(text) for text in texts])
+            running.supervisor.change([parse_subscription(text) for text in texts])
             added = {Series("spot", "BNBUSDT", "1m"), Series("coin_futures", "BTCUSD_PERP", "1m")}
-            await until(lambda: added <= set(running.watch.watermarks.series))
+            await until(lambda: added <= set(running.supervisor.watermarks.series))
             changed_ms = sandbox.now_ms()
             await running.past(changed_ms + 10 * MINUTE_MS)
-            assert set(running.watch.watermarks.series) == {BTC, *added}
-            assert running.watch.listeners["spot"].stats.reconnects == 0
+            assert set(running.supervisor.watermarks.series) == {BTC, *added}
+            assert running.supervisor.listeners["spot"].stats.reconnects == 0
         for series in (BTC, *added):
             start_ms = series.grid.ceil(changed_ms)
             found = account(running.store, sandbox, series, start_ms, start_ms + 8 * MINUTE_MS)
@@ -217,8 +217,8 @@ def test_a_connection_with_thousands_of_series_breaks_no_limit(tmp_path: Path) -
 
 
 @side_by_side
-@pytest.mark.parametrize("universe_every_s", [3.0, 0.2])
-async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, universe_every_s: float) -> None:
+@pytest.mark.parametrize("list_every_s", [3.0, 0.2])
+async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, list_every_s: float) -> None:
     """After its delivery a contract is owed no more, and the ledger says why it ended.
 
     Also when its end shows before its last candles have come.
@@ -227,17 +227,17 @@ async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, unive
     delivery_ms = 1_798_185_600_000  # 2026-12-25 08:00 UTC
 
     async with serve(options(start_ms=delivery_ms - 60 * MINUTE_MS)) as sandbox:
-        ended = OPTIONS._replace(universe_every_s=universe_every_s)
+        ended = OPTIONS._replace(list_every_s=list_every_s)
         async with recording(
             sandbox, tmp_path / "lake", "usdt_futures:BTCUSDT_*:1m", options=ended
         ) as running:
-            await until(lambda: series in running.watch.watermarks)
+            await until(lambda: series in running.supervisor.watermarks)
             await running.past(delivery_ms - 10 * MINUTE_MS)
             sandbox.add_fault(Fault("missing_close"))
-            await until(lambda: series not in running.watch.watermarks)
-            gaps = running.watch.ledger.gaps
+            await until(lambda: series not in running.supervisor.watermarks)
+            gaps = running.supervisor.ledger.gaps
             await until(lambda: any(gap.reason == "delivered" for gap in gaps(series)))
-            await until(lambda: not running.watch.healer.pending)
+            await until(lambda: not running.supervisor.healer.pending)
             await running.past(delivery_ms + 12 * MINUTE_MS)
         found = account(running.store, sandbox, series, delivery_ms - 5 * MINUTE_MS, delivery_ms + MINUTE_MS)
         assert len(found.present) == 5
@@ -270,7 +270,7 @@ async def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path
         early = OPTIONS._replace(grace_ms=5_000)
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=early) as running:
             start_ms = BTC.grid.ceil(sandbox.now_ms())
-            await until(lambda: running.watch.healer.stats.corrected >= 2)
+            await until(lambda: running.supervisor.healer.stats.corrected >= 2)
             stop_ms = BTC.grid.floor(sandbox.now_ms()) - 2 * MINUTE_MS
             await running.past(stop_ms)
         assert not account(running.store, sandbox, BTC, start_ms, stop_ms).silent
@@ -300,7 +300,7 @@ async def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) ->
         ):
             start_ms = BTC.grid.ceil(sandbox.now_ms())
             await until(lambda: sandbox.now_ms() > start_ms + 5 * MINUTE_MS)
-        assert running.watch.healer.stats.corrected >= 1
+        assert running.supervisor.healer.stats.corrected >= 1
         assert account(running.store, sandbox, BTC, start_ms, start_ms + MINUTE_MS).present == {start_ms}
 
 
@@ -315,7 +315,7 @@ async def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(t
             start_ms = BTC.grid.ceil(sandbox.now_ms())
             down = sandbox.add_fault(Fault("rest_status", value=503))
             mute = sandbox.add_fault(Fault("missing_close", symbols=("ETHUSDT",)))
-            await until(lambda: running.watch.healer.pending > 0)
+            await until(lambda: running.supervisor.healer.pending > 0)
             recorded = running.recorder.stats.recorded
             await until(lambda: running.recorder.stats.recorded > recorded + 3)
             await until(lambda: any(gap.reason == "pending" for gap in read_gaps(running.store.root)))
@@ -338,16 +338,16 @@ async def test_a_refusal_that_was_a_moments_is_asked_again_an_hour_later(tmp_pat
             await until(lambda: running.recorder.stats.recorded > 2)
             refusal = sandbox.add_fault(Fault("rest_status", value=status))
             mute = sandbox.add_fault(Fault("missing_close"))
-            await until(lambda: running.watch.healer.stats.unhealable > 0)
+            await until(lambda: running.supervisor.healer.stats.unhealable > 0)
             sandbox.remove_fault(mute)
-            [gap, *_] = running.watch.ledger.gaps(BTC)
+            [gap, *_] = running.supervisor.ledger.gaps(BTC)
             assert (gap.reason, f"HTTP {status}" in gap.error) == ("unhealable", True)
             sandbox.remove_fault(refusal)
             stop_ms = BTC.grid.floor(sandbox.now_ms())
             await until(lambda: sandbox.now_ms() > stop_ms + REFUSED_AGAIN_MS // 2)
-            assert running.watch.ledger.counts()["unhealable"] > 0
-            await until(lambda: not running.watch.ledger.gaps(BTC))
-            assert running.watch.healer.stats.unhealable == 0
+            assert running.supervisor.ledger.counts()["unhealable"] > 0
+            await until(lambda: not running.supervisor.ledger.gaps(BTC))
+            assert running.supervisor.healer.stats.unhealable == 0
         found = account(running.store, sandbox, BTC, gap.start_ms, stop_ms)
         assert (found.silent, found.reasons) == (set(), {})
 
@@ -366,9 +366,9 @@ async def test_what_was_refused_is_asked_for_at_the_next_start(tmp_path: Path) -
         await save(earlier)
         earlier.close()
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
-            await until(lambda: not running.watch.surveying)
+            await until(lambda: not running.supervisor.surveying)
             await running.past(stop_ms)
-            await until(lambda: not running.watch.healer.pending)
+            await until(lambda: not running.supervisor.healer.pending)
         found = account(running.store, sandbox, BTC, start_ms, stop_ms)
         assert (found.silent, found.reasons) == (set(), {})
 
@@ -397,14 +397,14 @@ async def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path:
                 endpoints=endpoints,
             ) as running,
         ):
-            healer = running.watch.healer
+            healer = running.supervisor.healer
             start_ms = BTC.grid.ceil(sandbox.now_ms())
             mute = sandbox.add_fault(Fault("missing_close"))
             await until(lambda: healer.stats.errors >= 3)
             asked_ms = BTC.grid.floor(sandbox.now_ms())
-            assert all(pool.failures == 0 for pool in healer._agenda.pools.values())
-            gaps = running.watch.ledger.gaps
-            await until(lambda: (running.watch.watermarks.next_ms(BTC) or 0) >= asked_ms)
+            assert all(queue.failures == 0 for queue in healer._schedule.queues.values())
+            gaps = running.supervisor.ledger.gaps
+            await until(lambda: (running.supervisor.watermarks.next_ms(BTC) or 0) >= asked_ms)
             await until(lambda: not any(gap.start_ms < asked_ms for gap in gaps(BTC)))
             assert gaps(eth)
             sandbox.remove_fault(mute)
@@ -427,7 +427,7 @@ async def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
         sandbox.add_fault(mute)
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
             await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
-            assert {gap.reason for gap in running.watch.ledger.gaps(BTC)} == {"pending"}
+            assert {gap.reason for gap in running.supervisor.ledger.gaps(BTC)} == {"pending"}
             sandbox.remove_fault(behind)
             await running.past(start_ms + 21 * MINUTE_MS)
         found = account(running.store, sandbox, BTC, start_ms, start_ms + 20 * MINUTE_MS)
@@ -476,7 +476,7 @@ async def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_
         sandbox.add_fault(Fault("silent_stream"))
         absent = sandbox.add_fault(Fault("rest_missing_rows"))
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
-            await until(lambda: bool(running.watch.ledger.gaps(BTC)))
+            await until(lambda: bool(running.supervisor.ledger.gaps(BTC)))
         [gap] = read_gaps(running.store.root)
         stopped_ms = sandbox.now_ms()
         await until(lambda: sandbox.now_ms() > stopped_ms + 10 * MINUTE_MS)
@@ -498,7 +498,7 @@ async def test_a_symbol_that_nobody_lists_leaves_no_word(tmp_path: Path) -> None
             sandbox, tmp_path / "lake", "spot:BTCUSDT,BTCUSTD:1m", options=OPTIONS
         ) as running:
             await until(lambda: running.recorder.stats.recorded > 2)
-            assert wrong in running.watch.listeners["spot"].series
+            assert wrong in running.supervisor.listeners["spot"].series
         assert read_gaps(running.store.root) == []
 
 
@@ -522,7 +522,7 @@ async def test_a_symbol_that_is_listed_later_was_not_listed_until_then(tmp_path:
         async with recording(
             sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS
         ) as running:
-            await until(lambda: sandbox.now_ms() > listed_ms and eth in running.watch.watermarks)
+            await until(lambda: sandbox.now_ms() > listed_ms and eth in running.supervisor.watermarks)
             await running.past(stop_ms)
         found = account(running.store, sandbox, eth, start_ms, stop_ms)
         assert found.present == set(range(listed_ms, stop_ms, MINUTE_MS))
@@ -543,16 +543,16 @@ async def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path
         sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=ended_ms))
         await until(lambda: sandbox.now_ms() > start_ms + 20 * MINUTE_MS)
         async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
-            await until(lambda: {gap.reason for gap in running.watch.ledger.gaps(eth)} == {"delisted"})
+            await until(lambda: {gap.reason for gap in running.supervisor.ledger.gaps(eth)} == {"delisted"})
         found = account(running.store, sandbox, eth, start_ms, start_ms + 19 * MINUTE_MS)
         assert found.present == set(range(start_ms, ended_ms, MINUTE_MS))
         assert set(found.reasons.values()) == {"delisted"}
         assert not found.silent
         # What is over is not looked into again.
         async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=OPTIONS) as running:
-            told = running.watch.ledger.gaps(eth)
+            told = running.supervisor.ledger.gaps(eth)
             await running.past(BTC.grid.floor(sandbox.now_ms()))
-            assert running.watch.ledger.gaps(eth) == told
+            assert running.supervisor.ledger.gaps(eth) == told
 
 
 @side_by_side
@@ -565,10 +565,10 @@ async def test_what_trades_again_was_halted_and_not_delisted(tmp_path: Path) -> 
         stop_ms = start_ms + 40 * MINUTE_MS
         sandbox.add_fault(Fault("delisting", symbols=("ETHUSDT",), start_ms=start_ms, stop_ms=stop_ms))
         # What it lists is asked for rarely: the first of it is taken for the end.
-        slow = OPTIONS._replace(universe_every_s=3.0)
+        slow = OPTIONS._replace(list_every_s=3.0)
         async with recording(sandbox, tmp_path / "lake", "spot:*USDT:1m", options=slow) as running:
-            await until(lambda: any(gap.reason == "delisted" for gap in running.watch.ledger.gaps(eth)))
-            await until(lambda: sandbox.now_ms() > stop_ms and eth in running.watch.watermarks)
+            await until(lambda: any(gap.reason == "delisted" for gap in running.supervisor.ledger.gaps(eth)))
+            await until(lambda: sandbox.now_ms() > stop_ms and eth in running.supervisor.watermarks)
             await running.past(stop_ms + 5 * MINUTE_MS)
         found = account(running.store, sandbox, eth, start_ms, stop_ms + 5 * MINUTE_MS)
         assert found.reasons == dict.fromkeys(range(start_ms, stop_ms, MINUTE_MS), "exchange_halt")
@@ -586,7 +586,7 @@ async def test_candles_of_three_days_are_owed_from_the_start(tmp_path: Path) -> 
     async with serve(options(start_ms=end_ms - 20 * MINUTE_MS)) as sandbox:
         sandbox.add_fault(Fault("silent_stream"))
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:3d", options=OPTIONS) as running:
-            await until(lambda: running.watch.watermarks.next_ms(three) == end_ms)
+            await until(lambda: running.supervisor.watermarks.next_ms(three) == end_ms)
             await running.past(end_ms + 8 * MINUTE_MS)
         assert account(running.store, sandbox, three, begin_ms, end_ms).present == {begin_ms}
 
@@ -607,9 +607,9 @@ async def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path:
             sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS, flush_every_s=60.0
         ) as running:
             stop_ms = BTC.grid.floor(sandbox.now_ms())
-            await until(lambda: not running.watch.surveying)
+            await until(lambda: not running.supervisor.surveying)
             await running.past(stop_ms)
-            await until(lambda: not running.watch.healer.pending)
+            await until(lambda: not running.supervisor.healer.pending)
             damaged.unlink()
         found = account(running.store, sandbox, eth, start_ms, stop_ms)
         assert (found.silent, found.reasons) == (set(), {})
@@ -631,11 +631,11 @@ async def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) 
             tmp_path / "lake",
             "spot:BTCUSDT:1m",
             "usdt_futures:BTCUSDT:1m",
-            options=OPTIONS._replace(universe_every_s=600.0),
+            options=OPTIONS._replace(list_every_s=600.0),
             endpoints=lambda market: msgspec.structs.replace(market, rest_url=url),
         ) as running,
     ):
-        await until(lambda: len(running.watch.watermarks) == 2)
+        await until(lambda: len(running.supervisor.watermarks) == 2)
 
 
 class SlowLedger(Ledger):
@@ -658,26 +658,16 @@ def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) 
     async def main() -> None:
         store = LakeStore.create(str(tmp_path / "lake"), "test")
         ledger = SlowLedger(open_ledger(store.root, "test").path, {}, 0)
-        async with aiohttp.ClientSession() as session:
-            doors = MarketClients(lambda name: MARKETS[name], session, Clock())
-            queue: asyncio.Queue[Candle] = asyncio.Queue(1)
-            watch = CompletenessSupervisor(
-                store,
-                SubscribedSeries([], doors),
-                doors,
-                queue,
-                recorder=RecorderId(COMMAND_LINE, "test"),
-                ledger=ledger,
-                options=OPTIONS,
-                clock=Clock(),
-            )
+        async with Network() as session:
+            clients = MarketClients(lambda name: MARKETS[name], session, Clock())
+            saver = StateSaver(store, ledger, clients)
             ledger.mark(BTC, 0, MINUTE_MS, "pending", 0)
-            saving = asyncio.create_task(watch.save())
+            saving = asyncio.create_task(saver.save_ledger())
             await until(lambda: ledger.writing > 0)
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
             ledger.mark(BTC, 0, MINUTE_MS, "exchange_halt", 0)
-            await watch.save()
+            await saver.save_ledger()
         assert not ledger.overtaken
         assert [gap.reason for gap in read_gaps(store.root)] == ["exchange_halt"]
         ledger.close()
@@ -697,7 +687,7 @@ async def test_what_was_missed_a_moment_before_the_stop_is_no_gap(late: bool, tm
             await until(lambda: running.recorder.stats.recorded > 2)
             sandbox.add_fault(Fault("missing_close"))
             sandbox.add_fault(Fault("rest_lag", value=3600))
-            ledger = running.watch.ledger
+            ledger = running.supervisor.ledger
             await until(lambda: ledger.pending_candles >= (5 if late else 1))
         pending = [gap for gap in read_gaps(tmp_path / "lake") if gap.reason == "pending"]
         assert bool(pending) == late

@@ -1,6 +1,6 @@
 """A process that asks one market's REST as fast as it may: `python -m support.ask_rest LAKE URL …`.
 
-It makes its doors as `lakewriter record` does. It says "begun" at the first answer, and
+It makes its clients as `lakewriter record` does. It says "begun" at the first answer, and
 what it came to, as JSON, when its standard input is closed.
 """
 
@@ -27,14 +27,14 @@ async def ask(said: argparse.Namespace) -> dict[str, object]:
     refused: list[str] = []
     waits_s: list[float] = []
     async with aiohttp.ClientSession() as session:
-        doors = MarketClients(
+        clients = MarketClients(
             lambda name: served_at(MARKETS[name], said.url),
             session,
             clock,
-            slates=partial(WeightFile, said.lake),
+            shared_files=partial(WeightFile, said.lake),
             max_weight=said.max_weight,
         )
-        rest = doors[said.market].rest
+        rest = clients[said.market].rest
         series = Series(said.market, "BTCUSDT", "1m")
 
         async def one() -> None:

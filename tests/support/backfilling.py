@@ -61,10 +61,10 @@ async def run_backfill(
     ledger = open_ledger(store.root, journal.directory.name)
     try:
         async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
-            doors = MarketClients(
+            clients = MarketClients(
                 lambda name: endpoints(served_at(MARKETS[name], sandbox.url)), session, clock
             )
-            backfill = Backfill(store, doors, options=options, clock=clock)
+            backfill = Backfill(store, clients, options=options, clock=clock)
             plan = await backfill.plan(map(parse_subscription, subscriptions))
             running = asyncio.create_task(backfill.run(plan, ledger, journal.directory.name))
             while not running.done() and not until(backfill.progress):

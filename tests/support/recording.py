@@ -1,4 +1,4 @@
-"""A recorder with its watch in this process, and the account of what became of each candle."""
+"""A recorder with its supervisor in this process, and the account of what became of each candle."""
 
 import asyncio
 import contextlib
@@ -7,10 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import aiohttp
-
 from lakewriter.binance.market_clients import MarketClients
-from lakewriter.candle import Candle
+from lakewriter.binance.network import Network
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.exchange_limits import WeightFile
@@ -19,6 +17,7 @@ from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market, served_at
 from lakewriter.partition import Partition, day_of
+from lakewriter.recording.candle_queue import QUEUE_CANDLES_MAX, CandleQueue
 from lakewriter.recording.recorder import Recorder
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
@@ -37,8 +36,8 @@ class Recording(NamedTuple):
     sandbox: Sandbox
     store: LakeStore
     recorder: Recorder
-    watch: CompletenessSupervisor
-    doors: MarketClients
+    supervisor: CompletenessSupervisor
+    clients: MarketClients
 
     async def past(self, sim_ms: int) -> None:
         """Wait until every candle that ends by then was seen or is explained."""
@@ -50,29 +49,31 @@ class Recording(NamedTuple):
 
     def unsettled(self, sim_ms: int) -> str:
         """Return what a wait for the settling of all that ended by then waits for."""
-        watch, time = self.watch, {name: self.doors[name].time for name in self.watch.listeners}
+        supervisor = self.supervisor
+        time = {name: self.clients[name].time for name in supervisor.listeners}
         lines = [
-            f"now - wanted: {self.sandbox.now_ms() - sim_ms} ms, surveying {watch.surveying}",
+            f"now - wanted: {self.sandbox.now_ms() - sim_ms} ms, surveying {supervisor.surveying}",
             *(f"{name}: {each.now_ms() - sim_ms} ms, jumps {each.jumps}" for name, each in time.items()),
             *(
-                f"{each}: next - wanted {(watch.watermarks.next_ms(each) or 0) - sim_ms} ms"
-                for each in watch.watermarks.series
+                f"{each}: next - wanted {(supervisor.watermarks.next_ms(each) or 0) - sim_ms} ms"
+                for each in supervisor.watermarks.series
             ),
-            *map(str, watch.ledger.gaps()),
-            str(watch.healer.stats),
-            f"put {watch.healer.put}, recorded {self.recorder.stats.recorded}",
-            *(f"{name}: {each.stats}" for name, each in watch.listeners.items()),
+            *map(str, supervisor.ledger.gaps()),
+            str(self.recorder.status()),
+            *(f"{name}: {each.stats}" for name, each in supervisor.listeners.items()),
         ]
         return "\n".join(lines)
 
     def settled(self, sim_ms: int) -> bool:
         """Tell whether nothing is missing that ended by then, or all of it has a reason."""
-        marks = self.watch.watermarks
+        marks = self.supervisor.watermarks
         due = all((marks.next_ms(each) or 0) >= each.grid.floor(sim_ms) for each in marks.series)
         return (
             due
-            and not self.watch.surveying
-            and not any(gap.reason == "pending" and gap.start_ms < sim_ms for gap in self.watch.ledger.gaps())
+            and not self.supervisor.surveying
+            and not any(
+                gap.reason == "pending" and gap.start_ms < sim_ms for gap in self.supervisor.ledger.gaps()
+            )
         )
 
 
@@ -85,6 +86,8 @@ async def recording(
     endpoints: Callable[[Market], Market] = lambda market: market,
     flush_every_s: float = 1.0,
     owed: bool = True,
+    queue_max: int = QUEUE_CANDLES_MAX,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Recording]:
     """Record from a sandbox until the block is left, then stop cleanly.
 
@@ -94,42 +97,75 @@ async def recording(
         owed: begin when candles are owed; for that REST has to answer.
     """
     store = LakeStore.create(str(lake), "test")
-    clock = Clock()
-    async with aiohttp.ClientSession() as session:
-        doors = MarketClients(
+    clock = clock or Clock()
+    async with Network() as session:
+        clients = MarketClients(
             lambda name: endpoints(served_at(MARKETS[name], sandbox.url)),
             session,
             clock,
-            slates=partial(WeightFile, store.root),
+            shared_files=partial(WeightFile, store.root),
         )
-        universe = SubscribedSeries(map(parse_subscription, subscriptions), doors)
-        await universe.first()
-        queue: asyncio.Queue[Candle] = asyncio.Queue(10_000)
+        subscribed = SubscribedSeries(map(parse_subscription, subscriptions), clients)
+        await subscribed.first()
+        queue = CandleQueue(queue_max)
         journal = create_journal(store.root, "test")
         ledger = open_ledger(store.root, journal.directory.name)
-        watch = CompletenessSupervisor(
+        supervisor = CompletenessSupervisor(
             store,
-            universe,
-            doors,
+            subscribed,
+            clients,
             queue,
             recorder=RecorderId(COMMAND_LINE, journal.directory.name),
             ledger=ledger,
             options=options,
             clock=clock,
         )
-        recorder = Recorder(
-            store, (), queue, flush_every_s=flush_every_s, name="", clock=clock, journal=journal, watch=watch
-        )
+        recorder = Recorder(store, journal, supervisor, queue, flush_every_s=flush_every_s, clock=clock)
         stop = asyncio.Event()
         running = asyncio.create_task(recorder.run(stop))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await until(lambda: running.done() or not owed or len(watch.watermarks) > 0)
-                yield Recording(sandbox, store, recorder, watch, doors)
+                await until(lambda: running.done() or not owed or len(supervisor.watermarks) > 0)
+                yield Recording(sandbox, store, recorder, supervisor, clients)
         finally:
             stop.set()
             await running
             ledger.close()
+
+
+class OfflineRecorder(Recorder):
+    """A recorder without subscriptions: the test puts its candles on `queue`."""
+
+    def __init__(
+        self,
+        store: LakeStore,
+        *,
+        flush_every_s: float = 3600,
+        queue_max: int = 100,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or Clock()
+        self.queue = CandleQueue(queue_max)
+        clients = MarketClients(MARKETS.__getitem__, Network(), clock)
+        journal = create_journal(store.state_dir, "test")
+        self._ledger = open_ledger(store.state_dir, journal.directory.name)
+        supervisor = CompletenessSupervisor(
+            store,
+            SubscribedSeries([], clients),
+            clients,
+            self.queue,
+            recorder=RecorderId(COMMAND_LINE, journal.directory.name),
+            ledger=self._ledger,
+            options=OPTIONS,
+            clock=clock,
+        )
+        super().__init__(store, journal, supervisor, self.queue, flush_every_s=flush_every_s, clock=clock)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        try:
+            await super().run(stop)
+        finally:
+            self._ledger.close()
 
 
 class Account(NamedTuple):

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SPEED = 120.0
 # Half a second of real time, for this machine has more to do.
 OPTIONS = SupervisorOptions(
-    grace_ms=60_000, universe_every_s=1.5, patience=Timeouts(ping_after_s=0.5, pong_s=0.5, prove_s=1.0)
+    grace_ms=60_000, list_every_s=1.5, timeouts=Timeouts(ping_after_s=0.5, pong_s=0.5, prove_s=1.0)
 )
 SPOT = "spot:BTCUSDT,ETHUSDT:1m"
 
@@ -75,51 +75,51 @@ class Scenario(NamedTuple):
 
 
 def healed(outcome: Outcome) -> bool:
-    return outcome.recording.watch.healer.stats.healed > 0
+    return outcome.recording.supervisor.healer.stats.healed > 0
 
 
 def streamed(outcome: Outcome) -> bool:
     """Most came by the stream all the same; on a busy machine some come after their deadline."""
-    watch = outcome.recording.watch
-    return watch.freshness.streamed.count > watch.freshness.healed.count
+    supervisor = outcome.recording.supervisor
+    return supervisor.freshness.streamed.count > supervisor.freshness.healed.count
 
 
 def reconnected(outcome: Outcome) -> bool:
-    return any(each.stats.reconnects > 0 for each in outcome.recording.watch.listeners.values())
+    return any(each.stats.reconnects > 0 for each in outcome.recording.supervisor.listeners.values())
 
 
 def replaced(outcome: Outcome) -> bool:
-    return any(each.stats.replaced > 0 for each in outcome.recording.watch.listeners.values())
+    return any(each.stats.replaced > 0 for each in outcome.recording.supervisor.listeners.values())
 
 
 def rotated(outcome: Outcome) -> bool:
-    return all(each.stats.rotations > 0 for each in outcome.recording.watch.listeners.values())
+    return all(each.stats.rotations > 0 for each in outcome.recording.supervisor.listeners.values())
 
 
 def unmoved(outcome: Outcome) -> bool:
     """The time stayed what it was: nothing is owed ahead of it, nothing is older than it can be."""
-    watch, now_ms = outcome.recording.watch, outcome.recording.sandbox.now_ms()
-    assert not any(outcome.recording.doors[market].time.jumps for market in watch.listeners)
-    assert max(watch.freshness.streamed.most, watch.freshness.healed.most) < 30 * MINUTE_MS
-    assert not watch.healer.stats.unhealable
-    assert all(gap.stop_ms <= now_ms for gap in watch.ledger.gaps())
+    supervisor, now_ms = outcome.recording.supervisor, outcome.recording.sandbox.now_ms()
+    assert not any(outcome.recording.clients[market].time.jumps for market in supervisor.listeners)
+    assert max(supervisor.freshness.streamed.most, supervisor.freshness.healed.most) < 30 * MINUTE_MS
+    assert not supervisor.healer.stats.unhealable
+    assert all(gap.stop_ms <= now_ms for gap in supervisor.ledger.gaps())
     return True
 
 
 def refused(outcome: Outcome) -> bool:
     """Frames from the future were counted, and the real candles healed."""
-    bad = sum(each.stats.bad_frames["ahead"] for each in outcome.recording.watch.listeners.values())
+    bad = sum(each.stats.bad_frames["ahead"] for each in outcome.recording.supervisor.listeners.values())
     return bad > 0 and healed(outcome) and unmoved(outcome)
 
 
 def replacing(recording: Recording) -> bool:
     """A connection was replaced because its streams are silent."""
-    return any(each.stats.replaced for each in recording.watch.listeners.values())
+    return any(each.stats.replaced for each in recording.supervisor.listeners.values())
 
 
 def doubted(outcome: Outcome) -> bool:
     """Wrong answers about the time were counted like frames from the future, and changed nothing."""
-    keepers = outcome.recording.watch.timekeepers.values()
+    keepers = outcome.recording.supervisor.timekeepers.values()
     return all(each.doubted for each in keepers) and refused(outcome)
 
 
@@ -223,7 +223,7 @@ SCENARIOS = {
         lambda it: it.minutes("delisted")["ETHUSDT"] != set(),
         frozenset(["delisted"]),
         subscriptions=("spot:*USDT:1m",),
-        options=OPTIONS._replace(universe_every_s=4),
+        options=OPTIONS._replace(list_every_s=4),
     ),
 }
 
@@ -255,8 +255,10 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
                 sandbox.add_fault(timed(fault, start_ms))
             await running.past(start_ms + (ALL + 3) * MINUTE_MS)
             await until(lambda: scenario.until(running))
-            listened = {each for listener in running.watch.listeners.values() for each in listener.series}
-            listened |= {gap.series for gap in running.watch.ledger.gaps()}
+            listened = {
+                each for listener in running.supervisor.listeners.values() for each in listener.series
+            }
+            listened |= {gap.series for gap in running.supervisor.ledger.gaps()}
         stop_ms = start_ms + ALL * MINUTE_MS
         accounts = {
             series: account(running.store, sandbox, series, start_ms, series.grid.floor(stop_ms))
@@ -296,7 +298,7 @@ def test_fault(name: str, outcomes: dict[str, Outcome | BaseException]) -> None:
         assert not each.silent, f"{series}: {sorted(each.silent)}"
         assert set(each.reasons.values()) <= scenario.explained, f"{series}: {each.reasons}"
     assert scenario.check(outcome), (
-        outcome.recording.watch.healer.stats,
-        [listener.stats for listener in outcome.recording.watch.listeners.values()],
+        outcome.recording.supervisor.healer.stats,
+        [listener.stats for listener in outcome.recording.supervisor.listeners.values()],
         outcome.accounts,
     )

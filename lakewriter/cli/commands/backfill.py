@@ -22,7 +22,7 @@ from lakewriter.cli.commands.backfill_report import (
     report_of,
     summary_of,
 )
-from lakewriter.cli.connect import doors_of
+from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.cli.series_options import begin_ms, parse_day
 from lakewriter.cli.signals import stop_on_signals, unless_stopped
@@ -274,5 +274,7 @@ class _Job:
         return any(each.covers(*series) for each in self._subscriptions)
 
     def _backfill(self, store: LakeStore, session: Network) -> Backfill:
-        doors = doors_of(store.state_dir, self._endpoints, session, self._clock, max_weight=self._max_weight)
-        return Backfill(store, doors, options=self._options, clock=self._clock)
+        clients = clients_of(
+            store.state_dir, self._endpoints, session, self._clock, max_weight=self._max_weight
+        )
+        return Backfill(store, clients, options=self._options, clock=self._clock)

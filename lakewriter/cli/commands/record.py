@@ -15,9 +15,8 @@ import msgspec
 from lakewriter import __version__
 from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
-from lakewriter.candle import Candle
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.connect import doors_of
+from lakewriter.cli.connect import clients_of
 from lakewriter.cli.recorder_line import ProgressLine
 from lakewriter.cli.series_options import begin_ms, parse_day
 from lakewriter.cli.signals import stop_on_signals, unless_stopped
@@ -28,7 +27,9 @@ from lakewriter.errors import UsageError
 from lakewriter.lake.gaps.ledgers import open_ledger
 from lakewriter.lake.journal import create_journal, journal_name
 from lakewriter.lake.lake import LakeStore
-from lakewriter.recording.recorder import QUEUE_CANDLES_MAX, Recorder
+from lakewriter.recording.candle_queue import CandleQueue
+from lakewriter.recording.recorder import Recorder
+from lakewriter.recording.status import RecorderStatus
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.recording.supervisor import CompletenessSupervisor, SupervisorOptions
 from lakewriter.subscribed_period import COMMAND_LINE, RecorderId
@@ -131,7 +132,7 @@ class CommandLineOptions(NamedTuple):
             heal_limit_ms=parse_duration(_either(self.heal_limit, config.heal_limit)),
             grace_ms=None if self.grace is None else parse_duration(self.grace),
             rotate_after_ms=parse_duration(config.rotate_after),
-            universe_every_s=parse_duration(config.universe_every) / 1000,
+            list_every_s=parse_duration(config.universe_every) / 1000,
         )
         return Settings(
             subscriptions,
@@ -176,17 +177,17 @@ async def _record(
     log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
     async with Network() as session:
-        doors = doors_of(store.state_dir, partial(config.market, exchange=asked.exchange), session, clock)
-        universe = SubscribedSeries(settings.subscriptions, doors)
-        if not await unless_stopped(universe.first(), stop):
+        clients = clients_of(store.state_dir, partial(config.market, exchange=asked.exchange), session, clock)
+        subscribed = SubscribedSeries(settings.subscriptions, clients)
+        if not await unless_stopped(subscribed.first(), stop):
             return
-        queue: asyncio.Queue[Candle] = asyncio.Queue(QUEUE_CANDLES_MAX)
+        queue = CandleQueue()
         journal = create_journal(store.state_dir, journal_name())
         ledger = open_ledger(store.state_dir, journal.directory.name)
-        watch = CompletenessSupervisor(
+        supervisor = CompletenessSupervisor(
             store,
-            universe,
-            doors,
+            subscribed,
+            clients,
             queue,
             recorder=RecorderId(asked.recorder_name(), journal.directory.name),
             ledger=ledger,
@@ -194,29 +195,26 @@ async def _record(
             clock=clock,
         )
         recorder = Recorder(
-            store,
-            (),
-            queue,
-            flush_every_s=settings.flush_every_s,
-            name="",
-            clock=clock,
-            journal=journal,
-            watch=watch,
+            store, journal, supervisor, queue, flush_every_s=settings.flush_every_s, clock=clock
         )
-        wanted = universe.wanted()
-        log.info("recording %d series into %s", len(wanted.listened), store.name)
+        log.info("recording %d series into %s", len(subscribed.resolve().listened), store.name)
         history = None
         if settings.since_ms is not None:
             history = BackgroundBackfill(
-                store, doors, ledger, lambda: universe.subscriptions, since_ms=settings.since_ms, clock=clock
+                store,
+                clients,
+                ledger,
+                lambda: subscribed.subscriptions,
+                since_ms=settings.since_ms,
+                clock=clock,
             )
-        _on_hangup(stop, partial(_reload, asked, config, watch, history))
+        _on_hangup(stop, partial(_reload, asked, config, supervisor, history))
         beside: list[asyncio.Task[Any]] = []
         if history is not None:
             beside.append(asyncio.create_task(unless_stopped(history.run(), stop)))
             beside[-1].add_done_callback(_tell_of_a_bug)
         if progress is not None:
-            beside.append(asyncio.create_task(progress.follow(recorder, watch)))
+            beside.append(asyncio.create_task(progress.follow(recorder)))
         try:
             await recorder.run(stop)
         finally:
@@ -225,7 +223,7 @@ async def _record(
             await asyncio.gather(*beside, return_exceptions=True)
             ledger.close()
             with contextlib.suppress(BrokenPipeError):
-                _tell(recorder, watch)
+                _log_summary(recorder.status())
 
 
 def _tell_of_a_bug(task: "asyncio.Task[Any]") -> None:
@@ -250,7 +248,7 @@ def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
 def _reload(
     asked: CommandLineOptions,
     begun: Config,
-    watch: CompletenessSupervisor,
+    supervisor: CompletenessSupervisor,
     history: BackgroundBackfill | None,
 ) -> None:
     """Read the config again, on SIGHUP; what is wrong with it changes nothing.
@@ -269,39 +267,38 @@ def _reload(
         return
     if msgspec.structs.replace(config, subscriptions=begun.subscriptions) != begun:
         log.warning("SIGHUP: subscriptions are read again; what else has changed needs a restart")
-    watch.change(settings.subscriptions)
+    supervisor.change(settings.subscriptions)
     if history is not None:
         history.subscriptions_changed()
-    log.info("SIGHUP: recording %d series now", len(watch.universe.wanted().listened))
+    log.info("SIGHUP: recording %d series now", len(supervisor.subscribed.resolve().listened))
 
 
-def _tell(recorder: Recorder, watch: CompletenessSupervisor) -> None:
-    stats, healer = recorder.stats, watch.healer.stats
-    commits = stats.commit_ms
+def _log_summary(status: RecorderStatus) -> None:
+    commits = status.commit_ms
     log.info(
         "%d commits: half within %d ms, 99%% within %d ms, the slowest %d ms; up to %d candles each",
         commits.count,
-        commits.at_most(0.5),
-        commits.at_most(0.99),
+        commits.half,
+        commits.percent_99,
         commits.most,
-        stats.commit_candles.most,
+        status.commit_candles.most,
     )
-    for how, ages in (("streamed", watch.freshness.streamed), ("healed", watch.freshness.healed)):
+    for how, ages in (("streamed", status.streamed_ms), ("healed", status.rest_ms)):
         if ages.count:
             log.info(
                 "fresh: %d candles %s: half durable %d ms after their end, 99%% within %d ms, the last %d ms",
                 ages.count,
                 how,
-                ages.at_most(0.5),
-                ages.at_most(0.99),
+                ages.half,
+                ages.percent_99,
                 ages.most,
             )
-    if healer.asked:
+    if status.pages_asked:
         log.info(
             "healing: %d pages asked for, %d candles healed, %d explained, %d cannot be healed",
-            healer.asked,
-            healer.healed,
-            healer.explained,
-            healer.unhealable,
+            status.pages_asked,
+            status.healed,
+            status.explained,
+            status.unhealable,
         )
-    log.info("stopped: %d candles recorded, %d flushed", stats.recorded, stats.flushed)
+    log.info("stopped: %d candles recorded, %d flushed", status.recorded, status.flushed)

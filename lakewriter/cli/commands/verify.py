@@ -15,7 +15,7 @@ from rich.progress import Progress
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.connect import doors_of
+from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import bar
 from lakewriter.cli.series_check import check_matches, check_something_there
 from lakewriter.cli.series_options import Choice, filters, print_table
@@ -201,8 +201,8 @@ async def publisher_of(
     """Give who publishes what `--against` names."""
     clock = Clock()
     async with Network() as session:
-        doors = doors_of(store.state_dir, endpoints, session, clock)
-        yield ArchivePublisher(doors, clock) if against == "archive" else RestPublisher(doors, clock)
+        clients = clients_of(store.state_dir, endpoints, session, clock)
+        yield ArchivePublisher(clients, clock) if against == "archive" else RestPublisher(clients, clock)
 
 
 async def compare_with(

@@ -1,7 +1,6 @@
-"""The agenda of the healer: what is missing of each series, and when it is asked for next.
+"""The schedule of the healer: the missing ranges of each series, and the time of the next request.
 
-It knows who waits for what and for how long; asking is the healer's.
-Waiting is by the monotonic clock.
+It only plans; requests are the healer's. Waiting is by the monotonic clock.
 """
 
 import asyncio
@@ -17,34 +16,34 @@ from lakewriter.series import Series
 
 
 class HealTask(msgspec.Struct):
-    """What is missing of one series, be it urgent or not.
+    """The missing candles of one series that are urgent, or those in the background.
 
     Args:
         background: whether it can wait: a long gap.
-        ranges: asked for until it is there or explained.
-        late: the part that a stream should have delivered meanwhile.
-        young: begin → trades, of candles to be looked at once more.
-        tries: answers without what was asked for.
-        unreadable: answers in a row that could not be read.
-        planned_s: when it is looked at next; what was planned before is void.
-        fresh: whether something was added since it was asked for.
-        busy: whether it is being asked for.
+        ranges: requested until the candles came or are explained.
+        late: the part that a stream should have delivered.
+        provisional: begin → trades, of candles that are requested once more.
+        tries: answers without the missing candles.
+        unreadable: unreadable answers in a row.
+        planned_s: when it is due; earlier plans are void.
+        extended: whether a range was added since the last request.
+        busy: whether a request is on its way.
     """
 
     background: bool
 
     ranges: list[Range] = []
     late: list[Range] = []
-    young: dict[int, int] = {}
+    provisional: dict[int, int] = {}
     tries: int = 0
     unreadable: int = 0
     planned_s: float = -1.0
-    fresh: bool = False
+    extended: bool = False
     busy: bool = False
 
 
 class HealQueue:
-    """What waits for one budget of weight, urgent and not, by due time.
+    """The planned tasks of one pool of weight, by due time; urgent ones apart from the others.
 
     `failures` counts the requests in a row that its host did not answer.
     """
@@ -57,66 +56,70 @@ class HealQueue:
 
 
 class HealSchedule:
-    """The cases of all series, an urgent one and one in the background for each.
+    """The tasks of all series, up to two of each: an urgent one and one in the background.
 
     Args:
         clock: for waiting.
+
+    Attributes:
+        queues: by the name of the pool.
+        new_queue: set when a queue was added.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.pools: dict[str, HealQueue] = {}
-        self.new_pool = asyncio.Event()
+        self.queues: dict[str, HealQueue] = {}
+        self.new_queue = asyncio.Event()
         self._clock = clock
-        self._cases: dict[tuple[Series, bool], HealTask] = {}
+        self._tasks: dict[tuple[Series, bool], HealTask] = {}
 
     @property
     def pending(self) -> int:
-        """How many series wait for something."""
-        return len({series for (series, _), case in self._cases.items() if case.ranges})
+        """How many series have missing candles."""
+        return len({series for (series, _), task in self._tasks.items() if task.ranges})
 
-    def of(self, series: Series) -> Iterator[HealTask]:
-        """Yield what a series waits for."""
+    def tasks_of(self, series: Series) -> Iterator[HealTask]:
+        """Yield the tasks of a series."""
         for background in (False, True):
-            case = self._cases.get((series, background))
-            if case is not None:
-                yield case
+            task = self._tasks.get((series, background))
+            if task is not None:
+                yield task
 
-    def case(self, series: Series, *, background: bool) -> HealTask:
-        """Return the series' case, made if there is none."""
-        return self._cases.setdefault((series, background), HealTask(background))
+    def task(self, series: Series, *, background: bool) -> HealTask:
+        """Return a task of the series, made if there is none."""
+        return self._tasks.setdefault((series, background), HealTask(background))
 
-    def plan(self, pool_name: str, series: Series, case: HealTask, delay_s: float) -> None:
-        """Look at a case after so long, or before if that is planned already."""
+    def plan(self, pool_name: str, series: Series, task: HealTask, delay_s: float) -> None:
+        """Make a task due after `delay_s`, unless it is due before that already."""
         due_s = self._clock.monotonic_s() + delay_s
-        if case.busy or 0 <= case.planned_s <= due_s:
+        if task.busy or 0 <= task.planned_s <= due_s:
             return
-        case.planned_s = due_s
-        if pool_name not in self.pools:
-            self.pools[pool_name] = HealQueue()
-            self.new_pool.set()
-        pool = self.pools[pool_name]
-        heapq.heappush(pool.waiting[case.background], (due_s, series))
-        pool.changed.set()
+        task.planned_s = due_s
+        if pool_name not in self.queues:
+            self.queues[pool_name] = HealQueue()
+            self.new_queue.set()
+        queue = self.queues[pool_name]
+        heapq.heappush(queue.waiting[task.background], (due_s, series))
+        queue.changed.set()
 
-    async def next(self, pool: HealQueue, *, background: bool) -> tuple[Series, HealTask]:
-        """Wait until a case of a pool is due; it is busy then, until it is put back or closed."""
-        waiting = pool.waiting[background]
+    async def next(self, queue: HealQueue, *, background: bool) -> tuple[Series, HealTask]:
+        """Wait until a task is due; it is busy until it is planned again or closed."""
+        waiting = queue.waiting[background]
         while True:
-            pool.changed.clear()
+            queue.changed.clear()
             now_s = max(self._clock.monotonic_s(), 0.0)
-            due_s = max(waiting[0][0], pool.failing_until_s) if waiting else now_s + 3600
+            due_s = max(waiting[0][0], queue.failing_until_s) if waiting else now_s + 3600
             if due_s > now_s:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(due_s - now_s):
-                        await pool.changed.wait()
+                        await queue.changed.wait()
                 continue
             planned_s, series = heapq.heappop(waiting)
-            case = self._cases.get((series, background))
-            if case is None or case.busy or case.planned_s != planned_s:
+            task = self._tasks.get((series, background))
+            if task is None or task.busy or task.planned_s != planned_s:
                 continue
-            case.busy, case.fresh, case.planned_s = True, False, -1.0
-            return series, case
+            task.busy, task.extended, task.planned_s = True, False, -1.0
+            return series, task
 
-    def close(self, series: Series, case: HealTask) -> None:
-        """Forget a case of which nothing is missing any more."""
-        del self._cases[series, case.background]
+    def close(self, series: Series, task: HealTask) -> None:
+        """Remove a task without missing candles."""
+        del self._tasks[series, task.background]

@@ -1,4 +1,4 @@
-"""The extent of series: where each begins, how far REST has come, and what follows for what is absent."""
+"""The bounds of each series: its first and last candle, how far REST has come, where its grid lies."""
 
 import contextlib
 
@@ -12,78 +12,74 @@ from lakewriter.ranges import Range
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 
-# Of so many the newest candle is looked for, to see how far REST has come.
+# The newest candle of REST is searched among so many.
 NEWEST_CANDLES = 99
 
 
 class SeriesBounds:
-    """What anybody saw of each series.
+    """The bounds of all series, as far as candles and REST have shown them.
 
     Args:
-        universe: what the exchange lists.
+        subscribed: what the exchange lists.
     """
 
-    def __init__(self, universe: SubscribedSeries) -> None:
-        self._universe = universe
-        # Begin of the first and newest candle that anybody saw, of the first that REST has, of the newest it showed.
-        self._seen: dict[Series, int] = {}
-        self._last: dict[Series, int] = {}
-        self._first: dict[Series, int] = {}
-        self._shown: dict[Series, int] = {}
+    def __init__(self, subscribed: SubscribedSeries) -> None:
+        self._subscribed = subscribed
+        # Begin times: the first and last candle from any source; the first that REST has; the newest it returned.
+        self._first_seen_ms: dict[Series, int] = {}
+        self._last_seen_ms: dict[Series, int] = {}
+        self._rest_first_ms: dict[Series, int] = {}
+        self._rest_newest_ms: dict[Series, int] = {}
 
-    def saw(self, series: Series, begin_ms: int) -> None:
-        """Learn that the series has a candle that begins then."""
-        self._seen[series] = min(begin_ms, self._seen.get(series, begin_ms))
-        self._last[series] = max(begin_ms, self._last.get(series, begin_ms))
+    def note_candle(self, series: Series, begin_ms: int) -> None:
+        """Note that the series has a candle that begins then."""
+        self._first_seen_ms[series] = min(begin_ms, self._first_seen_ms.get(series, begin_ms))
+        self._last_seen_ms[series] = max(begin_ms, self._last_seen_ms.get(series, begin_ms))
 
-    def rest_showed(self, series: Series, closed: list[Candle]) -> None:
-        """Learn from an answer of REST.
-
-        Args:
-            closed: candles, ascending.
-        """
+    def note_rest_answer(self, series: Series, closed: list[Candle]) -> None:
+        """Note the closed candles of an answer of REST, ascending."""
         if closed:
-            self.saw(series, closed[0].begin_ms)
-            self.saw(series, closed[-1].begin_ms)
-            self._shown[series] = max(closed[-1].begin_ms, self._shown.get(series, 0))
+            self.note_candle(series, closed[0].begin_ms)
+            self.note_candle(series, closed[-1].begin_ms)
+            self._rest_newest_ms[series] = max(closed[-1].begin_ms, self._rest_newest_ms.get(series, 0))
 
     def grid(self, series: Series) -> Interval:
-        """Return the series' grid, as far as it is known where it lies."""
-        seen_ms = self._seen.get(series)
-        return series.grid if seen_ms is None else series.grid.anchored(seen_ms)
+        """Return the series' grid, anchored at a candle if one was seen."""
+        first_ms = self._first_seen_ms.get(series)
+        return series.grid if first_ms is None else series.grid.anchored(first_ms)
 
-    def standing(self, series: Series) -> SymbolFacts:
-        """Return what is known of a series that tells why a candle is absent."""
+    def facts(self, series: Series) -> SymbolFacts:
+        """Return the facts that explain why a candle of the series is absent."""
         return SymbolFacts(
-            self._universe.instrument(series),
-            self._universe.as_of_ms.get(series.market),
-            self._first.get(series),
-            self._shown.get(series),
-            self._seen.get(series),
-            self._last.get(series),
+            self._subscribed.instrument(series),
+            self._subscribed.as_of_ms.get(series.market),
+            self._rest_first_ms.get(series),
+            self._rest_newest_ms.get(series),
+            self._first_seen_ms.get(series),
+            self._last_seen_ms.get(series),
         )
 
-    async def look_round(
-        self, series: Series, absent: list[Range], door: MarketClient, *, background: bool
+    async def fetch_neighbours(
+        self, series: Series, absent: list[Range], client: MarketClient, *, background: bool
     ) -> None:
-        """Ask what REST has before and after what it lacks: without that nothing can be told of it."""
+        """Fetch the newest candle, and the first, if the absence cannot be explained without them."""
         grid = self.grid(series)
-        (first_ms, _), (_, last_ms), closed_ms = absent[0], absent[-1], grid.floor(door.time.now_ms())
-        with contextlib.suppress(RestError):  # it is asked again at the next try
-            if self._shown.get(series, -1) < last_ms < closed_ms:
+        (first_ms, _), (_, last_ms), closed_ms = absent[0], absent[-1], grid.floor(client.time.now_ms())
+        with contextlib.suppress(RestError):  # the next try fetches them again
+            if self._rest_newest_ms.get(series, -1) < last_ms < closed_ms:
                 from_ms = grid.floor(closed_ms - NEWEST_CANDLES * (grid.length_ms or 30 * DAY_MS))
-                newest = await door.rest.klines(series, from_ms, closed_ms, background=background)
-                self.rest_showed(series, newest)
-            if series in self._shown and self._first_matters(series, first_ms):
-                begin_ms = await door.rest.first_begin(series)
-                if begin_ms is not None and begin_ms <= self._seen.get(series, begin_ms):
-                    self._first[series] = begin_ms
+                newest = await client.rest.klines(series, from_ms, closed_ms, background=background)
+                self.note_rest_answer(series, newest)
+            if series in self._rest_newest_ms and self._needs_first(series, first_ms):
+                begin_ms = await client.rest.first_begin(series)
+                if begin_ms is not None and begin_ms <= self._first_seen_ms.get(series, begin_ms):
+                    self._rest_first_ms[series] = begin_ms
 
-    def _first_matters(self, series: Series, begin_ms: int) -> bool:
-        """Tell whether it could be the reason that the series began later, and nobody knows when."""
-        if series in self._first or self._seen.get(series, begin_ms + 1) <= begin_ms:
+    def _needs_first(self, series: Series, begin_ms: int) -> bool:
+        """Return whether the series may have begun after `begin_ms`, at a time not yet known."""
+        if series in self._rest_first_ms or self._first_seen_ms.get(series, begin_ms + 1) <= begin_ms:
             return False
-        listed = self._universe.instrument(series)
+        listed = self._subscribed.instrument(series)
         return (listed is None or listed.onboard_ms is None) and not MARKETS[
             series.market
         ].counts_back_from_end

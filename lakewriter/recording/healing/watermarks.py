@@ -1,6 +1,6 @@
-"""Watermarks: up to where each series is accounted for, and who is late. Pure.
+"""Watermarks: up to where each series is accounted for, and which candles are late. Pure.
 
-Rule 1: everything before a series' watermark was seen here, or was handed out
+Rule 1: every candle before a series' watermark was seen here, or was returned
 as missing. Rule 2: a closed candle that begins after the watermark shows that
 those between are missing. Rule 3: a candle whose end is longer past than its
 grace is missing, whatever else is silent.
@@ -21,7 +21,7 @@ from lakewriter.series import Series
 
 
 class Overdue(NamedTuple):
-    """Candles of a series that should have come by now; they begin in [start_ms, stop_ms)."""
+    """Candles of a series that missed their deadline; they begin in [start_ms, stop_ms)."""
 
     series: Series
     start_ms: int
@@ -29,9 +29,9 @@ class Overdue(NamedTuple):
 
 
 class _SeriesWatermark(msgspec.Struct):
-    """One series: its grid, since when it is owed, and the begin time that comes next.
+    """One series: its grid, since when it is expected, and the begin time that comes next.
 
-    `next_ms` is None while the grid is not known: of `3d` any candle tells it.
+    `next_ms` is None while the grid is not known: any candle of `3d` shows it.
     """
 
     grid: Interval
@@ -40,7 +40,7 @@ class _SeriesWatermark(msgspec.Struct):
 
 
 class Watermarks:
-    """The watermarks of all series of a recorder.
+    """The watermarks of all expected series of a recorder.
 
     Args:
         grace_ms: how long after its end a series' closed candle may take.
@@ -48,20 +48,20 @@ class Watermarks:
 
     def __init__(self, grace_ms: Callable[[Series], int]) -> None:
         self._grace_ms = grace_ms
-        self._marks: dict[Series, _SeriesWatermark] = {}
-        # By market: (deadline, next begin, series); what does not fit its mark any more is passed over.
+        self._watermarks: dict[Series, _SeriesWatermark] = {}
+        # By market: (deadline, next begin, series); an entry whose begin time is not the watermark's is stale.
         self._deadlines: dict[str, list[tuple[int, int, Series]]] = {}
 
     def __len__(self) -> int:
-        return len(self._marks)
+        return len(self._watermarks)
 
     def __contains__(self, series: object) -> bool:
-        return series in self._marks
+        return series in self._watermarks
 
     @property
     def series(self) -> Iterable[Series]:
-        """The series that are owed."""
-        return self._marks.keys()
+        """The expected series."""
+        return self._watermarks.keys()
 
     @property
     def markets(self) -> list[str]:
@@ -69,74 +69,76 @@ class Watermarks:
         return list(self._deadlines)
 
     def since_ms(self, series: Series) -> int | None:
-        """Return from when on a series is owed; None if it is not."""
-        mark = self._marks.get(series)
-        return None if mark is None else mark.since_ms
+        """Return since when a series is expected; None if it is not."""
+        watermark = self._watermarks.get(series)
+        return None if watermark is None else watermark.since_ms
 
     def next_ms(self, series: Series) -> int | None:
-        """Return the begin time that comes next; None if the series is not owed, or its grid not known."""
-        mark = self._marks.get(series)
-        return None if mark is None else mark.next_ms
+        """Return the begin time that comes next; None if the series is not expected, or its grid not known."""
+        watermark = self._watermarks.get(series)
+        return None if watermark is None else watermark.next_ms
 
     def expect(self, series: Series, from_ms: int) -> None:
-        """Owe every candle of a series from the one on that contains `from_ms`."""
+        """Expect every candle of a series from the one on that contains `from_ms`."""
         grid = series.grid
         known = series.interval != "3d"
-        self._marks[series] = _SeriesWatermark(grid, from_ms, grid.floor(from_ms) if known else None)
-        self._await_next(series)
+        self._watermarks[series] = _SeriesWatermark(grid, from_ms, grid.floor(from_ms) if known else None)
+        self._push_deadline(series)
 
     def anchor(self, series: Series, begin_ms: int) -> None:
-        """Learn from the begin of any of its candles where a series' grid lies, if that is not known."""
-        mark = self._marks.get(series)
-        if mark is not None and mark.next_ms is None:
-            mark.grid = mark.grid.anchored(begin_ms)
-            mark.next_ms = mark.grid.floor(mark.since_ms)
-            self._await_next(series)
+        """Anchor a series' grid at the begin of any of its candles, if it is not known."""
+        watermark = self._watermarks.get(series)
+        if watermark is not None and watermark.next_ms is None:
+            watermark.grid = watermark.grid.anchored(begin_ms)
+            watermark.next_ms = watermark.grid.floor(watermark.since_ms)
+            self._push_deadline(series)
 
     def forget(self, series: Series) -> int | None:
-        """Owe a series no more; return the begin time that would have come next."""
-        mark = self._marks.pop(series, None)
-        return None if mark is None else mark.next_ms
+        """Expect a series no more; return the begin time that would have come next."""
+        watermark = self._watermarks.pop(series, None)
+        return None if watermark is None else watermark.next_ms
 
     def restart(self, series: Series, from_ms: int) -> int | None:
-        """Owe a series from the candle on that contains `from_ms`; return the begin time that came next."""
-        mark = self._marks[series]
-        next_ms, mark.since_ms = mark.next_ms, from_ms
+        """Expect a series from the candle on that contains `from_ms`; return the begin time that came next before."""
+        watermark = self._watermarks[series]
+        next_ms, watermark.since_ms = watermark.next_ms, from_ms
         if next_ms is not None:
-            mark.next_ms = mark.grid.floor(from_ms)
-            self._await_next(series)
+            watermark.next_ms = watermark.grid.floor(from_ms)
+            self._push_deadline(series)
         return next_ms
 
-    def seen(self, candle: Candle) -> Range | None:
-        """Take note of a closed candle; return the range of those missing before it."""
+    def advance(self, candle: Candle) -> Range | None:
+        """Move the watermark past a closed candle; return the range of those missing before it."""
         series = candle.series
-        mark = self._marks.get(series)
-        if mark is None or (mark.next_ms is not None and candle.begin_ms < mark.next_ms):
+        watermark = self._watermarks.get(series)
+        if watermark is None or (watermark.next_ms is not None and candle.begin_ms < watermark.next_ms):
             return None
-        if mark.next_ms is None:
-            mark.grid = mark.grid.anchored(candle.begin_ms)
+        if watermark.next_ms is None:
+            watermark.grid = watermark.grid.anchored(candle.begin_ms)
             skipped = None
         else:
-            skipped = (mark.next_ms, candle.begin_ms) if candle.begin_ms > mark.next_ms else None
-        mark.next_ms = candle.end_ms
-        self._await_next(series)
+            skipped = (watermark.next_ms, candle.begin_ms) if candle.begin_ms > watermark.next_ms else None
+        watermark.next_ms = candle.end_ms
+        self._push_deadline(series)
         return skipped
 
     def overdue(self, market: str, now_ms: int) -> Iterator[Overdue]:
-        """Yield what is late in a market by now; each candle once."""
+        """Yield the candles of a market that missed their deadline by now; each once."""
         deadlines = self._deadlines.get(market, [])
         while deadlines and deadlines[0][0] <= now_ms:
             _, next_ms, series = heapq.heappop(deadlines)
-            mark = self._marks.get(series)
-            if mark is None or mark.next_ms != next_ms:
+            watermark = self._watermarks.get(series)
+            if watermark is None or watermark.next_ms != next_ms:
                 continue
-            mark.next_ms = max(mark.grid.end(next_ms), mark.grid.floor(now_ms - self._grace_ms(series)))
-            self._await_next(series)
-            yield Overdue(series, next_ms, mark.next_ms)
+            watermark.next_ms = max(
+                watermark.grid.end(next_ms), watermark.grid.floor(now_ms - self._grace_ms(series))
+            )
+            self._push_deadline(series)
+            yield Overdue(series, next_ms, watermark.next_ms)
 
-    def _await_next(self, series: Series) -> None:
-        mark = self._marks[series]
+    def _push_deadline(self, series: Series) -> None:
+        watermark = self._watermarks[series]
         deadlines = self._deadlines.setdefault(series.market, [])
-        if mark.next_ms is not None:
-            deadline_ms = mark.grid.end(mark.next_ms) + self._grace_ms(series)
-            heapq.heappush(deadlines, (deadline_ms, mark.next_ms, series))
+        if watermark.next_ms is not None:
+            deadline_ms = watermark.grid.end(watermark.next_ms) + self._grace_ms(series)
+            heapq.heappush(deadlines, (deadline_ms, watermark.next_ms, series))

@@ -80,7 +80,7 @@ class CandleSink:
         self._clock = clock
         self._time = time
         self._removed: dict[Series, float] = {}
-        self._told_full_s = -math.inf
+        self._logged_full_s = -math.inf
 
     def add(self, series: Series) -> StreamHealth:
         """Want a series from now on."""
@@ -107,7 +107,7 @@ class CandleSink:
             return
         if not self._is_timely(series, candle):
             return
-        stream.flowed()
+        stream.reset_misses()
         if not stream.is_news(candle.begin_ms, candle.trade_num):
             self.stats.duplicates += 1
             return
@@ -138,7 +138,7 @@ class CandleSink:
 
     async def _wait_for_room(self, candle: Candle, socket: StreamSocket) -> None:
         socket.paused = True
-        self._tell_full()
+        self._log_queue_full()
         try:
             await self._queue.put(candle)
         except asyncio.CancelledError:
@@ -153,10 +153,10 @@ class CandleSink:
         else:
             self.count_bad("stray", f"{series.symbol} {series.interval}, which nobody asked for")
 
-    def _tell_full(self) -> None:
+    def _log_queue_full(self) -> None:
         now_s = self._clock.monotonic_s()
-        if now_s - self._told_full_s >= FULL_LOG_EVERY_S:
-            self._told_full_s = now_s
+        if now_s - self._logged_full_s >= FULL_LOG_EVERY_S:
+            self._logged_full_s = now_s
             log.warning(
                 "%s: the journal is behind and the queue full; sockets are not read until it has caught up",
                 self.market,

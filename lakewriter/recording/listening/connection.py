@@ -1,7 +1,7 @@
 """One connection of a shard, from the attempt to its end.
 
 Contract: it subscribes to what its shard carries, hands every closed candle to
-the outlet, and ends by an error of the connection, or, after `leave`, when all
+the sink, and ends by an error of the connection, or, after `leave`, when all
 that it had under way is read. It decides nothing: its shard looks at it
 whenever `changed` is set.
 """
@@ -29,7 +29,7 @@ class ConnectionSettings(NamedTuple):
 
     Args:
         market: whose limits hold.
-        patience: how long a connection may take over what.
+        timeouts: how long a connection may take over what.
         clock: for waiting, and for `recv_us`.
         time: what runs at the exchange's rate, for ages.
         gate: what attempts go through.
@@ -38,7 +38,7 @@ class ConnectionSettings(NamedTuple):
     """
 
     market: Market
-    patience: Timeouts
+    timeouts: Timeouts
     clock: Clock
     time: ExchangeTime
     gate: ConnectGate
@@ -51,31 +51,31 @@ class ShardConnection:
 
     Args:
         names: the streams to subscribe to.
-        terms: of the listener.
-        outlet: what takes the closed candles.
+        settings: of the listener.
+        sink: what takes the closed candles.
         changed: set when there is something new to see here.
-        proving: it is a successor, and has to show that each stream flows.
+        must_prove: it is a successor, and has to show that each stream flows.
     """
 
     def __init__(
         self,
         names: Iterable[str],
-        terms: ConnectionSettings,
-        outlet: CandleSink,
+        settings: ConnectionSettings,
+        sink: CandleSink,
         changed: asyncio.Event,
         *,
-        proving: bool,
+        must_prove: bool,
     ) -> None:
         self.socket: StreamSocket | None = None
         self.opened_s: float | None = None
         self.delivered = False
         self.shutdown = False
         self.leave_by_s = 0.0
-        self.age_ms_max = terms.rotate_after_ms * random.uniform(_AGE_SHARE_MIN, 1.0)  # noqa: S311 - jitter
+        self.age_ms_max = settings.rotate_after_ms * random.uniform(_AGE_SHARE_MIN, 1.0)  # noqa: S311 - jitter
         self._names = set(names)
-        self._unproven = set(self._names) if proving else set()
-        self._terms = terms
-        self._outlet = outlet
+        self._unproven = set(self._names) if must_prove else set()
+        self._settings = settings
+        self._sink = sink
         self._changed = changed
         self._leaving = False
         self._task = asyncio.create_task(self._run())
@@ -113,7 +113,7 @@ class ShardConnection:
     def due_s(self) -> float:
         """Return when it is too old, by the monotonic clock."""
         # By the rate, not by the time itself, which jumps when the clock is learned.
-        return (self.opened_s or 0.0) + self._terms.time.real_s(self.age_ms_max)
+        return (self.opened_s or 0.0) + self._settings.time.real_s(self.age_ms_max)
 
     def follow(self, names: Iterable[str]) -> None:
         """Carry these from now on; what is new has to be proved too."""
@@ -144,17 +144,17 @@ class ShardConnection:
         return self.error()
 
     async def _run(self) -> None:
-        terms = self._terms
-        await terms.gate.enter()
-        async with open_socket(terms.market, terms.patience, terms.clock) as socket:
+        settings = self._settings
+        await settings.gate.enter()
+        async with open_socket(settings.market, settings.timeouts, settings.clock) as socket:
             socket.want(self._names)
             self.socket = socket
-            self.opened_s = terms.clock.monotonic_s()
+            self.opened_s = settings.clock.monotonic_s()
             self._changed.set()
             try:
                 await self._read(socket)
             finally:
-                self._outlet.stats.frames_closed += socket.frames
+                self._sink.stats.frames_closed += socket.frames
                 self.socket = None
 
     async def _read(self, socket: StreamSocket) -> None:
@@ -182,12 +182,12 @@ class ShardConnection:
     async def _take(self, frame: bytes, socket: StreamSocket) -> bool:
         """Do what a frame asks for; tell whether it was the last to wait for."""
         try:
-            message = wire.decode(frame, self._terms.market.name, self._terms.clock.wall_us())
+            message = wire.decode(frame, self._settings.market.name, self._settings.clock.wall_us())
         except FrameError as error:
-            self._outlet.count_bad(error.kind, str(error))
+            self._sink.count_bad(error.kind, str(error))
             return False
         if isinstance(message, Candle):
-            await self._outlet.put(message, socket)
+            await self._sink.put(message, socket)
         elif isinstance(message, wire.Reply):
             socket.reply(message)
             return self._leaving and not socket.acknowledged

@@ -12,6 +12,8 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+import msgspec
+
 from lakewriter.binance.connect_limiter import ConnectGate
 from lakewriter.binance.socket import Timeouts
 from lakewriter.candle import Candle
@@ -39,7 +41,7 @@ class CandleListener:
         symbols: symbols to begin with.
         interval: their interval, and of all symbols that come without one.
         queue: bounded; where the candles go.
-        patience: how long a connection may take over what.
+        timeouts: how long a connection may take over what.
         clock: stamps `recv_us`.
         backoff_max_s: the longest wait before a reconnect that nobody asked for.
         gate: what attempts go through; shared by all that connect to the same host.
@@ -59,7 +61,7 @@ class CandleListener:
         interval: str,
         queue: "asyncio.Queue[Candle]",
         *,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         clock: Clock | None = None,
         backoff_max_s: float = BACKOFF_MAX_S,
         gate: ConnectGate | None = None,
@@ -72,16 +74,16 @@ class CandleListener:
         if exchange is not None:
             self.market = served_at(self.market, exchange)
         self.interval = self._interval(interval)
-        self._terms = ConnectionSettings(
+        self._settings = ConnectionSettings(
             market=self.market,
-            patience=patience or Timeouts(),
+            timeouts=timeouts or Timeouts(),
             clock=clock,
             time=time or ExchangeTime(clock),
             gate=gate or ConnectGate(clock=clock),
             backoff_max_s=backoff_max_s,
             rotate_after_ms=rotate_after_ms,
         )
-        self._outlet = CandleSink(self.market.name, queue, clock, time)
+        self._sink = CandleSink(self.market.name, queue, clock, time)
         # How many streams a connection may carry; less than the market says, if the exchange said so.
         self._streams_max = self.market.streams_max
         self._shards: list[Shard] = []
@@ -93,32 +95,34 @@ class CandleListener:
     @property
     def symbols(self) -> list[str]:
         """The symbols listened to now, of any interval, sorted."""
-        return sorted({series.symbol for series in self._outlet.streams})
+        return sorted({series.symbol for series in self._sink.streams})
 
     @property
     def series(self) -> frozenset[Series]:
         """The series listened to now."""
-        return frozenset(self._outlet.streams)
+        return frozenset(self._sink.streams)
 
     @property
     def polled(self) -> frozenset[Series]:
         """The series that have been silent for so long that they have to be fetched."""
-        return frozenset(series for series, stream in self._outlet.streams.items() if stream.polled)
+        return frozenset(series for series, stream in self._sink.streams.items() if stream.polled)
 
     @property
     def stats(self) -> ListenerStats:
-        """What it has seen so far, and how it is connected now."""
-        stats = self._outlet.stats
-        links = [link for shard in self._shards for link in shard.links]
-        stats.connections = sum(link.socket is not None for link in links)
-        stats.connected_streams = sum(shard.acknowledged for shard in self._shards)
-        return stats
+        """Its counts at this moment."""
+        connections = [connection for shard in self._shards for connection in shard.connections]
+        return msgspec.structs.replace(
+            self._sink.stats,
+            bad_frames=self._sink.stats.bad_frames.copy(),
+            connections=sum(connection.socket is not None for connection in connections),
+            connected_streams=sum(shard.acknowledged for shard in self._shards),
+        )
 
     @property
     def frames(self) -> int:
         """Frames received so far."""
-        open_frames = sum(link.frames for shard in self._shards for link in shard.links)
-        return self._outlet.stats.frames_closed + open_frames
+        open_frames = sum(connection.frames for shard in self._shards for connection in shard.connections)
+        return self._sink.stats.frames_closed + open_frames
 
     @property
     def unsent(self) -> list[Candle]:
@@ -126,7 +130,7 @@ class CandleListener:
 
         At most one a connection. Whoever cancels puts them there.
         """
-        return self._outlet.unsent
+        return self._sink.unsent
 
     def add_symbols(self, *symbols: str, interval: str | None = None) -> None:
         """Listen to these too, from now on; other streams are not touched.
@@ -144,7 +148,7 @@ class CandleListener:
     def remove_symbols(self, *symbols: str, interval: str | None = None) -> None:
         """Stop listening to these; those that nobody listens to are passed over."""
         for series in self._series(symbols, interval):
-            stream = self._outlet.remove(series)
+            stream = self._sink.remove(series)
             if stream is not None:
                 self._shard_of.pop(series).remove(stream)
         self._shards = [shard for shard in self._shards if shard.streams]
@@ -157,7 +161,7 @@ class CandleListener:
         """
         shard = self._shard_of.get(series)
         if shard is not None:
-            shard.missed(self._outlet.streams[series])
+            shard.missed(self._sink.streams[series])
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -165,17 +169,17 @@ class CandleListener:
         try:
             while True:
                 self._changed.clear()
-                self._share_out()
+                self._lower_streams_max()
                 for shard in self._shards:
                     if shard not in tasks:
                         tasks[shard] = asyncio.create_task(shard.run())
-                await self._next(tasks)
+                await self._wait_for_change(tasks)
         finally:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _next(self, tasks: dict[Shard, "asyncio.Task[None]"]) -> None:
+    async def _wait_for_change(self, tasks: dict[Shard, "asyncio.Task[None]"]) -> None:
         """Wait until something has changed; forget the shards that have ended."""
         changed = asyncio.create_task(self._changed.wait())
         try:
@@ -204,17 +208,17 @@ class CandleListener:
                 shard = next(roomy, None)
             if shard is None:
                 shard = self._new_shard()
-            shard.add(self._outlet.streams.get(series) or self._outlet.add(series))
+            shard.add(self._sink.streams.get(series) or self._sink.add(series))
             self._shard_of[series] = shard
         self._changed.set()
 
     def _new_shard(self) -> Shard:
         self._shards_made += 1
-        shard = Shard(self._shards_made, self._terms, self._outlet, self._changed)
+        shard = Shard(self._shards_made, self._settings, self._sink, self._changed)
         self._shards.append(shard)
         return shard
 
-    def _share_out(self) -> None:
+    def _lower_streams_max(self) -> None:
         """Carry less on a connection, when the exchange has said that it is too much."""
         refused = [shard.refused_above for shard in self._shards if shard.refused_above is not None]
         if not refused:

@@ -44,51 +44,57 @@ class Shard:
 
     Args:
         number: for people.
-        terms: of the listener.
-        outlet: what takes the closed candles.
+        settings: of the listener.
+        sink: what takes the closed candles.
         listener_changed: set when the listener should look here.
     """
 
     def __init__(
-        self, number: int, terms: ConnectionSettings, outlet: CandleSink, listener_changed: asyncio.Event
+        self, number: int, settings: ConnectionSettings, sink: CandleSink, listener_changed: asyncio.Event
     ) -> None:
         self.streams: dict[str, StreamHealth] = {}
         self.refused_above: int | None = None
-        self._label = f"{terms.market.name} #{number}"
-        self._terms = terms
-        self._outlet = outlet
+        self._label = f"{settings.market.name} #{number}"
+        self._settings = settings
+        self._sink = sink
         self._listener_changed = listener_changed
         self._changed = asyncio.Event()
-        self._backoff = Backoff(terms.backoff_max_s)
-        self._stale = False
+        self._backoff = Backoff(settings.backoff_max_s)
+        self._is_stale = False
         self._present: ShardConnection | None = None
-        self._welcomed = False
+        self._is_announced = False
         self._successor: ShardConnection | None = None
-        self._why = ReplaceReason.AGE
+        self._reason = ReplaceReason.AGE
         self._leaving: list[ShardConnection] = []
-        self._accused: StreamHealth | None = None
+        self._silent: StreamHealth | None = None
         self._retry_s = 0.0
 
     @property
-    def links(self) -> list[ShardConnection]:
+    def connections(self) -> list[ShardConnection]:
         """Its connections: none, one, or more while one is replaced."""
-        return [link for link in (self._present, self._successor, *self._leaving) if link is not None]
+        return [
+            connection
+            for connection in (self._present, self._successor, *self._leaving)
+            if connection is not None
+        ]
 
     @property
     def acknowledged(self) -> int:
         """How many of its streams the exchange says it sends."""
-        links = (self._present, self._successor)
-        return max((len(link.acknowledged) for link in links if link is not None), default=0)
+        connections = (self._present, self._successor)
+        return max(
+            (len(connection.acknowledged) for connection in connections if connection is not None), default=0
+        )
 
     def add(self, stream: StreamHealth) -> None:
         """Carry a stream too."""
         self.streams[stream.name] = stream
-        self._tell()
+        self._streams_changed()
 
     def remove(self, stream: StreamHealth) -> None:
         """Carry it no longer; without any stream the shard ends."""
         del self.streams[stream.name]
-        self._tell()
+        self._streams_changed()
 
     def surplus(self, streams_max: int) -> list[StreamHealth]:
         """Return what it carries beyond so many streams; what flows already is not among them."""
@@ -98,14 +104,14 @@ class Shard:
 
     def missed(self, stream: StreamHealth) -> None:
         """Hold it against the connection that a candle of the stream did not come."""
-        suspect = stream.missed()
+        suspect = stream.count_miss()
         if (
             suspect
-            and self._accused is None
+            and self._silent is None
             and self._present is not None
             and self._present.opened_s is not None
         ):
-            self._accused = stream
+            self._silent = stream
             self._changed.set()
 
     async def run(self) -> None:
@@ -113,101 +119,101 @@ class Shard:
         try:
             while self.streams:
                 self._changed.clear()
-                wait_s = self._turn(self._terms.clock.monotonic_s())
+                wait_s = self._step(self._settings.clock.monotonic_s())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._changed.wait()
         finally:
-            for link in self.links:
-                link.cancel()
-            for link in self.links:
-                await link.over()
+            for connection in self.connections:
+                connection.cancel()
+            for connection in self.connections:
+                await connection.over()
             self._present = self._successor = None
             self._leaving.clear()
 
-    def _tell(self) -> None:
-        self._stale = True
+    def _streams_changed(self) -> None:
+        self._is_stale = True
         self._changed.set()
 
-    def _turn(self, now_s: float) -> float:
+    def _step(self, now_s: float) -> float:
         """Do what follows from how things stand; return until when, at most, to wait."""
-        self._bury(now_s)
-        self._promote(now_s)
-        self._follow()
+        self._reap_ended(now_s)
+        self._promote_successor(now_s)
+        self._sync_subscriptions()
         present = self._present
         if present is None:
             if now_s >= self._retry_s:
-                self._present = self._open(proving=False)
-                self._welcomed = False
+                self._present = self._open(must_prove=False)
+                self._is_announced = False
             return self._wait_s(now_s, self._retry_s)
         if present.opened_s is None:
             return LOOK_EVERY_S
-        if not self._welcomed:
-            self._welcome()
+        if not self._is_announced:
+            self._on_connected()
         if self._successor is not None:
-            return self._wait_s(now_s, self._proof_over_s())
-        why = self._why_replace(present, now_s)
-        if why is not None and now_s >= self._retry_s:
-            self._why = why
-            self._successor = self._open(proving=True)
-            self._say_replacing(why)
-        return self._wait_s(now_s, present.due_s() if why is None else self._retry_s)
+            return self._wait_s(now_s, self._proof_deadline_s())
+        reason = self._replace_reason(present, now_s)
+        if reason is not None and now_s >= self._retry_s:
+            self._reason = reason
+            self._successor = self._open(must_prove=True)
+            self._log_replacing(reason)
+        return self._wait_s(now_s, present.due_s() if reason is None else self._retry_s)
 
     def _wait_s(self, now_s: float, until_s: float) -> float:
-        alarms_s = [until_s, *(link.leave_by_s for link in self._leaving)]
+        alarms_s = [until_s, *(connection.leave_by_s for connection in self._leaving)]
         return min([LOOK_EVERY_S, *(at_s - now_s for at_s in alarms_s if at_s > now_s)])
 
-    def _open(self, *, proving: bool) -> ShardConnection:
-        return ShardConnection(self.streams, self._terms, self._outlet, self._changed, proving=proving)
+    def _open(self, *, must_prove: bool) -> ShardConnection:
+        return ShardConnection(self.streams, self._settings, self._sink, self._changed, must_prove=must_prove)
 
-    def _welcome(self) -> None:
-        self._welcomed = True
-        self._accused = None
+    def _on_connected(self) -> None:
+        self._is_announced = True
+        self._silent = None
         for stream in self.streams.values():
             stream.reconnected()
         log.info("%s: connected, %d streams", self._label, len(self.streams))
 
-    def _follow(self) -> None:
-        if self._stale:
-            self._stale = False
-            for link in (self._present, self._successor):
-                if link is not None:
-                    link.follow(self.streams)
+    def _sync_subscriptions(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
+            for connection in (self._present, self._successor):
+                if connection is not None:
+                    connection.follow(self.streams)
 
-    def _why_replace(self, present: ShardConnection, now_s: float) -> ReplaceReason | None:
-        if self._accused is not None and not self._accused.strikes:
-            self._accused = None  # it flows again
-        if self._accused is not None:
+    def _replace_reason(self, present: ShardConnection, now_s: float) -> ReplaceReason | None:
+        if self._silent is not None and not self._silent.missed_count:
+            self._silent = None  # it flows again
+        if self._silent is not None:
             return ReplaceReason.SILENCE
         if present.shutdown:
             return ReplaceReason.SHUTDOWN
         return ReplaceReason.AGE if now_s >= present.due_s() else None
 
-    def _proof_over_s(self) -> float:
+    def _proof_deadline_s(self) -> float:
         opened_s = self._successor.opened_s if self._successor is not None else None
-        return float("inf") if opened_s is None else opened_s + self._terms.patience.prove_s
+        return float("inf") if opened_s is None else opened_s + self._settings.timeouts.prove_s
 
-    def _promote(self, now_s: float) -> None:
+    def _promote_successor(self, now_s: float) -> None:
         """Let the successor take over, if it has shown what it must."""
         successor, old = self._successor, self._present
         if successor is None or old is None or successor.opened_s is None:
             return
         if not successor.proved:
             # While the queue is full nothing is read, and nothing can be shown.
-            if now_s < self._proof_over_s() or successor.paused:
+            if now_s < self._proof_deadline_s() or successor.paused:
                 return
             if not successor.delivered:
                 self._reject(successor, now_s)
                 return
         successor.accept()
-        old.leave(now_s + 2 * self._terms.patience.reply_s)
+        old.leave(now_s + 2 * self._settings.timeouts.reply_s)
         self._leaving.append(old)
-        self._present, self._successor, self._welcomed = successor, None, False
+        self._present, self._successor, self._is_announced = successor, None, False
         self._backoff.reset()
-        if self._why is ReplaceReason.SILENCE:
-            self._outlet.stats.replaced += 1
+        if self._reason is ReplaceReason.SILENCE:
+            self._sink.stats.replaced += 1
         else:
-            self._outlet.stats.rotations += 1
+            self._sink.stats.rotations += 1
 
     def _reject(self, successor: ShardConnection, now_s: float) -> None:
         successor.cancel()
@@ -217,64 +223,66 @@ class Shard:
         self._retry_s = now_s + delay_s
         log.warning("%s: its successor delivered nothing; next try in %.1f s", self._label, delay_s)
 
-    def _bury(self, now_s: float) -> None:
+    def _reap_ended(self, now_s: float) -> None:
         """Take leave of connections that have ended."""
-        for link in self._leaving:
-            if now_s >= link.leave_by_s and not link.paused:
-                link.cancel()
-        for link in [link for link in self._leaving if link.ended]:
-            self._leaving.remove(link)
-            self._check(link.error())
+        for connection in self._leaving:
+            if now_s >= connection.leave_by_s and not connection.paused:
+                connection.cancel()
+        for connection in [connection for connection in self._leaving if connection.ended]:
+            self._leaving.remove(connection)
+            self._raise_bug(connection.error())
         if self._successor is not None and self._successor.ended:
             failed, self._successor = self._successor, None
             self._fail(failed.error(), now_s, "its successor")
         if self._present is not None and self._present.ended:
             ended, self._present = self._present, None
-            self._accused = None
-            self._outlet.stats.reconnects += 1
+            self._silent = None
+            self._sink.stats.reconnects += 1
             if ended.opened_s is not None and now_s - ended.opened_s > GOOD_AFTER_S:
                 self._backoff.reset()
             if self._successor is None:
                 self._fail(ended.error(), now_s, "connection")
             else:
-                self._check(ended.error())
+                self._raise_bug(ended.error())
                 log.warning(
-                    "%s: connection ended: %s; its successor takes over", self._label, _words(ended.error())
+                    "%s: connection ended: %s; its successor takes over",
+                    self._label,
+                    _error_text(ended.error()),
                 )
                 self._successor.accept()
-                self._present, self._successor, self._welcomed = self._successor, None, False
+                self._present, self._successor, self._is_announced = self._successor, None, False
 
     def _fail(self, error: BaseException | None, now_s: float, what: str) -> None:
-        self._check(error)
+        self._raise_bug(error)
         delay_s = self._backoff.next_s(error)
         self._retry_s = now_s + delay_s
         if isinstance(error, TooManyStreamsError):
             # What it was granted, or half of what it asked for if that was nothing.
             self.refused_above = error.acknowledged or max(1, len(self.streams) // 2)
             self._listener_changed.set()
-        said = f"{self._label}: {what} ended: {_words(error)}"
+        text = f"{self._label}: {what} ended: {_error_text(error)}"
         if error is not None and broke_rule(error):
-            said += ", a rule of the exchange was broken"
+            text += ", a rule of the exchange was broken"
         if isinstance(error, HandshakeRefusedError) and error.whole_host:
-            self._terms.gate.hold(delay_s, said)
+            self._settings.gate.hold(delay_s, text)
         else:
-            log.warning("%s; next try in %.1f s", said, delay_s)
+            log.warning("%s; next try in %.1f s", text, delay_s)
 
-    def _check(self, error: BaseException | None) -> None:
+    def _raise_bug(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, CONNECTION_ERRORS):
             raise error  # a bug: let it be seen
 
-    def _say_replacing(self, why: ReplaceReason) -> None:
-        if why is ReplaceReason.SILENCE and self._accused is not None:
+    def _log_replacing(self, reason: ReplaceReason) -> None:
+        if reason is ReplaceReason.SILENCE and self._silent is not None:
             log.warning(
                 "%s: %s missed %d candles; another connection is tried",
                 self._label,
-                self._accused.series,
-                self._accused.strikes,
+                self._silent.series,
+                self._silent.missed_count,
             )
         else:
-            log.info("%s: %s; another connection is made", self._label, why.value)
+            log.info("%s: %s; another connection is made", self._label, reason.value)
 
 
-def _words(error: BaseException | None) -> str:
+def _error_text(error: BaseException | None) -> str:
     return wire.quoted(str(error) or type(error).__name__)

@@ -20,23 +20,23 @@ class StreamHealth:
     Args:
         series: what it is.
         name: what the exchange calls it.
-        strikes: candles that did not come since the last one that did.
+        missed_count: candles that did not come since the last one that did.
     """
 
-    __slots__ = ("_recent", "_replace_at", "_strikes_before", "name", "series", "strikes")
+    __slots__ = ("_missed_before", "_recent", "_replace_at", "missed_count", "name", "series")
 
     def __init__(self, series: Series) -> None:
         self.series = series
         self.name = stream_name(series.symbol, INTERVALS[series.interval])
         self._recent: dict[int, int] = {}
-        self.strikes = 0
-        self._strikes_before = 0
+        self.missed_count = 0
+        self._missed_before = 0
         self._replace_at = REPLACE_AFTER
 
     @property
     def polled(self) -> bool:
         """It has been silent for so long that its candles have to be fetched."""
-        return self.strikes >= POLL_AFTER
+        return self.missed_count >= POLL_AFTER
 
     def is_news(self, begin_ms: int, trade_num: int) -> bool:
         """Tell whether a candle was not delivered yet, or not with so many trades; remember it."""
@@ -47,24 +47,24 @@ class StreamHealth:
             del self._recent[next(iter(self._recent))]
         return True
 
-    def missed(self) -> bool:
+    def count_miss(self) -> bool:
         """Count a candle that did not come; tell whether another connection should be tried.
 
-        That is so at 2 strikes, and each time they have doubled since; at least
+        That is so at 2 missed_count, and each time they have doubled since; at least
         2 must have happened on the present connection.
         """
-        self.strikes += 1
-        if self.strikes < self._replace_at or self.strikes - self._strikes_before < REPLACE_AFTER:
+        self.missed_count += 1
+        if self.missed_count < self._replace_at or self.missed_count - self._missed_before < REPLACE_AFTER:
             return False
-        self._replace_at = 1 << self.strikes.bit_length()
+        self._replace_at = 1 << self.missed_count.bit_length()
         return True
 
     def reconnected(self) -> None:
         """Begin anew with another connection: it is not to blame for what was before."""
-        self._strikes_before = self.strikes
+        self._missed_before = self.missed_count
 
-    def flowed(self) -> None:
+    def reset_misses(self) -> None:
         """A closed candle came: nothing is held against it."""
-        if self.strikes:
-            self.strikes = self._strikes_before = 0
+        if self.missed_count:
+            self.missed_count = self._missed_before = 0
             self._replace_at = REPLACE_AFTER

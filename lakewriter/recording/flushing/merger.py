@@ -15,33 +15,33 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition
-from lakewriter.recording.buffer import Batch
+from lakewriter.recording.flushing.buffer import Batch
 
 log = logging.getLogger(__name__)
 
 MERGE_THREADS = 2
 
-# A group's files are in memory together: so many rows they may have in all, some 5 MB.
+# Rows of a group, whose files are in memory together: some 5 MB.
 # That is 64 days of minutes, but one of seconds.
 GROUP_ROWS_MAX = BATCH_PARTITIONS_MAX * 1440
 
 
 class FlushResult(NamedTuple):
-    """What became of a batch.
+    """The result of merging a batch.
 
     Args:
-        left: what could not be merged.
+        unmerged: candles that could not be merged.
         flushed: candles that are in their partitions now.
         corrections: rows replaced by ones with other prices or volumes.
     """
 
-    left: Batch
+    unmerged: Batch
     flushed: int
     corrections: int
 
 
 class _Refusal(NamedTuple):
-    """Why a partition was not merged, and the file in question; "" if none was named."""
+    """The reason why a partition was not merged, and the file concerned; "" if none was named."""
 
     reason: str
     path: str
@@ -59,34 +59,34 @@ class Merger:
         self._threads = ThreadPoolExecutor(MERGE_THREADS, "merge")
 
     async def merge(self, batch: Batch) -> FlushResult:
-        """Merge all that can be; what cannot be is logged, with the reason.
+        """Merge each partition that can be; log the others with the reason.
 
         Crash: each partition is as before or as after, whole.
         """
         loop = asyncio.get_running_loop()
         merging = [loop.run_in_executor(self._threads, self._merge_group, group) for group in groups(batch)]
-        left: Batch = {}
+        unmerged: Batch = {}
         refusals: dict[str, list[tuple[Partition, str]]] = {}
         flushed = corrections = 0
         for merged_group in await asyncio.gather(*merging):
             for partition, merged in merged_group.items():
                 if not isinstance(merged, Merged):
                     refusal = _refusal(merged)
-                    left[partition] = batch[partition]
+                    unmerged[partition] = batch[partition]
                     refusals.setdefault(refusal.reason, []).append((partition, refusal.path))
                     continue
                 flushed += len(batch[partition])
                 corrections += merged.corrections
                 if merged.corrections:
                     log.warning("%s: %d candles corrected", partition, merged.corrections)
-        # A full disk refuses thousands of partitions in one breath: a line for all of them.
+        # A full disk refuses thousands of partitions at once: one line for all of them.
         for reason, refused in refusals.items():
-            waiting = sum(len(left[partition]) for partition, _ in refused)
+            waiting = sum(len(unmerged[partition]) for partition, _ in refused)
             more = f" and {len(refused) - 1} more partitions" if len(refused) > 1 else ""
             partition, path = refused[0]
             where = f"{path}: " if path else ""
             log.error("%s%s: %d candles stay in the journal: %s%s", partition, more, waiting, where, reason)
-        return FlushResult(left, flushed, corrections)
+        return FlushResult(unmerged, flushed, corrections)
 
     def close(self) -> None:
         """End the threads."""

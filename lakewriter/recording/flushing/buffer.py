@@ -1,8 +1,8 @@
-"""The buffer: what is in the journal and not yet in its partition. Pure.
+"""The buffer: candles that are in the journal and not yet in their partitions. Pure.
 
 Contract: a candle leaves the buffer only when its partition was merged
-(`discard`); what could not be merged is part of the next `seal`. One candle
-per key: of duplicates the one that takes precedence.
+(`discard`); candles that could not be merged are part of the next `seal`. One
+candle per key: of duplicates the one that takes precedence.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ Batch = dict[Partition, list[Candle]]
 class Buffer:
     """Candles by partition and begin time, in two generations.
 
-    New candles go into the open one; a flush seals it and works on what was
-    sealed, while the next is filled.
+    New candles go into the open one; a flush seals it and merges the sealed one,
+    while the next is filled.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Buffer:
         return sum(len(rows) for rows in self._open.values())
 
     def add(self, candles: Iterable[Candle], now_s: float) -> None:
-        """Put candles into the open generation.
+        """Add candles to the open generation.
 
         Args:
             now_s: the monotonic clock, for `age_s`.
@@ -53,9 +53,9 @@ class Buffer:
         return 0.0 if self._oldest_s is None else now_s - self._oldest_s
 
     def seal(self) -> Batch:
-        """Seal the open generation and return all that is sealed.
+        """Seal the open generation and return all sealed candles.
 
-        What an earlier flush left sealed is part of it.
+        Those that an earlier flush could not merge are among them.
         """
         if self._sealed:
             newer = [candle for rows in self._open.values() for candle in rows.values()]
@@ -64,11 +64,11 @@ class Buffer:
         self._open, self._sealed, self._oldest_s = {}, self._open, None
         return {partition: list(rows.values()) for partition, rows in self._sealed.items()}
 
-    def wait_again(self, now_s: float) -> None:
-        """Let what could not be merged grow old once more, from now on."""
+    def restart_age(self, now_s: float) -> None:
+        """Restart the age of candles that could not be merged."""
         if self._sealed and self._oldest_s is None:
             self._oldest_s = now_s
 
     def discard(self, partition: Partition) -> None:
-        """Forget the sealed candles of a partition that was merged."""
+        """Remove the sealed candles of a partition that was merged."""
         self._sealed.pop(partition, None)

@@ -1,0 +1,133 @@
+"""The deadlines of candles: late ones are healed, and held against their streams.
+
+A candle is judged only when all candles that arrived before its deadline are
+durable: after a stalled disk, late ones may still be on the queue or in a socket.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from lakewriter.binance.market_clients import MarketClients
+from lakewriter.clock import Clock
+from lakewriter.recording.candle_queue import CandleQueue
+from lakewriter.recording.expected_series import ExpectedSeries
+from lakewriter.recording.healing.healer import Healer
+from lakewriter.recording.healing.watermarks import Watermarks
+from lakewriter.recording.listening.listener import CandleListener
+from lakewriter.series import Series
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+
+# A silent stream is not waited for: REST has the candle about then.
+POLL_GRACE_MS = 2_000
+
+# If the journal was behind for so long, sockets may still hold candles.
+_BEHIND_S = 1.0
+
+# A machine that slept was not behind for so long.
+_BEHIND_S_MAX = 60.0
+
+# Series named in one line of the log.
+_SHOWN = 3
+
+
+class GracePeriods:
+    """How long after its end a closed candle of each series may take.
+
+    Args:
+        clients: the markets' own periods.
+        grace_ms: for all markets; None for each market's own.
+
+    Attributes:
+        polled: series whose stream is silent, and whose candles are fetched.
+    """
+
+    def __init__(self, clients: MarketClients, grace_ms: int | None) -> None:
+        self.polled: frozenset[Series] = frozenset()
+        self._clients = clients
+        self._grace_ms = grace_ms
+
+    def ms(self, series: Series) -> int:
+        """Return the period of a series."""
+        if series in self.polled:
+            return POLL_GRACE_MS
+        return self._clients[series.market].market.grace_ms if self._grace_ms is None else self._grace_ms
+
+
+class DeadlineWatch:
+    """Watches the deadlines of all expected series.
+
+    Args:
+        expected: follows the time of each market.
+        watermarks: tell which candles are late.
+        grace: learns which streams are silent.
+        healer: heals late candles.
+        listeners: by market; they replace connections whose streams are silent.
+        queue: where candles wait for the journal.
+        clients: the time at each market.
+        clock: for waiting.
+    """
+
+    def __init__(
+        self,
+        expected: ExpectedSeries,
+        watermarks: Watermarks,
+        grace: GracePeriods,
+        healer: Healer,
+        listeners: Mapping[str, CandleListener],
+        queue: CandleQueue,
+        *,
+        clients: MarketClients,
+        clock: Clock,
+    ) -> None:
+        self._expected = expected
+        self._watermarks = watermarks
+        self._grace = grace
+        self._healer = healer
+        self._listeners = listeners
+        self._queue = queue
+        self._clients = clients
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        quiet_until_s = 0.0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._expected.follow_time()
+            now_ms = {
+                market: self._clients[market].time.now_ms()
+                for market in self._watermarks.markets
+                if self._clients[market].time.known
+            }
+            began_s = self._clock.monotonic_s()
+            await self._queue.wait_durable()
+            now_s = self._clock.monotonic_s()
+            behind_s = now_s - began_s
+            if behind_s >= _BEHIND_S:
+                quiet_until_s = now_s + min(behind_s, _BEHIND_S_MAX)
+            if now_s < quiet_until_s:
+                continue
+            self._update_polled()
+            for market, until_ms in now_ms.items():
+                for late in self._watermarks.overdue(market, until_ms):
+                    self._healer.request_heal(late.series, late.start_ms, late.stop_ms, late=True)
+            for series in self._healer.take_undelivered():
+                self._listeners[series.market].missed(series)
+
+    def _update_polled(self) -> None:
+        """Take over from the listeners which streams are silent, and log changes."""
+        before = self._grace.polled
+        polled = frozenset().union(*(listener.polled for listener in self._listeners.values()))
+        for changed, what in (
+            (polled - before, "silent; their candles are fetched"),
+            (before - polled, "flowing again"),
+        ):
+            if changed:
+                shown = ", ".join(map(str, sorted(changed)[:_SHOWN]))
+                more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+                log.warning("%s%s: %s", shown, more, what)
+        self._grace.polled = polled

@@ -1,0 +1,168 @@
+"""The expected series: each candle of them has to be in the lake, or explained in the ledger.
+
+Contract: a series is expected while it is subscribed to and trades, from the
+moment on when the time of its market is known. The past of a series that begins
+to be expected is surveyed. Of a series that ends, the candles up to its end are
+healed.
+"""
+
+import logging
+
+from lakewriter.binance.market_clients import MarketClients
+from lakewriter.candle import Candle
+from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.gaps.ledger import Ledger
+from lakewriter.recording.healing.healer import Healer
+from lakewriter.recording.healing.startup_survey import StartupSurvey
+from lakewriter.recording.healing.watermarks import Watermarks
+from lakewriter.recording.subscribed_series import SubscribedSeries
+from lakewriter.series import Series
+from lakewriter.subscribed_period import STOP_MARGIN_MS
+
+log = logging.getLogger(__name__)
+
+# So far the agreed time may be behind the exchange's, where frames come late.
+_BEHIND_MS_MAX = 10 * MINUTE_MS
+
+# A candle that ended so shortly before the stop, and did not come, is no gap yet.
+MOMENT_MS = STOP_MARGIN_MS
+
+
+class ExpectedSeries:
+    """Keeps the watermarks in step with the series that are expected.
+
+    Args:
+        subscribed: the subscriptions, and what each market lists.
+        clients: the time at each market.
+        watermarks: changed here.
+        healer: heals candles of series that ended.
+        survey: surveys series that begin.
+        ledger: the gaps.
+
+    Attributes:
+        markets: those whose series are expected, because their time is known.
+    """
+
+    def __init__(
+        self,
+        subscribed: SubscribedSeries,
+        clients: MarketClients,
+        watermarks: Watermarks,
+        healer: Healer,
+        survey: StartupSurvey,
+        ledger: Ledger,
+    ) -> None:
+        self.markets: set[str] = set()
+        self._subscribed = subscribed
+        self._clients = clients
+        self._watermarks = watermarks
+        self._healer = healer
+        self._survey = survey
+        self._ledger = ledger
+        # How many time jumps of a market have been followed.
+        self._jumps: dict[str, int] = {}
+        # Begin of the newest durable candle of each series.
+        self._newest_ms: dict[Series, int] = {}
+
+    def update(self, market: str, expected: set[Series], new_since_ms: int | None = None) -> bool:
+        """Expect these series of a market, whose time is known, and no others; return whether any is new.
+
+        Args:
+            new_since_ms: since when new ones are expected; None for now.
+        """
+        now_ms = self._clients[market].time.now_ms()
+        if market not in self.markets:
+            self.markets.add(market)
+            self._jumps[market] = self._clients[market].time.jumps
+            self._survey.survey_ended_series(market, now_ms)
+        present = {series for series in self._watermarks.series if series.market == market}
+        for series in sorted(expected - present):
+            self._begin(series, now_ms, now_ms if new_since_ms is None else new_since_ms)
+        for series in sorted(present - expected):
+            self._end(series, now_ms)
+        return bool(expected - present)
+
+    def since_ms(self) -> dict[Series, int]:
+        """Return since when each series is expected that its market lists as trading."""
+        since_ms = ((series, self._watermarks.since_ms(series)) for series in self._watermarks.series)
+        return {
+            series: from_ms
+            for series, from_ms in since_ms
+            if from_ms is not None and series.market in self._subscribed.listed
+        }
+
+    def follow_time(self) -> None:
+        """Expect candles from the agreed time on, if it moved without that much time passing.
+
+        Candles that ended before the move are healed; those between its two times
+        never existed.
+        """
+        for market in self.markets:
+            time = self._clients[market].time
+            if time.jumps == self._jumps.get(market, 0) or time.last_jump is None:
+                continue
+            self._jumps[market] = time.jumps
+            before_ms, after_ms = time.last_jump
+            if before_ms != after_ms:
+                self._restart(market, before_ms, after_ms)
+
+    def note_durable(self, candle: Candle) -> None:
+        """Note the newest durable candle of its series."""
+        series = candle.series
+        self._newest_ms[series] = max(candle.begin_ms, self._newest_ms.get(series, 0))
+
+    def clear_last_moment(self) -> None:
+        """Clear gaps of candles that were missed a moment ago: the recording ends before them.
+
+        The next recorder finds them missing after the newest one in the lake.
+        """
+        for gap in self._ledger.gaps():
+            newest_ms = self._newest_ms.get(gap.series)
+            if gap.reason != "pending" or newest_ms is None:
+                continue
+            grid = gap.series.grid.anchored(newest_ms)
+            tail_ms = max(gap.start_ms, grid.end(newest_ms))
+            now_ms = self._clients[gap.market].time.now_ms()
+            if tail_ms < gap.stop_ms and grid.end(tail_ms) >= now_ms - MOMENT_MS:
+                self._ledger.clear(gap.series, tail_ms, gap.stop_ms)
+
+    def _begin(self, series: Series, now_ms: int, from_ms: int) -> None:
+        self._watermarks.expect(series, from_ms)
+        self._healer.cancel_future(series, now_ms)
+        self._survey.survey(series, from_ms)
+
+    def _end(self, series: Series, now_ms: int) -> None:
+        since_ms = self._watermarks.since_ms(series)
+        next_ms = self._watermarks.forget(series)
+        instrument = self._subscribed.instrument(series)
+        if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
+            return  # a spelling mistake, or a future listing: its recording never began
+        if next_ms is None:
+            return
+        grid = series.grid.anchored(next_ms)
+        if not self._subscribed.covers(series):
+            # Unsubscribed: expected up to its last closed candle, which may be on its way.
+            self._healer.request_heal(series, next_ms, grid.floor(now_ms))
+        elif instrument is None or not instrument.trades:
+            # The first candle that never comes enters the reason into the ledger: the present one, at the latest.
+            stop_ms = grid.end(max(grid.floor(now_ms), next_ms))
+            delivery_ms = None if instrument is None else instrument.delivery_ms
+            if delivery_ms is not None and stop_ms <= delivery_ms <= now_ms + _BEHIND_MS_MAX:
+                # The list is ahead of the time that frames show: the delivery has passed.
+                stop_ms = grid.end(grid.floor(delivery_ms))
+            self._healer.request_heal(series, next_ms, stop_ms)
+
+    def _restart(self, market: str, before_ms: int, after_ms: int) -> None:
+        log.warning(
+            "%s: the exchange's time moved by %.0f s, as its moments agree; candles are expected from there",
+            market,
+            (after_ms - before_ms) / 1000,
+        )
+        for series in [series for series in self._watermarks.series if series.market == market]:
+            next_ms = self._watermarks.restart(series, after_ms)
+            if next_ms is None:
+                continue
+            stop_ms = series.grid.anchored(next_ms).floor(min(before_ms, after_ms))
+            if next_ms < stop_ms:
+                self._healer.request_heal(series, next_ms, stop_ms)
+            self._healer.cancel_future(series, after_ms)

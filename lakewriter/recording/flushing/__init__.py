@@ -1,0 +1,4 @@
+"""From the journal to partitions.
+
+Door: `flusher`. `journaled_buffer` holds what is flushed; `merger` merges it.
+"""

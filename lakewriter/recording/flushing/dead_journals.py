@@ -1,0 +1,55 @@
+"""The replay of journals whose recorders no longer live, beside a recording."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal_replay import Replayed, replay_dead
+from lakewriter.lake.lake import LakeStore
+
+log = logging.getLogger(__name__)
+
+
+class DeadJournals:
+    """The journals that dead recorders left in a lake.
+
+    Args:
+        store: the lake.
+
+    Attributes:
+        unflushed: candles that could not be merged; they stay in their journals.
+    """
+
+    def __init__(self, store: LakeStore) -> None:
+        self.unflushed = 0
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, "replay")
+
+    async def replay(self) -> None:
+        """Merge the candles of all dead journals, one segment at a time."""
+        loop = asyncio.get_running_loop()
+        segments = replay_dead(self._store)
+        try:
+            while replayed := await loop.run_in_executor(self._thread, next, segments, None):
+                log_replayed(replayed)
+                self.unflushed += replayed.waiting
+        except (LakeError, OSError) as error:
+            log.error("journals of dead recorders cannot be read: %s", error)
+            self.unflushed += 1
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+
+
+def log_replayed(replayed: Replayed) -> None:
+    """Log the result of replaying one segment."""
+    name = replayed.name
+    log.info("replayed %d candles of a recorder that no longer lives (%s)", replayed.candles, name)
+    if replayed.torn:
+        log.warning("%s ends in a torn line, whose commit never returned; dropped", name)
+    if replayed.damaged:
+        log.error("%s: %d damaged lines, kept in %s.bad", name, replayed.damaged, name)
+    if replayed.error:
+        log.error("%s stays: %s", name, replayed.error)

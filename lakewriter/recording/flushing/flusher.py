@@ -1,0 +1,143 @@
+"""The flusher: brings journaled candles into their partitions, and drops their segments.
+
+Rule 1: a segment is deleted only when all its candles are in partitions, or in
+a newer segment. Rule 2: if the journal is lost, the buffer is the last copy: it
+is merged at once, whatever else fails.
+"""
+
+import asyncio
+import logging
+import math
+
+from lakewriter.clock import Clock
+from lakewriter.lake.journal import DiskRefusedError
+from lakewriter.lake.lake import LakeStore
+from lakewriter.recording.flushing.buffer import Batch
+from lakewriter.recording.flushing.journaled_buffer import JournaledBuffer
+from lakewriter.recording.flushing.merger import Merger
+from lakewriter.recording.status import RecorderStats
+
+log = logging.getLogger(__name__)
+
+# A flush starts early when so many candles wait, some 30 MB.
+FLUSH_CANDLES = 50_000
+
+_FLUSH_CHECK_S = 0.25
+
+# How often the journal's files are looked for while candles depend on them, and how
+# often a flush is tried again that could not save all candles of a lost journal.
+JOURNAL_CHECK_S = 1.0
+RESCUE_EVERY_S = 10.0
+
+
+class Flusher:
+    """Flushes a journaled buffer into one lake.
+
+    Args:
+        store: the lake.
+        journaled: the candles.
+        stats: updated here.
+        flush_every_s: how old a buffered candle may grow.
+        clock: for waiting.
+
+    Attributes:
+        flushing: held during a flush.
+    """
+
+    def __init__(
+        self,
+        store: LakeStore,
+        journaled: JournaledBuffer,
+        stats: RecorderStats,
+        *,
+        flush_every_s: float,
+        clock: Clock,
+    ) -> None:
+        self.flushing = asyncio.Lock()
+        self._merger = Merger(store)
+        self._journaled = journaled
+        self._stats = stats
+        self._flush_every_s = flush_every_s
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Flush when it is due, until cancelled."""
+        journaled = self._journaled
+        checked_s = rescued_s = -math.inf
+        while True:
+            await asyncio.sleep(min(_FLUSH_CHECK_S, self._flush_every_s / 4))
+            now_s = self._clock.monotonic_s()
+            if len(journaled) and now_s >= checked_s + JOURNAL_CHECK_S:
+                checked_s = now_s
+                await journaled.check()
+            is_due = journaled.age_s() >= self._flush_every_s
+            is_rescue = journaled.is_lost and now_s >= rescued_s + RESCUE_EVERY_S
+            if is_rescue:
+                rescued_s = now_s
+            if is_due or is_rescue or journaled.unsealed >= FLUSH_CANDLES:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Merge all buffered candles into partitions, and drop their segments.
+
+        Candles of a partition that cannot be merged stay buffered, and in the
+        journal; the next flush tries them again. Of a journal that is lost they
+        are written to a new one.
+
+        Crash: at any step each candle is in a segment, in its partition, or in
+        both, unless its segment was deleted by others; replaying a segment twice
+        changes nothing.
+        """
+        async with self.flushing:
+            sealed = await self._journaled.seal()
+            batch, segments = sealed.batch, sealed.segments
+            if sealed.is_lost:
+                waiting = sum(map(len, batch.values()))
+                log.error("journal: segments were deleted or moved; %d candles are kept in memory", waiting)
+            unmerged = await self._merge(batch) if batch else {}
+            if unmerged and not await self._recommit(batch, unmerged, is_lost=sealed.is_lost):
+                segments = []
+            elif sealed.is_lost:
+                self._journaled.recovered()
+            if segments:
+                await self._journaled.drop(segments)
+
+    def close(self) -> None:
+        """End the threads that merge."""
+        self._merger.close()
+
+    async def _merge(self, batch: Batch) -> Batch:
+        """Merge a batch, and discard from the buffer what was merged; return the rest."""
+        started_s = self._clock.monotonic_s()
+        unmerged, flushed, corrections = await self._merger.merge(batch)
+        for partition in batch.keys() - unmerged.keys():
+            self._journaled.discard(partition)
+        stats = self._stats
+        stats.flushed += flushed
+        stats.corrections += corrections
+        stats.flushes += 1
+        stats.unmerged_partitions = len(unmerged)
+        if len(unmerged) < len(batch):
+            log.info(
+                "flushed %d candles into %d partitions in %.2f s",
+                sum(map(len, batch.values())) - sum(map(len, unmerged.values())),
+                len(batch) - len(unmerged),
+                self._clock.monotonic_s() - started_s,
+            )
+        return unmerged
+
+    async def _recommit(self, batch: Batch, unmerged: Batch, *, is_lost: bool) -> bool:
+        """Write unmerged candles to a new segment; return whether the old segments can be dropped.
+
+        Args:
+            is_lost: the old segments are gone already.
+        """
+        self._journaled.restart_age()
+        if len(unmerged) == len(batch) and not is_lost:
+            return False  # no segment could be dropped
+        try:
+            await self._journaled.recommit(unmerged)
+        except DiskRefusedError as refused:
+            log.warning("%s; the old segments stay", refused.what)
+            return False
+        return True

@@ -1,0 +1,137 @@
+"""The candles that are durable in the journal and not yet in their partitions.
+
+Rule: journal and buffer are in step. A flush sees each candle in both, or in
+neither. The event loop waits for no disk: journal work runs in one thread.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from lakewriter.candle import Candle
+from lakewriter.clock import Clock
+from lakewriter.errors import LakeError
+from lakewriter.lake.journal import Journal
+from lakewriter.partition import Partition
+from lakewriter.recording.flushing.buffer import Batch, Buffer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+COMMIT_CANDLES_MAX = 2_000
+
+
+class Sealed(NamedTuple):
+    """Candles to merge, and the segments that can be deleted afterwards.
+
+    Args:
+        batch: the candles by partition.
+        segments: hold the candles of the batch, and no others.
+        is_lost: the segments were deleted or moved; the batch is the last copy.
+    """
+
+    batch: Batch
+    segments: list[Path]
+    is_lost: bool
+
+
+class JournaledBuffer:
+    """A journal, and a buffer of the candles in it.
+
+    Args:
+        journal: closed by `close`.
+        clock: for the age of candles.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self.journal = journal
+        self._buffer = Buffer()
+        self._clock = clock
+        # Held while candles are in the journal or in the buffer only.
+        self._in_step = asyncio.Lock()
+        self._journal_is_ahead = False
+        self._thread = ThreadPoolExecutor(1, "journal")
+
+    def __len__(self) -> int:
+        """Return how many candles are not in their partitions."""
+        return len(self._buffer)
+
+    @property
+    def unsealed(self) -> int:
+        """How many candles came since the last `seal`."""
+        return self._buffer.open_rows
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the journal's segments were deleted or moved."""
+        return self.journal.lost
+
+    def age_s(self) -> float:
+        """Return how long the oldest unsealed candle has waited; 0 if there is none."""
+        return self._buffer.age_s(self._clock.monotonic_s())
+
+    async def commit(self, group: list[Candle]) -> None:
+        """Write candles to the journal, sync it, and buffer them.
+
+        Raises:
+            LakeError: if the journal could not be written; nothing is buffered.
+        """
+        async with self._in_step:
+            # If this is cancelled before the candles are buffered, no flush may drop their segment.
+            self._journal_is_ahead = True
+            try:
+                await self._in_thread(self.journal.commit, group)
+            except LakeError:
+                self._journal_is_ahead = False
+                raise
+            self._buffer.add(group, self._clock.monotonic_s())
+            self._journal_is_ahead = False
+
+    async def seal(self) -> Sealed:
+        """Begin a new segment and a new buffer; return what was in the old ones."""
+        async with self._in_step:
+            segments = await self._in_thread(self.journal.roll)
+            is_lost = self.journal.lost
+            return Sealed(self._buffer.seal(), [] if self._journal_is_ahead else segments, is_lost)
+
+    async def recommit(self, batch: Batch) -> None:
+        """Write sealed candles to the present segment too, so that their old one can be dropped.
+
+        Raises:
+            LakeError: if the journal could not be written.
+        """
+        candles = [candle for rows in batch.values() for candle in rows]
+        for first in range(0, len(candles), COMMIT_CANDLES_MAX):
+            await self._in_thread(self.journal.commit, candles[first : first + COMMIT_CANDLES_MAX])
+
+    def restart_age(self) -> None:
+        """Restart the age of candles that could not be merged."""
+        self._buffer.restart_age(self._clock.monotonic_s())
+
+    def discard(self, partition: Partition) -> None:
+        """Remove the sealed candles of a partition that was merged."""
+        self._buffer.discard(partition)
+
+    async def drop(self, segments: list[Path]) -> None:
+        """Delete segments whose candles are in partitions, or in a newer segment."""
+        await self._in_thread(self.journal.drop, segments)
+
+    def recovered(self) -> None:
+        """Return to normal after a lost journal: its candles are in partitions, or in a new segment."""
+        self.journal.recovered()
+
+    async def check(self) -> None:
+        """Check that the journal's files are still in place."""
+        await self._in_thread(self.journal.check)
+
+    async def close(self) -> None:
+        """Close the journal and end its thread."""
+        await self._in_thread(self.journal.close)
+        self._thread.shutdown()
+
+    async def _in_thread(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(do, *args, **kwargs))

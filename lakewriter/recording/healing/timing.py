@@ -1,0 +1,76 @@
+"""What a heal task requests next, and when: pages, second requests, retries. Pure."""
+
+import random
+
+from lakewriter.clock import ExchangeTime
+from lakewriter.interval import Interval
+from lakewriter.ranges import Range, union
+from lakewriter.recording.healing.schedule import HealTask
+
+# Observed: the values of a just-closed candle still change. A candle younger than this
+# when it was requested is requested once more, so long after its end.
+PROVISIONAL_MS = 30_000
+REQUEST_AGAIN_MS = 60_000
+
+# Retries of what REST does not have yet: doubling, in the exchange's time.
+_ABSENT_FIRST_MS = 2_000
+_ABSENT_MAX_MS = 60_000
+_ABSENT_REAL_S_MIN = 0.25
+
+# The rate of the exchange's time may be learned only after the first request.
+_PROVISIONAL_REAL_S_MAX = 5.0
+
+# Retries after an error, in real time: short, so that minutes of outage
+# are healed within seconds after it.
+_ERROR_FIRST_S = 0.5
+ERROR_MAX_S = 15.0
+
+# Retries of one series whose answers cannot be read; other series go on.
+UNREADABLE_MAX_S = 300.0
+
+
+def next_span(task: HealTask, grid: Interval, now_ms: int, page: int) -> Range | None:
+    """Return the range to request: one page of closed candles from the oldest on; None if there is none.
+
+    Args:
+        grid: the series' own.
+        now_ms: the exchange's time.
+        page: candles in a page.
+    """
+    provisional = [(begin_ms, grid.end(begin_ms)) for begin_ms in task.provisional]
+    due = [span for span in provisional if now_ms >= span[1] + REQUEST_AGAIN_MS]
+    ranges = union([*task.ranges, *due])
+    if not ranges:
+        return None
+    start_ms, stop_ms = ranges[0][0], min(ranges[-1][1], grid.floor(now_ms))
+    if grid.length_ms:
+        stop_ms = min(stop_ms, start_ms + page * grid.length_ms)
+    return (start_ms, stop_ms) if start_ms < stop_ms else None
+
+
+def next_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | None:
+    """Return the real seconds until the next request of a task; None if it is complete."""
+    if task.ranges and (task.extended or not task.tries):
+        return 0.0  # a new range, or the next page
+    delays_ms = []
+    if task.ranges:
+        delays_ms.append(float(min(_ABSENT_MAX_MS, _ABSENT_FIRST_MS << min(task.tries, 10))))
+    if task.provisional:
+        again_ms = grid.end(min(task.provisional)) + REQUEST_AGAIN_MS
+        delays_ms.append(max(0.0, again_ms - time.now_ms()))
+    if not delays_ms:
+        return None
+    delay_s = max(time.real_s(min(delays_ms)), _ABSENT_REAL_S_MIN)
+    return delay_s if task.ranges else min(delay_s, _PROVISIONAL_REAL_S_MAX)
+
+
+def idle_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | None:
+    """Return the same for a task that has nothing to request now."""
+    delay_s = next_delay_s(task, grid, time)
+    return None if delay_s is None else max(delay_s, _ABSENT_REAL_S_MIN)
+
+
+def error_delay_s(failures: int, delay_max_s: float) -> float:
+    """Return the delay after so many failures in a row: doubling, with jitter."""
+    ceiling_s = min(delay_max_s, _ERROR_FIRST_S * 2.0 ** min(failures - 1, 20))
+    return ceiling_s * random.uniform(0.7, 1.0)  # noqa: S311 - jitter

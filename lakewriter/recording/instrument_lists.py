@@ -1,0 +1,110 @@
+"""The list of instruments of one market: requested again and again, and kept in the lake."""
+
+import asyncio
+import logging
+import random
+from typing import NamedTuple
+
+from lakewriter.binance.market_clients import MarketClient
+from lakewriter.binance.rest import RestError
+from lakewriter.errors import LakewriterError
+from lakewriter.instrument import Instrument
+from lakewriter.lake.instruments import remember
+from lakewriter.lake.lake import LakeStore
+from lakewriter.recording.healing.explanation import Explainer
+from lakewriter.recording.subscribed_series import SubscribedSeries
+
+log = logging.getLogger(__name__)
+
+_CHECK_S = 0.1
+_NAP_S_MAX = 1.0
+
+# A list is not kept if the exchange's time stays unknown for so long after it.
+_TIME_PATIENCE_S = 10.0
+
+# A list that is requested before its time is not requested more often than this.
+_EARLY_S_MIN = 30.0
+
+
+class Refreshed(NamedTuple):
+    """An answer with a market's list.
+
+    Args:
+        instruments: the list; empty if it is not believed yet.
+        previous_ms: when the list before it was requested; None if it is the first.
+        is_first: whether none was known before.
+    """
+
+    instruments: list[Instrument]
+    previous_ms: int | None
+    is_first: bool
+
+
+class InstrumentList:
+    """Keeps the list of one market current.
+
+    Args:
+        market: its name.
+        store: the lake.
+        subscribed: takes the list.
+        client: for requests.
+        explainer: may need a fresh list before its time.
+        every_s: pause between requests.
+    """
+
+    def __init__(
+        self,
+        market: str,
+        store: LakeStore,
+        subscribed: SubscribedSeries,
+        client: MarketClient,
+        explainer: Explainer,
+        *,
+        every_s: float,
+    ) -> None:
+        self._market = market
+        self._store = store
+        self._subscribed = subscribed
+        self._client = client
+        self._explainer = explainer
+        self._every_s = every_s
+
+    async def refresh(self) -> Refreshed | None:
+        """Request the list; return None if there is no answer."""
+        market = self._market
+        previous_ms = self._subscribed.as_of_ms.get(market)
+        is_first = market not in self._subscribed.listed
+        try:
+            instruments = await self._subscribed.refresh(market)
+        except RestError as error:
+            log.warning("what %s lists is not known: %s", market, error)
+            return None
+        self._explainer.list_refreshed(market)
+        self._subscribed.warn_of_unlisted(market)
+        return Refreshed(instruments, previous_ms, is_first)
+
+    async def keep(self, instruments: list[Instrument]) -> None:
+        """Write the list into the lake, with the exchange's time of the request."""
+        time = self._client.time
+        patience_s = _TIME_PATIENCE_S
+        # The first list often comes before the first answer with the exchange's time.
+        while not time.known and patience_s > 0:
+            await asyncio.sleep(_CHECK_S)
+            patience_s -= _CHECK_S
+        now_ms = self._subscribed.as_of_ms.get(self._market, time.now_ms())
+        if instruments and time.known:
+            try:
+                await asyncio.to_thread(remember, self._store, self._market, instruments, now_ms)
+            except (LakewriterError, OSError) as error:
+                log.error("instruments: %s", error)
+
+    async def wait(self) -> None:
+        """Wait until it is time for the next request, or an absent candle needs a fresh list."""
+        waited_s, wait_s = 0.0, self._every_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter
+        early_s = min(_EARLY_S_MIN, self._every_s / 2)
+        while waited_s < wait_s:
+            nap_s = min(_NAP_S_MAX, self._every_s / 4)
+            await asyncio.sleep(nap_s)
+            waited_s += nap_s
+            if self._explainer.needs_list(self._market) and waited_s >= early_s:
+                break

@@ -1,0 +1,77 @@
+"""The saver of a recorder's state: the gap ledger, and the rate limits that the exchange imposed."""
+
+import asyncio
+import logging
+
+from lakewriter.binance.market_clients import MarketClients
+from lakewriter.errors import LakeError
+from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, write_rate_limits
+from lakewriter.lake.gaps.ledger import Ledger, save
+from lakewriter.lake.lake import LakeStore
+from lakewriter.rate_limit_state import RateLimitState
+
+log = logging.getLogger(__name__)
+
+_SAVE_EVERY_S = 0.25
+_CHECK_S = 0.1
+
+
+class StateSaver:
+    """Writes changes of the state while a recorder runs.
+
+    Args:
+        store: the lake.
+        ledger: the gaps.
+        clients: know the rate limits.
+    """
+
+    def __init__(self, store: LakeStore, ledger: Ledger, clients: MarketClients) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clients = clients
+        self._saving = asyncio.Lock()
+        self._save_failed = False
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._save_often())
+            tasks.create_task(self._keep_rate_limits())
+
+    async def save_ledger(self) -> None:
+        """Write the changes of the ledger since the last time."""
+        async with self._saving:
+            try:
+                await save(self._ledger)
+            except (LakeError, OSError) as error:
+                if not self._save_failed:
+                    log.error("gaps: %s; they are written again until the disk takes them", error)
+                self._save_failed = True
+            else:
+                self._save_failed = False
+
+    async def _save_often(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            await self.save_ledger()
+
+    async def _keep_rate_limits(self) -> None:
+        """Write the rate limits as soon as they change, for the next process."""
+        written = RateLimitState()
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            state = self._clients.rate_limit_state()
+            if not _is_same(state, written):
+                try:
+                    await asyncio.to_thread(write_rate_limits, self._store.state_dir, state)
+                except OSError as error:
+                    log.error("%s cannot be written: %s", RATE_LIMITS_FILE, error.strerror)
+                written = state
+
+
+def _is_same(one: RateLimitState, other: RateLimitState) -> bool:
+    """Return whether nothing was added; attempts that expire do not count."""
+    newest = [
+        {host: attempts_s[-1:] for host, attempts_s in state.attempts_s.items()} for state in (one, other)
+    ]
+    return one.held_until_s.keys() == other.held_until_s.keys() and newest[0] == newest[1]
