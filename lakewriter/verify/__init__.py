@@ -1,4 +1,4 @@
-"""Proof that what the lake holds is right, by itself and against what the exchange publishes.
+"""Checks of the lake's candles, by themselves and against the exchange's.
 
 Door: `run` for the lake by itself, `compare_published` for the exchange.
 """

@@ -1,13 +1,13 @@
-"""Whether a longer candle is what the shorter ones in it add up to. Pure.
+"""Comparison of longer candles with the sums of shorter ones. Pure.
 
-Open, high, low, close and trades must be equal; volumes as nearly as sums of
-doubles can be. A longer candle is compared only where every shorter one in it
-is there.
+Open, high, low, close and trades must be equal. Volumes must be as near as sums
+of doubles can be. A longer candle is compared only if all of its shorter candles
+are present.
 
 The exchange takes prices from trades. A candle without trades repeats the close
-before it, and that price is none of the longer candle's if the first trades come
-later. So prices are taken from the candles that traded; those of all candles,
-the quiet ones included, are accepted too. A null is unknown, and equals anything.
+before it. A longer candle does not have that price if its first trades come later.
+So prices are taken from the candles that traded. Prices of all candles, quiet ones
+included, are accepted too. A null is unknown, and equals anything.
 """
 
 from typing import NamedTuple
@@ -22,24 +22,30 @@ from lakewriter.verify.findings import Defect
 # Sums of doubles differ by their order: of 86,400 of them by some 1e-11 at most.
 VOLUME_RTOL = 1e-9
 
-# The exchange writes no more than 8 decimals, and price times quantity may have
-# more: a quote volume is rounded in each of the candles that are added up.
+# The exchange writes at most 8 decimals, and price times quantity may have more. So
+# the quote volume of each shorter candle is rounded.
 QUOTE_ROUNDING = 1e-8
 
 _ROUNDED = ("quote_volume", "taker_buy_quote_asset_volume")
 
 
-class Compared(NamedTuple):
-    """What became of a comparison: how many candles were compared, and which are wrong."""
+class Comparison(NamedTuple):
+    """The number of compared candles, or pairs of them, and the wrong ones."""
 
-    candles: int
-    flaws: list[Defect]
+    compared: int
+    defects: list[Defect]
 
 
 class _Totals(NamedTuple):
-    """What the shorter candles add up to: prices by name of all and of those that traded, sums by name.
+    """The aggregates of the shorter candles of each longer one.
 
-    `unknown` has by optional column where one of the shorter candles lacks it.
+    Args:
+        prices: of all shorter candles, by column.
+        traded: the same of those that traded.
+        trades: sums.
+        volumes: sums, by column.
+        unknown: whether a shorter candle lacks the value, by optional column.
+        sources: the number of shorter candles.
     """
 
     prices: dict[str, Numbers]
@@ -51,10 +57,11 @@ class _Totals(NamedTuple):
 
 
 def sources_of(interval: str) -> list[str]:
-    """Return the shorter intervals that a longer one can be added up from, the best first.
+    """Return the shorter intervals that add up to a longer one, the best first.
 
-    Minutes, since everything else is made of them; then whatever is longest, for
-    it is the least to read. Weeks, months and three days are made of days alone.
+    Minutes come first, because the exchange makes all other candles of them. Then the
+    longest comes first, because it is the least to read. Weeks, months and three days
+    are made of days alone.
     """
     length_ms = INTERVALS[interval].length_ms or 31 * DAY_MS
     if length_ms > DAY_MS:
@@ -67,36 +74,36 @@ def sources_of(interval: str) -> list[str]:
     return sorted(shorter, key=lambda name: (name != "1m", -INTERVALS[name].length_ms))
 
 
-def compare_intervals(grid: Interval, longer: Columns, source: str, shorter: Columns) -> Compared:
+def compare_intervals(grid: Interval, longer: Columns, source: str, shorter: Columns) -> Comparison:
     """Compare longer candles with the shorter ones in them.
 
     Args:
-        grid: the interval of the longer ones.
-        longer, shorter: sorted by begin time, each once, on their grids.
-        source: the interval of the shorter ones.
+        grid: the interval of the longer candles.
+        longer, shorter: sorted by begin time, unique, on their grids.
+        source: the interval of the shorter candles.
     """
     stops = ends(grid, longer.begin)
     first = np.searchsorted(shorter.begin, longer.begin)
     last = np.searchsorted(shorter.begin, stops)
     whole = (last - first) == (stops - longer.begin) // INTERVALS[source].length_ms
     if not whole.any():
-        return Compared(0, [])
+        return Comparison(0, [])
     longer = longer.where(whole)
     totals = _totals(shorter, first[whole], last[whole])
-    wrong = _wrong(longer, totals)
-    at = np.flatnonzero(np.logical_or.reduce(list(wrong.values())))
+    differing = _differing_columns(longer, totals)
+    at = np.flatnonzero(np.logical_or.reduce(list(differing.values())))
 
-    def say(position: int) -> str:
+    def describe(position: int) -> str:
         each = at[position]
         parts = [
-            f"{name} {getattr(longer, name)[each].item()!r}, {source} candles make {_made(totals, name, each)!r}"
-            for name, mask in wrong.items()
+            f"{name} {getattr(longer, name)[each].item()!r}, {source} candles make {_total_at(totals, name, each)!r}"
+            for name, mask in differing.items()
             if mask[each]
         ]
         return "; ".join(parts)
 
-    kinds = [Defect("intervals", "differs", longer.begin[at], say)] if len(at) else []
-    return Compared(len(longer.begin), kinds)
+    defects = [Defect("intervals", "differs", longer.begin[at], describe)] if len(at) else []
+    return Comparison(len(longer.begin), defects)
 
 
 def _totals(shorter: Columns, first: IntArray, last: IntArray) -> _Totals:
@@ -105,39 +112,41 @@ def _totals(shorter: Columns, first: IntArray, last: IntArray) -> _Totals:
     )
     first_traded = np.searchsorted(traded.begin, shorter.begin[first])
     last_traded = np.searchsorted(traded.begin, shorter.begin[last - 1], side="right")
-    none = first_traded == last_traded
+    without_trades = first_traded == last_traded
     prices = _prices(shorter, first, last)
-    of_traded = prices
+    traded_prices = prices
     if len(traded.begin):
-        # Where none traded, all of them are flat at one price, and any bounds will do.
+        # If none traded, all of them are flat at one price, so any bounds are right.
         starts = np.minimum(first_traded, len(traded.begin) - 1)
-        moved = _prices(traded, starts, np.maximum(last_traded, starts + 1))
-        of_traded = {name: np.where(none, prices[name], moved[name]) for name in PRICES}
-    volumes = {name: _spans(np.add, getattr(shorter, name), first, last) for name in VOLUMES}
-    trades = _spans(np.add, shorter.trade_num, first, last)
-    unknown = {name: _spans(np.logical_or, shorter.is_unknown(name), first, last) for name in OPTIONAL}
-    return _Totals(prices, of_traded, trades, volumes, unknown, last - first)
+        prices_that_traded = _prices(traded, starts, np.maximum(last_traded, starts + 1))
+        traded_prices = {
+            name: np.where(without_trades, prices[name], prices_that_traded[name]) for name in PRICES
+        }
+    volumes = {name: _reduce_spans(np.add, getattr(shorter, name), first, last) for name in VOLUMES}
+    trades = _reduce_spans(np.add, shorter.trade_num, first, last)
+    unknown = {name: _reduce_spans(np.logical_or, shorter.is_unknown(name), first, last) for name in OPTIONAL}
+    return _Totals(prices, traded_prices, trades, volumes, unknown, last - first)
 
 
 def _prices(candles: Columns, first: IntArray, last: IntArray) -> dict[str, Numbers]:
     return {
         "open": candles.open[first],
-        "high": _spans(np.maximum, candles.high, first, last),
-        "low": _spans(np.minimum, candles.low, first, last),
+        "high": _reduce_spans(np.maximum, candles.high, first, last),
+        "low": _reduce_spans(np.minimum, candles.low, first, last),
         "close": candles.close[last - 1],
     }
 
 
-def _spans(reduce: np.ufunc, values: Numbers, first: IntArray, last: IntArray) -> Numbers:
-    """Return each span [first, last) of the values, none of them empty, as one."""
+def _reduce_spans(reduce: np.ufunc, values: Numbers, first: IntArray, last: IntArray) -> Numbers:
+    """Return the reduced value of each span [first, last); no span is empty."""
     # One value more, so that the end of the last span is a position too.
     bounds = np.column_stack((first, last)).ravel()
     spans: Numbers = reduce.reduceat(np.append(values, values[-1:]), bounds)[::2]
     return spans
 
 
-def _wrong(longer: Columns, totals: _Totals) -> dict[str, Bools]:
-    """Return by column where it is not what the shorter candles add up to."""
+def _differing_columns(longer: Columns, totals: _Totals) -> dict[str, Bools]:
+    """Return the candles that differ from the aggregates, by column."""
     of_all = {name: getattr(longer, name) != totals.prices[name] for name in PRICES}
     of_traded = {name: getattr(longer, name) != totals.traded[name] for name in PRICES}
     as_all = ~np.logical_or.reduce(list(of_all.values()))
@@ -146,14 +155,14 @@ def _wrong(longer: Columns, totals: _Totals) -> dict[str, Bools]:
     for name in VOLUMES:
         rounding = QUOTE_ROUNDING * totals.sources if name in _ROUNDED else 0.0
         limit = VOLUME_RTOL * np.abs(totals.volumes[name]) + rounding
-        # Asked so that NaN is wrong.
+        # Negated, so that NaN counts as wrong.
         wrong[name] = ~(np.abs(getattr(longer, name) - totals.volumes[name]) <= limit)
     for name in OPTIONAL:
         wrong[name] &= ~(longer.is_unknown(name) | totals.unknown[name])
     return wrong
 
 
-def _made(totals: _Totals, name: str, at: int) -> float | int:
+def _total_at(totals: _Totals, name: str, at: int) -> float | int:
     if name in PRICES:
         column = totals.traded[name]
     else:

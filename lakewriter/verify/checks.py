@@ -1,7 +1,7 @@
-"""What a partition must be. Pure: a file's words and rows in, flaws out.
+"""Checks of a partition. Pure: a file's header and rows in, defects out.
 
-What each of its candles must be is in `candle_checks`. That a candle was cut
-short by a halt shows nowhere: its end is the grid's end.
+`candle_checks` has the checks of a single candle. A candle that a halt cut short
+cannot be recognised, because its end is the grid's end.
 """
 
 import numpy as np
@@ -13,19 +13,19 @@ from lakewriter.candle_checks import Violation, violations
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from lakewriter.lake.parquet import ROWS_KEY, WRITER_KEY, FileHeader
 from lakewriter.partition import LEVELS, Partition
-from lakewriter.verify.findings import Defect, of_file
+from lakewriter.verify.findings import Defect, file_defect
 
 # The kind of a candle that begins after now.
 FUTURE = "future"
 
-# A host's clock that is slow by less makes no candle one of the future.
-_SLOW_MS = MINUTE_MS
+# The tolerated error of a slow host clock.
+_CLOCK_ERROR_MS = MINUTE_MS
 
 
-def check_label(partition: Partition, label: FileHeader) -> list[Defect]:
-    """Check what a partition's own file says of itself against its path and its number of rows."""
-    wrong = _schema(label.schema) + _metadata(partition, label)
-    return [of_file(partition.start_ms, kind, f"{partition.file}: {what}") for kind, what in wrong]
+def check_header(partition: Partition, header: FileHeader) -> list[Defect]:
+    """Check the header of a partition's own file against its path and its number of rows."""
+    wrong = _schema(header.schema) + _metadata(partition, header)
+    return [file_defect(partition.start_ms, kind, f"{partition.file}: {what}") for kind, what in wrong]
 
 
 def _schema(schema: pa.Schema) -> list[tuple[str, str]]:
@@ -41,14 +41,14 @@ def _schema(schema: pa.Schema) -> list[tuple[str, str]]:
     return [("schema", ", ".join(absent + foreign + typed) or "its columns are in another order")]
 
 
-def _metadata(partition: Partition, label: FileHeader) -> list[tuple[str, str]]:
-    if WRITER_KEY not in label.said:
-        return [("writer", "was written by somebody else; lakewriter compact encodes it anew")]
-    should = {level: str(getattr(partition, level)) for level in LEVELS} | {ROWS_KEY: str(label.rows)}
+def _metadata(partition: Partition, header: FileHeader) -> list[tuple[str, str]]:
+    if WRITER_KEY not in header.said:
+        return [("writer", "was written by another program; lakewriter compact encodes it anew")]
+    expected = {level: str(getattr(partition, level)) for level in LEVELS} | {ROWS_KEY: str(header.rows)}
     return [
-        ("metadata", f"its metadata says {key} {label.said.get(key)!r}, not {value!r}")
-        for key, value in should.items()
-        if label.said.get(key) != value
+        ("metadata", f"its metadata says {key} {header.said.get(key)!r}, not {value!r}")
+        for key, value in expected.items()
+        if header.said.get(key) != value
     ]
 
 
@@ -59,22 +59,26 @@ def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Def
         grid: the series' interval; of `3d` with its anchor.
     """
     begins = int_column(rows, "candle_begin_time")
-    flaws = _order(begins)
+    defects = _order(begins)
     outside = (begins < partition.start_ms) | (begins >= partition.stop_ms)
-    flaws.append(_flaw("day", begins[outside], f"is a candle of another day than {partition.date}"))
-    off = floors(grid, begins) != begins
-    flaws.append(_flaw("grid", begins[off & ~outside], f"no candle of {partition.interval} begins then"))
-    said, should = int_column(rows, "candle_end_time"), ends(grid, begins)
-    wrong = np.flatnonzero((said != should) & ~off & ~outside)
-    flaws.append(
+    defects.append(_rows_defect("day", begins[outside], f"is a candle of another day than {partition.date}"))
+    off_grid = floors(grid, begins) != begins
+    defects.append(
+        _rows_defect("grid", begins[off_grid & ~outside], f"no candle of {partition.interval} begins then")
+    )
+    ends_stored, ends_expected = int_column(rows, "candle_end_time"), ends(grid, begins)
+    wrong = np.flatnonzero((ends_stored != ends_expected) & ~off_grid & ~outside)
+    defects.append(
         Defect(
             "partition",
             "end",
             begins[wrong],
-            lambda at: f"its end is {time_text(said[wrong[at]])}, not {time_text(should[wrong[at]])}",
+            lambda at: (
+                f"its end is {time_text(ends_stored[wrong[at]])}, not {time_text(ends_expected[wrong[at]])}"
+            ),
         )
     )
-    return [flaw for flaw in flaws if len(flaw.begins)]
+    return [defect for defect in defects if len(defect.begins)]
 
 
 def _order(begins: IntArray) -> list[Defect]:
@@ -84,44 +88,44 @@ def _order(begins: IntArray) -> list[Defect]:
     ascending = np.sort(begins)
     twice = np.unique(ascending[1:][np.diff(ascending) == 0])
     return [
-        _flaw("unsorted", begins[1:][steps < 0], "stands after a later candle"),
-        _flaw("duplicate", twice, "is there more than once"),
+        _rows_defect("unsorted", begins[1:][steps < 0], "stands after a later candle"),
+        _rows_defect("duplicate", twice, "is there more than once"),
     ]
 
 
-def _flaw(kind: str, begins: IntArray, what: str) -> Defect:
+def _rows_defect(kind: str, begins: IntArray, what: str) -> Defect:
     return Defect("partition", kind, begins, lambda _: what)
 
 
-def in_place(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
-    """Tell which begin times are of the partition's day and on the grid."""
+def is_on_grid(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
+    """Return which begin times are on the partition's day and on the grid."""
     inside = (begins >= partition.start_ms) & (begins < partition.stop_ms)
     placed: Bools = inside & (floors(grid, begins) == begins)
     return placed
 
 
 def check_candles(candles: Columns, market: str) -> list[Defect]:
-    """Check each candle by itself, as import and compaction do."""
-    return [_candle_flaw(candles, each) for each in violations(candles, market)]
+    """Check each candle alone, as import and compaction do."""
+    return [_candle_defect(candles, each) for each in violations(candles, market)]
 
 
-def check_begun(candles: Columns, now_ms: int) -> list[Defect]:
-    """Check that no candle begins after now: the exchange cannot have closed it."""
-    ahead = candles.begin[candles.begin > now_ms + _SLOW_MS]
-    flaw = Defect(
-        "candle", FUTURE, ahead, lambda at: f"begins {_span_text(int(ahead[at]) - now_ms)} from now"
+def check_not_future(candles: Columns, now_ms: int) -> list[Defect]:
+    """Check that no candle begins after now, because the exchange cannot have closed it."""
+    ahead = candles.begin[candles.begin > now_ms + _CLOCK_ERROR_MS]
+    defect = Defect(
+        "candle", FUTURE, ahead, lambda at: f"begins {_duration_text(int(ahead[at]) - now_ms)} from now"
     )
-    return [flaw] if len(ahead) else []
+    return [defect] if len(ahead) else []
 
 
-def _span_text(span_ms: int) -> str:
+def _duration_text(span_ms: int) -> str:
     for unit, length_ms in (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS)):
         if span_ms >= 2 * length_ms:
             return f"{span_ms // length_ms}{unit}"
     return f"{span_ms / 1000:.0f}s"
 
 
-def _candle_flaw(candles: Columns, found: Violation) -> Defect:
+def _candle_defect(candles: Columns, found: Violation) -> Defect:
     return Defect(
         "candle", found.kind, candles.begin[found.rows], lambda at: found.describe(int(found.rows[at]))
     )

@@ -1,11 +1,11 @@
-"""Whether our candles are those that the exchange publishes, and mending them.
+"""Comparison of the lake's candles with the published ones, and their repair.
 
-What is published is told by a `Publisher`; this module asks it window by
-window, compares, and with repair merges what wins. Nothing is ever deleted, and
-no rule of `candle` is bent: a published candle wins as it would in any merge.
-That the archive is settled makes it win over anything; a REST candle wins if it has
-as many trades as ours or more, for a candle only gains trades: one with fewer is
-reported and left, since there it is REST that lags.
+A `Publisher` returns published candles, window by window. A repair merges those
+that win. It deletes nothing, and a published candle wins as in any merge:
+
+- a candle of the archive wins, because the archive is settled;
+- a candle of REST wins with as many trades or more, because a candle only gains
+  trades. One with fewer is reported and left, because there REST lags.
 """
 
 import asyncio
@@ -26,31 +26,31 @@ from lakewriter.partition import Partition, day_of
 from lakewriter.ranges import Range
 from lakewriter.series import Series
 from lakewriter.verify.aggregates import sources_of
-from lakewriter.verify.differences import differences, flaws_of, winning
+from lakewriter.verify.differences import defects_of, differences, winning_rows
 from lakewriter.verify.findings import VerifyReport
-from lakewriter.verify.partition_contents import read_contents, series_places
+from lakewriter.verify.partition_contents import read_contents, series_partitions
 
-# A candle that closed so recently may still change where it is published, and may
-# still be in the journal here. Source: python-binance#1246; --flush-every is 5m.
+# A candle that closed more recently may still change at its publisher, and may still be
+# in the journal here. Source: python-binance#1246; --flush-every is 5m.
 SETTLED_AFTER_MS = 10 * 60 * 1000
 
-# Months before this long ago are asked for whole; later days one by one, since
-# what is published of them may end at any day.
+# Older months are requested whole. Later days are requested one by one, because the
+# published candles of a month may end at any day.
 WHOLE_MONTHS_AFTER_MS = 40 * DAY_MS
 
 
 class Publisher(Protocol):
-    """Who publishes candles: the archive, or REST."""
+    """A source of published candles: the archive or REST."""
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return what is published of a range, as rows of SCHEMA; None if nothing is, or not yet.
+        """Return the published rows of a range, in SCHEMA; None if there are none yet.
 
         May be cancelled at any time.
         """
 
 
 class Window(NamedTuple):
-    """A range to ask for, and how many partitions of ours are in it."""
+    """A range to request, and the number of the lake's partitions in it."""
 
     series: Series
     start_ms: int
@@ -58,41 +58,41 @@ class Window(NamedTuple):
     partitions: int
 
 
-async def compare(
+async def compare_published(
     store: LakeStore,
     publisher: Publisher,
-    wanted: PartitionFilter,
+    selection: PartitionFilter,
     report: VerifyReport,
     *,
     now_ms: int,
     repair: bool = False,
 ) -> AsyncIterator[Window]:
-    """Compare every series with what is published, yielding each window when it is done.
+    """Compare every series with its published candles; yield each window when it is done.
 
-    A series is compared from its first candle in the lake to its last one:
-    what came before the recording is not missing.
+    A series is compared from its first candle in the lake to its last one. Earlier
+    candles are not missing.
 
     Args:
         now_ms: the time at the exchange.
-        repair: merge published rows that are missing here, or that win.
+        repair: whether to merge published rows that are missing here, or that win.
 
     Raises:
         LakeError: if a merge fails.
 
-    Crash: what was merged stays; the next run finds the rest.
+    Crash: merged rows stay; the next run finds the rest.
     """
-    for window in windows(store, wanted, now_ms):
+    for window in windows(store, selection, now_ms):
         published = await publisher.rows(window.series, window.start_ms, window.stop_ms)
         if published is not None:
             _compare_window(store, window, published, report, repair=repair)
-        await asyncio.sleep(0)  # a publisher that never waits must not keep Ctrl-C out
+        await asyncio.sleep(0)  # a publisher that never waits must not block Ctrl-C
         yield window
 
 
-def windows(store: LakeStore, wanted: PartitionFilter, now_ms: int) -> Iterator[Window]:
-    """Yield the ranges to ask for, series by series, ascending."""
-    for series, places in series_places(store, wanted):
-        days = [place.partition.start_ms for place in places]
+def windows(store: LakeStore, selection: PartitionFilter, now_ms: int) -> Iterator[Window]:
+    """Yield the ranges to request, series by series, ascending."""
+    for series, partitions in series_partitions(store, selection):
+        days = [dirs.partition.start_ms for dirs in partitions]
         start_ms, stop_ms = _span(store, series, days, now_ms)
         while start_ms < stop_ms:
             end_ms = min(_window_end(series, start_ms, now_ms), stop_ms)
@@ -102,20 +102,20 @@ def windows(store: LakeStore, wanted: PartitionFilter, now_ms: int) -> Iterator[
 
 
 def _span(store: LakeStore, series: Series, days: list[int], now_ms: int) -> Range:
-    """Return from the first to the last candle of the series, in those days, that has settled."""
+    """Return the range from the first to the last settled candle of the series in these days."""
     start_ms, stop_ms, grid = days[0], days[-1] + DAY_MS, series.grid
     try:
-        there = presence_of(store, series)
-        if there.first_ms is not None and there.last_ms is not None:
-            start_ms, stop_ms = max(start_ms, there.first_ms), min(stop_ms, there.last_ms + 1)
-            grid = there.grid
+        presence = presence_of(store, series)
+        if presence.first_ms is not None and presence.last_ms is not None:
+            start_ms, stop_ms = max(start_ms, presence.first_ms), min(stop_ms, presence.last_ms + 1)
+            grid = presence.grid
     except LakeError:
-        pass  # the first or last file cannot be read: its whole day is asked for
+        pass  # the first or last file cannot be read, so its whole day is requested
     return start_ms, min(stop_ms, grid.floor(now_ms - SETTLED_AFTER_MS))
 
 
 def _window_end(series: Series, start_ms: int, now_ms: int) -> int:
-    """Return where the window that begins then ends: with its month, or its day.
+    """Return where the window that begins at `start_ms` ends: with its month, or its day.
 
     A day of seconds is as many rows as two months of minutes.
     """
@@ -133,18 +133,18 @@ def _compare_window(
 ) -> None:
     series = window.series
     ours, unreadable = _ours(store, window)
-    published = _between(deduplicate(published), window, unreadable)
+    published = _rows_in_window(deduplicate(published), window, unreadable)
     found = differences(ours, published)
-    wins = winning(ours.take(pa.array(found.ours)), published.take(pa.array(found.differs)))
-    tally = report.of(series, "against")
-    tally.checked += len(np.union1d(*(int_column(each, "candle_begin_time") for each in (ours, published))))
-    report.add(series, flaws_of(ours, published, found, wins, repair=repair))
+    published_wins = winning_rows(ours.take(pa.array(found.ours)), published.take(pa.array(found.differs)))
+    counts = report.counts_of(series, "against")
+    counts.checked += len(np.union1d(*(int_column(each, "candle_begin_time") for each in (ours, published))))
+    report.add(series, defects_of(ours, published, found, published_wins, repair=repair))
     if repair:
-        better = np.sort(np.concatenate([found.missing, found.differs[wins]]))
+        better = np.sort(np.concatenate([found.missing, found.differs[published_wins]]))
         for partition, rows in _by_day(series, published.take(pa.array(better))):
             merged = store.merge(partition, rows)
-            tally.corrected += merged.corrections
-            tally.added += merged.added
+            counts.corrected += merged.corrections
+            counts.added += merged.added
 
 
 def _ours(store: LakeStore, window: Window) -> tuple[pa.Table, list[int]]:
@@ -154,17 +154,17 @@ def _ours(store: LakeStore, window: Window) -> tuple[pa.Table, list[int]]:
         (market,), (symbol,), (interval,), day_of(window.start_ms), day_of(window.stop_ms - 1)
     )
     tables, unreadable = [SCHEMA.empty_table()], []
-    for _, places in series_places(store, days):
-        for place in places:
-            contents = read_contents(store, place)
+    for _, partitions in series_partitions(store, days):
+        for dirs in partitions:
+            contents = read_contents(store, dirs)
             if contents.readable:
                 tables.append(contents.rows)
             else:
-                unreadable.append(place.partition.start_ms)
-    return _between(pa.concat_tables(tables), window, []), unreadable
+                unreadable.append(dirs.partition.start_ms)
+    return _rows_in_window(pa.concat_tables(tables), window, []), unreadable
 
 
-def _between(rows: pa.Table, window: Window, without_days: list[int]) -> pa.Table:
+def _rows_in_window(rows: pa.Table, window: Window, without_days: list[int]) -> pa.Table:
     begins = int_column(rows, "candle_begin_time")
     inside = (begins >= window.start_ms) & (begins < window.stop_ms)
     return rows.filter(pa.array(inside & ~np.isin(begins // DAY_MS * DAY_MS, without_days)))

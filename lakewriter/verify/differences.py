@@ -1,4 +1,4 @@
-"""How published rows and ours differ, and which of them win. Pure.
+"""The differences between published rows and the lake's, and the winners. Pure.
 
 A published row wins as it would in any merge; see `candle.precedence`.
 """
@@ -14,14 +14,14 @@ from lakewriter.verify.findings import Defect
 
 
 class Differences(NamedTuple):
-    """How published rows and ours differ, as positions in either.
+    """The differences between published rows and the lake's, as positions in either.
 
     Args:
-        missing: published rows that we lack.
-        differs: published rows whose prices, volumes or trades are not ours …
-        ours: … and the rows of ours.
-        unpublished: rows of ours that are not published.
-        columns: of each of `differs`, in which columns.
+        missing: published rows that the lake lacks.
+        differs: published rows whose prices, volumes or trades differ from the lake's.
+        ours: the lake's rows of the same candles as `differs`.
+        unpublished: rows of the lake that are not published.
+        columns: the differing columns of each of `differs`.
     """
 
     missing: IntArray
@@ -32,7 +32,7 @@ class Differences(NamedTuple):
 
 
 def differences(ours: pa.Table, published: pa.Table) -> Differences:
-    """Compare rows of one range; both sorted by begin time, each once."""
+    """Compare rows of one range; both are sorted by begin time and unique."""
     left, right = int_column(ours, "candle_begin_time"), int_column(published, "candle_begin_time")
     _, at_left, at_right = np.intersect1d(left, right, assume_unique=True, return_indices=True)
     unlike = np.zeros((len(at_left), len(VALUE_COLUMNS)), np.bool_)
@@ -49,8 +49,8 @@ def differences(ours: pa.Table, published: pa.Table) -> Differences:
     )
 
 
-def winning(ours: pa.Table, published: pa.Table) -> Bools:
-    """Tell which published rows win over ours, row by row, as `candle.precedence` has it."""
+def winning_rows(ours: pa.Table, published: pa.Table) -> Bools:
+    """Return which published rows win over ours, row by row, by `candle.precedence`."""
 
     wins: Bools = np.zeros(ours.num_rows, np.bool_)
     same = ~wins
@@ -62,14 +62,14 @@ def winning(ours: pa.Table, published: pa.Table) -> Bools:
     return wins | same  # of full ties a merge keeps the newcomer
 
 
-def flaws_of(
-    ours: pa.Table, published: pa.Table, found: Differences, wins: Bools, *, repair: bool
+def defects_of(
+    ours: pa.Table, published: pa.Table, found: Differences, published_wins: Bools, *, repair: bool
 ) -> list[Defect]:
-    """Return the differences as flaws.
+    """Return the differences as defects.
 
     Args:
-        wins: of each differing row, whether the published one wins.
-        repair: whether what wins is merged, and what is missing.
+        published_wins: whether the published row wins, for each differing row.
+        repair: whether winning and missing rows are merged.
     """
     source = published["source"][0].as_py() if published.num_rows else "the exchange"
 
@@ -80,10 +80,10 @@ def flaws_of(
             for name, unlike in zip(VALUE_COLUMNS, found.columns[at], strict=True)
             if unlike
         ]
-        return "; ".join(parts) + (f" ({_outcome(bool(wins[at]))})" if repair else "")
+        return "; ".join(parts) + (f" ({_repair_text(bool(published_wins[at]))})" if repair else "")
 
     lacking = f"is not here, {source} has it" + (" (added)" if repair else "")
-    flaws = [
+    defects = [
         Defect("against", "differs", int_column(ours, "candle_begin_time")[found.ours], differs),
         Defect(
             "against",
@@ -98,8 +98,8 @@ def flaws_of(
             lambda _: f"{source} has no such candle",
         ),
     ]
-    return [flaw for flaw in flaws if len(flaw.begins)]
+    return [defect for defect in defects if len(defect.begins)]
 
 
-def _outcome(wins: bool) -> str:
+def _repair_text(wins: bool) -> str:
     return "corrected" if wins else "left: ours has more trades, or is settled itself"

@@ -1,9 +1,9 @@
-"""Findings: what is not as it must be, whose, and from when. Pure.
+"""Findings of a verification: the wrong candles, and the words for each. Pure.
 
-A check looks at many candles at once and returns flaws: which candles, and how
-to say what is wrong with one of them. A report counts all of them and puts only
-as many into words as somebody will read, so that a year of wrong candles costs
-no more than one.
+A check takes many candles at once and returns defects. A defect has the begin
+times of its candles, and a function that describes one of them. A report counts
+all candles and describes only the first. So a year of wrong candles costs no more
+than one.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ Check = Literal["partition", "candle", "intervals", "jumps", "against"]
 
 CHECKS: tuple[Check, ...] = get_args(Check)
 
-# What a lake can be asked without anybody else's word.
+# The checks that need nothing but the lake.
 LOCAL_CHECKS: tuple[Check, ...] = CHECKS[:-1]
 
 
@@ -29,26 +29,26 @@ class Defect(NamedTuple):
     """Candles of one series that one check found wrong in one way.
 
     Args:
-        check: which check.
-        kind: one word for what is wrong ("unsorted", "low", "differs").
+        check: the check.
+        kind: one word for the defect ("unsorted", "low", "differs").
         begins: their begin times; the day's first millisecond for a whole file.
-        say: what is wrong with the one at a position of `begins`.
+        describe: returns the description of the candle at a position of `begins`.
     """
 
     check: Check
     kind: str
     begins: IntArray
-    say: Callable[[int], str]
+    describe: Callable[[int], str]
 
 
 class VerifyFinding(msgspec.Struct, frozen=True):
-    """One thing that is wrong.
+    """One wrong candle or file.
 
     Args:
-        check, kind: as of its flaw.
+        check, kind: those of its defect.
         market, symbol, interval: the series.
         begin_ms: begin time of the candle; the day's first millisecond for a whole file.
-        what: in words.
+        what: its description.
     """
 
     check: Check
@@ -61,13 +61,13 @@ class VerifyFinding(msgspec.Struct, frozen=True):
 
 
 class FindingCounts(msgspec.Struct):
-    """How one check of one series went.
+    """The counts of one check of one series.
 
     Args:
-        checked: what was looked at: partitions, candles, or pairs of them.
-        findings: how much of it is wrong.
+        checked: checked partitions, candles, or pairs of candles.
+        findings: the wrong ones.
         corrected: candles that a repair replaced.
-        added: candles that a repair brought.
+        added: candles that a repair added.
     """
 
     checked: int = 0
@@ -77,36 +77,38 @@ class FindingCounts(msgspec.Struct):
 
 
 class VerifyReport:
-    """What a verification looked at and found.
+    """The result of a verification.
 
     Args:
-        findings_max: how many findings of each check are kept; the rest is counted.
+        findings_max: the maximum findings of each check to keep; the others are counted.
 
     Attributes:
+        counts: by series and check.
+        findings: the first findings.
         unknown_candles: candles with a null in some optional column, which is no finding.
         unknown_columns: those columns.
     """
 
     def __init__(self, findings_max: int) -> None:
-        self.tallies: dict[tuple[Series, Check], FindingCounts] = {}
+        self.counts: dict[tuple[Series, Check], FindingCounts] = {}
         self.findings: list[VerifyFinding] = []
         self.unknown_candles = 0
         self.unknown_columns: set[str] = set()
-        self._max = findings_max
-        self._room = dict.fromkeys(CHECKS, findings_max)
+        self.findings_max = findings_max
+        self._findings_left = dict.fromkeys(CHECKS, findings_max)
 
-    def of(self, series: Series, check: Check) -> FindingCounts:
-        """Return the count to add to."""
-        return self.tallies.setdefault((series, check), FindingCounts())
+    def counts_of(self, series: Series, check: Check) -> FindingCounts:
+        """Return the counts of a check of a series, to be changed."""
+        return self.counts.setdefault((series, check), FindingCounts())
 
-    def add(self, series: Series, flaws: Iterable[Defect]) -> None:
-        """Count flaws, and keep the first of them in words."""
-        for flaw in flaws:
-            self.of(series, flaw.check).findings += len(flaw.begins)
-            shown = min(len(flaw.begins), self._room[flaw.check])
-            self._room[flaw.check] -= shown
+    def add(self, series: Series, defects: Iterable[Defect]) -> None:
+        """Count defects, and keep the first as findings."""
+        for defect in defects:
+            self.counts_of(series, defect.check).findings += len(defect.begins)
+            shown = min(len(defect.begins), self._findings_left[defect.check])
+            self._findings_left[defect.check] -= shown
             self.findings += (
-                VerifyFinding(flaw.check, flaw.kind, *series, int(flaw.begins[at]), flaw.say(at))
+                VerifyFinding(defect.check, defect.kind, *series, int(defect.begins[at]), defect.describe(at))
                 for at in range(shown)
             )
 
@@ -118,10 +120,10 @@ class VerifyReport:
 
     @property
     def total(self) -> int:
-        """How much is wrong in all."""
-        return sum(tally.findings for tally in self.tallies.values())
+        """The number of all findings."""
+        return sum(counts.findings for counts in self.counts.values())
 
 
-def of_file(begin_ms: int, kind: str, what: str) -> Defect:
-    """Return the flaw of a whole file of a partition."""
+def file_defect(begin_ms: int, kind: str, what: str) -> Defect:
+    """Return the defect of a whole file of a partition."""
     return Defect("partition", kind, np.array([begin_ms], np.int64), lambda _: what)

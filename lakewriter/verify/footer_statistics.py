@@ -1,10 +1,9 @@
-"""Whether the statistics at a file's end are those of its rows.
+"""Check of a file's statistics against its rows.
 
-Nothing in Parquet guards them, and much depends on them: readers skip whole
-files by them, and `coverage` counts by them. A file that is byte for byte what
-`encode` makes of its rows has the right ones. Only if it is not, because another
-version wrote it or because it is damaged, are they read; and then in a child,
-because a damaged end can abort whoever reads it.
+Parquet has no checksum of them. Readers skip whole files by them, and `coverage`
+counts by them. They are right in a file that equals what `encode` makes of its
+rows, byte for byte. Otherwise another version wrote the file, or it is damaged.
+Then a child process reads them, because a damaged footer can abort its reader.
 """
 
 import os
@@ -21,12 +20,12 @@ from lakewriter.candle import SCHEMA
 from lakewriter.lake.compact import die_with_parent
 from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, read_statistics, shift_of
 from lakewriter.partition import Partition
-from lakewriter.verify.findings import Defect, of_file
+from lakewriter.verify.findings import Defect, file_defect
 from lakewriter.verify.partition_contents import PartitionFile
 
 
 class StatisticsWorkers:
-    """Children that read statistics, one at a time; each lives until a file kills it."""
+    """Child processes that read statistics, one at a time. A child lives until a file kills it."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
@@ -37,26 +36,28 @@ class StatisticsWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._shut_down()
 
     def read(self, data: bytes) -> dict[str, Statistics] | None:
         """Return a file's statistics by column; None if they cannot be read."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_ready_to_die)
+            self._pool = ProcessPoolExecutor(
+                1, mp_context=get_context("spawn"), initializer=_initialize_worker
+            )
         try:
             return self._pool.submit(_read, data).result()
         except BrokenProcessPool:
-            self._end()
+            self._shut_down()
             return None
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
 
-def _ready_to_die() -> None:
-    """Let this child die unheard, without a core, and with its parent."""
+def _initialize_worker() -> None:
+    """Silence stderr, disable core dumps and exit with the parent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     die_with_parent()
@@ -69,25 +70,27 @@ def _read(data: bytes) -> dict[str, Statistics] | None:
         return None
 
 
-def check_statistics(asked: StatisticsWorkers, partition: Partition, file: PartitionFile) -> list[Defect]:
-    """Check the statistics of a file of ours; of anybody else's they are his."""
-    rows, label = file.rows, file.label
-    if rows is None or label is None or WRITER_KEY not in label.said or not label.schema.equals(SCHEMA):
+def check_statistics(workers: StatisticsWorkers, partition: Partition, file: PartitionFile) -> list[Defect]:
+    """Check the statistics of a file that lakewriter wrote; those of other writers are not checked."""
+    rows, header = file.rows, file.header
+    if rows is None or header is None or WRITER_KEY not in header.said or not header.schema.equals(SCHEMA):
         return []
     if encode(rows, partition, shift_of(file.data)) == file.data:
         return []
-    said = asked.read(file.data)
-    if said is None:
+    stored = workers.read(file.data)
+    if stored is None:
         what = "its statistics cannot be read"
     else:
-        wrong = [name for name in SCHEMA.names if name not in said or not _hold(said[name], rows[name])]
+        wrong = [
+            name for name in SCHEMA.names if name not in stored or not _matches(stored[name], rows[name])
+        ]
         what = f"its statistics of {', '.join(wrong)} are not those of its rows" if wrong else ""
-    return [of_file(partition.start_ms, "statistics", f"{file.name}: {what}")] if what else []
+    return [file_defect(partition.start_ms, "statistics", f"{file.name}: {what}")] if what else []
 
 
-def _hold(said: Statistics, column: pa.ChunkedArray) -> bool:
-    # We always write them, so that none at all is wrong too.
-    return (said.nulls or 0) == column.null_count and (said.least, said.greatest) == _bounds(column)
+def _matches(stored: Statistics, column: pa.ChunkedArray) -> bool:
+    # lakewriter always writes them, so absent ones are wrong too.
+    return (stored.nulls or 0) == column.null_count and (stored.least, stored.greatest) == _bounds(column)
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
-"""A partition as it stands on the disk: its files, what is in them, and what cannot be read.
+"""The content of a partition on the disk: its files, their rows, and the files that cannot be read.
 
-What the other commands refuse, stumble over or mend is data here: nothing in
-this module raises for a file that is not as it must be.
+Files that other commands refuse or repair are data here. No function of this
+module raises an error for a damaged file.
 """
 
 from collections.abc import Iterator
@@ -28,26 +28,26 @@ class PartitionFile(NamedTuple):
     Args:
         name: relative to the lake's root.
         data: its bytes.
-        rows: as they stand in it, in SCHEMA; None if it cannot be read.
-        label: what it says of itself; None if it cannot be read.
+        rows: its rows, in SCHEMA; None if it cannot be read.
+        header: its metadata; None if it cannot be read.
         error: why it cannot be read; "" if it can.
     """
 
     name: str
     data: bytes
     rows: pa.Table | None
-    label: FileHeader | None
+    header: FileHeader | None
     error: str = ""
 
 
 class Contents(NamedTuple):
-    """What is in a partition.
+    """The content of a partition.
 
     Args:
-        own: the file that we write; None if there is none.
-        foreign: every other one.
-        rows: the rows of its day in all of them, sorted, the winner of each
-            duplicate: what a query sees.
+        own: lakewriter's own file; None if there is none.
+        foreign: the other files.
+        rows: the rows of its day in all files, sorted, with the winner of each
+            duplicate, as a query sees them.
     """
 
     own: PartitionFile | None
@@ -61,43 +61,45 @@ class Contents(NamedTuple):
         return all(file.rows is not None for file in files)
 
 
-def series_places(store: LakeStore, wanted: PartitionFilter) -> Iterator[tuple[Series, list[PartitionDirs]]]:
+def series_partitions(
+    store: LakeStore, selection: PartitionFilter
+) -> Iterator[tuple[Series, list[PartitionDirs]]]:
     """Yield the series that have partitions with candle files, with their partitions by day."""
-    found = store.partitions(wanted)
-    for series, of_series in groupby(found, key=lambda place: place.partition.series):
-        places = [place for place in of_series if candle_files(store.storage, place.directories)]
-        if places:
-            yield series, places
+    found = store.partitions(selection)
+    for series, of_series in groupby(found, key=lambda dirs: dirs.partition.series):
+        partitions = [dirs for dirs in of_series if candle_files(store.storage, dirs.directories)]
+        if partitions:
+            yield series, partitions
 
 
-def read_contents(store: LakeStore, place: PartitionDirs) -> Contents:
+def read_contents(store: LakeStore, dirs: PartitionDirs) -> Contents:
     """Read every file of a partition.
 
     Raises:
-        LakeError: if the files do not hold still.
+        LakeError: if the files keep changing.
     """
     for _ in range(READ_LAPS_MAX):
         files = []
-        for name in candle_files(store.storage, place.directories):
+        for name in candle_files(store.storage, dirs.directories):
             try:
                 found = store.storage.read(name)
             except OSError as error:
                 files.append(PartitionFile(name, b"", None, None, f"{name}: {error.strerror}"))
                 continue
             if found is None:
-                break  # folded into the own file, which may have been read before that
-            files.append(_file(name, found.data, place.partition))
+                break  # it was folded into the own file, which may have been read before
+            files.append(_file(name, found.data, dirs.partition))
         else:
-            return _contents(place.partition, files)
-    raise LakeError(f"{place.partition}: its files do not hold still", "run it again")
+            return _contents(dirs.partition, files)
+    raise LakeError(f"{dirs.partition}: its files do not hold still", "run it again")
 
 
 def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:
     try:
-        rows, label = decode(data, name), read_label(data, name)
-        if name != partition.file or WRITER_KEY not in label.said:
+        rows, header = decode(data, name), read_label(data, name)
+        if name != partition.file or WRITER_KEY not in header.said:
             rows = foreign_rows(data, name, partition)
-        return PartitionFile(name, data, rows, label)
+        return PartitionFile(name, data, rows, header)
     except LakeError as error:
         return PartitionFile(name, data, None, None, error.what)
 

@@ -1,11 +1,10 @@
-"""Whether the price goes on where the candle before left it. Pure.
+"""Jumps of the price between adjacent candles. Pure.
 
-A candle opens near the close of the one before, if there is no gap between
-them. How near is a matter of the series: the scale is 1.4826 times the median
-absolute deviation of its logarithmic returns from close to close, which is the
-standard deviation if they were normal, and which no jump can drag along. A
-return of 0 says that nothing moved, not how far things move, so it is no part
-of it: on quiet days most are 0.
+A candle opens near the close of the one before, if no candle is missing between
+them. The scale of "near" belongs to the series. It is 1.4826 times the median
+absolute deviation of the logarithmic returns from close to close. For normal
+returns that is the standard deviation, and jumps do not distort it. Returns of 0
+are left out, because on quiet days most are 0.
 """
 
 import numpy as np
@@ -13,63 +12,62 @@ import numpy as np
 from lakewriter.candle import IntArray
 from lakewriter.candle_arrays import Columns, Floats, concatenated, ends
 from lakewriter.interval import INTERVALS, Interval
-from lakewriter.verify.aggregates import Compared
+from lakewriter.verify.aggregates import Comparison
 from lakewriter.verify.findings import Defect
 
-# How many deviations are a jump. Of real days (2017 to 2026, the first one of a
-# market and one with a halt among them) the widest step was 3.1; a price that is
-# off by a digit is hundreds.
+# The deviations of a jump. On real days from 2017 to 2026, a first day of a market and a
+# day with a halt included, the widest step was 3.1. A price with a wrong digit is hundreds.
 DEVIATIONS = 20.0
 
-# As much of the grid has one scale: a month of minutes, and never less than a day. Times change.
+# The candles that share a scale: a month of minutes. The volatility of a series changes.
 WINDOW_CANDLES = 43_200
 
-# Fewer returns than this tell nothing of a series.
+# The minimum returns for a scale.
 RETURNS_MIN = 20
 
-# The scale is never below these: one step of the price, and a basis point.
+# The minimum scale: a basis point. One step of the price is a minimum too.
 SCALE_MIN = 1e-4
 
 _NORMAL = 1.4826
 
 
 def window_ms(grid: Interval) -> int:
-    """Return how long a window is."""
+    """Return the length of a window."""
     return WINDOW_CANDLES * (grid.length_ms or INTERVALS["1d"].length_ms)
 
 
-def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviations: float) -> Compared:
+def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviations: float) -> Comparison:
     """Find the candles that open far from the close before them.
 
     Args:
         before: the last candle of the window before, for the first step of this one.
-        candles: one window, sorted by begin time, each once.
-        deviations: how many are far.
+        candles: one window, sorted by begin time, unique.
+        deviations: the minimum deviations of a jump.
 
     Returns:
-        how many steps between adjacent candles were looked at, and the jumps.
+        The number of compared steps, and the jumps.
     """
     if before is not None:
         candles = concatenated([before, candles])
-    # A price that is none is a finding of its own, and has no logarithm.
+    # An impossible price has no logarithm, and is a finding of another check.
     sane = np.isfinite(candles.open) & np.isfinite(candles.close) & (candles.open > 0) & (candles.close > 0)
     adjacent = (candles.begin[1:] == ends(grid, candles.begin[:-1])) & sane[1:] & sane[:-1]
     opens, closes = candles.open[1:][adjacent], candles.close[:-1][adjacent]
     scale = _scale(closes, candles.close[1:][adjacent])
     if scale is None:
-        return Compared(0, [])
+        return Comparison(0, [])
     steps = np.log(opens / closes)
     at = np.flatnonzero(np.abs(steps) > deviations * scale)
     begins: IntArray = candles.begin[1:][adjacent][at]
 
-    def say(position: int) -> str:
+    def describe(position: int) -> str:
         each = at[position]
         return (
             f"opens at {opens[each].item()!r}, {np.expm1(steps[each]):+.2%} from the close before, "
             f"{closes[each].item()!r}: {abs(steps[each]) / scale:,.0f} deviations"
         )
 
-    return Compared(len(steps), [Defect("jumps", "jump", begins, say)] if len(at) else [])
+    return Comparison(len(steps), [Defect("jumps", "jump", begins, describe)] if len(at) else [])
 
 
 def _scale(befores: Floats, closes: Floats) -> float | None:

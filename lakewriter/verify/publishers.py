@@ -1,6 +1,6 @@
-"""Who publishes candles, to compare ours with: the archive's files, and REST.
+"""The publishers of candles: the archive's files, and REST.
 
-Both answer for a range of one series with a table, as `verify` asks for it.
+Both return a table for a range of one series, as `compare_published` needs it.
 """
 
 import asyncio
@@ -22,29 +22,29 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.series import Series
 
-# Files fetched at once for one range.
+# Downloads at once.
 _DOWNLOADS = 8
 
 
 class ArchivePublisher:
-    """The archive: a day's file where there are such, for it is the more truthful one.
+    """The archive. It uses daily files if the interval has them, because they are more often right.
 
     Args:
-        clients: the markets.
-        clock: stamps the candles.
+        clients: the clients of the markets.
+        clock: gives the candles their receive time.
     """
 
     def __init__(self, clients: MarketClients, clock: Clock) -> None:
         self._clients = clients
         self._clock = clock
         self._listed: dict[Series, dict[date, int]] = {}
-        self._free = asyncio.Semaphore(_DOWNLOADS)
+        self._downloads = asyncio.Semaphore(_DOWNLOADS)
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return what files hold of the candles that begin in a range; None if there is no file of it.
+        """Return the files' candles that begin in a range; None if it has no file.
 
         Raises:
-            ArchiveError, CsvError: if a file cannot be had or read.
+            ArchiveError, CsvError: if a file cannot be fetched or read.
         """
         period: Period = "daily" if series.interval in DAILY_INTERVALS else "monthly"
         if series not in self._listed:
@@ -61,12 +61,12 @@ class ArchivePublisher:
 
     async def _read(self, file: ArchiveFile) -> pa.Table | None:
         archive = self._clients[file.series.market].archive
-        async with self._free:
+        async with self._downloads:
             try:
                 data = await ask_with_retry(lambda: archive.fetch(file))
             except ArchiveError as error:
                 if error.fault == "absent":
-                    return None  # listed, and taken away
+                    return None  # removed after it was listed
                 raise
             return await asyncio.to_thread(self._parse, data, file)
 
@@ -79,34 +79,36 @@ class RestPublisher:
     """REST.
 
     Args:
-        clients: the markets.
-        clock: for waiting.
+        clients: the clients of the markets.
+        clock: measures the age of the exchange's time.
     """
 
     def __init__(self, clients: MarketClients, clock: Clock) -> None:
         self._clients = clients
         self._clock = clock
-        self._views: dict[str, MarketInfo] = {}
+        self._market_infos: dict[str, MarketInfo] = {}
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return what REST has of the candles that begin in a range and have settled; None if it has none.
+        """Return REST's settled candles that begin in a range; None if it has none.
 
         Raises:
-            RestError: if it does not answer.
+            RestError: if REST does not answer.
         """
-        view = self._views.get(series.market)
-        if view is None:
-            view = self._views[series.market] = MarketInfo(self._clients[series.market], self._clock)
-        await view.sync_time()
-        rest, settled_ms = view.client.rest, view.client.time.now_ms() - YOUNG_MS
-        found: list[Candle] = []
+        market_info = self._market_infos.get(series.market)
+        if market_info is None:
+            market_info = self._market_infos[series.market] = MarketInfo(
+                self._clients[series.market], self._clock
+            )
+        await market_info.sync_time()
+        rest, settled_ms = market_info.client.rest, market_info.client.time.now_ms() - YOUNG_MS
+        candles: list[Candle] = []
         while start_ms < stop_ms:
             try:
                 page = await ask_with_retry(partial(rest.oldest, series, start_ms, stop_ms, background=True))
             except RestError as error:
                 if error.code != INVALID_SYMBOL:
                     raise
-                break  # the market does not list it any more: nothing is published
-            found += [candle for candle in page.candles if candle.end_ms <= settled_ms]
+                break  # the market no longer lists it, so REST has no candles
+            candles += [candle for candle in page.candles if candle.end_ms <= settled_ms]
             start_ms = page.answered_ms
-        return to_table(found) if found else None
+        return to_table(candles) if candles else None

@@ -12,8 +12,8 @@ from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.verify.aggregates import compare_intervals, sources_of
-from lakewriter.verify.checks import check_candles, check_rows, in_place
-from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Defect, VerifyReport, of_file
+from lakewriter.verify.checks import check_candles, check_rows, is_on_grid
+from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Defect, VerifyReport, file_defect
 from lakewriter.verify.price_jumps import DEVIATIONS, RETURNS_MIN, find_jumps
 from support.truth_lakes import BTC, MONDAY_MS, edited, truth_table
 
@@ -65,8 +65,8 @@ def test_intervals_are_compared_where_they_are_whole(interval, absent, seed):
     there[list(absent)] = False
     longer = columns_of(truth_table(truth, BTC._replace(interval=interval), MONDAY_MS, stop_ms))
     compared = compare_intervals(grid, longer, "1m", minutes.where(there))
-    assert compared.flaws == []
-    assert compared.candles == there.reshape(-1, grid.length_ms // MINUTE_MS).all(axis=1).sum()
+    assert compared.defects == []
+    assert compared.compared == there.reshape(-1, grid.length_ms // MINUTE_MS).all(axis=1).sum()
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
@@ -81,9 +81,9 @@ def test_unknown_values_are_not_compared(name, shorter_lacks_it):
     values[1] = UNKNOWN if name == "trade_num" else np.nan
     lacking = lacking._replace(unknown=unknown, **{name: values})
     minutes, hours = (lacking, hours) if shorter_lacks_it else (minutes, lacking)
-    assert compare_intervals(INTERVALS["1h"], hours, "1m", minutes).flaws == []
+    assert compare_intervals(INTERVALS["1h"], hours, "1m", minutes).defects == []
     wrong = compare_intervals(INTERVALS["1h"], hours._replace(volume=hours.volume + 1), "1m", minutes)
-    assert [flaw.begins.tolist() for flaw in wrong.flaws] == [hours.begin.tolist()]
+    assert [flaw.begins.tolist() for flaw in wrong.defects] == [hours.begin.tolist()]
 
 
 def walk(count: int, step: float = 1e-3, seed: int = 0) -> Columns:
@@ -107,11 +107,11 @@ def test_a_jump_is_so_many_deviations(off, jumps):
     opens = candles.open.copy()
     opens[1000] *= np.exp(off * DEVIATIONS * scale)
     found = find_jumps(MINUTE, None, candles._replace(open=opens), DEVIATIONS)
-    assert found.candles == 1999
-    assert sum(len(flaw.begins) for flaw in found.flaws) == jumps
+    assert found.compared == 1999
+    assert sum(len(flaw.begins) for flaw in found.defects) == jumps
     if jumps:
-        assert found.flaws[0].begins.tolist() == [MONDAY_MS + 1000 * MINUTE_MS]
-        assert "from the close before" in found.flaws[0].say(0)
+        assert found.defects[0].begins.tolist() == [MONDAY_MS + 1000 * MINUTE_MS]
+        assert "from the close before" in found.defects[0].describe(0)
 
 
 def test_days_on_which_nothing_moves_have_a_scale():
@@ -120,22 +120,22 @@ def test_days_on_which_nothing_moves_have_a_scale():
     moves = np.arange(2000) % 40 == 0
     closes = candles.close[(np.cumsum(moves) - 1) * 40]
     quiet = candles._replace(close=closes, open=np.append(100.0, closes[:-1]))
-    assert find_jumps(MINUTE, None, quiet, DEVIATIONS).flaws == []
+    assert find_jumps(MINUTE, None, quiet, DEVIATIONS).defects == []
     stepped = quiet._replace(open=closes)  # opens at once where it will close
-    assert find_jumps(MINUTE, None, stepped, DEVIATIONS).flaws == []
+    assert find_jumps(MINUTE, None, stepped, DEVIATIONS).defects == []
 
 
 def test_ticks_are_no_jumps():
     """A price that moves by one coarse step has steps of that size, however rarely."""
     closes = np.where(np.arange(2000) % 50 < 25, 1e-8 * 500, 1e-8 * 501)
     candles = walk(2000)._replace(close=closes, open=np.append(closes[:1], closes[:-1]) + 1e-8)
-    assert find_jumps(MINUTE, None, candles, 1.5).flaws == []
+    assert find_jumps(MINUTE, None, candles, 1.5).defects == []
 
 
 def test_too_few_returns_tell_nothing():
     """A series of a few candles has no scale yet: nothing is looked at, and the count says so."""
-    assert find_jumps(MINUTE, None, walk(RETURNS_MIN), DEVIATIONS).candles == 0
-    assert find_jumps(MINUTE, None, walk(RETURNS_MIN + 1), DEVIATIONS).candles == RETURNS_MIN
+    assert find_jumps(MINUTE, None, walk(RETURNS_MIN), DEVIATIONS).compared == 0
+    assert find_jumps(MINUTE, None, walk(RETURNS_MIN + 1), DEVIATIONS).compared == RETURNS_MIN
 
 
 def test_prices_that_are_none_have_no_logarithm():
@@ -145,7 +145,7 @@ def test_prices_that_are_none_have_no_logarithm():
         closes = candles.close.copy()
         closes[50] = bad
         found = find_jumps(MINUTE, None, candles._replace(close=closes), DEVIATIONS)
-        assert (found.candles, found.flaws) == (97, [])
+        assert (found.compared, found.defects) == (97, [])
 
 
 def test_a_window_goes_on_where_the_last_one_ended():
@@ -153,10 +153,10 @@ def test_a_window_goes_on_where_the_last_one_ended():
     candles = walk(400)
     first, second = candles.where(slice(0, 200)), candles.where(slice(200, None))
     second = second._replace(open=np.append(200.0, second.open[1:]))
-    assert find_jumps(MINUTE, None, second, DEVIATIONS).flaws == []
+    assert find_jumps(MINUTE, None, second, DEVIATIONS).defects == []
     found = find_jumps(MINUTE, first.where(slice(-1, None)), second, DEVIATIONS)
-    assert found.candles == 200
-    assert found.flaws[0].begins.tolist() == [int(second.begin[0])]
+    assert found.compared == 200
+    assert found.defects[0].begins.tolist() == [int(second.begin[0])]
     assert concatenated([first, second]).begin.tolist() == candles.begin.tolist()
 
 
@@ -169,7 +169,7 @@ def test_only_rows_in_their_place_are_looked_at():
         rows, 3, candle_begin_time=MONDAY_MS + DAY_MS, candle_end_time=MONDAY_MS + DAY_MS + MINUTE_MS
     )
     assert {flaw.kind for flaw in check_rows(partition, MINUTE, rows)} == {"grid", "day"}
-    assert in_place(partition, MINUTE, columns_of(rows).begin).tolist() == [True, False, True, False]
+    assert is_on_grid(partition, MINUTE, columns_of(rows).begin).tolist() == [True, False, True, False]
 
 
 def test_words_name_the_values():
@@ -178,7 +178,7 @@ def test_words_name_the_values():
     rows = edited(
         rows, 0, open=10.0, high=11.0, low=10.5, close=10.75, taker_buy_base_asset_volume=1e9, volume=1.0
     )
-    said = {flaw.kind: flaw.say(0) for flaw in check_candles(columns_of(rows), "spot")}
+    said = {flaw.kind: flaw.describe(0) for flaw in check_candles(columns_of(rows), "spot")}
     assert said == {
         "low": "low is above open: open 10.0, high 11.0, low 10.5, close 10.75",
         "taker": "a part above its whole: taker_buy_base_asset_volume 1000000000.0, volume 1.0",
@@ -191,23 +191,23 @@ def test_the_end_is_told_as_a_time():
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + MINUTE_MS)
     for end, said in ((MONDAY_MS + 59_999, "2024-06-03 00:00:59.999"), (None, "nowhere")):
         (flaw,) = check_rows(partition, MINUTE, edited(rows, 0, candle_end_time=end))
-        assert flaw.say(0) == f"its end is {said}, not 2024-06-03 00:01:00"
+        assert flaw.describe(0) == f"its end is {said}, not 2024-06-03 00:01:00"
 
 
 def test_a_report_keeps_some_of_each_check():
     """No check crowds another one out."""
     report = VerifyReport(2)
     many = Defect("candle", "low", np.arange(10) * MINUTE_MS, lambda at: f"number {at}")
-    report.add(BTC, [many, many, of_file(0, "foreign", "x")])
+    report.add(BTC, [many, many, file_defect(0, "foreign", "x")])
     assert [finding.what for finding in report.findings] == ["number 0", "number 1", "x"]
-    assert (report.total, report.of(BTC, "candle").findings) == (21, 20)
+    assert (report.total, report.counts_of(BTC, "candle").findings) == (21, 20)
     assert set(LOCAL_CHECKS) | {"against"} == set(CHECKS)
 
 
-def test_no_rows_have_no_flaws():
+def test_no_rows_have_no_defects():
     """An empty file is in order."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS)
     assert isinstance(rows, pa.Table)
     assert check_rows(Partition(*BTC, day_of(MONDAY_MS)), MINUTE, rows) == []
     assert check_candles(columns_of(rows), "spot") == []
-    assert compare_intervals(INTERVALS["1h"], columns_of(rows), "1m", columns_of(rows)).candles == 0
+    assert compare_intervals(INTERVALS["1h"], columns_of(rows), "1m", columns_of(rows)).compared == 0

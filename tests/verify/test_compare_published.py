@@ -19,8 +19,8 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.partition import Partition, day_of
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
-from lakewriter.verify.compare_published import SETTLED_AFTER_MS, Window, compare, windows
-from lakewriter.verify.differences import differences, winning
+from lakewriter.verify.compare_published import SETTLED_AFTER_MS, Window, compare_published, windows
+from lakewriter.verify.differences import differences, winning_rows
 from lakewriter.verify.findings import VerifyReport
 from support.candles import unknown_candles
 from support.running import PATIENCE_S
@@ -59,7 +59,7 @@ def compared(
 ) -> VerifyReport:
     async def main() -> VerifyReport:
         report = VerifyReport(100)
-        async for _ in compare(store, publisher, wanted, report, now_ms=now_ms, repair=repair):
+        async for _ in compare_published(store, publisher, wanted, report, now_ms=now_ms, repair=repair):
             pass
         return report
 
@@ -84,7 +84,7 @@ def test_the_truth_is_what_is_published(store):
     """A lake that holds what is published has no finding, and the count tells that it was compared."""
     report = compared(store, Published())
     assert reported(report) == []
-    assert report.of(BTC, "against").checked == 3 * 1440
+    assert report.counts_of(BTC, "against").checked == 3 * 1440
 
 
 def test_a_candle_that_differs(store):
@@ -106,7 +106,7 @@ def test_a_candle_that_is_missing(store):
     report = compared(store, Published(), repair=True)
     assert reported(report) == [("against", "missing", BTC, minute(9))]
     assert report.findings[0].what == "is not here, archive has it (added)"
-    assert (report.of(BTC, "against").added, report.of(BTC, "against").corrected) == (1, 0)
+    assert (report.counts_of(BTC, "against").added, report.counts_of(BTC, "against").corrected) == (1, 0)
     sources = rows_of(store)["source"].to_pylist()
     assert (len(sources), sources[9], sources.count("archive")) == (1440, "archive", 1)
     assert reported(compared(store, Published())) == []
@@ -128,7 +128,7 @@ def test_repair(store, source):
     report = compared(store, Published(source), repair=True)
     assert reported(report) == [("against", "differs", BTC, minute(7))]
     assert report.findings[0].what.endswith(" (corrected)")
-    assert report.of(BTC, "against").corrected == 1
+    assert report.counts_of(BTC, "against").corrected == 1
     assert rows_of(store)["low"].equals(good["low"])
     assert verify_lake(store) == []
     assert reported(compared(store, Published(source))) == []
@@ -142,7 +142,7 @@ def test_a_candle_with_more_trades(store, source, wins):
     assert reported(report) == [("against", "differs", BTC, minute(7))]
     outcome = "(corrected)" if wins else "(left: ours has more trades, or is settled itself)"
     assert report.findings[0].what.endswith(outcome)
-    assert report.of(BTC, "against").corrected == int(wins)
+    assert report.counts_of(BTC, "against").corrected == int(wins)
     assert (rows_of(store)["trade_num"][7].as_py() == 10**6) != wins
 
 
@@ -161,7 +161,7 @@ def test_nothing_published_is_nothing_to_compare(store):
     now_ms = MONDAY_MS + 4 * DAY_MS
     report = compared(store, Published(until_ms=MONDAY_MS + 2 * DAY_MS), now_ms=now_ms)
     assert reported(report) == []
-    assert report.of(BTC, "against").checked == 2 * 1440
+    assert report.counts_of(BTC, "against").checked == 2 * 1440
 
 
 def test_what_just_closed_is_not_compared(store):
@@ -188,8 +188,8 @@ def test_a_day_that_is_missing_whole(store):
     """A partition that is not there between others is missing, candle by candle, and a repair makes it."""
     shutil.rmtree(store.root / DAY.path)
     report = compared(store, Published(), repair=True)
-    assert report.of(BTC, "against").findings == 1440
-    assert report.of(BTC, "against").added == 1440
+    assert report.counts_of(BTC, "against").findings == 1440
+    assert report.counts_of(BTC, "against").added == 1440
     assert rows_of(store).num_rows == 1440
 
 
@@ -199,10 +199,10 @@ def test_a_day_that_cannot_be_read_is_passed_over(store):
     path.write_bytes(b"torn")
     report = compared(store, Published(), repair=True)
     assert reported(report) == []
-    assert report.of(BTC, "against").checked == 2 * 1440
+    assert report.counts_of(BTC, "against").checked == 2 * 1440
     assert path.read_bytes() == b"torn"
     (store.root / Partition(*BTC, day_of(MONDAY_MS)).file).write_bytes(b"torn")
-    assert compared(store, Published()).of(BTC, "against").checked == 1440
+    assert compared(store, Published()).counts_of(BTC, "against").checked == 1440
 
 
 def test_foreign_files_count(store):
@@ -256,7 +256,7 @@ def test_it_can_be_cancelled(store):
             assert task is not None
             try:
                 now_ms = MONDAY_MS + 5 * DAY_MS  # a window a day
-                async for _ in compare(store, Published(), ALL, report, now_ms=now_ms):
+                async for _ in compare_published(store, Published(), ALL, report, now_ms=now_ms):
                     done += 1
                     task.cancel()
             except asyncio.CancelledError:
@@ -268,8 +268,8 @@ def test_it_can_be_cancelled(store):
 
 @given(unknown_candles(minutes=1), unknown_candles(minutes=1))
 def test_who_wins_is_as_in_every_merge(ours, published):
-    """`winning` is `precedence`, for many at once; of full ties a merge takes the newcomer."""
-    wins = winning(to_table([ours]), to_table([published]))
+    """`winning_rows` is `precedence`, for many at once; of full ties a merge takes the newcomer."""
+    wins = winning_rows(to_table([ours]), to_table([published]))
     assert wins.tolist() == [precedence(published) >= precedence(ours)]
 
 

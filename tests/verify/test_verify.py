@@ -78,7 +78,7 @@ def test_a_lake_of_the_truth_has_no_finding(tmp_path: Path) -> None:
     assert len(done) == len(list(store.partitions()))
     compared = {
         (each.market, each.interval): tally.checked
-        for (each, check), tally in report.tallies.items()
+        for (each, check), tally in report.counts.items()
         if check == "intervals"
     }
     assert compared[("spot", "1m")] == 1440
@@ -90,7 +90,7 @@ def test_a_lake_of_the_truth_has_no_finding(tmp_path: Path) -> None:
     assert compared[("coin_futures", "1h")] == 15 * 24, "added up from 5m, without any 1m"
     assert ("coin_futures", "5m") not in compared
     for each in store.partitions():
-        assert report.tallies[(Series(each[0].market, each[0].symbol, each[0].interval), "partition")].checked
+        assert report.counts[(Series(each[0].market, each[0].symbol, each[0].interval), "partition")].checked
 
 
 Change = Callable[[pa.Table], pa.Table]
@@ -245,7 +245,7 @@ def test_a_file_that_is_not_whole(store: LakeStore, change: Callable[[bytes], by
     assert verify_lake(store, options=only) == one("partition", "unreadable"), "whatever else is asked for"
     report = VerifyReport(1)
     list(verify(store, report))
-    assert report.tallies[(BTC, "candle")].checked == 2 * 1440
+    assert report.counts[(BTC, "candle")].checked == 2 * 1440
 
 
 def parquet(rows: pa.Table, said: dict[bytes, bytes]) -> bytes:
@@ -457,7 +457,7 @@ def test_only_whole_candles_are_compared(months: LakeStore) -> None:
     report = VerifyReport(10)
     list(verify(months, report))
     assert reported(report) == []
-    assert report.tallies[(HOUR, "intervals")].checked == 3 * 24 - 1
+    assert report.counts[(HOUR, "intervals")].checked == 3 * 24 - 1
 
 
 def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
@@ -539,7 +539,7 @@ def test_only_what_is_asked_for(store: LakeStore) -> None:
     )
     report = VerifyReport(10)
     list(verify(store, report, options=VerifyOptions(frozenset(("partition",)))))
-    assert [check for _, check in report.tallies] == ["partition"]
+    assert [check for _, check in report.counts] == ["partition"]
     assert report.total == 0
 
 
@@ -662,8 +662,8 @@ def test_the_real_archive_has_no_finding(tmp_path: Path) -> None:
     report = VerifyReport(100)
     list(verify(store, report))
     assert report.findings == []
-    checked = {check: 0 for _, check in report.tallies}
-    for (_, check), tally in report.tallies.items():
+    checked = {check: 0 for _, check in report.counts}
+    for (_, check), tally in report.counts.items():
         checked[check] += tally.checked
     assert checked["candle"] == candles > 80_000
     assert checked["jumps"] > candles - 100

@@ -31,7 +31,7 @@ from lakewriter.lake.subscriptions import read_periods
 from lakewriter.market import MARKETS, Market
 from lakewriter.series import Series
 from lakewriter.verify.checks import FUTURE
-from lakewriter.verify.compare_published import Publisher, compare
+from lakewriter.verify.compare_published import Publisher, compare_published
 from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Check, FindingCounts, VerifyFinding, VerifyReport
 from lakewriter.verify.price_jumps import DEVIATIONS
 from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
@@ -218,7 +218,9 @@ async def compare_with(
     with bar("comparing") as progress:
         task = progress.add_task("comparing", total=_total(store, wanted, progress))
         async with opening as publisher:
-            async for window in compare(store, publisher, wanted, report, now_ms=now_ms, repair=repair):
+            async for window in compare_published(
+                store, publisher, wanted, report, now_ms=now_ms, repair=repair
+            ):
                 progress.advance(task, window.partitions)
 
 
@@ -231,7 +233,7 @@ def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
     """Print what was checked and what was found."""
     if as_json:
         return _print_json(report)
-    if not report.tallies:
+    if not report.counts:
         return print("nothing to verify yet")
     print_table(_tallies_table(report, repair=repair), as_json=False)
     if report.findings:
@@ -274,7 +276,7 @@ def _by_check(report: VerifyReport) -> list[CheckTotals]:
         (series, check), _ = item
         return series.market, series.symbol, lengths.index(series.interval), checks.index(check)
 
-    ordered = sorted(report.tallies.items(), key=place)
+    ordered = sorted(report.counts.items(), key=place)
     return [
         CheckTotals(*series, check, tally.checked, tally.findings, tally.corrected, tally.added)
         for (series, check), tally in ordered
