@@ -76,10 +76,15 @@ class Engine:
         self.making_macros = threading.Lock()
         self._finding_filters = threading.Lock()
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Return a connection with tables, views and variables of its own."""
+    def cursor(self, *, progress: bool = False) -> duckdb.DuckDBPyConnection:
+        """Return a connection with its own tables, views and variables.
+
+        Args:
+            progress: whether it measures the progress of its statements.
+        """
         cursor = self._connection.cursor()
-        cursor.execute("SET enable_progress_bar=true; SET enable_progress_bar_print=false")
+        if progress:
+            cursor.execute("SET enable_progress_bar=true; SET enable_progress_bar_print=false")
         return cursor
 
     @contextlib.contextmanager

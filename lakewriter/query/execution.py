@@ -12,7 +12,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
@@ -102,13 +102,13 @@ class Execution:
         self._hints = hints
         self._streamed = streamed
         self._snapshot: Snapshot = EMPTY_SNAPSHOT
-        self._filters: list[Any] | None = None  # of Pruned; see _choose_files
+        self._filters: Sequence[Any] | None = None  # of FilterPruner; see _choose_files
         self._found = False
         self._since_ns = 0
         self._source: ScanSource | None = None
         made_for = EngineKey(self._root, readable=not store.is_remote, memory=self._limits.memory)
         self._engine = engine_of(made_for)
-        self._connection = self._engine.cursor()
+        self._connection = self._engine.cursor(progress=limits is not None)
         self._limits.attach(self._connection)
         self._held_files = HeldFiles(self._root)
         # The engine looks at signals in some of its loops only: it works in a
@@ -205,19 +205,17 @@ class Execution:
     def _choose_files(self, statement: ParsedStatement, params: Mapping[str, Any]) -> None:
         # Arrow's datasets, and pandas with them, take longer than all else that is
         # imported; a statement without candles does without.
-        from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner  # noqa: PLC0415
-        from lakewriter.query.scan.pushdown import pushed_filters  # noqa: PLC0415
+        from lakewriter.query.scan.kept_filters import find_filters  # noqa: PLC0415
 
-        asked = pushed_filters(self._engine, self._connection, CANDLES_SCHEMA, statement.select, params)
-        filters = [FilterPruner(pushed) for pushed in asked.filters]
+        filters = find_filters(self._engine, self._connection, statement, params)
         # A file's stamp tells whether it was replaced since, so the clock is read before the files are listed.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(
-            self._store, (ALL,) if asked.everything else filters, self._hints.read_as_foreign
+            self._store, (ALL,) if filters.everything else filters.pruners, self._hints.read_as_foreign
         )
         if self._may_hold() and (self._hints.files_replaced or self._streamed):
             self._held_files.hold(self._snapshot.own, time.time(), hold_all=self._hints.files_replaced)
-        self._filters = filters
+        self._filters = filters.pruners
         if self._store.is_remote:
             from lakewriter.query.scan.object_scan import ObjectScanner  # noqa: PLC0415
 

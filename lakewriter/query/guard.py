@@ -15,6 +15,7 @@ import duckdb
 from lakewriter.query.engine import nodes
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
+from lakewriter.query.repeatable import is_repeatable
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 
@@ -131,6 +132,7 @@ class ParsedStatement(NamedTuple):
         select: the statement without EXPLAIN.
         reads_catalog: whether it lists tables.
         macros: those of MACROS that it uses, or shows.
+        repeatable: whether it pushes down the same filters each time.
     """
 
     tables: frozenset[str]
@@ -138,6 +140,7 @@ class ParsedStatement(NamedTuple):
     select: str
     reads_catalog: bool
     macros: frozenset[str]
+    repeatable: bool
 
 
 # Programs repeat statements, and the result of a check depends on the text alone.
@@ -187,14 +190,17 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
     tree = _tree(connection, statement.query)
     try:
         read = _tables_read(tree)
+        reads_catalog = not read.isdisjoint(_CATALOG)
+        repeatable = not reads_catalog and is_repeatable(read & frozenset(TABLES), nodes(tree))
     except (LookupError, TypeError):
         raise _unknown_tree() from None
     return ParsedStatement(
         read & frozenset(TABLES),
         frozenset(statement.named_parameters),
         statement.query,
-        reads_catalog=not read.isdisjoint(_CATALOG),
+        reads_catalog=reads_catalog,
         macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
+        repeatable=repeatable,
     )
 
 

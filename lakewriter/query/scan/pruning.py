@@ -101,6 +101,8 @@ class FilterPruner:
             self._named.discard("candle_end_time")
         self._days: dict[int, list[Span] | None] = {}
         self._few: dict[str, list[str] | None] = {}  # each series asks
+        # By level, the last names and those of them that were kept.
+        self._last_kept: dict[str, tuple[list[str], list[str]]] = {}
 
     def single_name(self, level: str) -> str:
         """Return the one name that a level is to be equal to, for people; "" if there is none, or several."""
@@ -109,6 +111,12 @@ class FilterPruner:
 
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return those of a level's sorted names where the filter can hold."""
+        last = self._last_kept.get(level)
+        if last is None or last[0] != names:
+            last = self._last_kept[level] = (list(names), self._keep(level, names))
+        return list(last[1])
+
+    def _keep(self, level: str, names: list[str]) -> list[str]:
         names = [name for name in names if _is_text(name)]
         if level not in self._named or not names:
             return names

@@ -9,6 +9,7 @@ and that the engine can read, stay until compaction.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -39,6 +40,11 @@ _THREADS_MAX = 8
 _FILES_MAX = 64
 
 _DAY = pa.date32()
+
+_CHECKED_FILES_MAX = 1_024
+
+# No file system that Linux mounts has coarser times than FAT, which has two seconds.
+_SAME_TIME_S = 10.0
 
 PARTITIONS_SCHEMA = pa.schema(
     [
@@ -227,15 +233,51 @@ def has_our_schema(path: Path) -> bool:
 
     try:
         with os.fdopen(open_regular(path), "rb") as file:
+            status = os.fstat(file.fileno())
+            if status in _CHECKED_SCHEMAS:
+                return True
             schema = pq.read_schema(file)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError):
         return False
-    return all(
+    is_ours = all(
         field.name in schema.names and _same_kind(schema.field(field.name).type, field.type)
         for field in SCHEMA
     )
+    if is_ours:
+        _CHECKED_SCHEMAS.add(status)
+    return is_ours
+
+
+class CheckedFiles:
+    """Files with our schema. A file is recognised until it changes.
+
+    Args:
+        now_s: the clock, in seconds since the epoch.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
+        self._now_s = now_s
+        self._versions: set[tuple[int, ...]] = set()
+
+    def __contains__(self, status: os.stat_result) -> bool:
+        return _version(status) in self._versions
+
+    def add(self, status: os.stat_result) -> None:
+        """Add a file, unless it changed so lately that the next change may have the same time."""
+        if self._now_s() - max(status.st_mtime, status.st_ctime) < _SAME_TIME_S:
+            return
+        if len(self._versions) >= _CHECKED_FILES_MAX:
+            self._versions.clear()
+        self._versions.add(_version(status))
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+_CHECKED_SCHEMAS = CheckedFiles()
 
 
 def _same_kind(kind: Any, ours: Any) -> bool:

@@ -34,6 +34,9 @@ _MADE = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptio
 # Partitions' own files: those without loose rows in their partition, and those with.
 _SETTLED, _HOT = "settled", "hot"
 
+# The engine goes through so many names in a millisecond.
+_NAMES_AT_CREATION_MAX = 1_000
+
 # By the part of the view that they are of.
 _Scans = Mapping[str, Sequence[Scan]]
 
@@ -128,13 +131,15 @@ def create_candles(
         }
     else:
         scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}
-    # The view is made over one file, and has all of them when it is used: to go
-    # through a hundred thousand names takes seconds.
-    for each in chain(*scans.values()):
-        each.bind_files(connection, 1)
+    # A view over a hundred thousand names takes seconds to create. It is created over
+    # some of them, and reads all of them.
+    all_scans = list(chain(*scans.values()))
+    for scan in all_scans:
+        scan.bind_files(connection, min(len(scan.names), _NAMES_AT_CREATION_MAX))
     connection.execute(_view(scans, loose=bool(named)))
-    for each in chain(*scans.values()):
-        each.bind_files(connection, len(each.names))
+    for scan in all_scans:
+        if len(scan.names) > _NAMES_AT_CREATION_MAX:
+            scan.bind_files(connection, len(scan.names))
 
 
 def _view(scans: _Scans, *, loose: bool = False) -> str:

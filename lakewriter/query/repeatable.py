@@ -1,0 +1,69 @@
+"""The statements that push down the same filters each time that they run.
+
+The filters of such a statement are found once and kept (see `kept_filters`). It
+reads `candles` alone, and calls nothing that depends on the time, on chance or on
+the session. Functions that are not listed make a statement not repeatable, so a
+new function of DuckDB costs time and never an answer.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lakewriter.query.macros import MACROS
+
+# Operators, aggregates, windows and scalar functions whose result follows from their
+# arguments, and from the time zone, which is always UTC.
+_STABLE = """
+    + - * / // % ^ ** || ~~ ~~* !~~ !~~* ~~~ ! & | ^@
+    abs any_value approx_count_distinct arg_max arg_min avg bool_and bool_or ceil coalesce concat
+    contains corr count count_if count_star covar_pop covar_samp date_diff date_part date_sub
+    date_trunc datediff datepart datesub datetrunc day dayofweek dayofyear ends_with epoch
+    epoch_ms epoch_ns epoch_us error exp first floor greatest hour if isfinite isinf isnan kurtosis
+    last least left len length list list_contains list_value ln log log10 log2 lower ltrim mad
+    make_date map max max_by median min min_by minute mode month nullif pow power prefix product
+    quantile_cont quantile_disc quarter regexp_extract regexp_full_match regexp_matches
+    regexp_replace regr_slope replace right round row rtrim second sign skewness sqrt
+    starts_with stddev stddev_pop stddev_samp strftime strlen struct_pack substr substring
+    suffix sum time_bucket to_days to_hours to_milliseconds to_minutes to_months to_seconds
+    to_timestamp to_weeks to_years trim trunc upper var_pop var_samp variance week year
+"""
+STABLE_FUNCTIONS = frozenset(_STABLE.split())
+
+# DuckDB reads these as calls if no column has the name.
+_CALLS_WITHOUT_PARENTHESES = frozenset(
+    (
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_schema",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "localtime",
+        "localtimestamp",
+        "session_user",
+        "user",
+    )
+)
+
+
+def is_repeatable(tables: frozenset[str], tree_nodes: Iterable[dict[str, Any]]) -> bool:
+    """Return whether a statement pushes down the same filters whenever it runs.
+
+    Args:
+        tables: of the lake, which it reads.
+        tree_nodes: of the tree that DuckDB prints of it.
+    """
+    if not tables <= {"candles"}:
+        return False
+    for node in tree_nodes:
+        kind = node.get("class")
+        if kind == "FUNCTION":
+            names = {str(node["function_name"]).lower(), str(node["qualified_name"]["path"][-1]).lower()}
+            if not all(name in STABLE_FUNCTIONS or name in MACROS for name in names):
+                return False
+        elif kind == "COLUMN_REF" and not _CALLS_WITHOUT_PARENTHESES.isdisjoint(
+            str(name).lower() for name in node["column_names"]
+        ):
+            return False
+    return True

@@ -1,0 +1,71 @@
+"""The filters of repeatable statements, kept for their next run.
+
+To find a statement's filters takes about as long as a selective statement itself,
+and programs repeat statements.
+"""
+
+from collections.abc import Hashable, Mapping
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import duckdb
+
+from lakewriter.query.engine import Engine
+from lakewriter.query.guard import ParsedStatement
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
+from lakewriter.query.scan.pushdown import pushed_filters
+
+KEPT_MAX = 256
+KEPT_CHARS_MAX = 10_000
+
+# The text of such a value is all of it.
+_PLAIN_TYPES = (str, int, float, bool, date, datetime, type(None))
+
+
+class StatementFilters(NamedTuple):
+    """The filters of a statement on `candles`.
+
+    Args:
+        everything: whether any row may be needed.
+        pruners: one for each filter; a row that passes none of them is not needed.
+    """
+
+    everything: bool
+    pruners: tuple[FilterPruner, ...]
+
+
+_KEPT: dict[Hashable, StatementFilters] = {}
+
+
+def find_filters(
+    engine: Engine,
+    connection: duckdb.DuckDBPyConnection,
+    statement: ParsedStatement,
+    params: Mapping[str, Any],
+) -> StatementFilters:
+    """Return the filters of a statement, from its last run or as `pushed_filters` finds them.
+
+    Raises:
+        the errors of `pushed_filters`.
+    """
+    key = _key(statement, params)
+    kept = None if key is None else _KEPT.get(key)
+    if kept is not None:
+        return kept
+    pushed = pushed_filters(engine, connection, CANDLES_SCHEMA, statement.select, params)
+    filters = StatementFilters(pushed.everything, tuple(map(FilterPruner, pushed.filters)))
+    # A statement that needs everything may only have been too slow to be understood.
+    if key is not None and not pushed.everything:
+        if len(_KEPT) >= KEPT_MAX:
+            _KEPT.clear()
+        _KEPT[key] = filters
+    return filters
+
+
+def _key(statement: ParsedStatement, params: Mapping[str, Any]) -> Hashable | None:
+    """Return the statement and its parameters to compare; None if its filters are not kept."""
+    if not statement.repeatable or any(type(value) not in _PLAIN_TYPES for value in params.values()):
+        return None
+    values = tuple(sorted((name, type(value).__name__, repr(value)) for name, value in params.items()))
+    chars = len(statement.select) + sum(len(text) for _, _, text in values)
+    return (statement.select, values) if chars <= KEPT_CHARS_MAX else None
