@@ -1,1 +1,4 @@
-"""Import files of candles made by other tools. Doors: `import_files`; `read_file` for bytes, `file_candles` for rows."""
+"""Import files of candles made by other tools.
+
+Doors: `import_files` for the lake, `file_candles` for one file, `file_table` for its bytes.
+"""

@@ -1,4 +1,4 @@
-"""Read a Parquet, Feather or Arrow file of candles into a table, within bounds."""
+"""Read a Parquet, Feather or Arrow file of candles into a table, within size limits."""
 
 from itertools import accumulate
 from typing import Any
@@ -19,8 +19,7 @@ COLUMNS_MAX = 500
 CELLS_MAX = 1 << 29
 TABLE_BYTES_MAX = 1 << 33
 
-# The columns of Feather are compressed without knowledge of what they hold: candles to a third,
-# those without a trade to a 30th.
+# Feather compresses candles to a third, and candles without trades to a 30th.
 _INFLATION_MAX = 300
 _INFLATED_BYTES_MIN = 1 << 26
 
@@ -38,7 +37,7 @@ def read_parquet(data: bytes) -> pa.Table:
     try:
         schema = pq.read_schema(pa.BufferReader(data))
         texts = [field.name for field in schema if _is_text(field.type)]
-        # As codes a text that is repeated takes as little memory as it did in the file.
+        # Read as a dictionary, repeated text takes as little memory as in the file.
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=texts)
         _check_size(file.metadata.num_rows, len(schema))
         size = sum(_group_bytes(file.metadata, at) for at in range(file.metadata.num_row_groups))
@@ -58,9 +57,9 @@ def read_feather(data: bytes) -> pa.Table:
         LakewriterError: if it cannot be read, or is too large.
     """
     if data.startswith(_FEATHER_1):
-        # Arrow gives its reader up: a damaged file ends the process.
+        # Arrow's reader of version 1 is unmaintained: a damaged file aborts the process.
         raise LakewriterError(
-            "is Feather of version 1, of before 2020", "write it again as Feather 2 or Parquet"
+            "is Feather of version 1, from before 2020", "write it again as Feather 2 or Parquet"
         )
     buffer = arrow_buffer(data)
     try:
@@ -76,7 +75,7 @@ def _read_stream(stream: pa.Buffer, batches: int | None = None) -> pa.Table:
     """Return the rows of a stream.
 
     Args:
-        batches: how many there are, as a file's end says; None without such an end.
+        batches: their number, from the file's footer; None without a footer.
     """
     bytes_max = min(TABLE_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * stream.size))
     for size in accumulate(inflated_bytes(stream)):
@@ -87,7 +86,7 @@ def _read_stream(stream: pa.Buffer, batches: int | None = None) -> pa.Table:
     ) as reader:
         kept = []
         for batch in reader:
-            # Arrow trusts offsets and codes of a file: a wrong one is read beyond the end of its memory.
+            # Arrow trusts a file's offsets and codes: a wrong one is read beyond the end of its memory.
             batch.validate(full=True)
             kept.append(batch)
         if batches is not None and len(kept) != batches:

@@ -1,8 +1,8 @@
-"""Say how large the batches of an Arrow stream are before any of them is inflated. Pure.
+"""Measure the batches of an Arrow stream before any of them is inflated. Pure.
 
-Arrow's reader inflates a batch as soon as it reads it, however large it says it
-is. The sizes stand before each compressed buffer; where the buffers begin is in
-the message's metadata, a Flatbuffer of a fixed shape.
+Arrow's reader inflates every batch that it reads, without a limit. The inflated size
+precedes each compressed buffer. The message's metadata, a Flatbuffer of a fixed
+shape, holds the buffers' offsets.
 
 Source: format/Message.fbs of Apache Arrow.
 """
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 _RECORDS, _DICTIONARY = "record batch", "dictionary"
 
-# Places of the fields in their tables.
+# Positions of the fields in their tables.
 _MESSAGE_HEADER, _DICTIONARY_BATCH, _BUFFERS, _COMPRESSION = 2, 1, 2, 3
 _SIZE_BYTES = 8
 _UNCOMPRESSED = -1
@@ -58,7 +58,7 @@ def _message_bytes(message: pa.ipc.Message) -> int:
 
 
 class _Flatbuffer:
-    """The tables of a Flatbuffer, read by the places of their fields."""
+    """The tables of a Flatbuffer, read by the positions of their fields."""
 
     def __init__(self, data: pa.Buffer) -> None:
         self._data = data
@@ -70,7 +70,7 @@ class _Flatbuffer:
         return int(value)
 
     def root(self) -> int:
-        """Return the position of the root's table."""
+        """Return the position of the root table."""
         return self._read("<I", 0)
 
     def _field(self, table: int, place: int) -> int:
@@ -91,7 +91,7 @@ class _Flatbuffer:
         return field + self._read("<I", field)
 
     def pairs(self, table: int, place: int) -> Iterator[tuple[int, int]]:
-        """Yield the pairs of integers in a field that is a vector of them; none if it is absent."""
+        """Yield the pairs of integers in a vector field; none if it is absent."""
         field = self._field(table, place)
         if not field:
             return

@@ -1,4 +1,4 @@
-"""Choose the columns of a file that can mean something, each once, by names of use. Pure."""
+"""Select the columns of a file that matter, each once, under usable names. Pure."""
 
 from typing import Any
 
@@ -12,29 +12,29 @@ from lakewriter.importer.column_names import field_of, is_begin, is_number, is_t
 # Symbols, intervals and the like are shorter.
 _TEXT_BYTES_MAX = 200
 
-# Days as numbers: 20240131. As seconds they would be of 1970.
+# Days as numbers: 20240131. As seconds they would be in 1970.
 DAY_NUMBERS = (20_000_101, 21_001_231)
 
 
 def chosen_columns(table: pa.Table) -> pa.Table:
-    """Return the columns of a table that can mean something.
+    """Return the columns of a table that may hold values, times or series.
 
     Raises:
-        LakewriterError: if two columns of one meaning differ.
+        LakewriterError: if two columns of one meaning have different values.
     """
     table = _without_repeated(_renamed(table))
     return table.select([name for name in table.column_names if not _is_prose(name, table[name])])
 
 
 def _renamed(table: pa.Table) -> pa.Table:
-    """Return the table with names of use; an index without a name holds begin times if no other column does."""
+    """Return the table with usable names; an unnamed index may hold the begin times."""
     names = [plain_name(name) for name in table.column_names]
     if not any(is_begin(name) for name in names):
         for at, name in enumerate(names):
             if is_unnamed(name) and _may_be_times(table.column(at)):
                 names[at] = "timestamp"
                 break
-    # An empty name is that of an empty column at the end of each row.
+    # An empty name belongs to an empty column at the end of each row.
     meaningless = {"", *stray_letters(names)}
     kept = [at for at, name in enumerate(names) if name not in meaningless]
     return table.select(kept).rename_columns([names[at] for at in kept])
@@ -46,7 +46,7 @@ def _may_be_times(column: pa.ChunkedArray) -> bool:
         least = pc.min(column).as_py()
         return least is not None and least >= DAY_NUMBERS[0]
     if is_text(column):
-        first = next((each for each in column.slice(0, 100).to_pylist() if each), "")
+        first = next((cell for cell in column.slice(0, 100).to_pylist() if cell), "")
         return len(first) >= len("20240101")
     return bool(pa.types.is_temporal(dtype))
 
@@ -55,7 +55,7 @@ def _without_repeated(table: pa.Table) -> pa.Table:
     """Return the table without columns that repeat another of the same meaning.
 
     Raises:
-        LakewriterError: if two columns of one meaning differ.
+        LakewriterError: if two columns of one meaning have different values.
     """
     seen: dict[str, int] = {}
     kept = []
@@ -66,18 +66,18 @@ def _without_repeated(table: pa.Table) -> pa.Table:
             kept.append(at)
         elif not table.column(seen[meaning]).equals(table.column(at)):
             first = table.column_names[seen[meaning]]
-            raise LakewriterError(f"has two columns that differ for one thing, {first} and {name}")
+            raise LakewriterError(f"has two columns for one thing, {first} and {name}, with different values")
     return table.select(kept)
 
 
 def _meaning(name: str) -> str:
     field = field_of(name)
-    # Volumes under two names may count different assets: that is decided elsewhere.
+    # Volumes under two names may count different assets; `columns` decides.
     return field if field is not None and field != "volume" else normal_name(name)
 
 
 def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds longer texts than any that a candle needs; decoded they may be huge."""
+    """Return whether a column holds texts too long for a candle; decoded, they may be huge."""
     if is_number(name) or holds_times(name) or not is_text(column):
         return False
     for chunk in column.chunks:
@@ -89,7 +89,7 @@ def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
 
 
 def is_text(array: Any) -> bool:
-    """Return whether an array or a column holds text, also as codes of a dictionary."""
+    """Return whether an array or column holds text, also dictionary-encoded."""
     dtype = array.type
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type

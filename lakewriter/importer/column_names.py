@@ -1,7 +1,7 @@
-"""The names by which files of others call a candle's columns. Pure.
+"""The names of a candle's columns in files of other tools. Pure.
 
-A name is compared in lower case, with `_` between its words. Single letters are
-the exchange's own and keep their case: `v` is the volume, `V` the takers' part.
+Names are compared in lower case, with `_` between words. Single letters are the
+exchange's own and keep their case: `v` is the volume, `V` the takers' part.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from lakewriter.evidence.columns import normal_name
 
-# Ours first: of several columns of times the first one here is read.
+# Our name comes first. Of several columns of times, the first in this list is read.
 BEGINS = (
     "candle_begin_time", "open_time", "opentime", "open_timestamp", "kline_open_time", "open_date",
     "begin_time", "begin", "start_time", "starttime", "start", "start_at", "unix", "unix_time", "unixtime",
@@ -46,17 +46,17 @@ VALUES = {
 }  # fmt: skip
 PRICES = ("open", "high", "low", "close")
 
-# Volumes that name their asset, as "Volume BTC" beside "Volume USDT".
-# Not those that charts add: averages and changes.
+# Volumes that name their asset, like "Volume BTC" and "Volume USDT", but not the
+# averages and changes that charts add.
 ASSET_VOLUME = re.compile(
     r"(?:volume|vol)_(?!base$|quote$|usd_|[es]?ma\d*$|avg|mean|std|change|delta|ratio|pct|osc)[a-z0-9]{2,10}"
     r"|amount|volumefrom|volumeto"
 )
 
-# pandas writes the index of a frame under these names, if it has none of its own.
+# pandas writes an unnamed index under these names.
 _UNNAMED = re.compile(r"|_index_level_0_|unnamed:_0|index|level_0")
 
-# In a table of other names a letter is anything: `n` may number the rows.
+# In a table with other names, a letter can mean anything: `n` may number the rows.
 _PRICE_LETTERS = frozenset("ohlc")
 _VALUE_LETTERS = frozenset(each for names in VALUES.values() for each in names if len(each) == 1)
 
@@ -64,32 +64,32 @@ _FIELD_OF = {each: field for field, names in VALUES.items() for each in names}
 
 
 def field_of(name: str) -> str | None:
-    """Return which of VALUE_COLUMNS a column of this name is; None for none."""
+    """Return the column of VALUE_COLUMNS with this name; None if there is none."""
     return _FIELD_OF.get(normal_name(name))
 
 
 def stray_letters(names: Iterable[str]) -> frozenset[str]:
-    """Return the single letters that name no values in a table of these columns."""
+    """Return the single letters that are no values in a table with these columns."""
     return frozenset() if set(names) >= _PRICE_LETTERS else _VALUE_LETTERS
 
 
 def is_number(name: str) -> bool:
-    """Return whether a column of this name holds numbers of a candle."""
+    """Return whether a column with this name holds numbers of a candle."""
     return field_of(name) is not None or ASSET_VOLUME.fullmatch(normal_name(name)) is not None
 
 
 def is_time(name: str) -> bool:
-    """Return whether a column of this name holds begin or end times."""
+    """Return whether a column with this name holds begin or end times."""
     return normal_name(name) in BEGINS or normal_name(name) in ENDS
 
 
 def is_begin(name: str) -> bool:
-    """Return whether a column of this name holds begin times."""
+    """Return whether a column with this name holds begin times."""
     return normal_name(name) in BEGINS
 
 
 def is_unnamed(name: str) -> bool:
-    """Return whether a column may be the index of a frame, which has no name of its own."""
+    """Return whether a column with this name may be an unnamed index of pandas."""
     return _UNNAMED.fullmatch(normal_name(name)) is not None
 
 

@@ -1,7 +1,7 @@
-"""Read the columns of a table with types: which is which, and what each row says. Pure.
+"""Map the columns of a typed table to those of a candle. Pure.
 
-Columns are known by the names that recorders, exchanges' libraries and
-tutorials give them. What cannot be told is refused, never guessed.
+Columns are recognized by the names that recorders, exchange libraries and tutorials
+use. An ambiguous table is refused; nothing is guessed.
 """
 
 import re
@@ -20,22 +20,22 @@ from lakewriter.evidence.row_groups import ColumnClaim
 from lakewriter.importer.column_names import ASSET_VOLUME, VALUES
 from lakewriter.importer.row_times import begin_times, empty_cells, end_times
 
-# So many rows prove which of two columns is the volume.
+# This many rows prove which of two columns is the volume.
 _ORDER_ROWS = 10_000
 
-# Volumes that alone cannot be told from a quote volume.
+# A lone column with such a name may be the volume or the quote volume.
 _EITHER_VOLUME = re.compile(r"(?:volume|vol)_(?:usd|usdt|usdc|busd|fdusd|tusd)|amount|volumeto")
 
-# A table without one of the others has nulls for it.
+# Required columns; a missing other column is null.
 _REQUIRED = ("open", "high", "low", "close", "volume")
 
 
 class OwnColumns(NamedTuple):
-    """Columns that a lake's export has, and no other file: where its rows come from, and when.
+    """Columns that only a lake's export has: the source and times of its rows.
 
     Args:
         event_ms, recv_us: integers, or null.
-        source: the sources' names.
+        source: names of sources.
     """
 
     event_ms: pa.Array
@@ -44,17 +44,17 @@ class OwnColumns(NamedTuple):
 
 
 class FileColumns(NamedTuple):
-    """What the columns of a file say, row by row.
+    """The columns of a file, one entry for each row.
 
     Args:
-        begins: begin times, milliseconds since the epoch; None if there are ends only.
-        ends: end times, exclusive or the last millisecond; None without such a column. Beside
-            begins they may be anything.
-        values: of VALUE_COLUMNS, in that order; a null is unknown.
-        claims: which series the rows are of.
-        closed: whether each row's candle is over; None without such a column.
-        days: the name of the column of begin times if it holds days only, else "".
-        own: of a lake's export.
+        begins: begin times, milliseconds since the epoch; None if the file has only ends.
+        ends: end times, exclusive or the last millisecond; None without such a column. Next to
+            begins they may be invalid.
+        values: the columns VALUE_COLUMNS, in that order; a null is unknown.
+        claims: the columns that identify the series.
+        closed: whether each row is marked closed; None without such marks.
+        days: the name of the column of begin times if it holds only days, else "".
+        own: the columns of a lake's export; None for other files.
     """
 
     begins: IntArray | None
@@ -67,11 +67,11 @@ class FileColumns(NamedTuple):
 
 
 def read_file_columns(table: pa.Table) -> FileColumns:
-    """Return what the columns of a table say.
+    """Return the columns of a table.
 
     Raises:
-        LakewriterError: if it has no column for what a candle needs.
-        RowError: if a cell that a candle needs is empty.
+        LakewriterError: if a required column is absent or ambiguous.
+        RowError: if a required cell is empty.
     """
     columns = {
         normal_name(name): table[place] for place, name in reversed(list(enumerate(table.column_names)))
@@ -107,12 +107,12 @@ def _own(columns: dict[str, pa.ChunkedArray]) -> OwnColumns | None:
     sources = cells_as_text(columns["source"])
     unknown = set(sources.unique().to_pylist()) - {*get_args(Source), None}
     if unknown:
-        raise LakewriterError(f"its column source says {min(map(str, unknown))!r}, which is none of a lake's")
+        raise LakewriterError(f"its column source says {min(map(str, unknown))!r}, which no lake writes")
     return OwnColumns(_moments("event_time", event, 1000), _moments("recv_time", received, 1), sources)
 
 
 def _moments(name: str, array: pa.Array, divisor: int) -> pa.Array:
-    """Return times as integers, in microseconds divided by `divisor`, and nulls where there are none."""
+    """Return times as integers, in microseconds divided by `divisor`; nulls stay null."""
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), pa.int64())
     try:
@@ -124,10 +124,10 @@ def _moments(name: str, array: pa.Array, divisor: int) -> pa.Array:
 
 
 def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """Return the volume and the quote volume; of columns that could be either, by what they prove."""
+    """Return the volume and the quote volume; prices decide between ambiguous columns."""
     names = [name for name in columns if name in VALUES["volume"] or ASSET_VOLUME.fullmatch(name)]
     if len(names) == 1 and _EITHER_VOLUME.fullmatch(names[0]):
-        names = []  # alone it cannot be told from a quote volume
+        names = []  # a lone column may be the quote volume
     quote = _values(columns, "quote_volume")
     if len(names) == 1:
         volume = _number(names[0], columns[names[0]], "volume")
@@ -147,7 +147,7 @@ def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -
         if len(proven) == 1:
             return proven[0], quote
     raise LakewriterError(
-        f"{' and '.join(names)} could each be the volume, and none of their means lies within low and high",
+        f"{' and '.join(names)} could each be the volume, and no mean price of theirs is between low and high",
         "remove the columns that are not",
     )
 
@@ -157,13 +157,16 @@ def _range(values: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
 
 
 def _check_order(name: str, columns: list[pa.Array]) -> None:
-    """Raise LakewriterError if volume and quote volume prove to be the wrong way round."""
+    """Check that volume and quote volume are not swapped.
+
+    Raises:
+        LakewriterError: if the prices prove that they are.
+    """
     volume, quote, low, high = columns
     prices = [each.to_numpy(zero_copy_only=False) for each in (low, high)]
     if quote.null_count < len(quote) and _in_order(volume, quote, *prices) == (1, 0):
         raise LakewriterError(
-            f"{name} is the quote volume, and the quote volume the volume: only so their means lie within low "
-            "and high",
+            f"{name} and the quote volume are swapped: only then their mean prices are between low and high",
             "rename the two columns",
         )
 
@@ -184,11 +187,11 @@ def _values(columns: dict[str, pa.ChunkedArray], name: str) -> pa.Array:
 
 
 def _number(theirs: str, column: pa.ChunkedArray, name: str) -> pa.Array:
-    """Return a column's numbers in the type of ours.
+    """Return a column's numbers in the type of SCHEMA.
 
     Args:
         theirs: the column's name in the file.
-        name: ours.
+        name: the column's name in SCHEMA.
     """
     wanted: Any = SCHEMA.field(name).type
     array = column.combine_chunks()

@@ -1,8 +1,8 @@
-"""Sniff how a text file of candles is written: its header, its separator, its quotes. Pure.
+"""Detect the dialect of a text file of candles: header, separator, quotes. Pure.
 
-Lines before the header are titles. A file without a header begins with a row
-that has the shape of one: ccxt's six values, the twelve of REST, or a date and
-a time of day before five values. Any other file is refused, never guessed.
+Lines before the header are titles. Without a header, the first row must have a known
+shape: six values as in ccxt, twelve as in REST, or a date, a time of day and five
+values. Other files are refused; nothing is guessed.
 """
 
 import csv
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.column_names import is_header
 
-# The header or the first row is one of so many lines.
+# The header or the first row is among this many lines.
 LINES_MAX = 20
 LINE_BYTES_MAX = 1 << 16
 
@@ -33,14 +33,14 @@ _NUMBER = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?|nan|null|none|", r
 
 
 class Dialect(NamedTuple):
-    """How a text file is written.
+    """The dialect of a text file.
 
     Args:
-        names: of its columns, as the file spells them; ours if it has no header.
+        names: the names of its columns, as the file spells them; our names without a header.
         separator, quote: one character each.
         body_at: the position of the first byte after the header.
-        first_line: the number of the line there, from 1.
-        header: the header's line; empty if there is none.
+        first_line: the number of that line, from 1.
+        header: the line of the header; empty if there is none.
     """
 
     names: list[str]
@@ -52,13 +52,13 @@ class Dialect(NamedTuple):
 
 
 def sniff(data: bytes) -> Dialect:
-    """Return how a text is written.
+    """Return the dialect of a text.
 
     Args:
-        data: UTF-8, its lines end in line feeds.
+        data: UTF-8; lines end in line feeds.
 
     Raises:
-        LakewriterError: if none of its first lines is a header or a row of candles.
+        LakewriterError: if no line at its beginning is a header or a row of candles.
     """
     at, before = 0, ""
     for number, line in enumerate(_lines(data), 1):
@@ -76,7 +76,7 @@ def sniff(data: bytes) -> Dialect:
         at = after
     shown = data[:_SHOWN_MAX].decode(errors="replace").partition("\n")[0]
     raise LakewriterError(
-        f"not a CSV of candles: no header with open, high, low, close in it, and no row of them; "
+        f"not a CSV of candles: no header with open, high, low, close, and no row of candles; "
         f"it begins {shown!r}"
     )
 
@@ -109,7 +109,11 @@ def _header(text: str) -> tuple[list[str], str, str] | None:
 
 
 def _refuse_unknown_header(line: str, names: list[str], separator: str) -> None:
-    """Raise LakewriterError if the line before the first row has a name for each of its values."""
+    """Check that the line before the first row is no header with other names.
+
+    Raises:
+        LakewriterError: if it has as many cells as the row.
+    """
     cells = _cells(line, separator, '"')
     if len(cells) == len(names):
         raise LakewriterError(
@@ -119,7 +123,7 @@ def _refuse_unknown_header(line: str, names: list[str], separator: str) -> None:
 
 
 def _numbered(cells: list[str]) -> list[str] | None:
-    """Return the names of columns that are called by their numbers, as pandas does; None if they are not."""
+    """Return the names for columns that pandas has numbered; None if they are not numbered."""
     index = cells[:1] == [""]
     numbers = cells[index:]
     for names in (OHLCV, REST):
@@ -142,7 +146,7 @@ def _headerless(text: str) -> tuple[list[str], str] | None:
         if len(cells) >= len(REST) and _TIME.fullmatch(cells[6]) and _are_numbers(cells[7:11]):
             return [*REST, *("" for _ in cells[len(REST) :])], separator
         raise LakewriterError(
-            f"has no header, and rows of {len(cells)} values; 6 or 12 would be understood",
+            f"has no header, and its rows have {len(cells)} values, not 6 or 12",
             "write a header line: open_time,open,high,low,close,volume",
         )
     return None
@@ -153,10 +157,10 @@ def _are_numbers(cells: list[str]) -> bool:
 
 
 def _padded_names(names: list[str], rest: bytes, separator: str, quote: str) -> list[str]:
-    """Return the names for as many columns as the first rows have.
+    """Return the names, padded or cut to the width of the first rows.
 
-    R leaves the first column without a name, the one of its row names; other
-    tools end rows, or the header alone, in separators.
+    R writes no name for its first column, the row names. Other tools end rows, or
+    only the header, with a separator.
     """
     lines = [line.decode(errors="replace") for line in _lines(rest)]
     rows = [_cells(line, separator, quote) for line in lines if line.strip() and not line.startswith("#")]

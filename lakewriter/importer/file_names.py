@@ -1,11 +1,11 @@
-"""Which series a file is of, by its name and the directories it lies in. Pure.
+"""Parse the name and directories of a file into claims on its series. Pure.
 
-data/futures/um/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip   the archive's own tree
-BTCUSD_PERP-1m-2024-06.zip       the archive's name: the symbol tells its market
+data/futures/um/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip   the archive's tree
+BTCUSD_PERP-1m-2024-06.zip       the archive's name: the symbol implies its market
 usdt_futures_BTCUSDT_1m.pqt      market, symbol, interval
 BTC_USDT-1h.feather              other names: see `name_words`
 market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/part-0.parquet
-interval=1h/BTCUSDT.csv          any level of Hive's
+interval=1h/BTCUSDT.csv          any Hive level
 """
 
 import re
@@ -24,12 +24,12 @@ from lakewriter.spelling import ANY, OTHER_EXCHANGES, interval_in, market_in, ma
 
 
 class FileName(NamedTuple):
-    """What a file's name and place say.
+    """The claims of a file's name and directories.
 
     Args:
-        claims: on its series.
-        archive_name: its name without suffixes, if it has the form of the archive's names; else "".
-        read_as: the symbol, if the name spells it otherwise; else "".
+        claims: claims on its series.
+        archive_name: its name without suffixes if it has the form of the archive's names; else "".
+        read_as: the symbol if the name spells it differently; else "".
     """
 
     claims: tuple[Claim, ...]
@@ -40,16 +40,16 @@ class FileName(NamedTuple):
 _SUFFIXES = re.compile(r"(?:\.[A-Za-z]+)+$")
 _INTERVAL = "|".join(sorted(INTERVALS | BY_WIRE_NAME, key=len, reverse=True))
 
-# Names that have one meaning, tried in this order.
+# Unambiguous forms of names, tried in this order.
 _ARCHIVE = re.compile(rf"(?P<symbol>[^-]+)-(?P<interval>{_INTERVAL})-\d{{4}}-\d{{2}}(?:-\d{{2}})?")
 _RECORDER = re.compile(rf"(?P<market>{'|'.join(MARKETS)})[_-](?P<symbol>.+)[_-](?P<interval>{_INTERVAL})")
 _SETTLED = re.compile(r"[A-Z0-9]+_SETTLED\d*")
 
-# Where a file's path has these directories, one in the other, it is of that market.
+# Two nested directories that determine the market.
 _TREES = {tuple(market.archive_path.strip("/").split("/"))[-2:]: market.name for market in MARKETS.values()}
 _KLINES = "klines"
 
-# Candles of prices that are not trades: the archive gives their files the same names.
+# Candles that are not made of trades; the archive uses the same file names for them.
 _NOT_TRADES = {
     "markpriceklines": "mark prices", "indexpriceklines": "index prices", "premiumindexklines": "premiums",
     "mark": "mark prices", "markprice": "mark prices", "indexprice": "index prices",
@@ -64,20 +64,20 @@ _HIVE: dict[str, Level] = {
 
 
 def parse_file_name(path: PurePath) -> FileName:
-    """Return what a file's name and place say of its series.
+    """Return the claims of a file's name and directories.
 
     Raises:
-        UsageError: if its name says two different things, or that it holds no trades of Binance.
+        UsageError: if its name contradicts itself, or names other data than trades of Binance.
     """
     stem = _SUFFIXES.sub("", path.name)
-    _refuse_others(path, stem)
+    _check_is_trades(path, stem)
     partition = partition_at(path)
     if partition is not None:
         by = f"its directory {partition.path}"
         return FileName(
             tuple(each for level in LEVELS for each in claims_on(level, getattr(partition, level), by))
         )
-    place = _place_claims(path)
+    directories = _directory_claims(path)
     for pattern in (_ARCHIVE, _RECORDER):
         match = pattern.fullmatch(stem)
         if match is not None and _is_exact(match["symbol"]):
@@ -85,13 +85,13 @@ def parse_file_name(path: PurePath) -> FileName:
             named = [*claims_on("symbol", match["symbol"], NAME), *claims_on("interval", interval.name, NAME)]
             if pattern is _RECORDER:
                 named = [*claims_on("market", match["market"], NAME), *named]
-            return FileName((*named, *place), stem if pattern is _ARCHIVE else "")
+            return FileName((*named, *directories), stem if pattern is _ARCHIVE else "")
     words = parse_words(stem, path)
-    return FileName((*words.claims, *place), "", words.read_as)
+    return FileName((*words.claims, *directories), "", words.read_as)
 
 
 def partition_at(path: PurePath) -> Partition | None:
-    """Return the partition of a lake that the file lies in; None if it lies in none."""
+    """Return the partition whose directory holds the file; None if there is none."""
     try:
         return parse_partition("/".join(path.parts[-1 - len(PATH_LEVELS) : -1]))
     except LakeError:
@@ -99,28 +99,32 @@ def partition_at(path: PurePath) -> Partition | None:
 
 
 def _is_exact(symbol: str) -> bool:
-    """Return whether a symbol is spelled as the exchange spells its symbols."""
+    """Return whether a symbol has the exchange's spelling."""
     plain = is_symbol(symbol) and not re.search(r"[-_.]", symbol)
     return plain or market_of(symbol) is not None or _SETTLED.fullmatch(symbol) is not None
 
 
-def _refuse_others(path: PurePath, stem: str) -> None:
-    """Refuse files of other exchanges, and of prices that are not trades."""
+def _check_is_trades(path: PurePath, stem: str) -> None:
+    """Check that a file is neither of another exchange nor of other data than trades.
+
+    Raises:
+        UsageError: if its name or directories say so.
+    """
     parents = [part.lower() for part in path.parts[:-1]]
     words = re.split(r"[\W_]+", stem.lower())
     for word in (*(part for part in parents if part.endswith(_KLINES)), *words):
         if word in _NOT_TRADES:
-            raise UsageError(f"{path}: holds {_NOT_TRADES[word]}, no trades", "leave it out")
+            raise UsageError(f"{path}: holds {_NOT_TRADES[word]}, not trades", "leave it out")
     for word in (*parents[-2:], *words):
         if word in OTHER_EXCHANGES:
             raise UsageError(
-                f"{path}: is of {word}, and a lake holds candles of Binance",
+                f"{path}: is of {word}, but a lake holds candles of Binance",
                 "--relabel with --market, --symbol and --interval if that is wrong",
             )
 
 
-def _place_claims(path: PurePath) -> list[Claim]:
-    """Return what the directories say: the archive's tree, and levels of Hive's."""
+def _directory_claims(path: PurePath) -> list[Claim]:
+    """Return the claims of the directories: the archive's tree, and Hive levels."""
     parents = path.parts[:-1]
     claims = [
         each

@@ -1,8 +1,8 @@
-"""Read a file of others into one table with its own columns, and say which layout it has.
+"""Read a file of another tool into one table with its own columns, and detect its layout.
 
-Only this module and those it calls read the bytes of such files: `text_file`,
-`json_file` and `arrow_file`, a kind each. They decide nothing about the rows:
-`columns` reads the columns, `file_candles` makes candles of them.
+Only this module, `text_file`, `json_file` and `arrow_file` read the bytes of such
+files. They make no decisions about rows: `columns` maps the columns, and
+`file_candles` makes candles.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ FEATHER_SUFFIXES = (".feather", ".arrow")
 JSON_SUFFIXES = (".json", ".json.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".zip")
 SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, *PARQUET_SUFFIXES, *FEATHER_SUFFIXES)
-# In a directory; other texts are read only if they are named.
+# Suffixes that are found in directories; .txt files are read only if the user names them.
 FOUND_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".txt")
 
-# `<digits>  <name>` as sha256sum writes it, `SHA256 (<name>) = <digits>` as BSD's does.
+# sha256sum writes `<digits>  <name>`, BSD's tool writes `SHA256 (<name>) = <digits>`.
 _CHECKSUM = re.compile(rb"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
 _CHECKSUM_BYTES_MAX = 1 << 16
 
-# A number, and eleven values or more after it.
+# A number and at least eleven values after it.
 _TWELVE = re.compile(rb"\d+(?:,[^,\n]*){11}")
 
 Layout = Literal["archive", "rest", "named", "partition"]
@@ -55,17 +55,17 @@ class FileTable(NamedTuple):
     """The rows of a file.
 
     Args:
-        table: with the file's own columns, typed; of the layouts without names with ours.
+        table: the file's columns, typed; under our names if the file has none.
         layout: "archive": the archive's header, or rows of 12 values without one;
-            "rest": rows without names, of a REST answer or of ccxt; "named": columns
-            with names or types of their own; "partition": all columns of a partition of a lake.
-        first_row: the number of the first row, as a text editor counts.
-        numbers: the number of each row; None if they follow the first.
+            "rest": rows without names, as in a REST answer or ccxt; "named": columns
+            with their own names or types; "partition": all columns of a lake's partition.
+        first_row: the line number of the first row, from 1.
+        numbers: the line number of each row; None if they are consecutive.
         member: the name of the CSV in a zip; "" if the file is no zip.
-        checked: whether a checksum beside it is its own.
-        bad_rows: rows that are left out because they cannot be read.
-        bad: the first of these, with its number; "" if there are none.
-        empty_rows: rows that are left out because they have no values.
+        checked: whether the checksum beside the file matches.
+        bad_rows: the number of skipped rows that cannot be read.
+        bad: the first of these, with its line number; "" if there are none.
+        empty_rows: the number of skipped rows without values.
     """
 
     table: pa.Table
@@ -79,14 +79,14 @@ class FileTable(NamedTuple):
     empty_rows: int = 0
 
     def number(self, row: int) -> int:
-        """Return the number that a row has in the file."""
+        """Return the line number of a row."""
         return row + self.first_row if self.numbers is None else int(self.numbers[row])
 
     def without(self, rows: BoolArray, what: str) -> "FileTable":
         """Return the file without bad rows.
 
         Args:
-            what: is wrong with the first of them.
+            what: what is wrong with the first of them.
         """
         numbers = np.arange(len(rows)) + self.first_row if self.numbers is None else self.numbers
         first = self.bad or f"row {numbers[int(np.argmax(rows))]}: {what}"
@@ -103,11 +103,11 @@ def read_table(path: Path, *, skip_bad_rows: bool = False) -> FileTable:
     """Return the rows of a file.
 
     Args:
-        skip_bad_rows: leave out and count rows that cannot be read, which else refuse the file.
+        skip_bad_rows: skip and count unreadable rows; otherwise they refuse the file.
 
     Raises:
         LakewriterError: if it cannot be read.
-        OSError: if the disk does not give it.
+        OSError: if the disk fails.
     """
     if not path.name.lower().endswith(SUFFIXES):
         raise LakewriterError(f"{path}: cannot be imported", f"these can: {' '.join(SUFFIXES)}")
@@ -119,7 +119,7 @@ def read_table(path: Path, *, skip_bad_rows: bool = False) -> FileTable:
         checked = _check_checksum(data, path)
         return _read(data, path, skip_bad_rows=skip_bad_rows)._replace(checked=checked)
     except CsvError:
-        raise  # names the file itself
+        raise  # its message names the file
     except LakewriterError as error:
         raise LakewriterError(f"{path}: {error.what}", error.hint) from None
 
@@ -160,7 +160,7 @@ def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
 
 
 def _is_archive(text: bytes) -> bool:
-    """Return whether a text has the archive's layout, or is a dump of REST rows in it: one header at most."""
+    """Return whether a text has the archive's layout, with at most one header."""
     if not is_archive_csv(text) or b"\nopen_time" in text:
         return False
     return not text[:1].isdigit() or _TWELVE.match(text) is not None
@@ -182,13 +182,19 @@ def _typed(file: FileTable, separator: str = "", *, skip_bad_rows: bool) -> File
 
 
 def _check_checksum(data: bytes, path: Path) -> bool:
-    """Return whether a checksum lies beside the file, and is its own."""
+    """Return whether a checksum is beside the file and matches.
+
+    Raises:
+        LakewriterError: if it does not match.
+    """
     try:
-        said = _CHECKSUM.findall(read_regular(path.with_name(path.name + ".CHECKSUM"), _CHECKSUM_BYTES_MAX))
+        digests = _CHECKSUM.findall(
+            read_regular(path.with_name(path.name + ".CHECKSUM"), _CHECKSUM_BYTES_MAX)
+        )
     except OSError:
-        return False  # it need not be kept
-    if [digits.lower().decode() for digits in said[:1]] != [hashlib.sha256(data).hexdigest()]:
-        raise LakewriterError(f"is not what {path.name}.CHECKSUM beside it says", "download it again")
+        return False  # a checksum is optional
+    if [digest.lower().decode() for digest in digests[:1]] != [hashlib.sha256(data).hexdigest()]:
+        raise LakewriterError(f"does not match {path.name}.CHECKSUM beside it", "download it again")
     return True
 
 

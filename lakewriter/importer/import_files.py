@@ -1,10 +1,9 @@
-"""Files of candles that somebody else made → the lake.
+"""Import files of candles made by other tools into the lake.
 
-Contract: a file is refused whole or taken whole; one that is refused keeps
-none of the others out. A file in a directory that is of other series than the
-options choose is left out; one that was named itself is refused. Each day of a
-file is merged like any other rows, so nothing that is better known already is
-overwritten, and importing a file again changes nothing.
+Contract: a file is imported or refused as a whole, and a refused file does not stop
+the others. If the options select none of its series, a file found in a directory is
+skipped, and a file named by the user is refused. Each day is merged like any other
+rows: better rows are never overwritten, and importing a file again changes nothing.
 """
 
 from collections import deque
@@ -28,27 +27,27 @@ from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore
 from lakewriter.partition import Partition, day_of
 from lakewriter.series import Series
 
-# Files that are read while a batch is merged: so many, of so many bytes if there are several.
-READ_AHEAD_FILES = BATCH_PARTITIONS_MAX
-READ_AHEAD_BYTES_MAX = 1 << 23
+# Files that are prefetched while a batch is merged. The limit of bytes applies to more than one file.
+PREFETCH_FILES_MAX = BATCH_PARTITIONS_MAX
+PREFETCH_BYTES_MAX = 1 << 23
 
 PartitionRows = list[tuple[Partition, pa.Table]]
 
 
 class FileResult(NamedTuple):
-    """What became of one file.
+    """The result of importing one file.
 
     Args:
-        path: which.
-        series: whose candles it holds; empty if that could not be told.
-        rows: candles in it.
-        partitions: the days that they are of.
-        added, replaced, corrections, disputed: as in `Merged`, of all its days.
-        left_out: its rows that are not imported.
-        notes: how it was understood, where that is not plain.
-        other_series: whether it was left out, being of series that the options do not choose.
-        error: why nothing of it was imported, "" if all went well.
-        hint: what to do about the error.
+        path: the file.
+        series: the series of its candles; empty if unknown.
+        rows: the number of its candles.
+        partitions: the number of their days.
+        added, replaced, corrections, disputed: as in `Merged`, summed over its days.
+        left_out: counts of its rows that were not imported.
+        notes: remarks for the user on how it was read.
+        other_series: whether it was skipped because the options select none of its series.
+        error: why it was refused; "" if it was imported.
+        hint: the hint of the error.
     """
 
     path: Path
@@ -67,13 +66,13 @@ class FileResult(NamedTuple):
 
 
 class ImportJob(NamedTuple):
-    """How files are imported.
+    """The settings of an import.
 
     Args:
-        options: what the user asks for.
+        options: the user's options.
         now_ms: the present: a candle that ends later is not closed.
-        named: files that were named themselves; the others were found in directories.
-        doubt_last: see `read_file`.
+        named: files named by the user; the others were found in directories.
+        doubt_last: see `read_candles`.
     """
 
     options: ImportOptions
@@ -83,10 +82,10 @@ class ImportJob(NamedTuple):
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files to import: those named, and below directories each that can be one, sorted.
+    """Yield the files to import: named files, and all that can be imported below directories, sorted.
 
     Raises:
-        UsageError: if a path is not there.
+        UsageError: if a path does not exist.
     """
     for path in paths:
         if path.is_dir():
@@ -100,23 +99,23 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise UsageError(f"{path}: is not there")
+            raise UsageError(f"{path}: does not exist")
 
 
 def check_files(paths: Iterable[Path], job: ImportJob) -> Iterator[FileResult]:
-    """Read and check many files, yielding in order what would become of each."""
-    for file in _read_ahead(paths, job):
+    """Read and check files without importing them; yield their results in order."""
+    for file in _prefetched(paths, job):
         yield file if isinstance(file, FileResult) else file.result([])
 
 
 def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Iterator[FileResult]:
-    """Bring the candles of many files into the lake, yielding in order what became of each.
+    """Import files into the lake; yield their results in order.
 
-    Crash: each day is as before or as after, whole; importing the files again
+    Crash: each day is whole, as before or as after; importing the files again
     finishes the work.
     """
     batch: list[_FileToMerge] = []
-    for file in _read_ahead(paths, job):
+    for file in _prefetched(paths, job):
         if isinstance(file, FileResult) or not _fits(batch, file):
             yield from _merge(store, batch)
             batch = []
@@ -128,7 +127,7 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Ite
 
 
 class _FileToMerge:
-    """A file that was read, by days."""
+    """A file that was read, with its rows by partition."""
 
     def __init__(self, path: Path, read: FileCandles) -> None:
         self.path = path
@@ -151,7 +150,7 @@ class _FileToMerge:
 
 
 def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
-    """Tell whether a file can be merged together with others: each partition is there once, and not too many."""
+    """Return whether a file can join a batch: its partitions are new there, and the limits hold."""
     both = [*batch, file]
     partitions = [partition for each in both for partition, _ in each.days]
     return (
@@ -174,26 +173,26 @@ def _rows_by_day(series: Series, rows: pa.Table) -> PartitionRows:
     ]
 
 
-def _read_ahead(paths: Iterable[Path], job: ImportJob) -> Iterator[_FileToMerge | FileResult]:
-    waiting: deque[tuple[Path, int, Future[_FileToMerge | FileResult]]] = deque()
+def _prefetched(paths: Iterable[Path], job: ImportJob) -> Iterator[_FileToMerge | FileResult]:
+    pending: deque[tuple[Path, int, Future[_FileToMerge | FileResult]]] = deque()
     with ThreadPoolExecutor(1) as reader:
         for path in paths:
             file_bytes = _size(path)
-            while waiting and (
-                len(waiting) == READ_AHEAD_FILES
-                or file_bytes + sum(each[1] for each in waiting) > READ_AHEAD_BYTES_MAX
+            while pending and (
+                len(pending) == PREFETCH_FILES_MAX
+                or file_bytes + sum(size for _, size, _ in pending) > PREFETCH_BYTES_MAX
             ):
-                yield _result(*waiting.popleft())
-            waiting.append((path, file_bytes, reader.submit(_read, path, job)))
-        for each in waiting:
-            yield _result(*each)
+                yield _result(*pending.popleft())
+            pending.append((path, file_bytes, reader.submit(_read, path, job)))
+        for item in pending:
+            yield _result(*item)
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return 0  # whoever reads it says why it cannot be read
+        return 0  # reading it raises the error
 
 
 def _result(path: Path, _: int, future: "Future[_FileToMerge | FileResult]") -> _FileToMerge | FileResult:

@@ -1,4 +1,7 @@
-"""Read a JSON file of candles into a table: rows of values, objects, columns, or an object a line."""
+"""Read a JSON file of candles into a table.
+
+It may hold rows of values, objects, columns, or one object on each line.
+"""
 
 from typing import Any
 
@@ -12,7 +15,7 @@ from lakewriter.importer.column_names import is_header
 from lakewriter.importer.dialect import OHLCV, REST
 from lakewriter.importer.text_file import check_utf8
 
-# Python's objects take some ten times as much memory as the text of a whole document.
+# Python's objects take about ten times as much memory as their JSON text.
 DOCUMENT_BYTES_MAX = 1 << 28
 
 _SHOWN_MAX = 100
@@ -20,7 +23,7 @@ _BLOCK_BYTES = 1 << 22
 
 
 def read_json(data: bytes) -> tuple[pa.Table, bool]:
-    """Return the rows of a JSON text, and whether its columns have names of their own.
+    """Return the rows of a JSON text, and whether its columns have names.
 
     Raises:
         LakewriterError: if it is no JSON of candles.
@@ -31,7 +34,8 @@ def read_json(data: bytes) -> tuple[pa.Table, bool]:
         return _read_lines(text), True
     if len(text) > DOCUMENT_BYTES_MAX:
         raise LakewriterError(
-            f"more than {DOCUMENT_BYTES_MAX:,} bytes of JSON in one value", "write one object a line: .ndjson"
+            f"more than {DOCUMENT_BYTES_MAX:,} bytes of JSON in one value",
+            "write one object on each line: .ndjson",
         )
     try:
         document = msgspec.json.decode(text)
@@ -41,7 +45,7 @@ def read_json(data: bytes) -> tuple[pa.Table, bool]:
 
 
 def _has_lines(text: bytes) -> bool:
-    """Return whether a text is one object a line, not one object in several lines."""
+    """Return whether a text has one object on each line, not one object on several lines."""
     first, _, rest = text.partition(b"\n")
     return first.rstrip().endswith(b"}") and rest.lstrip().startswith(b"{")
 
@@ -76,10 +80,10 @@ def _rows(rows: list[list[Any]]) -> pa.Table:
     width = len(rows[0])
     names = {len(OHLCV): OHLCV, len(REST): REST}.get(width)
     if names is None:
-        raise LakewriterError(f"has rows of {width} values; 6 or 12 would be understood")
+        raise LakewriterError(f"has rows of {width} values, not 6 or 12")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, list) or len(row) != width:
-            raise LakewriterError(f"row {number} is no list of {width} values")
+            raise LakewriterError(f"row {number} is not a list of {width} values")
     columns = zip(names, zip(*rows, strict=True), strict=True)
     return pa.table({name: _column(name, values) for name, values in columns})
 
@@ -88,15 +92,15 @@ def _objects(rows: list[dict[str, Any]]) -> pa.Table:
     names: dict[str, None] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise LakewriterError(f"row {number} is no object")
+            raise LakewriterError(f"row {number} is not an object")
         names.update(dict.fromkeys(row))
     return pa.table({name: _column(name, [row.get(name) for row in rows]) for name in names})
 
 
 def _column(name: str, values: Any) -> pa.Array:
-    kinds = {type(value) for value in values} - {type(None)}
-    if not kinds <= {int, float} and not kinds <= {bool}:
-        # Numbers in quotes beside others: as text they are all read alike.
+    types = {type(value) for value in values} - {type(None)}
+    if not types <= {int, float} and not types <= {bool}:
+        # Numbers with and without quotes are mixed: read all of them as text.
         values = [
             None if value is None else value if isinstance(value, str) else repr(value) for value in values
         ]

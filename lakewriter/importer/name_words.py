@@ -1,10 +1,10 @@
-"""The words of a file's name → claims on its series. Pure.
+"""Parse the words of a file's name into claims on its series. Pure.
 
 BTC_USDT-1h.csv, BTC_USDT_USDT-1h-futures.feather, Binance_BTCUSDT_d.csv,
 2024-01-01_btcusdt_60min.csv, BTCUSDT.csv, BTCUSD_PERP_4h_2023.csv
 
-A word that means nothing is passed over. Dates are no part of a symbol, unless
-they are days of delivery: BTCUSDT_240628.
+Unknown words are ignored. Dates are no part of a symbol, except days of delivery:
+BTCUSDT_240628.
 """
 
 import re
@@ -27,24 +27,24 @@ from lakewriter.spelling import (
 
 
 class NameWords(NamedTuple):
-    """What the words of a name say.
+    """The claims of the words in a name.
 
     Args:
-        claims: on the file's series, one a level.
-        read_as: the symbol, if the name spells it otherwise; else "".
+        claims: claims on the file's series, one for each level.
+        read_as: the symbol if the name spells it differently; else "".
     """
 
     claims: tuple[Claim, ...]
     read_as: str
 
 
-# NameWords that stand before an asset, and are none.
+# Words in front of an asset that are no asset.
 _NOISE = frozenset((
     "all", "bars", "candle", "candles", "copy", "crypto", "data", "export", "final", "from", "full", "history",
     "historical", "kline", "klines", "my", "new", "ohlc", "ohlcv", "price", "prices", "raw", "test", "to", "trades",
 ))  # fmt: skip
 
-# Of these quotes a word in lower case is a symbol; of the others it may be a word of English.
+# A word in lower case with one of these quotes is a symbol; with others it may be English.
 _PLAIN_QUOTES = ("USDT", "USDC", "BUSD", "FDUSD", "TUSD", "BTC", "ETH", "BNB")
 _DOLLARS = _PLAIN_QUOTES[:5]
 
@@ -57,18 +57,18 @@ _SEPARATORS = re.compile(r"[\s_\-.,;+@()\[\]]+")
 
 
 def parse_words(stem: str, path: PurePath) -> NameWords:
-    """Return what the words of a name say.
+    """Return the claims of the words in a name.
 
     Args:
         stem: the name without its suffixes.
-        path: the file, for an error.
+        path: the file, for errors.
 
     Raises:
         UsageError: if they name two symbols, two intervals or two markets.
     """
     contract = _contract_in(stem)
     plain = stem if contract is None else stem.replace(contract, " ")
-    words = [word for word in _SEPARATORS.split(_FUTURES.sub(_joined, _DATE.sub(" ", plain))) if word]
+    words = [word for word in _SEPARATORS.split(_FUTURES.sub(_futures_word, _DATE.sub(" ", plain))) if word]
     symbols = [contract] if contract is not None else _symbols(words)
     spelled = {each for text in symbols if (each := symbol_in(text)) is not None}
     claims = [each for found in spelled for each in _symbol_claims(found)]
@@ -82,7 +82,7 @@ def parse_words(stem: str, path: PurePath) -> NameWords:
         values = sorted({each.value for each in claims if each.level == level} - {FUTURES})
         if len(values) > 1:
             raise UsageError(
-                f"{path}: its name tells two {level}s, {values[0]} and {values[1]}",
+                f"{path}: its name has two {level}s, {values[0]} and {values[1]}",
                 f"--relabel --{level} {values[0]}",
             )
     read_as = next((each.symbol for each in spelled if each.symbol not in stem), "")
@@ -97,7 +97,7 @@ def _symbol_claims(spelled: Spelled) -> list[Claim]:
 
 
 def _asset(word: str) -> str | None:
-    """Return the base asset that a word names alone, or with dollars as on other exchanges."""
+    """Return the base asset in a word: alone, or quoted in USD as on other exchanges."""
     known = ASSETS.get(word.lower())
     if known is not None:
         return known
@@ -106,7 +106,7 @@ def _asset(word: str) -> str | None:
 
 
 def _contract_in(stem: str) -> str | None:
-    """Return the futures contract that a name has: BTCUSD_PERP, BTCUSDT_240628, BTCUSDT.P."""
+    """Return the futures contract in a name: BTCUSD_PERP, BTCUSDT_240628, BTCUSDT.P."""
     for match in _CONTRACT.finditer(stem):
         digits = match[0][-6:]
         if (not digits.isdigit() or is_delivery(digits)) and symbol_in(match[0]) is not None:
@@ -114,16 +114,16 @@ def _contract_in(stem: str) -> str | None:
     return None
 
 
-def _joined(match: re.Match[str]) -> str:
+def _futures_word(match: re.Match[str]) -> str:
     return " coinfutures " if match[1].lower() in ("coin", "cm") else " usdtfutures "
 
 
 def _symbols(words: list[str]) -> list[str]:
-    """Return the different symbols among words; a pair of assets as ccxt writes it."""
+    """Return the symbols among the words; pairs of assets in the form of ccxt."""
     single = [word.upper() for word in words if _is_symbol(word)]
     if single:
         return _preferred(single, single)
-    # Freqtrade writes BTC_USDT_USDT of a contract that is settled in USDT.
+    # Freqtrade writes BTC_USDT_USDT for a contract that is settled in USDT.
     upper = [word.upper() for word in words]
     triples = [
         (base, quote, asset)
@@ -140,7 +140,7 @@ def _symbols(words: list[str]) -> list[str]:
 
 
 def _preferred(symbols: list[str], quotes: list[str]) -> list[str]:
-    """Return those quoted in dollars if there are any: in x_BTC_USDT the pair is not x/BTC."""
+    """Return the symbols quoted in dollars, else all: in x_BTC_USDT the pair is not x/BTC."""
     dollars = [symbol for symbol, quote in zip(symbols, quotes, strict=True) if quote.endswith(_DOLLARS)]
     return dollars or symbols
 

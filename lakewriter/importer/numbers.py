@@ -1,8 +1,9 @@
-"""Columns of text → doubles, whatever marks the decimals. Pure.
+"""Parse columns of text into doubles, with any decimal mark. Pure.
 
-Rule 1: one file writes all its numbers alike: with a decimal point, with a
-decimal comma, or with commas between thousands. Rule 2: if two readings fit all
-of them, or none does, the file is refused: a number is never wrong by 1000.
+Rule 1: all numbers of a file have one format: a decimal point, a decimal comma, or
+commas between thousands.
+Rule 2: if two formats fit all numbers, or none does, the file is refused. A number
+is never wrong by a factor of 1000.
 """
 
 from collections.abc import Mapping
@@ -20,23 +21,23 @@ _COMMA = rf"^[+-]?(?:\d+|[1-9]\d{{0,2}}(?:\.\d{{3}})+)(?:,\d+)?{_EXPONENT}$"
 _THOUSANDS = rf"^[+-]?(?:\d+|[1-9]\d{{0,2}}(?:,\d{{3}})+)(?:\.\d*)?{_EXPONENT}$"
 _LIKE = rf"^[+-]?[\d.,]*\d[\d.,]*{_EXPONENT}$"
 
-# What a thousand looks like where a comma marks the decimals, and a number that is none.
+# A number in thousands if a comma marks the decimals, and a number with a point or four digits.
 _DOTTED = r"^[1-9]\d{0,2}(?:\.\d{3})+$"
 _DOT_OR_LONG = r"\.|\d{4}"
 
-# Tools that write a decimal comma put other characters between values.
+# Files with a decimal comma separate their values with one of these.
 _COMMA_SEPARATORS = (";", "\t", "|", " ")
 
 
 class TextNumbers:
-    """Numbers in text.
+    """Columns of numbers in text.
 
     Args:
-        columns: arrays of trimmed text or null, by the names of the columns.
-        separator: between the values of the file; "" if it is no text file.
+        columns: arrays of trimmed text or null, by column name.
+        separator: the separator of the file's values; "" if it is no text file.
 
     Raises:
-        LakewriterError: if the decimals of all of them cannot be told.
+        LakewriterError: if their decimal mark is ambiguous.
     """
 
     def __init__(self, columns: Mapping[str, pa.Array], separator: str = "") -> None:
@@ -44,7 +45,7 @@ class TextNumbers:
         self._decimals = self._sniff_decimals(separator)
 
     def doubles(self, name: str) -> tuple[pa.Array, BoolArray]:
-        """Return a column's numbers, and which of its cells are none."""
+        """Return a column's numbers, and which of its cells are not numbers."""
         text = self._columns[name]
         try:
             return (_with_decimal_point(text, self._decimals)).cast(pa.float64()), np.zeros(
@@ -72,7 +73,7 @@ class TextNumbers:
         return fitting[0]
 
     def _may_be_thousands(self) -> bool:
-        """Return whether each number with a point in it could be a whole number of thousands."""
+        """Return whether the points of all numbers could separate thousands."""
         dotted = False
         for each in self._columns.values():
             telling = each.filter(pc.match_substring_regex(each, _DOT_OR_LONG)).drop_null()
@@ -86,7 +87,7 @@ _PATTERNS = {".": _PLAIN, ",": _COMMA, "thousands": _THOUSANDS}
 
 
 def _with_decimal_point(text: pa.Array, decimals: str) -> pa.Array:
-    """Return numbers with a decimal point, and nothing between thousands."""
+    """Return numbers with a decimal point, and without separators of thousands."""
     if decimals == ",":
         return pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
     return pc.replace_substring(text, ",", "") if decimals == "thousands" else text
@@ -110,7 +111,7 @@ def _ambiguous(columns: Mapping[str, pa.Array], pattern: str) -> LakewriterError
         found = text.filter(pc.match_substring_regex(text, pattern)).drop_null()
         if len(found):
             return LakewriterError(
-                f"{name} has {found[0].as_py()!r}, whose decimals cannot be told from thousands",
-                "write numbers with a decimal point and nothing between thousands",
+                f"{name} has {found[0].as_py()!r}, whose decimal mark is ambiguous",
+                "write numbers with a decimal point, and without separators of thousands",
             )
-    return LakewriterError("has numbers whose decimals cannot be told from thousands")
+    return LakewriterError("has numbers whose decimal mark is ambiguous")

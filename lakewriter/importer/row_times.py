@@ -1,7 +1,7 @@
-"""Find the times of a table's rows, and return them in milliseconds. Pure.
+"""Find the times of a typed table's rows, and return them in milliseconds. Pure.
 
-Columns have their types by now. Numbers count what their size tells. A time
-without a zone is UTC. Days and times of day in two columns are read together.
+The size of a number determines its unit. A time without a zone is UTC. Days and
+times of day in two columns are combined.
 """
 
 import numpy as np
@@ -12,18 +12,18 @@ from lakewriter.candle import IntArray
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.column_names import BEGINS, ENDS
 
-# From this size on a number counts the next smaller unit: each bound lies
-# beyond the year 5000 in the one and before 1974 in the other.
+# From each bound on, a number counts the next smaller unit. A bound is after the year
+# 5000 in the larger unit, and before 1974 in the smaller one.
 _UNITS = ((10**11, 1000, 1), (10**14, 1, 1), (10**17, 1, 1000), (2**63, 1, 10**6))
 
-# By how much to multiply, and by how much to divide, for milliseconds.
+# The factor and the divisor that give milliseconds.
 _LENGTHS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 10**6)}
 
 Columns = dict[str, pa.ChunkedArray]
 
 
 def begin_times(columns: Columns) -> tuple[IntArray | None, str]:
-    """Return the begin times, and the name of their column if it holds days only."""
+    """Return the begin times, and the name of their column if it holds only days."""
     if (parts := _date_and_time(columns)) is not None:
         return parts, ""
     found = [
@@ -33,13 +33,13 @@ def begin_times(columns: Columns) -> tuple[IntArray | None, str]:
     ]
     if not found:
         return None, ""
-    # A column of days beside one of times says less.
-    name, array = next((each for each in found if not _is_days(each[1])), found[0])
+    # A column of times is preferred to a column of days.
+    name, array = next((item for item in found if not _is_days(item[1])), found[0])
     return _milliseconds(name, array), name if _is_days(array) else ""
 
 
 def _date_and_time(columns: Columns) -> IntArray | None:
-    """Return the begin times of a table with one column of days, and others of the time of day."""
+    """Return the begin times of a table with separate columns for day and time of day."""
     if "date" not in columns or not _is_days(date := columns["date"].combine_chunks()):
         return None
     clock = columns.get("time")
@@ -64,7 +64,7 @@ def end_times(columns: Columns, *, needed: bool) -> IntArray | None:
     """Return the end times, exclusive or the last millisecond; None if there are none.
 
     Args:
-        needed: raise LakewriterError if they cannot be read.
+        needed: whether to raise LakewriterError if they cannot be read.
     """
     name = next((name for name in ENDS if name in columns), None)
     if name is None:
@@ -74,11 +74,11 @@ def end_times(columns: Columns, *, needed: bool) -> IntArray | None:
     except LakewriterError:
         if needed:
             raise
-        return None  # the archive's close times can be anything
+        return None  # the archive has invalid close times
 
 
 def _parts(name: str, array: pa.Array, units: int) -> IntArray:
-    """Return whole numbers below `units`. Hours from 1 to 24 would shift each candle by one."""
+    """Return whole numbers below `units`; hours from 1 to 24 would shift each candle."""
     if array.null_count:
         raise empty_cells("time", name, array)
     try:
@@ -104,8 +104,8 @@ def _milliseconds(name: str, array: pa.Array, *, exact: bool = True) -> IntArray
     """Return times in milliseconds.
 
     Args:
-        exact: what is no whole millisecond becomes a time at which no candle
-            begins; else the millisecond that contains it.
+        exact: whether a time with a fraction of a millisecond becomes -1, at which no
+            candle begins; otherwise the fraction is cut.
     """
     if array.null_count:
         raise empty_cells("time", name, array)
@@ -132,6 +132,6 @@ def _whole(numbers: IntArray, times: int, divisor: int, exact: bool) -> IntArray
 
 
 def empty_cells(kind: str, name: str, array: pa.Array) -> RowError:
-    """Return the error of a column that a candle needs, and that has nulls."""
+    """Return the error of a required column with nulls."""
     rows = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
     return RowError(kind, f"{name} is empty", int(rows[0]), rows)

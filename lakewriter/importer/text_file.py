@@ -1,8 +1,7 @@
-"""Read a text file of candles, however it is written, into columns of text.
+"""Read a text file of candles, in any dialect, into columns of text.
 
-`dialect` sniffs how it is written; Arrow reads the rows. Comments, blank lines
-and headers that come again between the rows are passed over. Each row keeps
-the number of its line.
+`dialect` detects the dialect, and Arrow reads the rows. Comments, blank lines and
+repeated headers between the rows are ignored. Each row keeps its line number.
 """
 
 import codecs
@@ -24,7 +23,7 @@ COLUMNS_MAX = 500
 BAD_ROWS_MAX = 1_000_000
 SKIP_HINT = "--skip-bad-rows"
 
-# What tools write for a value that is unknown.
+# Spellings of a null in other tools.
 NULLS = (
     "", "nan", "NaN", "NAN", "-nan", "-NaN", "null", "NULL", "Null", "none", "None", "NA", "N/A", "n/a",
     "#N/A", "<NA>", "NaT",
@@ -36,7 +35,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# First bytes of files that have a suffix of text by mistake.
+# First bytes of other files that have a text suffix by mistake.
 _MAGICS = {
     b"\x1f\x8b": "a gzip file",
     b"PK\x03\x04": "a zip or a spreadsheet",
@@ -47,7 +46,7 @@ _MAGICS = {
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
     b"\x89HDF": "an HDF5 file",
 }
-# Spreadsheets begin the words for their errors alike.
+# A line of # is a comment, unless it is an error value of a spreadsheet.
 _COMMENT = re.compile(rb"^[ \t]*#(?!N/A|VALUE!|REF!|DIV/0!|NAME\?|NUM!|NULL!)[^\n]*", re.MULTILINE)
 _BLANK = re.compile(rb"^[ \t]+$", re.MULTILINE)
 _SPACES = re.compile(rb" {2,}")
@@ -61,12 +60,12 @@ class TextTable(NamedTuple):
     """The rows of a text file.
 
     Args:
-        table: columns of text or null, named as in the file; ours if it has no header.
-        lines: the number of each row's line, from 1.
-        separator: between the values.
+        table: columns of text or null, under the file's names; under ours without a header.
+        lines: the line number of each row, from 1.
+        separator: the separator of the values.
         named: whether it has a header.
-        bad_rows: rows with too many or too few values, which are left out.
-        bad: the first of them, with the number of its line; "" if there are none.
+        bad_rows: the number of skipped rows with too many or too few values.
+        bad: the first of them, with its line number; "" if there are none.
     """
 
     table: pa.Table
@@ -78,14 +77,14 @@ class TextTable(NamedTuple):
 
 
 def decode_text(data: bytes) -> bytes:
-    """Return a text in UTF-8 without a byte order mark, its lines ending in line feeds.
+    """Return a text in UTF-8, without a byte order mark, with line feeds as line ends.
 
     Raises:
-        LakewriterError: if it is no text, or UTF-16 or UTF-32 and damaged.
+        LakewriterError: if it is no text, or damaged UTF-16 or UTF-32.
     """
     for magic, kind in _MAGICS.items():
         if data.startswith(magic):
-            raise LakewriterError(f"is no text but {kind}", "rename it, so that its suffix says so")
+            raise LakewriterError(f"is not a text file but {kind}", "give it the matching suffix")
     encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "")
     if not encoding and data[:1] and data[1:4:2] == b"\0\0":
         encoding = "utf-16-le"
@@ -95,15 +94,19 @@ def decode_text(data: bytes) -> bytes:
         try:
             data = data.decode(encoding).encode()
         except UnicodeError as error:
-            raise LakewriterError(f"is no {encoding.upper()} text: {error}", "download it again") from None
+            raise LakewriterError(f"is not valid {encoding.upper()}: {error}", "download it again") from None
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\0" in data[:_HEAD_BYTES]:
-        raise LakewriterError("is no text: it has bytes of 0")
+        raise LakewriterError("is not a text file: it has null bytes")
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
 def check_utf8(data: bytes) -> None:
-    """Raise LakewriterError if a text is no UTF-8."""
+    """Check that a text is UTF-8.
+
+    Raises:
+        LakewriterError: if it is not.
+    """
     if data.isascii():
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -111,17 +114,18 @@ def check_utf8(data: bytes) -> None:
         for at in range(0, len(data), _PART_BYTES):
             decoder.decode(data[at : at + _PART_BYTES], final=at + _PART_BYTES >= len(data))
     except UnicodeDecodeError:
-        raise LakewriterError("has bytes that are no UTF-8", "iconv -f LATIN1 -t UTF-8 FILE") from None
+        raise LakewriterError("is not valid UTF-8", "iconv -f LATIN1 -t UTF-8 FILE") from None
 
 
 def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
-    """Return the rows of a text as `decode_text` returns it.
+    """Return the rows of a text in the form of `decode_text`.
 
     Args:
-        skip_bad_rows: leave out and count rows with too many or too few values.
+        skip_bad_rows: skip and count rows with too many or too few values; otherwise they
+            refuse the file.
 
     Raises:
-        LakewriterError: if it is no table of candles, or has such rows.
+        LakewriterError: if it is no table of candles, or is refused.
     """
     dialect = sniff(data)
     if len(dialect.names) > COLUMNS_MAX:
@@ -137,17 +141,17 @@ def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
         raise LakewriterError(f"row {lines[bad.numbers[0]]}: {bad.first}", SKIP_HINT)
     kept = np.delete(lines, bad.numbers)
     if table is None or len(kept) != table.num_rows:
-        raise LakewriterError("has a value of several lines, or a quote that is never closed")
+        raise LakewriterError("has a value on several lines, or an unclosed quote")
     first = f"row {lines[bad.numbers[0]]}: {bad.first}" if bad.numbers else ""
     named = table.rename_columns(dialect.names)
     return TextTable(named, kept, dialect.separator, bool(dialect.header), len(bad.numbers), first)
 
 
 class _WrongWidthRows:
-    """The rows with too many or too few values, noted while Arrow reads.
+    """The rows with too many or too few values, collected while Arrow reads.
 
     Args:
-        rows_max: with one more reading ends.
+        rows_max: the greatest number of such rows; reading stops at the next one.
     """
 
     def __init__(self, rows_max: int) -> None:
@@ -155,15 +159,15 @@ class _WrongWidthRows:
         self.first = ""
         self._rows_max = rows_max
 
-    def note(self, row: arrow_csv.InvalidRow) -> str:
-        """Note a row; return what Arrow should do."""
+    def add(self, row: arrow_csv.InvalidRow) -> str:
+        """Add a row; return whether Arrow skips it or stops."""
         self.first = self.first or f"has {_values(row.actual_columns)}, not {row.expected_columns}"
         self.numbers.append(row.number - 1)
         return "error" if self.is_full else "skip"
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more than may be."""
+        """Whether there are more than allowed."""
         return len(self.numbers) > self._rows_max
 
 
@@ -172,7 +176,7 @@ def _values(count: int) -> str:
 
 
 def _cleaned(body: bytes, dialect: Dialect) -> bytes:
-    """Return the rows' lines; those that are none become empty, so that each line keeps its number."""
+    """Return the lines of the rows; other lines become empty, so each line keeps its number."""
     if b"#" in body:
         body = _COMMENT.sub(b"", body)
     header = dialect.header
@@ -186,16 +190,16 @@ def _cleaned(body: bytes, dialect: Dialect) -> bytes:
 
 
 def _read(body: bytes, dialect: Dialect, bad: _WrongWidthRows) -> pa.Table | None:
-    """Return the rows that have a value for each column; None if reading ended at a bad one."""
-    # Names of columns may come twice; numbers do not.
+    """Return the rows with a value for each column; None if reading stopped at a bad row."""
+    # Column names may be duplicates; numbers are unique.
     numbers = [str(number) for number in range(len(dialect.names))]
     try:
         return arrow_csv.read_csv(
             pa.BufferReader(arrow_buffer(body)),
-            # Without threads each bad row is told with its number.
+            # Without threads Arrow reports the number of each bad row.
             read_options=arrow_csv.ReadOptions(column_names=numbers, use_threads=False),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=dialect.separator, quote_char=dialect.quote, invalid_row_handler=bad.note
+                delimiter=dialect.separator, quote_char=dialect.quote, invalid_row_handler=bad.add
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(numbers, pa.string()),
@@ -212,7 +216,7 @@ def _read(body: bytes, dialect: Dialect, bad: _WrongWidthRows) -> pa.Table | Non
 
 
 def _lines(body: bytes, first_line: int) -> IntArray:
-    """Return the number of each line that is not empty."""
+    """Return the numbers of the lines that are not empty."""
     ends = np.flatnonzero(np.frombuffer(body, np.uint8) == ord("\n"))
     if not body.endswith(b"\n"):
         ends = np.append(ends, len(body))

@@ -1,8 +1,8 @@
-"""Columns of text → times, however they are written. Pure.
+"""Parse columns of text into times, in many formats. Pure.
 
-Numbers count seconds, milliseconds, microseconds or nanoseconds, by their size.
-Text has the year first or last; if it is last, the column has to tell days from
-months. A time without an offset is UTC. Any other text is no time.
+Numbers count seconds, milliseconds, microseconds or nanoseconds, depending on their
+size. Dates have the year first or last; if it is last, the column must show which
+part is the day. A time without an offset is UTC. Any other text is no time.
 """
 
 from typing import NamedTuple
@@ -33,11 +33,11 @@ _OFFSET_HOURS_MAX = 14
 
 
 class TextTimes(NamedTuple):
-    """Times that were read from text.
+    """Times that were parsed from text.
 
     Args:
         array: int64 for numbers, date32 for days, time64 for times of day, else timestamps; null
-            where the text is null or no time.
+            if the text is null or no time.
         bad: which cells are no times.
     """
 
@@ -49,7 +49,7 @@ def read_times(name: str, text: pa.Array) -> TextTimes:
     """Return the times in a column of trimmed text or null.
 
     Raises:
-        LakewriterError: if none of it is a time, or its days cannot be told from its months.
+        LakewriterError: if no cell is a time, or if days and months are ambiguous.
     """
     present = text.is_valid().to_numpy(zero_copy_only=False)
     if not present.any():
@@ -58,18 +58,18 @@ def read_times(name: str, text: pa.Array) -> TextTimes:
         return TextTimes(iso, np.zeros(len(text), np.bool_))
     for pattern, read in ((_COMPACT, _calendar), (_WHOLE, _numbers), (_CLOCK, _clocks), (_DATED, _calendar)):
         fits = pc.match_substring_regex(text, pattern).fill_null(False).to_numpy(zero_copy_only=False)
-        # Most of it decides which form the column has; the rest are no times.
+        # The majority determines the column's format; the other cells are no times.
         if fits.sum() * 2 > present.sum():
             array, bad = read(name, pc.if_else(pa.array(fits), text, None), pattern)
             return TextTimes(array, bad | (present & ~fits))
     first = text.drop_null()[0].as_py()
     if bool(pc.match_substring_regex(pa.array([first]), _LOST)[0].as_py()):
-        raise LakewriterError(f"{name} holds times that lost their last digits: {first!r}", "export it again")
+        raise LakewriterError(f"{name} holds times without their last digits: {first!r}", "export it again")
     raise LakewriterError(f"{name} holds no times: {first[:40]!r}")
 
 
 def _iso(text: pa.Array) -> pa.Array | None:
-    """Return ISO 8601 as Arrow reads it: days, or times that all have an offset, or none."""
+    """Parse ISO 8601 with Arrow: days, or times that all have an offset, or all have none."""
     longest = pc.max(pc.utf8_length(text)).as_py()
     first = text.drop_null()[0].as_py()
     if len(first) < len("2024-01-01") or first[4:5] != "-":
@@ -117,7 +117,7 @@ def _calendar(name: str, text: pa.Array, pattern: str, *, clock: bool = False) -
 
 
 class _Parts:
-    """The parts of dates and times in text, by the names of a pattern's groups; 0 where one is missing."""
+    """The parts of dates and times in text, by a pattern's group names; a missing part is 0."""
 
     def __init__(self, found: pa.Array) -> None:
         self.present: BoolArray = found.is_valid().to_numpy(zero_copy_only=False)
@@ -153,7 +153,7 @@ class _Parts:
         return np.where(year_first, first, np.where(year_last, third, 0)), months, days
 
     def time_us(self) -> tuple[IntArray, BoolArray]:
-        """Return microseconds since midnight, and whether they are of a day."""
+        """Return microseconds since midnight, and whether they are valid."""
         hours, minutes, seconds = (self._number(each) for each in "hms")
         halves = self._given("p")
         if halves.any():
@@ -168,16 +168,16 @@ class _Parts:
         if "f" in self._text:
             padded = pc.utf8_rpad(pc.utf8_slice_codeunits(self._text["f"], 0, 6), 6, "0")
             times = times + padded.fill_null("0").cast(pa.int64()).to_numpy(zero_copy_only=False)
-            # A part of a microsecond counts as one, so that no begin time is exact by truncation.
+            # A fraction of a microsecond is rounded up: truncation could make a begin time exact.
             rest = pc.match_substring_regex(self._text["f"], r"^.{6}0*[1-9]").fill_null(False)
             times = times + rest.to_numpy(zero_copy_only=False)
         return times, (hours < 24) & (minutes < 60) & (seconds < 60)
 
     def offset_us(self, name: str) -> IntArray:
-        """Return how far each time is ahead of UTC.
+        """Return the offset of each time from UTC.
 
         Raises:
-            LakewriterError: if some have an offset and others do not.
+            LakewriterError: if only some times have an offset.
         """
         given = self._given("zs")
         if not given.any():
@@ -191,13 +191,13 @@ class _Parts:
 
 
 def _is_day_first(name: str, first: IntArray, second: IntArray) -> bool:
-    """Return whether dates like 03/04/2024 have the day first, by those that can be read in one way only."""
+    """Return whether dates like 03/04/2024 have the day first; unambiguous dates decide."""
     day_first, month_first = bool((first > 12).any()), bool((second > 12).any())
     if day_first and month_first:
         raise LakewriterError(f"{name} has dates with the day first, and others with the month first")
     if not day_first and not month_first and bool((first != second).any()):
         at = int(np.argmax(first != second))
         raise LakewriterError(
-            f"{name} does not tell days from months: {first[at]:02}/{second[at]:02}", "write 2024-01-31"
+            f"{name} has ambiguous days and months: {first[at]:02}/{second[at]:02}", "write 2024-01-31"
         )
     return day_first

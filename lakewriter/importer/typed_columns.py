@@ -1,8 +1,8 @@
-"""Give the columns of a file their types: times, numbers, and text for the rest. Pure.
+"""Convert the columns of a file to their types: times, numbers, and text for the rest. Pure.
 
-Strategy: names say which columns hold times and numbers. Cells that hold
-neither are bad_rows, each of a row; the caller decides whether a flaw refuses the
-file. Rows without any value are no candles: tools write them for gaps.
+Strategy: names decide which columns hold times and numbers. A cell that holds neither
+makes its row a bad row; the caller decides whether it refuses the file. Rows without
+any value are no candles: other tools write them for gaps.
 """
 
 from typing import NamedTuple
@@ -21,19 +21,19 @@ from lakewriter.importer.times import read_times
 
 _SHOWN_MAX = 40
 
-# From here on a float of 32 bits skips whole numbers.
+# A float of 32 bits cannot hold all larger whole numbers.
 _FLOAT32_WHOLE_MAX = 2**24
 
-# A file without a value for one of these holds no candles; any other may be unknown.
+# A candle needs a value in each of these columns; the others may be null.
 _REQUIRED = (*PRICES, "volume")
 
 
 class BadRow(NamedTuple):
-    """What is wrong with a row.
+    """A row that cannot be read.
 
     Args:
         row: its position, from 0.
-        what: in words, the column first.
+        what: what is wrong with it, column first.
     """
 
     row: int
@@ -60,10 +60,11 @@ def typed_columns(table: pa.Table, separator: str = "") -> TypedTable:
     """Return a table with types.
 
     Args:
-        separator: between the values of the text file that it comes from; "" if it is from another.
+        separator: the separator of the text file; "" for other files.
 
     Raises:
-        LakewriterError: if a column that a candle needs holds nothing of the kind, or is there twice.
+        LakewriterError: if a column holds no numbers or times where it must, or two columns
+            of one meaning differ.
     """
     metadata = table.schema.metadata
     table = chosen_columns(table)
@@ -88,10 +89,10 @@ class _BadRows:
         self._found: list[tuple[BoolArray, str, str, pa.Array]] = []
 
     def add(self, bad: BoolArray, name: str, what: str, cells: pa.Array) -> None:
-        """Note cells that are not what their column holds.
+        """Add cells that are no time or number.
 
         Raises:
-            LakewriterError: if all that it has are such.
+            LakewriterError: if all cells of the column are bad.
         """
         if not bad.any():
             return
@@ -101,7 +102,7 @@ class _BadRows:
         self.rows |= bad
 
     def drop(self, rows: BoolArray) -> None:
-        """Take back the bad_rows of some rows."""
+        """Drop rows that are bad only because they are empty."""
         self.rows &= ~rows
 
     @property
@@ -119,7 +120,7 @@ def _shown(cells: pa.Array, rows: BoolArray) -> str:
 
 def _decoded(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # more text than one array holds
+    if isinstance(array, pa.ChunkedArray):  # the text exceeds one array
         array = pa.concat_arrays(each.cast(pa.large_string()) for each in array.chunks)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -129,7 +130,7 @@ def _decoded(column: pa.ChunkedArray) -> pa.Array:
 def _trimmed(array: pa.Array) -> pa.Array:
     if not pa.types.is_string(array.type):
         array = array.cast(pa.large_string() if array.nbytes > 2**31 - 1 else pa.string())
-    # Ten cells tell nothing of the rest, but spaces cost more than to look for them.
+    # A sample would prove nothing, and trimming costs more than searching all cells.
     if bool(pc.any(pc.match_substring_regex(array, r"^\s|\s$")).as_py()):
         array = pc.utf8_trim_whitespace(array)
     unknown = pc.is_in(array, value_set=pa.array(NULLS, array.type))
@@ -149,7 +150,7 @@ def _number(name: str, array: pa.Array, numbers: TextNumbers, bad_rows: _BadRows
     ):
         raise LakewriterError(f"{name} holds no numbers: its type is {dtype}")
     if pa.types.is_decimal(dtype):
-        return array.cast(pa.string()).cast(pa.float64())  # only of a text Arrow finds the nearest double
+        return array.cast(pa.string()).cast(pa.float64())  # Arrow finds the nearest double only from text
     if pa.types.is_floating(dtype) and field_of(name) not in _REQUIRED and _has_nan(array):
         return pc.if_else(pc.is_nan(array), None, array)
     return array
@@ -177,7 +178,7 @@ def _time(name: str, array: pa.Array, bad_rows: _BadRows) -> pa.Array:
 
 
 def _without_values(columns: dict[str, pa.Array]) -> BoolArray:
-    """Return which rows have no price, and no volume or one of 0."""
+    """Return which rows have no price, and a volume of null or 0."""
     prices = [array for name, array in columns.items() if field_of(name) in PRICES]
     rows = len(next(iter(columns.values()))) if columns else 0
     empty: BoolArray = np.full(rows, bool(prices))

@@ -162,7 +162,7 @@ def test_many_failures(tmp_path):
         (["--market", "forex"], "market: 'forex' is unknown"),
         (["--symbol", "../x"], "symbol: '../x' cannot be a symbol"),
         (["--interval", "7m"], "interval: '7m' is unknown"),
-        (["/absent.zip"], "/absent.zip: is not there"),
+        (["/absent.zip"], "/absent.zip: does not exist"),
     ],
 )
 def test_bad_arguments(tmp_path, archive, arguments, what):

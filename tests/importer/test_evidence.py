@@ -227,7 +227,7 @@ def test_two_columns_of_volumes(tmp_path: Path, store: LakeStore) -> None:
     assert "could each be the volume" in told.error
     swapped = frame(3).assign(quote_volume=lambda rows: rows.volume, volume=lambda rows: rows.volume * 101)
     told = imported(store, csv(tmp_path / "ETHUSDT_1m.csv", swapped[["timestamp", *swapped.columns[:0:-1]]]))
-    assert "volume is the quote volume, and the quote volume the volume" in told.error
+    assert "volume and the quote volume are swapped" in told.error
 
 
 def test_a_file_of_a_lake_that_was_moved(tmp_path: Path, store: LakeStore) -> None:

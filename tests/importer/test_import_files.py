@@ -413,9 +413,9 @@ def test_a_checksum_beside_it(tmp_path: Path) -> None:
         assert read_one(path, SPOT).rows.num_rows == 1
     for wrong in (f"SHA256 ({path.name}) = {'0' * 64}", "", digits[:-1]):
         said.write_text(wrong)
-        assert read_file_error(path) == f"{path}: is not what {path.name}.CHECKSUM beside it says"
+        assert read_file_error(path) == f"{path}: does not match {path.name}.CHECKSUM beside it"
     said.write_text(f"{'0' * 64}  {path.name}")
-    assert read_file_error(path) == f"{path}: is not what {path.name}.CHECKSUM beside it says"
+    assert read_file_error(path) == f"{path}: does not match {path.name}.CHECKSUM beside it"
 
 
 @pytest.mark.parametrize("member", ["BTCUSDT-1m-2024-06-30.csv", "exported/BTCUSDT.CSV"])
@@ -550,7 +550,7 @@ def test_files_in_a_directory(tmp_path: Path) -> None:
         written(tmp_path / name, "")
     assert list(find_files([tmp_path])) == sorted(tmp_path / name for name in kept)
     assert list(find_files([tmp_path / "readme.md"])) == [tmp_path / "readme.md"]
-    with pytest.raises(UsageError, match="absent: is not there"):
+    with pytest.raises(UsageError, match="absent: does not exist"):
         list(find_files([tmp_path / "absent"]))
 
 

@@ -238,20 +238,20 @@ def test_the_rest_of_a_rest_answer(tmp_path: Path) -> None:
 REFUSED = {
     "decimals or thousands": (
         text("unix;open;high;low;close;volume", "{ms};42,283;42,300;42,100;42,200;1,500"),
-        "open has '42,283', whose decimals cannot be told from thousands",
+        "open has '42,283', whose decimal mark is ambiguous",
     ),
     "points or thousands": (
         text("unix;open;high;low;close;volume", "{ms};42.283;42.300;42.100;42.200;1.500"),
-        "open has '42.283', whose decimals cannot be told from thousands",
+        "open has '42.283', whose decimal mark is ambiguous",
     ),
     "points and commas": (
         text("unix;open;high;low;close;volume", "{ms};100,5;102.5;98;101;5"),
-        "open has '100,5', whose decimals cannot be told from thousands",
+        "open has '100,5', whose decimal mark is ambiguous",
     ),
     "a currency": (text("unix,open,high,low,close,volume", "{ms},$100,102,98,101,5"), "open holds no numbers: '$100'"),
     "days or months": (
         "date,open,high,low,close,volume\n03/04/2024,1,2,1,2,5\n04/04/2024,1,2,1,2,5\n",
-        "date does not tell days from months: 03/04",
+        "date has ambiguous days and months: 03/04",
     ),
     "days and months": (
         "date,open,high,low,close,volume\n13/04/2024,1,2,1,2,5\n04/14/2024,1,2,1,2,5\n",
@@ -264,7 +264,7 @@ REFUSED = {
     ),
     "lost digits": (
         text("unix,open,high,low,close,volume", "1.70407E+12,100,102,98,101,5"),
-        "unix holds times that lost their last digits: '1.70407E+12'",
+        "unix holds times without their last digits: '1.70407E+12'",
     ),
     "a serial day of a spreadsheet": (
         text("date,open,high,low,close,volume", "45292.5,100,102,98,101,5"), "date holds no times: '45292.5'"
@@ -282,40 +282,40 @@ REFUSED = {
     ),
     "a column twice": (
         text("unix,open,high,low,close,Close,volume", "{ms},100,102,98,101,99,5"),
-        "has two columns that differ for one thing, close and Close",
+        "has two columns for one thing, close and Close",
     ),
     "a price under two names": (
         text("unix,open,open_price,high,low,close,volume", "{ms},100,99,102,98,101,5"),
-        "has two columns that differ for one thing, open and open_price",
+        "has two columns for one thing, open and open_price",
     ),
     "seven values without a header": (
-        text("", "{ms},100,102,98,101,5,7"), "has no header, and rows of 7 values; 6 or 12 would be understood"
+        text("", "{ms},100,102,98,101,5,7"), "has no header, and its rows have 7 values, not 6 or 12"
     ),
     "a header in another language": (
         text("时间,开盘,最高,最低,收盘,成交量", "{ms}," + V),
         "not a CSV of candles: its header names no open, high, low, close: '时间,开盘,最高,最低,收盘,成交量'",
     ),
-    "a gzip file by a wrong name": (gzip.compress(b"x"), "is no text but a gzip file"),
-    "a spreadsheet by a wrong name": (b"PK\x03\x04" + b"\0" * 99, "is no text but a zip or a spreadsheet"),
-    "bytes of no kind": (bytes(range(256)), "is no text: it has bytes of 0"),
+    "a gzip file by a wrong name": (gzip.compress(b"x"), "is not a text file but a gzip file"),
+    "a spreadsheet by a wrong name": (b"PK\x03\x04" + b"\0" * 99, "is not a text file but a zip or a spreadsheet"),
+    "bytes of no kind": (bytes(range(256)), "is not a text file: it has null bytes"),
     "the sequences of a terminal": (
         "date,open\n\x1b]0;title\x07\x1b[31mx,1,2,3,4\n", "not a CSV of candles: no header with open, high, low"
     ),
     "the sequences of a terminal in a cell": (
         text("unix,open,high,low,close,volume", "{ms}," + V) + "1,\x1b[2J\x9b,1,1,1,1\n", r"row 5: open is '\x1b[2J\x9b', no number"
     ),
-    "no candles": ("a,b\n1,2\n", "not a CSV of candles: no header with open, high, low, close in it"),
+    "no candles": ("a,b\n1,2\n", "not a CSV of candles: no header with open, high, low, close"),
     "nothing": ("", "not a CSV of candles: no header"),
     "a header alone": ("unix,open,high,low,close,volume\n\n", "has no rows"),
     "a quote that is never closed": (
         text("unix,open,high,low,close,volume,note", "{ms}," + V + ",").replace("5.25,", '5.25,"', 1),
-        "has a value of several lines, or a quote that is never closed",
+        "has a value on several lines, or an unclosed quote",
     ),
     "bytes that are no text": (
         text("unix,open,high,low,close,volume", "{ms}," + V).encode() + b"1,2,3,4,5,\xff\n",
-        "has bytes that are no UTF-8",
+        "is not valid UTF-8",
     ),
-    "half of a UTF-16 text": (csv_of(NAIVE, index=False, encoding="utf-16")[:-1], "is no UTF-16 text"),
+    "half of a UTF-16 text": (csv_of(NAIVE, index=False, encoding="utf-16")[:-1], "is not valid UTF-16"),
     "a row that is cut": (text("unix,open,high,low,close,volume", "{ms}," + V)[:-20], "row 4: has 2 values, not 6"),
     "a word in one row": (
         text("unix,open,high,low,close,volume", "{ms}," + V) + "\n\n1704067380000,100,abc,98,101,5\n",
@@ -346,8 +346,8 @@ def test_other_files_that_are_refused(tmp_path: Path) -> None:
     for content, what in (
         ('{"code": -1121, "msg": "Invalid symbol.\\u001b"}', "is no JSON of candles: it has no rows, but "),
         ("[]", "is no JSON of candles: it has no rows"),
-        ("[[1, 2, 3]]", "has rows of 3 values; 6 or 12 would be understood"),
-        (json.dumps([*OHLCV, [1]]), "row 4 is no list of 6 values"),
+        ("[[1, 2, 3]]", "has rows of 3 values, not 6 or 12"),
+        (json.dumps([*OHLCV, [1]]), "row 4 is not a list of 6 values"),
         (json.dumps(OHLCV)[:-5], "is no JSON: "),
         ("[" * 100_000, "is no JSON: "),
         ('{"open": 1}\n{"open": }\n', "is no JSON of candles: "),
@@ -515,7 +515,7 @@ def test_files_that_end_other_readers(tmp_path: Path) -> None:
     """Names that are no UTF-8, and the first version of Feather, are refused before a reader of Arrow fails."""
     line = json.dumps(OBJECTS[0]).encode()
     broken = b"\n".join([line, line.replace(b"open_time", b"open_\xeftime")])
-    assert refusal(put(tmp_path / "candles.ndjson", broken)) == "has bytes that are no UTF-8"
+    assert refusal(put(tmp_path / "candles.ndjson", broken)) == "is not valid UTF-8"
     assert refusal(put(tmp_path / "candles.feather", b"FEA1" + bytes(99))).startswith(
         "is Feather of version 1"
     )
