@@ -1,7 +1,7 @@
-"""Which encodings make a partition smallest: bytes per row and milliseconds per day.
+"""The size of a partition by encoding: bytes per row and milliseconds per day.
 
-Reads the archive's 1m files (CSV, zip or gz) that are named on the command
-line, one partition per 1,440 rows; without any, days of the sandbox.
+It reads the archive's 1m files (CSV, zip or gz) on the command line, one
+partition per 1,440 rows. Without files it reads days of the sandbox.
 
     python benchmarks/encoding.py [FILE ...]
 """
@@ -70,7 +70,7 @@ def days_of(path: Path) -> Iterator[pa.Table]:
 
 
 def day(begins: list[int], values: dict[str, Any]) -> pa.Table:
-    """Return a partition as a recorder would write it: events and receipts some milliseconds late."""
+    """Return a partition as a recorder writes it: event and receive times are some milliseconds late."""
     columns = {
         "candle_begin_time": begins,
         "candle_end_time": [begin + 60_000 for begin in begins],

@@ -1,12 +1,12 @@
-"""Freshness: how long after its end a candle is durable, when thousands close in the same second.
+"""Freshness: the time from a candle's end until it is durable, if thousands close in the same second.
 
     python benchmarks/freshness.py --series 3000 --minutes 3
 
-A sandbox at real speed in one process, `lakewriter record` in another; of a few
-streams the closing frames never come, so that these are healed. The recorder
-says how old its candles were when their commit returned, by the exchange's clock:
-a stream's candle ends, is sent by the exchange up to 2 s later on USDⓈ-M, and
-is fetched by REST after the market's grace (10 s, 15 s on the futures).
+A sandbox at real speed runs in one process, `lakewriter record` in another. A few
+streams never send closing frames, so their candles are healed. The recorder logs
+the age of its candles when their commit returned, by the exchange's clock. The
+exchange sends a candle up to 2 s after its end on USDⓈ-M. REST fetches a missing
+one after the market's grace (10 s, 15 s on the futures).
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def record(url: str, directory: Path, minutes: float, silent: int) -> None:
-    """Record for so long, and print what the recorder says of it."""
+    """Record for so many minutes, and print the recorder's figures."""
     for market in MARKETS:
         listed = json.load(urllib.request.urlopen(f"{url}/{market}{prefix(market)}/exchangeInfo"))["symbols"]
         names = [entry["symbol"] for entry in listed[-silent:]]

@@ -1,22 +1,21 @@
-"""What importing the archive's files costs: ours, pandas and DuckDB over the same zips, turn about.
+"""The cost of importing the archive's files: lakewriter, pandas and DuckDB on the same zips, in turns.
 
-Days of the archive are copied under as many symbols as it takes to have enough
-files, a partition each. Every way reads the same zips and leaves a Hive tree of
+Days of the archive are copied under several symbols, so that there are enough
+files, one per partition. Each way reads the same zips and writes a Hive tree of
 Parquet:
 
     ours      unzip, parse, check, sort, merge: locked, synced, renamed, synced
     pandas    read_csv from the zip, clean, to_parquet for each day
     DuckDB    COPY (SELECT … FROM read_csv(…)) TO … (PARTITION_BY …); it cannot read
-              zips, so unzipping them into a directory for it, as ours are, is in its time
+              zips, so its time includes unzipping them into a directory
 
-Neither pandas nor DuckDB checks, locks, syncs or replaces atomically; "ours, unsynced"
-is ours without its syncs, all else the same. The numbers that count are the
-ratios, on one core:
+Neither pandas nor DuckDB checks, locks, syncs or replaces atomically. "ours, unsynced"
+is ours without its syncs. The results are the ratios, on one core:
 
     taskset -c 0 python benchmarks/history.py [ZIPS] [--files 600] [--directory .]
 
-ZIPS is a directory of the archive's daily spot zips from before 2025; without it
-captured ones are taken if there are any, else the sandbox makes some.
+ZIPS is a directory of the archive's daily spot zips from before 2025. Without it,
+captured zips are taken if there are any; otherwise the sandbox makes some.
 """
 
 import argparse
@@ -62,7 +61,7 @@ class Spent(NamedTuple):
 
 
 class Unsynced(LocalStorage):
-    """A disk that is trusted to keep what it was given."""
+    """Storage that does not sync."""
 
     @contextlib.contextmanager
     def _together(self, _count: int) -> Iterator[Callable[..., None]]:
@@ -84,7 +83,7 @@ def made_zips(directory: Path) -> list[Path]:
 
 
 def copied(zips: list[Path], count: int, directory: Path) -> list[Path]:
-    """Copy the zips under as many symbols as it takes."""
+    """Copy the zips under several symbols until there are `count` files."""
     files = []
     for number in range(count):
         path = zips[number % len(zips)]
@@ -164,14 +163,14 @@ def timed(work: Callable[[], None]) -> Spent:
 
 
 def looked_at(lake: Path) -> tuple[int, int, int]:
-    """Return how many files, rows and bytes a way left."""
+    """Return the numbers of files, rows and bytes that a way wrote."""
     files = list(lake.rglob("*.parquet"))
     ((rows,),) = duckdb.sql(f"SELECT count(*) FROM read_parquet('{lake}/**/*.parquet')").fetchall()
     return len(files), rows, sum(path.stat().st_size for path in files)
 
 
 def print_parts(files: list[Path]) -> None:
-    """Print what each part of ours takes alone, in memory."""
+    """Print the time of each part of ours alone, in memory."""
     series = Series("spot", "BTCUSDT", "1m")
     zipped = [path.read_bytes() for path in files[:100]]
     texts = [unzip(data, "zip", CSV_BYTES_MAX) for data in zipped]

@@ -1,7 +1,7 @@
-"""How much memory a recorder holds: at work, and while its disk stands still.
+"""The memory of a recorder: at work, and while its disk stalls.
 
-The stall is real: strace delays the journal's next fdatasync. Candles go on
-closing meanwhile, once every simulated minute; then all must be in the lake.
+The stall is real: strace delays the journal's next fdatasync. Candles close
+meanwhile, once a simulated minute. In the end all must be in the lake.
 
     python benchmarks/memory.py [--series 1000] [--seconds 30] [--stall 0] [--limit 170]
     python benchmarks/memory.py --series 3000 --stall 120 --limit 300
@@ -64,7 +64,7 @@ async def measure(options: argparse.Namespace, scratch: str) -> None:
 
 @contextlib.contextmanager
 def stalled(pid: int, seconds: float) -> Iterator[None]:
-    """Let the next fdatasync of the process take so long."""
+    """Delay the next fdatasync of the process by so many seconds."""
     delay_us = round(seconds * 1e6)
     tracer = subprocess.Popen(
         [

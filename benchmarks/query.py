@@ -1,17 +1,17 @@
-"""What choosing the files costs a query, beside DuckDB that is told the files.
+"""The cost of choosing files for a query, beside DuckDB with the list of files.
 
-Lakes of hard links to the files of one series, so that they are quick to make.
-In one run, turn about, each way with a connection of its own but where it says otherwise:
+The lakes have hard links to the files of one series, so they are quick to make.
+Four ways run in turns. All but `kept` open a connection for each statement:
 
-    glob    read_parquet('LAKE/**/*.parquet'), as anybody would write it
-    paths   read_parquet([…]) with the very paths that hold the answer
-    kept    the same on a connection that is open since long
+    glob    read_parquet('LAKE/**/*.parquet')
+    paths   read_parquet([…]) with exactly the paths of the answer
+    kept    the same on a connection that stays open
     ours    lakewriter.open_lake(LAKE).query(…), from the SQL to the table
 
-Each is measured twice: back to back (a way's statements without a pause between
-them) and with pauses (turn about, with a pause before each). What counts is ours
-beside the faster of paths and kept: at most 5 ms more for selective queries, at
-most 1.05 times for full scans. The page cache is warm.
+Each is measured twice: back to back (the statements of a way without a pause)
+and with pauses (in turns, with a pause before each). The result is the time of
+`ours` beside the faster of `paths` and `kept`. The limit is 5 ms more for selective
+queries, and 1.05 times for full scans. The page cache is warm.
 
     python benchmarks/query.py [--partitions 1000 10000 100000] [--rounds 5] [--directory /tmp]
 """
@@ -29,10 +29,10 @@ from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
+from made_candles import candle
 
 import lakewriter
-from lakewriter.candle import Candle, to_table
-from lakewriter.interval import MINUTE_MS
+from lakewriter.candle import to_table
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition
 
@@ -43,7 +43,7 @@ LIMIT_MS = 5.0
 PAUSE_S = 0.05
 LIMIT_RATIO = 1.05
 
-# Slower than this, a way is measured once.
+# A slower way is measured once.
 SLOW_S = 2.0
 
 HIVE = (
@@ -53,7 +53,7 @@ HIVE = (
 
 
 class Query(NamedTuple):
-    """A question, and the files that hold its answer.
+    """A query, and the files of its answer.
 
     Args:
         where: its predicate.
@@ -103,31 +103,6 @@ def make_lake(root: Path, partitions: int) -> tuple[list[str], list[date]]:
             (root / other.path).mkdir(parents=True)
             os.link(root / first.file, root / other.file)
     return symbols, days
-
-
-def candle(partition: Partition, minute: int) -> Candle:
-    """Return a candle with numbers that do not compress to nothing."""
-    begin_ms = partition.start_ms + minute * MINUTE_MS
-    wave = (begin_ms // MINUTE_MS * 7919) % 10_007 / 100
-    return Candle(
-        market=partition.market,
-        symbol=partition.symbol,
-        interval=partition.interval,
-        begin_ms=begin_ms,
-        end_ms=begin_ms + MINUTE_MS,
-        open=60_000 + wave,
-        high=60_020 + wave,
-        low=59_980 + wave,
-        close=60_001 + wave,
-        volume=wave * 1.00321,
-        quote_volume=wave * 60_193.27,
-        trade_num=minute * 31 % 2000,
-        taker_buy_base_asset_volume=wave * 0.50117,
-        taker_buy_quote_asset_volume=wave * 30_096.13,
-        event_ms=begin_ms + MINUTE_MS + 4,
-        recv_us=(begin_ms + MINUTE_MS + 90) * 1000,
-        source="stream",
-    )
 
 
 def statement(query: Query, table: str) -> str:

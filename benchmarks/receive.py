@@ -1,15 +1,14 @@
-"""What a kline frame costs beside its limit: from the socket to the journal.
+"""The cost of a kline frame from the socket to the journal, beside plain receiving.
 
-A server in another process sends frames of 100 symbols, of which 2 % are
-closed candles: those of one minute close together, as they do at the exchange
-(`--spread` strews them evenly instead). Side by side in one run, turn about,
-the CPU time per frame of
+A server in another process sends frames of 100 symbols. 2 % of them are closed
+candles. Those of one minute close together, as at the exchange; `--spread` spreads
+them evenly instead. The CPU time per frame is measured in turns:
 
     recv      a loop that only calls websockets' recv()
     recorder  CandleListener → queue → Recorder, every closed candle fsynced
 
-The number that counts is the ratio of the medians. CPU time of all threads
-is counted, the server's is not.
+The result is the ratio of the medians. The CPU time of all threads is counted,
+without the server's.
 
     python benchmarks/receive.py [--frames 200000] [--rounds 5] [--rate 0] [--spread] [--directory .]
 """
@@ -71,7 +70,7 @@ def frame(number: int, spread: bool) -> bytes:
 
 
 def run_server(port: "multiprocessing.Queue[int]", frames: int, rate: int, spread: bool, over: Event) -> None:
-    """Send the frames to whoever subscribes; `rate` a second, 0 for as fast as they are read."""
+    """Send the frames to each subscriber; `rate` a second, 0 for as fast as they are read."""
 
     async def talk(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -151,7 +150,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", type=int, default=0, help="frames a second; 0 for as fast as possible")
-    parser.add_argument("--spread", action="store_true", help="strew the closed candles evenly")
+    parser.add_argument("--spread", action="store_true", help="spread the closed candles evenly")
     parser.add_argument("--directory", default=".", help="on the disk to measure")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")

@@ -1,10 +1,10 @@
-"""What a query of a lake on an object store takes, in requests and in time.
+"""The requests and the time of a query of a lake on an object store.
 
-A lake of 124 partitions on moto's S3 server, in a process of its own on
-loopback; then the same with 30 ms added to each request. In one run:
+The lake has 124 partitions on moto's S3 server, in another process on loopback.
+It is measured with and without 30 ms added to each request:
 
     dataset  plain DuckDB over a pyarrow.dataset of the prefix, made for each query
-    ours     a lake that is open already, from the SQL to the table
+    ours     an open lake, from the SQL to the table
 
 Needs the extra `dev`.
 
@@ -75,18 +75,18 @@ def _candle(partition: Partition, minute: int) -> Candle:
     )  # fmt: skip
 
 
-def serve(root: Path, delay_s: float, told: Connection) -> None:
-    """Serve a lake until the other side hangs up, and tell what was asked since the last time."""
+def serve(root: Path, delay_s: float, counts: Connection) -> None:
+    """Serve a lake until the connection closes; send the counts of requests on demand."""
     from support.object_store import Store
 
     store = Store()
     uri = store.upload(root, "lake")
     store.delay_s = delay_s
-    told.send((uri, store.url))
+    counts.send((uri, store.url))
     try:
         while True:
-            told.recv()
-            told.send(store.counted())
+            counts.recv()
+            counts.send(store.counted())
             store.requests.clear()
     except EOFError:
         store.close()
@@ -100,17 +100,17 @@ def by_dataset(url: str, sql: str) -> pa.Table:
         return connection.sql(sql).to_arrow_table()
 
 
-def measure(ask: Callable[[], pa.Table], told: Connection, rounds: int) -> tuple[float, Counter[str]]:
+def measure(ask: Callable[[], pa.Table], counts: Connection, rounds: int) -> tuple[float, Counter[str]]:
     """Return the median in milliseconds, and the requests of one round."""
     times = []
     for _ in range(rounds):
-        told.send(None)
-        told.recv()
+        counts.send(None)
+        counts.recv()
         began_s = time.perf_counter()
         ask()
         times.append((time.perf_counter() - began_s) * 1000)
-    told.send(None)
-    return statistics.median(times), told.recv()
+    counts.send(None)
+    return statistics.median(times), counts.recv()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How fast the command line starts, beside the least that it could take.
+"""The start-up time of the command line, beside that of the imports it needs.
 
     lakewriter --help              beside  import click
     lakewriter query "SELECT 1"    beside  import duckdb, pyarrow
@@ -19,7 +19,7 @@ from lakewriter.lake.lake import LakeStore
 LIMIT = 1.5
 
 
-# What is installed has its bytecode beside it; a checkout too, after the first run, unless this is set.
+# An installed package has bytecode files, and a checkout after its first run, unless this is set.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
