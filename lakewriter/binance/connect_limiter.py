@@ -1,10 +1,10 @@
-"""How often one host may be asked for a connection.
+"""The limit of connection attempts to one host.
 
-Rule 1: in any window no more attempts pass than the exchange allows. Rule 2:
-they pass one by one, in the order they came, a little apart. Rule 3: while
-the gate is held, because the exchange said so, nobody passes.
+Rule 1: in any window no more attempts are made than the exchange allows. Rule 2:
+they are made one by one, in the order of their requests, a little apart. Rule 3:
+while the exchange imposes a block, no attempt is made.
 
-`ConnectAttempts` keeps the books and is told the time; `ConnectGate` waits.
+`ConnectAttempts` counts and gets the time passed in; `ConnectGate` waits.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from lakewriter.clock import Clock
 log = logging.getLogger(__name__)
 
 # Source: binance-spot-api-docs, web-socket-streams.md: 300 attempts in 5 minutes
-# from one address; the futures document none. The rest is left to whatever else
-# runs at the same address.
+# from one address; the futures document none. The rest is left to other programs
+# at the same address.
 ATTEMPTS_MAX = 250
 WINDOW_S = 300.0
 
-# Between two attempts, so that a hundred connections do not knock at once.
+# Between two attempts, so that a hundred connections are not opened at once.
 APART_S = 0.05
 
 
 class GateState(NamedTuple):
-    """What a process leaves to the next one.
+    """The state of a gate, for the next process.
 
     Args:
-        held_s: for how long nobody passes.
-        ages_s: how long ago attempts were.
+        held_s: rest of the block.
+        ages_s: ages of attempts.
     """
 
     held_s: float
@@ -40,7 +40,7 @@ class GateState(NamedTuple):
 
 
 class ConnectAttempts:
-    """When attempts passed, and from when on the next one may. Pure.
+    """The attempts of the last window, and the time of the next one. Pure.
 
     Args:
         attempts_max: in any window.
@@ -49,37 +49,37 @@ class ConnectAttempts:
     """
 
     def __init__(self, attempts_max: int, window_s: float, apart_s: float = APART_S) -> None:
-        self._passed: deque[float] = deque(maxlen=attempts_max)
+        self._made_s: deque[float] = deque(maxlen=attempts_max)
         self._window_s = window_s
         self._apart_s = apart_s
-        self._held_until_s = -math.inf
+        self._blocked_until_s = -math.inf
 
-    def free_s(self) -> float:
-        """Return from when on another attempt may pass."""
-        free_s = self._held_until_s
-        if self._passed:
-            free_s = max(free_s, self._passed[-1] + self._apart_s)
-        if len(self._passed) == self._passed.maxlen:
-            free_s = max(free_s, self._passed[0] + self._window_s)
-        return free_s
+    def next_allowed_s(self) -> float:
+        """Return the time of the next allowed attempt."""
+        allowed_s = self._blocked_until_s
+        if self._made_s:
+            allowed_s = max(allowed_s, self._made_s[-1] + self._apart_s)
+        if len(self._made_s) == self._made_s.maxlen:
+            allowed_s = max(allowed_s, self._made_s[0] + self._window_s)
+        return allowed_s
 
-    def passes(self, now_s: float) -> None:
-        """Enter an attempt into the books."""
-        self._passed.append(now_s)
+    def record_attempt(self, now_s: float) -> None:
+        """Count an attempt."""
+        self._made_s.append(now_s)
 
-    def hold(self, now_s: float, until_s: float) -> bool:
-        """Let nobody pass before that; tell whether somebody could have until now."""
-        news = self._held_until_s <= now_s
-        self._held_until_s = max(self._held_until_s, until_s)
-        return news
+    def block(self, now_s: float, until_s: float) -> bool:
+        """Allow no attempt before `until_s`; return whether no block held before."""
+        is_new = self._blocked_until_s <= now_s
+        self._blocked_until_s = max(self._blocked_until_s, until_s)
+        return is_new
 
-    def held_s(self, now_s: float) -> float:
-        """Return for how long nobody passes."""
-        return max(0.0, self._held_until_s - now_s)
+    def blocked_s(self, now_s: float) -> float:
+        """Return the rest of the block; 0 if there is none."""
+        return max(0.0, self._blocked_until_s - now_s)
 
     def ages_s(self, now_s: float) -> list[float]:
-        """Return how long ago the attempts of the last window were, the oldest first."""
-        return [now_s - passed_s for passed_s in self._passed if now_s - passed_s < self._window_s]
+        """Return the ages of the attempts of the last window, the oldest first."""
+        return [now_s - made_s for made_s in self._made_s if now_s - made_s < self._window_s]
 
 
 class ConnectGate:
@@ -104,31 +104,31 @@ class ConnectGate:
         self._clock = clock or Clock()
         self._turn = asyncio.Lock()
 
-    async def enter(self) -> None:
-        """Wait until a connection may be tried; first come, first served."""
+    async def acquire(self) -> None:
+        """Wait until a connection may be opened; first come, first served."""
         async with self._turn:
             while True:
                 now_s = self._clock.monotonic_s()
-                wait_s = self._attempts.free_s() - now_s
+                wait_s = self._attempts.next_allowed_s() - now_s
                 if wait_s <= 0:
                     break
-                await asyncio.sleep(wait_s)  # and look again: the gate may have been held meanwhile
-            self._attempts.passes(now_s)
+                await asyncio.sleep(wait_s)  # a block may have begun meanwhile
+            self._attempts.record_attempt(now_s)
 
-    def hold(self, seconds: float, why: str) -> None:
-        """Let nobody pass for so long; said once, however many were refused together."""
+    def block(self, seconds: float, reason: str) -> None:
+        """Allow no attempt for so long; log it once, however many were refused together."""
         now_s = self._clock.monotonic_s()
-        if self._attempts.hold(now_s, now_s + seconds):
-            log.warning("%s; no connection to its host is tried for %.0f s", why, seconds)
+        if self._attempts.block(now_s, now_s + seconds):
+            log.warning("%s; no connection to its host is tried for %.0f s", reason, seconds)
 
-    def kept(self) -> GateState:
-        """Return what the next process has to know."""
+    def export_state(self) -> GateState:
+        """Return the state for the next process."""
         now_s = self._clock.monotonic_s()
-        return GateState(self._attempts.held_s(now_s), self._attempts.ages_s(now_s))
+        return GateState(self._attempts.blocked_s(now_s), self._attempts.ages_s(now_s))
 
-    def resume(self, kept: GateState) -> None:
-        """Go on from what an earlier process did."""
+    def restore_state(self, state: GateState) -> None:
+        """Take over the state of an earlier process."""
         now_s = self._clock.monotonic_s()
-        for age_s in sorted(kept.ages_s, reverse=True):
-            self._attempts.passes(now_s - age_s)
-        self._attempts.hold(now_s, now_s + kept.held_s)
+        for age_s in sorted(state.ages_s, reverse=True):
+            self._attempts.record_attempt(now_s - age_s)
+        self._attempts.block(now_s, now_s + state.held_s)

@@ -1,7 +1,7 @@
-"""The doors to the exchange, one for each market that is used: endpoints, REST, time, attempts.
+"""The clients of the markets: endpoints, REST, archive, time and connection attempts of each.
 
-What the exchange counts by address is shared here: the weight of a pool, with
-other processes too; the connection attempts at a host.
+Limits that the exchange counts by address are shared here: the weight of a pool,
+with other processes too; the connection attempts at a host.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ from lakewriter.rate_limit_state import RateLimitState, SharedFile
 
 
 class MarketClient(NamedTuple):
-    """What it takes to talk to one market.
+    """The access to one market.
 
     Args:
         market: its endpoints and limits.
-        rest: asks it.
-        archive: asks for its files.
-        pool: the weight that this costs.
-        time: what time it is there.
-        gate: lets connection attempts through.
+        rest: its REST API.
+        archive: its public archive.
+        pool: the request weight of its REST API.
+        time: the time at the exchange.
+        gate: limits connection attempts.
     """
 
     market: Market
@@ -42,15 +42,15 @@ class MarketClient(NamedTuple):
 
 
 class MarketClients:
-    """Makes each market's door when it is first used.
+    """The client of each market, made when it is first used.
 
     Args:
-        endpoints: a market by its name, with the endpoints that hold for it.
+        endpoints: returns a market by its name, with the endpoints to use.
         session: for all REST calls; the caller closes it.
         clock: the machine's.
-        rate_limit_state: what an earlier process left.
-        shared_files: what is shared of a pool, by its name; None to share with nobody.
-        max_weight: what background work may spend of each pool in a minute; None for its share.
+        rate_limit_state: the state of an earlier process.
+        shared_files: returns the shared file of a pool by its name; None to share with no process.
+        max_weight: limit of background work in each pool in a minute; None for its share only.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class MarketClients:
         self._shared_files = shared_files
         self._max_weight = max_weight
         self._pools: dict[str, WeightPool] = {}
-        # Of its own, so that asking waits for no merge.
+        # A thread of its own, so that no request waits for a merge.
         self._thread = ThreadPoolExecutor(1, "weight")
         self._gates: dict[str, ConnectGate] = {}
 
@@ -91,12 +91,12 @@ class MarketClients:
         return self._clients[name]
 
     def rate_limit_state(self) -> RateLimitState:
-        """Return what the next process has to know."""
+        """Return the state for the next process."""
         wall_s = self._clock.wall_us() / 1_000_000
-        kept = {host: gate.kept() for host, gate in self._gates.items()}
+        states = {host: gate.export_state() for host, gate in self._gates.items()}
         return RateLimitState(
-            {host: round(wall_s + each.held_s, 1) for host, each in kept.items() if each.held_s},
-            {host: [round(wall_s - age_s, 1) for age_s in each.ages_s] for host, each in kept.items()},
+            {host: round(wall_s + state.held_s, 1) for host, state in states.items() if state.held_s},
+            {host: [round(wall_s - age_s, 1) for age_s in state.ages_s] for host, state in states.items()},
         )
 
     def _gate(self, host: str) -> ConnectGate:
@@ -104,7 +104,9 @@ class MarketClients:
             self._gates[host] = ConnectGate(clock=self._clock)
             wall_s = self._clock.wall_us() / 1_000_000
             ages_s = [wall_s - tried_s for tried_s in self._rate_limit_state.attempts_s.get(host, ())]
-            self._gates[host].resume(GateState(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0]))
+            self._gates[host].restore_state(
+                GateState(self._held_s(host), [age_s for age_s in ages_s if age_s >= 0])
+            )
         return self._gates[host]
 
     def _pool(self, market: Market) -> WeightPool:
@@ -112,12 +114,12 @@ class MarketClients:
         futures = market.weight_pool == "futures"
         name = "REST futures" if futures else f"REST {urlsplit(market.rest_url).netloc}"
         if name not in self._pools:
-            _check(self._max_weight, market)
+            _check_max_weight(self._max_weight, market)
             self._pools[name] = WeightPool(
                 name,
                 market.weight_max,
                 self._clock,
-                slate=None if self._shared_files is None else self._shared_files(name),
+                shared_file=None if self._shared_files is None else self._shared_files(name),
                 thread=self._thread,
                 background_max=self._max_weight,
             )
@@ -125,15 +127,15 @@ class MarketClients:
 
     def _held_s(self, host: str) -> float:
         held_s = self._rate_limit_state.held_until_s.get(host, 0.0) - self._clock.wall_us() / 1_000_000
-        # A wall clock that was set back must not hold us for years.
+        # A wall clock that was set back must not block requests for years.
         return min(max(0.0, held_s), HOLD_MAX_S)
 
 
-def _check(max_weight: int | None, market: Market) -> None:
-    """Refuse a ceiling that no page fits under, or that the exchange does not allow.
+def _check_max_weight(max_weight: int | None, market: Market) -> None:
+    """Check that one page fits below a limit, and that the exchange allows it.
 
     Raises:
-        UsageError: if it is one.
+        UsageError: if not.
     """
     if max_weight is None:
         return

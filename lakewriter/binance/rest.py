@@ -188,7 +188,7 @@ class RestClient:
         Raises:
             RestError: if it does not say.
         """
-        await self._pool.take(1, background=False)
+        await self._pool.acquire(1, background=False)
         asked_s = self._clock.monotonic_s()
         body = await self._ask("time", {}, TIMEOUT_S, _PAGE_BYTES_MAX)
         answered_s = self._clock.monotonic_s()
@@ -203,7 +203,7 @@ class RestClient:
         Raises:
             RestError: if the exchange does not answer, or not with a list.
         """
-        await self._pool.take(self.market.exchange_info_weight, background=False)
+        await self._pool.acquire(self.market.exchange_info_weight, background=False)
         params = self.market.exchange_info_params
         body = await self._ask("exchangeInfo", params, _INSTRUMENTS_TIMEOUT_S, ANSWER_BYTES_MAX)
         try:
@@ -223,7 +223,7 @@ class RestClient:
     async def _get(
         self, call: str, params: dict[str, str], weight: int, *, background: bool = False
     ) -> bytes:
-        await self._pool.take(weight, background=background)
+        await self._pool.acquire(weight, background=background)
         return await self._ask(call, params, TIMEOUT_S, _PAGE_BYTES_MAX)
 
     async def _ask(self, call: str, params: dict[str, str], timeout_s: float, bytes_max: int) -> bytes:
@@ -246,10 +246,10 @@ class RestClient:
     async def _learn(self, answer: aiohttp.ClientResponse, asked_s: float) -> None:
         used = answer.headers.get("x-mbx-used-weight-1m", "")
         told = used.isascii() and used.isdigit() and len(used) < 10
-        hold_s = HOLD_S.get(answer.status)
-        if hold_s is not None:
-            hold_s = retry_after_s(answer.status, answer.headers.get("Retry-After")) or hold_s
-        await self._pool.learn(asked_s, int(used) if told else None, hold_s)
+        block_s = HOLD_S.get(answer.status)
+        if block_s is not None:
+            block_s = retry_after_s(answer.status, answer.headers.get("Retry-After")) or block_s
+        await self._pool.note_answer(asked_s, int(used) if told else None, block_s)
 
 
 async def _read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:

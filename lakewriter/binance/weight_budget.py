@@ -1,12 +1,14 @@
-"""The budget of request weight of one pool: who may ask, and when. Pure.
+"""The budget of request weight of one pool: which request may be sent, and when. Pure.
 
 Rule 1: in any 60 seconds no more is spent than a share of what the exchange
-allows, so that it holds whenever its minutes begin; whoever shares a tally
-counts as one. Rule 2: what others on this address spend is known from the
-exchange's answers and counts too. Rule 3: when one is told to wait, all wait.
+allows, whenever its minutes begin; all users of one `WeightUse` together count
+as one. Rule 2: the weight that other programs at this address spend is known
+from the exchange's answers, and counts too. Rule 3: when one is blocked, all
+are. Rule 4: background work stops at half of the share, but a tenth is its own
+while it waits.
 
-Times are told, in seconds of the monotonic clock, which the processes of one
-boot have in common; a wait outlives the boot by the wall clock.
+Times are passed in, in seconds of the monotonic clock, which the processes of
+one boot have in common; a block outlives the boot by the wall clock.
 """
 
 import math
@@ -16,27 +18,35 @@ import msgspec
 
 WINDOW_S = 60.0
 
-# After a wait one request goes ahead; without an answer another follows.
+# After a block one request goes ahead; without an answer another follows.
 PROBE_S = 20.0
 _NAP_S = 0.1
 
-# A part is left to others on the same address, and to requests on their way.
+# The rest is left to other programs at the same address, and to requests on their way.
 SHARE = 0.75
 
-# Of that, what need not be done now may take so much.
+# Background work may use so much of that beside all other work.
 BACKGROUND_SHARE = 0.5
 
-# Nobody is held for longer, whatever a header, a file or a clock says: the
-# exchange's longest ban.
+# So much of it is background work's own, if other work takes more than the half.
+RESERVED_SHARE = 0.1
+
+# For so long after its last try background work counts as waiting.
+RESERVED_S = 2.0
+
+# Weight of background work is counted in steps of so many seconds, to keep the file small.
+_STEP_S = 10
+
+# The longest block, whatever a header, a file or a clock says: the exchange's longest ban.
 HOLD_MAX_S = 3 * 86_400.0
 
-# Of so many boots what they spent is kept: the last ones, or machines that share a disk.
+# The use of so many boots is kept: the last ones, or machines that share a disk.
 BOOTS_MAX = 3
 
-# A wait that another boot left is news if it ends so much later than ours.
+# A block from another boot counts if it ends so much later than ours.
 _LATER_S = 1.0
 
-# What is kept is believed within reason: more weight than any limit, three centuries of uptime.
+# Limits of values in a file: more weight than any limit, three centuries of uptime.
 _WEIGHT_MAX = 10**6
 _Weight = Annotated[int, msgspec.Meta(ge=0, le=_WEIGHT_MAX)]
 _Second = Annotated[int, msgspec.Meta(ge=0, le=10**10)]
@@ -44,16 +54,18 @@ _Spent = Annotated[dict[_Second, _Weight], msgspec.Meta(max_length=64)]
 
 
 class WeightUse(msgspec.Struct, omit_defaults=True):
-    """What was spent in the last minute, and who was told to wait, in one boot.
+    """The weight spent in the last minute, and blocks by the exchange, in one boot.
 
     Args:
         spent: second → weight; a second counts until all of it is a minute old.
-        others: what others on this address spent.
+        others: the weight that other programs at this address spent.
         others_until_s: until when that counts.
-        held_until_s: until when nothing may be spent.
+        held_until_s: end of the block.
         held_until_unix_s: the same by the wall clock, for the next boot.
-        doubtful: whether nobody was answered since.
-        probed_s: when somebody went ahead; None if nobody did.
+        doubtful: whether no request was answered since the block.
+        probed_s: when a request went ahead; None if none did.
+        background: start of ten seconds → weight of background work, part of `spent`.
+        background_until_s: until when background work waits for its own share.
     """
 
     spent: _Spent = {}
@@ -63,117 +75,156 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
     held_until_unix_s: float = 0.0
     doubtful: bool = False
     probed_s: float | None = None
+    background: _Spent = {}
+    background_until_s: float = 0.0
 
-    def forget(self, now_s: float) -> None:
-        """Let go of what is over, and of what cannot be: it is of another time."""
-        oldest = now_s - WINDOW_S - 1
-        if any(not oldest < second <= now_s for second in self.spent):
-            self.spent = {second: each for second, each in self.spent.items() if oldest < second <= now_s}
+    @property
+    def total(self) -> int:
+        """The weight that counts now, with that of other programs."""
+        return sum(self.spent.values()) + self.others
+
+    def drop_expired(self, now_s: float) -> None:
+        """Drop entries that are expired, or in the future (written before a reboot)."""
+        self.spent = _counting(self.spent, 1, now_s)
+        self.background = _counting(self.background, _STEP_S, now_s)
         if self.others and not now_s < self.others_until_s <= now_s + WINDOW_S:
             self.others, self.others_until_s = 0, 0.0
         self.held_until_s = min(self.held_until_s, now_s + HOLD_MAX_S)
+        self.background_until_s = min(self.background_until_s, now_s + RESERVED_S)
         if self.probed_s is not None and self.probed_s > now_s:
             self.probed_s = None
 
-    def take_over(self, other: "WeightUse", now_s: float) -> None:
-        """Count what a copy of this, which went its own way for a while, has more."""
-        for second, weight in other.spent.items():
-            self.spent[second] = max(weight, self.spent.get(second, 0))
+    def merge(self, other: "WeightUse", now_s: float) -> None:
+        """Add what a copy that was changed apart from this one has more."""
+        for mine, others in ((self.spent, other.spent), (self.background, other.background)):
+            for second, weight in others.items():
+                mine[second] = max(weight, mine.get(second, 0))
         if other.held_until_s > max(now_s, self.held_until_s):
             self.held_until_s, self.held_until_unix_s = other.held_until_s, other.held_until_unix_s
             self.doubtful, self.probed_s = True, None
-        self.forget(now_s)
+        self.drop_expired(now_s)
+
+
+def _counting(spent: dict[int, int], step_s: int, now_s: float) -> dict[int, int]:
+    """Return the entries of a step each that are not all a minute old, and not in the future."""
+    oldest = now_s - WINDOW_S - step_s
+    if all(oldest < second <= now_s and not second % step_s for second in spent):
+        return spent
+    return {
+        second: weight for second, weight in spent.items() if oldest < second <= now_s and not second % step_s
+    }
 
 
 class WeightBudget:
-    """Lets spend what a tally leaves.
+    """Decides whether weight may be spent, by what was spent.
 
     Args:
         weight_max: what the exchange allows in a minute.
-        tally: what was spent; changed here.
-        share: how much of it may be used.
+        use: the weight spent so far; changed here.
+        share: how much of `weight_max` may be used.
     """
 
-    def __init__(self, weight_max: int, tally: WeightUse | None = None, *, share: float = SHARE) -> None:
-        self.tally = tally or WeightUse()
+    def __init__(self, weight_max: int, use: WeightUse | None = None, *, share: float = SHARE) -> None:
+        self.use = use or WeightUse()
         self._allowed = weight_max * share
 
     def wait_s(self, weight: int, now_s: float, *, background: bool = False) -> float:
-        """Return how long to wait before so much may be spent; 0 if it may be now."""
-        tally = self.tally
-        tally.forget(now_s)
-        if now_s < tally.held_until_s:
-            return tally.held_until_s - now_s
-        if tally.doubtful and tally.probed_s is not None and now_s < tally.probed_s + PROBE_S:
+        """Return how long to wait before this weight may be spent; 0 if it may be now."""
+        use = self.use
+        use.drop_expired(now_s)
+        if now_s < use.held_until_s:
+            return use.held_until_s - now_s
+        if use.doubtful and use.probed_s is not None and now_s < use.probed_s + PROBE_S:
             return _NAP_S
-        counted = sum(tally.spent.values()) + tally.others
-        excess = counted + weight - self._allowed * (BACKGROUND_SHARE if background else 1.0)
-        if excess <= 0 or not counted:
-            return 0.0  # what is larger than all that is allowed goes alone
-        over = [(second + 1 + WINDOW_S, each) for second, each in tally.spent.items()]
+        own_left = self._allowed * RESERVED_SHARE - sum(use.background.values())
+        if not background:
+            is_reserved = now_s < use.background_until_s
+            return self._wait_below_s(
+                self._allowed - (max(0.0, own_left) if is_reserved else 0.0), weight, now_s
+            )
+        wait_s = self._wait_below_s(self._allowed * BACKGROUND_SHARE, weight, now_s)
+        if wait_s and weight <= own_left:
+            wait_s = self._wait_below_s(self._allowed, weight, now_s)
+            if wait_s:
+                use.background_until_s = now_s + RESERVED_S
+        return wait_s
+
+    def spend(self, weight: int, now_s: float, *, background: bool = False) -> None:
+        """Count the weight of a request that is sent now."""
+        second = math.floor(now_s)
+        _add(self.use.spent, second, weight)
+        if background:
+            _add(self.use.background, second // _STEP_S * _STEP_S, weight)
+        if self.use.doubtful:
+            self.use.probed_s = now_s
+
+    def note_answered(self, asked_s: float) -> None:
+        """Note that a request of that time was answered: if it was sent after the block, the block is over."""
+        if asked_s >= self.use.held_until_s:
+            self.use.doubtful, self.use.probed_s = False, None
+
+    def note_used(self, used: int, now_s: float) -> None:
+        """Note the weight that the exchange has counted in its minute, ours included."""
+        self.use.drop_expired(now_s)
+        others = max(0, min(used, _WEIGHT_MAX) - sum(self.use.spent.values()))
+        self.use.others, self.use.others_until_s = others, now_s + WINDOW_S if others else 0.0
+
+    def block(self, seconds: float, now_s: float, wall_s: float) -> None:
+        """Allow no request for so long."""
+        use = self.use
+        use.held_until_s = max(use.held_until_s, now_s + seconds)
+        use.held_until_unix_s = max(use.held_until_unix_s, wall_s + seconds)
+        use.doubtful, use.probed_s = True, None
+
+    def blocked_s(self, now_s: float) -> float:
+        """Return for how long no request is allowed."""
+        return max(0.0, self.use.held_until_s - now_s)
+
+    def _wait_below_s(self, limit: float, weight: int, now_s: float) -> float:
+        """Return how long to wait until this weight fits below a limit."""
+        use = self.use
+        excess = use.total + weight - limit
+        if excess <= 0 or not use.total:
+            return 0.0  # a request above the limit is sent alone
+        expiring = [(second + 1 + WINDOW_S, spent) for second, spent in use.spent.items()]
         free_s = now_s
-        for over_s, each in sorted([*over, (tally.others_until_s, tally.others)]):
-            excess -= each
-            free_s = over_s
+        for expires_s, spent in sorted([*expiring, (use.others_until_s, use.others)]):
+            excess -= spent
+            free_s = expires_s
             if excess <= 0:
                 break
         return max(0.001, free_s - now_s)
 
-    def spend(self, weight: int, now_s: float) -> None:
-        """Count what is asked now."""
-        second = math.floor(now_s)
-        self.tally.spent[second] = min(self.tally.spent.get(second, 0) + weight, _WEIGHT_MAX)
-        if self.tally.doubtful:
-            self.tally.probed_s = now_s
 
-    def answered(self, asked_s: float) -> None:
-        """Learn that somebody was answered who asked then: after a wait nobody has to hold back."""
-        if asked_s >= self.tally.held_until_s:
-            self.tally.doubtful, self.tally.probed_s = False, None
-
-    def told(self, used: int, now_s: float) -> None:
-        """Learn what the exchange has counted in its minute, ours included."""
-        self.tally.forget(now_s)
-        others = max(0, min(used, _WEIGHT_MAX) - sum(self.tally.spent.values()))
-        self.tally.others, self.tally.others_until_s = others, now_s + WINDOW_S if others else 0.0
-
-    def hold(self, seconds: float, now_s: float, wall_s: float) -> None:
-        """Spend nothing for so long."""
-        tally = self.tally
-        tally.held_until_s = max(tally.held_until_s, now_s + seconds)
-        tally.held_until_unix_s = max(tally.held_until_unix_s, wall_s + seconds)
-        tally.doubtful, tally.probed_s = True, None
-
-    def held_s(self, now_s: float) -> float:
-        """Return for how long nothing may be spent."""
-        return max(0.0, self.tally.held_until_s - now_s)
+def _add(spent: dict[int, int], second: int, weight: int) -> None:
+    spent[second] = min(spent.get(second, 0) + weight, _WEIGHT_MAX)
 
 
 class WeightBook(msgspec.Struct):
-    """What is kept of one pool beyond the life of a process.
+    """The use of one pool, kept beyond the life of a process.
 
     Args:
-        boots: by the boot's name, the last one that came last.
+        boots: by the boot's id, the newest last.
     """
 
     boots: Annotated[dict[str, WeightUse], msgspec.Meta(max_length=BOOTS_MAX)] = {}
 
-    def tally(self, boot: str, now_s: float, wall_s: float) -> WeightUse:
-        """Return the tally of this boot; a wait that another boot left goes on in it."""
+    def use(self, boot: str, now_s: float, wall_s: float) -> WeightUse:
+        """Return the use of this boot; a block of another boot goes on in it."""
         if boot not in self.boots:
             self.boots = dict([*self.boots.items()][1 - BOOTS_MAX :])
             self.boots[boot] = WeightUse()
-        tally = self.boots[boot]
-        tally.forget(now_s)
+        use = self.boots[boot]
+        use.drop_expired(now_s)
         for name, other in self.boots.items():
             if name == boot:
                 continue
-            # A wall clock that was set back must not hold us for years.
+            # A wall clock that was set back must not block requests for years.
             other.held_until_unix_s = min(other.held_until_unix_s, wall_s + HOLD_MAX_S)
             until_s = now_s + other.held_until_unix_s - wall_s
-            if until_s > max(now_s, tally.held_until_s) + _LATER_S:
-                WeightBudget(0, tally).hold(until_s - now_s, now_s, wall_s)
-        return tally
+            if until_s > max(now_s, use.held_until_s) + _LATER_S:
+                WeightBudget(0, use).block(until_s - now_s, now_s, wall_s)
+        return use
 
 
 _decode = msgspec.json.Decoder(WeightBook).decode
@@ -181,10 +232,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def parse_book(data: bytes) -> WeightBook:
-    """Return what was kept; an empty book of no bytes.
+    """Return the book in a file; an empty one if there are no bytes.
 
     Raises:
-        ValueError: if that is no book.
+        ValueError: if the bytes are no book.
     """
     try:
         return _decode(data) if data else WeightBook()

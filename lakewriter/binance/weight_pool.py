@@ -1,9 +1,9 @@
-"""One pool of request weight, shared by all that ask the exchange from this host.
+"""One pool of request weight, shared by all processes of this host.
 
-Rule 1: what is spent and who has to wait is on the slate, if there is one, and
-each look at it is one change of it. Rule 2: the event loop waits for no disk.
-Rule 3: a slate that fails or is damaged stops nobody; we go on from what we
-know, alone, until it can be had again.
+Rule 1: weight and blocks are in the shared file, if there is one, and each
+decision is one change of it. Rule 2: the event loop waits for no disk. Rule 3: a
+file that fails or is damaged stops no request; this process goes on alone, from
+its last state, until the file can be used again.
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from lakewriter.rate_limit_state import SharedFile
 
 log = logging.getLogger(__name__)
 
-# Waiting is broken into naps: somebody may have been told more meanwhile.
+# Waits are split into naps, because the budget may change meanwhile.
 _NAP_S = 0.5
 
-# A wait that ends so much later than the one that was said is another one.
+# A block that ends so much later than the one that was logged is logged too.
 _LATER_S = 1.0
 
-# So long we go alone when a slate failed; then it is tried again.
+# For so long a process goes on alone when the file failed; then the file is tried again.
 ALONE_S = 10.0
 
 _T = TypeVar("_T")
 
 
 class WeightPool:
-    """Waits until weight may be spent, and learns from the answers.
+    """Waits until weight may be spent, and counts it.
 
     Args:
         name: for the log ("REST futures").
         weight_max: what the exchange allows in a minute.
         clock: the machine's.
-        slate: shared with other processes; None for our own.
-        thread: one thread, where the slate is changed.
-        background_max: what our background work may spend in a minute; None for its share.
+        shared_file: the state of all processes; None to share with none.
+        thread: one thread, where the file is changed.
+        background_max: limit of this process' background work in a minute; None for its share only.
     """
 
     def __init__(
@@ -50,68 +50,68 @@ class WeightPool:
         weight_max: int,
         clock: Clock,
         *,
-        slate: SharedFile | None = None,
+        shared_file: SharedFile | None = None,
         thread: Executor | None = None,
         background_max: int | None = None,
     ) -> None:
         self._name = name
         self._weight_max = weight_max
         self._clock = clock
-        self._slate = slate
+        self._shared_file = shared_file
         self._thread = thread
         self._background = None if background_max is None else WeightBudget(background_max, share=1.0)
-        # What was last seen on the slate, and what we did when it was not to be had.
-        self._tally = WeightUse()
+        # The last state of the file, and requests since then while it failed.
+        self._use = WeightUse()
         self._alone_until_s: float | None = None
-        self._said_until_s = -math.inf
+        self._logged_until_s = -math.inf
         self._warned: set[str] = set()
 
-    async def take(self, weight: int, *, background: bool) -> None:
-        """Wait until so much may be spent, and count it."""
+    async def acquire(self, weight: int, *, background: bool) -> None:
+        """Wait until this weight may be spent, and count it."""
         while True:
             wait_s = await self._do(partial(self._spend, weight, background))
             if not wait_s:
                 return
-            self._say_held()
+            self._log_block()
             await asyncio.sleep(min(wait_s, _NAP_S))
 
-    async def learn(self, asked_s: float, used: int | None, hold_s: float | None = None) -> None:
-        """Learn from an answer to what was asked then.
+    async def note_answer(self, asked_s: float, used: int | None, block_s: float | None = None) -> None:
+        """Note the answer to a request of that time.
 
         Args:
-            used: what the exchange has counted in its minute; None if it did not say.
-            hold_s: how long nobody may ask, in any process, beyond a crash and a
-                reboot; None if it did not ask for that.
+            used: the weight that the exchange has counted in its minute; None if not told.
+            block_s: how long no process may send a request, beyond a crash and a
+                reboot; None if the exchange imposed no block.
         """
 
-        def learn(budget: WeightBudget, now_s: float) -> None:
+        def note(budget: WeightBudget, now_s: float) -> None:
             if used is not None:
-                budget.told(used, now_s)
-            if hold_s is None:
-                budget.answered(asked_s)
+                budget.note_used(used, now_s)
+            if block_s is None:
+                budget.note_answered(asked_s)
             else:
-                budget.hold(hold_s, now_s, self._wall_s())
+                budget.block(block_s, now_s, self._wall_s())
 
-        await self._do(partial(self._change, learn, durable=hold_s is not None))
+        await self._do(partial(self._change, note, durable=block_s is not None))
 
-    async def held_s(self) -> float:
-        """Return for how long nothing may be spent."""
-        return await self._do(partial(self._change, WeightBudget.held_s))
+    async def blocked_s(self) -> float:
+        """Return for how long no request is allowed."""
+        return await self._do(partial(self._change, WeightBudget.blocked_s))
 
     async def _do(self, work: Callable[[], _T]) -> _T:
-        if self._slate is None:
+        if self._shared_file is None:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _spend(self, weight: int, background: bool) -> float:
-        """Spend so much, or tell how long to wait."""
+        """Spend the weight and return 0, or return how long to wait."""
         capped = self._background if background else None
         wait_s = 0.0 if capped is None else capped.wait_s(weight, self._clock.monotonic_s())
 
         def spend(budget: WeightBudget, now_s: float) -> float:
             wait_s = budget.wait_s(weight, now_s, background=background)
             if not wait_s:
-                budget.spend(weight, now_s)
+                budget.spend(weight, now_s, background=background)
             return wait_s
 
         wait_s = wait_s or self._change(spend)
@@ -119,50 +119,50 @@ class WeightPool:
             capped.spend(weight, self._clock.monotonic_s())
         return wait_s
 
-    def _change(self, use: Callable[[WeightBudget, float], _T], *, durable: bool = False) -> _T:
-        """Let `use` look at the budget and change it: the one on the slate, if that can be had."""
+    def _change(self, decide: Callable[[WeightBudget, float], _T], *, durable: bool = False) -> _T:
+        """Call `decide` with the budget of the file, or with our own if the file fails."""
         now_s = self._clock.monotonic_s()
-        if self._slate is not None and not now_s < (self._alone_until_s or now_s):
+        if self._shared_file is not None and not now_s < (self._alone_until_s or now_s):
             try:
-                return self._change_slate(self._slate, use, durable=durable)
+                return self._change_file(self._shared_file, decide, durable=durable)
             except OSError as error:
                 self._alone_until_s = now_s + ALONE_S
                 self._warn("alone", f"{error.strerror or error}; this process keeps to a budget of its own")
-        return use(WeightBudget(self._weight_max, self._tally), self._clock.monotonic_s())
+        return decide(WeightBudget(self._weight_max, self._use), self._clock.monotonic_s())
 
-    def _change_slate(
-        self, slate: SharedFile, use: Callable[[WeightBudget, float], _T], *, durable: bool
+    def _change_file(
+        self, shared_file: SharedFile, decide: Callable[[WeightBudget, float], _T], *, durable: bool
     ) -> _T:
         results: list[_T] = []
         damage: list[str] = []
-        tally = self._tally
+        use = self._use
 
         def turn(before: bytes) -> bytes:
-            nonlocal tally
+            nonlocal use
             now_s, wall_s = self._clock.monotonic_s(), self._wall_s()  # here, so that times only grow
             try:
                 book = parse_book(before)
             except ValueError as error:
                 damage.append(str(error))
                 book = WeightBook()
-            forgotten = slate.boot not in book.boots
-            tally = book.tally(slate.boot, now_s, wall_s)
-            if forgotten or self._alone_until_s is not None:
-                tally.take_over(self._tally, now_s)
-            results.append(use(WeightBudget(self._weight_max, tally), now_s))
+            is_new_boot = shared_file.boot not in book.boots
+            use = book.use(shared_file.boot, now_s, wall_s)
+            if is_new_boot or self._alone_until_s is not None:
+                use.merge(self._use, now_s)
+            results.append(decide(WeightBudget(self._weight_max, use), now_s))
             return render_book(book)
 
-        slate.change(turn, durable=durable)
-        self._tally, self._alone_until_s = tally, None
-        for each in damage:
-            self._warn("damage", f"what was kept of it is damaged: {each}; it begins anew")
+        shared_file.change(turn, durable=durable)
+        self._use, self._alone_until_s = use, None
+        for error in damage:
+            self._warn("damage", f"what was kept of it is damaged: {error}; it begins anew")
         return results[0]
 
-    def _say_held(self) -> None:
-        """Say once of each wait that was imposed how long it is: it may be days."""
-        until_s, now_s = self._tally.held_until_s, self._clock.monotonic_s()
-        if until_s > max(now_s, self._said_until_s + _LATER_S):
-            self._said_until_s = until_s
+    def _log_block(self) -> None:
+        """Log the length of each block once: it may be days."""
+        until_s, now_s = self._use.held_until_s, self._clock.monotonic_s()
+        if until_s > max(now_s, self._logged_until_s + _LATER_S):
+            self._logged_until_s = until_s
             log.warning("%s: the exchange wants to be left alone for %.0f s", self._name, until_s - now_s)
 
     def _warn(self, kind: str, what: str) -> None:

@@ -20,30 +20,30 @@ def test_the_default_stays_below_what_the_exchange_documents() -> None:
 def test_attempts_pass_a_little_apart() -> None:
     """The first passes at once, the next one a moment later."""
     attempts = ConnectAttempts(10, 300, 0.5)
-    assert attempts.free_s() < 0
-    attempts.passes(100.0)
-    assert attempts.free_s() == 100.5
+    assert attempts.next_allowed_s() < 0
+    attempts.record_attempt(100.0)
+    assert attempts.next_allowed_s() == 100.5
 
 
 def test_a_full_window_waits_for_its_oldest_attempt() -> None:
     """When the window is full, the next one passes a window after the oldest in it."""
     attempts = ConnectAttempts(3, 300, 0)
     for now_s in (0.0, 10.0, 20.0):
-        assert attempts.free_s() <= now_s
-        attempts.passes(now_s)
-    assert attempts.free_s() == 300
-    attempts.passes(300)
-    assert attempts.free_s() == 310
+        assert attempts.next_allowed_s() <= now_s
+        attempts.record_attempt(now_s)
+    assert attempts.next_allowed_s() == 300
+    attempts.record_attempt(300)
+    assert attempts.next_allowed_s() == 310
 
 
 def test_a_held_gate_lets_nobody_pass_and_is_never_held_for_less() -> None:
     """The longest hold counts, and only the first of several together is news."""
     attempts = ConnectAttempts(3, 300, 0)
-    assert attempts.hold(0, 60)
-    assert not attempts.hold(1, 120)
-    assert not attempts.hold(2, 30)
-    assert attempts.free_s() == 120
-    assert attempts.hold(120, 121)
+    assert attempts.block(0, 60)
+    assert not attempts.block(1, 120)
+    assert not attempts.block(2, 30)
+    assert attempts.next_allowed_s() == 120
+    assert attempts.block(120, 121)
 
 
 @given(
@@ -60,10 +60,10 @@ def test_no_window_has_more_attempts_than_allowed(
     for pause_s, hold_s in asked:
         now_s += pause_s
         if hold_s > 20:
-            attempts.hold(now_s, now_s + hold_s)
+            attempts.block(now_s, now_s + hold_s)
             holds.append((now_s, now_s + hold_s))
-        now_s = max(now_s, attempts.free_s())
-        attempts.passes(now_s)
+        now_s = max(now_s, attempts.next_allowed_s())
+        attempts.record_attempt(now_s)
         passed.append(now_s)
     for first, last in zip(passed, passed[attempts_max:], strict=False):
         assert last >= first + 30
@@ -82,7 +82,7 @@ def test_those_who_wait_pass_in_their_order_and_not_too_many() -> None:
         passed: list[tuple[int, float]] = []
 
         async def one(number: int) -> None:
-            await gate.enter()
+            await gate.acquire()
             passed.append((number, clock.monotonic_s() - start_s))
 
         await asyncio.gather(*(one(number) for number in range(6)))
@@ -97,12 +97,12 @@ def test_a_gate_can_be_held_while_somebody_waits(caplog: pytest.LogCaptureFixtur
     async def main() -> None:
         clock = VirtualClock()
         gate = ConnectGate(10, 300.0, apart_s=1.0, clock=clock)
-        await gate.enter()
+        await gate.acquire()
         start_s = clock.monotonic_s()
-        waiting = asyncio.create_task(gate.enter())
+        waiting = asyncio.create_task(gate.acquire())
         await asyncio.sleep(0)
-        gate.hold(30.0, "spot #1: handshake refused with 429: too many attempts")
-        gate.hold(30.0, "spot #2: handshake refused with 429: too many attempts")
+        gate.block(30.0, "spot #1: handshake refused with 429: too many attempts")
+        gate.block(30.0, "spot #2: handshake refused with 429: too many attempts")
         await waiting
         assert clock.monotonic_s() - start_s == 30.0
 
@@ -118,9 +118,9 @@ def test_who_gives_up_waiting_is_in_nobodys_way() -> None:
     async def main() -> None:
         clock = VirtualClock()
         gate = ConnectGate(10, 300.0, apart_s=1.0, clock=clock)
-        await gate.enter()
+        await gate.acquire()
         start_s = clock.monotonic_s()
-        gone, stays = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
+        gone, stays = asyncio.create_task(gate.acquire()), asyncio.create_task(gate.acquire())
         await asyncio.sleep(0)
         gone.cancel()
         await stays

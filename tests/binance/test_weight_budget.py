@@ -9,6 +9,8 @@ from lakewriter.binance.weight_budget import (
     BOOTS_MAX,
     HOLD_MAX_S,
     PROBE_S,
+    RESERVED_S,
+    RESERVED_SHARE,
     SHARE,
     WINDOW_S,
     WeightBook,
@@ -31,10 +33,10 @@ class Holder:
 
     def wait_s(self, weight: int, now_s: float, background: bool) -> float:
         book = parse_book(self.data)
-        budget = WeightBudget(100, book.tally("boot", now_s, WALL_S + now_s))
+        budget = WeightBudget(100, book.use("boot", now_s, WALL_S + now_s))
         wait_s = budget.wait_s(weight, now_s, background=background)
         if not wait_s:
-            budget.spend(weight, now_s)
+            budget.spend(weight, now_s, background=background)
         Holder.data = render_book(book)
         return wait_s
 
@@ -43,18 +45,22 @@ class Holder:
 def test_no_window_of_a_minute_is_ever_exceeded_by_two(asks: list[tuple[float, int, bool, bool]]) -> None:
     """However two holders of one state take turns, in no 60 seconds do they spend more than the share.
 
-    What each of them is told to wait is enough, if the other does not come before.
+    What each of them is told to wait is enough, if the other does not come before. Background
+    work has half of it beside all other work, and its own tenth at any time.
     """
     Holder.data = b""
     holders, now_s = (Holder(), Holder()), 1000.0
-    spent: list[tuple[float, int]] = []
+    spent: list[tuple[float, int, bool]] = []
     for pause_s, weight, background, which in asks:
         now_s += pause_s
         while wait_s := holders[which].wait_s(weight, now_s, background):
             now_s += wait_s
-        spent.append((now_s, weight))
-        within = sum(each for at_s, each in spent if at_s > now_s - WINDOW_S)
-        assert within <= 100 * SHARE * (BACKGROUND_SHARE if background else 1)
+        spent.append((now_s, weight, background))
+        within = sum(each for at_s, each, _ in spent if at_s > now_s - WINDOW_S)
+        own = sum(each for at_s, each, is_background in spent if is_background and at_s > now_s - WINDOW_S)
+        assert within <= 100 * SHARE
+        if background:
+            assert within <= 100 * SHARE * BACKGROUND_SHARE or own <= 100 * SHARE * RESERVED_SHARE
 
 
 @given(
@@ -72,15 +78,15 @@ def test_what_is_kept_is_what_was(steps: list[tuple[float, str, int]]) -> None:
     book, now_s = WeightBook(), 0.0
     for pause_s, step, number in steps:
         now_s += pause_s
-        budget = WeightBudget(6000, book.tally("boot", now_s, WALL_S + now_s))
+        budget = WeightBudget(6000, book.use("boot", now_s, WALL_S + now_s))
         if step == "spend":
             budget.spend(number % 100, now_s)
         elif step == "told":
-            budget.told(number, now_s)
+            budget.note_used(number, now_s)
         elif step == "hold":
-            budget.hold(number, now_s, WALL_S + now_s)
+            budget.block(number, now_s, WALL_S + now_s)
         elif step == "answered":
-            budget.answered(now_s)
+            budget.note_answered(now_s)
         else:
             budget.wait_s(2, now_s)
         assert parse_book(render_book(book)) == book
@@ -91,19 +97,20 @@ def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
     """Absurd values that can be read are lived with: nobody fails, and nobody waits for longer than a ban."""
     number = st.floats(allow_nan=False, allow_infinity=False)
     second, weight = st.integers(0, 10**10), st.integers(0, 10**6)
-    tallies = st.builds(
+    uses = st.builds(
         WeightUse,
         st.dictionaries(st.one_of(second, st.integers(30, 110)), weight, max_size=64),
         weight, number, number, number, st.booleans(), st.one_of(st.none(), number),
+        st.dictionaries(st.one_of(second, st.integers(30, 110)), weight, max_size=64), number,
     )  # fmt: skip
-    book = WeightBook(data.draw(st.dictionaries(st.sampled_from(["a", "b", "c"]), tallies)))
+    book = WeightBook(data.draw(st.dictionaries(st.sampled_from(["a", "b", "c"]), uses)))
     book = parse_book(render_book(book))
-    budget = WeightBudget(100, book.tally("a", 100.0, WALL_S))
+    budget = WeightBudget(100, book.use("a", 100.0, WALL_S))
     assert 0 <= budget.wait_s(1, 100.0) <= HOLD_MAX_S
     budget.spend(1, 100.0)
-    budget.told(500, 101.0)
-    budget.answered(101.0)
-    budget.hold(7, 101.0, WALL_S)
+    budget.note_used(500, 101.0)
+    budget.note_answered(101.0)
+    budget.block(7, 101.0, WALL_S)
     assert parse_book(render_book(book)) == book
 
 
@@ -112,7 +119,7 @@ def test_an_absurd_weight_costs_a_minute_and_not_more() -> None:
     budget, now_s = WeightBudget(6000), 100.0
     for used in (10**9, 10**6, 6001, 10**9):
         budget.spend(2, now_s)
-        budget.told(used, now_s)
+        budget.note_used(used, now_s)
         wait_s = budget.wait_s(2, now_s)
         assert 0 < wait_s <= 62
         now_s += wait_s
@@ -125,44 +132,72 @@ def test_a_full_book_fits_into_its_file() -> None:
     book = WeightBook()
     for number in range(BOOTS_MAX):
         boot = f"4f6b1c1e-0000-0000-0000-{number:012d}"
-        budget = WeightBudget(6000, book.tally(boot, year_s - 62.0, WALL_S))
+        budget = WeightBudget(6000, book.use(boot, year_s - 62.0, WALL_S))
         for second in range(62):
-            budget.spend(4500, year_s - 61.5 + second)
-        budget.told(6000, float(year_s))
-        budget.hold(0.123456789, year_s - 0.123456789, WALL_S + 0.123456789)
+            budget.spend(4500, year_s - 61.5 + second, background=True)
+        budget.note_used(6000, float(year_s))
+        budget.block(0.123456789, year_s - 0.123456789, WALL_S + 0.123456789)
         budget.spend(1, year_s + 0.123456789)
     assert len(render_book(book)) <= PAGE_BYTES
 
 
 def test_what_can_wait_leaves_half_to_what_cannot() -> None:
-    """Background work stops at half of the share; urgent work goes on."""
+    """Background work stops at half of the share, beyond its own tenth; urgent work goes on."""
     budget = WeightBudget(100)
-    budget.spend(38, 0.0)
+    budget.spend(31, 0.0)
+    budget.spend(7, 0.0, background=True)
     assert budget.wait_s(1, 1.0, background=True) == WINDOW_S
     assert budget.wait_s(1, 1.0) == 0.0
+
+
+def test_background_work_has_a_tenth_while_urgent_work_takes_all_it_can() -> None:
+    """Urgent requests that never pause leave a tenth to background work, and both stay within the share."""
+    budget = WeightBudget(100)
+    spent: list[tuple[float, bool]] = []
+    for step in range(10 * 600):
+        now_s = step / 10
+        for background in (False, True):
+            if budget.wait_s(1, now_s, background=background) == 0.0:
+                budget.spend(1, now_s, background=background)
+                spent.append((now_s, background))
+        assert sum(at_s > now_s - WINDOW_S for at_s, _ in spent) <= 100 * SHARE
+    for minute in range(1, 9):
+        minutes = [background for at_s, background in spent if minute * 60 <= at_s < minute * 60 + 70]
+        assert sum(minutes) >= int(100 * SHARE * RESERVED_SHARE)
+        assert minutes.count(False) >= 100 * SHARE * 0.85
+
+
+def test_without_background_work_nothing_is_reserved() -> None:
+    """Urgent work may take the whole share until background work waits for its own part of it."""
+    budget = WeightBudget(100)
+    budget.spend(70, 0.0)
+    assert budget.wait_s(5, 0.5) == 0.0
+    assert budget.wait_s(6, 0.5, background=True) > 0.0
+    assert budget.wait_s(5, 0.5) > 0.0
+    assert budget.wait_s(5, 0.5 + RESERVED_S) == 0.0
 
 
 def test_what_others_spend_counts_too() -> None:
     """Weight that the exchange counted and we did not spend is another's on this address."""
     budget = WeightBudget(100)
     budget.spend(10, 0.0)
-    budget.told(80, 1.0)
+    budget.note_used(80, 1.0)
     assert budget.wait_s(1, 2.0) > 0
     assert budget.wait_s(1, 61.5) == 0.0
-    budget.told(5, 62.0)
+    budget.note_used(5, 62.0)
     assert budget.wait_s(60, 62.0) == 0.0
 
 
 def test_what_two_of_us_spend_is_nobody_elses() -> None:
     """Whoever is told what the exchange counted knows what the other spent, and counts it once."""
-    tally = WeightUse()
-    one, other = WeightBudget(100, tally), WeightBudget(100, tally)
+    use = WeightUse()
+    one, other = WeightBudget(100, use), WeightBudget(100, use)
     one.spend(20, 0.0)
     other.spend(30, 0.5)
-    one.told(50, 1.0)
-    assert tally.others == 0
-    other.told(57, 1.0)
-    assert tally.others == 7
+    one.note_used(50, 1.0)
+    assert use.others == 0
+    other.note_used(57, 1.0)
+    assert use.others == 7
     assert one.wait_s(18, 2.0) == 0.0
     assert one.wait_s(19, 2.0) > 0
 
@@ -170,22 +205,22 @@ def test_what_two_of_us_spend_is_nobody_elses() -> None:
 def test_whoever_is_told_to_wait_waits() -> None:
     """Nothing is spent while the exchange asked to wait, and a shorter wish changes nothing."""
     budget = WeightBudget(100)
-    budget.hold(30, 0.0, WALL_S)
-    budget.hold(5, 1.0, WALL_S + 1)
-    assert (budget.wait_s(1, 10.0), budget.held_s(10.0)) == (20.0, 20.0)
+    budget.block(30, 0.0, WALL_S)
+    budget.block(5, 1.0, WALL_S + 1)
+    assert (budget.wait_s(1, 10.0), budget.blocked_s(10.0)) == (20.0, 20.0)
     assert budget.wait_s(1, 30.0) == 0.0
 
 
 def test_after_a_wait_one_goes_ahead() -> None:
     """Who asks first after a wait is followed only when it was answered, or when that took too long."""
     budget = WeightBudget(100)
-    budget.hold(30, 0.0, WALL_S)
+    budget.block(30, 0.0, WALL_S)
     budget.spend(1, 30.0)
     assert budget.wait_s(1, 30.5) > 0
     assert budget.wait_s(1, 30.0 + PROBE_S) == 0.0
-    budget.answered(29.0)
+    budget.note_answered(29.0)
     assert budget.wait_s(1, 30.5) > 0, "an answer to what was asked before the wait says nothing"
-    budget.answered(30.0)
+    budget.note_answered(30.0)
     assert budget.wait_s(1, 30.5) == 0.0
 
 
@@ -200,12 +235,12 @@ def test_a_request_larger_than_the_share_is_sent_when_nothing_else_is() -> None:
 def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
     """After a reboot the monotonic clock begins anew; of a ban the rest is waited out, then one goes ahead."""
     book = WeightBook()
-    before = WeightBudget(100, book.tally("first", 9000.0, WALL_S))
+    before = WeightBudget(100, book.use("first", 9000.0, WALL_S))
     before.spend(50, 9000.0)
-    before.hold(600, 9000.0, WALL_S)
+    before.block(600, 9000.0, WALL_S)
     book = parse_book(render_book(book))
-    after = WeightBudget(100, book.tally("second", 20.0, WALL_S + 100))
-    assert after.held_s(20.0) == 500.0
+    after = WeightBudget(100, book.use("second", 20.0, WALL_S + 100))
+    assert after.blocked_s(20.0) == 500.0
     assert after.wait_s(50, 520.0) == 0.0
     after.spend(50, 520.0)
     assert after.wait_s(1, 521.0) > 0
@@ -214,27 +249,27 @@ def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
 def test_a_wall_clock_that_was_wrong_holds_nobody_for_years() -> None:
     """A wait whose end lies years ahead by the wall clock ends after the longest ban, and is over then."""
     book = WeightBook({"first": WeightUse(held_until_unix_s=WALL_S + 1e9)})
-    assert WeightBudget(100, book.tally("second", 5.0, WALL_S)).held_s(5.0) == HOLD_MAX_S
+    assert WeightBudget(100, book.use("second", 5.0, WALL_S)).blocked_s(5.0) == HOLD_MAX_S
     later_s = HOLD_MAX_S + 10
-    assert WeightBudget(100, book.tally("second", later_s, WALL_S + later_s)).wait_s(1, later_s) == 0.0
+    assert WeightBudget(100, book.use("second", later_s, WALL_S + later_s)).wait_s(1, later_s) == 0.0
 
 
 def test_times_of_another_boot_are_dropped() -> None:
     """Where boots cannot be told apart, what lies in the future is of an earlier one."""
-    tally = WeightUse({5000: 40, 3: 7}, 90, 5060.0, 0.0, 0.0, True, 5000.0)
-    budget = WeightBudget(100, tally)
+    use = WeightUse({5000: 40, 3: 7}, 90, 5060.0, 0.0, 0.0, True, 5000.0)
+    budget = WeightBudget(100, use)
     assert budget.wait_s(68, 20.0) == 0.0
-    assert tally.spent == {3: 7}
-    assert (tally.others, tally.probed_s) == (0, None)
+    assert use.spent == {3: 7}
+    assert (use.others, use.probed_s) == (0, None)
 
 
 def test_machines_that_share_a_disk_count_apart() -> None:
-    """Each keeps its own tally in the one book, and old boots make room."""
+    """Each keeps its own use in the one book, and old boots make room."""
     book = WeightBook()
     for number in range(BOOTS_MAX + 2):
-        WeightBudget(100, book.tally(f"boot {number}", 10.0, WALL_S)).spend(number, 10.0)
+        WeightBudget(100, book.use(f"boot {number}", 10.0, WALL_S)).spend(number, 10.0)
     assert [each.spent[10] for each in book.boots.values()] == [2, 3, 4]
-    assert book.tally("boot 3", 11.0, WALL_S).spent == {10: 3}
+    assert book.use("boot 3", 11.0, WALL_S).spent == {10: 3}
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class ToldClock(Clock):
 
 
 class Paper:
-    """A slate in memory, which can be torn away."""
+    """A shared file in memory, which can be torn away."""
 
     boot = "this one"
 
@@ -74,7 +74,7 @@ class AtOnce(Executor):
 
 
 class Two:
-    """Two processes' pools with one slate, and how much each could spend."""
+    """Two processes' pools with one shared file, and how much each could spend."""
 
     def __init__(self, background_max: int | None = None) -> None:
         self.clock, self.paper = ToldClock(), Paper()
@@ -83,7 +83,7 @@ class Two:
                 "REST futures",
                 100,
                 self.clock,
-                slate=self.paper,
+                shared_file=self.paper,
                 thread=AtOnce(),
                 background_max=background_max,
             )
@@ -92,7 +92,7 @@ class Two:
 
     async def may(self, which: int, weight: int, background: bool = False) -> bool:
         """Try to spend so much; tell whether that went at once."""
-        taking = asyncio.create_task(self.pools[which].take(weight, background=background))
+        taking = asyncio.create_task(self.pools[which].acquire(weight, background=background))
         done, _ = await asyncio.wait({taking}, timeout=1.0)  # of virtual time
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
@@ -119,7 +119,7 @@ def test_when_one_is_told_to_wait_the_other_waits() -> None:
 
     async def main() -> None:
         two = Two()
-        await two.pools[0].learn(two.clock.now_s, None, 30)
+        await two.pools[0].note_answer(two.clock.now_s, None, 30)
         assert two.paper.synced == 1
         assert not await two.may(1, 1)
         two.clock.now_s += 30
@@ -128,7 +128,7 @@ def test_when_one_is_told_to_wait_the_other_waits() -> None:
         two.clock.now_s += PROBE_S
         assert await two.may(0, 1), "without an answer another follows"
         assert not await two.may(1, 1)
-        await two.pools[0].learn(two.clock.now_s, None)
+        await two.pools[0].note_answer(two.clock.now_s, None)
         assert await two.may(1, 1)
 
     virtual_time.run(main())
@@ -139,11 +139,11 @@ def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 
     async def main() -> None:
         two = Two()
-        await two.pools[0].learn(two.clock.now_s, None, 86_400)
+        await two.pools[0].note_answer(two.clock.now_s, None, 86_400)
         for pool in (0, 1, 1):
             assert not await two.may(pool, 1)
         two.clock.now_s += 10
-        await two.pools[0].learn(two.clock.now_s, None, 200_000)
+        await two.pools[0].note_answer(two.clock.now_s, None, 200_000)
         assert not await two.may(1, 1)
 
     virtual_time.run(main())
@@ -155,12 +155,12 @@ def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_a_slate_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """Alone, with what was last seen, and one warning; what was done meanwhile counts when it is back."""
 
     async def main() -> None:
         two = Two()
-        await two.pools[0].take(40, background=False)
+        await two.pools[0].acquire(40, background=False)
         two.paper.error = OSError(28, "No space left on device")
         assert await two.may(0, 30)
         assert not await two.may(0, 10)
@@ -191,14 +191,14 @@ def test_a_directory_in_place_of_the_file_stops_nobody(
     """A real file that cannot be had: asking goes on, and the first time it is said why."""
 
     async def main() -> None:
-        slate = WeightFile(tmp_path, "REST futures")
-        slate.path.mkdir(parents=True)
+        shared_file = WeightFile(tmp_path, "REST futures")
+        shared_file.path.mkdir(parents=True)
         clock = ToldClock()
         with ThreadPoolExecutor(1) as thread:
-            pool = WeightPool("REST futures", 100, clock, slate=slate, thread=thread)
+            pool = WeightPool("REST futures", 100, clock, shared_file=shared_file, thread=thread)
             for _ in range(3):
-                await pool.take(10, background=False)
-                await pool.learn(clock.now_s, 10)
+                await pool.acquire(10, background=False)
+                await pool.note_answer(clock.now_s, 10)
                 clock.now_s += ALONE_S
 
     asyncio.run(main())
@@ -213,14 +213,14 @@ def test_damage_is_repaired(data: bytes, caplog: pytest.LogCaptureFixture) -> No
 
     async def main() -> None:
         two = Two()
-        await two.pools[0].take(40, background=False)
+        await two.pools[0].acquire(40, background=False)
         two.paper.data = data
         assert not await two.may(0, 40)
         assert not await two.may(1, 40)
-        await two.pools[0].learn(100.0, None, 30)
+        await two.pools[0].note_answer(100.0, None, 30)
         two.paper.data = data
-        assert await two.pools[0].held_s() == 30
-        assert await two.pools[1].held_s() == 30
+        assert await two.pools[0].blocked_s() == 30
+        assert await two.pools[1].blocked_s() == 30
 
     virtual_time.run(main())
     assert len(caplog.records) == (1 if data else 0)
@@ -293,9 +293,9 @@ async def asking(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator
 @contextlib.asynccontextmanager
 async def both(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[list[Asking]]:
     """Start two that begin to ask together, after a wait that another process leaves them."""
-    slate = WeightFile(lake, "REST futures")
-    pool = WeightPool("REST futures", WEIGHT_MAX, Clock(), slate=slate)
-    await pool.learn(0.0, None, START_S)
+    shared_file = WeightFile(lake, "REST futures")
+    pool = WeightPool("REST futures", WEIGHT_MAX, Clock(), shared_file=shared_file)
+    await pool.note_answer(0.0, None, START_S)
     async with asking(lake, sandbox, *arguments) as one, asking(lake, sandbox, *arguments) as other:
         yield [one, other]
 
@@ -375,9 +375,9 @@ def test_a_ban_outlives_a_kill(tmp_path: Path) -> None:
                 await first.begun()
                 fault = sandbox.add_fault(Fault("rest_status", value=418, retry_after_s=4))
                 pool = WeightPool(
-                    "REST futures", WEIGHT_MAX, Clock(), slate=WeightFile(tmp_path, "REST futures")
+                    "REST futures", WEIGHT_MAX, Clock(), shared_file=WeightFile(tmp_path, "REST futures")
                 )
-                await until(lambda: pool._change(WeightBudget.held_s) > 0)
+                await until(lambda: pool._change(WeightBudget.blocked_s) > 0)
                 first.process.kill()
                 await first.process.wait()
                 killed_s = sandbox.clock.real_s()

@@ -41,41 +41,41 @@ def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) ->
             first = clients_of(session, clock, tmp_path)
             client = first["coin_futures"]
             for _ in range(3):
-                await client.gate.enter()
+                await client.gate.acquire()
                 clock.now_s += 10
-            client.gate.hold(100, "told to")
+            client.gate.block(100, "told to")
             write_rate_limits(tmp_path, first.rate_limit_state())
             clock.now_s += 50
             second = clients_of(session, clock, tmp_path)
-            kept = second["coin_futures"].gate.kept()
+            kept = second["coin_futures"].gate.export_state()
             assert kept.held_s == 50
             assert [round(age_s) for age_s in kept.ages_s] == [80, 70, 60]
-            assert second["usdt_futures"].gate.kept().ages_s == []
+            assert second["usdt_futures"].gate.export_state().ages_s == []
 
     asyncio.run(main())
 
 
 def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path) -> None:
-    """Nobody has to stop cleanly for it; both futures markets share the pool, spot has its own."""
+    """No clean stop is needed for it; both futures markets share the pool, spot has its own."""
 
     async def main() -> None:
         clock = ToldClock()
         async with aiohttp.ClientSession() as session:
             first, beside = clients_of(session, clock, tmp_path), clients_of(session, clock, tmp_path)
-            assert await beside["usdt_futures"].pool.held_s() == 0
-            await first["coin_futures"].pool.learn(0.0, 2400, 300)
-            assert await beside["usdt_futures"].pool.held_s() == 300
+            assert await beside["usdt_futures"].pool.blocked_s() == 0
+            await first["coin_futures"].pool.note_answer(0.0, 2400, 300)
+            assert await beside["usdt_futures"].pool.blocked_s() == 300
             assert first.rate_limit_state().held_until_s == {}, "one place for one fact"
             clock.now_s += 50
             second = clients_of(session, clock, tmp_path)
-            assert await second["usdt_futures"].pool.held_s() == 250
-            assert await second["spot"].pool.held_s() == 0
+            assert await second["usdt_futures"].pool.blocked_s() == 250
+            assert await second["spot"].pool.blocked_s() == 0
 
     asyncio.run(main())
 
 
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
-    """An absent or damaged file restrains nobody."""
+    """An absent or damaged file is an empty state."""
     assert read_rate_limits(tmp_path) == RateLimitState()
     (tmp_path / "_lakewriter").mkdir()
     (tmp_path / RATE_LIMITS_FILE).write_text("{")

@@ -145,7 +145,7 @@ class ShardConnection:
 
     async def _run(self) -> None:
         settings = self._settings
-        await settings.gate.enter()
+        await settings.gate.acquire()
         async with open_socket(settings.market, settings.timeouts, settings.clock) as socket:
             socket.want(self._names)
             self.socket = socket

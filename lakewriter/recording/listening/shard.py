@@ -264,7 +264,7 @@ class Shard:
         if error is not None and broke_rule(error):
             text += ", a rule of the exchange was broken"
         if isinstance(error, HandshakeRefusedError) and error.whole_host:
-            self._settings.gate.hold(delay_s, text)
+            self._settings.gate.block(delay_s, text)
         else:
             log.warning("%s; next try in %.1f s", text, delay_s)
 
