@@ -15,7 +15,7 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import stderr
-from lakewriter.cli.startup import check_machine, prepare_process, shortage
+from lakewriter.cli.startup import check_machine, prepare_process, resource_shortage
 from lakewriter.errors import LakewriterError, UsageError, printable
 
 DEFAULT_LAKE = "data"
@@ -130,7 +130,7 @@ def _run() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MemoryError, RuntimeError, ImportError) as error:
-        lacking = shortage(error)
+        lacking = resource_shortage(error)
         if lacking is None:
             raise
         _print_error(*lacking)

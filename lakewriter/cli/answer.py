@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from lakewriter.cli.query_bar import QueryBar
-from lakewriter.cli.terminal import is_watched, quiet_if_unread, standard_output, without_pandas
+from lakewriter.cli.terminal import ignore_broken_pipe, standard_output, stderr_is_terminal, without_pandas
 from lakewriter.errors import LakewriterError, UsageError, printable
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.execution import RowStream
@@ -36,7 +36,7 @@ TERMINAL_ROWS_MAX = 40
 
 # How long past its time a statement may be deaf before the process ends: the
 # engine looks up between vectors, but one value may be a list of a billion.
-DEAF_S_MAX = 3.0
+KILL_GRACE_S = 3.0
 
 # Above the engine's own limit: Arrow sets a gigabyte of addresses aside, and each
 # thread its stack; a list of a billion is counted by nobody else.
@@ -57,7 +57,7 @@ class Target:
         format_name: None is by the path's suffix, or a table.
         max_rows: of a table to show; None is TERMINAL_ROWS_MAX on a terminal, else all.
         paged: whether what is longer than the screen goes to a pager.
-        remedy: what shows all columns of a table that has too many for the terminal.
+        all_columns_hint: what shows all columns of a table that has too many for the terminal.
 
     Raises:
         UsageError: if a terminal cannot show the format, or the path's suffix is of none.
@@ -70,7 +70,7 @@ class Target:
         max_rows: int | None,
         *,
         paged: bool = True,
-        remedy: str = "--format line shows all",
+        all_columns_hint: str = "--format line shows all",
     ) -> None:
         self.on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
         self.path = path
@@ -79,25 +79,25 @@ class Target:
         self.for_people = FORMATS[name].for_people
         self.paged = paged and self.on_terminal and self.for_people
         max_rows = None if max_rows is None else min(max_rows, sys.maxsize)
-        self.room = DisplayLimits(max_rows)
+        self.limits = DisplayLimits(max_rows)
         if self.on_terminal:
             columns, self.lines = shutil.get_terminal_size()
             # The last line is the prompt's.
             lines = self.lines - 1 if self.paged else None
-            self.room = DisplayLimits(max_rows or TERMINAL_ROWS_MAX, columns, lines, remedy)
+            self.limits = DisplayLimits(max_rows or TERMINAL_ROWS_MAX, columns, lines, all_columns_hint)
         if self.on_terminal and FORMATS[name].binary:
             raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
 
     def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
         """Write the answer; the bar is gone before its first line is on the terminal."""
         if not self.paged:
-            shown = _AfterBar(out, bar) if self.on_terminal else out
-            write_answer(self.format_name, answer, cast("BinaryIO", shown), self.room)
+            shown = _TerminalOutput(out, bar) if self.on_terminal else out
+            write_answer(self.format_name, answer, cast("BinaryIO", shown), self.limits)
             return
         from lakewriter.cli.pager import page
 
         lines = io.BytesIO()
-        write_answer(self.format_name, answer, lines, self.room)
+        write_answer(self.format_name, answer, lines, self.limits)
         bar.hide()
         text = lines.getvalue()
         if text.count(b"\n") < self.lines or not page(text):
@@ -115,7 +115,7 @@ def _format_of(path: Path) -> str:
     return known or "table"
 
 
-class _AfterBar(io.RawIOBase):
+class _TerminalOutput(io.RawIOBase):
     """A terminal that is written to when the bar is off it, and that no control character reaches."""
 
     def __init__(self, out: BinaryIO, bar: QueryBar) -> None:
@@ -135,7 +135,7 @@ class _AfterBar(io.RawIOBase):
         return len(data)
 
 
-def give(
+def print_answer(
     store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, control: QueryLimits | None = None
 ) -> None:
     """Run a statement and write its answer to the target.
@@ -146,12 +146,12 @@ def give(
     """
     control = control or QueryLimits()
     if can_hold():
-        _open_many()
+        _raise_open_files_limit()
     # The place first: a path that cannot be written should not cost a query.
     place = open_destination(target.path, store.state_dir) if target.path else standard_output()
     with (
         without_pandas(),
-        quiet_if_unread(),
+        ignore_broken_pipe(),
         place as out,
         QueryBar(control) as bar,
         stream(store, sql, values, control) as answer,
@@ -165,13 +165,13 @@ def give(
             ) from None
         out.flush()
         # Whoever reads data looks for what is in it; a person may wonder why there is none.
-        reason = answer.explain_empty() if target.for_people or is_watched() else ""
+        reason = answer.explain_empty() if target.for_people or stderr_is_terminal() else ""
         if reason and sys.stderr is not None:
             bar.hide()
             print(reason, file=sys.stderr)
 
 
-def _open_many() -> None:
+def _raise_open_files_limit() -> None:
     """Let this process open more files, if it may: those that can be replaced are held while they are read."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
@@ -180,8 +180,8 @@ def _open_many() -> None:
 
 
 @contextlib.contextmanager
-def ending(seconds: float | None) -> Iterator[None]:
-    """End the process if the block still runs after this long, and DEAF_S_MAX more.
+def kill_after(seconds: float | None) -> Iterator[None]:
+    """End the process if the block still runs after this long, and KILL_GRACE_S more.
 
     What was written halfway into a file stays hidden beside it.
     """
@@ -192,10 +192,10 @@ def ending(seconds: float | None) -> Iterator[None]:
     def end() -> None:
         said = f"lakewriter: sql: not done after {seconds:g} s, and deaf to being stopped"
         with contextlib.suppress(OSError):
-            click.echo("\r\033[K" * is_watched() + said, err=True)
+            click.echo("\r\033[K" * stderr_is_terminal() + said, err=True)
         os._exit(1)
 
-    timer = threading.Timer(seconds + DEAF_S_MAX, end)
+    timer = threading.Timer(seconds + KILL_GRACE_S, end)
     timer.daemon = True
     timer.start()
     try:
@@ -205,7 +205,7 @@ def ending(seconds: float | None) -> Iterator[None]:
         timer.join()
 
 
-def limit_process(memory: str) -> None:
+def limit_memory(memory: str) -> None:
     """Let the kernel refuse what the engine does not count as its own: a list of a billion numbers.
 
     Args:

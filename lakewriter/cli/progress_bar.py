@@ -20,7 +20,7 @@ class ConsoleHandler(logging.Handler):
         self.console.print(Text(self.format(record), style=style), soft_wrap=True)
 
 
-def bar(verb: str) -> Progress:
+def progress_bar(verb: str) -> Progress:
     """Return a bar that counts steps, gone when it ends; disabled unless stderr is a terminal.
 
     Args:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from lakewriter.cli.terminal import is_watched
+from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.query.limits import QueryLimits
 
 # Nobody wants to see a bar flash by.
@@ -20,16 +20,16 @@ class QueryBar:
     """Shows how far a statement is, while the block runs; on a terminal only.
 
     Args:
-        control: of the statement.
+        limits: of the statement.
     """
 
-    def __init__(self, control: QueryLimits) -> None:
-        self._control = control
+    def __init__(self, limits: QueryLimits) -> None:
+        self._limits = limits
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "QueryBar":
-        if is_watched() and os.environ.get("TERM") != "dumb":
+        if stderr_is_terminal() and os.environ.get("TERM") != "dumb":
             self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
             self._thread.start()
         return self
@@ -49,7 +49,7 @@ class QueryBar:
         if self._done.wait(DELAY_S):
             return
         while True:
-            line = bar_line(self._control.fraction(), time.monotonic() - started_s)
+            line = bar_line(self._limits.fraction(), time.monotonic() - started_s)
             self._write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
             if self._done.wait(REFRESH_S):
                 break

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -15,15 +15,15 @@ from lakewriter.market import parse_market, parse_symbol
 from lakewriter.partition import Partition
 
 
-class Choice(NamedTuple):
-    """What the options of `filters` said, unread."""
+class SeriesOptions(NamedTuple):
+    """What the options of `with_series` said, unread."""
 
     markets: tuple[str, ...]
     symbols: tuple[str, ...]
     intervals: tuple[str, ...]
     since: str | None
 
-    def until(self, until: str | None) -> PartitionFilter:
+    def partition_filter(self, until: str | None) -> PartitionFilter:
         """Return what is chosen, up to a day.
 
         Raises:
@@ -41,31 +41,31 @@ class Choice(NamedTuple):
         return wanted
 
 
-def filters(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_series_and_since(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that choose series, and `--since`.
 
-    The command takes what they said as the keyword argument `choice`.
+    The command takes what they said as the keyword argument `series_options`.
     """
 
     @functools.wraps(function)
-    def with_since(choice: Choice, since: str | None, **others: Any) -> Any:
-        return function(choice=choice._replace(since=since), **others)
+    def with_since(series_options: SeriesOptions, since: str | None, **others: Any) -> Any:
+        return function(series_options=series_options._replace(since=since), **others)
 
     click.option("--since", metavar="DATE", help="Only this day and later ones.")(with_since)
-    return series_filters(with_since)
+    return with_series(with_since)
 
 
-def series_filters(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_series(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that choose series.
 
-    The command takes what they said as the keyword argument `choice`.
+    The command takes what they said as the keyword argument `series_options`.
     """
 
     @functools.wraps(function)
     def with_choice(
         markets: tuple[str, ...], symbols: tuple[str, ...], intervals: tuple[str, ...], **others: Any
     ) -> Any:
-        return function(choice=Choice(markets, symbols, intervals, None), **others)
+        return function(series_options=SeriesOptions(markets, symbols, intervals, None), **others)
 
     for option in (_repeatable("interval"), _repeatable("symbol"), _repeatable("market")):
         option(with_choice)
@@ -104,5 +104,5 @@ def print_table(table: Any, *, as_json: bool) -> None:
     from lakewriter.query.output.writers import write_answer
 
     answer = RowStream(table.schema, iter(table.to_batches()))
-    with quiet_if_unread(), standard_output() as out:
+    with ignore_broken_pipe(), standard_output() as out:
         write_answer("ndjson" if as_json else "table", answer, out, DisplayLimits())

@@ -22,7 +22,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stopping, signal.Signals(number).name)
 
 
-async def unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
+async def finish_unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
     """Do something that may take long; tell whether it was done before the stop."""
     working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

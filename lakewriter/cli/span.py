@@ -4,7 +4,7 @@ import shlex
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from lakewriter.cli.series_options import Choice
+from lakewriter.cli.series_options import SeriesOptions
 from lakewriter.errors import UsageError
 from lakewriter.partition import day_of
 from lakewriter.series import Series
@@ -16,7 +16,7 @@ ARRIVAL_S = 60.0
 UNTIL_HELP = "Only this day and earlier ones; a time, or now, is when every series has to last until."
 
 
-class Span(NamedTuple):
+class UntilOption(NamedTuple):
     """What `--until` means.
 
     Args:
@@ -31,7 +31,7 @@ class Span(NamedTuple):
     now_ms: int | None
 
 
-def parse_until(until: str | None, now_s: float) -> Span:
+def parse_until(until: str | None, now_s: float) -> UntilOption:
     """Return what a user wrote behind `--until`.
 
     Raises:
@@ -39,46 +39,48 @@ def parse_until(until: str | None, now_s: float) -> Span:
     """
     now_ms = int((now_s - ARRIVAL_S) * 1000)
     if until is None:
-        return Span(None, None, now_ms)
+        return UntilOption(None, None, now_ms)
     if until == "now":
-        return Span(day_of(now_ms).isoformat(), now_ms, now_ms)
+        return UntilOption(day_of(now_ms).isoformat(), now_ms, now_ms)
     try:
         moment = datetime.fromisoformat(until)
         if len(until) <= len("2024-06-30"):
-            return Span(moment.date().isoformat(), None, now_ms)
+            return UntilOption(moment.date().isoformat(), None, now_ms)
         moment_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         raise UsageError(
             f"--until: {until!r} is no day or time", "--until 2024-06-30, 2024-06-30T12:00:00Z, or now"
         ) from None
-    return Span(day_of(moment_ms).isoformat(), moment_ms, None)
+    return UntilOption(day_of(moment_ms).isoformat(), moment_ms, None)
 
 
-def same_choice(command: str, choice: Choice, until: str | None, lake: str | None) -> str:
+def same_selection_command(
+    command: str, series_options: SeriesOptions, until: str | None, lake: str | None
+) -> str:
     """Return the line that runs another command on what was chosen for this one."""
     words = ["lakewriter", command]
-    for option, names in zip(("--market", "--symbol", "--interval"), choice[:3], strict=True):
+    for option, names in zip(("--market", "--symbol", "--interval"), series_options[:3], strict=True):
         for name in names:
             words += [option, name]
-    for option, value in (("--since", choice.since), ("--until", until), ("--lake", lake)):
+    for option, value in (("--since", series_options.since), ("--until", until), ("--lake", lake)):
         if value is not None:
             words += [option, value]
     return shlex.join(words)
 
 
-def who_subscribes(series: Series, lake: str | None) -> str:
+def subscriptions_command(series: Series, lake: str | None) -> str:
     """Return the line that shows which recorders subscribe to a series' symbol."""
     # No symbol has a character that a shell would expand.
     query = f"lakewriter query \"FROM subscriptions WHERE symbol = '{series.symbol}'\""
     return query if lake is None else f"{query} --lake {shlex.quote(lake)}"
 
 
-def unsubscribe(series: Series, lake: str | None) -> str:
+def unsubscribe_command(series: Series, lake: str | None) -> str:
     """Return the line that says that a series was left on purpose."""
     return _line("unsubscribe", ":".join(series), lake)
 
 
-def backfill(series: Series, since_ms: int, lake: str | None) -> str:
+def backfill_command(series: Series, since_ms: int, lake: str | None) -> str:
     """Return the line that fetches what a series lacks since a moment."""
     return _line("backfill", ":".join(series), lake, "--since", day_of(since_ms).isoformat())
 

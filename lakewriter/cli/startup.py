@@ -84,7 +84,7 @@ def _startable(count: int) -> int:
     return len(started)
 
 
-def shortage(error: BaseException) -> tuple[str, str] | None:
+def resource_shortage(error: BaseException) -> tuple[str, str] | None:
     """Return what the machine lacked, and a hint; None if the error is none of a machine."""
     words = str(error).lower()
     if isinstance(error, MemoryError) or (

@@ -115,22 +115,22 @@ def standard_output() -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def report() -> Iterator[None]:
+def finished_report() -> Iterator[None]:
     """Let what is printed here be read or not: what it tells of is done either way; a full disk is one line."""
     if sys.stdout is None:
         yield  # print says nothing then
         return
-    with quiet_if_unread(), standard_output():
+    with ignore_broken_pipe(), standard_output():
         yield
 
 
-def is_watched() -> bool:
+def stderr_is_terminal() -> bool:
     """Tell whether somebody sees standard error on a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
-def quiet_if_unread() -> Iterator[None]:
+def ignore_broken_pipe() -> Iterator[None]:
     """Let a reader go away: `| head` has seen enough, which is no failure (click would exit 1)."""
     with contextlib.suppress(BrokenPipeError):
         yield

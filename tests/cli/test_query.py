@@ -355,7 +355,9 @@ def test_errors_are_no_data() -> None:
 @pytest.mark.parametrize("stderr", ["2>&1", "2>&-", "2>/dev/full"])
 def test_the_deaf_are_ended(stderr: str) -> None:
     """A statement that does not hear that its time is over ends with its process, whoever is told."""
-    script = "import time; from lakewriter.cli.answer import ending\nwith ending(-2.9): time.sleep(50)"
+    script = (
+        "import time; from lakewriter.cli.answer import kill_after\nwith kill_after(-2.9): time.sleep(50)"
+    )
     command = f"{sys.executable} -c '{script}' {stderr}"
     done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False)
     said = b"lakewriter: sql: not done after -2.9 s, and deaf to being stopped\n"

@@ -13,7 +13,7 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from lakewriter.cli.shell.prompt import _Names
+from lakewriter.cli.shell.prompt import _SqlCompleter
 from lakewriter.lake.open import open_to_read
 from support.lakes import make_lake, rest_candle
 from support.living_recorder import LivingRecorder, mark_gap
@@ -289,7 +289,7 @@ def test_ctrl_c_does_not_wait_for_a_silent_store(store: Store, verb: str) -> Non
 
 def test_completion_does_without_a_store_that_refuses(store: Store) -> None:
     """What is typed is completed by what the store has; if it says nothing, by what is known anyhow."""
-    names = _Names(open_to_read(store.uri("candles")), [])
+    names = _SqlCompleter(open_to_read(store.uri("candles")), [])
 
     def completed(text: str) -> list[str]:
         document = Document(text)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from lakewriter.cli.shell.loop import _COMMANDS, parts
-from lakewriter.cli.shell.prompt import _Names, advice, history_path, is_whole
-from lakewriter.cli.shell.statements import innermost_call, split
+from lakewriter.cli.shell.loop import _COMMANDS, read_statements
+from lakewriter.cli.shell.prompt import _SqlCompleter, history_path, is_complete, toolbar_text
+from lakewriter.cli.shell.statements import innermost_call, split_statements
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from support.lakes import BEGIN_MS, make_lake, rest_candle
@@ -52,7 +52,7 @@ def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) ->
             known = [each.query for each in connection.extract_statements(text + "\n;")]
         except duckdb.Error:
             return
-    found, rest = split(text + "\n;")
+    found, rest = split_statements(text + "\n;")
     assert rest == ""
     assert len(found) == len(known)
 
@@ -61,7 +61,7 @@ def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) ->
 def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
     """What no semicolon ended is the rest, and begins where the last statement ended."""
     text = "".join(pieces)
-    found, rest = split(text)
+    found, rest = split_statements(text)
     assert text.endswith(rest)
     assert all(each in text for each in found)
 
@@ -76,13 +76,13 @@ def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
 )  # fmt: skip
 def test_enter_runs_what_is_whole(text: str, whole: bool) -> None:
     """Until a semicolon ends the statement, Enter begins another line."""
-    assert is_whole(text) is whole
+    assert is_complete(text) is whole
 
 
 def test_parts_come_with_their_last_line() -> None:
     """A statement is given out as soon as it is there, so that a pipe is answered while it is open."""
     lines = iter(["SELECT\n", "1; SELECT 2;\n", ".help\n", "SELECT '\n", ".quit\n", "';\n", "SELECT 3"])
-    assert [part.strip() for part in parts(lines)] == [
+    assert [part.strip() for part in read_statements(lines)] == [
         "SELECT\n1", "SELECT 2", ".help", "SELECT '\n.quit\n'", "SELECT 3",
     ]  # fmt: skip
 
@@ -90,8 +90,8 @@ def test_parts_come_with_their_last_line() -> None:
 def test_a_mark_ends_a_statement_too() -> None:
     """`\\G` is a semicolon that asks for lines, but for one in quotes or comments."""
     text = "SELECT 1\\G SELECT '\\G' -- \\G\n; SELECT 2\\G SELECT"
-    assert split(text) == (["SELECT 1\\G", "SELECT '\\G' -- \\G", "SELECT 2\\G"], " SELECT")
-    assert is_whole("SELECT 1\\G")
+    assert split_statements(text) == (["SELECT 1\\G", "SELECT '\\G' -- \\G", "SELECT 2\\G"], " SELECT")
+    assert is_complete("SELECT 1\\G")
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
 
 def test_advice_is_about_what_is_being_typed() -> None:
     """The line below the prompt has a function's parameters while they are typed."""
-    assert advice("FROM vwap('spot', ") == (
+    assert toolbar_text("FROM vwap('spot', ") == (
         "vwap(market, symbol, interval, bucket := '1d', since := …, until := …)"
     )
-    assert "UTC" in advice("SELECT sum(")
+    assert "UTC" in toolbar_text("SELECT sum(")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 )
 def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
     """Tables, columns, functions, keywords; in quotes symbols, markets and intervals; commands."""
-    found = _Names(lake, _COMMANDS).get_completions(Document(before), CompleteEvent())
+    found = _SqlCompleter(lake, _COMMANDS).get_completions(Document(before), CompleteEvent())
     texts = [each.text for each in found]
     assert texts[: len(first)] == first
     assert bool(texts) == bool(first)
@@ -163,7 +163,7 @@ def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "notes").mkdir()
     (tmp_path / "market=spot" / "symbol=%E5%B8%81USDT").mkdir()
-    names = _Names(lake, _COMMANDS)
+    names = _SqlCompleter(lake, _COMMANDS)
 
     def offered(before: str) -> list[str]:
         return [each.text for each in names.get_completions(Document(before), CompleteEvent())]
@@ -176,7 +176,7 @@ def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> N
     """A directory that nobody may list, or a link in a ring, disturbs nobody who types."""
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
-    found = _Names(lake, _COMMANDS).get_completions(Document("SELECT 'sp"), CompleteEvent())
+    found = _SqlCompleter(lake, _COMMANDS).get_completions(Document("SELECT 'sp"), CompleteEvent())
     assert [each.text for each in found] == ["spot"]
 
 

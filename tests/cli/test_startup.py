@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lakewriter.cli.startup import _startable, shortage
+from lakewriter.cli.startup import _startable, resource_shortage
 from support.running import PATIENCE_S
 
 # Becomes another user, for whom the limit of processes holds, and may read what root may.
@@ -91,6 +91,6 @@ def test_a_shortage_is_told_from_a_bug() -> None:
         ImportError("x.so: cannot map zero-fill pages: Cannot allocate memory"),
         RuntimeError("can't start new thread"),
     ):
-        assert shortage(error) is not None
+        assert resource_shortage(error) is not None
     for other in (ImportError("no module named x"), RuntimeError("dictionary changed"), KeyError("x")):
-        assert shortage(other) is None
+        assert resource_shortage(other) is None

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pytest
 
-from lakewriter.cli.answer import Target, give
+from lakewriter.cli.answer import Target, print_answer
 from lakewriter.cli.query_bar import QueryBar, bar_line
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
@@ -182,7 +182,7 @@ class Huge(Target):
 def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: Path) -> None:
     """What the kernel refuses while rows are written is told like any failure, and leaves no file."""
     with pytest.raises(LakewriterError, match="too little memory"):
-        give(lake, "SELECT 1 AS a", {}, Huge(tmp_path / "x.csv", None, None))
+        print_answer(lake, "SELECT 1 AS a", {}, Huge(tmp_path / "x.csv", None, None))
     assert not list(tmp_path.iterdir())
 
 

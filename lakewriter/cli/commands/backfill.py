@@ -16,17 +16,17 @@ from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.commands.backfill_report import (
     BackfillReport,
-    follow,
     print_plan,
     print_report,
     report_of,
+    show_progress,
     summary_of,
 )
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import ConsoleHandler
 from lakewriter.cli.series_options import begin_ms, parse_day
-from lakewriter.cli.signals import stop_on_signals, unless_stopped
-from lakewriter.cli.terminal import is_watched, log_to_stderr, report
+from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
+from lakewriter.cli.terminal import finished_report, log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
 from lakewriter.config import FILE_NAME, Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
@@ -119,8 +119,8 @@ def command(
     lakewriter backfill 'spot:*:1d' --all-symbols-ever
     """
     config = find_config(config_path) or Config()
-    asked = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
-    if not asked:
+    subscribed = [parse_subscription(text) for text in subscriptions] or config.parsed_subscriptions()
+    if not subscribed:
         raise UsageError(
             "backfill: nothing to fetch", "lakewriter backfill spot:BTCUSDT:1m --since 2024-01-01"
         )
@@ -133,7 +133,7 @@ def command(
     )
     if options.since_ms is not None and options.until_ms is not None and options.since_ms >= options.until_ms:
         raise UsageError(f"--until: {until} is before --since {since}")
-    for entry in asked:
+    for entry in subscribed:
         market = config.market(entry.market, exchange)  # refuses a bad --exchange, too
         check_proxies(market)
         allowed = market.weight_max
@@ -142,7 +142,7 @@ def command(
     job = _Job(
         lake or config.lake or DEFAULT_LAKE,
         partial(config.market, exchange=exchange),
-        asked,
+        subscribed,
         options,
         from_dir=from_dir,
         max_weight=max_weight,
@@ -169,7 +169,7 @@ async def _to_the_end(work: Coroutine[Any, Any, BackfillReport]) -> BackfillRepo
     stop = asyncio.Event()
     stop_on_signals(stop)
     working = asyncio.create_task(work)
-    if not await unless_stopped(working, stop):
+    if not await finish_unless_stopped(working, stop):
         click.echo("the same command goes on where this one was", err=True)
         raise click.Abort
     return working.result()
@@ -207,13 +207,13 @@ class _Job:
         async with Network() as session:
             backfill = self._backfill(store, session)
             plan = await backfill.plan(self._subscriptions)
-        with report():
+        with finished_report():
             print_plan(plan, backfill.estimated_s(plan), as_json=self._as_json)
         return report_of(plan, backfill.progress)
 
     async def run(self) -> BackfillReport:
         """Do what the plan says, and print what became of it."""
-        lines = ConsoleHandler() if is_watched() and not self._quiet else None
+        lines = ConsoleHandler() if stderr_is_terminal() and not self._quiet else None
         log_to_stderr(quiet=self._quiet, handler=lines)
         began_s = self._clock.monotonic_s()
         store = LakeStore.create(self._uri, f"lakewriter {__version__}")
@@ -227,7 +227,7 @@ class _Job:
                 plan = await backfill.plan(self._subscriptions)
                 log.info("%s", summary_of(plan))
                 following = asyncio.create_task(
-                    follow(plan, backfill.progress, lines.console if lines else None)
+                    show_progress(plan, backfill.progress, lines.console if lines else None)
                 )
                 try:
                     await backfill.run(plan, ledger, journal.directory.name)
@@ -239,7 +239,7 @@ class _Job:
             ledger.close()
             journal.close()
         done = report_of(plan, backfill.progress, self._clock.monotonic_s() - began_s)
-        with report():
+        with finished_report():
             print_report(done, as_json=self._as_json)
         return done
 

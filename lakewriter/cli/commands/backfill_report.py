@@ -72,7 +72,7 @@ class BackfillReport(msgspec.Struct):
         return "the same command tries again what is missing"
 
 
-async def follow(plan: BackfillPlan, done: Done, console: Console | None) -> None:
+async def show_progress(plan: BackfillPlan, done: Done, console: Console | None) -> None:
     """Show how far it is until cancelled: a bar on a terminal, now and then a line elsewhere."""
     total = max(1, _work(plan))
     began_s = time.monotonic()

@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.progress_bar import bar
-from lakewriter.cli.series_options import Choice, filters
-from lakewriter.cli.terminal import print_errors, report
+from lakewriter.cli.progress_bar import progress_bar
+from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
+from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.compact import CompactionResult, plan, remember, run
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
@@ -36,14 +36,14 @@ class CompactSummary(msgspec.Struct):
 
 
 @click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
-@filters
+@with_series_and_since
 @click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")
 @lake_option
 def command(
-    choice: Choice,
+    series_options: SeriesOptions,
     until: str | None,
     dry_run: bool,
     as_json: bool,
@@ -60,7 +60,7 @@ def command(
     lakewriter compact --market spot --since 2024-06-01 --dry-run
     lakewriter compact --json
     """
-    wanted = choice.until(until)
+    wanted = series_options.partition_filter(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:
@@ -68,13 +68,13 @@ def command(
             store.storage.sweep(directory, time.time())
     todo = plan(store, wanted)
     outcomes = list(todo.in_order)
-    with bar("compacting") as progress:
+    with progress_bar("compacting") as progress:
         working = run(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
         outcomes += progress.track(working, total=len(todo.work))
     if not dry_run:
         _remember(store, outcomes, everything=wanted == PartitionFilter())
     summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
-    with report():
+    with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures([outcome for outcome in outcomes if outcome.error])
 

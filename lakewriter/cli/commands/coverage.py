@@ -8,9 +8,9 @@ import click
 import msgspec
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.series_check import check_matches, check_something_there
-from lakewriter.cli.series_options import Choice, filters, print_table
-from lakewriter.cli.span import UNTIL_HELP, parse_until, same_choice, who_subscribes
+from lakewriter.cli.series_check import check_matches, check_not_empty
+from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
+from lakewriter.cli.span import UNTIL_HELP, parse_until, same_selection_command, subscriptions_command
 from lakewriter.errors import LakewriterError
 from lakewriter.lake.open import open_to_read
 
@@ -37,7 +37,7 @@ class CoverageTotals(msgspec.Struct):
 
 
 @click.command(name="coverage", short_help="Check that every candle is there or explained.")
-@filters
+@with_series_and_since
 @click.option(
     "--until",
     metavar="DATE|TIME|now",
@@ -47,7 +47,7 @@ class CoverageTotals(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row, and one of totals.")
 @lake_option
 def command(
-    choice: Choice,
+    series_options: SeriesOptions,
     until: str | None,
     by_day: bool,
     as_json: bool,
@@ -76,7 +76,7 @@ def command(
     from lakewriter.lake.coverage.facts import CoverageMoment
 
     span = parse_until(until, time.time())
-    wanted = choice.until(span.day)
+    wanted = series_options.partition_filter(span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
     found = list(covered(store, wanted, CoverageMoment(span.until_ms, span.now_ms)))
     check_matches("coverage", store, wanted, {each.series for each in found})
@@ -89,10 +89,10 @@ def command(
         print(msgspec.json.encode({"totals": totals}).decode())
     if not found:
         # A moment up to which candles are expected chooses no days.
-        chosen = choice.until(span.day if span.until_ms is None else None)
-        check_something_there("coverage", store, chosen)
+        chosen = series_options.partition_filter(span.day if span.until_ms is None else None)
+        check_not_empty("coverage", store, chosen)
     if totals.without_reason:
-        _refuse(found, totals, same_choice("gaps", choice, until, lake), lake)
+        _refuse(found, totals, same_selection_command("gaps", series_options, until, lake), lake)
 
 
 def _totals(found: "list[Covered]") -> CoverageTotals:
@@ -118,7 +118,7 @@ def _refuse(found: "list[Covered]", totals: CoverageTotals, next_command: str, l
     others = f" (and {len(never) - 1:,} more series)" if len(never) > 1 else ""
     raise LakewriterError(
         f"{what}; {never[0].series}: {never[0].never_came}{others}",
-        who_subscribes(never[0].series, lake) if len(never) == len(bad) == 1 else next_command,
+        subscriptions_command(never[0].series, lake) if len(never) == len(bad) == 1 else next_command,
     )
 
 

@@ -15,10 +15,10 @@ import msgspec
 from lakewriter.candle import SOURCES
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.moment import parse_age, parse_start, parse_stop
-from lakewriter.cli.progress_bar import bar
+from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches
-from lakewriter.cli.series_options import Choice, print_table, series_filters
-from lakewriter.cli.terminal import print_errors, report
+from lakewriter.cli.series_options import SeriesOptions, print_table, with_series
+from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.forget import Outcome, Selection, forget_partition, plan, sums
 from lakewriter.lake.forgotten import Purpose, begin, finish
@@ -32,7 +32,7 @@ from lakewriter.subscription import Subscription, is_glob, parse_subscription
 _LOOK = "look first: lakewriter forget … --dry-run"
 
 
-class Summary(msgspec.Struct):
+class ForgetSummary(msgspec.Struct):
     """What `--json` prints.
 
     Args:
@@ -55,7 +55,7 @@ class Summary(msgspec.Struct):
 
 @click.command(name="forget", short_help="Remove candles, on purpose and on record.")
 @click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...")
-@series_filters
+@with_series
 @click.option("--since", metavar="DATE|TIME", help="Only candles that begin then or later.")
 @click.option(
     "--until", metavar="DATE|TIME", help="Only candles of this day and earlier ones, or before this time."
@@ -75,7 +75,7 @@ class Summary(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @lake_option
 def command(
-    choice: Choice,
+    series_options: SeriesOptions,
     subscriptions: tuple[str, ...],
     since: str | None,
     until: str | None,
@@ -111,7 +111,7 @@ def command(
     lakewriter forget --interval 1s --older-than 365d --yes
     """
     parsed = [parse_subscription(text) for text in subscriptions]
-    named = choice.until(None)
+    named = series_options.partition_filter(None)
     if not parsed and named == PartitionFilter():
         raise UsageError("forget: no series is named", "lakewriter forget spot:BTCUSDT:1m --dry-run")
     now_ms = int(time.time() * 1000)
@@ -123,10 +123,10 @@ def command(
         raise UsageError("forget: --since is not before --until", _LOOK)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     selection = Selection(_chosen(store, parsed, named), start_ms, stop_ms, sources)
-    if not (dry_run or yes or _is_asked()):
+    if not (dry_run or yes or _can_ask()):
         raise UsageError("forget: nobody can be asked here", f"--yes removes without asking; {_LOOK}")
     started_s = time.monotonic()
-    looked = _look(store, selection)
+    looked = _dry_run(store, selection)
     met = [(item, outcome) for item, outcome in looked if outcome.is_met]
     todo = [(item, outcome) for item, outcome in met if not outcome.error]
     failures = [outcome for _, outcome in met if outcome.error]
@@ -136,14 +136,14 @@ def command(
     if todo and not dry_run:
         if not yes:
             click.confirm(f"Remove {_counted(outcomes)}?", abort=True, err=True)
-        purpose = Purpose(_who(), reason, tuple(sources), now_ms)
+        purpose = Purpose(_user_and_host(), reason, tuple(sources), now_ms)
         outcomes = _forget(store, [item for item, _ in todo], sums(outcomes), selection, purpose)
         failures += [outcome for outcome in outcomes if outcome.error]
     summary = _summary(outcomes, dry_run=dry_run)
     summary.failed = len(failures)
     summary.unflushed = sum(map(selection.holds, read_hot(store.state_dir)))
     summary.seconds = round(time.monotonic() - started_s, 3)
-    with report():
+    with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary, outcomes))
     if summary.unflushed:
         click.echo(
@@ -170,12 +170,12 @@ def _chosen(store: LakeStore, parsed: list[Subscription], named: PartitionFilter
     return tuple(series for series in there if not parsed or any(each.covers(*series) for each in parsed))
 
 
-def _is_asked() -> bool:
+def _can_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
 
 
-def _look(store: LakeStore, selection: Selection) -> list[tuple[PartitionDirs, Outcome]]:
-    with bar("looking") as progress:
+def _dry_run(store: LakeStore, selection: Selection) -> list[tuple[PartitionDirs, Outcome]]:
+    with progress_bar("looking") as progress:
         items = list(plan(store, selection))
         return [
             (item, forget_partition(store, item, selection, dry_run=True))
@@ -192,7 +192,7 @@ def _forget(
 ) -> list[Outcome]:
     """Remove what was looked at; the record is written before and after, whatever ends it in between."""
     outcomes: list[Outcome] = []
-    with _recorded(store, planned, outcomes, purpose), bar("forgetting") as progress:
+    with _recorded(store, planned, outcomes, purpose), progress_bar("forgetting") as progress:
         for item in progress.track(items, total=len(items)):
             outcomes.append(forget_partition(store, item, selection))  # noqa: PERF401 - kept if it is stopped
     return outcomes
@@ -209,7 +209,7 @@ def _recorded(
         finish(store, command, sums(outcomes), purpose, int(time.time() * 1000))
 
 
-def _who() -> str:
+def _user_and_host() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (OSError, KeyError):  # a container's user without a name
@@ -249,9 +249,9 @@ def _series_of(outcome: Outcome) -> Series:
     return outcome.partition.series
 
 
-def _summary(outcomes: list[Outcome], *, dry_run: bool) -> Summary:
+def _summary(outcomes: list[Outcome], *, dry_run: bool) -> ForgetSummary:
     done = [outcome for outcome in outcomes if not outcome.error]
-    return Summary(
+    return ForgetSummary(
         series=len({_series_of(outcome) for outcome in done}),
         partitions=len(done),
         removed=sum(outcome.removed for outcome in done),
@@ -261,7 +261,7 @@ def _summary(outcomes: list[Outcome], *, dry_run: bool) -> Summary:
     )
 
 
-def _sentence(summary: Summary, outcomes: list[Outcome]) -> str:
+def _sentence(summary: ForgetSummary, outcomes: list[Outcome]) -> str:
     if not summary.partitions:
         return "nothing to forget: the lake has no such candles"
     verb = "would remove" if summary.dry_run else "removed"

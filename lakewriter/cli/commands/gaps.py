@@ -7,8 +7,14 @@ import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.series_check import check_matches
-from lakewriter.cli.series_options import Choice, filters, print_table
-from lakewriter.cli.span import UNTIL_HELP, backfill, parse_until, unsubscribe, who_subscribes
+from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
+from lakewriter.cli.span import (
+    UNTIL_HELP,
+    backfill_command,
+    parse_until,
+    subscriptions_command,
+    unsubscribe_command,
+)
 from lakewriter.errors import LakewriterError
 from lakewriter.gap import UNEXPLAINED
 from lakewriter.lake.open import open_to_read
@@ -21,13 +27,13 @@ ROWS_SHOWN = 40
 
 
 @click.command(name="gaps", short_help="Show which candles are absent, and why.")
-@filters
+@with_series_and_since
 @click.option("--until", metavar="DATE|TIME|now", help=UNTIL_HELP)
 @click.option("--all", "show_all", is_flag=True, help=f"Print every gap, not only the newest {ROWS_SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a gap, all of them.")
 @lake_option
 def command(
-    choice: Choice,
+    series_options: SeriesOptions,
     until: str | None,
     show_all: bool,
     as_json: bool,
@@ -59,7 +65,7 @@ def command(
 
     span = parse_until(until, time.time())
     store = open_to_read(lake or DEFAULT_LAKE)
-    wanted = choice.until(span.day)
+    wanted = series_options.partition_filter(span.day)
     moment = CoverageMoment(span.until_ms, span.now_ms)
     found = sorted(absent(store, wanted, moment), key=lambda each: (each.start_ms, each.series))
     check_matches("gaps", store, wanted, {each.series for each in found})
@@ -83,11 +89,13 @@ def _refuse(open_gaps: "list[Absent]", lake: str | None) -> NoReturn:
     ended = [each for each in open_gaps if each.reason == UNEXPLAINED and each.error and not each.never_came]
     if never:
         raise LakewriterError(
-            f"{what}; {never[0].series}: {never[0].error}", who_subscribes(never[0].series, lake)
+            f"{what}; {never[0].series}: {never[0].error}", subscriptions_command(never[0].series, lake)
         )
     heals = "lakewriter record heals what the exchange still has"
     if ended:
         first = min(each.series for each in ended)
-        raise LakewriterError(what, f"{heals}; if it was left on purpose: {unsubscribe(first, lake)}")
+        raise LakewriterError(what, f"{heals}; if it was left on purpose: {unsubscribe_command(first, lake)}")
     silent = [each for each in open_gaps if each.reason == UNEXPLAINED]
-    raise LakewriterError(what, backfill(silent[0].series, silent[0].start_ms, lake) if silent else heals)
+    raise LakewriterError(
+        what, backfill_command(silent[0].series, silent[0].start_ms, lake) if silent else heals
+    )

@@ -10,8 +10,8 @@ import msgspec
 from lakewriter import __version__
 from lakewriter.candle import Source
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.progress_bar import bar
-from lakewriter.cli.terminal import print_errors, report, without_pandas
+from lakewriter.cli.progress_bar import progress_bar
+from lakewriter.cli.terminal import finished_report, print_errors, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.import_files import FileResult, ImportJob, check_files, find_files, import_files
@@ -132,7 +132,7 @@ def command(
     else:
         working = import_files(LakeStore.create(lake or DEFAULT_LAKE, __version__), files, job)
     summary, failures, notes = ImportSummary(dry_run=dry_run), [], []
-    with without_pandas(), bar("importing") as progress:
+    with without_pandas(), progress_bar("importing") as progress:
         for imported in progress.track(working, total=len(files)):
             _count(summary, imported)
             notes += [f"{imported.path}: {note}" for note in imported.notes]
@@ -140,7 +140,7 @@ def command(
                 failures.append(imported)
     print_errors(notes)
     summary.seconds = round(time.monotonic() - started_s, 3)
-    with report():
+    with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))
     _report_failures(failures)
     if summary.left_out.files_of_other_series == summary.files:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import quiet_if_unread, read_text, standard_input, standard_output
+from lakewriter.cli.terminal import ignore_broken_pipe, read_text, standard_input, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
@@ -76,7 +76,7 @@ def command(
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
     """
     if list_saved:
-        with quiet_if_unread(), standard_output():
+        with ignore_broken_pipe(), standard_output():
             _show_saved()
             _show_macros()
         return
@@ -110,7 +110,7 @@ def _imports() -> Iterator[None]:
 
 def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
     """Give the answer within a time and a memory, if they are bounded."""
-    from lakewriter.cli.answer import ending, give, limit_process
+    from lakewriter.cli.answer import kill_after, limit_memory, print_answer
     from lakewriter.lake.open import open_to_read
     from lakewriter.query.limits import QueryLimits
 
@@ -121,10 +121,10 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
 
         timeout_s = parse_duration(timeout) / 1000
     control = QueryLimits(timeout_s=timeout_s, memory=memory)
-    with ending(timeout_s):
+    with kill_after(timeout_s):
         store = open_to_read(lake)
-        limit_process(memory)
-        give(store, sql, values, target, control)
+        limit_memory(memory)
+        print_answer(store, sql, values, target, control)
 
 
 def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:

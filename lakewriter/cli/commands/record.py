@@ -19,8 +19,8 @@ from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.recorder_line import ProgressLine
 from lakewriter.cli.series_options import begin_ms, parse_day
-from lakewriter.cli.signals import stop_on_signals, unless_stopped
-from lakewriter.cli.terminal import is_watched, log_to_stderr
+from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
+from lakewriter.cli.terminal import log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
 from lakewriter.config import EXAMPLE, FILE_NAME, Config, find_config, load_config, parse_duration
 from lakewriter.errors import UsageError
@@ -88,14 +88,14 @@ def command(
     """
     config = _config(config_path, subscriptions)
     given = [parse_subscription(text) for text in subscriptions]
-    asked = CommandLineOptions(config_path, given, flush_every, heal_limit, grace, since, exchange)
-    settings = asked.settings(config)
+    given_options = CommandLineOptions(config_path, given, flush_every, heal_limit, grace, since, exchange)
+    settings = given_options.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in settings.subscriptions:
         # Refuse a bad --exchange, or a proxy, before the lake is touched.
         check_proxies(config.market(entry.market, exchange))
     store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
-    asyncio.run(_record(store, config, asked, settings, duration_s, quiet))
+    asyncio.run(_record(store, config, given_options, settings, duration_s, quiet))
 
 
 class Settings(NamedTuple):
@@ -163,7 +163,7 @@ def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
 async def _record(
     store: LakeStore,
     config: Config,
-    asked: CommandLineOptions,
+    given_options: CommandLineOptions,
     settings: Settings,
     duration_s: float | None,
     quiet: bool,
@@ -173,13 +173,15 @@ async def _record(
     _on_hangup(stop, lambda: log.warning("SIGHUP: still starting; nothing is changed"))
     if duration_s is not None:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
-    progress = ProgressLine() if is_watched() and not quiet else None
+    progress = ProgressLine() if stderr_is_terminal() and not quiet else None
     log_to_stderr(quiet=quiet, handler=progress)
     clock = Clock()
     async with Network() as session:
-        clients = clients_of(store.state_dir, partial(config.market, exchange=asked.exchange), session, clock)
+        clients = clients_of(
+            store.state_dir, partial(config.market, exchange=given_options.exchange), session, clock
+        )
         subscribed = SubscribedSeries(settings.subscriptions, clients)
-        if not await unless_stopped(subscribed.first(), stop):
+        if not await finish_unless_stopped(subscribed.first(), stop):
             return
         queue = CandleQueue()
         journal = create_journal(store.state_dir, journal_name())
@@ -189,7 +191,7 @@ async def _record(
             subscribed,
             clients,
             queue,
-            recorder=RecorderId(asked.recorder_name(), journal.directory.name),
+            recorder=RecorderId(given_options.recorder_name(), journal.directory.name),
             ledger=ledger,
             options=settings.options,
             clock=clock,
@@ -208,25 +210,25 @@ async def _record(
                 since_ms=settings.since_ms,
                 clock=clock,
             )
-        _on_hangup(stop, partial(_reload, asked, config, supervisor, history))
-        beside: list[asyncio.Task[Any]] = []
+        _on_hangup(stop, partial(_reload, given_options, config, supervisor, history))
+        background: list[asyncio.Task[Any]] = []
         if history is not None:
-            beside.append(asyncio.create_task(unless_stopped(history.run(), stop)))
-            beside[-1].add_done_callback(_tell_of_a_bug)
+            background.append(asyncio.create_task(finish_unless_stopped(history.run(), stop)))
+            background[-1].add_done_callback(_log_bug)
         if progress is not None:
-            beside.append(asyncio.create_task(progress.follow(recorder)))
+            background.append(asyncio.create_task(progress.follow(recorder)))
         try:
             await recorder.run(stop)
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
             ledger.close()
             with contextlib.suppress(BrokenPipeError):
                 _log_summary(recorder.status())
 
 
-def _tell_of_a_bug(task: "asyncio.Task[Any]") -> None:
+def _log_bug(task: "asyncio.Task[Any]") -> None:
     """Say at once what ended a task that should not end: the recording goes on without it."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("history: ended by a bug of ours", exc_info=error)
@@ -234,10 +236,10 @@ def _tell_of_a_bug(task: "asyncio.Task[Any]") -> None:
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
     """Do something on SIGHUP; but stop if it says that our terminal is gone."""
-    on_terminal = is_watched()
+    on_terminal = stderr_is_terminal()
 
     def hung_up() -> None:
-        if on_terminal and not is_watched():
+        if on_terminal and not stderr_is_terminal():
             stop.set()
         else:
             reload()
@@ -246,7 +248,7 @@ def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
 
 
 def _reload(
-    asked: CommandLineOptions,
+    given_options: CommandLineOptions,
     begun: Config,
     supervisor: CompletenessSupervisor,
     history: BackgroundBackfill | None,
@@ -256,12 +258,12 @@ def _reload(
     Args:
         begun: what the config said at the start; all but its subscriptions still holds.
     """
-    if asked.subscriptions:
+    if given_options.subscriptions:
         log.warning("SIGHUP: the command line names the subscriptions; there is no config to read again")
         return
     try:
-        config = load_config(Path(asked.config_path or FILE_NAME))
-        settings = asked.settings(config)
+        config = load_config(Path(given_options.config_path or FILE_NAME))
+        settings = given_options.settings(config)
     except UsageError as error:
         log.error("SIGHUP: nothing is changed: %s", error)
         return

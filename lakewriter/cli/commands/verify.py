@@ -16,10 +16,10 @@ from lakewriter.binance.network import Network, check_proxies
 from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import clients_of
-from lakewriter.cli.progress_bar import bar
-from lakewriter.cli.series_check import check_matches, check_something_there
-from lakewriter.cli.series_options import Choice, filters, print_table
-from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.cli.progress_bar import progress_bar
+from lakewriter.cli.series_check import check_matches, check_not_empty
+from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
+from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
 from lakewriter.clock import Clock
 from lakewriter.config import Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
@@ -77,7 +77,7 @@ class VerifyTotals(msgspec.Struct):
 
 
 @click.command(name="verify", short_help="Check that what is there is right.")
-@filters
+@with_series_and_since
 @click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
 @click.option(
     "--check",
@@ -116,7 +116,7 @@ class VerifyTotals(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a finding, and one of totals.")
 @lake_option
 def command(
-    choice: Choice,
+    series_options: SeriesOptions,
     until: str | None,
     checks: tuple[Check, ...],
     against: str | None,
@@ -162,7 +162,7 @@ def command(
     """
     if repair and against is None:
         raise UsageError("--repair: there is nothing to repair from", "--against archive --repair")
-    wanted = choice.until(until)
+    wanted = series_options.partition_filter(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     options = VerifyOptions(frozenset(checks or LOCAL_CHECKS), jumps, _latest_ms(store))
     check_matches("verify", store, wanted)
@@ -173,16 +173,16 @@ def command(
         check_proxies(endpoints(next(iter(MARKETS))))
         opening = publisher_of(against, store, endpoints)
         asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
-    with bar("verifying") as progress:
+    with progress_bar("verifying") as progress:
         working = verify(store, report, wanted, options)
         for _ in progress.track(working, total=_total(store, wanted, progress)):
             pass
     print_report(report, as_json=as_json, repair=repair)
     if next(store.files(wanted), None) is None:
-        check_something_there("verify", store, wanted)
+        check_not_empty("verify", store, wanted)
     if report.total:
         raise LakewriterError(
-            f"verify: {_count(report.total, 'finding')}", _next(report, against, repair=repair)
+            f"verify: {_count(report.total, 'finding')}", _next_command(report, against, repair=repair)
         )
 
 
@@ -215,7 +215,7 @@ async def compare_with(
 ) -> None:
     """Compare the lake with a publisher, with a bar on a terminal."""
     now_ms = int(time.time() * 1000)
-    with bar("comparing") as progress:
+    with progress_bar("comparing") as progress:
         task = progress.add_task("comparing", total=_total(store, wanted, progress))
         async with opening as publisher:
             async for window in compare_published(
@@ -235,9 +235,9 @@ def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
         return _print_json(report)
     if not report.counts:
         return print("nothing to verify yet")
-    print_table(_tallies_table(report, repair=repair), as_json=False)
+    print_table(_counts_table(report, repair=repair), as_json=False)
     if report.findings:
-        with quiet_if_unread(), standard_output() as out:
+        with ignore_broken_pipe(), standard_output() as out:
             out.write(b"\n")
         print_table(_findings_table(report.findings), as_json=False)
     hidden = report.total - len(report.findings)
@@ -265,7 +265,7 @@ def _print_json(report: VerifyReport) -> None:
         by_check=rows,
     )
     print_table(_findings_table(report.findings), as_json=True)
-    with quiet_if_unread(), standard_output() as out:
+    with ignore_broken_pipe(), standard_output() as out:
         out.write(msgspec.json.encode({"totals": totals}) + b"\n")
 
 
@@ -283,7 +283,7 @@ def _by_check(report: VerifyReport) -> list[CheckTotals]:
     ]
 
 
-def _tallies_table(report: VerifyReport, *, repair: bool) -> Any:
+def _counts_table(report: VerifyReport, *, repair: bool) -> Any:
     import pyarrow as pa
 
     names = ["market", "symbol", "interval", "check", "checked", "findings"]
@@ -303,7 +303,7 @@ def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
     return pa.table(columns)
 
 
-def _next(report: VerifyReport, against: str | None, *, repair: bool) -> str:
+def _next_command(report: VerifyReport, against: str | None, *, repair: bool) -> str:
     """Return the command that mends what was found, or tells whether it is mended."""
     kinds = {finding.kind for finding in report.findings}
     if kinds and kinds <= _FOR_COMPACT:

@@ -3,7 +3,7 @@
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import quiet_if_unread, standard_output
+from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
 
 _READERS = ("duckdb", "spark", "polars", "pandas")
 
@@ -28,5 +28,5 @@ def command(reader: str, lake: str | None) -> None:
 
     store = open_to_read(lake or DEFAULT_LAKE)
     statements = RECIPES[reader](lake_uri(store))
-    with quiet_if_unread(), standard_output() as out:
+    with ignore_broken_pipe(), standard_output() as out:
         out.write(statements.encode())

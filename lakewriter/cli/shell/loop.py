@@ -14,8 +14,8 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split
-from lakewriter.cli.terminal import read_text, report, standard_input, without_pandas
+from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
+from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
 
@@ -37,7 +37,7 @@ _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith("
 _READ_DEPTH_MAX = 8
 
 
-class _Leave(Exception):  # noqa: N818 - no error
+class _Quit(Exception):  # noqa: N818 - no error
     """The person has had enough."""
 
 
@@ -69,18 +69,18 @@ class Shell:
         if command:
             self._command(command)
             return
-        statements, rest = split(text)
+        statements, rest = split_statements(text)
         for sql in [*statements, *([] if is_blank(rest) else [rest])]:
             self._statement(sql)
 
     def _statement(self, sql: str) -> None:
-        from lakewriter.cli.answer import Target, give
+        from lakewriter.cli.answer import Target, print_answer
 
         began_s = time.monotonic()
         path, self._once = self._once, None
         mode = None if path else "line" if sql.endswith(LINE_MARK) else self._mode
-        target = Target(path, mode, None, paged=self._paged, remedy=r"\G instead of ; shows all")
-        give(self.store, sql.removesuffix(LINE_MARK), {}, target)
+        target = Target(path, mode, None, paged=self._paged, all_columns_hint=r"\G instead of ; shows all")
+        print_answer(self.store, sql.removesuffix(LINE_MARK), {}, target)
         if self._timer:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
 
@@ -88,7 +88,7 @@ class Shell:
         name, _, rest = text.rstrip("; ").partition(" ")
         rest = rest.strip()
         if name in (".quit", ".exit"):
-            raise _Leave
+            raise _Quit
         if name == ".help":
             self._help(rest)
         elif name == ".tables":
@@ -116,13 +116,13 @@ class Shell:
             _show(_HELP)
             return
         macro = MACROS[_one_of(".help", name, tuple(MACROS))]
-        _show(macro.signature, _folded(macro.what), _folded(macro.columns))
+        _show(macro.signature, _indented(macro.what), _indented(macro.columns))
 
     def _tables(self) -> None:
         from lakewriter.query.guard import TABLES
         from lakewriter.query.macros import MACROS
 
-        _show(*TABLES, *(line for macro in MACROS.values() for line in (macro.call, _folded(macro.what))))
+        _show(*TABLES, *(line for macro in MACROS.values() for line in (macro.call, _indented(macro.what))))
 
     def _schema(self, table: str) -> None:
         from lakewriter.query.guard import TABLES
@@ -139,14 +139,14 @@ class Shell:
         text = read_text(".read", name)
         self._depth += 1
         try:
-            for part in parts(iter(text.splitlines(keepends=True))):
+            for part in read_statements(iter(text.splitlines(keepends=True))):
                 self.run(part)
         finally:
             self._depth -= 1
 
 
 def _show(*lines: str) -> None:
-    with report():
+    with finished_report():
         print(*lines, sep="\n")
 
 
@@ -156,13 +156,13 @@ def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
     return given
 
 
-def _folded(text: str) -> str:
+def _indented(text: str) -> str:
     """Return a text indented, in lines that fit the terminal."""
     width = shutil.get_terminal_size().columns
     return textwrap.fill(text, max(width, 30), initial_indent="    ", subsequent_indent="    ")
 
 
-def parts(lines: Iterator[str]) -> Iterator[str]:
+def read_statements(lines: Iterator[str]) -> Iterator[str]:
     """Yield commands and statements as soon as their last line is there."""
     waiting = ""
     for line in lines:
@@ -170,7 +170,7 @@ def parts(lines: Iterator[str]) -> Iterator[str]:
             yield line
             continue
         waiting += line
-        statements, rest = split(waiting)
+        statements, rest = split_statements(waiting)
         if statements:
             yield from statements
             waiting = rest
@@ -197,10 +197,10 @@ def command(no_pager: bool, lake: str | None) -> None:
     shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager)
     if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         with without_pandas():
-            _converse(shell)
+            _run_interactively(shell)
         return
-    with without_pandas(), contextlib.suppress(_Leave):
-        for part in parts(_lines(standard_input("shell", "lakewriter shell < FILE.sql"))):
+    with without_pandas(), contextlib.suppress(_Quit):
+        for part in read_statements(_lines(standard_input("shell", "lakewriter shell < FILE.sql"))):
             shell.run(part)
 
 
@@ -212,18 +212,18 @@ def _lines(file: BinaryIO) -> Iterator[str]:
         raise UsageError("shell: standard input is not UTF-8 text") from None
 
 
-def _get_ready(shell: Shell) -> None:
+def _warm_up(shell: Shell) -> None:
     import lakewriter.cli.answer  # noqa: F401
     from lakewriter.query.session import make_engine
 
     make_engine(shell.store)
 
 
-def _converse(shell: Shell) -> None:
+def _run_interactively(shell: Shell) -> None:
     from lakewriter.cli.shell.prompt import prompt_session
 
     # Nobody types faster than this: the first statement finds all that it takes.
-    threading.Thread(target=_get_ready, args=(shell,), name="getting ready").start()
+    threading.Thread(target=_warm_up, args=(shell,), name="getting ready").start()
     print(f"lakewriter {__version__}: {shell.store.name}   .help explains, Ctrl-D leaves")
     session: Any = prompt_session(shell.store, _COMMANDS)
     while True:
@@ -235,7 +235,7 @@ def _converse(shell: Shell) -> None:
             return
         try:
             shell.run(text)
-        except _Leave:
+        except _Quit:
             return
         except KeyboardInterrupt:
             click.echo("stopped", err=True)

@@ -17,7 +17,13 @@ from prompt_toolkit.lexers import PygmentsLexer
 from prompt_toolkit.styles import Style
 from pygments.lexers.sql import SqlLexer  # type: ignore[import-untyped]
 
-from lakewriter.cli.shell.statements import command_of, completions, innermost_call, is_blank, split
+from lakewriter.cli.shell.statements import (
+    command_of,
+    completions,
+    innermost_call,
+    is_blank,
+    split_statements,
+)
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
@@ -41,7 +47,7 @@ NOT NULL OFFSET ON OR ORDER OVER PARTITION PIVOT QUALIFY RIGHT SELECT SHOW SUMMA
 UNPIVOT USING VALUES WHEN WHERE WINDOW WITH"""
 
 
-def words() -> list[tuple[str, str]]:
+def sql_words() -> list[tuple[str, str]]:
     """Return the names and keywords of SQL here, each with what it is; names first."""
     return [
         *((name, "table") for name in TABLES),
@@ -51,7 +57,7 @@ def words() -> list[tuple[str, str]]:
     ]
 
 
-class _Names(Completer):
+class _SqlCompleter(Completer):
     """Completes SQL by what the lake holds, and commands by what there are.
 
     Args:
@@ -61,7 +67,7 @@ class _Names(Completer):
     def __init__(self, store: LakeStore, commands: list[str]) -> None:
         self._store = store
         self._commands = commands
-        self._words = words()
+        self._words = sql_words()
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
         before = document.text_before_cursor
@@ -123,13 +129,13 @@ def _history() -> History:
     return _QuietHistory(str(path))
 
 
-def is_whole(text: str) -> bool:
+def is_complete(text: str) -> bool:
     """Tell whether Enter is to run what was typed, rather than begin another line."""
-    statements, rest = split(text)
+    statements, rest = split_statements(text)
     return bool(command_of(text)) or is_blank(text) or (bool(statements) and is_blank(rest))
 
 
-def advice(before: str) -> str:
+def toolbar_text(before: str) -> str:
     """Return how the function is called whose arguments are being typed; else what is good to know."""
     macro = MACROS.get(innermost_call(before))
     if macro:
@@ -146,7 +152,7 @@ def _keys() -> KeyBindings:
         buffer = event.current_buffer
         if buffer.complete_state and buffer.complete_state.current_completion:
             buffer.complete_state = None
-        elif is_whole(buffer.text):
+        elif is_complete(buffer.text):
             buffer.validate_and_handle()
         else:
             buffer.insert_text("\n")
@@ -165,10 +171,10 @@ def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]
         multiline=True,
         prompt_continuation=MORE,
         lexer=PygmentsLexer(SqlLexer),
-        completer=ThreadedCompleter(_Names(store, commands)),
+        completer=ThreadedCompleter(_SqlCompleter(store, commands)),
         auto_suggest=AutoSuggestFromHistory(),
         history=_history(),
         key_bindings=_keys(),
-        bottom_toolbar=lambda: advice(get_app().current_buffer.document.text_before_cursor),
+        bottom_toolbar=lambda: toolbar_text(get_app().current_buffer.document.text_before_cursor),
         style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
     )

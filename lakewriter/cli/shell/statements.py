@@ -38,7 +38,7 @@ _BEHIND_FROM = re.compile(r"\b(?:FROM|JOIN)\s+\Z", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*\Z")
 
 
-def split(text: str) -> tuple[list[str], str]:
+def split_statements(text: str) -> tuple[list[str], str]:
     """Return the statements that a semicolon ends, without it, and what comes after the last one.
 
     A LINE_MARK ends a statement as well, and stays behind it.
@@ -82,7 +82,7 @@ def command_of(text: str) -> str:
 
 def innermost_call(before: str) -> str:
     """Return the name of the function whose arguments the cursor stands among, in lower case; "" for none."""
-    rest = split(before)[1]
+    rest = split_statements(before)[1]
     opened: list[str] = []
     at = 0
     while at < len(rest):
@@ -119,7 +119,7 @@ def completions(before: str, words: Iterable[tuple[str, str]], values: Iterable[
         words: names and keywords, each with what it is.
         values: that stand in quotes: symbols, markets, intervals.
     """
-    rest = split(before)[1]
+    rest = split_statements(before)[1]
     quoted = _QUOTED.search(rest)
     if quoted and rest.count("'") % 2:
         typed = quoted[0][1:]
