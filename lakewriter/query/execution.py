@@ -207,7 +207,9 @@ class Execution:
         # imported; a statement without candles does without.
         from lakewriter.query.scan.kept_filters import find_filters  # noqa: PLC0415
 
-        filters = find_filters(self._engine, self._connection, statement, params)
+        filters = find_filters(
+            self._engine, self._connection, statement.select, params, repeatable=statement.repeatable
+        )
         # A file's stamp tells whether it was replaced since, so the clock is read before the files are listed.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(

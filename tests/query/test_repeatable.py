@@ -124,7 +124,7 @@ def filters_of(
 ) -> StatementFilters:
     statement = check(connection, sql)
     create_macros(engine, connection, statement.macros)
-    filters = find_filters(engine, connection, statement, params)
+    filters = find_filters(engine, connection, statement.select, params, repeatable=statement.repeatable)
     with contextlib.suppress(duckdb.TransactionException):
         connection.execute("ROLLBACK")
     return filters

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lakewriter.query.engine import Engine
-from lakewriter.query.guard import ParsedStatement
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
 from lakewriter.query.scan.pushdown import pushed_filters
 
@@ -40,19 +39,24 @@ _KEPT: dict[Hashable, StatementFilters] = {}
 def find_filters(
     engine: Engine,
     connection: duckdb.DuckDBPyConnection,
-    statement: ParsedStatement,
+    sql: str,
     params: Mapping[str, Any],
+    *,
+    repeatable: bool,
 ) -> StatementFilters:
     """Return the filters of a statement, from its last run or as `pushed_filters` finds them.
+
+    Args:
+        repeatable: whether the statement has the same filters each time.
 
     Raises:
         the errors of `pushed_filters`.
     """
-    key = _key(statement, params)
+    key = _key(sql, params) if repeatable else None
     kept = None if key is None else _KEPT.get(key)
     if kept is not None:
         return kept
-    pushed = pushed_filters(engine, connection, CANDLES_SCHEMA, statement.select, params)
+    pushed = pushed_filters(engine, connection, CANDLES_SCHEMA, sql, params)
     filters = StatementFilters(pushed.everything, tuple(map(FilterPruner, pushed.filters)))
     # A statement that needs everything may only have been too slow to be understood.
     if key is not None and not pushed.everything:
@@ -62,10 +66,10 @@ def find_filters(
     return filters
 
 
-def _key(statement: ParsedStatement, params: Mapping[str, Any]) -> Hashable | None:
-    """Return the statement and its parameters to compare; None if its filters are not kept."""
-    if not statement.repeatable or any(type(value) not in _PLAIN_TYPES for value in params.values()):
+def _key(sql: str, params: Mapping[str, Any]) -> Hashable | None:
+    """Return a statement and its parameters to compare; None if they cannot be compared."""
+    if any(type(value) not in _PLAIN_TYPES for value in params.values()):
         return None
     values = tuple(sorted((name, type(value).__name__, repr(value)) for name, value in params.items()))
-    chars = len(statement.select) + sum(len(text) for _, _, text in values)
-    return (statement.select, values) if chars <= KEPT_CHARS_MAX else None
+    chars = len(sql) + sum(len(text) for _, _, text in values)
+    return (sql, values) if chars <= KEPT_CHARS_MAX else None
