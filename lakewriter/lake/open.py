@@ -7,17 +7,26 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.format import FORMAT_NAME, check_format
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import check_file_names
+from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import LEVELS
 
 
-def open_to_read(uri: str) -> LakeStore:
+def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
     """Open a lake that exists: a directory, or on an object store.
+
+    Args:
+        keep_listings: whether listings of a local disk are kept, for many reads.
 
     Raises:
         UsageError: if the URI is none.
         LakeError: if there is none, or of a newer format.
     """
-    return _open_remote(uri) if "://" in uri else LakeStore.open(uri)
+    if "://" in uri:
+        return _open_remote(uri)
+    store = LakeStore.open(uri)
+    if keep_listings and isinstance(store.storage, LocalStorage):
+        store.storage.keep_listings()
+    return store
 
 
 def _open_remote(uri: str) -> LakeStore:

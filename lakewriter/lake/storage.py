@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.listing_cache import ListingCache
 from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.regular_file import (
     NotRegularError,
@@ -160,8 +161,15 @@ class LocalStorage:
 
     def __init__(self, root: Path, locks: Path, sync_threads: int = SYNC_THREADS) -> None:
         self._root = root
+        self._prefix = f"{root}/"
         self._locks = locks
         self._sync_threads = sync_threads
+        self._listings: ListingCache[Listing] | None = None
+
+    def keep_listings(self) -> None:
+        """Keep listings, for a reader that lists the same directories often."""
+        if self._listings is None:
+            self._listings = ListingCache()
 
     @property
     def root(self) -> Path:
@@ -179,18 +187,36 @@ class LocalStorage:
 
     def entries(self, directory: str) -> Listing:
         """Return what is directly below; nothing if there is no such directory."""
-        directories: list[str] = []
-        files: list[str] = []
+        # Text, not a Path: surveys and queries list directories by the ten thousand.
+        path = self._prefix + directory
         try:
-            # Text, not a Path: surveys and queries list directories by the ten thousand.
-            with os.scandir(f"{self.root}/{directory}") as entries:
-                for entry in entries:
-                    names = self._list_of(entry, directories, files)
-                    if names is not None:
-                        names.append(entry.name)
+            if self._listings is not None:
+                return self._list_if_changed(path, self._listings)
+            return self._list(path)[0]
         except (FileNotFoundError, NotADirectoryError):
             return Listing([], [])
-        return Listing(sorted(directories), sorted(files))
+
+    def _list(self, path: str) -> tuple[Listing, bool]:
+        """Return a listing, and whether it has only files and directories, no links."""
+        directories: list[str] = []
+        files: list[str] = []
+        is_plain = True
+        with os.scandir(path) as entries:
+            for entry in entries:
+                names = self._list_of(entry, directories, files)
+                if names is not None:
+                    names.append(entry.name)
+                is_plain = is_plain and names is not None and not entry.is_symlink()
+        return Listing(sorted(directories), sorted(files)), is_plain
+
+    def _list_if_changed(self, path: str, kept: ListingCache[Listing]) -> Listing:
+        status = os.stat(path)  # noqa: PTH116 - pathlib takes three times as long
+        listing = kept.get(path, status)
+        if listing is None:
+            listing, is_plain = self._list(path)
+            if is_plain:
+                kept.add(path, status, listing)
+        return listing
 
     def _list_of(
         self, entry: "os.DirEntry[str]", directories: list[str], files: list[str]

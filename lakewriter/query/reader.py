@@ -61,7 +61,7 @@ class Lake:
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        self._store = open_to_read(os.fspath(uri))
+        self._store = open_to_read(os.fspath(uri), keep_listings=True)
 
     def __repr__(self) -> str:
         return f"Lake({self._store.name!r})"

@@ -52,7 +52,7 @@ class Shell:
     def __init__(self, lake: str, *, paged: bool) -> None:
         from lakewriter.lake.open import open_to_read
 
-        self.store = open_to_read(lake)
+        self.store = open_to_read(lake, keep_listings=True)
         self._paged = paged
         self._mode = "table"
         self._timer = False

@@ -309,15 +309,16 @@ def any_modified_since(root: Path, names: Iterable[str], moment_ns: int) -> bool
         names: relative to the root.
         moment_ns: nanoseconds since the epoch, by the clock that stamps the files.
     """
+    prefix = f"{root}/"
     for name in names:
         try:
-            status = os.stat(f"{root}/{name}")  # noqa: PTH116 - pathlib takes three times as long
+            status = os.stat(prefix + name)  # noqa: PTH116 - pathlib takes three times as long
         except PermissionError:
             continue  # nobody can tell, and who reads it hears of it
         except OSError:
             return True
         # A rename keeps the time of the last write, and stamps the other one.
-        if max(status.st_mtime_ns, status.st_ctime_ns) >= moment_ns:
+        if status.st_ctime_ns >= moment_ns or status.st_mtime_ns >= moment_ns:
             return True
     return False
 
