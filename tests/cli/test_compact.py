@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
 from support.candles import stream_candle
 from support.lakes import files_and_bytes
+from support.running import run
 
 FIRST = partition_of(stream_candle(0))
 SECOND = partition_of(stream_candle(1440, symbol="ETHUSDT"))
@@ -57,13 +57,7 @@ def said(result: Result) -> dict[str, object]:
 def lakewriter(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     environment = {name: value for name, value in os.environ.items() if name != "LAKEWRITER_LAKE"}
-    return subprocess.run(
-        [sys.executable, "-m", "lakewriter", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    return run(*arguments, cwd=cwd, environment=environment)
 
 
 def test_json(store):

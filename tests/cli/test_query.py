@@ -20,6 +20,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.scan.held_files import can_hold
+from support import warm_processes
 from support.lakes import make_lake, rest_candle
 from support.running import PATIENCE_S
 
@@ -41,9 +42,9 @@ def ask(lake: str, *arguments: str, stdin: str = "") -> str:
     return str(result.stdout)
 
 
-def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "lakewriter", "query", *arguments]
-    return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False, **options)  # type: ignore[call-overload, no-any-return]
+def process(*arguments: str | bytes, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["query", *arguments]
+    return warm_processes.run(command, stdin=stdin, environment=os.environ | more, timeout_s=PATIENCE_S)
 
 
 def test_table_on_standard_output(lake: str) -> None:
@@ -56,7 +57,7 @@ def test_table_on_standard_output(lake: str) -> None:
 
 def test_broken_sql_exits_1_in_two_lines(lake: str) -> None:
     """The error is one line, the place in the SQL below it, with no traceback and nothing on stdout."""
-    done = process("--lake", lake, "SELECT nope FROM candles", env={**os.environ, "TZ": "Asia/Tokyo"})
+    done = process("--lake", lake, "SELECT nope FROM candles", TZ="Asia/Tokyo")
     assert done.returncode == 1
     assert done.stdout == b""
     lines = done.stderr.decode().splitlines()
@@ -110,9 +111,9 @@ def test_ctrl_c_stops_a_long_query(lake: str) -> None:
 def test_text_that_is_no_text_is_told(lake: str) -> None:
     """Bytes that are not UTF-8 are a mistake of one line, wherever they stand."""
     for done in (
-        process("--lake", lake, "-", input=b"select \xff"),
-        process("--lake", lake, b"select '\xff'"),  # type: ignore[arg-type]
-        process("--lake", lake, "select $x", "-p", b"x=\xff"),  # type: ignore[arg-type]
+        process("--lake", lake, "-", stdin=b"select \xff"),
+        process("--lake", lake, b"select '\xff'"),
+        process("--lake", lake, "select $x", "-p", b"x=\xff"),
     ):
         assert done.returncode == 2
         assert b"not UTF-8 text" in done.stderr.splitlines()[0]
@@ -159,25 +160,35 @@ BAR = re.compile(r"(\r\x1b\[K[^\r\n]*)*\r\x1b\[K")
 
 
 def on_terminal(
-    lake: str, sql: str, *more: str, screen: tuple[int, int] = (24, 80), with_bar: bool = False, **env: str
+    lake: str,
+    sql: str,
+    *more: str,
+    screen: tuple[int, int] = (24, 80),
+    with_bar: bool = False,
+    fresh: bool = False,
+    **env: str,
 ) -> tuple[int, str]:
     """What a terminal of that many lines and columns shows, but for the bar of a slow machine."""
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, screen)
-    command = [sys.executable, "-m", "lakewriter", "query", "--lake", lake, sql, *more]
+    command = ["query", "--lake", lake, sql, *more]
     # Whoever runs these tests may say how large his own screen is.
     ours = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
-    with subprocess.Popen(command, stdout=child, stderr=child, env=ours | env) as running:
-        os.close(child)
-        shown = b""
-        try:
-            while part := os.read(parent, 65536):
-                shown += part
-        except OSError:
-            pass  # the other end of a terminal that closed
+    with Path(os.devnull).open("rb") as null:
+        running = warm_processes.start(
+            command, stdin=null.fileno(), stdout=child, stderr=child, environment=ours | env, fresh=fresh
+        )
+    os.close(child)
+    shown = b""
+    try:
+        while part := os.read(parent, 65536):
+            shown += part
+    except OSError:
+        pass  # the other end of a terminal that closed
+    code = running.wait(PATIENCE_S)
     os.close(parent)
     text = shown.decode().replace("\r\n", "\n")
-    return running.returncode, text if with_bar else BAR.sub("", text)
+    return code, text if with_bar else BAR.sub("", text)
 
 
 def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
@@ -186,8 +197,8 @@ def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
     assert code_0 == 0
     assert len(shown.splitlines()) == 2 + 41 + 1
     assert shown.splitlines()[-1] == "(101 rows, 40 shown)"
-    code_2, refused = on_terminal(lake, "SELECT open FROM candles", "--format", "parquet")
-    assert code_2 == 2
+    code_2, refused = on_terminal(lake, "SELECT open FROM candles", "--format", "parquet", fresh=True)
+    assert code_2 == 2, refused
     assert refused == "lakewriter: output: parquet is not for a terminal\n  -o FILE.parquet, or pipe it\n"
 
 

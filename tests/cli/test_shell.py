@@ -22,7 +22,7 @@ from lakewriter.cli.shell.statements import innermost_call, split_statements
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from support.lakes import BEGIN_MS, make_lake, rest_candle
-from support.running import PATIENCE_S, wait_until
+from support.running import PATIENCE_S, run, wait_until
 
 PIECES = [
     "SELECT 1",
@@ -189,12 +189,9 @@ def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root), *arguments]
     # Whoever runs these tests may have Python write everything at once, as few users do.
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.run(
-        command, input=text, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return run("shell", "--lake", str(lake.root), *arguments, stdin=text, environment=environment)
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import RowStream
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.session import run, stream
+from support import running
 from support.lakes import make_lake, rest_candle
-from support.running import PATIENCE_S
 
 ENDLESS = [
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
@@ -129,9 +129,8 @@ def test_bar(fraction: float | None, line: str) -> None:
     assert bar_line(fraction, 12.3) == line
 
 
-def query(lake: LakeStore, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+def query(lake: LakeStore, *arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    return running.run("--lake", str(lake.root), "query", *arguments, fresh=fresh)
 
 
 @pytest.mark.slow
@@ -190,7 +189,7 @@ def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: 
 def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
     """More than a process can have is told by the engine if it cannot count so far, or bounds nothing."""
     assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
-    done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
+    done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB", fresh=True)
     # Before 1.5 the engine takes what it cannot count for nothing.
     code, said = 2, "memory limit: 999999999TB: "
     assert done.returncode == code
@@ -203,6 +202,6 @@ def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
 )
 def test_wrong_bounds_exit_2(lake: LakeStore, option: str, value: str) -> None:
     """A bound that is none is a mistake of usage."""
-    done = query(lake, "SELECT 1", option, value)
+    done = query(lake, "SELECT 1", option, value, fresh=True)
     assert done.returncode == 2
     assert LakewriterError.__name__ not in done.stderr

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import duckdb
 
 from lakewriter.cli import cli
 from lakewriter.errors import LakewriterError
+from support import warm_processes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TESTS = REPOSITORY / "tests"
@@ -28,18 +29,23 @@ PATIENCE_S = 240.0
 
 
 def run(
-    *arguments: str, cwd: Path | None = None, stdin: str | None = None
+    *arguments: str,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    fresh: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the command line to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "lakewriter", *arguments],
-        capture_output=True,
-        text=True,
+    """Run the command line to its end, in a warm process or a fresh one."""
+    done = warm_processes.run(
+        arguments,
+        stdin=(stdin or "").encode(),
         cwd=cwd,
-        input=stdin,
-        timeout=PATIENCE_S,
-        check=False,
+        environment=environment,
+        timeout_s=PATIENCE_S,
+        fresh=fresh,
     )
+    printed = (text.decode().replace("\r\n", "\n") for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(arguments, done.returncode, *printed)
 
 
 def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -63,12 +69,9 @@ class Child:
 
     def __init__(self, log: Path, *arguments: str, cwd: Path | None = None) -> None:
         self.log = log
-        with log.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "lakewriter", *arguments],
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                cwd=cwd,
+        with log.open("ab") as stderr, Path(os.devnull).open("r+b") as null:
+            self.process = warm_processes.start(
+                arguments, stdin=null.fileno(), stdout=null.fileno(), stderr=stderr.fileno(), cwd=cwd
             )
 
     def logged(self) -> str:
