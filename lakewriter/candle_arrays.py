@@ -1,6 +1,7 @@
 """Candles as arrays, and the grid of an interval for many begin times at once. Pure."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakewriter.candle import UNKNOWN, VALUE_COLUMNS, IntArray, int_column
-from lakewriter.interval import INTERVALS, Interval
+from lakewriter.interval import DAY_MS, INTERVALS, Interval
 
 Numbers = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -77,6 +78,19 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 def concatenated(parts: list[Columns]) -> Columns:
     """Return the candles of all parts, in order."""
     return parts[0] if len(parts) == 1 else Columns._make(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def by_day(candles: Columns) -> list[Columns]:
+    """Return candles by the UTC day on which they begin, ascending; a day without any is left out.
+
+    Args:
+        candles: sorted by begin time.
+    """
+    days = candles.begin // DAY_MS
+    if not len(days) or days[0] == days[-1]:
+        return [candles] if len(days) else []
+    firsts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    return [candles.where(slice(first, stop)) for first, stop in pairwise(firsts)]
 
 
 def floors(grid: Interval, times_ms: IntArray) -> IntArray:

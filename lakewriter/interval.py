@@ -7,7 +7,10 @@ exchange does not document the anchor of `3d`. A series takes it from the first
 begin time that it sees: `Interval.anchored`.
 """
 
-from datetime import UTC, datetime
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Literal
 
 import msgspec
 
@@ -28,6 +31,14 @@ CALENDAR_MS_MAX = 253_370_764_800_000
 # 1970-01-05, the first Monday of the epoch.
 MONDAY_MS = 4 * DAY_MS
 
+# How long a time one file of a series is of.
+FilePeriod = Literal["day", "month", "year"]
+
+# Every series of a lake has the same few thousand days.
+_DAYS_MAX = 30_000
+
+_EPOCH = date(1970, 1, 1)
+
 
 class Interval(msgspec.Struct, frozen=True):
     """One candle interval.
@@ -37,12 +48,15 @@ class Interval(msgspec.Struct, frozen=True):
         wire_name: as the exchange spells it ("1m", "1M").
         length_ms: the length of every candle; 0 for months, which differ.
         anchor_ms: a begin time of the grid, below one length.
+        file_period: how long a time one partition is of, in UTC, so that its file
+            has some hundred to some thousand rows.
     """
 
     name: str
     wire_name: str
     length_ms: int
     anchor_ms: int = 0
+    file_period: FilePeriod = "day"
 
     def floor(self, time_ms: int) -> int:
         """Return the begin time of the candle that contains `time_ms`."""
@@ -83,6 +97,14 @@ class Interval(msgspec.Struct, frozen=True):
             return max(0, -((self.ceil(start_ms) - stop_ms) // self.length_ms))
         return len(self.grid(start_ms, stop_ms))
 
+    def period_start(self, time_ms: int) -> int:
+        """Return the first millisecond of the file period that contains `time_ms`."""
+        return _period(self.file_period, time_ms // DAY_MS)[0]
+
+    def period_stop(self, time_ms: int) -> int:
+        """Return the first millisecond after the file period that contains `time_ms`."""
+        return _period(self.file_period, time_ms // DAY_MS)[1]
+
     def anchored(self, begin_ms: int) -> "Interval":
         """Return this interval on the grid that contains `begin_ms`.
 
@@ -91,6 +113,23 @@ class Interval(msgspec.Struct, frozen=True):
         if self.name != "3d":
             return self
         return msgspec.structs.replace(self, anchor_ms=begin_ms % self.length_ms)
+
+
+@lru_cache(_DAYS_MAX)
+def _period(period: FilePeriod, day_number: int) -> tuple[int, int]:
+    """Return the range of a period.
+
+    Args:
+        day_number: of a day in it, counted from the epoch.
+    """
+    first = last = _EPOCH + timedelta(days=day_number)
+    if period == "year":
+        first, last = date(first.year, 1, 1), date(first.year, 12, 31)
+    elif period == "month":
+        first = first.replace(day=1)
+        # Not over the first of the next month: the calendar ends with a December.
+        last = first.replace(day=monthrange(first.year, first.month)[1])
+    return (first - _EPOCH).days * DAY_MS, ((last - _EPOCH).days + 1) * DAY_MS
 
 
 def _year_month(time_ms: int) -> tuple[int, int]:

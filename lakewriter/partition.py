@@ -1,5 +1,7 @@
-"""The partition and its path: one series on one UTC day, one directory with one file.
+"""The partition and its path: one series in one period, one directory with one file.
 
+The interval decides the period, a UTC day, month or year (`Interval.file_period`).
+The path has the period's first day.
 Only this module formats and parses these paths. It refuses every name that could
 leave the lake's root.
 """
@@ -10,11 +12,14 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 
-from lakewriter.candle import Candle
+from lakewriter.candle import Candle, int_column
 from lakewriter.errors import LakeError
-from lakewriter.interval import CALENDAR_MS_MAX, DAY_MS, INTERVALS, TIME_MS_MAX
+from lakewriter.interval import CALENDAR_MS_MAX, DAY_MS, INTERVALS, TIME_MS_MAX, FilePeriod
 from lakewriter.market import MARKETS, is_symbol
+from lakewriter.ranges import Range
 from lakewriter.series import Series
 
 FILE_NAME = "candles.parquet"
@@ -32,11 +37,11 @@ _EPOCH = date(1970, 1, 1)
 
 
 class Partition(msgspec.Struct, frozen=True, order=True):
-    """One series on one UTC day.
+    """One series in one period of its interval.
 
     Args:
         market, symbol, interval: the series.
-        date: the UTC day of every candle_begin_time in it.
+        date: the first UTC day of the period.
 
     Raises:
         LakeError: from `checked_partition` and `parse_partition` only, if a part cannot
@@ -71,13 +76,18 @@ class Partition(msgspec.Struct, frozen=True, order=True):
 
     @property
     def start_ms(self) -> int:
-        """The first millisecond of its day."""
+        """The first millisecond of its period."""
         return day_start_ms(self.date)
 
     @property
     def stop_ms(self) -> int:
-        """The first millisecond after its day."""
-        return self.start_ms + DAY_MS
+        """The first millisecond after its period."""
+        return INTERVALS[self.interval].period_stop(self.start_ms)
+
+    @property
+    def period(self) -> FilePeriod:
+        """The length of its period."""
+        return INTERVALS[self.interval].file_period
 
     def __str__(self) -> str:
         return f"{self.market} {self.symbol} {self.interval} {self.date}"
@@ -85,7 +95,23 @@ class Partition(msgspec.Struct, frozen=True, order=True):
 
 def partition_of(candle: Candle) -> Partition:
     """Return the partition of a candle."""
-    return Partition(candle.market, candle.symbol, candle.interval, day_of(candle.begin_ms))
+    return partition_at((candle.market, candle.symbol, candle.interval), candle.begin_ms)
+
+
+def partition_at(series: tuple[str, str, str], begin_ms: int) -> Partition:
+    """Return the partition of a series that has the candle with this begin time."""
+    return Partition(*series, day_of(INTERVALS[series[2]].period_start(begin_ms)))
+
+
+def partition_on(series: tuple[str, str, str], day: date) -> Partition:
+    """Return the partition of a series that has the candles of a UTC day."""
+    return Partition(*series, period_date(series[2], day))
+
+
+def period_date(interval: str, day: date) -> date:
+    """Return the first day of the period of an interval that contains a day."""
+    grid = INTERVALS[interval]
+    return day if grid.file_period == "day" else day_of(grid.period_start(day_start_ms(day)))
 
 
 def by_partition(candles: Iterable[Candle]) -> dict[Partition, list[Candle]]:
@@ -94,6 +120,29 @@ def by_partition(candles: Iterable[Candle]) -> dict[Partition, list[Candle]]:
     for candle in candles:
         found.setdefault(partition_of(candle), []).append(candle)
     return found
+
+
+def split_by_partition(series: Series, rows: pa.Table) -> list[tuple[Partition, pa.Table]]:
+    """Return the rows of each partition of a series, ascending.
+
+    Args:
+        rows: of SCHEMA, sorted by begin time.
+    """
+    begins = int_column(rows, "candle_begin_time")
+    found = []
+    first = 0
+    while first < len(begins):
+        partition = partition_at(series, int(begins[first]))
+        stop = int(np.searchsorted(begins, partition.stop_ms))
+        found.append((partition, rows.slice(first, stop - first)))
+        first = stop
+    return found
+
+
+def day_range(day: date) -> Range:
+    """Return the half-open range of milliseconds of a UTC day."""
+    start_ms = day_start_ms(day)
+    return start_ms, start_ms + DAY_MS
 
 
 def day_start_ms(day: date) -> int:
@@ -118,6 +167,8 @@ def checked_partition(partition: Partition) -> Partition:
         raise LakeError(f"partition: {partition.symbol!r} cannot be a symbol")
     if partition.interval not in INTERVALS:
         raise LakeError(f"partition: interval {partition.interval!r} is unknown")
+    if partition.date != period_date(partition.interval, partition.date):
+        raise LakeError(f"partition: no file of {partition.interval} begins on {partition.date}")
     return partition
 
 
@@ -125,8 +176,9 @@ def parse_partition(path: str) -> Partition:
     """Return the partition whose directory is `path`, relative to the lake.
 
     Percent-encoded names are decoded, because DuckDB, pyarrow and Polars write them.
-    `Partition.path` never encodes. If a path differs from its partition's `path`,
-    another tool wrote that directory for the same partition.
+    `Partition.path` never encodes, and has the first day of the period. If a path
+    differs from its partition's `path`, another tool or an older lakewriter wrote
+    that directory for the same partition.
 
     Raises:
         LakeError: if it is not the path of a partition.
@@ -144,7 +196,8 @@ def parse_partition(path: str) -> Partition:
     day = parse_date_value(values[3])
     if day is None:
         raise LakeError(f"{path}: {values[3]!r} is not a date")
-    return checked_partition(Partition(values[0], values[1], values[2], day))
+    checked_partition(Partition(values[0], values[1], values[2], _EPOCH))
+    return partition_on((values[0], values[1], values[2]), day)
 
 
 @lru_cache(DAYS_MAX)

@@ -1,7 +1,8 @@
 """Files of the archive → the lake: bounded downloads, each checked, parsed and merged.
 
 Rule 1: a file is imported whole or not at all. A stopped backfill continues at
-the next file, because it does not fetch what the lake has.
+the next file, because it does not fetch what the lake has. Files of one partition
+are merged together, so that it is written once.
 Rule 2: an unusable file is fetched again. Then it is given up with one log line,
 and REST serves its candles.
 Rule 3: only the few downloads wait for merges.
@@ -9,8 +10,9 @@ Rule 3: only the few downloads wait for merges.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import date
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +28,7 @@ from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore, Merged
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import Partition, day_of, day_range, partition_at, split_by_partition
 from lakewriter.ranges import Range
 from lakewriter.series import Series
 
@@ -41,9 +43,9 @@ READS_MAX = 3
 # The archive counts as unavailable after so many refused files in a row.
 REFUSALS_MAX = 3
 
-# Parsed files that wait for a merge, and files of one merge.
-PARSED_FILES_MAX = 32
-BATCH_FILES = 16
+# File groups that wait for a merge, and groups of one merge.
+READ_GROUPS_MAX = 32
+BATCH_GROUPS = 16
 
 # The maximum bytes of pending zips, from before the download until after the merge. A
 # larger zip is imported alone. Parsed candles take some eight times the memory of a zip.
@@ -56,11 +58,30 @@ _NAMED_MAX = 20
 PartitionRows = list[tuple[Partition, pa.Table]]
 
 
-class ParsedFile(NamedTuple):
-    """A parsed file, to be merged."""
+class _FileGroup:
+    """Files that are merged together: those of one partition, or a single one.
 
-    planned: PlannedFile
-    days: PartitionRows
+    Args:
+        planned: the files.
+
+    Attributes:
+        rows: the rows of the files that were read.
+        pending: how many files are neither read nor given up.
+    """
+
+    def __init__(self, planned: list[PlannedFile]) -> None:
+        self.planned = planned
+        self.rows: PartitionRows = []
+        self.pending = len(planned)
+
+    @property
+    def reserves_until_merged(self) -> bool:
+        """Whether its bytes are reserved until the merge, and not only until they are parsed.
+
+        Several files of one partition have few rows. No file may wait for the
+        bytes of another file of its group.
+        """
+        return len(self.planned) == 1
 
 
 class FileImport:
@@ -94,32 +115,35 @@ class FileImport:
         self._refusals = 0
         self._pending_bytes = 0
         self._pending_changed = asyncio.Condition()
-        self._parsed: asyncio.Queue[ParsedFile] = asyncio.Queue(PARSED_FILES_MAX)
+        self._read_groups: asyncio.Queue[_FileGroup] = asyncio.Queue(READ_GROUPS_MAX)
 
     async def run(self, files: Iterator[PlannedFile], downloads: int = DOWNLOADS) -> None:
         """Import all files; return when each is in the lake or given up."""
         async with asyncio.TaskGroup() as tasks:
             merging = tasks.create_task(self._merge_all())
+            todo = ((planned, group) for group in _groups(files) for planned in group.planned)
             async with asyncio.TaskGroup() as downloading:
                 for _ in range(downloads):
-                    downloading.create_task(self._download(files))
-            await self._parsed.join()
+                    downloading.create_task(self._download(todo))
+            await self._read_groups.join()
             merging.cancel()
 
-    async def _download(self, files: Iterator[PlannedFile]) -> None:
-        for planned in files:
+    async def _download(self, todo: Iterator[tuple[PlannedFile, _FileGroup]]) -> None:
+        for planned, group in todo:
             self._progress.current = planned.file.name
             await self._reserve(planned.bytes)
             try:
-                days = await self._read(planned)
+                group.rows.extend(await self._read(planned))
             except (ArchiveError, CsvError) as error:
                 self._give_up(planned, error)
-                await self._finish(planned)
-            else:
-                await self._parsed.put(ParsedFile(planned, days))
+            if not group.reserves_until_merged:
+                await self._release(planned)
+            group.pending -= 1
+            if not group.pending:
+                await self._read_groups.put(group)
 
     async def _read(self, planned: PlannedFile) -> PartitionRows:
-        """Fetch a file and return its days.
+        """Fetch a file and return its rows by partition.
 
         Raises:
             ArchiveError, CsvError: if the file is unusable after all tries.
@@ -141,17 +165,20 @@ class FileImport:
 
     async def _merge_all(self) -> None:
         while True:
-            batch = [await self._parsed.get()]
-            while len(batch) < BATCH_FILES and not self._parsed.empty():
-                batch.append(self._parsed.get_nowait())
-            await asyncio.to_thread(self._merge, [day for each in batch for day in each.days])
-            for parsed in batch:
-                self._progress.from_archive += sum(rows.num_rows for _, rows in parsed.days)
-                await self._finish(parsed.planned)
-                self._parsed.task_done()
+            batch = [await self._read_groups.get()]
+            while len(batch) < BATCH_GROUPS and not self._read_groups.empty():
+                batch.append(self._read_groups.get_nowait())
+            await asyncio.to_thread(self._merge, [part for group in batch for part in group.rows])
+            for group in batch:
+                self._progress.from_archive += sum(rows.num_rows for _, rows in group.rows)
+                for planned in group.planned:
+                    if group.reserves_until_merged:
+                        await self._release(planned)
+                    await self._finish(planned)
+                self._read_groups.task_done()
 
-    def _merge(self, days: PartitionRows) -> None:
-        for (partition, _), result in zip(days, self._store.merge_many(days), strict=True):
+    def _merge(self, found: PartitionRows) -> None:
+        for (partition, _), result in zip(found, self._store.merge_many(found), strict=True):
             if isinstance(result, Merged):
                 self._progress.corrections += result.corrections
             elif isinstance(result, LakeError):
@@ -167,10 +194,13 @@ class FileImport:
             )
             self._pending_bytes += size
 
-    async def _finish(self, planned: PlannedFile) -> None:
+    async def _release(self, planned: PlannedFile) -> None:
+        """Remove a file from the pending bytes."""
         async with self._pending_changed:
             self._pending_bytes -= planned.bytes
             self._pending_changed.notify_all()
+
+    async def _finish(self, planned: PlannedFile) -> None:
         self._progress.files += 1
         self._progress.file_bytes += planned.bytes
         await self._on_file_done(planned)
@@ -186,6 +216,22 @@ class FileImport:
         # An absent file was removed after it was listed, or there was no list. Neither is a fault.
         if fault != "absent" and sum(self._progress.refused.values()) <= _NAMED_MAX:
             log.warning("%s; REST is asked for its candles", error)
+
+
+def _groups(files: Iterable[PlannedFile]) -> Iterator[_FileGroup]:
+    """Yield files in groups that are merged together.
+
+    Args:
+        files: by series, ascending.
+    """
+
+    def partition(planned: PlannedFile) -> tuple[Partition, int]:
+        first = partition_at(planned.file.series, planned.file.start_ms)
+        # A file of several partitions is a group of its own.
+        return first, 0 if planned.file.stop_ms <= first.stop_ms else planned.file.start_ms
+
+    for _, planned in groupby(files, partition):
+        yield _FileGroup(list(planned))
 
 
 def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> PartitionRows:
@@ -205,18 +251,16 @@ def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> PartitionRows:
         raise CsvError("time", f"{file.name}: has candles of another time: {day_of(int(begins[0]))}")
     days_found = []
     for day in days_between(planned.start_ms, planned.stop_ms):
-        partition = Partition(*file.series, day)
-        start_ms, stop_ms = max(partition.start_ms, planned.start_ms), min(partition.stop_ms, planned.stop_ms)
-        low, high = np.searchsorted(begins, (start_ms, stop_ms)).tolist()
-        if low < high and (
-            file.period == "daily" or planned.only_source or _is_whole(file, partition, high - low)
-        ):
-            days_found.append((partition, table.slice(low, high - low)))
-    return days_found
+        start_ms, stop_ms = day_range(day)
+        bounds = max(start_ms, planned.start_ms), min(stop_ms, planned.stop_ms)
+        low, high = np.searchsorted(begins, bounds).tolist()
+        if low < high and (file.period == "daily" or planned.only_source or _is_whole(file, day, high - low)):
+            days_found.append(table.slice(low, high - low))
+    return split_by_partition(file.series, pa.concat_tables(days_found)) if days_found else []
 
 
-def _is_whole(file: ArchiveFile, partition: Partition, row_count: int) -> bool:
+def _is_whole(file: ArchiveFile, day: date, row_count: int) -> bool:
     grid = file.series.grid
     # Longer candles than a day have no day that could be short.
     longer = not grid.length_ms or grid.length_ms > DAY_MS
-    return longer or row_count == grid.count(partition.start_ms, partition.stop_ms)
+    return longer or row_count == grid.count(*day_range(day))

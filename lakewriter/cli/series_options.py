@@ -12,7 +12,7 @@ from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.market import parse_market, parse_symbol
-from lakewriter.partition import Partition
+from lakewriter.partition import day_start_ms
 
 
 class SeriesOptions(NamedTuple):
@@ -94,7 +94,7 @@ def parse_day(text: str | None, option: str) -> date | None:
 
 def begin_ms(day: date | None) -> int | None:
     """Return the first millisecond of a day, UTC; None for none."""
-    return None if day is None else Partition("", "", "", day).start_ms
+    return None if day is None else day_start_ms(day)
 
 
 def print_table(table: Any, *, as_json: bool) -> None:

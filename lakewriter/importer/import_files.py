@@ -9,23 +9,23 @@ rows: better rows are never overwritten, and importing a file again changes noth
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
-from lakewriter.candle import int_column
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.evidence.choice import OtherSeriesError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import FileCandles, LeftOut, read_candles
 from lakewriter.importer.file_table import FOUND_SUFFIXES
-from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import Partition, split_by_partition
 from lakewriter.series import Series
+
+# Files of one merge. Each of their rows can be a file of its own.
+BATCH_FILES_MAX = 512
 
 # Files that are prefetched while a batch is merged. The limit of bytes applies to more than one file.
 PREFETCH_FILES_MAX = BATCH_PARTITIONS_MAX
@@ -41,8 +41,8 @@ class FileResult(NamedTuple):
         path: the file.
         series: the series of its candles; empty if unknown.
         rows: the number of its candles.
-        partitions: the number of their days.
-        added, replaced, corrections, disputed: as in `Merged`, summed over its days.
+        partitions: the number of their partitions.
+        added, replaced, corrections, disputed: as in `Merged`, summed over its partitions.
         left_out: counts of its rows that were not imported.
         notes: remarks for the user on how it was read.
         other_series: whether it was skipped because the options select none of its series.
@@ -150,27 +150,21 @@ class _FileToMerge:
 
 
 def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
-    """Return whether a file can join a batch: its partitions are new there, and the limits hold."""
+    """Return whether a file can join a batch, by its files, partitions and rows.
+
+    Files of one partition are merged with one write.
+    """
     both = [*batch, file]
-    partitions = [partition for each in both for partition, _ in each.days]
     return (
-        len(partitions) == len(set(partitions)) <= BATCH_PARTITIONS_MAX
+        len(both) <= BATCH_FILES_MAX
+        and len({partition for each in both for partition, _ in each.days}) <= BATCH_PARTITIONS_MAX
         and sum(each.read.rows for each in both) <= BATCH_ROWS_MAX
     )
 
 
 def rows_by_partition(file: FileCandles) -> PartitionRows:
     """Return the file's rows by partition."""
-    return [day for series, rows in file.parts for day in _rows_by_day(series, rows)]
-
-
-def _rows_by_day(series: Series, rows: pa.Table) -> PartitionRows:
-    days = int_column(rows, "candle_begin_time") // DAY_MS
-    firsts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)] if len(days) else [0]
-    return [
-        (Partition(*series, day_of(int(days[first]) * DAY_MS)), rows.slice(first, stop - first))
-        for first, stop in pairwise(firsts)
-    ]
+    return [part for series, rows in file.parts for part in split_by_partition(series, rows)]
 
 
 def _prefetched(paths: Iterable[Path], job: ImportJob) -> Iterator[_FileToMerge | FileResult]:

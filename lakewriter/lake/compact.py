@@ -3,7 +3,8 @@
 What is written by us needs none: a merge leaves a partition sorted, unique
 and encoded for storage. Compaction is for what others put there: foreign
 files are folded in, somebody else's `candles.parquet` is re-encoded, what
-crashed writers left is swept.
+crashed writers left is swept. A partition's further directories, of other days of
+its period or spelled with percent signs, are folded into its own and removed.
 
 A foreign file with a row that cannot be a candle of its partition is left alone,
 and so is one that cannot be read or is of another series; the other files are
@@ -12,7 +13,9 @@ folded. Of their rows those are left out that were not closed when they were wri
 It proves its result before it replaces anything: the bytes to be written are
 decoded again, and their set of keys must be the set of keys of the files they
 replace. No intent is noted before foreign files are unlinked: folding them a
-second time changes nothing, and a file that changed meanwhile is kept.
+second time changes nothing, and a file that changed meanwhile is kept. They are
+unlinked with their own directory locked, since an older lakewriter that still
+runs takes that lock to write there.
 """
 
 import os
@@ -81,6 +84,7 @@ class CompactionResult(NamedTuple):
         hint: what to do about the error.
         not_closed: rows of foreign files that are left out: their candle is not closed.
         disputed: duplicates that were removed, and differ from the row that is kept.
+        directories_removed: how many further directories of the partition went.
     """
 
     partition: Partition
@@ -95,6 +99,7 @@ class CompactionResult(NamedTuple):
     hint: str = ""
     not_closed: int = 0
     disputed: int = 0
+    directories_removed: int = 0
 
 
 class CompactionPlan(NamedTuple):
@@ -110,13 +115,7 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
     work, in_order = [], []
     for found in store.partitions(wanted):
         partition = found.partition
-        # Marks that others leave, like Spark's _SUCCESS, are none of our work.
-        ours_to_see = [
-            f"{directory}/{file}"
-            for directory in found.directories
-            for file in store.storage.entries(directory).files
-            if is_candle_file(file) or is_temporary(file)
-        ]
+        ours_to_see = list(_ours_to_see(store, found))
         checked = known.get(partition.file) if ours_to_see == [partition.file] else None
         if checked is not None and store.storage.version(partition.file) == checked.version:
             in_order.append(
@@ -131,6 +130,20 @@ def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
         else:
             work.append(found)
     return CompactionPlan(work, in_order)
+
+
+def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
+    """Yield the files with candles, those that crashed writers left, and further directories that are empty.
+
+    Marks that others leave, like Spark's _SUCCESS, are none of our work.
+    """
+    for directory in item.directories:
+        listing = store.storage.entries(directory)
+        if directory != item.partition.path and not listing.files and not listing.directories:
+            yield directory
+        for file in listing.files:
+            if is_candle_file(file) or is_temporary(file):
+                yield f"{directory}/{file}"
 
 
 def run(
@@ -206,11 +219,14 @@ def compact_partition(
     """
     partition = item.partition
     try:
-        return store.change_partition(
+        folded = store.change_partition(
             partition, lambda: _fold(store, item, now_s, dry_run=dry_run), dry_run=dry_run
         )
+        return folded.result if dry_run else _without_folded(store, item, folded)
     except LakeError as error:
         return CompactionResult(partition, error=error.what, hint=error.hint)
+    except OSError as error:
+        return CompactionResult(partition, error=f"{store.root / partition.path}: {error.strerror}")
 
 
 class _FileToFold(NamedTuple):
@@ -221,7 +237,17 @@ class _FileToFold(NamedTuple):
     not_closed: int
 
 
-def _fold(store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool) -> CompactionResult:
+class _Folded(NamedTuple):
+    """What became of a partition's own file, and the files that may go now.
+
+    With dry_run the result says that they went.
+    """
+
+    result: CompactionResult
+    to_remove: list[_FileToFold]
+
+
+def _fold(store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool) -> _Folded:
     partition = item.partition
     swept = tuple(
         name
@@ -229,20 +255,23 @@ def _fold(store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool)
         for name in store.storage.sweep(directory, now_s, dry_run=dry_run)
     )
     files, refused = _read(store, item, int(now_s * 1000))
-    done = _fold_files(store, partition, files, dry_run=dry_run)
-    done = done._replace(files_removed=(*swept, *done.files_removed))
-    if not refused:
-        return done
-    # The next run has to look again.
-    more = f" (and {len(refused) - 1} more of its files)" if len(refused) > 1 else ""
-    return done._replace(version="", error=refused[0] + more, hint=_MEND)
+    done, to_remove = _fold_files(store, partition, files, dry_run=dry_run)
+    removed = [file.name for file in to_remove] if dry_run else []
+    done = done._replace(files_removed=(*swept, *removed))
+    if refused:
+        # The next run has to look again.
+        more = f" (and {len(refused) - 1} more of its files)" if len(refused) > 1 else ""
+        done = done._replace(version="", error=refused[0] + more, hint=_MEND)
+    elif dry_run:
+        done = done._replace(directories_removed=sum(each != partition.path for each in item.directories))
+    return _Folded(done, to_remove)
 
 
 def _fold_files(
     store: LakeStore, partition: Partition, files: list[_FileToFold], *, dry_run: bool
-) -> CompactionResult:
+) -> _Folded:
     if not files:
-        return CompactionResult(partition)
+        return _Folded(CompactionResult(partition), [])
     before = pa.concat_tables([file.rows for file in files])
     begins = int_column(before, "candle_begin_time")
     bytes_before = sum(len(file.data) for file in files)
@@ -258,22 +287,16 @@ def _fold_files(
     )
     if not after.num_rows:
         # A file of ours has rows: whoever looks for a series' newest candle looks no further back.
-        removed = _removed(store, files, dry_run=dry_run)
-        return done._replace(files_removed=tuple(removed))
+        return _Folded(done, files)
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
-        return done._replace(bytes_after=bytes_before, version=own.version)
+        return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
     data = encode_next(after, partition, own.data if own else None)
     _prove(partition, begins, data)
     version = ""
     if not dry_run:
         version = store.storage.replace(partition.file, data, own.version if own else None)
-    removed = _removed(store, [file for file in files if file is not own], dry_run=dry_run)
-    return done._replace(
-        rewritten=True,
-        files_removed=tuple(removed),
-        bytes_after=len(data),
-        version=version,
-    )
+    done = done._replace(rewritten=True, bytes_after=len(data), version=version)
+    return _Folded(done, [file for file in files if file is not own])
 
 
 def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
@@ -332,7 +355,7 @@ def _impossible(partition: Partition, candles: Columns) -> str | None:
     rows = [
         (row, f"{kind}: {what}")
         for kind, wrong, what in (
-            ("day", outside, f"is a candle of another day than {partition.date}"),
+            ("day", outside, f"is a candle of another {partition.period} than {partition.date}"),
             ("grid", off, f"no candle of {partition.interval} begins then"),
         )
         for row in np.flatnonzero(wrong)[:1].tolist()
@@ -354,9 +377,24 @@ def _prove(partition: Partition, begins_before: IntArray, data: bytes) -> None:
         )
 
 
-def _removed(store: LakeStore, files: list[_FileToFold], *, dry_run: bool) -> list[str]:
-    """Remove files, and return the names of those that went, or would."""
-    return [file.name for file in files if dry_run or _unlink(store, file)]
+def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> CompactionResult:
+    """Remove the files that were folded, and further directories that are empty then; return what became of all."""
+    result, to_remove = folded
+    gone: list[str] = []
+    directories_removed = 0
+    for directory in item.directories:
+        files = [file for file in to_remove if file.name.rpartition("/")[0] == directory]
+        is_further = directory != item.partition.path
+        if not files and not is_further:
+            continue
+        with store.storage.exclusive(directory):
+            gone += [file.name for file in files if _unlink(store, file)]
+            if is_further:
+                store.storage.prune(directory)
+        directories_removed += is_further and not (store.root / directory).exists()
+    return result._replace(
+        files_removed=(*result.files_removed, *gone), directories_removed=directories_removed
+    )
 
 
 def _unlink(store: LakeStore, file: _FileToFold) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from lakewriter.candle import VALUE_COLUMNS, int_column
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS, int_column
 from lakewriter.errors import LakewriterError, UnreadableError
 from lakewriter.evidence.choice import check_name_claims, choose_series
 from lakewriter.evidence.claims import LEVELS, ImportOptions, claims_on
@@ -20,7 +20,7 @@ from lakewriter.evidence.duplicates import without_duplicates
 from lakewriter.evidence.row_groups import group_rows
 from lakewriter.evidence.spacing import check_lengths, check_spacing
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.parquet import conform, read_table
+from lakewriter.lake.parquet import WRITER_KEY, conform, read_table
 from lakewriter.partition import Partition
 
 _BY = "its directory"
@@ -52,6 +52,8 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
     """
     table = read_table(data, name)
     rows = conform(table, name)
+    if _is_ours(table, partition):
+        return ForeignRows(rows, 0)
     try:
         place = [each for level in LEVELS for each in claims_on(level, getattr(partition, level), _BY)]
         written_by_lake = metadata_claims(table)
@@ -67,6 +69,16 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
     if closed is None:
         return ForeignRows(rows, 0)
     return ForeignRows(rows.filter(pa.array(closed)), int((~closed).sum()))
+
+
+def _is_ours(table: pa.Table, partition: Partition) -> bool:
+    """Return whether a file says that we wrote it for this series, as one of another day of the period."""
+    said = table.schema.metadata or {}
+    return (
+        table.schema.equals(SCHEMA)
+        and WRITER_KEY.encode() in said
+        and all(said.get(level.encode()) == getattr(partition, level).encode() for level in LEVELS)
+    )
 
 
 def _check_rows(table: pa.Table, rows: pa.Table, partition: Partition) -> None:

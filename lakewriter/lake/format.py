@@ -21,8 +21,8 @@ class LakeFormat(msgspec.Struct, frozen=True):
     created_by: str = ""
 
 
-def has_format(root: Path) -> bool:
-    """Return whether a directory has a lake.json.
+def read_format(root: Path) -> LakeFormat | None:
+    """Return the content of a directory's lake.json; None if it has none.
 
     Raises:
         LakeError: if it cannot be read, or its format is newer than ours.
@@ -31,15 +31,14 @@ def has_format(root: Path) -> bool:
     try:
         content = read_regular(path, FORMAT_BYTES_MAX)
     except FileNotFoundError:
-        return False
+        return None
     except OSError as error:
         raise LakeError(f"lake: {path}: {error.strerror}") from None
-    check_format(content, str(path), str(root))
-    return True
+    return check_format(content, str(path), str(root))
 
 
-def check_format(content: bytes, path: str, root: str) -> None:
-    """Raise if a lake's format is newer than ours.
+def check_format(content: bytes, path: str, root: str) -> LakeFormat:
+    """Return the format in a lake.json; raise if it is newer than ours.
 
     Args:
         content: of its lake.json.
@@ -57,17 +56,37 @@ def check_format(content: bytes, path: str, root: str) -> None:
             f"lake: {root} has format {lake_format.format_version}, newer than {FORMAT_VERSION}",
             "pip install --upgrade lakewriter",
         )
+    return lake_format
 
 
 def write_format(root: Path, created_by: str) -> None:
-    """Write lake.json, unless there is one.
+    """Write lake.json, unless there is one of our format.
 
     Raises:
-        LakeError: as `has_format`.
+        LakeError: as `read_format`.
         OSError: if the disk refuses.
 
     Crash: the file is there, whole, or not.
     """
-    if not has_format(root):
-        content = msgspec.json.encode(LakeFormat(FORMAT_VERSION, created_by))
-        write_durably(root / FORMAT_NAME, content + b"\n")
+    if read_format(root) is None:
+        _write(root, LakeFormat(FORMAT_VERSION, created_by))
+    else:
+        upgrade_format(root)
+
+
+def upgrade_format(root: Path) -> None:
+    """Set the version of an older lake.json to ours: older versions of lakewriter refuse the lake then.
+
+    Raises:
+        LakeError: as `read_format`.
+        OSError: if the disk refuses.
+
+    Crash: the old file or the new one is there, whole. We read lakes of both formats.
+    """
+    found = read_format(root)
+    if found is not None and found.format_version < FORMAT_VERSION:
+        _write(root, LakeFormat(FORMAT_VERSION, found.created_by))
+
+
+def _write(root: Path, lake_format: LakeFormat) -> None:
+    write_durably(root / FORMAT_NAME, msgspec.json.encode(lake_format) + b"\n")

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
-from lakewriter.lake.format import has_format, write_format
+from lakewriter.lake.format import read_format, upgrade_format, write_format
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
@@ -72,9 +72,9 @@ class Merged(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """What a merge comes to: its outcome, and the file to write, if there is one to write."""
+    """The outcome of each merge into a partition, and the file to write, if there is one to write."""
 
-    merged: Merged
+    merged: list[Merged]
     replacement: Replacement | None
 
 
@@ -106,6 +106,7 @@ class LakeStore:
         self.state_dir = state_dir
         self.endpoint = endpoint
         self.region = region
+        self._has_our_format = False
 
     @classmethod
     def local(cls, root: Path, storage: Storage | None = None) -> Self:
@@ -127,7 +128,7 @@ class LakeStore:
         """
         root = local_root(uri)
         check_is_lake(root, uri)
-        has_format(root)
+        read_format(root)
         return cls.local(root)
 
     @classmethod
@@ -141,7 +142,7 @@ class LakeStore:
         if root.exists() and not root.is_dir():
             return cls.open(uri)
         check_can_be_lake(root, uri)
-        has_format(root)
+        read_format(root)
         return cls.local(root)
 
     @classmethod
@@ -219,12 +220,12 @@ class LakeStore:
         """Bring rows into a partition: read, join by key, sort, replace.
 
         Args:
-            rows: rows of SCHEMA whose begin times lie in the partition's day,
+            rows: rows of SCHEMA whose begin times lie in the partition's period,
                 in any order, duplicates allowed.
 
         Raises:
             LakeError: if the present file is not readable (it stays as it is),
-                or a row is of another day.
+                or a row is of another period.
 
         Crash: at any step the partition is as before or as after, whole;
         merging the same rows again changes nothing.
@@ -239,7 +240,8 @@ class LakeStore:
         A partition that fails does not stop the others.
 
         Args:
-            items: each partition once, with its rows.
+            items: partitions and rows. Rows of one partition are merged in their
+                order, with one read and one write if they are in one batch.
 
         Returns:
             the result or the error of each merge, in the order of the items.
@@ -260,19 +262,24 @@ class LakeStore:
         for partition, rows in items:
             checked_partition(partition)
             check_day(partition, int_column(rows, "candle_begin_time"))
-        with self.storage.exclusive(*(partition.path for partition, _ in items)):
-            changes = [self._change(partition, rows) for partition, rows in items]
-            replacements = [change.replacement for change in changes if change.replacement is not None]
+        self._upgrade_format()
+        parts: dict[Partition, list[pa.Table]] = {}
+        for partition, rows in items:
+            parts.setdefault(partition, []).append(rows)
+        with self.storage.exclusive(*(partition.path for partition in parts)):
+            changes = {partition: self._change(partition, some) for partition, some in parts.items()}
+            replacements = [each.replacement for each in changes.values() if each.replacement is not None]
             versions = self.storage.replace_all(replacements)
         overtaken = {
             replacement.name
             for replacement, version in zip(replacements, versions, strict=True)
             if version is None
         }
+        merged = {partition: iter(change.merged) for partition, change in changes.items()}
         return [
             # A writer without our locks changed the file meanwhile.
-            self.merge(partition, rows) if partition.file in overtaken else change.merged
-            for (partition, rows), change in zip(items, changes, strict=True)
+            self.merge(partition, rows) if partition.file in overtaken else next(merged[partition])
+            for partition, rows in items
         ]
 
     def _merge_or_error(self, partition: Partition, rows: pa.Table) -> Merged | Exception:
@@ -306,6 +313,7 @@ class LakeStore:
         Raises:
             LakeError: if the file never holds still.
         """
+        self._upgrade_format()
         for attempt in range(MERGE_TRIES_MAX):
             with self.storage.exclusive(partition.path):
                 try:
@@ -314,6 +322,12 @@ class LakeStore:
                     pass
             time.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
         raise LakeError(f"{partition}: changed under {MERGE_TRIES_MAX} merges in a row")
+
+    def _upgrade_format(self) -> None:
+        """Upgrade the lake's format before the first write."""
+        if not self._has_our_format:
+            upgrade_format(self.root)
+            self._has_our_format = True
 
     def sweep(self, partition: Partition) -> None:
         """Remove what a crashed writer left in a partition.
@@ -324,42 +338,54 @@ class LakeStore:
             self.storage.sweep(partition.path, math.inf)
 
     def _merge_once(self, partition: Partition, rows: pa.Table) -> Merged:
-        change = self._change(partition, rows)
+        change = self._change(partition, [rows])
         if change.replacement is not None:
             self.storage.replace(*change.replacement)
-        return change.merged
+        return change.merged[0]
 
-    def _change(self, partition: Partition, rows: pa.Table) -> _Change:
+    def _change(self, partition: Partition, parts: Sequence[pa.Table]) -> _Change:
         found = self.storage.read(partition.file)
-        if found is None and not rows.num_rows:
-            return _Change(Merged(0, 0, 0, 0, written=False), None)
-        if found is None:
-            result = deduplicate(rows)
-            merged = Merged(result.num_rows, result.num_rows, 0, 0, written=True)
-        else:
-            old = decode(found.data, f"{self.name}/{partition.file}")
-            result = deduplicate(pa.concat_tables([old, rows]))
-            merged = _compare(old, result)
-            if merged.added < rows.num_rows:
-                merged = merged._replace(disputed=count_disputed(deduplicate(rows), result))
-            if not merged.written:
-                return _Change(merged, None)
+        table = None if found is None else decode(found.data, f"{self.name}/{partition.file}")
+        done = []
+        for rows in parts:
+            table, merged = _joined(table, rows)
+            done.append(merged)
+        if table is None or not any(merged.written for merged in done):
+            return _Change(done, None)
         replaced, version = (found.data, found.version) if found else (None, None)
-        data = encode_next(result, partition, replaced)
-        return _Change(merged, Replacement(partition.file, data, version))
+        data = encode_next(table, partition, replaced)
+        return _Change(done, Replacement(partition.file, data, version))
 
 
 def _batches(items: Sequence[tuple[Partition, pa.Table]]) -> Iterator[Sequence[tuple[Partition, pa.Table]]]:
     first = rows = 0
-    for place, (_, table) in enumerate(items):
-        if place > first and (
-            place - first == BATCH_PARTITIONS_MAX or rows + table.num_rows > BATCH_ROWS_MAX
-        ):
-            yield items[first:place]
-            first, rows = place, 0
+    partitions: set[Partition] = set()
+    for place, (partition, table) in enumerate(items):
+        partitions.add(partition)
         rows += table.num_rows
+        if place > first and (len(partitions) > BATCH_PARTITIONS_MAX or rows > BATCH_ROWS_MAX):
+            yield items[first:place]
+            first, rows, partitions = place, table.num_rows, {partition}
     if items:
         yield items[first:]
+
+
+def _joined(old: pa.Table | None, rows: pa.Table) -> tuple[pa.Table | None, Merged]:
+    """Return a partition's rows after a merge, and its outcome.
+
+    Args:
+        old: the rows before; None if there is no file.
+    """
+    if old is None:
+        result = deduplicate(rows) if rows.num_rows else None
+        count = 0 if result is None else result.num_rows
+        return result, Merged(count, count, 0, 0, written=count > 0)
+    result = deduplicate(pa.concat_tables([old, rows]))
+    merged = _compare(old, result)
+    if merged.added < rows.num_rows:
+        merged = merged._replace(disputed=count_disputed(deduplicate(rows), result))
+    # A file of another tool may hold duplicates; it is not rewritten for these alone.
+    return (result if merged.written else old), merged
 
 
 def _compare(old: pa.Table, new: pa.Table) -> Merged:
@@ -406,11 +432,12 @@ def check_day(partition: Partition, begins: IntArray) -> None:
     """Refuse rows that belong in another partition.
 
     Raises:
-        LakeError: if a begin time lies outside the partition's day.
+        LakeError: if a begin time lies outside the partition's period.
     """
     outside = begins[(begins < partition.start_ms) | (begins >= partition.stop_ms)]
     if len(outside):
         raise LakeError(
-            f"{partition}: {len(outside)} of its rows begin on another day",
+            f"{partition}: {len(outside)} of its rows begin {'on' if partition.period == 'day' else 'in'}"
+            f" another {partition.period}",
             f"nothing was changed; look at {partition.path}",
         )

@@ -5,13 +5,21 @@ are known beforehand are not listed: their directories are opened directly.
 `remote.catalogue` lists an object store, where each listing is a round trip.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.storage import Storage
-from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_date_value
+from lakewriter.partition import (
+    LEVELS,
+    Partition,
+    is_candle_file,
+    is_series,
+    level_value,
+    parse_date_value,
+    period_date,
+)
 from lakewriter.series import Series
 
 
@@ -21,7 +29,7 @@ class PartitionDirs(NamedTuple):
     Args:
         partition: which.
         directories: relative to the root; more than one if another tool
-            percent-encoded its path.
+            percent-encoded its path, or if some are of other days of its period.
     """
 
     partition: Partition
@@ -154,7 +162,7 @@ def _days_of(
     """
     days = None if list_all else wanted.few_days(series.interval)
     if days is None:
-        found = _below(storage, directories, LEVELS[-1])
+        found = by_period(series.interval, _below(storage, directories, LEVELS[-1]))
         days = wanted.keep_days(series.interval, sorted(found))
     else:
         found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
@@ -162,6 +170,22 @@ def _days_of(
         day = parse_date_value(name)
         if day is not None:
             yield PartitionDirs(Partition(*series, day), tuple(found[name]))
+
+
+def by_period(interval: str, directories: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return directories by the first day of their period.
+
+    A directory of another day of the period is a further directory of its partition.
+
+    Args:
+        directories: by the day in their names; names without a day are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(directories):
+        day = parse_date_value(name)
+        if day is not None:
+            found.setdefault(period_date(interval, day).isoformat(), []).extend(directories[name])
+    return found
 
 
 def _series_below(

@@ -5,6 +5,9 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from lakewriter.interval import INTERVALS
+from lakewriter.partition import day_range, period_date
+from lakewriter.ranges import Range
 from lakewriter.series import Series
 
 # So many days of a series are looked for one by one; of more, the directory is listed.
@@ -25,10 +28,13 @@ class PartitionSelection(Protocol):
         """Return the names of a level that can be wanted at all, sorted, if they are few; else None."""
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
-        """Return those of an interval's sorted days that are wanted."""
+        """Return those of the sorted first days of an interval's periods that are wanted."""
 
     def few_days(self, interval: str) -> list[str] | None:
-        """Return an interval's wanted days, sorted, if they are at most FEW_DAYS; else None."""
+        """Return an interval's wanted days, sorted, if they are at most FEW_DAYS; else None.
+
+        None if its files are of more than a day: a directory of any day can be a part of each.
+        """
 
 
 class PartitionFilter(msgspec.Struct, frozen=True):
@@ -36,7 +42,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
 
     Args:
         markets, symbols, intervals: exact names.
-        since, until: days, both included.
+        since, until: days, both included; a partition is wanted if it has one of them.
     """
 
     markets: tuple[str, ...] = ()
@@ -55,6 +61,14 @@ class PartitionFilter(msgspec.Struct, frozen=True):
             and (not self.intervals or series.interval in self.intervals)
         )
 
+    def clipped(self, start_ms: int, stop_ms: int) -> Range:
+        """Return the part of a range that lies in the days from `since` to `until`."""
+        if self.since is not None:
+            start_ms = max(start_ms, day_range(self.since)[0])
+        if self.until is not None:
+            stop_ms = min(stop_ms, day_range(self.until)[1])
+        return start_ms, stop_ms
+
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return those of a level's names that are wanted."""
         wanted: tuple[str, ...] = getattr(self, level + "s")
@@ -65,15 +79,15 @@ class PartitionFilter(msgspec.Struct, frozen=True):
         wanted: tuple[str, ...] = getattr(self, level + "s")
         return sorted(set(wanted)) if wanted else None
 
-    def keep_days(self, _interval: str, names: list[str]) -> list[str]:
-        """Return the days from `since` to `until`."""
-        since = self.since.isoformat() if self.since else ""
+    def keep_days(self, interval: str, names: list[str]) -> list[str]:
+        """Return the periods that have a day from `since` to `until`."""
+        since = period_date(interval, self.since).isoformat() if self.since else ""
         until = self.until.isoformat() if self.until else "9999-12-31"
         return [name for name in names if since <= name <= until]
 
-    def few_days(self, _interval: str) -> list[str] | None:
+    def few_days(self, interval: str) -> list[str] | None:
         """Return the days from `since` to `until` if they are few."""
-        if self.since is None or self.until is None:
+        if self.since is None or self.until is None or INTERVALS[interval].file_period != "day":
             return None
         days = (self.until - self.since).days + 1
         if days > FEW_DAYS:

@@ -2,7 +2,7 @@
 
 The one place that answers it, for healing, for `coverage` and for `gaps`. What
 a file of ours holds is told by its footer: its rows are sorted, unique and of
-one day, so as many of them as the grid has between the first and the last is
+one period, so as many of them as the grid has between the first and the last is
 all of them. Only files with something missing in between, and files of others,
 have their begin times read.
 
@@ -22,10 +22,10 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import Interval
 from lakewriter.lake.foreign import read_or_leave_out
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing import candle_files
+from lakewriter.lake.listing import by_period, candle_files
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.partition import LEVELS, Partition, day_of
+from lakewriter.partition import LEVELS, Partition, day_range, partition_at
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series
 
@@ -101,11 +101,11 @@ def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) ->
         level, _, day = name.partition("=")
         if level == LEVELS[-1] and _DATE.fullmatch(day):
             days[day] = [f"{directory}/{name}"]
-    return Presence(store, series, days, hot)
+    return Presence(store, series, by_period(interval, days), hot)
 
 
 class PresenceDay(NamedTuple):
-    """What the files of a day say; `begins` is read only where the footer does not suffice."""
+    """What the files of a partition say; `begins` is read only where the footer does not suffice."""
 
     footer: Footer | None
     begins: IntArray | None
@@ -115,9 +115,9 @@ class Presence:
     """One series' candles. What was read is kept, so that it is read once.
 
     Args:
-        days: directories by day ("2024-06-30").
+        days: directories by the first day of their partition ("2024-06-30").
         hot: the journal's candles, read before the days were listed.
-        read: days that are read already.
+        read: partitions that are read already, by their first day.
     """
 
     def __init__(
@@ -198,13 +198,16 @@ class Presence:
 
     def count(self, day: date) -> int:
         """Return how many candles of the grid are there that begin on a day, each counted once."""
-        footer = self._day(day.isoformat()).footer
-        start_ms, stop_ms = _bounds(self.series, day)
+        start_ms, stop_ms = day_range(day)
+        footer = self._day(self._name(start_ms)).footer
         hot = self._hot[(self._hot >= start_ms) & (self._hot < stop_ms)]
-        if footer is not None and not len(hot):
-            return footer.rows
+        if footer is not None and not footer.rows:
+            return len(self._on_grid(hot))
         if footer is not None and self._is_run(footer):
-            return footer.rows + int(np.count_nonzero((hot < footer.first_ms) | (hot > footer.last_ms)))
+            rows = self.grid.count(max(start_ms, footer.first_ms), min(stop_ms, footer.last_ms + 1))
+            return rows + int(np.count_nonzero((hot < footer.first_ms) | (hot > footer.last_ms)))
+        if footer is not None and not len(hot) and start_ms <= footer.first_ms and footer.last_ms < stop_ms:
+            return footer.rows
         return len(self._on_grid(self.begins(start_ms, stop_ms)))
 
     def _ends(self, days: list[str]) -> Iterator[int]:
@@ -244,8 +247,12 @@ class Presence:
     def _between(self, start_ms: int, stop_ms: int) -> list[str]:
         if start_ms >= stop_ms:
             return []
-        first, last = day_of(start_ms).isoformat(), day_of(stop_ms - 1).isoformat()
+        first, last = self._name(start_ms), self._name(stop_ms - 1)
         return sorted(day for day in self._days if first <= day <= last)
+
+    def _name(self, time_ms: int) -> str:
+        """Return the first day of the partition that a moment is in."""
+        return partition_at(self.series, time_ms).date.isoformat()
 
     def _begins(self, day: str) -> IntArray:
         read = self._day(day)
@@ -263,11 +270,6 @@ class Presence:
         return self._read[day]
 
 
-def _bounds(series: Series, day: date) -> Range:
-    partition = Partition(*series, day)
-    return partition.start_ms, partition.stop_ms
-
-
 def read_day(
     store: LakeStore,
     series: Series,
@@ -277,9 +279,10 @@ def read_day(
     exactly: bool = False,
     listed: Sequence[str] = (),
 ) -> PresenceDay:
-    """Read what the files of a day say.
+    """Read what the files of a partition say.
 
     Args:
+        day: its first one.
         listed: its files, if they were listed a moment ago.
         exactly: every begin time, even if our file's footer could be told.
 
@@ -315,7 +318,7 @@ def read_day(
 
 
 def _inside(partition: Partition, begins: IntArray) -> IntArray:
-    """Return the begin times of the partition's day: of a file of others they can be of any century."""
+    """Return the begin times of the partition's period: of a file of others they can be of any century."""
     return begins[(begins >= partition.start_ms) & (begins < partition.stop_ms)]
 
 

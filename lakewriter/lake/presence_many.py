@@ -65,7 +65,7 @@ def presences(
         for series in sorted(days):
             yield Presence(store, series, days[series], hot.get(series, ()))
         return
-    wanted_days = {series: wanted.keep_days("", sorted(days[series])) for series in sorted(days)}
+    wanted_days = {series: wanted.keep_days(series.interval, sorted(days[series])) for series in sorted(days)}
     places = ((series, day) for series, names in wanted_days.items() for day in names)
 
     def read_one(place: tuple[Series, str]) -> PresenceDay:

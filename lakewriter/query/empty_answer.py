@@ -12,11 +12,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.journal import read_hot
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.partition import day_of
+from lakewriter.lake.presence import presence_of
+from lakewriter.partition import day_of, period_date
 from lakewriter.query.scan.pruning import FilterPruner
 from lakewriter.series import Series
 
@@ -97,16 +99,34 @@ def _missing_days(
     first, last = "", ""
     for series in left:
         only = PartitionFilter((series.market,), (series.symbol,), (series.interval,))
-        days = {partition.date.isoformat() for partition, _ in store.partitions(only)}
-        days |= {str(day) for of_series, day in unflushed if of_series == series}
-        if pruner.keep_days(series.interval, sorted(days)):
+        in_journal = {day for of_series, day in unflushed if of_series == series}
+        periods = {partition.date for partition, _ in store.partitions(only)}
+        periods |= {period_date(series.interval, day) for day in in_journal}
+        if pruner.keep_days(series.interval, sorted(map(str, periods))):
             return ""
+        days = [str(day) for day in in_journal.union(_ends(store, series, periods))]
         first, last = min([*days, first or "~"]), max([*days, last])
     if not last:
         return ""
     span = first if first == last else f"{first} to {last}"
     owner = f"{left[0]} has" if len(left) == 1 else f"these {len(left)} series have"
     return f"{owner} {span} (UTC), and none of the days asked for"
+
+
+def _ends(store: LakeStore, series: Series, periods: set[date]) -> set[date]:
+    """Return the first and the last day of a series, as far as its files can be read.
+
+    Args:
+        periods: the first days of its partitions.
+    """
+    if series.grid.file_period == "day":
+        return periods
+    try:
+        there = presence_of(store, series)
+        ends = {day_of(time_ms) for time_ms in (there.first_ms, there.last_ms) if time_ms is not None}
+    except (LakeError, OSError):
+        return periods
+    return ends or periods
 
 
 def _shared_names(left: Sequence[Series], levels: Sequence[str]) -> str:

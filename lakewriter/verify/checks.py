@@ -61,7 +61,8 @@ def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Def
     begins = int_column(rows, "candle_begin_time")
     defects = _order(begins)
     outside = (begins < partition.start_ms) | (begins >= partition.stop_ms)
-    defects.append(_rows_defect("day", begins[outside], f"is a candle of another day than {partition.date}"))
+    another = f"is a candle of another {partition.period} than {partition.date}"
+    defects.append(_rows_defect("day", begins[outside], another))
     off_grid = floors(grid, begins) != begins
     defects.append(
         _rows_defect("grid", begins[off_grid & ~outside], f"no candle of {partition.interval} begins then")
@@ -98,7 +99,7 @@ def _rows_defect(kind: str, begins: IntArray, what: str) -> Defect:
 
 
 def is_on_grid(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
-    """Return which begin times are on the partition's day and on the grid."""
+    """Return which begin times are in the partition's period and on the grid."""
     inside = (begins >= partition.start_ms) & (begins < partition.stop_ms)
     placed: Bools = inside & (floors(grid, begins) == begins)
     return placed

@@ -10,7 +10,7 @@ that win. It deletes nothing, and a published candle wins as in any merge:
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import presence_of
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import Partition, day_of, split_by_partition
 from lakewriter.ranges import Range
 from lakewriter.series import Series
 from lakewriter.verify.aggregates import sources_of
@@ -50,7 +50,7 @@ class Publisher(Protocol):
 
 
 class Window(NamedTuple):
-    """A range to request, and the number of the lake's partitions in it."""
+    """A range to request, and the number of the lake's partitions in it that no earlier window counts."""
 
     series: Series
     start_ms: int
@@ -92,18 +92,23 @@ async def compare_published(
 def windows(store: LakeStore, selection: PartitionFilter, now_ms: int) -> Iterator[Window]:
     """Yield the ranges to request, series by series, ascending."""
     for series, partitions in series_partitions(store, selection):
-        days = [dirs.partition.start_ms for dirs in partitions]
-        start_ms, stop_ms = _span(store, series, days, now_ms)
+        found = [dirs.partition for dirs in partitions]
+        start_ms, stop_ms = _span(store, series, found, selection, now_ms)
+        starts = [partition.start_ms for partition in found]
+        counted = bisect_left([partition.stop_ms for partition in found], start_ms + 1)
         while start_ms < stop_ms:
             end_ms = min(_window_end(series, start_ms, now_ms), stop_ms)
-            inside = bisect_left(days, end_ms) - bisect_left(days, start_ms - DAY_MS + 1)
-            yield Window(series, start_ms, end_ms, inside)
-            start_ms = end_ms
+            begun = bisect_left(starts, end_ms)
+            yield Window(series, start_ms, end_ms, begun - counted)
+            start_ms, counted = end_ms, begun
 
 
-def _span(store: LakeStore, series: Series, days: list[int], now_ms: int) -> Range:
-    """Return the range from the first to the last settled candle of the series in these days."""
-    start_ms, stop_ms, grid = days[0], days[-1] + DAY_MS, series.grid
+def _span(
+    store: LakeStore, series: Series, partitions: list[Partition], selection: PartitionFilter, now_ms: int
+) -> Range:
+    """Return the range from the first to the last settled candle of the series in the selected days."""
+    start_ms, stop_ms = selection.clipped(partitions[0].start_ms, partitions[-1].stop_ms)
+    grid = series.grid
     try:
         presence = presence_of(store, series)
         if presence.first_ms is not None and presence.last_ms is not None:
@@ -133,7 +138,7 @@ def _compare_window(
 ) -> None:
     series = window.series
     ours, unreadable = _ours(store, window)
-    published = _rows_in_window(deduplicate(published), window, unreadable)
+    published = _rows_in_window(deduplicate(published), window, without=unreadable)
     found = differences(ours, published)
     published_wins = winning_rows(ours.take(pa.array(found.ours)), published.take(pa.array(found.differs)))
     counts = report.counts_of(series, "against")
@@ -141,14 +146,14 @@ def _compare_window(
     report.add(series, defects_of(ours, published, found, published_wins, repair=repair))
     if repair:
         better = np.sort(np.concatenate([found.missing, found.differs[published_wins]]))
-        for partition, rows in _by_day(series, published.take(pa.array(better))):
+        for partition, rows in split_by_partition(series, published.take(pa.array(better))):
             merged = store.merge(partition, rows)
             counts.corrected += merged.corrections
             counts.added += merged.added
 
 
-def _ours(store: LakeStore, window: Window) -> tuple[pa.Table, list[int]]:
-    """Return our rows of a window, and the days whose files cannot be read."""
+def _ours(store: LakeStore, window: Window) -> tuple[pa.Table, list[Partition]]:
+    """Return our rows of a window, and the partitions whose files cannot be read."""
     market, symbol, interval = window.series
     days = PartitionFilter(
         (market,), (symbol,), (interval,), day_of(window.start_ms), day_of(window.stop_ms - 1)
@@ -160,17 +165,13 @@ def _ours(store: LakeStore, window: Window) -> tuple[pa.Table, list[int]]:
             if contents.readable:
                 tables.append(contents.rows)
             else:
-                unreadable.append(dirs.partition.start_ms)
-    return _rows_in_window(pa.concat_tables(tables), window, []), unreadable
+                unreadable.append(dirs.partition)
+    return _rows_in_window(pa.concat_tables(tables), window), unreadable
 
 
-def _rows_in_window(rows: pa.Table, window: Window, without_days: list[int]) -> pa.Table:
+def _rows_in_window(rows: pa.Table, window: Window, without: Iterable[Partition] = ()) -> pa.Table:
     begins = int_column(rows, "candle_begin_time")
     inside = (begins >= window.start_ms) & (begins < window.stop_ms)
-    return rows.filter(pa.array(inside & ~np.isin(begins // DAY_MS * DAY_MS, without_days)))
-
-
-def _by_day(series: Series, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
-    days = int_column(rows, "candle_begin_time") // DAY_MS
-    for day in np.unique(days).tolist():
-        yield Partition(*series, day_of(day * DAY_MS)), rows.filter(pa.array(days == day))
+    for partition in without:
+        inside &= (begins < partition.start_ms) | (begins >= partition.stop_ms)
+    return rows.filter(pa.array(inside))

@@ -1,8 +1,9 @@
 """Verification of a lake by itself: each partition is read once, for all checks.
 
 A symbol is read day by day with all of its intervals, because a longer candle is
-compared with the shorter ones of its day. Only little is kept from day to day: the
-candles of each series for a window of jumps, and daily candles for weeks and months.
+compared with the shorter ones of its day. Only little is kept from day to day:
+partitions of months and years, the candles of each series for a window of jumps, and
+daily candles for weeks and months.
 
 `checks`, `aggregates`, `price_jumps` and `footer_statistics` have the rules. Candles
 in a journal are not checked.
@@ -14,7 +15,7 @@ from itertools import groupby
 import msgspec
 
 from lakewriter.candle import int_column
-from lakewriter.candle_arrays import Columns, columns_of, concatenated
+from lakewriter.candle_arrays import Columns, by_day, columns_of, concatenated
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
@@ -58,38 +59,47 @@ def verify(
     with StatisticsWorkers() as workers:
         for _, of_symbol in groupby(of_all, key=lambda each: (each[0].market, each[0].symbol)):
             verifiers = [
-                (_SeriesVerifier(series, report, options, workers), partitions)
+                (_SeriesVerifier(series, report, selection, options, workers), partitions)
                 for series, partitions in of_symbol
             ]
             yield from _verify_symbol(store, verifiers, report, options)
 
 
 class _SeriesVerifier:
-    """Checks one series, day by day.
+    """Checks one series, partition by partition.
 
     Args:
         report: gets the findings.
+        selection: the days whose candles are checked.
         workers: read the statistics of files.
     """
 
     def __init__(
-        self, series: Series, report: VerifyReport, options: VerifyOptions, workers: StatisticsWorkers
+        self,
+        series: Series,
+        report: VerifyReport,
+        selection: PartitionFilter,
+        options: VerifyOptions,
+        workers: StatisticsWorkers,
     ) -> None:
         self.series = series
         self.grid: Interval = series.grid
         self._report = report
+        self._selection = selection
         self._options = options
         self._workers = workers
         self._anchored = False
         self._window: list[Columns] = []
         self._last_candle: Columns | None = None
 
-    def verify_day(self, partition: Partition, contents: Contents) -> Columns:
-        """Check one partition; return its candles that are on the grid."""
+    def verify_partition(self, partition: Partition, contents: Contents) -> Columns:
+        """Check one partition; return its candles of selected days that are on the grid."""
         self._anchor_grid(contents)
         self._check_partition(partition, contents)
         candles = columns_of(contents.rows)
         placed = is_on_grid(partition, self.grid, candles.begin)
+        start_ms, stop_ms = self._selection.clipped(partition.start_ms, partition.stop_ms)
+        placed &= (candles.begin >= start_ms) & (candles.begin < stop_ms)
         candles = candles if placed.all() else candles.where(placed)
         if "candle" in self._options.checks:
             self._report.counts_of(self.series, "candle").checked += len(candles.begin)
@@ -97,7 +107,8 @@ class _SeriesVerifier:
             if self._options.now_ms is not None:
                 self._report.add(self.series, check_not_future(candles, self._options.now_ms))
             self._report.add_unknown(candles)
-        self._add_to_window(candles)
+        for of_day in by_day(candles):
+            self._add_to_window(of_day)
         return candles
 
     def _anchor_grid(self, contents: Contents) -> None:
@@ -121,7 +132,7 @@ class _SeriesVerifier:
             self._report.add(self.series, defects)
 
     def _add_to_window(self, candles: Columns) -> None:
-        if "jumps" not in self._options.checks or not self._options.deviations or not len(candles.begin):
+        if "jumps" not in self._options.checks or not self._options.deviations:
             return
         if self._window and candles.begin[0] - self._window[0].begin[0] >= window_ms(self.grid):
             self.check_window()
@@ -145,20 +156,25 @@ def _verify_symbol(
     options: VerifyOptions,
 ) -> Iterator[Partition]:
     by_interval = {verifier.series.interval: verifier for verifier, _ in verifiers}
-    ordered = sorted((dirs for _, partitions in verifiers for dirs in partitions), key=_by_day)
+    ordered = sorted((dirs for _, partitions in verifiers for dirs in partitions), key=_by_date)
     long_candles: dict[str, list[Columns]] = {}
-    for _, of_day in groupby(ordered, key=lambda dirs: dirs.partition.date):
-        day: dict[str, Columns] = {}
-        for dirs in of_day:
+    # Candles that are not compared yet, by day and interval.
+    pending: dict[int, dict[str, Columns]] = {}
+    for start_ms, of_date in groupby(ordered, key=lambda dirs: dirs.partition.start_ms):
+        # No later partition has candles of the days before it.
+        for day in _popped_before(pending, start_ms // DAY_MS):
+            _compare_intervals(by_interval, day, report)
+        for dirs in of_date:
             interval = dirs.partition.interval
-            candles = by_interval[interval].verify_day(dirs.partition, read_contents(store, dirs))
+            candles = by_interval[interval].verify_partition(dirs.partition, read_contents(store, dirs))
             if _is_longer_than_day(interval) or interval == "1d":
                 long_candles.setdefault(interval, []).append(candles)
-            if not _is_longer_than_day(interval):
-                day[interval] = candles
+            if not _is_longer_than_day(interval) and "intervals" in options.checks:
+                for of_day in by_day(candles):
+                    pending.setdefault(int(of_day.begin[0]) // DAY_MS, {})[interval] = of_day
             yield dirs.partition
-        if "intervals" in options.checks:
-            _compare_intervals(by_interval, day, report)
+    for day in _popped_before(pending, None):
+        _compare_intervals(by_interval, day, report)
     if "intervals" in options.checks:
         # Ten years of days are a few thousand candles.
         _compare_intervals(
@@ -168,7 +184,13 @@ def _verify_symbol(
         verifier.check_window()
 
 
-def _by_day(dirs: PartitionDirs) -> tuple[object, ...]:
+def _popped_before(pending: dict[int, dict[str, Columns]], stop: int | None) -> Iterator[dict[str, Columns]]:
+    """Remove and yield what is pending of the days before `stop`, ascending; None for all days."""
+    for day in sorted(day for day in pending if stop is None or day < stop):
+        yield pending.pop(day)
+
+
+def _by_date(dirs: PartitionDirs) -> tuple[object, ...]:
     return dirs.partition.date, list(INTERVALS).index(dirs.partition.interval)
 
 

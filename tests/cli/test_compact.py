@@ -75,6 +75,7 @@ def test_json(store):
         "rows_disputed": 0,
         "rows_not_closed": 0,
         "files_removed": 2,
+        "directories_removed": 0,
         "failed": 0,
         "dry_run": False,
     }
@@ -85,6 +86,7 @@ def test_json(store):
         "rewritten": 0,
         "duplicates_removed": 0,
         "files_removed": 0,
+        "directories_removed": 0,
         "bytes_before": size,
         "bytes_after": size,
     }

@@ -229,7 +229,7 @@ class Interrupted(LocalStorage):
         """Return the version, after the other one wrote."""
         if self._rows is not None:
             table, self._rows = to_table(self._rows), None
-            change = self._plain._change(PARTITION, table)
+            change = self._plain._change(PARTITION, [table])
             assert change.replacement is not None
             self._plain.storage.replace(*change.replacement)
         return super().version(name)

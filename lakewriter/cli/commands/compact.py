@@ -28,6 +28,7 @@ class CompactSummary(msgspec.Struct):
     rows_disputed: int = 0
     rows_not_closed: int = 0
     files_removed: int = 0
+    directories_removed: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     seconds: float = 0.0
@@ -96,6 +97,7 @@ def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) ->
         rows_disputed=sum(outcome.disputed for outcome in outcomes),
         rows_not_closed=sum(outcome.not_closed for outcome in outcomes),
         files_removed=sum(len(outcome.files_removed) for outcome in outcomes),
+        directories_removed=sum(outcome.directories_removed for outcome in outcomes),
         bytes_before=sum(outcome.bytes_before for outcome in outcomes),
         bytes_after=sum(outcome.bytes_after for outcome in outcomes),
         seconds=round(seconds, 3),
@@ -110,8 +112,17 @@ def _sentence(summary: CompactSummary) -> str:
         f"{summary.partitions:,} partitions, {summary.rows:,} candles: "
         f"{summary.rewritten:,} {would}rewritten, "
         f"{summary.duplicates_removed:,} duplicates and {summary.files_removed:,} files {would}removed, "
-        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s{_left_out(summary)}"
+        f"{_mb(summary.bytes_before)} → {_mb(summary.bytes_after)} in {summary.seconds:.1f} s"
+        f"{_folded_directories(summary)}{_left_out(summary)}"
     )
+
+
+def _folded_directories(summary: CompactSummary) -> str:
+    """Return a line on directories that were folded into those of their periods."""
+    if not summary.directories_removed:
+        return ""
+    would = "would be " if summary.dry_run else ""
+    return f"\n{summary.directories_removed:,} directories {would}folded into those of their months and years"
 
 
 def _left_out(summary: CompactSummary) -> str:

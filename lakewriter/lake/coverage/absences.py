@@ -10,7 +10,6 @@ from itertools import chain
 from typing import NamedTuple
 
 from lakewriter.gap import FINAL, LEFT, UNEXPLAINED
-from lakewriter.lake.coverage.days import clipped
 from lakewriter.lake.coverage.expectation import Expectation, at, expectation
 from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
 from lakewriter.lake.gaps.ledgers import ORPHANED, ReportedGap
@@ -78,7 +77,7 @@ def _absences(
 ) -> Iterator[Absent]:
     """Yield what is absent of one series, in no order."""
     there, grid = facts.there, expected.grid
-    start_ms, stop_ms = clipped(wanted, expected.start_ms, expected.stop_ms)
+    start_ms, stop_ms = wanted.clipped(expected.start_ms, expected.stop_ms)
     gone: list[Range] = []
     if start_ms < stop_ms:
         gone = [(start_ms, stop_ms)] if there.first_ms is None else there.missing(start_ms, stop_ms)
@@ -130,7 +129,7 @@ def _trailing(
     until_ms = facts.lake.seen_ms if moment.until_ms is None else moment.until_ms
     if moment.now_ms is not None:
         until_ms = max(until_ms, facts.lake.seen_ms)  # a sandbox may be ahead of our clock
-    start_ms, stop_ms = clipped(wanted, expected.stop_ms, expected.grid.floor(until_ms))
+    start_ms, stop_ms = wanted.clipped(expected.stop_ms, expected.grid.floor(until_ms))
     return within(expected.left[-1:], start_ms, stop_ms)
 
 

@@ -5,12 +5,11 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from lakewriter.gap import FINAL
-from lakewriter.interval import DAY_MS
 from lakewriter.lake.coverage.expectation import Expectation, expectation
 from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.partition import Partition, day_of, day_start_ms
+from lakewriter.partition import day_of, day_range
 from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 
@@ -97,15 +96,6 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
         yield from each.days
 
 
-def clipped(wanted: PartitionFilter, start_ms: int, stop_ms: int) -> Range:
-    """Return the part of a range that lies in the wanted days."""
-    if wanted.since is not None:
-        start_ms = max(start_ms, day_start_ms(wanted.since))
-    if wanted.until is not None:
-        stop_ms = min(stop_ms, day_start_ms(wanted.until) + DAY_MS)
-    return start_ms, stop_ms
-
-
 def _days(facts: SeriesFacts, expected: Expectation, wanted: PartitionFilter) -> Iterator[Day]:
     accounted = [each.gap for each in facts.told if each.accounts]
     known = union([*((gap.start_ms, gap.stop_ms) for gap in accounted), *expected.left])
@@ -114,7 +104,7 @@ def _days(facts: SeriesFacts, expected: Expectation, wanted: PartitionFilter) ->
         union((gap.start_ms, gap.stop_ms) for gap in accounted if gap.reason == "unhealable"),
         minus(expected.left, final),
     )
-    low_ms, high_ms = clipped(wanted, expected.start_ms, expected.stop_ms)
+    low_ms, high_ms = wanted.clipped(expected.start_ms, expected.stop_ms)
     day = day_of(low_ms)
     while low_ms < high_ms and day <= day_of(high_ms - 1):
         found = _day(facts, expected, day, known, given_up)
@@ -127,11 +117,8 @@ def _day(
     facts: SeriesFacts, expected: Expectation, day: date, known: list[Range], given_up: list[Range]
 ) -> Day:
     there, grid = facts.there, expected.grid
-    partition = Partition(*facts.series, day)
-    start_ms, stop_ms = (
-        max(partition.start_ms, expected.start_ms),
-        min(partition.stop_ms, expected.stop_ms),
-    )
+    start_ms, stop_ms = day_range(day)
+    start_ms, stop_ms = max(start_ms, expected.start_ms), min(stop_ms, expected.stop_ms)
     count = grid.count(start_ms, stop_ms)
     present = there.count(day)
     missing = max(0, count - present)

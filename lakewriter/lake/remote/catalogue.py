@@ -17,7 +17,15 @@ from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import AT_ONCE, ahead
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.partition import LEVELS, Partition, is_candle_file, is_series, level_value, parse_date_value
+from lakewriter.partition import (
+    LEVELS,
+    Partition,
+    is_candle_file,
+    is_series,
+    level_value,
+    parse_date_value,
+    partition_on,
+)
 from lakewriter.series import Series
 
 # So few intervals are looked for unseen; of more, the directory is listed.
@@ -84,12 +92,12 @@ class RemoteCatalogue:
             if each is not last:
                 yield from _sorted(found)
                 found, last = {}, each
-            kept = _days_of(each, objects)
-            days = set(wanted.keep_days(each.values[2], sorted({day for day, _ in kept})))
-            for day, one in kept:
-                if day in days and (date := parse_date_value(day)) is not None:
-                    market, symbol, interval = each.values
-                    found.setdefault(Partition(market, symbol, interval, date), []).append(one)
+            of_series = _of_partitions(each, objects)
+            days = sorted({partition.date.isoformat() for partition, _ in of_series})
+            kept = set(wanted.keep_days(each.values[2], days))
+            for partition, one in of_series:
+                if partition.date.isoformat() in kept:
+                    found.setdefault(partition, []).append(one)
         yield from _sorted(found)
 
     def _wanted_series(self, wanted: PartitionSelection) -> list[_Series]:
@@ -154,13 +162,15 @@ def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, l
         yield partition, sorted(found[partition])
 
 
-def _days_of(series: _Series, objects: Iterable[Object]) -> list[tuple[str, Object]]:
-    """Return those objects that are files of a day of the series, with the day."""
+def _of_partitions(series: _Series, objects: Iterable[Object]) -> list[tuple[Partition, Object]]:
+    """Return those objects that are files of the series, with their partition."""
     depth = series.directories[0].count("/") + 1
+    market, symbol, interval = series.values
     found = []
     for each in objects:
         *above, day, file = each.name.split("/")
         value = level_value(LEVELS[3], day)
-        if len(above) == depth and value is not None and is_candle_file(file):
-            found.append((value, each))
+        date = None if value is None else parse_date_value(value)
+        if len(above) == depth and date is not None and is_candle_file(file):
+            found.append((partition_on((market, symbol, interval), date), each))
     return found

@@ -90,7 +90,8 @@ class ObjectScanner:
         if found is None:
             raise file_gone_error(path)
         # Of a damaged footer, statistics abort the process when they are looked up for a filter.
-        if has_whole_footer(found.data):
+        # The path of a file of more than a day does not tell the day of a row.
+        if partition.period == "day" and has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(
                 pa.BufferReader(arrow_buffer(found.data)), partition_expression=_known(partition)
             )

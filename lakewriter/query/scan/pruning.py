@@ -26,7 +26,7 @@ import pyarrow.fs
 from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.partition_filter import FEW_DAYS
-from lakewriter.partition import day_start_ms, parse_date_value
+from lakewriter.partition import day_start_ms, parse_date_value, period_date
 from lakewriter.query.macros import NEWEST_MARK
 
 # As fine as the engine's own, which rounds what a time is compared with to the column's unit.
@@ -143,12 +143,14 @@ class FilterPruner:
         return self.keep(level, names)
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
-        """Return those of an interval's sorted days in which the filter can hold."""
+        """Return those of the sorted first days of an interval's periods in which the filter can hold."""
         spans = self._spans(interval)
         if spans is None:
             return names
-        runs = [(_day(low).isoformat(), _last_day(high).isoformat()) for low, high in spans]
-        return [name for first, last in runs for name in names if first <= name <= last]
+        runs = [
+            (period_date(interval, _day(low)).isoformat(), _last_day(high).isoformat()) for low, high in spans
+        ]
+        return [name for name in names if any(first <= name <= last for first, last in runs)]
 
     def few_days(self, interval: str) -> list[str] | None:
         """Return an interval's days in which the filter can hold, if they are few."""
@@ -158,6 +160,8 @@ class FilterPruner:
 
     def _few_days(self, interval: str) -> list[str] | None:
         spans = self._spans(interval)
+        if INTERVALS[interval].file_period != "day":
+            return None
         if spans is None or sum(high - low + 1 for low, high in spans) > FEW_DAYS:
             return None
         if spans and spans[-1][1] == DAYS_MAX - 1:

@@ -2,9 +2,12 @@
 
 Files that lie in the lake say by their paths whose rows they are. The paths of
 those that are held (see `held_files`) say nothing; the table `lake_held` does.
+The day of a row is in its path only where a file is of a day. Files of months and
+years are scanned apart from these, with the day from each begin time: the paths of
+the others tell the engine which days it can skip.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -12,8 +15,9 @@ import duckdb
 
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakewriterError
+from lakewriter.interval import INTERVALS
 from lakewriter.query.scan.held_files import HeldFiles
-from lakewriter.query.schema import COLUMN_LIST, PATH_COLUMNS
+from lakewriter.query.schema import COLUMN_LIST, COLUMNS, PATH_COLUMNS
 
 # Inferred, `interval=1d` alone would be the number 1.0 and `symbol=1F` too.
 _HIVE = (
@@ -31,6 +35,10 @@ _FROM_NAMES = ", ".join(
     for at, (name, kind) in enumerate(PATH_COLUMNS.items(), 1)
 )
 _FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
+
+# The day of a row, in UTC whatever zone the session has.
+_DAY_OF_ROW = """("candle_begin_time" AT TIME ZONE 'UTC')::DATE AS "date\""""
+_COLUMN_LIST_BY_ROW = ", ".join(_DAY_OF_ROW if name == "date" else f'"{name}"' for name in COLUMNS)
 
 # A view over so few files has their names in it; of more they are in a variable.
 NAMES_MAX = 64
@@ -62,12 +70,29 @@ class ScanSource(Protocol):
 
 def scans_of_own_files(root: Path, part: str, names: Sequence[str], held_files: HeldFiles) -> list[Scan]:
     """Return the scans of a part's files: of those that lie there, and of those that are held."""
+    longer = [name for name in names if not _is_of_a_day(name)]
+    of_days = [name for name in names if _is_of_a_day(name)] if longer else names
+    return [
+        *_scans_of(root, part, of_days, held_files, COLUMN_LIST),
+        *_scans_of(root, f"{part}_longer", longer, held_files, _COLUMN_LIST_BY_ROW),
+    ]
+
+
+def _scans_of(
+    root: Path, part: str, names: Sequence[str], held_files: HeldFiles, column_list: str
+) -> Iterator[Scan]:
     held = [name for name in names if name in held_files.names] if held_files.names else []
     unheld = [name for name in names if name not in held_files.names] if held else names
-    scans: list[Scan] = [HeldScan(f"{part}_held", held_files, held)] if held else []
+    if held:
+        yield HeldScan(f"{part}_held", held_files, held, column_list)
     if unheld:
-        scans.append(PlainScan(part, root, unheld, in_variable=len(unheld) > NAMES_MAX))
-    return scans
+        yield PlainScan(part, root, unheld, len(unheld) > NAMES_MAX, column_list)
+
+
+def _is_of_a_day(name: str) -> bool:
+    """Return whether a partition's own file is of a day, by its name."""
+    interval = name.split("/", 3)[2].partition("=")[2]
+    return INTERVALS[interval].file_period == "day"
 
 
 class PlainScan(NamedTuple):
@@ -76,12 +101,14 @@ class PlainScan(NamedTuple):
     Args:
         variable: a name of its own.
         in_variable: whether their names are in it, and not in the SQL.
+        column_list: the columns of `candles`, as a SELECT names them.
     """
 
     variable: str
     root: Path
     names: Sequence[str]
     in_variable: bool
+    column_list: str = COLUMN_LIST
 
     def __str__(self) -> str:
         # Never union_by_name: it opens each file twice, and between the two a flush
@@ -93,8 +120,10 @@ class PlainScan(NamedTuple):
         if any(part.partition("=")[0].lower() in PATH_COLUMNS for part in self.root.parts):
             values = _FROM_NAMES.format(start=len(f"{self.root}/") + 1)
             plain = f"read_parquet({files}, hive_partitioning=false, filename='{FILE_COLUMN}')"
-            return f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
-        return f"read_parquet({files}, {_HIVE})"
+            rows = f"(SELECT {_FILE_COLUMNS}, {values} FROM {plain})"  # noqa: S608
+        else:
+            rows = f"read_parquet({files}, {_HIVE})"
+        return rows if self.column_list == COLUMN_LIST else f"(SELECT {self.column_list} FROM {rows})"  # noqa: S608
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the first of the names, if they are in it."""
@@ -107,18 +136,20 @@ class HeldScan(NamedTuple):
 
     Args:
         variable: a name of its own, for their paths.
+        column_list: the columns of `candles`, as a SELECT names them.
     """
 
     variable: str
     held_files: HeldFiles
     names: Sequence[str]
+    column_list: str = COLUMN_LIST
 
     def __str__(self) -> str:
         rows = (
             f"SELECT {_FILE_COLUMNS}, \"{FILE_COLUMN}\" FROM read_parquet(getvariable('{self.variable}'),"  # noqa: S608
             f" hive_partitioning=false, filename='{FILE_COLUMN}')"
         )
-        return f'(SELECT {COLUMN_LIST} FROM ({rows}) JOIN lake_held USING ("{FILE_COLUMN}"))'  # noqa: S608
+        return f'(SELECT {self.column_list} FROM ({rows}) JOIN lake_held USING ("{FILE_COLUMN}"))'  # noqa: S608
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
         """Set the variable to the paths of the first of the names."""

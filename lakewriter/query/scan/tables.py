@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.partition import LEVELS, Partition, parse_partition
+from lakewriter.partition import LEVELS, Partition, parse_partition, partition_on
 from lakewriter.query.errors import UnreadableAsIsError
 from lakewriter.query.scan.held_files import HeldFiles
 from lakewriter.query.scan.scan_sql import FILE_COLUMN, Scan, ScanSource, scans_of_own_files
@@ -184,7 +184,7 @@ def _fill_loose(
     named = connection.execute(
         'SELECT DISTINCT market, symbol, "interval", "date" FROM lake_unmerged'
     ).fetchall()
-    return [Partition(*parts) for parts in named]
+    return list({partition_on((market, symbol, interval), day) for market, symbol, interval, day in named})
 
 
 def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:

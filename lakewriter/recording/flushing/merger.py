@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
-from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition
 from lakewriter.recording.flushing.buffer import Batch
@@ -111,11 +111,11 @@ def groups(batch: Batch) -> Iterator[Batch]:
     group: Batch = {}
     rows = 0
     for partition, candles in batch.items():
-        of_day = DAY_MS // (INTERVALS[partition.interval].length_ms or DAY_MS) or 1
-        if group and (len(group) == BATCH_PARTITIONS_MAX or rows + of_day > GROUP_ROWS_MAX):
+        of_whole = INTERVALS[partition.interval].count(partition.start_ms, partition.stop_ms) or 1
+        if group and (len(group) == BATCH_PARTITIONS_MAX or rows + of_whole > GROUP_ROWS_MAX):
             yield group
             group, rows = {}, 0
         group[partition] = candles
-        rows += of_day
+        rows += of_whole
     if group:
         yield group
