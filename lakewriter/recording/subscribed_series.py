@@ -1,7 +1,7 @@
-"""The universe: from subscriptions to series, kept current with what the exchange lists.
+"""The subscribed series: from subscriptions to series, by what the exchange lists.
 
-A symbol named in full is listened to whatever the exchange says; it is expected,
-and so are those that a glob stands for, while it trades.
+A symbol named in full is always listened to. It is expected while it trades; so
+are the symbols that match a glob.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 
-# An answer in which so many fewer symbols trade than before is not believed at once.
+# A list in which so many fewer symbols trade than before is requested once more.
 _SHRINK_SHARE_MIN = 0.5
 _SHRINK_FROM = 20
 
@@ -28,11 +28,11 @@ Listed = Mapping[str, Mapping[str, Instrument]]
 
 
 class ResolvedSubscriptions(NamedTuple):
-    """What to record.
+    """The series to record.
 
     Args:
-        listened: subscribed to.
-        expected: every candle of these has to be there or explained.
+        listened: a stream is subscribed to.
+        expected: each candle has to be in the lake, or explained.
     """
 
     listened: frozenset[Series]
@@ -40,11 +40,11 @@ class ResolvedSubscriptions(NamedTuple):
 
 
 def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSubscriptions:
-    """Return what the subscriptions stand for.
+    """Return the series of the subscriptions.
 
     Args:
-        listed: by market and symbol; a market that nobody asked yet is absent,
-            and its globs stand for nothing.
+        listed: by market and symbol; a market whose list is not known yet is
+            absent, and its globs match nothing.
     """
     listened: set[Series] = set()
     expected: set[Series] = set()
@@ -67,7 +67,11 @@ class SubscribedSeries:
 
     Args:
         subscriptions: to begin with.
-        clients: to ask the exchange.
+        clients: for requests.
+
+    Attributes:
+        listed: instruments by market and symbol.
+        as_of_ms: when a market's list was requested.
     """
 
     def __init__(self, subscriptions: Iterable[Subscription], clients: MarketClients) -> None:
@@ -84,11 +88,11 @@ class SubscribedSeries:
         return list(dict.fromkeys(subscription.market for subscription in self.subscriptions))
 
     def resolve(self) -> ResolvedSubscriptions:
-        """Return what the subscriptions stand for now."""
+        """Return the series of the present subscriptions."""
         return resolve(self.subscriptions, self.listed)
 
     def covers(self, series: Series) -> bool:
-        """Tell whether a subscription stands for a series, or would if it traded."""
+        """Return whether a subscription includes a series, or would if it traded."""
         return any(
             each.market == series.market
             and series.interval in each.intervals
@@ -97,11 +101,11 @@ class SubscribedSeries:
         )
 
     def instrument(self, series: Series) -> Instrument | None:
-        """Return what the exchange last said of a series' symbol."""
+        """Return the instrument of a series from the last list; None if it is not listed."""
         return self.listed.get(series.market, {}).get(series.symbol)
 
     async def first(self) -> None:
-        """Ask the markets that have globs, until they have answered.
+        """Request the lists of markets with globs, until all have answered.
 
         Raises:
             UsageError: if a glob matches nothing that trades.
@@ -128,7 +132,7 @@ class SubscribedSeries:
                     raise UsageError(f"symbol: {glob!r} matches nothing that trades on {market}")
 
     async def refresh(self, market: str) -> list[Instrument]:
-        """Ask a market what it lists; return it, or nothing if the answer is not believed yet.
+        """Request a market's list; return it, or an empty one if it is not believed yet.
 
         Raises:
             RestError: if it does not answer.

@@ -1,4 +1,4 @@
-"""The subscription log: keeps the lake's record of what this recorder subscribes to.
+"""The subscription log: it keeps the lake's record of this recorder's subscriptions.
 
 It confirms the subscriptions at the start, at each change, from time to time
 while recording, and at the stop. If the disk refuses, it logs that once and
@@ -21,17 +21,17 @@ from lakewriter.subscribed_period import Confirmation, RecorderId
 
 log = logging.getLogger(__name__)
 
-# How stale a recorder's last sign of life may become.
+# How stale a recorder's last confirmation may become.
 CONFIRM_EVERY_S = 300.0
 
-# A former run of this recorder looks alive while another process replays its
-# journal, for instance after a power cut: so long it may still be followed.
+# An earlier run of this recorder looks alive while another process replays its
+# journal, for instance after a power cut: for so long it may still be succeeded.
 FOLLOW_S = 30.0
 
-# A market's series wait so long for its time; then the wall clock's counts.
+# Series are confirmed without the market's time after so long; then the wall clock's is used.
 TIME_PATIENCE_S = 10.0
 
-# So many series are named in one line of the log.
+# Series named in one line of the log.
 _SHOWN = 3
 
 _RETRY_S = 5.0
@@ -41,14 +41,14 @@ _TIME_CHECK_S = 0.1
 class SubscriptionLog:
     """Confirms a recorder's subscriptions in the lake.
 
-    To be made before the recorder replays the journals of dead ones.
+    Made before the recorder replays the journals of dead ones.
 
     Args:
         store: the lake.
         subscribed: the subscriptions.
         clients: the time at each market.
         recorder: this run of the recorder.
-        expected_since_ms: returns since when each series is expected_since_ms that is listed and trades.
+        expected_since_ms: returns since when each series is expected, of those that are listed and trade.
         clock: the machine's.
     """
 
@@ -83,7 +83,7 @@ class SubscriptionLog:
         self._due.set()
 
     def end(self) -> None:
-        """Let later confirmations be of now: listening has ended, what follows is flushing."""
+        """Use this moment for later confirmations: listening has ended, flushing follows."""
         self._ended_ms = {market: self._clients[market].time.now_ms() for market in self._dated_markets()}
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class SubscriptionLog:
             await self._wait_due(_RETRY_S if not taken else FOLLOW_S if self._starting else CONFIRM_EVERY_S)
 
     async def confirm(self) -> bool:
-        """Write the subscriptions of now; return whether the disk took them."""
+        """Write the present subscriptions; return whether the disk took them."""
         async with self._confirming:
             dated = self._dated_markets()
             if not dated:
@@ -134,7 +134,7 @@ class SubscriptionLog:
         )
 
     def _dated_markets(self) -> frozenset[str]:
-        """Return the markets whose time is known, or was waited for in vain."""
+        """Return the markets whose time is known, or did not become known in time."""
         self._markets.update(self._subscribed.markets)
         patient = self._clock.monotonic_s() - self._began_s < TIME_PATIENCE_S
         return frozenset(
@@ -142,7 +142,7 @@ class SubscriptionLog:
         )
 
     async def _wait_due(self, most_s: float) -> None:
-        """Wait for a change, for the time of another market, or so long."""
+        """Wait for a change, for the time of another market, or for `most_s`."""
         until_s = self._clock.monotonic_s() + most_s
         while (left_s := until_s - self._clock.monotonic_s()) > 0:
             all_dated = self._dated == self._markets

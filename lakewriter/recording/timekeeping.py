@@ -1,7 +1,6 @@
-"""Asking one market what time it is: densely at first and while in doubt, then twice a minute.
+"""The requests for one market's time: dense at first and while in doubt, then twice a minute.
 
-What an answer means is decided by `Agreement`; what it means for the series is
-the watch's to decide.
+`Agreement` decides what an answer means; `ExpectedSeries` what follows for the series.
 """
 
 import asyncio
@@ -17,23 +16,23 @@ log = logging.getLogger(__name__)
 _AFTER_S = (0.05, 0.05, 0.3, 0.5, 2.0, 7.0, 20.0)
 _EVERY_S = 30.0
 
-# In doubt it is asked sooner, but not more often than this in the long run.
+# In doubt the pauses are shorter, but never shorter than this in the long run.
 _DOUBT_AFTER_S = (0.05, 0.05, 0.3, 1.0, 5.0)
 _DOUBT_EVERY_S = 10.0
 _CHECK_S = 0.5
 
-# Of answers that are not believed the first is logged, then every so many.
+# Of answers that are not believed the first is logged, then one in so many.
 _DOUBT_LOG_EVERY = 100
 
 
 class Timekeeper:
-    """Keeps the time of one market.
+    """Keeps the time of one market current.
 
     Args:
-        client: the way to it.
+        client: the market.
 
     Attributes:
-        doubted: answers that agreed with nothing else, and were not learned from.
+        doubted: answers that agreed with nothing else, and were not used.
     """
 
     def __init__(self, client: MarketClient) -> None:
@@ -43,7 +42,7 @@ class Timekeeper:
         self._doubts_s = iter(_DOUBT_AFTER_S)
 
     async def ask(self) -> bool:
-        """Ask until REST answers; return whether it did so at once."""
+        """Request the time until REST answers; return whether it did so at once."""
         failing = False
         while True:
             try:
@@ -62,7 +61,7 @@ class Timekeeper:
             return not failing
 
     async def wait(self) -> None:
-        """Wait until it is time to ask again."""
+        """Wait until the next request is due."""
         if self._client.time.needs_server_time:
             await asyncio.sleep(next(self._doubts_s, _DOUBT_EVERY_S))
             return

@@ -45,7 +45,7 @@ class Delivery:
         self._undelivered: list[Series] = []
 
     def take_undelivered(self) -> list[Series]:
-        """Remove and return the series of which a stream failed to deliver a candle with trades."""
+        """Remove and return the series whose stream failed to deliver a candle with trades."""
         undelivered, self._undelivered = self._undelivered, []
         return undelivered
 

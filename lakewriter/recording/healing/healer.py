@@ -94,7 +94,7 @@ class Healer:
         return self._schedule.pending
 
     def take_undelivered(self) -> list[Series]:
-        """Remove and return the series of which a stream failed to deliver a candle with trades."""
+        """Remove and return the series whose stream failed to deliver a candle with trades."""
         return self._delivery.take_undelivered()
 
     def request_heal(self, series: Series, start_ms: int, stop_ms: int, *, late: bool = False) -> None:

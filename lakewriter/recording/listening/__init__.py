@@ -1,4 +1,4 @@
 """From a market's sockets to a queue of closed candles.
 
-Door: `listener`. A `shard` cares for the streams of one `connection`.
+Door: `listener`. A `shard` keeps the streams of one `connection` alive.
 """

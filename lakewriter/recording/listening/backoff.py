@@ -1,4 +1,4 @@
-"""How long to wait before a connection is tried again."""
+"""The delays between attempts of one connection."""
 
 import random
 
@@ -9,15 +9,15 @@ from lakewriter.binance.handshake_errors import HandshakeRefusedError, broke_rul
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 
-# After a close that says we broke a rule: repeat offenders are banned.
+# After a close for breaking a rule: an address that repeats it is banned.
 RULE_BROKEN_S = 5.0
 
 
 class Backoff:
-    """The waits of one connection that fails again and again.
+    """The delays of one connection that fails again and again.
 
     Args:
-        max_s: the longest wait that nobody asked for.
+        max_s: the longest delay that the exchange did not ask for.
     """
 
     def __init__(self, max_s: float = BACKOFF_MAX_S) -> None:
@@ -25,11 +25,11 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Start over gently: a connection was a good one."""
+        """Start over with the shortest delay."""
         self._failures = 0
 
     def next_s(self, error: BaseException | None = None) -> float:
-        """Return how long to wait after one more failure, in seconds."""
+        """Return the delay after one more failure, in seconds."""
         ceiling_s = min(self._max_s, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 16))
         delay_s = random.uniform(0.1, 1.0) * ceiling_s  # noqa: S311 - jitter
         self._failures += 1

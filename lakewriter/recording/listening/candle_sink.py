@@ -1,9 +1,9 @@
-"""The one way from all of a listener's connections to its queue.
+"""The sink of all connections of a listener: it puts their candles on its queue.
 
-Rule 1: a closed candle of a wanted stream goes on the queue, or waits for room
-while its socket is not read. Rule 2: what was delivered already is not
-delivered again, unless it has more trades. Rule 3: what nobody asked for is
-counted, and so is a frame from the future: its candle is healed when it has ended.
+Rule 1: a closed candle of a subscribed stream goes on the queue, or waits for
+room while its socket is not read. Rule 2: a duplicate is dropped, unless it has
+more trades. Rule 3: a candle that was not subscribed to is counted. So is a frame
+from the future: its candle is healed when it has ended.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# A full queue is said once, and again only if it is full that much later.
+# A full queue is logged once, and again only if it is full so much later.
 FULL_LOG_EVERY_S = 60.0
 
 # Of one kind of bad frame the first is logged, then every so many.
 BAD_FRAME_LOG_EVERY = 1000
 
-# Candles of a removed series may be under way for so long.
+# Candles of a removed series may arrive for so long.
 REMOVED_S = 60.0
 
 
 class ListenerStats(msgspec.Struct):
-    """What a listener has seen since it was made.
+    """Counts since a listener was made.
 
     Args:
         candles: closed candles put on the queue.
-        duplicates: closed candles that had been put there already.
+        duplicates: closed candles that had been put there before.
         strays: closed candles of series removed a moment ago.
         bad_frames: frames that could not be read, by kind.
         connections: sockets open now.
         connected_streams: streams acknowledged now.
-        reconnects: connections that ended and were made again.
-        rotations: connections replaced because of their age, or of their server's.
+        reconnects: connections that ended and were opened again.
+        rotations: connections replaced because of their age, or their server's shutdown.
         replaced: connections replaced because streams were silent on them.
         frames_closed: frames of connections that have ended.
     """
@@ -60,13 +60,13 @@ class ListenerStats(msgspec.Struct):
 
 
 class CandleSink:
-    """What connections hand their closed candles to.
+    """Takes the closed candles of all connections.
 
     Args:
         market: the market's name.
         queue: bounded; where the candles go.
         clock: for waiting.
-        time: learns from event times, if given.
+        time: observes event times; None to observe none.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class CandleSink:
         self._logged_full_s = -math.inf
 
     def add(self, series: Series) -> StreamHealth:
-        """Want a series from now on."""
+        """Accept candles of a series."""
         self._removed.pop(series, None)
         self.streams[series] = StreamHealth(series)
         return self.streams[series]
 
     def remove(self, series: Series) -> StreamHealth | None:
-        """Want it no longer; return its stream, if there was one."""
+        """Accept candles of a series no longer; return its stream, None if there is none."""
         stream = self.streams.pop(series, None)
         if stream is not None:
             now_s = self._clock.monotonic_s()
@@ -99,7 +99,7 @@ class CandleSink:
         return stream
 
     async def put(self, candle: Candle, socket: StreamSocket) -> None:
-        """Deliver a closed candle that was read from a socket."""
+        """Put a closed candle from a socket on the queue."""
         series = candle.series
         stream = self.streams.get(series)
         if stream is None:
@@ -118,7 +118,7 @@ class CandleSink:
         self.stats.candles += 1
 
     def _is_timely(self, series: Series, candle: Candle) -> bool:
-        """Learn the time from a frame; count one that is stamped later than it can be."""
+        """Observe the time of a frame; count the frame and return False if that lies in the future."""
         if (
             self._time is None
             or candle.event_ms is None
@@ -130,7 +130,7 @@ class CandleSink:
         return False
 
     def count_bad(self, kind: str, what: str) -> None:
-        """Count a frame that is passed over."""
+        """Count a frame that is dropped, and log the first of its kind."""
         self.stats.bad_frames[kind] += 1
         count = self.stats.bad_frames[kind]
         if count == 1 or count % BAD_FRAME_LOG_EVERY == 0:
@@ -151,7 +151,7 @@ class CandleSink:
         if self._clock.monotonic_s() - self._removed.get(series, -math.inf) <= REMOVED_S:
             self.stats.strays += 1
         else:
-            self.count_bad("stray", f"{series.symbol} {series.interval}, which nobody asked for")
+            self.count_bad("stray", f"{series.symbol} {series.interval}, which was not subscribed to")
 
     def _log_queue_full(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -1,9 +1,9 @@
 """One connection of a shard, from the attempt to its end.
 
-Contract: it subscribes to what its shard carries, hands every closed candle to
-the sink, and ends by an error of the connection, or, after `leave`, when all
-that it had under way is read. It decides nothing: its shard looks at it
-whenever `changed` is set.
+Contract: it subscribes to its shard's streams and hands every closed candle to
+the sink. It ends by an error of the connection, or, after `leave`, when all
+frames that were on their way are read. It decides nothing: `changed` tells its
+shard to look at it.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from lakewriter.errors import FrameError
 from lakewriter.market import Market
 from lakewriter.recording.listening.candle_sink import CandleSink
 
-# Connections made together are not to grow old together.
+# Connections opened together must not all be replaced together.
 _AGE_SHARE_MIN = 0.8
 
 
 class ConnectionSettings(NamedTuple):
-    """What all connections of a listener have in common.
+    """The settings of all connections of a listener.
 
     Args:
-        market: whose limits hold.
-        timeouts: how long a connection may take over what.
+        market: its endpoints and limits.
+        timeouts: of a connection.
         clock: for waiting, and for `recv_us`.
-        time: what runs at the exchange's rate, for ages.
-        gate: what attempts go through.
+        time: the exchange's, for ages.
+        gate: limits connection attempts.
         backoff_max_s: the longest wait before a reconnect.
         rotate_after_ms: the greatest age of a connection, by the exchange's clock.
     """
@@ -52,9 +52,9 @@ class ShardConnection:
     Args:
         names: the streams to subscribe to.
         settings: of the listener.
-        sink: what takes the closed candles.
-        changed: set when there is something new to see here.
-        must_prove: it is a successor, and has to show that each stream flows.
+        sink: takes the closed candles.
+        changed: set when the state of the connection changed.
+        must_prove: whether each stream has to send something before it takes over.
     """
 
     def __init__(
@@ -83,40 +83,40 @@ class ShardConnection:
 
     @property
     def proved(self) -> bool:
-        """Each stream has sent something."""
+        """Whether each stream has sent something."""
         return self.opened_s is not None and not self._unproven
 
     @property
     def ended(self) -> bool:
-        """Its task is over."""
+        """Whether it has ended."""
         return self._task.done()
 
     @property
     def paused(self) -> bool:
-        """It is not read, because the queue is full."""
+        """Whether it is not read, because the queue is full."""
         return self.socket is not None and self.socket.paused
 
     @property
     def acknowledged(self) -> Set[str]:
-        """The streams that the exchange says it sends."""
+        """The streams that the exchange acknowledged."""
         return self.socket.acknowledged if self.socket is not None else frozenset()
 
     @property
     def frames(self) -> int:
-        """Frames received, while it is open."""
+        """Frames received, while it is open; 0 otherwise."""
         return self.socket.frames if self.socket is not None else 0
 
     def error(self) -> BaseException | None:
-        """Return what it ended by."""
+        """Return the error that ended it."""
         return None if self._task.cancelled() else self._task.exception()
 
     def due_s(self) -> float:
-        """Return when it is too old, by the monotonic clock."""
+        """Return when it has to be replaced, by the monotonic clock."""
         # By the rate, not by the time itself, which jumps when the clock is learned.
         return (self.opened_s or 0.0) + self._settings.time.real_s(self.age_ms_max)
 
     def follow(self, names: Iterable[str]) -> None:
-        """Carry these from now on; what is new has to be proved too."""
+        """Subscribe to these streams, and to no others; new ones have to be proved too."""
         names = set(names)
         if self._unproven:
             self._unproven = (self._unproven & names) | (names - self._names)
@@ -125,11 +125,15 @@ class ShardConnection:
             self.socket.want(names)
 
     def accept(self) -> None:
-        """Ask for no proof any more."""
+        """Accept streams that have sent nothing."""
         self._unproven.clear()
 
     def leave(self, by_s: float) -> None:
-        """Unsubscribe, and end when all that is under way is read."""
+        """Unsubscribe, and end when all frames on their way are read.
+
+        Args:
+            by_s: when the shard cancels it at the latest.
+        """
         self._leaving = True
         self.leave_by_s = by_s
         self.follow(())
@@ -139,7 +143,7 @@ class ShardConnection:
         self._task.cancel()
 
     async def over(self) -> BaseException | None:
-        """Wait until it has ended, in whatever way; return what it ended by."""
+        """Wait until it has ended; return the error that ended it."""
         await asyncio.wait({self._task})
         return self.error()
 
@@ -180,7 +184,7 @@ class ShardConnection:
             self._changed.set()
 
     async def _take(self, frame: bytes, socket: StreamSocket) -> bool:
-        """Do what a frame asks for; tell whether it was the last to wait for."""
+        """Handle a frame; return whether it was the last one before a clean end."""
         try:
             message = wire.decode(frame, self._settings.market.name, self._settings.clock.wall_us())
         except FrameError as error:

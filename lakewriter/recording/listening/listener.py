@@ -1,11 +1,10 @@
-"""Listening: from a market's sockets to a queue of closed candles.
+"""The listener: from a market's sockets to a queue of closed candles.
 
-Contract: every closed candle of the wanted series that arrives on a socket is
-put on the queue, in the order of its connection, and none is dropped: when
-the queue is full, the sockets are not read. A connection that fails is made
-again, for ever; one that has to be replaced goes on until its successor flows.
-What arrives while there is no connection is not seen here; finding such gaps is
-not this module's.
+Contract: every closed candle of its series that arrives on a socket is put on
+the queue, in the order of its connection. None is dropped: if the queue is full,
+the sockets are not read. A connection that fails is opened again, for ever; one
+that has to be replaced goes on until its successor delivers. Candles that close
+while there is no connection are not delivered; `recording.healing` finds them.
 """
 
 import asyncio
@@ -39,13 +38,13 @@ class CandleListener:
     Args:
         market: a market or its name.
         symbols: symbols to begin with.
-        interval: their interval, and of all symbols that come without one.
+        interval: their interval, and that of symbols added without one.
         queue: bounded; where the candles go.
-        timeouts: how long a connection may take over what.
+        timeouts: of a connection.
         clock: stamps `recv_us`.
-        backoff_max_s: the longest wait before a reconnect that nobody asked for.
-        gate: what attempts go through; shared by all that connect to the same host.
-        time: the exchange's, which learns from event times.
+        backoff_max_s: the longest delay before a reconnect, if the exchange asks for none.
+        gate: limits connection attempts; shared by all listeners to the same host.
+        time: the exchange's; it observes event times.
         rotate_after_ms: the greatest age of a connection, by the exchange's clock.
         exchange: URL of one server that offers all three markets, such as the sandbox.
 
@@ -84,7 +83,7 @@ class CandleListener:
             rotate_after_ms=rotate_after_ms,
         )
         self._sink = CandleSink(self.market.name, queue, clock, time)
-        # How many streams a connection may carry; less than the market says, if the exchange said so.
+        # Streams of a connection at most; fewer than the market's limit if the exchange refused some.
         self._streams_max = self.market.streams_max
         self._shards: list[Shard] = []
         self._shards_made = 0
@@ -104,7 +103,7 @@ class CandleListener:
 
     @property
     def polled(self) -> frozenset[Series]:
-        """The series that have been silent for so long that they have to be fetched."""
+        """The series whose stream has been silent for so long that their candles have to be fetched."""
         return frozenset(series for series, stream in self._sink.streams.items() if stream.polled)
 
     @property
@@ -126,9 +125,9 @@ class CandleListener:
 
     @property
     def unsent(self) -> list[Candle]:
-        """Read from a socket when `run` was cancelled, and no room on the queue.
+        """Candles that were read and found no room on the queue when `run` was cancelled.
 
-        At most one a connection. Whoever cancels puts them there.
+        At most one of each connection. The caller of `cancel` puts them on the queue.
         """
         return self._sink.unsent
 
@@ -142,11 +141,11 @@ class CandleListener:
             UsageError: if one of them cannot be a symbol, or the market has no
                 such interval; none is added.
         """
-        wanted = self._series(symbols, interval)
-        self._spread(series for series in dict.fromkeys(wanted) if series not in self._shard_of)
+        named = dict.fromkeys(self._series(symbols, interval))
+        self._spread(series for series in named if series not in self._shard_of)
 
     def remove_symbols(self, *symbols: str, interval: str | None = None) -> None:
-        """Stop listening to these; those that nobody listens to are passed over."""
+        """Stop listening to these; symbols that are not listened to are ignored."""
         for series in self._series(symbols, interval):
             stream = self._sink.remove(series)
             if stream is not None:
@@ -154,10 +153,10 @@ class CandleListener:
         self._shards = [shard for shard in self._shards if shard.streams]
 
     def missed(self, series: Series) -> None:
-        """Take note that a candle with trades existed, and did not come in time.
+        """Count a candle with trades that its stream did not deliver in time.
 
-        Two of a stream, and its connection is replaced; four, and it is among
-        the `polled` until a closed candle comes by the stream again.
+        After two the connection is replaced. After four the series is among the
+        `polled` ones, until the stream delivers a closed candle again.
         """
         shard = self._shard_of.get(series)
         if shard is not None:
@@ -180,14 +179,14 @@ class CandleListener:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     async def _wait_for_change(self, tasks: dict[Shard, "asyncio.Task[None]"]) -> None:
-        """Wait until something has changed; forget the shards that have ended."""
+        """Wait for a change; remove the shards that have ended."""
         changed = asyncio.create_task(self._changed.wait())
         try:
             await asyncio.wait({changed, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
         for shard in [shard for shard, task in tasks.items() if task.done()]:
-            tasks.pop(shard).result()  # it ends without streams, or by a bug: let that be seen
+            tasks.pop(shard).result()  # it ends without streams, or raises a bug
 
     def _interval(self, text: str) -> Interval:
         interval = parse_interval(text)
@@ -199,11 +198,11 @@ class CandleListener:
         name = (self.interval if interval is None else self._interval(interval)).name
         return [Series(self.market.name, parse_symbol(symbol), name) for symbol in symbols]
 
-    def _spread(self, wanted: Iterable[Series]) -> None:
-        """Give each series to a shard that has room, or to a new one."""
+    def _spread(self, added: Iterable[Series]) -> None:
+        """Add each series to a shard with room, or to a new one."""
         roomy = iter([shard for shard in self._shards if len(shard.streams) < self._streams_max])
         shard = next(roomy, None)
-        for series in wanted:
+        for series in added:
             while shard is not None and len(shard.streams) >= self._streams_max:
                 shard = next(roomy, None)
             if shard is None:
@@ -219,7 +218,7 @@ class CandleListener:
         return shard
 
     def _lower_streams_max(self) -> None:
-        """Carry less on a connection, when the exchange has said that it is too much."""
+        """Put fewer streams on a connection, after the exchange refused some."""
         refused = [shard.refused_above for shard in self._shards if shard.refused_above is not None]
         if not refused:
             return

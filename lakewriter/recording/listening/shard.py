@@ -1,12 +1,12 @@
-"""The streams that share one connection, and the care for that connection.
+"""A shard: the streams that share one connection.
 
 Contract: while `run` runs and there are streams, there is a connection, or one
-is being made. One that is too old, that its server is about to end, or on which
-streams are silent is replaced, make before break: its successor takes over when
-it has shown that each stream flows, and then the old one is read to its end.
+is being opened. A connection is replaced if it is too old, if its server
+announces a shutdown, or if streams are silent on it. The successor takes over
+when each stream has sent something; then the old one is read to its end.
 
-Every turn looks at how things stand and does what follows from it; nothing here
-depends on the order in which connections report.
+Each step looks at the present state of the connections and acts on it; nothing
+depends on the order of their events.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from lakewriter.recording.listening.stream import StreamHealth
 
 log = logging.getLogger(__name__)
 
-# A connection that lived this long was a good one: start over gently.
+# After a connection that lived this long, the backoff starts over.
 GOOD_AFTER_S = 30.0
 
-# At least this often a shard looks at the clock, whose rate may be learned late.
+# A shard checks the clock at least this often: its rate may be learned late.
 LOOK_EVERY_S = 5.0
 
 
@@ -43,10 +43,13 @@ class Shard:
     """Some streams of a listener, and their connection.
 
     Args:
-        number: for people.
+        number: for the log.
         settings: of the listener.
-        sink: what takes the closed candles.
-        listener_changed: set when the listener should look here.
+        sink: takes the closed candles.
+        listener_changed: set when the exchange refused some of the streams.
+
+    Attributes:
+        refused_above: how many streams the exchange accepts; None if it refused none.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Shard:
 
     @property
     def connections(self) -> list[ShardConnection]:
-        """Its connections: none, one, or more while one is replaced."""
+        """Its connections: none, one, or more while one is being replaced."""
         return [
             connection
             for connection in (self._present, self._successor, *self._leaving)
@@ -80,33 +83,33 @@ class Shard:
 
     @property
     def acknowledged(self) -> int:
-        """How many of its streams the exchange says it sends."""
+        """How many of its streams the exchange acknowledged."""
         connections = (self._present, self._successor)
         return max(
             (len(connection.acknowledged) for connection in connections if connection is not None), default=0
         )
 
     def add(self, stream: StreamHealth) -> None:
-        """Carry a stream too."""
+        """Add a stream."""
         self.streams[stream.name] = stream
         self._streams_changed()
 
     def remove(self, stream: StreamHealth) -> None:
-        """Carry it no longer; without any stream the shard ends."""
+        """Remove a stream; without any the shard ends."""
         del self.streams[stream.name]
         self._streams_changed()
 
     def surplus(self, streams_max: int) -> list[StreamHealth]:
-        """Return what it carries beyond so many streams; what flows already is not among them."""
+        """Return the streams above a limit; acknowledged streams are not among them."""
         granted = self._present.acknowledged if self._present is not None else frozenset()
         ordered = sorted(self.streams.values(), key=lambda stream: stream.name not in granted)
         return ordered[max(streams_max, len(granted & self.streams.keys())) :]
 
     def missed(self, stream: StreamHealth) -> None:
-        """Hold it against the connection that a candle of the stream did not come."""
-        suspect = stream.count_miss()
+        """Count a candle that the stream did not deliver; after some the connection is replaced."""
+        is_suspect = stream.count_miss()
         if (
-            suspect
+            is_suspect
             and self._silent is None
             and self._present is not None
             and self._present.opened_s is not None
@@ -136,7 +139,7 @@ class Shard:
         self._changed.set()
 
     def _step(self, now_s: float) -> float:
-        """Do what follows from how things stand; return until when, at most, to wait."""
+        """Act on the present state of the connections; return how long to wait at most."""
         self._reap_ended(now_s)
         self._promote_successor(now_s)
         self._sync_subscriptions()
@@ -194,12 +197,12 @@ class Shard:
         return float("inf") if opened_s is None else opened_s + self._settings.timeouts.prove_s
 
     def _promote_successor(self, now_s: float) -> None:
-        """Let the successor take over, if it has shown what it must."""
+        """Replace the connection by its successor, if that is proved or had time enough."""
         successor, old = self._successor, self._present
         if successor is None or old is None or successor.opened_s is None:
             return
         if not successor.proved:
-            # While the queue is full nothing is read, and nothing can be shown.
+            # While the queue is full no frame is read, and no stream can be proved.
             if now_s < self._proof_deadline_s() or successor.paused:
                 return
             if not successor.delivered:
@@ -224,7 +227,7 @@ class Shard:
         log.warning("%s: its successor delivered nothing; next try in %.1f s", self._label, delay_s)
 
     def _reap_ended(self, now_s: float) -> None:
-        """Take leave of connections that have ended."""
+        """Remove ended connections, and cancel those whose time to leave is over."""
         for connection in self._leaving:
             if now_s >= connection.leave_by_s and not connection.paused:
                 connection.cancel()
@@ -257,7 +260,7 @@ class Shard:
         delay_s = self._backoff.next_s(error)
         self._retry_s = now_s + delay_s
         if isinstance(error, TooManyStreamsError):
-            # What it was granted, or half of what it asked for if that was nothing.
+            # The acknowledged ones; half of the requested ones if there are none.
             self.refused_above = error.acknowledged or max(1, len(self.streams) // 2)
             self._listener_changed.set()
         text = f"{self._label}: {what} ended: {_error_text(error)}"
@@ -270,7 +273,7 @@ class Shard:
 
     def _raise_bug(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, CONNECTION_ERRORS):
-            raise error  # a bug: let it be seen
+            raise error  # a bug
 
     def _log_replacing(self, reason: ReplaceReason) -> None:
         if reason is ReplaceReason.SILENCE and self._silent is not None:

@@ -1,26 +1,28 @@
-"""What a listener knows of one stream: what it delivered, and what is held against it. Pure."""
+"""The health of one stream: recent candles, and missed ones. Pure."""
 
 from lakewriter.binance.wire import stream_name
 from lakewriter.interval import INTERVALS
 from lakewriter.series import Series
 
-# Two connections that overlap deliver the same candles within seconds.
+# Candles remembered: two overlapping connections deliver the same ones within seconds.
 RECENT_MAX = 4
 
-# Candles that did not come, until another connection is tried; then at 4, 8, 16 …
+# Missed candles until the connection is replaced; then again at 4, 8, 16 …
 REPLACE_AFTER = 2
 
-# Candles that did not come, until they are fetched instead of waited for.
+# Missed candles until candles are fetched by REST instead of waited for.
 POLL_AFTER = 4
 
 
 class StreamHealth:
-    """One series, as a connection carries it.
+    """The health of the stream of one series.
 
     Args:
-        series: what it is.
-        name: what the exchange calls it.
-        missed_count: candles that did not come since the last one that did.
+        series: the series.
+
+    Attributes:
+        name: the exchange's name of the stream.
+        missed_count: candles missed since the last one that came.
     """
 
     __slots__ = ("_missed_before", "_recent", "_replace_at", "missed_count", "name", "series")
@@ -35,11 +37,11 @@ class StreamHealth:
 
     @property
     def polled(self) -> bool:
-        """It has been silent for so long that its candles have to be fetched."""
+        """Whether it has been silent for so long that its candles have to be fetched."""
         return self.missed_count >= POLL_AFTER
 
     def is_news(self, begin_ms: int, trade_num: int) -> bool:
-        """Tell whether a candle was not delivered yet, or not with so many trades; remember it."""
+        """Return whether a candle is new, or has more trades than before; remember it."""
         if trade_num <= self._recent.get(begin_ms, -1):
             return False
         self._recent[begin_ms] = trade_num
@@ -48,10 +50,10 @@ class StreamHealth:
         return True
 
     def count_miss(self) -> bool:
-        """Count a candle that did not come; tell whether another connection should be tried.
+        """Count a missed candle; return whether the connection should be replaced.
 
-        That is so at 2 missed_count, and each time they have doubled since; at least
-        2 must have happened on the present connection.
+        It should at 2 missed candles, and each time their number has doubled; at
+        least 2 must have been missed on the present connection.
         """
         self.missed_count += 1
         if self.missed_count < self._replace_at or self.missed_count - self._missed_before < REPLACE_AFTER:
@@ -60,11 +62,11 @@ class StreamHealth:
         return True
 
     def reconnected(self) -> None:
-        """Begin anew with another connection: it is not to blame for what was before."""
+        """Count no earlier miss against the new connection."""
         self._missed_before = self.missed_count
 
     def reset_misses(self) -> None:
-        """A closed candle came: nothing is held against it."""
+        """Forget all misses: a closed candle came."""
         if self.missed_count:
             self.missed_count = self._missed_before = 0
             self._replace_at = REPLACE_AFTER
