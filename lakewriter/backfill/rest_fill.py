@@ -22,7 +22,7 @@ from lakewriter.errors import LakeError
 from lakewriter.gap_reasons import SymbolFacts, reasons_for
 from lakewriter.interval import Interval
 from lakewriter.lake.gaps.ledger import Ledger
-from lakewriter.lake.journal import living
+from lakewriter.lake.journal import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
 from lakewriter.partition import by_partition
@@ -224,7 +224,7 @@ class RestFill:
 
     def _settled_ranges(self, series: Series) -> list[Range]:
         """Return the ranges with a final reason."""
-        return union([*self._settled.get(series, []), *self._ledger.settled(series)])
+        return union([*self._settled.get(series, []), *self._ledger.final_ranges(series)])
 
     def _contents(self, series: Series, start_ms: int, stop_ms: int) -> _SeriesContents:
         presence = presence_of(self._store, series)
@@ -232,7 +232,7 @@ class RestFill:
         return _SeriesContents(presence.grid, presence.first_ms, presence.last_ms, missing)
 
     def _is_recording(self) -> bool:
-        return not self._own_journal or bool(living(self._store.state_dir) - {self._own_journal})
+        return not self._own_journal or bool(living_recorders(self._store.state_dir) - {self._own_journal})
 
 
 def _earliest(*times_ms: int | None) -> int:

@@ -33,7 +33,7 @@ from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL
 from lakewriter.lake.gaps.ledger import Ledger, save
-from lakewriter.lake.gaps.ledgers import read_told
+from lakewriter.lake.gaps.ledgers import read_reported
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
 from lakewriter.market import MARKETS
@@ -306,7 +306,7 @@ async def _save_regularly(ledger: Ledger) -> None:
 def _settled(store: LakeStore) -> dict[Series, list[Range]]:
     """Return the ranges with a final reason in any ledger."""
     found: dict[Series, list[Range]] = {}
-    for told in read_told(store.state_dir):
+    for told in read_reported(store.state_dir):
         if told.gap.reason in FINAL:
             found.setdefault(told.gap.series, []).append((told.gap.start_ms, told.gap.stop_ms))
     return {series: union(ranges) for series, ranges in found.items()}

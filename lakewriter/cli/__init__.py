@@ -149,7 +149,7 @@ def _leave(code: int) -> NoReturn:
     # Imported already, where one of them is in use.
     prefetch = sys.modules.get("lakewriter.lake.prefetch")
     execution = sys.modules.get("lakewriter.query.execution")
-    given_up = (prefetch is not None and prefetch.under_way()) or (
+    given_up = (prefetch is not None and prefetch.has_pending()) or (
         execution is not None and execution.has_pending()
     )
     stderr.end()

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 import msgspec
 
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.lake.journal import living
+from lakewriter.lake.journal import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import known_series
@@ -61,7 +61,7 @@ def check_not_empty(command: str, store: LakeStore, wanted: PartitionFilter) -> 
             f"it has days from {days[0]} to {days[-1]}" if days else "it has no day yet",
         )
     # A series that is only known by its subscription, and was left, has nothing to show.
-    if not living(store.state_dir) and not store.series():
+    if not living_recorders(store.state_dir) and not store.series():
         raise LakeError(
             f"{command}: {store.name} has no candles, and nobody records into it",
             "lakewriter record spot:BTCUSDT:1m, or name another --lake",

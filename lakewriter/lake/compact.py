@@ -49,9 +49,9 @@ from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular
 
 # Which partitions were found in order, at which version: a cache, made anew if lost.
-CHECKED_NAME = "compacted.json"
+VERIFIED_NAME = "compacted.json"
 # Some 130 bytes a partition; a note of more of them is made anew each time.
-CHECKED_BYTES_MAX = 512 * 1024 * 1024
+VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 
 # Fewer partitions than this are done here: a process takes longer to start.
 PROCESS_PARTITIONS_MIN = 200
@@ -109,9 +109,9 @@ class CompactionPlan(NamedTuple):
     in_order: list[CompactionResult]
 
 
-def plan(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
+def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
     """Return the partitions to look at, opening none of them."""
-    known = read_checked(store)
+    known = read_verified(store)
     work, in_order = [], []
     for found in store.partitions(wanted):
         partition = found.partition
@@ -146,7 +146,7 @@ def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
                 yield f"{directory}/{file}"
 
 
-def run(
+def compact_partitions(
     store: LakeStore,
     work: list[PartitionDirs],
     now_s: float,
@@ -291,7 +291,7 @@ def _fold_files(
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
         return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
     data = encode_next(after, partition, own.data if own else None)
-    _prove(partition, begins, data)
+    _check_same_keys(partition, begins, data)
     version = ""
     if not dry_run:
         version = store.storage.replace(partition.file, data, own.version if own else None)
@@ -339,7 +339,7 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
     if name.endswith(partition.file):
         rows, not_closed = decode_foreign(data, name, partition)
     candles, grid = columns_of(rows), INTERVALS[partition.interval]
-    if (why := _impossible(partition, candles)) is not None:
+    if (why := _first_impossible_row(partition, candles)) is not None:
         raise LakeError(f"{name}: {why}", _MEND)
     at = SCHEMA.get_field_index("candle_end_time")
     stops = ends(grid, candles.begin)
@@ -348,7 +348,7 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
     return rows.filter(pa.array(closed)), not_closed + int((~closed).sum())
 
 
-def _impossible(partition: Partition, candles: Columns) -> str | None:
+def _first_impossible_row(partition: Partition, candles: Columns) -> str | None:
     """Return the first row that cannot be a candle of the partition, and why, in the words of verify."""
     outside = (candles.begin < partition.start_ms) | (candles.begin >= partition.stop_ms)
     off = off_grid(INTERVALS[partition.interval], candles.begin)
@@ -369,7 +369,7 @@ def _impossible(partition: Partition, candles: Columns) -> str | None:
     return f"row {row + 1}: {why}"
 
 
-def _prove(partition: Partition, begins_before: IntArray, data: bytes) -> None:
+def _check_same_keys(partition: Partition, begins_before: IntArray, data: bytes) -> None:
     begins_after = int_column(decode(data, partition.file), "candle_begin_time")
     if not np.array_equal(np.unique(begins_before), begins_after):
         raise LakeError(
@@ -388,7 +388,7 @@ def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> C
         if not files and not is_further:
             continue
         with store.storage.exclusive(directory):
-            gone += [file.name for file in files if _unlink(store, file)]
+            gone += [file.name for file in files if _remove_if_unchanged(store, file)]
             if is_further:
                 store.storage.prune(directory)
         directories_removed += is_further and not (store.root / directory).exists()
@@ -397,23 +397,23 @@ def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> C
     )
 
 
-def _unlink(store: LakeStore, file: _FileToFold) -> bool:
+def _remove_if_unchanged(store: LakeStore, file: _FileToFold) -> bool:
     if store.storage.version(file.name) != file.version:
         return False  # somebody wrote to it since; the next run folds it in
     store.storage.delete(file.name)
     return True
 
 
-def read_checked(store: LakeStore) -> dict[str, VerifiedPartition]:
+def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
     """Return what earlier runs found in order, by the file's name."""
     try:
-        data = read_regular(store.state_dir / STATE_DIRECTORY / CHECKED_NAME, CHECKED_BYTES_MAX)
+        data = read_regular(store.state_dir / STATE_DIRECTORY / VERIFIED_NAME, VERIFIED_BYTES_MAX)
         return msgspec.json.decode(data, type=dict[str, VerifiedPartition])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 
-def remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
+def write_verified(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
     """Note which partitions are in order now.
 
     Args:
@@ -423,7 +423,7 @@ def remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: 
     Crash: the old note or the new one is there; either is right, since it
     holds only for the versions that it names.
     """
-    known = {} if everything else read_checked(store)
+    known = {} if everything else read_verified(store)
     for outcome in outcomes:
         if outcome.version:
             known[outcome.partition.file] = VerifiedPartition(
@@ -431,4 +431,4 @@ def remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: 
             )
     state = store.state_dir / STATE_DIRECTORY
     state.mkdir(exist_ok=True)
-    write_durably(state / CHECKED_NAME, msgspec.json.encode(known))
+    write_durably(state / VERIFIED_NAME, msgspec.json.encode(known))

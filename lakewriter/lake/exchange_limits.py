@@ -65,7 +65,7 @@ class WeightFile:
         """Which run of this machine it is."""
         return self._boot
 
-    def change(self, turn: Callable[[bytes], bytes], *, durable: bool = False) -> None:
+    def change(self, update: Callable[[bytes], bytes], *, durable: bool = False) -> None:
         """Hand over the bytes, none at first, and keep what is returned.
 
         Raises:
@@ -78,7 +78,7 @@ class WeightFile:
         try:
             _lock(fd)
             before = os.pread(fd, PAGE_BYTES, 0).rstrip(b"\n")
-            after = turn(before).rstrip(b"\n")
+            after = update(before).rstrip(b"\n")
             if after != before:
                 _write(fd, after)
             fcntl.flock(fd, fcntl.LOCK_UN)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from lakewriter.errors import UnreadableError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.regular_file import NotRegularError, TooLargeError
 
 T = TypeVar("T")
@@ -42,5 +42,5 @@ def read_or_leave_out(store: LakeStore, name: str, read: Callable[[bytes, str], 
         if not (isinstance(error, _REFUSALS) or error.errno == errno.ELOOP):
             raise
         reason = f"{path}: {error.strerror}"
-    report_passed_over(f"lake: {reason}; its candles are left out")
+    warn_once(f"lake: {reason}; its candles are left out")
     return nothing

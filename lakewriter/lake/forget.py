@@ -19,7 +19,7 @@ from lakewriter.candle import Candle, IntArray, deduplicate, int_column
 from lakewriter.candle_arrays import Bools, ends
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.forgotten import Went, joined_ranges
+from lakewriter.lake.forgotten import Removed, limited_ranges
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import decode, encode_next
@@ -45,7 +45,7 @@ class Selection(NamedTuple):
     stop_ms: int | None = None
     sources: tuple[str, ...] = ()
 
-    def holds(self, candle: Candle) -> bool:
+    def selects(self, candle: Candle) -> bool:
         """Return whether a candle is selected."""
         return (
             candle.series in self.series
@@ -54,7 +54,7 @@ class Selection(NamedTuple):
             and (not self.sources or candle.source in self.sources)
         )
 
-    def holds_all(self, partition: Partition) -> bool:
+    def selects_all(self, partition: Partition) -> bool:
         """Return whether every candle that can be in a partition is selected."""
         return (
             not self.sources
@@ -75,7 +75,7 @@ class Selection(NamedTuple):
         return chosen
 
 
-class Outcome(NamedTuple):
+class ForgetResult(NamedTuple):
     """What became of one partition, or would.
 
     Args:
@@ -100,7 +100,7 @@ class Outcome(NamedTuple):
     hint: str = ""
 
     @property
-    def is_met(self) -> bool:
+    def has_effect(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.candles or self.removed or self.error)
 
@@ -115,7 +115,7 @@ class _File(NamedTuple):
     error: str = ""
 
 
-def plan(store: LakeStore, selection: Selection) -> Iterator[PartitionDirs]:
+def partitions_to_forget(store: LakeStore, selection: Selection) -> Iterator[PartitionDirs]:
     """Yield the partitions that may hold selected candles, series by series. Opens none."""
     since = None if selection.start_ms is None else day_of(selection.start_ms)
     until = None if selection.stop_ms is None else day_of(selection.stop_ms - 1)
@@ -126,7 +126,7 @@ def plan(store: LakeStore, selection: Selection) -> Iterator[PartitionDirs]:
 
 def forget_partition(
     store: LakeStore, item: PartitionDirs, selection: Selection, *, dry_run: bool = False
-) -> Outcome:
+) -> ForgetResult:
     """Remove the selected candles of a partition.
 
     Crash: before the replacement all is as it was, after it the selected rows
@@ -140,18 +140,18 @@ def forget_partition(
             partition, lambda: _forget(store, item, selection, dry_run=dry_run), dry_run=dry_run
         )
     except LakeError as error:
-        return Outcome(partition, error=error.what, hint=error.hint)
+        return ForgetResult(partition, error=error.what, hint=error.hint)
 
 
-def sums(outcomes: Iterable[Outcome]) -> dict[Series, Went]:
+def removed_by_series(outcomes: Iterable[ForgetResult]) -> dict[Series, Removed]:
     """Return what went of each series."""
-    found: dict[Series, list[Outcome]] = {}
+    found: dict[Series, list[ForgetResult]] = {}
     for outcome in outcomes:
         if outcome.candles or outcome.removed:
             found.setdefault(outcome.partition.series, []).append(outcome)
     return {
-        series: Went(
-            joined_ranges(each for outcome in some for each in _ranges_of(outcome)),
+        series: Removed(
+            limited_ranges(each for outcome in some for each in _ranges_of(outcome)),
             sum(outcome.candles for outcome in some),
             sum(outcome.bytes_before - outcome.bytes_after for outcome in some),
         )
@@ -159,32 +159,32 @@ def sums(outcomes: Iterable[Outcome]) -> dict[Series, Went]:
     }
 
 
-def _ranges_of(outcome: Outcome) -> tuple[Range, ...]:
+def _ranges_of(outcome: ForgetResult) -> tuple[Range, ...]:
     """Return the ranges of what went; of a file that could not be read, its whole partition."""
     if outcome.unreadable:
         return ((outcome.partition.start_ms, outcome.partition.stop_ms),)
     return outcome.ranges
 
 
-def _forget(store: LakeStore, item: PartitionDirs, selection: Selection, *, dry_run: bool) -> Outcome:
+def _forget(store: LakeStore, item: PartitionDirs, selection: Selection, *, dry_run: bool) -> ForgetResult:
     partition = item.partition
     files = _read(store, item)
     if not files:
-        return Outcome(partition)
-    if selection.holds_all(partition):
+        return ForgetResult(partition)
+    if selection.selects_all(partition):
         return _remove(store, item, files, dry_run=dry_run)
-    own = _alone(partition, files)
+    own = _own_file(partition, files)
     assert own.rows is not None
     chosen = selection.rows(own.rows)
     if not chosen.any():
-        return Outcome(partition)
+        return ForgetResult(partition)
     if chosen.all():
         return _remove(store, item, files, dry_run=dry_run)
     gone = np.unique(int_column(own.rows.filter(pa.array(chosen)), "candle_begin_time"))
-    data = _proven(partition, deduplicate(own.rows.filter(pa.array(~chosen))), own.data)
+    data = _encode_remaining(partition, deduplicate(own.rows.filter(pa.array(~chosen))), own.data)
     if not dry_run:
         store.storage.replace(partition.file, data, own.version)
-    return Outcome(
+    return ForgetResult(
         partition,
         candles=len(gone),
         ranges=_runs(partition, gone),
@@ -206,7 +206,7 @@ def _read(store: LakeStore, item: PartitionDirs) -> list[_File]:
     return files
 
 
-def _alone(partition: Partition, files: list[_File]) -> _File:
+def _own_file(partition: Partition, files: list[_File]) -> _File:
     """Return the partition's own file, from which some rows are to go.
 
     Raises:
@@ -223,7 +223,7 @@ def _alone(partition: Partition, files: list[_File]) -> _File:
     return files[0]
 
 
-def _proven(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
+def _encode_remaining(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
     """Return the file that holds the rows that remain.
 
     Raises:
@@ -235,7 +235,7 @@ def _proven(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
     return data
 
 
-def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_run: bool) -> Outcome:
+def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_run: bool) -> ForgetResult:
     partition = item.partition
     begins = [int_column(file.rows, "candle_begin_time") for file in files if file.rows is not None]
     gone = np.unique(np.concatenate(begins)) if begins else np.empty(0, np.int64)
@@ -249,7 +249,7 @@ def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_ru
             # Other writers are kept out: no temporary file here has an owner.
             store.storage.sweep(directory, float("inf"))
             store.storage.prune(directory)
-    return Outcome(
+    return ForgetResult(
         partition,
         candles=len(gone),
         ranges=_runs(partition, gone),

@@ -87,7 +87,7 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
         return Series(self.market, self.symbol, self.interval)
 
 
-class Purpose(NamedTuple):
+class ForgetPurpose(NamedTuple):
     """Who removes candles, and why.
 
     Args:
@@ -103,7 +103,7 @@ class Purpose(NamedTuple):
     now_ms: int
 
 
-class Went(NamedTuple):
+class Removed(NamedTuple):
     """What went of one series, or is to go: ranges of begin times, candles, bytes of files."""
 
     ranges: list[Range]
@@ -115,7 +115,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Forgotten).decode
 
 
-def begin(store: LakeStore, planned: dict[Series, Went], purpose: Purpose) -> str:
+def record_start(store: LakeStore, planned: dict[Series, Removed], purpose: ForgetPurpose) -> str:
     """Write what a command is about to remove; return the id to finish it by.
 
     Raises:
@@ -132,17 +132,17 @@ def begin(store: LakeStore, planned: dict[Series, Went], purpose: Purpose) -> st
     return command
 
 
-def finish(
-    store: LakeStore, command: str, went: dict[Series, Went], purpose: Purpose, finished_ms: int
+def record_finish(
+    store: LakeStore, command: str, went: dict[Series, Removed], purpose: ForgetPurpose, finished_ms: int
 ) -> None:
     """Write what a command removed in the place of what it was about to.
 
     Args:
-        command: the id from `begin`.
+        command: the id from `record_start`.
         finished_ms: the time, by the host's clock.
 
     Raises:
-        LakeError, OSError: as `begin`.
+        LakeError, OSError: as `record_start`.
 
     Crash: the old file or the new one is there, whole.
     """
@@ -154,7 +154,7 @@ def finish(
     with store.storage.exclusive(FORGOTTEN_DIRECTORY):
         known, strange = _read(store.state_dir / FORGOTTEN_FILE)
         others = [line for line in known if line.id != command]
-        _write(store.state_dir, _joined([*others, *done]), strange)
+        _write(store.state_dir, _without_repeats([*others, *done]), strange)
 
 
 def read_forgotten(root: Path) -> list[Forgotten]:
@@ -177,7 +177,7 @@ def with_forgotten(told: list[ReportedGap], forgotten: Iterable[Forgotten]) -> l
     That the exchange has no such candle, or that it is being healed, counts more
     than that it was forgotten; that it could not be had counts less.
     """
-    strong = [each for each in told if each.accounts and each.gap.reason != "unhealable"]
+    strong = [each for each in told if each.explains_absence and each.gap.reason != "unhealable"]
     known = union((each.gap.start_ms, each.gap.stop_ms) for each in strong)
     found = list(strong)
     for line in forgotten:
@@ -204,7 +204,7 @@ def _gap_of(line: Forgotten) -> Gap:
     )
 
 
-def joined_ranges(ranges: Iterable[Range]) -> list[Range]:
+def limited_ranges(ranges: Iterable[Range]) -> list[Range]:
     """Return ranges as a set of at most RANGES_MAX; of more, those nearest to each other are joined."""
     found = union(ranges)
     if len(found) <= RANGES_MAX:
@@ -217,7 +217,7 @@ def joined_ranges(ranges: Iterable[Range]) -> list[Range]:
     return result
 
 
-def _forgotten(series: Series, went: Went, purpose: Purpose, command: str) -> Forgotten:
+def _forgotten(series: Series, went: Removed, purpose: ForgetPurpose, command: str) -> Forgotten:
     return Forgotten(
         *series,
         tuple(went.ranges),
@@ -231,7 +231,7 @@ def _forgotten(series: Series, went: Went, purpose: Purpose, command: str) -> Fo
     )
 
 
-def _joined(lines: Iterable[Forgotten]) -> list[Forgotten]:
+def _without_repeats(lines: Iterable[Forgotten]) -> list[Forgotten]:
     """Return the lines with those in one that differ in time and range alone; unfinished ones stay apart."""
     found: dict[tuple[object, ...], Forgotten] = {}
     for line in lines:
@@ -245,7 +245,7 @@ def _sum(one: Forgotten, other: Forgotten) -> Forgotten:
     finished = [each.finished_ms for each in (one, other) if each.finished_ms is not None]
     return msgspec.structs.replace(
         one,
-        ranges=tuple(joined_ranges([*one.ranges, *other.ranges])),
+        ranges=tuple(limited_ranges([*one.ranges, *other.ranges])),
         candles=one.candles + other.candles,
         file_bytes=one.file_bytes + other.file_bytes,
         started_ms=min(one.started_ms, other.started_ms),
@@ -270,7 +270,7 @@ def _read(path: Path) -> tuple[list[Forgotten], list[bytes]]:
         raise LakeError(f"forget: {path}: {error.strerror}", f"move it away: {path}") from None
     known, strange = [], []
     for line in data.splitlines():
-        forgotten = _understood(line)
+        forgotten = _parse(line)
         if forgotten is None:
             strange.append(line)
         else:
@@ -278,7 +278,7 @@ def _read(path: Path) -> tuple[list[Forgotten], list[bytes]]:
     return known, strange
 
 
-def _understood(line: bytes) -> Forgotten | None:
+def _parse(line: bytes) -> Forgotten | None:
     try:
         found = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -17,9 +17,9 @@ import msgspec
 from lakewriter.instrument import Instrument
 from lakewriter.interval import CALENDAR_MS_MAX
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.lake.row_file import RowFile
 from lakewriter.lake.storage import make_directories, write_durably
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.market import is_symbol
 
 INSTRUMENTS_DIRECTORY = "_lakewriter/instruments"
@@ -75,7 +75,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_InstrumentRow).decode
 
 
-def remember(store: LakeStore, market: str, instruments: Iterable[Instrument], now_ms: int) -> None:
+def record_instruments(store: LakeStore, market: str, instruments: Iterable[Instrument], now_ms: int) -> None:
     """Note what a market lists now. Blocks.
 
     Args:
@@ -159,7 +159,7 @@ def _rows_or_none(path: Path) -> list[_InstrumentRow]:
     try:
         return _FILE.read(path)
     except OSError as error:
-        report_passed_over(f"instruments: {path}: {error.strerror}; its rows are left out")
+        warn_once(f"instruments: {path}: {error.strerror}; its rows are left out")
         return []
 
 

@@ -27,9 +27,9 @@ from pathlib import Path
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
-from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line, read_segment
 from lakewriter.lake.storage import make_directories, sync_directory
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.regular_file import names_open_file, open_lock, open_regular, write_all
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Journal:
         self._fd: int | None = None
         self._path: Path | None = None  # of the open segment
         self._bytes = 0
-        self._kept: set[Path] = set()  # segments written here and not dropped yet
+        self._undropped: set[Path] = set()  # segments written here and not dropped yet
         self._lost = False
 
     def commit(self, candles: Iterable[Candle]) -> int:
@@ -90,7 +90,7 @@ class Journal:
             fd = self._open_segment()
             write_all(fd, lines)
         except OSError as error:
-            self._cut_back()
+            self._truncate_failed_write()
             raise DiskRefusedError(f"journal: {self.directory}: {error.strerror}", _SAFE) from error
         try:
             os.fdatasync(fd)
@@ -124,10 +124,10 @@ class Journal:
         if self._fd is not None and not self._is_in_place():
             self._close_segment()
             self._lost = True
-        if not all(map(os.path.exists, self._kept)):
+        if not all(map(os.path.exists, self._undropped)):
             self._lost = True
         with contextlib.suppress(OSError, DiskRefusedError):
-            self._make_place()
+            self._restore_directory()
 
     def roll(self) -> list[Path]:
         """Close the open segment and return every closed one, oldest first.
@@ -141,9 +141,9 @@ class Journal:
         except OSError as error:
             log.warning("journal: %s cannot be listed: %s", self.directory, error.strerror)
             segments = []
-        if not self._kept.issubset(segments):
+        if not self._undropped.issubset(segments):
             self._lost = True
-            self._kept.intersection_update(segments)
+            self._undropped.intersection_update(segments)
         return segments
 
     def segments(self) -> list[Path]:
@@ -154,7 +154,7 @@ class Journal:
         """
         return _segments(self.directory)
 
-    def recovered(self) -> None:
+    def clear_lost(self) -> None:
         """Take note that every candle that was lost is in a partition or a new segment."""
         self._lost = False
 
@@ -172,7 +172,7 @@ class Journal:
             except OSError as error:
                 refused.append(error)
             else:
-                self._kept.discard(segment)
+                self._undropped.discard(segment)
         try:
             sync_directory(self.directory)
         except FileNotFoundError:
@@ -194,7 +194,7 @@ class Journal:
         self._close_segment()
         # It cannot go if something else is in it, like a .bad file, or the disk is
         # read-only by now: the next recorder finds nothing to flush in it.
-        with contextlib.suppress(OSError), _membership(self.directory.parent):
+        with contextlib.suppress(OSError), _lock_journals(self.directory.parent):
             if not _segments(self.directory):
                 (self.directory / LOCK_NAME).unlink(missing_ok=True)
                 self.directory.rmdir()
@@ -220,7 +220,7 @@ class Journal:
         if self._bytes >= SEGMENT_BYTES_MAX:
             self._close_segment()
         if self._fd is None:
-            self._make_place()
+            self._restore_directory()
             self._number += 1
             path = self.directory / f"{self._number % _SEGMENTS_MAX:08d}{_SEGMENT_SUFFIX}"
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -230,10 +230,10 @@ class Journal:
                 os.close(fd)
                 raise LakeError(f"journal: {self.directory}: sync failed: {error.strerror}", _SAFE) from error
             self._fd, self._path = fd, path
-            self._kept.add(path)
+            self._undropped.add(path)
         return self._fd
 
-    def _make_place(self) -> None:
+    def _restore_directory(self) -> None:
         """Make the directory and its lock anew, if they were deleted or moved.
 
         Raises:
@@ -250,7 +250,7 @@ class Journal:
             make_directories(self.directory.parents[_DEPTH - 1], journals)
         except LakeError as gone:
             raise DiskRefusedError(gone.what, _SAFE) from None
-        with _membership(journals):
+        with _lock_journals(journals):
             self.directory.mkdir(exist_ok=True)
             fd = _try_lock(self.directory)
             if fd is None:
@@ -265,7 +265,7 @@ class Journal:
         os.close(fd)
         log.warning("journal: %s was deleted or moved, and is made anew", self.directory)
 
-    def _cut_back(self) -> None:
+    def _truncate_failed_write(self) -> None:
         """Take back what a failed write left, so that nothing is appended behind it."""
         if self._fd is None:
             return
@@ -299,7 +299,7 @@ def create_journal(root: Path, name: str) -> Journal:
     journals = root / JOURNAL_DIRECTORY
     make_directories(root, journals)
     directory = journals / f"{name}-{secrets.token_hex(3)}"
-    with _membership(journals):
+    with _lock_journals(journals):
         directory.mkdir()
         fd = _try_lock(directory)
         sync_directory(directory)
@@ -326,7 +326,7 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
     if not journals.is_dir():
         return []
     adopted = []
-    with _membership(journals):
+    with _lock_journals(journals):
         for directory in _recorders(root):
             try:
                 fd = _try_lock(directory)
@@ -338,7 +338,7 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
     return adopted
 
 
-def living(root: Path) -> frozenset[str]:
+def living_recorders(root: Path) -> frozenset[str]:
     """Return the names of the journal directories whose recorders live.
 
     Nothing is made or left behind, so this works on a lake that one may only
@@ -346,7 +346,7 @@ def living(root: Path) -> frozenset[str]:
     not known to be dead is not taken over.
     """
     names = set()
-    with _looking(root / JOURNAL_DIRECTORY):
+    with _lock_journals_if_present(root / JOURNAL_DIRECTORY):
         for directory in _recorders(root):
             try:
                 fd = open_regular(directory / LOCK_NAME)
@@ -364,7 +364,7 @@ def living(root: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def read_hot(root: Path) -> list[Candle]:
+def read_unflushed(root: Path) -> list[Candle]:
     """Return every committed candle that is still in any recorder's journal.
 
     A candle may come twice, and may be in its partition already. Read this
@@ -391,10 +391,10 @@ def _read_hot_segment(path: Path) -> list[Candle]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        report_passed_over(f"journal: {path}: {error.strerror}; its candles are left out")
+        warn_once(f"journal: {path}: {error.strerror}; its candles are left out")
         return []
     if segment.complaint:
-        report_passed_over(f"journal: {path}: {segment.complaint} are left out")
+        warn_once(f"journal: {path}: {segment.complaint} are left out")
     return segment.candles
 
 
@@ -404,12 +404,12 @@ def _readable_segments(directory: Path) -> list[Path]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        report_passed_over(f"journal: {directory}: {error.strerror}; its candles are left out")
+        warn_once(f"journal: {directory}: {error.strerror}; its candles are left out")
         return []
 
 
 @contextlib.contextmanager
-def _membership(journals: Path) -> Iterator[None]:
+def _lock_journals(journals: Path) -> Iterator[None]:
     """Let one process at a time come, go, or look who lives."""
     fd = open_lock(journals / LOCK_NAME)
     try:
@@ -420,7 +420,7 @@ def _membership(journals: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _looking(journals: Path) -> Iterator[None]:
+def _lock_journals_if_present(journals: Path) -> Iterator[None]:
     """Keep recorders from coming and going while looking, without making the lock's file.
 
     Without it a recorder could meet the lock of a dead one while we try it, and
@@ -457,7 +457,7 @@ def _recorders(root: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        report_passed_over(f"journal: {journals}: {error.strerror}; its candles are left out")
+        warn_once(f"journal: {journals}: {error.strerror}; its candles are left out")
         return []
 
 

@@ -35,9 +35,10 @@ OFF_GRID_KEY = "lakewriter.off_grid"
 # The footer's CRC-32 as eight hexadecimal digits, taken with zeros in their place. Nothing in
 # Parquet guards a footer, and over some damaged ones pyarrow aborts the whole process: what
 # C++ throws while statistics are looked up nobody catches.
-SEAL_KEY = "lakewriter.footer_crc"
-_UNSEALED = b"00000000"
-_SEAL_MARK = SEAL_KEY.encode() + b"\x18\x08"  # in Thrift's compact protocol: eight bytes of text follow
+FOOTER_CRC_KEY = "lakewriter.footer_crc"
+_NO_CRC = b"00000000"
+# In Thrift's compact protocol: eight bytes of text follow.
+_FOOTER_CRC_MARK = FOOTER_CRC_KEY.encode() + b"\x18\x08"
 
 # DuckDB, Polars and pandas open a file twice: the footer is from the first time, and the pages
 # are from the second, maybe of the file that replaced it meanwhile. If a page began there in
@@ -45,13 +46,13 @@ _SEAL_MARK = SEAL_KEY.encode() + b"\x18\x08"  # in Thrift's compact protocol: ei
 # of them would silently be missing. So pages begin elsewhere in each next file, behind more zeros
 # or fewer: what is read in their place is no page, and the reader fails instead.
 _MAGIC_BYTES = 4
-_SHIFT_BYTES = 8
+_PADDING_BYTES = 8
 # Less than any page of times takes, with its header: whatever the shifts of two files are, the
 # second page of one does not begin where the first page of the other does. So a reader that was
 # held up, and missed some files in between, does not take ends for begins either. Eleven shifts
 # take turns, a number of flushes that few hours and days are made of: whoever keeps a footer and
 # comes back on the hour does not meet the same one.
-_SHIFT_BYTES_MAX = 80
+_PADDING_BYTES_MAX = 80
 
 _ENCODINGS = {
     name: "PLAIN" if pa.types.is_floating(SCHEMA.field(name).type) else "DELTA_BINARY_PACKED"
@@ -80,7 +81,7 @@ def import_parquet() -> Any:
     return pyarrow.parquet
 
 
-def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
+def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
     """Return the partition's file as bytes.
 
     Args:
@@ -100,11 +101,11 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
         write_page_checksum=True,
         store_schema=False,
     ) as writer:
-        sink.write(bytes(shift))  # behind the magic, which is there by now
+        sink.write(bytes(padding))  # behind the magic, which is there by now
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(
             {
-                SEAL_KEY: _UNSEALED.decode(),
+                FOOTER_CRC_KEY: _NO_CRC.decode(),
                 WRITER_KEY: __version__,
                 ROWS_KEY: str(table.num_rows),
                 **{level: str(getattr(partition, level)) for level in LEVELS},
@@ -113,7 +114,7 @@ def encode(table: pa.Table, partition: Partition, shift: int = 0) -> bytes:
         off = np.count_nonzero(off_grid(INTERVALS[partition.interval], int_column(table, _BEGIN)))
         if off:
             writer.add_key_value_metadata({OFF_GRID_KEY: str(off)})
-    return _sealed(sink.getvalue().to_pybytes())
+    return _with_footer_crc(sink.getvalue().to_pybytes())
 
 
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
@@ -128,17 +129,17 @@ def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -
     if replaced is None:
         return encode(table, partition)
     taken = _page_starts(replaced)
-    last = shift_of(replaced)
-    for further in range(_SHIFT_BYTES, _SHIFT_BYTES_MAX + 1, _SHIFT_BYTES):
-        data = encode(table, partition, (last + further) % (_SHIFT_BYTES_MAX + _SHIFT_BYTES))
+    last = leading_padding(replaced)
+    for further in range(_PADDING_BYTES, _PADDING_BYTES_MAX + 1, _PADDING_BYTES):
+        data = encode(table, partition, (last + further) % (_PADDING_BYTES_MAX + _PADDING_BYTES))
         if taken.isdisjoint(_page_starts(data)):
             break
     return data
 
 
-def shift_of(data: bytes) -> int:
+def leading_padding(data: bytes) -> int:
     """Return how many zeros are before a file's pages; in files of others there seldom are any."""
-    behind = data[_MAGIC_BYTES : _MAGIC_BYTES + _SHIFT_BYTES_MAX]
+    behind = data[_MAGIC_BYTES : _MAGIC_BYTES + _PADDING_BYTES_MAX]
     return len(behind) - len(behind.lstrip(b"\0"))
 
 
@@ -156,26 +157,26 @@ def _page_starts(data: bytes) -> set[int]:
     return starts
 
 
-def _sealed(data: bytes) -> bytes:
-    at = _seal_at(data)
-    return b"%b%08x%b" % (data[:at], _footer_crc(data, at), data[at + len(_UNSEALED) :])
+def _with_footer_crc(data: bytes) -> bytes:
+    at = _footer_crc_at(data)
+    return b"%b%08x%b" % (data[:at], _footer_crc(data, at), data[at + len(_NO_CRC) :])
 
 
 def has_whole_footer(data: bytes) -> bool:
     """Tell whether a file's footer is the one that `encode` wrote; others' have no seal."""
-    at = _seal_at(data)
-    return at > 0 and data[at : at + len(_UNSEALED)] == b"%08x" % _footer_crc(data, at)
+    at = _footer_crc_at(data)
+    return at > 0 and data[at : at + len(_NO_CRC)] == b"%08x" % _footer_crc(data, at)
 
 
-def _seal_at(data: bytes) -> int:
+def _footer_crc_at(data: bytes) -> int:
     """Return where the seal's digits are; -1 if there are none."""
-    found = data.rfind(_SEAL_MARK, _footer_at(data))
-    return found if found < 0 else found + len(_SEAL_MARK)
+    found = data.rfind(_FOOTER_CRC_MARK, _footer_at(data))
+    return found if found < 0 else found + len(_FOOTER_CRC_MARK)
 
 
 def _footer_crc(data: bytes, at: int) -> int:
     before = zlib.crc32(data[_footer_at(data) : at])
-    return zlib.crc32(data[at + len(_UNSEALED) : -8], zlib.crc32(_UNSEALED, before))
+    return zlib.crc32(data[at + len(_NO_CRC) : -8], zlib.crc32(_NO_CRC, before))
 
 
 def _footer_at(data: bytes) -> int:
@@ -297,16 +298,16 @@ class FileHeader(NamedTuple):
 
     Args:
         schema: names and types of its columns, in order.
-        said: its metadata, without the Arrow schema.
+        metadata: of its footer, without the Arrow schema.
         rows: how many.
     """
 
     schema: pa.Schema
-    said: dict[str, str]
+    metadata: dict[str, str]
     rows: int
 
 
-def read_label(data: bytes, name: str) -> FileHeader:
+def read_header(data: bytes, name: str) -> FileHeader:
     """Return what a file says of itself, whoever wrote it.
 
     Raises:

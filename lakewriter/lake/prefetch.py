@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 # Requests to an object store under way at once.
-AT_ONCE = 32
+PENDING_MAX = 32
 
 _NAME = "ahead"
 
@@ -19,21 +19,21 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def ahead(work: Callable[[S], T], things: Iterable[S], at_once: int) -> Iterator[T]:
+def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> Iterator[T]:
     """Yield what the work makes of each thing, in order.
 
-    At most `at_once` results are under way or wait to be taken. Whoever stops
+    At most `pending_max` results are under way or wait to be taken. Whoever stops
     early waits for none of them: what is under way ends in its own time.
 
     Raises:
         what the work raises, at its place.
     """
     waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix=_NAME)
+    pool = ThreadPoolExecutor(pending_max, thread_name_prefix=_NAME)
     try:
         for thing in things:
             waiting.append(pool.submit(work, thing))
-            if len(waiting) == at_once:
+            if len(waiting) == pending_max:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -41,6 +41,6 @@ def ahead(work: Callable[[S], T], things: Iterable[S], at_once: int) -> Iterator
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def under_way() -> bool:
+def has_pending() -> bool:
     """Tell whether something is under way, or was a moment ago; the interpreter would wait for it to end."""
     return any(thread.name.startswith(f"{_NAME}_") for thread in threading.enumerate())

@@ -54,54 +54,54 @@ class SurveyResult(NamedTuple):
     before_ms: int | None = None
 
 
-def present(
-    store: LakeStore, series: Series, start_ms: int, stop_ms: int, hot: Iterable[Candle] = ()
+def present_begins(
+    store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
 ) -> IntArray:
     """Return the begin times in a range that are there, sorted, each once.
 
     Args:
-        hot: the journal's candles, read before; those of other series are passed over.
+        unflushed: the journal's candles, read before; those of other series are passed over.
 
     Raises:
         LakeError: if a file cannot be read.
     """
-    return presence_of(store, series, hot).begins(start_ms, stop_ms)
+    return presence_of(store, series, unflushed).begins(start_ms, stop_ms)
 
 
 def survey(
-    store: LakeStore, series: Series, start_ms: int, stop_ms: int, hot: Iterable[Candle] = ()
+    store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
 ) -> SurveyResult:
     """Return what is absent of the candles that begin in a range, from the series' first one on.
 
     Args:
-        hot: the journal's candles, read before; those of other series are passed
+        unflushed: the journal's candles, read before; those of other series are passed
             over, so group them first when asking for many series.
 
     Raises:
         LakeError: if a file cannot be read.
     """
-    there = presence_of(store, series, hot)
-    if there.first_ms is None or there.last_ms is None:
+    presence = presence_of(store, series, unflushed)
+    if presence.first_ms is None or presence.last_ms is None:
         return SurveyResult(None, None, [])
-    missing = there.missing(max(start_ms, there.first_ms), stop_ms)
-    return SurveyResult(there.first_ms, there.last_ms, missing, there.last_before(start_ms))
+    missing = presence.missing(max(start_ms, presence.first_ms), stop_ms)
+    return SurveyResult(presence.first_ms, presence.last_ms, missing, presence.last_before(start_ms))
 
 
-def presence_of(store: LakeStore, series: Series, hot: Iterable[Candle] = ()) -> "Presence":
+def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = ()) -> "Presence":
     """Return where to ask for one series' candles. Lists its days, opens nothing."""
     market, symbol, interval = series
     if not symbol.isascii():
         # Tools that percent-encode put such a symbol into a directory of another name.
         wanted = PartitionFilter((market,), (symbol,), (interval,))
         found = {partition.date.isoformat(): names for partition, names in store.partitions(wanted)}
-        return Presence(store, series, found, hot)
+        return Presence(store, series, found, unflushed)
     directory = f"market={market}/symbol={symbol}/interval={interval}"
     days = {}
     for name in store.storage.entries(directory).directories:
         level, _, day = name.partition("=")
         if level == LEVELS[-1] and _DATE.fullmatch(day):
             days[day] = [f"{directory}/{name}"]
-    return Presence(store, series, by_period(interval, days), hot)
+    return Presence(store, series, by_period(interval, days), unflushed)
 
 
 class PresenceDay(NamedTuple):
@@ -125,7 +125,7 @@ class Presence:
         store: LakeStore,
         series: Series,
         days: Mapping[str, Sequence[str]],
-        hot: Iterable[Candle] = (),
+        unflushed: Iterable[Candle] = (),
         read: Mapping[str, PresenceDay] | None = None,
     ) -> None:
         self.series = series
@@ -134,27 +134,27 @@ class Presence:
         self._read = dict(read or {})
         begins = [
             candle.begin_ms
-            for candle in hot
+            for candle in unflushed
             if (candle.symbol, candle.interval, candle.market)
             == (series.symbol, series.interval, series.market)
         ]
-        self._hot = np.unique(np.array(begins, np.int64)) if begins else _NONE
+        self._unflushed = np.unique(np.array(begins, np.int64)) if begins else _NONE
 
     @cached_property
     def first_ms(self) -> int | None:
         """The first begin time of all; None without any candle."""
-        ends = [*self._ends(sorted(self._days)), *self._hot[:1].tolist()]
+        ends = [*self._ends(sorted(self._days)), *self._unflushed[:1].tolist()]
         return min(ends, default=None)
 
     @cached_property
     def last_ms(self) -> int | None:
         """The last begin time of all; None without any candle."""
-        ends = [*self._ends(sorted(self._days, reverse=True)), *self._hot[-1:].tolist()]
+        ends = [*self._ends(sorted(self._days, reverse=True)), *self._unflushed[-1:].tolist()]
         return max(ends, default=None)
 
     def last_before(self, moment_ms: int) -> int | None:
         """Return the last begin time before a moment; None if there is none."""
-        found = self._hot[self._hot < moment_ms][-1:].tolist()
+        found = self._unflushed[self._unflushed < moment_ms][-1:].tolist()
         for day in reversed(self._between(0, moment_ms)):
             begins = self._begins(day)
             earlier = begins[begins < moment_ms]
@@ -171,13 +171,13 @@ class Presence:
 
     def begins(self, start_ms: int, stop_ms: int) -> IntArray:
         """Return the begin times in a range, sorted, each once."""
-        parts = [self._hot, *(self._begins(day) for day in self._between(start_ms, stop_ms))]
+        parts = [self._unflushed, *(self._begins(day) for day in self._between(start_ms, stop_ms))]
         begins = np.unique(np.concatenate(parts))
         return begins[(begins >= start_ms) & (begins < stop_ms)]
 
     def ranges(self, start_ms: int, stop_ms: int) -> list[Range]:
         """Return from begin to end the candles of the grid that are there and begin in a range."""
-        found = self._runs(self._hot)
+        found = self._runs(self._unflushed)
         for day in self._between(start_ms, stop_ms):
             footer = self._day(day).footer
             if footer is not None and self._is_run(footer):
@@ -200,13 +200,18 @@ class Presence:
         """Return how many candles of the grid are there that begin on a day, each counted once."""
         start_ms, stop_ms = day_range(day)
         footer = self._day(self._name(start_ms)).footer
-        hot = self._hot[(self._hot >= start_ms) & (self._hot < stop_ms)]
+        unflushed = self._unflushed[(self._unflushed >= start_ms) & (self._unflushed < stop_ms)]
         if footer is not None and not footer.rows:
-            return len(self._on_grid(hot))
+            return len(self._on_grid(unflushed))
         if footer is not None and self._is_run(footer):
             rows = self.grid.count(max(start_ms, footer.first_ms), min(stop_ms, footer.last_ms + 1))
-            return rows + int(np.count_nonzero((hot < footer.first_ms) | (hot > footer.last_ms)))
-        if footer is not None and not len(hot) and start_ms <= footer.first_ms and footer.last_ms < stop_ms:
+            return rows + int(np.count_nonzero((unflushed < footer.first_ms) | (unflushed > footer.last_ms)))
+        if (
+            footer is not None
+            and not len(unflushed)
+            and start_ms <= footer.first_ms
+            and footer.last_ms < stop_ms
+        ):
             return footer.rows
         return len(self._on_grid(self.begins(start_ms, stop_ms)))
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten
-from lakewriter.lake.gaps.ledgers import read_told
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.gaps.ledgers import read_reported
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.presence import Presence, PresenceDay, read_day
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.partition import Partition
@@ -26,18 +26,18 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
     """
     # Read in the order in which candles travel, so that none is missed on its way.
     with store.ledgers() as root:
-        told = {each.gap.series for each in read_told(root)}
+        told = {each.gap.series for each in read_reported(root)}
         told |= {each.series for each in read_periods(root)}
         told |= {each.series for each in read_forgotten(root)}
-    hot = {candle.series for candle in read_hot(store.state_dir)}
-    return {series for series in told | hot if wanted.covers(series)}.union(store.series(wanted))
+    unflushed = {candle.series for candle in read_unflushed(store.state_dir)}
+    return {series for series in told | unflushed if wanted.covers(series)}.union(store.series(wanted))
 
 
-def presences(
+def presence_of_many(
     store: LakeStore,
     wanted: PartitionFilter,
     others: Iterable[Series],
-    hot: Mapping[Series, Iterable[Candle]],
+    unflushed: Mapping[Series, Iterable[Candle]],
 ) -> Iterator[Presence]:
     """Yield where to ask for each series' candles, in order.
 
@@ -47,7 +47,7 @@ def presences(
     Args:
         wanted: which series, and days.
         others: series to tell of even if they have no file.
-        hot: the journal's candles, read before.
+        unflushed: the journal's candles, read before.
 
     Raises:
         LakeError: if a file cannot be read.
@@ -63,7 +63,7 @@ def presences(
             listed[series, day] = files
     if not store.is_remote:
         for series in sorted(days):
-            yield Presence(store, series, days[series], hot.get(series, ()))
+            yield Presence(store, series, days[series], unflushed.get(series, ()))
         return
     wanted_days = {series: wanted.keep_days(series.interval, sorted(days[series])) for series in sorted(days)}
     places = ((series, day) for series, names in wanted_days.items() for day in names)
@@ -72,10 +72,10 @@ def presences(
         series, day = place
         return read_day(store, series, day, days[series][day], listed=listed.get(place, ()))
 
-    read = ahead(read_one, places, AT_ONCE)
+    read = prefetch(read_one, places, PENDING_MAX)
     for series, names in wanted_days.items():
         known = {day: next(read) for day in names}
-        yield Presence(store, series, days[series], hot.get(series, ()), known)
+        yield Presence(store, series, days[series], unflushed.get(series, ()), known)
 
 
 def _partitions(

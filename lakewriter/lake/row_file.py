@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from lakewriter.lake.lines import read_lines
-from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.lake.segments import BAD_SUFFIX
 from lakewriter.lake.storage import sync_directory
+from lakewriter.lake.warn_once import warn_once
 
 T = TypeVar("T")
 
@@ -57,5 +57,5 @@ class RowFile(NamedTuple, Generic[T]):
         rows = [row for line in lines.whole if (row := self.decode(line)) is not None]
         left_out = len(lines.whole) - len(rows) + lines.torn + lines.cut
         if left_out:
-            report_passed_over(f"{self.name}: {path}: {left_out} damaged lines are left out")
+            warn_once(f"{self.name}: {path}: {left_out} damaged lines are left out")
         return rows, left_out

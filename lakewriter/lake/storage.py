@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.listing_cache import ListingCache
-from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.regular_file import (
     NotRegularError,
     names_open_file,
@@ -203,7 +203,7 @@ class LocalStorage:
         is_plain = True
         with os.scandir(path) as entries:
             for entry in entries:
-                names = self._list_of(entry, directories, files)
+                names = self._list_for(entry, directories, files)
                 if names is not None:
                     names.append(entry.name)
                 is_plain = is_plain and names is not None and not entry.is_symlink()
@@ -218,7 +218,7 @@ class LocalStorage:
                 kept.add(path, status, listing)
         return listing
 
-    def _list_of(
+    def _list_for(
         self, entry: "os.DirEntry[str]", directories: list[str], files: list[str]
     ) -> list[str] | None:
         """Return the list for an entry; None for a pipe, a socket or a device.
@@ -233,7 +233,7 @@ class LocalStorage:
                 return files
         except OSError:  # of links in a ring
             return files
-        report_passed_over(f"lake: {entry.path} is left out: it is no regular file")
+        warn_once(f"lake: {entry.path} is left out: it is no regular file")
         return None
 
     def read(self, name: str) -> StoredBytes | None:
@@ -305,19 +305,19 @@ class LocalStorage:
         directories = dict.fromkeys(target.rpartition("/")[0] for target in targets)
         left: dict[str, int] = {}  # temporary files, not renamed yet
         try:
-            with self._together(len(targets)) as together:
+            with self._parallel_sync(len(targets)) as sync_all:
                 made = [parent for each in directories for parent in _make_missing(self.root, Path(each))]
-                together(sync_directory, dict.fromkeys(made))
+                sync_all(sync_directory, dict.fromkeys(made))
                 for target, each in zip(targets, replacements, strict=True):
                     temporary = _temporary_name(target)
                     left[temporary] = os.open(temporary, _NEW_FILE, 0o666)
                     write_all(left[temporary], each.data)
-                together(os.fsync, left.values())
+                sync_all(os.fsync, left.values())
                 versions = [
                     self._rename(temporary, target, each, left)
                     for temporary, target, each in zip(list(left), targets, replacements, strict=True)
                 ]
-                together(sync_directory, directories)
+                sync_all(sync_directory, directories)
         finally:
             for temporary, fd in left.items():
                 os.close(fd)
@@ -336,21 +336,21 @@ class LocalStorage:
         return version
 
     @contextlib.contextmanager
-    def _together(self, count: int) -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], None]]:
+    def _parallel_sync(self, count: int) -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], None]]:
         """Give a function that syncs many things at once, and returns when all are."""
         threads = min(self._sync_threads, count)
         if threads <= 1:
-            yield _each
+            yield _sync_each
             return
         with ThreadPoolExecutor(threads) as pool:
 
-            def together(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
+            def sync_all(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
                 all_of_them = list(things)
                 shares = [all_of_them[number::threads] for number in range(threads)]
-                for done in [pool.submit(_each, sync, share) for share in shares if share]:
+                for done in [pool.submit(_sync_each, sync, share) for share in shares if share]:
                     done.result()
 
-            yield together
+            yield sync_all
 
     def delete(self, name: str) -> None:
         """Remove the file, if it is there, for good.
@@ -479,7 +479,7 @@ def _temporary_name(target: str) -> str:
     return f"{directory}/.{name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
+def _sync_each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
     for thing in things:
         sync(thing)
 

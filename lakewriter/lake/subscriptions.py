@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import living
+from lakewriter.lake.journal import living_recorders
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.passed_over import report_passed_over
 from lakewriter.lake.row_file import RowFile
 from lakewriter.lake.storage import make_directories, write_durably
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.series import Series
 from lakewriter.subscribed_period import (
@@ -52,7 +52,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_SubscriptionRow).decode
 
 
-def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()) -> list[Series]:
+def confirm_subscriptions(
+    store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()
+) -> list[Series]:
     """Write which series a recorder subscribes to now; return those that it left by that. Blocks.
 
     A file with lines that cannot be understood becomes a `.bad` file; the new
@@ -71,7 +73,7 @@ def confirm(store: LakeStore, confirmation: Confirmation, dead: frozenset[str] =
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
         make_directories(store.state_dir, path.parent)
         periods = _FILE.read_to_replace(path)
-        after = with_confirmation(periods, confirmation, living(store.state_dir) - dead)
+        after = with_confirmation(periods, confirmation, living_recorders(store.state_dir) - dead)
         if after != periods or not path.exists():
             write_durably(path, b"".join(map(_line, after)))
     still = {period.series for period in after if period.is_open}
@@ -84,7 +86,9 @@ def dead_journals(root: Path) -> frozenset[str]:
     A recorder asks before it replays journals of dead ones: it holds them meanwhile,
     and they look alive.
     """
-    return frozenset(period.journal for period in read_periods(root) if period.is_open) - living(root)
+    return frozenset(period.journal for period in read_periods(root) if period.is_open) - living_recorders(
+        root
+    )
 
 
 def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPeriod]:
@@ -105,7 +109,7 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
         make_directories(store.state_dir, path.parent)
         periods = _FILE.read_to_replace(path)
         ended = {period for period in periods if period.is_open and period.series in wanted}
-        alive = living(store.state_dir)
+        alive = living_recorders(store.state_dir)
         for period in periods:
             if period in ended and period.journal in alive:
                 raise LakeError(
@@ -129,7 +133,7 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        report_passed_over(f"subscriptions: {path}: {error.strerror}; its periods are left out")
+        warn_once(f"subscriptions: {path}: {error.strerror}; its periods are left out")
         return []
 
 

@@ -14,7 +14,7 @@ from datetime import date
 
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import presence_of
@@ -36,7 +36,7 @@ def explain_empty(store: LakeStore, filters: Iterable[FilterPruner], *, found: b
         found: whether there are rows nevertheless, as of a count; then there is a
             reason only if no filter fits any partition.
     """
-    unflushed = {(candle.series, day_of(candle.begin_ms)) for candle in read_hot(store.state_dir)}
+    unflushed = {(candle.series, day_of(candle.begin_ms)) for candle in read_unflushed(store.state_dir)}
     all_series = {*store.series(), *(series for series, _ in unflushed)}
     if not all_series:
         return "no candles: the lake is empty"

@@ -9,7 +9,7 @@ from lakewriter.binance.market_clients import MarketClient
 from lakewriter.binance.rest import RestError
 from lakewriter.errors import LakewriterError
 from lakewriter.instrument import Instrument
-from lakewriter.lake.instruments import remember
+from lakewriter.lake.instruments import record_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.healing.explanation import Explainer
 from lakewriter.recording.subscribed_series import SubscribedSeries
@@ -94,7 +94,7 @@ class InstrumentList:
         now_ms = self._subscribed.as_of_ms.get(self._market, time.now_ms())
         if instruments and time.known:
             try:
-                await asyncio.to_thread(remember, self._store, self._market, instruments, now_ms)
+                await asyncio.to_thread(record_instruments, self._store, self._market, instruments, now_ms)
             except (LakewriterError, OSError) as error:
                 log.error("instruments: %s", error)
 

@@ -14,7 +14,7 @@ from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.subscriptions import confirm, dead_journals
+from lakewriter.lake.subscriptions import confirm_subscriptions, dead_journals
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 from lakewriter.subscribed_period import Confirmation, RecorderId
@@ -100,7 +100,7 @@ class SubscriptionLog:
             if not dated:
                 return True
             writing = asyncio.create_task(
-                asyncio.to_thread(confirm, self._store, self._confirmation(dated), self._dead)
+                asyncio.to_thread(confirm_subscriptions, self._store, self._confirmation(dated), self._dead)
             )
             try:
                 _log_left(await asyncio.shield(writing))

@@ -42,13 +42,13 @@ def _schema(schema: pa.Schema) -> list[tuple[str, str]]:
 
 
 def _metadata(partition: Partition, header: FileHeader) -> list[tuple[str, str]]:
-    if WRITER_KEY not in header.said:
+    if WRITER_KEY not in header.metadata:
         return [("writer", "was written by another program; lakewriter compact encodes it anew")]
     expected = {level: str(getattr(partition, level)) for level in LEVELS} | {ROWS_KEY: str(header.rows)}
     return [
-        ("metadata", f"its metadata says {key} {header.said.get(key)!r}, not {value!r}")
+        ("metadata", f"its metadata says {key} {header.metadata.get(key)!r}, not {value!r}")
         for key, value in expected.items()
-        if header.said.get(key) != value
+        if header.metadata.get(key) != value
     ]
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
 from lakewriter.lake.compact import die_with_parent
-from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, read_statistics, shift_of
+from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, leading_padding, read_statistics
 from lakewriter.partition import Partition
 from lakewriter.verify.findings import Defect, file_defect
 from lakewriter.verify.partition_contents import PartitionFile
@@ -73,9 +73,14 @@ def _read(data: bytes) -> dict[str, Statistics] | None:
 def check_statistics(workers: StatisticsWorkers, partition: Partition, file: PartitionFile) -> list[Defect]:
     """Check the statistics of a file that lakewriter wrote; those of other writers are not checked."""
     rows, header = file.rows, file.header
-    if rows is None or header is None or WRITER_KEY not in header.said or not header.schema.equals(SCHEMA):
+    if (
+        rows is None
+        or header is None
+        or WRITER_KEY not in header.metadata
+        or not header.schema.equals(SCHEMA)
+    ):
         return []
-    if encode(rows, partition, shift_of(file.data)) == file.data:
+    if encode(rows, partition, leading_padding(file.data)) == file.data:
         return []
     stored = workers.read(file.data)
     if stored is None:

@@ -15,7 +15,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.foreign_rows import foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs, candle_files
-from lakewriter.lake.parquet import WRITER_KEY, FileHeader, decode, read_label
+from lakewriter.lake.parquet import WRITER_KEY, FileHeader, decode, read_header
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import READ_LAPS_MAX
 from lakewriter.partition import Partition
@@ -96,8 +96,8 @@ def read_contents(store: LakeStore, dirs: PartitionDirs) -> Contents:
 
 def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:
     try:
-        rows, header = decode(data, name), read_label(data, name)
-        if name != partition.file or WRITER_KEY not in header.said:
+        rows, header = decode(data, name), read_header(data, name)
+        if name != partition.file or WRITER_KEY not in header.metadata:
             rows = foreign_rows(data, name, partition)
         return PartitionFile(name, data, rows, header)
     except LakeError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lakewriter.lake.journal import Journal, create_journal, read_hot
+from lakewriter.lake.journal import Journal, create_journal, read_unflushed
 from lakewriter.lake.lake import LakeStore
 from support.candles import DAY_START_MS, stream_candle
 from support.refusing_lake import begins
@@ -30,17 +30,17 @@ def dead(store: LakeStore, minutes: range) -> Journal:
 def test_dead_journals_are_flushed_and_living_ones_left_alone(tmp_path: Path) -> None:
     """Candles of dead recorders are in their partitions; a living recorder keeps its journal."""
     store = lake(tmp_path)
-    living = create_journal(store.root, "living")
-    living.commit([stream_candle(100)])
+    living_recorders = create_journal(store.root, "living")
+    living_recorders.commit([stream_candle(100)])
     dead(store, range(3))
     dead(store, range(2, 6))
     flushed = run("flush", "--lake", str(store.root))
     assert (flushed.returncode, flushed.stdout) == (0, "7 candles of 2 segments flushed\n")
     assert begins(store) == [DAY_START_MS + minute * 60_000 for minute in range(6)]
-    assert read_hot(store.root) == [stream_candle(100)]
+    assert read_unflushed(store.root) == [stream_candle(100)]
     again = run("flush", "--lake", str(store.root), "--json")
     assert json.loads(again.stdout) == {"segments": 0, "candles": 0, "torn": 0, "damaged": 0, "waiting": 0}
-    living.close()
+    living_recorders.close()
 
 
 def test_what_cannot_be_merged_stays_and_is_named(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_what_cannot_be_merged_stays_and_is_named(tmp_path: Path) -> None:
     assert (flushed.returncode, flushed.stdout) == (1, "0 candles of 1 segments flushed\n")
     assert f"{corrupt}: not a readable Parquet file of candles" in flushed.stderr
     assert "lakewriter: flush: 2 candles stay in the journal" in flushed.stderr
-    assert read_hot(store.root) == [stream_candle(0), stream_candle(1)]
+    assert read_unflushed(store.root) == [stream_candle(0), stream_candle(1)]
     corrupt.unlink()
     assert run("flush", "--lake", str(store.root)).returncode == 0
     assert len(begins(store)) == 2

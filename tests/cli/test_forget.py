@@ -19,7 +19,7 @@ from lakewriter.cli import cli
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.gap import Reason
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.coverage.absences import absent
+from lakewriter.lake.coverage.absences import absent_candles
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.forgotten import FORGOTTEN_FILE, read_forgotten
 from lakewriter.lake.journal import create_journal
@@ -303,14 +303,14 @@ def test_a_forgotten_middle_is_explained(store):
     forget(store, "spot:BTCUSDT:1m", "--since", "2024-06-30T12:00", "--until", "2024-07-01T12:00", "--yes",
            "--reason", "wrong import")  # fmt: skip
     assert days(store)[:2] == [(1440, 720, 720, 720), (1440, 720, 720, 720)]
-    [gap] = list(absent(store))
+    [gap] = list(absent_candles(store))
     assert (gap.reason, gap.candles, gap.has_reason) == ("forgotten", 1440, True)
     assert gap.error.endswith(": wrong import")
     invoke = CliRunner().invoke
     assert invoke(cli, ["coverage", "--lake", str(store.root)]).exit_code == 0
     assert invoke(cli, ["gaps", "--lake", str(store.root)]).exit_code == 0
     merge_candles(store, [stream_candle(number) for number in range(720, 2160)])
-    assert list(absent(store)) == []
+    assert list(absent_candles(store)) == []
     assert days(store)[:2] == [(1440, 1440, 0, 0), (1440, 1440, 0, 0)]
 
 
@@ -343,7 +343,7 @@ def test_what_was_forgotten_whole_is_no_series(store):
     """A series of which nothing remains is expected no more; its name is still known."""
     forget(store, "spot:ETHUSDT:1m", "--yes")
     assert days(store, ETH) == []
-    assert [each for each in absent(store) if each.series == ETH] == []
+    assert [each for each in absent_candles(store) if each.series == ETH] == []
     assert forget(store, "spot:ETHUSDT:1m", "--yes").exit_code == 0
 
 
@@ -362,12 +362,14 @@ def test_reasons_beside_a_forgotten_range(store, reason: Reason):
     recorder = LivingRecorder(store.root)
     recorder.mark(BTC, begin_of_minute(4) // 60_000, begin_of_minute(6) // 60_000, reason, "it says")
     recorder.write()
-    found = [(each.reason, each.candles) for each in absent(store) if each.start_ms < begin_of_minute(10)]
+    found = [
+        (each.reason, each.candles) for each in absent_candles(store) if each.start_ms < begin_of_minute(10)
+    ]
     if reason == "unhealable":
         assert found == [("forgotten", 4)]
     else:
         assert found == [("forgotten", 1), (reason, 2), ("forgotten", 1)]
-    assert all(each.has_reason for each in absent(store) if each.start_ms < begin_of_minute(10))
+    assert all(each.has_reason for each in absent_candles(store) if each.start_ms < begin_of_minute(10))
     recorder.die()
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakewriter.interval import MINUTE_MS
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.sandbox import Fault, SandboxOptions, serve
 from support.running import PATIENCE_S, child, plain_rows, run, run_here, until
 
@@ -149,7 +149,7 @@ def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
         assert run("gaps", "--lake", str(lake)).stdout.startswith("no gaps")
 
     def healed(at_ms: int) -> bool:
-        found = read_hot(lake)
+        found = read_unflushed(lake)
         return any(each.begin_ms == at_ms - MINUTE_MS and each.source == "rest" for each in found)
 
     asyncio.run(main())

@@ -20,7 +20,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake import compact, forgotten
 from lakewriter.lake import forget as forgetting
 from lakewriter.lake.forget import Selection
-from lakewriter.lake.forgotten import Purpose
+from lakewriter.lake.forgotten import ForgetPurpose
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
@@ -58,11 +58,11 @@ def record(root: Path, tell: Tell) -> None:
     tell("committed", THIRD)
     _flush(store, journal.roll(), THIRD, journal.drop, tell)
     journal.close()
-    plan = compact.plan(store)
-    outcomes = list(compact.run(store, plan.work, 0.0, processes=1))
+    plan = compact.plan_compaction(store)
+    outcomes = list(compact.compact_partitions(store, plan.work, 0.0, processes=1))
     if errors := [outcome.error for outcome in outcomes if outcome.error]:
         raise LakeError(errors[0])
-    compact.remember(store, outcomes, everything=True)
+    compact.write_verified(store, outcomes, everything=True)
     journal = create_journal(root, "child")
     journal.commit(LAST)
     tell("committed", LAST)
@@ -123,23 +123,23 @@ def merge_many_alone(root: Path, tell: Tell) -> None:
     _merge_together(store, tell)
 
 
-KEPT = [each for each in FORGETTABLE if not SELECTION.holds(each)]
+KEPT = [each for each in FORGETTABLE if not SELECTION.selects(each)]
 
 
 def forget(root: Path, tell: Tell) -> None:
     """Forget, on record, what a selection holds of a lake that is there: a day in part, another whole."""
     store = LakeStore.open(str(root))
-    items = list(forgetting.plan(store, SELECTION))
-    planned = forgetting.sums(
+    items = list(forgetting.partitions_to_forget(store, SELECTION))
+    planned = forgetting.removed_by_series(
         forgetting.forget_partition(store, item, SELECTION, dry_run=True) for item in items
     )
-    purpose = Purpose("child", "test", (), 1)
-    command = forgotten.begin(store, planned, purpose)
+    purpose = ForgetPurpose("child", "test", (), 1)
+    command = forgotten.record_start(store, planned, purpose)
     outcomes = [forgetting.forget_partition(store, item, SELECTION) for item in items]
     if errors := [outcome.error for outcome in outcomes if outcome.error]:
         raise LakeError(errors[0])
-    forgotten.finish(store, command, forgetting.sums(outcomes), purpose, 2)
-    tell("forgot", [each for each in FORGETTABLE if SELECTION.holds(each)])
+    forgotten.record_finish(store, command, forgetting.removed_by_series(outcomes), purpose, 2)
+    tell("forgot", [each for each in FORGETTABLE if SELECTION.selects(each)])
 
 
 def _merge_together(store: LakeStore, tell: Tell) -> None:

@@ -70,7 +70,9 @@ def recover(root: Path) -> None:
 def compact_all(root: Path, now_s: float = LATER_S) -> None:
     """Fold every foreign file in and sweep every temporary one."""
     store = LakeStore.local(root)
-    outcomes = list(compact.run(store, compact.plan(store).work, now_s, processes=1))
+    outcomes = list(
+        compact.compact_partitions(store, compact.plan_compaction(store).work, now_s, processes=1)
+    )
     assert not [outcome.error for outcome in outcomes if outcome.error]
 
 

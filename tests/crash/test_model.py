@@ -27,7 +27,7 @@ from crash.remains import (
 from lakewriter.candle import Candle, precedence, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact
-from lakewriter.lake.journal import adopt_dead, create_journal, read_hot
+from lakewriter.lake.journal import adopt_dead, create_journal, read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import encode_line, read_segment, set_aside
 from lakewriter.lake.storage import LocalStorage
@@ -283,15 +283,15 @@ class JournalAndLake(RuleBasedStateMachine):
         if deletions is not None:
             store.storage = DyingStorage(self.root, self.root / "_lakewriter/locks")
             store.storage.deletions = deletions
-        plan = compact.plan(store)
+        plan = compact.plan_compaction(store)
         with contextlib.suppress(Died):
-            outcomes = list(compact.run(store, plan.work, LATER_S, processes=1))
+            outcomes = list(compact.compact_partitions(store, plan.work, LATER_S, processes=1))
             assert not [outcome.error for outcome in outcomes if outcome.error]
-            compact.remember(store, plan.in_order + outcomes, everything=True)
+            compact.write_verified(store, plan.in_order + outcomes, everything=True)
 
     @rule()
     def a_reader_reads_the_journals(self) -> None:
-        self.reader = read_hot(self.root), self.truth
+        self.reader = read_unflushed(self.root), self.truth
 
     @precondition(lambda self: self.reader)
     @rule()
@@ -306,7 +306,7 @@ class JournalAndLake(RuleBasedStateMachine):
     @invariant()
     def all_that_was_promised_is_there_and_nothing_else(self) -> None:
         """Every `*.parquet` is whole, too, and ours hold each candle once."""
-        hot = map(rows_of_candle, read_hot(self.root))
+        hot = map(rows_of_candle, read_unflushed(self.root))
         found = tables(self.root)
         assert settled([*hot, *file_rows(found)]) == self.truth
         for name, table in found.items():
@@ -327,7 +327,7 @@ class JournalAndLake(RuleBasedStateMachine):
                 recorder.die()
             recover(self.root)
             compact_all(self.root)
-            assert read_hot(self.root) == []
+            assert read_unflushed(self.root) == []
             assert all(
                 {path.suffix for path in directory.iterdir()} == {".bad"}
                 for directory in journal_directories(self.root)

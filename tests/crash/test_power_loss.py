@@ -16,7 +16,7 @@ import pytest
 
 from crash.disks import Ext4, cut_power
 from crash.remains import Key, compact_all, key_of, plain_keys, recover, strays, tables
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.journal import read_unflushed
 from support.lengths import either
 from support.running import TESTS, wait_until
 
@@ -82,7 +82,7 @@ def look(root: Path, text: str, earlier: set[Key]) -> set[Key]:
         in_files = keys_in_files(root)
     except (pa.ArrowException, OSError) as error:
         raise LostError(f"a file is not whole: {error}") from error
-    hot = {key_of(candle) for candle in read_hot(root)}
+    hot = {key_of(candle) for candle in read_unflushed(root)}
     if missing := merged - set(in_files):
         raise LostError(f"{len(missing)} merged candles are not in their files")
     if missing := (committed | earlier) - set(in_files) - hot:
@@ -90,7 +90,7 @@ def look(root: Path, text: str, earlier: set[Key]) -> set[Key]:
     assert len(set(in_files)) == len(in_files), "a candle is there twice"
     recover(root)
     compact_all(root)
-    assert read_hot(root) == []
+    assert read_unflushed(root) == []
     seen = plain_keys(root)
     assert len(set(seen)) == len(seen)
     assert set(seen) == set(in_files) | hot

@@ -15,7 +15,7 @@ from crash.disks import tmpfs
 from crash.remains import make_candle, plain_keys, strays, tables, temporaries
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import DiskRefusedError, create_journal, read_hot
+from lakewriter.lake.journal import DiskRefusedError, create_journal, read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import Partition, partition_of
 from lakewriter.sandbox import SandboxOptions, serve
@@ -81,12 +81,12 @@ def test_a_journal_fills_the_disk(disk: Path) -> None:
     for _ in range(3):
         fill(disk)
         commit_until_full()
-        assert read_hot(lake) == committed
+        assert read_unflushed(lake) == committed
         free(disk)
         one = make_candle("ETHUSDT", len(committed))
         journal.commit([one])
         committed.append(one)
-        assert read_hot(lake) == committed
+        assert read_unflushed(lake) == committed
     assert len(journal.roll()) < len(committed)
     assert_sound(lake)
 
@@ -144,7 +144,7 @@ def lake_and_log(lake: Path, log: str) -> None:
     assert len(set(rows)) == len(rows), "a candle is there twice"
     assert set(rows) == {found.groups() for found in RECORDED.finditer(log)}
     assert_sound(lake)
-    assert read_hot(lake) == []
+    assert read_unflushed(lake) == []
 
 
 @pytest.mark.parametrize("room", SMALL)

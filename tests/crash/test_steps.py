@@ -28,7 +28,7 @@ from crash.remains import (
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake import forget as forgetting
 from lakewriter.lake.forgotten import read_forgotten
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from support.lengths import either
@@ -169,7 +169,7 @@ def check(root: Path, was: Promised, known: list[Candle]) -> None:
         for minute in _minutes(table)
     }
     if was.kept:
-        assert set(was.kept) <= in_files | {key_of(candle) for candle in read_hot(root)}
+        assert set(was.kept) <= in_files | {key_of(candle) for candle in read_unflushed(root)}
     assert set(was.merged) <= in_files
     recover(root)
     assert set(was.kept) <= set(plain_keys(root))
@@ -182,7 +182,7 @@ def check(root: Path, was: Promised, known: list[Candle]) -> None:
         assert (("BTCUSDT", 1), 6) in {
             ((symbol, *_minutes_of(begin)), trades) for symbol, begin, trades in rows
         }
-    assert read_hot(root) == []
+    assert read_unflushed(root) == []
     assert journal_directories(root) == []
     assert strays(root) == []
     assert [name for name in temporaries(root) if not name.startswith("_lakewriter/")] == []
@@ -266,7 +266,7 @@ def check_forgotten(root: Path, was: Promised) -> None:
     assert gone <= explained <= all_keys - kept
     if was.code == 0:
         assert there == kept
-    for item in forgetting.plan(store, SELECTION):
+    for item in forgetting.partitions_to_forget(store, SELECTION):
         assert forgetting.forget_partition(store, item, SELECTION).error == ""
     compact_all(root)
     assert set(plain_keys(root)) == kept
@@ -325,7 +325,7 @@ def test_a_write_that_is_refused_leaves_nothing(server: Server, tmp_path: Path, 
     # The first write is that of lake.json.
     was = _refused(server, tmp_path / "lake", f"write:error={error}:when=3")
     assert was.refused == [("DiskRefusedError", [key_of(candle) for candle in SECOND])]
-    assert [key_of(candle) for candle in read_hot(tmp_path / "lake")] == was.kept
+    assert [key_of(candle) for candle in read_unflushed(tmp_path / "lake")] == was.kept
     assert was.kept == [key_of(candle) for candle in [*FIRST, *THIRD]]
     check(tmp_path / "lake", was, [*FIRST, *THIRD])
 

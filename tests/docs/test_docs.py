@@ -11,7 +11,7 @@ from lakewriter.binance.connect_limiter import ATTEMPTS_MAX, WINDOW_S
 from lakewriter.candle import SCHEMA
 from lakewriter.cli import COMMANDS, cli
 from lakewriter.gap import LEFT, REASONS, UNEXPLAINED
-from lakewriter.lake.compact import CHECKED_NAME
+from lakewriter.lake.compact import VERIFIED_NAME
 from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, WEIGHT_DIRECTORY
 from lakewriter.lake.forgotten import FORGOTTEN_FILE
 from lakewriter.lake.gaps.ledgers import GAPS_DIRECTORY
@@ -224,7 +224,7 @@ def test_every_place_below_the_root_is_described() -> None:
     named = " ".join(first_cells("docs/on-disk.md", "## Every kind of file"))
     for place in (
         JOURNAL_DIRECTORY, GAPS_DIRECTORY, INSTRUMENTS_DIRECTORY, PERIODS_FILE, FORGOTTEN_FILE,
-        WEIGHT_DIRECTORY, RATE_LIMITS_FILE, CHECKED_NAME,
+        WEIGHT_DIRECTORY, RATE_LIMITS_FILE, VERIFIED_NAME,
     ):  # fmt: skip
         assert f"`{place.removeprefix(STATE_DIRECTORY + '/')}" in named, place
 

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from lakewriter.candle import Candle, deduplicate, to_table
 from lakewriter.interval import DAY_MS
 from lakewriter.lake.compact import (
-    CHECKED_NAME,
     PROCESS_PARTITIONS_MIN,
+    VERIFIED_NAME,
     CompactionResult,
     compact_partition,
-    plan,
-    read_checked,
-    remember,
-    run,
+    compact_partitions,
+    plan_compaction,
+    read_verified,
+    write_verified,
 )
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
-from lakewriter.lake.parquet import encode, shift_of, written_by_us
+from lakewriter.lake.parquet import encode, leading_padding, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
@@ -50,10 +50,10 @@ def compact(
     store: LakeStore, wanted: PartitionFilter = ALL, *, dry_run: bool = False
 ) -> list[CompactionResult]:
     """Compact as the command does, in this process."""
-    todo = plan(store, wanted)
-    outcomes = todo.in_order + list(run(store, todo.work, NOW_S, dry_run=dry_run, processes=1))
+    todo = plan_compaction(store, wanted)
+    outcomes = todo.in_order + list(compact_partitions(store, todo.work, NOW_S, dry_run=dry_run, processes=1))
     if not dry_run:
-        remember(store, outcomes, everything=wanted == ALL)
+        write_verified(store, outcomes, everything=wanted == ALL)
     return outcomes
 
 
@@ -78,7 +78,7 @@ def candle_files(store: LakeStore) -> dict[str, bytes]:
 def assert_in_order(store: LakeStore) -> None:
     """A second look finds nothing to do, opens nothing, and changes nothing."""
     before = candle_files(store)
-    todo = plan(store)
+    todo = plan_compaction(store)
     assert todo.work == []
     assert not any(outcome.rewritten or outcome.error for outcome in todo.in_order)
     assert not any(outcome.rewritten for outcome in compact(store))
@@ -132,7 +132,7 @@ def test_folding_moves_the_pages(store):
     store.merge(PARTITION, to_table([stream_candle(1)]))
     write_foreign(store, "part-0.parquet", [stream_candle(0)])
     assert one(store).rewritten
-    assert shift_of((store.root / PARTITION.file).read_bytes()) > 0
+    assert leading_padding((store.root / PARTITION.file).read_bytes()) > 0
     assert_in_order(store)
 
 
@@ -252,11 +252,11 @@ def test_skipped_until_a_merge(store):
     other = partition_of(stream_candle(0, symbol="ETHUSDT"))
     store.merge(other, to_table([stream_candle(0)]))
     compact(store)
-    assert plan(store).work == []
+    assert plan_compaction(store).work == []
     store.merge(PARTITION, to_table([stream_candle(1)]))
-    assert [item.partition for item in plan(store).work] == [PARTITION]
+    assert [item.partition for item in plan_compaction(store).work] == [PARTITION]
     write_foreign(store, f"{other.path}/part.parquet", [stream_candle(1)])
-    assert [item.partition for item in plan(store).work] == [PARTITION, other]
+    assert [item.partition for item in plan_compaction(store).work] == [PARTITION, other]
     compact(store)
     assert_in_order(store)
 
@@ -270,8 +270,8 @@ def test_filtered_runs_remember(store):
     )
     assert len(compact(store, first)) == 1
     assert len(compact(store, second)) == 1
-    assert plan(store).work == []
-    assert len(read_checked(store)) == 2
+    assert plan_compaction(store).work == []
+    assert len(read_verified(store)) == 2
 
 
 def test_forgotten_partitions(store):
@@ -280,7 +280,7 @@ def test_forgotten_partitions(store):
     compact(store)
     (store.root / PARTITION.file).unlink()
     compact(store)
-    assert read_checked(store) == {}
+    assert read_verified(store) == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"[]", b'{"x":5}', b"\xff", b"[" * 100_000], ids=range(6))
@@ -288,8 +288,8 @@ def test_lost_cache(store, data):
     """What was noted is a cache: lost or damaged, it costs one look."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     compact(store)
-    (store.root / STATE_DIRECTORY / CHECKED_NAME).write_bytes(data)
-    assert read_checked(store) == {}
+    (store.root / STATE_DIRECTORY / VERIFIED_NAME).write_bytes(data)
+    assert read_verified(store) == {}
     assert not one(store).rewritten
     assert_in_order(store)
 
@@ -317,7 +317,7 @@ def test_rows_of_another_day(store):
     assert outcome.error == f"{path}: row 2: day: is a candle of another day than 2024-06-30"
     assert outcome.hint == "it was left alone; mend it, or move it out of the lake, then run again"
     assert candle_files(store) == before
-    assert [item.partition for item in plan(store).work] == [PARTITION]
+    assert [item.partition for item in plan_compaction(store).work] == [PARTITION]
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"torn", b"flipped"])
@@ -529,7 +529,7 @@ def test_death_before_the_foreign_files_went(store):
 def test_changed_while_folding(store):
     """A foreign file that is gone before its turn is no failure."""
     path = write_foreign(store, "part.parquet", [stream_candle(0)])
-    (item,) = plan(store).work
+    (item,) = plan_compaction(store).work
     path.unlink()
     assert compact_partition(store, item, NOW_S) == CompactionResult(PARTITION)
 
@@ -577,15 +577,15 @@ def test_several_processes(store):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"torn" if number == 5 else data)
         expected[partition] = number
-    outcomes = list(run(store, plan(store).work, NOW_S, processes=2))
+    outcomes = list(compact_partitions(store, plan_compaction(store).work, NOW_S, processes=2))
     assert {outcome.partition for outcome in outcomes} == set(expected)
     assert len(outcomes) == count
     assert [expected[outcome.partition] for outcome in outcomes if outcome.error] == [5]
     for outcome in outcomes:
         if not outcome.error:
             assert (outcome.rewritten, outcome.rows, outcome.duplicates_removed) == (True, 2, 1)
-    remember(store, outcomes, everything=True)
-    assert [expected[item.partition] for item in plan(store).work] == [5]
+    write_verified(store, outcomes, everything=True)
+    assert [expected[item.partition] for item in plan_compaction(store).work] == [5]
     assert store.read(partition_of(stream_candle(0, symbol="S209USDT"))) == deduplicate(table)
 
 
@@ -596,9 +596,9 @@ import sys, time
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 store = LakeStore.open(sys.argv[1])
-work = compact.plan(store).work * 1000
+work = compact.plan_compaction(store).work * 1000
 if __name__ == "__main__":
-    for number, outcome in enumerate(compact.run(store, work, time.time(), processes=2)):
+    for number, outcome in enumerate(compact.compact_partitions(store, work, time.time(), processes=2)):
         if number == 50:
             print("working", flush=True)
 """

@@ -16,10 +16,10 @@ from lakewriter.cli import cli
 from lakewriter.errors import LakewriterError
 from lakewriter.gap import FINAL, REASONS, Reason
 from lakewriter.instrument import Instrument
-from lakewriter.lake.coverage.absences import absent
-from lakewriter.lake.coverage.days import covered
+from lakewriter.lake.coverage.absences import absent_candles
+from lakewriter.lake.coverage.days import series_coverage
 from lakewriter.lake.coverage.facts import CoverageMoment
-from lakewriter.lake.instruments import remember
+from lakewriter.lake.instruments import record_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.partition import Partition, day_of
@@ -219,7 +219,7 @@ def test_unsubscribe_settles_what_no_start_will(store: LakeStore) -> None:
 def test_a_misspelt_symbol_is_a_finding(store: LakeStore) -> None:
     """Subscribed to and never a candle: exit 1 at once, with the sentence, and a command that answers."""
     journal = start_recorder(store, BTC, ETH, SOL, now_ms=at(9))
-    remember(
+    record_instruments(
         store, "spot", [Instrument(each, "TRADING") for each in ("BTCUSDT", "ETHUSDT", "SOLUSDT")], at(9)
     )
     why = (
@@ -273,26 +273,26 @@ def test_why_nothing_came(store: LakeStore) -> None:
     journal = start_recorder(store, SOL, now_ms=at(9))
 
     def why(minute: int) -> list[str]:
-        found = covered(store, PartitionFilter(symbols=("SOLUSD",)), CoverageMoment(at(minute)))
+        found = series_coverage(store, PartitionFilter(symbols=("SOLUSD",)), CoverageMoment(at(minute)))
         return [each.never_came for each in found]
 
     since = "subscribed to since 2024-06-30 00:09, and never a candle came"
     for instruments in ([], [Instrument("SOLUSD", "TRADING")]):
         if instruments:
-            remember(store, "spot", instruments, at(9))
+            record_instruments(store, "spot", instruments, at(9))
         assert why(9) == []
         assert why(10) == [since]
-    remember(store, "spot", [Instrument("SOLUSD", "BREAK")], at(10))
+    record_instruments(store, "spot", [Instrument("SOLUSD", "BREAK")], at(10))
     assert why(10) == [f"{since}: spot SOLUSD does not trade (BREAK)"]
-    remember(store, "spot", [Instrument("SOLUSD", "PENDING_TRADING")], at(11))
+    record_instruments(store, "spot", [Instrument("SOLUSD", "PENDING_TRADING")], at(11))
     assert why(30) == []
-    remember(store, "spot", [Instrument("BTCUSDT", "TRADING")], at(12))
+    record_instruments(store, "spot", [Instrument("BTCUSDT", "TRADING")], at(12))
     assert why(30) == [f"{since}: spot does not list SOLUSD"]
     # A ledger's word that no symbol is called so changes nothing about that.
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, 9, 12, "not_listed", SOL)
     assert why(30) == [f"{since}: spot does not list SOLUSD"]
-    assert sum(each.candles for each in absent(store, PartitionFilter(symbols=("SOLUSD",)), CoverageMoment(at(30)))) == 21  # fmt: skip
+    assert sum(each.candles for each in absent_candles(store, PartitionFilter(symbols=("SOLUSD",)), CoverageMoment(at(30)))) == 21  # fmt: skip
     recorder.die()
     journal.close()
 
@@ -327,9 +327,9 @@ def test_a_halt_that_goes_on_is_no_finding(store: LakeStore) -> None:
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, 10, 11, "exchange_halt")
     late = ("coverage", "--until", clock(50), "--symbol", "BTCUSDT")
-    remember(store, "spot", [Instrument("BTCUSDT", "HALT")], at(11))
+    record_instruments(store, "spot", [Instrument("BTCUSDT", "HALT")], at(11))
     assert invoke(store, *late).exit_code == 0
-    remember(store, "spot", [Instrument("BTCUSDT", "TRADING")], at(49))
+    record_instruments(store, "spot", [Instrument("BTCUSDT", "TRADING")], at(49))
     assert invoke(store, *late).exit_code == 1
     recorder.die()
     journal.close()
@@ -393,8 +393,8 @@ def test_gaps_and_coverage_agree(tmp_path_factory: pytest.TempPathFactory, story
         kill_recorder(journal)
     wanted = PartitionFilter(symbols=("BTCUSDT",))
     moment = CoverageMoment(None if story.until is None else moment_of(story.until))
-    days = [day for each in covered(store, wanted, moment) for day in each.days]
-    gaps = list(absent(store, wanted, moment))
+    days = [day for each in series_coverage(store, wanted, moment) for day in each.days]
+    gaps = list(absent_candles(store, wanted, moment))
     # What is left for good is a gap, and expected by no day.
     left_for_good_ms = moment_of(int(story.said[-1])) if story.said and len(story.said) % 2 == 0 else None
     trailing = sum(

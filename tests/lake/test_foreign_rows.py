@@ -10,10 +10,10 @@ import pytest
 
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import UnreadableError
-from lakewriter.lake.compact import compact_partition, plan
+from lakewriter.lake.compact import compact_partition, plan_compaction
 from lakewriter.lake.foreign_rows import decode_foreign, foreign_rows
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.presence import present
+from lakewriter.lake.presence import present_begins
 from lakewriter.partition import partition_of
 from lakewriter.query.reader import Lake
 from lakewriter.series import Series
@@ -130,8 +130,8 @@ def test_everybody_leaves_such_a_file_alone(store: LakeStore, caplog: pytest.Log
     rows = Lake(str(store.root)).candles_arrow(*series)
     assert [at.minute for at in rows["candle_begin_time"].to_pylist()] == [0, 7]
     assert f"lake: {wrong}: its directory says BTCUSDT, its column symbol says ETHUSDT" in caplog.text
-    assert present(store, series, 0, 1 << 44).tolist() == [DAY_START_MS, DAY_START_MS + 7 * 60_000]
-    (item,) = plan(store).work
+    assert present_begins(store, series, 0, 1 << 44).tolist() == [DAY_START_MS, DAY_START_MS + 7 * 60_000]
+    (item,) = plan_compaction(store).work
     outcome = compact_partition(store, item, NOW_S)
     assert outcome.error == f"{wrong}: its directory says BTCUSDT, its column symbol says ETHUSDT"
     assert (outcome.rows, outcome.version) == (2, "")
@@ -143,11 +143,11 @@ def test_open_candles_are_not_folded(store: LakeStore) -> None:
     """A row that is marked open, or that ended after the file was written or after now, is left out and counted."""
     put(store, "part-0.parquet", theirs(1, 2, is_closed=[True, False]))
     put(store, "part-1.parquet", theirs(3, 4), written_s=(DAY_START_MS + 4 * 60_000) / 1000)
-    (item,) = plan(store).work
+    (item,) = plan_compaction(store).work
     outcome = compact_partition(store, item, NOW_S)
     assert (outcome.error, outcome.rows, outcome.not_closed) == ("", 3, 2)
     put(store, "part-2.parquet", theirs(6, 7))
-    (item,) = plan(store).work
+    (item,) = plan_compaction(store).work
     outcome = compact_partition(store, item, now_s=(DAY_START_MS + 7 * 60_000) / 1000)
     assert (outcome.rows, outcome.not_closed) == (4, 1)
 
@@ -160,7 +160,7 @@ def test_contradictions_are_counted(store: LakeStore) -> None:
     put(store, "part-0.parquet", equal)
     unknown = equal.drop_columns(["trade_num"]).set_column(4, "close", pa.array([59_999.0]))
     put(store, "part-1.parquet", unknown)
-    (item,) = plan(store).work
+    (item,) = plan_compaction(store).work
     outcome = compact_partition(store, item, NOW_S)
     assert (outcome.duplicates_removed, outcome.disputed) == (2, 1)
     assert store.read(PARTITION) == to_table([stream_candle(0)])

@@ -14,11 +14,17 @@ from hypothesis import strategies as st
 from lakewriter.candle import SOURCES, Candle, to_table
 from lakewriter.interval import DAY_MS
 from lakewriter.lake import compact
-from lakewriter.lake.forget import Outcome, Selection, forget_partition, plan, sums
-from lakewriter.lake.forgotten import RANGES_MAX, joined_ranges
+from lakewriter.lake.forget import (
+    ForgetResult,
+    Selection,
+    forget_partition,
+    partitions_to_forget,
+    removed_by_series,
+)
+from lakewriter.lake.forgotten import RANGES_MAX, limited_ranges
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
-from lakewriter.lake.parquet import shift_of, written_by_us
+from lakewriter.lake.parquet import leading_padding, written_by_us
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import partition_of
@@ -35,9 +41,12 @@ def store(tmp_path: Path) -> LakeStore:
     return LakeStore.create(str(tmp_path / "lake"), "test")
 
 
-def forget(store: LakeStore, selection: Selection, *, dry_run: bool = False) -> list[Outcome]:
+def forget(store: LakeStore, selection: Selection, *, dry_run: bool = False) -> list[ForgetResult]:
     """Forget as the command does, without a record."""
-    return [forget_partition(store, item, selection, dry_run=dry_run) for item in plan(store, selection)]
+    return [
+        forget_partition(store, item, selection, dry_run=dry_run)
+        for item in partitions_to_forget(store, selection)
+    ]
 
 
 def directories(store: LakeStore) -> list[str]:
@@ -76,18 +85,18 @@ def test_what_remains(tmp_path_factory, all_rows, selection):
     told = forget(store, selection, dry_run=True)
     assert files_and_bytes(store.root) == before
     done = forget(store, selection)
-    assert [each for each in done if each.is_met] == [each for each in told if each.is_met]
-    gone = [row for row in all_rows if selection.holds(row)]
-    kept = [row for row in all_rows if not selection.holds(row)]
+    assert [each for each in done if each.has_effect] == [each for each in told if each.has_effect]
+    gone = [row for row in all_rows if selection.selects(row)]
+    kept = [row for row in all_rows if not selection.selects(row)]
     assert sorted(rows_by_plain_files(store), key=str) == sorted(kept, key=str)
     assert sum(each.candles for each in done) == len(gone)
     for row in gone:
-        went = sums(done)[row.series]
+        went = removed_by_series(done)[row.series]
         assert any(start <= row.begin_ms < stop for start, stop in went.ranges)
     for row in kept:
-        ranges = sums(done).get(row.series)
+        ranges = removed_by_series(done).get(row.series)
         assert ranges is None or not any(start <= row.begin_ms < stop for start, stop in ranges.ranges)
-    assert not any(each.is_met for each in forget(store, selection))
+    assert not any(each.has_effect for each in forget(store, selection))
 
 
 def test_a_whole_day_frees_its_space(store):
@@ -139,7 +148,7 @@ def test_a_part_of_a_day_is_one_of_our_files(store):
     )
     assert (outcome.bytes_before, outcome.bytes_after) == (len(old), len(new))
     assert written_by_us(new)
-    assert shift_of(new) != shift_of(old)
+    assert leading_padding(new) != leading_padding(old)
     assert rows_by_plain_files(store) == [stream_candle(0), stream_candle(3), stream_candle(4)]
 
 
@@ -173,7 +182,7 @@ def test_foreign_files_of_a_whole_day_go_too(store):
     (store.root / PARTITION.path / "part-1.parquet").write_bytes(b"torn")
     (outcome,) = forget(store, Selection((BTC,)))
     assert (outcome.candles, outcome.removed, outcome.unreadable, outcome.error) == (2, True, 1, "")
-    assert sums([outcome])[BTC].ranges == [(begin_of_minute(0), begin_of_minute(1440))]
+    assert removed_by_series([outcome])[BTC].ranges == [(begin_of_minute(0), begin_of_minute(1440))]
     assert directories(store) == []
 
 
@@ -267,14 +276,16 @@ def test_a_reader_that_holds_the_file_keeps_its_answer(store):
 def test_compactions_notes_stay_right(store):
     """After a day was forgotten, in part or whole, a compaction looks at what changed and at nothing else."""
     merge_candles(store, [stream_candle(0), stream_candle(1), stream_candle(1440), stream_candle(2880)])
-    compact.remember(
-        store, list(compact.run(store, compact.plan(store).work, 0.0, processes=1)), everything=True
+    compact.write_verified(
+        store,
+        list(compact.compact_partitions(store, compact.plan_compaction(store).work, 0.0, processes=1)),
+        everything=True,
     )
-    assert compact.plan(store).work == []
+    assert compact.plan_compaction(store).work == []
     forget(store, Selection((BTC,), begin_of_minute(1), begin_of_minute(2880)))
-    todo = compact.plan(store)
+    todo = compact.plan_compaction(store)
     assert [item.partition for item in todo.work] == [PARTITION]
-    (outcome,) = compact.run(store, todo.work, 0.0, processes=1)
+    (outcome,) = compact.compact_partitions(store, todo.work, 0.0, processes=1)
     assert (outcome.rows, outcome.rewritten, outcome.error) == (1, False, "")
     assert [each.rows for each in todo.in_order] == [1]
 
@@ -312,7 +323,7 @@ def test_a_writer_makes_again_what_is_pruned(tmp_path):
 def test_ranges_are_joined(pairs):
     """Ranges are joined where they touch; none is lost."""
     ranges = [(start, start + length) for start, length in pairs]
-    joined = joined_ranges(ranges)
+    joined = limited_ranges(ranges)
     covered = {moment for start, stop in ranges for moment in range(start, stop)}
     assert {moment for start, stop in joined for moment in range(start, stop)} == covered
 
@@ -322,7 +333,7 @@ def test_too_many_ranges_are_joined_where_they_are_near():
     starts = np.arange(RANGES_MAX + 1) * 10
     ranges = [(int(start), int(start) + 5) for start in starts]
     ranges[7] = (70, 79)  # 1 before the next
-    joined = joined_ranges(ranges)
+    joined = limited_ranges(ranges)
     assert len(joined) == RANGES_MAX
     assert joined[7] == (70, 85)
 

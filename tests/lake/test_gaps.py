@@ -22,9 +22,9 @@ from lakewriter.lake.gaps.ledgers import (
     ReportedGap,
     open_ledger,
     read_gaps,
-    read_told,
+    read_reported,
 )
-from lakewriter.lake.journal import adopt_dead, living
+from lakewriter.lake.journal import adopt_dead, living_recorders
 from lakewriter.series import Series
 from support.full_disk import full_disk
 from support.lengths import examples
@@ -80,7 +80,7 @@ def test_a_mark_overrides_and_keeps_the_detection(recorder: LivingRecorder) -> N
         Gap(*BTC, 1, 3, "delisted", 100, 200),
         Gap(*BTC, 3, 5, "pending", 100),
     ]
-    assert ledger.settled(BTC) == [(1, 3)]
+    assert ledger.final_ranges(BTC) == [(1, 3)]
     ledger.mark(BTC, 2, 3, "delisted", 300)
     assert ledger.gaps()[1] == Gap(*BTC, 1, 3, "delisted", 100, 200), "the same said again"
 
@@ -304,9 +304,9 @@ def test_dead_ledgers_are_taken_over(recorder: LivingRecorder, tmp_path: Path) -
     recorder.mark(BTC, 0, 2)
     recorder.mark(BTC, 4, 5, "exchange_halt")
     recorder.write()
-    assert read_told(tmp_path)[0].alive
+    assert read_reported(tmp_path)[0].alive
     recorder.die()
-    assert [told.alive for told in read_told(tmp_path)] == [False, True]
+    assert [told.alive for told in read_reported(tmp_path)] == [False, True]
     heir = LivingRecorder(tmp_path)
     assert ledgers(tmp_path) == [heir.ledger.path.name]
     assert (
@@ -346,7 +346,7 @@ def test_the_more_final_reason_wins(tmp_path: Path) -> None:
     for each in (dead, unable, sure, alive):
         each.write()
     dead.die()
-    found = read_told(tmp_path)
+    found = read_reported(tmp_path)
     assert [(each.gap.start_ms // MINUTE_MS, each.gap.stop_ms // MINUTE_MS, each.gap.reason, each.alive) for each in found] == [
         (0, 2, "not_listed", True),
         (2, 4, "unhealable", True),
@@ -361,10 +361,10 @@ def test_killed_between_own_write_and_unlink(recorder: LivingRecorder, tmp_path:
     recorder.mark(BTC, 2, 3, "exchange_halt")
     recorder.write()
     recorder.die()
-    remains = recorder.ledger.path.read_bytes()
+    outside = recorder.ledger.path.read_bytes()
     heir = LivingRecorder(tmp_path)
     expected = heir.ledger.gaps()
-    recorder.ledger.path.write_bytes(remains)  # as if it had died before the unlink
+    recorder.ledger.path.write_bytes(outside)  # as if it had died before the unlink
     assert read_gaps(tmp_path) == expected
     heir.die()
     second = LivingRecorder(tmp_path)
@@ -399,7 +399,7 @@ def test_oddities_stop_nobody(recorder: LivingRecorder, tmp_path: Path) -> None:
 def test_no_lake_no_gaps(tmp_path: Path) -> None:
     """A lake without ledgers has none, and reading makes nothing."""
     assert read_gaps(tmp_path) == []
-    assert living(tmp_path) == frozenset()
+    assert living_recorders(tmp_path) == frozenset()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -410,7 +410,7 @@ def test_living_changes_nothing(tmp_path: Path) -> None:
     bare = alive.journal.directory.parent / "bare"
     bare.mkdir()
     before = sorted(tmp_path.rglob("*"))
-    assert living(tmp_path) == {alive.journal.directory.name}
+    assert living_recorders(tmp_path) == {alive.journal.directory.name}
     assert sorted(tmp_path.rglob("*")) == before
     assert len(adopt_dead(tmp_path)) == 2
 
@@ -423,7 +423,7 @@ def test_living_on_a_lake_one_may_only_read(tmp_path: Path) -> None:
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        assert living(tmp_path) == {alive.journal.directory.name}
+        assert living_recorders(tmp_path) == {alive.journal.directory.name}
         assert read_gaps(tmp_path) == []
     finally:
         for path in paths:
@@ -487,9 +487,9 @@ def test_like_a_dict(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple
         assert told(read_gaps(root)) == written
         assert sum(recorder.ledger.counts().values()) == len(model)
         for series in (BTC, ETH):
-            assert sum(stop - start for start, stop in recorder.ledger.settled(series)) == MINUTE_MS * sum(
-                key[0] == series and said[0] in FINAL for key, said in model.items()
-            )
+            assert sum(
+                stop - start for start, stop in recorder.ledger.final_ranges(series)
+            ) == MINUTE_MS * sum(key[0] == series and said[0] in FINAL for key, said in model.items())
     recorder.write()
     assert read_gaps(root) == recorder.ledger.gaps()
 
@@ -542,4 +542,4 @@ while True:
     minutes = [gap.start_ms // MINUTE_MS // 2 for gap in heir.ledger.gaps()]
     assert minutes == list(range(len(minutes)))
     assert len(minutes) in (last + 1, last + 2)
-    assert read_told(tmp_path) == [ReportedGap(gap, True) for gap in heir.ledger.gaps()]
+    assert read_reported(tmp_path) == [ReportedGap(gap, True) for gap in heir.ledger.gaps()]

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from lakewriter.instrument import Instrument
-from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY, InstrumentPeriod, read_instruments, remember
+from lakewriter.lake.instruments import (
+    INSTRUMENTS_DIRECTORY,
+    InstrumentPeriod,
+    read_instruments,
+    record_instruments,
+)
 from lakewriter.lake.lake import LakeStore
 from support.full_disk import full_disk
 
@@ -31,8 +36,8 @@ def periods(store: LakeStore) -> list[tuple[str, str, int, int]]:
 def test_what_was_said_is_read(store: LakeStore) -> None:
     """Every field comes back, by market and symbol; a lake without any has none."""
     assert read_instruments(store.root) == []
-    remember(store, "usdt_futures", [BTC], 1)
-    remember(store, "spot", [ETH, Instrument("币安人生USDT", "BREAK")], 2)
+    record_instruments(store, "usdt_futures", [BTC], 1)
+    record_instruments(store, "spot", [ETH, Instrument("币安人生USDT", "BREAK")], 2)
     assert read_instruments(store.root) == [
         InstrumentPeriod("spot", "ETHUSDT", "TRADING", "", None, None, 2, 2),
         InstrumentPeriod("spot", "币安人生USDT", "BREAK", "", None, None, 2, 2),
@@ -42,19 +47,19 @@ def test_what_was_said_is_read(store: LakeStore) -> None:
 
 def test_the_same_answer_moves_last_seen(store: LakeStore) -> None:
     """An answer like the one before makes no row, but tells that it still holds, and the newest dates."""
-    remember(store, "spot", [BTC, ETH], 1)
-    remember(store, "spot", [BTC._replace(delivery_ms=99), ETH], 5)
+    record_instruments(store, "spot", [BTC, ETH], 1)
+    record_instruments(store, "spot", [BTC._replace(delivery_ms=99), ETH], 5)
     assert periods(store) == [("BTCUSDT", "TRADING", 1, 5), ("ETHUSDT", "TRADING", 1, 5)]
     assert read_instruments(store.root)[0].delivery_ms == 99
 
 
 def test_another_status_begins_a_period(store: LakeStore) -> None:
     """One row for each period in which status and contract type were the same."""
-    remember(store, "spot", [BTC], 1)
-    remember(store, "spot", [BTC._replace(status="SETTLING")], 2)
-    remember(store, "spot", [BTC._replace(status="SETTLING")], 3)
-    remember(store, "spot", [BTC], 4)
-    remember(store, "spot", [BTC._replace(contract_type="CURRENT_QUARTER")], 5)
+    record_instruments(store, "spot", [BTC], 1)
+    record_instruments(store, "spot", [BTC._replace(status="SETTLING")], 2)
+    record_instruments(store, "spot", [BTC._replace(status="SETTLING")], 3)
+    record_instruments(store, "spot", [BTC], 4)
+    record_instruments(store, "spot", [BTC._replace(contract_type="CURRENT_QUARTER")], 5)
     assert periods(store) == [
         ("BTCUSDT", "TRADING", 1, 1),
         ("BTCUSDT", "SETTLING", 2, 3),
@@ -65,9 +70,9 @@ def test_another_status_begins_a_period(store: LakeStore) -> None:
 
 def test_a_symbol_that_vanished_keeps_its_last_seen(store: LakeStore) -> None:
     """Delisted, it is not seen again; listed again, it begins a new period."""
-    remember(store, "spot", [BTC, ETH], 1)
-    remember(store, "spot", [ETH], 2)
-    remember(store, "spot", [ETH, BTC], 3)
+    record_instruments(store, "spot", [BTC, ETH], 1)
+    record_instruments(store, "spot", [ETH], 2)
+    record_instruments(store, "spot", [ETH, BTC], 3)
     assert periods(store) == [
         ("BTCUSDT", "TRADING", 1, 1),
         ("BTCUSDT", "TRADING", 3, 3),
@@ -77,18 +82,18 @@ def test_a_symbol_that_vanished_keeps_its_last_seen(store: LakeStore) -> None:
 
 def test_an_older_answer_turns_no_clock_back(store: LakeStore) -> None:
     """What is said later is not before what was said earlier, whatever a clock says."""
-    remember(store, "spot", [BTC], 10)
-    remember(store, "spot", [BTC._replace(status="BREAK")], 5)
+    record_instruments(store, "spot", [BTC], 10)
+    record_instruments(store, "spot", [BTC._replace(status="BREAK")], 5)
     assert periods(store) == [("BTCUSDT", "TRADING", 10, 10), ("BTCUSDT", "BREAK", 10, 10)]
-    remember(store, "spot", [BTC._replace(status="BREAK")], 12)
+    record_instruments(store, "spot", [BTC._replace(status="BREAK")], 12)
     assert periods(store)[1:] == [("BTCUSDT", "BREAK", 10, 12)]
 
 
 def test_full_disk_keeps_the_old_file(store: LakeStore) -> None:
     """The old answer stays whole until the new one is."""
-    remember(store, "spot", [BTC], 1)
+    record_instruments(store, "spot", [BTC], 1)
     with full_disk(10), pytest.raises(OSError, match="File too large"):
-        remember(store, "spot", [BTC, ETH], 2)
+        record_instruments(store, "spot", [BTC, ETH], 2)
     assert periods(store) == [("BTCUSDT", "TRADING", 1, 1)]
     assert len(list((store.root / INSTRUMENTS_DIRECTORY).iterdir())) == 1
 
@@ -109,13 +114,13 @@ def test_lines_that_we_did_not_write_are_set_aside(
     store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They are logged and left out; the next answer is written without them, and the old file is kept."""
-    remember(store, "spot", [BTC], 1)
+    record_instruments(store, "spot", [BTC], 1)
     path = store.root / INSTRUMENTS_DIRECTORY / "spot.ndjson"
     written = path.read_bytes() + line
     path.write_bytes(written)
     assert periods(store) == [("BTCUSDT", "TRADING", 1, 1)]
     assert "spot.ndjson: 1 damaged lines are left out" in caplog.text
-    remember(store, "spot", [BTC], 2)
+    record_instruments(store, "spot", [BTC], 2)
     assert periods(store) == [("BTCUSDT", "TRADING", 1, 2)]
     assert path.with_name("spot.ndjson.bad").read_bytes() == written
 
@@ -123,16 +128,16 @@ def test_lines_that_we_did_not_write_are_set_aside(
 @pytest.mark.parametrize("spoil", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
 def test_no_file_in_its_place(store: LakeStore, spoil: Callable[[Path], None]) -> None:
     """Other markets are read; what cannot be written is an OSError at once."""
-    remember(store, "usdt_futures", [BTC], 1)
+    record_instruments(store, "usdt_futures", [BTC], 1)
     spoil(store.root / INSTRUMENTS_DIRECTORY / "spot.ndjson")
     assert len(read_instruments(store.root)) == 1
     with pytest.raises(OSError):
-        remember(store, "spot", [BTC], 1)
+        record_instruments(store, "spot", [BTC], 1)
 
 
 def test_times_of_no_calendar_are_unknown(store: LakeStore) -> None:
     """An absurd time of the exchange's is not kept: nothing could read it back."""
-    remember(store, "spot", [Instrument("BTCUSDT", "TRADING", "", 10**17, -5)], 1)
+    record_instruments(store, "spot", [Instrument("BTCUSDT", "TRADING", "", 10**17, -5)], 1)
     (seen,) = read_instruments(store.root)
     assert (seen.onboard_ms, seen.delivery_ms) == (None, None)
 
@@ -141,8 +146,10 @@ def test_a_whole_market_is_quick(store: LakeStore) -> None:
     """3,700 symbols take well under a second, also when half of them change."""
     listed = [Instrument(f"S{number}USDT", "TRADING") for number in range(3700)]
     started_s = time.thread_time()
-    remember(store, "spot", listed, 1)
-    remember(store, "spot", [each._replace(status="BREAK") for each in listed[:1850]] + listed[1850:], 2)
-    remember(store, "spot", listed, 3)
+    record_instruments(store, "spot", listed, 1)
+    record_instruments(
+        store, "spot", [each._replace(status="BREAK") for each in listed[:1850]] + listed[1850:], 2
+    )
+    record_instruments(store, "spot", listed, 3)
     assert (time.thread_time() - started_s) / 3 < 1
     assert len(read_instruments(store.root)) == 3700 + 1850 * 2

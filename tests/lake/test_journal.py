@@ -25,8 +25,8 @@ from lakewriter.lake.journal import (
     Journal,
     adopt_dead,
     create_journal,
-    living,
-    read_hot,
+    living_recorders,
+    read_unflushed,
 )
 from lakewriter.lake.journal_replay import replay_dead
 from lakewriter.lake.lake import LakeStore
@@ -105,7 +105,7 @@ def test_commit_and_read(journal, tmp_path):
     assert journal.segment_bytes == 0
     written = journal.commit(ROWS[:2]) + journal.commit(ROWS[2:])
     assert journal.segment_bytes == written
-    assert read_hot(tmp_path) == ROWS
+    assert read_unflushed(tmp_path) == ROWS
     (segment,) = journal.roll()
     assert segment.stat().st_size == written
     assert read_segment(segment) == Segment(segment, ROWS, torn=False, damaged={})
@@ -115,7 +115,7 @@ def test_commit_and_read(journal, tmp_path):
 def test_commit_of_nothing(journal, tmp_path):
     """Committing nothing promises nothing and breaks nothing."""
     assert journal.commit([]) == 0
-    assert read_hot(tmp_path) == []
+    assert read_unflushed(tmp_path) == []
 
 
 def test_roll_and_drop(journal, tmp_path):
@@ -129,7 +129,7 @@ def test_roll_and_drop(journal, tmp_path):
     journal.drop(segments[:3])
     assert journal.roll() == segments[3:]
     journal.commit([ROWS[0]])
-    assert read_hot(tmp_path) == [*ROWS[3:], ROWS[0]]
+    assert read_unflushed(tmp_path) == [*ROWS[3:], ROWS[0]]
 
 
 def test_torn_last_line(journal, tmp_path):
@@ -196,7 +196,7 @@ def test_line_of_another_version(journal, tmp_path, caplog):
     with pytest.raises(OtherVersionError):
         decode_line(other_version()[:-1])
     assert read_segment(segment).unknown == 1
-    assert read_hot(tmp_path) == read_hot(tmp_path) == [ROWS[0], ROWS[2]]
+    assert read_unflushed(tmp_path) == read_unflushed(tmp_path) == [ROWS[0], ROWS[2]]
     assert [record.getMessage() for record in caplog.records] == [
         f"journal: {segment}: 1 lines of another version are left out"
     ]
@@ -229,7 +229,7 @@ def test_lines_of_the_first_release_are_replayed(tmp_path: Path) -> None:
     (dead.directory / "00000001.ndjson").write_bytes(LINES_OF_THE_FIRST_RELEASE)
     os.close(dead._lock_fd)
     expected = [stream_candle(0), stream_candle(1, event_ms=None, source="rest")]
-    assert read_hot(store.state_dir) == expected
+    assert read_unflushed(store.state_dir) == expected
     (replayed,) = replay_dead(store)
     assert (replayed.candles, replayed.waiting, replayed.error) == (2, 0, "")
     rows = store.read(partition_of(expected[0]))
@@ -254,7 +254,7 @@ def test_sparse_segment(journal, tmp_path, caplog):
     os.truncate(segment, 3 << 30)
     tracemalloc.start()
     try:
-        assert read_hot(tmp_path) == ROWS
+        assert read_unflushed(tmp_path) == ROWS
         assert tracemalloc.get_traced_memory()[1] < 3 * SEGMENT_BYTES_MAX
     finally:
         tracemalloc.stop()
@@ -314,8 +314,8 @@ def test_odd_things_in_the_journal(tmp_path, kind, caplog):
     os.close(dead._lock_fd)
     (dead.directory / "lock").unlink()
     put_odd(dead.directory / "lock", kind)
-    assert read_hot(tmp_path) == ROWS
-    assert journal.directory.name in living(tmp_path)
+    assert read_unflushed(tmp_path) == ROWS
+    assert journal.directory.name in living_recorders(tmp_path)
     adopted = {each.directory for each in adopt_dead(tmp_path)}
     assert dead.directory not in adopted or kind == "nowhere"
     journal.close()
@@ -345,8 +345,8 @@ def test_odd_thing_for_the_journals_own_lock(tmp_path, kind):
     journal.commit(ROWS)
     (tmp_path / JOURNAL_DIRECTORY / "lock").unlink()
     put_odd(tmp_path / JOURNAL_DIRECTORY / "lock", kind)
-    assert read_hot(tmp_path) == ROWS
-    assert living(tmp_path) == {journal.directory.name}
+    assert read_unflushed(tmp_path) == ROWS
+    assert living_recorders(tmp_path) == {journal.directory.name}
     with pytest.raises(OSError):
         create_journal(tmp_path, "next")
     journal.close()
@@ -360,8 +360,8 @@ def test_odd_thing_for_all_journals(tmp_path, kind, caplog):
         (tmp_path / JOURNAL_DIRECTORY).write_text("?")
     else:
         put_odd(tmp_path / JOURNAL_DIRECTORY, kind)
-    assert read_hot(tmp_path) == []
-    assert living(tmp_path) == frozenset()
+    assert read_unflushed(tmp_path) == []
+    assert living_recorders(tmp_path) == frozenset()
     assert ("Not a directory; its candles are left out" in caplog.text) == (kind != "nowhere")
 
 
@@ -416,10 +416,10 @@ def test_journal_taken_away(tmp_path, take_away, noticed_by):
     journal.roll()
     assert journal.lost, "until it is told otherwise"
     journal.commit(ROWS[:3])
-    journal.recovered()
+    journal.clear_lost()
     journal.check()
     assert not journal.lost
-    assert sorted(set(read_hot(root)), key=lambda row: row.begin_ms) == ROWS[:3]
+    assert sorted(set(read_unflushed(root)), key=lambda row: row.begin_ms) == ROWS[:3]
     assert adopt_dead(root) == []
     journal.drop(journal.roll())
     journal.close()
@@ -441,7 +441,7 @@ def test_journal_is_not_made_in_a_lake_that_is_gone(tmp_path):
     assert not root.exists()
     (tmp_path / "away").rename(root)
     journal.commit(ROWS[1:2])
-    assert read_hot(root) == [ROWS[0], ROWS[1], ROWS[1]], "a line that was refused may be there"
+    assert read_unflushed(root) == [ROWS[0], ROWS[1], ROWS[1]], "a line that was refused may be there"
     assert len(journal.roll()) == 2
     journal.close()
 
@@ -459,7 +459,7 @@ def test_a_journal_that_is_being_adopted_is_not_made_anew(tmp_path):
     adopted.close()
     journal.commit(ROWS[1:2])
     assert journal.lost
-    assert read_hot(tmp_path) == ROWS[1:2]
+    assert read_unflushed(tmp_path) == ROWS[1:2]
     journal.close()
 
 
@@ -516,16 +516,16 @@ def test_disk_full(journal, tmp_path, grown):
     assert caught.value.hint == "nothing that was logged as recorded is lost"
     assert journal.segment_bytes == before
     assert next(journal.directory.glob("*.ndjson")).stat().st_size == before
-    assert read_hot(tmp_path) == ROWS[:1]
+    assert read_unflushed(tmp_path) == ROWS[:1]
     journal.commit(ROWS[4:])
-    assert read_hot(tmp_path) == [ROWS[0], ROWS[4]]
+    assert read_unflushed(tmp_path) == [ROWS[0], ROWS[4]]
 
 
 def test_disk_full_at_the_first_commit(journal, tmp_path):
     """When the disk refuses the first bytes of all, the journal is still good for more."""
     with full_disk(10), pytest.raises(LakeError):
         journal.commit(ROWS)
-    assert read_hot(tmp_path) == []
+    assert read_unflushed(tmp_path) == []
     journal.commit(ROWS)
     assert flushed(journal) == ROWS
 
@@ -536,7 +536,7 @@ def test_journals_apart(tmp_path):
     assert one.directory != other.directory
     one.commit(ROWS[:1])
     other.commit(ROWS[1:])
-    assert sorted(read_hot(tmp_path), key=lambda row: row.begin_ms) == ROWS
+    assert sorted(read_unflushed(tmp_path), key=lambda row: row.begin_ms) == ROWS
     for journal in (one, other):
         flushed(journal)
         journal.close()
@@ -544,7 +544,7 @@ def test_journals_apart(tmp_path):
 
 def test_nothing_there(tmp_path):
     """A lake without a journal has no hot candles and no dead recorders."""
-    assert read_hot(tmp_path) == []
+    assert read_unflushed(tmp_path) == []
     assert adopt_dead(tmp_path) == []
 
 
@@ -553,7 +553,7 @@ def test_other_files(journal, tmp_path):
     journal.commit(ROWS)
     (journal.directory / "notes.txt").write_text("x")
     (tmp_path / JOURNAL_DIRECTORY / "stray.ndjson").write_bytes(SEGMENT)
-    assert read_hot(tmp_path) == ROWS
+    assert read_unflushed(tmp_path) == ROWS
     assert len(journal.roll()) == 1
 
 
@@ -564,7 +564,7 @@ def test_close(tmp_path):
     assert not empty.directory.exists()
     full.commit(ROWS)
     full.close()
-    assert read_hot(tmp_path) == ROWS
+    assert read_unflushed(tmp_path) == ROWS
     (adopted,) = adopt_dead(tmp_path)
     assert adopted.directory == full.directory
     assert flushed(adopted) == ROWS
@@ -574,7 +574,7 @@ def test_close(tmp_path):
 
 def test_adopted_once(tmp_path):
     """Of those who look for dead recorders at once, one gets each journal; the living are left alone."""
-    living = create_journal(tmp_path, "living")
+    living_recorders = create_journal(tmp_path, "living")
     dead = [create_journal(tmp_path, "dead") for _ in range(5)]
     for journal in dead:
         journal.commit(ROWS)
@@ -588,7 +588,7 @@ def test_adopted_once(tmp_path):
     assert sorted(journal.directory for journal in adopted) == sorted(journal.directory for journal in dead)
     for journal in adopted:
         assert flushed(journal) == ROWS
-    for journal in [*adopted, living]:
+    for journal in [*adopted, living_recorders]:
         journal.close()
 
 
@@ -614,13 +614,13 @@ def test_dead_recorder(tmp_path):
         directory = Path(recorder.stdout.readline().strip())
         assert directory.name.startswith("child-")
         assert adopt_dead(tmp_path) == []
-        assert read_hot(tmp_path) == ROWS
+        assert read_unflushed(tmp_path) == ROWS
         recorder.send_signal(signal.SIGKILL)
         recorder.wait(PATIENCE_S)
         (adopted,) = adopt_dead(tmp_path)
     assert adopted.directory == directory
     assert adopt_dead(tmp_path) == []
-    assert read_hot(tmp_path) == ROWS
+    assert read_unflushed(tmp_path) == ROWS
     assert flushed(adopted) == ROWS
     adopted.close()
     assert not directory.exists()
@@ -650,7 +650,7 @@ def test_read_while_recorders_flush(tmp_path):
     reads = 0
     while not done.is_set() or reads == 0:
         promised = list(committed)
-        hot = {row.begin_ms for row in read_hot(tmp_path)}
+        hot = {row.begin_ms for row in read_unflushed(tmp_path)}
         assert set(promised) <= hot | set(merged)
         reads += 1
     recorder.join()
@@ -684,5 +684,5 @@ def test_loses_nothing(tmp_path_factory, steps):
         else:
             journal.commit(step)
             hot += step
-        assert read_hot(root) == hot
+        assert read_unflushed(root) == hot
     journal.close()

@@ -27,7 +27,7 @@ from lakewriter.lake.lake import (
     Merged,
     _batches,
 )
-from lakewriter.lake.parquet import shift_of
+from lakewriter.lake.parquet import leading_padding
 from lakewriter.lake.storage import LocalStorage, Replacement
 from lakewriter.partition import Partition, parse_partition, partition_of
 from support.candles import candles, from_table, settled, stream_candle
@@ -182,7 +182,7 @@ def test_merge_moves_the_pages(store):
     shifts = []
     for minute in reversed(range(20)):
         store.merge_many([(PARTITION, to_table([stream_candle(minute)]))])
-        shifts.append(shift_of((store.root / PARTITION.file).read_bytes()))
+        shifts.append(leading_padding((store.root / PARTITION.file).read_bytes()))
     assert shifts[0] == 0
     assert all(one != other for one, other in itertools.pairwise(shifts))
 

@@ -27,11 +27,11 @@ from lakewriter.lake.parquet import (
     decode,
     encode,
     encode_next,
+    leading_padding,
     read_begins,
     read_footer,
-    read_label,
+    read_header,
     read_statistics,
-    shift_of,
     written_by_us,
 )
 from lakewriter.partition import Partition
@@ -108,7 +108,7 @@ def test_an_old_footer_does_not_fit_a_later_file(engine: str, tmp_path: Path):
     short = 0
     for earlier in range(1, 40):
         rows = to_table([stream_candle(minute) for minute in range(100 - earlier, 101)])
-        path.write_bytes(torn(before[-1], encode(rows, PARTITION, shift_of(before[-1]))))
+        path.write_bytes(torn(before[-1], encode(rows, PARTITION, leading_padding(before[-1]))))
         with contextlib.suppress(*READERS_ERRORS):
             short += read(path)[-1] < datetime(2024, 6, 30, 1, 40, tzinfo=UTC)
         following = encode_next(rows, PARTITION, before[-1])
@@ -136,8 +136,8 @@ def test_no_page_begins_where_one_did(old, new):
     rows = to_table(new)
     following = encode_next(rows, PARTITION, before)
     assert page_starts(before).isdisjoint(page_starts(following))
-    assert shift_of(following) in range(0, 81, 8)
-    assert encode(rows, PARTITION, shift_of(following)) == following
+    assert leading_padding(following) in range(0, 81, 8)
+    assert encode(rows, PARTITION, leading_padding(following)) == following
     assert decode(following, "x").equals(rows)
     assert written_by_us(following)
     assert read_footer(following, "x") == read_footer(encode(rows, PARTITION), "x")
@@ -221,16 +221,16 @@ def test_written_by_us():
 
 def test_label():
     """A file's label is what it says of itself, whoever wrote it; a torn end is one clear line."""
-    label = read_label(DATA, "x")
+    label = read_header(DATA, "x")
     assert label.schema.equals(SCHEMA, check_metadata=True)
-    assert label.said["lakewriter.rows"] == "3"
-    assert label.said["symbol"] == "BTCUSDT"
+    assert label.metadata["lakewriter.rows"] == "3"
+    assert label.metadata["symbol"] == "BTCUSDT"
     assert label.rows == 3
-    foreign = read_label(parquet(pa.table({"x": [1, 2]})), "x")
+    foreign = read_header(parquet(pa.table({"x": [1, 2]})), "x")
     assert (foreign.schema.names, foreign.rows) == (["x"], 2)
-    assert "lakewriter.rows" not in foreign.said
+    assert "lakewriter.rows" not in foreign.metadata
     with pytest.raises(LakeError, match=r"the/file.parquet: not a readable Parquet file"):
-        read_label(DATA[:-1], "the/file.parquet")
+        read_header(DATA[:-1], "the/file.parquet")
 
 
 def test_statistics():

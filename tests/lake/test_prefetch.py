@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lakewriter.lake.prefetch import ahead
+from lakewriter.lake.prefetch import prefetch
 from support.running import PATIENCE_S
 
 
@@ -19,13 +19,13 @@ def test_results_come_in_order() -> None:
             first_may_end.set()
         return number * 10
 
-    assert list(ahead(work, range(5), 2)) == [0, 10, 20, 30, 40]
+    assert list(prefetch(work, range(5), 2)) == [0, 10, 20, 30, 40]
 
 
 def test_no_more_than_so_many_are_begun() -> None:
     """What nobody has taken yet holds up what comes after it."""
     begun: list[int] = []
-    results = ahead(lambda number: begun.append(number), iter(range(100)), 3)
+    results = prefetch(lambda number: begun.append(number), iter(range(100)), 3)
     next(results)
     assert set(begun) <= {0, 1, 2}
     results.close()
@@ -34,7 +34,7 @@ def test_no_more_than_so_many_are_begun() -> None:
 
 def test_error_comes_in_its_place() -> None:
     """Results before it are given, and none after."""
-    results = ahead(lambda number: 1 // number, [1, 1, 0, 1], 4)
+    results = prefetch(lambda number: 1 // number, [1, 1, 0, 1], 4)
     assert [next(results), next(results)] == [1, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -43,4 +43,4 @@ def test_error_comes_in_its_place() -> None:
 
 def test_of_nothing_comes_nothing() -> None:
     """No things, no results."""
-    assert list(ahead(str, [], 4)) == []
+    assert list(prefetch(str, [], 4)) == []

@@ -152,7 +152,7 @@ def test_a_file_is_read_within_bounds(store: LakeStore) -> None:
 
 def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:
     """What an ended recorder leaves behind is closed when it was last seen; of a living one nothing is."""
-    living = start_recorder(store, ETH)
+    living_recorders = start_recorder(store, ETH)
     dead = start_recorder(store, BTC, name="/etc/other.toml")
     confirm_series(store, dead, BTC, now_ms=10 * STOP_MARGIN_MS, name="/etc/other.toml")
     kill_recorder(dead)
@@ -162,7 +162,7 @@ def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:
     assert [each.series for each in end_periods(store, [BTC])] == [BTC]
     assert [each.stop_ms for each in read_periods(store.root)] == [9 * STOP_MARGIN_MS, None]
     assert end_periods(store, [BTC]) == []
-    living.close()
+    living_recorders.close()
 
 
 def test_thousands_of_series_are_quick(store: LakeStore) -> None:

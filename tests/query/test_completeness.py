@@ -10,10 +10,10 @@ import pytest
 from lakewriter.gap import Reason
 from lakewriter.instrument import Instrument
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.coverage.absences import absent
-from lakewriter.lake.coverage.days import Day, coverage
+from lakewriter.lake.coverage.absences import absent_candles
+from lakewriter.lake.coverage.days import CoverageDay, coverage
 from lakewriter.lake.gaps.ledgers import ORPHANED
-from lakewriter.lake.instruments import remember
+from lakewriter.lake.instruments import record_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.series import Series
@@ -124,20 +124,20 @@ def test_pending_explains_only_while_its_recorder_lives(recorder: LivingRecorder
     """When the recorder died nobody heals: the candles are missing without a reason until somebody takes over."""
     mark_gap(recorder, 1, 3)
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(3)])
-    sums = "SELECT sum(missing), sum(explained) FROM coverage"
+    removed_by_series = "SELECT sum(missing), sum(explained) FROM coverage"
     said = "SELECT reason, error FROM gaps"
-    assert rows_of_sql(store, sums) == [(2, 2)]
+    assert rows_of_sql(store, removed_by_series) == [(2, 2)]
     assert rows_of_sql(store, said) == [("pending", "")]
-    assert [each.has_reason for each in absent(store)] == [True]
+    assert [each.has_reason for each in absent_candles(store)] == [True]
     recorder.die()
-    assert rows_of_sql(store, sums) == [(2, 0)]
+    assert rows_of_sql(store, removed_by_series) == [(2, 0)]
     assert rows_of_sql(store, said) == [("pending", ORPHANED)]
-    assert [each.has_reason for each in absent(store)] == [False]
+    assert [each.has_reason for each in absent_candles(store)] == [False]
     heir = LivingRecorder(tmp_path)
-    assert rows_of_sql(store, sums) == [(2, 2)]
+    assert rows_of_sql(store, removed_by_series) == [(2, 2)]
     assert [day.without_reason for day in coverage(store)] == [2]
     assert rows_of_sql(store, said) == [("unhealable", ORPHANED)]
-    assert [each.has_reason for each in absent(store)] == [False]
+    assert [each.has_reason for each in absent_candles(store)] == [False]
     heir.die()
 
 
@@ -196,20 +196,23 @@ def test_filters(recorder: LivingRecorder, tmp_path: Path) -> None:
     assert (
         list(coverage(store, wanted))
         == [day for day in everything if (day.series, day.date) == (BTC, JULY_1)]
-        == [Day(BTC, JULY_1, 561, 1, 560, 10)]
+        == [CoverageDay(BTC, JULY_1, 561, 1, 560, 10)]
     )
     assert [
-        ((each.start_ms - BEGIN_MS) // MINUTE_MS, each.candles, each.reason) for each in absent(store, wanted)
+        ((each.start_ms - BEGIN_MS) // MINUTE_MS, each.candles, each.reason)
+        for each in absent_candles(store, wanted)
     ] == [(1440, 10, "pending"), (1450, 550, "unexplained")]
-    assert sum(each.candles for each in absent(store)) == sum(day.missing for day in everything)
+    assert sum(each.candles for each in absent_candles(store)) == sum(day.missing for day in everything)
     assert list(coverage(store, PartitionFilter(symbols=("NOUSDT",)))) == []
 
 
 def test_instruments_are_periods(tmp_path: Path) -> None:
     """What exchangeInfo said is a table, as of when it said it."""
     store = make_lake(tmp_path)
-    remember(store, "usdt_futures", [Instrument("BTCUSDT", "TRADING", "PERPETUAL", BEGIN_MS, None)], BEGIN_MS)
-    remember(
+    record_instruments(
+        store, "usdt_futures", [Instrument("BTCUSDT", "TRADING", "PERPETUAL", BEGIN_MS, None)], BEGIN_MS
+    )
+    record_instruments(
         store,
         "usdt_futures",
         [Instrument("BTCUSDT", "BREAK", "PERPETUAL", BEGIN_MS, None)],

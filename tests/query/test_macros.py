@@ -296,7 +296,9 @@ def test_latest_looks_behind_a_day_of_nothing(tmp_path: Path) -> None:
     store = make_lake(tmp_path, [rest_candle(0)])
     write_parquet(tmp_path, partition_of(rest_candle(1440)).path, SCHEMA.empty_table())
     assert list(frame(store, "FROM latest()")["close"]) == [101.0]
-    assert [outcome.error for outcome in compact.run(store, compact.plan(store).work, 0)] == ["", ""]
+    assert [
+        outcome.error for outcome in compact.compact_partitions(store, compact.plan_compaction(store).work, 0)
+    ] == ["", ""]
     assert list(frame(store, "FROM latest()")["close"]) == [101.0]
 
 

@@ -14,13 +14,13 @@ from lakewriter.candle import to_table
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.instrument import Instrument
 from lakewriter.lake.coverage.days import coverage
-from lakewriter.lake.forgotten import Purpose, Went, begin, finish
-from lakewriter.lake.instruments import remember
+from lakewriter.lake.forgotten import ForgetPurpose, Removed, record_finish, record_start
+from lakewriter.lake.instruments import record_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.open import open_to_read
 from lakewriter.lake.parquet import encode
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.lake.prefetch import AT_ONCE
+from lakewriter.lake.prefetch import PENDING_MAX
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
 from lakewriter.query.limits import QueryLimits
@@ -59,11 +59,11 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     recorder = LivingRecorder(root)
     mark_gap(recorder, 2, 4, "exchange_halt")
     recorder.die()
-    remember(lake, "spot", [Instrument("BTCUSDT", "TRADING")], BEGIN_MS)
-    series, purpose = Series("spot", "BTCUSDT", "1m"), Purpose("someone on a host", "", (), BEGIN_MS)
+    record_instruments(lake, "spot", [Instrument("BTCUSDT", "TRADING")], BEGIN_MS)
+    series, purpose = Series("spot", "BTCUSDT", "1m"), ForgetPurpose("someone on a host", "", (), BEGIN_MS)
     start_recorder(lake, series, now_ms=BEGIN_MS).close()
-    went = {series: Went([(BEGIN_MS - 60_000, BEGIN_MS)], 1, 0)}
-    finish(lake, begin(lake, went, purpose), went, purpose, BEGIN_MS)
+    went = {series: Removed([(BEGIN_MS - 60_000, BEGIN_MS)], 1, 0)}
+    record_finish(lake, record_start(lake, went, purpose), went, purpose, BEGIN_MS)
     return lake
 
 
@@ -374,14 +374,14 @@ def test_rows_come_before_all_is_fetched(store: Store, long: LakeStore) -> None:
     enough = threading.Event()
 
     def hook(request: Request) -> None:
-        if request.verb == "GET" and store.counted()["GET"] > 3 * AT_ONCE:
+        if request.verb == "GET" and store.counted()["GET"] > 3 * PENDING_MAX:
             enough.wait(2 * PATIENCE_S)
 
     store.requests.clear()
     try:
         with store.misbehaving(hook), stream(long, "SELECT close FROM candles LIMIT 1") as answer:
             assert sum(batch.num_rows for batch in answer.batches) == 1
-            assert store.counted()["GET"] <= 4 * AT_ONCE
+            assert store.counted()["GET"] <= 4 * PENDING_MAX
     finally:
         enough.set()
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from lakewriter.candle import Candle
-from lakewriter.lake.journal import JOURNAL_DIRECTORY, read_hot
+from lakewriter.lake.journal import JOURNAL_DIRECTORY, read_unflushed
 from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
 from support.candles import stream_candle
@@ -92,7 +92,7 @@ def test_the_journal_is_taken_away(tmp_path: Path, take_away: Callable[[Path], N
 
     asyncio.run(with_recorder(store, scenario))
     assert begins(store) == all_minutes()
-    assert read_hot(store.root) == []
+    assert read_unflushed(store.root) == []
 
 
 @TAKEN_AWAY
@@ -125,12 +125,14 @@ def test_a_partition_refuses_while_the_journal_is_lost(tmp_path: Path) -> None:
 
     async def scenario(recorder: Recorder, _queue: "asyncio.Queue[Candle]") -> None:
         journal_removed(store.root)
-        await until(lambda: len(read_hot(store.root)) == MINUTES // 2 and not recorder.journaled.journal.lost)
+        await until(
+            lambda: len(read_unflushed(store.root)) == MINUTES // 2 and not recorder.journaled.journal.lost
+        )
         store.refused = ""
 
     asyncio.run(with_recorder(store, scenario))
     assert begins(store) == all_minutes()
-    assert read_hot(store.root) == []
+    assert read_unflushed(store.root) == []
 
 
 def test_the_lake_is_moved_away_and_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +151,7 @@ def test_the_lake_is_moved_away_and_back(tmp_path: Path, caplog: pytest.LogCaptu
 
     asyncio.run(with_recorder(store, scenario))
     assert begins(store) == all_minutes()
-    assert read_hot(store.root) == []
+    assert read_unflushed(store.root) == []
 
 
 def test_a_file_lies_where_the_journal_was(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_no_file_lies_where_a_partitions_file_should(tmp_path: Path, spoil: Call
         await queue.put(stream_candle(0, "ETHUSDT"))
         await until(lambda: begins(store, "ETHUSDT") == all_minutes()[:1])
         recorder.stats.recorded -= 1
-        assert len(read_hot(store.root)) >= MINUTES // 2
+        assert len(read_unflushed(store.root)) >= MINUTES // 2
         path.rename(tmp_path / "gone")
 
     asyncio.run(with_recorder(store, scenario, flush_every_s=0.1))
@@ -270,6 +272,6 @@ def test_any_order_loses_nothing(tmp_path_factory: pytest.TempPathFactory, steps
         await running
         wanted = [stream_candle(minute).begin_ms for minute in range(2, sent + 1, 2)]
         assert begins(store) == begins(store, "ETHUSDT") == wanted
-        assert read_hot(store.root) == []
+        assert read_unflushed(store.root) == []
 
     asyncio.run(main())

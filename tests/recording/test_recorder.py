@@ -14,7 +14,7 @@ import pytest
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import Journal, create_journal, read_hot
+from lakewriter.lake.journal import Journal, create_journal, read_unflushed
 from lakewriter.lake.lake import LakeStore, Merged
 from lakewriter.partition import Partition, partition_of
 from lakewriter.recording.recorder import Recorder, describe
@@ -60,7 +60,7 @@ def test_a_stop_commits_and_flushes_what_is_on_the_queue(tmp_path: Path) -> None
     assert (status.recorded, status.flushed, status.buffered) == (50, 50, 0)
     assert status.last == stream_candle(49)
     assert status.commit_ms.count == recorder.stats.commit_ms.count > 0
-    assert read_hot(store.root) == []
+    assert read_unflushed(store.root) == []
 
 
 def test_what_cannot_be_merged_stays_in_the_journal(tmp_path: Path) -> None:
@@ -70,11 +70,11 @@ def test_what_cannot_be_merged_stays_in_the_journal(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="1 candles could not be flushed and stay in the journal"):
         asyncio.run(recording(store, [stream_candle(0), stream_candle(0, "ETHUSDT")]))
     assert begins(store, "ETHUSDT") == [DAY_START_MS]
-    assert read_hot(store.root) == [stream_candle(0)]
+    assert read_unflushed(store.root) == [stream_candle(0)]
     store.refused = ""
     asyncio.run(recording(store, [stream_candle(1)]))
     assert begins(store) == [DAY_START_MS, DAY_START_MS + 60_000]
-    assert read_hot(store.root) == []
+    assert read_unflushed(store.root) == []
 
 
 def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,7 +114,7 @@ def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_pat
             flushes = recorder.stats.flushes
             await until(lambda flushes=flushes: recorder.stats.flushes > flushes)
             await until(lambda minute=minute: len(begins(store, "ETHUSDT")) == minute + 1)
-        hot = {each for each in read_hot(store.root) if each.symbol == "BTCUSDT"}
+        hot = {each for each in read_unflushed(store.root) if each.symbol == "BTCUSDT"}
         assert len(hot) == 5
         assert recorder.stats.unmerged_partitions == 1
         store.refused = ""
@@ -124,7 +124,7 @@ def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_pat
         await running
 
     asyncio.run(main())
-    assert read_hot(store.root) == []
+    assert read_unflushed(store.root) == []
 
 
 def test_a_dead_recorders_journal_is_replayed_once_however_often(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_commit_that_is_cut_off_keeps_its_segment(tmp_path: Path) -> None:
             await running
 
     asyncio.run(main())
-    there = set(begins(store)) | {each.begin_ms for each in read_hot(store.root)}
+    there = set(begins(store)) | {each.begin_ms for each in read_unflushed(store.root)}
     assert there == {DAY_START_MS, DAY_START_MS + 60_000}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.coverage.absences import absent
-from lakewriter.lake.coverage.days import covered
+from lakewriter.lake.coverage.absences import absent_candles
+from lakewriter.lake.coverage.days import series_coverage
 from lakewriter.lake.coverage.facts import CoverageMoment
 from lakewriter.lake.gaps.ledger import save
 from lakewriter.lake.gaps.ledgers import open_ledger
@@ -131,14 +131,14 @@ async def test_a_series_is_owed_since_its_subscription(tmp_path: Path) -> None:
         store = LakeStore.open(str(tmp_path))
         assert not store.series()
         await until(lambda: sandbox.now_ms() > began_ms + 5 * MINUTE_MS)
-        assert all(each.never_came for each in absent(store))
+        assert all(each.never_came for each in absent_candles(store))
         sandbox.remove_fault(silent)
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,BTCUSD:1m", options=OPTIONS) as running:
             stop_ms = BTC.grid.floor(sandbox.now_ms())
             await running.past(stop_ms)
         found = account(store, sandbox, BTC, began_ms, stop_ms)
         assert (found.silent, found.reasons) == (set(), {})
-        days = [day for each in covered(store) if each.series == BTC for day in each.days]
+        days = [day for each in series_coverage(store) if each.series == BTC for day in each.days]
         assert sum(day.without_reason for day in days) == 0
         assert sum(day.expected for day in days) >= (stop_ms - began_ms) // MINUTE_MS
 
@@ -176,7 +176,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
                 return sandbox.now_ms() - 90_000
 
             def without_reason() -> int:
-                found = covered(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
+                found = series_coverage(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
                 return sum(day.without_reason for each in found for day in each.days)
 
             async def see(command: str) -> "subprocess.CompletedProcess[str]":
@@ -189,7 +189,8 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
             stopped_ms = sandbox.now_ms()
             await until(lambda: sandbox.now_ms() > stopped_ms + 4 * MINUTE_MS)
             assert {
-                each.series for each in absent(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
+                each.series
+                for each in absent_candles(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
             } == {
                 BTC,
                 ETH,

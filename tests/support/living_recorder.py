@@ -12,7 +12,7 @@ from lakewriter.lake.gaps.ledgers import (
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.subscriptions import (
-    confirm,
+    confirm_subscriptions,
 )
 from lakewriter.series import Series
 from lakewriter.subscribed_period import (
@@ -73,7 +73,9 @@ def confirm_series(
     """Let a recorder confirm what it subscribes to; return what it left by that."""
     recorder = RecorderId(name, journal.directory.name)
     now = {"spot": now_ms, "usdt_futures": now_ms, "coin_futures": now_ms}
-    return confirm(store, Confirmation(recorder, series, set(series).__contains__, now, owed or {}, starting))
+    return confirm_subscriptions(
+        store, Confirmation(recorder, series, set(series).__contains__, now, owed or {}, starting)
+    )
 
 
 def kill_recorder(journal: Journal) -> None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakewriter.candle import Candle, to_table
-from lakewriter.lake.compact import plan, run
+from lakewriter.lake.compact import compact_partitions, plan_compaction
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode_next
@@ -224,8 +224,8 @@ class Unsettled:
 
     def _compact(self) -> None:
         symbol = self._chance.choice([kept.partition.symbol for kept in self._todo.planted])
-        todo = plan(self._store, PartitionFilter(symbols=(symbol,)))
-        for outcome in run(self._store, todo.work, time.time(), processes=1):
+        todo = plan_compaction(self._store, PartitionFilter(symbols=(symbol,)))
+        for outcome in compact_partitions(self._store, todo.work, time.time(), processes=1):
             assert not outcome.error, outcome
 
 

@@ -15,11 +15,11 @@ import pytest
 from lakewriter.candle import SCHEMA, to_table
 from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.interval import DAY_MS
-from lakewriter.lake.compact import plan
-from lakewriter.lake.compact import run as compact
+from lakewriter.lake.compact import compact_partitions as compact
+from lakewriter.lake.compact import plan_compaction
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.parquet import ROWS_MAX, decode, read_begins, read_footer, read_label
+from lakewriter.lake.parquet import ROWS_MAX, decode, read_begins, read_footer, read_header
 from lakewriter.lake.presence import survey
 from lakewriter.lake.storage import FILE_BYTES_MAX
 from lakewriter.partition import Partition, partition_of
@@ -141,7 +141,7 @@ def test_merges_compaction_and_verification_go_on(store: LakeStore, name: str) -
     path = put(store, name)
     assert store.merge(PARTITION, to_table([rest_candle(2)])).rows == 4
     store.merge(partition_of(rest_candle(0, symbol="ETHUSDT")), to_table([rest_candle(0, symbol="ETHUSDT")]))
-    btc, eth = compact(store, plan(store).work, 1e10, processes=1)
+    btc, eth = compact(store, plan_compaction(store).work, 1e10, processes=1)
     assert (bool(btc.error), eth.error) == (name in BAD_FILES, "")
     assert os.path.lexists(path)
     report = VerifyReport(10)
@@ -179,7 +179,7 @@ def test_a_file_of_others_under_our_name_with_absurd_times(
     Result(ask(store, "SELECT * FROM gaps")).rows()
     with contextlib.suppress(LakeError):
         store.merge(partition, to_table([msgspec.structs.replace(rest_candle(0), interval=interval)]))
-    list(compact(store, plan(store).work, 1e10, processes=1))
+    list(compact(store, plan_compaction(store).work, 1e10, processes=1))
     list(verify(store, VerifyReport(10)))
 
 
@@ -188,7 +188,7 @@ def test_a_file_of_others_under_our_name_with_absurd_times(
 def test_a_footer_that_claims_too_many_rows(rows: int, everywhere: bool) -> None:
     """Nothing is allocated for them: each reader refuses the file."""
     data = claiming(rows, everywhere=everywhere)
-    for read in (decode, read_begins, read_label):
+    for read in (decode, read_begins, read_header):
         with pytest.raises(UnreadableError, match=r"x: not a readable Parquet file of candles: it claims"):
             read(data, "x")
     assert read_footer(data, "x") is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakewriter.interval import DAY_MS, MINUTE_MS
-from lakewriter.lake.forget import Selection, forget_partition, plan
+from lakewriter.lake.forget import Selection, forget_partition, partitions_to_forget
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.reader import open_lake
@@ -93,7 +93,7 @@ def test_beside_merges(tmp_path: Path) -> None:
         for _ in range(30):
             errors.extend(
                 outcome.error
-                for item in plan(store, selection)
+                for item in partitions_to_forget(store, selection)
                 if (outcome := forget_partition(store, item, selection)).error
             )
 
@@ -106,7 +106,7 @@ def test_beside_merges(tmp_path: Path) -> None:
         )
     thread.join()
     assert errors == []
-    for item in plan(store, selection):
+    for item in partitions_to_forget(store, selection):
         forget_partition(store, item, selection)
     found = sorted((begin - begin_of_minute(0)) // MINUTE_MS for begin in begins(tmp_path))
     assert found == [*range(100, 130), *range(1440, 1470)]
@@ -130,7 +130,7 @@ def test_beside_queries(tmp_path: Path) -> None:
     wait_until(lambda: bool(counts))
     for day in range(29):
         selection = Selection((BTC,), stop_ms=begin_of_minute((day + 1) * 1440))
-        for item in plan(store, selection):
+        for item in partitions_to_forget(store, selection):
             assert forget_partition(store, item, selection).error == ""
     seen = len(counts)
     wait_until(lambda: len(counts) > seen + 1 or not thread.is_alive())

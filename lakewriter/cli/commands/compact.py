@@ -10,7 +10,7 @@ from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
 from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.errors import LakewriterError
-from lakewriter.lake.compact import CompactionResult, plan, remember, run
+from lakewriter.lake.compact import CompactionResult, compact_partitions, plan_compaction, write_verified
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -67,10 +67,10 @@ def command(
     if not dry_run:
         for directory in (STATE_DIRECTORY, INSTRUMENTS_DIRECTORY, SUBSCRIPTIONS_DIRECTORY):
             store.storage.sweep(directory, time.time())
-    todo = plan(store, wanted)
+    todo = plan_compaction(store, wanted)
     outcomes = list(todo.in_order)
     with progress_bar("compacting") as progress:
-        working = run(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
+        working = compact_partitions(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
         outcomes += progress.track(working, total=len(todo.work))
     if not dry_run:
         _remember(store, outcomes, everything=wanted == PartitionFilter())
@@ -82,7 +82,7 @@ def command(
 
 def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
     try:
-        remember(store, outcomes, everything=everything)
+        write_verified(store, outcomes, everything=everything)
     except OSError as error:
         # Only the next run is slower for it.
         click.echo(f"lakewriter: cannot note what is in order: {error.strerror}", err=True)

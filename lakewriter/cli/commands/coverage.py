@@ -15,7 +15,7 @@ from lakewriter.errors import LakewriterError
 from lakewriter.lake.open import open_to_read
 
 if TYPE_CHECKING:
-    from lakewriter.lake.coverage.days import Covered
+    from lakewriter.lake.coverage.days import SeriesCoverage
 
 
 class CoverageTotals(msgspec.Struct):
@@ -72,13 +72,13 @@ def command(
     lakewriter coverage --symbol BTCUSDT --since 2024-06-01 --by-day
     lakewriter coverage --json
     """
-    from lakewriter.lake.coverage.days import covered
+    from lakewriter.lake.coverage.days import series_coverage
     from lakewriter.lake.coverage.facts import CoverageMoment
 
     span = parse_until(until, time.time())
     wanted = series_options.partition_filter(span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
-    found = list(covered(store, wanted, CoverageMoment(span.until_ms, span.now_ms)))
+    found = list(series_coverage(store, wanted, CoverageMoment(span.until_ms, span.now_ms)))
     check_matches("coverage", store, wanted, {each.series for each in found})
     if found or as_json:
         print_table(_table(found, by_day=by_day, as_json=as_json), as_json=as_json)
@@ -95,7 +95,7 @@ def command(
         _refuse(found, totals, same_selection_command("gaps", series_options, until, lake), lake)
 
 
-def _totals(found: "list[Covered]") -> CoverageTotals:
+def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:
     days = [day for each in found for day in each.days]
     return CoverageTotals(
         series=len(found),
@@ -108,7 +108,9 @@ def _totals(found: "list[Covered]") -> CoverageTotals:
     )
 
 
-def _refuse(found: "list[Covered]", totals: CoverageTotals, next_command: str, lake: str | None) -> NoReturn:
+def _refuse(
+    found: "list[SeriesCoverage]", totals: CoverageTotals, next_command: str, lake: str | None
+) -> NoReturn:
     """Raise what is missing without a reason, with the command that answers why."""
     bad = [each for each in found if any(day.without_reason for day in each.days)]
     never = [each for each in bad if each.never_came]
@@ -136,7 +138,7 @@ def _percent(expected: int, missing: int) -> float:
     return int((expected - missing) / expected * 100_000) / 1000 if expected else 100.0
 
 
-def _table(found: "list[Covered]", *, by_day: bool, as_json: bool) -> Any:
+def _table(found: "list[SeriesCoverage]", *, by_day: bool, as_json: bool) -> Any:
     """Return a row a series, or a series and day; when it was left only where some series was."""
     import pyarrow as pa
 

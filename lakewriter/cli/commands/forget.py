@@ -20,9 +20,15 @@ from lakewriter.cli.series_check import check_matches
 from lakewriter.cli.series_options import SeriesOptions, print_table, with_series
 from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.lake.forget import Outcome, Selection, forget_partition, plan, sums
-from lakewriter.lake.forgotten import Purpose, begin, finish
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.forget import (
+    ForgetResult,
+    Selection,
+    forget_partition,
+    partitions_to_forget,
+    removed_by_series,
+)
+from lakewriter.lake.forgotten import ForgetPurpose, record_finish, record_start
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.partition_filter import PartitionFilter
@@ -127,7 +133,7 @@ def command(
         raise UsageError("forget: nobody can be asked here", f"--yes removes without asking; {_LOOK}")
     started_s = time.monotonic()
     looked = _dry_run(store, selection)
-    met = [(item, outcome) for item, outcome in looked if outcome.is_met]
+    met = [(item, outcome) for item, outcome in looked if outcome.has_effect]
     todo = [(item, outcome) for item, outcome in met if not outcome.error]
     failures = [outcome for _, outcome in met if outcome.error]
     outcomes = [outcome for _, outcome in todo]
@@ -136,12 +142,12 @@ def command(
     if todo and not dry_run:
         if not yes:
             click.confirm(f"Remove {_counted(outcomes)}?", abort=True, err=True)
-        purpose = Purpose(_user_and_host(), reason, tuple(sources), now_ms)
-        outcomes = _forget(store, [item for item, _ in todo], sums(outcomes), selection, purpose)
+        purpose = ForgetPurpose(_user_and_host(), reason, tuple(sources), now_ms)
+        outcomes = _forget(store, [item for item, _ in todo], removed_by_series(outcomes), selection, purpose)
         failures += [outcome for outcome in outcomes if outcome.error]
     summary = _summary(outcomes, dry_run=dry_run)
     summary.failed = len(failures)
-    summary.unflushed = sum(map(selection.holds, read_hot(store.state_dir)))
+    summary.unflushed = sum(map(selection.selects, read_unflushed(store.state_dir)))
     summary.seconds = round(time.monotonic() - started_s, 3)
     with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary, outcomes))
@@ -174,9 +180,9 @@ def _can_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
 
 
-def _dry_run(store: LakeStore, selection: Selection) -> list[tuple[PartitionDirs, Outcome]]:
+def _dry_run(store: LakeStore, selection: Selection) -> list[tuple[PartitionDirs, ForgetResult]]:
     with progress_bar("looking") as progress:
-        items = list(plan(store, selection))
+        items = list(partitions_to_forget(store, selection))
         return [
             (item, forget_partition(store, item, selection, dry_run=True))
             for item in progress.track(items, total=len(items))
@@ -188,10 +194,10 @@ def _forget(
     items: list[PartitionDirs],
     planned: dict[Series, Any],
     selection: Selection,
-    purpose: Purpose,
-) -> list[Outcome]:
+    purpose: ForgetPurpose,
+) -> list[ForgetResult]:
     """Remove what was looked at; the record is written before and after, whatever ends it in between."""
-    outcomes: list[Outcome] = []
+    outcomes: list[ForgetResult] = []
     with _recorded(store, planned, outcomes, purpose), progress_bar("forgetting") as progress:
         for item in progress.track(items, total=len(items)):
             outcomes.append(forget_partition(store, item, selection))  # noqa: PERF401 - kept if it is stopped
@@ -200,13 +206,13 @@ def _forget(
 
 @contextmanager
 def _recorded(
-    store: LakeStore, planned: dict[Series, Any], outcomes: list[Outcome], purpose: Purpose
+    store: LakeStore, planned: dict[Series, Any], outcomes: list[ForgetResult], purpose: ForgetPurpose
 ) -> Iterator[None]:
-    command = begin(store, planned, purpose)
+    command = record_start(store, planned, purpose)
     try:
         yield
     finally:
-        finish(store, command, sums(outcomes), purpose, int(time.time() * 1000))
+        record_finish(store, command, removed_by_series(outcomes), purpose, int(time.time() * 1000))
 
 
 def _user_and_host() -> str:
@@ -216,7 +222,7 @@ def _user_and_host() -> str:
         return socket.gethostname()
 
 
-def _table(outcomes: Iterable[Outcome]) -> Any:
+def _table(outcomes: Iterable[ForgetResult]) -> Any:
     import pyarrow as pa
 
     rows = []
@@ -245,11 +251,11 @@ def _table(outcomes: Iterable[Outcome]) -> Any:
     )
 
 
-def _series_of(outcome: Outcome) -> Series:
+def _series_of(outcome: ForgetResult) -> Series:
     return outcome.partition.series
 
 
-def _summary(outcomes: list[Outcome], *, dry_run: bool) -> ForgetSummary:
+def _summary(outcomes: list[ForgetResult], *, dry_run: bool) -> ForgetSummary:
     done = [outcome for outcome in outcomes if not outcome.error]
     return ForgetSummary(
         series=len({_series_of(outcome) for outcome in done}),
@@ -261,14 +267,14 @@ def _summary(outcomes: list[Outcome], *, dry_run: bool) -> ForgetSummary:
     )
 
 
-def _sentence(summary: ForgetSummary, outcomes: list[Outcome]) -> str:
+def _sentence(summary: ForgetSummary, outcomes: list[ForgetResult]) -> str:
     if not summary.partitions:
         return "nothing to forget: the lake has no such candles"
     verb = "would remove" if summary.dry_run else "removed"
     return f"{verb} {_counted([each for each in outcomes if not each.error])} in {summary.seconds:.1f} s"
 
 
-def _counted(outcomes: list[Outcome]) -> str:
+def _counted(outcomes: list[ForgetResult]) -> str:
     summary = _summary(outcomes, dry_run=False)
     days, series = _count(summary.partitions, "partition"), f"{summary.series:,} series"
     unread = sum(outcome.unreadable for outcome in outcomes)
@@ -284,7 +290,7 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.1f} kB"
 
 
-def _report_failures(failures: list[Outcome]) -> None:
+def _report_failures(failures: list[ForgetResult]) -> None:
     if not failures:
         return
     print_errors([outcome.error for outcome in failures])

@@ -20,7 +20,7 @@ from lakewriter.gap import UNEXPLAINED
 from lakewriter.lake.open import open_to_read
 
 if TYPE_CHECKING:
-    from lakewriter.lake.coverage.absences import Absent
+    from lakewriter.lake.coverage.absences import AbsentCandles
 
 # More rows than a person reads; --all prints the rest.
 ROWS_SHOWN = 40
@@ -59,7 +59,7 @@ def command(
     lakewriter gaps --market spot --symbol BTCUSDT --since 2024-06-01
     lakewriter gaps --json --lake /srv/candles
     """
-    from lakewriter.lake.coverage.absences import absent
+    from lakewriter.lake.coverage.absences import absent_candles
     from lakewriter.lake.coverage.facts import CoverageMoment
     from lakewriter.lake.coverage.tables import absent_table
 
@@ -67,7 +67,7 @@ def command(
     store = open_to_read(lake or DEFAULT_LAKE)
     wanted = series_options.partition_filter(span.day)
     moment = CoverageMoment(span.until_ms, span.now_ms)
-    found = sorted(absent(store, wanted, moment), key=lambda each: (each.start_ms, each.series))
+    found = sorted(absent_candles(store, wanted, moment), key=lambda each: (each.start_ms, each.series))
     check_matches("gaps", store, wanted, {each.series for each in found})
     shown = found if show_all or as_json else found[-ROWS_SHOWN:]
     if found or as_json:
@@ -81,7 +81,7 @@ def command(
         _refuse(open_gaps, lake)
 
 
-def _refuse(open_gaps: "list[Absent]", lake: str | None) -> NoReturn:
+def _refuse(open_gaps: "list[AbsentCandles]", lake: str | None) -> NoReturn:
     """Raise that some gaps have no reason, with the next command."""
     candles = sum(each.candles for each in open_gaps)
     what = f"gaps: {candles} candles in {len(open_gaps)} gaps have no reason"

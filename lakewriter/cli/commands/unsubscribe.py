@@ -23,7 +23,7 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
     lakewriter unsubscribe spot:ETHUSDT:1m
     lakewriter unsubscribe 'usdt_futures:*:1m,5m' --lake /srv/candles
     """
-    from lakewriter.lake.coverage.expectation import at
+    from lakewriter.lake.coverage.expectation import format_minute
     from lakewriter.lake.subscriptions import end_periods, read_periods
 
     wanted = [parse_subscription(text) for text in subscriptions]
@@ -39,4 +39,4 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
             )
         chosen |= covered
     for period in end_periods(store, chosen):
-        print(f"{period.series} is left since {at(period.stop_ms or period.seen_ms)}")
+        print(f"{period.series} is left since {format_minute(period.stop_ms or period.seen_ms)}")

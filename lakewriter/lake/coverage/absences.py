@@ -10,7 +10,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from lakewriter.gap import FINAL, LEFT, UNEXPLAINED
-from lakewriter.lake.coverage.expectation import Expectation, at, expectation
+from lakewriter.lake.coverage.expectation import Expectation, expectation, format_minute
 from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts, series_facts
 from lakewriter.lake.gaps.ledgers import ORPHANED, ReportedGap
 from lakewriter.lake.lake import LakeStore
@@ -22,7 +22,7 @@ from lakewriter.subscribed_period import FOREVER_MS
 _NOW = CoverageMoment()
 
 
-class Absent(NamedTuple):
+class AbsentCandles(NamedTuple):
     """A run of candles that are not there, for one reason.
 
     Args:
@@ -48,9 +48,9 @@ class Absent(NamedTuple):
     never_came: bool = False
 
 
-def absent(
+def absent_candles(
     store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
-) -> Iterator[Absent]:
+) -> Iterator[AbsentCandles]:
     """Yield what is absent of each series, by series and time.
 
     Args:
@@ -61,7 +61,7 @@ def absent(
         LakeError: if a ledger, the journal or a file cannot be read.
     """
 
-    def of_one(facts: SeriesFacts) -> list[Absent]:
+    def of_one(facts: SeriesFacts) -> list[AbsentCandles]:
         expected = expectation(facts, moment)
         if expected is None:
             return []
@@ -74,49 +74,49 @@ def absent(
 
 def _absences(
     facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
-) -> Iterator[Absent]:
+) -> Iterator[AbsentCandles]:
     """Yield what is absent of one series, in no order."""
-    there, grid = facts.there, expected.grid
+    presence, grid = facts.presence, expected.grid
     start_ms, stop_ms = wanted.clipped(expected.start_ms, expected.stop_ms)
     gone: list[Range] = []
     if start_ms < stop_ms:
-        gone = [(start_ms, stop_ms)] if there.first_ms is None else there.missing(start_ms, stop_ms)
-    settled = [each for each in facts.told if each.gap.reason in FINAL or _is_healed(each)]
-    others = [each for each in facts.told if each not in settled]
+        gone = [(start_ms, stop_ms)] if presence.first_ms is None else presence.missing(start_ms, stop_ms)
+    settled = [each for each in facts.reported if each.gap.reason in FINAL or _is_healed(each)]
+    others = [each for each in facts.reported if each not in settled]
     for each in settled:
-        for run in _both(gone, [(each.gap.start_ms, each.gap.stop_ms)]):
-            yield _told(each, expected, run)
+        for run in _intersection(gone, [(each.gap.start_ms, each.gap.stop_ms)]):
+            yield _absent_by_report(each, expected, run)
     gone = minus(gone, [(each.gap.start_ms, each.gap.stop_ms) for each in settled])
-    left = _both(gone, expected.left)
+    left = _intersection(gone, expected.left)
     trailing = [] if expected.idle else _trailing(facts, expected, moment, wanted)
     for low_ms, high_ms in union([*left, *trailing]):
-        yield Absent(facts.series, low_ms, high_ms, grid.count(low_ms, high_ms), LEFT, has_reason=True)
+        yield AbsentCandles(facts.series, low_ms, high_ms, grid.count(low_ms, high_ms), LEFT, has_reason=True)
     gone = minus(gone, left)
     for each in others:
-        for run in _both(gone, [(each.gap.start_ms, each.gap.stop_ms)]):
-            yield _told(each, expected, run)
+        for run in _intersection(gone, [(each.gap.start_ms, each.gap.stop_ms)]):
+            yield _absent_by_report(each, expected, run)
     gone = minus(gone, [(each.gap.start_ms, each.gap.stop_ms) for each in others])
     for low_ms, high_ms in gone:
         yield from _unexplained(facts, expected, low_ms, high_ms)
 
 
-def _is_healed(told: ReportedGap) -> bool:
+def _is_healed(reported: ReportedGap) -> bool:
     """Return whether a recorder that lives is about to fetch it."""
-    return told.gap.reason == "pending" and told.alive
+    return reported.gap.reason == "pending" and reported.alive
 
 
-def _told(told: ReportedGap, expected: Expectation, run: Range) -> Absent:
+def _absent_by_report(reported: ReportedGap, expected: Expectation, run: Range) -> AbsentCandles:
     """Return a run that a ledger tells of."""
-    gap = told.gap
-    return Absent(
+    gap = reported.gap
+    return AbsentCandles(
         gap.series,
         *run,
         expected.grid.count(*run),
         gap.reason,
-        gap.reason != "unhealable" and told.accounts,
+        gap.reason != "unhealable" and reported.explains_absence,
         gap.detected_ms,
         gap.resolved_ms,
-        gap.error if told.accounts else gap.error or ORPHANED,
+        gap.error if reported.explains_absence else gap.error or ORPHANED,
     )
 
 
@@ -133,7 +133,9 @@ def _trailing(
     return within(expected.left[-1:], start_ms, stop_ms)
 
 
-def _unexplained(facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int) -> Iterator[Absent]:
+def _unexplained(
+    facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int
+) -> Iterator[AbsentCandles]:
     """Yield a run that nothing accounts for, cut where its recorder was last seen."""
     never_came = bool(expected.never_came)
     dead = [period for period in facts.open_periods if period.journal not in facts.lake.alive]
@@ -145,9 +147,9 @@ def _unexplained(facts: SeriesFacts, expected: Expectation, start_ms: int, stop_
         if low_ms < high_ms:
             error = expected.never_came
             if last is not None and low_ms == cut_ms and low_ms < stop_ms:
-                error = f"its recorder ({last.recorder}) was last seen {at(last.seen_ms)}"
+                error = f"its recorder ({last.recorder}) was last seen {format_minute(last.seen_ms)}"
             candles = expected.grid.count(low_ms, high_ms)
-            yield Absent(
+            yield AbsentCandles(
                 facts.series,
                 low_ms,
                 high_ms,
@@ -159,6 +161,6 @@ def _unexplained(facts: SeriesFacts, expected: Expectation, start_ms: int, stop_
             )
 
 
-def _both(some: list[Range], others: list[Range]) -> list[Range]:
+def _intersection(some: list[Range], others: list[Range]) -> list[Range]:
     """Return what is in both sets."""
     return minus(some, minus(some, others))

@@ -16,7 +16,7 @@ from lakewriter.series import Series
 _NOW = CoverageMoment()
 
 
-class Day(NamedTuple):
+class CoverageDay(NamedTuple):
     """A day of a series.
 
     Args:
@@ -41,7 +41,7 @@ class Day(NamedTuple):
         return self.missing - self.explained + self.unhealable
 
 
-class Covered(NamedTuple):
+class SeriesCoverage(NamedTuple):
     """What is expected of a series, and what is there.
 
     Args:
@@ -51,14 +51,14 @@ class Covered(NamedTuple):
     """
 
     series: Series
-    days: list[Day]
+    days: list[CoverageDay]
     never_came: str
     left_ms: int | None
 
 
-def covered(
+def series_coverage(
     store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
-) -> Iterator[Covered]:
+) -> Iterator[SeriesCoverage]:
     """Yield what is expected and there of each series that has a day, in order.
 
     Args:
@@ -77,10 +77,12 @@ def covered(
             left_ms = None
             if facts.periods and not facts.open_periods:
                 left_ms = max(period.stop_ms or 0 for period in facts.periods)
-            yield Covered(facts.series, days, expected.never_came, left_ms)
+            yield SeriesCoverage(facts.series, days, expected.never_came, left_ms)
 
 
-def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | None = None) -> Iterator[Day]:
+def coverage(
+    store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | None = None
+) -> Iterator[CoverageDay]:
     """Yield each day of each series, by series and day.
 
     Args:
@@ -92,12 +94,12 @@ def coverage(store: LakeStore, wanted: PartitionFilter = ALL, until_ms: int | No
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
     """
-    for each in covered(store, wanted, CoverageMoment(until_ms)):
+    for each in series_coverage(store, wanted, CoverageMoment(until_ms)):
         yield from each.days
 
 
-def _days(facts: SeriesFacts, expected: Expectation, wanted: PartitionFilter) -> Iterator[Day]:
-    accounted = [each.gap for each in facts.told if each.accounts]
+def _days(facts: SeriesFacts, expected: Expectation, wanted: PartitionFilter) -> Iterator[CoverageDay]:
+    accounted = [each.gap for each in facts.reported if each.explains_absence]
     known = union([*((gap.start_ms, gap.stop_ms) for gap in accounted), *expected.left])
     final = [(gap.start_ms, gap.stop_ms) for gap in accounted if gap.reason in FINAL]
     given_up = minus(
@@ -115,17 +117,17 @@ def _days(facts: SeriesFacts, expected: Expectation, wanted: PartitionFilter) ->
 
 def _day(
     facts: SeriesFacts, expected: Expectation, day: date, known: list[Range], given_up: list[Range]
-) -> Day:
-    there, grid = facts.there, expected.grid
+) -> CoverageDay:
+    presence, grid = facts.presence, expected.grid
     start_ms, stop_ms = day_range(day)
     start_ms, stop_ms = max(start_ms, expected.start_ms), min(stop_ms, expected.stop_ms)
     count = grid.count(start_ms, stop_ms)
-    present = there.count(day)
+    present = presence.count(day)
     missing = max(0, count - present)
     known = within(known, start_ms, stop_ms)
     explained = unhealable = 0
     if missing and known:
-        gone = [(start_ms, stop_ms)] if there.first_ms is None else there.missing(start_ms, stop_ms)
+        gone = [(start_ms, stop_ms)] if presence.first_ms is None else presence.missing(start_ms, stop_ms)
 
         def of_missing(ranges: list[Range]) -> int:
             both = minus(gone, minus(gone, ranges))
@@ -133,4 +135,4 @@ def _day(
 
         explained = of_missing(known)
         unhealable = of_missing(within(given_up, start_ms, stop_ms))
-    return Day(facts.series, day, count, present, missing, explained, unhealable)
+    return CoverageDay(facts.series, day, count, present, missing, explained, unhealable)

@@ -55,26 +55,28 @@ class Expectation(NamedTuple):
 
 def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
     """Return which candles of a series are expected; None if nothing is known of it."""
-    there, believed_ms = facts.there, _believed_ms(facts, moment)
-    told = [each for each in facts.told if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms]
-    starts = [each.gap.start_ms for each in told]
-    stops = [min(each.gap.stop_ms, believed_ms) for each in told]
+    presence, believed_ms = facts.presence, _believed_ms(facts, moment)
+    reported = [
+        each for each in facts.reported if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms
+    ]
+    starts = [each.gap.start_ms for each in reported]
+    stops = [min(each.gap.stop_ms, believed_ms) for each in reported]
     grid = facts.series.grid
-    if there.first_ms is not None and there.last_ms is not None:
-        grid = there.grid
-        starts.append(there.first_ms)
-        last_ms = there.last_ms if there.last_ms < believed_ms else there.last_before(believed_ms)
-        stops.append(grid.end(there.last_ms if last_ms is None else last_ms))
+    if presence.first_ms is not None and presence.last_ms is not None:
+        grid = presence.grid
+        starts.append(presence.first_ms)
+        last_ms = presence.last_ms if presence.last_ms < believed_ms else presence.last_before(believed_ms)
+        stops.append(grid.end(presence.last_ms if last_ms is None else last_ms))
     else:
         never = _never_came(facts, moment)
-        if not told or never is not None:
+        if not reported or never is not None:
             return never
         # Of a series without a candle, the gap itself is on the grid.
         grid = grid.anchored(min(starts))
     owed_ms = owed_since_ms(facts.periods)
     if owed_ms is not None:
         starts.append(min(grid.floor(max(owed_ms, facts.edge_ms or 0)), max(stops)))
-    last = {each.gap.reason for each in told if each.gap.stop_ms == max(stops)}
+    last = {each.gap.reason for each in reported if each.gap.stop_ms == max(stops)}
     # A halt goes on as long as its market lists the symbol as not trading.
     idle = not last.isdisjoint(IDLE) or ("exchange_halt" in last and _status(facts) == "ended")
     if moment.until_ms is not None and not idle:
@@ -111,7 +113,7 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
     still = facts.open_periods
     if not still or facts.edge_ms is not None or _status(facts) == "before trading":
         return None
-    if any(each.gap.reason != "not_listed" for each in facts.told):
+    if any(each.gap.reason != "not_listed" for each in facts.reported):
         return None
     grid, began_ms = facts.series.grid, min(period.start_ms for period in still)
     if moment.until_ms is not None and moment.now_ms is None:
@@ -121,13 +123,15 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
     else:
         # A sandbox may be ahead of our clock.
         as_of_ms = max(moment.now_ms or 0, *(period.seen_ms for period in still))
-    start_ms = min(grid.floor(began_ms), *(each.gap.start_ms for each in facts.told), FOREVER_MS)
-    stop_ms = max(grid.floor(as_of_ms), *(each.gap.stop_ms for each in facts.told), 0)
+    start_ms = min(grid.floor(began_ms), *(each.gap.start_ms for each in facts.reported), FOREVER_MS)
+    stop_ms = max(grid.floor(as_of_ms), *(each.gap.stop_ms for each in facts.reported), 0)
     if _status(facts) in ("unlisted", "ended"):
         stop_ms = max(stop_ms, grid.end(start_ms))  # its first candle need not be waited for
     if start_ms >= stop_ms:
         return None
-    return Expectation(grid, start_ms, stop_ms, _left(facts, grid), never_came=_why(facts, began_ms))
+    return Expectation(
+        grid, start_ms, stop_ms, _left(facts, grid), never_came=_never_came_reason(facts, began_ms)
+    )
 
 
 def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
@@ -156,10 +160,10 @@ def _status(facts: SeriesFacts) -> _Status:
     return "before trading" if is_before_trading(status) else "ended"
 
 
-def _why(facts: SeriesFacts, began_ms: int) -> str:
+def _never_came_reason(facts: SeriesFacts, began_ms: int) -> str:
     """Return why nothing of a subscribed series ever came, as far as that is known."""
     market, symbol, _ = facts.series
-    since = f"subscribed to since {at(began_ms)}, and never a candle came"
+    since = f"subscribed to since {format_minute(began_ms)}, and never a candle came"
     status = _status(facts)
     if status == "ended":
         return f"{since}: {market} {symbol} does not trade ({facts.lake.lists[market].statuses[symbol]})"
@@ -172,6 +176,6 @@ def _why(facts: SeriesFacts, began_ms: int) -> str:
     return since
 
 
-def at(time_ms: int) -> str:
+def format_minute(time_ms: int) -> str:
     """Return "2024-06-30 15:00"."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -13,13 +13,13 @@ import msgspec
 
 from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten, with_forgotten
-from lakewriter.lake.gaps.ledgers import ReportedGap, read_told
+from lakewriter.lake.gaps.ledgers import ReportedGap, read_reported
 from lakewriter.lake.instruments import MarketList, read_last_lists
-from lakewriter.lake.journal import living, read_hot
+from lakewriter.lake.journal import living_recorders, read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Presence
-from lakewriter.lake.presence_many import presences
+from lakewriter.lake.presence_many import presence_of_many
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.ranges import Range, union
 from lakewriter.series import Series
@@ -45,28 +45,28 @@ class LakeFacts:
     """What the lake says beside its candles.
 
     Args:
-        told: gaps that ledgers tell of, and forgotten ranges, by series, each candle once.
+        reported: gaps that ledgers tell of, and forgotten ranges, by series, each candle once.
         forgotten: forgotten ranges, whatever ledgers tell of them, by series.
         periods: when each series is and was subscribed to.
         lists: what each market listed last.
-        hot: the journal's candles, by series.
+        unflushed: the journal's candles, by series.
         alive: journals of the recorders that are known to live.
     """
 
     def __init__(
         self,
-        told: Mapping[Series, list[ReportedGap]],
+        reported: Mapping[Series, list[ReportedGap]],
         forgotten: Mapping[Series, list[Range]],
         periods: Mapping[Series, list[SubscribedPeriod]],
         lists: Mapping[str, MarketList],
-        hot: Mapping[Series, list[Candle]],
+        unflushed: Mapping[Series, list[Candle]],
         alive: frozenset[str],
     ) -> None:
-        self.told = told
+        self.reported = reported
         self.forgotten = forgotten
         self.periods = periods
         self.lists = lists
-        self.hot = hot
+        self.unflushed = unflushed
         self.alive = alive
 
     @property
@@ -84,16 +84,16 @@ class SeriesFacts(NamedTuple):
     """What the lake knows of one series.
 
     Args:
-        there: its candles.
-        told: what ledgers tell of it, and what was forgotten, by time, from its first candle on if
+        presence: its candles.
+        reported: what ledgers tell of it, and what was forgotten, by time, from its first candle on if
             those before that were forgotten.
         edge_ms: its first candles, those before this, were forgotten; None if none were.
         periods: when it is and was subscribed to.
         lake: what is known beside that.
     """
 
-    there: Presence
-    told: list[ReportedGap]
+    presence: Presence
+    reported: list[ReportedGap]
     edge_ms: int | None
     periods: list[SubscribedPeriod]
     lake: LakeFacts
@@ -101,7 +101,7 @@ class SeriesFacts(NamedTuple):
     @property
     def series(self) -> Series:
         """The series."""
-        return self.there.series
+        return self.presence.series
 
     @property
     def open_periods(self) -> list[SubscribedPeriod]:
@@ -116,27 +116,27 @@ def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFa
         LakeError: if a ledger, the journal or a file cannot be read.
     """
     lake = _lake_facts(store)
-    known = (*lake.told, *lake.periods, *lake.hot)
-    for there in presences(store, wanted, filter(wanted.covers, known), lake.hot):
-        series = there.series
-        edge_ms = _edge(lake.forgotten.get(series, []), there.first_ms)
-        told = _told_from(lake.told.get(series, []), edge_ms)
-        yield SeriesFacts(there, told, edge_ms, lake.periods.get(series, []), lake)
+    known = (*lake.reported, *lake.periods, *lake.unflushed)
+    for presence in presence_of_many(store, wanted, filter(wanted.covers, known), lake.unflushed):
+        series = presence.series
+        edge_ms = _edge(lake.forgotten.get(series, []), presence.first_ms)
+        reported = _reported_from(lake.reported.get(series, []), edge_ms)
+        yield SeriesFacts(presence, reported, edge_ms, lake.periods.get(series, []), lake)
 
 
 def _lake_facts(store: LakeStore) -> LakeFacts:
     with store.ledgers() as root:
-        told = _by_series((each.gap.series, each) for each in read_told(root))
+        reported = _by_series((each.gap.series, each) for each in read_reported(root))
         lines = _by_series((line.series, line) for line in read_forgotten(root))
         periods = _by_series((each.series, each) for each in read_periods(root))
         lists = read_last_lists(root)
-    alive: frozenset[str] = frozenset() if store.is_remote else living(store.state_dir)
-    hot = _by_series((candle.series, candle) for candle in read_hot(store.state_dir))
-    told |= {series: with_forgotten(told.get(series, []), some) for series, some in lines.items()}
+    alive: frozenset[str] = frozenset() if store.is_remote else living_recorders(store.state_dir)
+    unflushed = _by_series((candle.series, candle) for candle in read_unflushed(store.state_dir))
+    reported |= {series: with_forgotten(reported.get(series, []), some) for series, some in lines.items()}
     forgotten = {
         series: union(each for line in some for each in line.ranges) for series, some in lines.items()
     }
-    return LakeFacts(told, forgotten, periods, lists, hot, alive)
+    return LakeFacts(reported, forgotten, periods, lists, unflushed, alive)
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
@@ -144,13 +144,13 @@ def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
     return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
 
 
-def _told_from(told: list[ReportedGap], edge_ms: int | None) -> list[ReportedGap]:
+def _reported_from(reported: list[ReportedGap], edge_ms: int | None) -> list[ReportedGap]:
     """Return what is told of a series from its edge on."""
     if edge_ms is None:
-        return told
+        return reported
     return [
         each._replace(gap=msgspec.structs.replace(each.gap, start_ms=max(each.gap.start_ms, edge_ms)))
-        for each in told
+        for each in reported
         if each.gap.stop_ms > edge_ms
     ]
 

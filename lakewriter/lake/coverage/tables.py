@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from lakewriter.lake.coverage.absences import Absent, absent
+from lakewriter.lake.coverage.absences import AbsentCandles, absent_candles
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.instruments import read_instruments
@@ -88,10 +88,10 @@ FORGOTTEN_SCHEMA = pa.schema(
 
 def gaps_table(store: LakeStore, wanted: PartitionFilter = ALL) -> pa.Table:
     """Return the rows of the table `gaps`."""
-    return absent_table(absent(store, wanted))
+    return absent_table(absent_candles(store, wanted))
 
 
-def absent_table(found: Iterable[Absent]) -> pa.Table:
+def absent_table(found: Iterable[AbsentCandles]) -> pa.Table:
     """Return runs of absent candles as rows of GAPS_SCHEMA."""
     rows = [
         (

@@ -37,7 +37,7 @@ def gap_of(series: Series, entry: Entry) -> Gap:
     return Gap(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error)
 
 
-def resolved(states: Iterable[State]) -> dict[Series, Entries]:
+def merged_states(states: Iterable[State]) -> dict[Series, Entries]:
     """Return the union of the states; where they differ, the more final reason."""
     lists: dict[Series, list[Entries]] = {}
     for state in states:
@@ -50,8 +50,8 @@ def resolved(states: Iterable[State]) -> dict[Series, Entries]:
         if len(told) > 1:
             entries = ()
             for entry in sorted((entry for each in told for entry in each), key=_weight):
-                entries = put(entries, entry)
-        result[series] = joined(entries)
+                entries = with_entry(entries, entry)
+        result[series] = coalesced(entries)
     return result
 
 
@@ -66,7 +66,7 @@ def overlapping(entries: Entries, start_ms: int, stop_ms: int) -> tuple[int, int
     return bisect_right(entries, start_ms, key=_stop), bisect_left(entries, stop_ms, key=_start)
 
 
-def says(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, error: str) -> bool:
+def already_records(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, error: str) -> bool:
     """Tell whether an entry says all that a mark would."""
     return (
         entry.start_ms <= start_ms
@@ -76,7 +76,7 @@ def says(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, error: str) 
     )
 
 
-def remains(met: Entries, start_ms: int, stop_ms: int) -> list[Entry]:
+def outside(met: Entries, start_ms: int, stop_ms: int) -> list[Entry]:
     """Return what is left of entries that overlap a range, outside of it."""
     left = [entry._replace(stop_ms=start_ms) for entry in met[:1] if entry.start_ms < start_ms]
     return left + [entry._replace(start_ms=stop_ms) for entry in met[-1:] if entry.stop_ms > stop_ms]
@@ -87,10 +87,10 @@ def without(entries: Entries, start_ms: int, stop_ms: int) -> Entries:
     first, last = overlapping(entries, start_ms, stop_ms)
     if first >= last or start_ms >= stop_ms:
         return entries
-    return (*entries[:first], *remains(entries[first:last], start_ms, stop_ms), *entries[last:])
+    return (*entries[:first], *outside(entries[first:last], start_ms, stop_ms), *entries[last:])
 
 
-def put(entries: Entries, entry: Entry) -> Entries:
+def with_entry(entries: Entries, entry: Entry) -> Entries:
     """Return the entries with one more, as it stands, in the place of what it overlaps."""
     if not entries or entries[-1].stop_ms <= entry.start_ms:
         return (*entries, entry)
@@ -99,7 +99,7 @@ def put(entries: Entries, entry: Entry) -> Entries:
     return (*entries[:at], entry, *entries[at:])
 
 
-def joined(entries: Iterable[Entry]) -> Entries:
+def coalesced(entries: Iterable[Entry]) -> Entries:
     """Return sorted entries with those made one that touch and agree."""
     result: list[Entry] = []
     for entry in entries:

@@ -16,8 +16,17 @@ from pathlib import Path
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL, Gap, Reason
-from lakewriter.lake.gaps.intervals import Entries, Entry, State, gap_of, joined, overlapping, remains, says
-from lakewriter.lake.gaps.log import difference, lines_of
+from lakewriter.lake.gaps.intervals import (
+    Entries,
+    Entry,
+    State,
+    already_records,
+    coalesced,
+    gap_of,
+    outside,
+    overlapping,
+)
+from lakewriter.lake.gaps.log import difference_lines, state_lines
 from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.ranges import Range, union
 from lakewriter.regular_file import names_open_file, open_regular, write_all
@@ -90,12 +99,12 @@ class Ledger:
         entries = self._entries.get(series, ())
         first, last = overlapping(entries, start_ms, stop_ms)
         met = entries[first:last]
-        if len(met) == 1 and says(met[0], start_ms, stop_ms, reason, error):
+        if len(met) == 1 and already_records(met[0], start_ms, stop_ms, reason, error):
             return
         detected_ms = min((now_ms, *(entry.detected_ms for entry in met)))
         resolved_ms = None if reason == "pending" else now_ms
         new = Entry(start_ms, stop_ms, reason, detected_ms, resolved_ms, error)
-        self._replace(series, first, last, sorted((*remains(met, start_ms, stop_ms), new)))
+        self._replace(series, first, last, sorted((*outside(met, start_ms, stop_ms), new)))
 
     def clear(self, series: Series, start_ms: int, stop_ms: int) -> None:
         """Say that the candles of a range are there."""
@@ -104,9 +113,9 @@ class Ledger:
             return
         first, last = overlapping(entries, start_ms, stop_ms)
         if first < last:
-            self._replace(series, first, last, remains(entries[first:last], start_ms, stop_ms))
+            self._replace(series, first, last, outside(entries[first:last], start_ms, stop_ms))
 
-    def settled(self, series: Series) -> list[Range]:
+    def final_ranges(self, series: Series) -> list[Range]:
         """Return what nobody has to ask for again: ranges whose reason is final."""
         return union(entry[:2] for entry in self._entries.get(series, ()) if entry.reason in FINAL)
 
@@ -186,7 +195,7 @@ class Ledger:
         entries = self._entries.get(series, ())
         low, high = max(first - 1, 0), last + 1
         old = entries[low:high]
-        after = joined((*entries[low:first], *new, *entries[last:high]))
+        after = coalesced((*entries[low:first], *new, *entries[last:high]))
         self._count(series, old, -1)
         self._count(series, after, 1)
         self._touched.add(series)
@@ -217,7 +226,7 @@ class Ledger:
                     self._written.pop(series, None)
 
     def _write_whole(self, state: State) -> None:
-        lines = lines_of(state)
+        lines = state_lines(state)
         make_directories(self.path.parents[_DEPTH - 1], self.path.parent)
         write_durably(self.path, b"".join(lines))
         fd, self._fd = self._fd, _open_to_append(self.path)
@@ -231,7 +240,7 @@ class Ledger:
         lines = [
             line
             for series, entries in changes.after.items()
-            for line in difference(series, changes.before[series], entries)
+            for line in difference_lines(series, changes.before[series], entries)
         ]
         write_all(self._fd, b"".join(lines))
         os.fdatasync(self._fd)

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import Gap
-from lakewriter.lake.gaps.intervals import State, gap_of, resolved, without
+from lakewriter.lake.gaps.intervals import State, gap_of, merged_states, without
 from lakewriter.lake.gaps.ledger import Ledger
-from lakewriter.lake.gaps.log import LedgerFile, lines_of, read
-from lakewriter.lake.journal import living
-from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.gaps.log import LedgerFile, read, state_lines
+from lakewriter.lake.journal import living_recorders
 from lakewriter.lake.segments import BAD_SUFFIX
 from lakewriter.lake.storage import is_temporary, make_directories, sync_directory, write_durably
+from lakewriter.lake.warn_once import warn_once
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class ReportedGap(NamedTuple):
     alive: bool
 
     @property
-    def accounts(self) -> bool:
+    def explains_absence(self) -> bool:
         """Whether it accounts for what is absent: somebody who lives heals it, or it says why not."""
         return self.alive or self.gap.reason != "pending"
 
@@ -78,13 +78,13 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
     directory = root / GAPS_DIRECTORY
     make_directories(root, directory)
     path = directory / f"{recorder}{_SUFFIX}"
-    with _alone(directory):
+    with _lock_ledgers(directory):
         # Listed before the living are counted: who comes in between has no file in the list.
         names = _names(directory)
-        alive = living(root) | {recorder}
+        alive = living_recorders(root) | {recorder}
         states, ended = [], dict[Path, LedgerFile]()
         for dead in _ledgers(directory, names):
-            if _recorder(dead.name) in alive:
+            if _recorder_of(dead.name) in alive:
                 continue
             try:
                 ended[dead] = read(dead)
@@ -94,19 +94,19 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
                 states.append(_orphaned(ended[dead].state))
         if path.exists():
             states.append(read(path).state)
-        state = resolved(states)
-        lines = lines_of(state)
+        state = merged_states(states)
+        lines = state_lines(state)
         write_durably(path, b"".join(lines))
         for dead, content in ended.items():
-            _end(dead, content)
+            _remove_taken_over(dead, content)
         for name in names:
-            if is_temporary(name) and _recorder(name) not in alive:
+            if is_temporary(name) and _recorder_of(name) not in alive:
                 (directory / name).unlink(missing_ok=True)
         sync_directory(directory)
     return Ledger(path, state, len(lines))
 
 
-def _end(path: Path, content: LedgerFile) -> None:
+def _remove_taken_over(path: Path, content: LedgerFile) -> None:
     """Remove a ledger whose entries are in another one; keep what nobody could read."""
     if content.unknown:
         return
@@ -116,7 +116,7 @@ def _end(path: Path, content: LedgerFile) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_told(root: Path) -> list[ReportedGap]:
+def read_reported(root: Path) -> list[ReportedGap]:
     """Return what all ledgers tell, by series and time, each candle once.
 
     Where two of them tell of one candle, a final reason counts more than
@@ -131,17 +131,17 @@ def read_told(root: Path) -> list[ReportedGap]:
         except FileNotFoundError:
             return []
         except OSError as error:
-            report_passed_over(f"gaps: {directory}: {error.strerror}; its gaps are left out")
+            warn_once(f"gaps: {directory}: {error.strerror}; its gaps are left out")
             return []
-        alive = living(root)
+        alive = living_recorders(root)
         try:
             states = {path: _read_or_leave_out(path) for path in paths}
         except FileNotFoundError:
             # It was taken over; its entries are in a file by now that our list may lack.
             continue
-        return _told(
-            [state for path, state in states.items() if _recorder(path.name) in alive],
-            [state for path, state in states.items() if _recorder(path.name) not in alive],
+        return _reported(
+            [state for path, state in states.items() if _recorder_of(path.name) in alive],
+            [state for path, state in states.items() if _recorder_of(path.name) not in alive],
         )
     raise LakeError(f"gaps: {directory} does not hold still")
 
@@ -152,29 +152,29 @@ def _read_or_leave_out(path: Path) -> State:
     except FileNotFoundError:
         raise
     except OSError as error:
-        report_passed_over(f"gaps: {path}: {error.strerror}; its gaps are left out")
+        warn_once(f"gaps: {path}: {error.strerror}; its gaps are left out")
         return {}
 
 
 def read_gaps(root: Path) -> list[Gap]:
-    """Return the gaps of all ledgers, by series and time, each candle once. See `read_told`."""
-    return [told.gap for told in read_told(root)]
+    """Return the gaps of all ledgers, by series and time, each candle once. See `read_reported`."""
+    return [told.gap for told in read_reported(root)]
 
 
-def _told(of_living: list[State], of_dead: list[State]) -> list[ReportedGap]:
-    unhealed = [_only(state, pending=True) for state in of_dead]
-    known = resolved([*of_living, *(_only(state, pending=False) for state in of_dead)])
+def _reported(of_living: list[State], of_dead: list[State]) -> list[ReportedGap]:
+    unhealed = [_filtered(state, pending=True) for state in of_dead]
+    known = merged_states([*of_living, *(_filtered(state, pending=False) for state in of_dead)])
     told = [
         ReportedGap(gap_of(series, entry), True) for series, entries in known.items() for entry in entries
     ]
-    for series, entries in resolved(unhealed).items():
+    for series, entries in merged_states(unhealed).items():
         for entry in known.get(series, ()):
             entries = without(entries, entry.start_ms, entry.stop_ms)
         told += [ReportedGap(gap_of(series, entry), False) for entry in entries]
     return sorted(told, key=lambda each: (each.gap.series, each.gap.start_ms))
 
 
-def _only(state: State, *, pending: bool) -> State:
+def _filtered(state: State, *, pending: bool) -> State:
     return {
         series: tuple(entry for entry in entries if (entry.reason == "pending") == pending)
         for series, entries in state.items()
@@ -201,13 +201,13 @@ def _ledgers(directory: Path, names: Iterable[str]) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _recorder(name: str) -> str:
+def _recorder_of(name: str) -> str:
     """Return whose ledger a file is, or is to be once it has its name."""
     return name.removeprefix(".").rpartition(_SUFFIX)[0]
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _lock_ledgers(directory: Path) -> Iterator[None]:
     """Let one recorder at a time take ledgers over."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -14,9 +14,9 @@ import msgspec
 
 from lakewriter.gap import Gap
 from lakewriter.interval import CALENDAR_MS_MAX, TIME_MS_MAX
-from lakewriter.lake.gaps.intervals import Entries, Entry, State, put, without
+from lakewriter.lake.gaps.intervals import Entries, Entry, State, with_entry, without
 from lakewriter.lake.lines import LineCodec, read_lines
-from lakewriter.lake.passed_over import report_passed_over
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.series import Series
 
@@ -81,15 +81,15 @@ def read(path: Path) -> LedgerFile:
         series = Series(change.market, change.symbol, change.interval)
         entries = state.get(series, ())
         if isinstance(change, _MarkLine):
-            state[series] = put(entries, Entry(*(getattr(change, name) for name in Entry._fields)))
+            state[series] = with_entry(entries, Entry(*(getattr(change, name) for name in Entry._fields)))
         else:
             state[series] = without(entries, change.start_ms, change.stop_ms)
     if damaged:
-        report_passed_over(f"gaps: {path}: {damaged} damaged lines are left out")
+        warn_once(f"gaps: {path}: {damaged} damaged lines are left out")
     if unknown:
-        report_passed_over(f"gaps: {path}: {unknown} lines of another version are left out")
+        warn_once(f"gaps: {path}: {unknown} lines of another version are left out")
     if lines.cut:
-        report_passed_over(f"gaps: {path}: larger than {LEDGER_BYTES_MAX:,} bytes; the rest is left out")
+        warn_once(f"gaps: {path}: larger than {LEDGER_BYTES_MAX:,} bytes; the rest is left out")
     state = {series: entries for series, entries in state.items() if entries}
     return LedgerFile(state, bool(damaged) or lines.cut, bool(unknown))
 
@@ -122,12 +122,12 @@ def _is_sound(change: _MarkLine | _Clear) -> bool:
     )
 
 
-def lines_of(state: State) -> list[bytes]:
+def state_lines(state: State) -> list[bytes]:
     """Return the lines that give a state to an empty file."""
     return [_mark_line(series, entry) for series, entries in state.items() for entry in entries]
 
 
-def difference(series: Series, before: Entries, after: Entries) -> list[bytes]:
+def difference_lines(series: Series, before: Entries, after: Entries) -> list[bytes]:
     """Return the lines that make one state of a series into another."""
     old, new = set(before), set(after)
     gone = [_change_line(_Clear(*series, *entry[:2])) for entry in before if entry not in new]

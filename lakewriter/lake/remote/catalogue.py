@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.listing import PartitionDirs, PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
-from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.remote.object_store import Object, ObjectStorage
 from lakewriter.market import MARKETS, is_symbol
 from lakewriter.partition import (
@@ -85,7 +85,7 @@ class RemoteCatalogue:
             for directory in each.directories
             for place in _places(directory, few[each.values[2]], len(series))
         ]
-        files = ahead(lambda place: self._objects.tree(place[1]), places, AT_ONCE)
+        files = prefetch(lambda place: self._objects.tree(place[1]), places, PENDING_MAX)
         found: dict[Partition, list[Object]] = {}
         last: _Series | None = None
         for (each, _), objects in zip(places, files, strict=True):
@@ -122,7 +122,7 @@ class RemoteCatalogue:
     def _listed(self, found: list[_Series], level: str, wanted: PartitionSelection) -> list[_Series]:
         """Return what is below, as far as it is wanted."""
         places = [(each, directory) for each in found for directory in each.directories]
-        listings = ahead(lambda place: self._objects.entries(place[1]), places, AT_ONCE)
+        listings = prefetch(lambda place: self._objects.entries(place[1]), places, PENDING_MAX)
         children: dict[tuple[str, ...], list[str]] = {}
         for (each, directory), listing in zip(places, listings, strict=True):
             for name in listing.directories:
@@ -152,7 +152,7 @@ def _places(directory: str, days: list[str] | None, series: int) -> list[str]:
     Args:
         series: how many there are.
     """
-    if days is None or (len(days) > 1 and len(days) * series > AT_ONCE):
+    if days is None or (len(days) > 1 and len(days) * series > PENDING_MAX):
         return [directory]
     return [f"{directory}/{LEVELS[3]}={day}" for day in days]
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from lakewriter.errors import LakeError, UnreadableError
-from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.remote.location import Location
 from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, StoredBytes
 
@@ -87,7 +87,7 @@ class ObjectStorage:
 
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
         """Yield the result of `read` for each thing, in order, with many reads pending."""
-        return ahead(read, things, AT_ONCE)
+        return prefetch(read, things, PENDING_MAX)
 
     @contextlib.contextmanager
     def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:

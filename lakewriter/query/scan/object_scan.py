@@ -25,7 +25,7 @@ from lakewriter.errors import LakeError, LakewriterError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, has_whole_footer
 from lakewriter.lake.partition_filter import PartitionSelection
-from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.partition import LEVELS, Partition, parse_partition
 from lakewriter.query.errors import as_lakewriter_error, file_gone_error
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
@@ -143,7 +143,7 @@ class _ObjectDataset(ds.FileSystemDataset):  # type: ignore[misc]
         schema = pa.schema([CANDLES_SCHEMA.field(name) for name in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
-            tables = ahead(lambda file: self._served.rows(*file, columns, pushed), files, AT_ONCE)
+            tables = prefetch(lambda file: self._served.rows(*file, columns, pushed), files, PENDING_MAX)
             for table in tables:
                 yield from table.to_batches()
 

@@ -21,12 +21,12 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.foreign import read_or_leave_out
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
-from lakewriter.lake.prefetch import AT_ONCE, ahead
+from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.errors import file_gone_error
 from lakewriter.regular_file import open_regular
@@ -96,7 +96,7 @@ def take_snapshot(
         wanted: partitions that any of these wants; some more may be returned.
         read_as_foreign: own files to take for foreign ones.
     """
-    journal = _wanted_candles(read_hot(store.state_dir), wanted)
+    journal = _wanted_candles(read_unflushed(store.state_dir), wanted)
     own: list[str] = []
     foreign: list[ForeignFile] = []
     for partition, names in _wanted_files(store, wanted):
@@ -187,7 +187,7 @@ def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
 
 def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T]) -> list[pa.Table]:
     if store.is_remote:
-        return list(ahead(read, files, AT_ONCE))
+        return list(prefetch(read, files, PENDING_MAX))
     with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
         return list(pool.map(read, files))
 

@@ -121,7 +121,7 @@ class JournaledBuffer:
 
     def recovered(self) -> None:
         """Return to normal after a lost journal: its candles are in partitions, or in a new segment."""
-        self.journal.recovered()
+        self.journal.clear_lost()
 
     async def check(self) -> None:
         """Check that the journal's files are still in place."""

@@ -17,7 +17,7 @@ from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.gap import ENDED, FINAL, IDLE, Gap
 from lakewriter.lake.gaps.ledger import Ledger
-from lakewriter.lake.journal import read_hot
+from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import SurveyResult, survey
@@ -181,7 +181,7 @@ class StartupSurvey:
 
     def _settled(self, series: Series, stop_ms: int) -> list[Range]:
         """Return the ranges whose reason is final."""
-        settled = self._ledger.settled(series)
+        settled = self._ledger.final_ranges(series)
         for gap in self._ledger.gaps(series):
             if self._is_refuted(gap):
                 settled = without(settled, max(gap.start_ms, stop_ms - self._heal_limit_ms), gap.stop_ms)
@@ -240,6 +240,6 @@ def _expected_since_ms(store: LakeStore) -> dict[Series, int]:
 
 def _unflushed(store: LakeStore) -> dict[Series, list[Candle]]:
     unflushed: dict[Series, list[Candle]] = {}
-    for candle in read_hot(store.state_dir):
+    for candle in read_unflushed(store.state_dir):
         unflushed.setdefault(candle.series, []).append(candle)
     return unflushed

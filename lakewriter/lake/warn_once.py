@@ -12,7 +12,7 @@ REPORTS_MAX = 1_000
 
 
 @lru_cache(REPORTS_MAX)
-def report_passed_over(what: str) -> None:
+def warn_once(what: str) -> None:
     """Log that a reader left something out, once in this process.
 
     Args:
