@@ -1,11 +1,11 @@
 """The engine: one DuckDB in memory for each lake and process, and a cursor for each statement.
 
-To make an engine takes longer than most statements take to run, so it is kept.
-A statement shares nothing with others but the engine's settings: its tables and
-views are temporary, and belong to its cursor.
+Creating an engine takes longer than most statements, so it is kept. Statements
+share the engine's settings and nothing else: their tables and views are
+temporary, and belong to their cursors.
 
-The engine can open the lake's files and the files that it spills, and nothing
-else. External access is switched off, and cannot be switched on again. The guard
+The engine can open the lake's files and its own spill files, and nothing else.
+External access is switched off, and cannot be switched on again. The guard
 refuses SET, so no statement changes a setting.
 """
 
@@ -27,26 +27,26 @@ from lakewriter.errors import LakewriterError, UsageError
 
 Version = tuple[int, int]
 
-# The guard and the finding of filters read the trees and plans that these releases print.
+# The guard reads the trees that these releases print, and `pushdown` their plans.
 OLDEST: Version = (2, 0)
 REFUSED: Version = (3, 0)
 
 _INSTALL = "pip install 'duckdb>=2.0,<3'"
 
-# A process that reads more lakes than this makes an engine anew now and then.
+# A process that reads more lakes than this creates engines repeatedly.
 KEPT_ENGINES_MAX = 8
 
-# Optimizers that pass to a scan what a join or a LIMIT learns while a statement runs.
+# Optimizers with which joins and LIMITs pass filters to scans at run time.
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
 
 class EngineKey(NamedTuple):
-    """What an engine is made for.
+    """The lake and the limits of an engine.
 
     Args:
         root: the lake's directory.
-        readable: whether the engine opens files below `root` by itself.
-        memory: the limit of its memory as DuckDB writes it; "" for DuckDB's default.
+        readable: whether the engine may open files below `root`.
+        memory: its memory limit, as DuckDB writes it; "" is DuckDB's default.
     """
 
     root: Path
@@ -59,22 +59,22 @@ class Engine:
 
     Raises:
         LakewriterError: if this DuckDB is too old or too new.
-        UsageError: if the memory limit is no size.
+        UsageError: if the memory limit is invalid.
     """
 
-    def __init__(self, made_for: EngineKey) -> None:
-        with prepared():
+    def __init__(self, key: EngineKey) -> None:
+        with settings_required():
             self._connection = _connected()
-            restrict_files(self._connection, made_for.root, readable=made_for.readable)
-        if made_for.memory:
+            restrict_files(self._connection, key.root, readable=key.readable)
+        if key.memory:
             try:
-                self._connection.execute(f"SET memory_limit='{made_for.memory}'")
+                self._connection.execute(f"SET memory_limit='{key.memory}'")
             except duckdb.Error as error:
-                raise UsageError(f"memory limit: {made_for.memory}: {error}", "512MB, 2GB") from None
-        # Names of the macros that it has; added to under the lock.
+                raise UsageError(f"memory limit: {key.memory}: {error}", "512MB, 2GB") from None
+        # The names of its macros; `making_macros` guards changes.
         self.macros: set[str] = set()
         self.making_macros = threading.Lock()
-        self._finding_filters = threading.Lock()
+        self._probe_lock = threading.Lock()
 
     def cursor(self, *, progress: bool = False) -> duckdb.DuckDBPyConnection:
         """Return a connection with its own tables, views and variables.
@@ -89,12 +89,12 @@ class Engine:
 
     @contextlib.contextmanager
     def without_runtime_filters(self) -> Iterator[None]:
-        """Keep joins and LIMITs from passing filters to scans in the block, one thread at a time.
+        """Disable run-time filters of joins and LIMITs in the block, one thread at a time.
 
-        The setting is the whole engine's. A statement that another thread plans
+        The setting belongs to the whole engine. A statement that another thread plans
         meanwhile runs without these two optimizers.
         """
-        with self._finding_filters, self._connection.cursor() as settings:
+        with self._probe_lock, self._connection.cursor() as settings:
             settings.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
             try:
                 yield
@@ -103,20 +103,20 @@ class Engine:
 
 
 class _KeptEngines:
-    """The engines of this process, the last used ones last. A fork starts with none."""
+    """The engines of this process, the most recently used last. A forked child starts with none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[EngineKey, Engine] = {}
 
-    def get(self, made_for: EngineKey) -> Engine:
-        """Return the engine of a lake. One with a memory limit is made anew, and not kept."""
-        if made_for.memory:
-            return Engine(made_for)
+    def get(self, key: EngineKey) -> Engine:
+        """Return the engine of a lake. An engine with a memory limit is new, and not kept."""
+        if key.memory:
+            return Engine(key)
         with self._lock:
-            engine = self._kept.pop(made_for, None) or Engine(made_for)
-            self._kept[made_for] = engine
-            # Statements that still run in it have cursors, which keep the database open.
+            engine = self._kept.pop(key, None) or Engine(key)
+            self._kept[key] = engine
+            # Cursors of running statements keep its database open.
             for oldest in list(self._kept)[:-KEPT_ENGINES_MAX]:
                 del self._kept[oldest]
             return engine
@@ -128,8 +128,8 @@ class _KeptEngines:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        # A fork copies no threads. An engine without its threads waits for them for
-        # ever when it is closed, so the child never closes it.
+        # A fork copies no threads. Closing an engine without its threads would wait
+        # for ever, so the child never closes it.
         for engine in self._kept.values():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
         self.__init__()  # type: ignore[misc]
@@ -142,30 +142,30 @@ os.register_at_fork(
     after_in_child=_KEPT.after_fork_in_child,
 )
 
-# A database that is being made while the process imports what else it needs.
+# A database that a thread creates while the process imports other modules.
 _PREFETCHED: list["Future[duckdb.DuckDBPyConnection]"] = []
 
 
-def engine_of(made_for: EngineKey) -> Engine:
-    """Return the engine of a lake, kept from the statement before or made now.
+def engine_of(key: EngineKey) -> Engine:
+    """Return the engine of a lake, kept or new.
 
     Raises:
         LakewriterError: if this DuckDB is too old or too new.
     """
-    return _KEPT.get(made_for)
+    return _KEPT.get(key)
 
 
 def prefetch_engine() -> None:
-    """Begin to make a database in a thread, for the first engine of this process."""
+    """Start a thread that creates the database of this process's first engine."""
     future: Future[duckdb.DuckDBPyConnection] = Future()
 
     def work() -> None:
         try:
             future.set_result(_database())
-        except Exception as error:  # noqa: BLE001 - raised where the database is asked for
+        except Exception as error:  # noqa: BLE001 - raised when the database is used
             future.set_exception(error)
 
-    with contextlib.suppress(RuntimeError):  # no more threads: it is made when it is needed
+    with contextlib.suppress(RuntimeError):  # no more threads: the engine creates it
         threading.Thread(target=work, name="engine", daemon=True).start()
         _PREFETCHED.append(future)
 
@@ -186,7 +186,7 @@ def _database() -> duckdb.DuckDBPyConnection:
             "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            # Kept by path: a file that is replaced could be read half old, half new.
+            # It caches by path, so a replaced file could be read half old, half new.
             "enable_external_file_cache": False,
         },
     )
@@ -195,7 +195,7 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 
 def restrict_files(connection: duckdb.DuckDBPyConnection, root: Path, *, readable: bool) -> None:
-    """Allow the engine no files but those below a readable root, and those that it spills; for good."""
+    """Restrict an engine for good to files below a readable root, and its spill files."""
     allowed = _quoted(str(root)) if readable else ""
     connection.execute(
         f"SET temp_directory={_quoted(_spill_directory(root))};"
@@ -208,7 +208,7 @@ def _quoted(text: str) -> str:
 
 
 def _spill_directory(root: Path) -> str:
-    """Return where the engine may spill; it makes and removes the directory. "" is nowhere."""
+    """Return the directory that the engine creates to spill; "" if it must not spill."""
     temporary = Path(tempfile.gettempdir()).resolve()
     if temporary.is_relative_to(root):
         return ""
@@ -217,7 +217,7 @@ def _spill_directory(root: Path) -> str:
 
 @contextlib.contextmanager
 def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterator[None]:
-    """Interrupt what runs in the block after a time."""
+    """Interrupt the connection's statement in the block after a time."""
     lock = threading.Lock()
     over = False
 
@@ -232,14 +232,14 @@ def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterat
     try:
         yield
     finally:
-        # What runs after the block is no longer the timer's.
+        # The timer must not interrupt statements after the block.
         with lock:
             over = True
         timer.cancel()
 
 
 def parse_version(text: str) -> Version:
-    """Return the release of a version: (2, 0) of "2.0.1" or "2.0.0.dev7"; (0, 0) if it is none."""
+    """Return the release of a version: (2, 0) of "2.0.1" or "2.0.0.dev7"; (0, 0) if invalid."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
@@ -247,8 +247,8 @@ def parse_version(text: str) -> Version:
 def check_release(text: str = duckdb.__version__) -> None:
     """Raise LakewriterError if a release is too old or too new.
 
-    The guard decides from the tree that DuckDB prints of a statement. Other
-    releases may print other trees.
+    The guard reads the tree that DuckDB prints of a statement. Other releases may
+    print other trees.
     """
     version = parse_version(text)
     if not OLDEST <= version < REFUSED:
@@ -257,8 +257,8 @@ def check_release(text: str = duckdb.__version__) -> None:
 
 
 @contextlib.contextmanager
-def prepared() -> Iterator[None]:
-    """Raise a setting that this DuckDB lacks, in the block, as one line."""
+def settings_required() -> Iterator[None]:
+    """Raise LakewriterError, in one line, if this DuckDB lacks a setting of the block."""
     try:
         yield
     except duckdb.Error as error:
@@ -267,12 +267,12 @@ def prepared() -> Iterator[None]:
 
 
 def nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object in a tree that the engine printed as JSON, without recursion."""
-    waiting = [tree]
-    while waiting:
-        part = waiting.pop()
+    """Yield every object of a tree that the engine printed as JSON, without recursion."""
+    pending = [tree]
+    while pending:
+        part = pending.pop()
         if isinstance(part, dict):
             yield part
-            waiting.extend(part.values())
+            pending.extend(part.values())
         elif isinstance(part, list):
-            waiting.extend(part)
+            pending.extend(part)

@@ -1,11 +1,11 @@
-"""One attempt at a statement: a cursor of the lake's engine, rows in batches, and Ctrl-C.
+"""One execution of a statement: a cursor of the engine, batches of rows, and Ctrl-C.
 
-A statement runs twice: first on no rows, to learn which partitions it needs,
-then on the files of these.
+A statement runs twice. The first run, on no rows, finds the partitions that it
+needs; the second reads their files. A repeatable statement skips the first run
+from the second time on.
 
-Memory is what `limits` allows, or DuckDB's default limit (80 % of RAM), plus
-one batch of rows; what does not fit is spilled to the system's temporary
-directory, never to the lake.
+Memory is the limit in `limits`, or DuckDB's default (80 % of RAM), plus one batch
+of rows. DuckDB spills to the system's temporary directory, never to the lake.
 """
 
 import contextlib
@@ -49,29 +49,29 @@ from lakewriter.query.scan.snapshot import (
 )
 from lakewriter.query.scan.tables import create_candles, create_tables
 
-# The kernel stamps files by a clock that ticks up to this much behind time.time_ns.
+# The kernel stamps files with a clock that is up to this much behind time.time_ns.
 _TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
 
-# The caller waits so long for an interrupted statement to stop. After that a thread goes on.
-_STOP_PATIENCE_S = 0.05
-_STOP_PAUSE_S = 0.02
+# The caller waits so long for an interrupted statement. After that a thread interrupts it.
+_STOP_TIMEOUT_S = 0.05
+_INTERRUPT_EVERY_S = 0.02
 
-# Statements that were left and have not stopped yet.
+# Abandoned statements that still run.
 _stopping: set[Future[None]] = set()
 
 T = TypeVar("T")
 
 
 class RowStream:
-    """The rows of a statement that runs, in the order that it gives them.
+    """The rows of a running statement, in its order.
 
     Args:
-        schema: their names (no two alike) and Arrow types.
-        batches: the rows; each batch is fetched when it is asked for.
-        explain_empty: when they were all fetched, tells in one line why no candles were
-            found; "" if some were, or if that is not known.
+        schema: their unique names and Arrow types.
+        batches: the rows; each batch is fetched on demand.
+        explain_empty: returns, after the last batch, one line about why no candles
+            were found; "" if some were, or if the reason is unknown.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class RowStream:
 
 
 class Execution:
-    """A cursor of the engine, and the thread that it works in.
+    """A cursor of the engine, and the thread that uses it.
 
     Args:
-        hints: what the attempts before it found.
-        limits: its bounds, if any.
-        streamed: whether rows are used before the last one is here: then it is too late
-            for another attempt.
+        hints: from failed executions of the same statement.
+        limits: its timeout and memory; None sets no limit.
+        streamed: whether the caller uses rows before the last one arrives, which
+            makes a retry impossible.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Execution:
         self._streamed = streamed
         self._snapshot: Snapshot = EMPTY_SNAPSHOT
         self._filters: Sequence[Any] | None = None  # of FilterPruner; see _choose_files
-        self._found = False
+        self._any_rows = False
         self._since_ns = 0
         self._source: ScanSource | None = None
         made_for = EngineKey(self._root, readable=not store.is_remote, memory=self._limits.memory)
@@ -111,13 +111,13 @@ class Execution:
         self._connection = self._engine.cursor(progress=limits is not None)
         self._limits.attach(self._connection)
         self._held_files = HeldFiles(self._root)
-        # The engine looks at signals in some of its loops only: it works in a
-        # thread, and the thread that gets Ctrl-C waits where it can be woken.
+        # DuckDB checks signals in some of its loops only. So it works in a thread of its
+        # own, and the thread that gets Ctrl-C waits for it and can be woken.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
-        self._working: Future[Any] = Future()
-        self._working.set_result(None)
-        self._rows: pa.RecordBatchReader | None = None
-        self._first: pa.RecordBatch | None = None
+        self._running: Future[Any] = Future()
+        self._running.set_result(None)
+        self._reader: pa.RecordBatchReader | None = None
+        self._first_batch: pa.RecordBatch | None = None
 
     def __enter__(self) -> "Execution":
         return self
@@ -126,13 +126,13 @@ class Execution:
         if self._source is not None:
             self._source.stop()
         self._limits.detach()
-        finished = self._rows is None and self._working.done()
+        finished = self._reader is None and self._running.done()
         closing = self._worker.submit(self._close)
         self._worker.shutdown(wait=False)
-        # Ctrl-C may come while work is handed over: then the thread has more than it seems.
-        if finished and wait([closing], _STOP_PATIENCE_S).done:
+        # After a Ctrl-C during `submit` the thread may have one task more than `_running`.
+        if finished and wait([closing], _STOP_TIMEOUT_S).done:
             return
-        if not self._interrupt_until(closing, _STOP_PATIENCE_S):
+        if not self._interrupt_until(closing, _STOP_TIMEOUT_S):
             _stopping.add(closing)
             closing.add_done_callback(_stopping.discard)
             threading.Thread(
@@ -140,49 +140,47 @@ class Execution:
             ).start()
 
     def _close(self) -> None:
-        # While rows are left, the engine works on behind its back: dropping them waits for that.
-        self._rows = None
+        # The engine fetches remaining rows in the background; dropping the reader waits for it.
+        self._reader = None
         self._connection.close()
         self._held_files.close()
 
-    def _interrupt_until(self, closed: Future[None], patience_s: float) -> bool:
-        """Interrupt the statement until its cursor is closed; return whether it was in time."""
-        until_s = time.monotonic() + patience_s
+    def _interrupt_until(self, closed: Future[None], timeout_s: float) -> bool:
+        """Interrupt the statement until its cursor is closed; return False after a timeout."""
+        until_s = time.monotonic() + timeout_s
         while time.monotonic() < until_s:
-            # Again and again: the engine forgets an interrupt between two of its tasks.
+            # Repeatedly, because the engine forgets an interrupt between two of its tasks.
             with contextlib.suppress(duckdb.ConnectionException):  # closed meanwhile
                 self._connection.interrupt()
-            if wait([closed], _STOP_PAUSE_S).done:
+            if wait([closed], _INTERRUPT_EVERY_S).done:
                 return True
         return False
 
     def start(self, sql: str, params: Mapping[str, Any]) -> RowStream:
-        """Run a statement until its first rows are here.
+        """Run a statement until its first rows arrive.
 
         Raises:
-            the errors of `session.run`; MovedError and DoubtError, to be tried again.
+            the errors of `session.run`; FileReplacedError and UnreadableAsIsError, for a retry.
         """
         _check_text(sql, *params.values())
-        given = self._interruptible(lambda: self._begin(sql, params))
-        names = unique_names(given.names)
-        schema = pa.schema([field.with_name(name) for field, name in zip(given, names, strict=True)])
+        fields = self._interruptible(lambda: self._begin(sql, params))
+        names = unique_names(fields.names)
+        schema = pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
         return RowStream(schema, self._batches(schema), self._explain_empty)
 
     def raise_if_files_replaced(self) -> None:
-        """See to it that the answer, if all of it is here, is of one moment.
+        """Raise FileReplacedError if a file changed while a complete answer was read.
 
-        Raises:
-            MovedError: if a file that is not held was replaced; the next attempt holds all
-                that it may.
+        Held files do not change. The retry holds as many files as it may.
         """
-        if self._rows is not None or self._hints.files_replaced or not self._may_hold():
+        if self._reader is not None or self._hints.files_replaced or not self._may_hold():
             return
         unheld = [name for name in self._snapshot.own if name not in self._held_files.names]
         if any_modified_since(self._root, unheld, self._since_ns):
             raise FileReplacedError("lake: files were replaced while they were read", "try again")
 
     def _may_hold(self) -> bool:
-        # What is fetched from far is fetched in one piece.
+        # Remote files are read in one request, so they need no holding.
         return not self._store.is_remote and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
@@ -197,20 +195,20 @@ class Execution:
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
             raise QueryError("sql: the statement gives no rows")
-        self._rows = answer.to_arrow_reader(BATCH_ROWS)
-        given = self._rows.schema
-        self._first = self._next()
-        return given
+        self._reader = answer.to_arrow_reader(BATCH_ROWS)
+        schema = self._reader.schema
+        self._first_batch = self._next_batch()
+        return schema
 
     def _choose_files(self, statement: ParsedStatement, params: Mapping[str, Any]) -> None:
-        # Arrow's datasets, and pandas with them, take longer than all else that is
-        # imported; a statement without candles does without.
+        # Arrow's datasets, and pandas with them, take longer to import than all other
+        # modules; statements without candles do not need them.
         from lakewriter.query.scan.kept_filters import find_filters  # noqa: PLC0415
 
         filters = find_filters(
             self._engine, self._connection, statement.select, params, repeatable=statement.repeatable
         )
-        # A file's stamp tells whether it was replaced since, so the clock is read before the files are listed.
+        # `raise_if_files_replaced` compares with this; so it is read before the listing.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(
             self._store, (ALL,) if filters.everything else filters.pruners, self._hints.read_as_foreign
@@ -225,38 +223,38 @@ class Execution:
         create_candles(self._connection, self._store, self._snapshot, self._held_files, self._source)
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        batch = self._first
+        batch = self._first_batch
         while batch is not None:
-            self._found = self._found or batch.num_rows > 0
+            self._any_rows = self._any_rows or batch.num_rows > 0
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-            batch = self._interruptible(self._next)
+            batch = self._interruptible(self._next_batch)
 
     def _explain_empty(self) -> str:
-        # An object store would be listed, which costs requests. A count of nothing is a row, too.
+        # Listing an object store costs requests. An empty count has a row, too.
         files = self._snapshot.own or self._snapshot.foreign
-        if self._store.is_remote or self._filters is None or (self._found and files):
+        if self._store.is_remote or self._filters is None or (self._any_rows and files):
             return ""
-        from lakewriter.query.empty_answer import explain_empty  # noqa: PLC0415 - few answers need it
+        from lakewriter.query.empty_answer import explain_empty  # noqa: PLC0415 - needed for few answers
 
-        # It looks where the statement did not: what cannot be read there takes nothing from the answer.
+        # It reads other directories than the statement; their errors do not concern the answer.
         with contextlib.suppress(OSError, LakeError):
-            return explain_empty(self._store, self._filters, found=self._found)
+            return explain_empty(self._store, self._filters, found=self._any_rows)
         return ""
 
-    def _next(self) -> pa.RecordBatch | None:
-        """Return the engine's next rows, in whose thread this is called; None if there are no more."""
-        assert self._rows is not None
+    def _next_batch(self) -> pa.RecordBatch | None:
+        """Return the next rows, in the engine's thread; None if there are no more."""
+        assert self._reader is not None
         try:
-            return self._rows.read_next_batch()
+            return self._reader.read_next_batch()
         except StopIteration:
-            self._rows = None
+            self._reader = None
             return None
 
     def _interruptible(self, work: Callable[[], T]) -> T:
         try:
-            working = self._worker.submit(work)
-            self._working = working
-            return self._limits.wait(working)
+            running = self._worker.submit(work)
+            self._running = running
+            return self._limits.wait(running)
         except ENGINE_ERRORS as error:
             raise self._classify_error(error) from None
         except KeyboardInterrupt:
@@ -264,7 +262,7 @@ class Execution:
             raise
 
     def _classify_error(self, error: Exception) -> LakewriterError:
-        """Return whose fault the engine's error is: of files that move, of a file, or of the SQL."""
+        """Return an engine's error as one about replaced files, about a file, or about the SQL."""
         if self._source is not None:
             return self._source.classify_error(error)
         error = self._held_files.with_lake_names(error)
@@ -273,7 +271,7 @@ class Execution:
         if isinstance(ours, FileGoneError) or (is_fault_of_sql(error, self._root) and not torn):
             return ours
         named = names_a_file(error, self._root)
-        # What was held is what was there, and fails again; but if it names a file, that may be mended by now.
+        # Held files would fail again. But a file that the error names may be repaired by now.
         suspects = [name for name in self._snapshot.own if named or name not in self._held_files.names]
         if any_modified_since(self._root, suspects, self._since_ns):
             reason = ours.what.removeprefix("sql: ")
@@ -288,12 +286,12 @@ class Execution:
 
 
 def has_pending() -> bool:
-    """Return whether a statement that was left still runs; the exit of the process waits for it."""
+    """Return whether an abandoned statement still runs; the process's exit waits for it."""
     return bool(_stopping)
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """Return the names with `_1`, `_2` … behind those that came before."""
+    """Return the names with `_1`, `_2` … appended to repeated ones."""
     taken: set[str] = set()
     result = []
     for name in names:

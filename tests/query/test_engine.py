@@ -23,7 +23,7 @@ from lakewriter.query.engine import (
     engine_of,
     nodes,
     parse_version,
-    prepared,
+    settings_required,
     time_limited,
 )
 from lakewriter.query.errors import QueryError
@@ -63,11 +63,11 @@ def test_other_releases_are_refused_in_one_line(text: str, age: str) -> None:
 
 def test_setting_that_a_release_lacks_is_one_line() -> None:
     """It names the release, and shows no traceback."""
-    with pytest.raises(LakewriterError) as raised, prepared():
+    with pytest.raises(LakewriterError) as raised, settings_required():
         duckdb.connect(config={"no_such_setting": True})
     assert raised.value.what.startswith(f"query: DuckDB {duckdb.__version__}: ")
     assert "\n" not in raised.value.what
-    with pytest.raises(LakewriterError), prepared():
+    with pytest.raises(LakewriterError), settings_required():
         duckdb.connect().execute("SET no_such_setting = true")
 
 

@@ -1,13 +1,12 @@
-"""Files held open, so that a statement reads what they are now, whoever replaces them.
+"""Files held open, so a statement reads their present content even if they are replaced.
 
-The engine opens a file for its footer and again for its pages, and each scan of
-a statement opens it anew. Were it replaced in between, one answer would be made
-of two files. A descriptor stays with the file that it was opened on, and Linux
-has a path for each descriptor: the engine is given these instead of names.
+DuckDB opens a file for its footer and again for its pages, once for each scan. If
+a flush replaced the file in between, one answer would come from two files. A
+descriptor stays with its file, and Linux has a path for each descriptor. DuckDB
+gets these paths instead of names.
 
-What it may read it may read by these, too: it looks at where they lead.
-
-Elsewhere nothing is held.
+DuckDB's file restrictions resolve these paths, so they hold for them too. On other
+systems no file is held.
 """
 
 import errno
@@ -19,22 +18,22 @@ import threading
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
-# Where Linux shows this process what it has open.
+# Linux lists the open descriptors of this process here.
 FD_DIRECTORY = "/proc/self/fd"
 
-# A file that was touched so lately is recently_modified: flushes are seldom further apart.
+# A file that changed within this time may be replaced soon: flushes are seldom further apart.
 _RECENT_S = 2 * 3600
 
-# So many are held at most, and never more than half of what the process may open;
-# so many are left for whatever else it opens.
+# The most files that are held, besides half of the process's limit; and the descriptors
+# that stay free for other files.
 HELD_FILES_MAX = 16_384
 FD_RESERVE = 256
 
 _ANYWHERE = Path("/")
 
-# Two threads must not both take what is left.
+# Two threads must not both use the last free descriptors.
 _FD_LOCK = threading.Lock()
-# A fork copies no thread that would give it back.
+# A fork does not copy the thread that would release the lock.
 os.register_at_fork(
     before=_FD_LOCK.acquire, after_in_parent=_FD_LOCK.release, after_in_child=_FD_LOCK.release
 )
@@ -45,10 +44,10 @@ _OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
 
 
 class HeldFiles:
-    """The files of a lake that one statement holds.
+    """The files of a lake that one statement holds open.
 
     Args:
-        root: the lake's.
+        root: of the lake.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,29 +57,29 @@ class HeldFiles:
 
     @property
     def names(self) -> Set[str]:
-        """Which files are held, relative to the root."""
+        """The held files, relative to the root."""
         return self._held.keys()
 
     def path(self, name: str) -> str:
-        """Return by which path to read a file of the lake."""
+        """Return the path to read a file of the lake by."""
         held = self._held.get(name)
         return f"{self.root}/{name}" if held is None else f"{FD_DIRECTORY}/{held}"
 
     def hold(self, names: Iterable[str], now_s: float, *, hold_all: bool = False) -> None:
-        """Hold the recently_modified ones of some files, the newest days first, as many as the process may.
+        """Hold the files that may be replaced soon, newest days first, as far as descriptors last.
 
         Args:
             names: relative to the root.
             now_s: seconds since the epoch.
-            hold_all: hold the others as well, after these.
+            hold_all: whether to hold the other files as well, after these.
 
         Raises:
-            OSError: if one cannot be opened, or vanished.
+            OSError: if a file cannot be opened, or vanished.
         """
         found = [
-            (is_restless, _day(name), name)
-            for is_restless, name in _regular_files(self.root, names, now_s)
-            if is_restless or hold_all
+            (is_recent, _day(name), name)
+            for is_recent, name in _regular_files(self.root, names, now_s)
+            if is_recent or hold_all
         ]
         if found:
             with _FD_LOCK:
@@ -89,7 +88,7 @@ class HeldFiles:
     def _hold(self, names: Iterable[str]) -> None:
         for name in names:
             try:
-                # What is no file any more must not be waited for.
+                # Opening a FIFO that replaced the file must not block.
                 held = os.open(f"{self.root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             except OSError as error:
                 if error.errno in _OUT_OF_FDS:
@@ -98,12 +97,12 @@ class HeldFiles:
             self._held[name] = held
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all held files."""
         while self._held:
             os.close(self._held.popitem()[1])
 
     def with_lake_names(self, error: Exception) -> Exception:
-        """Return an error of the engine with the names of the lake's files in it."""
+        """Return an engine's error with names of the lake's files instead of descriptors."""
         names = {held: name for name, held in self._held.items()}
 
         def name_of(shown: re.Match[str]) -> str:
@@ -116,27 +115,27 @@ class HeldFiles:
 
 
 def can_hold(root: Path = _ANYWHERE) -> bool:
-    """Tell whether the engine can read a file of a lake that is held."""
-    # Of a backslash in what it may read the engine makes a slash, but not of one in where a link leads.
+    """Return whether the engine can read held files of a lake."""
+    # DuckDB turns a backslash of an allowed directory into a slash, but not that of a link's target.
     return "\\" not in str(root) and os.path.isdir(FD_DIRECTORY)  # noqa: PTH112 - asked for each statement
 
 
 def recently_modified(root: Path, names: Iterable[str], now_s: float) -> Iterator[str]:
-    """Return those files that may be replaced soon, since they were touched lately.
+    """Yield the files that changed lately, so that they may be replaced soon.
 
     Raises:
-        FileNotFoundError: if one vanished.
+        FileNotFoundError: if a file vanished.
     """
-    return (name for is_restless, name in _regular_files(root, names, now_s) if is_restless)
+    return (name for is_recent, name in _regular_files(root, names, now_s) if is_recent)
 
 
 def _regular_files(root: Path, names: Iterable[str], now_s: float) -> Iterator[tuple[bool, str]]:
-    """Yield the regular files, and whether each is recently_modified."""
+    """Yield whether a regular file changed lately, and its name."""
     since_s = now_s - _RECENT_S
     for name in names:
         status = os.lstat(f"{root}/{name}")
         if stat.S_ISREG(status.st_mode):
-            # A rename keeps the time of the last write, and stamps the other one.
+            # A rename keeps mtime, and sets ctime.
             yield max(status.st_mtime, status.st_ctime) >= since_s, name
 
 
@@ -145,7 +144,7 @@ def _day(name: str) -> str:
 
 
 def _fd_budget() -> int:
-    """Return how many files may be held."""
+    """Return the number of files that may be held."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return HELD_FILES_MAX

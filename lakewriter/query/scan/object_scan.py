@@ -1,13 +1,13 @@
-"""Candles of a lake on an object store, fetched by us and served to the engine.
+"""Scans of candles on an object store, fetched here and passed to the engine.
 
-Strategy: the engine scans a dataset of ours. For each scan it asks for a
-scanner, with the columns and the filter that it needs (see `scans`, which has
-made sure of that). The partitions where the filter can hold are fetched whole,
-many at once, and what is left of them by the filter is handed on in their
-order. The engine itself opens nothing: SQL has no access to any file at all.
+Strategy: the engine scans an Arrow dataset. For each scan it asks the dataset for
+a scanner, with columns and a filter (see `pushdown`, which verifies that). The
+partitions where the filter can hold are fetched whole, many at once. Their rows
+that pass the filter reach the engine in the partitions' order. The engine opens no
+file, so SQL has no access to any.
 
-If the engine came to read a dataset in another way, it would find one file,
-which does not exist: an error, never an answer without rows.
+If an engine read the dataset in another way, it would find one file that does not
+exist. That is an error, never an answer without rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,10 +38,10 @@ _UNREAD = "lakewriter: the engine did not ask for a scanner"
 
 
 class ObjectScanner:
-    """What one statement is served, and why that failed.
+    """The reader of one statement's remote files, which keeps its first error.
 
     Args:
-        store: where from.
+        store: the lake.
     """
 
     def __init__(self, store: LakeStore) -> None:
@@ -50,35 +50,35 @@ class ObjectScanner:
         self._stopped = False
 
     def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> "ObjectScan":
-        """Return a scan of partitions' own files, which the engine knows by a name of its own."""
+        """Return a scan of partitions' own files, registered under a unique name."""
         table = f"served_{name}"
         if files:
             connection.register(table, _ObjectDataset(self, files))
         return ObjectScan(files, table)
 
     def classify_error(self, error: Exception) -> LakewriterError:
-        """Return whose fault the engine's error is: what we could not serve, or the SQL's."""
+        """Return the first error of a fetch, or else the engine's error."""
         return self._failed or as_lakewriter_error(error, self._store.state_dir)
 
     def stop(self) -> None:
-        """Fetch no more: nobody waits for it."""
+        """Fetch no more files, because the statement ended."""
         self._stopped = True
 
     def rows(
         self, partition: Partition, name: str, columns: list[str], pushed: pc.Expression | None
     ) -> pa.Table:
-        """Return those rows of a partition's own file that pass a filter.
+        """Fetch a partition's own file and return the rows that pass a filter.
 
         Raises:
-            VanishedError: if it is gone by now.
-            LakeError: if it cannot be fetched, or is no file of candles.
+            FileGoneError: if the file is gone.
+            LakeError: if it cannot be fetched, or is not a file of candles.
         """
         if self._stopped:
-            raise LakeError("lake: nobody waits for it any more")
+            raise LakeError("lake: the statement has ended")
         try:
             return self._rows(partition, name, columns, pushed)
         except LakewriterError as error:
-            # The engine makes text of whatever is raised in here.
+            # The engine keeps only the text of an error that is raised here.
             self._failed = self._failed or error
             raise
 
@@ -89,11 +89,11 @@ class ObjectScanner:
         path = f"{self._store.name}/{name}"
         if found is None:
             raise file_gone_error(path)
-        # Of a damaged footer, statistics abort the process when they are looked up for a filter.
+        # With a damaged footer, a look-up of statistics aborts the process.
         # The path of a file of more than a day does not tell the day of a row.
         if partition.period == "day" and has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(
-                pa.BufferReader(arrow_buffer(found.data)), partition_expression=_known(partition)
+                pa.BufferReader(arrow_buffer(found.data)), partition_expression=_path_guarantee(partition)
             )
             try:
                 if fragment.physical_schema.equals(SCHEMA):
@@ -101,7 +101,7 @@ class ObjectScanner:
                         schema=CANDLES_SCHEMA, columns=columns, filter=pushed, use_threads=False
                     )
             except (pa.ArrowException, OSError):
-                pass  # `decode` says what is wrong.
+                pass  # `decode` raises the reason.
         table = decode(found.data, path)
         table = with_path_columns(table, [partition] * table.num_rows).select(CANDLES_SCHEMA.names)
         return ds.dataset(table.cast(CANDLES_SCHEMA)).to_table(
@@ -110,10 +110,10 @@ class ObjectScanner:
 
 
 class ObjectScan(NamedTuple):
-    """A scan of files that we serve, as SQL.
+    """A scan of remote files, as SQL.
 
     Args:
-        table: what the dataset is registered as.
+        table: the name under which the dataset is registered.
     """
 
     names: Sequence[str]
@@ -123,34 +123,34 @@ class ObjectScan(NamedTuple):
         return f"temp.main.{self.table}"
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Do nothing: the dataset has them."""
+        """Do nothing, because the dataset has the names."""
 
 
 class _ObjectDataset(ds.FileSystemDataset):  # type: ignore[misc]
     """The rows of partitions' own files."""
 
-    def __init__(self, served: ObjectScanner, names: Sequence[str]) -> None:
+    def __init__(self, scanner: ObjectScanner, names: Sequence[str]) -> None:
         unread = _FORMAT.make_fragment(_UNREAD, pyarrow.fs.LocalFileSystem())
         super().__init__([unread], CANDLES_SCHEMA, _FORMAT)
-        self._served = served
+        self._scanner = scanner
         self._files = [(parse_partition(name.rpartition("/")[0]), name) for name in names]
 
     def scanner(self, *_: Any, **kwargs: Any) -> ds.Scanner:
         """Return a scanner; the engine calls this for each scan."""
         columns = list(kwargs.get("columns") or CANDLES_SCHEMA.names)
         pushed = kwargs.get("filter")
-        files = self._files if pushed is None else _kept(self._files, FilterPruner(pushed))
+        files = self._files if pushed is None else _select(self._files, FilterPruner(pushed))
         schema = pa.schema([CANDLES_SCHEMA.field(name) for name in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
-            tables = prefetch(lambda file: self._served.rows(*file, columns, pushed), files, PENDING_MAX)
+            tables = prefetch(lambda file: self._scanner.rows(*file, columns, pushed), files, PENDING_MAX)
             for table in tables:
                 yield from table.to_batches()
 
         return ds.Scanner.from_batches(batches(), schema=schema)
 
 
-def _kept(files: list[tuple[Partition, str]], wanted: PartitionSelection) -> list[tuple[Partition, str]]:
+def _select(files: list[tuple[Partition, str]], wanted: PartitionSelection) -> list[tuple[Partition, str]]:
     for level in LEVELS[:-1]:
         names = frozenset(wanted.keep(level, sorted({getattr(partition, level) for partition, _ in files})))
         files = [file for file in files if getattr(file[0], level) in names]
@@ -163,8 +163,8 @@ def _kept(files: list[tuple[Partition, str]], wanted: PartitionSelection) -> lis
     return [file for file in files if file[0].date.isoformat() in kept[file[0].interval]]
 
 
-def _known(partition: Partition) -> pc.Expression:
-    """Return what the path says of every row."""
+def _path_guarantee(partition: Partition) -> pc.Expression:
+    """Return the values of the path's columns, which hold for every row."""
     known = pc.scalar(True)
     for level in LEVELS:
         known &= ds.field(level) == pa.scalar(getattr(partition, level), CANDLES_SCHEMA.field(level).type)

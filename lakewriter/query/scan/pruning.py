@@ -1,15 +1,14 @@
-"""Which partitions a filter leaves, found without looking at each of them.
+"""The partitions in which a filter can hold, found without testing each of them.
 
-Strategy: ask Arrow whether a filter can hold where a column is known to lie in
-a range. A range of names or days in which it cannot hold is dropped as a
-whole. Where to cut is seen from the names and days that the filter mentions;
-if they are many, ranges are cut in parts again and again. Wherever the cuts
-are, what is dropped is safe by Arrow's own reasoning; what is kept may be too
-much.
+Strategy: Arrow tests whether a filter can hold if a column is within a range. A
+range of names or days in which it cannot hold is dropped as a whole. Ranges are cut
+at the names and days that the filter contains. If these are many, ranges are
+split repeatedly. Arrow's reasoning makes every drop safe, wherever the cuts are; too
+much may be kept.
 
-The levels are asked apart from each other: of `a OR b` more may be left than
-needed. The engine drops that, more slowly, by the paths. A test costs some
-30 µs, a partition that is listed and opened ten times as much.
+Each level is tested alone, so `a OR b` may keep more than needed. The engine drops
+the rest by the paths, more slowly. A test takes some 30 µs, listing and opening a
+partition ten times as long.
 """
 
 import re
@@ -29,10 +28,10 @@ from lakewriter.lake.partition_filter import FEW_DAYS
 from lakewriter.partition import day_start_ms, parse_date_value, period_date
 from lakewriter.query.macros import NEWEST_MARK
 
-# As fine as the engine's own, which rounds what a time is compared with to the column's unit.
+# The engine's own unit. It rounds a compared time to the unit of the column.
 _TIME = pa.timestamp("us", tz="UTC")
 
-# What a filter is about: the columns of `candles`.
+# The columns of `candles`, as filters refer to them.
 CANDLES_SCHEMA = pa.schema(
     [
         ("market", pa.string()),
@@ -43,27 +42,27 @@ CANDLES_SCHEMA = pa.schema(
     ]
 )
 
-# Into so many parts a range is cut; with more there are less rounds and more tests.
+# A range is split into so many parts. More parts mean fewer rounds and more tests.
 PARTS = 4
 
-# After so many tests of one level, what is still left of it is kept.
+# After so many tests of one level the remaining ranges are kept.
 TESTS_MAX = 512
 
-# A test goes through all links of a chain of `or`. So many of them are gone
-# through at one level, at some 30 µs each.
+# A test evaluates all terms of a chain of `or`, at some 30 µs each. So many are
+# evaluated at one level.
 LINKS_MAX = 16_384
 
-# Days that are told apart, from 1970 on; the last one stands for all of the future.
+# Distinct days from 1970 on; the last one stands for all of the future.
 DAYS_MAX = 65_536
 
-# So many cuts are made where the filter says.
+# The most cuts at names and days of the filter.
 CUTS_MAX = 24
 
 _NAMES = re.compile(r'"([^"]*)"')
 _DAYS = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-# How Arrow prints what is too long.
-_CUT_SHORT = "..."
+# The end of an expression that Arrow truncates.
+_TRUNCATED = "..."
 
 _EPOCH = date(1970, 1, 1)
 
@@ -80,7 +79,7 @@ Guarantee = Callable[[Span], pc.Expression]
 
 
 class FilterPruner:
-    """The partitions in which a filter can hold; a `wanted.Wanted`.
+    """The partitions in which a filter can hold; a `PartitionSelection`.
 
     Args:
         pushed: a filter over the columns of CANDLES_SCHEMA.
@@ -94,18 +93,18 @@ class FilterPruner:
         self._text = text = str(pushed)
         self.newest = NEWEST_MARK in text
         self._tests_max = min(TESTS_MAX, LINKS_MAX // (1 + text.count(" or ")))
-        # A literal may look like a column's name, which costs time alone.
+        # A literal that contains a column's name costs time only.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}
         if "null" in text:
-            # Somebody's file may lack this column, and null lies in no range.
+            # Another tool's file may lack this column, and null is in no range.
             self._named.discard("candle_end_time")
         self._days: dict[int, list[Span] | None] = {}
-        self._few: dict[str, list[str] | None] = {}  # each series asks
-        # By level, the last names and those of them that were kept.
+        self._few: dict[str, list[str] | None] = {}  # once for all series
+        # By level, the names of the last call and the kept ones.
         self._last_kept: dict[str, tuple[list[str], list[str]]] = {}
 
     def single_name(self, level: str) -> str:
-        """Return the one name that a level is to be equal to, for people; "" if there is none, or several."""
+        """Return the only name that the filter compares a level with; "" if there is none, or several."""
         found = set(re.findall(rf'\(?\b{level} == "([^"]*)"', self._text))
         return found.pop() if len(found) == 1 else ""
 
@@ -117,7 +116,7 @@ class FilterPruner:
         return list(last[1])
 
     def _keep(self, level: str, names: list[str]) -> list[str]:
-        names = [name for name in names if _is_text(name)]
+        names = [name for name in names if _is_utf8(name)]
         if level not in self._named or not names:
             return names
         column = ds.field(level)
@@ -132,8 +131,8 @@ class FilterPruner:
 
     def names(self, level: str) -> list[str] | None:
         """Return the names of a level where the filter can hold, sorted, if it holds at no other; else None."""
-        names = sorted({name for name in _NAMES.findall(self._text) if _is_text(name)})
-        if level not in self._named or not names or len(names) > CUTS_MAX or _CUT_SHORT in self._text:
+        names = sorted({name for name in _NAMES.findall(self._text) if _is_utf8(name)})
+        if level not in self._named or not names or len(names) > CUTS_MAX or _TRUNCATED in self._text:
             return None
         column = ds.field(level)
         others = [column < names[0], column > names[-1]]
@@ -169,7 +168,7 @@ class FilterPruner:
         return [_day(number).isoformat() for low, high in spans for number in range(low, high + 1)]
 
     def _spans(self, interval: str) -> list[Span] | None:
-        """Return runs of days, as days since 1970; None if the filter is not about time."""
+        """Return ranges of days since 1970 in which the filter can hold; None if it has no times."""
         columns = self._named & _TIMES
         if not columns:
             return None
@@ -177,17 +176,17 @@ class FilterPruner:
         if "candle_end_time" in columns:
             length_ms = INTERVALS[interval].length_ms or _MONTH_MS_MAX
         if length_ms not in self._days:
-            # A candle ends up to its length after its day.
+            # A candle may end by its length after its day.
             around = range(-1 - length_ms // DAY_MS if length_ms else 0, 2)
             cuts = {at + more for at in self._mentioned_days() for more in around}
             spans = self._kept(
-                (0, DAYS_MAX - 1), cuts, lambda span: _of_days(columns, span, length_ms), runs=True
+                (0, DAYS_MAX - 1), cuts, lambda span: _guarantee_for_days(columns, span, length_ms), runs=True
             )
-            self._days[length_ms] = _joined(spans)
+            self._days[length_ms] = _merge_adjacent(spans)
         return self._days[length_ms]
 
     def _mentioned(self, names: list[str]) -> set[int]:
-        """Return where the names that the filter mentions are, or would be."""
+        """Return the positions of the filter's names among sorted names."""
         return {bisect_left(names, name) for name in _NAMES.findall(self._text)}
 
     def _mentioned_days(self) -> set[int]:
@@ -198,10 +197,10 @@ class FilterPruner:
         """Return the parts of a range in which the filter can hold, sorted.
 
         Args:
-            cuts: where it may begin or cease to hold, if nothing is missing.
+            cuts: positions where the filter may begin or cease to hold.
         """
         cuts = {at for at in cuts if whole[0] < at <= whole[1]}
-        if len(cuts) > CUTS_MAX or _CUT_SHORT in self._text:
+        if len(cuts) > CUTS_MAX or _TRUNCATED in self._text:
             return self._narrowed(whole, guarantee, runs=runs)
         starts = [whole[0], *sorted(cuts)]
         ends = [start - 1 for start in starts[1:]] + [whole[1]]
@@ -211,8 +210,8 @@ class FilterPruner:
         """Return the parts of a range in which the filter can hold, sorted.
 
         Args:
-            runs: expect few long runs. A range all of whose parts can hold is
-                not looked into, but for the outer ends.
+            runs: whether to expect few long runs. A range whose parts can all hold is
+                not split further, except at the outer ends.
         """
         done: list[Span] = []
         parts = self._can_hold([whole], guarantee)
@@ -236,8 +235,8 @@ class FilterPruner:
     def _can_hold(self, spans: list[Span], guarantee: Guarantee) -> list[Span]:
         """Return the ranges in which the filter can hold, in order.
 
-        A dataset's fragments are dropped by Arrow if the filter contradicts
-        what is guaranteed of them. No file is opened, nor need one be there.
+        Arrow drops the fragments of a dataset whose guarantee contradicts the filter.
+        No file is opened, and none has to exist.
         """
         fragments = ds.FileSystemDataset.from_paths(
             [str(number) for number in range(len(spans))],
@@ -255,20 +254,20 @@ def _cut(span: Span) -> list[Span]:
     return [(at, min(at + size - 1, high)) for at in range(low, high + 1, size)]
 
 
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    joined: list[Span] = []
+def _merge_adjacent(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
     for low, high in spans:
-        if joined and joined[-1][1] + 1 == low:
-            low = joined.pop()[0]
-        joined.append((low, high))
-    return joined
+        if merged and merged[-1][1] + 1 == low:
+            low = merged.pop()[0]
+        merged.append((low, high))
+    return merged
 
 
-def _of_days(columns: set[str], span: Span, length_ms: int) -> pc.Expression:
-    """Return what is known of the rows in the partitions of some days.
+def _guarantee_for_days(columns: set[str], span: Span, length_ms: int) -> pc.Expression:
+    """Return the guarantee for the rows in the partitions of some days.
 
     Args:
-        columns: those that matter.
+        columns: the columns of the guarantee.
         length_ms: of the longest candle among them.
     """
     first, last = _day(span[0]), _last_day(span[1])
@@ -298,8 +297,8 @@ def _last_day(number: int) -> date:
     return date.max if number == DAYS_MAX - 1 else _day(number)
 
 
-def _is_text(name: str) -> bool:
-    """Tell whether a directory's name is UTF-8; no other one is a partition's."""
+def _is_utf8(name: str) -> bool:
+    """Return whether a directory's name is UTF-8, as every partition's is."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,17 +1,15 @@
-"""What each scan of `candles` needs, told by the engine before any file is listed.
+"""The filters that the engine pushes down to each scan of `candles`, found before files are listed.
 
-Strategy: the statement runs once on an empty `candles`, an Arrow dataset of
-ours. For each scan the engine asks a dataset for a scanner, with the filter
-that it has pushed down to that scan; the filters are written down. A row that
-fails the filter of its scan cannot matter to the answer, whatever the lake
-holds: of a dataset the engine knows nothing but the columns, not even that it
-is empty.
+Strategy: the statement runs once on an empty `candles`, an Arrow dataset. For each
+scan the engine asks the dataset for a scanner, with the filter that it pushed down
+to that scan. The dataset records these filters. A row that fails the filter of its
+scan cannot change the answer, whatever the lake contains: the engine knows the
+columns of the dataset, and not that it is empty.
 
-That a dataset is asked in this way is nowhere promised. So the engine is made
-to show its plan as well, and unless each scan in it was recorded exactly once,
-nothing is known and every file is to be read. What a join or a LIMIT learns
-while it runs is no part of the statement, and here it would be learnt from
-nothing: they are kept from passing it on to scans.
+DuckDB does not promise to use a dataset in this way. So it prints its plan as well.
+Unless each scan of the plan was recorded exactly once, every file is read. Joins
+and LIMITs also pass filters to scans at run time. Here these would come from no
+rows, so they are disabled.
 """
 
 import contextlib
@@ -30,24 +28,24 @@ from lakewriter.query.engine import Engine, nodes, time_limited
 # What a plan calls the scan of a dataset.
 _DATASET_SCAN = "PYTHON_ARROW_SCAN"
 
-# A statement that works longer than this without a row of the lake is asked no further.
+# A statement that takes longer than this without a row of the lake reads every file.
 TIME_MS_MAX = 500
 
-# It has one scan, without a filter.
-_CONTROL = "SELECT market FROM candles"
+# A statement with one scan and no filter.
+_UNFILTERED = "SELECT market FROM candles"
 
-# What is below it runs once a round: a count of scans proves nothing.
+# Scans below it run once a round, so their count proves nothing.
 _RECURSION = "RECURSIVE"
 
-# Wrong statements; they would be on a full lake.
-_WRONG = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+# Errors of statements that are wrong on any lake.
+_STATEMENT_ERRORS = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 
 
 class FilterProbe(ds.InMemoryDataset):  # type: ignore[misc]
-    """A table that remembers what it was asked for.
+    """A table that records the filters of its scans.
 
     Args:
-        table: its rows; none, but in tests.
+        table: its rows; only tests have some.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -62,11 +60,11 @@ class FilterProbe(ds.InMemoryDataset):  # type: ignore[misc]
 
 
 class PushedFilters(NamedTuple):
-    """What a statement asks of `candles`.
+    """The filters of a statement on `candles`.
 
     Args:
         filters: a row that passes none of them is not needed.
-        everything: whether any row may be needed instead.
+        everything: whether any row may be needed; then there are no filters.
     """
 
     filters: tuple[pc.Expression, ...] = ()
@@ -86,11 +84,11 @@ def pushed_filters(
 ) -> PushedFilters:
     """Return the filters that a statement pushes down to `candles`, and begin its transaction.
 
-    The statement runs later in the same transaction, so that `now()` is the same.
+    The statement runs later in the same transaction, in which `now()` is the same.
 
     Args:
         connection: a cursor of the engine, without a table `candles`; all other
-            tables hold what they will hold.
+            tables already have their rows.
         schema: the columns of `candles`.
         sql: a statement that reads, without EXPLAIN.
 
@@ -100,9 +98,9 @@ def pushed_filters(
     probe = FilterProbe(schema.empty_table())
     started_s = time.monotonic()
     try:
-        with engine.without_runtime_filters(), _recording(connection, probe):
-            return _asked(connection, probe, sql, params)
-    except _WRONG:
+        with engine.without_runtime_filters(), _installed(connection, probe):
+            return _probe_filters(connection, probe, sql, params)
+    except _STATEMENT_ERRORS:
         raise
     except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
         took_ms = (time.monotonic() - started_s) * 1000
@@ -111,49 +109,52 @@ def pushed_filters(
         return EVERYTHING
 
 
-def _asked(
+def _probe_filters(
     connection: duckdb.DuckDBPyConnection, probe: FilterProbe, sql: str, params: Mapping[str, Any]
 ) -> PushedFilters:
     try:
         plan = _run(connection, sql, params)
-    except _WRONG:
-        # Once more, for an error that shows the statement as it was written.
+    except _STATEMENT_ERRORS:
+        # Plan it once more, for an error that shows the statement as written.
         connection.execute("ROLLBACK; BEGIN")
         connection.sql(sql, params=dict(params) or None)
         return EVERYTHING
-    asked = filters_from_plan(plan, probe.filters)
-    # Nothing seen by either proves nothing about an engine that has changed.
-    if asked == NO_SCANS and filters_from_plan(_run(connection, _CONTROL, {}), probe.filters) != EVERYTHING:
+    pushed = filters_from_plan(plan, probe.filters)
+    # No scan in both is also what an engine with other plans would show.
+    if (
+        pushed == NO_SCANS
+        and filters_from_plan(_run(connection, _UNFILTERED, {}), probe.filters) != EVERYTHING
+    ):
         return EVERYTHING
-    return asked
+    return pushed
 
 
 def filters_from_plan(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
-    """Return what is known of a statement from its plan, and from what was recorded while it ran.
+    """Return the filters of a statement, if its plan confirms the recorded ones.
 
     Args:
-        filters: one for each time that a scan began; None if it had none.
+        filters: one for each scan that began; None for a scan without a filter.
     """
     operators = list(nodes(plan))
     scans = sum(_function(operator) == _DATASET_SCAN for operator in operators)
     if any(_RECURSION in str(operator.get("type", "")) for operator in operators):
-        # One scan of two may have run twice, and the other not at all.
+        # Of two scans one may have run twice, and the other never.
         if scans != 1 or not filters:
             return EVERYTHING
     elif scans != len(filters):
         return EVERYTHING
-    # Compared as they are: printed, a long IN would be cut short.
-    known: list[pc.Expression] = []
-    for each in filters:
-        if each is None:
+    # Expressions are compared, because Arrow truncates a long IN in texts.
+    distinct: list[pc.Expression] = []
+    for pushed in filters:
+        if pushed is None:
             return EVERYTHING
-        if not any(each.equals(other) for other in known):
-            known.append(each)
-    return PushedFilters(tuple(known))
+        if not any(pushed.equals(other) for other in distinct):
+            distinct.append(pushed)
+    return PushedFilters(tuple(distinct))
 
 
 @contextlib.contextmanager
-def _recording(connection: duckdb.DuckDBPyConnection, probe: FilterProbe) -> Iterator[None]:
+def _installed(connection: duckdb.DuckDBPyConnection, probe: FilterProbe) -> Iterator[None]:
     connection.register("candles", probe)
     try:
         connection.execute("BEGIN")
@@ -168,7 +169,7 @@ def _recording(connection: duckdb.DuckDBPyConnection, probe: FilterProbe) -> Ite
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:
-    """Run a statement, and return the plan that it ran by."""
+    """Run a statement and return its plan."""
     answer = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", dict(params) or None)
     return json.loads(answer.fetchall()[0][1])
 

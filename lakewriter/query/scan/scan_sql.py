@@ -1,10 +1,10 @@
-"""How the engine reads partitions' own files: what stands behind FROM.
+"""The SQL after FROM with which the engine reads partitions' own files.
 
-Files that lie in the lake say by their paths whose rows they are. The paths of
-those that are held (see `held_files`) say nothing; the table `lake_held` does.
-The day of a row is in its path only where a file is of a day. Files of months and
-years are scanned apart from these, with the day from each begin time: the paths of
-the others tell the engine which days it can skip.
+The paths of files in the lake contain market, symbol, interval and date. The paths
+of held files (see `held_files`) do not; the table `lake_held` has these values.
+The date of a path is the day of its rows only in files of a day. So files of months
+and years have scans of their own, with the day from each begin time. By the paths of
+the other files the engine skips days.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,10 +26,10 @@ _HIVE = (
     + "}"
 )
 
-# The column that says which file a row is of; by any plainer name a file may have one itself.
+# The column with the path of a row's file. A file may have a column with a plainer name.
 FILE_COLUMN = "lakewriter: which file"
 
-# The same as of _HIVE, out of a file's name below the root, for a root that would itself be taken for a part of it.
+# The columns of _HIVE from a file's name below the root, for a root that DuckDB would parse as well.
 _FROM_NAMES = ", ".join(
     f"""url_decode(string_split(substr("{FILE_COLUMN}", {{start}}), '/')[{at}][{len(name) + 2}:])::{kind} AS "{name}\""""
     for at, (name, kind) in enumerate(PATH_COLUMNS.items(), 1)
@@ -40,36 +40,36 @@ _FILE_COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
 _DAY_OF_ROW = """("candle_begin_time" AT TIME ZONE 'UTC')::DATE AS "date\""""
 _COLUMN_LIST_BY_ROW = ", ".join(_DAY_OF_ROW if name == "date" else f'"{name}"' for name in COLUMNS)
 
-# A view over so few files has their names in it; of more they are in a variable.
+# A view over at most so many files contains their names; those of more are in a variable.
 NAMES_MAX = 64
 
 
 class Scan(Protocol):
-    """A scan of partitions' own files; as text, what stands behind FROM."""
+    """A scan of partitions' own files; its text is the SQL after FROM."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Which files."""
+        """The files, relative to the root."""
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Let the engine know the first of the names."""
+        """Give the engine the first `count` names."""
 
 
 class ScanSource(Protocol):
-    """Somebody who reads files for an engine that cannot."""
+    """A reader of files that the engine cannot open."""
 
     def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> Scan:
-        """Return a scan of partitions' own files, which the engine knows by a name of its own."""
+        """Return a scan of partitions' own files, registered under a unique name."""
 
     def classify_error(self, error: Exception) -> LakewriterError:
-        """Return whose fault the engine's error is."""
+        """Return the engine's error as one of ours."""
 
     def stop(self) -> None:
-        """Read no more: nobody waits for it."""
+        """Read no more files, because the statement ended."""
 
 
 def scans_of_own_files(root: Path, part: str, names: Sequence[str], held_files: HeldFiles) -> list[Scan]:
-    """Return the scans of a part's files: of those that lie there, and of those that are held."""
+    """Return the scans of a part's files: one of files in place, one of held files."""
     longer = [name for name in names if not _is_of_a_day(name)]
     of_days = [name for name in names if _is_of_a_day(name)] if longer else names
     return [
@@ -96,11 +96,11 @@ def _is_of_a_day(name: str) -> bool:
 
 
 class PlainScan(NamedTuple):
-    """A scan of files, as SQL.
+    """A scan of files in place, as SQL.
 
     Args:
-        variable: a name of its own.
-        in_variable: whether their names are in it, and not in the SQL.
+        variable: a unique name.
+        in_variable: whether the variable has the files' names, instead of the SQL.
         column_list: the columns of `candles`, as a SELECT names them.
     """
 
@@ -111,8 +111,7 @@ class PlainScan(NamedTuple):
     column_list: str = COLUMN_LIST
 
     def __str__(self) -> str:
-        # Never union_by_name: it opens each file twice, and between the two a flush
-        # may replace it.
+        # Not union_by_name: it opens each file twice, and a flush may replace it in between.
         files = f"getvariable('{self.variable}')"
         if not self.in_variable:
             quoted = (f"{self.root}/{name}".replace("'", "''") for name in self.names)
@@ -126,16 +125,16 @@ class PlainScan(NamedTuple):
         return rows if self.column_list == COLUMN_LIST else f"(SELECT {self.column_list} FROM {rows})"  # noqa: S608
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Set the variable to the first of the names, if they are in it."""
+        """Set the variable to the first names, if the scan uses it."""
         if self.in_variable:
             _set_paths(connection, self.variable, f"{self.root}/", self.names[:count])
 
 
 class HeldScan(NamedTuple):
-    """A scan of files that are held, as SQL: their paths say nothing, `lake_held` does.
+    """A scan of held files, as SQL. It joins `lake_held`, since their paths have no values.
 
     Args:
-        variable: a name of its own, for their paths.
+        variable: a unique name, for the files' paths.
         column_list: the columns of `candles`, as a SELECT names them.
     """
 
@@ -152,19 +151,19 @@ class HeldScan(NamedTuple):
         return f'(SELECT {self.column_list} FROM ({rows}) JOIN lake_held USING ("{FILE_COLUMN}"))'  # noqa: S608
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Set the variable to the paths of the first of the names."""
+        """Set the variable to the paths of the first names."""
         _set_paths(connection, self.variable, "", [self.held_files.path(name) for name in self.names[:count]])
 
 
 def _file_sql(name: str) -> str:
-    """Return SQL for a file to read, from SQL for its path. A plain text would be a pattern."""
+    """Return SQL for a file, from SQL for its path. DuckDB takes a plain text for a pattern."""
     return f"{{'filename': {name}}}"
 
 
 def _set_paths(
     connection: duckdb.DuckDBPyConnection, variable: str, before: str, paths: Sequence[str]
 ) -> None:
-    """Set a variable to paths, for a scan, that all begin with some text."""
+    """Set a variable to paths with a common beginning."""
     connection.execute(
         f"SET VARIABLE {variable} = (SELECT list({_file_sql('$before || path')})"  # noqa: S608
         " FROM (SELECT unnest($paths::VARCHAR[]) AS path))",

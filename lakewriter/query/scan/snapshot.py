@@ -1,11 +1,13 @@
-"""Which files answer a query, and who reads them.
+"""The files and unflushed candles that one answer is made of.
 
-The one place that decides what is read. A partition's own file is the
-engine's, read as it stands; whatever else lies in a partition is *foreign* and
-read here, by the rules that compaction reads it by. Foreign rows and the
-journal's are *loose*: only they can repeat a candle, and only in partitions
-that they name. Duplicates inside a `candles.parquet` that somebody else wrote,
-and that the engine can read, stay until compaction.
+Only this module decides what is read:
+
+- The engine reads a partition's own file as it is.
+- All other files of a partition are *foreign*. They are read here, by the rules of
+  compaction.
+- Foreign rows and the journal's are *unmerged*. Only they can duplicate a candle, and
+  only in their own partitions.
+- Duplicates inside a `candles.parquet` that another tool wrote stay until compaction.
 """
 
 import os
@@ -33,15 +35,15 @@ from lakewriter.regular_file import open_regular
 
 T = TypeVar("T")
 
-# Files read at once; one reader thread per core is all that decoding can use.
+# Files read at once; decoding uses at most one thread per core.
 _THREADS_MAX = 8
 
 # Foreign files in memory at once, as Arrow tables.
-_FILES_MAX = 64
+_FOREIGN_AT_ONCE = 64
 
 _DAY = pa.date32()
 
-_CHECKED_FILES_MAX = 1_024
+_CHECKED_FOREIGN_AT_ONCE = 1_024
 
 # No file system that Linux mounts has coarser times than FAT, which has two seconds.
 _SAME_TIME_S = 10.0
@@ -59,17 +61,17 @@ PARTITIONS_SCHEMA = pa.schema(
 
 
 class ForeignFile(NamedTuple):
-    """A file whose rows need casting and deduplicating, and the partition whose it is."""
+    """A file whose rows need casting and deduplicating, and its partition."""
 
     name: str
     partition: Partition
 
 
 class Snapshot(NamedTuple):
-    """Everything that one answer is made of.
+    """All sources of one answer.
 
     Args:
-        journal: candles not yet flushed, and maybe some that just were.
+        journal: unflushed candles, and maybe some that were just flushed.
         own: partitions' own files, sorted, relative to the root.
         foreign: all other files.
     """
@@ -84,22 +86,22 @@ EMPTY_SNAPSHOT = Snapshot([], (), ())
 
 def take_snapshot(
     store: LakeStore,
-    wanted: Sequence[PartitionSelection] = (ALL,),
+    selections: Sequence[PartitionSelection] = (ALL,),
     read_as_foreign: frozenset[str] = frozenset(),
 ) -> Snapshot:
-    """Return what holds the candles now.
+    """Read the journal and list the files.
 
-    The journal is read before the files are listed: a candle that is flushed
-    in between is then seen twice, never not at all.
+    The journal is read first, so a candle that is flushed in between is seen twice
+    instead of never.
 
     Args:
-        wanted: partitions that any of these wants; some more may be returned.
-        read_as_foreign: own files to take for foreign ones.
+        selections: partitions that any of these selects; there may be more.
+        read_as_foreign: own files to read as foreign ones.
     """
-    journal = _wanted_candles(read_unflushed(store.state_dir), wanted)
+    journal = _select_candles(read_unflushed(store.state_dir), selections)
     own: list[str] = []
     foreign: list[ForeignFile] = []
-    for partition, names in _wanted_files(store, wanted):
+    for partition, names in _select_files(store, selections):
         for name in names:
             if name == partition.file and name not in read_as_foreign:
                 own.append(name)
@@ -108,28 +110,28 @@ def take_snapshot(
     return Snapshot(journal, tuple(own), tuple(foreign))
 
 
-def _wanted_files(store: LakeStore, wanted: Sequence[PartitionSelection]) -> Iterable[PartitionFiles]:
-    if len(wanted) == 1:
-        return _files(store, wanted[0])
+def _select_files(store: LakeStore, selections: Sequence[PartitionSelection]) -> Iterable[PartitionFiles]:
+    if len(selections) == 1:
+        return _files(store, selections[0])
     found: dict[Partition, set[str]] = {}
-    for each in wanted:
-        for partition, names in _files(store, each):
+    for selection in selections:
+        for partition, names in _files(store, selection):
             found.setdefault(partition, set()).update(names)
     return (PartitionFiles(partition, tuple(sorted(found[partition]))) for partition in sorted(found))
 
 
-def _files(store: LakeStore, wanted: PartitionSelection) -> Iterable[PartitionFiles]:
-    return store.newest(wanted) if wanted.newest else store.files(wanted)
+def _files(store: LakeStore, selection: PartitionSelection) -> Iterable[PartitionFiles]:
+    return store.newest(selection) if selection.newest else store.files(selection)
 
 
-def _wanted_candles(journal: list[Candle], wanted: Sequence[PartitionSelection]) -> list[Candle]:
-    """Return the candles of wanted series; each name is asked for once, however many have it."""
+def _select_candles(journal: list[Candle], selections: Sequence[PartitionSelection]) -> list[Candle]:
+    """Return the candles of selected series; each distinct name is tested once."""
     if not journal:
         return []
     names = [sorted({getattr(candle, level) for candle in journal}) for level in LEVELS[:-1]]
     kept = [
-        [frozenset(each.keep(level, values)) for level, values in zip(LEVELS, names, strict=False)]
-        for each in wanted
+        [frozenset(selection.keep(level, values)) for level, values in zip(LEVELS, names, strict=False)]
+        for selection in selections
     ]
     return [
         candle
@@ -142,7 +144,7 @@ def _wanted_candles(journal: list[Candle], wanted: Sequence[PartitionSelection])
 
 
 def unmerged_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
-    """Yield the loose rows, with the columns that a path would give them.
+    """Yield the unmerged rows, with the columns of their paths.
 
     Raises:
         the errors of `read_foreign`.
@@ -150,8 +152,8 @@ def unmerged_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     if snapshot.journal:
         series = [partition_of(candle) for candle in snapshot.journal]
         yield with_path_columns(to_table(snapshot.journal), series)
-    waiting = iter(snapshot.foreign)
-    while files := list(islice(waiting, _FILES_MAX)):
+    remaining = iter(snapshot.foreign)
+    while files := list(islice(remaining, _FOREIGN_AT_ONCE)):
         yield pa.concat_tables(
             with_path_columns(table, [file.partition] * table.num_rows)
             for file, table in zip(files, read_foreign(store, files), strict=True)
@@ -162,12 +164,11 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
     """Return the rows of each foreign file, in SCHEMA.
 
     Raises:
-        VanishedError: if a file vanished since it was listed.
-        LakeError: if one of our own names holds no candles; or if one holds some of
-            another day: whether those were seen would depend on which days a query
-            is about.
+        FileGoneError: if a file vanished since it was listed.
+        LakeError: if a file with our own name has no candles, or if a file has candles of
+            another day, which some queries would see and others not.
 
-    Another file that holds no candles is logged and left out.
+    Other files without candles are logged and left out.
     """
     tables = _read_all(store, lambda file: _read_foreign(store, file), files)
     for file, table in zip(files, tables, strict=True):
@@ -176,11 +177,11 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
 
 
 def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
-    """Return the rows of each file, whoever wrote it, in SCHEMA.
+    """Return the rows of each file, of any writer, in SCHEMA.
 
     Raises:
-        VanishedError: if a file vanished since it was listed.
-        LakeError: if one holds no candles.
+        FileGoneError: if a file vanished since it was listed.
+        LakeError: if a file has no candles.
     """
     return _read_all(store, lambda name: _read(store, name), names)
 
@@ -195,7 +196,7 @@ def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T
 def _read_foreign(store: LakeStore, file: ForeignFile) -> pa.Table:
     if file.name == file.partition.file:
         return _read(store, file.name)
-    from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - most lakes have no such files
+    from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - needed for few lakes
 
     read = partial(foreign_rows, partition=file.partition)
     table = read_or_leave_out(store, file.name, read, SCHEMA.empty_table())
@@ -213,7 +214,7 @@ def _read(store: LakeStore, name: str) -> pa.Table:
 
 
 def with_path_columns(table: pa.Table, partitions: list[Partition]) -> pa.Table:
-    """Return rows with the columns that their paths would give them."""
+    """Return rows with the columns of their paths added."""
     for name in LEVELS[:-1]:
         values = pa.array([getattr(partition, name) for partition in partitions], pa.string())
         table = table.append_column(name, values)
@@ -221,15 +222,15 @@ def with_path_columns(table: pa.Table, partitions: list[Partition]) -> pa.Table:
 
 
 def has_our_schema(path: Path) -> bool:
-    """Tell whether the engine finds our columns with our types in a file.
+    """Return whether a file has our columns with our types.
 
-    The first file of a scan lends the others its columns and types, so this
-    has to hold for it; others may differ in what can be cast.
+    DuckDB takes the columns and types of a scan from its first file. The other files
+    may differ as far as DuckDB can cast.
 
     Raises:
-        FileNotFoundError: if it vanished.
+        FileNotFoundError: if the file vanished.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 - for statements about candles alone
+    import pyarrow.parquet as pq  # noqa: PLC0415 - needed for statements about candles only
 
     try:
         with os.fdopen(open_regular(path), "rb") as file:
@@ -242,7 +243,7 @@ def has_our_schema(path: Path) -> bool:
     except (pa.ArrowException, OSError):
         return False
     is_ours = all(
-        field.name in schema.names and _same_kind(schema.field(field.name).type, field.type)
+        field.name in schema.names and _same_type(schema.field(field.name).type, field.type)
         for field in SCHEMA
     )
     if is_ours:
@@ -268,7 +269,7 @@ class CheckedFiles:
         """Add a file, unless it changed so lately that the next change may have the same time."""
         if self._now_s() - max(status.st_mtime, status.st_ctime) < _SAME_TIME_S:
             return
-        if len(self._versions) >= _CHECKED_FILES_MAX:
+        if len(self._versions) >= _CHECKED_FOREIGN_AT_ONCE:
             self._versions.clear()
         self._versions.add(_version(status))
 
@@ -280,7 +281,7 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
 _CHECKED_SCHEMAS = CheckedFiles()
 
 
-def _same_kind(kind: Any, ours: Any) -> bool:
+def _same_type(kind: Any, ours: Any) -> bool:
     if pa.types.is_timestamp(ours):
         return pa.types.is_timestamp(kind) and kind.tz is not None and kind.unit != "ns"
     if pa.types.is_string(ours):
@@ -290,10 +291,10 @@ def _same_kind(kind: Any, ours: Any) -> bool:
 
 
 def files_with_other_schema(root: Path, names: Iterable[str]) -> frozenset[str]:
-    """Return the own files that the engine cannot read, but `read_files` may: others wrote or linked them.
+    """Return the own files that DuckDB cannot read, and `read_files` may: others wrote or linked them.
 
     Raises:
-        FileNotFoundError: if one vanished.
+        FileNotFoundError: if a file vanished.
     """
     return frozenset(
         name
@@ -303,21 +304,21 @@ def files_with_other_schema(root: Path, names: Iterable[str]) -> frozenset[str]:
 
 
 def any_modified_since(root: Path, names: Iterable[str], moment_ns: int) -> bool:
-    """Tell whether any of the files was replaced, changed or removed since.
+    """Return whether any of the files was replaced, changed or removed since a moment.
 
     Args:
         names: relative to the root.
-        moment_ns: nanoseconds since the epoch, by the clock that stamps the files.
+        moment_ns: nanoseconds since the epoch, by the file system's clock.
     """
     prefix = f"{root}/"
     for name in names:
         try:
             status = os.stat(prefix + name)  # noqa: PTH116 - pathlib takes three times as long
         except PermissionError:
-            continue  # nobody can tell, and who reads it hears of it
+            continue  # unknown; reading the file raises its own error
         except OSError:
             return True
-        # A rename keeps the time of the last write, and stamps the other one.
+        # A rename keeps mtime, and sets ctime.
         if status.st_ctime_ns >= moment_ns or status.st_mtime_ns >= moment_ns:
             return True
     return False
@@ -327,7 +328,7 @@ def partitions_table(store: LakeStore) -> pa.Table:
     """Return one row per partition: its files and their bytes.
 
     Raises:
-        FileNotFoundError: if a file vanished between listing and asking.
+        FileNotFoundError: if a file vanished after it was listed.
     """
     found = list(store.partition_sizes())
     return pa.Table.from_arrays(

@@ -1,8 +1,8 @@
-"""The tables that SQL sees, as views over files and the journal.
+"""The tables of SQL, as views over files and the journal.
 
-Every column has its name, type and place, whatever the files say: an empty lake
-has the same columns as a full one. All are temporary, so each statement has its
-own. The guard lets no statement name `lake_held` and `lake_unmerged`.
+Columns have the same names, types and order for all files; an empty lake has the
+same columns as a full one. The tables are temporary, so each statement has its own.
+The guard refuses statements that name `lake_held` or `lake_unmerged`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,24 +28,24 @@ from lakewriter.query.scan.snapshot import (
 )
 from lakewriter.query.schema import COLUMN_LIST, COLUMNS, PATH_COLUMNS, SQL_TYPES
 
-# What is made only for a statement that names it.
-_MADE = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten"))
+# Tables that are filled only for a statement that names them.
+_COMPUTED = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten"))
 
-# Partitions' own files: those without loose rows in their partition, and those with.
-_SETTLED, _HOT = "settled", "hot"
+# Own files of partitions without and with unmerged rows.
+_MERGED, _WITH_UNMERGED = "merged", "with_unmerged"
 
-# The engine goes through so many names in a millisecond.
+# The engine reads so many names in a millisecond.
 _NAMES_AT_CREATION_MAX = 1_000
 
-# By the part of the view that they are of.
+# By the part of the view.
 _Scans = Mapping[str, Sequence[Scan]]
 
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
-# lakewriter.candle.precedence in SQL. The day follows from the key; it is named
-# for the engine, which pushes filters on what is named here down to the files.
-# NaN sorts after every number, so it loses ascending; isnan() would be folded by
-# the statistics of a file, which leave NaN out.
+# lakewriter.candle.precedence in SQL. The day follows from the key. It is a partition
+# column so that the engine pushes filters on it down to the files. NaN sorts after
+# every number, so it loses ascending. isnan() is not used: the engine would fold it by
+# a file's statistics, which leave NaN out.
 _WINNER = f"""
 QUALIFY row_number() OVER (
     PARTITION BY {_KEY}, "date"
@@ -64,33 +64,33 @@ def create_tables(
 
     Args:
         wanted: those to fill.
-        all_names: create the others too, empty.
+        all_names: whether to create the others too, without rows.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
         LakeError: if a ledger cannot be read.
     """
-    if wanted.isdisjoint(_MADE) and not all_names:
+    if wanted.isdisjoint(_COMPUTED) and not all_names:
         return
-    for name, (schema, rows) in _made().items():
+    for name, (schema, rows) in _computed_tables().items():
         if name in wanted or all_names:
             _create(connection, name, {field.name: SQL_TYPES[field.type] for field in schema})
         if name in wanted:
             _insert(connection, name, rows(store))
 
 
-def _made() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
-    """Return the columns of each table of _MADE, and what makes its rows."""
-    # Half of the lake is imported for these, and most statements name none of them.
-    from lakewriter.lake.coverage import tables as told  # noqa: PLC0415
+def _computed_tables() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
+    """Return the columns of each table of _COMPUTED, and the function for its rows."""
+    # These import half of the lake package, and most statements need none of them.
+    from lakewriter.lake.coverage import tables as coverage_tables  # noqa: PLC0415
 
     return {
         "partitions": (PARTITIONS_SCHEMA, partitions_table),
-        "gaps": (told.GAPS_SCHEMA, told.gaps_table),
-        "coverage": (told.COVERAGE_SCHEMA, told.coverage_table),
-        "instruments": (told.INSTRUMENTS_SCHEMA, told.instruments_table),
-        "subscriptions": (told.SUBSCRIPTIONS_SCHEMA, told.subscriptions_table),
-        "forgotten": (told.FORGOTTEN_SCHEMA, told.forgotten_table),
+        "gaps": (coverage_tables.GAPS_SCHEMA, coverage_tables.gaps_table),
+        "coverage": (coverage_tables.COVERAGE_SCHEMA, coverage_tables.coverage_table),
+        "instruments": (coverage_tables.INSTRUMENTS_SCHEMA, coverage_tables.instruments_table),
+        "subscriptions": (coverage_tables.SUBSCRIPTIONS_SCHEMA, coverage_tables.subscriptions_table),
+        "forgotten": (coverage_tables.FORGOTTEN_SCHEMA, coverage_tables.forgotten_table),
     }
 
 
@@ -101,30 +101,33 @@ def create_candles(
     held_files: HeldFiles,
     source: ScanSource | None = None,
 ) -> None:
-    """Create `candles`: settled files, the rest of hot ones, and the winners of what is loose.
+    """Create `candles` as the union of three SELECTs.
 
-    A hot file is scanned twice, and may be replaced in between. A key that is
-    loose comes from the last part alone, any other one from the first two, so
-    none is repeated or lost by that.
+    1. The own files of partitions without unmerged rows.
+    2. The other own files, without the keys that have unmerged rows.
+    3. The best row of each key that has unmerged rows.
+
+    Keys with unmerged rows come only from the third SELECT, all others from the first
+    two. So no key is duplicated or lost, even if a file is replaced between its scans.
 
     Args:
-        held_files: files that are held.
-        source: reads the files; None is the engine itself.
+        held_files: the files that are held.
+        source: the reader of the files; None is the engine itself.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
-        DoubtError: if an own file has to be read as a foreign one.
-        LakeError: if a foreign file holds no candles.
+        UnreadableAsIsError: if an own file has to be read as a foreign one.
+        LakeError: if a foreign file has no candles.
     """
-    named = _fill_loose(connection, store, snapshot)
-    hot_names = {partition.file for partition in named}
-    hot = [name for name in snapshot.own if name in hot_names]
-    settled = [name for name in snapshot.own if name not in hot_names] if hot else list(snapshot.own)
-    parts = {_SETTLED: settled, _HOT: hot}
+    with_unmerged = _create_unmerged_table(connection, store, snapshot)
+    unmerged_names = {partition.file for partition in with_unmerged}
+    other = [name for name in snapshot.own if name in unmerged_names]
+    merged = [name for name in snapshot.own if name not in unmerged_names] if other else list(snapshot.own)
+    parts = {_MERGED: merged, _WITH_UNMERGED: other}
     if source is None:
         for names in parts.values():
-            _check_first(held_files, names, snapshot)
-        _fill_pinned(connection, held_files)
+            _check_first_file(held_files, names, snapshot)
+        _create_held_table(connection, held_files)
         scans = {
             part: scans_of_own_files(held_files.root, part, names, held_files)
             for part, names in parts.items()
@@ -136,30 +139,30 @@ def create_candles(
     all_scans = list(chain(*scans.values()))
     for scan in all_scans:
         scan.bind_files(connection, min(len(scan.names), _NAMES_AT_CREATION_MAX))
-    connection.execute(_view(scans, loose=bool(named)))
+    connection.execute(_view(scans, unmerged=bool(with_unmerged)))
     for scan in all_scans:
         if len(scan.names) > _NAMES_AT_CREATION_MAX:
             scan.bind_files(connection, len(scan.names))
 
 
-def _view(scans: _Scans, *, loose: bool = False) -> str:
-    return f"CREATE TEMP VIEW candles AS {' UNION ALL '.join(_parts(scans, loose=loose))}"
+def _view(scans: _Scans, *, unmerged: bool = False) -> str:
+    return f"CREATE TEMP VIEW candles AS {' UNION ALL '.join(_parts(scans, unmerged=unmerged))}"
 
 
-def _parts(scans: _Scans, *, loose: bool) -> list[str]:
-    settled, hot = scans.get(_SETTLED, ()), scans.get(_HOT, ())
-    parts = [f"SELECT {COLUMN_LIST} FROM {each}" for each in settled]  # noqa: S608
-    parts += [f"SELECT {COLUMN_LIST} FROM {each} ANTI JOIN lake_unmerged USING ({_KEY})" for each in hot]  # noqa: S608
-    if loose or not parts:
-        again = " ".join(
-            f"UNION ALL BY NAME FROM {each} SEMI JOIN lake_unmerged USING ({_KEY})" for each in hot
+def _parts(scans: _Scans, *, unmerged: bool) -> list[str]:
+    merged, other = scans.get(_MERGED, ()), scans.get(_WITH_UNMERGED, ())
+    parts = [f"SELECT {COLUMN_LIST} FROM {scan}" for scan in merged]  # noqa: S608
+    parts += [f"SELECT {COLUMN_LIST} FROM {scan} ANTI JOIN lake_unmerged USING ({_KEY})" for scan in other]  # noqa: S608
+    if unmerged or not parts:
+        same_keys = " ".join(
+            f"UNION ALL BY NAME FROM {scan} SEMI JOIN lake_unmerged USING ({_KEY})" for scan in other
         )
-        parts.append(f"SELECT {COLUMN_LIST} FROM (FROM lake_unmerged {again}) {_WINNER}")  # noqa: S608
+        parts.append(f"SELECT {COLUMN_LIST} FROM (FROM lake_unmerged {same_keys}) {_WINNER}")  # noqa: S608
     return parts
 
 
-def _fill_pinned(connection: duckdb.DuckDBPyConnection, held_files: HeldFiles) -> None:
-    """Make the table of what the paths of held files would say of them, if there is need of it."""
+def _create_held_table(connection: duckdb.DuckDBPyConnection, held_files: HeldFiles) -> None:
+    """Create the table of the held files' path columns, if files are held."""
     if not held_files.names:
         return
     names = list(held_files.names)
@@ -172,19 +175,21 @@ def _fill_pinned(connection: duckdb.DuckDBPyConnection, held_files: HeldFiles) -
     _insert(connection, "lake_held", pa.table(columns))
 
 
-def _fill_loose(
+def _create_unmerged_table(
     connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
 ) -> list[Partition]:
-    """Make the table of loose rows, if there is need of it; return the partitions that they name."""
+    """Create the table of unmerged rows, if there may be some; return their partitions."""
     if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
     _create(connection, "lake_unmerged", COLUMNS)
     for rows in unmerged_tables(store, snapshot):
         _insert(connection, "lake_unmerged", rows)
-    named = connection.execute(
+    partitions = connection.execute(
         'SELECT DISTINCT market, symbol, "interval", "date" FROM lake_unmerged'
     ).fetchall()
-    return list({partition_on((market, symbol, interval), day) for market, symbol, interval, day in named})
+    return list(
+        {partition_on((market, symbol, interval), day) for market, symbol, interval, day in partitions}
+    )
 
 
 def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
@@ -192,10 +197,10 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[s
     connection.execute(f"CREATE TEMP TABLE {name} ({listed})")
 
 
-def _check_first(held_files: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
-    """Refuse scans whose columns and types would be those of a file that has others.
+def _check_first_file(held_files: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
+    """Raise UnreadableAsIsError if the first file of a scan has other columns or types.
 
-    After this they are ours, and need no casting.
+    Otherwise the columns and types of the scan are ours, without a cast.
     """
     unheld = next((name for name in names if name not in held_files.names), None)
     held = next((name for name in names if name in held_files.names), None) if held_files.names else None
