@@ -8,7 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from lakewriter.backfill.run import Backfill, BackfillOptions
+from lakewriter.backfill.planner import BackfillOptions
+from lakewriter.backfill.run import Backfill
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import LakewriterError

@@ -23,6 +23,9 @@ from lakewriter.series import Series
 # binance-public-data: the next day, and the first Monday of the next month.
 PUBLISHED_AFTER_MS: dict[Period, int] = {"daily": 3 * DAY_MS, "monthly": 14 * DAY_MS}
 
+# REST's values of a younger candle may still change.
+YOUNG_MS = 30_000
+
 ArchiveChoice = Literal["auto", "daily", "monthly", "none"]
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from lakewriter.backfill.market_info import MarketInfo, ask_with_retry
-from lakewriter.backfill.plan import SeriesPlan
+from lakewriter.backfill.plan import YOUNG_MS, SeriesPlan
 from lakewriter.backfill.progress import Progress
 from lakewriter.binance.rest import INVALID_SYMBOL, Page, RestError
 from lakewriter.candle import Candle, to_table
@@ -30,9 +30,6 @@ from lakewriter.ranges import Range, minus, union, within
 from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
-
-# REST's values of a younger candle may still change.
-YOUNG_MS = 30_000
 
 # REST may lag. It may still get a candle that ended less than this ago.
 SETTLE_MS = 300_000

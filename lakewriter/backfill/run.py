@@ -6,78 +6,25 @@ state is the lake: a stopped backfill plans again, and continues.
 """
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import Iterable, Iterator
-from datetime import date
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from lakewriter.backfill.archive_import import DOWNLOADS, FileImport
-from lakewriter.backfill.market_info import FILE_TRIES_MAX, MarketInfo, ask_with_retry
-from lakewriter.backfill.plan import (
-    ArchiveChoice,
-    PlannedFile,
-    SeriesPlan,
-    period_of,
-    plan_series,
-    unpublished_ms,
-)
+from lakewriter.backfill.archive_import import FileImport
+from lakewriter.backfill.first_error import first_error
+from lakewriter.backfill.plan import PlannedFile, SeriesPlan
+from lakewriter.backfill.planner import BackfillOptions, BackfillPlan, Planner
 from lakewriter.backfill.progress import Progress
-from lakewriter.backfill.rest_fill import YOUNG_MS, RestFill
-from lakewriter.binance.archive import ArchiveError
-from lakewriter.binance.archive_files import ArchiveFile, Period
+from lakewriter.backfill.rest_fill import RestFill
 from lakewriter.binance.market_clients import MarketClients
-from lakewriter.binance.weight_budget import BACKGROUND_SHARE, SHARE
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.gap import FINAL
 from lakewriter.lake.gaps.ledger import Ledger, save
-from lakewriter.lake.gaps.ledgers import read_reported
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.presence import presence_of
-from lakewriter.market import MARKETS
-from lakewriter.ranges import Range, minus, union
-from lakewriter.series import Series
-from lakewriter.subscription import Subscription, is_glob, matching
+from lakewriter.subscription import Subscription
 
-log = logging.getLogger(__name__)
-
-# Series planned at once, and series that REST finishes at once in each market.
-PLANNERS = 8
+# Series that REST finishes at once in each market.
 FINISHERS = 2
 
 _SAVE_EVERY_S = 1.0
-
-
-class BackfillOptions(NamedTuple):
-    """The options of a backfill.
-
-    Args:
-        since_ms: candles that begin before are left out; None for the first one.
-        until_ms: candles that begin here or later are left out; None for "up to now".
-        files: the archive files to use.
-        downloads: the number of downloads at once.
-        delisted: whether globs also match symbols that only the archive has.
-    """
-
-    since_ms: int | None = None
-    until_ms: int | None = None
-    files: ArchiveChoice = "auto"
-    downloads: int = DOWNLOADS
-    delisted: bool = False
-
-
-class BackfillPlan(NamedTuple):
-    """The plan of a backfill.
-
-    Args:
-        series: by market and symbol.
-        unknown: series whose symbol exchange and archive do not know.
-    """
-
-    series: list[SeriesPlan]
-    unknown: list[Series]
 
 
 class Backfill:
@@ -106,10 +53,7 @@ class Backfill:
         self._clients = clients
         self._options = options
         self._clock = clock
-        self._market_infos: dict[str, MarketInfo] = {}
-        self._markets_without_list: set[str] = set()
-        self._settled: dict[Series, list[Range]] = {}
-        self._list_page_s = 0.0  # the time of the last page of the archive's list
+        self._planner = Planner(store, clients, options=options, clock=clock, progress=self.progress)
 
     async def plan(self, subscriptions: Iterable[Subscription]) -> BackfillPlan:
         """Return the plan for these subscriptions; change nothing.
@@ -118,30 +62,11 @@ class Backfill:
             RestError: if the exchange does not answer.
             LakeError: if the ledgers cannot be read.
         """
-        self._settled = await asyncio.to_thread(_settled, self._store)
-        wanted = await self._resolve(subscriptions)
-        log.info("looking at %d series", len(wanted))
-        plans: list[SeriesPlan] = []
-        unknown: list[Series] = []
-        todo = iter(wanted)
+        return await self._planner.plan(subscriptions)
 
-        async def work() -> None:
-            for series in todo:
-                try:
-                    plan = await self._plan_series(series)
-                except LakeError as error:
-                    self.progress.add_unreadable(series, error)
-                    continue
-                if plan is None:
-                    unknown.append(series)
-                else:
-                    plans.append(plan)
-
-        with _first_error():
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(PLANNERS):
-                    tasks.create_task(work())
-        return BackfillPlan(sorted(plans, key=lambda each: each.series), sorted(unknown))
+    def estimated_s(self, plan: BackfillPlan) -> float:
+        """Return the estimated seconds of a plan, by the exchange's limits and the archive's speed."""
+        return self._planner.estimated_s(plan)
 
     async def run(self, plan: BackfillPlan, ledger: Ledger, own_journal: str) -> None:
         """Run the plan; return when each candle is in the lake or explained.
@@ -158,7 +83,7 @@ class Backfill:
         files_left = {each.series: each.file_count for each in plan.series}
         by_series = {each.series: each for each in plan.series}
         planned_by_market: dict[str, asyncio.Queue[SeriesPlan]] = {
-            name: asyncio.Queue() for name in self._market_infos
+            name: asyncio.Queue() for name in self._planner.market_infos
         }
 
         async def file_done(planned: PlannedFile) -> None:
@@ -174,10 +99,10 @@ class Backfill:
             self._store, lambda name: self._clients[name].archive, self.progress, file_done, self._clock
         )
         rest_fill = RestFill(
-            self._store, ledger, self._settled, file_import.given_up, self.progress, own_journal
+            self._store, ledger, self._planner.settled, file_import.given_up, self.progress, own_journal
         )
         files = (planned for each in plan.series for planned in each.files)
-        with _first_error():
+        with first_error():
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
                     tasks.create_task(self._finish(queue, rest_fill))
@@ -192,121 +117,18 @@ class Backfill:
                 for task in helpers:
                     task.cancel()
 
-    def estimated_s(self, plan: BackfillPlan) -> float:
-        """Return the estimated seconds of a plan, by the exchange's limits and the archive's speed."""
-        weights: dict[str, int] = {}
-        for each in plan.series:
-            market = self._clients[each.series.market].market
-            weights[market.weight_pool] = weights.get(market.weight_pool, 0) + each.weight
-        allowed = {market.weight_pool: market.weight_max for market in MARKETS.values()}
-        by_weight_s = max(
-            (60.0 * weight / (allowed[pool] * SHARE * BACKGROUND_SHARE) for pool, weight in weights.items()),
-            default=0.0,
-        )
-        files = sum(each.file_count for each in plan.series)
-        return max(by_weight_s, files * self._list_page_s / self._options.downloads)
-
     async def _finish(self, planned: "asyncio.Queue[SeriesPlan]", rest_fill: RestFill) -> None:
         while True:
             plan = await planned.get()
             try:
-                await rest_fill.finish(plan, self._market_infos[plan.series.market])
+                await rest_fill.finish(plan, self._planner.market_infos[plan.series.market])
             except LakeError as error:
                 self.progress.add_unreadable(plan.series, error)
             finally:
                 planned.task_done()
-
-    async def _resolve(self, subscriptions: Iterable[Subscription]) -> list[Series]:
-        """Return the series of the subscriptions."""
-        wanted: dict[Series, None] = {}
-        for subscription in subscriptions:
-            market_info = await self._market_info(subscription.market)
-            known = list(market_info.instruments)
-            if self._options.delisted and any(map(is_glob, subscription.symbols)):
-                known = sorted({*known, *await ask_with_retry(market_info.client.archive.symbols)})
-            for name in subscription.symbols:
-                for symbol in matching(name, known) if is_glob(name) else [name]:
-                    for interval in subscription.intervals:
-                        wanted[Series(subscription.market, symbol, interval)] = None
-        return list(wanted)
-
-    async def _market_info(self, market: str) -> MarketInfo:
-        if market not in self._market_infos:
-            market_info = MarketInfo(self._clients[market], self._clock)
-            await market_info.load()
-            self._market_infos[market] = market_info
-        return self._market_infos[market]
-
-    async def _plan_series(self, series: Series) -> SeriesPlan | None:
-        """Return the plan for a series; None if exchange and archive do not know its symbol."""
-        market_info, options = self._market_infos[series.market], self._options
-        period = period_of(series.interval, options.files)
-        listed = {} if period is None else await self._list_files(series, period)
-        ends_ms = sorted(ArchiveFile(series, period, day).stop_ms for day in listed) if period else []
-        begin_ms = ArchiveFile(series, period, min(listed)).start_ms if period and listed else None
-        bounds = await market_info.bounds(series, begin_ms)
-        start_ms = options.since_ms if bounds is None or options.since_ms is not None else bounds.first_ms
-        if bounds is None or start_ms is None:
-            return None
-        stop_ms = series.grid.floor(market_info.client.time.now_ms() - YOUNG_MS)
-        if options.until_ms is not None:
-            stop_ms = min(stop_ms, options.until_ms)
-        if bounds.stop_ms is not None and ends_ms:
-            # REST is asked once for the time after the last file of a symbol that no longer trades.
-            stop_ms = min(stop_ms, ends_ms[-1])
-        if bounds.unlisted and period and listed:
-            coming_ms = unpublished_ms(series, period, max(listed), market_info.client.time.now_ms())
-            bounds = bounds._replace(unpublished_ms=coming_ms)
-        low_ms = max(start_ms, bounds.first_ms or 0)
-        missing = await asyncio.to_thread(self._missing, series, low_ms, stop_ms)
-        span = (start_ms, options.until_ms)
-        return plan_series(market_info.client.market, series, bounds, span, missing, listed, period)
-
-    def _missing(self, series: Series, start_ms: int, stop_ms: int) -> list[Range]:
-        if start_ms >= stop_ms:
-            return []
-        presence = presence_of(self._store, series)
-        return minus(presence.missing(start_ms, stop_ms), self._settled.get(series, []))
-
-    async def _list_files(self, series: Series, period: Period) -> dict[date, int]:
-        archive = self._clients[series.market].archive
-        asked, began_s = archive.asked, self._clock.monotonic_s()
-        try:
-            # After one series was refused, the others do not retry.
-            tries_max = 1 if series.market in self._markets_without_list else FILE_TRIES_MAX
-            listed = await ask_with_retry(partial(archive.files, series, period), tries_max=tries_max)
-            pages = max(1, archive.asked - asked)
-            self._list_page_s = (self._clock.monotonic_s() - began_s) / pages
-            return listed
-        except ArchiveError as error:
-            if series.market not in self._markets_without_list:
-                self._markets_without_list.add(series.market)
-                log.warning("%s; REST is asked for everything of %s", error, series.market)
-            return {}
-
-
-@contextlib.contextmanager
-def _first_error() -> Iterator[None]:
-    """Raise the first error of a group of tasks alone."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
 
 
 async def _save_regularly(ledger: Ledger) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await save(ledger)
-
-
-def _settled(store: LakeStore) -> dict[Series, list[Range]]:
-    """Return the ranges with a final reason in any ledger."""
-    found: dict[Series, list[Range]] = {}
-    for told in read_reported(store.state_dir):
-        if told.gap.reason in FINAL:
-            found.setdefault(told.gap.series, []).append((told.gap.start_ms, told.gap.stop_ms))
-    return {series: union(ranges) for series, ranges in found.items()}

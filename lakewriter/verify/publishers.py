@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakewriter.backfill.market_info import MarketInfo, ask_with_retry
-from lakewriter.backfill.plan import days_between
-from lakewriter.backfill.rest_fill import YOUNG_MS
+from lakewriter.backfill.plan import YOUNG_MS, days_between
 from lakewriter.binance.archive import ArchiveError
 from lakewriter.binance.archive_csv import parse_csv, unzip
 from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period

@@ -10,8 +10,8 @@ import pytest
 
 from lakewriter.backfill.archive_import import PENDING_BYTES_MAX, FileImport
 from lakewriter.backfill.plan import PlannedFile
+from lakewriter.backfill.planner import BackfillOptions
 from lakewriter.backfill.progress import Progress
-from lakewriter.backfill.run import BackfillOptions
 from lakewriter.binance.archive import ArchiveClient
 from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.clock import Clock

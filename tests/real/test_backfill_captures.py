@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from lakewriter.backfill.run import Backfill, BackfillOptions
+from lakewriter.backfill.planner import BackfillOptions
+from lakewriter.backfill.run import Backfill
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS

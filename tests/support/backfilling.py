@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import aiohttp
 
+from lakewriter.backfill.planner import BackfillOptions, BackfillPlan
 from lakewriter.backfill.progress import Progress
-from lakewriter.backfill.run import Backfill, BackfillOptions, BackfillPlan
+from lakewriter.backfill.run import Backfill
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.lake.gaps.ledger import save

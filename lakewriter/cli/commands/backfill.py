@@ -11,7 +11,8 @@ import click
 
 from lakewriter import __version__
 from lakewriter.backfill.archive_import import DOWNLOADS
-from lakewriter.backfill.run import Backfill, BackfillOptions
+from lakewriter.backfill.planner import BackfillOptions
+from lakewriter.backfill.run import Backfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.commands.backfill_report import (

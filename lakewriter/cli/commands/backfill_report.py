@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lakewriter.backfill.planner import BackfillPlan
 from lakewriter.backfill.progress import Progress as Done
-from lakewriter.backfill.run import BackfillPlan
 
 log = logging.getLogger(__name__)
 

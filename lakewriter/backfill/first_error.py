@@ -1,0 +1,16 @@
+"""One error out of a group of tasks."""
+
+import contextlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def first_error() -> Iterator[None]:
+    """Raise the first error of a group of tasks alone."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
