@@ -28,12 +28,12 @@ from lakewriter.regular_file import open_lock, read_regular
 WEIGHT_DIRECTORY = "_lakewriter/weight"
 RATE_LIMITS_FILE = "_lakewriter/restraint.json"
 
-# One page, so that a write is in the file whole or not at all, whenever its
-# writer is killed; what is shorter is padded.
+# One page: a write is in the file whole or not at all, even if its writer is
+# killed. Shorter content is padded.
 PAGE_BYTES = 4096
 
-# The lock is held for microseconds; a process that was stopped while it holds
-# it must not stop the others.
+# The lock is held for microseconds. A process that is stopped while it holds the
+# lock must not block the others for longer than this.
 LOCK_S = 1.0
 _LOOK_S = 0.001
 
@@ -42,7 +42,7 @@ _NAME_MAX = 100
 # A few hosts, with 300 attempts each.
 _RATE_LIMITS_BYTES_MAX = 1024 * 1024
 
-# Source: proc(5). Elsewhere a boot is told by times that lie in the future.
+# Source: proc(5). On other systems, times in the future show that they are of another boot.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,14 +62,14 @@ class WeightFile:
 
     @property
     def boot(self) -> str:
-        """Which run of this machine it is."""
+        """The id of this boot of the machine; "" if it is unknown."""
         return self._boot
 
     def change(self, update: Callable[[bytes], bytes], *, durable: bool = False) -> None:
-        """Hand over the bytes, none at first, and keep what is returned.
+        """Replace the content by `update` of it; at first the content is empty.
 
         Raises:
-            OSError: if they cannot be read or written, or if somebody holds the lock for long.
+            OSError: if it cannot be read or written, or another process holds the lock too long.
 
         Crash: what was there before, or this; after a loss of power perhaps
         neither, unless it was durable.

@@ -1,12 +1,12 @@
 """Forgetting: the one way candles leave the lake.
 
-Strategy: of each partition that a selection meets, the rows that remain become
-its file, by the same lock and the same replacement as in a merge; a partition
-of which nothing remains loses its files, and its directory. What goes is
-recorded first (see `forgotten`).
+Strategy: the remaining rows of a partition replace its file, under the same lock
+and by the same replacement as a merge. A partition without remaining rows loses
+its files and its directory. The caller records the removal first (see
+`forgotten`).
 
-Rows that are still in a journal are not touched: they come at the next flush.
-Healing and backfill are free to bring anything again.
+Rows in a journal stay: the next flush merges them. Healing and backfill may
+fetch forgotten candles again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,10 +34,10 @@ class Selection(NamedTuple):
     """Which candles to forget.
 
     Args:
-        series: of these series.
-        start_ms: those that begin here or later; None for any.
-        stop_ms: those that begin before this; None for any.
-        sources: those of these sources; empty for any.
+        series: only these series.
+        start_ms: only candles that begin here or later; None for any.
+        stop_ms: only candles that begin before this; None for any.
+        sources: only these sources; empty for any.
     """
 
     series: tuple[Series, ...]
@@ -76,16 +76,16 @@ class Selection(NamedTuple):
 
 
 class ForgetResult(NamedTuple):
-    """What became of one partition, or would.
+    """The result of forgetting in one partition, or of its dry run.
 
     Args:
-        partition: which.
-        candles: how many went.
+        partition: the partition.
+        candles: number of removed candles.
         ranges: their begin times.
         removed: whether nothing of the partition remains.
-        unreadable: how many of the removed files could not be read; their candles are not counted.
-        bytes_before, bytes_after: of all its files.
-        error: why nothing was done, "" if all went well.
+        unreadable: number of removed files that could not be read; their candles are not counted.
+        bytes_before, bytes_after: bytes of all its files.
+        error: why nothing was changed; "" if there was no error.
         hint: what to do about the error.
     """
 
@@ -101,12 +101,12 @@ class ForgetResult(NamedTuple):
 
     @property
     def has_effect(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether something is or would be removed, or there is an error."""
         return bool(self.candles or self.removed or self.error)
 
 
 class _File(NamedTuple):
-    """A file of a partition; `rows` is None if it cannot be read, `error` says why."""
+    """A file of a partition. If it cannot be read, `rows` is None and `error` has the reason."""
 
     name: str
     version: str
@@ -130,9 +130,9 @@ def forget_partition(
     """Remove the selected candles of a partition.
 
     Crash: before the replacement all is as it was, after it the selected rows
-    are gone. Of a partition that goes whole some files may be gone and others
-    there: foreign ones go first, so that no reader sees a row that a better one
-    had replaced. Doing it again finishes the work.
+    are gone. Of a partition that is removed whole some files may be gone and
+    others there: foreign ones go first, so that no reader sees a row that a better
+    one had replaced. Running it again finishes the work.
     """
     partition = item.partition
     try:
@@ -144,7 +144,7 @@ def forget_partition(
 
 
 def removed_by_series(outcomes: Iterable[ForgetResult]) -> dict[Series, Removed]:
-    """Return what went of each series."""
+    """Return the removed candles of each series."""
     found: dict[Series, list[ForgetResult]] = {}
     for outcome in outcomes:
         if outcome.candles or outcome.removed:
@@ -160,7 +160,7 @@ def removed_by_series(outcomes: Iterable[ForgetResult]) -> dict[Series, Removed]
 
 
 def _ranges_of(outcome: ForgetResult) -> tuple[Range, ...]:
-    """Return the ranges of what went; of a file that could not be read, its whole partition."""
+    """Return the ranges of the removed candles; the whole partition if a file could not be read."""
     if outcome.unreadable:
         return ((outcome.partition.start_ms, outcome.partition.stop_ms),)
     return outcome.ranges
@@ -207,10 +207,10 @@ def _read(store: LakeStore, item: PartitionDirs) -> list[_File]:
 
 
 def _own_file(partition: Partition, files: list[_File]) -> _File:
-    """Return the partition's own file, from which some rows are to go.
+    """Return the partition's own file.
 
     Raises:
-        LakeError: if it cannot be read, or has others beside it.
+        LakeError: if it cannot be read, or there are foreign files beside it.
     """
     foreign = [file.name for file in files if file.name != partition.file]
     if foreign:
@@ -224,10 +224,10 @@ def _own_file(partition: Partition, files: list[_File]) -> _File:
 
 
 def _encode_remaining(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
-    """Return the file that holds the rows that remain.
+    """Return a file with the remaining rows.
 
     Raises:
-        LakeError: if it would not hold just these.
+        LakeError: if the decoded file has other rows.
     """
     data = encode_next(kept, partition, replaced)
     if not decode(data, partition.file).equals(kept):
@@ -246,7 +246,7 @@ def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_ru
         for file in sorted(files, key=lambda each: each.name == partition.file):
             store.storage.delete(file.name)
         for directory in item.directories:
-            # Other writers are kept out: no temporary file here has an owner.
+            # Other writers are locked out, so no temporary file here has an owner.
             store.storage.sweep(directory, float("inf"))
             store.storage.prune(directory)
     return ForgetResult(
@@ -260,7 +260,7 @@ def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_ru
 
 
 def _runs(partition: Partition, begins: IntArray) -> tuple[Range, ...]:
-    """Return begin times, sorted and each once, as ranges without a candle missing in between."""
+    """Return sorted, unique begin times as ranges without a missing candle."""
     if not len(begins):
         return ()
     stops = ends(INTERVALS[partition.interval], begins)

@@ -2,14 +2,14 @@
 
     _lakewriter/forgotten/log.ndjson
 
-One JSON object a line: a series, which of its candles went, who removed them,
-when and why. A line is written before the first candle goes, and once more
-when the last one is gone; a line without `finished_ms` is of a command that is
-at work or was killed. Runs of one cron line that give the same reason are one
-line. The file is replaced whole under a lock.
+Each line is a JSON object: a series, the ranges of the removed candles, the
+user, the time and the reason. It is written before the first candle is removed,
+and replaced after the last one. A line without `finished_ms` belongs to a
+command that still runs or was killed. Runs of one cron line with the same
+reason become one line. Each write replaces the file under a lock.
 
-A forgotten range says why candles are absent, never that they are: they may be
-there again, from a backfill or by healing.
+A forgotten range is a reason for absent candles, and no proof that they are
+absent: a backfill or healing may have brought them again.
 """
 
 import logging
@@ -40,13 +40,13 @@ FORGOTTEN_FILE = f"{FORGOTTEN_DIRECTORY}/log.ndjson"
 # Some 100,000 lines.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
-# So many ranges of one line are kept apart; of more, the nearest are joined.
+# A line with more ranges joins the nearest ones.
 RANGES_MAX = 10_000
 
-# As much of a name or a reason is kept.
+# Longer names and reasons are cut off.
 TEXT_CHARS_MAX = 200
 
-# The year 9999 ends here: no later time becomes a date.
+# The end of the year 9999: no later time is a date.
 _TIME_MS_MAX = 253_402_300_800_000
 
 
@@ -55,16 +55,16 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Args:
         market, symbol, interval: the series.
-        ranges: begin times of what went, as half-open ranges, ascending; at least one.
-        candles: how many went; how many were to go, until it is finished.
-        file_bytes: by how much the partitions' files shrank.
-        by: who removed them, and on which host.
-        reason: in the words of whoever did.
+        ranges: begin times of the candles, as half-open ranges, ascending; at least one.
+        candles: number of removed candles; until it is finished, of selected ones.
+        file_bytes: bytes by which the partitions' files shrank.
+        by: the user and the host.
+        reason: in the user's words.
         sources: only candles of these sources; () for any.
-        started_ms: when the first of them went, by the host's clock.
-        finished_ms: when the last of them went; None for a command that did not end.
-        runs: of how many commands this is the sum.
-        id: which command it is, until it is finished.
+        started_ms: when the removal started, by the host's clock.
+        finished_ms: when it ended; None for a command that did not end.
+        runs: number of commands of which this is the sum.
+        id: identifies the command until it is finished.
     """
 
     market: str
@@ -83,15 +83,15 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def series(self) -> Series:
-        """Whose candles they were."""
+        """The series of the candles."""
         return Series(self.market, self.symbol, self.interval)
 
 
 class ForgetPurpose(NamedTuple):
-    """Who removes candles, and why.
+    """The user who removes candles, and the reason.
 
     Args:
-        by: a user and a host.
+        by: the user and the host.
         reason: in the user's words; "" for none.
         sources: only candles of these sources; () for any.
         now_ms: the time, by the host's clock.
@@ -104,7 +104,7 @@ class ForgetPurpose(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """What went of one series, or is to go: ranges of begin times, candles, bytes of files."""
+    """Candles of one series that were removed, or are to be: ranges of begin times, a number, bytes of files."""
 
     ranges: list[Range]
     candles: int
@@ -116,7 +116,7 @@ _decode = msgspec.json.Decoder(Forgotten).decode
 
 
 def record_start(store: LakeStore, planned: dict[Series, Removed], purpose: ForgetPurpose) -> str:
-    """Write what a command is about to remove; return the id to finish it by.
+    """Write the candles that a command is about to remove; return the id for `record_finish`.
 
     Raises:
         LakeError: if the file cannot be read.
@@ -127,15 +127,15 @@ def record_start(store: LakeStore, planned: dict[Series, Removed], purpose: Forg
     command = secrets.token_hex(8)
     lines = [_forgotten(series, went, purpose, command) for series, went in planned.items()]
     with store.storage.exclusive(FORGOTTEN_DIRECTORY):
-        known, strange = _read(store.state_dir / FORGOTTEN_FILE)
-        _write(store.state_dir, [*known, *lines], strange)
+        known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
+        _write(store.state_dir, [*known, *lines], unreadable)
     return command
 
 
 def record_finish(
     store: LakeStore, command: str, went: dict[Series, Removed], purpose: ForgetPurpose, finished_ms: int
 ) -> None:
-    """Write what a command removed in the place of what it was about to.
+    """Replace the lines of `record_start` by the candles that the command removed.
 
     Args:
         command: the id from `record_start`.
@@ -152,30 +152,30 @@ def record_finish(
         if each.candles
     ]
     with store.storage.exclusive(FORGOTTEN_DIRECTORY):
-        known, strange = _read(store.state_dir / FORGOTTEN_FILE)
+        known, unreadable = _read(store.state_dir / FORGOTTEN_FILE)
         others = [line for line in known if line.id != command]
-        _write(store.state_dir, _without_repeats([*others, *done]), strange)
+        _write(store.state_dir, _without_repeats([*others, *done]), unreadable)
 
 
 def read_forgotten(root: Path) -> list[Forgotten]:
-    """Return what was forgotten, by series and time.
+    """Return the lines of the record, by series and time.
 
-    Lines that are not understood are left out, with a warning.
+    Lines that cannot be read are left out, with a warning.
 
     Raises:
         LakeError: if the file cannot be read.
     """
-    known, strange = _read(root / FORGOTTEN_FILE)
-    if strange:
-        log.warning("forget: %s: %d lines are not understood", root / FORGOTTEN_FILE, len(strange))
+    known, unreadable = _read(root / FORGOTTEN_FILE)
+    if unreadable:
+        log.warning("forget: %s: %d lines are not understood", root / FORGOTTEN_FILE, len(unreadable))
     return sorted(known, key=lambda each: (each.series, each.ranges[0], each.started_ms))
 
 
 def with_forgotten(told: list[ReportedGap], forgotten: Iterable[Forgotten]) -> list[ReportedGap]:
-    """Return what ledgers tell of one series and what was forgotten of it, by time, each candle once.
+    """Return a series' gaps from ledgers and its forgotten ranges, by time, each candle once.
 
-    That the exchange has no such candle, or that it is being healed, counts more
-    than that it was forgotten; that it could not be had counts less.
+    A final reason or a living recorder's "pending" wins over "forgotten", and
+    that wins over "unhealable".
     """
     strong = [each for each in told if each.explains_absence and each.gap.reason != "unhealable"]
     known = union((each.gap.start_ms, each.gap.stop_ms) for each in strong)
@@ -205,7 +205,7 @@ def _gap_of(line: Forgotten) -> Gap:
 
 
 def limited_ranges(ranges: Iterable[Range]) -> list[Range]:
-    """Return ranges as a set of at most RANGES_MAX; of more, those nearest to each other are joined."""
+    """Return the union of the ranges; if it has more than RANGES_MAX, the nearest ones are joined."""
     found = union(ranges)
     if len(found) <= RANGES_MAX:
         return found
@@ -232,7 +232,7 @@ def _forgotten(series: Series, went: Removed, purpose: ForgetPurpose, command: s
 
 
 def _without_repeats(lines: Iterable[Forgotten]) -> list[Forgotten]:
-    """Return the lines with those in one that differ in time and range alone; unfinished ones stay apart."""
+    """Return the lines, with those summed up that differ in time and range alone; unfinished ones stay apart."""
     found: dict[tuple[object, ...], Forgotten] = {}
     for line in lines:
         key = (line.series, line.sources, line.by, line.reason, line.id)
@@ -254,28 +254,28 @@ def _sum(one: Forgotten, other: Forgotten) -> Forgotten:
     )
 
 
-def _write(root: Path, lines: Iterable[Forgotten], strange: Iterable[bytes]) -> None:
+def _write(root: Path, lines: Iterable[Forgotten], unreadable: Iterable[bytes]) -> None:
     path = root / FORGOTTEN_FILE
     make_directories(root, path.parent)
-    write_durably(path, b"".join(line + b"\n" for line in (*map(_encode, lines), *strange)))
+    write_durably(path, b"".join(line + b"\n" for line in (*map(_encode, lines), *unreadable)))
 
 
 def _read(path: Path) -> tuple[list[Forgotten], list[bytes]]:
-    """Return a file's lines, and those that are none; nothing of a file that is not there."""
+    """Return the lines of a file, and those that cannot be read; both empty if there is no file."""
     try:
         data = read_regular(path, FILE_BYTES_MAX)
     except FileNotFoundError:
         return [], []
     except OSError as error:
         raise LakeError(f"forget: {path}: {error.strerror}", f"move it away: {path}") from None
-    known, strange = [], []
+    known, unreadable = [], []
     for line in data.splitlines():
         forgotten = _parse(line)
         if forgotten is None:
-            strange.append(line)
+            unreadable.append(line)
         else:
             known.append(forgotten)
-    return known, strange
+    return known, unreadable
 
 
 def _parse(line: bytes) -> Forgotten | None:

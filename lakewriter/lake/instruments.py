@@ -1,11 +1,11 @@
-"""What exchangeInfo said, and when: one small file a market.
+"""Answers of exchangeInfo over time: one small file a market.
 
     _lakewriter/instruments/<market>.ndjson
 
-One row a line for each period in which a symbol's status and contract type
-were the same. An answer like the one before only moves `last_seen_ms`; a
-symbol that is no longer listed keeps its own. The file is a few hundred bytes
-a symbol, and replaced whole.
+Each line is a period in which a symbol's status and contract type stayed the
+same. A repeated answer only moves `last_seen_ms`; a symbol that is not listed
+any more keeps its own. The file has a few hundred bytes a symbol, and each
+write replaces it.
 """
 
 from collections.abc import Iterable
@@ -30,13 +30,13 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class InstrumentPeriod(NamedTuple):
-    """A symbol as a market listed it for a time.
+    """A period in which a market listed a symbol with one status.
 
     Args:
-        market, symbol: which.
-        status, contract_type: in the exchange's words; the same all that time.
-        onboard_ms, delivery_ms: as last said; None if it did not say.
-        first_seen_ms, last_seen_ms: the first and the last answer that said so.
+        market, symbol: the instrument.
+        status, contract_type: in the exchange's words.
+        onboard_ms, delivery_ms: from the last answer; None if it had none.
+        first_seen_ms, last_seen_ms: times of the first and the last such answer.
     """
 
     market: str
@@ -50,11 +50,11 @@ class InstrumentPeriod(NamedTuple):
 
 
 class MarketList(NamedTuple):
-    """What a market listed the last time.
+    """The last answer of a market.
 
     Args:
-        answered_ms: when.
-        statuses: each symbol's status, in the exchange's words.
+        answered_ms: its time.
+        statuses: the status of each symbol, in the exchange's words.
     """
 
     answered_ms: int
@@ -76,18 +76,18 @@ _decode = msgspec.json.Decoder(_InstrumentRow).decode
 
 
 def record_instruments(store: LakeStore, market: str, instruments: Iterable[Instrument], now_ms: int) -> None:
-    """Note what a market lists now. Blocks.
+    """Write what a market lists now. Blocks.
+
+    A file with damaged lines becomes a `.bad` file; the new one has the other
+    lines.
 
     Args:
         instruments: the whole answer; a symbol that is not in it is not listed.
-        now_ms: the exchange's time; an answer older than the last one counts as
-            of the same time.
+        now_ms: the exchange's time; if it is before the last answer's, that time
+            is taken.
 
     Raises:
         OSError: if it cannot be read or written.
-
-    A file with lines that cannot be understood becomes a `.bad` file; the new
-    one has the other lines.
 
     Crash: the old file or the new one is there, whole; or the old one under its
     other name alone.
@@ -119,9 +119,9 @@ def record_instruments(store: LakeStore, market: str, instruments: Iterable[Inst
 
 
 def read_instruments(root: Path) -> list[InstrumentPeriod]:
-    """Return what all markets listed, by market, symbol and time.
+    """Return the periods of all markets, by market, symbol and time.
 
-    Files and lines that cannot be read or understood are logged and left out.
+    Files and lines that cannot be read are logged and left out.
     """
     directory = root / INSTRUMENTS_DIRECTORY
     if not directory.is_dir():
@@ -164,7 +164,7 @@ def _rows_or_none(path: Path) -> list[_InstrumentRow]:
 
 
 def _row(line: bytes | None) -> _InstrumentRow | None:
-    """Return the line's row; None if it is not what we write."""
+    """Return the row of a line; None if the line is damaged."""
     if line is None:
         return None
     try:
@@ -176,7 +176,7 @@ def _row(line: bytes | None) -> _InstrumentRow | None:
 
 
 def _sound(moment_ms: int | None) -> int | None:
-    """Return the moment; None for one that no calendar has."""
+    """Return the moment; None if no calendar has it."""
     return moment_ms if moment_ms is not None and 0 <= moment_ms <= CALENDAR_MS_MAX else None
 
 

@@ -1,19 +1,18 @@
-"""The journal: closed candles that are safe but not yet in their partitions.
+"""The journal: the write-ahead log of candles that are not in their partitions yet.
 
-Contract: `commit` returns after the candles are on the disk, or raises; a
-committed candle stays readable here until its flush calls `drop`. One
-directory per living recorder, marked by a lock file that it holds. A segment
-is one file of lines; `segments` reads it.
+Contract: `commit` returns after the candles are durable, or raises. A committed
+candle stays readable here until its flush calls `drop`. Each living recorder
+has one directory and holds the lock file in it. A segment is one file of lines;
+`segments` reads it.
 
-    _lakewriter/journal/lock                          held while recorders come, go, or are counted
-    _lakewriter/journal/<recorder>/lock
+    _lakewriter/journal/lock                          held while a journal is created, adopted or removed
+    _lakewriter/journal/<recorder>/lock               held by the recorder as long as it lives
     _lakewriter/journal/<recorder>/00000001.ndjson
 
-A journal that is deleted or moved under its recorder is made anew by the next
-commit. `lost` reports candles that were in it: the recorder's memory is then
-their last copy.
+If a journal is deleted or moved under its recorder, the next commit restores it.
+`lost` reports that it had candles: the recorder's memory has their last copy.
 
-Nothing here knows of partitions; merging is the caller's.
+This module knows nothing of partitions; its callers merge.
 """
 
 import contextlib
@@ -35,30 +34,30 @@ from lakewriter.regular_file import names_open_file, open_lock, open_regular, wr
 log = logging.getLogger(__name__)
 
 JOURNAL_DIRECTORY = "_lakewriter/journal"
-# So far is a recorder's directory below the lake's root.
+# The depth of a recorder's directory below the lake's root.
 _DEPTH = 1 + JOURNAL_DIRECTORY.count("/") + 1
 LOCK_NAME = "lock"
 _SEGMENT_SUFFIX = ".ndjson"
 
-# Listing and reading race with recorders; each lap means that one of them flushed.
+# Listing and reading race with recorders; each lap is caused by a flush.
 READ_LAPS_MAX = 100
 
-# Names of at most eight digits: some three hundred years of flushes.
+# Names have at most eight digits: enough for three hundred years of flushes.
 _SEGMENTS_MAX = 10**8
 
 _SAFE = "nothing that was logged as recorded is lost"
 
 
 class DiskRefusedError(LakeError):
-    """The disk did not take what was to be written; nothing was promised, it may be tried again."""
+    """The disk refused a write. Nothing was promised; the caller may retry."""
 
 
 class Journal:
     """The journal of one living recorder.
 
     Args:
-        directory: its own directory, made by `create_journal`.
-        lock_fd: the lock, held until `close`.
+        directory: its own, from `create_journal`.
+        lock_fd: descriptor of its lock file, which is locked until `close`.
     """
 
     def __init__(self, directory: Path, lock_fd: int) -> None:
@@ -75,12 +74,12 @@ class Journal:
         """Append the candles, make them durable, and return the bytes written.
 
         Raises:
-            RefusedError: if the disk refused to take them (full, read-only …);
-                the same commit may be tried again.
-            LakeError: if the disk failed to sync. That is never retried: what
-                the kernel dropped would be taken for written.
-            In both cases none of these candles is promised, all earlier ones
-            still are, and nothing is appended behind what may be torn.
+            DiskRefusedError: if the disk refused the write (full, read-only …);
+                the caller may retry the commit.
+            LakeError: if the disk failed to sync. A retry would take pages for
+                written that the kernel dropped.
+            After either error none of these candles is promised, earlier ones
+            still are, and nothing is appended behind a torn line.
 
         Crash: some of the lines may be there, the last of them torn; a reader
         drops a torn line, and no promise was made for any of them.
@@ -113,13 +112,13 @@ class Journal:
 
     @property
     def lost(self) -> bool:
-        """Whether candles that were committed and not dropped may be in no segment any more."""
+        """Whether committed candles may be in no segment any more."""
         return self._lost
 
     def check(self) -> None:
-        """Look whether the journal was deleted or moved; note what is lost, and make it anew.
+        """Restore the journal if it was deleted or moved, and set `lost` if it had candles.
 
-        A journal that cannot be made now is made by a later check or commit.
+        If it cannot be restored now, a later check or commit does it.
         """
         if self._fd is not None and not self._is_in_place():
             self._close_segment()
@@ -132,8 +131,8 @@ class Journal:
     def roll(self) -> list[Path]:
         """Close the open segment and return every closed one, oldest first.
 
-        The next commit opens a new segment. Segments that cannot be listed are
-        lost until they are there again.
+        The next commit opens a new segment. Segments that cannot be listed count
+        as lost until they can be listed again.
         """
         self._close_segment()
         try:
@@ -155,11 +154,11 @@ class Journal:
         return _segments(self.directory)
 
     def clear_lost(self) -> None:
-        """Take note that every candle that was lost is in a partition or a new segment."""
+        """Reset `lost`: every lost candle is in a partition or a new segment."""
         self._lost = False
 
     def drop(self, segments: Iterable[Path]) -> None:
-        """Delete closed segments, whose candles all are in partitions by now.
+        """Delete closed segments whose candles are all in partitions.
 
         A segment that cannot be deleted is logged, and returned by the next `roll`.
 
@@ -176,7 +175,7 @@ class Journal:
         try:
             sync_directory(self.directory)
         except FileNotFoundError:
-            pass  # it was deleted with all that was in it
+            pass  # The directory itself was deleted.
         except OSError as error:
             refused.append(error)
         if refused:
@@ -187,13 +186,13 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Give the journal up; the directory goes if nothing is left in it.
+        """Unlock the journal, and remove its directory if it has no segments.
 
         Crash: an unlocked directory is a dead recorder's, and adopted by the next.
         """
         self._close_segment()
-        # It cannot go if something else is in it, like a .bad file, or the disk is
-        # read-only by now: the next recorder finds nothing to flush in it.
+        # The directory stays if it has other files, such as a .bad file, or if the disk
+        # is read-only by now. The next recorder finds nothing to flush in it.
         with contextlib.suppress(OSError), _lock_journals(self.directory.parent):
             if not _segments(self.directory):
                 (self.directory / LOCK_NAME).unlink(missing_ok=True)
@@ -201,7 +200,7 @@ class Journal:
         os.close(self._lock_fd)
 
     def _is_in_place(self) -> bool:
-        """Return whether the open segment and the lock are where others look for them."""
+        """Return whether the paths of the segment and the lock still name the open files."""
         assert self._fd is not None
         assert self._path is not None
         return names_open_file(self._path, self._fd) and names_open_file(self._lock_path, self._lock_fd)
@@ -213,7 +212,7 @@ class Journal:
     def _close_segment(self) -> None:
         if self._fd is not None:
             fd, self._fd, self._path, self._bytes = self._fd, None, None, 0
-            with contextlib.suppress(OSError):  # all that was promised is synced
+            with contextlib.suppress(OSError):  # every promised line is synced
                 os.close(fd)
 
     def _open_segment(self) -> int:
@@ -234,11 +233,11 @@ class Journal:
         return self._fd
 
     def _restore_directory(self) -> None:
-        """Make the directory and its lock anew, if they were deleted or moved.
+        """Create the directory and its lock again, if they were deleted or moved.
 
         Raises:
-            RefusedError: if the lake's root is gone, or another process is
-                taking the journal over.
+            DiskRefusedError: if the lake's root is gone, or another process is
+                adopting the journal.
             OSError: if the disk refuses.
 
         Crash: a directory that has no lock held is a dead recorder's.
@@ -266,7 +265,7 @@ class Journal:
         log.warning("journal: %s was deleted or moved, and is made anew", self.directory)
 
     def _truncate_failed_write(self) -> None:
-        """Take back what a failed write left, so that nothing is appended behind it."""
+        """Truncate the segment to its last commit, so that nothing is appended behind a torn line."""
         if self._fd is None:
             return
         try:
@@ -277,22 +276,22 @@ class Journal:
 
 
 def journal_name(kind: str = "") -> str:
-    """Return a name for this process's journal, by which people tell machines and processes apart.
+    """Return a name for this process's journal: the kind, the host and the process id.
 
     Args:
-        kind: what begins it; "" for a recorder's.
+        kind: the first part; "" for a recorder.
     """
-    # A directory's name: letters, digits and dashes of the host's.
+    # The name of a directory: only letters, digits and dashes of the host's name.
     host = "".join(char for char in socket.gethostname() if char.isalnum() or char == "-")[:32] or "host"
     return "-".join(filter(None, (kind, host, str(os.getpid()))))
 
 
 def create_journal(root: Path, name: str) -> Journal:
-    """Make a new recorder's journal below the lake's root.
+    """Create the journal of a new recorder.
 
     Args:
-        root: the lake's root, or the local state directory.
-        name: a prefix that tells a person which recorder it is.
+        root: the lake's state directory.
+        name: a prefix of the directory's name, from `journal_name`.
 
     Crash: a directory that has no lock held is a dead recorder's.
     """
@@ -314,13 +313,13 @@ def _log_refused(directory: Path, error: OSError) -> None:
 
 
 def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refused) -> list[Journal]:
-    """Take over the journals whose recorders no longer live.
+    """Lock and return the journals of dead recorders.
 
     Args:
-        refused: is called for each journal that cannot be taken over.
+        refused: is called for each journal that cannot be locked.
 
     Returns:
-        one per dead recorder, locked by us; flush its `roll()`, `drop`, `close`.
+        one for each dead recorder; flush its `roll()`, then `drop` and `close`.
     """
     journals = root / JOURNAL_DIRECTORY
     if not journals.is_dir():
@@ -341,9 +340,8 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
 def living_recorders(root: Path) -> frozenset[str]:
     """Return the names of the journal directories whose recorders live.
 
-    Nothing is made or left behind, so this works on a lake that one may only
-    read. A directory whose lock nobody lets us try counts as living: what is
-    not known to be dead is not taken over.
+    No file is created, so a user with read access alone can call this. If a lock
+    cannot be tried, its recorder counts as living.
     """
     names = set()
     with _lock_journals_if_present(root / JOURNAL_DIRECTORY):
@@ -365,10 +363,10 @@ def living_recorders(root: Path) -> frozenset[str]:
 
 
 def read_unflushed(root: Path) -> list[Candle]:
-    """Return every committed candle that is still in any recorder's journal.
+    """Return the committed candles in the journals of all recorders.
 
-    A candle may come twice, and may be in its partition already. Read this
-    before listing files: a candle that leaves the journal meanwhile is in its
+    A candle may be there twice, and may be in its partition already. Call this
+    before listing files: a candle that leaves the journal in between is in its
     partition by then.
     """
     for _ in range(READ_LAPS_MAX):
@@ -378,8 +376,8 @@ def read_unflushed(root: Path) -> list[Candle]:
                 for path in _readable_segments(directory):
                     candles += _read_hot_segment(path)
         except FileNotFoundError:
-            # A segment was dropped; rows of it that could not be merged are in
-            # a newer one by now, which our listing may not have seen.
+            # A segment was dropped. Its unmerged rows are in a newer segment by
+            # now, which this listing may lack.
             continue
         return candles
     raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} does not hold still")
@@ -410,7 +408,7 @@ def _readable_segments(directory: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _lock_journals(journals: Path) -> Iterator[None]:
-    """Let one process at a time come, go, or look who lives."""
+    """Hold the lock under which journals are created, adopted, removed and counted."""
     fd = open_lock(journals / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -421,10 +419,10 @@ def _lock_journals(journals: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock_journals_if_present(journals: Path) -> Iterator[None]:
-    """Keep recorders from coming and going while looking, without making the lock's file.
+    """Hold the same lock without creating its file.
 
-    Without it a recorder could meet the lock of a dead one while we try it, and
-    take it for living. Where it cannot be had, nobody can adopt anything either.
+    Otherwise another process could try a dead recorder's lock while we try it,
+    and count it as living. Without the file no process can adopt a journal either.
     """
     try:
         fd = open_regular(journals / LOCK_NAME)
@@ -440,7 +438,7 @@ def _lock_journals_if_present(journals: Path) -> Iterator[None]:
 
 
 def _try_lock(directory: Path) -> int | None:
-    """Return the held lock of a recorder's directory; None if its owner lives."""
+    """Lock a recorder's directory and return the descriptor; None if its recorder lives."""
     fd = open_lock(directory / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Replay: from the journals of dead recorders into partitions.
+"""Replay: merges the journals of dead recorders into partitions.
 
-Contract: a segment goes only when all its candles are in partitions; damaged
-lines are set aside beside it first, in a `.bad` file. A segment with lines of
+Contract: a segment is dropped only after all its candles are in partitions.
+Damaged lines go to a `.bad` file beside it first. A segment with lines of
 another version stays for that version. Replaying a segment twice changes
 nothing.
 """
@@ -21,16 +21,16 @@ from lakewriter.partition import by_partition
 
 
 class Replayed(NamedTuple):
-    """What became of one segment of a dead recorder.
+    """The result of replaying one segment of a dead recorder.
 
     Args:
         name: the segment, as `<recorder>/<file>`.
-        candles: how many of it are in their partitions now.
+        candles: number of its candles that are in their partitions now.
         torn: whether its last line is incomplete: that commit never returned.
-        damaged: how many lines were set aside.
-        waiting: candles that could not be merged, and lines of another version; 1 if
-            the segment, or the journal, could not be read. It stays.
-        error: why; "" if all went well.
+        damaged: number of lines in the `.bad` file.
+        waiting: number of candles that could not be merged and of lines of another
+            version; 1 if the segment or the journal could not be read. The segment stays.
+        error: the reason; "" if nothing waits.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Replayed(NamedTuple):
 
 
 def replay_dead(store: LakeStore) -> Iterator[Replayed]:
-    """Merge what recorders that no longer live left, yielding each segment's fate.
+    """Merge the journals of dead recorders, and yield the result of each segment.
 
     Crash: at any step each candle is in its segment, in its partition, or in
     both, and the journal is a dead recorder's once more.

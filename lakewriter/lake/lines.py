@@ -2,10 +2,9 @@
 
     {"crc":1234,"candle":{…}}
 
-The journal and the gap ledgers write such lines. A reader takes only what was
-written: a line that is longer than any of ours, or that does not match its
-checksum, is reported as damaged and its neighbours are read. What a line says
-is the caller's to check.
+The journal and the gap ledgers have such lines. A line that is too long, or does
+not match its checksum, is reported as damaged; the other lines are read. The
+caller validates the content.
 """
 
 import os
@@ -29,9 +28,9 @@ class Lines(NamedTuple):
     """The lines of a file.
 
     Args:
-        whole: each line that ended, without its end; None if it is longer than
-            LINE_BYTES_MAX.
-        torn: whether the last line did not end.
+        whole: each line with a newline, without it; None if the line is longer
+            than LINE_BYTES_MAX.
+        torn: whether the last line has no newline.
         cut: whether the file is larger than its limit. The rest was not read.
     """
 
@@ -44,13 +43,13 @@ def read_lines(path: Path, bytes_max: int) -> Lines:
     """Read a file of lines; safe while its writer appends to it.
 
     Args:
-        bytes_max: how much of it to read.
+        bytes_max: at most so many bytes are read.
 
     Raises:
         OSError: if it is absent, refused, or no regular file.
     """
     whole: list[bytes | None] = []
-    rest = b""  # of a line whose end was not read yet
+    rest = b""  # of a line whose newline was not read yet
     is_long = False
     left = bytes_max
     fd = open_regular(path)
@@ -73,7 +72,7 @@ def read_lines(path: Path, bytes_max: int) -> Lines:
 
 
 class LineCodec:
-    """Writes and reads lines that carry a checksum of their one field.
+    """Encodes and decodes lines with one field and its checksum.
 
     Args:
         field: its name.
@@ -85,11 +84,11 @@ class LineCodec:
         self._decode: Any = msgspec.json.Decoder(line).decode
 
     def encode(self, body: bytes) -> bytes:
-        """Return the line of a JSON value, its end included."""
+        """Return the line of a JSON value, with its newline."""
         return b'{"crc":%d,"%b":%b}\n' % (zlib.crc32(body), self._field.encode(), body)
 
     def decode(self, line: bytes | None) -> msgspec.Raw | None:
-        """Return the JSON value of a line; None if the line is not as it was written."""
+        """Return the JSON value of a line; None if the line is damaged."""
         if line is None:
             return None
         try:

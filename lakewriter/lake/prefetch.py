@@ -1,7 +1,7 @@
-"""Working ahead: many things under way at once, their results in order.
+"""Prefetch: many requests pending at once, their results in order.
 
-For what waits on others, not for the processor: each request to an object
-store takes a round trip, and so do thirty of them together.
+Each request to an object store takes a round trip, and thirty at once take no
+longer. Work that needs the processor gains nothing here.
 """
 
 import threading
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-# Requests to an object store under way at once.
+# Pending requests to an object store.
 PENDING_MAX = 32
 
-_NAME = "ahead"
+_NAME = "prefetch"
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
 def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> Iterator[T]:
-    """Yield what the work makes of each thing, in order.
+    """Yield the result of `work` for each thing, in order.
 
-    At most `pending_max` results are under way or wait to be taken. Whoever stops
-    early waits for none of them: what is under way ends in its own time.
+    At most `pending_max` results are pending or not consumed yet. A caller that
+    stops early does not wait for pending ones.
 
     Raises:
-        what the work raises, at its place.
+        the exceptions of `work`, each at its place.
     """
     waiting: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(pending_max, thread_name_prefix=_NAME)
@@ -42,5 +42,5 @@ def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> I
 
 
 def has_pending() -> bool:
-    """Tell whether something is under way, or was a moment ago; the interpreter would wait for it to end."""
+    """Return whether work may be pending. The interpreter's exit waits for it."""
     return any(thread.name.startswith(f"{_NAME}_") for thread in threading.enumerate())

@@ -1,7 +1,7 @@
-"""The root of a lake on a disk: its path, and checks that it is one.
+"""The root of a lake on a disk: its path, and checks that it is a lake.
 
-A lake has our own directory, or at least one of a market: what was copied without
-the former is a lake too. Any other directory is none, and not an empty lake.
+A lake has the directory `_lakewriter` or the directory of a market, since a copy may
+lack the first. Any other directory is not a lake, nor an empty one.
 """
 
 import os
@@ -16,7 +16,7 @@ from lakewriter.partition import LEVELS
 
 STATE_DIRECTORY = "_lakewriter"
 
-# Directories in which a lake is looked for that may have been meant.
+# So many subdirectories are checked, to name a lake in the hint.
 _CHILDREN_MAX = 100
 
 _OURS = (STATE_DIRECTORY, *(f"{LEVELS[0]}={market}" for market in MARKETS))
@@ -24,10 +24,10 @@ _EXAMPLE = "lakewriter record spot:BTCUSDT:1m"
 
 
 def local_root(uri: str) -> Path:
-    """Return the directory that a URI names, resolved; it need not be there.
+    """Return the directory that a URI names, resolved; it may not exist.
 
     Raises:
-        LakewriterError: if it is none.
+        LakewriterError: if the URI names no directory.
     """
     check_file_names()
     if "://" in uri:
@@ -39,7 +39,7 @@ def local_root(uri: str) -> Path:
         str(root).encode()
         root.exists()
     except UnicodeEncodeError:
-        # It could be recorded into, but neither DuckDB nor Arrow could read it.
+        # Recording would work, but neither DuckDB nor Arrow could read the lake.
         raise LakeError(f"lake: {uri!r} is not UTF-8", "give a directory whose path is") from None
     except (RuntimeError, ValueError) as error:
         raise LakeError(f"lake: {uri!r}: {error}", "give a directory with --lake") from None
@@ -49,10 +49,10 @@ def local_root(uri: str) -> Path:
 
 
 def check_file_names() -> None:
-    """Raise if this process does not write names of files in UTF-8, as a lake has them.
+    """Raise if this process does not write file names in UTF-8.
 
     Raises:
-        LakeError: if it does not; the command line starts Python so that it does.
+        LakeError: if it does not. The command line starts Python in UTF-8 mode.
     """
     encoding = sys.getfilesystemencoding()
     if encoding != "utf-8":
@@ -63,13 +63,13 @@ def check_file_names() -> None:
 
 
 def check_is_lake(root: Path, uri: str) -> None:
-    """Raise if there is no lake, and name the one that may be meant.
+    """Raise if a directory is not a lake; the hint names a lake nearby.
 
     Args:
-        uri: what the user called the root.
+        uri: the root as the user wrote it.
 
     Raises:
-        LakeError: if it is absent, a file, or another directory.
+        LakeError: if it is absent, a file, or not a lake.
     """
     try:
         if _is_lake(root):
@@ -94,7 +94,7 @@ def check_is_lake(root: Path, uri: str) -> None:
 
 
 def check_can_be_lake(root: Path, uri: str) -> None:
-    """Raise if a lake made here would lie among the partitions or the state of another.
+    """Raise if a new lake here would lie inside of another lake's own directories.
 
     Raises:
         LakeError: if it would.
@@ -128,7 +128,7 @@ def _is_lake(directory: Path) -> bool:
 
 
 def _seems_lake(directory: Path) -> bool:
-    """Return whether a directory that was not asked for is a lake, as far as we may look."""
+    """Return whether a directory is a lake; False if it cannot be read."""
     try:
         return _is_lake(directory)
     except OSError:

@@ -1,7 +1,7 @@
-"""Small files of rows below `_lakewriter`, a JSON line each, that are replaced whole.
+"""Small files of rows in `_lakewriter`: one JSON line a row, and each write replaces the file.
 
-What is damaged is reported and left out. A file with damaged lines is set aside
-before another one takes its place.
+Damaged lines are reported and left out. A file with damaged lines is renamed to
+a `.bad` file before it is replaced.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class RowFile(NamedTuple, Generic[T]):
-    """How to read one kind of row file.
+    """The reader of one kind of row file.
 
     Args:
-        name: what its warnings begin with ("instruments").
-        bytes_max: how much of a file to read.
-        decode: returns the row of a line; None if the line is not what we write.
+        name: the first word of its warnings ("instruments").
+        bytes_max: at most so many bytes of a file are read.
+        decode: returns the row of a line; None if the line is damaged.
     """
 
     name: str
@@ -38,7 +38,7 @@ class RowFile(NamedTuple, Generic[T]):
         return self._read(path)[0]
 
     def read_to_replace(self, path: Path) -> list[T]:
-        """Return the rows of a file that is to be replaced; set it aside if it has damaged lines.
+        """Return the rows of a file that is to be replaced; rename it to `.bad` if it has damaged lines.
 
         Raises:
             OSError: if it is refused, or no regular file.

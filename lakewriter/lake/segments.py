@@ -2,10 +2,11 @@
 
     {"crc":…,"candle":{…}}
 
-Rule 1: a line counts if it matches its checksum and says what can be a candle.
-Rule 2: any other line costs nothing but itself: it is damaged, or another
-version of lakewriter wrote it. Rule 3: a reader reads no more than two of the
-largest segments that a recorder writes.
+Rule 1: a line counts if it matches its checksum and can be a candle.
+Rule 2: any other line is left out alone: it is damaged, or another version of
+lakewriter wrote it.
+Rule 3: a reader reads at most twice the bytes of the largest segment that a
+recorder writes.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from lakewriter.lake.lines import LineCodec, read_lines
 from lakewriter.lake.storage import sync_directory, write_durably
 from lakewriter.partition import is_storable
 
-# Flushes roll segments long before; this bounds what a reader loads at once.
+# Flushes roll segments long before. This bounds a reader's memory.
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES_MAX = 2 * SEGMENT_BYTES_MAX
 
@@ -30,7 +31,7 @@ _decode_candle = msgspec.json.Decoder(Candle).decode
 
 
 class OtherVersionError(Exception):
-    """A line is as it was written, but not a candle as this version writes it."""
+    """A line matches its checksum, but this version cannot read its candle."""
 
 
 class Segment(NamedTuple):
@@ -40,9 +41,9 @@ class Segment(NamedTuple):
         path: the file.
         candles: every whole line's candle, in the order of commit.
         torn: whether the last line is incomplete: its commit never returned.
-        damaged: whole lines that do not match their checksum or cannot be a
-            candle, by their number from 1; None for one that is too long to keep.
-        unknown: how many lines another version wrote.
+        damaged: lines that do not match their checksum or cannot be a candle, by
+            number from 1; None for a line that is too long.
+        unknown: number of lines that another version wrote.
         cut: whether the file is larger than any segment. The rest was not read.
     """
 
@@ -55,12 +56,12 @@ class Segment(NamedTuple):
 
     @property
     def damage(self) -> int:
-        """How many lines were set aside; an unread rest counts as one."""
+        """The number of damaged lines; an unread rest counts as one."""
         return len(self.damaged) + self.cut
 
     @property
     def complaint(self) -> str:
-        """Why not every line is among the candles; "" if each is, or was torn."""
+        """The reason why some whole lines are not among the candles; "" if all are."""
         reasons = []
         if self.damaged:
             reasons.append(f"{len(self.damaged)} damaged lines")
@@ -96,9 +97,9 @@ def read_segment(path: Path) -> Segment:
 
 
 def set_aside(segment: Segment) -> None:
-    """Keep the damaged lines of a segment in a `.bad` file beside it, for a person to look at.
+    """Write the damaged lines of a segment to a `.bad` file beside it.
 
-    A segment that is too large, or has a line that is, becomes that file itself.
+    If the segment or one of its lines is too large, the segment is renamed to it.
 
     Crash: the file is there, whole, or not; the segment is as it was, or is that file.
     """
@@ -112,15 +113,15 @@ def set_aside(segment: Segment) -> None:
 
 
 def encode_line(candle: Candle) -> bytes:
-    """Return the candle's line, newline included."""
+    """Return the line of a candle, with its newline."""
     return _line.encode(_encode(candle))
 
 
 def decode_line(line: bytes | None) -> Candle | None:
-    """Return the line's candle; None if the line is damaged, or cannot be a candle.
+    """Return the candle of a line; None if the line is damaged or cannot be a candle.
 
     Raises:
-        OtherVersionError: if it is as it was written, but this version cannot read it.
+        OtherVersionError: if the line is whole, but this version cannot read it.
     """
     body = _line.decode(line)
     if body is None:

@@ -4,8 +4,7 @@
 
 One period a line: market, symbol, interval, recorder, start_ms, seen_ms, owed_ms
 if it traded, and stop_ms once the series was left. The file is some 200 bytes a period, and
-replaced whole under a lock. Which periods follow from which is
-`subscribed_period`'s.
+replaced whole under a lock. `subscribed_period` computes the periods.
 """
 
 from collections.abc import Iterable
@@ -55,13 +54,13 @@ _decode = msgspec.json.Decoder(_SubscriptionRow).decode
 def confirm_subscriptions(
     store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()
 ) -> list[Series]:
-    """Write which series a recorder subscribes to now; return those that it left by that. Blocks.
+    """Write which series a recorder subscribes to now; return those that it left. Blocks.
 
-    A file with lines that cannot be understood becomes a `.bad` file; the new
-    one has the other lines.
+    A file with damaged lines becomes a `.bad` file; the new one has the other
+    lines.
 
     Args:
-        dead: what `dead_journals` said at the start.
+        dead: the result of `dead_journals` at the start.
 
     Raises:
         OSError: if it cannot be read or written.
@@ -83,8 +82,8 @@ def confirm_subscriptions(
 def dead_journals(root: Path) -> frozenset[str]:
     """Return the journals of open periods whose recorders no longer live.
 
-    A recorder asks before it replays journals of dead ones: it holds them meanwhile,
-    and they look alive.
+    A recorder calls this before it replays the journals of dead ones: it locks
+    them then, and they count as living.
     """
     return frozenset(period.journal for period in read_periods(root) if period.is_open) - living_recorders(
         root
@@ -95,7 +94,7 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
     """Close the open periods of series whose recorders no longer live. Blocks.
 
     Returns:
-        those, as they are closed.
+        the closed periods.
 
     Raises:
         LakeError: if a recorder that lives subscribes to one; nothing is closed.
@@ -125,7 +124,7 @@ def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPe
 def read_periods(root: Path) -> list[SubscribedPeriod]:
     """Return the periods of all recorders, by series and time.
 
-    A file and lines that cannot be read or understood are logged and left out.
+    Files and lines that cannot be read are logged and left out.
     """
     path = root / PERIODS_FILE
     try:
@@ -138,7 +137,7 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
 
 
 def _period(line: bytes | None) -> SubscribedPeriod | None:
-    """Return what a line says; None if it is not what we write."""
+    """Return the period of a line; None if the line is damaged."""
     if line is None:
         return None
     try:

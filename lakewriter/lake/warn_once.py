@@ -1,4 +1,4 @@
-"""One line in the log for each thing of the disk that a reader cannot understand, and leaves out."""
+"""Warnings on files, lines and entries that a reader cannot read and leaves out."""
 
 import logging
 from functools import lru_cache
@@ -7,15 +7,15 @@ from lakewriter.errors import printable
 
 log = logging.getLogger(__name__)
 
-# A process that reads a thing again does not report it again; so many are remembered.
+# So many warnings are remembered; none of them is logged twice.
 REPORTS_MAX = 1_000
 
 
 @lru_cache(REPORTS_MAX)
 def warn_once(what: str) -> None:
-    """Log that a reader left something out, once in this process.
+    """Log a warning, once in this process.
 
     Args:
-        what: the thing first, then why.
+        what: names the thing first, then the reason.
     """
     log.warning("%s", printable(what))

@@ -1,4 +1,4 @@
-"""The gap ledger: which candles are absent, and why.
+"""The gap ledgers: which candles are absent, and why.
 
-Doors: `ledgers` reads all of them; `ledger` writes the one of a living recorder.
+Entry points: `ledgers` reads all ledgers; `ledger` writes the one of a living recorder.
 """

@@ -1,7 +1,7 @@
 """A series' gaps as entries: sorted by time, disjoint, each with its reason. Pure.
 
-Entries are tuples that never change once made, so that one thread may read
-what another one replaces.
+Entries are immutable tuples, so one thread may read them while another replaces
+them.
 """
 
 from bisect import bisect_left, bisect_right
@@ -14,7 +14,7 @@ from lakewriter.series import Series
 
 
 class Entry(NamedTuple):
-    """A gap of a series that is known from elsewhere; its fields are those of `Gap`."""
+    """A gap without its series; the fields are those of `Gap`."""
 
     start_ms: int
     stop_ms: int
@@ -32,24 +32,24 @@ _stop = itemgetter(1)
 
 
 def gap_of(series: Series, entry: Entry) -> Gap:
-    """Return a series' entry as a gap."""
+    """Return an entry of a series as a gap."""
     start_ms, stop_ms, reason, detected_ms, resolved_ms, error = entry
     return Gap(*series, start_ms, stop_ms, reason, detected_ms, resolved_ms, error)
 
 
 def merged_states(states: Iterable[State]) -> dict[Series, Entries]:
-    """Return the union of the states; where they differ, the more final reason."""
+    """Return the union of the states. Where they differ, the more final reason wins."""
     lists: dict[Series, list[Entries]] = {}
     for state in states:
         for series, entries in state.items():
             if entries:
                 lists.setdefault(series, []).append(entries)
     result = {}
-    for series, told in lists.items():
-        entries = told[0]
-        if len(told) > 1:
+    for series, of_states in lists.items():
+        entries = of_states[0]
+        if len(of_states) > 1:
             entries = ()
-            for entry in sorted((entry for each in told for entry in each), key=_weight):
+            for entry in sorted((entry for each in of_states for entry in each), key=_weight):
                 entries = with_entry(entries, entry)
         result[series] = coalesced(entries)
     return result
@@ -57,17 +57,17 @@ def merged_states(states: Iterable[State]) -> dict[Series, Entries]:
 
 def _weight(entry: Entry) -> tuple[int, int, Entry]:
     strength = 2 if entry.reason in FINAL else 1 if entry.reason == "unhealable" else 0
-    # Of equals the one detected first; then any order, but always the same.
+    # Of equals the earliest detection wins; the rest only makes the order deterministic.
     return (strength, -entry.detected_ms, entry._replace(resolved_ms=entry.resolved_ms or 0))
 
 
 def overlapping(entries: Entries, start_ms: int, stop_ms: int) -> tuple[int, int]:
-    """Return which entries overlap a range: from the first to before the last."""
+    """Return the slice of the entries that overlap a range: its start and stop index."""
     return bisect_right(entries, start_ms, key=_stop), bisect_left(entries, stop_ms, key=_start)
 
 
 def already_records(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, error: str) -> bool:
-    """Tell whether an entry says all that a mark would."""
+    """Return whether an entry covers a range with the same reason and error."""
     return (
         entry.start_ms <= start_ms
         and stop_ms <= entry.stop_ms
@@ -77,7 +77,7 @@ def already_records(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, e
 
 
 def outside(met: Entries, start_ms: int, stop_ms: int) -> list[Entry]:
-    """Return what is left of entries that overlap a range, outside of it."""
+    """Return the parts of overlapping entries that lie outside of a range."""
     left = [entry._replace(stop_ms=start_ms) for entry in met[:1] if entry.start_ms < start_ms]
     return left + [entry._replace(start_ms=stop_ms) for entry in met[-1:] if entry.stop_ms > stop_ms]
 
@@ -91,7 +91,7 @@ def without(entries: Entries, start_ms: int, stop_ms: int) -> Entries:
 
 
 def with_entry(entries: Entries, entry: Entry) -> Entries:
-    """Return the entries with one more, as it stands, in the place of what it overlaps."""
+    """Return the entries with one more, which replaces whatever it overlaps."""
     if not entries or entries[-1].stop_ms <= entry.start_ms:
         return (*entries, entry)
     entries = without(entries, entry.start_ms, entry.stop_ms)
@@ -100,7 +100,7 @@ def with_entry(entries: Entries, entry: Entry) -> Entries:
 
 
 def coalesced(entries: Iterable[Entry]) -> Entries:
-    """Return sorted entries with those made one that touch and agree."""
+    """Return sorted entries, with neighbours merged that touch and have the same reason and error."""
     result: list[Entry] = []
     for entry in entries:
         last = result[-1] if result else None

@@ -1,10 +1,10 @@
 """The ledger: the gaps of one living recorder, in memory and in its file.
 
-The state changes in memory at once; what changed since the last write is taken
-on the event loop (`Ledger.take_changes`) and written in a thread
-(`Ledger.write`); `save` does both. A gap that came and went in between costs no
-line. A file that has become much longer than its state is written anew, whole.
-How its lines spell changes is `gap_lines`'s, which file it is `gaps`'s.
+The state changes in memory at once. The event loop takes the changes since the
+last write (`Ledger.take_changes`), and a thread writes them (`Ledger.write`);
+`save` does both. A gap that came and went in between costs no line. A file that
+is much longer than its state is rewritten. `log` encodes the lines; `ledgers`
+chooses the file.
 """
 
 import asyncio
@@ -32,24 +32,24 @@ from lakewriter.ranges import Range, union
 from lakewriter.regular_file import names_open_file, open_regular, write_all
 from lakewriter.series import Series
 
-# A file is written anew when it has more lines than twice its entries and these.
+# A file is rewritten when it has more lines than twice its entries and these.
 SPARE_LINES = 10_000
 
-# So much of an error is kept: it is others' text, and a line has a limit.
+# Longer errors are cut off: a line has a limit.
 ERROR_CHARS_MAX = 1_000
 
 
-# So far is a ledger's file below the lake's root.
+# The depth of a ledger's file below the lake's root.
 _DEPTH = 3
 
 
 class Changes:
-    """What is to be written: made by `Ledger.take_changes`, used up by `Ledger.write`.
+    """Unwritten changes: `Ledger.take_changes` returns them, `Ledger.write` writes them.
 
     Args:
-        before: what the file says of the series that changed.
-        after: what it is to say of them; of all series if `whole`.
-        whole: whether the file is written anew.
+        before: the entries of the changed series in the file.
+        after: their new entries; those of all series if `whole`.
+        whole: whether the file is rewritten.
     """
 
     def __init__(self, before: State, after: State, *, whole: bool) -> None:
@@ -60,12 +60,12 @@ class Changes:
 
 
 class Ledger:
-    """The gaps of one living recorder. All but `write` is for one thread and never waits.
+    """The gaps of one living recorder. One thread calls all methods but `write`; none of these blocks.
 
     Args:
         path: its own file.
-        state: what the file says.
-        lines: how many lines it has.
+        state: the content of the file.
+        lines: number of its lines.
     """
 
     def __init__(self, path: Path, state: State, lines: int) -> None:
@@ -85,12 +85,12 @@ class Ledger:
     def mark(
         self, series: Series, start_ms: int, stop_ms: int, reason: Reason, now_ms: int, error: str = ""
     ) -> None:
-        """Say why the candles of a range are absent, whatever was said before.
+        """Set the reason why the candles of a range are absent.
 
-        What was known of any of them keeps the time of its detection.
+        The range gets the earliest time of detection of any gap in it.
 
         Args:
-            now_ms: the exchange's time: of the detection, and of the settling
+            now_ms: the exchange's time: of the detection, and of the resolution
                 unless the reason is "pending".
         """
         if start_ms >= stop_ms:
@@ -107,7 +107,7 @@ class Ledger:
         self._replace(series, first, last, sorted((*outside(met, start_ms, stop_ms), new)))
 
     def clear(self, series: Series, start_ms: int, stop_ms: int) -> None:
-        """Say that the candles of a range are there."""
+        """Remove the gaps of a range: its candles are there."""
         entries = self._entries.get(series)
         if entries is None or start_ms >= stop_ms:
             return
@@ -116,7 +116,7 @@ class Ledger:
             self._replace(series, first, last, outside(entries[first:last], start_ms, stop_ms))
 
     def final_ranges(self, series: Series) -> list[Range]:
-        """Return what nobody has to ask for again: ranges whose reason is final."""
+        """Return the ranges whose reason is final: they are not requested again."""
         return union(entry[:2] for entry in self._entries.get(series, ()) if entry.reason in FINAL)
 
     def gaps(self, series: Series | None = None) -> list[Gap]:
@@ -125,19 +125,19 @@ class Ledger:
         return [gap_of(each, entry) for each in wanted for entry in self._entries.get(each, ())]
 
     def counts(self) -> Counter[Reason]:
-        """Return how many candles are absent for each reason."""
+        """Return the number of absent candles for each reason."""
         return +self._candles
 
     @property
     def pending_candles(self) -> int:
-        """How many candles are yet to be healed."""
+        """The number of candles that are still to be healed."""
         return self._candles["pending"]
 
     def take_changes(self) -> Changes | None:
-        """Return what the file does not say yet; None if it says everything.
+        """Return the changes that are not in the file; None if there are none.
 
-        Give it to `write` before taking again. What was taken and could not be
-        written is in what is taken next.
+        Pass them to `write` before the next call. If `write` fails, the next call
+        returns them again.
         """
         self._settle_taken()
         whole = self._suspect or self._lines > 2 * self._size + SPARE_LINES
@@ -155,15 +155,15 @@ class Ledger:
         return changes
 
     def write(self, changes: Changes) -> None:
-        """Make the changes durable. For a thread; one at a time.
+        """Write the changes durably. Runs in a thread, one call at a time.
 
         Raises:
-            OSError, LakeError: if the disk did not take them. Nothing is lost:
-                the next changes are the whole state.
+            OSError, LakeError: if the disk refuses. Nothing is lost: the next
+                changes are the whole state.
 
         Crash: some of the lines may be there, the last of them torn; readers
-        pass over a torn line. Of a file written anew the old one or the new one
-        is there, whole.
+        leave out a torn line. Of a rewritten file the old one or the new one is
+        there, whole.
         """
         try:
             if changes.whole:
@@ -171,16 +171,16 @@ class Ledger:
             else:
                 self._append(changes)
         except BaseException:
-            # Nothing may be appended behind what may be torn, and what failed to
-            # sync once is not to be trusted again.
+            # The last line may be torn, and a file that failed to sync is not trusted
+            # again: the next write replaces the file.
             self._suspect = True
             raise
         changes.done = True
 
     def close(self) -> None:
-        """Give the ledger up; its file goes if it has nothing to say.
+        """Close the file, and remove it if there are no gaps.
 
-        Crash: a file whose recorder is dead is taken over by the next one.
+        Crash: the next recorder takes over the file of a dead one.
         """
         if self._fd is not None:
             fd, self._fd = self._fd, None
@@ -191,7 +191,7 @@ class Ledger:
                     self.path.unlink(missing_ok=True)
 
     def _replace(self, series: Series, first: int, last: int, new: Iterable[Entry]) -> None:
-        """Put new entries in the place of some, joined with their neighbours where they agree."""
+        """Replace a slice of a series' entries, and merge the new ones with their neighbours."""
         entries = self._entries.get(series, ())
         low, high = max(first - 1, 0), last + 1
         old = entries[low:high]
@@ -250,10 +250,10 @@ class Ledger:
 
 
 async def save(ledger: Ledger) -> None:
-    """Write what a ledger learned since the last time; cancelled, only when it is written. One at a time.
+    """Write a ledger's changes. A cancellation waits for the write. One call at a time.
 
     Raises:
-        LakeError, OSError: if the disk does not take it.
+        LakeError, OSError: if the disk refuses.
     """
     changes = ledger.take_changes()
     if changes is None:
@@ -262,13 +262,13 @@ async def save(ledger: Ledger) -> None:
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
-        # A thread cannot be stopped, and whoever saves or closes next must not meet it.
+        # A thread cannot be stopped. It must end before the next save or close.
         await asyncio.gather(writing, return_exceptions=True)
         raise
 
 
 def _candles_between(series: Series, start_ms: int, stop_ms: int) -> int:
-    """Return how many candles begin in a range that starts with one."""
+    """Return the number of candles that begin in a range, which starts with one."""
     return series.grid.anchored(start_ms).count(start_ms, stop_ms)
 
 

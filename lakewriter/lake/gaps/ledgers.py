@@ -2,11 +2,11 @@
 
     _lakewriter/gaps/<recorder>.ndjson
 
-One file per living recorder, named like its journal's directory; one change a
-line (see `gap_lines`), so that replaying the lines gives the state (see `ledger`).
+Each living recorder has one file, named like its journal's directory. Each line
+is a change (see `log`); replaying them gives the state (see `ledger`).
 
-When its recorder is dead, the next one takes a ledger over. Nothing here knows
-which candles are in the lake: that is `presence`'s.
+The next recorder takes over the ledgers of dead ones. This module does not know
+which candles are in the lake; `presence` does.
 """
 
 import contextlib
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 GAPS_DIRECTORY = "_lakewriter/gaps"
 _SUFFIX = ".ndjson"
 
-# Reading races with take-overs; each lap means that one of them was finished.
+# Reading races with take-overs; each lap is caused by one.
 READ_LAPS_MAX = 100
 
 ORPHANED = "its recorder ended before it was healed"
 
 
 class ReportedGap(NamedTuple):
-    """A gap, and who tells of it.
+    """A gap from a ledger.
 
     Args:
-        gap: which.
-        alive: whether the recorder whose ledger has it lives, and so may heal it.
+        gap: the gap.
+        alive: whether the ledger's recorder lives, and so may heal it.
     """
 
     gap: Gap
@@ -51,19 +51,19 @@ class ReportedGap(NamedTuple):
 
     @property
     def explains_absence(self) -> bool:
-        """Whether it accounts for what is absent: somebody who lives heals it, or it says why not."""
+        """Whether a living recorder heals the candles, or the ledger has a reason why they are absent."""
         return self.alive or self.gap.reason != "pending"
 
 
 def open_ledger(root: Path, recorder: str) -> Ledger:
-    """Make a recorder's ledger, and take over those of dead ones. Blocks.
+    """Create a recorder's ledger, and take over those of dead recorders. Blocks.
 
-    To be called when the recorder holds its journal, and before it adopts dead
-    ones: a journal that is held counts as living. What was pending there
-    becomes "unhealable" until somebody marks it anew.
+    Call it after the recorder has locked its journal, and before it adopts dead
+    ones: a locked journal counts as living. Pending gaps of dead recorders become
+    "unhealable" until they are marked again.
 
     Args:
-        root: the lake's root.
+        root: the lake's state directory.
         recorder: the name of its journal's directory.
 
     Raises:
@@ -72,14 +72,14 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
     A dead ledger with damaged lines becomes a `.bad` file. One with lines of
     another version stays for that version.
 
-    Crash: the entries are in the dead ledger, in ours, or in both. Ours is a
-    dead one's then too, and taking both over changes nothing.
+    Crash: the entries are in the dead ledger, in ours, or in both. Ours is dead
+    then too, and taking both over changes nothing.
     """
     directory = root / GAPS_DIRECTORY
     make_directories(root, directory)
     path = directory / f"{recorder}{_SUFFIX}"
     with _lock_ledgers(directory):
-        # Listed before the living are counted: who comes in between has no file in the list.
+        # List the files before the living recorders: a recorder that starts in between has no file in the list.
         names = _names(directory)
         alive = living_recorders(root) | {recorder}
         states, ended = [], dict[Path, LedgerFile]()
@@ -107,7 +107,7 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
 
 
 def _remove_taken_over(path: Path, content: LedgerFile) -> None:
-    """Remove a ledger whose entries are in another one; keep what nobody could read."""
+    """Remove a ledger whose entries are in another one, unless it has lines that we cannot read."""
     if content.unknown:
         return
     if content.damaged:
@@ -117,12 +117,12 @@ def _remove_taken_over(path: Path, content: LedgerFile) -> None:
 
 
 def read_reported(root: Path) -> list[ReportedGap]:
-    """Return what all ledgers tell, by series and time, each candle once.
+    """Return the gaps of all ledgers, by series and time, each candle once.
 
-    Where two of them tell of one candle, a final reason counts more than
-    "unhealable", that more than "pending", and a living recorder's "pending"
-    more than a dead one's. Safe while recorders write, come and go. Files and
-    lines that cannot be read or understood are logged and left out.
+    If two ledgers have a gap of one candle, a final reason wins over "unhealable",
+    that over "pending", and a living recorder's "pending" over a dead one's. Safe
+    while recorders write, start and stop. Files and lines that cannot be read are
+    logged and left out.
     """
     directory = root / GAPS_DIRECTORY
     for _ in range(READ_LAPS_MAX):
@@ -137,7 +137,7 @@ def read_reported(root: Path) -> list[ReportedGap]:
         try:
             states = {path: _read_or_leave_out(path) for path in paths}
         except FileNotFoundError:
-            # It was taken over; its entries are in a file by now that our list may lack.
+            # It was taken over. Its entries are in another file by now, which this list may lack.
             continue
         return _reported(
             [state for path, state in states.items() if _recorder_of(path.name) in alive],
@@ -157,21 +157,21 @@ def _read_or_leave_out(path: Path) -> State:
 
 
 def read_gaps(root: Path) -> list[Gap]:
-    """Return the gaps of all ledgers, by series and time, each candle once. See `read_reported`."""
-    return [told.gap for told in read_reported(root)]
+    """Return the gaps of `read_reported`, without their recorders."""
+    return [reported.gap for reported in read_reported(root)]
 
 
 def _reported(of_living: list[State], of_dead: list[State]) -> list[ReportedGap]:
     unhealed = [_filtered(state, pending=True) for state in of_dead]
     known = merged_states([*of_living, *(_filtered(state, pending=False) for state in of_dead)])
-    told = [
+    reported = [
         ReportedGap(gap_of(series, entry), True) for series, entries in known.items() for entry in entries
     ]
     for series, entries in merged_states(unhealed).items():
         for entry in known.get(series, ()):
             entries = without(entries, entry.start_ms, entry.stop_ms)
-        told += [ReportedGap(gap_of(series, entry), False) for entry in entries]
-    return sorted(told, key=lambda each: (each.gap.series, each.gap.start_ms))
+        reported += [ReportedGap(gap_of(series, entry), False) for entry in entries]
+    return sorted(reported, key=lambda each: (each.gap.series, each.gap.start_ms))
 
 
 def _filtered(state: State, *, pending: bool) -> State:
@@ -182,7 +182,7 @@ def _filtered(state: State, *, pending: bool) -> State:
 
 
 def _orphaned(state: State) -> State:
-    """Return a dead ledger's state as its heir has it: nobody is healing what is pending."""
+    """Return a dead ledger's state for its successor: pending gaps become unhealable."""
     return {
         series: tuple(
             entry._replace(reason="unhealable", error=ORPHANED) if entry.reason == "pending" else entry
@@ -202,13 +202,13 @@ def _ledgers(directory: Path, names: Iterable[str]) -> list[Path]:
 
 
 def _recorder_of(name: str) -> str:
-    """Return whose ledger a file is, or is to be once it has its name."""
+    """Return the recorder of a ledger's file or of a temporary one beside it."""
     return name.removeprefix(".").rpartition(_SUFFIX)[0]
 
 
 @contextlib.contextmanager
 def _lock_ledgers(directory: Path) -> Iterator[None]:
-    """Let one recorder at a time take ledgers over."""
+    """Hold the lock of the directory, so that one recorder at a time takes ledgers over."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,10 +1,10 @@
-"""The lines of a gap ledger's file, which give its state when they are replayed.
+"""The file of a gap ledger: lines of changes, whose replay gives its state.
 
 {"crc":…,"change":{"op":"mark",…}}      this range has this reason now
 {"crc":…,"change":{"op":"clear",…}}     the candles of this range are there
 
-A line that is damaged, names what cannot be a gap, or is of another version
-costs nothing but itself.
+A line that is damaged, cannot be a gap, or is of another version is left out
+alone.
 """
 
 from pathlib import Path
@@ -20,12 +20,12 @@ from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.series import Series
 
-# A file is written anew long before; this bounds what a reader loads at once.
+# A recorder rewrites its file long before. This bounds a reader's memory.
 LEDGER_BYTES_MAX = 256 * 1024 * 1024
 
 
 class _MarkLine(Gap, frozen=True, tag_field="op", tag="mark", omit_defaults=True):
-    """A gap, as a line has it."""
+    """A gap, as a line of the file."""
 
 
 class _Clear(msgspec.Struct, tag_field="op", tag="clear"):
@@ -44,9 +44,9 @@ class LedgerFile(NamedTuple):
     """The content of a ledger's file.
 
     Args:
-        state: what its lines give.
-        damaged: whether it has lines that are damaged, or cannot be gaps, or too many.
-        unknown: whether it has lines of another version.
+        state: the result of its lines.
+        damaged: whether lines are damaged or cannot be gaps, or the file is too large.
+        unknown: whether there are lines of another version.
     """
 
     state: dict[Series, Entries]
@@ -60,7 +60,7 @@ _decode_change = msgspec.json.Decoder(_MarkLine | _Clear).decode
 
 
 def read(path: Path) -> LedgerFile:
-    """Return the content of a ledger's file; log what it says that cannot be understood.
+    """Return the content of a ledger's file; log the lines that are left out.
 
     Raises:
         FileNotFoundError: if it was taken over.
@@ -95,10 +95,10 @@ def read(path: Path) -> LedgerFile:
 
 
 def _decode(line: bytes | None) -> _MarkLine | _Clear | None:
-    """Return the line's change; None if the line is damaged, or cannot be a gap.
+    """Return the change of a line; None if the line is damaged or cannot be a gap.
 
     Raises:
-        _OtherVersionError: if it is as it was written, but this version cannot read it.
+        _OtherVersionError: if the line is whole, but this version cannot read it.
     """
     body = _line.decode(line)
     if body is None:
@@ -123,12 +123,12 @@ def _is_sound(change: _MarkLine | _Clear) -> bool:
 
 
 def state_lines(state: State) -> list[bytes]:
-    """Return the lines that give a state to an empty file."""
+    """Return the lines of a new file with this state."""
     return [_mark_line(series, entry) for series, entries in state.items() for entry in entries]
 
 
 def difference_lines(series: Series, before: Entries, after: Entries) -> list[bytes]:
-    """Return the lines that make one state of a series into another."""
+    """Return the lines that change a series' entries from one state to another."""
     old, new = set(before), set(after)
     gone = [_change_line(_Clear(*series, *entry[:2])) for entry in before if entry not in new]
     return gone + [_mark_line(series, entry) for entry in after if entry not in old]
