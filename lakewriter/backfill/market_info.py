@@ -153,7 +153,7 @@ async def ask_with_retry(
         try:
             return await ask()
         except RestError as error:
-            if error.final or tries == tries_max:
+            if error.is_final or tries == tries_max:
                 raise
             if tries == _WARN_AT_TRY:
                 log.warning("%s; asked up to %d times more", error, tries_max - tries)
@@ -163,7 +163,7 @@ async def ask_with_retry(
             checksum_tries_max = (
                 min(tries_max, CHECKSUM_TRIES_MAX) if error.fault == "checksum" else tries_max
             )
-            if not error.retryable or tries >= checksum_tries_max or retry_after_s > _RETRY_AFTER_S_MAX:
+            if not error.is_retryable or tries >= checksum_tries_max or retry_after_s > _RETRY_AFTER_S_MAX:
                 raise
         pause_s = min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2.0 ** (tries - 1))
         on_retry()

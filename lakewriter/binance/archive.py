@@ -1,12 +1,12 @@
-"""The public archive's client: what it lists of a series, and its zips once their checksums fit.
+"""The client of the public archive: lists of a series' files, and zips whose checksums match.
 
     client = ArchiveClient(market, session, clock)
     for day in await client.files(series, "daily"):
         content = await client.fetch(ArchiveFile(series, "daily", day))
 
-Contract: whatever fails is one `ArchiveError` that names the fault and says
-whether to ask again. Nothing is retried here, and nobody is made to wait: who
-asked knows what is still wanted, and `wait_s` says what the archive asked for.
+Contract: each failure is an `ArchiveError` with the fault, which knows whether a
+retry makes sense. Nothing is retried or delayed here: only the caller knows
+whether it is still needed. `wait_s` is the delay that the archive asked for.
 
 Source: binance-public-data, README.md; its bucket is listed as S3 lists.
 """
@@ -40,7 +40,7 @@ TIMEOUT_S = 600.0
 SILENCE_S = 30.0
 PAGE_TIMEOUT_S = 60.0
 
-# A compressed answer could be of any size once it is not.
+# A compressed answer could inflate to any size.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 _PART_BYTES = 1 << 16
@@ -48,29 +48,29 @@ _PART_BYTES = 1 << 16
 # Hashing more than this would hold up the event loop for milliseconds.
 _THREAD_FROM_BYTES = 1024 * 1024
 
-# Statuses that mean "not now": a timeout, a ban, too many requests, the firewall's and the region's.
-_LATER = (403, 408, 418, 429, 451)
+# Statuses that may pass: a timeout, a ban, too many requests, the firewall's and the region's.
+_RETRYABLE = (403, 408, 418, 429, 451)
 
-# What sha256sum writes.
+# The format of sha256sum.
 _CHECKSUM = re.compile(rb"([0-9A-Fa-f]{64})[ \t]+\*?([^\r\n]+?)\s*")
 
-Trouble = Literal["absent", "checksum", "refused", "network", "unreadable"]
+Fault = Literal["absent", "checksum", "refused", "network", "unreadable"]
 
 
 class ArchiveError(ExchangeError):
-    """What the archive did not give as it should.
+    """A request to the archive that failed.
 
     Args:
         what: the line to log.
         fault: "absent" (there is no such file), "checksum" (missing, unreadable, or of
             other bytes), "refused" (another status than 200), "network" (no answer, or
-            not all of it), "unreadable" (no list; or more than anybody reads).
-        status: HTTP's; 0 if there was none.
-        retry_after_s: how long it asked to be left alone; None if it did not say.
+            not all of it), "unreadable" (no list, or too many bytes).
+        status: the HTTP status; 0 if there was none.
+        retry_after_s: the delay that it asked for; None if it asked for none.
     """
 
     def __init__(
-        self, what: str, fault: Trouble, *, status: int = 0, retry_after_s: float | None = None
+        self, what: str, fault: Fault, *, status: int = 0, retry_after_s: float | None = None
     ) -> None:
         super().__init__(what)
         self.fault = fault
@@ -78,19 +78,19 @@ class ArchiveError(ExchangeError):
         self.retry_after_s = retry_after_s
 
     @property
-    def retryable(self) -> bool:
-        """Whether the same question may get another answer soon."""
+    def is_retryable(self) -> bool:
+        """Whether a retry may succeed soon."""
         if self.fault == "refused":
-            return self.status in _LATER or self.status >= 500
-        # A file that is being replaced does not fit its checksum for a moment.
+            return self.status in _RETRYABLE or self.status >= 500
+        # A file that is being replaced does not match its checksum for a moment.
         return self.fault in ("network", "checksum")
 
 
 class ArchiveClient:
-    """Asks the archive about one market.
+    """The archive of one market.
 
     Args:
-        market: where the archive and its list are.
+        market: the URLs of the archive and its list.
         session: open while this is used; it limits the connections.
         clock: for `wait_s`.
 
@@ -103,21 +103,20 @@ class ArchiveClient:
         self.asked = 0
         self._session = session
         self._clock = clock
-        self._left_alone_until_s = clock.monotonic_s()
+        self._blocked_until_s = clock.monotonic_s()
 
     @property
     def wait_s(self) -> float:
-        """How long the archive still wants to be left alone, in seconds; 0 if it does not."""
-        return max(0.0, self._left_alone_until_s - self._clock.monotonic_s())
+        """The rest of the delay that the archive asked for, in seconds."""
+        return max(0.0, self._blocked_until_s - self._clock.monotonic_s())
 
     async def files(self, series: Series, period: Period) -> dict[date, int]:
-        """Return what the archive lists of a series: the zip's bytes by the file's first day, ascending.
+        """Return the files of a series: the zip's bytes by the file's first day, ascending.
 
-        A series that it does not know has none. Names that are no zip of the series are
-        left out.
+        An unknown series has none. Names that are no zip of the series are left out.
 
         Raises:
-            ArchiveError: if it does not list them; never "absent".
+            ArchiveError: if a request fails; never "absent".
         """
         directory = ArchiveFile(series, period, date.min).directory.lstrip("/")
         found: dict[date, int] = {}
@@ -129,10 +128,10 @@ class ArchiveClient:
         return dict(sorted(found.items()))
 
     async def symbols(self, period: Period = "daily") -> list[str]:
-        """Return the symbols of the market that the archive has files of, delisted ones too, in its order.
+        """Return the symbols with files in the archive, delisted ones too, in its order.
 
         Raises:
-            ArchiveError: if it does not list them; never "absent".
+            ArchiveError: if a request fails; never "absent".
         """
         directory = f"{self.market.archive_path}/{period}/klines/".lstrip("/")
         pages = await self._pages(directory)
@@ -144,10 +143,10 @@ class ArchiveClient:
         return [name for name, prefix in named.items() if is_symbol(name) and prefix == f"{directory}{name}/"]
 
     async def fetch(self, file: ArchiveFile) -> bytes:
-        """Return the bytes of a zip, which are those that its checksum is of.
+        """Return the bytes of a zip whose checksum matches.
 
         Raises:
-            ArchiveError: if it does not give them.
+            ArchiveError: if a request fails, or the checksum does not match.
         """
         url = f"{self.market.archive_url}{file.path}"
         checksum = asyncio.create_task(self._checksum(url, file))
@@ -163,14 +162,14 @@ class ArchiveClient:
 
     async def _checksum(self, url: str, file: ArchiveFile) -> str:
         try:
-            said = await self._ask(f"{url}.CHECKSUM", {}, PAGE_TIMEOUT_S, _CHECKSUM_BYTES_MAX)
+            body = await self._ask(f"{url}.CHECKSUM", {}, PAGE_TIMEOUT_S, _CHECKSUM_BYTES_MAX)
         except ArchiveError as error:
             if error.fault in ("absent", "unreadable"):
                 raise ArchiveError(error.what, "checksum", status=error.status) from None
             raise
-        match = _CHECKSUM.fullmatch(said)
+        match = _CHECKSUM.fullmatch(body)
         if match is None or match[2] != f"{file.name}.zip".encode():
-            shown = quoted(said.decode(errors="replace"))
+            shown = quoted(body.decode(errors="replace"))
             raise ArchiveError(f"{url}.CHECKSUM: {shown} is no checksum of it", "checksum")
         return match[1].decode().lower()
 
@@ -184,7 +183,7 @@ class ArchiveClient:
             except ArchiveError as error:
                 if error.fault != "absent":
                     raise
-                # A list that is not there says nothing about any file.
+                # A missing list proves nothing about any file.
                 raise ArchiveError(error.what, "refused", status=error.status) from None
             except ExchangeError as error:
                 raise ArchiveError(f"{url}: {prefix}: {error}", "unreadable") from None
@@ -204,18 +203,18 @@ class ArchiveClient:
                 url, params=params, timeout=timeout, headers=_AS_IT_IS, allow_redirects=False
             ) as answer:
                 if answer.status != 200:
-                    raise self._refused(url, answer)
+                    raise self._http_error(url, answer)
                 return await _read(url, answer, bytes_max)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ArchiveError(f"{url}: {quoted(str(error) or type(error).__name__)}", "network") from None
 
-    def _refused(self, url: str, answer: aiohttp.ClientResponse) -> ArchiveError:
+    def _http_error(self, url: str, answer: aiohttp.ClientResponse) -> ArchiveError:
         status = answer.status
         wait_s = retry_after_s(status, answer.headers.get("Retry-After"))
         if wait_s is not None:
-            self._left_alone_until_s = max(self._left_alone_until_s, self._clock.monotonic_s() + wait_s)
-        trouble: Trouble = "absent" if status == 404 else "refused"
-        return ArchiveError(f"{url}: HTTP {status}", trouble, status=status, retry_after_s=wait_s)
+            self._blocked_until_s = max(self._blocked_until_s, self._clock.monotonic_s() + wait_s)
+        fault: Fault = "absent" if status == 404 else "refused"
+        return ArchiveError(f"{url}: HTTP {status}", fault, status=status, retry_after_s=wait_s)
 
 
 async def _read(url: str, answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:

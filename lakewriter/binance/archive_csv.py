@@ -1,10 +1,10 @@
-"""The CSV of an archive's file → a table of candles. Pure: bytes in, a table out.
+"""The parser of an archive's CSV: bytes → a table of candles. Pure.
 
 A row has the 12 values of a REST row, in the same places. Futures' files of
-later years begin with a header; its names are not to be trusted (on coin_futures
-`quote_volume` counts the base asset), their places are. Spot times are
-microseconds from 2025 on. The close time of a candle that a halt cut short is
-odd, the last value can be anything: neither is looked at.
+later years begin with a header; columns are read by place, because its names
+mislead (on coin_futures `quote_volume` counts the base asset). spot's times are
+microseconds from 2025 on. Two columns are not read: the close time, which is odd
+if a halt cut a candle short, and the last one, which can hold anything.
 
 Source: binance-public-data, README.md; the files themselves.
 """
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from lakewriter.arrow_memory import arrow_buffer
-from lakewriter.binance.kline_columns import RowError, RowOrigin, candles_of
+from lakewriter.binance.kline_columns import RowError, RowOrigin, candle_table
 from lakewriter.candle import VALUE_COLUMNS, IntArray
 from lakewriter.errors import ExchangeError
 from lakewriter.series import Series
@@ -30,12 +30,12 @@ from lakewriter.series import Series
 # A month of 1s candles is about 450 MB.
 CSV_BYTES_MAX = 1 << 30
 
-# Of a file whose interval and period are not known, the size it may inflate to: candles
-# without a trade, the most regular there are, shrink to a 23rd.
+# Greatest inflation of a file whose interval and period are not known: candles without
+# a trade, the most regular ones, shrink to a 23rd.
 _INFLATION_MAX = 100
 _INFLATED_BYTES_MIN = 1 << 20
 
-# From here on a time counts microseconds: as milliseconds it would be the year 33658.
+# A time from here on is in microseconds: as milliseconds it would be the year 33658.
 MICROSECONDS_FROM = 10**15
 
 # The whole file in one block makes each column one array, up to this size.
@@ -54,7 +54,7 @@ _SHOWN_MAX = 100
 
 
 class CsvError(ExchangeError):
-    """A file that holds no candles, or one row that cannot be one.
+    """A file without candles, or with a row that cannot be one.
 
     Args:
         kind: one word for the counter ("zip", "size", "header", "shape", "number", "time", "order").
@@ -66,38 +66,38 @@ class CsvError(ExchangeError):
 
 
 def is_archive_csv(data: bytes) -> bool:
-    """Tell whether a CSV has the archive's layout: its header to the letter, or none."""
+    """Return whether a CSV has the archive's layout: exactly its header, or none."""
     return data[:1].isdigit() or data.startswith(_WHOLE_HEADER)
 
 
 def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
-    """Return a file's candles as a table of `candle.SCHEMA`, sorted, one row for each.
+    """Return a file's candles as a table of `candle.SCHEMA`, sorted, with one row for each.
 
     Args:
         data: the whole CSV.
-        series: whose candles they are.
-        recv_us: our clock when we received it, microseconds since the epoch.
-        name: what to call it in an error.
+        series: the series of the candles.
+        recv_us: when the file was received, microseconds since the epoch.
+        name: its name in an error.
 
     Raises:
-        CsvError: if one of its rows cannot be a candle, or it has none. The rows
-            are counted from 1, a header included.
+        CsvError: if a row cannot be a candle, or there is none. Rows are counted
+            from 1, with the header.
     """
     table, header_rows = read_columns(data, name)
     columns = [_one(column) for column in table.columns]
     times: IntArray = columns[0].to_numpy()
     try:
-        return candles_of(_milliseconds(times), columns[1:], RowOrigin(series, "archive", recv_us))
+        return candle_table(_milliseconds(times), columns[1:], RowOrigin(series, "archive", recv_us))
     except RowError as error:
         number = error.row + header_rows + 1
         raise CsvError(error.kind, f"{name}: row {number}: {error.what}") from None
 
 
 def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
-    """Return a file's `open_time`, as it stands there, and VALUE_COLUMNS; and how many rows its header has.
+    """Return a file's unchanged `open_time` and VALUE_COLUMNS, and the rows of its header.
 
     Raises:
-        CsvError: if it has no rows, or one that is not of this shape.
+        CsvError: if there are no rows, or a row has another shape.
     """
     header_bytes = _header_bytes(data, name)
     try:
@@ -107,7 +107,7 @@ def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
 
 
 def inflated_bytes_max(packed_bytes: int) -> int:
-    """Return the size that a compressed CSV may have, by its packed size alone."""
+    """Return the greatest size of a compressed CSV, from its packed size alone."""
     return min(CSV_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * packed_bytes))
 
 
@@ -116,11 +116,11 @@ def gunzip(data: bytes, name: str, bytes_max: int) -> bytes:
 
     Args:
         data: the whole file.
-        name: what to call it in an error.
-        bytes_max: how large the content may be.
+        name: its name in an error.
+        bytes_max: the greatest size of the content.
 
     Raises:
-        CsvError: if it is broken, or the content is too large. No more than that is inflated.
+        CsvError: if it is broken, or the content is too large. No more than `bytes_max` is inflated.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -137,8 +137,8 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
 
     Args:
         data: the whole zip.
-        name: what to call it in an error.
-        bytes_max: how large the CSV may be.
+        name: its name in an error.
+        bytes_max: the greatest size of the CSV.
 
     Raises:
         CsvError: if the zip is broken, holds no CSV or several, or one that is too large.
@@ -150,7 +150,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
                 raise CsvError("zip", f"{name}: {len(members)} CSV files in it, not one")
             if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise CsvError("zip", f"{name}: compressed by method {members[0].compress_type}")
-            # More than it claims is never inflated.
+            # No more than the claimed size is ever inflated.
             if members[0].file_size > bytes_max:
                 size = members[0].file_size
                 raise CsvError("size", f"{name}: {size:,} bytes of CSV in it, more than {bytes_max:,}")
@@ -173,14 +173,14 @@ def csv_name(data: bytes) -> str:
 
 
 def _is_csv(member: str) -> bool:
-    # macOS puts what its own files are called beside each, in a folder of its own.
+    # macOS adds a hidden file beside each file, in a folder of its own.
     path = PurePosixPath(member)
     hidden = path.name.startswith("._") or "__MACOSX" in path.parts
     return path.suffix.lower() == ".csv" and not hidden
 
 
 def _header_bytes(data: bytes, name: str) -> int:
-    """Return how long the header is, with its end of line; 0 if there is none."""
+    """Return the bytes of the header, with its end of line; 0 if there is none."""
     if data[:1].isdigit():
         return 0
     if not data.startswith(_HEADER):
@@ -196,9 +196,9 @@ def _read(data: bytes, header_bytes: int, name: str) -> pa.Table:
     if header_bytes == len(data):
         raise CsvError("shape", f"{name}: has no rows")
     if count < len(_COLUMNS):
-        # With all 12 no value of ours is the last one: a file that was cut off cannot be misread.
+        # With 12 values no value that is read is the last one: a truncated file cannot be misread.
         raise CsvError("shape", f"{name}: rows of {count} values, not {len(_COLUMNS)}")
-    # Arrow takes an integer in hexadecimal digits.
+    # Arrow accepts hexadecimal integers.
     if (b"x" in data or b"X" in data) and _HEXADECIMAL.search(data, header_bytes):
         raise CsvError("number", f"{name}: has a hexadecimal number")
     more = [f"more{number}" for number in range(count - len(_COLUMNS))]
@@ -225,7 +225,7 @@ def _milliseconds(times: IntArray) -> IntArray:
     if not micro.any():
         return times
     milli: IntArray = np.where(micro, times // 1000, times)
-    # What is no whole millisecond stays as it is, beyond any candle's begin time.
+    # A time that is no whole millisecond stays in microseconds, beyond any candle's begin time.
     return np.where(micro & (times % 1000 != 0), times, milli)
 
 

@@ -1,4 +1,4 @@
-"""The files of the public archive: which candles each holds, and where it is. Pure.
+"""The files of the public archive: the candles and the path of each. Pure.
 
     <archive_url><archive_path>/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip
     <archive_url><archive_path>/monthly/klines/BTCUSDT/1mo/BTCUSDT-1mo-2024-06.zip
@@ -25,7 +25,7 @@ DAILY_INTERVALS = tuple(name for name in INTERVALS if name not in ("3d", "1w", "
 
 # A row of the archive has 12 values of at most 20 characters; most rows have half of that.
 ROW_BYTES_MAX = 256
-# For a header, a few rows too many, and what a zip says of its member.
+# For a header, a few rows too many, and a zip's own records.
 _ROWS_SPARE = 64
 _ZIP_BYTES = 4096
 
@@ -38,9 +38,9 @@ class ArchiveFile(NamedTuple):
     """One file of the archive.
 
     Args:
-        series: whose candles it holds.
-        period: how long a time it is of.
-        day: the first day of that time, UTC.
+        series: the series of its candles.
+        period: a day or a month.
+        day: the first day of the period, UTC.
     """
 
     series: Series
@@ -49,13 +49,13 @@ class ArchiveFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The zip's name without its suffix, which is its CSV's too."""
+        """The name of the zip and of its CSV, without suffix."""
         day = self.day.isoformat() if self.period == "daily" else f"{self.day:%Y-%m}"
         return f"{self.series.symbol}-{self.series.interval}-{day}"
 
     @property
     def directory(self) -> str:
-        """The path below the archive's URL of the directory it is in, with a slash at both ends."""
+        """Its directory below the archive's URL, with a slash at both ends."""
         market, symbol, interval = self.series
         return f"{MARKETS[market].archive_path}/{self.period}/klines/{symbol}/{interval}/"
 
@@ -66,29 +66,29 @@ class ArchiveFile(NamedTuple):
 
     @property
     def start_ms(self) -> int:
-        """The candles in it begin from here on …"""
+        """The begin of its period."""
         return day_start_ms(self.day)
 
     @property
     def stop_ms(self) -> int:
-        """… and before this."""
+        """The end of its period, exclusive."""
         return INTERVALS["1d" if self.period == "daily" else "1mo"].end(self.start_ms)
 
     @property
     def csv_bytes_max(self) -> int:
-        """The size that its CSV cannot have: a row for each candle, and some to spare."""
+        """The greatest size of its CSV: a row for each candle, and some to spare."""
         length_ms = self.series.grid.length_ms or self.stop_ms - self.start_ms
         rows = (self.stop_ms - self.start_ms) // length_ms
         return (rows + _ROWS_SPARE) * ROW_BYTES_MAX
 
     @property
     def zip_bytes_max(self) -> int:
-        """The size that its zip cannot have: what does not shrink grows by little."""
+        """The greatest size of its zip: incompressible data grows by little."""
         return self.csv_bytes_max + _ZIP_BYTES
 
 
-def named_bytes_max(zip_name: str) -> int | None:
-    """Return the size that the CSV in a zip of this name may have; None if the archive has no such name.
+def csv_bytes_max_of(zip_name: str) -> int | None:
+    """Return the greatest size of the CSV in a zip of this name; None if the archive has no such names.
 
     A file of a day can have been given a month's candles, so it has a month's room.
     """
@@ -101,7 +101,7 @@ def named_bytes_max(zip_name: str) -> int | None:
 
 
 def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:
-    """Return the file of a series that has this name, suffix included, or None if none can."""
+    """Return the file of a series with this name, suffix included; None if there can be none."""
     written = zip_name.removeprefix(f"{series.symbol}-{series.interval}-").removesuffix(".zip")
     try:
         day = date.fromisoformat(written if period == "daily" else f"{written}-01")

@@ -1,7 +1,7 @@
-"""One page of the archive's list, as S3 writes it: keys with their sizes, directories, where to go on. Pure.
+"""The parser of the archive's list, as S3 writes it: keys with their sizes, directories, the next page. Pure.
 
-Contract: what is not such a page is refused with one line, whatever it is; a
-document type, and so every entity, is never looked at.
+Contract: anything else is refused with one line; a document type, and so every
+entity, is never read.
 
 Source: Amazon S3 API reference, ListObjects (its first version).
 """
@@ -18,17 +18,17 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024
 # S3's own limit.
 _KEY_BYTES_MAX = 1024
 
-# Where declarations begin; a list has none.
+# The begin of declarations; a list has none.
 _DECLARATIONS = ("<!DOCTYPE", "<!ENTITY")
 
 
 class ArchivePage(NamedTuple):
-    """What one page says.
+    """One page of a list.
 
     Args:
         sizes: bytes by key.
         prefixes: directories, each with a slash at its end.
-        marker: what the next page begins after; "" if this is the last.
+        marker: the next page begins after this key; "" if this is the last one.
     """
 
     sizes: dict[str, int]
@@ -37,21 +37,21 @@ class ArchivePage(NamedTuple):
 
 
 def parse_page(body: bytes) -> ArchivePage:
-    """Return what a page says.
+    """Return a page of the list.
 
     Raises:
-        ExchangeError: if it is none.
+        ExchangeError: if it cannot be read.
     """
     if len(body) > PAGE_BYTES_MAX:
         raise ExchangeError(f"a page of more than {PAGE_BYTES_MAX} bytes")
     root = _root(body)
-    if _local(root) != "ListBucketResult":
-        raise ExchangeError(f"{quoted(_local(root))} instead of a ListBucketResult")
-    sizes = {_text(each, "Key"): _size(each) for each in root.iterfind("{*}Contents")}
-    prefixes = [_text(each, "Prefix") for each in root.iterfind("{*}CommonPrefixes")]
+    if _local_name(root) != "ListBucketResult":
+        raise ExchangeError(f"{quoted(_local_name(root))} instead of a ListBucketResult")
+    sizes = {_text(element, "Key"): _size(element) for element in root.iterfind("{*}Contents")}
+    prefixes = [_text(element, "Prefix") for element in root.iterfind("{*}CommonPrefixes")]
     if root.findtext("{*}IsTruncated", "false").strip() != "true":
         return ArchivePage(sizes, prefixes, "")
-    # S3 leaves NextMarker out of what was listed without a delimiter; then the last key serves.
+    # S3 omits NextMarker for lists without a delimiter; then the last key is the marker.
     marker = root.findtext("{*}NextMarker") or max([*sizes, *prefixes], default="")
     if not marker:
         raise ExchangeError("a page that is not the last, and empty")
@@ -70,14 +70,14 @@ def _root(body: bytes) -> ElementTree.Element:
         raise ExchangeError(f"no XML: {quoted(str(error))}") from None
 
 
-def _local(element: ElementTree.Element) -> str:
+def _local_name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
     text = element.findtext(f"{{*}}{name}")
     if not text or len(text.encode()) > _KEY_BYTES_MAX:
-        raise ExchangeError(f"a {_local(element)} without its {name}")
+        raise ExchangeError(f"a {_local_name(element)} without its {name}")
     return text
 
 

@@ -1,7 +1,6 @@
-"""How the exchange says no to a connection, and how long it wants to be left alone. Pure.
+"""The errors of a refused handshake, and how long each one blocks attempts. Pure.
 
-A table from the status of a refused handshake to the wait, and the errors that
-mean more than "try again".
+A table maps the HTTP status to the delay; some errors mean more than "retry".
 """
 
 from typing import NamedTuple
@@ -12,15 +11,15 @@ from lakewriter.binance.retry_after import retry_after_s
 from lakewriter.binance.wire import quoted
 from lakewriter.errors import ExchangeError
 
-# The close code for whoever broke a rule: too many messages, too many streams.
+# The close code for a broken rule: too many messages, too many streams.
 POLICY_VIOLATION = 1008
 
 # The error code of "Too many subscriptions"; it comes without an id, and the
 # connection is closed after it.
 TOO_MANY_SUBSCRIPTIONS = 4
 
-# Any other 4xx: we ask for something wrong, and shall go on doing so.
-_WRONG_S = 60.0
+# Any other 4xx: the request is wrong, and the next one will be, too.
+_OTHER_4XX_S = 60.0
 
 
 class _Rule(NamedTuple):
@@ -29,8 +28,8 @@ class _Rule(NamedTuple):
     hint: str = ""
 
 
-# Source: the general information of the REST and stream documents; 429 and 418
-# come with the seconds to wait; so may the others.
+# Source: the general information of the REST and stream documents. 429 and 418
+# come with Retry-After; the others may.
 _RULES = {
     403: _Rule("its firewall blocks us", 60.0),
     418: _Rule("this address is banned", 120.0),
@@ -44,12 +43,12 @@ _RULES = {
 
 
 class HandshakeRefusedError(ExchangeError):
-    """The handshake was answered, but not by a connection.
+    """The server refused the handshake.
 
     Args:
         status: the HTTP status.
-        wait_s: how long to wait at least; None if nobody said so.
-        whole_host: it holds for every connection to this host.
+        wait_s: the least delay of the next attempt; None if there is no rule for it.
+        whole_host: whether it holds for every connection to this host.
     """
 
     def __init__(self, what: str, status: int, wait_s: float | None, *, whole_host: bool) -> None:
@@ -60,10 +59,10 @@ class HandshakeRefusedError(ExchangeError):
 
 
 class TooManyStreamsError(ExchangeError):
-    """The connection was to carry more streams than one may.
+    """The exchange refused to send so many streams on one connection.
 
     Args:
-        acknowledged: how many it had been granted.
+        acknowledged: how many it had acknowledged.
     """
 
     def __init__(self, what: str, acknowledged: int) -> None:
@@ -71,8 +70,10 @@ class TooManyStreamsError(ExchangeError):
         self.acknowledged = acknowledged
 
 
-def refused(status: int, retry_after: str | None, location: str | None = None) -> HandshakeRefusedError:
-    """Return what a refused handshake means.
+def handshake_error(
+    status: int, retry_after: str | None, location: str | None = None
+) -> HandshakeRefusedError:
+    """Return the error of a refused handshake.
 
     Args:
         retry_after: the header of that name, in seconds.
@@ -85,15 +86,15 @@ def refused(status: int, retry_after: str | None, location: str | None = None) -
         return HandshakeRefusedError(
             f"handshake refused with HTTP {status}: {rule.meaning}{hint}", status, wait_s, whole_host=True
         )
-    wrong_s = _WRONG_S if 400 <= status < 500 else None
+    other_s = _OTHER_4XX_S if 400 <= status < 500 else None
     moved = f": redirected to {quoted(location)}" if location and 300 <= status < 400 else ""
     return HandshakeRefusedError(
-        f"handshake refused with HTTP {status}{moved}", status, wrong_s, whole_host=False
+        f"handshake refused with HTTP {status}{moved}", status, other_s, whole_host=False
     )
 
 
 def broke_rule(error: BaseException) -> bool:
-    """Tell whether the exchange ended the connection because we broke one of its rules."""
+    """Return whether the exchange closed the connection for breaking a rule."""
     if isinstance(error, ConnectionClosed):
         return error.rcvd is not None and error.rcvd.code == POLICY_VIOLATION
     return isinstance(error, TooManyStreamsError)

@@ -1,7 +1,7 @@
-"""What the exchange lists: exchangeInfo → the symbols of a market.
+"""The parser of exchangeInfo: an answer → the instruments of a market. Pure.
 
-Source: `GET <rest_path>/exchangeInfo` of each market; coin_futures says
-`contractStatus` where the others say `status`. Pure; asking is `rest`'s.
+Source: `GET <rest_path>/exchangeInfo` of each market; coin_futures has
+`contractStatus` instead of `status`.
 """
 
 import msgspec
@@ -29,13 +29,13 @@ class _ExchangeInfo(msgspec.Struct):
 
 
 def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
-    """Return what an exchangeInfo answer of the market lists.
+    """Return the instruments in an exchangeInfo answer of the market.
 
     Raises:
-        ExchangeError: if it is not such an answer.
+        ExchangeError: if it cannot be read.
     """
     try:
-        said = msgspec.json.decode(body, type=_ExchangeInfo)
+        info = msgspec.json.decode(body, type=_ExchangeInfo)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ExchangeError(f"{market.name}: exchangeInfo cannot be read: {error}") from None
     return [
@@ -46,11 +46,11 @@ def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
             _moment_ms(entry.onboardDate),
             _moment_ms(entry.deliveryDate),
         )
-        for entry in said.symbols
+        for entry in info.symbols
         if is_symbol(entry.symbol)
     ]
 
 
-def _moment_ms(said: object) -> int | None:
-    """Return a date; None if it cannot be one. A perpetual's delivery is in 2100-12."""
-    return said if isinstance(said, int) and TIME_MS_MIN <= said < CALENDAR_MS_MAX else None
+def _moment_ms(value: object) -> int | None:
+    """Return a date in milliseconds; None if it cannot be one. A perpetual's delivery is in 2100-12."""
+    return value if isinstance(value, int) and TIME_MS_MIN <= value < CALENDAR_MS_MAX else None

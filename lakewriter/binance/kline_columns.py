@@ -1,7 +1,6 @@
-"""Columns of kline values → a table of candles, or the row that cannot be one. Pure.
+"""Columns of kline values → a table of candles, or an error with the bad row. Pure.
 
-What `rows` is for an answer of REST this is for a whole file: the same demands,
-made of all rows at once.
+It makes the same checks as `kline_rows`, of all rows of a file at once.
 """
 
 from collections.abc import Sequence
@@ -26,8 +25,8 @@ class RowError(ExchangeError):
 
     Args:
         kind: one word for the counter ("number", "time", "order", or of `candle_checks`).
-        row: which, counted from 0.
-        rows: all that are known to be bad, in this way or another; None for this one.
+        row: its number, counted from 0.
+        rows: all rows that are known to be bad; None for this one.
     """
 
     def __init__(self, kind: str, what: str, row: int, rows: IntArray | None = None) -> None:
@@ -38,12 +37,12 @@ class RowError(ExchangeError):
 
 
 class RowOrigin(NamedTuple):
-    """What all rows of a file have in common.
+    """The origin of all rows of a file.
 
     Args:
-        series: whose candles they are.
-        source: who said so.
-        recv_us: our clock when we received it, microseconds since the epoch.
+        series: the series of the candles.
+        source: the source of the candles.
+        recv_us: when the file was received, microseconds since the epoch.
     """
 
     series: Series
@@ -51,26 +50,26 @@ class RowOrigin(NamedTuple):
     recv_us: int
 
 
-def candles_of(
-    begins: IntArray, values: Sequence[pa.Array], stamp: RowOrigin, *, foreign: bool = False
+def candle_table(
+    begins: IntArray, values: Sequence[pa.Array], origin: RowOrigin, *, foreign: bool = False
 ) -> pa.Table:
-    """Return a table of SCHEMA, sorted by begin time, one row for each.
+    """Return a table of SCHEMA, sorted by begin time, with one row for each.
 
     Args:
         begins: begin times, milliseconds since the epoch.
         values: of VALUE_COLUMNS, in that order: doubles, and int64 for `trade_num`.
             A null in an optional column is unknown.
-        foreign: refuse what `candle_checks` calls impossible. The exchange's own
-            rows are held against less: none may be lost for a rule of ours.
+        foreign: whether rows that `candle_checks` calls impossible are refused. The
+            exchange's own rows have to pass fewer checks: none may be lost by a rule of ours.
 
     Raises:
-        RowError: if a row begins where no candle can, has a number that is not
-            finite, or below 0, or an open or close beyond its low or high.
+        RowError: if a row begins off the grid, has a number that is not finite or
+            below 0, or an open or close beyond its low or high.
     """
-    grid = stamp.series.grid
+    grid = origin.series.grid
     _check_begins(begins, grid)
     if foreign:
-        _check_candles(begins, values, stamp.series.market)
+        _check_candles(begins, values, origin.series.market)
     else:
         _check_published(values)
     rows = len(begins)
@@ -79,23 +78,23 @@ def candles_of(
         pa.array(ends(grid, begins)),
         *values,
         pa.nulls(rows, pa.int64()),
-        pa.array(np.full(rows, stamp.recv_us)),
-        pa.repeat(stamp.source, rows),
+        pa.array(np.full(rows, origin.recv_us)),
+        pa.repeat(origin.source, rows),
     ]
-    # A time is its integer, looked at otherwise: nothing is copied.
+    # A time column is a view of its integers: nothing is copied.
     table = pa.Table.from_arrays(
         [column.view(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )
     return table if bool((begins[1:] > begins[:-1]).all()) else deduplicate(table)
 
 
-def begins_before(end_times: IntArray, grid: Interval) -> IntArray:
-    """Return the begin time of each candle by its end, exclusive or the last millisecond of it."""
+def begins_from_ends(end_times: IntArray, grid: Interval) -> IntArray:
+    """Return the begin time of each candle from its end, exclusive or its last millisecond."""
     exclusive: IntArray = np.where(end_times % SECOND_MS == SECOND_MS - 1, end_times + 1, end_times)
     if grid.length_ms:
         return exclusive - grid.length_ms
     months = _months(exclusive)
-    # What is no first of a month stays as far off the grid as it is.
+    # An end that is no first of a month stays as far off the grid as it is.
     return _month_begins(months - np.timedelta64(1, "M")) + exclusive - _month_begins(months)
 
 
@@ -142,7 +141,7 @@ def _month_begins(months: Array) -> IntArray:
 
 
 def _check_numbers(name: str, numbers: Array) -> None:
-    # The two ends tell of all in between; NaN is neither, and told by either.
+    # Minimum and maximum are enough; a NaN makes both of them NaN.
     if len(numbers) and numbers.min() >= 0 and numbers.max() <= _number_max(numbers):
         return
     row = _first(~((numbers >= 0) & (numbers <= _number_max(numbers))))

@@ -1,8 +1,8 @@
-"""The exchange's kline rows, as REST sends them → candles. Pure.
+"""The exchange's kline rows in a REST answer → candles. Pure.
 
 A row has 12 values: open time, open, high, low, close, volume, close time,
-quote volume, trades, taker buy volume, taker buy quote volume, ignore. What
-they count differs between the markets as in frames.
+quote volume, trades, taker buy volume, taker buy quote volume, ignore. Their units
+differ between the markets as in frames.
 """
 
 from typing import Literal
@@ -24,10 +24,10 @@ _decode = msgspec.json.Decoder(list[list[int | str | None]]).decode
 def decode_klines(body: bytes, series: Series, start_ms: int, stop_ms: int, recv_us: int) -> list[Candle]:
     """Return the candles of an answer that begin in [start_ms, stop_ms), ascending.
 
-    The last of them may still be open: whoever asked knows the exchange's time.
+    The last of them may be open; only the caller knows the exchange's time.
 
     Raises:
-        FrameError: if it is no list of rows, or one of them cannot be a candle.
+        FrameError: if it is no list of rows, or a row cannot be a candle.
     """
     try:
         rows = _decode(body)

@@ -1,4 +1,4 @@
-"""The network between us and the exchange, the same for REST, the archive and the streams.
+"""The network to the exchange: proxies and HTTP sessions, for REST, the archive and the streams.
 
 `https_proxy` is the proxy of https:// and wss:// addresses, `http_proxy` that of
 http:// and ws://; without them `socks_proxy`, then `all_proxy`. `no_proxy` names
@@ -18,11 +18,10 @@ import aiohttp
 from lakewriter.errors import UsageError
 from lakewriter.market import Market
 
-# RFC 8305: the next address is tried when the one before has not answered for so long.
-# aiohttp waits as long.
+# RFC 8305: delay before the next address is tried. aiohttp uses the same.
 HAPPY_EYEBALLS_S = 0.25
 
-# Variables to look at, the first that is set, by whether the address is encrypted.
+# By whether the address is encrypted: the variables, the first that is set wins.
 _VARIABLES = {True: ("https", "socks", "all"), False: ("http", "socks", "all")}
 
 _PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -53,10 +52,10 @@ class Proxy(NamedTuple):
 
 
 def proxy_of(url: str) -> Proxy | None:
-    """Return the proxy by which an address is reached; None if it is reached directly.
+    """Return the proxy of an address; None if it is reached directly.
 
     Raises:
-        UsageError: if the environment names one that cannot be, or that needs a
+        UsageError: if the environment names an impossible proxy, or one that needs a
             package that is not installed. Its password is not in the message.
     """
     target = urlsplit(url)
@@ -73,7 +72,7 @@ def proxy_of(url: str) -> Proxy | None:
 
 
 def check_proxies(market: Market) -> None:
-    """Check that the proxies of all addresses of a market can be used.
+    """Check the proxies of all addresses of a market.
 
     Raises:
         UsageError: as `proxy_of`.
@@ -132,11 +131,10 @@ class Network:
 
     @contextlib.asynccontextmanager
     async def get(self, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET; used as `aiohttp.ClientSession.get` is.
+        """Send a GET request, as `aiohttp.ClientSession.get`.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: if there is no answer, for
-                whatever reason.
+            aiohttp.ClientError, OSError, ValueError: if there is no answer.
         """
         async with await self._answer(url, options) as answer:
             yield answer

@@ -1,8 +1,8 @@
 """One market's REST: klines, the server's time, exchangeInfo, under one budget of weight.
 
-Contract: a request is sent when the budget has room for it, and not before the
-exchange said it may be; whatever fails is one `RestError` that says whether to
-ask again. Nothing is retried here: who asked knows what is still wanted.
+Contract: a request is sent when the budget has room for it, and never during a
+block. Each failure is a `RestError`, which knows whether a retry makes sense.
+Nothing is retried here: only the caller knows whether it is still needed.
 
 Source: `GET <rest_path>/klines`, `/time`, `/exchangeInfo` of each market.
 """
@@ -35,12 +35,12 @@ _INSTRUMENTS_TIMEOUT_S = 60.0
 # A page of 1,500 rows has some 250 kB.
 _PAGE_BYTES_MAX = 4 * 1024 * 1024
 
-# How long nobody asks after such an answer, if it does not say itself.
+# Block after such a status, unless Retry-After names one.
 # Source: 429 and 418 carry Retry-After; bans last from 2 minutes to 3 days; 403
 # is the firewall's, 451 the region's.
-HOLD_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
+BLOCK_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
 
-# An answer that came as it should, and whose rows cannot be candles.
+# The status of an answer whose rows cannot be candles.
 _UNREADABLE = 200
 
 # "Invalid symbol": the market does not list it now.
@@ -48,12 +48,12 @@ INVALID_SYMBOL = -1121
 
 
 class RestError(ExchangeError):
-    """A call that was not answered as it should.
+    """A request that failed.
 
     Args:
         what: the line to log.
-        status: HTTP's; 0 if there was no answer.
-        code: the exchange's; 0 if it gave none.
+        status: the HTTP status; 0 if there was no answer.
+        code: the exchange's error code; 0 if there was none.
     """
 
     def __init__(self, what: str, status: int = 0, code: int = 0) -> None:
@@ -62,18 +62,18 @@ class RestError(ExchangeError):
         self.code = code
 
     @property
-    def of_series(self) -> bool:
-        """Whether the exchange answered, and only what it said of this series cannot be read."""
+    def is_unreadable(self) -> bool:
+        """Whether the exchange answered, but the rows of this series cannot be read."""
         return self.status == _UNREADABLE
 
     @property
-    def final(self) -> bool:
-        """Whether the same question will get the same answer."""
-        return 400 <= self.status < 500 and self.status not in (*HOLD_S, 408) and self.code != -1003
+    def is_final(self) -> bool:
+        """Whether a retry will get the same answer."""
+        return 400 <= self.status < 500 and self.status not in (*BLOCK_S, 408) and self.code != -1003
 
 
 class Page(NamedTuple):
-    """The oldest candles of a range, ascending, and the begin time up to which that is all there is."""
+    """The oldest candles of a range, ascending, and the begin time before which there are no others."""
 
     candles: list[Candle]
     answered_ms: int
@@ -89,13 +89,16 @@ class _RestErrorBody(msgspec.Struct):
 
 
 class RestClient:
-    """Asks one market.
+    """The REST API of one market.
 
     Args:
         market: endpoints and weights.
         session: open while this is used.
-        pool: the market's weight; shared with all who draw on it.
-        clock: for `recv_us`, and for when what was asked.
+        pool: the market's weight; shared with all other users of it.
+        clock: for `recv_us`, and for the times of requests.
+
+    Attributes:
+        asked: requests so far.
     """
 
     def __init__(self, market: Market, session: Network, pool: WeightPool, clock: Clock) -> None:
@@ -108,16 +111,14 @@ class RestClient:
     async def klines(
         self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False
     ) -> list[Candle]:
-        """Return what the exchange has of the candles that begin in the range, ascending.
-
-        The last of them may still be open.
+        """Return the exchange's candles that begin in the range, ascending; the last may be open.
 
         Args:
             start_ms, stop_ms: at most `market.klines_page` candles. Both bounds are
-                always asked, for without one coin_futures counts back from now.
+                always sent, for without one coin_futures counts back from now.
 
         Raises:
-            RestError: if it does not answer so.
+            RestError: if the request fails.
         """
         count = series.grid.count(start_ms, stop_ms) + (series.interval == "3d")  # its grid is not known here
         params = {
@@ -134,12 +135,12 @@ class RestClient:
     async def oldest(self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False) -> Page:
         """Return the first page of a range of any length, at the least weight for each row.
 
-        Where the exchange answers with the oldest rows it passes over what does not
-        exist, however long that is. Where it counts back from the end, the range is
-        cut to one page.
+        If the exchange answers with the oldest rows, it skips candles that do not
+        exist, however many. If it counts back from the end, the range is cut to one
+        page.
 
         Raises:
-            RestError: if it does not answer so.
+            RestError: if the request fails.
         """
         grid, rows = series.grid, self.market.klines_page
         if self.market.range_ms_max is not None:
@@ -155,24 +156,24 @@ class RestClient:
         }
         body = await self._get("klines", params, self.market.klines_weight(rows), background=background)
         candles = self._candles(body, series, start_ms, stop_ms)
-        # A page that ends early says nothing of what comes after its last row, whatever
-        # its length: a server that leaves out rows would else leave out what follows.
+        # A page that ends early proves nothing about candles after its last row: the
+        # server may have left out rows.
         onward = candles and not self.market.counts_back_from_end
         return Page(candles, candles[-1].end_ms if onward else stop_ms)
 
     async def first_begin(self, series: Series) -> int | None:
-        """Return when the first candle that the exchange has of a series begins; None if it has none.
+        """Return the begin time of the first candle of a series; None if the exchange has none.
 
         Raises:
-            RestError: if it does not answer so.
+            RestError: if the request fails.
         """
         return await self._one_begin(series, {"startTime": "0"})
 
     async def last_begin(self, series: Series) -> int | None:
-        """Return when the newest candle begins, which may be open still; None if it has none.
+        """Return the begin time of the newest candle, which may be open; None if the exchange has none.
 
         Raises:
-            RestError: if it does not answer so.
+            RestError: if the request fails.
         """
         return await self._one_begin(series, {})
 
@@ -183,10 +184,10 @@ class RestClient:
         return candles[0].begin_ms if candles else None
 
     async def server_time(self) -> Moment:
-        """Return what time it is at the exchange.
+        """Return the time at the exchange.
 
         Raises:
-            RestError: if it does not say.
+            RestError: if the request fails.
         """
         await self._pool.acquire(1, background=False)
         asked_s = self._clock.monotonic_s()
@@ -198,10 +199,10 @@ class RestClient:
             raise RestError(f"{self._url('time')}: {error}") from None
 
     async def instruments(self) -> list[Instrument]:
-        """Return what the market lists, in the exchange's order; symbols that cannot be a directory left out.
+        """Return the market's instruments in the exchange's order, without symbols that cannot be a directory.
 
         Raises:
-            RestError: if the exchange does not answer, or not with a list.
+            RestError: if the request fails.
         """
         await self._pool.acquire(self.market.exchange_info_weight, background=False)
         params = self.market.exchange_info_params
@@ -235,21 +236,21 @@ class RestClient:
             async with self._session.get(
                 url, params=params, timeout=timeout, allow_redirects=False
             ) as answer:
-                await self._learn(answer, asked_s)
+                await self._note_answer(answer, asked_s)
                 body = await _read(answer, bytes_max)
                 if answer.status != 200:
-                    raise _refused(url, answer.status, body)
+                    raise _http_error(url, answer.status, body)
                 return body
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise RestError(f"{url}: {quoted(str(error) or type(error).__name__)}") from None
 
-    async def _learn(self, answer: aiohttp.ClientResponse, asked_s: float) -> None:
+    async def _note_answer(self, answer: aiohttp.ClientResponse, asked_s: float) -> None:
         used = answer.headers.get("x-mbx-used-weight-1m", "")
-        told = used.isascii() and used.isdigit() and len(used) < 10
-        block_s = HOLD_S.get(answer.status)
+        is_number = used.isascii() and used.isdigit() and len(used) < 10
+        block_s = BLOCK_S.get(answer.status)
         if block_s is not None:
             block_s = retry_after_s(answer.status, answer.headers.get("Retry-After")) or block_s
-        await self._pool.note_answer(asked_s, int(used) if told else None, block_s)
+        await self._pool.note_answer(asked_s, int(used) if is_number else None, block_s)
 
 
 async def _read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
@@ -263,10 +264,10 @@ async def _read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     return b"".join(parts)
 
 
-def _refused(url: str, status: int, body: bytes) -> RestError:
+def _http_error(url: str, status: int, body: bytes) -> RestError:
     try:
-        said = msgspec.json.decode(body, type=_RestErrorBody)
+        error = msgspec.json.decode(body, type=_RestErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        said = _RestErrorBody()
-    words = f": {quoted(said.msg)} (code {said.code})" if said.code else ""
-    return RestError(f"{url}: HTTP {status}{words}", status, said.code)
+        error = _RestErrorBody()
+    words = f": {quoted(error.msg)} (code {error.code})" if error.code else ""
+    return RestError(f"{url}: HTTP {status}{words}", status, error.code)

@@ -1,7 +1,7 @@
-"""How long a Retry-After header asks to wait, within reason. Pure.
+"""The delay in a Retry-After header, within limits. Pure.
 
-One header is one message: only a ban may hold everything for days. Any other
-wait ends within an hour, and the next refusal may ask for another.
+Only a ban may block requests for days. Any other delay ends within an hour, and
+the next refusal may ask for another.
 
 Source: 418 and 429 carry the seconds to wait; bans last from 2 minutes to 3 days.
 """

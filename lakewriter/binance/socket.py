@@ -1,9 +1,9 @@
-"""One WebSocket connection to a market: subscribed to what is wanted, or closed.
+"""One WebSocket connection to a market, and its subscriptions.
 
-Contract: while a `StreamSocket` is open, its subscriptions follow `want()`
-within the market's limit of control messages, and it closes itself with a
-reason when the exchange refuses one, does not answer, or falls silent.
-Reading frames, and what to do when it closes, is the caller's.
+Contract: while a `StreamSocket` is open, its subscriptions follow
+`set_streams` within the market's limit of control messages. It closes itself
+with a reason if the exchange refuses a subscription, does not answer, or falls
+silent. The caller reads the frames, and decides what follows a close.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, refused
+from lakewriter.binance.handshake_errors import TOO_MANY_SUBSCRIPTIONS, TooManyStreamsError, handshake_error
 from lakewriter.binance.network import HAPPY_EYEBALLS_S, proxy_of
 from lakewriter.binance.wire import Reply, encode_request, quoted
 from lakewriter.clock import Clock
@@ -30,25 +30,25 @@ _FRAME_BYTES_MAX = 16 * 1024 * 1024
 SUBSCRIBE_NAMES_MAX = 200
 SUBSCRIBE_BYTES_MAX = 4096
 
-# Bytes of ours that may wait for the peer. All names of 1,024 streams have some 30 kB;
-# more waits only when the peer sends pings and reads no pong.
+# Unsent bytes at most. All names of 1,024 streams have some 30 kB; more are unsent
+# only if the peer sends pings and reads no pongs.
 WRITE_BYTES_MAX = 128 * 1024
 
-# What goes wrong with a connection: the network, the protocol, the exchange.
+# The errors of a connection: of the network, the protocol, the exchange.
 CONNECTION_ERRORS = (OSError, TimeoutError, WebSocketException, ExchangeError)
 
 
 class Timeouts(NamedTuple):
-    """How long a connection may take over what, in seconds.
+    """The timeouts of a connection, in seconds.
 
     Args:
         open_s: the handshake.
-        reply_s: an answer to a control message.
-        ping_after_s: without any frame until we ask whether it still lives.
-        pong_s: the answer to that.
-        silent_s: without any frame, pings answered or not, until it is given up.
+        reply_s: the answer to a control message.
+        ping_after_s: without a frame, until a ping is sent.
+        pong_s: the answer to a ping.
+        silent_s: without a frame, even if pings are answered.
         close_s: the closing handshake.
-        prove_s: a successor, until each of its streams has sent something.
+        prove_s: until each stream of a successor has sent something.
     """
 
     open_s: float = 10.0
@@ -61,7 +61,7 @@ class Timeouts(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """A control message that is not answered yet."""
+    """A pending control message."""
 
     method: str
     names: list[str]
@@ -69,7 +69,7 @@ class _Request(NamedTuple):
 
 
 class _Connect(connect):
-    """Connects to the address it is given and to no other, as the REST client does."""
+    """Connects without following redirects, as the REST client does."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Return the error: a redirect is not followed."""
@@ -77,15 +77,15 @@ class _Connect(connect):
 
 
 class _Connection(ClientConnection):
-    """Ends when its peer does not read, instead of keeping what it was to be sent."""
+    """Ends if its peer does not read, instead of buffering without a limit."""
 
     unread = False
 
     def pause_writing(self) -> None:
-        """Abort the connection. Waiting for the peer could hold up its closing for ever."""
+        """Abort the connection; a wait for the peer could delay its close for ever."""
         super().pause_writing()
         self.unread = True
-        # Not at once: the other pongs of this read are still to be written.
+        # Later: the other pongs of this read are still to be written.
         self.loop.call_soon(self.transport.abort)
 
 
@@ -94,17 +94,21 @@ class StreamSocket:
 
     Args:
         connection: the WebSocket connection.
-        market: whose limits hold.
-        patience: how long to wait for what.
+        market: its limits.
+        timeouts: of the connection.
         clock: for waiting.
+
+    Attributes:
+        frames: frames received so far.
+        paused: whether no frame is read now, because the queue is full.
     """
 
-    def __init__(self, connection: _Connection, market: Market, patience: Timeouts, clock: Clock) -> None:
+    def __init__(self, connection: _Connection, market: Market, timeouts: Timeouts, clock: Clock) -> None:
         self.frames = 0
         self.paused = False
         self._connection = connection
         self._market = market
-        self._patience = patience
+        self._timeouts = timeouts
         self._clock = clock
         self._wanted: set[str] = set()
         self._subscribed: set[str] = set()
@@ -115,7 +119,7 @@ class StreamSocket:
 
     @property
     def acknowledged(self) -> Set[str]:
-        """The streams that the exchange says it sends. It proves nothing."""
+        """The streams that the exchange acknowledged; they may be silent all the same."""
         return self._subscribed
 
     async def receive(self) -> bytes:
@@ -136,18 +140,18 @@ class StreamSocket:
         self.frames += 1
         return frame
 
-    def want(self, streams: Iterable[str]) -> None:
-        """Say what to be subscribed to from now on."""
+    def set_streams(self, streams: Iterable[str]) -> None:
+        """Subscribe to these streams, and to no others."""
         self._wanted = set(streams)
         self._changed.set()
 
-    def reply(self, reply: Reply) -> None:
-        """Hand back an answer to a control message that was among the frames."""
+    def take_reply(self, reply: Reply) -> None:
+        """Match an answer that was among the frames with its control message."""
         if reply.error and reply.code == TOO_MANY_SUBSCRIPTIONS:
             self._end(TooManyStreamsError(reply.error, len(self._subscribed)))
             return
         if reply.id is None and reply.error:
-            self._give_up(f"{reply.error} (code {reply.code})")  # it is about the connection
+            self._close(f"{reply.error} (code {reply.code})")  # without an id it is about the connection
             return
         request = self._pending.get(reply.id or 0)
         if request is None or request.reply.done():
@@ -158,50 +162,50 @@ class StreamSocket:
             self._subscribed.difference_update(request.names)
         request.reply.set_result(reply)
 
-    async def keep_subscribed(self) -> None:
-        """Follow what is wanted, one control message at a time; for ever."""
+    async def sync_subscriptions(self) -> None:
+        """Keep the subscriptions up to date, one control message at a time; for ever."""
         # Pings and pongs count too: half of the allowance is left to them.
         pause_s = 2.0 / self._market.messages_per_s
         while True:
             self._changed.clear()
-            for method, names in self._changes():
+            for method, names in self._pending_changes():
                 await self._request(method, names)
                 await asyncio.sleep(pause_s)
             await self._changed.wait()
 
-    async def keep_watch(self) -> None:
-        """Close the connection when it has been silent for too long; for ever."""
+    async def close_when_silent(self) -> None:
+        """Close the connection if it is silent for too long; for ever."""
         seen, since_s = self.frames, self._clock.monotonic_s()
-        patience = self._patience
+        timeouts = self._timeouts
         while True:
-            await asyncio.sleep(patience.ping_after_s)
+            await asyncio.sleep(timeouts.ping_after_s)
             now_s = self._clock.monotonic_s()
             if self.frames != seen or self.paused or not self._subscribed:
                 seen, since_s = self.frames, now_s
-            elif now_s - since_s >= patience.silent_s:
-                self._give_up(f"no frame for {now_s - since_s:.0f} s")
+            elif now_s - since_s >= timeouts.silent_s:
+                self._close(f"no frame for {now_s - since_s:.0f} s")
             elif not await self._answers_ping():
-                self._give_up(f"no pong within {patience.pong_s:.0f} s")
+                self._close(f"no pong within {timeouts.pong_s:.0f} s")
 
-    def keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
-        """Close the connection if what keeps it in order ended by an error."""
+    def on_keeper_end(self, keeper: "asyncio.Task[None]") -> None:
+        """Close the connection if a task that keeps it ended by an error."""
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
-            self._give_up(f"{type(error).__name__}: {error}")
+            self._close(f"{type(error).__name__}: {error}")
 
     async def _answers_ping(self) -> bool:
         seen = self.frames
         try:
             pong = await self._connection.ping()
-            async with asyncio.timeout(self._patience.pong_s):
+            async with asyncio.timeout(self._timeouts.pong_s):
                 await pong
         except TimeoutError:
-            # While reading is paused no pong can be read either; and frames are as good as one.
+            # While reading is paused no pong is read either; a frame is as good as a pong.
             return self.paused or self.frames != seen
         except ConnectionClosed:
-            return True  # whoever reads is told
+            return True  # `receive` raises it
         return True
 
-    def _changes(self) -> list[tuple[str, list[str]]]:
+    def _pending_changes(self) -> list[tuple[str, list[str]]]:
         changes = [("UNSUBSCRIBE", batch) for batch in _batches(sorted(self._subscribed - self._wanted))]
         changes += [("SUBSCRIBE", batch) for batch in _batches(sorted(self._wanted - self._subscribed))]
         return changes
@@ -215,50 +219,50 @@ class StreamSocket:
             await self._connection.send(encode_request(method, names, request_id))
             reply = await self._reply_to(waiting)
         except ConnectionClosed:
-            return  # whoever reads is told
+            return  # `receive` raises it
         finally:
             del self._pending[request_id]
         if reply is None:
-            self._give_up(f"no answer to {method} within {self._patience.reply_s:.0f} s")
+            self._close(f"no answer to {method} within {self._timeouts.reply_s:.0f} s")
         elif reply.error:
-            self._give_up(f"{method} refused: {reply.error} (code {reply.code})")
+            self._close(f"{method} refused: {reply.error} (code {reply.code})")
 
     async def _reply_to(self, waiting: "asyncio.Future[Reply]") -> Reply | None:
         while True:
             # Not `wait_for`, which until Python 3.12 lost a cancellation that came with the answer.
-            await asyncio.wait({waiting}, timeout=self._patience.reply_s)
+            await asyncio.wait({waiting}, timeout=self._timeouts.reply_s)
             if waiting.done():
                 return waiting.result()
             if not self.paused:
                 return None
 
-    def _give_up(self, reason: str) -> None:
+    def _close(self, reason: str) -> None:
         self._end(ExchangeError(reason))
 
     def _end(self, reason: ExchangeError) -> None:
         if self._reason is None:
             self._reason = reason
-            # Whoever reads is told by the exception; a peer that is gone needs no goodbye.
+            # `receive` raises the reason; a peer that is gone needs no closing handshake.
             self._connection.transport.abort()
 
 
 @contextlib.asynccontextmanager
-async def open_socket(market: Market, patience: Timeouts, clock: Clock) -> AsyncIterator[StreamSocket]:
+async def open_socket(market: Market, timeouts: Timeouts, clock: Clock) -> AsyncIterator[StreamSocket]:
     """Connect to a market's combined streams; closed when left.
 
     Raises:
-        RefusedError: if the handshake is answered with no.
-        CONNECTION_ERRORS: if it cannot be had.
+        HandshakeRefusedError: if the server refuses the handshake.
+        CONNECTION_ERRORS: if there is no connection for another reason.
     """
-    connection = await _connected(market, patience)
+    connection = await _connect(market, timeouts)
     async with connection:
-        socket = StreamSocket(connection, market, patience, clock)
+        socket = StreamSocket(connection, market, timeouts, clock)
         keepers = [
-            asyncio.create_task(socket.keep_subscribed()),
-            asyncio.create_task(socket.keep_watch()),
+            asyncio.create_task(socket.sync_subscriptions()),
+            asyncio.create_task(socket.close_when_silent()),
         ]
         for keeper in keepers:
-            keeper.add_done_callback(socket.keeper_ended)
+            keeper.add_done_callback(socket.on_keeper_end)
         try:
             yield socket
         finally:
@@ -267,8 +271,8 @@ async def open_socket(market: Market, patience: Timeouts, clock: Clock) -> Async
             await asyncio.gather(*keepers, return_exceptions=True)
 
 
-async def _connected(market: Market, patience: Timeouts) -> _Connection:
-    """Return a new connection; each way in which it can fail is one of CONNECTION_ERRORS."""
+async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
+    """Return a new connection; each failure is one of CONNECTION_ERRORS."""
     url = market.stream_url
     try:
         proxy = proxy_of(url)
@@ -276,9 +280,9 @@ async def _connected(market: Market, patience: Timeouts) -> _Connection:
             f"{url}/stream",
             proxy=proxy.url if proxy is not None else None,
             happy_eyeballs_delay=HAPPY_EYEBALLS_S,
-            open_timeout=patience.open_s,
-            close_timeout=patience.close_s,
-            ping_interval=None,  # `keep_watch` pings, and knows when we do not read
+            open_timeout=timeouts.open_s,
+            close_timeout=timeouts.close_s,
+            ping_interval=None,  # `close_when_silent` pings, and knows when no frame is read
             max_size=_FRAME_BYTES_MAX,
             write_limit=WRITE_BYTES_MAX,
             compression=None,
@@ -287,7 +291,7 @@ async def _connected(market: Market, patience: Timeouts) -> _Connection:
         )
     except InvalidStatus as error:
         headers = error.response.headers
-        raise refused(
+        raise handshake_error(
             error.response.status_code, headers.get("Retry-After"), headers.get("Location")
         ) from None
     except CONNECTION_ERRORS:

@@ -1,9 +1,9 @@
 """The exchange's WebSocket messages ↔ our nouns. Pure.
 
-Rule 1: a frame is passed over unread only on positive evidence that it is an
-open candle. Rule 2: whatever else is recognised is returned as what it is.
-Rule 3: garbage raises `FrameError` with a kind to count it by; nothing that
-failed a check becomes a candle.
+Rule 1: a frame is skipped unread only on positive evidence that it is an open
+candle. Rule 2: each other known message is returned as a noun of its own.
+Rule 3: garbage raises `FrameError` with a kind to count it by; a message that
+failed a check never becomes a candle.
 
 Source: binance-spot-api-docs, web-socket-streams.md; the futures' Connect
 pages; sessions recorded from the exchange.
@@ -24,10 +24,10 @@ from lakewriter.market import is_symbol, wire_symbol
 # A kline frame has some 350 bytes; a full book snapshot some 100 kB.
 FRAME_BYTES_MAX = 1024 * 1024
 
-# What begins outside of these is no candle of the exchange.
+# Begin times outside of these are not the exchange's.
 BEGIN_MS_MIN, BEGIN_MS_MAX = TIME_MS_MIN, TIME_MS_MAX
 
-# Closed frames were seen 2 ms after the close and later, never before it.
+# Observed: closed frames come 2 ms after the close or later, never before.
 CLOSED_EARLY_MS_MAX = 1_000
 
 _NUMBER_LENGTH_MAX = 64
@@ -58,7 +58,7 @@ class Shutdown(NamedTuple):
 
 
 class Other(NamedTuple):
-    """A frame of a kind that does not concern us: an open candle, a trade, a book."""
+    """A frame that is not used: an open candle, a trade, a book."""
 
     event: str
 
@@ -130,18 +130,18 @@ _decode_shutdown = msgspec.json.Decoder(_ShutdownEvent).decode
 
 
 def is_open_candle(frame: bytes) -> bool:
-    """Tell, without reading it, that a frame can hold no closed candle.
+    """Return whether a frame surely holds no closed candle, without decoding it.
 
-    A closed candle says `true` somewhere, however it is spaced; an open one
-    says `"x":false`. Costs a tenth of a microsecond; False proves nothing.
+    A closed candle has `true` somewhere, whatever its spaces; an open one has
+    `"x":false`. It costs a tenth of a microsecond; False proves nothing.
     """
     return b'"x":false' in frame and b"true" not in frame
 
 
 def stream_of(frame: bytes) -> str | None:
-    """Return the name of the stream that a combined frame belongs to; None if it names none.
+    """Return the name of a combined frame's stream; None if it has none.
 
-    The rest of the frame is passed over, which costs about a microsecond.
+    The rest of the frame is skipped, which costs about a microsecond.
     """
     try:
         return _decode_name(frame).stream or None
@@ -150,7 +150,7 @@ def stream_of(frame: bytes) -> str | None:
 
 
 def decode(frame: bytes, market: str, recv_us: int) -> Message:
-    """Return what a frame of one of the market's connections says.
+    """Return the message in a frame of one of the market's connections.
 
     Args:
         frame: the payload as received, combined or raw.
@@ -158,7 +158,7 @@ def decode(frame: bytes, market: str, recv_us: int) -> Message:
         recv_us: when it was received, microseconds since the epoch.
 
     Raises:
-        FrameError: if it is not JSON, or a kline that is not one.
+        FrameError: if it is not JSON, or an impossible kline.
     """
     if len(frame) > FRAME_BYTES_MAX:
         raise FrameError("size", f"frame of {len(frame)} bytes")
@@ -192,7 +192,7 @@ def _excerpt(data: bytes) -> str:
 
 
 def _reply(envelope: _Envelope) -> Reply:
-    # Spot says {"code":2,"msg":…,"id":…}, the futures {"error":{"code":2,"msg":…},"id":…}.
+    # spot sends {"code":2,"msg":…,"id":…}, the futures {"error":{"code":2,"msg":…},"id":…}.
     reply_id = envelope.id if isinstance(envelope.id, int) else None
     if envelope.error is not None:
         return Reply(reply_id, quoted(envelope.error.msg), envelope.error.code)
@@ -202,7 +202,7 @@ def _reply(envelope: _Envelope) -> Reply:
 
 
 def quoted(words: str) -> str:
-    """Return foreign words fit for a log: one short line, without control characters and passwords."""
+    """Return the exchange's words for a log: one short line, without control characters and passwords."""
     words = without_passwords(words)[:_WORDS_LENGTH_MAX]
     shown = "".join(char if char.isprintable() else " " for char in words)
     return shown.strip() or "unknown error"
@@ -242,7 +242,7 @@ def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
 
 
 def _check_times(kline: _Kline, event_ms: int, interval: Interval) -> None:
-    # The close time T is not held against it: a candle cut by a halt has an odd one.
+    # The close time T is not checked: a candle cut by a halt has an odd one.
     if not BEGIN_MS_MIN <= kline.t < BEGIN_MS_MAX:
         raise FrameError("time", f"kline that begins at {kline.t}")
     # Where 3d is anchored is not documented: any midnight is taken.

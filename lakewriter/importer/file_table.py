@@ -23,7 +23,7 @@ from lakewriter.binance.archive_csv import (
     read_columns,
     unzip,
 )
-from lakewriter.binance.archive_files import named_bytes_max
+from lakewriter.binance.archive_files import csv_bytes_max_of
 from lakewriter.candle import SCHEMA, BoolArray, IntArray
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.arrow_file import read_feather, read_parquet
@@ -201,7 +201,7 @@ def _check_checksum(data: bytes, path: Path) -> bool:
 def _inflated(data: bytes, path: Path) -> bytes:
     if path.suffix.lower() == ".zip":
         bytes_max = inflated_bytes_max(len(data))
-        return unzip(data, str(path), min(bytes_max, named_bytes_max(path.name) or bytes_max))
+        return unzip(data, str(path), min(bytes_max, csv_bytes_max_of(path.name) or bytes_max))
     if path.suffix.lower() == ".gz":
         return gunzip(data, str(path), inflated_bytes_max(len(data)))
     return data

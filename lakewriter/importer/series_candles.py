@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakewriter.binance.archive_files import parse_name
-from lakewriter.binance.kline_columns import RowError, RowOrigin, begins_before, candles_of
+from lakewriter.binance.kline_columns import RowError, RowOrigin, begins_from_ends, candle_table
 from lakewriter.candle import SCHEMA, BoolArray, IntArray, Source
 from lakewriter.candle_arrays import columns_of, ends
 from lakewriter.candle_checks import NAMED_ONLY, violations
@@ -97,7 +97,7 @@ def series_candles(
     published = columns.own is not None or source == "archive" or file.member == f"{context.path.stem}.csv"
     origin = RowOrigin(part.series, source, context.written_us)
     try:
-        table = candles_of(
+        table = candle_table(
             begins[closed][unique.kept],
             [column.take(kept) for column in values],
             origin,
@@ -143,7 +143,7 @@ def _checked_begins(
     by = part.interval_by
     if columns.begins is None:
         assert columns.ends is not None
-        begins, proven = begins_before(columns.ends[rows], grid), False
+        begins, proven = begins_from_ends(columns.ends[rows], grid), False
     else:
         begins = columns.begins[rows]
         proven = columns.ends is not None and check_lengths(begins, columns.ends[rows], grid, by)

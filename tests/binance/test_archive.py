@@ -139,7 +139,7 @@ def test_what_is_unknown_has_no_files() -> None:
         assert await client("spot").files(series, "daily") == {}
         with pytest.raises(ArchiveError) as caught:
             await client("spot").fetch(FILE._replace(series=series))
-        assert (caught.value.fault, caught.value.status, caught.value.retryable) == ("absent", 404, False)
+        assert (caught.value.fault, caught.value.status, caught.value.is_retryable) == ("absent", 404, False)
         assert caught.value.what.endswith("/NOSUCH-1m-2025-12-31.zip: HTTP 404")
 
     against_sandbox(scenario)
@@ -232,7 +232,7 @@ def test_a_list_without_end() -> None:
         return xml("<IsTruncated>true</IsTruncated><NextMarker>a</NextMarker>")
 
     error = refusal_of(circle, listed)
-    assert (error.fault, error.retryable) == ("unreadable", False)
+    assert (error.fault, error.is_retryable) == ("unreadable", False)
     assert error.what.endswith(f"{DIRECTORY}: its pages go round in circles")
 
     asked = []
@@ -257,7 +257,7 @@ def test_a_list_that_is_none(body: str) -> None:
         return web.Response(text=body, content_type="application/xml")
 
     error = refusal_of(handler, listed)
-    assert (error.fault, error.retryable) == ("unreadable", False)
+    assert (error.fault, error.is_retryable) == ("unreadable", False)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_refusals(status: int, retryable: bool) -> None:
 
     for scenario in (fetched, listed):
         error = refusal_of(handler, scenario)
-        assert (error.fault, error.status, error.retryable) == ("refused", status, retryable)
+        assert (error.fault, error.status, error.is_retryable) == ("refused", status, retryable)
         assert error.retry_after_s == 7
 
 
@@ -292,7 +292,7 @@ def test_a_list_that_is_not_there_is_no_absent_file() -> None:
         return web.Response(status=404)
 
     error = refusal_of(handler, listed)
-    assert (error.fault, error.status, error.retryable) == ("refused", 404, False)
+    assert (error.fault, error.status, error.is_retryable) == ("refused", 404, False)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_redirects_are_not_followed(scenario: Callable[[ArchiveClient], Awaitabl
         return web.Response(status=302, headers={"Location": "/elsewhere"})
 
     error = refusal_of(handler, scenario)
-    assert (error.fault, error.status, error.retryable) == ("refused", 302, False)
+    assert (error.fault, error.status, error.is_retryable) == ("refused", 302, False)
     assert "/elsewhere" not in asked
 
 
@@ -391,7 +391,7 @@ def test_checksums_that_fit(checksum: bytes) -> None:
 def test_checksums_that_do_not(checksum: bytes | None, said: str) -> None:
     """Missing, torn, of another file, or of other bytes: the zip is not given."""
     error = refusal_of(archive_of(CONTENT, checksum), fetched)
-    assert (error.fault, error.retryable) == ("checksum", True)
+    assert (error.fault, error.is_retryable) == ("checksum", True)
     assert error.what.endswith(said)
 
 
@@ -421,7 +421,7 @@ def test_a_zip_that_is_too_large() -> None:
         return response
 
     error = refusal_of(handler, fetched)
-    assert (error.fault, error.retryable) == ("unreadable", False)
+    assert (error.fault, error.is_retryable) == ("unreadable", False)
     assert error.what.endswith(f".zip: more than {FILE.zip_bytes_max} bytes")
     assert sent < FILE.zip_bytes_max + (1 << 25)
 
@@ -439,7 +439,7 @@ def test_a_torn_answer() -> None:
 
     for scenario in (fetched, listed):
         error = refusal_of(handler, scenario)
-        assert (error.fault, error.status, error.retryable) == ("network", 0, True)
+        assert (error.fault, error.status, error.is_retryable) == ("network", 0, True)
 
 
 def test_nobody_answers() -> None:
@@ -454,7 +454,7 @@ def test_nobody_answers() -> None:
         async with aiohttp.ClientSession() as session:
             with pytest.raises(ArchiveError) as caught:
                 await ArchiveClient(gone, session, Clock()).fetch(FILE)
-        assert (caught.value.fault, caught.value.retryable) == ("network", True)
+        assert (caught.value.fault, caught.value.is_retryable) == ("network", True)
 
     asyncio.run(main())
 

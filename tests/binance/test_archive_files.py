@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.archive_files import DAILY_INTERVALS, ArchiveFile, Period, named_bytes_max, parse_name
+from lakewriter.binance.archive_files import (
+    DAILY_INTERVALS,
+    ArchiveFile,
+    Period,
+    csv_bytes_max_of,
+    parse_name,
+)
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.series import Series
 
@@ -55,7 +61,7 @@ def test_the_bound_of_a_file_follows_from_its_candles(interval: str, period: Per
 )
 def test_the_bound_that_a_name_promises(name: str, bytes_max: int | None) -> None:
     """A day's name has room for a month of such days; any other name promises nothing."""
-    assert named_bytes_max(name) == bytes_max
+    assert csv_bytes_max_of(name) == bytes_max
 
 
 @pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])

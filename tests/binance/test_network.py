@@ -137,7 +137,7 @@ def test_rest_and_streams_go_through_a_proxy(kind: str, user: str, environment: 
             environment.setenv("http_proxy", f"{kind}://{user}127.0.0.1:{served.port}")
             market = served_at(MARKETS["spot"], sandbox.url)
             async with both(market) as (rest, stream):
-                stream.want({"btcusdt@kline_1m"})
+                stream.set_streams({"btcusdt@kline_1m"})
                 assert await stream.receive()
                 assert (await rest.server_time()).server_ms > 0
             host = sandbox.url.removeprefix("http://")
@@ -287,7 +287,7 @@ def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) 
             environment.setattr(socket, "getaddrinfo", resolved)
             market = served_at(MARKETS["spot"], f"http://two.test:{port}")
             async with asyncio.timeout(PATIENCE_S), both(market) as (rest, stream):
-                stream.want({"btcusdt@kline_1m"})
+                stream.set_streams({"btcusdt@kline_1m"})
                 assert await stream.receive()
                 assert (await rest.server_time()).server_ms > 0
 

@@ -26,16 +26,16 @@ async def read(socket: StreamSocket) -> None:
     while True:
         message = decode(await socket.receive(), "any", 0)
         if isinstance(message, Reply):
-            socket.reply(message)
+            socket.take_reply(message)
 
 
 @contextlib.asynccontextmanager
 async def connected(
-    sandbox: Sandbox, market: str, patience: Timeouts | None = None
+    sandbox: Sandbox, market: str, timeouts: Timeouts | None = None
 ) -> AsyncIterator[tuple[StreamSocket, "asyncio.Task[None]"]]:
     """Open a connection and read it."""
     at = served_at(MARKETS[market], sandbox.url)
-    async with open_socket(at, patience or Timeouts(), Clock()) as socket:
+    async with open_socket(at, timeouts or Timeouts(), Clock()) as socket:
         reading = asyncio.create_task(read(socket))
         try:
             yield socket, reading
@@ -51,11 +51,11 @@ def test_subscriptions_follow_what_is_wanted() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, _):
             names = [f"s{number}@kline_1m" for number in range(150)]
             for count in range(1, 151):
-                socket.want(names[:count])
+                socket.set_streams(names[:count])
                 if count % 30 == 0:
                     await asyncio.sleep(0.01)
             await until(lambda: set(socket.acknowledged) == set(names))
-            socket.want(names[140:])
+            socket.set_streams(names[140:])
             await until(lambda: set(socket.acknowledged) == set(names[140:]))
             assert not sandbox.violations
 
@@ -69,11 +69,11 @@ def test_a_connection_ends_at_once_however_its_answer_comes() -> None:
         async with serve(OPTIONS) as sandbox:
             at = served_at(MARKETS["spot"], sandbox.url)
             async with asyncio.timeout(PATIENCE_S), open_socket(at, Timeouts(), Clock()) as socket:
-                socket.want(["btcusdt@kline_1m"])
+                socket.set_streams(["btcusdt@kline_1m"])
                 while not socket.acknowledged:
                     message = decode(await socket.receive(), "spot", 0)
                     if isinstance(message, Reply):
-                        socket.reply(message)
+                        socket.take_reply(message)
             await until(lambda: not sandbox.connections)
 
     asyncio.run(main())
@@ -84,7 +84,7 @@ def test_too_many_streams_say_how_many_were_granted() -> None:
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, reading):
-            socket.want([f"somesymbolusd_perp{number:03}@kline_1m" for number in range(250)])
+            socket.set_streams([f"somesymbolusd_perp{number:03}@kline_1m" for number in range(250)])
             await asyncio.wait({reading}, timeout=PATIENCE_S)
             error = reading.exception()
             assert isinstance(error, TooManyStreamsError)
@@ -115,7 +115,7 @@ def test_a_close_by_the_exchange_says_its_code() -> None:
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "spot") as (socket, reading):
-            socket.want(["btcusdt@kline_1m"])
+            socket.set_streams(["btcusdt@kline_1m"])
             await until(lambda: bool(socket.acknowledged))
             await sandbox.close_connections(1008, "Too many requests")
             await asyncio.wait({reading}, timeout=PATIENCE_S)
@@ -134,7 +134,7 @@ def test_an_unanswered_request_ends_the_connection() -> None:
         hasty = Timeouts(reply_s=0.2)
         async with serve(OPTIONS) as sandbox, connected(sandbox, "spot", hasty) as (socket, reading):
             sandbox.stall()
-            socket.want(["btcusdt@kline_1m"])
+            socket.set_streams(["btcusdt@kline_1m"])
             await asyncio.wait({reading}, timeout=PATIENCE_S)
             assert isinstance(reading.exception(), ExchangeError)
             assert str(reading.exception()) == "no answer to SUBSCRIBE within 0 s"

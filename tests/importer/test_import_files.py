@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewriter.binance.kline_columns import RowError, RowOrigin, begins_before, candles_of
+from lakewriter.binance.kline_columns import RowError, RowOrigin, begins_from_ends, candle_table
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import LakewriterError, UsageError
@@ -187,8 +187,8 @@ def candles_in(table: pa.Table, stamp: RowOrigin) -> pa.Table:
     """Return a table's candles as an import makes them."""
     columns = said_by(table)
     grid = stamp.series.grid
-    begins = begins_before(columns.ends, grid) if columns.begins is None else columns.begins
-    return candles_of(begins, columns.values, stamp, foreign=True)
+    begins = begins_from_ends(columns.ends, grid) if columns.begins is None else columns.begins
+    return candle_table(begins, columns.values, stamp, foreign=True)
 
 
 VALUES = {"open": [2.0], "high": [3.0], "low": [0.5], "close": [2.0], "volume": [10.0]}
@@ -251,10 +251,10 @@ def test_an_end_stands_for_its_begin(interval: str, data: st.DataObject) -> None
     begins = np.array([begin_ms])
     stops = ends(grid, begins)
     assert stops.tolist() == [grid.end(begin_ms)]
-    assert begins_before(stops, grid).tolist() == begins_before(stops - 1, grid).tolist() == [begin_ms]
+    assert begins_from_ends(stops, grid).tolist() == begins_from_ends(stops - 1, grid).tolist() == [begin_ms]
     off_ms = data.draw(st.integers(1, min(grid.length_ms or DAY_MS, DAY_MS) - 2))
     if (stops[0] + off_ms) % 1000 != 999:
-        assert not grid.on_grid(int(begins_before(stops + off_ms, grid)[0]))
+        assert not grid.on_grid(int(begins_from_ends(stops + off_ms, grid)[0]))
 
 
 def test_columns_by_other_names() -> None:

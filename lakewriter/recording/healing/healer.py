@@ -232,12 +232,12 @@ class Healer:
     ) -> float | None:
         """Log an error; return the delay of the next request, None if none are missing."""
         self.stats.errors += 1
-        if error.of_series:
+        if error.is_unreadable:
             task.unreadable += 1
             if task.unreadable == 1 or task.unreadable % _ERROR_LOG_EVERY == 0:
                 log.warning("its healing waits: %s", error)
             return error_delay_s(task.unreadable, UNREADABLE_MAX_S)
-        if error.final:
+        if error.is_final:
             return self._refuse(series, task, span, error)
         queue.failures += 1
         delay_s = error_delay_s(queue.failures, ERROR_MAX_S)

@@ -122,7 +122,7 @@ class ShardConnection:
             self._unproven = (self._unproven & names) | (names - self._names)
         self._names = names
         if self.socket is not None:
-            self.socket.want(names)
+            self.socket.set_streams(names)
 
     def accept(self) -> None:
         """Accept streams that have sent nothing."""
@@ -151,7 +151,7 @@ class ShardConnection:
         settings = self._settings
         await settings.gate.acquire()
         async with open_socket(settings.market, settings.timeouts, settings.clock) as socket:
-            socket.want(self._names)
+            socket.set_streams(self._names)
             self.socket = socket
             self.opened_s = settings.clock.monotonic_s()
             self._changed.set()
@@ -193,7 +193,7 @@ class ShardConnection:
         if isinstance(message, Candle):
             await self._sink.put(message, socket)
         elif isinstance(message, wire.Reply):
-            socket.reply(message)
+            socket.take_reply(message)
             return self._leaving and not socket.acknowledged
         elif isinstance(message, wire.Shutdown):
             self.shutdown = True
