@@ -117,19 +117,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--delay-ms", type=float, nargs="*", default=[0, 30])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print("| statement | added to a request | way | requests | ms |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory, "lake")
         make_lake(root)
-        for delay_ms in asked.delay_ms:
-            here, there = multiprocessing.Pipe()
+        for delay_ms in options.delay_ms:
+            our_end, their_end = multiprocessing.Pipe()
             server = multiprocessing.get_context("spawn").Process(
-                target=serve, args=(root, delay_ms / 1000, there), daemon=True
+                target=serve, args=(root, delay_ms / 1000, their_end), daemon=True
             )
             server.start()
-            there.close()
-            uri, url = here.recv()
+            their_end.close()
+            uri, url = our_end.recv()
             lake = lakewriter.open_lake(uri)
             for name, sql in QUERIES.items():
                 ways: dict[str, Callable[[], pa.Table]] = {
@@ -137,10 +137,10 @@ def main() -> None:
                     "ours": lambda sql=sql, lake=lake: lake.query(sql).arrow(),  # type: ignore[misc]
                 }
                 for way, ask in ways.items():
-                    took_ms, requests = measure(ask, here, asked.rounds)
-                    said = ", ".join(f"{count} {verb}" for verb, count in sorted(requests.items()))
-                    print(f"| {name} | {delay_ms:g} ms | {way} | {said} | {took_ms:,.0f} |", flush=True)
-            here.close()
+                    took_ms, requests = measure(ask, our_end, options.rounds)
+                    counted = ", ".join(f"{count} {verb}" for verb, count in sorted(requests.items()))
+                    print(f"| {name} | {delay_ms:g} ms | {way} | {counted} | {took_ms:,.0f} |", flush=True)
+            our_end.close()
             server.join()
 
 

@@ -87,7 +87,7 @@ def test_faults_come_and_go() -> None:
         ({"name": "late_close", "value": "much"}, "fault: Expected `float`"),
         ({"name": "late_close", "start": "soon"}, "time: 'soon' is not like"),
         ({"name": "late_close", "start": [1]}, "time: [1] is not like"),
-        ({"name": "late_close", "start_ms": 1, "in_s": 1}, "fault: its start is said twice"),
+        ({"name": "late_close", "start_ms": 1, "in_s": 1}, "fault: its start is given twice"),
         ({"name": "late_close", "for_s": -1}, "fault: for_s: -1 is not a number of seconds"),
         ({"name": "late_close", "market": "moon"}, "market: 'moon' is unknown"),
     ],
@@ -117,7 +117,7 @@ def test_what_is_expected_can_be_asked() -> None:
         )
         assert (status, begins) == (200, [START_MS + n * MINUTE_MS for n in range(5, 10)])
         for wrong, said in (
-            (asked, "expected: stop was not said"),
+            (asked, "expected: stop is missing"),
             ({**asked, "stop": "later"}, "time: 'later' is not like"),
             ({**asked, "stop": NOON_MS, "interval": "7m"}, "interval: '7m'"),
         ):

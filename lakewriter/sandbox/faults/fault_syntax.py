@@ -177,5 +177,5 @@ def _only_moment(name: str, written: object, *in_ms: int | None) -> int | None:
     if written is not None:
         given_ms.append(parse_moment(written))
     if len(given_ms) > 1:
-        raise UsageError(f"fault: its {name} is said twice", _HINT)
+        raise UsageError(f"fault: its {name} is given twice", _HINT)
     return given_ms[0] if given_ms else None

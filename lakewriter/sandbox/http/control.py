@@ -126,7 +126,7 @@ def _expected(sandbox: ControlledSandbox, request: web.Request) -> list[int]:
     params = {name: request.query.get(name, "") for name in ("market", "symbol", "interval", "start", "stop")}
     missing = [name for name, value in params.items() if not value]
     if missing:
-        raise UsageError(f"expected: {missing[0]} was not said")
+        raise UsageError(f"expected: {missing[0]} is missing")
     start_ms, stop_ms = parse_moment(params["start"]), parse_moment(params["stop"])
     begins = sandbox.expected(params["market"], params["symbol"], params["interval"], start_ms, stop_ms)
     if len(begins) > _EXPECTED_MAX:
