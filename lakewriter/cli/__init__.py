@@ -1,7 +1,7 @@
-"""The command line: one module per command, imported when it runs.
+"""The command line: one module for each command, imported when it runs.
 
-Only this package knows click, prints, or exits. stdout is data, everything
-else is stderr; exit 0 done, 1 ours, 2 usage.
+Only this package imports click, prints, or exits. stdout is data, everything else is
+stderr. Exit codes: 0 done, 1 lakewriter's or the data's fault, 2 wrong usage.
 """
 
 import contextlib
@@ -20,31 +20,31 @@ from lakewriter.errors import LakewriterError, UsageError, printable
 
 DEFAULT_LAKE = "data"
 
-# name → what `lakewriter --help` says of it, so that help imports no command.
+# name → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
     "record": "Record closed candles until stopped.",
     "backfill": "Fetch history from the archive and REST.",
-    "import": "Bring files of candles into the lake.",
-    "query": "Ask the lake in SQL.",
-    "shell": "Ask the lake again and again, with history and completion.",
-    "coverage": "Check that every candle is there or explained; made for cron.",
-    "gaps": "Show which candles are absent, and why.",
-    "verify": "Check that what is there is right.",
-    "unsubscribe": "Say that series of an ended recorder were left on purpose.",
+    "import": "Import files of candles into the lake.",
+    "query": "Query the lake in SQL.",
+    "shell": "Query the lake interactively, with history and completion.",
+    "coverage": "Check that every candle is present or explained; made for cron.",
+    "gaps": "Show which candles are missing, and why.",
+    "verify": "Check that the stored candles are right.",
+    "unsubscribe": "Unsubscribe series of an ended recorder on purpose.",
     "compact": "Fold, deduplicate and re-encode partitions; made for cron.",
-    "forget": "Remove candles, on purpose and on record.",
-    "flush": "Bring the journals of dead recorders into the lake.",
-    "views": "Print statements that read the lake without lakewriter.",
+    "forget": "Remove candles on purpose, and record it.",
+    "flush": "Flush the journals of dead recorders into the lake.",
+    "views": "Print statements that read the lake in other tools.",
     "sandbox": "Run a local server that speaks Binance's protocol.",
 }
 
 
-# Commands whose module has another name: `import` cannot be one.
+# Commands whose module has another name; `import` is a keyword.
 _MODULES = {"import": "commands.import_command", "shell": "shell.loop"}
 
 
 class _Commands(click.Group):
-    """A group that imports a command's module when the command is run."""
+    """A group that imports the module of a command when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -63,14 +63,14 @@ class _Commands(click.Group):
 
 
 def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--lake`, which may stand before or after its name.
+    """Add `--lake` to a command; users may write it before or after the command's name.
 
     The command takes the lake's URI as the keyword argument `lake`.
     """
 
-    def given(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-        before: str | None = ctx.find_root().obj
-        chosen = before if value is None else value
+    def parse(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        global_value: str | None = ctx.find_root().obj
+        chosen = global_value if value is None else value
         if chosen == "":
             raise UsageError("--lake: is empty", "give a directory, or leave it out for data")
         from lakewriter.cli.terminal import escape_stray_logs
@@ -81,7 +81,7 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--lake",
         metavar="URI",
-        callback=given,  # the environment is read once, before the command's name
+        callback=parse,  # the group reads the environment
         help=f"The lake's root.  [default: {DEFAULT_LAKE}]",
     )(function)
 
@@ -91,7 +91,7 @@ def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--lake", metavar="URI", envvar="LAKEWRITER_LAKE", help="The lake's root.  [default: data]")
 @click.pass_context
 def cli(ctx: click.Context, lake: str | None) -> None:
-    """Record every closed Binance candle into a plain Parquet lake, and ask it in SQL.
+    """Record every closed Binance candle into a plain Parquet lake, and query it in SQL.
 
     \b
     lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT:1m
@@ -108,10 +108,10 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command line; return its exit code. What a user can cause or meet is one line and a hint."""
+    """Run the command line; return its exit code. Errors are one line and a hint."""
     try:
         cli.main(standalone_mode=False)
-        if sys.stdout is not None:  # closed by whoever started us
+        if sys.stdout is not None:  # the parent process may have closed it
             sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -125,15 +125,15 @@ def _run() -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _print_error(f"{where}{error.strerror or error}")
-        # Whatever output is still buffered cannot be written either.
+        # Discard output that is still buffered: it cannot be written either.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MemoryError, RuntimeError, ImportError) as error:
-        lacking = resource_shortage(error)
-        if lacking is None:
+        shortage = resource_shortage(error)
+        if shortage is None:
             raise
-        _print_error(*lacking)
+        _print_error(*shortage)
         return 1
     return 0
 
@@ -145,15 +145,15 @@ def _print_error(what: str, hint: str = "") -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit, without waiting for threads that were given up: of an object store, or of the engine."""
-    # Imported already, where one of them is in use.
+    """Exit without waiting for abandoned threads of an object store or the engine."""
+    # A module that is in use is already imported.
     prefetch = sys.modules.get("lakewriter.lake.prefetch")
     execution = sys.modules.get("lakewriter.query.execution")
-    given_up = (prefetch is not None and prefetch.has_pending()) or (
+    has_abandoned = (prefetch is not None and prefetch.has_pending()) or (
         execution is not None and execution.has_pending()
     )
     stderr.end()
-    if given_up:
+    if has_abandoned:
         if sys.stdout is not None:
             with contextlib.suppress(OSError):
                 sys.stdout.flush()

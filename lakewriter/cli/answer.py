@@ -1,6 +1,6 @@
-"""Giving the answer to one statement: where it goes, how it looks there, and what it may cost.
+"""Print the answer to one statement: destination, format, and limits of time and memory.
 
-`lakewriter query` and `lakewriter shell` both answer through here.
+`lakewriter query` and `lakewriter shell` share it.
 """
 
 import codecs
@@ -31,36 +31,36 @@ from lakewriter.query.output.writers import write_answer
 from lakewriter.query.scan.held_files import HELD_FILES_MAX, can_hold
 from lakewriter.query.session import stream
 
-# How much a person likes to see at once; DuckDB's own shell shows as many.
+# As many as DuckDB's shell shows.
 TERMINAL_ROWS_MAX = 40
 
-# How long past its time a statement may be deaf before the process ends: the
-# engine looks up between vectors, but one value may be a list of a billion.
+# The process is killed this long after the timeout if the engine ignores interrupts.
+# It checks for them between vectors, but one value may be a list of a billion.
 KILL_GRACE_S = 3.0
 
-# Above the engine's own limit: Arrow sets a gigabyte of addresses aside, and each
-# thread its stack; a list of a billion is counted by nobody else.
+# Memory that the engine's own limit does not count: Arrow reserves a gigabyte of
+# addresses, each thread has a stack, and a value may be a list of a billion.
 _UNCOUNTED_BYTES = 1_600_000_000
 _THREAD_BYTES = 16_000_000
 
-# Files that are held, and as many again for all else.
+# For held files, and the same number for all other files.
 _FILES_OPEN_MAX = 2 * HELD_FILES_MAX
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 class Target:
-    """Where an answer goes, and how it looks there.
+    """The destination of an answer, and its format there.
 
     Args:
-        path: of a file; None is standard output.
-        format_name: None is by the path's suffix, or a table.
-        max_rows: of a table to show; None is TERMINAL_ROWS_MAX on a terminal, else all.
-        paged: whether what is longer than the screen goes to a pager.
-        all_columns_hint: what shows all columns of a table that has too many for the terminal.
+        path: a file; None for standard output.
+        format_name: the format; None chooses it by the path's suffix, or a table.
+        max_rows: rows of a table to show; None for TERMINAL_ROWS_MAX on a terminal, else all.
+        paged: whether an answer longer than the screen goes to a pager.
+        all_columns_hint: how to see all columns of a table too wide for the terminal.
 
     Raises:
-        UsageError: if a terminal cannot show the format, or the path's suffix is of none.
+        UsageError: if a terminal cannot show the format, or the path's suffix is unknown.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Target:
         self.limits = DisplayLimits(max_rows)
         if self.on_terminal:
             columns, self.lines = shutil.get_terminal_size()
-            # The last line is the prompt's.
+            # The last line belongs to the prompt.
             lines = self.lines - 1 if self.paged else None
             self.limits = DisplayLimits(max_rows or TERMINAL_ROWS_MAX, columns, lines, all_columns_hint)
         if self.on_terminal and FORMATS[name].binary:
-            raise UsageError(f"output: {name} is not for a terminal", f"-o FILE.{name}, or pipe it")
+            raise UsageError(f"output: {name} cannot be shown on a terminal", f"-o FILE.{name}, or pipe it")
 
     def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
-        """Write the answer; the bar is gone before its first line is on the terminal."""
+        """Write the answer; the bar is removed before its first line is on the terminal."""
         if not self.paged:
             shown = _TerminalOutput(out, bar) if self.on_terminal else out
             write_answer(self.format_name, answer, cast("BinaryIO", shown), self.limits)
@@ -107,22 +107,22 @@ class Target:
 def _format_of(path: Path) -> str:
     known = format_of(path)
     if known is None and path.suffix:
-        # A table of text would be found by whoever opens it as what it is called.
+        # Otherwise the file would hold a text table under another format's suffix.
         suffixes = ", ".join(each.suffixes[0] for each in FORMATS.values() if each.suffixes)
         raise UsageError(
-            f"output: {path.name}: {path.suffix} is no format", f"--format csv, or one of {suffixes}"
+            f"output: {path.name}: {path.suffix} is not a known format", f"--format csv, or one of {suffixes}"
         )
     return known or "table"
 
 
 class _TerminalOutput(io.RawIOBase):
-    """A terminal that is written to when the bar is off it, and that no control character reaches."""
+    """A terminal without the bar and without control characters."""
 
     def __init__(self, out: BinaryIO, bar: QueryBar) -> None:
         super().__init__()
         self._out = out
         self._bar = bar
-        # A character may be in two pieces.
+        # A character may be split between two writes.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def writable(self) -> bool:
@@ -147,7 +147,7 @@ def print_answer(
     control = control or QueryLimits()
     if can_hold():
         _raise_open_files_limit()
-    # The place first: a path that cannot be written should not cost a query.
+    # Open the destination first: an unwritable path should not cost a query.
     place = open_destination(target.path, store.state_dir) if target.path else standard_output()
     with (
         without_pandas(),
@@ -164,7 +164,7 @@ def print_answer(
                 "fewer values in one row, or a larger --memory-limit",
             ) from None
         out.flush()
-        # Whoever reads data looks for what is in it; a person may wonder why there is none.
+        # Explain an empty answer to people, not to programs.
         reason = answer.explain_empty() if target.for_people or stderr_is_terminal() else ""
         if reason and sys.stderr is not None:
             bar.hide()
@@ -172,7 +172,7 @@ def print_answer(
 
 
 def _raise_open_files_limit() -> None:
-    """Let this process open more files, if it may: those that can be replaced are held while they are read."""
+    """Raise the limit of open files: a query holds files open that a flush may replace."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -181,21 +181,21 @@ def _raise_open_files_limit() -> None:
 
 @contextlib.contextmanager
 def kill_after(seconds: float | None) -> Iterator[None]:
-    """End the process if the block still runs after this long, and KILL_GRACE_S more.
+    """Kill the process if the block still runs KILL_GRACE_S after this time.
 
-    What was written halfway into a file stays hidden beside it.
+    A partly written file stays as a hidden temporary file.
     """
     if seconds is None:
         yield
         return
 
-    def end() -> None:
-        said = f"lakewriter: sql: not done after {seconds:g} s, and deaf to being stopped"
+    def kill() -> None:
+        message = f"lakewriter: sql: not done after {seconds:g} s, and the engine ignores interrupts"
         with contextlib.suppress(OSError):
-            click.echo("\r\033[K" * stderr_is_terminal() + said, err=True)
+            click.echo("\r\033[K" * stderr_is_terminal() + message, err=True)
         os._exit(1)
 
-    timer = threading.Timer(seconds + KILL_GRACE_S, end)
+    timer = threading.Timer(seconds + KILL_GRACE_S, kill)
     timer.daemon = True
     timer.start()
     try:
@@ -206,10 +206,10 @@ def kill_after(seconds: float | None) -> Iterator[None]:
 
 
 def limit_memory(memory: str) -> None:
-    """Let the kernel refuse what the engine does not count as its own: a list of a billion numbers.
+    """Set a limit in the kernel for memory that the engine does not count.
 
     Args:
-        memory: the engine's limit, as Control takes it.
+        memory: the engine's limit, as in `QueryLimits`.
     """
     size = re.fullmatch(r"([\d.]+)\s?([KMGT]i?)B", memory.strip(), re.IGNORECASE)
     if size is None:

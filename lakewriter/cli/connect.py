@@ -1,4 +1,4 @@
-"""How commands reach the exchange: one way to make its clients, with what a lake knows of bans and weight."""
+"""Create the exchange clients of a command, with the lake's record of bans and weight."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,13 +20,13 @@ def clients_of(
     *,
     max_weight: int | None = None,
 ) -> MarketClients:
-    """Return the ways to the exchange for a lake.
+    """Return the exchange clients for a lake.
 
     Args:
-        root: the lake's; nothing is made where there is none yet.
-        endpoints: a market by its name, with the endpoints that hold for it.
-        session: for all calls; the caller closes it.
-        max_weight: what background work may spend of each pool in a minute.
+        root: the lake's state directory; nothing is created if it is absent.
+        endpoints: returns a market with its configured endpoints, by name.
+        session: the connections of all calls; the caller closes it.
+        max_weight: the weight that background work may use of each pool in a minute.
     """
     shared = partial(WeightFile, root) if (root / STATE_DIRECTORY).is_dir() else None
     return MarketClients(

@@ -1,4 +1,4 @@
-"""Days, times and ages, as a user writes them on the command line."""
+"""Parse the days, times and ages of the command line."""
 
 import re
 from datetime import UTC, datetime
@@ -9,12 +9,12 @@ from lakewriter.interval import DAY_MS, HOUR_MS
 _DAY_LENGTH = len("2024-06-30")
 _AGE = re.compile(r"([1-9][0-9]{0,5})([hd])")
 
-# A hundred years: more is a mistake.
+# A hundred years; a greater age is a mistake.
 AGE_MS_MAX = 36_525 * DAY_MS
 
 
 def parse_start(text: str | None, option: str) -> int | None:
-    """Return the first millisecond of a day, or a time, in milliseconds; None for none.
+    """Parse a time, or a day as its first millisecond; None for None.
 
     Raises:
         UsageError: if it is neither.
@@ -23,7 +23,7 @@ def parse_start(text: str | None, option: str) -> int | None:
 
 
 def parse_stop(text: str | None, option: str) -> int | None:
-    """Return the first millisecond after a day, or a time, in milliseconds; None for none.
+    """Parse a time, or a day as the first millisecond after it; None for None.
 
     Raises:
         UsageError: if it is neither.
@@ -35,7 +35,7 @@ def parse_stop(text: str | None, option: str) -> int | None:
 
 
 def parse_age(text: str) -> int:
-    """Return the milliseconds that "365d" or "12h" mean.
+    """Parse an age, "365d" or "12h", into milliseconds.
 
     Raises:
         UsageError: if it is no age, or over a hundred years.
@@ -43,19 +43,19 @@ def parse_age(text: str) -> int:
     found = _AGE.fullmatch(text.strip())
     age_ms = int(found[1]) * (DAY_MS if found[2] == "d" else HOUR_MS) if found else 0
     if not 0 < age_ms <= AGE_MS_MAX:
-        raise UsageError(f"--older-than: {text!r} is no number of days or hours", "--older-than 365d")
+        raise UsageError(f"--older-than: {text!r} is not a number of days or hours", "--older-than 365d")
     return age_ms
 
 
 def _moment(text: str, option: str) -> tuple[int, bool]:
-    """Return a moment in milliseconds, and whether a whole day was named. Without a zone it is UTC."""
+    """Parse a time into milliseconds, UTC without a zone; return it and whether it is a day."""
     try:
         moment = datetime.fromisoformat(text)
         zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         moment_ms = int(zoned.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{option}: {text!r} is no day or time", f"{option} 2024-06-30 or 2024-06-30T12:00:00Z"
+            f"{option}: {text!r} is not a day or time", f"{option} 2024-06-30 or 2024-06-30T12:00:00Z"
         ) from None
     if moment_ms < 0:
         raise UsageError(f"{option}: {text!r} is before 1970", f"{option} 2024-06-30")

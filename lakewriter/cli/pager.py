@@ -1,4 +1,4 @@
-"""Showing what is longer than the screen, by the pager that the person likes."""
+"""Show text that is longer than the screen in the user's pager."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
-# As git has it: leave if it fits, keep colours, do not fold, leave the screen as it is.
+# As in git: exit if the text fits, keep colours, do not fold lines, do not clear the screen.
 _LESS = "FRSX"
 
 
 def page(text: bytes) -> bool:
-    """Show a text in $PAGER, or else in less; tell whether somebody saw it.
+    """Show a text in $PAGER, or in less; return whether the pager started.
 
-    An empty PAGER is none.
+    An empty PAGER disables it.
     """
     try:
         command = shlex.split(os.environ.get("PAGER", "less"))
@@ -24,17 +24,17 @@ def page(text: bytes) -> bool:
         return False
     environment = {"LESS": _LESS, "LESSCHARSET": "utf-8"} | os.environ
     try:
-        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - the person's own
+        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 - the user's own
     except OSError:
         return False
-    with _ctrl_c_is_the_pagers(), contextlib.suppress(BrokenPipeError):
+    with _ignore_ctrl_c(), contextlib.suppress(BrokenPipeError):
         pager.communicate(text)
     pager.wait()
     return True
 
 
 @contextlib.contextmanager
-def _ctrl_c_is_the_pagers() -> Iterator[None]:
+def _ignore_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

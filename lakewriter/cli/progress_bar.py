@@ -1,4 +1,4 @@
-"""What commands show on stderr while they work: bars, and log lines that scroll by above what stays."""
+"""Progress bars on stderr, and log lines that scroll above them."""
 
 import logging
 
@@ -8,7 +8,7 @@ from rich.text import Text
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log lines above what is shown live on its `console`."""
+    """A log handler that prints above the live display of its `console`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,10 +21,10 @@ class ConsoleHandler(logging.Handler):
 
 
 def progress_bar(verb: str) -> Progress:
-    """Return a bar that counts steps, gone when it ends; disabled unless stderr is a terminal.
+    """Return a bar that counts steps and vanishes at its end; disabled without a terminal.
 
     Args:
-        verb: what is being done ("compacting").
+        verb: the label ("compacting").
     """
     console = Console(stderr=True)
     return Progress(

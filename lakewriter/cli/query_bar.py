@@ -1,4 +1,4 @@
-"""The progress bar of a statement that takes its time: one line on stderr, and gone with the answer."""
+"""The progress bar of a slow statement: one line on stderr, removed before the answer."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import time
 from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.query.limits import QueryLimits
 
-# Nobody wants to see a bar flash by.
+# Fast statements show no bar.
 DELAY_S = 1.0
 REFRESH_S = 0.1
 
@@ -17,10 +17,10 @@ _WIDTH = 30
 
 
 class QueryBar:
-    """Shows how far a statement is, while the block runs; on a terminal only.
+    """A progress bar while the block runs; only on a terminal.
 
     Args:
-        limits: of the statement.
+        limits: the limits of the statement, which know its progress.
     """
 
     def __init__(self, limits: QueryLimits) -> None:
@@ -38,7 +38,7 @@ class QueryBar:
         self.hide()
 
     def hide(self) -> None:
-        """Wipe the bar away, for good."""
+        """Remove the bar for good."""
         self._done.set()
         if self._thread is not None:
             self._thread.join()
@@ -59,15 +59,15 @@ class QueryBar:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except OSError:  # the terminal is gone; the statement is not
+        except OSError:  # the terminal is gone; the statement goes on
             self._done.set()
 
 
 def bar_line(fraction: float | None, seconds: float) -> str:
-    """Return how a bar looks.
+    """Format the bar.
 
     Args:
-        fraction: of the work that is done; None if nobody knows.
+        fraction: the fraction of the work that is done; None if unknown.
     """
     if fraction is None:
         return f"running {seconds:.0f} s"

@@ -14,9 +14,9 @@ REFRESH_S = 0.5
 
 
 class ProgressLine(ConsoleHandler):
-    """Shows how recording goes; log lines scroll by above it.
+    """The progress line; log lines scroll above it.
 
-    Candles have no line of their own here: the progress line counts them.
+    It counts candles, so the log has no line for each of them.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class ProgressLine(ConsoleHandler):
         logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
 
     async def follow(self, recorder: Recorder) -> None:
-        """Keep the line current until cancelled."""
+        """Update the line until cancelled."""
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
                 live.update(_line(recorder.status()), refresh=True)

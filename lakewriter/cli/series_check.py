@@ -1,4 +1,4 @@
-"""Filters that match nothing: a spelling mistake must not pass for health in cron."""
+"""Check that filters match series in the lake: in cron, a misspelt filter must fail."""
 
 from collections.abc import Collection, Iterator
 from difflib import SequenceMatcher
@@ -12,8 +12,8 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import known_series
 from lakewriter.series import Series
 
-# So similarities, from 0 to 1, is what may have been meant, and what is nearly as similarities as the
-# best; of these so many are named. Another market or interval halves the likeness.
+# Suggested series have at least this similarity, from 0 to 1, and nearly that of the
+# best one. Another market or interval halves the similarity.
 _SIMILAR_MIN = 0.4
 _NEARLY_BEST = 0.8
 _SIMILAR_SHOWN_MAX = 3
@@ -25,14 +25,14 @@ _LEVELS = ("markets", "symbols", "intervals")
 def check_matches(
     command: str, store: LakeStore, wanted: PartitionFilter, seen: Collection[Series] = ()
 ) -> None:
-    """See that each name that a user chose is of a series in the lake.
+    """Check that each chosen name matches a series in the lake.
 
     Args:
-        command: its name, for the message.
-        seen: series that are known to be there: only for others the lake is asked.
+        command: the command's name, for the error.
+        seen: series that are known to be in the lake; only others are looked up.
 
     Raises:
-        UsageError: if the lake has no series that matches one of them.
+        UsageError: if no series matches one of the names.
     """
     if not _selects_series(wanted):
         return
@@ -45,11 +45,11 @@ def check_matches(
 
 
 def check_not_empty(command: str, store: LakeStore, wanted: PartitionFilter) -> None:
-    """Say what it means that nothing was found, unless it is in order: a recorder has just begun.
+    """Check why nothing was found; it is no error if a recorder has just started.
 
     Raises:
-        UsageError: if days were chosen on which there is nothing.
-        LakeError: if there is nothing at all, and nobody records.
+        UsageError: if the lake has nothing on the chosen days.
+        LakeError: if the lake is empty and no recorder runs.
     """
     if wanted.since or wanted.until:
         days = sorted(partition.date for partition, _ in store.partitions(_without_days(wanted)))
@@ -60,16 +60,16 @@ def check_not_empty(command: str, store: LakeStore, wanted: PartitionFilter) -> 
             f"{command}: {_pattern(wanted) if _selects_series(wanted) else 'the lake'} has nothing {chosen}",
             f"it has days from {days[0]} to {days[-1]}" if days else "it has no day yet",
         )
-    # A series that is only known by its subscription, and was left, has nothing to show.
+    # A series that was unsubscribed before its first candle has nothing to show.
     if not living_recorders(store.state_dir) and not store.series():
         raise LakeError(
-            f"{command}: {store.name} has no candles, and nobody records into it",
+            f"{command}: {store.name} has no candles, and no recorder writes to it",
             "lakewriter record spot:BTCUSDT:1m, or name another --lake",
         )
 
 
 def _each_name_alone(wanted: PartitionFilter) -> Iterator[PartitionFilter]:
-    """Yield the filter with each chosen name in turn as the only one of its level; the whole one first."""
+    """Yield the whole filter, then one with each chosen name alone in its level."""
     yield _without_days(wanted)
     for level in _LEVELS:
         for name in getattr(wanted, level):
@@ -85,12 +85,12 @@ def _without_days(wanted: PartitionFilter) -> PartitionFilter:
 
 
 def _pattern(wanted: PartitionFilter) -> str:
-    """Return "spot:BTCUSDT,ETHUSDT:*"."""
+    """Format a filter: "spot:BTCUSDT,ETHUSDT:*"."""
     return ":".join(",".join(getattr(wanted, level)) or "*" for level in _LEVELS)
 
 
 def _similar_series(wanted: PartitionFilter, known: set[Series]) -> str:
-    """Return which series may have been meant."""
+    """Return a hint with the most similar series."""
     if not known:
         return "it has no series yet"
     similarities = {series: _similarity(wanted, series) for series in known}
@@ -105,9 +105,9 @@ def _similar_series(wanted: PartitionFilter, known: set[Series]) -> str:
 
 
 def _similarity(wanted: PartitionFilter, series: Series) -> float:
-    """Return how well a series fits a filter, from 0 to 1."""
-    # Another market or interval than was meant is chosen, not misspelt.
+    """Return the similarity of a series to a filter, from 0 to 1."""
+    # A market or interval is wrong as a whole, never misspelt.
     pairs = ((wanted.markets, series.market), (wanted.intervals, series.interval))
     others = sum(bool(names) and name not in names for names, name in pairs)
-    spelt = [SequenceMatcher(None, series.symbol, symbol).ratio() for symbol in wanted.symbols]
-    return max(spelt, default=1.0) * _OTHER_FACTOR**others
+    ratios = [SequenceMatcher(None, series.symbol, symbol).ratio() for symbol in wanted.symbols]
+    return max(ratios, default=1.0) * _OTHER_FACTOR**others

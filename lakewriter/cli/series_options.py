@@ -1,4 +1,4 @@
-"""What commands that look at series share: their filters, and how they print rows."""
+"""Shared options that select series, and the output of rows."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from lakewriter.partition import day_start_ms
 
 
 class SeriesOptions(NamedTuple):
-    """What the options of `with_series` said, unread."""
+    """The raw values of the options that select series."""
 
     markets: tuple[str, ...]
     symbols: tuple[str, ...]
@@ -24,10 +24,10 @@ class SeriesOptions(NamedTuple):
     since: str | None
 
     def partition_filter(self, until: str | None) -> PartitionFilter:
-        """Return what is chosen, up to a day.
+        """Return the filter of these options, up to a day.
 
         Raises:
-            UsageError: if one of them cannot be.
+            UsageError: if one of them is invalid.
         """
         wanted = PartitionFilter(
             markets=tuple(parse_market(name).name for name in self.markets),
@@ -42,9 +42,9 @@ class SeriesOptions(NamedTuple):
 
 
 def with_series_and_since(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose series, and `--since`.
+    """Add the options that select series, and `--since`.
 
-    The command takes what they said as the keyword argument `series_options`.
+    The command takes them as the keyword argument `series_options`.
     """
 
     @functools.wraps(function)
@@ -56,9 +56,9 @@ def with_series_and_since(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_series(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose series.
+    """Add the options that select series.
 
-    The command takes what they said as the keyword argument `series_options`.
+    The command takes them as the keyword argument `series_options`.
     """
 
     @functools.wraps(function)
@@ -79,10 +79,10 @@ def _repeatable(name: str) -> Callable[..., Any]:
 
 
 def parse_day(text: str | None, option: str) -> date | None:
-    """Return the day that a user wrote; None for none.
+    """Parse a day; None for None.
 
     Raises:
-        UsageError: if it is not one.
+        UsageError: if it is not a day.
     """
     if text is None:
         return None
@@ -93,12 +93,12 @@ def parse_day(text: str | None, option: str) -> date | None:
 
 
 def begin_ms(day: date | None) -> int | None:
-    """Return the first millisecond of a day, UTC; None for none."""
+    """Return the first millisecond of a day, UTC; None for None."""
     return None if day is None else day_start_ms(day)
 
 
 def print_table(table: Any, *, as_json: bool) -> None:
-    """Print rows as `lakewriter query` does: an aligned table, or one JSON object a line."""
+    """Print rows like `lakewriter query`: an aligned table, or one JSON object on each line."""
     from lakewriter.query.execution import RowStream
     from lakewriter.query.output.text import DisplayLimits
     from lakewriter.query.output.writers import write_answer

@@ -1,4 +1,4 @@
-"""How a command that runs for long is asked to stop."""
+"""Stop long-running commands on signals."""
 
 import asyncio
 import logging
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGINT and SIGTERM, instead of dying by them."""
+    """Set `stop` on SIGINT and SIGTERM."""
     loop = asyncio.get_running_loop()
 
     def stopping(name: str) -> None:
         if stop.is_set():
             logging.getLogger("lakewriter").warning(
-                "%s: already stopping; what is buffered is being flushed", name
+                "%s: already stopping; buffered candles are being flushed", name
             )
         stop.set()
 
@@ -23,7 +23,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 async def finish_unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
-    """Do something that may take long; tell whether it was done before the stop."""
+    """Run work until it is done or `stop` is set; return whether it was done."""
     working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -1,4 +1,4 @@
-"""`--until`: a day to stop showing at, or a moment up to which candles are expected; and the next command."""
+"""Parse `--until`, and format the next command for hints."""
 
 import shlex
 from datetime import UTC, datetime
@@ -9,21 +9,21 @@ from lakewriter.errors import UsageError
 from lakewriter.partition import day_of
 from lakewriter.series import Series
 
-# A candle may take so long from its end until it is in the journal, or a gap in
-# the ledger; clocks differ a little besides.
+# The time from a candle's end until it is in the journal, or its gap in the ledger,
+# with a margin for different clocks.
 ARRIVAL_S = 60.0
 
-UNTIL_HELP = "Only this day and earlier ones; a time, or now, is when every series has to last until."
+UNTIL_HELP = "Only this day and earlier ones. With a time, or now, every series must last until then."
 
 
 class UntilOption(NamedTuple):
-    """What `--until` means.
+    """The value of `--until`.
 
     Args:
-        day: the last day to look at; None for all.
-        until_ms: up to when candles are expected; None for as long as there are some.
-        now_ms: the moment before which a candle must have arrived; None if `until_ms` is
-            a moment of the past.
+        day: the last day to check; None for all.
+        until_ms: candles are expected up to this time; None for up to the last one.
+        now_ms: candles that ended before this time must be present; None if `until_ms`
+            is in the past.
     """
 
     day: str | None
@@ -32,10 +32,10 @@ class UntilOption(NamedTuple):
 
 
 def parse_until(until: str | None, now_s: float) -> UntilOption:
-    """Return what a user wrote behind `--until`.
+    """Parse the value of `--until`.
 
     Raises:
-        UsageError: if it is no day, time or `now`.
+        UsageError: if it is not a day, a time or `now`.
     """
     now_ms = int((now_s - ARRIVAL_S) * 1000)
     if until is None:
@@ -49,7 +49,7 @@ def parse_until(until: str | None, now_s: float) -> UntilOption:
         moment_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"--until: {until!r} is no day or time", "--until 2024-06-30, 2024-06-30T12:00:00Z, or now"
+            f"--until: {until!r} is not a day or time", "--until 2024-06-30, 2024-06-30T12:00:00Z, or now"
         ) from None
     return UntilOption(day_of(moment_ms).isoformat(), moment_ms, None)
 
@@ -57,7 +57,7 @@ def parse_until(until: str | None, now_s: float) -> UntilOption:
 def same_selection_command(
     command: str, series_options: SeriesOptions, until: str | None, lake: str | None
 ) -> str:
-    """Return the line that runs another command on what was chosen for this one."""
+    """Return the line that runs another command with the same options."""
     words = ["lakewriter", command]
     for option, names in zip(("--market", "--symbol", "--interval"), series_options[:3], strict=True):
         for name in names:
@@ -69,22 +69,22 @@ def same_selection_command(
 
 
 def subscriptions_command(series: Series, lake: str | None) -> str:
-    """Return the line that shows which recorders subscribe to a series' symbol."""
+    """Return the line that shows the subscriptions to a series' symbol."""
     # No symbol has a character that a shell would expand.
     query = f"lakewriter query \"FROM subscriptions WHERE symbol = '{series.symbol}'\""
     return query if lake is None else f"{query} --lake {shlex.quote(lake)}"
 
 
 def unsubscribe_command(series: Series, lake: str | None) -> str:
-    """Return the line that says that a series was left on purpose."""
+    """Return the line that unsubscribes a series."""
     return _line("unsubscribe", ":".join(series), lake)
 
 
 def backfill_command(series: Series, since_ms: int, lake: str | None) -> str:
-    """Return the line that fetches what a series lacks since a moment."""
+    """Return the line that fetches the missing candles of a series since a time."""
     return _line("backfill", ":".join(series), lake, "--since", day_of(since_ms).isoformat())
 
 
 def _line(command: str, subscription: str, lake: str | None, *options: str) -> str:
-    given = () if lake is None else ("--lake", lake)
-    return shlex.join(["lakewriter", command, subscription, *options, *given])
+    lake_option = () if lake is None else ("--lake", lake)
+    return shlex.join(["lakewriter", command, subscription, *options, *lake_option])

@@ -9,25 +9,25 @@ from lakewriter.cli import stderr
 from lakewriter.errors import LakewriterError
 from lakewriter.regular_file import read_regular
 
-# A container may use fewer than the machine has; libraries stop at some 64 threads each.
+# A container may use fewer CPUs than the machine has; libraries start at most 64 threads each.
 _CPUS = min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 # Libraries start threads while they are imported, and abort the process if they cannot.
 THREADS_MIN = 16 + 2 * _CPUS
 
-# What the engine and Arrow set aside; with less they abort. Each thread has its stack.
+# The engine and Arrow reserve this much and abort with less. Each thread has a stack.
 ADDRESS_BYTES_MIN = 1_600_000_000 + 16_000_000 * _CPUS
 DATA_BYTES_MIN = 400_000_000 + 16_000_000 * _CPUS
 
 _USUAL_THREADS = 4096
 
-# No system takes a longer command line.
+# No system allows a longer command line.
 COMMAND_BYTES_MAX = 8 * 1024 * 1024
 _MAPPING = ("cannot allocate memory", "failed to map segment")
 
 
 def prepare_process() -> None:
-    """Make file names UTF-8, and standard error one that waits for no reader."""
+    """Set file names to UTF-8, and install a standard error that does not block."""
     _use_utf8()
     stderr.install()
     if sys.stdout is not None:
@@ -35,11 +35,11 @@ def prepare_process() -> None:
 
 
 def _use_utf8() -> None:
-    """Start Python again in UTF-8 mode if the locale gives file names another encoding."""
+    """Restart Python in UTF-8 mode if the locale has another encoding."""
     if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
     try:
-        # The bytes as they were given; decoding and encoding them again may lose some.
+        # Use the raw bytes: decoding and encoding may lose some.
         program, *arguments = read_regular("/proc/self/cmdline", COMMAND_BYTES_MAX).split(b"\0")[:-1]
     except OSError:
         program, *arguments = map(os.fsencode, sys.orig_argv)
@@ -47,7 +47,7 @@ def _use_utf8() -> None:
 
 
 def check_machine() -> None:
-    """Check that the libraries can be imported, which would abort the process otherwise.
+    """Check the limits that importing the libraries needs; without them they abort the process.
 
     Raises:
         LakewriterError: if this process may have too little memory or too few threads.
@@ -67,7 +67,7 @@ def check_machine() -> None:
 
 
 def _startable(count: int) -> int:
-    """Return how many threads can be started, up to a count."""
+    """Return how many of this many threads can be started."""
     enough = threading.Event()
     started: list[threading.Thread] = []
     try:
@@ -85,7 +85,7 @@ def _startable(count: int) -> int:
 
 
 def resource_shortage(error: BaseException) -> tuple[str, str] | None:
-    """Return what the machine lacked, and a hint; None if the error is none of a machine."""
+    """Return the machine's shortage behind an error, and a hint; None for other errors."""
     words = str(error).lower()
     if isinstance(error, MemoryError) or (
         isinstance(error, ImportError) and any(each in words for each in _MAPPING)

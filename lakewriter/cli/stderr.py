@@ -1,10 +1,10 @@
-"""A standard error that waits for no reader.
+"""A standard error that never blocks.
 
-A full pipe, a terminal stopped by Ctrl-S or a hung ssh would otherwise block each
-write, and with it a recorder, its signals and its exit.
+A full pipe, a terminal stopped by Ctrl-S or a hung ssh blocks writes. That would
+block a recorder, its signals and its exit.
 
 Strategy: text goes into a bounded queue, and one thread writes it. Text that does
-not fit is dropped and its lines are counted; the count is written in its place.
+not fit is dropped, and the number of its lines is written in its place.
 """
 
 import contextlib
@@ -17,25 +17,25 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TextIO
 
-# Text that waits for the reader: some 10,000 lines of a log.
+# Pending text: about 10,000 lines of a log.
 QUEUE_CHARS_MAX = 1 << 20
 
-# How long `flush` waits, once, for a reader that does not read.
+# How long `flush` waits, once, for a stuck reader.
 FLUSH_S_MAX = 0.2
 
-# How long the exit waits for it.
+# How long the exit waits for a stuck reader.
 END_S_MAX = 1.0
 
-# A pipe takes so many bytes whole or not at all.
+# Writes of up to this size to a pipe are atomic.
 _PART_BYTES = 4096
 
 
 class Stderr(io.TextIOBase):
-    """Text for a file descriptor; no call waits for it longer than FLUSH_S_MAX.
+    """A text stream on a file descriptor; no call blocks longer than FLUSH_S_MAX.
 
     Args:
-        stream: the one to write for; its buffer must be empty.
-        queue_chars_max: text that may wait.
+        stream: the stream to replace; its buffer must be empty.
+        queue_chars_max: the most characters in the queue.
     """
 
     def __init__(self, stream: TextIO, queue_chars_max: int = QUEUE_CHARS_MAX) -> None:
@@ -48,7 +48,7 @@ class Stderr(io.TextIOBase):
 
     def _reset(self) -> None:
         self._changed = threading.Condition()
-        self._queue: deque[str | int] = deque()  # text, and how many lines were dropped after it
+        self._queue: deque[str | int] = deque()  # text, or the number of dropped lines
         self._waiting_chars = 0
         self._dropped_lines = 0
         self._stuck = False
@@ -56,12 +56,12 @@ class Stderr(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of what is written."""
+        """The encoding of the output."""
         return self._encoding
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """How a character is written that the encoding lacks."""
+        """The handling of characters that the encoding lacks."""
         return "backslashreplace"
 
     def fileno(self) -> int:
@@ -69,7 +69,7 @@ class Stderr(io.TextIOBase):
         return self._fd
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal that is still there."""
+        """Return whether it is a terminal that still exists."""
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
@@ -77,10 +77,10 @@ class Stderr(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Queue text; drop and count it if there is no room.
+        """Queue text, or drop it and count its lines if the queue is full.
 
         Raises:
-            TypeError: if it is not text; click finds out so what a stream takes.
+            TypeError: if it is not text; click tests streams this way.
         """
         if not isinstance(text, str):
             raise TypeError(f"standard error takes text, not {type(text).__name__}")
@@ -93,7 +93,7 @@ class Stderr(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Wait until all is written, but not in an event loop and not for a reader that does not read."""
+        """Wait until all text is written, except in an event loop or for a stuck reader."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is not None:
             return
@@ -101,7 +101,7 @@ class Stderr(io.TextIOBase):
             self._wait_written(0.0 if self._stuck else FLUSH_S_MAX)
 
     def end(self) -> None:
-        """Wait until all is written, END_S_MAX at most."""
+        """Wait until all text is written, at most END_S_MAX."""
         with self._changed:
             self._wait_written(END_S_MAX)
 
@@ -126,7 +126,7 @@ class Stderr(io.TextIOBase):
         return "".join(map(_text, items)).encode(self._encoding, self.errors)
 
     def _start(self) -> bool:
-        """Start the thread; return whether this process may have one more."""
+        """Start the thread; return False if the process may not start more."""
         thread = threading.Thread(target=self._write_all, name="stderr", daemon=True)
         try:
             thread.start()
@@ -136,7 +136,7 @@ class Stderr(io.TextIOBase):
         return True
 
     def _write_all(self) -> None:
-        """Write what is queued, for ever; in a thread of its own."""
+        """Write queued text for ever, in a thread of its own."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue)
@@ -145,7 +145,7 @@ class Stderr(io.TextIOBase):
             written = _write(self._fd, self._encoded(items))
             with self._changed:
                 self._waiting_chars -= sum(len(_text(item)) for item in items)
-                if not written:  # a full disk may have room later
+                if not written:  # a full disk may have space later
                     self._dropped_lines += sum(map(_lines, items))
                 elif not self._queue:
                     self._queue_dropped()
@@ -164,12 +164,12 @@ def _lines(item: str | int) -> int:
 
 
 def _write(fd: int, data: bytes) -> bool:
-    """Write all bytes; return whether they were taken."""
+    """Write all bytes; return whether it succeeded."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view[:_PART_BYTES]) :]
-        except BlockingIOError:  # another process made it so
+        except BlockingIOError:  # another process made it non-blocking
             select.select([], [fd], [])
         except OSError:
             return False
@@ -177,7 +177,7 @@ def _write(fd: int, data: bytes) -> bool:
 
 
 def install() -> None:
-    """Replace `sys.stderr` by one that waits for no reader."""
+    """Replace `sys.stderr` with a stream that never blocks."""
     if sys.stderr is not None and not isinstance(sys.stderr, Stderr):
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
@@ -185,6 +185,6 @@ def install() -> None:
 
 
 def end() -> None:
-    """Write what is left of standard error, and do not wait for long."""
+    """Write the rest of standard error, at most END_S_MAX."""
     if isinstance(sys.stderr, Stderr):
         sys.stderr.end()

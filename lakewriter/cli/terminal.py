@@ -1,4 +1,4 @@
-"""What commands share on a terminal: standard streams, files that are named there, log format."""
+"""Shared access to standard streams, user-named files and the log."""
 
 import contextlib
 import logging
@@ -14,10 +14,10 @@ import click
 from lakewriter.errors import LakewriterError, UsageError, printable, without_passwords
 from lakewriter.regular_file import read_user_text
 
-# A file of SQL that a person wrote is never so long.
+# Handwritten SQL is shorter.
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 
-# More errors than a person reads at once are counted only.
+# Further errors are only counted.
 ERRORS_SHOWN_MAX = 20
 
 
@@ -29,7 +29,7 @@ class _Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         if record.name == "lakewriter.recorded":
-            # A line for each candle of a commit, with its own time.
+            # Candles of a commit, one on each line, with their own time.
             return "\n".join(map(printable, record.getMessage().split("\n")))
         return printable(super().formatMessage(record))
 
@@ -38,7 +38,7 @@ class _Formatter(logging.Formatter):
 
 
 def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None) -> None:
-    """Send our log to stderr, a line each; warnings and worse only if `quiet`."""
+    """Send our log to stderr, one line for each record; only warnings and errors if `quiet`."""
     handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("lakewriter")
@@ -48,41 +48,41 @@ def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None
 
 
 def escape_stray_logs() -> None:
-    """Print warnings of commands that have no log without the control characters in them."""
+    """Escape control characters in the warnings of commands without a log."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Formatter("%(message)s"))
 
 
 def print_errors(errors: Sequence[str]) -> None:
-    """Say on stderr what went wrong, a line each."""
+    """Print errors on stderr, one on each line."""
     for error in errors[:ERRORS_SHOWN_MAX]:
         click.echo(f"lakewriter: {printable(error)}", err=True)
     if len(errors) > ERRORS_SHOWN_MAX:
         click.echo(f"lakewriter: … and {len(errors) - ERRORS_SHOWN_MAX} more", err=True)
 
 
-def standard_input(who: str, hint: str) -> BinaryIO:
+def standard_input(command: str, hint: str) -> BinaryIO:
     """Return standard input.
 
     Args:
-        who: asks for it.
-        hint: what to type instead.
+        command: the command's name, for the error.
+        hint: the hint of the error.
 
     Raises:
         UsageError: if it is closed.
     """
     if sys.stdin is None:
-        raise UsageError(f"{who}: standard input is closed", hint)
+        raise UsageError(f"{command}: standard input is closed", hint)
     return sys.stdin.buffer
 
 
-def read_text(who: str, name: str, hint: str = "") -> str:
+def read_text(command: str, name: str, hint: str = "") -> str:
     """Return the text of a file.
 
     Args:
-        who: asks for it.
-        name: of the file, as somebody typed it.
-        hint: what to type instead.
+        command: the command's name, for the error.
+        name: the file's name, as the user typed it.
+        hint: the hint of the error.
 
     Raises:
         UsageError: if it cannot be read, or is no text.
@@ -90,24 +90,24 @@ def read_text(who: str, name: str, hint: str = "") -> str:
     try:
         return read_user_text(Path(name).expanduser(), TEXT_BYTES_MAX)
     except UnicodeDecodeError:
-        raise UsageError(f"{who}: {name}: is not UTF-8 text", hint) from None
+        raise UsageError(f"{command}: {name}: is not UTF-8 text", hint) from None
     except OSError as error:
-        raise UsageError(f"{who}: {name}: {error.strerror}", hint) from None
-    except (RuntimeError, ValueError) as error:  # of nobody's home, and of a null byte
-        raise UsageError(f"{who}: {name}: {error}", hint) from None
+        raise UsageError(f"{command}: {name}: {error.strerror}", hint) from None
+    except (RuntimeError, ValueError) as error:  # for an unknown ~user, or a null byte
+        raise UsageError(f"{command}: {name}: {error}", hint) from None
 
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Give standard output; what could not be written to it is one clean error."""
+    """Open standard output; a failed write is one clean error."""
     if sys.stdout is None:
         raise UsageError("output: standard output is closed", "-o FILE.csv")
     try:
-        sys.stdout.flush()  # what was printed before comes before
+        sys.stdout.flush()  # keep the order of output that was printed before
         yield sys.stdout.buffer
         sys.stdout.flush()
     except OSError as error:
-        # What is still buffered goes nowhere, quietly.
+        # Discard output that is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -116,28 +116,28 @@ def standard_output() -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def finished_report() -> Iterator[None]:
-    """Let what is printed here be read or not: what it tells of is done either way; a full disk is one line."""
+    """Print a report of finished work; a broken pipe is ignored, a full disk is one error line."""
     if sys.stdout is None:
-        yield  # print says nothing then
+        yield  # print does nothing then
         return
     with ignore_broken_pipe(), standard_output():
         yield
 
 
 def stderr_is_terminal() -> bool:
-    """Tell whether somebody sees standard error on a terminal."""
+    """Return whether standard error is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Let a reader go away: `| head` has seen enough, which is no failure (click would exit 1)."""
+    """Ignore a broken pipe: a reader like `| head` may stop early (click would exit 1)."""
     with contextlib.suppress(BrokenPipeError):
         yield
 
 
 class _NoPandas:
-    """Says that pandas cannot be imported."""
+    """An import hook that hides pandas."""
 
     def find_spec(self, fullname: str, *_: object) -> None:
         if fullname == "pandas":
@@ -146,10 +146,10 @@ class _NoPandas:
 
 @contextlib.contextmanager
 def without_pandas() -> Iterator[None]:
-    """Keep Arrow from importing pandas, which takes longer than most answers.
+    """Prevent Arrow from importing pandas, which takes longer than most queries.
 
-    It does so with the first array that it makes, to know a Series when it sees
-    one. This command makes none. A process that has pandas already keeps it.
+    Arrow imports it with its first array, to recognize a Series. Our commands pass it
+    none. If pandas is already imported, it stays.
     """
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)

@@ -109,14 +109,14 @@ def test_a_symbol_that_vanished_is_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_had_is_exit_1(tmp_path: Path) -> None:
-    """A symbol that nobody knows is named; the others are fetched."""
+    """A symbol that no source knows is named; the others are fetched."""
 
     async def scenario(sandbox: Sandbox) -> None:
         where = ("--exchange", sandbox.url, "--lake", str(tmp_path / "lake"), "--since", "2026-02-01")
         told = await asyncio.to_thread(run, "backfill", "spot:BTCUSD,BTCUSDT:1h", *where)
         assert told.returncode == 1
         assert told.stderr.endswith(
-            "lakewriter: backfill: nobody knows spot BTCUSD 1h\n  look at the spelling\n"
+            "lakewriter: backfill: no source knows spot BTCUSD 1h\n  check the spelling\n"
         )
         assert "1 series: " in told.stdout
 
@@ -161,7 +161,7 @@ def test_ctrl_c_stops_at_once_and_the_next_goes_on(tmp_path: Path) -> None:
             # Downloads that would not end while this test waits are not waited for.
             hanging = sandbox.add_fault(Fault("slow_archive", value=3600))
             assert await asyncio.to_thread(filling.stop, signal.SIGINT) == 130
-            assert "the same command goes on where this one was" in filling.logged()
+            assert "run the same command again to resume" in filling.logged()
         sandbox.remove_fault(hanging)
         there = len(list(lake.glob("market=*/*/*/date=*")))
         told = await asyncio.to_thread(run, *arguments, "--json")

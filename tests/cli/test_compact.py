@@ -178,7 +178,7 @@ def test_failures(store):
         f"lakewriter: {path}: row 1: day: is a candle of another day than {FIRST.date}\n"
     )
     assert isinstance(result.exception, LakewriterError)
-    assert result.exception.what == "compact: files of 1 partition were left as they were"
+    assert result.exception.what == "compact: files of 1 partition are unchanged"
     assert result.exception.hint == "it was left alone; mend it, or move it out of the lake, then run again"
 
 

@@ -142,14 +142,14 @@ def test_series_are_named(store, arguments, gone):
     [
         ((), "forget: no series is named"),
         (("--since", "2024-06-30"), "forget: no series is named"),
-        (("spot:BTCUSDT:1m",), "forget: nobody can be asked here"),
+        (("spot:BTCUSDT:1m",), "forget: cannot ask without a terminal"),
         (("spot:XRPUSDT:1m", "--yes"), "forget: the lake has no series that matches spot:XRPUSDT:1m"),
         (("--symbol", "XRPUSDT", "--yes"), "forget: the lake has no series that matches *:XRPUSDT:*"),
         (("spot:BTCUSDT:7m", "--yes"), "interval: '7m' is unknown"),
-        (("spot:BTCUSDT:1m", "--since", "yesterday", "--yes"), "--since: 'yesterday' is no day or time"),
+        (("spot:BTCUSDT:1m", "--since", "yesterday", "--yes"), "--since: 'yesterday' is not a day or time"),
         (("spot:BTCUSDT:1m", "--since", "2024-07-02", "--until", "2024-07-01"), "forget: --since is not before --until"),
-        (("spot:BTCUSDT:1m", "--older-than", "soon"), "--older-than: 'soon' is no number of days or hours"),
-        (("spot:BTCUSDT:1m", "--older-than", "0d"), "--older-than: '0d' is no number of days or hours"),
+        (("spot:BTCUSDT:1m", "--older-than", "soon"), "--older-than: 'soon' is not a number of days or hours"),
+        (("spot:BTCUSDT:1m", "--older-than", "0d"), "--older-than: '0d' is not a number of days or hours"),
         (("spot:BTCUSDT:1m", "--since", "1066-10-14"), "--since: '1066-10-14' is before 1970"),
     ],
 )  # fmt: skip
@@ -275,7 +275,7 @@ def test_failures_are_named(store):
     assert json.loads(result.stdout)["failed"] == 1
     assert "part-0.parquet is a file of others" in result.stderr
     assert isinstance(result.exception, LakewriterError)
-    assert result.exception.what == "forget: 1 partition could not be done"
+    assert result.exception.what == "forget: 1 partition failed"
     assert result.exception.hint.startswith("lakewriter compact")
     assert minutes(store) == [0, 1, 1, 2]
 
@@ -287,7 +287,7 @@ def test_candles_in_a_journal_are_told(store):
     result = forget(store, "spot:BTCUSDT:1m", "--yes")
     assert result.exit_code == 0
     assert result.stderr == (
-        "lakewriter: 2 candles of it are still in a journal, and come with the next flush; then run this again\n"
+        "lakewriter: 2 selected candles in a journal come with the next flush; run this again after it\n"
     )
     assert minutes(store) == []
     journal.close()

@@ -34,7 +34,7 @@ def invoke(store: LakeStore, *arguments: str) -> Result:
 def test_no_gaps(store: LakeStore) -> None:
     """Nothing absent is one line, and exit 0."""
     done = invoke(store, "gaps", "--symbol", "ETHUSDT")
-    assert (done.exit_code, done.stdout) == (0, "no gaps: every expected candle is there\n")
+    assert (done.exit_code, done.stdout) == (0, "no gaps: every expected candle is present\n")
     assert invoke(store, "gaps", "--symbol", "ETHUSDT", "--json").stdout == ""
 
 
@@ -149,8 +149,8 @@ def test_coverage_until_a_time(store: LakeStore) -> None:
     ("arguments", "what"),
     [
         (("gaps", "--since", "june"), "--since: 'june' is not a day"),
-        (("gaps", "--until", "soon"), "--until: 'soon' is no day or time"),
-        (("coverage", "--until", "soon"), "--until: 'soon' is no day or time"),
+        (("gaps", "--until", "soon"), "--until: 'soon' is not a day or time"),
+        (("coverage", "--until", "soon"), "--until: 'soon' is not a day or time"),
         (("coverage", "--market", "moon"), "market: 'moon' is unknown"),
     ],
 )

@@ -196,7 +196,7 @@ def test_help():
         assert option in text
     code = "import sys, lakewriter.cli as c; c.cli.main(['--help'], standalone_mode=False); print(sys.modules.keys())"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "Bring files of candles into the lake." in listed
+    assert "Import files of candles into the lake." in listed
     assert "pyarrow" not in listed
 
 

@@ -113,7 +113,7 @@ def test_an_empty_lake(tmp_path: Path, command: str) -> None:
     store = make_lake(tmp_path)
     assert refusal(store, command) == (
         1,
-        f"{command}: {store.root} has no candles, and nobody records into it",
+        f"{command}: {store.root} has no candles, and no recorder writes to it",
         "lakewriter record spot:BTCUSDT:1m, or name another --lake",
     )
     assert refusal(store, command, "--symbol", "BTCUSDT")[::2] == (2, "it has no series yet")

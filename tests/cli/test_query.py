@@ -199,7 +199,10 @@ def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
     assert shown.splitlines()[-1] == "(101 rows, 40 shown)"
     code_2, refused = on_terminal(lake, "SELECT open FROM candles", "--format", "parquet", fresh=True)
     assert code_2 == 2, refused
-    assert refused == "lakewriter: output: parquet is not for a terminal\n  -o FILE.parquet, or pipe it\n"
+    assert (
+        refused
+        == "lakewriter: output: parquet cannot be shown on a terminal\n  -o FILE.parquet, or pipe it\n"
+    )
 
 
 def test_pager_gets_what_is_longer_than_the_screen(lake: str, tmp_path: Path) -> None:
@@ -371,7 +374,7 @@ def test_the_deaf_are_ended(stderr: str) -> None:
     )
     command = f"{sys.executable} -c '{script}' {stderr}"
     done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False)
-    said = b"lakewriter: sql: not done after -2.9 s, and deaf to being stopped\n"
+    said = b"lakewriter: sql: not done after -2.9 s, and the engine ignores interrupts\n"
     assert (done.returncode, done.stdout) == (1, said if stderr == "2>&1" else b"")
 
 
@@ -402,7 +405,7 @@ def test_help_has_examples() -> None:
         (["SELECT $x"], "query: $x has no value"),
         (["SELECT 1", "-p", "nope"], "query: -p 'nope' is not NAME=VALUE"),
         (["SELECT 1", "-o", ""], "query: -o '' names no file"),
-        (["SELECT 1", "-o", "x.csv.gz"], "output: x.csv.gz: .gz is no format"),
+        (["SELECT 1", "-o", "x.csv.gz"], "output: x.csv.gz: .gz is not a known format"),
         (["SELECT 1", "-o", "/nowhere/x.csv"], "output: /nowhere/x.csv: No such file or directory"),
     ],
 )

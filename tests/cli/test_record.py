@@ -73,7 +73,7 @@ def test_a_mistake_gets_one_clear_line(arguments: list[str], line: str, tmp_path
         ("tomatoes = 1", "lakewriter: lakewriter.toml: Object contains unknown field `tomatoes`"),
         ('subscriptions = ["spot:A"]', "lakewriter: lakewriter.toml: subscription: 'spot:A' is not MARKET:SYMBOLS:INTERVALS"),
         ("flush_every = 5", "lakewriter: lakewriter.toml: Expected `str`, got `int` - at `$.flush_every`"),
-        ('lake = "x"', "lakewriter: lakewriter.toml: names no subscriptions"),
+        ('lake = "x"', "lakewriter: lakewriter.toml: has no subscriptions"),
         ('[markets.spot]\nstream_url = "x"', "lakewriter: lakewriter.toml: markets.spot.stream_url: 'x' is not a ws(s):// URL"),
     ],
 )  # fmt: skip

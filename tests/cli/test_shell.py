@@ -251,13 +251,13 @@ def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
     [
         ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
         ("DROP TABLE candles;", "sql: DROP is not reading"),
-        (".nope", ".nope: there is no such command"),
-        (".help nope", ".help: nope is none of candles_of, latest, resample"),
-        (".mode parquet", ".mode: parquet is none of table, line, csv, json, ndjson, markdown"),
-        (".schema trades", ".schema: trades is none of candles"),
-        (".read", ".read: names no file"),
-        (".once", ".once: names no file"),
-        (".once x.xls\nSELECT 1;", "output: x.xls: .xls is no format"),
+        (".nope", ".nope: unknown command"),
+        (".help nope", ".help: nope is not one of candles_of, latest, resample"),
+        (".mode parquet", ".mode: parquet is not one of table, line, csv, json, ndjson, markdown"),
+        (".schema trades", ".schema: trades is not one of candles"),
+        (".read", ".read: needs a file"),
+        (".once", ".once: needs a file"),
+        (".once x.xls\nSELECT 1;", "output: x.xls: .xls is not a known format"),
         (".read /nowhere.sql", ".read: /nowhere.sql: No such file or directory"),
         (".read ~nosuchuser/x.sql", ".read: ~nosuchuser/x.sql: Could not determine home directory"),
         (".read a\0b", ".read: a\\u0000b: embedded null byte"),
@@ -320,7 +320,7 @@ def test_file_that_reads_itself_has_an_end(lake: LakeStore, tmp_path: Path) -> N
     """Reading stops some files deep."""
     file = tmp_path / "self.sql"
     file.write_text(f".read {file}\n")
-    assert "files read each other 8 deep" in shell(lake, f".read {file}\n").stderr
+    assert "files are nested more than 8 deep" in shell(lake, f".read {file}\n").stderr
 
 
 class Terminal:

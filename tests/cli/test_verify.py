@@ -204,7 +204,7 @@ def test_jumps(store: LakeStore) -> None:
     [
         (("--since", "june"), "--since: 'june' is not a day"),
         (("--market", "moon"), "market: 'moon' is unknown"),
-        (("--repair",), "--repair: there is nothing to repair from"),
+        (("--repair",), "--repair: needs --against"),
     ],
 )
 def test_usage(store: LakeStore, arguments: tuple[str, ...], what: str) -> None:

@@ -219,7 +219,7 @@ async def test_a_backfill_names_the_lake_and_goes_on_when_there_is_room(tmp_path
             assert told.returncode == 1
             said = told.stderr.splitlines()[-2:]
             assert re.fullmatch(r"lakewriter: backfill: .*disk/lake.*: No space left on device", said[0])
-            assert said[1] == "  the same command goes on where this one was"
+            assert said[1] == "  run the same command again to resume"
             assert_sound(lake)
             await asyncio.to_thread(subprocess.run, roomy, check=True)
             told = await asyncio.to_thread(run, *arguments)

@@ -255,7 +255,7 @@ def test_options_choose_among_the_files_of_a_directory(tmp_path: Path) -> None:
     result = command(tmp_path / "lake", data, "--market", "spot", "--symbol", "BTCUSDT")
     assert (result.exception, result.stderr) == (None, "")
     assert result.stdout.startswith("1 file, 10 candles: 10 added, ")
-    assert result.stdout.endswith("\nleft out: 2 files of other series; 1 row that was there twice\n")
+    assert result.stdout.endswith("\nleft out: 2 files of other series; 1 duplicate row\n")
     assert {row[:2] for row in plain_rows(tmp_path / "lake")} == {("spot", "BTCUSDT")}
     counts = json.loads(command(tmp_path / "lake", data, "--symbol", "BTCUSDT", "--json").stdout)
     assert (counts["failed"], counts["added"], counts["left_out"]["files_of_other_series"]) == (0, 10, 1)
@@ -266,13 +266,13 @@ def test_options_that_choose_nothing(tmp_path: Path) -> None:
     csv(tmp_path / "data/spot_ETHUSDT_1m.csv", frame())
     result = command(tmp_path / "lake", tmp_path / "data", "--symbol", "BTCUSDT")
     assert isinstance(result.exception, UsageError)
-    assert result.exception.what == "import: none of 1 files is of the series asked for"
+    assert result.exception.what == "import: none of 1 files is of the selected series"
 
 
 def test_relabel_needs_a_name(tmp_path: Path) -> None:
     """--relabel alone is a user's mistake."""
     result = command(tmp_path / "lake", csv(tmp_path / "BTCUSDT_1m.csv", frame()), "--relabel")
-    assert str(result.exception) == "--relabel: says no new name"
+    assert str(result.exception) == "--relabel: no new name is given"
 
 
 def test_a_symbol_that_was_understood_is_said(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""One module for each command. Each exposes `command`, imported when it runs."""
+"""One module for each command. Each defines `command` and is imported when it runs."""

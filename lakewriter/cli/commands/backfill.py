@@ -1,4 +1,4 @@
-"""lakewriter backfill: from nothing to a complete history that joins the recording without a seam."""
+"""lakewriter backfill: fetch history, from the first candle up to the recording."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ from lakewriter.subscription import Subscription, parse_subscription
 
 log = logging.getLogger(__name__)
 
-# More downloads at once serve nobody: one core imports what a few bring.
+# More downloads at once are no faster: one core imports the files.
 DOWNLOADS_MAX = 64
 
 
@@ -56,7 +56,7 @@ DOWNLOADS_MAX = 64
     "--config",
     "config_path",
     metavar="FILE",
-    help=f"What to fetch; a relative lake in it lies beside it.  [default: {FILE_NAME}, if there]",
+    help=f"The config with the subscriptions; a relative lake in it starts at its directory.  [default: {FILE_NAME}, if present]",
 )
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
@@ -66,7 +66,7 @@ DOWNLOADS_MAX = 64
     type=click.Choice(["auto", "daily", "monthly", "none"]),
     default="auto",
     show_default=True,
-    help="Files of the archive to use; auto: a day's below 1h, a month's from there on.",
+    help="Files of the archive to use; auto: daily files for intervals below 1h, else monthly ones.",
 )
 @click.option(
     "--downloads",
@@ -76,19 +76,19 @@ DOWNLOADS_MAX = 64
     help="Files fetched at once.",
 )
 @click.option(
-    "--all-symbols-ever", is_flag=True, help="Globs also match what only the archive has: delisted symbols."
+    "--all-symbols-ever", is_flag=True, help="Globs also match delisted symbols, which only the archive has."
 )
 @click.option(
     "--from-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="First import what of it lies here: zips and CSVs of the archive.",
+    help="First import zips and CSVs of the archive from this directory.",
 )
 @click.option(
     "--max-weight",
     type=click.IntRange(1),
     metavar="N",
-    help="What REST may cost in a minute.  [default: three eighths of what the exchange allows]",
+    help="Request weight for REST in a minute.  [default: three eighths of the exchange's limit]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 @lake_option
@@ -108,11 +108,11 @@ def command(
     quiet: bool,
     lake: str | None,
 ) -> None:
-    """Fetch what the lake lacks, from the exchange's archive and by REST.
+    """Fetch missing candles from the exchange's archive and by REST.
 
-    What is there already is not fetched again, so the same command goes on where
-    it was stopped; a recorder may run meanwhile. What the exchange does not have
-    is entered into the gap ledger with its reason (lakewriter gaps).
+    Only missing candles are fetched, so the same command resumes after a stop. A
+    recorder may run meanwhile. Candles that the exchange lacks are entered into the
+    gap ledger with their reason (lakewriter gaps).
 
     \b
     lakewriter backfill spot:BTCUSDT:1m --since 2017-08-17
@@ -151,27 +151,27 @@ def command(
         as_json=as_json,
     )
     try:
-        done = asyncio.run(_to_the_end(job.plan_only() if dry_run else job.run()))
+        done = asyncio.run(_run_until_stopped(job.plan_only() if dry_run else job.run()))
     except OSError as error:
         where = error.filename or lake or config.lake or DEFAULT_LAKE
         raise LakewriterError(
-            f"backfill: {where}: {error.strerror or error}", "the same command goes on where this one was"
+            f"backfill: {where}: {error.strerror or error}", "run the same command again to resume"
         ) from None
     if done.problem:
         raise LakewriterError(f"backfill: {done.problem}", done.hint)
 
 
-async def _to_the_end(work: Coroutine[Any, Any, BackfillReport]) -> BackfillReport:
-    """Return what became of it.
+async def _run_until_stopped(work: Coroutine[Any, Any, BackfillReport]) -> BackfillReport:
+    """Return the report of the work.
 
     Raises:
-        click.Abort: if we are told to stop before.
+        click.Abort: if a signal stops it.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
     working = asyncio.create_task(work)
     if not await finish_unless_stopped(working, stop):
-        click.echo("the same command goes on where this one was", err=True)
+        click.echo("run the same command again to resume", err=True)
         raise click.Abort
     return working.result()
 
@@ -202,7 +202,7 @@ class _Job:
         self._clock = Clock()
 
     async def plan_only(self) -> BackfillReport:
-        """Print the plan, and change nothing."""
+        """Print the plan; change nothing."""
         log_to_stderr(quiet=self._quiet)
         store = LakeStore.open_or_empty(self._uri)
         async with Network() as session:
@@ -213,7 +213,7 @@ class _Job:
         return report_of(plan, backfill.progress)
 
     async def run(self) -> BackfillReport:
-        """Do what the plan says, and print what became of it."""
+        """Run the plan, and print the report."""
         lines = ConsoleHandler() if stderr_is_terminal() and not self._quiet else None
         log_to_stderr(quiet=self._quiet, handler=lines)
         began_s = self._clock.monotonic_s()
@@ -245,29 +245,29 @@ class _Job:
         return done
 
     async def _import(self, store: LakeStore, directory: Path) -> None:
-        """Bring in the files of our series that the user has already."""
+        """Import the files in a directory that belong to the subscriptions."""
         paths = await asyncio.to_thread(lambda: list(find_files([directory])))
         markets = {each.market for each in self._subscriptions}
-        # A file's name that does not tell its market is of ours, if there is but one.
+        # If all subscriptions are of one market, it is the market of files that name none.
         otherwise = ImportOptions(market=markets.pop()) if len(markets) == 1 else ImportOptions()
         by_options: dict[ImportOptions, list[Path]] = {ImportOptions(): [], otherwise: []}
         for path in paths:
-            options = ImportOptions() if self._wants(path, ImportOptions()) is not None else otherwise
-            if self._wants(path, options):
+            options = ImportOptions() if self._is_subscribed(path, ImportOptions()) is not None else otherwise
+            if self._is_subscribed(path, options):
                 by_options[options].append(path)
         files = rows = 0
         now_ms = self._clock.wall_us() // 1000
         for options, chosen in by_options.items():
             importing = import_files(store, chosen, ImportJob(options, now_ms, doubt_last=True))
-            # One at a time, so that a stop is heard in between.
+            # One file at a time, so a stop takes effect in between.
             while (imported := await asyncio.to_thread(next, importing, None)) is not None:
                 files, rows = files + 1, rows + imported.rows
                 if imported.error:
-                    log.warning("%s; it is fetched instead", imported.error)
+                    log.warning("%s; its candles are fetched instead", imported.error)
         log.info("%s: %d of its %d files are of these series, %d candles", directory, files, len(paths), rows)
 
-    def _wants(self, path: Path, options: ImportOptions) -> bool | None:
-        """Return whether a file is of a series of ours; None if its name does not say."""
+    def _is_subscribed(self, path: Path, options: ImportOptions) -> bool | None:
+        """Return whether a file's series is subscribed to; None if its name does not tell."""
         try:
             series = series_by_name(path, options)
         except LakewriterError:

@@ -1,4 +1,4 @@
-"""What `lakewriter backfill` shows: its plan, how far it is, and what became of it."""
+"""The output of `lakewriter backfill`: plan, progress and report."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 0.25
 
-# Without a terminal a line says how far it is, so often.
+# Without a terminal, a log line shows the progress this often.
 LINE_EVERY_S = 10.0
 
 # Series shown in a plan on a terminal; the others are in the totals.
@@ -25,7 +25,7 @@ _UNKNOWN_SHOWN_MAX = 5
 
 
 class BackfillReport(msgspec.Struct):
-    """What `--json` prints when the work is done."""
+    """The output of `--json` after the work."""
 
     series: int = 0
     candles_from_archive: int = 0
@@ -46,34 +46,34 @@ class BackfillReport(msgspec.Struct):
 
     @property
     def problem(self) -> str:
-        """What makes the command fail; "" if nothing does."""
+        """Why the command fails; "" if it does not."""
         parts = []
         if self.unknown:
             shown = ", ".join(self.unknown[:_UNKNOWN_SHOWN_MAX])
             more = len(self.unknown) - _UNKNOWN_SHOWN_MAX
-            parts.append(f"nobody knows {shown}" + (f" and {more} more" if more > 0 else ""))
+            parts.append(f"no source knows {shown}" + (f" and {more} more" if more > 0 else ""))
         if self.unhealable:
-            parts.append(f"{self.unhealable:,} candles could not be had (lakewriter gaps)")
+            parts.append(f"{self.unhealable:,} candles could not be fetched (lakewriter gaps)")
         if self.unexplained:
-            parts.append(f"{self.unexplained:,} candles are absent, and it cannot be told yet why")
+            parts.append(f"{self.unexplained:,} candles are missing, and the reason is not known yet")
         if self.partitions_failed:
-            parts.append(f"{self.partitions_failed:,} partitions could not be merged and are as they were")
+            parts.append(f"{self.partitions_failed:,} partitions could not be merged and are unchanged")
         if self.series_unreadable:
             parts.append(f"{self.series_unreadable:,} series have files that cannot be read")
         return "; ".join(parts)
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """The hint of the problem."""
         if self.unknown:
-            return "look at the spelling"
+            return "check the spelling"
         if self.series_unreadable:
             return "lakewriter verify --check partition"
-        return "the same command tries again what is missing"
+        return "the same command retries missing candles"
 
 
 async def show_progress(plan: BackfillPlan, done: Done, console: Console | None) -> None:
-    """Show how far it is until cancelled: a bar on a terminal, now and then a line elsewhere."""
+    """Show the progress until cancelled: a bar on a terminal, else log lines."""
     total = max(1, _work(plan))
     began_s = time.monotonic()
     if console is None:
@@ -98,7 +98,7 @@ async def show_progress(plan: BackfillPlan, done: Done, console: Console | None)
 
 
 def summary_of(plan: BackfillPlan) -> str:
-    """Return the plan in a line."""
+    """Format the plan in one line."""
     return (
         f"{len(plan.series):,} series lack {sum(each.candles for each in plan.series):,} candles: "
         f"{sum(each.file_count for each in plan.series):,} files "
@@ -108,7 +108,7 @@ def summary_of(plan: BackfillPlan) -> str:
 
 
 def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
-    """Print what would be done, series by series."""
+    """Print the plan, series by series."""
     if as_json:
         print(msgspec.json.encode(_plan_rows(plan, seconds)).decode())
         return
@@ -124,7 +124,7 @@ def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
             f"{each.file_count:,}", _size(each.file_bytes), f"{each.pages:,}", f"{each.weight:,}",
         )  # fmt: skip
     console = Console(highlight=False)
-    with console.capture() as shown:  # rich exits by itself where nobody reads
+    with console.capture() as shown:  # rich exits the process on a broken pipe
         console.print(table)
     print(shown.get(), end="")
     if len(plan.series) > SERIES_SHOWN_MAX:
@@ -133,7 +133,7 @@ def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
 
 
 def print_report(report: BackfillReport, *, as_json: bool) -> None:
-    """Print what became of it."""
+    """Print the report."""
     if as_json:
         print(msgspec.json.encode(report).decode())
         return
@@ -143,11 +143,11 @@ def print_report(report: BackfillReport, *, as_json: bool) -> None:
         f"{report.explained:,} explained in {report.seconds:.1f} s"
     )
     if report.files_refused:
-        print(f"{report.files_refused:,} files could not be used; REST was asked for their candles")
+        print(f"{report.files_refused:,} files were unusable; their candles were requested by REST")
 
 
 def report_of(plan: BackfillPlan, done: Done, seconds: float = 0.0) -> BackfillReport:
-    """Return what became of a plan."""
+    """Return the report of a plan."""
     return BackfillReport(
         series=len(plan.series),
         candles_from_archive=done.from_archive,
@@ -188,7 +188,7 @@ def _plan_rows(plan: BackfillPlan, seconds: float) -> dict[str, object]:
 
 
 def _work(plan: BackfillPlan) -> int:
-    # A series is a step of its own: its end is looked at and explained.
+    # Each series is one more step: its end is checked and explained.
     return sum(each.file_count + each.pages + 1 for each in plan.series)
 
 

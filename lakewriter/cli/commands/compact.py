@@ -19,7 +19,7 @@ from lakewriter.lake.subscriptions import SUBSCRIPTIONS_DIRECTORY
 
 
 class CompactSummary(msgspec.Struct):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     partitions: int = 0
     rewritten: int = 0
@@ -39,7 +39,7 @@ class CompactSummary(msgspec.Struct):
 @click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
 @with_series_and_since
 @click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")
 @lake_option
@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Fold foreign files into each partition's one file, without duplicates.
 
-    Safe at any time: while recorders write and while anybody reads. What is
-    in order is skipped unopened.
+    Safe at any time, also while recorders write and other processes read.
+    Partitions in order are skipped without opening them.
 
     \b
     lakewriter compact
@@ -84,8 +84,8 @@ def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything:
     try:
         write_verified(store, outcomes, everything=everything)
     except OSError as error:
-        # Only the next run is slower for it.
-        click.echo(f"lakewriter: cannot note what is in order: {error.strerror}", err=True)
+        # This only makes the next run slower.
+        click.echo(f"lakewriter: cannot save the list of partitions in order: {error.strerror}", err=True)
 
 
 def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) -> CompactSummary:
@@ -126,7 +126,7 @@ def _folded_directories(summary: CompactSummary) -> str:
 
 
 def _left_out(summary: CompactSummary) -> str:
-    """Return a line on rows that were left out for another reason than being there twice."""
+    """Return a line on rows that were left out and are no duplicates; "" for none."""
     parts = [
         f"{rows:,} {words[rows > 1]}"
         for rows, words in (
@@ -134,8 +134,8 @@ def _left_out(summary: CompactSummary) -> str:
             (
                 summary.rows_disputed,
                 (
-                    "row that differs from one of its candle that is known better",
-                    "rows that differ from those of their candles that are known better",
+                    "row that differs from a better row of its candle",
+                    "rows that differ from better rows of their candles",
                 ),
             ),
         )
@@ -153,4 +153,4 @@ def _report_failures(failures: list[CompactionResult]) -> None:
         return
     print_errors([outcome.error for outcome in failures])
     partitions = "1 partition" if len(failures) == 1 else f"{len(failures)} partitions"
-    raise LakewriterError(f"compact: files of {partitions} were left as they were", failures[0].hint)
+    raise LakewriterError(f"compact: files of {partitions} are unchanged", failures[0].hint)

@@ -1,4 +1,4 @@
-"""lakewriter coverage: is every candle there, or does something say why not?"""
+"""lakewriter coverage: check that every candle is present or explained."""
 
 import time
 from datetime import date
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class CoverageTotals(msgspec.Struct):
-    """What `--json` prints last, and the sum of what is above it.
+    """The last object of `--json`: the sums of all rows.
 
     Args:
-        series: how many series were looked at.
-        without_reason: missing candles that no recorder heals, and that the exchange may have.
-        never_came: subscribed series without a first candle.
+        series: the number of series.
+        without_reason: missing candles that no recorder heals and the exchange may have.
+        never_came: the number of subscribed series without a first candle.
     """
 
     series: int = 0
@@ -36,15 +36,17 @@ class CoverageTotals(msgspec.Struct):
     never_came: int = 0
 
 
-@click.command(name="coverage", short_help="Check that every candle is there or explained.")
+@click.command(name="coverage", short_help="Check that every candle is present or explained.")
 @with_series_and_since
 @click.option(
     "--until",
     metavar="DATE|TIME|now",
     help=UNTIL_HELP,
 )
-@click.option("--by-day", is_flag=True, help="One row a series and day.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row, and one of totals.")
+@click.option("--by-day", is_flag=True, help="One row for each series and day.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object for each row, and one with totals."
+)
 @lake_option
 def command(
     series_options: SeriesOptions,
@@ -53,18 +55,18 @@ def command(
     as_json: bool,
     lake: str | None,
 ) -> None:
-    """Check that every candle is there, or that a ledger says why not.
+    """Check that every candle is present, or missing for a reason in a ledger.
 
     A series spans from its first candle or gap to its last one. With --until
-    now it spans to the last candle that closed a minute ago or earlier, as long
-    as a recorder subscribes to it: cron notices a recorder that no longer runs.
-    A series that was left on purpose (left_at) is expected up to then. A
-    subscribed series without a first candle is expected from its subscription on.
+    now, a subscribed series spans to the last candle that closed at least a
+    minute ago, so cron notices a recorder that no longer runs. A series that was
+    left on purpose (left_at) is expected up to then. A subscribed series without
+    a first candle is expected from its subscription on.
 
-    Exit 0 if nothing is missing without a reason, else 1; that a candle is
-    unhealable is explained, but no reason. Exit 1, too, for an empty lake into
-    which no recorder writes, and 2 if the lake has nothing of what is chosen.
-    With --json the last line is an object whose only key is "totals".
+    Exit 0 if no candle is missing without a reason, else 1; unhealable candles
+    count as explained, but have no reason. Exit 1 also for an empty lake without
+    a running recorder, and 2 if a filter matches no series in the lake. With
+    --json the last line is an object whose only key is "totals".
 
     \b
     lakewriter coverage
@@ -88,11 +90,11 @@ def command(
     if as_json:
         print(msgspec.json.encode({"totals": totals}).decode())
     if not found:
-        # A moment up to which candles are expected chooses no days.
+        # A time in --until selects no days.
         chosen = series_options.partition_filter(span.day if span.until_ms is None else None)
         check_not_empty("coverage", store, chosen)
     if totals.without_reason:
-        _refuse(found, totals, same_selection_command("gaps", series_options, until, lake), lake)
+        _raise_missing(found, totals, same_selection_command("gaps", series_options, until, lake), lake)
 
 
 def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:
@@ -108,10 +110,10 @@ def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:
     )
 
 
-def _refuse(
+def _raise_missing(
     found: "list[SeriesCoverage]", totals: CoverageTotals, next_command: str, lake: str | None
 ) -> NoReturn:
-    """Raise what is missing without a reason, with the command that answers why."""
+    """Raise the error of candles without a reason, with the next command as its hint."""
     bad = [each for each in found if any(day.without_reason for day in each.days)]
     never = [each for each in bad if each.never_came]
     what = f"coverage: {totals.without_reason:,} candles of {len(bad):,} series are missing without a reason"
@@ -134,12 +136,12 @@ def _summed(series: Any, days: list[Any]) -> tuple[object, ...]:
 
 
 def _percent(expected: int, missing: int) -> float:
-    """Return how much is there, never rounded up to 100."""
+    """Return the percentage of candles that are present, never rounded up to 100."""
     return int((expected - missing) / expected * 100_000) / 1000 if expected else 100.0
 
 
 def _table(found: "list[SeriesCoverage]", *, by_day: bool, as_json: bool) -> Any:
-    """Return a row a series, or a series and day; when it was left only where some series was."""
+    """Return one row for each series, or series and day; left_at only if some series was left."""
     import pyarrow as pa
 
     rows: list[tuple[object, ...]] = []

@@ -1,4 +1,4 @@
-"""lakewriter flush: bring what dead recorders left in their journals into the lake."""
+"""lakewriter flush: flush the journals of dead recorders into the lake."""
 
 import click
 import msgspec
@@ -10,7 +10,7 @@ from lakewriter.lake.lake import LakeStore
 
 
 class FlushSummary(msgspec.Struct):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     segments: int = 0
     candles: int = 0
@@ -19,14 +19,14 @@ class FlushSummary(msgspec.Struct):
     waiting: int = 0
 
 
-@click.command(name="flush", short_help="Bring the journals of dead recorders into the lake.")
+@click.command(name="flush", short_help="Flush the journals of dead recorders into the lake.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @lake_option
 def command(as_json: bool, lake: str | None) -> None:
-    """Bring what dead recorders left in their journals into the lake.
+    """Flush the journals of dead recorders into the lake.
 
-    The next `lakewriter record` does the same; this is for a lake that nobody
-    records into any more. Journals of living recorders are left alone.
+    The next `lakewriter record` does the same; this command is for lakes without
+    a recorder. Journals of running recorders are not touched.
 
     \b
     lakewriter flush
@@ -47,7 +47,7 @@ def command(as_json: bool, lake: str | None) -> None:
     if summary.waiting:
         raise LakeError(
             f"flush: {summary.waiting} candles stay in the journal",
-            "mend what is named above, then run it again",
+            "repair the files named above, then run it again",
         )
 
 
@@ -61,5 +61,5 @@ def _count(summary: FlushSummary, replayed: Replayed) -> None:
 
 def _sentence(summary: FlushSummary) -> str:
     if not summary.segments:
-        return "nothing to flush: no recorder that no longer lives left anything"
+        return "nothing to flush: dead recorders left no candles"
     return f"{summary.candles:,} candles of {summary.segments:,} segments flushed"

@@ -1,4 +1,4 @@
-"""lakewriter forget: remove candles from the lake, on purpose and on record."""
+"""lakewriter forget: remove candles from the lake on purpose, and record it."""
 
 import getpass
 import socket
@@ -35,17 +35,17 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.series import Series
 from lakewriter.subscription import Subscription, is_glob, parse_subscription
 
-_LOOK = "look first: lakewriter forget … --dry-run"
+_DRY_RUN_HINT = "try first: lakewriter forget … --dry-run"
 
 
 class ForgetSummary(msgspec.Struct):
-    """What `--json` prints.
+    """The output of `--json`.
 
     Args:
-        partitions: that lost candles.
-        removed: of these, the ones that are gone whole.
-        bytes_freed: by how much files shrank.
-        unflushed: selected candles in a journal, which are not touched.
+        partitions: the number of partitions that lost candles.
+        removed: the number of these that were removed as a whole.
+        bytes_freed: the freed space.
+        unflushed: the number of selected candles in a journal, which stay.
     """
 
     series: int = 0
@@ -59,14 +59,16 @@ class ForgetSummary(msgspec.Struct):
     dry_run: bool = False
 
 
-@click.command(name="forget", short_help="Remove candles, on purpose and on record.")
+@click.command(name="forget", short_help="Remove candles on purpose, and record it.")
 @click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...")
 @with_series
-@click.option("--since", metavar="DATE|TIME", help="Only candles that begin then or later.")
+@click.option("--since", metavar="DATE|TIME", help="Only candles that begin at this time or later.")
 @click.option(
     "--until", metavar="DATE|TIME", help="Only candles of this day and earlier ones, or before this time."
 )
-@click.option("--older-than", metavar="DURATION", help="Only candles that began so long ago: 365d, 12h.")
+@click.option(
+    "--older-than", metavar="DURATION", help="Only candles that began at least this long ago: 365d, 12h."
+)
 @click.option(
     "--source",
     "sources",
@@ -75,8 +77,8 @@ class ForgetSummary(msgspec.Struct):
     metavar="SOURCE",
     help=f"Only candles of this source: {', '.join(SOURCES)}; repeatable.",
 )
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
-@click.option("--dry-run", is_flag=True, help="Show what would go; change nothing.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, for the record.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @lake_option
@@ -95,21 +97,21 @@ def command(
 ) -> None:
     """Remove candles of the named series from the lake, and free their space.
 
-    Nothing else removes candles. Each of the named series loses what --since,
-    --until, --older-than and --source leave of it; without them, everything.
-    Symbols may be globs. A terminal is asked first; cron needs --yes.
+    Nothing else removes candles. Each named series loses the candles selected by
+    --since, --until, --older-than and --source, or all without them. Symbols may
+    be globs. On a terminal the command asks first; cron needs --yes.
 
-    What went, when, by whom and why stays in the lake, in the table `forgotten`.
-    In coverage and gaps it is missing for the reason `forgotten`, until it is
-    there again: a backfill brings it when it is asked for that range, and a
-    recorder that starts heals what is younger than its --heal-limit. Candles
-    that are still in a journal stay, and are flushed as ever.
+    The table `forgotten` records the removed ranges, the time, the user and the
+    reason. Coverage and gaps count removed candles as missing, for the reason
+    `forgotten`. They come back by a backfill of that range, or when a recorder
+    starts that heals up to its --heal-limit. Candles in a journal stay, and are
+    flushed as usual.
 
-    Safe at any time: while recorders write and while anybody reads. Killed, it
-    has removed some partitions; running it again removes the rest.
+    Safe at any time, also while recorders write and other processes read. If it
+    is killed, some partitions are removed; running it again removes the rest.
 
-    Exit 0 also if nothing matches a glob; 2 if a series that is named in full
-    is not there; 1 if some partition could not be done.
+    Exit 0 also if nothing matches a glob; 2 if a series named in full is not in
+    the lake; 1 if a partition failed.
 
     \b
     lakewriter forget spot:BTCUSDT:1m --since 2024-06-01 --until 2024-06-07 --dry-run
@@ -126,11 +128,13 @@ def command(
         before_ms = now_ms - parse_age(older_than)
         stop_ms = before_ms if stop_ms is None else min(stop_ms, before_ms)
     if start_ms is not None and stop_ms is not None and start_ms >= stop_ms:
-        raise UsageError("forget: --since is not before --until", _LOOK)
+        raise UsageError("forget: --since is not before --until", _DRY_RUN_HINT)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     selection = Selection(_chosen(store, parsed, named), start_ms, stop_ms, sources)
     if not (dry_run or yes or _can_ask()):
-        raise UsageError("forget: nobody can be asked here", f"--yes removes without asking; {_LOOK}")
+        raise UsageError(
+            "forget: cannot ask without a terminal", f"--yes removes without asking; {_DRY_RUN_HINT}"
+        )
     started_s = time.monotonic()
     looked = _dry_run(store, selection)
     met = [(item, outcome) for item, outcome in looked if outcome.has_effect]
@@ -153,27 +157,27 @@ def command(
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary, outcomes))
     if summary.unflushed:
         click.echo(
-            f"lakewriter: {_count(summary.unflushed, 'candle')} of it are still in a journal, and come with "
-            "the next flush; then run this again",
+            f"lakewriter: {_count(summary.unflushed, 'selected candle')} in a journal come with the next flush; "
+            "run this again after it",
             err=True,
         )
     _report_failures(failures)
 
 
 def _chosen(store: LakeStore, parsed: list[Subscription], named: PartitionFilter) -> tuple[Series, ...]:
-    """Return the series in the lake that are named.
+    """Return the named series in the lake.
 
     Raises:
-        UsageError: if one is named in full, and the lake knows nothing of it.
+        UsageError: if one is named in full and not in the lake.
     """
-    there = [series for series in store.series() if named.covers(series)]
-    check_matches("forget", store, named, there)
+    in_lake = [series for series in store.series() if named.covers(series)]
+    check_matches("forget", store, named, in_lake)
     for each in parsed:
         for symbol in each.symbols:
             if not is_glob(symbol):
                 narrow = PartitionFilter((each.market,), (symbol,), each.intervals)
-                check_matches("forget", store, narrow, there)
-    return tuple(series for series in there if not parsed or any(each.covers(*series) for each in parsed))
+                check_matches("forget", store, narrow, in_lake)
+    return tuple(series for series in in_lake if not parsed or any(each.covers(*series) for each in parsed))
 
 
 def _can_ask() -> bool:
@@ -196,11 +200,11 @@ def _forget(
     selection: Selection,
     purpose: ForgetPurpose,
 ) -> list[ForgetResult]:
-    """Remove what was looked at; the record is written before and after, whatever ends it in between."""
+    """Remove the candles of a dry run; the record is written before and after, also on errors."""
     outcomes: list[ForgetResult] = []
     with _recorded(store, planned, outcomes, purpose), progress_bar("forgetting") as progress:
         for item in progress.track(items, total=len(items)):
-            outcomes.append(forget_partition(store, item, selection))  # noqa: PERF401 - kept if it is stopped
+            outcomes.append(forget_partition(store, item, selection))  # noqa: PERF401 - kept on errors
     return outcomes
 
 
@@ -227,16 +231,16 @@ def _table(outcomes: Iterable[ForgetResult]) -> Any:
 
     rows = []
     for series, group in groupby(outcomes, key=_series_of):
-        some = list(group)
-        ranges = [each for outcome in some for each in outcome.ranges]
+        of_series = list(group)
+        ranges = [each for outcome in of_series for each in outcome.ranges]
         rows.append(
             (
                 *series,
                 ranges[0][0] if ranges else None,
                 ranges[-1][1] if ranges else None,
-                len(some),
-                sum(outcome.candles for outcome in some),
-                sum(outcome.bytes_before - outcome.bytes_after for outcome in some),
+                len(of_series),
+                sum(outcome.candles for outcome in of_series),
+                sum(outcome.bytes_before - outcome.bytes_after for outcome in of_series),
             )
         )
     moment = pa.timestamp("ms", tz="UTC")
@@ -294,4 +298,4 @@ def _report_failures(failures: list[ForgetResult]) -> None:
     if not failures:
         return
     print_errors([outcome.error for outcome in failures])
-    raise LakewriterError(f"forget: {_count(len(failures), 'partition')} could not be done", failures[0].hint)
+    raise LakewriterError(f"forget: {_count(len(failures), 'partition')} failed", failures[0].hint)

@@ -1,4 +1,4 @@
-"""lakewriter gaps: which candles are absent, and why."""
+"""lakewriter gaps: show which candles are missing, and why."""
 
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 40
 
 
-@click.command(name="gaps", short_help="Show which candles are absent, and why.")
+@click.command(name="gaps", short_help="Show which candles are missing, and why.")
 @with_series_and_since
 @click.option("--until", metavar="DATE|TIME|now", help=UNTIL_HELP)
 @click.option("--all", "show_all", is_flag=True, help=f"Print every gap, not only the newest {ROWS_SHOWN}.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a gap, all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each gap, all of them.")
 @lake_option
 def command(
     series_options: SeriesOptions,
@@ -39,19 +39,19 @@ def command(
     as_json: bool,
     lake: str | None,
 ) -> None:
-    """Show which candles are absent, and why, newest last: those that coverage counts as missing.
+    """Show which candles are missing, and why; the newest last. Coverage counts the same.
 
     \b
     pending        a recorder is healing it
     exchange_halt  the exchange has no such candle, though the symbol trades
-    not_listed, delisted, delivered   it did not trade yet, or no more
+    not_listed, delisted, delivered   it did not trade yet, or trades no more
     left           no recorder subscribes to it any more, on purpose
-    unhealable     the error says why
-    unexplained    nothing says why; the error says when its recorder was last seen
-    forgotten      lakewriter forget removed it; the error says who did, and why
+    unhealable     it could not be fetched; see the error
+    unexplained    no reason is known; the error shows when its recorder was last seen
+    forgotten      lakewriter forget removed it; the error shows the user and the reason
 
-    Exit 1 if one of them has no reason: it is unexplained, unhealable, or pending
-    while its recorder no longer lives. Exit 2 if the lake has no series that matches.
+    Exit 1 if a gap has no reason: it is unexplained, unhealable, or pending
+    without a running recorder. Exit 2 if a filter matches no series in the lake.
 
     \b
     lakewriter gaps
@@ -73,16 +73,16 @@ def command(
     if found or as_json:
         print_table(absent_table(shown), as_json=as_json)
     else:
-        print("no gaps: every expected candle is there")
+        print("no gaps: every expected candle is present")
     if len(shown) < len(found):
         click.echo(f"lakewriter: {len(found) - len(shown)} older gaps are not shown; --all", err=True)
     open_gaps = [each for each in found if not each.has_reason]
     if open_gaps:
-        _refuse(open_gaps, lake)
+        _raise_unexplained(open_gaps, lake)
 
 
-def _refuse(open_gaps: "list[AbsentCandles]", lake: str | None) -> NoReturn:
-    """Raise that some gaps have no reason, with the next command."""
+def _raise_unexplained(open_gaps: "list[AbsentCandles]", lake: str | None) -> NoReturn:
+    """Raise the error of gaps without a reason, with the next command as its hint."""
     candles = sum(each.candles for each in open_gaps)
     what = f"gaps: {candles} candles in {len(open_gaps)} gaps have no reason"
     never = [each for each in open_gaps if each.never_came]

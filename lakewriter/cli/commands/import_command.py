@@ -1,4 +1,4 @@
-"""lakewriter import: bring files of candles into the lake."""
+"""lakewriter import: import files of candles into the lake."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ from lakewriter.market import MARKETS, parse_market, parse_symbol
 
 
 class LeftOutCounts(msgspec.Struct):
-    """What `--json` says of files and rows that were not imported."""
+    """Counts of files and rows that were not imported, in `--json`."""
 
     files_of_other_series: int = 0
     rows_of_other_series: int = 0
@@ -34,7 +34,7 @@ class LeftOutCounts(msgspec.Struct):
 
 
 class ImportSummary(msgspec.Struct):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     files: int = 0
     failed: int = 0
@@ -51,17 +51,17 @@ _LEFT_OUT = {
     "files_of_other_series": ("file of other series", "files of other series"),
     "rows_of_other_series": ("row of another series", "rows of other series"),
     "rows_not_closed": ("candle that was not closed", "candles that were not closed"),
-    "rows_twice": ("row that was there twice", "rows that were there twice"),
-    "rows_contradicted": ("row that a later one of its candle contradicts",
-                          "rows that later ones of their candles contradict"),
-    "rows_disputed": ("row that differs from what the lake knows better",
-                      "rows that differ from what the lake knows better"),
+    "rows_twice": ("duplicate row", "duplicate rows"),
+    "rows_contradicted": ("row that a later row of its candle contradicts",
+                          "rows that later rows of their candles contradict"),
+    "rows_disputed": ("row that differs from a better one in the lake",
+                      "rows that differ from better ones in the lake"),
     "rows_without_values": ("row without values", "rows without values"),
-    "rows_bad": ("row that can be no candle", "rows that can be no candles"),
+    "rows_bad": ("row that cannot be a candle", "rows that cannot be candles"),
 }  # fmt: skip
 
 
-@click.command(name="import", short_help="Bring files of candles into the lake.")
+@click.command(name="import", short_help="Import files of candles into the lake.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--market", metavar="MARKET", help=f"Only this market: {', '.join(MARKETS)}.")
 @click.option("--symbol", metavar="SYMBOL", help="Only this symbol.")
@@ -69,13 +69,11 @@ _LEFT_OUT = {
 @click.option(
     "--source",
     type=click.Choice(get_args(Source)),
-    help="Where the rows come from.  [default: archive for finished files of the archive, else rest]",
+    help="The source of the rows.  [default: archive for finished files of the archive, else rest]",
 )
-@click.option(
-    "--relabel", is_flag=True, help="Market, symbol and interval overrule what the files say: rename them."
-)
+@click.option("--relabel", is_flag=True, help="Rename: market, symbol and interval overrule the files.")
 @click.option("--sparse", is_flag=True, help="Rows may be farther apart than their interval.")
-@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that can be no candles, and count them.")
+@click.option("--skip-bad-rows", is_flag=True, help="Skip rows that cannot be candles, and count them.")
 @click.option("--dry-run", is_flag=True, help="Read and check the files; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @lake_option
@@ -92,17 +90,17 @@ def command(
     as_json: bool,
     lake: str | None,
 ) -> None:
-    """Bring files of candles into the lake: zips and CSVs of the public archive,
-    the .pqt files of older recorders, any CSV, Parquet, Feather or JSON whose
-    columns have names that tell, and directories of these.
+    """Import files of candles into the lake: zips and CSVs of the public archive,
+    the .pqt files of older recorders, any CSV, Parquet, Feather or JSON with
+    well-known column names, and directories of these.
 
-    Market, symbol and interval are what a file's name, place and columns say.
-    The options choose among files, and fill in what a file does not say. A file
-    is refused whole, and the others go on, if two of these disagree, if its rows
-    are of another interval, or if a row cannot be a candle (--skip-bad-rows leaves
-    such rows out). Candles that are not closed are left out. Importing a file
-    again changes nothing, and what is better known already stays: rows of the
-    archive, then those of more trades.
+    A file's name, directories and columns determine its market, symbol and
+    interval. The options select among files, and supply what a file lacks. A file
+    is refused as a whole, and the others are imported, if these contradict, if its
+    rows are of another interval, or if a row cannot be a candle (--skip-bad-rows
+    skips such rows). Candles that are not closed are left out. Importing a file
+    again changes nothing. Better rows in the lake stay: those of the archive, then
+    those with more trades.
 
     \b
     lakewriter import usdt_futures_BTCUSDT_1m.pqt
@@ -119,12 +117,12 @@ def command(
         skip_bad_rows=skip_bad_rows,
     )
     if relabel and not (market or symbol or interval):
-        raise UsageError("--relabel: says no new name", "--relabel --symbol BTCUSDT")
+        raise UsageError("--relabel: no new name is given", "--relabel --symbol BTCUSDT")
     job = ImportJob(options, now_ms=time.time_ns() // 10**6, named=frozenset(paths))
     files = list(find_files(paths))
     if not files:
         raise UsageError(
-            f"import: no file of candles in {paths[0]}", "lakewriter import --help tells which are"
+            f"import: no file of candles in {paths[0]}", "lakewriter import --help lists the formats"
         )
     started_s = time.monotonic()
     if dry_run:
@@ -145,7 +143,7 @@ def command(
     _report_failures(failures)
     if summary.left_out.files_of_other_series == summary.files:
         raise UsageError(
-            f"import: none of {summary.files:,} files is of the series asked for",
+            f"import: none of {summary.files:,} files is of the selected series",
             "lakewriter import --dry-run FILE... without --market, --symbol and --interval",
         )
 

@@ -1,4 +1,4 @@
-"""`lakewriter query`: ask the lake in SQL, or run a saved query by name."""
+"""`lakewriter query`: query the lake in SQL, or run a saved query by name."""
 
 import contextlib
 import gc
@@ -27,11 +27,11 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 @click.option(
     "--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by -o's suffix, or table]"
 )
-@click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all; or into a pipe.")
+@click.option("-o", "--output", metavar="FILE", help="Write to a file, atomically, or to a pipe.")
 @click.option(
     "--max-rows",
     type=click.IntRange(min=1),
-    help="Rows to show of a table or of lines, from both ends.  [default: 40 on a terminal, else all]",
+    help="Rows to show, from both ends.  [default: 40 on a terminal, else all]",
 )
 @click.option(
     "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
@@ -43,7 +43,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
     help="Memory of the engine, which spills to disk: 512MB, 2GB.  [default: 80%]",
 )
 @click.option(
-    "--list", "list_saved", is_flag=True, help="Show the saved queries, and SQL's functions for candles."
+    "--list", "list_saved", is_flag=True, help="Show the saved queries, and the SQL functions for candles."
 )
 @lake_option
 def command(
@@ -59,11 +59,11 @@ def command(
     list_saved: bool,
     lake: str | None,
 ) -> None:
-    """Ask the lake in SQL. Sees every closed candle, also those not yet flushed.
+    """Query the lake in SQL, including candles that are not flushed yet.
 
     SQL is a statement, the name of a saved query, or - for standard input.
     Tables: candles, gaps, coverage, instruments, subscriptions, forgotten,
-    partitions. Times are UTC. Nothing can be changed.
+    partitions. Times are UTC. The lake is read-only.
 
     \b
     lakewriter query "SELECT symbol, max(high) FROM candles WHERE interval = '1m' GROUP BY symbol"
@@ -82,9 +82,9 @@ def command(
         return
     if output == "":
         raise UsageError("query: -o '' names no file", "-o FILE.csv")
-    query = _the_query(sql, sql_file)
-    given = _given(params)
-    # A file of one's own may have parameters without a default; the session checks those.
+    query = _parsed_query(sql, sql_file)
+    given = _parsed_params(params)
+    # The user's own SQL may have parameters without a default; the session checks those.
     values = query.values(given) if query.parameters else given
     path = None if output is None else Path(output)
     with _imports():
@@ -109,7 +109,7 @@ def _imports() -> Iterator[None]:
 
 
 def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
-    """Give the answer within a time and a memory, if they are bounded."""
+    """Print the answer, within the limits of time and memory."""
     from lakewriter.cli.answer import kill_after, limit_memory, print_answer
     from lakewriter.lake.open import open_to_read
     from lakewriter.query.limits import QueryLimits
@@ -127,7 +127,7 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
         print_answer(store, sql, values, target, control)
 
 
-def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
+def _parsed_query(sql: str | None, sql_file: str | None) -> SavedQuery:
     if (sql is None) == (sql_file is None):
         what = "no SQL given" if sql is None else "SQL is given twice, as an argument and with -f"
         raise UsageError(f"query: {what}", _EXAMPLE)
@@ -144,7 +144,7 @@ def _the_query(sql: str | None, sql_file: str | None) -> SavedQuery:
     return parse_query("SQL", sql)
 
 
-def _given(params: tuple[str, ...]) -> dict[str, str]:
+def _parsed_params(params: tuple[str, ...]) -> dict[str, str]:
     given = {}
     for text in params:
         name, equals, value = text.partition("=")

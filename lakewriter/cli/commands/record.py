@@ -1,4 +1,4 @@
-"""lakewriter record: listen, and write what closes into the lake."""
+"""lakewriter record: listen, and write closed candles into the lake."""
 
 import asyncio
 import contextlib
@@ -44,21 +44,23 @@ log = logging.getLogger(__name__)
     "--config",
     "config_path",
     metavar="FILE",
-    help=f"What to record; a relative lake in it lies beside it.  [default: {FILE_NAME}, if there]",
+    help=f"The config with the subscriptions; a relative lake in it starts at its directory.  [default: {FILE_NAME}, if present]",
 )
-@click.option("--flush-every", metavar="DURATION", help="How old a buffered candle may grow.  [default: 5m]")
+@click.option(
+    "--flush-every", metavar="DURATION", help="The greatest age of a buffered candle.  [default: 5m]"
+)
 @click.option(
     "--heal-limit",
     metavar="DURATION",
-    help="What is missing from longer ago is not asked for.  [default: 7d]",
+    help="Older gaps are not healed.  [default: 7d]",
 )
 @click.option(
     "--grace",
     metavar="DURATION",
-    help="How long after its end a closed candle may take.  [default: 10s, 15s on the futures]",
+    help="How long after its end a closed candle may arrive.  [default: 10s, 15s on the futures]",
 )
-@click.option("--since", metavar="DATE", help="Fetch what the lake lacks from this day on, too.")
-@click.option("--duration", metavar="DURATION", help="Stop by itself after this long.")
+@click.option("--since", metavar="DATE", help="Also backfill missing candles from this day on.")
+@click.option("--duration", metavar="DURATION", help="Stop after this long.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 @lake_option
@@ -77,9 +79,9 @@ def command(
     """Record closed candles until SIGINT or SIGTERM, then flush and exit.
 
     A subscription is MARKET:SYMBOLS:INTERVALS, both lists comma-separated;
-    symbols may be globs, and follow what the exchange lists. What a stream does
-    not bring in time is fetched; what the exchange does not have is entered into
-    the gap ledger with its reason (lakewriter gaps). SIGHUP reads the config again.
+    symbols may be globs, and follow the exchange's list. Candles that miss their
+    deadline are fetched by REST. Candles that the exchange lacks are entered into
+    the gap ledger with their reason (lakewriter gaps). SIGHUP reloads the config.
 
     \b
     lakewriter record spot:BTCUSDT,BNBUSDT:1m usdt_futures:BTCUSDT,ETHUSDT:1m
@@ -92,14 +94,14 @@ def command(
     settings = given_options.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in settings.subscriptions:
-        # Refuse a bad --exchange, or a proxy, before the lake is touched.
+        # Check --exchange and proxies before the lake is touched.
         check_proxies(config.market(entry.market, exchange))
     store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
     asyncio.run(_record(store, config, given_options, settings, duration_s, quiet))
 
 
 class Settings(NamedTuple):
-    """What to record, and how."""
+    """The subscriptions and settings of a recorder."""
 
     subscriptions: list[Subscription]
     flush_every_s: float
@@ -108,7 +110,7 @@ class Settings(NamedTuple):
 
 
 class CommandLineOptions(NamedTuple):
-    """What the command line said; it overrides the config."""
+    """The options of the command line; they override the config."""
 
     config_path: str | None
     subscriptions: list[Subscription]
@@ -119,15 +121,15 @@ class CommandLineOptions(NamedTuple):
     exchange: str | None
 
     def settings(self, config: Config) -> Settings:
-        """Return what holds, given a config.
+        """Return the settings of these options and a config.
 
         Raises:
-            UsageError: if nothing is subscribed to, or a duration is none.
+            UsageError: if there are no subscriptions, or a duration is invalid.
         """
         subscriptions = self.subscriptions or config.parsed_subscriptions()
         if not subscriptions:
             path = self.config_path or FILE_NAME
-            raise UsageError(f"{path}: names no subscriptions", f"for example:\n\n{EXAMPLE}")
+            raise UsageError(f"{path}: has no subscriptions", f"for example:\n\n{EXAMPLE}")
         options = SupervisorOptions(
             heal_limit_ms=parse_duration(_either(self.heal_limit, config.heal_limit)),
             grace_ms=None if self.grace is None else parse_duration(self.grace),
@@ -142,12 +144,12 @@ class CommandLineOptions(NamedTuple):
         )
 
     def recorder_name(self) -> str:
-        """Return the name by which the next start is known for the same recorder."""
+        """Return the name that identifies this recorder at its next start."""
         return COMMAND_LINE if self.subscriptions else str(Path(self.config_path or FILE_NAME).absolute())
 
 
-def _either(said: str | None, otherwise: str) -> str:
-    return otherwise if said is None else said
+def _either(option: str | None, otherwise: str) -> str:
+    return otherwise if option is None else option
 
 
 def _config(path: str | None, subscriptions: Sequence[str]) -> Config:
@@ -229,13 +231,13 @@ async def _record(
 
 
 def _log_bug(task: "asyncio.Task[Any]") -> None:
-    """Say at once what ended a task that should not end: the recording goes on without it."""
+    """Log the error of a background task at once; recording continues without it."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("history: ended by a bug of ours", exc_info=error)
 
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
-    """Do something on SIGHUP; but stop if it says that our terminal is gone."""
+    """Reload on SIGHUP; stop if it means that the terminal is gone."""
     on_terminal = stderr_is_terminal()
 
     def hung_up() -> None:
@@ -253,13 +255,13 @@ def _reload(
     supervisor: CompletenessSupervisor,
     history: BackgroundBackfill | None,
 ) -> None:
-    """Read the config again, on SIGHUP; what is wrong with it changes nothing.
+    """Reload the config on SIGHUP; an invalid config changes nothing.
 
     Args:
-        begun: what the config said at the start; all but its subscriptions still holds.
+        begun: the config at the start; all of it but the subscriptions stays in effect.
     """
     if given_options.subscriptions:
-        log.warning("SIGHUP: the command line names the subscriptions; there is no config to read again")
+        log.warning("SIGHUP: the command line names the subscriptions; there is no config to reload")
         return
     try:
         config = load_config(Path(given_options.config_path or FILE_NAME))
@@ -268,7 +270,7 @@ def _reload(
         log.error("SIGHUP: nothing is changed: %s", error)
         return
     if msgspec.structs.replace(config, subscriptions=begun.subscriptions) != begun:
-        log.warning("SIGHUP: subscriptions are read again; what else has changed needs a restart")
+        log.warning("SIGHUP: subscriptions are reloaded; other changes need a restart")
     supervisor.change(settings.subscriptions)
     if history is not None:
         history.subscriptions_changed()

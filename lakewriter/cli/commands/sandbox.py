@@ -1,4 +1,4 @@
-"""`lakewriter sandbox`: run the local exchange until it is stopped."""
+"""`lakewriter sandbox`: run the simulated exchange until it is stopped."""
 
 import asyncio
 import math
@@ -30,7 +30,7 @@ def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> i
 
 def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     if math.isnan(value):
-        raise click.BadParameter("nan is no speed")
+        raise click.BadParameter("nan is not a speed")
     return value
 
 
@@ -56,11 +56,14 @@ def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) 
     show_default=True,
     type=click.FloatRange(0, 10_000, min_open=True),
     callback=_speed,
-    help="Simulated seconds per real one.",
+    help="Simulated seconds in a real second.",
 )
-@click.option("--seed", default=0, show_default=True, help="What all prices follow from.")
+@click.option("--seed", default=0, show_default=True, help="The seed of all prices.")
 @click.option(
-    "--start", metavar="TIME", callback=_moment_ms, help="What its clock shows at first, UTC.  [default: now]"
+    "--start",
+    metavar="TIME",
+    callback=_moment_ms,
+    help="The time of its clock at the start, UTC.  [default: now]",
 )
 @click.option(
     "--symbols", default=60, show_default=True, type=click.IntRange(1, 5000), help="Symbols of each market."
@@ -84,7 +87,7 @@ def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) 
     "faults",
     multiple=True,
     metavar="NAME[:KEY=VALUE,...]",
-    help="Let something go wrong; repeatable. Keys: market, symbols, interval, in_s and for_s "
+    help="Stage a fault; repeatable. Keys: market, symbols, interval, in_s and for_s "
     "(simulated seconds) or start and stop (UTC), value, retry_after_s, share (of archive files).",
 )
 @click.option(
@@ -92,7 +95,7 @@ def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) 
     "faults_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The same as [[fault]] tables of a TOML file.",
+    help="Faults as [[fault]] tables in a TOML file.",
 )
 @click.option(
     "--list-faults",
@@ -100,7 +103,7 @@ def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) 
     is_eager=True,
     expose_value=False,
     callback=_list_faults,
-    help="List what can go wrong, and exit.",
+    help="List the faults, and exit.",
 )
 def command(
     host: str,
@@ -116,9 +119,8 @@ def command(
 ) -> None:
     """Run a local server that speaks Binance's protocol for all three markets.
 
-    Every price follows from the seed. The first line on standard output is the
-    server's URL. Below it, /control tells what it counts and takes faults while
-    it runs.
+    The seed determines every price. The first line on standard output is the
+    server's URL. Below it, /control shows counters and accepts faults at run time.
 
     \b
     lakewriter sandbox --port 9080 --speed 60

@@ -1,4 +1,4 @@
-"""lakewriter unsubscribe: series of a recorder that ended for good were left on purpose."""
+"""lakewriter unsubscribe: end the subscriptions of a recorder that ended for good."""
 
 import click
 
@@ -8,16 +8,16 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.subscription import parse_subscription
 
 
-@click.command(name="unsubscribe", short_help="Say that series of an ended recorder were left on purpose.")
+@click.command(name="unsubscribe", short_help="Unsubscribe series of an ended recorder on purpose.")
 @click.argument("subscriptions", nargs=-1, required=True, metavar="MARKET:SYMBOLS:INTERVALS...")
 @lake_option
 def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
-    """Say that series were left on purpose: coverage expects no more candles of them.
+    """Unsubscribe series on purpose: coverage expects no more candles of them.
 
-    For recorders that ended for good. The next start of a recorder says by itself
-    what it no longer subscribes to, and so does a reload of its config.
+    For recorders that ended for good. A recorder that starts, or reloads its
+    config, ends its old subscriptions by itself.
 
-    Exit 1 if a recorder that lives subscribes to one of them, 2 if none does.
+    Exit 1 if a running recorder subscribes to one of them, 2 if no recorder does.
 
     \b
     lakewriter unsubscribe spot:ETHUSDT:1m

@@ -1,4 +1,4 @@
-"""lakewriter verify: is what is there right?"""
+"""lakewriter verify: check that the stored candles are right."""
 
 import asyncio
 import time
@@ -37,15 +37,15 @@ from lakewriter.verify.price_jumps import DEVIATIONS
 from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
 from lakewriter.verify.run import VerifyOptions, verify
 
-# As many of each check as a person reads.
+# Findings of each check that are printed.
 FINDINGS_SHOWN = 20
 
-# What compaction puts right by itself.
+# Kinds of findings that compaction repairs.
 _FOR_COMPACT = frozenset(("foreign", "writer"))
 
 
 class CheckTotals(msgspec.Struct):
-    """How one check of one series went, as `--json` prints it."""
+    """The result of one check of one series, in `--json`."""
 
     market: str
     symbol: str
@@ -58,14 +58,14 @@ class CheckTotals(msgspec.Struct):
 
 
 class VerifyTotals(msgspec.Struct):
-    """What `--json` prints last.
+    """The last object of `--json`.
 
     Args:
-        findings: how many there are, shown or not.
-        shown: how many were printed.
-        corrected, added: candles that --repair replaced, and brought.
-        unknown: candles in which an optional column is null; no findings.
-        by_check: the same by series and check.
+        findings: the number of findings, printed or not.
+        shown: the number of printed findings.
+        corrected, added: the numbers of candles that --repair replaced and added.
+        unknown: candles with a null in an optional column, which are no findings.
+        by_check: the same, by series and check.
     """
 
     findings: int
@@ -76,7 +76,7 @@ class VerifyTotals(msgspec.Struct):
     by_check: list[CheckTotals]
 
 
-@click.command(name="verify", short_help="Check that what is there is right.")
+@click.command(name="verify", short_help="Check that the stored candles are right.")
 @with_series_and_since
 @click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
 @click.option(
@@ -90,20 +90,20 @@ class VerifyTotals(msgspec.Struct):
 @click.option(
     "--against",
     type=click.Choice(("archive", "rest")),
-    help="Compare with what the exchange publishes there.",
+    help="Compare with the candles that the exchange publishes there.",
 )
-@click.option(
-    "--config", "config_path", metavar="FILE", help="Where the exchange is, if not where it always is."
-)
+@click.option("--config", "config_path", metavar="FILE", help="The config with the exchange's endpoints.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
-@click.option("--repair", is_flag=True, help="With --against: merge what is missing, and what wins.")
+@click.option(
+    "--repair", is_flag=True, help="With --against: merge published candles that are missing or win."
+)
 @click.option(
     "--jumps",
     type=click.FloatRange(min=0),
     metavar="K",
     default=DEVIATIONS,
     show_default=True,
-    help="How many deviations a jump of the price is; 0 for no jumps.",
+    help="Report price jumps of this many deviations; 0 for none.",
 )
 @click.option(
     "--max-findings",
@@ -111,9 +111,11 @@ class VerifyTotals(msgspec.Struct):
     metavar="N",
     default=FINDINGS_SHOWN,
     show_default=True,
-    help="Print so many findings of each check; the rest is counted.",
+    help="Findings of each check to print; the rest is counted.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a finding, and one of totals.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object for each finding, and one with totals."
+)
 @lake_option
 def command(
     series_options: SeriesOptions,
@@ -128,31 +130,30 @@ def command(
     as_json: bool,
     lake: str | None,
 ) -> None:
-    """Check that what is there is right; what is absent is for lakewriter coverage.
+    """Check that the stored candles are right; lakewriter coverage checks for missing ones.
 
     \b
-    partition  the file is whole, its rows are sorted, unique, on the grid and of
-               its day, and what it says of itself is so
+    partition  the file is whole; its rows are sorted, unique, on the grid and of
+               its day; its metadata is right
     candle     low ≤ open, close ≤ high; prices above 0, volumes not below; takers
                bought no more than all; without trades: flat, and no volume;
                quote volume ÷ volume is a price between low and high; it began
                before now, by this host's clock
-    intervals  a longer candle is what the shorter ones in it add up to, where all
-               of them are there; of the intervals that are chosen
+    intervals  a longer candle is the sum of its shorter ones, if all of them are
+               present and selected
     jumps      a candle opens near the close before it; reported, never changed
-    against    with --against: each candle is the one that the exchange publishes
+    against    with --against: each candle equals the one that the exchange publishes
 
-    With --repair published candles are merged where ours are missing or differ.
-    The archive wins over anything; REST over a candle with no more trades than
-    its own. Nothing is ever deleted. The other checks see the lake as repaired.
+    With --repair, published candles are merged if ours are missing or differ. The
+    archive always wins; REST wins if our candle has no more trades. Nothing is
+    ever deleted. The other checks see the repaired lake.
 
-    Candles still in the journal are not looked at; nor, with --against, those
-    that closed in the last ten minutes.
+    Candles in a journal are not checked; with --against, neither are those that
+    closed in the last ten minutes.
 
-    Exit 0 without a finding, else 1, repaired or not. Exit 1, too, for an empty
-    lake into which nobody records, and 2 if the lake has nothing of what is
-    chosen. With --json the last line
-    is an object whose only key is "totals".
+    Exit 0 without a finding, else 1, repaired or not. Exit 1 also for an empty
+    lake without a running recorder, and 2 if a filter matches no series in the
+    lake. With --json the last line is an object whose only key is "totals".
 
     \b
     lakewriter verify
@@ -161,7 +162,7 @@ def command(
     lakewriter verify --json --lake /srv/candles
     """
     if repair and against is None:
-        raise UsageError("--repair: there is nothing to repair from", "--against archive --repair")
+        raise UsageError("--repair: needs --against", "--against archive --repair")
     wanted = series_options.partition_filter(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     options = VerifyOptions(frozenset(checks or LOCAL_CHECKS), jumps, _latest_ms(store))
@@ -169,7 +170,7 @@ def command(
     report = VerifyReport(max_findings)
     if against is not None:
         endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
-        # Refuse a bad --exchange, or a proxy, before anything is looked at.
+        # Check --exchange and proxies before the lake is read.
         check_proxies(endpoints(next(iter(MARKETS))))
         opening = publisher_of(against, store, endpoints)
         asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
@@ -187,7 +188,7 @@ def command(
 
 
 def _latest_ms(store: LakeStore) -> int:
-    """Return the time after which no candle can begin: now, or what a recorder of a fast sandbox saw."""
+    """Return the latest possible begin time: now, or the time of a fast sandbox's recorder."""
     now_ms = int(time.time() * 1000)
     with store.ledgers() as root:
         seen_ms = max((each.seen_ms for each in read_periods(root)), default=0)
@@ -198,7 +199,7 @@ def _latest_ms(store: LakeStore) -> int:
 async def publisher_of(
     against: str, store: LakeStore, endpoints: Callable[[str], Market]
 ) -> AsyncIterator[Publisher]:
-    """Give who publishes what `--against` names."""
+    """Open the publisher that `--against` names."""
     clock = Clock()
     async with Network() as session:
         clients = clients_of(store.state_dir, endpoints, session, clock)
@@ -225,12 +226,12 @@ async def compare_with(
 
 
 def _total(store: LakeStore, wanted: PartitionFilter, progress: Progress) -> int | None:
-    """Count the partitions, if somebody watches."""
+    """Count the partitions if the bar is shown; otherwise None."""
     return None if progress.disable else sum(1 for _ in store.partitions(wanted))
 
 
 def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
-    """Print what was checked and what was found."""
+    """Print the checks and their findings."""
     if as_json:
         return _print_json(report)
     if not report.counts:
@@ -304,7 +305,7 @@ def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
 
 
 def _next_command(report: VerifyReport, against: str | None, *, repair: bool) -> str:
-    """Return the command that mends what was found, or tells whether it is mended."""
+    """Return the command that repairs the findings, or checks the repair."""
     kinds = {finding.kind for finding in report.findings}
     if kinds and kinds <= _FOR_COMPACT:
         return "lakewriter compact"

@@ -1,4 +1,4 @@
-"""`lakewriter views`: what to type into DuckDB, Spark, Polars or pandas to read the lake without us."""
+"""`lakewriter views`: print statements for DuckDB, Spark, Polars or pandas that read the lake."""
 
 import click
 
@@ -9,14 +9,16 @@ _READERS = ("duckdb", "spark", "polars", "pandas")
 
 
 @click.command()
-@click.option("--for", "reader", type=click.Choice(_READERS), required=True, help="Who is to read the lake.")
+@click.option(
+    "--for", "reader", type=click.Choice(_READERS), required=True, help="The tool that reads the lake."
+)
 @lake_option
 def command(reader: str, lake: str | None) -> None:
-    """Print statements with which others read the lake, with every type said.
+    """Print statements for other tools that read the lake, with all types.
 
-    They see what is flushed, not what is still in the journal, and never a
-    candle twice. DuckDB gets a view `candles`, and macros that look into the
-    directories of one symbol, or of some days, alone.
+    They see flushed candles, each once, but none that are still in the journal.
+    DuckDB gets a view `candles`, and macros that read only the directories of one
+    symbol, or of some days.
 
     \b
     lakewriter views --for duckdb > candles.sql && duckdb -init candles.sql

@@ -1,4 +1,4 @@
-"""`lakewriter shell`: statements typed one after the other.
+"""`lakewriter shell`: query the lake interactively.
 
 Door: `loop`. `prompt` edits lines; `statements` finds where a statement ends.
 """

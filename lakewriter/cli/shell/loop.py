@@ -1,4 +1,4 @@
-"""`lakewriter shell`: ask the lake again and again."""
+"""`lakewriter shell`: read statements and commands, and print their answers."""
 
 import contextlib
 import shutil
@@ -20,32 +20,32 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
 
 _HELP = f"""\
-SQL ends with a semicolon, or with \\G to see a line for each value; Alt-Enter runs what has neither.
-Ctrl-C stops it, Ctrl-D leaves. Times are UTC.
-.help [FUNCTION]       this, or how a function of .tables is used
+SQL ends with a semicolon, or with \\G for one value on each line; Alt-Enter runs it without either.
+Ctrl-C stops a statement, Ctrl-D quits. Times are UTC.
+.help [FUNCTION]       show this help, or the usage of a function of .tables
 .mode FORMAT           {text_formats_explained()}
 .once FILE             write the next answer to a file: .csv, .parquet, .json, .md …
-.quit                  leave
+.quit                  quit
 .read FILE             run the statements of a file
-.schema [TABLE]        the columns of a table, or of all
-.tables                the tables, and the functions behind FROM
-.timer on|off          how long each statement took"""
+.schema [TABLE]        show the columns of a table, or of all
+.tables                show the tables, and the functions after FROM
+.timer on|off          show how long each statement took"""
 
 _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
 
-# A file that calls itself would be read for ever.
+# A file that reads itself would recurse for ever.
 _READ_DEPTH_MAX = 8
 
 
 class _Quit(Exception):  # noqa: N818 - no error
-    """The person has had enough."""
+    """The user quits."""
 
 
 class Shell:
-    """What statements and commands do.
+    """An interpreter of statements and commands.
 
     Args:
-        lake: its URI.
+        lake: the lake's URI.
         paged: whether long tables go to a pager.
     """
 
@@ -63,7 +63,7 @@ class Shell:
         """Run a command, or the statements of a text; the last one needs no semicolon.
 
         Raises:
-            LakewriterError: at the first that fails.
+            LakewriterError: if one fails; the rest is not run.
         """
         command = command_of(text)
         if command:
@@ -101,12 +101,12 @@ class Shell:
             self._mode = _one_of(name, rest, text_formats())
         elif name == ".once":
             if not rest:
-                raise UsageError(".once: names no file", ".once FILE.csv")
+                raise UsageError(".once: needs a file", ".once FILE.csv")
             self._once = Path(rest)
         elif name == ".read":
             self._read(rest)
         else:
-            raise UsageError(f"{name}: there is no such command", ".help shows them")
+            raise UsageError(f"{name}: unknown command", ".help lists the commands")
 
     def _help(self, name: str) -> None:
         from lakewriter.query.macros import MACROS
@@ -133,9 +133,9 @@ class Shell:
 
     def _read(self, name: str) -> None:
         if not name:
-            raise UsageError(".read: names no file", ".read FILE.sql")
+            raise UsageError(".read: needs a file", ".read FILE.sql")
         if self._depth == _READ_DEPTH_MAX:
-            raise UsageError(f".read: {name}: files read each other {_READ_DEPTH_MAX} deep")
+            raise UsageError(f".read: {name}: files are nested more than {_READ_DEPTH_MAX} deep")
         text = read_text(".read", name)
         self._depth += 1
         try:
@@ -152,30 +152,30 @@ def _show(*lines: str) -> None:
 
 def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
     if given not in known:
-        raise UsageError(f"{command}: {given or 'nothing'} is none of {', '.join(known)}")
+        raise UsageError(f"{command}: {given or 'nothing'} is not one of {', '.join(known)}")
     return given
 
 
 def _indented(text: str) -> str:
-    """Return a text indented, in lines that fit the terminal."""
+    """Indent a text and fold it to the terminal's width."""
     width = shutil.get_terminal_size().columns
     return textwrap.fill(text, max(width, 30), initial_indent="    ", subsequent_indent="    ")
 
 
 def read_statements(lines: Iterator[str]) -> Iterator[str]:
-    """Yield commands and statements as soon as their last line is there."""
-    waiting = ""
+    """Yield each command and statement as soon as its last line is read."""
+    pending = ""
     for line in lines:
-        if is_blank(waiting) and command_of(line):
+        if is_blank(pending) and command_of(line):
             yield line
             continue
-        waiting += line
-        statements, rest = split_statements(waiting)
+        pending += line
+        statements, rest = split_statements(pending)
         if statements:
             yield from statements
-            waiting = rest
-    if not is_blank(waiting):
-        yield waiting
+            pending = rest
+    if not is_blank(pending):
+        yield pending
 
 
 @click.command()
@@ -184,11 +184,11 @@ def read_statements(lines: Iterator[str]) -> Iterator[str]:
 )
 @lake_option
 def command(no_pager: bool, lake: str | None) -> None:
-    """Ask the lake again and again: with history, completion, and editing over several lines.
+    """Query the lake interactively, with history, completion and multi-line editing.
 
-    Each statement sees what is recorded by then; one that ends with \\G instead
-    of a semicolon is answered with a line for each value. Without a terminal the
-    statements come from standard input, and the first that fails ends it.
+    Each statement sees all candles recorded so far. A statement that ends with \\G
+    instead of a semicolon shows one value on each line. Without a terminal, statements
+    are read from standard input, and the first error ends the shell.
 
     \b
     lakewriter shell
@@ -222,9 +222,9 @@ def _warm_up(shell: Shell) -> None:
 def _run_interactively(shell: Shell) -> None:
     from lakewriter.cli.shell.prompt import prompt_session
 
-    # Nobody types faster than this: the first statement finds all that it takes.
-    threading.Thread(target=_warm_up, args=(shell,), name="getting ready").start()
-    print(f"lakewriter {__version__}: {shell.store.name}   .help explains, Ctrl-D leaves")
+    # Import and start the engine while the user types the first statement.
+    threading.Thread(target=_warm_up, args=(shell,), name="warm-up").start()
+    print(f"lakewriter {__version__}: {shell.store.name}   .help for help, Ctrl-D quits")
     session: Any = prompt_session(shell.store, _COMMANDS)
     while True:
         try:

@@ -37,7 +37,7 @@ from lakewriter.regular_file import open_lock
 
 PROMPT = "lake> "
 
-# The editor reads all of the history; what is larger is not what somebody typed.
+# The editor reads the whole history; a larger file is no typed history.
 HISTORY_BYTES_MAX = 16 * 1024 * 1024
 MORE = "   .. "
 
@@ -48,7 +48,7 @@ UNPIVOT USING VALUES WHEN WHERE WINDOW WITH"""
 
 
 def sql_words() -> list[tuple[str, str]]:
-    """Return the names and keywords of SQL here, each with what it is; names first."""
+    """Return the names and keywords of SQL, each with its kind; names first."""
     return [
         *((name, "table") for name in TABLES),
         *((name, kind.lower()) for name, kind in COLUMNS.items()),
@@ -58,10 +58,10 @@ def sql_words() -> list[tuple[str, str]]:
 
 
 class _SqlCompleter(Completer):
-    """Completes SQL by what the lake holds, and commands by what there are.
+    """A completer of SQL, by the lake's contents, and of commands.
 
     Args:
-        commands: with their dot.
+        commands: the commands, with their dots.
     """
 
     def __init__(self, store: LakeStore, commands: list[str]) -> None:
@@ -84,9 +84,9 @@ class _SqlCompleter(Completer):
             yield Completion(found.text, -found.typed, display_meta=found.what)
 
     def _values(self) -> Iterator[str]:
-        """Yield what stands in quotes; the directories are looked at when they are needed."""
+        """Yield values that appear in quotes; the lake's directories are listed on demand."""
         symbols: set[str] = set()
-        # A lake that cannot be looked into now is no reason to disturb whoever types.
+        # An unreadable lake must not disturb typing.
         with contextlib.suppress(LakeError, OSError):
             symbols = {
                 symbol
@@ -101,12 +101,12 @@ class _SqlCompleter(Completer):
 
 
 def history_path() -> Path:
-    """Return where what was typed is kept."""
+    """Return the path of the history."""
     return state_path("history")
 
 
 class _QuietHistory(FileHistory):
-    """A history that does without its file when that cannot be written."""
+    """A history that ignores write errors of its file."""
 
     def store_string(self, string: str) -> None:
         try:
@@ -130,18 +130,18 @@ def _history() -> History:
 
 
 def is_complete(text: str) -> bool:
-    """Tell whether Enter is to run what was typed, rather than begin another line."""
+    """Return whether Enter runs the text, rather than begins another line."""
     statements, rest = split_statements(text)
     return bool(command_of(text)) or is_blank(text) or (bool(statements) and is_blank(rest))
 
 
 def toolbar_text(before: str) -> str:
-    """Return how the function is called whose arguments are being typed; else what is good to know."""
+    """Return the signature of the function around the cursor, or general help."""
     macro = MACROS.get(innermost_call(before))
     if macro:
-        # What since and until are without saying so would take the room of what matters.
+        # The defaults of since and until would take the space of the other parameters.
         return re.sub(r"'\d{4}-\d\d-\d\d'", "…", macro.signature)
-    return r"times are UTC   \G instead of ; shows a line for each value   .help"
+    return r"times are UTC   \G instead of ; shows one value on each line   .help"
 
 
 def _keys() -> KeyBindings:
@@ -165,7 +165,7 @@ def _keys() -> KeyBindings:
 
 
 def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]":
-    """Return what reads statements and commands from a terminal."""
+    """Return the line editor for statements and commands."""
     return PromptSession(
         PROMPT,
         multiline=True,

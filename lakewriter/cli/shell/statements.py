@@ -1,13 +1,13 @@
-"""Where one statement ends and the next begins; and what a name typed halfway may become. Pure."""
+"""Split text into statements, and complete names. Pure."""
 
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Ends a statement whose answer is wanted a line for each value, as MySQL's and MariaDB's do.
+# Ends a statement whose answer shows one value on each line, as in MySQL and MariaDB.
 LINE_MARK = r"\G"
 
-# Whatever a semicolon may stand in without ending anything.
+# Text in which a semicolon does not end a statement.
 _WHOLE = re.compile(
     r"""
     --[^\n]*(?:\n|\Z)
@@ -20,34 +20,34 @@ _WHOLE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _OPENS = re.compile(r"""/\*|'|"|\$\w*\$""")
-# Atomic: a comment ends at its first end, though one that goes on to a later one would match as well.
+# Atomic: a comment ends at its first end mark; without it, a later one would match too.
 _BLANK = re.compile(r"(?>\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 
-# What people type in other shells, and what they mean by it.
-_ELSEWHERE = {
+# Commands of other shells, and ours for them.
+_OTHER_SHELLS = {
     **dict.fromkeys(("exit", "quit", r"\q"), ".quit"),
     **dict.fromkeys(("help", "?", r"\?", r"\h"), ".help"),
     **dict.fromkeys((r"\d", r"\dt"), ".tables"),
 }
 
-# What may stand behind FROM.
+# Kinds of names that may follow FROM.
 READABLE = ("table", "function")
 
 _WORD = re.compile(r"\w*\Z")
-_BEHIND_FROM = re.compile(r"\b(?:FROM|JOIN)\s+\Z", re.IGNORECASE)
+_AFTER_FROM = re.compile(r"\b(?:FROM|JOIN)\s+\Z", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*\Z")
 
 
 def split_statements(text: str) -> tuple[list[str], str]:
-    """Return the statements that a semicolon ends, without it, and what comes after the last one.
+    """Return the statements that a semicolon ends, without it, and the text after the last one.
 
-    A LINE_MARK ends a statement as well, and stays behind it.
+    A LINE_MARK ends a statement too, and stays part of it.
     """
     found: list[str] = []
     start = at = 0
     while at < len(text):
         whole = _WHOLE.match(text, at)
-        # A quote inside a word, as the $ of a$b$, opens nothing.
+        # A quote inside a word, like the $ in a$b$, opens no text.
         if whole and not (text[at] in "eE$" and at and (text[at - 1].isalnum() or text[at - 1] == "_")):
             at = whole.end()
         elif _OPENS.match(text, at) and not (text[at] == "$" and (at and text[at - 1].isalnum())):
@@ -65,30 +65,30 @@ def split_statements(text: str) -> tuple[list[str], str]:
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether there is nothing but space and comments."""
+    """Return whether a text has only space and comments."""
     return _BLANK.fullmatch(text) is not None
 
 
 def command_of(text: str) -> str:
-    """Return the command that a text is, with its dot; "" if it is SQL.
+    """Return the command in a text, with its dot; "" if it is SQL.
 
-    A word that leaves, or asks for help, in other shells does so here too.
+    The quit and help commands of other shells work here too.
     """
     text = text.strip()
     if text.startswith("."):
         return text
-    return _ELSEWHERE.get(text.rstrip("; ").lower(), "")
+    return _OTHER_SHELLS.get(text.rstrip("; ").lower(), "")
 
 
 def innermost_call(before: str) -> str:
-    """Return the name of the function whose arguments the cursor stands among, in lower case; "" for none."""
+    """Return the function whose arguments surround the cursor, in lower case; "" for none."""
     rest = split_statements(before)[1]
     opened: list[str] = []
     at = 0
     while at < len(rest):
         whole = _WHOLE.match(rest, at)
         if whole is None and _OPENS.match(rest, at):
-            break  # inside of a text or a comment
+            break  # inside a text or a comment
         if rest[at] == "(" and whole is None:
             name = _WORD.search(rest[:at].rstrip())
             opened.append(name[0].lower() if name else "")
@@ -99,12 +99,12 @@ def innermost_call(before: str) -> str:
 
 
 class Completion(NamedTuple):
-    """Something that may stand where the cursor is.
+    """A completion at the cursor.
 
     Args:
-        text: takes the place of what was typed of it.
-        typed: how many characters that were.
-        what: it is, for people.
+        text: the whole name, which replaces the typed part.
+        typed: the number of typed characters.
+        what: a description for the user.
     """
 
     text: str
@@ -113,11 +113,11 @@ class Completion(NamedTuple):
 
 
 def completions(before: str, words: Iterable[tuple[str, str]], values: Iterable[str]) -> list[Completion]:
-    """Return what may be meant by what stands before the cursor.
+    """Return completions of the text before the cursor.
 
     Args:
-        words: names and keywords, each with what it is.
-        values: that stand in quotes: symbols, markets, intervals.
+        words: names and keywords, each with its kind.
+        values: values that appear in quotes: symbols, markets, intervals.
     """
     rest = split_statements(before)[1]
     quoted = _QUOTED.search(rest)
@@ -127,7 +127,7 @@ def completions(before: str, words: Iterable[tuple[str, str]], values: Iterable[
     word = _WORD.search(rest)
     typed = word[0] if word else ""
     if not typed:
-        if not _BEHIND_FROM.search(rest):
+        if not _AFTER_FROM.search(rest):
             return []
         return [Completion(name, 0, what) for name, what in words if what in READABLE]
     return [
