@@ -3,8 +3,8 @@
 A row has the 12 values of a REST row, in the same places. Futures' files of
 later years begin with a header; columns are read by place, because its names
 mislead (on coin_futures `quote_volume` counts the base asset). spot's times are
-microseconds from 2025 on. Two columns are not read: the close time, which is odd
-if a halt cut a candle short, and the last one, which can hold anything.
+microseconds from 2025 on. Two columns are not read. The close time is odd if a
+halt cut a candle short; the last one can hold anything.
 
 Source: binance-public-data, README.md; the files themselves.
 """

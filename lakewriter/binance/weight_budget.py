@@ -95,7 +95,7 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
             self.probed_s = None
 
     def merge(self, other: "WeightUse", now_s: float) -> None:
-        """Add what a copy that was changed apart from this one has more."""
+        """Add the entries that a copy has in excess, after both changed apart."""
         for mine, others in ((self.spent, other.spent), (self.background, other.background)):
             for second, weight in others.items():
                 mine[second] = max(weight, mine.get(second, 0))
@@ -116,10 +116,10 @@ def _counting(spent: dict[int, int], step_s: int, now_s: float) -> dict[int, int
 
 
 class WeightBudget:
-    """Decides whether weight may be spent, by what was spent.
+    """Decides whether weight may be spent, by the weight spent before.
 
     Args:
-        weight_max: what the exchange allows in a minute.
+        weight_max: the exchange's limit in a minute.
         use: the weight spent so far; changed here.
         share: how much of `weight_max` may be used.
     """

@@ -37,7 +37,7 @@ class WeightPool:
 
     Args:
         name: for the log ("REST futures").
-        weight_max: what the exchange allows in a minute.
+        weight_max: the exchange's limit in a minute.
         clock: the machine's.
         shared_file: the state of all processes; None to share with none.
         thread: one thread, where the file is changed.

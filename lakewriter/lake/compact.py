@@ -369,9 +369,9 @@ def _first_impossible_row(partition: Partition, candles: Columns) -> str | None:
     return f"row {row + 1}: {why}"
 
 
-def _check_same_keys(partition: Partition, begins_from_ends: IntArray, data: bytes) -> None:
+def _check_same_keys(partition: Partition, begins_before: IntArray, data: bytes) -> None:
     begins_after = int_column(decode(data, partition.file), "candle_begin_time")
-    if not np.array_equal(np.unique(begins_from_ends), begins_after):
+    if not np.array_equal(np.unique(begins_before), begins_after):
         raise LakeError(
             f"{partition}: the compacted file would not hold the same candles; nothing was changed"
         )

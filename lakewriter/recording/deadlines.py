@@ -119,7 +119,7 @@ class DeadlineWatch:
                 self._listeners[series.market].missed(series)
 
     def _update_polled(self) -> None:
-        """Take over from the listeners which streams are silent, and log changes."""
+        """Read from the listeners which streams are silent, and log changes."""
         before = self._grace.polled
         polled = frozenset().union(*(listener.polled for listener in self._listeners.values()))
         for changed, what in (

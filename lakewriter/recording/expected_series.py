@@ -1,9 +1,8 @@
 """The expected series: each candle of them has to be in the lake, or explained in the ledger.
 
-Contract: a series is expected while it is subscribed to and trades, from the
-moment on when the time of its market is known. The past of a series that begins
-to be expected is surveyed. Of a series that ends, the candles up to its end are
-healed.
+Contract: a series is expected while it is subscribed to and trades, as soon as
+the time of its market is known. A series that begins to be expected is surveyed
+for earlier gaps. Of one that ends, the candles up to its end are healed.
 """
 
 import logging
@@ -65,7 +64,9 @@ class ExpectedSeries:
         self._newest_ms: dict[Series, int] = {}
 
     def update(self, market: str, expected: set[Series], new_since_ms: int | None = None) -> bool:
-        """Expect these series of a market, whose time is known, and no others; return whether any is new.
+        """Expect these series of a market, and no others; return whether any is new.
+
+        The time of the market is known.
 
         Args:
             new_since_ms: since when new ones are expected; None for now.
@@ -141,7 +142,7 @@ class ExpectedSeries:
             return
         grid = series.grid.anchored(next_ms)
         if not self._subscribed.covers(series):
-            # Unsubscribed: expected up to its last closed candle, which may be on its way.
+            # Unsubscribed: its last closed candle may still be on its way.
             self._healer.request_heal(series, next_ms, grid.floor(now_ms))
         elif instrument is None or not instrument.trades:
             # The first candle that never comes enters the reason into the ledger: the present one, at the latest.

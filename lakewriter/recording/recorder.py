@@ -137,7 +137,7 @@ class Recorder:
         await self._flusher.flush()
 
     async def _drain(self, consuming: "asyncio.Task[None]") -> None:
-        """Commit what listeners had read before they stopped; give up if committing fails."""
+        """Commit candles that listeners read before they stopped; give up if a commit fails."""
         drained = asyncio.create_task(self._empty_queue())
         await asyncio.wait({drained, consuming}, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([drained])

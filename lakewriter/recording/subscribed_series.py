@@ -1,4 +1,4 @@
-"""The subscribed series: from subscriptions to series, by what the exchange lists.
+"""The subscribed series: from subscriptions to series, by the lists of the exchange.
 
 A symbol named in full is always listened to. It is expected while it trades; so
 are the symbols that match a glob.
@@ -63,7 +63,7 @@ def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSu
 
 
 class SubscribedSeries:
-    """The subscriptions, and what each market lists.
+    """The subscriptions, and the instruments of each market.
 
     Args:
         subscriptions: to begin with.
@@ -94,10 +94,10 @@ class SubscribedSeries:
     def covers(self, series: Series) -> bool:
         """Return whether a subscription includes a series, or would if it traded."""
         return any(
-            each.market == series.market
-            and series.interval in each.intervals
-            and any(name == series.symbol or matching(name, [series.symbol]) for name in each.symbols)
-            for each in self.subscriptions
+            subscription.market == series.market
+            and series.interval in subscription.intervals
+            and any(name == series.symbol or matching(name, [series.symbol]) for name in subscription.symbols)
+            for subscription in self.subscriptions
         )
 
     def instrument(self, series: Series) -> Instrument | None:
@@ -113,9 +113,9 @@ class SubscribedSeries:
         for market in self.markets:
             globs = [
                 name
-                for each in self.subscriptions
-                if each.market == market
-                for name in each.symbols
+                for subscription in self.subscriptions
+                if subscription.market == market
+                for name in subscription.symbols
                 if is_glob(name)
             ]
             if not globs:

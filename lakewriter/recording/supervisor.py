@@ -1,14 +1,14 @@
 """The completeness supervisor: each candle that is subscribed to is recorded, or explained.
 
-It runs the parts that do so, and passes on what became durable and what was
-subscribed to:
+It runs the parts that do so, and passes on durable candles and changed
+subscriptions:
 
     listeners         streams of each market → queue
     expected_series   which series have to be complete
     deadlines         which candles are late
     healing           requests late and missing candles from REST
-    timekeeping, instrument_lists    what time it is, and what is listed
-    subscription_log, state_saver    what the next process has to know
+    timekeeping, instrument_lists    the time and the instruments of each market
+    subscription_log, state_saver    the state for the next process
 
 It never calls the recorder.
 """

@@ -1,4 +1,4 @@
 """From the journal to partitions.
 
-Door: `flusher`. `journaled_buffer` holds what is flushed; `merger` merges it.
+Door: `flusher`. `journaled_buffer` holds the candles to flush; `merger` merges them.
 """

@@ -39,7 +39,7 @@ class DeadJournals:
             self.unflushed += 1
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._thread.shutdown()
 
 

@@ -103,11 +103,11 @@ class Flusher:
                 await self._journaled.drop(segments)
 
     def close(self) -> None:
-        """End the threads that merge."""
+        """Stop the threads that merge."""
         self._merger.close()
 
     async def _merge(self, batch: Batch) -> Batch:
-        """Merge a batch, and discard from the buffer what was merged; return the rest."""
+        """Merge a batch, and discard the merged candles from the buffer; return the others."""
         started_s = self._clock.monotonic_s()
         unmerged, flushed, corrections = await self._merger.merge(batch)
         for partition in batch.keys() - unmerged.keys():

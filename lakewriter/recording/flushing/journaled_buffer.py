@@ -91,7 +91,7 @@ class JournaledBuffer:
             self._journal_is_ahead = False
 
     async def seal(self) -> Sealed:
-        """Begin a new segment and a new buffer; return what was in the old ones."""
+        """Start a new segment and a new buffer; return the candles of the old ones."""
         async with self._in_step:
             segments = await self._in_thread(self.journal.roll)
             is_lost = self.journal.lost

@@ -89,7 +89,7 @@ class Merger:
         return FlushResult(unmerged, flushed, corrections)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._threads.shutdown()
 
     def _merge_group(self, group: Batch) -> dict[Partition, Merged | Exception]:

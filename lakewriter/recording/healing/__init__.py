@@ -1,4 +1,4 @@
 """Gaps near the present: found, scheduled, and filled by REST.
 
-Door: `healer`. `watermarks` tell which series are late; `schedule` says what is fetched next.
+Door: `healer`. `watermarks` find late candles; `schedule` plans the requests.
 """

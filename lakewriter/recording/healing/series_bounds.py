@@ -20,7 +20,7 @@ class SeriesBounds:
     """The bounds of all series, as far as candles and REST have shown them.
 
     Args:
-        subscribed: what the exchange lists.
+        subscribed: the instruments of each market.
     """
 
     def __init__(self, subscribed: SubscribedSeries) -> None:

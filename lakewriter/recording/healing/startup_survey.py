@@ -195,7 +195,7 @@ class StartupSurvey:
     def _missing(
         self, series: Series, stop_ms: int, result: SurveyResult, first_ms: int, last_ms: int
     ) -> list[Range]:
-        """Return what a series with candles lacks, by its ledger and within the limit.
+        """Return the missing ranges of a series with candles, by its ledger and within the limit.
 
         Args:
             first_ms, last_ms: its first and last candle.

@@ -1,4 +1,4 @@
-"""What a heal task requests next, and when: pages, second requests, retries. Pure."""
+"""The next request of a heal task, and its time: pages, second requests, retries. Pure."""
 
 import random
 

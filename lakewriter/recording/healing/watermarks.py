@@ -5,7 +5,7 @@ as missing. Rule 2: a closed candle that begins after the watermark shows that
 those between are missing. Rule 3: a candle whose end is longer past than its
 grace is missing, whatever else is silent.
 
-Nothing here asks what time it is; times are the exchange's, in milliseconds.
+The time is passed in; times are the exchange's, in milliseconds.
 """
 
 import heapq

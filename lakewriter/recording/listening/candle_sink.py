@@ -1,7 +1,7 @@
 """The sink of all connections of a listener: it puts their candles on its queue.
 
-Rule 1: a closed candle of a subscribed stream goes on the queue, or waits for
-room while its socket is not read. Rule 2: a duplicate is dropped, unless it has
+Rule 1: a closed candle of a subscribed stream goes on the queue. If the queue
+is full, it waits for room and its socket is not read. Rule 2: a duplicate is dropped, unless it has
 more trades. Rule 3: a candle that was not subscribed to is counted. So is a frame
 from the future: its candle is healed when it has ended.
 """

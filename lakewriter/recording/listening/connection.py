@@ -1,9 +1,9 @@
 """One connection of a shard, from the attempt to its end.
 
 Contract: it subscribes to its shard's streams and hands every closed candle to
-the sink. It ends by an error of the connection, or, after `leave`, when all
-frames that were on their way are read. It decides nothing: `changed` tells its
-shard to look at it.
+the sink. It ends by an error of the connection. After `leave` it ends when all
+frames on their way are read. It decides nothing: `changed` tells its shard to
+look at it.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The listener: from a market's sockets to a queue of closed candles.
 
-Contract: every closed candle of its series that arrives on a socket is put on
-the queue, in the order of its connection. None is dropped: if the queue is full,
-the sockets are not read. A connection that fails is opened again, for ever; one
+Contract: every closed candle of its series that arrives is put on the queue, in
+the order of its connection. None is dropped: if the queue is full, the sockets
+are not read. A connection that fails is opened again, for ever; one
 that has to be replaced goes on until its successor delivers. Candles that close
 while there is no connection are not delivered; `recording.healing` finds them.
 """

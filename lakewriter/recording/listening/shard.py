@@ -1,8 +1,8 @@
 """A shard: the streams that share one connection.
 
 Contract: while `run` runs and there are streams, there is a connection, or one
-is being opened. A connection is replaced if it is too old, if its server
-announces a shutdown, or if streams are silent on it. The successor takes over
+is being opened. A connection is replaced if it is too old, its server announces
+a shutdown, or streams are silent on it. The successor takes over
 when each stream has sent something; then the old one is read to its end.
 
 Each step looks at the present state of the connections and acts on it; nothing
