@@ -39,7 +39,7 @@ COIN_HOURS = Series("coin_futures", "BTCUSD_PERP", "1h")
 
 
 def complete(sandbox: Sandbox, store: LakeStore, series: Series, since_ms: int = SINCE_MS) -> None:
-    """Every candle of the truth is there; nobody records, so the newest half minute is left out."""
+    """Every candle of the truth is there; no recorder runs, so the newest half minute is left out."""
     stop_ms = series.grid.floor(START_MS - 30_000)
     found = account(store, sandbox, series, series.grid.ceil(since_ms), stop_ms)
     assert (found.silent, found.reasons) == (set(), {})
@@ -149,7 +149,7 @@ def test_rows_that_the_archive_lacks_come_from_rest(tmp_path: Path) -> None:
 
 
 def test_a_month_file_with_short_days_is_not_believed(tmp_path: Path) -> None:
-    """Days of which it has fewer rows than their grid are asked of REST."""
+    """Days with fewer rows than their grid are fetched by REST."""
     since_ms = TODAY_MS - 35 * DAY_MS
     lack = Fault("archive_missing_rows", start_ms=since_ms + DAY_MS, stop_ms=since_ms + DAY_MS + 3 * HOUR_MS)
 
@@ -201,7 +201,7 @@ def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_before_its_first_candle_a_series_was_not_listed(tmp_path: Path) -> None:
-    """What was wanted from before the listing has its reason, and nobody is asked for it."""
+    """Candles from before the listing have their reason, and are not requested."""
     listing = Fault("new_listing", "spot", ("BTCUSDT",), start_ms=SINCE_MS + 6 * HOUR_MS)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -262,7 +262,7 @@ def test_of_a_symbol_that_vanished_a_file_may_come_yet(tmp_path: Path) -> None:
 
 
 def test_of_a_symbol_that_vanished_a_file_that_cannot_be_used_proves_nothing(tmp_path: Path) -> None:
-    """Its candles could not be had, for nobody else has them; when it is mended, they are fetched."""
+    """Its candles cannot be fetched, because no other source has them; once it is repaired, they are."""
     coin = COIN_HOURS._replace(interval="1m")
     stop_ms = TODAY_MS - DAY_MS + 6 * HOUR_MS
 
@@ -310,7 +310,7 @@ def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path)
 
 
 def test_who_is_cancelled_has_written(tmp_path: Path) -> None:
-    """A thread cannot be stopped: whoever saves and closes a ledger next never meets one that still writes."""
+    """A thread cannot be stopped: a later save or close of the ledger never meets one that still writes."""
     begun, go_on = threading.Event(), threading.Event()
     writing: list[bool] = []
     path = tmp_path / "gaps.ndjson"

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m crash.audit LAKE LOGS --truth-seed 7
 
-Reads the lake as anybody would, with plain DuckDB, one file after the other;
+Reads the lake with plain DuckDB, one file after the other;
 of lakewriter it knows the sandbox's truth and nothing else. LOGS is a directory
 of recorders' logs, of which only whole lines count: what a line says is
 recorded must be there, once, as it truly was. Prints its findings as JSON;

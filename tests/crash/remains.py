@@ -105,7 +105,7 @@ def temporaries(root: Path) -> list[str]:
 
 
 def tables(root: Path) -> dict[str, pa.Table]:
-    """Read every `*.parquet` as anybody would; fails if one is not whole."""
+    """Read every `*.parquet` with a plain reader; fail if one is not whole."""
     return {
         name: pq.ParquetFile(root / name).read(use_threads=False)
         for name in files_below(root)

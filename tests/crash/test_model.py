@@ -71,7 +71,7 @@ some_candles = st.lists(candles, min_size=1, max_size=5)
 
 
 class Died(BaseException):
-    """Nobody handles it, as nobody handles SIGKILL."""
+    """No code handles it, as none handles SIGKILL."""
 
 
 class DyingStorage(LocalStorage):
@@ -231,7 +231,7 @@ class JournalAndLake(RuleBasedStateMachine):
     def a_recorder_dies_in_the_middle_of_a_commit(
         self, number: int, group: list[Candle], part: float
     ) -> None:
-        """Its whole lines are read, though nobody promised them; the torn one is not."""
+        """Its whole lines are read, though they were not promised; the torn one is not."""
         recorder = self.recorders.pop(number % len(self.recorders))
         lines = b"".join(map(encode_line, group))
         written = lines[: int(part * len(lines))]

@@ -154,7 +154,7 @@ def server() -> Iterator[Server]:
 
 
 def lake_with_a_foreign_file(root: Path) -> Path:
-    """Make a directory in which somebody's file repeats a candle, has an older one, and one of its own."""
+    """Make a directory in which a foreign file repeats a candle, has an older one, and one of its own."""
     directory = root / partition_of(FOREIGN[0]).path
     directory.mkdir(parents=True)
     pq.write_table(to_table(FOREIGN), directory / "part-0.parquet")

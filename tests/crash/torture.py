@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m crash.torture --duration 10m --seed 7
 
-Two recorders with overlapping subscriptions, compactions and somebody who puts
+Two recorders with overlapping subscriptions, compactions and a program that puts
 foreign files into partitions share one lake; the exchange misbehaves; plain
 readers and `lakewriter query` ask all the while. When the time is up all is
 stopped in order, what the dead left is replayed, and `audit.py` compares the
@@ -192,7 +192,7 @@ class Torture:
         self.logs.mkdir(parents=True)
 
     def chance(self, who: str) -> random.Random:
-        """Return somebody's own share of the seed."""
+        """Return the seed of one participant."""
         return random.Random(f"{self.seed}/{who}")
 
     def blame(self, what: str) -> None:
@@ -260,7 +260,7 @@ class Torture:
         """Start a recorder, whose log is read to its end when the block is left."""
         log = Log(self.logs / f"{name}.log")
         self._open_logs.append(log)
-        # It ends by itself, should nobody be left to end it.
+        # It ends by itself, if no parent is left to end it.
         limit = f"{self.duration_s + 3 * PATIENCE_S:.0f}s"
         command = ("record", *subscriptions, "--exchange", self.sandbox.url, "--lake", str(self.lake))
         options = ("--flush-every", flush_every, "--duration", limit)

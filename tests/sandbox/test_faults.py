@@ -133,7 +133,7 @@ def test_a_stall_can_be_planned() -> None:
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}", close_timeout=0.1, ping_interval=None) as old:
             await closed_candles(old, 3)
-            # A fault begins when somebody looks, some hundredths of a second later.
+            # A fault begins at the sandbox's next check, some hundredths of a second later.
             await until(lambda: sandbox.now_ms() > start_ms + 10 * MINUTE_MS)
             async with dial(sandbox, "spot", f"/ws/{BTC}") as new:
                 (first, *_) = await closed_candles(new, 10)
@@ -318,7 +318,7 @@ def test_connections_end_with_a_code(code: int) -> None:
 
 @EVERY_MARKET
 def test_fewer_streams_fit(market: str) -> None:
-    """One above the lowered limit is error 4 and close 1008, and nobody's violation."""
+    """One above the lowered limit is error 4 and close 1008, and no violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, market, "/ws") as ws:
@@ -332,7 +332,7 @@ def test_fewer_streams_fit(market: str) -> None:
 
 
 def test_fewer_messages_are_allowed() -> None:
-    """One above the lowered limit in a second closes with 1008, and is nobody's violation."""
+    """One above the lowered limit in a second closes with 1008, and is no violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "usdt_futures", "/ws") as ws:

@@ -112,7 +112,7 @@ def test_messages_are_counted_over_a_second() -> None:
 
 
 def test_who_goes_on_after_a_429_is_banned() -> None:
-    """Three refusals that nobody waited for, then 418 with Retry-After; calling in a ban is counted."""
+    """Three refusals without a wait, then 418 with Retry-After; a call during a ban is counted."""
 
     async def scenario(sandbox: Sandbox) -> None:
         path = "/usdt_futures/fapi/v1/klines"

@@ -261,7 +261,7 @@ def test_pings_carry_the_time_and_want_an_answer() -> None:
 
 
 def test_dropped_connections_end_without_a_close() -> None:
-    """A broken network says nothing; whoever returns is served again."""
+    """A broken network sends no close frame; a client that returns is served again."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws/btcusdt@kline_1m") as ws:

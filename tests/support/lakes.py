@@ -74,7 +74,7 @@ def write_parquet(root: Path, directory: str, table: pa.Table, name: str = "part
 
 
 def write_foreign(store: LakeStore, name: str, rows: Iterable[Candle] | pa.Table, **options: Any) -> Path:
-    """Write a file as somebody else would, into the partition unless the name says where."""
+    """Write a foreign file, into the partition unless the name says where."""
     path = store.root / (name if "/" in name else f"{partition_of(stream_candle()).path}/{name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows if isinstance(rows, pa.Table) else to_table(rows), path, **options)

@@ -65,7 +65,7 @@ class Recording(NamedTuple):
         return "\n".join(lines)
 
     def settled(self, sim_ms: int) -> bool:
-        """Tell whether nothing is missing that ended by then, or all of it has a reason."""
+        """Return whether every candle that ended by then is present or has a reason."""
         marks = self.supervisor.watermarks
         due = all((marks.next_ms(each) or 0) >= each.grid.floor(sim_ms) for each in marks.series)
         return (

@@ -2,7 +2,7 @@
 
 Every row that they bring is there already, or loses to one that is there; what
 changes all the time is where a row is: in a journal, in a partition's own file,
-in a file that somebody else put beside it. So any statement has one right
+in a foreign file beside it. So any statement has one right
 answer, and needs no restriction to what holds still.
 """
 

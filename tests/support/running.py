@@ -138,7 +138,7 @@ async def running(coroutine: "asyncio.Task[None]") -> AsyncIterator[None]:
 def plain_rows(
     lake: Path, columns: str = 'market, symbol, "interval", epoch_ms(candle_begin_time)'
 ) -> list[tuple[object, ...]]:
-    """Read the whole lake as anybody would, with a plain glob, ordered by key."""
+    """Read the whole lake with a plain glob, ordered by key."""
     connection = duckdb.connect()
     try:
         connection.execute("SET TimeZone = 'UTC'")

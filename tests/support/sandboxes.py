@@ -32,7 +32,7 @@ def run(scenario: Callable[[Sandbox], Awaitable[None]], options: SandboxOptions 
 
 
 def dial(sandbox: Sandbox, market: str, path: str, route: str | None = None, **kwargs: Any) -> connect:
-    """Connect to a market; frames nobody reads never hold back the close."""
+    """Connect to a market; unread frames never delay the close."""
     route = MARKET_ROUTES[market] if route is None else route
     return connect(
         f"ws{sandbox.url.removeprefix('http')}/{market}{route}{path}", **{"max_queue": None, **kwargs}

@@ -206,7 +206,7 @@ def test_a_day_that_cannot_be_read_is_passed_over(store):
 
 
 def test_foreign_files_count(store):
-    """A candle that only somebody else's file has is there."""
+    """A candle that only a foreign file has is present."""
     rows = rows_of(store)
     rewrite(store, DAY, lambda rows: rows.slice(0, 1000))
     import pyarrow.parquet as pq

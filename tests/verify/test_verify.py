@@ -293,7 +293,7 @@ def test_another_schema(store: LakeStore, change: Change) -> None:
     ids=["market", "symbol", "interval", "date"],
 )
 def test_a_file_that_says_it_is_another(store: LakeStore, other: Partition) -> None:
-    """Metadata that does not agree with the path is found: somebody moved a file."""
+    """Metadata that disagrees with the path is found: the file was moved."""
     path = store.root / DAY.file
     path.write_bytes(encode(decode(path.read_bytes(), ""), other))
     assert verify_lake(store) == one("partition", "metadata")
@@ -360,7 +360,7 @@ def test_any_flipped_bit(store: LakeStore, data: st.DataObject) -> None:
 
 
 def test_a_foreign_file(store: LakeStore) -> None:
-    """A file of somebody else's is a finding of its own, and its candles are looked at too."""
+    """A foreign file is a finding of its own, and its candles are checked too."""
     rows = put(volume=-1.0)(decode((store.root / DAY.file).read_bytes(), ""))
     at = traded_row(rows)
     newer = edited(rows.slice(at, 1), 0, trade_num=10**6)
