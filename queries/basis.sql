@@ -1,5 +1,5 @@
--- What a future costs above spot, candle by candle: each of its closes beside spot's last one by then (ASOF join).
--- :market = usdt_futures   the future's: usdt_futures or coin_futures
+-- The basis of a future, candle by candle: its close beside the last close of spot by then (ASOF join).
+-- :market = usdt_futures   of the future: usdt_futures or coin_futures
 -- :symbol = BTCUSDT   the future; on coin_futures BTCUSD_PERP
 -- :spot = BTCUSDT   the symbol on spot
 -- :interval = 1m   of the candles to read

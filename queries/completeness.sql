@@ -1,4 +1,4 @@
--- How complete each series is: candles expected, there, missing, and missing with a reason.
+-- The completeness of each series: candles expected, present, missing, and missing with a reason.
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :since = 1970-01-01   first UTC day
 -- :until = 9999-12-31   last UTC day

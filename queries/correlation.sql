@@ -1,4 +1,4 @@
--- How two symbols of a market move together: correlation and beta of their candles' log returns, by bucket.
+-- The correlation and beta of two symbols of a market, from the log returns of their candles, by bucket.
 -- :bucket = 1d   1h, 1d, 1w, 1mo
 -- :other = ETHUSDT   the symbol to compare with
 -- :market = spot   spot, usdt_futures or coin_futures

@@ -1,4 +1,4 @@
--- How many candles of a series each UTC day has, and how many a whole day should have.
+-- The candles of a series on each UTC day, and the number that a whole day has.
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :symbol = BTCUSDT   in upper case
 -- :interval = 1m   of the candles to read
@@ -14,7 +14,7 @@ SELECT
 FROM candles
 WHERE market = $market AND symbol = $symbol AND "interval" = $interval
   AND candle_begin_time >= $since::TIMESTAMPTZ AND candle_begin_time < $until::TIMESTAMPTZ
-  -- implied by the line above; spares opening the files of other days
+  -- implied by the line above; avoids opening the files of other days
   AND "date" BETWEEN $since::TIMESTAMPTZ::DATE AND $until::TIMESTAMPTZ::DATE
   AND "interval" NOT IN ('3d', '1w', '1mo')
 GROUP BY "date"

@@ -1,4 +1,4 @@
--- Open, high, low, close and volume of a series, one row per UTC day, and whether the day is whole.
+-- Open, high, low, close and volume of a series, one row per UTC day, and whether the day is complete.
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :symbol = BTCUSDT   in either case
 -- :interval = 1m   of the candles to read

@@ -1,4 +1,4 @@
--- The realised volatility of a series by bucket, sqrt(sum(r²)) of its candles' log returns; and as a yearly rate.
+-- The realised volatility of a series by bucket, sqrt(sum(r²)) of its candles' log returns, and its yearly rate.
 -- :bucket = 1d   1h, 1d, 1w, 1mo
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :symbol = BTCUSDT   in either case

@@ -1,4 +1,4 @@
--- A series in longer candles: any bucket from minutes to months, with how many candles each is made of.
+-- A series in longer candles: any bucket from minutes to months, and the number of candles in each.
 -- :bucket = 5m   length of the new candles: 5m, 1h, 1d, 1w, 1mo, or '90 minutes'
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :symbol = BTCUSDT   in either case

@@ -1,4 +1,4 @@
--- Simple and logarithmic returns of a series' closing price, bucket by bucket; none over a missing bucket.
+-- The simple and logarithmic returns of a series' close, bucket by bucket; NULL after a missing bucket.
 -- :bucket = 1d   1m, 1h, 1d, 1w, 1mo, or '90 minutes'
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :symbol = BTCUSDT   in either case

@@ -1,8 +1,8 @@
--- The symbols of a market that moved most, up or down, in the last hours that the lake knows of.
+-- The symbols of a market with the largest moves, up or down, in its last hours in the lake.
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :interval = 1m   of the candles to read
--- :window = 24 hours   how far back from the market's newest candle
--- :rows = 20   how many symbols
+-- :window = 24 hours   length, back from the market's newest candle
+-- :rows = 20   number of symbols
 WITH newest AS (
     SELECT max(candle_end_time) AS moment FROM latest() WHERE market = $market AND "interval" = $interval
 )
@@ -19,7 +19,7 @@ SELECT
 FROM candles, newest
 WHERE market = $market AND "interval" = $interval
   AND candle_begin_time >= newest.moment - $window::INTERVAL
-  -- implied by the line above; spares opening the files of earlier days
+  -- implied by the line above; avoids opening the files of earlier days
   AND "date" >= (newest.moment - $window::INTERVAL)::DATE
 GROUP BY symbol
 ORDER BY abs(change_percent) DESC NULLS LAST, symbol

@@ -130,7 +130,7 @@ MACROS = {
 SELECT c.* FROM candles AS c
 WHERE c.market = market AND c.symbol = upper(symbol) AND c."interval" = {_INTERVAL}
   AND c.candle_begin_time >= since::TIMESTAMPTZ AND c.candle_begin_time < until::TIMESTAMPTZ
-  -- implied by the line above; spares opening the files of other days
+  -- implied by the line above; avoids opening the files of other days
   AND c."date" BETWEEN since::TIMESTAMPTZ::DATE AND until::TIMESTAMPTZ::DATE""",
         ),
         Macro(
@@ -147,8 +147,8 @@ ORDER BY c.market, c.symbol, c."interval\"""",
         Macro(
             "resample",
             f"{_SERIES}, bucket, {_BETWEEN}",
-            "A series in longer candles, and of how many each is made.",
-            "candles: source candles in it; expected: how many a whole one has; complete: whether all are there",
+            "A series in longer candles, and the number of candles in each.",
+            "candles: source candles in it; expected: candles in a whole bucket; complete: whether all are present",
             f"""
 SELECT r.start AS candle_begin_time,
     CASE WHEN {_SAME} THEN r.last_end ELSE r.start + {_BUCKET} END AS candle_end_time,
@@ -168,7 +168,7 @@ ORDER BY r.start""",
         Macro(
             "returns",
             f"{_SERIES}, bucket := NULL, {_BETWEEN}",
-            "How a series' close changed from candle to candle, or from bucket to bucket.",
+            "The change of a series' close from candle to candle, or from bucket to bucket.",
             "simple_return: close / previous close - 1; log_return: its natural logarithm, ln(close / previous close)",
             f"""
 SELECT r.candle_begin_time, r.candle_end_time, r.close,
@@ -207,8 +207,8 @@ ORDER BY b.start""",
         Macro(
             "realised_volatility",
             f"{_SERIES}, bucket := '1d', {_BETWEEN}",
-            "How much a series moved in each bucket, from the log returns of its candles.",
-            "returns: how many there are; realised_volatility: sqrt(sum(r²)), of the returns that are there;"
+            "The volatility of a series in each bucket, from the log returns of its candles.",
+            "returns: their number; realised_volatility: sqrt(sum(r²)), of the present returns;"
             " annualised: sqrt(sum(r²) / returns × candles in a year of 365 days)",
             f"""
 SELECT v.start AS candle_begin_time, v.returns, sqrt(v.squares) AS realised_volatility,
@@ -223,8 +223,8 @@ ORDER BY v.start""",
         Macro(
             "correlation",
             f"{_SERIES}, other, bucket := '1d', other_market := NULL, {_BETWEEN}",
-            "How two symbols of a market, or of two markets, move together.",
-            "returns: steps that both have; correlation: Pearson's, of log returns in the bucket, -1 to 1, NULL if one"
+            "The correlation of two symbols of a market, or of two markets.",
+            "returns: steps that both symbols have; correlation: Pearson's, of log returns in the bucket, -1 to 1, NULL if one"
             " never moved; beta: covariance over the variance of `other`",
             f"""
 SELECT b.start AS candle_begin_time,
