@@ -196,7 +196,7 @@ class Agreement:
 
     def _is_believed(self, rival: TimeLine, line: TimeLine, moment: Moment, wall_ms: float) -> bool:
         """Return whether another witness confirms REST, or REST has repeated it often enough."""
-        if any(_confirms(each, line) for each in self._recent(moment.answered_s)):
+        if any(_confirms(earlier, line) for earlier in self._recent(moment.answered_s)):
             return True
         by_host = self._host_agrees(moment.server_ms, wall_ms)
         repeated = rival.rated and rival.moments >= _MOMENTS_MIN
@@ -238,26 +238,26 @@ class Agreement:
 
     def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
         """Raise the lower bound to a time that two series have shown; one series alone moves nothing."""
-        others = [each for each in self._latest_claims if each.series != claim.series]
-        projected = [(_ahead_ms(each, line, claim.heard_s), each) for each in (*others, claim)]
+        others = [earlier for earlier in self._latest_claims if earlier.series != claim.series]
+        projected = [(_ahead_ms(candidate, line, claim.heard_s), candidate) for candidate in (*others, claim)]
         projected.sort(reverse=True)
-        self._latest_claims = [each for _, each in projected[:2]]
+        self._latest_claims = [candidate for _, candidate in projected[:2]]
         if len(projected) > 1 and projected[1][0] > 0:
             line.raise_least(line.least_ms(claim.heard_s) + projected[1][0], claim.heard_s)
 
     def _has_second_series(self, claim: ClockClaim, rate: float) -> bool:
-        for each in self._recent(claim.heard_s):
-            passed_ms = (claim.heard_s - each.heard_s) * 1000 * rate
-            near = abs(each.event_ms + passed_ms - claim.event_ms) <= LATE_S * 1000 * rate
-            if each.series != claim.series and near:
+        for earlier in self._recent(claim.heard_s):
+            passed_ms = (claim.heard_s - earlier.heard_s) * 1000 * rate
+            near = abs(earlier.event_ms + passed_ms - claim.event_ms) <= LATE_S * 1000 * rate
+            if earlier.series != claim.series and near:
                 return True
         return False
 
     def _recent(self, now_s: float) -> list[ClockClaim]:
-        return [each for each in self._claims if now_s - each.heard_s <= _CLAIM_S]
+        return [earlier for earlier in self._claims if now_s - earlier.heard_s <= _CLAIM_S]
 
     def _remember(self, claim: ClockClaim) -> None:
-        others = [each for each in self._recent(claim.heard_s) if each.series != claim.series]
+        others = [earlier for earlier in self._recent(claim.heard_s) if earlier.series != claim.series]
         self._claims = [*others, claim][-_CLAIMS_MAX:]
 
 

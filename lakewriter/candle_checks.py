@@ -75,12 +75,12 @@ def violations(candles: Columns, market: str) -> list[Violation]:
         _quote(candles, market, priced & measured),
         *_quiet(candles, priced, measured),
     ]
-    return [each for each in found if len(each.rows)]
+    return [violation for violation in found if len(violation.rows)]
 
 
 def refused_violations(candles: Columns, market: str) -> list[Violation]:
     """Return the violations for which an imported file is refused."""
-    return [each for each in violations(candles, market) if each.kind not in NAMED_ONLY]
+    return [violation for violation in violations(candles, market) if violation.kind not in NAMED_ONLY]
 
 
 def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | None:
@@ -88,7 +88,7 @@ def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | No
     found = refused_violations(candles, market)
     if not found:
         return None
-    first = min(found, key=lambda each: int(each.rows[0]))
+    first = min(found, key=lambda violation: int(violation.rows[0]))
     return int(first.rows[0]), first
 
 

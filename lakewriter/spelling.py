@@ -97,7 +97,7 @@ def market_in(text: str) -> str | None:
 
 
 def interval_in(text: str) -> Interval | None:
-    """Parse an interval; of the one-letter units only an upper-case M means months."""
+    """Parse an interval; `1M` is a month, `1m` a minute."""
     text = text.strip()
     exact = INTERVALS.get(text) or BY_WIRE_NAME.get(text) or INTERVALS.get(_WORDS.get(text.lower(), ""))
     if exact is not None:
@@ -184,7 +184,14 @@ def _listed(name: str) -> Spelled | None:
     """Parse a symbol of a base and a quote asset; None if it has another form."""
     if not is_symbol(name) or re.search(r"[-_.]", name):
         return None
-    quote = next((each for each in _LONGEST_FIRST if len(name) > len(each) and name.endswith(each)), None)
+    quote = next(
+        (
+            quote_asset
+            for quote_asset in _LONGEST_FIRST
+            if len(name) > len(quote_asset) and name.endswith(quote_asset)
+        ),
+        None,
+    )
     if quote is None or _RANKS.get(name.removesuffix(quote), len(_RANKS)) < _RANKS.get(quote, 0):
         return None
     return Spelled(name)

@@ -197,7 +197,10 @@ def _former(
     if confirmation.recorder.name != COMMAND_LINE:
         return frozenset(runs)
     common = {
-        journal: (sum(confirmation.covers(each.series) for each in run), max(each.seen_ms for each in run))
+        journal: (
+            sum(confirmation.covers(period.series) for period in run),
+            max(period.seen_ms for period in run),
+        )
         for journal, run in runs.items()
     }
     best = max(common, key=common.__getitem__, default=None)

@@ -136,7 +136,7 @@ class _TerminalOutput(io.RawIOBase):
 
 
 def print_answer(
-    store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, control: QueryLimits | None = None
+    store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, limits: QueryLimits | None = None
 ) -> None:
     """Run a statement and write its answer to the target.
 
@@ -144,7 +144,7 @@ def print_answer(
         LakewriterError: if the rows do not fit into memory while they are written.
         the errors of `session.stream` and `place.open_destination`.
     """
-    control = control or QueryLimits()
+    limits = limits or QueryLimits()
     if can_hold():
         _raise_open_files_limit()
     # Open the destination first: an unwritable path should not cost a query.
@@ -153,8 +153,8 @@ def print_answer(
         without_pandas(),
         ignore_broken_pipe(),
         place as out,
-        QueryBar(control) as bar,
-        stream(store, sql, values, control) as answer,
+        QueryBar(limits) as bar,
+        stream(store, sql, values, limits) as answer,
     ):
         try:
             target.write(answer, out, bar)
@@ -174,9 +174,9 @@ def print_answer(
 def _raise_open_files_limit() -> None:
     """Raise the limit of open files: a query holds files open that a flush may replace."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 @contextlib.contextmanager

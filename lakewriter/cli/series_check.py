@@ -23,7 +23,7 @@ _LEVELS = ("markets", "symbols", "intervals")
 
 
 def check_matches(
-    command: str, store: LakeStore, wanted: PartitionFilter, seen: Collection[Series] = ()
+    command: str, store: LakeStore, partition_filter: PartitionFilter, seen: Collection[Series] = ()
 ) -> None:
     """Check that each chosen name matches a series in the lake.
 
@@ -34,30 +34,32 @@ def check_matches(
     Raises:
         UsageError: if no series matches one of the names.
     """
-    if not _selects_series(wanted):
+    if not _selects_series(partition_filter):
         return
-    unseen = [each for each in _each_name_alone(wanted) if not any(map(each.covers, seen))]
-    matching = known_series(store, _without_days(wanted)) if unseen else set()
+    unseen = [each for each in _each_name_alone(partition_filter) if not any(map(each.covers, seen))]
+    matching = known_series(store, _without_days(partition_filter)) if unseen else set()
     for narrow in unseen:
         if not any(narrow.covers(series) for series in matching):
             what = f"{command}: the lake has no series that matches {_pattern(narrow)}"
             raise UsageError(what, _similar_series(narrow, known_series(store)))
 
 
-def check_not_empty(command: str, store: LakeStore, wanted: PartitionFilter) -> None:
+def check_not_empty(command: str, store: LakeStore, partition_filter: PartitionFilter) -> None:
     """Check why nothing was found; it is no error if a recorder has just started.
 
     Raises:
         UsageError: if the lake has nothing on the chosen days.
         LakeError: if the lake is empty and no recorder runs.
     """
-    if wanted.since or wanted.until:
-        days = sorted(partition.date for partition, _ in store.partitions(_without_days(wanted)))
+    if partition_filter.since or partition_filter.until:
+        days = sorted(partition.date for partition, _ in store.partitions(_without_days(partition_filter)))
         chosen = " ".join(
-            f"{word} {day}" for word, day in (("since", wanted.since), ("until", wanted.until)) if day
+            f"{word} {day}"
+            for word, day in (("since", partition_filter.since), ("until", partition_filter.until))
+            if day
         )
         raise UsageError(
-            f"{command}: {_pattern(wanted) if _selects_series(wanted) else 'the lake'} has nothing {chosen}",
+            f"{command}: {_pattern(partition_filter) if _selects_series(partition_filter) else 'the lake'} has nothing {chosen}",
             f"it has days from {days[0]} to {days[-1]}" if days else "it has no day yet",
         )
     # A series that was unsubscribed before its first candle has nothing to show.
@@ -68,32 +70,32 @@ def check_not_empty(command: str, store: LakeStore, wanted: PartitionFilter) -> 
         )
 
 
-def _each_name_alone(wanted: PartitionFilter) -> Iterator[PartitionFilter]:
+def _each_name_alone(partition_filter: PartitionFilter) -> Iterator[PartitionFilter]:
     """Yield the whole filter, then one with each chosen name alone in its level."""
-    yield _without_days(wanted)
+    yield _without_days(partition_filter)
     for level in _LEVELS:
-        for name in getattr(wanted, level):
-            yield msgspec.structs.replace(_without_days(wanted), **{level: (name,)})
+        for name in getattr(partition_filter, level):
+            yield msgspec.structs.replace(_without_days(partition_filter), **{level: (name,)})
 
 
-def _selects_series(wanted: PartitionFilter) -> bool:
-    return any(getattr(wanted, level) for level in _LEVELS)
+def _selects_series(partition_filter: PartitionFilter) -> bool:
+    return any(getattr(partition_filter, level) for level in _LEVELS)
 
 
-def _without_days(wanted: PartitionFilter) -> PartitionFilter:
-    return PartitionFilter(wanted.markets, wanted.symbols, wanted.intervals)
+def _without_days(partition_filter: PartitionFilter) -> PartitionFilter:
+    return PartitionFilter(partition_filter.markets, partition_filter.symbols, partition_filter.intervals)
 
 
-def _pattern(wanted: PartitionFilter) -> str:
+def _pattern(partition_filter: PartitionFilter) -> str:
     """Format a filter: "spot:BTCUSDT,ETHUSDT:*"."""
-    return ":".join(",".join(getattr(wanted, level)) or "*" for level in _LEVELS)
+    return ":".join(",".join(getattr(partition_filter, level)) or "*" for level in _LEVELS)
 
 
-def _similar_series(wanted: PartitionFilter, known: set[Series]) -> str:
+def _similar_series(partition_filter: PartitionFilter, known: set[Series]) -> str:
     """Return a hint with the most similar series."""
     if not known:
         return "it has no series yet"
-    similarities = {series: _similarity(wanted, series) for series in known}
+    similarities = {series: _similarity(partition_filter, series) for series in known}
     best = max(similarities.values())
     if best < _SIMILAR_MIN:
         return f"it has {len(known):,} others; lakewriter coverage"
@@ -104,10 +106,10 @@ def _similar_series(wanted: PartitionFilter, known: set[Series]) -> str:
     )
 
 
-def _similarity(wanted: PartitionFilter, series: Series) -> float:
+def _similarity(partition_filter: PartitionFilter, series: Series) -> float:
     """Return the similarity of a series to a filter, from 0 to 1."""
     # A market or interval is wrong as a whole, never misspelt.
-    pairs = ((wanted.markets, series.market), (wanted.intervals, series.interval))
+    pairs = ((partition_filter.markets, series.market), (partition_filter.intervals, series.interval))
     others = sum(bool(names) and name not in names for names, name in pairs)
-    ratios = [SequenceMatcher(None, series.symbol, symbol).ratio() for symbol in wanted.symbols]
+    ratios = [SequenceMatcher(None, series.symbol, symbol).ratio() for symbol in partition_filter.symbols]
     return max(ratios, default=1.0) * _OTHER_FACTOR**others

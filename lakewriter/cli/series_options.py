@@ -29,16 +29,20 @@ class SeriesOptions(NamedTuple):
         Raises:
             UsageError: if one of them is invalid.
         """
-        wanted = PartitionFilter(
+        partition_filter = PartitionFilter(
             markets=tuple(parse_market(name).name for name in self.markets),
             symbols=tuple(parse_symbol(symbol) for symbol in self.symbols),
             intervals=tuple(parse_interval(name).name for name in self.intervals),
             since=parse_day(self.since, "--since"),
             until=parse_day(until, "--until"),
         )
-        if wanted.since and wanted.until and wanted.until < wanted.since:
-            raise UsageError(f"--until: {wanted.until} is before --since {wanted.since}")
-        return wanted
+        if (
+            partition_filter.since
+            and partition_filter.until
+            and partition_filter.until < partition_filter.since
+        ):
+            raise UsageError(f"--until: {partition_filter.until} is before --since {partition_filter.since}")
+        return partition_filter
 
 
 def with_series_and_since(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -110,10 +110,10 @@ def _combined(part: SeriesRows, groups: list[RowGroup], name: str) -> SeriesRows
     if len(groups) == 1:
         return part
     for level in LEVELS:
-        if len({each.value for group in groups for each in group.claims if each.level == level}) > 1:
+        if len({claim.value for group in groups for claim in group.claims if claim.level == level}) > 1:
             raise ContradictionError(f"{name}: holds several series, and --relabel cannot merge them")
     return part._replace(
-        rows=np.sort(np.concatenate([each.rows for each in groups if each.rows is not None]))
+        rows=np.sort(np.concatenate([group.rows for group in groups if group.rows is not None]))
     )
 
 
@@ -130,7 +130,10 @@ def _without_overruled(claims: Sequence[Claim], options: ImportOptions) -> list[
 def _option_claims(options: ImportOptions) -> list[Claim]:
     values = zip(LEVELS, (options.market, options.symbol, options.interval), strict=True)
     return [
-        each for level, value in values if value is not None for each in claims_on(level, value, f"--{level}")
+        claim
+        for level, value in values
+        if value is not None
+        for claim in claims_on(level, value, f"--{level}")
     ]
 
 

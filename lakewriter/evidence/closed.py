@@ -47,7 +47,7 @@ def marked_closed(table: pa.Table) -> BoolArray | None:
             if name in columns:
                 cells = cells_as_text(columns[name]).dictionary_encode(null_encoding="encode")
                 texts = cells.dictionary.to_pylist()
-                if len(name) == 1 and any(each and each.strip().lower() not in _WORDS for each in texts):
+                if len(name) == 1 and any(text and text.strip().lower() not in _WORDS for text in texts):
                     continue  # a one-letter column of another meaning
                 marks = [_truth(name, text) for text in texts]
                 holds = np.array([mark is None or mark is meaning for mark in marks], np.bool_)
@@ -55,7 +55,7 @@ def marked_closed(table: pa.Table) -> BoolArray | None:
     for name in _STATES:
         if name in columns:
             cells = cells_as_text(columns[name]).dictionary_encode(null_encoding="encode")
-            words = [each and each.strip().lower() for each in cells.dictionary.to_pylist()]
+            words = [text and text.strip().lower() for text in cells.dictionary.to_pylist()]
             if any(words) and all(not word or word in _STATE_WORDS for word in words):
                 holds = np.array([_STATE_WORDS.get(word or "", True) for word in words], np.bool_)
                 results.append(holds[cells.indices.to_numpy()])

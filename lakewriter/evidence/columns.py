@@ -67,11 +67,11 @@ def cells_as_text(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-        return pa.array([None if each is None else repr(each) for each in array.to_pylist()])
+        return pa.array([None if cell is None else repr(cell) for cell in array.to_pylist()])
     try:
         return array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([str(each) for each in array.to_pylist()])
+        return pa.array([str(cell) for cell in array.to_pylist()])
 
 
 def metadata_claims(table: pa.Table) -> list[Claim]:

@@ -85,7 +85,7 @@ def group_rows(
         return [RowGroup(tuple(agree(all_rows, name).values()), None)]
     groups = []
     for texts, rows in _combinations(codes, name):
-        claims_of_rows = [each for at, claims in zip(texts, by_text, strict=True) for each in claims[at]]
+        claims_of_rows = [claim for at, claims in zip(texts, by_text, strict=True) for claim in claims[at]]
         groups.append(RowGroup(tuple(agree([*all_rows, *claims_of_rows], name).values()), rows))
     return groups
 
@@ -124,7 +124,7 @@ def _claims_by_text(
                 f"{name}: its column {column.name} says {shown}, which is no {column.level} of Binance",
                 f"--relabel --{column.level} {EXAMPLES[column.level]}",
             )
-    return [each or [] for each in claims]
+    return [text_claims or [] for text_claims in claims]
 
 
 def _claims_of(column: ColumnClaim, text: str, is_exact: Callable[[str], bool]) -> list[Claim] | None:

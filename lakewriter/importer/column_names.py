@@ -60,7 +60,7 @@ _UNNAMED = re.compile(r"|_index_level_0_|unnamed:_0|index|level_0")
 _PRICE_LETTERS = frozenset("ohlc")
 _VALUE_LETTERS = frozenset(each for names in VALUES.values() for each in names if len(each) == 1)
 
-_FIELD_OF = {each: field for field, names in VALUES.items() for each in names}
+_FIELD_OF = {name: field for field, names in VALUES.items() for name in names}
 
 
 def field_of(name: str) -> str | None:

@@ -131,19 +131,19 @@ def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -
     quote = _values(columns, "quote_volume")
     if len(names) == 1:
         volume = _number(names[0], columns[names[0]], "volume")
-        _check_order(names[0], [each.slice(0, _ORDER_ROWS) for each in (volume, quote, *_range(values))])
+        _check_order(names[0], [column.slice(0, _ORDER_ROWS) for column in (volume, quote, *_range(values))])
         return volume, quote
     if not names:
         return _values(columns, "volume"), quote
     found = [_number(name, columns[name], "volume") for name in names]
-    if all(each.equals(found[0]) for each in found):
+    if all(column.equals(found[0]) for column in found):
         return found[0], quote
-    low, high = (each.to_numpy(zero_copy_only=False) for each in _range(values))
+    low, high = (column.to_numpy(zero_copy_only=False) for column in _range(values))
     if quote.null_count == len(quote):
         if len(found) == 2 and (order := _in_order(found[0], found[1], low, high)) is not None:
             return found[order[0]], found[order[1]]
     else:
-        proven = [each for each in found if _in_order(each, quote, low, high) == (0, 1)]
+        proven = [column for column in found if _in_order(column, quote, low, high) == (0, 1)]
         if len(proven) == 1:
             return proven[0], quote
     raise LakewriterError(
@@ -163,7 +163,7 @@ def _check_order(name: str, columns: list[pa.Array]) -> None:
         LakewriterError: if the prices prove that they are.
     """
     volume, quote, low, high = columns
-    prices = [each.to_numpy(zero_copy_only=False) for each in (low, high)]
+    prices = [column.to_numpy(zero_copy_only=False) for column in (low, high)]
     if quote.null_count < len(quote) and _in_order(volume, quote, *prices) == (1, 0):
         raise LakewriterError(
             f"{name} and the quote volume are swapped: only then their mean prices are between low and high",
@@ -193,11 +193,11 @@ def _number(theirs: str, column: pa.ChunkedArray, name: str) -> pa.Array:
         theirs: the column's name in the file.
         name: the column's name in SCHEMA.
     """
-    wanted: Any = SCHEMA.field(name).type
+    dtype: Any = SCHEMA.field(name).type
     array = column.combine_chunks()
     if array.null_count and name in _REQUIRED:
         raise empty_cells("number", theirs, array)
     try:
-        return array.cast(wanted)
+        return array.cast(dtype)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise LakewriterError(f"{theirs} holds no numbers: {str(error).splitlines()[0]}") from None

@@ -101,7 +101,9 @@ def _header(text: str) -> tuple[list[str], str, str] | None:
     for separator in _SEPARATORS:
         if (numbered := _numbered(_cells(text, separator, quote))) is not None:
             return numbered, separator, quote
-    found = [(cells, each) for each in _SEPARATORS if is_header(cells := _cells(text, each, quote))]
+    found = [
+        (cells, separator) for separator in _SEPARATORS if is_header(cells := _cells(text, separator, quote))
+    ]
     if not found:
         return None
     cells, separator = max(found, key=lambda each: len(each[0]))

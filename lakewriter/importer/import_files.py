@@ -90,11 +90,11 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             yield from sorted(
-                each
-                for each in path.rglob("*")
-                if each.name.lower().endswith(FOUND_SUFFIXES)
-                and not any(part.startswith((".", "_")) for part in each.relative_to(path).parts)
-                and each.is_file()
+                file
+                for file in path.rglob("*")
+                if file.name.lower().endswith(FOUND_SUFFIXES)
+                and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
+                and file.is_file()
             )
         elif path.exists():
             yield path
@@ -140,10 +140,10 @@ class _FileToMerge:
             tuple(series for series, _ in self.read.parts),
             self.read.rows,
             len(self.days),
-            sum(each.added for each in merged),
-            sum(each.replaced for each in merged),
-            sum(each.corrections for each in merged),
-            sum(each.disputed for each in merged),
+            sum(day.added for day in merged),
+            sum(day.replaced for day in merged),
+            sum(day.corrections for day in merged),
+            sum(day.disputed for day in merged),
             self.read.left_out,
             self.read.notes,
         )
@@ -157,8 +157,8 @@ def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
     both = [*batch, file]
     return (
         len(both) <= BATCH_FILES_MAX
-        and len({partition for each in both for partition, _ in each.days}) <= BATCH_PARTITIONS_MAX
-        and sum(each.read.rows for each in both) <= BATCH_ROWS_MAX
+        and len({partition for item in both for partition, _ in item.days}) <= BATCH_PARTITIONS_MAX
+        and sum(item.read.rows for item in both) <= BATCH_ROWS_MAX
     )
 
 

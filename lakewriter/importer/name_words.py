@@ -71,15 +71,15 @@ def parse_words(stem: str, path: PurePath) -> NameWords:
     words = [word for word in _SEPARATORS.split(_FUTURES.sub(_futures_word, _DATE.sub(" ", plain))) if word]
     symbols = [contract] if contract is not None else _symbols(words)
     spelled = {each for text in symbols if (each := symbol_in(text)) is not None}
-    claims = [each for found in spelled for each in _symbol_claims(found)]
+    claims = [claim for found in spelled for claim in _symbol_claims(found)]
     assets = set() if spelled else {asset for word in words if (asset := _asset(word)) is not None}
-    claims += [Claim("asset", each, NAME, "asset") for each in sorted(assets)]
+    claims += [Claim("asset", asset, NAME, "asset") for asset in sorted(assets)]
     intervals = {found.name for word in words if (found := interval_in(word)) is not None}
     markets = {market for word in words if (market := market_in(word)) is not None and market != ANY}
-    claims += [Claim("interval", each, NAME, "interval") for each in intervals]
-    claims += [Claim("market", each, NAME, "market") for each in markets]
+    claims += [Claim("interval", interval, NAME, "interval") for interval in intervals]
+    claims += [Claim("market", market, NAME, "market") for market in markets]
     for level in (*LEVELS, "asset"):
-        values = sorted({each.value for each in claims if each.level == level} - {FUTURES})
+        values = sorted({claim.value for claim in claims if claim.level == level} - {FUTURES})
         if len(values) > 1:
             raise UsageError(
                 f"{path}: its name has two {level}s, {values[0]} and {values[1]}",

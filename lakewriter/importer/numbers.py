@@ -58,13 +58,13 @@ class TextNumbers:
 
     def _sniff_decimals(self, separator: str) -> str:
         columns = self._columns.values()
-        if all(_is_plain(each) for each in columns):
+        if all(_is_plain(text) for text in columns):
             if separator in _COMMA_SEPARATORS and self._may_be_thousands():
                 raise _ambiguous(self._columns, _DOTTED)
             return "."
-        like = [each.filter(pc.match_substring_regex(each, _LIKE)) for each in columns]
+        like = [text.filter(pc.match_substring_regex(text, _LIKE)) for text in columns]
         fitting = [
-            kind for kind, pattern in _PATTERNS.items() if all(_matches(each, pattern).all() for each in like)
+            kind for kind, pattern in _PATTERNS.items() if all(_matches(text, pattern).all() for text in like)
         ]
         if "." in fitting:
             return "."
@@ -75,8 +75,8 @@ class TextNumbers:
     def _may_be_thousands(self) -> bool:
         """Return whether the points of all numbers could separate thousands."""
         dotted = False
-        for each in self._columns.values():
-            telling = each.filter(pc.match_substring_regex(each, _DOT_OR_LONG)).drop_null()
+        for text in self._columns.values():
+            telling = text.filter(pc.match_substring_regex(text, _DOT_OR_LONG)).drop_null()
             if not _matches(telling, _DOTTED).all():
                 return False
             dotted = dotted or len(telling) > 0

@@ -128,10 +128,14 @@ def mask_of(rows: IntArray, length: int) -> BoolArray:
 
 def _named_violations(table: pa.Table, series: Series) -> str:
     """Return a note on candles that are imported although verify will report them; "" for none."""
-    found = [each for each in violations(columns_of(table), series.market) if each.kind in NAMED_ONLY]
+    found = [
+        violation
+        for violation in violations(columns_of(table), series.market)
+        if violation.kind in NAMED_ONLY
+    ]
     return "; ".join(
-        f"{len(each.rows)} of {table.num_rows} candles: {each.kind}: {each.describe(int(each.rows[0]))}"
-        for each in found
+        f"{len(violation.rows)} of {table.num_rows} candles: {violation.kind}: {violation.describe(int(violation.rows[0]))}"
+        for violation in found
     )
 
 

@@ -247,7 +247,7 @@ class _Job:
     async def _import(self, store: LakeStore, directory: Path) -> None:
         """Import the files in a directory that belong to the subscriptions."""
         paths = await asyncio.to_thread(lambda: list(find_files([directory])))
-        markets = {each.market for each in self._subscriptions}
+        markets = {subscription.market for subscription in self._subscriptions}
         # If all subscriptions are of one market, it is the market of files that name none.
         otherwise = ImportOptions(market=markets.pop()) if len(markets) == 1 else ImportOptions()
         by_options: dict[ImportOptions, list[Path]] = {ImportOptions(): [], otherwise: []}
@@ -272,7 +272,7 @@ class _Job:
             series = series_by_name(path, options)
         except LakewriterError:
             return None
-        return any(each.covers(*series) for each in self._subscriptions)
+        return any(subscription.covers(*series) for subscription in self._subscriptions)
 
     def _backfill(self, store: LakeStore, session: Network) -> Backfill:
         clients = clients_of(

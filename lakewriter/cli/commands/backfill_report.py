@@ -100,10 +100,10 @@ async def show_progress(plan: BackfillPlan, done: Done, console: Console | None)
 def summary_of(plan: BackfillPlan) -> str:
     """Format the plan in one line."""
     return (
-        f"{len(plan.series):,} series lack {sum(each.candles for each in plan.series):,} candles: "
-        f"{sum(each.file_count for each in plan.series):,} files "
-        f"({_size(sum(each.file_bytes for each in plan.series))}), "
-        f"{sum(each.pages for each in plan.series):,} pages of REST"
+        f"{len(plan.series):,} series lack {sum(series_plan.candles for series_plan in plan.series):,} candles: "
+        f"{sum(series_plan.file_count for series_plan in plan.series):,} files "
+        f"({_size(sum(series_plan.file_bytes for series_plan in plan.series))}), "
+        f"{sum(series_plan.pages for series_plan in plan.series):,} pages of REST"
     )
 
 
@@ -117,11 +117,11 @@ def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
     table.add_column("from", no_wrap=True)
     for name in ("missing", "files", "size", "pages", "weight"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in plan.series[:SERIES_SHOWN_MAX]:
-        begin = each.missing[0][0] if each.missing else None
+    for series_plan in plan.series[:SERIES_SHOWN_MAX]:
+        begin = series_plan.missing[0][0] if series_plan.missing else None
         table.add_row(
-            str(each.series), "" if begin is None else _day(begin), f"{each.candles:,}",
-            f"{each.file_count:,}", _size(each.file_bytes), f"{each.pages:,}", f"{each.weight:,}",
+            str(series_plan.series), "" if begin is None else _day(begin), f"{series_plan.candles:,}",
+            f"{series_plan.file_count:,}", _size(series_plan.file_bytes), f"{series_plan.pages:,}", f"{series_plan.weight:,}",
         )  # fmt: skip
     console = Console(highlight=False)
     with console.capture() as shown:  # rich exits the process on a broken pipe
@@ -171,25 +171,25 @@ def report_of(plan: BackfillPlan, done: Done, seconds: float = 0.0) -> BackfillR
 def _plan_rows(plan: BackfillPlan, seconds: float) -> dict[str, object]:
     rows = [
         {
-            "market": each.series.market,
-            "symbol": each.series.symbol,
-            "interval": each.series.interval,
-            "candles": each.candles,
-            "missing": [[_time(low), _time(high)] for low, high in each.missing],
-            "files": [planned.file.path for planned in each.files],
-            "file_bytes": each.file_bytes,
-            "rest": [[_time(low), _time(high)] for low, high in each.rest],
-            "pages": each.pages,
-            "weight": each.weight,
+            "market": series_plan.series.market,
+            "symbol": series_plan.series.symbol,
+            "interval": series_plan.series.interval,
+            "candles": series_plan.candles,
+            "missing": [[_time(low), _time(high)] for low, high in series_plan.missing],
+            "files": [planned.file.path for planned in series_plan.files],
+            "file_bytes": series_plan.file_bytes,
+            "rest": [[_time(low), _time(high)] for low, high in series_plan.rest],
+            "pages": series_plan.pages,
+            "weight": series_plan.weight,
         }
-        for each in plan.series
+        for series_plan in plan.series
     ]
     return {"series": rows, "unknown": [str(series) for series in plan.unknown], "seconds": round(seconds, 1)}
 
 
 def _work(plan: BackfillPlan) -> int:
     # Each series is one more step: its end is checked and explained.
-    return sum(each.file_count + each.pages + 1 for each in plan.series)
+    return sum(series_plan.file_count + series_plan.pages + 1 for series_plan in plan.series)
 
 
 def _steps(done: Done) -> int:

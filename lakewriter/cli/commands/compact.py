@@ -61,19 +61,19 @@ def command(
     lakewriter compact --market spot --since 2024-06-01 --dry-run
     lakewriter compact --json
     """
-    wanted = series_options.partition_filter(until)
+    partition_filter = series_options.partition_filter(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:
         for directory in (STATE_DIRECTORY, INSTRUMENTS_DIRECTORY, SUBSCRIPTIONS_DIRECTORY):
             store.storage.sweep(directory, time.time())
-    todo = plan_compaction(store, wanted)
+    todo = plan_compaction(store, partition_filter)
     outcomes = list(todo.in_order)
     with progress_bar("compacting") as progress:
         working = compact_partitions(store, todo.work, time.time(), dry_run=dry_run, processes=jobs)
         outcomes += progress.track(working, total=len(todo.work))
     if not dry_run:
-        _remember(store, outcomes, everything=wanted == PartitionFilter())
+        _remember(store, outcomes, everything=partition_filter == PartitionFilter())
     summary = _summary(outcomes, time.monotonic() - started_s, dry_run)
     with finished_report():
         print(msgspec.json.encode(summary).decode() if as_json else _sentence(summary))

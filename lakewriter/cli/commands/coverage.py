@@ -78,10 +78,10 @@ def command(
     from lakewriter.lake.coverage.facts import CoverageMoment
 
     span = parse_until(until, time.time())
-    wanted = series_options.partition_filter(span.day)
+    partition_filter = series_options.partition_filter(span.day)
     store = open_to_read(lake or DEFAULT_LAKE)
-    found = list(series_coverage(store, wanted, CoverageMoment(span.until_ms, span.now_ms)))
-    check_matches("coverage", store, wanted, {each.series for each in found})
+    found = list(series_coverage(store, partition_filter, CoverageMoment(span.until_ms, span.now_ms)))
+    check_matches("coverage", store, partition_filter, {coverage.series for coverage in found})
     if found or as_json:
         print_table(_table(found, by_day=by_day, as_json=as_json), as_json=as_json)
     else:
@@ -98,7 +98,7 @@ def command(
 
 
 def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:
-    days = [day for each in found for day in each.days]
+    days = [day for coverage in found for day in coverage.days]
     return CoverageTotals(
         series=len(found),
         expected=sum(day.expected for day in days),
@@ -106,7 +106,7 @@ def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:
         missing=sum(day.missing for day in days),
         explained=sum(day.explained for day in days),
         without_reason=sum(day.without_reason for day in days),
-        never_came=sum(bool(each.never_came) for each in found),
+        never_came=sum(bool(coverage.never_came) for coverage in found),
     )
 
 
@@ -114,8 +114,8 @@ def _raise_missing(
     found: "list[SeriesCoverage]", totals: CoverageTotals, next_command: str, lake: str | None
 ) -> NoReturn:
     """Raise the error of candles without a reason, with the next command as its hint."""
-    bad = [each for each in found if any(day.without_reason for day in each.days)]
-    never = [each for each in bad if each.never_came]
+    bad = [coverage for coverage in found if any(day.without_reason for day in coverage.days)]
+    never = [coverage for coverage in bad if coverage.never_came]
     what = f"coverage: {totals.without_reason:,} candles of {len(bad):,} series are missing without a reason"
     if not never:
         raise LakewriterError(what, next_command)
@@ -145,13 +145,13 @@ def _table(found: "list[SeriesCoverage]", *, by_day: bool, as_json: bool) -> Any
     import pyarrow as pa
 
     rows: list[tuple[object, ...]] = []
-    for each in found:
+    for coverage in found:
         of_one: list[tuple[object, ...]]
         if by_day:
-            of_one = [(*day.series, *day[1:6], _percent(day.expected, day.missing)) for day in each.days]
+            of_one = [(*day.series, *day[1:6], _percent(day.expected, day.missing)) for day in coverage.days]
         else:
-            of_one = [_summed(each.series, each.days)]
-        rows += [(*row, each.left_ms) for row in of_one]
+            of_one = [_summed(coverage.series, coverage.days)]
+        rows += [(*row, coverage.left_ms) for row in of_one]
     days = [("date", pa.date32())] if by_day else [("first", pa.date32()), ("last", pa.date32())]
     names = ("expected", "present", "missing", "explained")
     schema = pa.schema(
@@ -164,4 +164,6 @@ def _table(found: "list[SeriesCoverage]", *, by_day: bool, as_json: bool) -> Any
     table = pa.Table.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
     )
-    return table if as_json or any(each.left_ms for each in found) else table.drop_columns(["left_at"])
+    return (
+        table if as_json or any(coverage.left_ms for coverage in found) else table.drop_columns(["left_at"])
+    )

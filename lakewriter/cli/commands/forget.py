@@ -172,12 +172,16 @@ def _chosen(store: LakeStore, parsed: list[Subscription], named: PartitionFilter
     """
     in_lake = [series for series in store.series() if named.covers(series)]
     check_matches("forget", store, named, in_lake)
-    for each in parsed:
-        for symbol in each.symbols:
+    for subscription in parsed:
+        for symbol in subscription.symbols:
             if not is_glob(symbol):
-                narrow = PartitionFilter((each.market,), (symbol,), each.intervals)
+                narrow = PartitionFilter((subscription.market,), (symbol,), subscription.intervals)
                 check_matches("forget", store, narrow, in_lake)
-    return tuple(series for series in in_lake if not parsed or any(each.covers(*series) for each in parsed))
+    return tuple(
+        series
+        for series in in_lake
+        if not parsed or any(subscription.covers(*series) for subscription in parsed)
+    )
 
 
 def _can_ask() -> bool:
@@ -232,7 +236,7 @@ def _table(outcomes: Iterable[ForgetResult]) -> Any:
     rows = []
     for series, group in groupby(outcomes, key=_series_of):
         of_series = list(group)
-        ranges = [each for outcome in of_series for each in outcome.ranges]
+        ranges = [time_range for outcome in of_series for time_range in outcome.ranges]
         rows.append(
             (
                 *series,
@@ -275,7 +279,7 @@ def _sentence(summary: ForgetSummary, outcomes: list[ForgetResult]) -> str:
     if not summary.partitions:
         return "nothing to forget: the lake has no such candles"
     verb = "would remove" if summary.dry_run else "removed"
-    return f"{verb} {_counted([each for each in outcomes if not each.error])} in {summary.seconds:.1f} s"
+    return f"{verb} {_counted([outcome for outcome in outcomes if not outcome.error])} in {summary.seconds:.1f} s"
 
 
 def _counted(outcomes: list[ForgetResult]) -> str:

@@ -65,10 +65,12 @@ def command(
 
     span = parse_until(until, time.time())
     store = open_to_read(lake or DEFAULT_LAKE)
-    wanted = series_options.partition_filter(span.day)
+    partition_filter = series_options.partition_filter(span.day)
     moment = CoverageMoment(span.until_ms, span.now_ms)
-    found = sorted(absent_candles(store, wanted, moment), key=lambda each: (each.start_ms, each.series))
-    check_matches("gaps", store, wanted, {each.series for each in found})
+    found = sorted(
+        absent_candles(store, partition_filter, moment), key=lambda gap: (gap.start_ms, gap.series)
+    )
+    check_matches("gaps", store, partition_filter, {gap.series for gap in found})
     shown = found if show_all or as_json else found[-ROWS_SHOWN:]
     if found or as_json:
         print_table(absent_table(shown), as_json=as_json)
@@ -76,26 +78,26 @@ def command(
         print("no gaps: every expected candle is present")
     if len(shown) < len(found):
         click.echo(f"lakewriter: {len(found) - len(shown)} older gaps are not shown; --all", err=True)
-    open_gaps = [each for each in found if not each.has_reason]
+    open_gaps = [gap for gap in found if not gap.has_reason]
     if open_gaps:
         _raise_unexplained(open_gaps, lake)
 
 
 def _raise_unexplained(open_gaps: "list[AbsentCandles]", lake: str | None) -> NoReturn:
     """Raise the error of gaps without a reason, with the next command as its hint."""
-    candles = sum(each.candles for each in open_gaps)
+    candles = sum(gap.candles for gap in open_gaps)
     what = f"gaps: {candles} candles in {len(open_gaps)} gaps have no reason"
-    never = [each for each in open_gaps if each.never_came]
-    ended = [each for each in open_gaps if each.reason == UNEXPLAINED and each.error and not each.never_came]
+    never = [gap for gap in open_gaps if gap.never_came]
+    ended = [gap for gap in open_gaps if gap.reason == UNEXPLAINED and gap.error and not gap.never_came]
     if never:
         raise LakewriterError(
             f"{what}; {never[0].series}: {never[0].error}", subscriptions_command(never[0].series, lake)
         )
     heals = "lakewriter record heals what the exchange still has"
     if ended:
-        first = min(each.series for each in ended)
+        first = min(gap.series for gap in ended)
         raise LakewriterError(what, f"{heals}; if it was left on purpose: {unsubscribe_command(first, lake)}")
-    silent = [each for each in open_gaps if each.reason == UNEXPLAINED]
+    silent = [gap for gap in open_gaps if gap.reason == UNEXPLAINED]
     raise LakewriterError(
         what, backfill_command(silent[0].series, silent[0].start_ms, lake) if silent else heals
     )

@@ -87,7 +87,7 @@ def command(
     # The user's own SQL may have parameters without a default; the session checks those.
     values = query.values(given) if query.parameters else given
     path = None if output is None else Path(output)
-    with _imports():
+    with _importing_for_answers():
         from lakewriter.cli.answer import Target
 
     target = Target(path, format_name, max_rows, paged=not no_pager)
@@ -95,9 +95,9 @@ def command(
 
 
 @contextlib.contextmanager
-def _imports() -> Iterator[None]:
-    """Import what answers take, most of the time of a small one, while their engine is made beside it."""
-    # Modules make so many objects, and no garbage, that looking for it is a tenth of the time.
+def _importing_for_answers() -> Iterator[None]:
+    """Import the modules for an answer while the engine starts in a thread."""
+    # Imports create many objects and no garbage; collecting would take a tenth of the time.
     gc.disable()
     try:
         from lakewriter.query.engine import prefetch_engine
@@ -120,11 +120,11 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
         from lakewriter.config import parse_duration
 
         timeout_s = parse_duration(timeout) / 1000
-    control = QueryLimits(timeout_s=timeout_s, memory=memory)
+    limits = QueryLimits(timeout_s=timeout_s, memory=memory)
     with kill_after(timeout_s):
         store = open_to_read(lake)
         limit_memory(memory)
-        print_answer(store, sql, values, target, control)
+        print_answer(store, sql, values, target, limits)
 
 
 def _parsed_query(sql: str | None, sql_file: str | None) -> SavedQuery:

@@ -34,8 +34,8 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     return value
 
 
-def _list_faults(context: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if not wanted or context.resilient_parsing:
+def _list_faults(context: click.Context, _param: click.Parameter, show: bool) -> None:
+    if not show or context.resilient_parsing:
         return
     from lakewriter.sandbox import FAULTS
 

@@ -26,12 +26,12 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
     from lakewriter.lake.coverage.expectation import format_minute
     from lakewriter.lake.subscriptions import end_periods, read_periods
 
-    wanted = [parse_subscription(text) for text in subscriptions]
+    parsed = [parse_subscription(text) for text in subscriptions]
     store = LakeStore.open(lake or DEFAULT_LAKE)
-    lasting = {period.series for period in read_periods(store.state_dir) if period.is_open}
+    open_series = {period.series for period in read_periods(store.state_dir) if period.is_open}
     chosen = set()
-    for subscription in wanted:
-        covered = {series for series in lasting if subscription.covers(*series)}
+    for subscription in parsed:
+        covered = {series for series in open_series if subscription.covers(*series)}
         if not covered:
             raise UsageError(
                 f"unsubscribe: no recorder of the lake subscribes to {subscription}",

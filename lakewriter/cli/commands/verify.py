@@ -163,24 +163,24 @@ def command(
     """
     if repair and against is None:
         raise UsageError("--repair: needs --against", "--against archive --repair")
-    wanted = series_options.partition_filter(until)
+    partition_filter = series_options.partition_filter(until)
     store = LakeStore.open(lake or DEFAULT_LAKE)
     options = VerifyOptions(frozenset(checks or LOCAL_CHECKS), jumps, _latest_ms(store))
-    check_matches("verify", store, wanted)
+    check_matches("verify", store, partition_filter)
     report = VerifyReport(max_findings)
     if against is not None:
         endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
         # Check --exchange and proxies before the lake is read.
         check_proxies(endpoints(next(iter(MARKETS))))
         opening = publisher_of(against, store, endpoints)
-        asyncio.run(compare_with(store, opening, wanted, report, repair=repair))
+        asyncio.run(compare_with(store, opening, partition_filter, report, repair=repair))
     with progress_bar("verifying") as progress:
-        working = verify(store, report, wanted, options)
-        for _ in progress.track(working, total=_total(store, wanted, progress)):
+        working = verify(store, report, partition_filter, options)
+        for _ in progress.track(working, total=_total(store, partition_filter, progress)):
             pass
     print_report(report, as_json=as_json, repair=repair)
-    if next(store.files(wanted), None) is None:
-        check_not_empty("verify", store, wanted)
+    if next(store.files(partition_filter), None) is None:
+        check_not_empty("verify", store, partition_filter)
     if report.total:
         raise LakewriterError(
             f"verify: {_count(report.total, 'finding')}", _next_command(report, against, repair=repair)
@@ -191,7 +191,7 @@ def _latest_ms(store: LakeStore) -> int:
     """Return the latest possible begin time: now, or the time of a fast sandbox's recorder."""
     now_ms = int(time.time() * 1000)
     with store.ledgers() as root:
-        seen_ms = max((each.seen_ms for each in read_periods(root)), default=0)
+        seen_ms = max((period.seen_ms for period in read_periods(root)), default=0)
     return now_ms if seen_ms <= now_ms else seen_ms + AHEAD_MS_MAX
 
 
@@ -209,7 +209,7 @@ async def publisher_of(
 async def compare_with(
     store: LakeStore,
     opening: AbstractAsyncContextManager[Publisher],
-    wanted: PartitionFilter,
+    partition_filter: PartitionFilter,
     report: VerifyReport,
     *,
     repair: bool,
@@ -217,17 +217,17 @@ async def compare_with(
     """Compare the lake with a publisher, with a bar on a terminal."""
     now_ms = int(time.time() * 1000)
     with progress_bar("comparing") as progress:
-        task = progress.add_task("comparing", total=_total(store, wanted, progress))
+        task = progress.add_task("comparing", total=_total(store, partition_filter, progress))
         async with opening as publisher:
             async for window in compare_published(
-                store, publisher, wanted, report, now_ms=now_ms, repair=repair
+                store, publisher, partition_filter, report, now_ms=now_ms, repair=repair
             ):
                 progress.advance(task, window.partitions)
 
 
-def _total(store: LakeStore, wanted: PartitionFilter, progress: Progress) -> int | None:
+def _total(store: LakeStore, partition_filter: PartitionFilter, progress: Progress) -> int | None:
     """Count the partitions if the bar is shown; otherwise None."""
-    return None if progress.disable else sum(1 for _ in store.partitions(wanted))
+    return None if progress.disable else sum(1 for _ in store.partitions(partition_filter))
 
 
 def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
@@ -296,11 +296,11 @@ def _counts_table(report: VerifyReport, *, repair: bool) -> Any:
 def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
     import pyarrow as pa
 
-    found = sorted(findings, key=lambda each: CHECKS.index(each.check))
+    found = sorted(findings, key=lambda finding: CHECKS.index(finding.check))
     texts = ("check", "kind", "market", "symbol", "interval")
-    columns = {name: pa.array([getattr(each, name) for each in found], pa.string()) for name in texts}
-    columns["time"] = pa.array([each.begin_ms for each in found], pa.timestamp("ms", tz="UTC"))
-    columns["what"] = pa.array([each.what for each in found], pa.string())
+    columns = {name: pa.array([getattr(finding, name) for finding in found], pa.string()) for name in texts}
+    columns["time"] = pa.array([finding.begin_ms for finding in found], pa.timestamp("ms", tz="UTC"))
+    columns["what"] = pa.array([finding.what for finding in found], pa.string())
     return pa.table(columns)
 
 
@@ -310,7 +310,7 @@ def _next_command(report: VerifyReport, against: str | None, *, repair: bool) ->
     if kinds and kinds <= _FOR_COMPACT:
         return "lakewriter compact"
     if kinds == {FUTURE}:
-        first = min(report.findings, key=lambda each: each.begin_ms)
+        first = min(report.findings, key=lambda finding: finding.begin_ms)
         series = f"{first.market}:{first.symbol}:{first.interval}"
         since = datetime.fromtimestamp(first.begin_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return f"lakewriter forget {series} --since {since} --dry-run"
