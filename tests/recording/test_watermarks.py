@@ -13,7 +13,7 @@ GRACE_MS = 10_000
 BTC = Series("spot", "BTCUSDT", "1m")
 
 
-def candle(number: int, series: Series = BTC) -> Candle:
+def numbered_candle(number: int, series: Series = BTC) -> Candle:
     begin_ms = series.grid.floor(START_MS) + number * (series.grid.length_ms or DAY_MS)
     return Candle(
         *series, begin_ms, series.grid.end(begin_ms), 1, 1, 1, 1, 1, 1, 1, 1, 1, begin_ms, 0, "stream"
@@ -36,15 +36,15 @@ def test_candles_in_order_leave_nothing_missing() -> None:
     watermarks = marks(BTC)
     for number in range(5):
         assert list(watermarks.overdue("spot", minute(number + 1) + GRACE_MS - 1)) == []
-        assert watermarks.advance(candle(number)) is None
+        assert watermarks.advance(numbered_candle(number)) is None
 
 
 def test_a_jump_shows_what_is_missing_before_it() -> None:
     """A candle that begins later than the next one hands out those between, once."""
     watermarks = marks(BTC)
-    watermarks.advance(candle(0))
-    assert watermarks.advance(candle(3)) == (minute(1), minute(3))
-    assert watermarks.advance(candle(1)) is None
+    watermarks.advance(numbered_candle(0))
+    assert watermarks.advance(numbered_candle(3)) == (minute(1), minute(3))
+    assert watermarks.advance(numbered_candle(1)) is None
     assert list(watermarks.overdue("spot", minute(4))) == []
 
 
@@ -55,14 +55,14 @@ def test_a_passed_deadline_hands_out_all_that_should_have_come() -> None:
     now_ms = minute(7) + GRACE_MS - 1
     assert list(watermarks.overdue("spot", now_ms)) == [Overdue(BTC, minute(1), minute(6))]
     assert list(watermarks.overdue("spot", now_ms)) == []
-    assert watermarks.advance(candle(5)) is None
-    assert watermarks.advance(candle(6)) is None
+    assert watermarks.advance(numbered_candle(5)) is None
+    assert watermarks.advance(numbered_candle(6)) is None
 
 
 def test_nothing_is_owed_before_it_is_expected_or_after_it_is_forgotten() -> None:
     """Candles of a series that nobody expects pass without a word."""
     watermarks = marks()
-    assert watermarks.advance(candle(3)) is None
+    assert watermarks.advance(numbered_candle(3)) is None
     watermarks.expect(BTC, minute(4))
     assert watermarks.since_ms(BTC) == minute(4)
     assert watermarks.forget(BTC) == minute(4)
@@ -75,7 +75,7 @@ def test_the_grid_of_three_days_is_learned_from_the_first_candle() -> None:
     series = Series("spot", "BTCUSDT", "3d")
     watermarks = marks(series)
     assert list(watermarks.overdue("spot", START_MS + 30 * DAY_MS)) == []
-    first = candle(0, series)
+    first = numbered_candle(0, series)
     first = type(first)(*series, START_MS, START_MS + 3 * DAY_MS, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, "stream")
     watermarks.advance(first)
     late = list(watermarks.overdue("spot", START_MS + 6 * DAY_MS + GRACE_MS))
@@ -91,7 +91,7 @@ def test_every_candle_is_seen_or_handed_out_exactly_once(events: list[tuple[bool
     for is_candle, number in events:
         if is_candle:
             seen.add(minute(number))
-            if skipped := watermarks.advance(candle(number)):
+            if skipped := watermarks.advance(numbered_candle(number)):
                 handed += BTC.grid.grid(*skipped)
         else:
             for late in watermarks.overdue("spot", minute(number)):

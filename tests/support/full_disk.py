@@ -1,4 +1,4 @@
-"""A disk that is full, as the kernel tells it."""
+"""A full disk, staged by the kernel's limit of file sizes."""
 
 import contextlib
 import resource
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def full_disk(file_bytes_max: int) -> Iterator[None]:
-    """Let the kernel refuse to grow any file beyond this many bytes."""
+    """Limit the size of every file; the kernel refuses to grow one beyond it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, hard))
     try:

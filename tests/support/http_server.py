@@ -10,10 +10,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serve_routes(routes: dict[str, Handler] | Handler) -> AsyncIterator[str]:
-    """Serve until the block is left, and give the URL.
+    """Serve until the block is left; yield the URL.
 
     Args:
-        routes: path → who answers there; or one who answers everywhere.
+        routes: path → its handler; or one handler for every path.
     """
     app = web.Application()
     for path, handler in (routes if isinstance(routes, dict) else {"/{path:.*}": routes}).items():

@@ -20,7 +20,7 @@ def line(minute: int = 0, price: str = "2.0") -> str:
 
 
 def written(path: Path, text: str | bytes) -> Path:
-    """Write a file as its suffixes say, of one time."""
+    """Write a file, compressed as its suffix says, with a fixed modification time."""
     data = text.encode() if isinstance(text, str) else text
     if path.suffix == ".zip":
         buffer = io.BytesIO()
@@ -40,7 +40,7 @@ def lines(*minutes: int) -> str:
 
 
 def frame(minutes: int = 3) -> pd.DataFrame:
-    """Return what the original recorder kept: its index is the end of each candle."""
+    """Return a frame like the original recorder's; its index is the end of each candle."""
     begins = pd.to_datetime([BEGIN_MS + minute * 60_000 for minute in range(minutes)], unit="ms", utc=True)
     return pd.DataFrame(
         {

@@ -23,7 +23,7 @@ STEPS_MS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": DAY_MS}
 
 
 def rest_candle(number: int = 0, *, interval: str = "1m", **fields: object) -> Candle:
-    """A candle of spot BTCUSDT, `number` candles after 2024-06-30."""
+    """Return a candle as REST brings it, of spot BTCUSDT, `number` candles after 2024-06-30."""
     begin_ms = BEGIN_MS + number * STEPS_MS[interval]
     values: dict[str, object] = {
         "market": "spot",
@@ -48,7 +48,7 @@ def rest_candle(number: int = 0, *, interval: str = "1m", **fields: object) -> C
 
 
 def make_lake(root: Path, candles: Iterable[Candle] = (), hot: Iterable[Candle] = ()) -> LakeStore:
-    """A lake with the candles in partitions, and the hot ones in a journal."""
+    """Create a lake with the candles in partitions, and the hot ones in a journal."""
     store = LakeStore.create(str(root), "test")
     for partition, rows in by_partition(candles).items():
         store.merge(partition, to_table(rows))
@@ -62,7 +62,7 @@ def make_lake(root: Path, candles: Iterable[Candle] = (), hot: Iterable[Candle] 
 
 
 def add_foreign(root: Path, candles: list[Candle], name: str = "part-0000.parquet") -> Path:
-    """A file that another tool put into the partition of the first candle."""
+    """Write a file of another tool into the partition of the first candle."""
     return write_parquet(root, partition_of(candles[0]).path, to_table(candles), name)
 
 
@@ -74,7 +74,7 @@ def write_parquet(root: Path, directory: str, table: pa.Table, name: str = "part
 
 
 def write_foreign(store: LakeStore, name: str, rows: Iterable[Candle] | pa.Table, **options: Any) -> Path:
-    """Write a foreign file, into the partition unless the name says where."""
+    """Write a file of another tool, into BTCUSDT's partition unless the name has a directory."""
     path = store.root / (name if "/" in name else f"{partition_of(stream_candle()).path}/{name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows if isinstance(rows, pa.Table) else to_table(rows), path, **options)
@@ -82,12 +82,13 @@ def write_foreign(store: LakeStore, name: str, rows: Iterable[Candle] | pa.Table
 
 
 def merge_candles(store: LakeStore, rows: Iterable[Candle]) -> None:
+    """Merge the candles into their partitions."""
     for partition, some in by_partition(rows).items():
         store.merge(partition, to_table(some))
 
 
 def rows_by_plain_files(store: LakeStore) -> list[Candle]:
-    """Return every row of the lake, by plain files."""
+    """Read every row of the lake's files, without the lake's own reader."""
     found = []
     for partition, names in store.files():
         for name in names:
@@ -106,4 +107,5 @@ def files_and_bytes(root: Path) -> dict[str, bytes]:
 
 
 def rows_of_sql(store: LakeStore, sql: str) -> list[tuple[object, ...]]:
+    """Return the rows of a statement's answer."""
     return Result(run(store, sql)).rows()

@@ -1,4 +1,4 @@
-"""How long tests take: short forms in `make test`, long forms in `make test-all`."""
+"""Short forms of tests for `make test`, long forms for `make test-all`."""
 
 import os
 
@@ -9,10 +9,10 @@ LONG = os.environ.get("LAKEWRITER_LONG") == "1"
 
 
 def either(short: int, long: int) -> int:
-    """Return how often something is tried: so often in a short run, so often in a long one."""
+    """Return the first number in a short run, the second in a long one."""
     return long if LONG else short
 
 
 def examples(short: int, long: int, **changes: object) -> settings:
-    """Return hypothesis' settings with so many examples; disks and slow machines have no deadline."""
+    """Return hypothesis' settings with this many examples and no deadline."""
     return settings(max_examples=either(short, long), deadline=None, **changes)  # type: ignore[arg-type]

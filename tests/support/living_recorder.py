@@ -1,4 +1,4 @@
-"""The journal, ledger and subscriptions of a recorder that lives or was killed, without its process."""
+"""A recorder's journal, ledger and subscriptions, without its process."""
 
 import os
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ NOW_MS = 1_000_000_000
 
 
 class LivingRecorder:
-    """A journal and a ledger, as a living recorder has them."""
+    """The journal and the ledger of a living recorder."""
 
     def __init__(self, root: Path, name: str = "host") -> None:
         self.journal: Journal = create_journal(root, name)
@@ -45,7 +45,7 @@ class LivingRecorder:
         self.ledger.mark(series, start * MINUTE_MS, stop * MINUTE_MS, reason, NOW_MS, error)
 
     def die(self) -> None:
-        """Leave everything as a killed process does: the kernel drops its locks."""
+        """Drop the locks, as the kernel does for a killed process."""
         self.alive = False
         os.close(self.journal._lock_fd)
         os.close(self.ledger._fd)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ CONFIG = "/etc/lakewriter.toml"
 
 
 def start_recorder(store: LakeStore, *series: Series, now_ms: int = 0, name: str = CONFIG) -> Journal:
-    """Let a recorder start that subscribes to some series."""
+    """Create the journal of a recorder, and confirm the series that it subscribes to."""
     journal = create_journal(store.root, "test")
     confirm_series(store, journal, *series, now_ms=now_ms, name=name, starting=True)
     return journal
@@ -70,7 +70,7 @@ def confirm_series(
     starting: bool = False,
     owed: Mapping[Series, int] | None = None,
 ) -> list[Series]:
-    """Let a recorder confirm what it subscribes to; return what it left by that."""
+    """Confirm a recorder's series; return those that it left."""
     recorder = RecorderId(name, journal.directory.name)
     now = {"spot": now_ms, "usdt_futures": now_ms, "coin_futures": now_ms}
     return confirm_subscriptions(
@@ -79,13 +79,14 @@ def confirm_series(
 
 
 def kill_recorder(journal: Journal) -> None:
-    """End as a killed process does: the kernel drops its lock."""
+    """Drop the lock of its journal, as the kernel does for a killed process."""
     os.close(journal._lock_fd)
 
 
 def mark_gap(
     recorder: LivingRecorder, start: int, stop: int, reason: Reason = "pending", series: Series = BTC
 ) -> None:
+    """Write a gap into the recorder's ledger."""
     recorder.ledger.mark(
         series, BEGIN_MS + start * MINUTE_MS, BEGIN_MS + stop * MINUTE_MS, reason, BEGIN_MS + 99 * MINUTE_MS
     )

@@ -1,4 +1,4 @@
-"""Tests that do little but wait, played side by side: those of a module wait together."""
+"""Scenarios that mostly wait: those of a module run in one event loop."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ AT_ONCE = 10
 
 
 class Outcomes(NamedTuple):
-    """What came of a module's scenarios.
+    """The errors and the output of a module's scenarios.
 
     Args:
-        errors: what each raised, by its test's name.
-        said: what all of them printed, such as their seeds.
+        errors: the error of each, by its test's name.
+        said: their output, such as seeds.
     """
 
     errors: dict[str, BaseException | None]
@@ -27,7 +27,7 @@ class Outcomes(NamedTuple):
 
 
 def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make a test of a scenario, which looks at what came of it.
+    """Return a test that raises the error of its scenario.
 
     Args:
         scenario: takes `tmp_path` and what it is parametrized with. It must not
@@ -51,7 +51,7 @@ def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 
 @pytest.fixture(scope="module")
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """Play those of a module that are to be run."""
+    """Run the selected scenarios of a module."""
     tests = [
         each
         for each in request.session.items

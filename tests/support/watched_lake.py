@@ -13,7 +13,7 @@ from support.lakes import BEGIN_MS, DAY_MS, make_lake, rest_candle
 
 
 class WatchedLake(LakeStore):
-    """A lake that remembers which partitions it listed, and how often it was asked."""
+    """A lake that counts its listings and keeps the listed partitions."""
 
     listed: list[Partition]
     listings = 0
@@ -33,7 +33,7 @@ class WatchedLake(LakeStore):
 
 @pytest.fixture
 def watched(tmp_path: Path) -> WatchedLake:
-    """Two markets, three symbols, two intervals, three days: 36 partitions."""
+    """Create two markets, three symbols, two intervals and three days: 36 partitions."""
     make_lake(
         tmp_path,
         [
