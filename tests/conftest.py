@@ -1,5 +1,6 @@
 """What holds for every test: its limits, and whether long forms run."""
 
+import gc
 import os
 import signal
 import sys
@@ -38,3 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests from garbage collection; they live as long as the process."""
+    gc.collect()
+    gc.freeze()

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(either(600, 1500))]
 @side_by_side
 async def test_faults_and_kills_leave_nothing_unaccounted_for(tmp_path: Path) -> None:
     """Faults and kills at random: coverage is clean, the lake is the truth, no limit was broken."""
-    options = ("--duration", f"{either(25, 180)}s", "--symbols", str(either(40, 300)))
+    options = ("--duration", f"{either(25, 180)}s", "--symbols", str(either(20, 300)))
     counted = await asyncio.to_thread(longrun.counted, "endurance", *options, timeout_s=either(500, 1400))
     assert counted["recorders killed"] >= 1
     assert counted["candles in the lake"] >= either(200, 20_000)

@@ -31,7 +31,7 @@ from lakewriter.partition import partition_of
 from lakewriter.series import Series
 from support.candles import BTC, ETH, begin_of_minute, stream_candle
 from support.lakes import files_and_bytes, merge_candles, rows_by_plain_files, write_foreign
-from support.lengths import examples
+from support.lengths import either, examples
 
 PARTITION = partition_of(stream_candle())
 
@@ -306,7 +306,7 @@ def test_a_writer_makes_again_what_is_pruned(tmp_path):
     thread = threading.Thread(target=prune)
     thread.start()
     try:
-        for number in range(200):
+        for number in range(either(60, 200)):
             merge_candles(store, [stream_candle(1440 + number % 10)])
             forget_partition(store, PartitionDirs(other, (other.path,)), Selection((BTC,)))
         items = [

@@ -81,8 +81,8 @@ def asked(store: Store, lake: LakeStore, sql: str) -> pa.Table:
 @pytest.mark.parametrize(
     "sql",
     [
-        *map(as_statement, PREDICATES[:: either(30, 6)]),
-        *STATEMENTS[:: either(20, 5)],
+        *map(as_statement, PREDICATES[:: either(60, 6)]),
+        *STATEMENTS[:: either(40, 5)],
         *(f"FROM {name}" for name in TABLES),
     ],
 )
