@@ -1,11 +1,10 @@
 """The healer: requests missing candles from REST until they came or have a reason.
 
-Rule 1: a range leaves the healer when its candles are on the queue or
-merged, or when the ledger explains their absence. Rule 2: candles that closed
-just now go first, and through the journal. Long gaps go behind them, with half
-of the budget, straight into partitions. Rule 3: a candle that is still open by
-the exchange's time is never taken; one taken soon after its close is requested
-once more.
+Rule 1: a range leaves the healer only when its candles are queued or merged, or
+their absence is explained. Rule 2: candles that closed just now go first, and
+through the journal. Long gaps go behind them, with a part of the budget, straight
+into partitions. Rule 3: a candle that is still open by the exchange's time is
+never taken; one taken soon after its close is requested once more.
 
 `schedule` plans the requests, `timing` decides when; `explanation` finds the
 reasons, `delivery` hands candles on. Times are the exchange's in milliseconds,
