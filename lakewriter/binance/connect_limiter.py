@@ -116,7 +116,7 @@ class ConnectGate:
             self._attempts.record_attempt(now_s)
 
     def block(self, seconds: float, reason: str) -> None:
-        """Allow no attempt for so long; log it once, however many were refused together."""
+        """Allow no attempt for this time; log it once, however many were refused together."""
         now_s = self._clock.monotonic_s()
         if self._attempts.block(now_s, now_s + seconds):
             log.warning("%s; no connection to its host is tried for %.0f s", reason, seconds)

@@ -25,25 +25,25 @@ _NAP_S = 0.1
 # The rest is left to other programs at the same address, and to requests on their way.
 SHARE = 0.75
 
-# Background work may use so much of that beside all other work.
+# Background work is sent while all work together takes at most this part of the share.
 BACKGROUND_SHARE = 0.5
 
-# So much of it is background work's own, if other work takes more than the half.
+# The part of the share that is background work's own if other work takes more.
 RESERVED_SHARE = 0.1
 
-# For so long after its last try background work counts as waiting.
+# Background work counts as waiting for this long after its last try.
 RESERVED_S = 2.0
 
-# Weight of background work is counted in steps of so many seconds, to keep the file small.
+# The step, in seconds, in which the weight of background work is counted: the file stays small.
 _STEP_S = 10
 
 # The longest block, whatever a header, a file or a clock says: the exchange's longest ban.
 HOLD_MAX_S = 3 * 86_400.0
 
-# The use of so many boots is kept: the last ones, or machines that share a disk.
+# The boots whose use is kept: the last ones, or machines that share a disk.
 BOOTS_MAX = 3
 
-# A block from another boot counts if it ends so much later than ours.
+# A block from another boot counts if it ends this much later than ours.
 _LATER_S = 1.0
 
 # Limits of values in a file: more weight than any limit, three centuries of uptime.
@@ -170,7 +170,7 @@ class WeightBudget:
         self.use.others, self.use.others_until_s = others, now_s + WINDOW_S if others else 0.0
 
     def block(self, seconds: float, now_s: float, wall_s: float) -> None:
-        """Allow no request for so long."""
+        """Allow no request for this time."""
         use = self.use
         use.held_until_s = max(use.held_until_s, now_s + seconds)
         use.held_until_unix_s = max(use.held_until_unix_s, wall_s + seconds)

@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 # Waits are split into naps, because the budget may change meanwhile.
 _NAP_S = 0.5
 
-# A block that ends so much later than the one that was logged is logged too.
+# A block that ends this much later than the last one in the log is logged too.
 _LATER_S = 1.0
 
-# For so long a process goes on alone when the file failed; then the file is tried again.
+# How long a process goes on alone after the file failed, before it tries the file again.
 ALONE_S = 10.0
 
 _T = TypeVar("_T")

@@ -6,7 +6,7 @@ from lakewriter.candle import Candle
 
 QUEUE_CANDLES_MAX = 10_000
 
-# An event would have to be set for each candle.
+# Pause between checks; an event would have to be set for each candle.
 _CHECK_S = 0.01
 
 

@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 
-# A silent stream is not waited for: REST has the candle about then.
+# The grace of a silent stream: REST has the candle about then.
 POLL_GRACE_MS = 2_000
 
-# If the journal was behind for so long, sockets may still hold candles.
+# If the journal was behind for this long, sockets may still hold candles.
 _BEHIND_S = 1.0
 
-# A machine that slept was not behind for so long.
+# The longest delay that counts: a machine that slept was not behind.
 _BEHIND_S_MAX = 60.0
 
 # Series named in one line of the log.

@@ -20,10 +20,10 @@ from lakewriter.subscribed_period import STOP_MARGIN_MS
 
 log = logging.getLogger(__name__)
 
-# So far the agreed time may be behind the exchange's, where frames come late.
+# How far the agreed time may be behind the exchange's if frames come late.
 _BEHIND_MS_MAX = 10 * MINUTE_MS
 
-# A candle that ended so shortly before the stop, and did not come, is no gap yet.
+# A candle that ended within this time before the stop, and did not come, is no gap yet.
 MOMENT_MS = STOP_MARGIN_MS
 
 
@@ -145,7 +145,7 @@ class ExpectedSeries:
             # Unsubscribed: its last closed candle may still be on its way.
             self._healer.request_heal(series, next_ms, grid.floor(now_ms))
         elif instrument is None or not instrument.trades:
-            # The first candle that never comes enters the reason into the ledger: the present one, at the latest.
+            # One candle that never comes brings the reason into the ledger: the present one, at the latest.
             stop_ms = grid.end(max(grid.floor(now_ms), next_ms))
             delivery_ms = None if instrument is None else instrument.delivery_ms
             if delivery_ms is not None and stop_ms <= delivery_ms <= now_ms + _BEHIND_MS_MAX:

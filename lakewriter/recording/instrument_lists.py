@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 _CHECK_S = 0.1
 _NAP_S_MAX = 1.0
 
-# A list is not kept if the exchange's time stays unknown for so long after it.
+# A list is not kept if the exchange's time is still unknown this long after it.
 _TIME_PATIENCE_S = 10.0
 
-# A list that is requested before its time is not requested more often than this.
+# The shortest pause before a list that is requested early.
 _EARLY_S_MIN = 30.0
 
 

@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 # One line per candle, written once its commit returned.
 recorded_log = logging.getLogger("lakewriter.recorded")
 
-# Candles of one interval close together and arrive within milliseconds: so long
-# a commit waits for company. A sync and its hand-over cost 0.2 ms of CPU each.
+# Candles of one interval close together and arrive within milliseconds. A commit
+# waits this long for others. A sync and its hand-over cost 0.2 ms of CPU each.
 COMMIT_LINGER_S = 0.005
 
-# When so many candles cannot be merged, no more are taken from the queue.
+# If this many candles cannot be merged, no more are taken from the queue.
 BUFFER_CANDLES_MAX = 200_000
 
 # Pause between attempts while a disk refuses (full, read-only …). They go on for ever
-# while recording, and so long after the stop: systemd kills after 90 s.
+# while recording, and for the second time after the stop: systemd kills after 90 s.
 REFUSED_RETRY_S = 0.5
 STOP_PATIENCE_S = 20.0
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 
-# A list in which so many fewer symbols trade than before is requested once more.
+# A list in which a smaller share of symbols trades than before is requested once more.
 _SHRINK_SHARE_MIN = 0.5
 _SHRINK_FROM = 20
 

@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 CONFIRM_EVERY_S = 300.0
 
 # An earlier run of this recorder looks alive while another process replays its
-# journal, for instance after a power cut: for so long it may still be succeeded.
+# journal, for instance after a power cut. For this long it may still be succeeded.
 FOLLOW_S = 30.0
 
-# Series are confirmed without the market's time after so long; then the wall clock's is used.
+# Without the market's time, series are confirmed after this long by the wall clock.
 TIME_PATIENCE_S = 10.0
 
 # Series named in one line of the log.

@@ -12,7 +12,7 @@ from lakewriter.binance.rest import RestError
 
 log = logging.getLogger(__name__)
 
-# The longer the base, the surer the rate; three answers settle it where the host's clock is wrong.
+# A longer base gives a surer rate; three answers settle it if the host's clock is wrong.
 _AFTER_S = (0.05, 0.05, 0.3, 0.5, 2.0, 7.0, 20.0)
 _EVERY_S = 30.0
 
@@ -21,7 +21,7 @@ _DOUBT_AFTER_S = (0.05, 0.05, 0.3, 1.0, 5.0)
 _DOUBT_EVERY_S = 10.0
 _CHECK_S = 0.5
 
-# Of answers that are not believed the first is logged, then one in so many.
+# The first answer that is not believed is logged, then one of this many.
 _DOUBT_LOG_EVERY = 100
 
 

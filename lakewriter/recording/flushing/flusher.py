@@ -19,7 +19,7 @@ from lakewriter.recording.status import RecorderStats
 
 log = logging.getLogger(__name__)
 
-# A flush starts early when so many candles wait, some 30 MB.
+# A flush starts early at this many candles, some 30 MB.
 FLUSH_CANDLES = 50_000
 
 _FLUSH_CHECK_S = 0.25

@@ -9,8 +9,8 @@ from lakewriter.recording.healing.series_bounds import SeriesBounds
 from lakewriter.recording.healing.stats import HealerStats
 from lakewriter.series import Series
 
-# spot's klines come from a database that lags: so long after its end a candle
-# that REST does not have is not coming, if REST has later ones.
+# spot's klines come from a database that lags. A candle that REST lacks this long after
+# its end is not coming, if REST has later ones.
 SETTLE_MS = 300_000
 
 

@@ -41,7 +41,7 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# Up to so many missing candles of a series are urgent: they cost least to request.
+# The most missing candles of a series that are urgent: they cost least to request.
 URGENT_CANDLES_MAX = 99
 
 # Requests of a pool on their way at once.
@@ -240,7 +240,7 @@ class Healer:
             return self._refuse(series, task, span, error)
         queue.failures += 1
         delay_s = error_delay_s(queue.failures, ERROR_MAX_S)
-        # The whole host is at fault: no worker asks it until then.
+        # The whole host is at fault: no worker sends a request until then.
         queue.failing_until_s = self._clock.monotonic_s() + delay_s
         if queue.failures == 1 or queue.failures % _ERROR_LOG_EVERY == 0:
             log.warning("healing waits: %s", error)

@@ -12,7 +12,7 @@ from lakewriter.ranges import Range
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 
-# The newest candle of REST is searched among so many.
+# The newest candle of REST is searched among the last ones of the grid.
 NEWEST_CANDLES = 99
 
 

@@ -218,7 +218,7 @@ class StartupSurvey:
                 missing.append((grid.end(result.before_ms), limit_ms))
             return union(missing)
         if last_ms < limit_ms:
-            return []  # it ended so long ago that its end cannot be told any more
+            return []  # it ended before the limit; its end is not known any more
         is_idle = gaps and gaps[-1].reason in IDLE and gaps[-1].stop_ms > last_ms
         return within(union(missing), 0, gaps[-1].start_ms) if is_idle else union(missing)
 

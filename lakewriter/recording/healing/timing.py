@@ -7,8 +7,8 @@ from lakewriter.interval import Interval
 from lakewriter.ranges import Range, union
 from lakewriter.recording.healing.schedule import HealTask
 
-# Observed: the values of a just-closed candle still change. A candle younger than this
-# when it was requested is requested once more, so long after its end.
+# Observed: the values of a just-closed candle still change. A candle that was younger
+# than the first at its request is requested once more, the second after its end.
 PROVISIONAL_MS = 30_000
 REQUEST_AGAIN_MS = 60_000
 

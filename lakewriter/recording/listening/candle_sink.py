@@ -21,13 +21,13 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# A full queue is logged once, and again only if it is full so much later.
+# Pause between log lines about a full queue.
 FULL_LOG_EVERY_S = 60.0
 
-# Of one kind of bad frame the first is logged, then every so many.
+# The first bad frame of a kind is logged, then one of this many.
 BAD_FRAME_LOG_EVERY = 1000
 
-# Candles of a removed series may arrive for so long.
+# Candles of a removed series are expected for this long.
 REMOVED_S = 60.0
 
 
