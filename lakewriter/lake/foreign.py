@@ -1,8 +1,7 @@
-"""Files that others put into partitions: read, or left out with one line in the log.
+"""Foreign files in partitions: they are read, or left out with a warning.
 
-Nothing of ours depends on such a file, and anything may be in it. It does not
-stop an answer about the candles beside it. Our own files are never left out:
-without them an answer would be wrong.
+A foreign file may have any content. If it cannot be read, answers leave it out.
+Our own files are never left out: without them an answer would be wrong.
 """
 
 import errno
@@ -16,8 +15,8 @@ from lakewriter.regular_file import NotRegularError, TooLargeError
 
 T = TypeVar("T")
 
-# Errors of a file that another attempt meets again. Others, like too many open
-# files, say nothing about the file.
+# Errors of the file itself, which a retry meets again. Others, such as too many
+# open files, are raised.
 _REFUSALS = (PermissionError, IsADirectoryError, NotRegularError, TooLargeError)
 
 
@@ -26,8 +25,8 @@ def read_or_leave_out(store: LakeStore, name: str, read: Callable[[bytes, str], 
 
     Args:
         name: relative to the lake's root.
-        read: gets the file's bytes, and its name for errors.
-        nothing: the content of a file that cannot be read.
+        read: decodes the file's bytes; its second argument names the file in errors.
+        nothing: returned for a file that cannot be read.
 
     Returns:
         None if the file vanished.

@@ -1,9 +1,9 @@
-"""Rows of a foreign file in a partition, held against what its path says of them. Pure but for the bytes.
+"""Decoding of foreign files in a partition, checked against their path. Pure.
 
 The same evidence decides as for an import: a file whose columns, metadata or
-rows are of another series is none of this partition's. Readers leave it out,
-compaction leaves it alone; each says so in one line. Rows that are marked open
-are no candles yet.
+rows are of another series does not belong to the partition. Readers leave it
+out and compaction leaves it alone, each with one warning. Rows that are marked
+open are no candles yet.
 """
 
 from typing import NamedTuple
@@ -28,14 +28,14 @@ _MEND = "it was left alone; mend it, or move it out of the lake, then run again"
 
 
 class ForeignRows(NamedTuple):
-    """The candles of a foreign file, and how many rows it marks open."""
+    """The candles of a foreign file, and the number of rows that it marks open."""
 
     rows: pa.Table
     not_closed: int
 
 
 def foreign_rows(data: bytes, name: str, partition: Partition) -> pa.Table:
-    """Return the candles of `decode_foreign` alone."""
+    """Return the candles of `decode_foreign`."""
     return decode_foreign(data, name, partition).rows
 
 
@@ -44,11 +44,11 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 
     Args:
         data: the whole file.
-        name: what to call it in an error.
-        partition: the one it lies in.
+        name: names the file in errors.
+        partition: the partition it lies in.
 
     Raises:
-        UnreadableError: if it holds no candles, or those of another series.
+        UnreadableError: if it has no candles, or those of another series.
     """
     table = read_table(data, name)
     rows = conform(table, name)
@@ -82,7 +82,7 @@ def _is_ours(table: pa.Table, partition: Partition) -> bool:
 
 
 def _check_rows(table: pa.Table, rows: pa.Table, partition: Partition) -> None:
-    """Raise LakewriterError if the rows are of another interval, or contradict each other."""
+    """Raise LakewriterError if the rows are of another interval, or duplicates differ."""
     begins, grid = int_column(rows, "candle_begin_time"), INTERVALS[partition.interval]
     proven = "candle_end_time" in table.column_names and check_lengths(
         begins, int_column(rows, "candle_end_time"), grid, _BY
@@ -90,6 +90,6 @@ def _check_rows(table: pa.Table, rows: pa.Table, partition: Partition) -> None:
     if not proven:
         check_spacing(begins, grid, _BY)
     if "recv_time" not in table.column_names:
-        # With times of receipt a file tells itself which of two rows is the later one.
+        # Times of receipt decide which of two duplicates is the later one.
         values = [rows[name].combine_chunks() for name in VALUE_COLUMNS]
         without_duplicates(begins, values)

@@ -39,11 +39,11 @@ _LEDGERS = tuple(
 )
 _LEDGER_SUFFIX = ".ndjson"
 
-# Each try that fails means that another writer succeeded in between.
+# A try fails if another writer succeeded in between.
 MERGE_TRIES_MAX = 20
 
-# Files that are written and synced together, and the rows in them if there are several:
-# they are in memory, and others wait for their locks meanwhile.
+# Limits of a batch whose files are written and synced together. All its rows are in
+# memory, and other writers wait for its locks.
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
 
@@ -52,7 +52,7 @@ MERGE_ERRORS = (LakeError, OSError, pa.ArrowException, MemoryError)
 
 
 class Merged(NamedTuple):
-    """What a merge did.
+    """The result of a merge.
 
     Args:
         rows: rows in the partition now.
@@ -60,7 +60,7 @@ class Merged(NamedTuple):
         replaced: keys whose new row won over the old one.
         corrections: replaced rows whose prices, volumes or trades differ.
         written: whether the file was replaced.
-        disputed: rows that were there and are better known than the new ones, which differ.
+        disputed: new rows that differ from an old row that won over them.
     """
 
     rows: int
@@ -217,7 +217,7 @@ class LakeStore:
         return None if found is None else decode(found.data, f"{self.name}/{partition.file}")
 
     def merge(self, partition: Partition, rows: pa.Table) -> Merged:
-        """Bring rows into a partition: read, join by key, sort, replace.
+        """Merge rows into a partition: read, join by key, sort, replace.
 
         Args:
             rows: rows of SCHEMA whose begin times lie in the partition's period,
@@ -289,14 +289,14 @@ class LakeStore:
             return error
 
     def change_partition(self, partition: Partition, once: Callable[[], T], *, dry_run: bool) -> T:
-        """Read and replace a partition's files with other writers kept out.
+        """Change a partition's files under its lock.
 
         Args:
-            once: as of `with_exclusive_retry`.
-            dry_run: `once` changes nothing, and no writer is kept out.
+            once: as for `with_exclusive_retry`.
+            dry_run: `once` changes nothing, and no lock is taken.
 
         Raises:
-            LakeError: if `once` raises one, the disk refuses, or the file never holds still.
+            LakeError: if `once` raises one, the disk refuses, or the file changes each time.
         """
         try:
             return once() if dry_run else self.with_exclusive_retry(partition, once)
@@ -304,14 +304,14 @@ class LakeStore:
             raise LakeError(f"{self.root / partition.path}: {error.strerror}") from None
 
     def with_exclusive_retry(self, partition: Partition, once: Callable[[], T]) -> T:
-        """Read and replace a partition's file with other writers kept out.
+        """Read and replace a partition's file under its lock.
 
         Args:
-            once: does it; is called again, from the reading on, when somebody who
-                knows no locks changed the file in between.
+            once: reads and replaces; it is called again if a writer without our
+                locks changed the file in between.
 
         Raises:
-            LakeError: if the file never holds still.
+            LakeError: if the file changes each time.
         """
         self._upgrade_format()
         for attempt in range(MERGE_TRIES_MAX):
@@ -330,9 +330,9 @@ class LakeStore:
             self._has_our_format = True
 
     def sweep(self, partition: Partition) -> None:
-        """Remove what a crashed writer left in a partition.
+        """Remove temporary files of crashed writers from a partition.
 
-        While we keep others out, no temporary file there has an owner.
+        Under its lock, no temporary file there has an owner.
         """
         with self.storage.exclusive(partition.path):
             self.storage.sweep(partition.path, math.inf)
@@ -389,7 +389,7 @@ def _joined(old: pa.Table | None, rows: pa.Table) -> tuple[pa.Table | None, Merg
 
 
 def _compare(old: pa.Table, new: pa.Table) -> Merged:
-    """Count what changed between a partition's rows before and after a merge.
+    """Compare a partition's rows before and after a merge.
 
     Every key of `old` is in `new`.
     """
@@ -407,7 +407,7 @@ def _compare(old: pa.Table, new: pa.Table) -> Merged:
 
 
 def count_disputed(rows: pa.Table, result: pa.Table) -> int:
-    """Count the rows whose prices, volumes or trades are others than those that won, where both are known."""
+    """Count the rows whose prices, volumes or trades differ from the winning row, where both are known."""
     at = np.searchsorted(int_column(result, "candle_begin_time"), int_column(rows, "candle_begin_time"))
     differs = np.zeros(rows.num_rows, dtype=np.bool_)
     for name in VALUE_COLUMNS:
@@ -423,13 +423,13 @@ def _rows_differ(
     for name in columns:
         left = one[name].to_numpy()
         right = other[name].to_numpy()
-        # Two nulls, or two NaNs of a foreign file, are no difference.
+        # Two nulls, or two NaNs of a foreign file, are equal.
         differs |= (left != right) & ~((left != left) & (right != right))
     return differs
 
 
 def check_day(partition: Partition, begins: IntArray) -> None:
-    """Refuse rows that belong in another partition.
+    """Raise if rows belong in another partition.
 
     Raises:
         LakeError: if a begin time lies outside the partition's period.

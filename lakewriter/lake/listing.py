@@ -27,7 +27,7 @@ class PartitionDirs(NamedTuple):
     """A partition, and the directories it is spread over.
 
     Args:
-        partition: which.
+        partition: the partition.
         directories: relative to the root; more than one if another tool
             percent-encoded its path, or if some are of other days of its period.
     """
@@ -40,9 +40,9 @@ class PartitionFiles(NamedTuple):
     """A partition that has files.
 
     Args:
-        partition: which.
-        names: every visible `.parquet` file of it, relative to the root, sorted;
-            its own file and foreign ones alike.
+        partition: the partition.
+        names: its visible `.parquet` files, own and foreign, relative to the root,
+            sorted.
     """
 
     partition: Partition
@@ -122,7 +122,7 @@ class LocalCatalogue:
 
 
 def candle_files(storage: Storage, directories: Iterable[str]) -> list[str]:
-    """Return the names of the files with candles in the directories of a partition."""
+    """Return the candle files in the directories of a partition."""
     return [
         f"{directory}/{file}"
         for directory in directories
@@ -154,11 +154,11 @@ def _days_of(
     list_all: bool,
     newest_first: bool = False,
 ) -> Iterator[PartitionDirs]:
-    """Yield partitions and their directories.
+    """Yield the partitions of a series.
 
     Args:
-        list_all: yield what is there; else few days are yielded unseen. No tool
-            escapes a day, so they are where they would be.
+        list_all: list the directories; otherwise a few wanted days are yielded
+            without a listing. No tool percent-encodes a day, so their paths are known.
     """
     days = None if list_all else wanted.few_days(series.interval)
     if days is None:
@@ -197,12 +197,12 @@ def _series_below(
         below = (*values, value)
         if len(below) < len(LEVELS) - 1:
             yield from _series_below(storage, children[value], below, wanted)
-        elif is_series(*below):  # else somebody's directory that only looks like one of ours
+        elif is_series(*below):  # other directories only look like ours
             yield Series(*below), children[value]
 
 
 def _below(storage: Storage, directories: list[str], level: str) -> dict[str, list[str]]:
-    """Return the directories of a level by what they are called."""
+    """Return the directories of a level by value."""
     children: dict[str, list[str]] = {}
     for directory in directories:
         for name in storage.entries(directory).directories:

@@ -1,4 +1,4 @@
-"""Which partitions somebody wants, told level by level."""
+"""Filters of partitions, level by level."""
 
 from datetime import date, timedelta
 from typing import ClassVar, Protocol
@@ -10,22 +10,22 @@ from lakewriter.partition import day_range, period_date
 from lakewriter.ranges import Range
 from lakewriter.series import Series
 
-# So many days of a series are looked for one by one; of more, the directory is listed.
+# At most so many days of a series are opened one by one; for more, the directory is listed.
 FEW_DAYS = 16
 
 
 class PartitionSelection(Protocol):
-    """Which partitions somebody wants."""
+    """Selects partitions, level by level."""
 
     @property
     def newest(self) -> bool:
-        """Tell whether those that `LakeStore.newest` yields are enough."""
+        """Whether the partitions of `LakeStore.newest` are enough."""
 
     def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return those of the sorted names of a level above the days that are wanted."""
+        """Return the wanted names among the sorted ones of a level above the days."""
 
     def names(self, level: str) -> list[str] | None:
-        """Return the names of a level that can be wanted at all, sorted, if they are few; else None."""
+        """Return all names of a level that can be wanted, sorted, if they are few; else None."""
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
         """Return those of the sorted first days of an interval's periods that are wanted."""
@@ -38,7 +38,7 @@ class PartitionSelection(Protocol):
 
 
 class PartitionFilter(msgspec.Struct, frozen=True):
-    """Which partitions; an empty part means all of them.
+    """Selects partitions by exact names and days; an empty field selects all.
 
     Args:
         markets, symbols, intervals: exact names.
@@ -54,7 +54,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
     newest: ClassVar[bool] = False
 
     def covers(self, series: Series) -> bool:
-        """Tell whether a series is wanted."""
+        """Return whether a series is wanted."""
         return (
             (not self.markets or series.market in self.markets)
             and (not self.symbols or series.symbol in self.symbols)
@@ -70,12 +70,12 @@ class PartitionFilter(msgspec.Struct, frozen=True):
         return start_ms, stop_ms
 
     def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return those of a level's names that are wanted."""
+        """Return the wanted names of a level."""
         wanted: tuple[str, ...] = getattr(self, level + "s")
         return [name for name in names if name in wanted] if wanted else names
 
     def names(self, level: str) -> list[str] | None:
-        """Return a level's wanted names, if some are named."""
+        """Return the wanted names of a level; None if all are."""
         wanted: tuple[str, ...] = getattr(self, level + "s")
         return sorted(set(wanted)) if wanted else None
 

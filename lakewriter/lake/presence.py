@@ -29,7 +29,7 @@ from lakewriter.partition import LEVELS, Partition, day_range, partition_at
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series
 
-# Each lap means that a file was folded into another one while we read.
+# Each lap is caused by a compaction that folded a file while we read.
 READ_LAPS_MAX = 20
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -38,13 +38,13 @@ _NONE: IntArray = np.empty(0, np.int64)
 
 
 class SurveyResult(NamedTuple):
-    """What a survey found of a series.
+    """The result of a survey of a series.
 
     Args:
-        first_ms, last_ms: the first and last begin time that the lake has at
-            all; None without any candle.
-        missing: from the begin of the first absent candle to the end of the
-            last, for each run of absent ones, sorted.
+        first_ms, last_ms: the first and last begin time in the lake; None without
+            any candle.
+        missing: each run of absent candles, from the begin of its first to the
+            end of its last, sorted.
         before_ms: the last begin time before the range; None if there is none.
     """
 
@@ -57,10 +57,10 @@ class SurveyResult(NamedTuple):
 def present_begins(
     store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
 ) -> IntArray:
-    """Return the begin times in a range that are there, sorted, each once.
+    """Return the begin times of the candles in a range, sorted, each once.
 
     Args:
-        unflushed: the journal's candles, read before; those of other series are passed over.
+        unflushed: the journal's candles, read before; those of other series are ignored.
 
     Raises:
         LakeError: if a file cannot be read.
@@ -71,11 +71,11 @@ def present_begins(
 def survey(
     store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
 ) -> SurveyResult:
-    """Return what is absent of the candles that begin in a range, from the series' first one on.
+    """Return the absent candles that begin in a range, from the series' first candle on.
 
     Args:
-        unflushed: the journal's candles, read before; those of other series are passed
-            over, so group them first when asking for many series.
+        unflushed: the journal's candles, read before; those of other series are
+            ignored, so group them first for many series.
 
     Raises:
         LakeError: if a file cannot be read.
@@ -88,10 +88,10 @@ def survey(
 
 
 def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = ()) -> "Presence":
-    """Return where to ask for one series' candles. Lists its days, opens nothing."""
+    """Return the presence of one series. Lists its days, opens no file."""
     market, symbol, interval = series
     if not symbol.isascii():
-        # Tools that percent-encode put such a symbol into a directory of another name.
+        # Other tools percent-encode such a symbol in the directory's name.
         wanted = PartitionFilter((market,), (symbol,), (interval,))
         found = {partition.date.isoformat(): names for partition, names in store.partitions(wanted)}
         return Presence(store, series, found, unflushed)
@@ -112,7 +112,7 @@ class PresenceDay(NamedTuple):
 
 
 class Presence:
-    """One series' candles. What was read is kept, so that it is read once.
+    """The candles of one series. Each file is read at most once.
 
     Args:
         days: directories by the first day of their partition ("2024-06-30").
@@ -142,13 +142,13 @@ class Presence:
 
     @cached_property
     def first_ms(self) -> int | None:
-        """The first begin time of all; None without any candle."""
+        """The first begin time; None without any candle."""
         ends = [*self._ends(sorted(self._days)), *self._unflushed[:1].tolist()]
         return min(ends, default=None)
 
     @cached_property
     def last_ms(self) -> int | None:
-        """The last begin time of all; None without any candle."""
+        """The last begin time; None without any candle."""
         ends = [*self._ends(sorted(self._days, reverse=True)), *self._unflushed[-1:].tolist()]
         return max(ends, default=None)
 
@@ -176,7 +176,7 @@ class Presence:
         return begins[(begins >= start_ms) & (begins < stop_ms)]
 
     def ranges(self, start_ms: int, stop_ms: int) -> list[Range]:
-        """Return from begin to end the candles of the grid that are there and begin in a range."""
+        """Return the runs of candles on the grid that begin in a range, from begin to end."""
         found = self._runs(self._unflushed)
         for day in self._between(start_ms, stop_ms):
             footer = self._day(day).footer
@@ -187,7 +187,7 @@ class Presence:
         return within(union(found), self.grid.ceil(start_ms), self.grid.ceil(stop_ms))
 
     def missing(self, start_ms: int, stop_ms: int) -> list[Range]:
-        """Return from begin to end the candles of the grid that are absent and begin in a range."""
+        """Return the runs of absent candles of the grid that begin in a range, from begin to end."""
         at_ms, end_ms = self.grid.ceil(start_ms), self.grid.ceil(stop_ms)
         absent = []
         for low_ms, high_ms in (*self.ranges(start_ms, stop_ms), (end_ms, end_ms)):
@@ -197,7 +197,7 @@ class Presence:
         return absent
 
     def count(self, day: date) -> int:
-        """Return how many candles of the grid are there that begin on a day, each counted once."""
+        """Return the number of candles on the grid that begin on a day, without duplicates."""
         start_ms, stop_ms = day_range(day)
         footer = self._day(self._name(start_ms)).footer
         unflushed = self._unflushed[(self._unflushed >= start_ms) & (self._unflushed < stop_ms)]
@@ -216,7 +216,7 @@ class Presence:
         return len(self._on_grid(self.begins(start_ms, stop_ms)))
 
     def _ends(self, days: list[str]) -> Iterator[int]:
-        """Yield the first and last begin time of the first of the days that has one."""
+        """Yield the first and last begin time of the first day that has candles."""
         for day in days:
             footer, begins = self._day(day)
             if footer is not None and footer.rows:
@@ -227,11 +227,11 @@ class Presence:
                 return
 
     def _is_run(self, footer: Footer) -> bool:
-        """Tell whether every candle between the first and the last is there."""
+        """Return whether no candle is missing between the first and the last."""
         return footer.rows > 0 and footer.rows == self.grid.count(footer.first_ms, footer.last_ms + 1)
 
     def _runs(self, begins: IntArray) -> list[Range]:
-        """Return from begin to end each run of candles on the grid."""
+        """Return each run of candles on the grid, from begin to end."""
         grid, on_grid = self.grid, self._on_grid(begins)
         if not grid.length_ms:
             return union((begin, grid.end(begin)) for begin in on_grid.tolist())
@@ -298,7 +298,7 @@ def read_day(
     try:
         partition = Partition(*series, date.fromisoformat(day))
     except ValueError:
-        return PresenceDay(Footer(0, 0, 0), _NONE)  # somebody's directory that only looks like one of ours
+        return PresenceDay(Footer(0, 0, 0), _NONE)  # the directory only looks like one of ours
     for lap in range(READ_LAPS_MAX):
         names = list(listed) if listed and not lap else candle_files(store.storage, directories)
         parts = []
@@ -306,7 +306,7 @@ def read_day(
             if name != partition.file:
                 begins = read_or_leave_out(store, name, partial(_foreign_begins, partition=partition), _NONE)
                 if begins is None:
-                    break  # folded into the own file, which may have been read before that
+                    break  # It was folded into the own file, which may have been read before.
                 parts.append(_inside(partition, begins))
                 continue
             found = store.storage.read(name)

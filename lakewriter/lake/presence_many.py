@@ -19,18 +19,18 @@ from lakewriter.series import Series
 
 
 def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]:
-    """Return the series that the lake has anything of; days are not looked at.
+    """Return the series that are in directories, journals, ledgers or records. Lists no days.
 
     Raises:
         LakeError: if a ledger or the journal cannot be read.
     """
-    # Read in the order in which candles travel, so that none is missed on its way.
+    # Read in the order in which candles travel, so that none is missed.
     with store.ledgers() as root:
-        told = {each.gap.series for each in read_reported(root)}
-        told |= {each.series for each in read_periods(root)}
-        told |= {each.series for each in read_forgotten(root)}
+        recorded = {reported.gap.series for reported in read_reported(root)}
+        recorded |= {period.series for period in read_periods(root)}
+        recorded |= {line.series for line in read_forgotten(root)}
     unflushed = {candle.series for candle in read_unflushed(store.state_dir)}
-    return {series for series in told | unflushed if wanted.covers(series)}.union(store.series(wanted))
+    return {series for series in recorded | unflushed if wanted.covers(series)}.union(store.series(wanted))
 
 
 def presence_of_many(
@@ -39,14 +39,13 @@ def presence_of_many(
     others: Iterable[Series],
     unflushed: Mapping[Series, Iterable[Candle]],
 ) -> Iterator[Presence]:
-    """Yield where to ask for each series' candles, in order.
+    """Yield the presence of each series, in order.
 
-    Where each listing and each file costs a round trip, wanted days are read by
-    then, many at once.
+    On an object store the wanted days are prefetched.
 
     Args:
         wanted: which series, and days.
-        others: series to tell of even if they have no file.
+        others: series to yield even if they have no file.
         unflushed: the journal's candles, read before.
 
     Raises:
@@ -81,7 +80,7 @@ def presence_of_many(
 def _partitions(
     store: LakeStore, wanted: PartitionFilter
 ) -> Iterator[tuple[Partition, Sequence[str], tuple[str, ...]]]:
-    """Yield partitions and their directories, and their files where a listing has them anyway."""
+    """Yield partitions, their directories, and their files if the listing has them anyway."""
     if not store.is_remote:
         for partition, directories in store.partitions(wanted):
             yield partition, directories, ()

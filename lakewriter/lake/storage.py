@@ -1,11 +1,11 @@
 """The one seam to storage: list, read with a version, replace if unchanged, delete.
 
-Strategy: a storage holds named bytes. A name is replaced whole or not at all,
-and only if it still has the version that its replacer read. Local disk is
-here, an object store in `objects`, where a version is an ETag and `exclusive`
-locks nothing; it is only read yet.
+Strategy: a storage holds named bytes. A replacement is atomic, and fails if the
+name has another version than the replacer read. `LocalStorage` is a local disk.
+`remote.object_store` is an object store, where a version is an ETag and
+`exclusive` locks nothing; it is read-only.
 
-Nobody else opens, renames or unlinks files of partitions.
+No other module opens, renames or unlinks the files of partitions.
 """
 
 import contextlib
@@ -37,37 +37,36 @@ T = TypeVar("T")
 
 LOCKS = 256
 
-# A partition has at most 86,400 candles of some 50 bytes. Files of others may repeat
-# them, have other columns and no compression.
+# A partition has at most 86,400 candles of some 50 bytes. Foreign files may have
+# duplicates, more columns and no compression.
 FILE_BYTES_MAX = 256 * 1024 * 1024
 
-# A disk makes several syncs in little more time than one, if they wait together.
+# A disk makes several concurrent syncs in little more time than one.
 SYNC_THREADS = 8
 
 _TEMPORARY_MARK = ".tmp-"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
-# Each try that fails means that an empty directory was pruned meanwhile.
+# A try fails if an empty directory was pruned meanwhile.
 MAKE_TRIES_MAX = 20
 
-# A crashed writer's temporary file is swept when no writer can still own it:
-# a merge lives for seconds.
+# An older temporary file has no living writer: a merge takes seconds.
 TEMPORARY_AGE_S = 3600.0
 
 
 class ChangedError(Exception):
-    """The name no longer has the version it was expected to have."""
+    """The name has another version than expected."""
 
 
 class StoredBytes(NamedTuple):
-    """What a read found: the bytes, and the version they are."""
+    """The content of a name, and its version."""
 
     data: bytes
     version: str
 
 
 class Replacement(NamedTuple):
-    """A name to replace, as `Storage.replace` takes it."""
+    """The arguments of `Storage.replace`."""
 
     name: str
     data: bytes
@@ -75,7 +74,7 @@ class Replacement(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The names directly below a directory, sorted; directories and regular files apart."""
+    """The names in a directory, sorted: its directories and its regular files."""
 
     directories: list[str]
     files: list[str]
@@ -100,17 +99,17 @@ class Storage(Protocol):
         """
 
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
-        """Yield the result of `read` for each thing, in order; with many reads pending where that is faster."""
+        """Yield the result of `read` for each thing, in order. A remote storage prefetches."""
 
     def local_copy(self, directories: Sequence[str], suffix: str) -> contextlib.AbstractContextManager[Path]:
-        """Return a context with a local directory below which the directories' files are as they are now.
+        """Return a context with a local root below which the directories have their current files.
 
         Args:
-            suffix: of the files that are needed.
+            suffix: only files whose names end with this are needed.
         """
 
     def entries(self, directory: str) -> Listing:
-        """Return what is directly below; nothing if there is no such directory."""
+        """Return the names in a directory; none if there is no such directory."""
 
     def read(self, name: str) -> StoredBytes | None:
         """Return the bytes and their version; None if there is no such name."""
@@ -122,14 +121,14 @@ class Storage(Protocol):
         """Replace the whole name and return its new version.
 
         Args:
-            expected: the version that was read; None if there was none.
+            expected: the version that was read; None if there was no such name.
 
         Raises:
             ChangedError: if the name has another version by now; nothing is written.
         """
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
-        """Replace each of many names as `replace` does, in less time.
+        """Replace many names, each as `replace` does, in less time.
 
         Returns:
             the new version of each; None if it had another version by now.
@@ -139,13 +138,13 @@ class Storage(Protocol):
         """Remove the name, if it is there."""
 
     def prune(self, directory: str) -> None:
-        """Remove the directory and those above it, as long as they are empty."""
+        """Remove the directory and its parents, as long as they are empty."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
-        """Keep other writers of the directories out, where the storage can."""
+        """Return a context that excludes other writers of the directories, if the storage can."""
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:
-        """Remove what crashed writers left in the directory; return the names."""
+        """Remove temporary files of crashed writers from the directory; return their names."""
 
 
 class LocalStorage:
@@ -153,8 +152,8 @@ class LocalStorage:
 
     Args:
         root: the lake's root; must exist.
-        locks: where the lock files are.
-        sync_threads: how many files are synced at once.
+        locks: the directory of the lock files.
+        sync_threads: at most so many files are synced at once.
     """
 
     is_remote = False
@@ -167,7 +166,7 @@ class LocalStorage:
         self._listings: ListingCache[Listing] | None = None
 
     def keep_listings(self) -> None:
-        """Keep listings, for a reader that lists the same directories often."""
+        """Cache listings, for a reader that lists the same directories often."""
         if self._listings is None:
             self._listings = ListingCache()
 
@@ -186,7 +185,7 @@ class LocalStorage:
         yield self.root
 
     def entries(self, directory: str) -> Listing:
-        """Return what is directly below; nothing if there is no such directory."""
+        """Return the names in a directory; none if there is no such directory."""
         # Text, not a Path: surveys and queries list directories by the ten thousand.
         path = self._prefix + directory
         try:
@@ -223,15 +222,15 @@ class LocalStorage:
     ) -> list[str] | None:
         """Return the list for an entry; None for a pipe, a socket or a device.
 
-        A link that leads nowhere counts as a file: its disk may be away, and its
-        reader must know.
+        A broken link counts as a file: its disk may be unmounted, and reading it
+        must raise.
         """
         try:
             if entry.is_dir():
                 return directories
             if entry.is_file() or not Path(entry.path).exists():
                 return files
-        except OSError:  # of links in a ring
+        except OSError:  # a cycle of links
             return files
         warn_once(f"lake: {entry.path} is left out: it is no regular file")
         return None
@@ -285,17 +284,17 @@ class LocalStorage:
         return version
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
-        """Replace each of many files whole, with their syncs made together.
+        """Replace many files whole, with concurrent syncs.
 
-        All of them are open at once: that many, and no more, should be given.
+        All of them are open at once; the caller limits their number.
 
         Returns:
             the new version of each; None if it had another version by now, and
             stays as it is.
 
         Raises:
-            OSError: if the disk does not take one; those that have their new
-                name by then are replaced, nothing is left of the others.
+            OSError: if the disk refuses one. Files that are renamed by then are
+                replaced; nothing is left of the others.
 
         Crash: as for each alone: no bytes get their name before they are on the
         disk, so each file is the old one or the new one, whole. Their directories
@@ -337,7 +336,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _parallel_sync(self, count: int) -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], None]]:
-        """Give a function that syncs many things at once, and returns when all are."""
+        """Yield a function that syncs many things concurrently, and returns when all are synced."""
         threads = min(self._sync_threads, count)
         if threads <= 1:
             yield _sync_each
@@ -353,7 +352,7 @@ class LocalStorage:
             yield sync_all
 
     def delete(self, name: str) -> None:
-        """Remove the file, if it is there, for good.
+        """Remove the file durably, if it exists.
 
         Crash: the file is there or not; nothing else depends on which.
         """
@@ -365,12 +364,12 @@ class LocalStorage:
         sync_directory(path.parent)
 
     def prune(self, directory: str) -> None:
-        """Remove the directory and those above it, as long as they are empty; the root stays.
+        """Remove the directory and its parents, as long as they are empty; the root stays.
 
-        Writers of the directory itself must be kept out; those of its neighbours
-        make a directory again that goes while they need it.
+        The caller excludes writers of the directory itself. Writers of its
+        neighbours create a parent again if it is removed under them.
 
-        Crash: some of them are gone; an empty directory is none of a reader's business.
+        Crash: some of them are gone; readers ignore empty directories.
         """
         while directory:
             path = self.root / directory
@@ -387,12 +386,11 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def exclusive(self, *directories: str) -> Iterator[None]:
-        """Keep other writers of the directories out while inside.
+        """Hold the locks of the directories while inside.
 
-        One of 256 lock files is chosen by the directory's name, so that there
-        are never more. Whoever holds some takes no other: all that are needed
-        are taken here, everybody in the same order, so that nobody waits in a
-        ring. A dead owner holds nothing: the kernel drops its locks.
+        A hash of its name assigns each directory one of 256 lock files. A writer
+        takes all its locks in one call, in the same order as every other writer;
+        so there is no deadlock. The kernel releases the locks of a dead process.
         """
         with contextlib.ExitStack() as held:
             for number in sorted({zlib.crc32(directory.encode()) % LOCKS for directory in directories}):
@@ -400,19 +398,19 @@ class LocalStorage:
             yield
 
     def _lock(self, lock: Path) -> int:
-        """Return the descriptor of a lock file that is locked.
+        """Lock a lock file and return its descriptor.
 
         Raises:
-            LakeError: if the lake's root is gone: no lock makes it anew.
+            LakeError: if the lake's root is gone; a lock does not create it again.
         """
         while True:
             try:
                 fd = open_lock(lock)
-            except FileNotFoundError:  # a lake that was copied without our own directory
+            except FileNotFoundError:  # the lake was copied without `_lakewriter`
                 make_directories(self.root, self._locks)
                 continue
             fcntl.flock(fd, fcntl.LOCK_EX)
-            # A lock file that was deleted while we waited excludes nobody.
+            # A lock file that was deleted while we waited excludes no other writer.
             if names_open_file(lock, fd):
                 return fd
             os.close(fd)
@@ -436,12 +434,12 @@ class LocalStorage:
 
 
 def is_temporary(file: str) -> bool:
-    """Tell whether a file's name is one that a writer of ours makes beside its target."""
+    """Return whether a file's name is that of one of our temporary files."""
     return file.startswith(".") and _TEMPORARY_MARK in file
 
 
 def sync_directory(path: Path | str) -> None:
-    """Make the directory's entries durable: new names, renames, removals."""
+    """Sync a directory: its new names, renames and removals are durable then."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -450,7 +448,7 @@ def sync_directory(path: Path | str) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace a small file of our own, whole, and sync it and its directory.
+    """Replace a small file of our own whole, and sync it and its directory.
 
     Crash: the old file or the new one is there, whole.
     """
@@ -461,7 +459,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
-    """Write and sync a temporary file beside the target; gone after the block, unless renamed."""
+    """Write and sync a temporary file beside the target; remove it if the block raises."""
     temporary = Path(_temporary_name(str(target)))
     try:
         with temporary.open("xb", buffering=0) as file:
@@ -485,21 +483,21 @@ def _sync_each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
 
 
 def _version(status: os.stat_result) -> str:
-    # The inode tells two files of one size and one clock tick apart.
+    # Two files of one size and one clock tick differ in their inodes.
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def make_directories(root: Path, directory: Path) -> None:
-    """Make the missing directories down from `root`, each synced into its parent.
+    """Create the missing directories below `root` down to this one, and sync their parents.
 
-    Crash: some of them are there; whoever comes next makes the others.
+    Crash: some of them are there; the next call creates the others.
     """
     for parent in _make_missing(root, directory):
         sync_directory(parent)
 
 
 def _make_missing(root: Path, directory: Path) -> list[Path]:
-    """Make the missing directories down from `root`; return the parents to sync, topmost first.
+    """Create the missing directories below `root`; return the parents to sync, topmost first.
 
     Raises:
         LakeError: if the root is gone.
@@ -516,7 +514,7 @@ def _make_missing(root: Path, directory: Path) -> list[Path]:
         except FileExistsError:
             pass
         except FileNotFoundError:
-            # `prune` may have removed the parent in between; /proc takes no directory at all.
+            # `prune` may have removed the parent in between. In /proc this fails always.
             if not tries_left:
                 raise
             continue
