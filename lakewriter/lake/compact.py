@@ -1,21 +1,23 @@
 """Compaction: folding each partition into its one file.
 
-What is written by us needs none: a merge leaves a partition sorted, unique
-and encoded for storage. Compaction is for what others put there: foreign
-files are folded in, somebody else's `candles.parquet` is re-encoded, what
-crashed writers left is swept. A partition's further directories, of other days of
-its period or spelled with percent signs, are folded into its own and removed.
+Our own files need none: a merge leaves a partition sorted, unique and encoded
+for storage. Compaction does this with files of others:
 
-A foreign file with a row that cannot be a candle of its partition is left alone,
-and so is one that cannot be read or is of another series; the other files are
-folded. Of their rows those are left out that were not closed when they were written.
+- Foreign files are folded into the partition's own file.
+- A `candles.parquet` of another writer is re-encoded.
+- Temporary files of crashed writers are removed.
+- Further directories of a partition are folded into its own and removed: those
+  of other days of its period, and percent-encoded ones.
 
-It proves its result before it replaces anything: the bytes to be written are
-decoded again, and their set of keys must be the set of keys of the files they
-replace. No intent is noted before foreign files are unlinked: folding them a
-second time changes nothing, and a file that changed meanwhile is kept. They are
-unlinked with their own directory locked, since an older lakewriter that still
-runs takes that lock to write there.
+A foreign file is left alone if it cannot be read, is of another series, or has
+a row that cannot be a candle of its partition. The other files are folded,
+without rows that were not closed when the file was written.
+
+The result is checked before the replacement: the new bytes are decoded, and must
+have the same keys as the files that they replace. No intent is recorded before
+foreign files are unlinked: folding them twice changes nothing, and a file that
+changed meanwhile is kept. They are unlinked under the lock of their own
+directory, because an older lakewriter takes that lock to write there.
 """
 
 import os
@@ -48,12 +50,12 @@ from lakewriter.lake.storage import is_temporary, write_durably
 from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular
 
-# Which partitions were found in order, at which version: a cache, made anew if lost.
+# A cache of compacted partitions and their versions. It can be deleted at any time.
 VERIFIED_NAME = "compacted.json"
-# Some 130 bytes a partition; a note of more of them is made anew each time.
+# Some 130 bytes a partition. A larger file is ignored.
 VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 
-# Fewer partitions than this are done here: a process takes longer to start.
+# Fewer partitions are compacted in this process: starting others takes longer.
 PROCESS_PARTITIONS_MIN = 200
 _CHUNK = 32
 
@@ -61,7 +63,7 @@ _MEND = "it was left alone; mend it, or move it out of the lake, then run again"
 
 
 class VerifiedPartition(msgspec.Struct, frozen=True, array_like=True):
-    """A partition that needs nothing as long as its file has this version."""
+    """A partition that needs no compaction as long as its file has this version."""
 
     version: str
     rows: int
@@ -69,21 +71,21 @@ class VerifiedPartition(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CompactionResult(NamedTuple):
-    """What became of one partition.
+    """The result of compacting one partition.
 
     Args:
-        partition: which.
+        partition: the partition.
         rewritten: whether its file was (or with dry_run would be) replaced.
         rows: rows in it afterwards.
-        duplicates_removed: rows that were there more than once.
-        files_removed: names of foreign and temporary files that went.
-        bytes_before, bytes_after: of all its files.
-        version: of its one file afterwards; "" if that was not looked at, or if
-            foreign files were left alone.
-        error: why nothing was done, or a foreign file was left alone; "" if all went well.
+        duplicates_removed: number of removed duplicate rows.
+        files_removed: names of removed foreign and temporary files.
+        bytes_before, bytes_after: bytes of all its files.
+        version: of its one file afterwards; "" if it was not checked, or if foreign
+            files were left alone.
+        error: why nothing was changed, or a foreign file was left alone; "" if there was no error.
         hint: what to do about the error.
-        not_closed: rows of foreign files that are left out: their candle is not closed.
-        disputed: duplicates that were removed, and differ from the row that is kept.
+        not_closed: rows of foreign files that are left out, because their candle is not closed.
+        disputed: removed duplicates that differ from the kept row.
         directories_removed: how many further directories of the partition went.
     """
 
@@ -103,14 +105,14 @@ class CompactionResult(NamedTuple):
 
 
 class CompactionPlan(NamedTuple):
-    """What a compaction has to look at, and what it can leave alone unopened."""
+    """The partitions to compact, and the results of those that need nothing."""
 
     work: list[PartitionDirs]
     in_order: list[CompactionResult]
 
 
 def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
-    """Return the partitions to look at, opening none of them."""
+    """Return the partitions to compact. Opens no file."""
     known = read_verified(store)
     work, in_order = [], []
     for found in store.partitions(wanted):
@@ -133,9 +135,9 @@ def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> Compacti
 
 
 def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
-    """Yield the files with candles, those that crashed writers left, and further directories that are empty.
+    """Yield the candle files, temporary files of crashed writers, and further directories that are empty.
 
-    Marks that others leave, like Spark's _SUCCESS, are none of our work.
+    Marks of other writers, such as Spark's _SUCCESS, stay.
     """
     for directory in item.directories:
         listing = store.storage.entries(directory)
@@ -154,19 +156,19 @@ def compact_partitions(
     dry_run: bool = False,
     processes: int | None = None,
 ) -> Iterator[CompactionResult]:
-    """Compact the partitions, yielding an outcome for each in any order.
+    """Compact the partitions, and yield the result of each in any order.
 
     Args:
-        now_s: the time by the clock that stamps files, for what is stale.
-        dry_run: only tell what would be done.
-        processes: how many work at once; None for one per core.
+        now_s: the time by the clock that stamps files; it tells stale temporary files.
+        dry_run: change nothing, and yield what would be changed.
+        processes: number of worker processes; None for one per core.
     """
     processes = processes or os.cpu_count() or 1
     if processes == 1 or len(work) < PROCESS_PARTITIONS_MIN:
         for item in work:
             yield compact_partition(store, item, now_s, dry_run=dry_run)
         return
-    # A forked child of a process with threads may hang; a fresh one never does.
+    # A forked child of a process with threads may deadlock; a spawned one does not.
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=die_with_parent)
     with pool:
         items = iter(work)
@@ -189,7 +191,7 @@ def compact_partitions(
 
 
 def die_with_parent() -> None:
-    """End this worker when the process that started it is gone, however it went."""
+    """Exit this worker process when its parent exits or is killed."""
 
     def watch() -> None:
         parent = parent_process()
@@ -238,7 +240,7 @@ class _FileToFold(NamedTuple):
 
 
 class _Folded(NamedTuple):
-    """What became of a partition's own file, and the files that may go now.
+    """The result for a partition's own file, and the files that may be removed now.
 
     With dry_run the result says that they went.
     """
@@ -259,7 +261,7 @@ def _fold(store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool)
     removed = [file.name for file in to_remove] if dry_run else []
     done = done._replace(files_removed=(*swept, *removed))
     if refused:
-        # The next run has to look again.
+        # Without a version the next run checks the partition again.
         more = f" (and {len(refused) - 1} more of its files)" if len(refused) > 1 else ""
         done = done._replace(version="", error=refused[0] + more, hint=_MEND)
     elif dry_run:
@@ -286,7 +288,7 @@ def _fold_files(
         bytes_before=bytes_before,
     )
     if not after.num_rows:
-        # A file of ours has rows: whoever looks for a series' newest candle looks no further back.
+        # Our files always have rows: `LakeStore.newest` relies on it.
         return _Folded(done, files)
     if own is not None and len(files) == 1 and after is before and written_by_us(own.data):
         return _Folded(done._replace(bytes_after=bytes_before, version=own.version), [])
@@ -300,7 +302,7 @@ def _fold_files(
 
 
 def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
-    """Return the files to fold, and why others are left alone.
+    """Return the files to fold, and the errors of the others.
 
     Raises:
         LakeError: if the partition's own file cannot be folded.
@@ -322,7 +324,7 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
 
 
 def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tuple[pa.Table, int]:
-    """Return the rows of a file, and how many are not closed; of a foreign one with the grid's ends.
+    """Return the closed rows of a file, and the number of open ones; end times of foreign rows are the grid's.
 
     Raises:
         LakeError: if it cannot be read, has rows of another day or series, or a
@@ -349,7 +351,7 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
 
 
 def _first_impossible_row(partition: Partition, candles: Columns) -> str | None:
-    """Return the first row that cannot be a candle of the partition, and why, in the words of verify."""
+    """Return the first row that cannot be a candle of the partition, with the error text of `verify`."""
     outside = (candles.begin < partition.start_ms) | (candles.begin >= partition.stop_ms)
     off = off_grid(INTERVALS[partition.interval], candles.begin)
     rows = [
@@ -378,7 +380,7 @@ def _check_same_keys(partition: Partition, begins_before: IntArray, data: bytes)
 
 
 def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> CompactionResult:
-    """Remove the files that were folded, and further directories that are empty then; return what became of all."""
+    """Remove folded files, and further directories that are empty then; return the whole result."""
     result, to_remove = folded
     gone: list[str] = []
     directories_removed = 0
@@ -399,13 +401,13 @@ def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> C
 
 def _remove_if_unchanged(store: LakeStore, file: _FileToFold) -> bool:
     if store.storage.version(file.name) != file.version:
-        return False  # somebody wrote to it since; the next run folds it in
+        return False  # It was written to meanwhile; the next run folds it.
     store.storage.delete(file.name)
     return True
 
 
 def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
-    """Return what earlier runs found in order, by the file's name."""
+    """Return the verified partitions of earlier runs, by file name."""
     try:
         data = read_regular(store.state_dir / STATE_DIRECTORY / VERIFIED_NAME, VERIFIED_BYTES_MAX)
         return msgspec.json.decode(data, type=dict[str, VerifiedPartition])
@@ -414,14 +416,14 @@ def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
 
 
 def write_verified(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
-    """Note which partitions are in order now.
+    """Write which partitions are compacted now.
 
     Args:
-        everything: the outcomes are of all partitions; else what earlier runs
-            noted of other ones is kept.
+        everything: the outcomes are of all partitions; otherwise the entries of
+            other partitions are kept.
 
-    Crash: the old note or the new one is there; either is right, since it
-    holds only for the versions that it names.
+    Crash: the old file or the new one is there, whole; either is right, since an
+    entry holds only for its version.
     """
     known = {} if everything else read_verified(store)
     for outcome in outcomes:

@@ -73,11 +73,11 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 
 def _is_ours(table: pa.Table, partition: Partition) -> bool:
     """Return whether a file says that we wrote it for this series, as one of another day of the period."""
-    said = table.schema.metadata or {}
+    metadata = table.schema.metadata or {}
     return (
         table.schema.equals(SCHEMA)
-        and WRITER_KEY.encode() in said
-        and all(said.get(level.encode()) == getattr(partition, level).encode() for level in LEVELS)
+        and WRITER_KEY.encode() in metadata
+        and all(metadata.get(level.encode()) == getattr(partition, level).encode() for level in LEVELS)
     )
 
 

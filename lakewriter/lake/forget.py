@@ -151,11 +151,11 @@ def removed_by_series(outcomes: Iterable[ForgetResult]) -> dict[Series, Removed]
             found.setdefault(outcome.partition.series, []).append(outcome)
     return {
         series: Removed(
-            limited_ranges(each for outcome in some for each in _ranges_of(outcome)),
-            sum(outcome.candles for outcome in some),
-            sum(outcome.bytes_before - outcome.bytes_after for outcome in some),
+            limited_ranges(each for outcome in of_series for each in _ranges_of(outcome)),
+            sum(outcome.candles for outcome in of_series),
+            sum(outcome.bytes_before - outcome.bytes_after for outcome in of_series),
         )
-        for series, some in found.items()
+        for series, of_series in found.items()
     }
 
 

@@ -63,7 +63,7 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
         sources: only candles of these sources; () for any.
         started_ms: when the removal started, by the host's clock.
         finished_ms: when it ended; None for a command that did not end.
-        runs: number of commands of which this is the sum.
+        runs: number of commands that are summed up here.
         id: identifies the command until it is finished.
     """
 
@@ -171,28 +171,28 @@ def read_forgotten(root: Path) -> list[Forgotten]:
     return sorted(known, key=lambda each: (each.series, each.ranges[0], each.started_ms))
 
 
-def with_forgotten(told: list[ReportedGap], forgotten: Iterable[Forgotten]) -> list[ReportedGap]:
+def with_forgotten(reported: list[ReportedGap], forgotten: Iterable[Forgotten]) -> list[ReportedGap]:
     """Return a series' gaps from ledgers and its forgotten ranges, by time, each candle once.
 
     A final reason or a living recorder's "pending" wins over "forgotten", and
     that wins over "unhealable".
     """
-    strong = [each for each in told if each.explains_absence and each.gap.reason != "unhealable"]
+    strong = [each for each in reported if each.explains_absence and each.gap.reason != "unhealable"]
     known = union((each.gap.start_ms, each.gap.stop_ms) for each in strong)
     found = list(strong)
     for line in forgotten:
         gap = _gap_of(line)
         found += _pieces(ReportedGap(gap, alive=False), minus(list(line.ranges), known))
         known = union([*known, *line.ranges])
-    for each in told:
+    for each in reported:
         if each not in strong:
             found += _pieces(each, minus([(each.gap.start_ms, each.gap.stop_ms)], known))
     return sorted(found, key=lambda each: each.gap.start_ms)
 
 
-def _pieces(told: ReportedGap, ranges: list[Range]) -> list[ReportedGap]:
+def _pieces(reported: ReportedGap, ranges: list[Range]) -> list[ReportedGap]:
     return [
-        told._replace(gap=msgspec.structs.replace(told.gap, start_ms=start_ms, stop_ms=stop_ms))
+        reported._replace(gap=msgspec.structs.replace(reported.gap, start_ms=start_ms, stop_ms=stop_ms))
         for start_ms, stop_ms in ranges
     ]
 

@@ -72,7 +72,7 @@ class Merged(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """The outcome of each merge into a partition, and the file to write, if there is one to write."""
+    """The result of each merge into a partition, and the replacement to write; None if nothing changes."""
 
     merged: list[Merged]
     replacement: Replacement | None
@@ -224,7 +224,7 @@ class LakeStore:
                 in any order, duplicates allowed.
 
         Raises:
-            LakeError: if the present file is not readable (it stays as it is),
+            LakeError: if the old file is not readable (it stays as it is),
                 or a row is of another period.
 
         Crash: at any step the partition is as before or as after, whole;
@@ -267,7 +267,7 @@ class LakeStore:
         for partition, rows in items:
             parts.setdefault(partition, []).append(rows)
         with self.storage.exclusive(*(partition.path for partition in parts)):
-            changes = {partition: self._change(partition, some) for partition, some in parts.items()}
+            changes = {partition: self._change(partition, tables) for partition, tables in parts.items()}
             replacements = [each.replacement for each in changes.values() if each.replacement is not None]
             versions = self.storage.replace_all(replacements)
         overtaken = {

@@ -1,7 +1,7 @@
 """The Parquet file of a partition: bytes out, a table in.
 
-What only this module knows: the encodings, the file's metadata, and how to
-read a file that somebody else wrote. Pure but for the bytes it is given.
+Only this module knows the encodings, the file's metadata, and how to read a
+file of another writer. It works on bytes and does no I/O.
 
 Encodings, measured on real days of the exchange (see benchmarks/encoding.py):
 doubles without dictionary, PLAIN + zstd 3; DELTA_BINARY_PACKED for times and
@@ -24,34 +24,34 @@ from lakewriter.partition import LEVELS, Partition
 
 ROW_GROUP_ROWS = 122_880
 
-# In the file's metadata; a reader can tell our files from anybody's.
+# Metadata of our files; other writers' files lack it.
 WRITER_KEY = "lakewriter.version"
 ROWS_KEY = "lakewriter.rows"
 
-# How many rows begin off their interval's grid; only there if some do. The exchange
-# has none, but a foreign file that was folded in may have had them.
+# The number of rows that begin off their interval's grid, if there are any. The
+# exchange has none, but a folded foreign file may have had them.
 OFF_GRID_KEY = "lakewriter.off_grid"
 
-# The footer's CRC-32 as eight hexadecimal digits, taken with zeros in their place. Nothing in
-# Parquet guards a footer, and over some damaged ones pyarrow aborts the whole process: what
-# C++ throws while statistics are looked up nobody catches.
+# The footer's CRC-32 as eight hexadecimal digits, computed with zeros in their place. Parquet
+# has no checksum of the footer, and some damaged ones make pyarrow abort the process: it does
+# not catch C++ exceptions while it reads statistics.
 FOOTER_CRC_KEY = "lakewriter.footer_crc"
 _NO_CRC = b"00000000"
 # In Thrift's compact protocol: eight bytes of text follow.
 _FOOTER_CRC_MARK = FOOTER_CRC_KEY.encode() + b"\x18\x08"
 
-# DuckDB, Polars and pandas open a file twice: the footer is from the first time, and the pages
-# are from the second, maybe of the file that replaced it meanwhile. If a page began there in
-# both, as that of the begin times would, an old count of rows would meet new rows, and the last
-# of them would silently be missing. So pages begin elsewhere in each next file, behind more zeros
-# or fewer: what is read in their place is no page, and the reader fails instead.
+# DuckDB, Polars and pandas open a file twice: first for the footer, then for the pages. A flush
+# may replace the file in between. If a page began at the same offset in both files, the old row
+# count would be applied to new rows, and the last rows would silently be missing. So the pages
+# of each next file begin at other offsets, behind more zeros or fewer: the old offsets lead to
+# no page, and the reader fails instead.
 _MAGIC_BYTES = 4
 _PADDING_BYTES = 8
-# Less than any page of times takes, with its header: whatever the shifts of two files are, the
-# second page of one does not begin where the first page of the other does. So a reader that was
-# held up, and missed some files in between, does not take ends for begins either. Eleven shifts
-# take turns, a number of flushes that few hours and days are made of: whoever keeps a footer and
-# comes back on the hour does not meet the same one.
+# This is less than any page of times takes, with its header. So whatever the paddings of two
+# files are, the second page of one does not begin where the first page of the other does, and
+# a delayed reader that missed some files does not take end times for begin times. Eleven
+# paddings take turns: hours and days seldom have a multiple of eleven flushes, so a reader that
+# keeps a footer and returns on the hour does not meet the same padding.
 _PADDING_BYTES_MAX = 80
 
 _ENCODINGS = {
@@ -60,21 +60,21 @@ _ENCODINGS = {
     if name != "source"
 }
 
-# A day has at most 86,400 candles; files of others may repeat them.
+# A day has at most 86,400 candles; foreign files may have duplicates.
 ROWS_MAX = 1 << 20
 
-# What Arrow raises over a file that is damaged, or none of Parquet's.
+# Arrow's exceptions for a file that is damaged or not Parquet.
 _BROKEN = (pa.ArrowException, OSError, UnicodeError, KeyError, OverflowError)
 
-# Without these a file holds no candles; what else is missing becomes null.
+# The required columns; other missing columns become null.
 _BEGIN = "candle_begin_time"
 _REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
 
 
 def import_parquet() -> Any:
-    """Return Arrow's module for Parquet, imported with the first file: not every statement has one.
+    """Return Arrow's Parquet module, imported at the first use: some statements read no file.
 
-    A recorder imports it before: with its first file there may be no handle left to import it by.
+    A recorder imports it at the start, because later all file handles may be in use.
     """
     import pyarrow.parquet  # noqa: PLC0415
 
@@ -86,10 +86,10 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
 
     Args:
         table: rows of SCHEMA, sorted by begin time, one per key.
-        shift: how many zeros to put before the pages; see `encode_next`.
+        padding: number of zeros before the pages; see `encode_next`.
     """
     sink = pa.BufferOutputStream()
-    # Written without the Arrow schema, which only repeats the types, at 600 bytes a file.
+    # Without the Arrow schema, which only repeats the types and takes 600 bytes a file.
     with import_parquet().ParquetWriter(
         sink,
         SCHEMA,
@@ -101,7 +101,7 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
         write_page_checksum=True,
         store_schema=False,
     ) as writer:
-        sink.write(bytes(padding))  # behind the magic, which is there by now
+        sink.write(bytes(padding))  # behind the magic, which is written by now
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(
             {
@@ -118,13 +118,13 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
 
 
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
-    """Return the partition's file as bytes in which no page begins where one did in the file before.
+    """Return the partition's file as bytes, with no page at an offset of a page in the replaced file.
 
-    Of ten other shifts nearly always the first will do; if none did, the last would be taken.
+    The first of ten paddings nearly always suffices; if none does, the last is used.
 
     Args:
         table: as for `encode`.
-        replaced: the file before, whoever wrote it; None if this is the first.
+        replaced: the replaced file, own or foreign; None if this is the first.
     """
     if replaced is None:
         return encode(table, partition)
@@ -138,13 +138,13 @@ def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -
 
 
 def leading_padding(data: bytes) -> int:
-    """Return how many zeros are before a file's pages; in files of others there seldom are any."""
+    """Return the number of zeros before a file's pages; foreign files seldom have any."""
     behind = data[_MAGIC_BYTES : _MAGIC_BYTES + _PADDING_BYTES_MAX]
     return len(behind) - len(behind.lstrip(b"\0"))
 
 
 def _page_starts(data: bytes) -> set[int]:
-    """Return where a file's first pages of each kind begin, by its footer."""
+    """Return the offsets of the first page of each kind, from the footer."""
     metadata = import_parquet().read_metadata(pa.BufferReader(data))
     starts: set[int] = set()
     for number in range(metadata.num_row_groups):
@@ -163,13 +163,13 @@ def _with_footer_crc(data: bytes) -> bytes:
 
 
 def has_whole_footer(data: bytes) -> bool:
-    """Tell whether a file's footer is the one that `encode` wrote; others' have no seal."""
+    """Return whether a file has the footer that `encode` wrote; foreign files have no checksum."""
     at = _footer_crc_at(data)
     return at > 0 and data[at : at + len(_NO_CRC)] == b"%08x" % _footer_crc(data, at)
 
 
 def _footer_crc_at(data: bytes) -> int:
-    """Return where the seal's digits are; -1 if there are none."""
+    """Return the offset of the checksum's digits; -1 if there are none."""
     found = data.rfind(_FOOTER_CRC_MARK, _footer_at(data))
     return found if found < 0 else found + len(_FOOTER_CRC_MARK)
 
@@ -185,12 +185,12 @@ def _footer_at(data: bytes) -> int:
 
 
 def _open(data: bytes) -> Any:
-    """Return an open file whose end claims no more rows and bytes than a partition can have.
+    """Open a file whose footer has no more rows and bytes than a partition can have.
 
-    Arrow allocates what the end claims before it reads a page.
+    Arrow allocates memory by the footer before it reads a page.
 
     Raises:
-        pa.ArrowInvalid: if it claims more, or fewer than none.
+        pa.ArrowInvalid: if it has more, or a negative number.
     """
     file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     metadata = file.metadata
@@ -204,18 +204,18 @@ def _open(data: bytes) -> Any:
 
 
 def decode(data: bytes, name: str) -> pa.Table:
-    """Return a file's rows in SCHEMA, whoever wrote it.
+    """Return the rows of an own or foreign file in SCHEMA.
 
-    Times of other units, decimals and other numbers are cast; columns that the
-    path repeats are dropped; optional columns that are missing become null.
+    Times of other units, decimals and other numbers are cast. Columns that the
+    path repeats are dropped. Missing optional columns become null.
 
     Args:
         data: the whole file.
-        name: what to call it in an error.
+        name: names the file in errors.
 
     Raises:
         UnreadableError: if it is not a whole Parquet file of candles.
-        LakeError: if memory does not suffice for it.
+        LakeError: if there is not enough memory.
     """
     return conform(read_table(data, name), name)
 
@@ -225,7 +225,7 @@ def read_table(data: bytes, name: str) -> pa.Table:
 
     Raises:
         UnreadableError: if it is not a whole Parquet file.
-        LakeError: if memory does not suffice for it.
+        LakeError: if there is not enough memory.
     """
     try:
         return read_rows(_open(data))
@@ -234,16 +234,16 @@ def read_table(data: bytes, name: str) -> pa.Table:
 
 
 def conform(table: pa.Table, name: str) -> pa.Table:
-    """Return a table of others in SCHEMA.
+    """Return the table of a foreign file in SCHEMA.
 
     Args:
-        name: what to call its file in an error.
+        name: names the file in errors.
 
     Raises:
-        UnreadableError: if it holds no candles.
+        UnreadableError: if it has no candles.
     """
     try:
-        # The metadata is the file's own, which no row needs.
+        # Drop the file's metadata: rows do not need it.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
     except _BROKEN as error:
         raise _unreadable(name, error) from None
@@ -255,23 +255,23 @@ def conform(table: pa.Table, name: str) -> pa.Table:
 
 
 def read_rows(file: Any, columns: list[str] | None = None) -> pa.Table:
-    """Return the rows of an open file, all of them.
+    """Return all rows of an open file.
 
     Raises:
-        pa.ArrowInvalid: if it does not have the rows that its end says.
+        pa.ArrowInvalid: if it has not as many rows as its footer says.
     """
-    # A thread pool costs more than it gives on a file this small.
+    # A thread pool costs more than it saves on a file this small.
     table = file.read(columns=columns, use_threads=False)
-    if table.num_rows != file.metadata.num_rows:  # seen of damaged ends: nobody else minds
+    if table.num_rows != file.metadata.num_rows:  # seen with damaged footers; Arrow does not check it
         raise pa.ArrowInvalid(f"it has {table.num_rows} of its {file.metadata.num_rows} rows")
     return table
 
 
 class Footer(NamedTuple):
-    """What the end of one of our files says of its rows, which are sorted and unique.
+    """The rows of one of our files, from its footer; they are sorted and unique.
 
     Args:
-        rows: how many.
+        rows: their number.
         first_ms, last_ms: the first and last begin time; 0 without rows.
     """
 
@@ -281,11 +281,11 @@ class Footer(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What the end of a file says of one column; readers skip whole files by it.
+    """The statistics of one column, from the footer; readers skip whole files by them.
 
     Args:
-        least, greatest: as stored: numbers, or bytes of text; None if nothing is said.
-        nulls: how many; None if nothing is said.
+        least, greatest: as stored: numbers, or bytes of text; None if absent.
+        nulls: number of nulls; None if absent.
     """
 
     least: Any
@@ -294,12 +294,12 @@ class Statistics(NamedTuple):
 
 
 class FileHeader(NamedTuple):
-    """What a file says of itself, whether or not its rows agree.
+    """The schema, metadata and row count of a file's footer, not compared with its rows.
 
     Args:
         schema: names and types of its columns, in order.
-        metadata: of its footer, without the Arrow schema.
-        rows: how many.
+        metadata: keys and values of its footer, without the Arrow schema.
+        rows: number of rows.
     """
 
     schema: pa.Schema
@@ -308,25 +308,25 @@ class FileHeader(NamedTuple):
 
 
 def read_header(data: bytes, name: str) -> FileHeader:
-    """Return what a file says of itself, whoever wrote it.
+    """Return the header of an own or foreign file.
 
     Raises:
-        UnreadableError: if its end is not that of a Parquet file.
+        UnreadableError: if it has no footer of a Parquet file.
     """
     try:
         file = _open(data)
         schema, metadata = file.schema_arrow.remove_metadata(), file.metadata
-        said = {key.decode(): text.decode() for key, text in (metadata.metadata or {}).items()}
+        pairs = {key.decode(): text.decode() for key, text in (metadata.metadata or {}).items()}
     except _BROKEN as error:
         raise _unreadable(name, error) from None
-    return FileHeader(schema, said, metadata.num_rows)
+    return FileHeader(schema, pairs, metadata.num_rows)
 
 
 def read_statistics(data: bytes) -> dict[str, Statistics]:
-    """Return what a file's end says of each column.
+    """Return the statistics of each column, from the footer.
 
-    Of a damaged end this may abort the process, for nobody catches what C++ throws
-    in there: ask in a process that may die.
+    A damaged footer may abort the process with an uncaught C++ exception: call
+    this in a process that may die.
     """
     metadata = import_parquet().read_metadata(pa.BufferReader(data))
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -347,14 +347,14 @@ def _statistics(groups: list[Any]) -> Statistics:
 
 
 def written_by_us(data: bytes) -> bool:
-    """Tell whether the file says that `encode` wrote it, and has the rows it says."""
+    """Return whether the metadata has our version and the right number of rows."""
     return _is_ours(import_parquet().read_metadata(pa.BufferReader(data)))
 
 
 def read_footer(data: bytes, name: str) -> Footer | None:
-    """Return what our file's end says of its rows; None if somebody else wrote it, or a row is off the grid.
+    """Return the footer of our own file; None if the file is foreign, or a row is off the grid.
 
-    An end that is not the one we wrote, be it damaged, is not asked: the rows themselves are.
+    If the footer is not the one that we wrote, the rows are read instead.
 
     Raises:
         UnreadableError: if it is not a whole Parquet file.
@@ -376,7 +376,7 @@ def read_footer(data: bytes, name: str) -> Footer | None:
 
 
 def read_begins(data: bytes, name: str) -> IntArray:
-    """Return the begin times in a file, whoever wrote it, sorted, each once.
+    """Return the begin times in an own or foreign file, sorted, each once.
 
     Raises:
         UnreadableError: if it is not a whole Parquet file of candles.
@@ -394,12 +394,12 @@ def _read_metadata(data: bytes, name: str) -> Any:
 
 
 def _read_begins(data: bytes, name: str) -> IntArray:
-    """Return the begin times in a file that says it is ours, sorted, each once."""
+    """Return the begin times in a file with our metadata, sorted, each once."""
     try:
         file = _open(data)
         if file.schema_arrow.field(_BEGIN).type == SCHEMA.field(_BEGIN).type:
             rows = read_rows(file, [_BEGIN])
-        else:  # somebody wrote our file anew, and kept what it says of itself
+        else:  # Another writer rewrote our file and kept its metadata.
             rows = decode(data, name)
     except _BROKEN as error:
         raise _unreadable(name, error) from None
@@ -407,8 +407,8 @@ def _read_begins(data: bytes, name: str) -> IntArray:
 
 
 def _is_ours(metadata: Any) -> bool:
-    said = metadata.metadata or {}
-    return WRITER_KEY.encode() in said and said.get(ROWS_KEY.encode()) == str(metadata.num_rows).encode()
+    pairs = metadata.metadata or {}
+    return WRITER_KEY.encode() in pairs and pairs.get(ROWS_KEY.encode()) == str(metadata.num_rows).encode()
 
 
 def _unreadable(name: str, error: Exception) -> LakeError:
@@ -438,10 +438,10 @@ def _cast(column: pa.ChunkedArray, field: "pa.Field[Any]") -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(column.type) and column.type.tz is None:
-        import pyarrow.compute as pc  # noqa: PLC0415 - slow, and only for files of others
+        import pyarrow.compute as pc  # noqa: PLC0415 - slow, and only for foreign files
 
         column = pc.assume_timezone(column, "UTC")
-    # A receive time may lose its nanoseconds, a decimal its last digits; a begin
-    # time that is none of our milliseconds is an error.
+    # A receive time may lose its nanoseconds, and a decimal its last digits. A begin
+    # time that is not a whole millisecond is an error.
     inexact = field.name == "recv_time" or pa.types.is_decimal(column.type)
     return column.cast(field.type, safe=not inexact)

@@ -1,12 +1,11 @@
-"""Presence: which candles of a series are there.
+"""Presence: which candles of a series the lake has.
 
-The one place that answers it, for healing, for `coverage` and for `gaps`. What
-a file of ours holds is told by its footer: its rows are sorted, unique and of
-one period, so as many of them as the grid has between the first and the last is
-all of them. Only files with something missing in between, and files of others,
-have their begin times read.
+Healing, `coverage` and `gaps` all ask this module. The footer of our own file
+suffices if the file is complete: its rows are sorted, unique and of one period,
+so it compares their number with the grid between the first and the last. Begin
+times are read only from incomplete files and foreign ones.
 
-Nothing here knows why a candle is absent: that is `gaps`'.
+This module does not know why a candle is absent; `gaps` does.
 """
 
 import re
@@ -105,7 +104,7 @@ def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = 
 
 
 class PresenceDay(NamedTuple):
-    """What the files of a partition say; `begins` is read only where the footer does not suffice."""
+    """The candles of a partition; `begins` is read only if the footer does not suffice."""
 
     footer: Footer | None
     begins: IntArray | None
@@ -284,16 +283,16 @@ def read_day(
     exactly: bool = False,
     listed: Sequence[str] = (),
 ) -> PresenceDay:
-    """Read what the files of a partition say.
+    """Read the candles of a partition from its files.
 
     Args:
-        day: its first one.
-        listed: its files, if they were listed a moment ago.
-        exactly: every begin time, even if our file's footer could be told.
+        day: its first day.
+        listed: its files, if they were just listed.
+        exactly: read every begin time, even if the footer suffices.
 
     Raises:
-        LakeError: if our own file cannot be read, or they never hold still. A file
-            of others that cannot be read is logged and left out.
+        LakeError: if our own file cannot be read, or the files change each time. A
+            foreign file that cannot be read is logged and left out.
     """
     try:
         partition = Partition(*series, date.fromisoformat(day))

@@ -1,6 +1,6 @@
-"""Complete or explained: each candle that is expected is there, or something says why not.
+"""Coverage: each expected candle is present, or has a reason for its absence, or is unexplained.
 
-`facts` reads what the lake knows of its series, `expectation` says which candles
-follow from that, `days` counts them by day, `absences` lists the absent ones
-with their reasons, and `tables` makes rows of both.
+`facts` reads what the lake has of its series, `expectation` computes the expected
+candles, `days` counts them by day, `absences` lists the absent ones with their
+reasons, and `tables` returns both as rows.
 """

@@ -1,8 +1,11 @@
-"""Absent candles and why: from the ledgers, from the subscriptions, or from nothing.
+"""Absent candles and their reasons, from the ledgers or the subscriptions.
 
-Where several account for a candle, a final reason counts most, then a living
-recorder that heals it, then that the series was left on purpose, then any other
-word of a ledger.
+If there are several reasons for a candle, the first of these wins:
+
+1. A final reason of a ledger.
+2. A living recorder heals it.
+3. The series was left on purpose.
+4. Any other reason of a ledger.
 """
 
 from collections.abc import Iterator
@@ -23,16 +26,16 @@ _NOW = CoverageMoment()
 
 
 class AbsentCandles(NamedTuple):
-    """A run of candles that are not there, for one reason.
+    """A run of absent candles with one reason.
 
     Args:
-        series: whose they are.
-        start_ms, stop_ms: from the first one's begin to the last one's end.
-        candles: how many.
-        reason: a ledger's, LEFT or UNEXPLAINED.
-        has_reason: whether they cannot be had, are not expected, or are being healed.
-        detected_ms, resolved_ms: when a ledger noticed and settled it; None if none did.
-        error: what went wrong, or what else is known.
+        series: the series.
+        start_ms, stop_ms: from the begin of the first to the end of the last.
+        candles: their number.
+        reason: a ledger's reason, LEFT or UNEXPLAINED.
+        has_reason: whether the exchange has no such candles, they are not expected, or are being healed.
+        detected_ms, resolved_ms: times of detection and resolution in a ledger; None if in none.
+        error: the error of healing, or another detail.
         never_came: whether the series is subscribed to and never had a candle.
     """
 
@@ -51,11 +54,11 @@ class AbsentCandles(NamedTuple):
 def absent_candles(
     store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
 ) -> Iterator[AbsentCandles]:
-    """Yield what is absent of each series, by series and time.
+    """Yield the absent candles of each series, by series and time.
 
     Args:
-        wanted: which series, and days on which the candles begin.
-        moment: as of when.
+        wanted: which series, and the days on which the candles begin.
+        moment: the time of the question.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -75,7 +78,7 @@ def absent_candles(
 def _absences(
     facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
 ) -> Iterator[AbsentCandles]:
-    """Yield what is absent of one series, in no order."""
+    """Yield the absent candles of one series, unordered."""
     presence, grid = facts.presence, expected.grid
     start_ms, stop_ms = wanted.clipped(expected.start_ms, expected.stop_ms)
     gone: list[Range] = []
@@ -101,12 +104,12 @@ def _absences(
 
 
 def _is_healed(reported: ReportedGap) -> bool:
-    """Return whether a recorder that lives is about to fetch it."""
+    """Return whether a living recorder is about to fetch it."""
     return reported.gap.reason == "pending" and reported.alive
 
 
 def _absent_by_report(reported: ReportedGap, expected: Expectation, run: Range) -> AbsentCandles:
-    """Return a run that a ledger tells of."""
+    """Return a run of absent candles with the reason of a ledger."""
     gap = reported.gap
     return AbsentCandles(
         gap.series,
@@ -123,7 +126,7 @@ def _absent_by_report(reported: ReportedGap, expected: Expectation, run: Range) 
 def _trailing(
     facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
 ) -> list[Range]:
-    """Return since when nothing is expected any more, up to the moment or any recorder's last word."""
+    """Return the range since the series was left, up to the moment or the last confirmation of any recorder."""
     if not expected.left or expected.left[-1][1] != FOREVER_MS:
         return []
     until_ms = facts.lake.seen_ms if moment.until_ms is None else moment.until_ms
@@ -136,7 +139,7 @@ def _trailing(
 def _unexplained(
     facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int
 ) -> Iterator[AbsentCandles]:
-    """Yield a run that nothing accounts for, cut where its recorder was last seen."""
+    """Yield an unexplained run, split where its recorder was last seen."""
     never_came = bool(expected.never_came)
     dead = [period for period in facts.open_periods if period.journal not in facts.lake.alive]
     last = max(dead, key=lambda period: period.seen_ms, default=None)
@@ -161,6 +164,6 @@ def _unexplained(
             )
 
 
-def _intersection(some: list[Range], others: list[Range]) -> list[Range]:
-    """Return what is in both sets."""
-    return minus(some, minus(some, others))
+def _intersection(left: list[Range], right: list[Range]) -> list[Range]:
+    """Return the intersection of two sets of ranges."""
+    return minus(left, minus(left, right))

@@ -1,4 +1,4 @@
-"""Days of series: how many candles are expected, there, missing, and explained."""
+"""Days of series: their numbers of expected, present, missing and explained candles."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -20,11 +20,11 @@ class CoverageDay(NamedTuple):
     """A day of a series.
 
     Args:
-        expected: candles that its grid has that day, within its span.
-        present: how many are there.
-        missing: how many are not.
-        explained: how many of the missing ones a ledger or the subscriptions account for.
-        unhealable: how many of the explained ones could be had, but not by us.
+        expected: number of candles on its grid that day, within its span.
+        present: number of candles in the lake.
+        missing: number of expected candles that are absent.
+        explained: number of missing candles with a reason in a ledger or the subscriptions.
+        unhealable: number of explained candles that the exchange may have, but healing failed.
     """
 
     series: Series
@@ -37,17 +37,17 @@ class CoverageDay(NamedTuple):
 
     @property
     def without_reason(self) -> int:
-        """How many are missing though no recorder heals them and the exchange may have them."""
+        """The number of missing candles that no recorder heals and the exchange may have."""
         return self.missing - self.explained + self.unhealable
 
 
 class SeriesCoverage(NamedTuple):
-    """What is expected of a series, and what is there.
+    """The coverage of a series.
 
     Args:
-        days: each day on which something is expected or there.
-        never_came: why nothing ever came though it is subscribed to; "" if something did.
-        left_ms: since when it is left on purpose; None if it is not.
+        days: each day with expected or present candles.
+        never_came: why the subscribed series never had a candle; "" if it had one.
+        left_ms: when it was left on purpose; None if it was not.
     """
 
     series: Series
@@ -59,11 +59,11 @@ class SeriesCoverage(NamedTuple):
 def series_coverage(
     store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
 ) -> Iterator[SeriesCoverage]:
-    """Yield what is expected and there of each series that has a day, in order.
+    """Yield the coverage of each series that has a day, in order.
 
     Args:
         wanted: which series and days.
-        moment: as of when.
+        moment: the time of the question.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -87,9 +87,9 @@ def coverage(
 
     Args:
         wanted: which series and days.
-        until_ms: every series that is subscribed to spans to here at least, but for
-            those that were delisted or delivered, or are not listed yet; candles
-            that are not closed by then are not expected.
+        until_ms: subscribed series span to here at least, unless they were delisted or
+            delivered, or are not listed yet. Candles that are not closed by then are
+            not expected.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.

@@ -21,16 +21,16 @@ from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts
 from lakewriter.ranges import Range, union
 from lakewriter.subscribed_period import FOREVER_MS, owed_since_ms, unsubscribed_ranges
 
-# What begins later than this after now is no candle, whatever clock is right.
+# Later begin times than this after now are wrong, whichever clock is right.
 AHEAD_MS_MAX = DAY_MS
 
-# A list of a market that is older than a subscription by more than this says nothing of it.
+# A market's list is not used if it is older than the subscription by more than this.
 LIST_AGE_MS_MAX = 600_000
 
-# What a market listed last of a symbol; "" if that is not known.
+# The status of a symbol in its market's last list; "" if that is unknown.
 _Status = Literal["", "unlisted", "trades", "before trading", "ended"]
 
-# So alike, from 0 to 1, is a symbol that may have been meant.
+# The least similarity, from 0 to 1, of a symbol that the error suggests.
 _ALIKE_MIN = 0.6
 
 
@@ -38,11 +38,11 @@ class Expectation(NamedTuple):
     """Which candles of a series are expected.
 
     Args:
-        grid: where its candles begin.
-        start_ms, stop_ms: those that begin in this range.
-        left: when the series was left on purpose; the last one may last forever.
+        grid: the grid of its candles.
+        start_ms, stop_ms: the candles that begin in this range are expected.
+        left: ranges in which the series was left on purpose; the last one may be endless.
         idle: whether it does not trade any more, or does not trade yet.
-        never_came: why nothing ever came though it is subscribed to; "" if something did.
+        never_came: why the subscribed series never had a candle; "" if it had one.
     """
 
     grid: Interval
@@ -85,9 +85,10 @@ def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
 
 
 def _believed_ms(facts: SeriesFacts, moment: CoverageMoment) -> int:
-    """Return up to when a candle or a gap can be: one from the future makes nothing before it missing.
+    """Return the latest time at which a candle or a gap can begin; later ones are ignored.
 
-    The host's clock may be slow, and a sandbox ahead of it.
+    Otherwise a candle from the future would make all candles before it missing. The
+    host's clock may be slow, and a sandbox ahead of it.
     """
     if moment.now_ms is None:
         return FOREVER_MS
@@ -95,7 +96,7 @@ def _believed_ms(facts: SeriesFacts, moment: CoverageMoment) -> int:
 
 
 def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list[int]:
-    """Return up to when candles are expected, by each period."""
+    """Return the end of the expected candles of each period."""
     if not facts.lake.knows_subscriptions:
         return [grid.floor(until_ms)]
     return [
@@ -106,9 +107,9 @@ def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list
 
 
 def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
-    """Return what is expected of a series without a candle, by its open periods; None if nothing is.
+    """Return the expectation of a series without a candle, from its open periods; None if nothing is expected.
 
-    A ledger's word accounts for its absence, unless that is only that no symbol is called so.
+    Any gap in a ledger explains its absence, unless the reason is "not_listed".
     """
     still = facts.open_periods
     if not still or facts.edge_ms is not None or _status(facts) == "before trading":
@@ -126,7 +127,7 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
     start_ms = min(grid.floor(began_ms), *(each.gap.start_ms for each in facts.reported), FOREVER_MS)
     stop_ms = max(grid.floor(as_of_ms), *(each.gap.stop_ms for each in facts.reported), 0)
     if _status(facts) in ("unlisted", "ended"):
-        stop_ms = max(stop_ms, grid.end(start_ms))  # its first candle need not be waited for
+        stop_ms = max(stop_ms, grid.end(start_ms))  # report it at once, before its first candle is due
     if start_ms >= stop_ms:
         return None
     return Expectation(
@@ -135,7 +136,7 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
 
 
 def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
-    """Return when a series was left on purpose, from the begin of a candle to that of another one.
+    """Return the ranges in which a series was left on purpose, on its grid.
 
     The candle in which a period ends is not expected; the one in which one begins is.
     """
@@ -146,7 +147,7 @@ def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
 
 
 def _status(facts: SeriesFacts) -> _Status:
-    """Return what its market listed last of a series' symbol."""
+    """Return the status of a series' symbol in its market's last list."""
     market, symbol, _ = facts.series
     known = facts.lake.lists.get(market)
     began_ms = min((period.start_ms for period in facts.open_periods), default=0)
@@ -161,7 +162,7 @@ def _status(facts: SeriesFacts) -> _Status:
 
 
 def _never_came_reason(facts: SeriesFacts, began_ms: int) -> str:
-    """Return why nothing of a subscribed series ever came, as far as that is known."""
+    """Return the known reason why a subscribed series never had a candle."""
     market, symbol, _ = facts.series
     since = f"subscribed to since {format_minute(began_ms)}, and never a candle came"
     status = _status(facts)
@@ -169,7 +170,9 @@ def _never_came_reason(facts: SeriesFacts, began_ms: int) -> str:
         return f"{since}: {market} {symbol} does not trade ({facts.lake.lists[market].statuses[symbol]})"
     if status == "unlisted":
         trading = [
-            name for name, said in facts.lake.lists[market].statuses.items() if Instrument(name, said).trades
+            name
+            for name, listed in facts.lake.lists[market].statuses.items()
+            if Instrument(name, listed).trades
         ]
         near = get_close_matches(symbol, trading, 1, _ALIKE_MIN)
         return f"{since}: {market} does not list {symbol}" + (f", but {near[0]}" if near else "")
@@ -177,5 +180,5 @@ def _never_came_reason(facts: SeriesFacts, began_ms: int) -> str:
 
 
 def format_minute(time_ms: int) -> str:
-    """Return "2024-06-30 15:00"."""
+    """Return a time as "2024-06-30 15:00", in UTC."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"

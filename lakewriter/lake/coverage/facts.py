@@ -1,8 +1,8 @@
-"""What the lake knows of its series, read in the order in which candles travel.
+"""Facts of the lake about its series: gaps, subscriptions, lists, journals and presence.
 
-The ledgers and the journal are read before any file is listed: a candle that
-is healed in between is then both in a ledger and there, and what is there
-counts.
+They are read in the order in which candles travel: ledgers and journals before
+any file is listed. A candle that is healed in between is then in a ledger and
+present as well, and counts as present.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class CoverageMoment(NamedTuple):
-    """As of when coverage is asked for.
+    """The time of a question about coverage.
 
     Args:
-        until_ms: every series that is subscribed to spans to here at least; None
-            for what each one has. Candles that are not closed by then are not expected.
+        until_ms: subscribed series span to here at least; None for the span that each
+            one has. Candles that are not closed by then are not expected.
         now_ms: the wall clock's time, a little before now; None if only the past counts.
     """
 
@@ -42,15 +42,15 @@ class CoverageMoment(NamedTuple):
 
 
 class LakeFacts:
-    """What the lake says beside its candles.
+    """Facts of the whole lake, without its candles.
 
     Args:
-        reported: gaps that ledgers tell of, and forgotten ranges, by series, each candle once.
-        forgotten: forgotten ranges, whatever ledgers tell of them, by series.
-        periods: when each series is and was subscribed to.
-        lists: what each market listed last.
+        reported: gaps of ledgers and forgotten ranges, by series, each candle once.
+        forgotten: all forgotten ranges, by series.
+        periods: the subscribed periods, by series.
+        lists: the last list of each market.
         unflushed: the journal's candles, by series.
-        alive: journals of the recorders that are known to live.
+        alive: journals of the living recorders.
     """
 
     def __init__(
@@ -71,25 +71,24 @@ class LakeFacts:
 
     @property
     def knows_subscriptions(self) -> bool:
-        """Whether a recorder ever wrote to what it subscribes."""
+        """Whether a recorder ever wrote its subscriptions."""
         return bool(self.periods)
 
     @cached_property
     def seen_ms(self) -> int:
-        """When any recorder last confirmed its subscriptions; 0 if none did."""
-        return max((each.seen_ms for some in self.periods.values() for each in some), default=0)
+        """The last confirmation of subscriptions by any recorder; 0 if there is none."""
+        return max((period.seen_ms for periods in self.periods.values() for period in periods), default=0)
 
 
 class SeriesFacts(NamedTuple):
-    """What the lake knows of one series.
+    """Facts about one series.
 
     Args:
         presence: its candles.
-        reported: what ledgers tell of it, and what was forgotten, by time, from its first candle on if
-            those before that were forgotten.
-        edge_ms: its first candles, those before this, were forgotten; None if none were.
-        periods: when it is and was subscribed to.
-        lake: what is known beside that.
+        reported: its gaps from ledgers and its forgotten ranges, by time; from `edge_ms` on.
+        edge_ms: all candles before this were forgotten; None if its first ones were not.
+        periods: its subscribed periods.
+        lake: the facts of the whole lake.
     """
 
     presence: Presence
@@ -105,12 +104,12 @@ class SeriesFacts(NamedTuple):
 
     @property
     def open_periods(self) -> list[SubscribedPeriod]:
-        """The periods that still last."""
+        """The periods without an end."""
         return [period for period in self.periods if period.is_open]
 
 
 def series_facts(store: LakeStore, wanted: PartitionFilter) -> Iterator[SeriesFacts]:
-    """Yield what the lake knows of each wanted series, in order.
+    """Yield the facts of each wanted series, in order.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -132,20 +131,23 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
         lists = read_last_lists(root)
     alive: frozenset[str] = frozenset() if store.is_remote else living_recorders(store.state_dir)
     unflushed = _by_series((candle.series, candle) for candle in read_unflushed(store.state_dir))
-    reported |= {series: with_forgotten(reported.get(series, []), some) for series, some in lines.items()}
+    reported |= {
+        series: with_forgotten(reported.get(series, []), of_series) for series, of_series in lines.items()
+    }
     forgotten = {
-        series: union(each for line in some for each in line.ranges) for series, some in lines.items()
+        series: union(each for line in of_series for each in line.ranges)
+        for series, of_series in lines.items()
     }
     return LakeFacts(reported, forgotten, periods, lists, unflushed, alive)
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
-    """Return where a series begins by now, if what it had before its first candle was forgotten."""
+    """Return the end of the ranges forgotten before a series' first candle; None if there are none."""
     return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
 
 
 def _reported_from(reported: list[ReportedGap], edge_ms: int | None) -> list[ReportedGap]:
-    """Return what is told of a series from its edge on."""
+    """Return the gaps of a series from its edge on."""
     if edge_ms is None:
         return reported
     return [

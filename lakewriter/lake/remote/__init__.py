@@ -1,4 +1,5 @@
 """Lakes on object stores, to read.
 
-Door: `lake`. `location` parses a URI; `object_store` lists and fetches keys.
+`lake.open` combines these parts: `location` parses a URI, `object_store` lists and
+reads keys, and `catalogue` lists partitions.
 """

@@ -1,10 +1,9 @@
 """The listing of a lake on an object store.
 
-Strategy: a listing there is a round trip, and so is a file, but thirty take as
-long as one. So levels are listed as a whole, one after another, and a level
-whose wanted names are known beforehand is not listed at all: for a few days of
-a series that the query names, its days are. Other days of a series are listed
-in one go, by the thousand, with whatever is in them.
+Strategy: each listing is a round trip, but thirty at once take as long as one.
+So each level is listed with all its requests at once. A level is not listed if
+its wanted names are known; a few days that the query names are listed directly.
+Other days of a series are listed recursively, a thousand keys a request.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,12 +27,12 @@ from lakewriter.partition import (
 )
 from lakewriter.series import Series
 
-# So few intervals are looked for unseen; of more, the directory is listed.
+# At most so many intervals are tried without a listing; for more, the directory is listed.
 FEW_INTERVALS = 2
 
 
 class _Series(NamedTuple):
-    """A series and the directories in which it may be: foreign tools spell some names with percent signs."""
+    """A series and its possible directories: other tools percent-encode some names."""
 
     values: tuple[str, ...]
     directories: tuple[str, ...]
@@ -101,8 +100,8 @@ class RemoteCatalogue:
         yield from _sorted(found)
 
     def _wanted_series(self, wanted: PartitionSelection) -> list[_Series]:
-        """Return the wanted series that may be there, sorted; only what is not known is listed."""
-        # There are three markets, and nobody spells them otherwise.
+        """Return the wanted series that may exist, sorted. Lists only levels whose names are unknown."""
+        # There are three markets, and their names need no percent-encoding.
         found = [
             _Series((market,), (f"{LEVELS[0]}={market}",))
             for market in wanted.keep(LEVELS[0], sorted(MARKETS))
@@ -120,7 +119,7 @@ class RemoteCatalogue:
         return sorted(each for each in found if is_series(*each.values))
 
     def _listed(self, found: list[_Series], level: str, wanted: PartitionSelection) -> list[_Series]:
-        """Return what is below, as far as it is wanted."""
+        """Return the wanted names of the next level, by listing."""
         places = [(each, directory) for each in found for directory in each.directories]
         listings = prefetch(lambda place: self._objects.entries(place[1]), places, PENDING_MAX)
         children: dict[tuple[str, ...], list[str]] = {}
@@ -138,7 +137,7 @@ def _directories(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:
-    """Return what would be below, by these names."""
+    """Return the next level with these names, without listing."""
     return [
         _Series((*each.values, name), tuple(f"{directory}/{level}={name}" for directory in each.directories))
         for each in found

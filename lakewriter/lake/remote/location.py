@@ -1,12 +1,11 @@
-"""Where a lake on an object store is: a URI in, a file system and a path out.
+"""The location of a lake on an object store: a URI in, a file system and a path out.
 
     s3://bucket/prefix?region=eu-west-1&endpoint_override=http://127.0.0.1:9000
     gs://bucket/prefix
     az://container/prefix?account_name=…
 
-The one place that knows what each store is asked with: the parameters of a
-URI, and the environment variables that its users know. How long anybody waits
-for a store is decided here too.
+Only this module knows the parameters and the environment variables of each
+store, and its timeouts.
 """
 
 import os
@@ -21,12 +20,12 @@ import pyarrow.fs as fs
 from lakewriter.errors import UsageError
 from lakewriter.lake.root import state_path
 
-# A store that does not answer is asked this often, and waited for so long each time.
+# Attempts for a store that does not answer, and the timeouts of each.
 ATTEMPTS_MAX = 3
 CONNECT_S_MAX = 3.0
 SILENCE_S_MAX = 5.0
 
-# Parameter → the variables that say the same, the first that is set.
+# Parameter → environment variables for it; the first that is set counts.
 _VARIABLES = {
     "endpoint_override": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -39,11 +38,11 @@ class Location(NamedTuple):
     """A lake on an object store.
 
     Args:
-        uri: without parameters, which may be secret; what it is called in errors.
-        path: of its root in the file system: `bucket/prefix`.
+        uri: names it in errors; without parameters, which may be secret.
+        path: the root in the file system: `bucket/prefix`.
         filesystem: Arrow's.
         state_dir: the local directory of a recorder's state, whose journals are read.
-        endpoint, region: as somebody said; "" is as the store has it.
+        endpoint, region: from the URI or the environment; "" for the store's default.
     """
 
     uri: str
@@ -60,7 +59,7 @@ class Location(NamedTuple):
 
 
 def locate(uri: str) -> Location:
-    """Return where a URI points. Nobody is asked yet.
+    """Return the location of a URI. Sends no request.
 
     Raises:
         UsageError: if it is none, or has a parameter that we do not know.
@@ -111,9 +110,9 @@ def _with_environment(given: dict[str, str], environment: Mapping[str, str]) -> 
     URI it takes no bounds on time. Credentials and profiles it finds.
     """
     for name, variables in _VARIABLES.items():
-        said = [environment[variable] for variable in variables if environment.get(variable)]
-        if said and not given.get(name):
-            given = given | {name: said[0]}
+        values = [environment[variable] for variable in variables if environment.get(variable)]
+        if values and not given.get(name):
+            given = given | {name: values[0]}
     return given
 
 

@@ -1,13 +1,13 @@
 """An object store as a storage: keys below one prefix, read whole.
 
-The other side of the seam in `storage`, for reading; nothing is written yet.
-Only this module knows what a store says when it fails.
+It implements the seam in `storage` read-only. Only this module knows the error
+texts of the stores.
 
-A key is read by one request for all of its bytes, so that what is replaced
-meanwhile is read as it was or as it is. Arrow does not tell the store which
-version it means: it asks for the length first, and an object that came in
-between would be cut off there, or filled up. The last bytes show that, and it
-is read again.
+A key is read by one request for all its bytes, so that a concurrent replacement
+is read as the old object or as the new one. But Arrow asks for the length
+first, without a version. If the object is replaced in between, its bytes are
+cut off or padded to the old length. The last bytes show that, and the read is
+retried.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, Stored
 S = TypeVar("S")
 T = TypeVar("T")
 
-# An object that is replaced more often than this while it is read never holds still.
+# A read fails if the object is replaced this often while it is read.
 READ_LAPS_MAX = 10
 
-# With what our files end; none of them with zeros.
+# The last bytes of our files; none of them ends with zeros.
 _PARQUET_END = b"PAR1"
 _TEXT_END = b"\n"
 
@@ -42,7 +42,7 @@ _REGION = re.compile(r"(?:expecting|located in) '([a-z0-9-]+)'")
 
 _CREDENTIALS = "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who asks"
 
-# Arrow's word, or a part of the store's → what to do about it.
+# A part of the error text → a hint.
 _HINTS = (
     ("NETWORK_CONNECTION", "is the network up, and AWS_ENDPOINT_URL right?"),
     ("ACCESS_DENIED", _CREDENTIALS),
@@ -59,7 +59,7 @@ _HINTS = (
 
 
 class Object(NamedTuple):
-    """A key, relative to the lake's root, and how many bytes are behind it."""
+    """A key, relative to the lake's root, and its size in bytes."""
 
     name: str
     size: int
@@ -108,7 +108,7 @@ class ObjectStorage:
             yield Path(root)
 
     def entries(self, directory: str) -> Listing:
-        """Return what is directly below; nothing if there is no such directory. A request."""
+        """Return the names in a directory; none if there is no such directory. One request."""
         directories: list[str] = []
         files: list[str] = []
         for info in self._list(directory, recursive=False):
@@ -116,7 +116,7 @@ class ObjectStorage:
         return Listing(sorted(directories), sorted(files))
 
     def tree(self, directory: str) -> list[Object]:
-        """Return every key below, however deep, sorted. A request for each thousand."""
+        """Return every key below a directory, recursively, sorted. One request for each thousand."""
         return sorted(
             Object(info.path[len(self._path) + 1 :], info.size)
             for info in self._list(directory, recursive=True)
@@ -124,7 +124,7 @@ class ObjectStorage:
         )
 
     def bucket_exists(self) -> bool:
-        """Tell whether the bucket is there: what is not there lists as empty."""
+        """Return whether the bucket exists; a missing one lists as empty."""
         with self._asking(""):
             return bool(self._filesystem.get_file_info(self._bucket).type != fs.FileType.NotFound)
 
@@ -132,22 +132,22 @@ class ObjectStorage:
         """Return the bytes and their version; None if there is no such name. Two requests.
 
         Raises:
-            LakeError: if the store does not give them, or another version each time.
+            LakeError: if the store refuses, or has another version each time.
         """
         for _ in range(READ_LAPS_MAX):
             found = self._read(name)
             if found is None or found.data.endswith(_PARQUET_END if name.endswith(".parquet") else _TEXT_END):
                 return found
             if self.version(name) == found.version:
-                return found  # It is what somebody put there.
+                return found  # The object really ends like this.
         raise LakeError(f"lake: {self._uri}/{name}: does not hold still", "try again")
 
     def _read(self, name: str) -> StoredBytes | None:
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
-                    # Of an object that is shorter by now Arrow does not notice that it gets
-                    # less, and gives what was in memory behind it: here that is zeros.
+                    # If the object is shorter by now, Arrow does not notice, and leaves the rest
+                    # of the buffer as it was. So the buffer is all zeros before.
                     if file.size() > FILE_BYTES_MAX:
                         raise UnreadableError(
                             f"lake: {self._uri}/{name}: larger than {FILE_BYTES_MAX:,} bytes"
@@ -160,7 +160,7 @@ class ObjectStorage:
                 return None
 
     def version(self, name: str) -> str | None:
-        """Return the version without reading; None if there is no such name. A request."""
+        """Return the version without reading; None if there is no such name. One request."""
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
@@ -169,26 +169,26 @@ class ObjectStorage:
                 return None
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:  # noqa: ARG002
-        """Refuse: nothing is written to object stores yet."""
+        """Raise LakeError: object stores are read-only."""
         self._refuse()
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:  # noqa: ARG002
-        """Refuse: nothing is written to object stores yet."""
+        """Raise LakeError: object stores are read-only."""
         self._refuse()
 
     def delete(self, name: str) -> None:  # noqa: ARG002
-        """Refuse: nothing is written to object stores yet."""
+        """Raise LakeError: object stores are read-only."""
         self._refuse()
 
     def prune(self, directory: str) -> None:
-        """Do nothing: an object store has no directories."""
+        """Return at once: an object store has no directories."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
-        """Keep nobody out: a version is compared when it is replaced."""
+        """Return an empty context: a replacement compares versions instead."""
         return contextlib.nullcontext()
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:  # noqa: ARG002
-        """Do nothing: a put leaves nothing behind when its writer dies."""
+        """Return an empty list: a put is atomic, so a crashed writer leaves no file."""
         return []
 
     def _refuse(self) -> NoReturn:
@@ -205,7 +205,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def _asking(self, name: str) -> Iterator[None]:
-        """Make what a store says when it fails one line of ours."""
+        """Raise a LakeError of one line for an error of the store."""
         try:
             yield
         except (OSError, pa.ArrowException) as error:
@@ -216,10 +216,10 @@ class ObjectStorage:
         hint = next((hint for word, hint in _HINTS if word in text), "")
         if region := _REGION.search(text):
             hint = f"AWS_REGION={region[1]}, or {self._uri}?region={region[1]}"
-        said = _AWS.search(text)
-        if said is None:
+        found = _AWS.search(text)
+        if found is None:
             return LakeError(f"lake: {where}: {_one_line(text)}", hint)
-        word, status, rest = said.groups()
+        word, status, rest = found.groups()
         detail = _DETAIL.search(rest)
         reason = _one_line(detail[1] if detail else rest)
         if "No response body" in reason or not reason:
@@ -232,5 +232,6 @@ def _one_line(text: str) -> str:
 
 
 def _version(file: Any) -> str:
-    said: dict[str, bytes] = {key.lower(): value for key, value in (file.metadata() or {}).items()}
-    return said.get("etag", b"").decode() or f"{said.get('last-modified', b'').decode()}-{file.size():x}"
+    metadata: dict[str, bytes] = {key.lower(): value for key, value in (file.metadata() or {}).items()}
+    etag, modified = metadata.get("etag", b"").decode(), metadata.get("last-modified", b"").decode()
+    return etag or f"{modified}-{file.size():x}"
