@@ -188,7 +188,7 @@ class Sandbox:
 
     async def drop_connections(self) -> None:
         """Cut every connection without a close frame, as a broken network does."""
-        await self._sockets.drop()
+        await self._sockets.drop_all()
 
     async def close_connections(self, code: int = 1001, reason: str = "") -> None:
         """Close every connection with a close frame, as a server that restarts does."""

@@ -108,7 +108,7 @@ def _query(catalogue: Catalogue, params: Mapping[str, str], now_ms: int) -> _Que
                 -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
             )
     spec = catalogue.find(params["symbol"])
-    if spec is None or catalogue.visible(spec.symbol, now_ms) is None:
+    if spec is None or catalogue.listing_at(spec.symbol, now_ms) is None:
         raise _InvalidError(-1121, "Invalid symbol.")
     grid = BY_WIRE_NAME.get(params["interval"])
     if grid is None or grid.name not in MARKETS[market].intervals:

@@ -122,7 +122,7 @@ class Connection:
         await self._socket.send_frame(data.encode() if isinstance(data, str) else data, WSMsgType.TEXT)
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection without a close frame."""
         self._transport.abort()
 
     def stall(self) -> None:

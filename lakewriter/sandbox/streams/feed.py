@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from lakewriter.interval import Interval
-from lakewriter.sandbox.streams.protocol import close_delay_ms, kline_frame, parse_stream, wrap
+from lakewriter.sandbox.streams.protocol import close_delay_ms, kline_frame, parse_stream, with_stream_name
 from lakewriter.sandbox.truth.candles import Truth, stream_key
 from lakewriter.sandbox.truth.catalogue import Catalogue
 from lakewriter.sandbox.truth.integer_candles import rows
@@ -94,7 +94,7 @@ class Feed:
             if not closed:
                 row = partial_row(row, (event_ms - begin_ms) / (self.grid.end(begin_ms) - begin_ms))
             text = kline_frame(self.spec, self.grid, row, event_ms, closed)
-            cached = Frame(text.encode(), wrap(self.name, text).encode())
+            cached = Frame(text.encode(), with_stream_name(self.name, text).encode())
             self._frames[step] = cached
             if len(self._frames) > _FRAMES_MAX:
                 self._frames.popitem(last=False)

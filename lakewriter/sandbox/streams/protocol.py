@@ -118,7 +118,7 @@ def kline_frame(
     return f'{{"e":"kline","E":{event_ms},"s":"{symbol}","k":{{{members}}}}}'
 
 
-def wrap(stream: str, payload: str) -> str:
+def with_stream_name(stream: str, payload: str) -> str:
     """Return a payload with its stream's name, as combined connections send it."""
     return f'{{"stream":"{stream}","data":{payload}}}'
 
@@ -212,7 +212,7 @@ def shutdown_notice(now_ms: int, *, wrapped: bool) -> str:
     Source: binance-spot-api-docs, web-socket-streams.md.
     """
     notice = f'{{"e":"serverShutdown","E":{now_ms}}}'
-    return wrap("!serverShutdown", notice) if wrapped else notice
+    return with_stream_name("!serverShutdown", notice) if wrapped else notice
 
 
 def kline_row(spec: SymbolListing, grid: Interval, row: tuple[int, ...]) -> list[int | str]:

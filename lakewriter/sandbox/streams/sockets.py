@@ -44,8 +44,8 @@ class Sockets:
                 for path in ("ws", "ws/{streams:.+}", "stream"):
                     app.router.add_get(f"/{name}{route}/{path}", self._handler(name, silent=silent))
 
-    async def drop(self) -> None:
-        """Cut every connection without a word."""
+    async def drop_all(self) -> None:
+        """Cut every connection without a close frame."""
         dropped = list(self.open)
         for connection in dropped:
             connection.abort()

@@ -41,7 +41,7 @@ class Catalogue:
             return listing(self.market, symbol)
         return listing_found
 
-    def visible(self, symbol: str, now_ms: int) -> SymbolListing | None:
+    def listing_at(self, symbol: str, now_ms: int) -> SymbolListing | None:
         """Return the listing of a symbol now, or None if the market does not list it now."""
         spec = self.find(symbol)
         return None if spec is None else self._with_status(spec, now_ms)
@@ -50,7 +50,7 @@ class Catalogue:
         """Return the symbols that the market lists now, with their status and day of listing."""
         if not self._faults.may_remove_candles and all(item.delivery_ms > now_ms for item in self._listed):
             return self._listed
-        visible = (self.visible(symbol, now_ms) for symbol in self.symbols())
+        visible = (self.listing_at(symbol, now_ms) for symbol in self.symbols())
         return [spec for spec in visible if spec is not None]
 
     def symbols(self) -> list[str]:
