@@ -2,37 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import click
-import msgspec
 from rich.progress import Progress
 
 from lakewriter.binance.network import Network, check_proxies
-from lakewriter.candle import VALUE_COLUMNS
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.commands.verify_report import counted, print_report
 from lakewriter.cli.connect import clients_of
 from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_check import check_matches, check_not_empty
-from lakewriter.cli.series_options import SeriesOptions, print_table, with_series_and_since
-from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
+from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
 from lakewriter.clock import Clock
 from lakewriter.config import Config, find_config
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.interval import INTERVALS
 from lakewriter.lake.coverage.expectation import AHEAD_MS_MAX
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.market import MARKETS, Market
-from lakewriter.series import Series
 from lakewriter.verify.checks import FUTURE
 from lakewriter.verify.compare_published import Publisher, compare_published
-from lakewriter.verify.findings import CHECKS, LOCAL_CHECKS, Check, FindingCounts, VerifyFinding, VerifyReport
+from lakewriter.verify.findings import LOCAL_CHECKS, Check, VerifyReport
 from lakewriter.verify.price_jumps import DEVIATIONS
 from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
 from lakewriter.verify.run import VerifyOptions, verify
@@ -42,38 +37,6 @@ FINDINGS_SHOWN = 20
 
 # Kinds of findings that compaction repairs.
 _FOR_COMPACT = frozenset(("foreign", "writer"))
-
-
-class CheckTotals(msgspec.Struct):
-    """The result of one check of one series, in `--json`."""
-
-    market: str
-    symbol: str
-    interval: str
-    check: str
-    checked: int
-    findings: int
-    corrected: int
-    added: int
-
-
-class VerifyTotals(msgspec.Struct):
-    """The last object of `--json`.
-
-    Args:
-        findings: the number of findings, printed or not.
-        shown: the number of printed findings.
-        corrected, added: the numbers of candles that --repair replaced and added.
-        unknown: candles with a null in an optional column, which are no findings.
-        by_check: the same, by series and check.
-    """
-
-    findings: int
-    shown: int
-    corrected: int
-    added: int
-    unknown: int
-    by_check: list[CheckTotals]
 
 
 @click.command(name="verify", short_help="Check that the stored candles are right.")
@@ -183,7 +146,7 @@ def command(
         check_not_empty("verify", store, partition_filter)
     if report.total:
         raise LakewriterError(
-            f"verify: {_count(report.total, 'finding')}", _next_command(report, against, repair=repair)
+            f"verify: {counted(report.total, 'finding')}", _next_command(report, against, repair=repair)
         )
 
 
@@ -230,80 +193,6 @@ def _total(store: LakeStore, partition_filter: PartitionFilter, progress: Progre
     return None if progress.disable else sum(1 for _ in store.partitions(partition_filter))
 
 
-def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
-    """Print the checks and their findings."""
-    if as_json:
-        return _print_json(report)
-    if not report.counts:
-        return print("nothing to verify yet")
-    print_table(_counts_table(report, repair=repair), as_json=False)
-    if report.findings:
-        with ignore_broken_pipe(), standard_output() as out:
-            out.write(b"\n")
-        print_table(_findings_table(report.findings), as_json=False)
-    hidden = report.total - len(report.findings)
-    if hidden:
-        click.echo(f"lakewriter: {_count(hidden, 'more finding')} not shown; --max-findings", err=True)
-    if report.unknown_candles:
-        click.echo(f"lakewriter: {_unknown_text(report)}", err=True)
-    return None
-
-
-def _unknown_text(report: VerifyReport) -> str:
-    names = ", ".join(name for name in VALUE_COLUMNS if name in report.unknown_columns)
-    have = "has" if report.unknown_candles == 1 else "have"
-    return f"{_count(report.unknown_candles, 'candle')} {have} no {names}"
-
-
-def _print_json(report: VerifyReport) -> None:
-    rows = _by_check(report)
-    totals = VerifyTotals(
-        findings=report.total,
-        shown=len(report.findings),
-        corrected=sum(row.corrected for row in rows),
-        added=sum(row.added for row in rows),
-        unknown=report.unknown_candles,
-        by_check=rows,
-    )
-    print_table(_findings_table(report.findings), as_json=True)
-    with ignore_broken_pipe(), standard_output() as out:
-        out.write(msgspec.json.encode({"totals": totals}) + b"\n")
-
-
-def _by_check(report: VerifyReport) -> list[CheckTotals]:
-    lengths, checks = list(INTERVALS), list(CHECKS)
-
-    def place(item: tuple[tuple[Series, Check], FindingCounts]) -> tuple[str, str, int, int]:
-        (series, check), _ = item
-        return series.market, series.symbol, lengths.index(series.interval), checks.index(check)
-
-    ordered = sorted(report.counts.items(), key=place)
-    return [
-        CheckTotals(*series, check, tally.checked, tally.findings, tally.corrected, tally.added)
-        for (series, check), tally in ordered
-    ]
-
-
-def _counts_table(report: VerifyReport, *, repair: bool) -> Any:
-    import pyarrow as pa
-
-    names = ["market", "symbol", "interval", "check", "checked", "findings"]
-    names += ["corrected", "added"] if repair else []
-    rows = _by_check(report)
-    return pa.table({name: [getattr(row, name) for row in rows] for name in names})
-
-
-def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
-    import pyarrow as pa
-
-    found = sorted(findings, key=lambda finding: CHECKS.index(finding.check))
-    texts = ("check", "kind", "market", "symbol", "interval")
-    columns = {name: pa.array([getattr(finding, name) for finding in found], pa.string()) for name in texts}
-    columns["time"] = pa.array([finding.begin_ms for finding in found], pa.timestamp("ms", tz="UTC"))
-    columns["what"] = pa.array([finding.what for finding in found], pa.string())
-    return pa.table(columns)
-
-
 def _next_command(report: VerifyReport, against: str | None, *, repair: bool) -> str:
     """Return the command that repairs the findings, or checks the repair."""
     kinds = {finding.kind for finding in report.findings}
@@ -315,7 +204,3 @@ def _next_command(report: VerifyReport, against: str | None, *, repair: bool) ->
         since = datetime.fromtimestamp(first.begin_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return f"lakewriter forget {series} --since {since} --dry-run"
     return f"lakewriter verify --against {against or 'archive'}" + ("" if repair else " --repair")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
