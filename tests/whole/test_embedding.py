@@ -13,6 +13,7 @@ import pytest
 import lakewriter
 from lakewriter.interval import MINUTE_MS
 from lakewriter.sandbox.server import SandboxOptions, serve
+from support.lengths import LONG
 from support.running import PATIENCE_S, REPOSITORY
 
 # The public names, and what a type checker says of each.
@@ -44,7 +45,9 @@ def type_check(path: Path, code: str) -> list[str]:
     """Return what mypy says of a file, in strict mode."""
     path.write_text(code)
     config = f"--config-file={REPOSITORY / 'pyproject.toml'}"
-    stdout, stderr, _ = mypy.api.run([config, f"--cache-dir={path.parent / 'cache'}", str(path)])
+    # A short run shares the cache of `make check`.
+    cache = path.parent / "cache" if LONG else REPOSITORY / ".mypy_cache"
+    stdout, stderr, _ = mypy.api.run([config, f"--cache-dir={cache}", str(path)])
     assert not stderr
     return stdout.splitlines()
 
