@@ -198,27 +198,11 @@ class CompletenessSupervisor:
             self._listened = resolved.listened
             self._subscription_log.changed()
         for market, listener in self.listeners.items():
-            self._listen(listener, {series for series in resolved.listened if series.market == market})
+            _set_streams(listener, {series for series in resolved.listened if series.market == market})
             if self._clients[market].time.known:
                 expected = {series for series in resolved.expected if series.market == market}
                 if self._expected.update(market, expected, (new_since_ms or {}).get(market)):
                     self._subscription_log.changed()
-
-    def _listen(self, listener: CandleListener, wanted: set[Series]) -> None:
-        """Add and remove streams of a listener until it has the wanted ones."""
-        present = listener.series
-        for change, changed in (
-            (listener.remove_symbols, present - wanted),
-            (listener.add_symbols, wanted - present),
-        ):
-            by_interval: dict[str, list[str]] = {}
-            for series in sorted(changed):
-                by_interval.setdefault(series.interval, []).append(series.symbol)
-            for interval, symbols in by_interval.items():
-                change(*symbols, interval=interval)
-        if present and wanted != present:
-            market = listener.market.name
-            log.info("%s: %d series came, %d left", market, len(wanted - present), len(present - wanted))
 
     def _open(self, market: str) -> None:
         """Start to listen to a market, and to keep its time and its list."""
@@ -265,6 +249,23 @@ class CompletenessSupervisor:
                     self._subscription_log.changed()  # now it is known which of them trade
                 await instruments.keep(refreshed.instruments)
             await instruments.wait()
+
+
+def _set_streams(listener: CandleListener, wanted: set[Series]) -> None:
+    """Add and remove streams of a listener until it has the wanted ones."""
+    present = listener.series
+    for change, changed in (
+        (listener.remove_symbols, present - wanted),
+        (listener.add_symbols, wanted - present),
+    ):
+        by_interval: dict[str, list[str]] = {}
+        for series in sorted(changed):
+            by_interval.setdefault(series.interval, []).append(series.symbol)
+        for interval, symbols in by_interval.items():
+            change(*symbols, interval=interval)
+    if present and wanted != present:
+        market = listener.market.name
+        log.info("%s: %d series came, %d left", market, len(wanted - present), len(present - wanted))
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

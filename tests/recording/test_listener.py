@@ -65,6 +65,15 @@ def begins(candles: list[Candle], symbol: str) -> list[int]:
     return [candle.begin_ms for candle in candles if candle.symbol == symbol]
 
 
+def test_stats_are_a_snapshot() -> None:
+    """What was read of the counts does not change afterwards, and reading changes nothing."""
+    listener = CandleListener("spot", ["BTCUSDT"], "1m", asyncio.Queue(1))
+    before = listener.stats
+    listener._sink.count_bad("shape", "a test")
+    assert not before.bad_frames
+    assert listener.stats.bad_frames == listener.stats.bad_frames == {"shape": 1}
+
+
 @pytest.mark.parametrize(
     ("market", "symbol"),
     [("spot", "BTCUSDT"), ("usdt_futures", "币安人生USDT"), ("coin_futures", "BTCUSD_PERP")],
