@@ -40,13 +40,13 @@ from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
 from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
+from lakewriter.lake.durable import is_temporary, write_durably
 from lakewriter.lake.foreign_rows import decode_foreign
 from lakewriter.lake.lake import LakeStore, check_day, count_disputed
 from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.storage import is_temporary, write_durably
 from lakewriter.partition import Partition, is_candle_file
 from lakewriter.regular_file import read_regular
 

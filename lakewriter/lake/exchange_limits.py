@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.errors import LakeError
-from lakewriter.lake.storage import make_directories, sync_directory, write_durably
+from lakewriter.lake.durable import make_directories, sync_directory, write_durably
 from lakewriter.rate_limit_state import RateLimitState
 from lakewriter.regular_file import open_lock, read_regular
 

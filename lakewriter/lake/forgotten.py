@@ -23,10 +23,10 @@ import msgspec
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import Gap
+from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.gaps.ledgers import ReportedGap
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.partition import is_series
 from lakewriter.ranges import Range, minus, union
 from lakewriter.regular_file import read_regular

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.durable import write_durably
 from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.storage import write_durably
 from lakewriter.regular_file import read_regular
 
 FORMAT_NAME = f"{STATE_DIRECTORY}/lake.json"

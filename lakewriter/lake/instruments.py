@@ -16,9 +16,9 @@ import msgspec
 
 from lakewriter.instrument import Instrument
 from lakewriter.interval import CALENDAR_MS_MAX
+from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.row_file import RowFile
-from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.market import is_symbol
 

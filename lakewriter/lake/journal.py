@@ -26,8 +26,8 @@ from pathlib import Path
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
+from lakewriter.lake.durable import make_directories, sync_directory
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line, read_segment
-from lakewriter.lake.storage import make_directories, sync_directory
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.regular_file import names_open_file, open_lock, open_regular, write_all
 

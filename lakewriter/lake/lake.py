@@ -17,18 +17,13 @@ import pyarrow as pa
 
 from lakewriter.candle import VALUE_COLUMNS, IntArray, deduplicate, int_column
 from lakewriter.errors import LakeError
+from lakewriter.lake.durable import make_directories
 from lakewriter.lake.format import read_format, upgrade_format, write_format
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
 from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
-from lakewriter.lake.storage import (
-    ChangedError,
-    LocalStorage,
-    Replacement,
-    Storage,
-    make_directories,
-)
+from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage
 from lakewriter.partition import Partition, checked_partition
 from lakewriter.series import Series
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from lakewriter.lake.durable import sync_directory
 from lakewriter.lake.lines import read_lines
 from lakewriter.lake.segments import BAD_SUFFIX
-from lakewriter.lake.storage import sync_directory
 from lakewriter.lake.warn_once import warn_once
 
 T = TypeVar("T")

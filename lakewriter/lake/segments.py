@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from lakewriter.candle import Candle
+from lakewriter.lake.durable import sync_directory, write_durably
 from lakewriter.lake.lines import LineCodec, read_lines
-from lakewriter.lake.storage import sync_directory, write_durably
 from lakewriter.partition import is_storable
 
 # Flushes roll segments long before. This bounds a reader's memory.

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from lakewriter.errors import LakeError
+from lakewriter.lake.durable import (
+    is_temporary,
+    make_directories,
+    make_missing,
+    sync_directory,
+    temporary_name,
+    written_beside,
+)
 from lakewriter.lake.listing_cache import ListingCache
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.regular_file import (
@@ -44,11 +50,7 @@ FILE_BYTES_MAX = 256 * 1024 * 1024
 # A disk makes several concurrent syncs in little more time than one.
 SYNC_THREADS = 8
 
-_TEMPORARY_MARK = ".tmp-"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-
-# A try fails if an empty directory was pruned meanwhile.
-MAKE_TRIES_MAX = 20
 
 # An older temporary file has no living writer: a merge takes seconds.
 TEMPORARY_AGE_S = 3600.0
@@ -275,7 +277,7 @@ class LocalStorage:
         """
         target = self.root / name
         make_directories(self.root, target.parent)
-        with _written_beside(target, data) as temporary:
+        with written_beside(target, data) as temporary:
             version = _version(temporary.stat())
             if self.version(name) != expected:
                 raise ChangedError(name)
@@ -305,10 +307,10 @@ class LocalStorage:
         left: dict[str, int] = {}  # temporary files, not renamed yet
         try:
             with self._parallel_sync(len(targets)) as sync_all:
-                made = [parent for each in directories for parent in _make_missing(self.root, Path(each))]
+                made = [parent for each in directories for parent in make_missing(self.root, Path(each))]
                 sync_all(sync_directory, dict.fromkeys(made))
                 for target, each in zip(targets, replacements, strict=True):
-                    temporary = _temporary_name(target)
+                    temporary = temporary_name(target)
                     left[temporary] = os.open(temporary, _NEW_FILE, 0o666)
                     write_all(left[temporary], each.data)
                 sync_all(os.fsync, left.values())
@@ -433,50 +435,6 @@ class LocalStorage:
         return swept
 
 
-def is_temporary(file: str) -> bool:
-    """Return whether a file's name is that of one of our temporary files."""
-    return file.startswith(".") and _TEMPORARY_MARK in file
-
-
-def sync_directory(path: Path | str) -> None:
-    """Sync a directory: its new names, renames and removals are durable then."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a small file of our own whole, and sync it and its directory.
-
-    Crash: the old file or the new one is there, whole.
-    """
-    with _written_beside(path, data) as temporary:
-        temporary.rename(path)
-    sync_directory(path.parent)
-
-
-@contextlib.contextmanager
-def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
-    """Write and sync a temporary file beside the target; remove it if the block raises."""
-    temporary = Path(_temporary_name(str(target)))
-    try:
-        with temporary.open("xb", buffering=0) as file:
-            write_all(file.fileno(), data)
-            os.fsync(file.fileno())
-        yield temporary
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _temporary_name(target: str) -> str:
-    directory, _, name = target.rpartition("/")
-    return f"{directory}/.{name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
-
-
 def _sync_each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
     for thing in things:
         sync(thing)
@@ -485,39 +443,3 @@ def _sync_each(sync: Callable[[Any], None], things: Iterable[Any]) -> None:
 def _version(status: os.stat_result) -> str:
     # Two files of one size and one clock tick differ in their inodes.
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-
-
-def make_directories(root: Path, directory: Path) -> None:
-    """Create the missing directories below `root` down to this one, and sync their parents.
-
-    Crash: some of them are there; the next call creates the others.
-    """
-    for parent in _make_missing(root, directory):
-        sync_directory(parent)
-
-
-def _make_missing(root: Path, directory: Path) -> list[Path]:
-    """Create the missing directories below `root`; return the parents to sync, topmost first.
-
-    Raises:
-        LakeError: if the root is gone.
-    """
-    made: list[Path] = []
-    for tries_left in reversed(range(MAKE_TRIES_MAX)):
-        if directory.is_dir():
-            break
-        if directory == root:
-            raise LakeError(f"lake: {root} is gone")
-        made += _make_missing(root, directory.parent)
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            # `prune` may have removed the parent in between. In /proc this fails always.
-            if not tries_left:
-                raise
-            continue
-        made.append(directory.parent)
-        break
-    return made

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.journal import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.row_file import RowFile
-from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.series import Series

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from lakewriter.candle import Candle, Source
 from lakewriter.lake import compact
+from lakewriter.lake.durable import is_temporary
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.storage import TEMPORARY_AGE_S, is_temporary
+from lakewriter.lake.storage import TEMPORARY_AGE_S
 from support.recording import OfflineRecorder
 from support.running import plain_rows
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from crash.remains import key_of, make_candle
 from lakewriter.candle import Candle, to_table
+from lakewriter.lake.durable import make_directories, sync_directory
 from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import encode_line
-from lakewriter.lake.storage import ChangedError, LocalStorage, make_directories, sync_directory
+from lakewriter.lake.storage import ChangedError, LocalStorage
 from lakewriter.partition import by_partition
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakewriter.errors import LakeError
+from lakewriter.lake.durable import write_durably
 from lakewriter.lake.storage import (
     LOCKS,
     TEMPORARY_AGE_S,
@@ -20,7 +21,6 @@ from lakewriter.lake.storage import (
     LocalStorage,
     Replacement,
     StoredBytes,
-    write_durably,
 )
 from lakewriter.regular_file import NotRegularError, TooLargeError
 from support.full_disk import full_disk

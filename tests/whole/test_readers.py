@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakewriter.candle import to_table
+from lakewriter.lake.durable import write_durably
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import encode, encode_next
-from lakewriter.lake.storage import write_durably
 from lakewriter.partition import partition_of
 from lakewriter.sandbox import SandboxOptions, serve
 from support.candles import stream_candle

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import FINAL, Gap, Reason
+from lakewriter.lake.durable import make_directories, write_durably
 from lakewriter.lake.gaps.intervals import (
     Entries,
     Entry,
@@ -27,7 +28,6 @@ from lakewriter.lake.gaps.intervals import (
     overlapping,
 )
 from lakewriter.lake.gaps.log import difference_lines, state_lines
-from lakewriter.lake.storage import make_directories, write_durably
 from lakewriter.ranges import Range, union
 from lakewriter.regular_file import names_open_file, open_regular, write_all
 from lakewriter.series import Series

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from lakewriter.errors import LakeError
 from lakewriter.gap import Gap
+from lakewriter.lake.durable import is_temporary, make_directories, sync_directory, write_durably
 from lakewriter.lake.gaps.intervals import State, gap_of, merged_states, without
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.gaps.log import LedgerFile, read, state_lines
 from lakewriter.lake.journal import living_recorders
 from lakewriter.lake.segments import BAD_SUFFIX
-from lakewriter.lake.storage import is_temporary, make_directories, sync_directory, write_durably
 from lakewriter.lake.warn_once import warn_once
 
 log = logging.getLogger(__name__)

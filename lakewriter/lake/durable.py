@@ -1,0 +1,99 @@
+"""Durable writes: atomic replacement of small files, and synced directories.
+
+Nothing here locks or compares versions; `storage` does.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from lakewriter.errors import LakeError
+from lakewriter.regular_file import write_all
+
+_TEMPORARY_MARK = ".tmp-"
+
+# A try fails if an empty directory was pruned meanwhile.
+MAKE_TRIES_MAX = 20
+
+
+def is_temporary(file: str) -> bool:
+    """Return whether a file's name is that of one of our temporary files."""
+    return file.startswith(".") and _TEMPORARY_MARK in file
+
+
+def sync_directory(path: Path | str) -> None:
+    """Sync a directory: its new names, renames and removals are durable then."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a small file of our own whole, and sync it and its directory.
+
+    Crash: the old file or the new one is there, whole.
+    """
+    with written_beside(path, data) as temporary:
+        temporary.rename(path)
+    sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def written_beside(target: Path, data: bytes) -> Iterator[Path]:
+    """Write and sync a temporary file beside the target; remove it if the block raises."""
+    temporary = Path(temporary_name(str(target)))
+    try:
+        with temporary.open("xb", buffering=0) as file:
+            write_all(file.fileno(), data)
+            os.fsync(file.fileno())
+        yield temporary
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_name(target: str) -> str:
+    """Return a new name for a temporary file beside the target."""
+    directory, _, name = target.rpartition("/")
+    return f"{directory}/.{name}{_TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def make_directories(root: Path, directory: Path) -> None:
+    """Create the missing directories below `root` down to this one, and sync their parents.
+
+    Crash: some of them are there; the next call creates the others.
+    """
+    for parent in make_missing(root, directory):
+        sync_directory(parent)
+
+
+def make_missing(root: Path, directory: Path) -> list[Path]:
+    """Create the missing directories below `root`; return the parents to sync, topmost first.
+
+    Raises:
+        LakeError: if the root is gone.
+    """
+    made: list[Path] = []
+    for tries_left in reversed(range(MAKE_TRIES_MAX)):
+        if directory.is_dir():
+            break
+        if directory == root:
+            raise LakeError(f"lake: {root} is gone")
+        made += make_missing(root, directory.parent)
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            # `prune` may have removed the parent in between. In /proc this fails always.
+            if not tries_left:
+                raise
+            continue
+        made.append(directory.parent)
+        break
+    return made
