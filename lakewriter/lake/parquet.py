@@ -8,7 +8,6 @@ doubles without dictionary, PLAIN + zstd 3; DELTA_BINARY_PACKED for times and
 counts; a dictionary for the source.
 """
 
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from lakewriter.candle import SCHEMA, IntArray, int_column
 from lakewriter.candle_arrays import off_grid
 from lakewriter.errors import LakeError, UnreadableError
 from lakewriter.interval import INTERVALS
+from lakewriter.lake.footer_crc import FOOTER_CRC_KEY, NO_CRC, has_whole_footer, with_footer_crc
 from lakewriter.lake.storage import FILE_BYTES_MAX
 from lakewriter.partition import LEVELS, Partition
 
@@ -31,14 +31,6 @@ ROWS_KEY = "lakewriter.rows"
 # The number of rows that begin off their interval's grid, if there are any. The
 # exchange has none, but a folded foreign file may have had them.
 OFF_GRID_KEY = "lakewriter.off_grid"
-
-# The footer's CRC-32 as eight hexadecimal digits, computed with zeros in their place. Parquet
-# has no checksum of the footer, and some damaged ones make pyarrow abort the process: it does
-# not catch C++ exceptions while it reads statistics.
-FOOTER_CRC_KEY = "lakewriter.footer_crc"
-_NO_CRC = b"00000000"
-# In Thrift's compact protocol: eight bytes of text follow.
-_FOOTER_CRC_MARK = FOOTER_CRC_KEY.encode() + b"\x18\x08"
 
 # DuckDB, Polars and pandas open a file twice: first for the footer, then for the pages. A flush
 # may replace the file in between. If a page began at the same offset in both files, the old row
@@ -105,7 +97,7 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(
             {
-                FOOTER_CRC_KEY: _NO_CRC.decode(),
+                FOOTER_CRC_KEY: NO_CRC.decode(),
                 WRITER_KEY: __version__,
                 ROWS_KEY: str(table.num_rows),
                 **{level: str(getattr(partition, level)) for level in LEVELS},
@@ -114,7 +106,7 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
         off = np.count_nonzero(off_grid(INTERVALS[partition.interval], int_column(table, _BEGIN)))
         if off:
             writer.add_key_value_metadata({OFF_GRID_KEY: str(off)})
-    return _with_footer_crc(sink.getvalue().to_pybytes())
+    return with_footer_crc(sink.getvalue().to_pybytes())
 
 
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
@@ -155,33 +147,6 @@ def _page_starts(data: bytes) -> set[int]:
             if column.has_dictionary_page:
                 starts.add(column.dictionary_page_offset)
     return starts
-
-
-def _with_footer_crc(data: bytes) -> bytes:
-    at = _footer_crc_at(data)
-    return b"%b%08x%b" % (data[:at], _footer_crc(data, at), data[at + len(_NO_CRC) :])
-
-
-def has_whole_footer(data: bytes) -> bool:
-    """Return whether a file has the footer that `encode` wrote; foreign files have no checksum."""
-    at = _footer_crc_at(data)
-    return at > 0 and data[at : at + len(_NO_CRC)] == b"%08x" % _footer_crc(data, at)
-
-
-def _footer_crc_at(data: bytes) -> int:
-    """Return the offset of the checksum's digits; -1 if there are none."""
-    found = data.rfind(_FOOTER_CRC_MARK, _footer_at(data))
-    return found if found < 0 else found + len(_FOOTER_CRC_MARK)
-
-
-def _footer_crc(data: bytes, at: int) -> int:
-    before = zlib.crc32(data[_footer_at(data) : at])
-    return zlib.crc32(data[at + len(_NO_CRC) : -8], zlib.crc32(_NO_CRC, before))
-
-
-def _footer_at(data: bytes) -> int:
-    # Its length and the magic are the last eight bytes.
-    return max(0, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
 
 
 def _open(data: bytes) -> Any:

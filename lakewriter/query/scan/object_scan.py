@@ -22,8 +22,9 @@ import pyarrow.fs
 from lakewriter.arrow_memory import arrow_buffer
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import LakeError, LakewriterError
+from lakewriter.lake.footer_crc import has_whole_footer
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.parquet import decode, has_whole_footer
+from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.partition import LEVELS, Partition, parse_partition
