@@ -122,8 +122,8 @@ def _ends(store: LakeStore, series: Series, periods: set[date]) -> set[date]:
     if series.grid.file_period == "day":
         return periods
     try:
-        there = presence_of(store, series)
-        ends = {day_of(time_ms) for time_ms in (there.first_ms, there.last_ms) if time_ms is not None}
+        presence = presence_of(store, series)
+        ends = {day_of(time_ms) for time_ms in (presence.first_ms, presence.last_ms) if time_ms is not None}
     except (LakeError, OSError):
         return periods
     return ends or periods
