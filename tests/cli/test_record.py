@@ -274,7 +274,7 @@ def test_sighup_reads_the_config_again(tmp_path: Path) -> None:
                     'flush_every = "1s"\nsubscriptions = ["spot:BTCUSDT:1m", "coin_futures:BTCUSD_PERP:1m"]'
                 )
                 recorder.process.send_signal(signal.SIGHUP)
-                await asyncio.to_thread(recorder.wait_for, "SIGHUP: .*what else has changed needs a restart")
+                await asyncio.to_thread(recorder.wait_for, "SIGHUP: .*other changes need a restart")
                 await asyncio.to_thread(recorder.wait_for, "SIGHUP: recording 2 series now")
                 await asyncio.to_thread(recorder.wait_for, "recorded coin_futures BTCUSD_PERP 1m")
                 after = len(recorder.logged())
