@@ -439,11 +439,9 @@ async def test_what_rest_has_since_it_was_asked_is_no_halt(tmp_path: Path) -> No
     """REST that catches up after it said that it has no such candle is asked once more."""
 
     async with serve(options(start_ms=1_767_225_600_000)) as sandbox:
-        start_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
+        start_ms = 2**62  # until the recording has begun
         behind = sandbox.add_fault(Fault("rest_lag", value=40 * 60))
         caught_up = asyncio.Event()
-        mute = Fault("missing_close", start_ms=start_ms, stop_ms=start_ms + 3 * MINUTE_MS)
-        sandbox.add_fault(mute)
 
         async def catch_up(_request: web.Request, body: bytes) -> bytes:
             late = sandbox.now_ms() > start_ms + 15 * MINUTE_MS
@@ -462,6 +460,8 @@ async def test_what_rest_has_since_it_was_asked_is_no_halt(tmp_path: Path) -> No
                 endpoints=endpoints,
             ) as running,
         ):
+            start_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
+            sandbox.add_fault(Fault("missing_close", start_ms=start_ms, stop_ms=start_ms + 3 * MINUTE_MS))
             await until(caught_up.is_set)
             await running.past(start_ms + 21 * MINUTE_MS)
         found = account(running.store, sandbox, BTC, start_ms, start_ms + 20 * MINUTE_MS)
