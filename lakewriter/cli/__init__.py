@@ -144,14 +144,15 @@ def _print_error(what: str, hint: str = "") -> None:
         click.echo(f"  {hint}", err=True)
 
 
+# Each tells by `has_pending` whether a thread of it still works.
+_WITH_THREADS = ("lakewriter.lake.prefetch", "lakewriter.query.engine", "lakewriter.query.execution")
+
+
 def _leave(code: int) -> NoReturn:
     """Exit without waiting for abandoned threads of an object store or the engine."""
     # A module that is in use is already imported.
-    prefetch = sys.modules.get("lakewriter.lake.prefetch")
-    execution = sys.modules.get("lakewriter.query.execution")
-    has_abandoned = (prefetch is not None and prefetch.has_pending()) or (
-        execution is not None and execution.has_pending()
-    )
+    modules = map(sys.modules.get, _WITH_THREADS)
+    has_abandoned = any(module is not None and module.has_pending() for module in modules)
     stderr.end()
     if has_abandoned:
         if sys.stdout is not None:

@@ -144,6 +144,7 @@ os.register_at_fork(
 
 # A database that a thread creates while the process imports other modules.
 _PREFETCHED: list["Future[duckdb.DuckDBPyConnection]"] = []
+_PREFETCHING: list[threading.Thread] = []
 
 
 def engine_of(key: EngineKey) -> Engine:
@@ -165,9 +166,19 @@ def prefetch_engine() -> None:
         except Exception as error:  # noqa: BLE001 - raised when the database is used
             future.set_exception(error)
 
+    thread = threading.Thread(target=work, name="engine", daemon=True)
     with contextlib.suppress(RuntimeError):  # no more threads: the engine creates it
-        threading.Thread(target=work, name="engine", daemon=True).start()
+        thread.start()
+        _PREFETCHING.append(thread)
         _PREFETCHED.append(future)
+
+
+def has_pending() -> bool:
+    """Return whether a thread still creates a database.
+
+    Python ends its threads at exit. DuckDB aborts the process if it is in one of them.
+    """
+    return any(thread.is_alive() for thread in _PREFETCHING)
 
 
 def _connected() -> duckdb.DuckDBPyConnection:

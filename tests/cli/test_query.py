@@ -165,7 +165,6 @@ def on_terminal(
     *more: str,
     screen: tuple[int, int] = (24, 80),
     with_bar: bool = False,
-    fresh: bool = False,
     **env: str,
 ) -> tuple[int, str]:
     """What a terminal of that many lines and columns shows, but for the bar of a slow machine."""
@@ -176,7 +175,7 @@ def on_terminal(
     ours = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
     with Path(os.devnull).open("rb") as null:
         running = warm_processes.start(
-            command, stdin=null.fileno(), stdout=child, stderr=child, environment=ours | env, fresh=fresh
+            command, stdin=null.fileno(), stdout=child, stderr=child, environment=ours | env
         )
     os.close(child)
     shown = b""
@@ -197,7 +196,7 @@ def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
     assert code_0 == 0
     assert len(shown.splitlines()) == 2 + 41 + 1
     assert shown.splitlines()[-1] == "(101 rows, 40 shown)"
-    code_2, refused = on_terminal(lake, "SELECT open FROM candles", "--format", "parquet", fresh=True)
+    code_2, refused = on_terminal(lake, "SELECT open FROM candles", "--format", "parquet")
     assert code_2 == 2, refused
     assert (
         refused

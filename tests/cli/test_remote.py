@@ -47,7 +47,6 @@ def run(
     *arguments: str,
     stdin: str | None = None,
     program: tuple[str, ...] = ("-m", "lakewriter"),
-    fresh: bool = False,
     **more: str,
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command line, or a program, with AWS's own variables and no others of AWS."""
@@ -59,7 +58,7 @@ def run(
         "AWS_REGION": "us-east-1",
     }
     if program == ("-m", "lakewriter"):
-        return running.run(*arguments, stdin=stdin, environment=variables | more, fresh=fresh)
+        return running.run(*arguments, stdin=stdin, environment=variables | more)
     return subprocess.run(
         [sys.executable, *program, *arguments],
         capture_output=True,
@@ -140,7 +139,7 @@ def test_a_spelling_mistake_is_no_health(store: Store, command: str) -> None:
 )  # fmt: skip
 def test_places_where_no_lake_is(store: Store, uri: str, what: str, hint: str) -> None:
     """Each is one line, and what to look at."""
-    done = run(store, "query", "FROM candles", "--lake", uri, fresh=True)
+    done = run(store, "query", "FROM candles", "--lake", uri)
     said = done.stderr.splitlines()
     assert done.returncode in (1, 2)
     assert said[0].startswith(f"lakewriter: {what}")
@@ -152,17 +151,17 @@ def test_places_where_no_lake_is(store: Store, uri: str, what: str, hint: str) -
 def test_newer_format(store: Store) -> None:
     """A lake of a later version is refused."""
     store.put("newer/_lakewriter/lake.json", b'{"format_version": 99}')
-    done = run(store, "query", "FROM candles", "--lake", "s3://bucket/newer", fresh=True)
+    done = run(store, "query", "FROM candles", "--lake", "s3://bucket/newer")
     assert done.stderr.startswith("lakewriter: lake: s3://bucket/newer has format 99, newer than 1")
     store.put("newer/_lakewriter/lake.json", b"[]")
-    done = run(store, "query", "FROM candles", "--lake", "s3://bucket/newer", fresh=True)
+    done = run(store, "query", "FROM candles", "--lake", "s3://bucket/newer")
     assert "s3://bucket/newer/_lakewriter/lake.json is not what we wrote" in done.stderr
 
 
 def test_wrong_credentials(store: Store) -> None:
     """The store's own words, and where credentials come from."""
     with store.misbehaving(lambda _: refusal("403 Forbidden", "InvalidAccessKeyId", "No such access key.")):
-        done = run(store, "query", "FROM candles", "--lake", URI, fresh=True)
+        done = run(store, "query", "FROM candles", "--lake", URI)
     assert done.stderr.splitlines() == [
         f"lakewriter: lake: {URI}: No such access key",
         "  AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who asks",

@@ -129,8 +129,8 @@ def test_bar(fraction: float | None, line: str) -> None:
     assert bar_line(fraction, 12.3) == line
 
 
-def query(lake: LakeStore, *arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
-    return running.run("--lake", str(lake.root), "query", *arguments, fresh=fresh)
+def query(lake: LakeStore, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return running.run("--lake", str(lake.root), "query", *arguments)
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: 
 def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
     """More than a process can have is told by the engine if it cannot count so far, or bounds nothing."""
     assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
-    done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB", fresh=True)
+    done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
     # Before 1.5 the engine takes what it cannot count for nothing.
     code, said = 2, "memory limit: 999999999TB: "
     assert done.returncode == code
@@ -202,6 +202,6 @@ def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
 )
 def test_wrong_bounds_exit_2(lake: LakeStore, option: str, value: str) -> None:
     """A bound that is none is a mistake of usage."""
-    done = query(lake, "SELECT 1", option, value, fresh=True)
+    done = query(lake, "SELECT 1", option, value)
     assert done.returncode == 2
     assert LakewriterError.__name__ not in done.stderr

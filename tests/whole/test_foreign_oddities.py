@@ -248,7 +248,7 @@ def test_no_command_hangs_or_ends_in_a_traceback(store: LakeStore, tmp_path: Pat
         os.mkfifo(state / name)
     for command in ("query", "record", "flush"):
         arguments = {"query": ["SELECT 1"], "record": ["spot:BTCUSDT:1m"], "flush": []}[command]
-        done = run(command, *arguments, *lake, fresh=True)
+        done = run(command, *arguments, *lake)
         assert done.returncode == 1
         assert done.stderr.startswith(
             f"lakewriter: lake: {state / 'lake.json'}: a named pipe, not a regular file"
