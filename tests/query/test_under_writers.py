@@ -20,6 +20,7 @@ from hypothesis import given
 
 from lakewriter.candle import Candle
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.open import open_to_read
 from support.lakes import BEGIN_MS, DAY_MS, STEPS_MS, make_lake
 from support.recorder_at_work import (
     BY_CHANCE,
@@ -108,7 +109,7 @@ def unsettled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
             recording(directory, store.root, url, *subscriptions) as recorder,
             Compactions(store.root) as compactions,
         ):
-            yield Lakes(store, plain)
+            yield Lakes(open_to_read(str(store.root), keep_listings=True), plain)
             # However short the tests were, the writers were at it.
             wait_until(lambda: compactions.folded() > 5 and recorder.logged().count("\nrecorded ") > 20)
             assert writers.is_alive()
