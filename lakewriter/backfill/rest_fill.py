@@ -22,7 +22,7 @@ from lakewriter.errors import LakeError
 from lakewriter.gap_reasons import SymbolFacts, reasons_for
 from lakewriter.interval import Interval
 from lakewriter.lake.gaps.ledger import Ledger
-from lakewriter.lake.journal import living_recorders
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
 from lakewriter.partition import by_partition

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 import msgspec
 
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.lake.journal import living_recorders
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import known_series

@@ -11,36 +11,38 @@ has one directory and holds the lock file in it. A segment is one file of lines;
 
 If a journal is deleted or moved under its recorder, the next commit restores it.
 `lost` reports that it had candles: the recorder's memory has their last copy.
+`unflushed` reads the journals of all recorders.
 
 This module knows nothing of partitions; its callers merge.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories, sync_directory
-from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line, read_segment
-from lakewriter.lake.warn_once import warn_once
-from lakewriter.regular_file import names_open_file, open_lock, open_regular, write_all
+from lakewriter.lake.journal_directories import (
+    JOURNAL_DIRECTORY,
+    LOCK_NAME,
+    SEGMENT_SUFFIX,
+    lock_journals,
+    recorder_directories,
+    segment_paths,
+    try_lock,
+)
+from lakewriter.lake.segments import SEGMENT_BYTES_MAX, encode_line
+from lakewriter.regular_file import names_open_file, write_all
 
 log = logging.getLogger(__name__)
 
-JOURNAL_DIRECTORY = "_lakewriter/journal"
 # The depth of a recorder's directory below the lake's root.
 _DEPTH = 1 + JOURNAL_DIRECTORY.count("/") + 1
-LOCK_NAME = "lock"
-_SEGMENT_SUFFIX = ".ndjson"
-
-# Listing and reading race with recorders; each lap is caused by a flush.
-READ_LAPS_MAX = 100
 
 # Names have at most eight digits: enough for three hundred years of flushes.
 _SEGMENTS_MAX = 10**8
@@ -151,7 +153,7 @@ class Journal:
         Raises:
             OSError: if they cannot be listed.
         """
-        return _segments(self.directory)
+        return segment_paths(self.directory)
 
     def clear_lost(self) -> None:
         """Reset `lost`: every lost candle is in a partition or a new segment."""
@@ -193,8 +195,8 @@ class Journal:
         self._close_segment()
         # The directory stays if it has other files, such as a .bad file, or if the disk
         # is read-only by now. The next recorder finds nothing to flush in it.
-        with contextlib.suppress(OSError), _lock_journals(self.directory.parent):
-            if not _segments(self.directory):
+        with contextlib.suppress(OSError), lock_journals(self.directory.parent):
+            if not segment_paths(self.directory):
                 (self.directory / LOCK_NAME).unlink(missing_ok=True)
                 self.directory.rmdir()
         os.close(self._lock_fd)
@@ -221,7 +223,7 @@ class Journal:
         if self._fd is None:
             self._restore_directory()
             self._number += 1
-            path = self.directory / f"{self._number % _SEGMENTS_MAX:08d}{_SEGMENT_SUFFIX}"
+            path = self.directory / f"{self._number % _SEGMENTS_MAX:08d}{SEGMENT_SUFFIX}"
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
                 sync_directory(self.directory)
@@ -249,9 +251,9 @@ class Journal:
             make_directories(self.directory.parents[_DEPTH - 1], journals)
         except LakeError as gone:
             raise DiskRefusedError(gone.what, _SAFE) from None
-        with _lock_journals(journals):
+        with lock_journals(journals):
             self.directory.mkdir(exist_ok=True)
-            fd = _try_lock(self.directory)
+            fd = try_lock(self.directory)
             if fd is None:
                 raise DiskRefusedError(f"journal: {self.directory} is being taken over", _SAFE)
             try:
@@ -298,9 +300,9 @@ def create_journal(root: Path, name: str) -> Journal:
     journals = root / JOURNAL_DIRECTORY
     make_directories(root, journals)
     directory = journals / f"{name}-{secrets.token_hex(3)}"
-    with _lock_journals(journals):
+    with lock_journals(journals):
         directory.mkdir()
-        fd = _try_lock(directory)
+        fd = try_lock(directory)
         sync_directory(directory)
         sync_directory(journals)
     if fd is None:
@@ -325,139 +327,13 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
     if not journals.is_dir():
         return []
     adopted = []
-    with _lock_journals(journals):
-        for directory in _recorders(root):
+    with lock_journals(journals):
+        for directory in recorder_directories(root):
             try:
-                fd = _try_lock(directory)
+                fd = try_lock(directory)
             except OSError as error:
                 refused(directory, error)
                 continue
             if fd is not None:
                 adopted.append(Journal(directory, fd))
     return adopted
-
-
-def living_recorders(root: Path) -> frozenset[str]:
-    """Return the names of the journal directories whose recorders live.
-
-    No file is created, so a user with read access alone can call this. If a lock
-    cannot be tried, its recorder counts as living.
-    """
-    names = set()
-    with _lock_journals_if_present(root / JOURNAL_DIRECTORY):
-        for directory in _recorders(root):
-            try:
-                fd = open_regular(directory / LOCK_NAME)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError:
-                names.add(directory.name)
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                names.add(directory.name)
-            finally:
-                os.close(fd)
-    return frozenset(names)
-
-
-def read_unflushed(root: Path) -> list[Candle]:
-    """Return the committed candles in the journals of all recorders.
-
-    A candle may be there twice, and may be in its partition already. Call this
-    before listing files: a candle that leaves the journal in between is in its
-    partition by then.
-    """
-    for _ in range(READ_LAPS_MAX):
-        candles: list[Candle] = []
-        try:
-            for directory in _recorders(root):
-                for path in _readable_segments(directory):
-                    candles += _read_hot_segment(path)
-        except FileNotFoundError:
-            # A segment was dropped. Its unmerged rows are in a newer segment by
-            # now, which this listing may lack.
-            continue
-        return candles
-    raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} does not hold still")
-
-
-def _read_hot_segment(path: Path) -> list[Candle]:
-    try:
-        segment = read_segment(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        warn_once(f"journal: {path}: {error.strerror}; its candles are left out")
-        return []
-    if segment.complaint:
-        warn_once(f"journal: {path}: {segment.complaint} are left out")
-    return segment.candles
-
-
-def _readable_segments(directory: Path) -> list[Path]:
-    try:
-        return _segments(directory)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        warn_once(f"journal: {directory}: {error.strerror}; its candles are left out")
-        return []
-
-
-@contextlib.contextmanager
-def _lock_journals(journals: Path) -> Iterator[None]:
-    """Hold the lock under which journals are created, adopted, removed and counted."""
-    fd = open_lock(journals / LOCK_NAME)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _lock_journals_if_present(journals: Path) -> Iterator[None]:
-    """Hold the same lock without creating its file.
-
-    Otherwise another process could try a dead recorder's lock while we try it,
-    and count it as living. Without the file no process can adopt a journal either.
-    """
-    try:
-        fd = open_regular(journals / LOCK_NAME)
-    except OSError:
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _try_lock(directory: Path) -> int | None:
-    """Lock a recorder's directory and return the descriptor; None if its recorder lives."""
-    fd = open_lock(directory / LOCK_NAME)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
-
-
-def _recorders(root: Path) -> list[Path]:
-    journals = root / JOURNAL_DIRECTORY
-    try:
-        return sorted(path for path in journals.iterdir() if path.is_dir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        warn_once(f"journal: {journals}: {error.strerror}; its candles are left out")
-        return []
-
-
-def _segments(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.suffix == _SEGMENT_SUFFIX and path.is_file())

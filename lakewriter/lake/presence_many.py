@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten
 from lakewriter.lake.gaps.ledgers import read_reported
-from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.presence import Presence, PresenceDay, read_day
 from lakewriter.lake.subscriptions import read_periods
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 

@@ -14,7 +14,7 @@ import msgspec
 
 from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories, write_durably
-from lakewriter.lake.journal import living_recorders
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.row_file import RowFile
 from lakewriter.lake.warn_once import warn_once

@@ -14,10 +14,10 @@ from datetime import date
 
 from lakewriter.errors import LakeError
 from lakewriter.interval import INTERVALS
-from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import presence_of
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import day_of, period_date
 from lakewriter.query.scan.pruning import FilterPruner
 from lakewriter.series import Series

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lakewriter.lake.journal import Journal, create_journal, read_unflushed
+from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.unflushed import read_unflushed
 from support.candles import DAY_START_MS, stream_candle
 from support.refusing_lake import begins
 from support.running import run

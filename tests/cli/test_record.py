@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakewriter.interval import MINUTE_MS
-from lakewriter.lake.journal import read_unflushed
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.sandbox import Fault, SandboxOptions, serve
 from support.running import PATIENCE_S, child, plain_rows, run, run_here, until
 

@@ -27,10 +27,11 @@ from crash.remains import (
 from lakewriter.candle import Candle, precedence, to_table
 from lakewriter.errors import LakeError
 from lakewriter.lake import compact
-from lakewriter.lake.journal import adopt_dead, create_journal, read_unflushed
+from lakewriter.lake.journal import adopt_dead, create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import encode_line, read_segment, set_aside
 from lakewriter.lake.storage import LocalStorage
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import FILE_NAME, partition_of
 from lakewriter.recording.flushing.buffer import Batch, Buffer
 from support.full_disk import full_disk

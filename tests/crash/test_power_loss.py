@@ -16,7 +16,7 @@ import pytest
 
 from crash.disks import Ext4, cut_power
 from crash.remains import Key, compact_all, key_of, plain_keys, recover, strays, tables
-from lakewriter.lake.journal import read_unflushed
+from lakewriter.lake.unflushed import read_unflushed
 from support.lengths import either
 from support.running import TESTS, wait_until
 

@@ -15,8 +15,9 @@ from crash.disks import tmpfs
 from crash.remains import make_candle, plain_keys, strays, tables, temporaries
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import DiskRefusedError, create_journal, read_unflushed
+from lakewriter.lake.journal import DiskRefusedError, create_journal
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import Partition, partition_of
 from lakewriter.sandbox import SandboxOptions, serve
 from support.running import Child, child, plain_rows, run, until

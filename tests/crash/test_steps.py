@@ -28,8 +28,8 @@ from crash.remains import (
 from lakewriter.candle import Candle, to_table
 from lakewriter.lake import forget as forgetting
 from lakewriter.lake.forgotten import read_forgotten
-from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import partition_of
 from support.lengths import either
 from support.running import PATIENCE_S, TESTS, plain_rows, wait_until

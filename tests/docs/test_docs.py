@@ -16,7 +16,7 @@ from lakewriter.lake.exchange_limits import RATE_LIMITS_FILE, WEIGHT_DIRECTORY
 from lakewriter.lake.forgotten import FORGOTTEN_FILE
 from lakewriter.lake.gaps.ledgers import GAPS_DIRECTORY
 from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
-from lakewriter.lake.journal import JOURNAL_DIRECTORY
+from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY
 from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX
 from lakewriter.lake.subscriptions import PERIODS_FILE

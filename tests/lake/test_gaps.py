@@ -24,7 +24,8 @@ from lakewriter.lake.gaps.ledgers import (
     read_gaps,
     read_reported,
 )
-from lakewriter.lake.journal import adopt_dead, living_recorders
+from lakewriter.lake.journal import adopt_dead
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.series import Series
 from support.full_disk import full_disk
 from support.lengths import examples

@@ -19,15 +19,8 @@ from hypothesis import strategies as st
 from lakewriter.candle import Candle, to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import TIME_MS_MAX
-from lakewriter.lake.journal import (
-    JOURNAL_DIRECTORY,
-    DiskRefusedError,
-    Journal,
-    adopt_dead,
-    create_journal,
-    living_recorders,
-    read_unflushed,
-)
+from lakewriter.lake.journal import DiskRefusedError, Journal, adopt_dead, create_journal
+from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY, living_recorders
 from lakewriter.lake.journal_replay import replay_dead
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.segments import (
@@ -39,6 +32,7 @@ from lakewriter.lake.segments import (
     read_segment,
     set_aside,
 )
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import partition_of
 from support.candles import candles, stream_candle
 from support.full_disk import full_disk

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from lakewriter.candle import Candle
-from lakewriter.lake.journal import JOURNAL_DIRECTORY, read_unflushed
+from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.recording.recorder import Recorder
 from lakewriter.sandbox import SandboxOptions, serve
 from support.candles import stream_candle

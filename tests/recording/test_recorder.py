@@ -14,8 +14,9 @@ import pytest
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
-from lakewriter.lake.journal import Journal, create_journal, read_unflushed
+from lakewriter.lake.journal import Journal, create_journal
 from lakewriter.lake.lake import LakeStore, Merged
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import Partition, partition_of
 from lakewriter.recording.recorder import Recorder, describe
 from support.candles import DAY_START_MS, stream_candle

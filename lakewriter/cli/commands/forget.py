@@ -28,10 +28,10 @@ from lakewriter.lake.forget import (
     removed_by_series,
 )
 from lakewriter.lake.forgotten import ForgetPurpose, record_finish, record_start
-from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.series import Series
 from lakewriter.subscription import Subscription, is_glob, parse_subscription
 

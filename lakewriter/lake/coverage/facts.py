@@ -15,12 +15,13 @@ from lakewriter.candle import Candle
 from lakewriter.lake.forgotten import read_forgotten, with_forgotten
 from lakewriter.lake.gaps.ledgers import ReportedGap, read_reported
 from lakewriter.lake.instruments import MarketList, read_last_lists
-from lakewriter.lake.journal import living_recorders, read_unflushed
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import Presence
 from lakewriter.lake.presence_many import presence_of_many
 from lakewriter.lake.subscriptions import read_periods
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.ranges import Range, union
 from lakewriter.series import Series
 from lakewriter.subscribed_period import SubscribedPeriod

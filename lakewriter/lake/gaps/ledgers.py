@@ -23,7 +23,7 @@ from lakewriter.lake.durable import is_temporary, make_directories, sync_directo
 from lakewriter.lake.gaps.intervals import State, gap_of, merged_states, without
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.gaps.log import LedgerFile, read, state_lines
-from lakewriter.lake.journal import living_recorders
+from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.segments import BAD_SUFFIX
 from lakewriter.lake.warn_once import warn_once
 

@@ -23,12 +23,12 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.foreign import read_or_leave_out
-from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore, check_day
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.errors import file_gone_error
 from lakewriter.regular_file import open_regular

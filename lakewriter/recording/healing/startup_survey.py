@@ -17,11 +17,11 @@ from lakewriter.candle import Candle
 from lakewriter.errors import LakeError
 from lakewriter.gap import ENDED, FINAL, IDLE, Gap
 from lakewriter.lake.gaps.ledger import Ledger
-from lakewriter.lake.journal import read_unflushed
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import SurveyResult, survey
 from lakewriter.lake.subscriptions import read_periods
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.ranges import Range, minus, union, within, without
 from lakewriter.recording.healing.healer import Healer
 from lakewriter.recording.healing.watermarks import Watermarks
