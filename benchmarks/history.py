@@ -83,13 +83,15 @@ def made_zips(directory: Path) -> list[Path]:
 
 
 def copied(zips: list[Path], count: int, directory: Path) -> list[Path]:
-    """Copy the zips under several symbols until there are `count` files."""
+    """Copy the zips and the CSVs in them under several symbols until there are `count` files."""
     files = []
     for number in range(count):
         path = zips[number % len(zips)]
         _, interval, day = path.stem.split("-", 2)
-        files.append(directory / f"S{number // len(zips):03d}USDT-{interval}-{day}.zip")
-        files[-1].write_bytes(path.read_bytes())
+        name = f"S{number // len(zips):03d}USDT-{interval}-{day}"
+        files.append(directory / f"{name}.zip")
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(files[-1], "w", zipfile.ZIP_DEFLATED) as copy:
+            copy.writestr(f"{name}.csv", source.read(source.namelist()[0]))
     return files
 
 
