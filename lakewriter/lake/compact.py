@@ -148,6 +148,17 @@ def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
                 yield f"{directory}/{file}"
 
 
+def sweep_state(store: LakeStore, now_s: float) -> None:
+    """Remove the old temporary files that crashed writers left below the state directory.
+
+    Args:
+        now_s: the time by the clock that stamps files.
+    """
+    below = store.storage.entries(STATE_DIRECTORY).directories
+    for directory in (STATE_DIRECTORY, *(f"{STATE_DIRECTORY}/{name}" for name in below)):
+        store.storage.sweep(directory, now_s)
+
+
 def compact_partitions(
     store: LakeStore,
     work: list[PartitionDirs],

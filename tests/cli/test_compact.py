@@ -202,7 +202,7 @@ def test_stale_temporary_files(store):
     assert (old.exists(), young.exists()) == (False, True)
 
 
-@pytest.mark.parametrize("directory", ["", "instruments", "subscriptions"])
+@pytest.mark.parametrize("directory", ["", "forgotten", "gaps", "instruments", "subscriptions", "weight"])
 def test_stale_temporary_files_of_our_own(store: LakeStore, directory: str) -> None:
     """Beside the small files that are replaced whole, too."""
     path = store.root / "_lakewriter" / directory / ".some.ndjson.tmp-1-ab"

@@ -10,12 +10,15 @@ from lakewriter.cli.progress_bar import progress_bar
 from lakewriter.cli.series_options import SeriesOptions, with_series_and_since
 from lakewriter.cli.terminal import finished_report, print_errors
 from lakewriter.errors import LakewriterError
-from lakewriter.lake.compact import CompactionResult, compact_partitions, plan_compaction, write_verified
-from lakewriter.lake.instruments import INSTRUMENTS_DIRECTORY
+from lakewriter.lake.compact import (
+    CompactionResult,
+    compact_partitions,
+    plan_compaction,
+    sweep_state,
+    write_verified,
+)
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.lake.root import STATE_DIRECTORY
-from lakewriter.lake.subscriptions import SUBSCRIPTIONS_DIRECTORY
 
 
 class CompactSummary(msgspec.Struct):
@@ -65,8 +68,7 @@ def command(
     store = LakeStore.open(lake or DEFAULT_LAKE)
     started_s = time.monotonic()
     if not dry_run:
-        for directory in (STATE_DIRECTORY, INSTRUMENTS_DIRECTORY, SUBSCRIPTIONS_DIRECTORY):
-            store.storage.sweep(directory, time.time())
+        sweep_state(store, time.time())
     todo = plan_compaction(store, partition_filter)
     outcomes = list(todo.in_order)
     with progress_bar("compacting") as progress:
