@@ -15,7 +15,7 @@ from lakewriter.regular_file import write_all
 _TEMPORARY_MARK = ".tmp-"
 
 # A try fails if an empty directory was pruned meanwhile.
-MAKE_TRIES_MAX = 20
+MAKE_TRIES_MAX = 100
 
 
 def is_temporary(file: str) -> bool:

@@ -175,12 +175,12 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
             def moment_ms() -> int:
                 return sandbox.now_ms() - 90_000
 
-            def without_reason() -> int:
-                found = series_coverage(LakeStore.open(str(lake)), moment=CoverageMoment(moment_ms()))
+            def without_reason(until_ms: int) -> int:
+                found = series_coverage(LakeStore.open(str(lake)), moment=CoverageMoment(until_ms))
                 return sum(day.without_reason for each in found for day in each.days)
 
-            async def see(command: str) -> "subprocess.CompletedProcess[str]":
-                moment = datetime.fromtimestamp(moment_ms() / 1000, UTC).isoformat()
+            async def see(command: str, until_ms: int) -> "subprocess.CompletedProcess[str]":
+                moment = datetime.fromtimestamp(until_ms / 1000, UTC).isoformat()
                 return await asyncio.to_thread(run, command, "--until", moment, "--lake", str(lake))
 
             with child(tmp_path / "log", *record, "spot:BTCUSDT,ETHUSDT:1m") as recorder:
@@ -203,7 +203,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
                 )
                 await until((lake / "_lakewriter/instruments/spot.ndjson").exists)
                 for command in ("coverage", "gaps"):
-                    misspelt = await see(command)
+                    misspelt = await see(command, moment_ms())
                     assert misspelt.returncode == 1, misspelt.stdout
                     assert "spot BTCUSD 1m: subscribed to since" in misspelt.stderr
                     assert "never a candle came: spot does not list BTCUSD, but BTCUSDT\n" in misspelt.stderr
@@ -211,15 +211,16 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
                 recorder.kill()
             with child(tmp_path / "log", *record, "spot:BTCUSDT:1m") as recorder:
                 await until(lambda: not periods(lake, wrong)[0].is_open)
-                await until(lambda: without_reason() == 0)
+                until_ms = moment_ms()
+                await until(lambda: without_reason(until_ms) == 0)
                 for command, word in (("coverage", "left_at"), ("gaps", "left")):
-                    seen = await see(command)
+                    seen = await see(command, until_ms)
                     assert seen.returncode == 0, seen.stdout + seen.stderr
                     assert word in seen.stdout
                 recorder.kill()
             killed_ms = sandbox.now_ms()
             await until(lambda: sandbox.now_ms() > killed_ms + 4 * MINUTE_MS)
-            dead = await see("coverage")
+            dead = await see("coverage", moment_ms())
             assert dead.returncode == 1, dead.stdout
             assert "of 1 series are missing without a reason\n  lakewriter gaps --until" in dead.stderr
 
