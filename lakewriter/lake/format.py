@@ -10,7 +10,9 @@ from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.regular_file import read_regular
 
 FORMAT_NAME = f"{STATE_DIRECTORY}/lake.json"
-FORMAT_VERSION = 1
+
+# In 1 every partition is a day. Since 2 the interval decides its period.
+FORMAT_VERSION = 2
 FORMAT_BYTES_MAX = 64 * 1024
 
 

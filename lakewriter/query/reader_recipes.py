@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from lakewriter.errors import UsageError
+from lakewriter.interval import INTERVALS, FilePeriod
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS
 from lakewriter.query.schema import COLUMNS
@@ -33,6 +34,13 @@ _NO_ROWS = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in COLUMNS.items
 
 # `until` is excluded, and so is the day that begins there.
 _DAYS = "generate_series(since::TIMESTAMP::DATE, (until::TIMESTAMP - INTERVAL 1 MICROSECOND)::DATE, INTERVAL 1 DAY)"
+
+# Patterns for the directories that have candles of a day. The directories of other days of
+# a month or a year belong to its partition until `lakewriter compact` folds them.
+_DATE_PATTERNS: dict[FilePeriod, str] = {"day": "%Y-%m-%d", "month": "%Y-%m-*", "year": "%Y-*"}
+
+# Selects the intervals that a macro's parameter matches.
+_MATCHING = 'IF i GLOB "interval"'
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -79,26 +87,29 @@ def duckdb_recipe(uri: LakeUri) -> str:
             "--for polars, or a lake whose path has none",
         )
     root = glob.escape(uri.root)
+    everywhere = f"{_sql_text(root + '/market=*/symbol=*/interval=')} || i || '/date=*/*.parquet'"
     start = _sql_text(root + "/market=")
-    series = f"{start} || market || '/symbol=' || symbol || '/interval=' || \"interval\" || '/date=' || "
+    series = f"{start} || market || '/symbol=' || symbol || '/interval=' || i || '/date=' || "
     return f"""\
 -- DuckDB 2.0 or newer: before it `allow_empty` is unknown.
 {_sql_secret(uri) if uri.on_s3 else ""}SET TimeZone = 'UTC';
 
 -- FROM candles WHERE …: lists every directory of the lake.
 CREATE OR REPLACE VIEW candles AS
-{_sql_rows(_sql_text(root + "/market=*/symbol=*/interval=*/date=*/*.parquet"))};
+{_sql_rows(lambda _, intervals: f"[{everywhere} FOR i IN {intervals}]")};
 
 -- FROM candles('BTCUSDT', market := 'spot', "interval" := '1m'): lists the directories of one symbol.
 CREATE OR REPLACE MACRO candles(symbol, market := '*', "interval" := '*') AS TABLE
-{_sql_rows(series + "'*/*.parquet'")};
+{_sql_rows(lambda _, intervals: f"[{series}'*/*.parquet' FOR i IN {intervals} {_MATCHING}]")};
 
 -- FROM candles_between('BTCUSDT', '2024-06-30', '2024-07-02'): looks for the directories of these days.
 -- `since` is in, `until` is out.
 CREATE OR REPLACE MACRO candles_between(symbol, since, until, market := '*', "interval" := '*') AS TABLE
-{_sql_rows(f"[{series}strftime(day, '%Y-%m-%d') || '/*.parquet' FOR day IN {_DAYS}]")}
+SELECT c.* FROM (
+{_sql_rows(lambda period, intervals: _sql_day_paths(series, period, intervals))}
+) AS c
 WHERE c.candle_begin_time >= since::TIMESTAMPTZ AND c.candle_begin_time < until::TIMESTAMPTZ;
-"""
+"""  # noqa: S608 - made of our own text and an escaped path
 
 
 def _sql_secret(uri: LakeUri) -> str:
@@ -119,9 +130,27 @@ CREATE OR REPLACE SECRET lake ({", ".join(options)});
 """
 
 
-def _sql_rows(paths: str) -> str:
+def _sql_day_paths(series: str, period: FilePeriod, intervals: str) -> str:
+    dates = f"list_distinct([strftime(day, '{_DATE_PATTERNS[period]}') FOR day IN {_DAYS}])"
+    return f"flatten([[{series}d || '/*.parquet' FOR d IN {dates}] FOR i IN {intervals} {_MATCHING}])"
+
+
+def _sql_rows(paths: Callable[[FilePeriod, str], str]) -> str:
+    """Return a SELECT of candles.
+
+    Args:
+        paths: returns SQL for a list of patterns, from a period and SQL for the list of its intervals.
+    """
+    return "\nUNION ALL\n".join(
+        _sql_part(period, paths(period, _sql_intervals(period))) for period in _DATE_PATTERNS
+    )
+
+
+def _sql_part(period: FilePeriod, paths: str) -> str:
+    day = 'c.candle_begin_time::DATE AS "date"'
+    names = _NAMES if period == "day" else _NAMES.replace('c."date"', day)
     return f"""\
-SELECT {_NAMES}
+SELECT {names}
 FROM (
     SELECT {_NO_ROWS} WHERE false
     UNION ALL BY NAME
@@ -131,6 +160,11 @@ FROM (
         hive_types = {{{_TYPES}}}
     )
 ) AS c"""  # noqa: S608 - made of our own text and an escaped path
+
+
+def _sql_intervals(period: FilePeriod) -> str:
+    names = (f"'{name}'" for name, grid in INTERVALS.items() if grid.file_period == period)
+    return f"[{', '.join(names)}]"
 
 
 def _sql_text(text: str) -> str:
@@ -158,7 +192,7 @@ hive = {{{hive}}}
 candles = polars.scan_parquet(
     {_text(glob.escape(uri.root) + "/market=*/**/*.parquet")}, hive_partitioning=True, hive_schema=hive\
 {f",{chr(10)}    storage_options={{{storage_options}}}," if storage_options else ""}
-)
+).with_columns(polars.col("candle_begin_time").dt.date().alias("date"))
 # candles.filter(polars.col("symbol") == "BTCUSDT", polars.col("interval") == "1m").collect()
 """
 
@@ -178,9 +212,16 @@ hive = pyarrow.dataset.partitioning(pyarrow.schema([{hive}]), flavor="hive")
 {_pandas_filesystem(uri) if uri.on_s3 else ""}
 
 def candles(**wanted):
-    \"\"\"Return a DataFrame: candles(market="spot", symbol="BTCUSDT", interval="1m").\"\"\"
+    \"\"\"Return a DataFrame: candles(market="spot", symbol="BTCUSDT", interval="1m", date="2024-06-30").\"\"\"
+    day = wanted.pop("date", None)
     filters = [(name, "=", value) for name, value in wanted.items()]
-    return pandas.read_parquet({where}, partitioning=hive, filters=filters or None)
+    if day is not None:
+        start = pandas.Timestamp(day, tz="UTC")
+        filters += [("candle_begin_time", ">=", start), ("candle_begin_time", "<", start + pandas.Timedelta(days=1))]
+        # The directories of its year, in which a file can have it.
+        filters += [("date", ">=", start.replace(month=1, day=1).date()), ("date", "<=", start.date())]
+    frame = pandas.read_parquet({where}, partitioning=hive, filters=filters or None)
+    return frame.assign(date=frame["candle_begin_time"].dt.date)
 """
 
 
@@ -197,10 +238,14 @@ s3, root = pyarrow.fs.FileSystem.from_uri({_text(arrow_uri)})  # credentials as 
 def spark_recipe(uri: LakeUri) -> str:
     """Return a temporary view of all candles, in the Spark session `spark`."""
     schema = ", ".join(f"`{name}` {_SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
-    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    names = ", ".join(
+        'to_date("candle_begin_time").alias("date")' if name == "date" else f'"{name}"' for name in COLUMNS
+    )
     path = "s3a" + uri.root.removeprefix("s3") if uri.on_s3 else "file://" + uri.root
     return f"""\
 # Spark: `spark` is the SparkSession
+from pyspark.sql.functions import to_date
+
 {_spark_options(uri) if uri.on_s3 else ""}spark.conf.set("spark.sql.session.timeZone", "UTC")
 candles = spark.read.schema(
     "{schema}"

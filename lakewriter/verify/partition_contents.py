@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, deduplicate, int_column
@@ -18,7 +19,7 @@ from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import WRITER_KEY, FileHeader, decode, read_header
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import READ_LAPS_MAX
-from lakewriter.partition import Partition
+from lakewriter.partition import Partition, parse_date_value
 from lakewriter.series import Series
 
 
@@ -45,12 +46,15 @@ class Contents(NamedTuple):
 
     Args:
         own: lakewriter's own file; None if there is none.
+        of_days: files of single days of a month or a year, which lakewriter wrote
+            in format 1, and the partitions that they were.
         foreign: the other files.
         rows: the rows of its day in all files, sorted, with the winner of each
             duplicate, as a query sees them.
     """
 
     own: PartitionFile | None
+    of_days: tuple[tuple[Partition, PartitionFile], ...]
     foreign: tuple[PartitionFile, ...]
     rows: pa.Table
 
@@ -112,4 +116,15 @@ def _contents(partition: Partition, files: list[PartitionFile]) -> Contents:
     inside = (begins >= partition.start_ms) & (begins < partition.stop_ms)
     if not inside.all():
         rows = rows.filter(pa.array(inside))
-    return Contents(own, tuple(file for file in files if file is not own), rows)
+    days = [(_day_partition(partition, file), file) for file in files if file is not own]
+    of_days = tuple((day, file) for day, file in days if day is not None)
+    return Contents(own, of_days, tuple(file for day, file in days if day is None), rows)
+
+
+def _day_partition(partition: Partition, file: PartitionFile) -> Partition | None:
+    """Return the partition of a day that a file was in format 1; None if it was none."""
+    if partition.period == "day" or file.header is None or WRITER_KEY not in file.header.metadata:
+        return None
+    day = parse_date_value(file.header.metadata.get("date", ""))
+    found = None if day is None else msgspec.structs.replace(partition, date=day)
+    return found if found is not None and found.file == file.name else None

@@ -122,11 +122,12 @@ class _SeriesVerifier:
         defects = _unreadable_defects(partition, contents)
         if "partition" in self._options.checks:
             defects += _foreign_defects(partition, contents)
-            own = contents.own
-            if own is not None and own.rows is not None and own.header is not None:
-                defects += check_header(partition, own.header)
-                defects += check_statistics(self._workers, partition, own)
-                defects += check_rows(partition, self.grid, own.rows)
+            ours = [] if contents.own is None else [(partition, contents.own)]
+            for each, file in (*ours, *contents.of_days):
+                if file.rows is not None and file.header is not None:
+                    defects += check_header(each, file.header)
+                    defects += check_statistics(self._workers, each, file)
+                    defects += check_rows(each, self.grid, file.rows)
         if defects or "partition" in self._options.checks:
             self._report.counts_of(self.series, "partition").checked += 1
             self._report.add(self.series, defects)

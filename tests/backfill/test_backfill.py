@@ -20,7 +20,7 @@ from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.gaps.ledger import Changes, Ledger, save
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, served_at
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import day_of, partition_at
 from lakewriter.recording.supervisor import SupervisorOptions
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox
@@ -295,7 +295,7 @@ def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path) -> None:
     """The others are filled; that one is named, and its file is as it was."""
-    broken = tmp_path / Partition(*BTC, day_of(SINCE_MS)).file
+    broken = tmp_path / partition_at(BTC, SINCE_MS).file
 
     async def scenario(sandbox: Sandbox) -> None:
         filled = await run_backfill(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS)

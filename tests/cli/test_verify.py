@@ -25,7 +25,7 @@ from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import partition_at
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport
@@ -34,7 +34,7 @@ from support.running import PATIENCE_S, run
 from support.truth_lakes import BTC, MONDAY_MS, Published, edited, rewrite, truth_lake, truth_table
 
 HOUR = Series("spot", "BTCUSDT", "1h")
-DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))
+DAY = partition_at(BTC, MONDAY_MS + DAY_MS)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_nothing_found(store: LakeStore) -> None:
         "spot    BTCUSDT  1m        partition        3         0",
         "spot    BTCUSDT  1m        candle        4320         0",
         "spot    BTCUSDT  1m        jumps         4319         0",
-        "spot    BTCUSDT  1h        partition        3         0",
+        "spot    BTCUSDT  1h        partition        1         0",
         "spot    BTCUSDT  1h        candle          72         0",
         "spot    BTCUSDT  1h        intervals       72         0",
         "spot    BTCUSDT  1h        jumps           71         0",
@@ -97,7 +97,7 @@ def test_a_candle_from_the_future(store: LakeStore) -> None:
     begins = [now_ms // MINUTE_MS * MINUTE_MS + minutes * MINUTE_MS for minutes in (0, 365 * 24 * 60)]
     for begin_ms in begins:
         rows = truth_table(Truth(0), BTC, begin_ms, begin_ms + MINUTE_MS)
-        store.merge(Partition(*BTC, day_of(begin_ms)), rows)
+        store.merge(partition_at(BTC, begin_ms), rows)
     done = invoke(store, "--check", "candle")
     assert isinstance(done.exception, LakewriterError)
     assert done.exception.what == "verify: 1 finding"

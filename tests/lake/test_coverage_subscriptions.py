@@ -22,7 +22,7 @@ from lakewriter.lake.coverage.facts import CoverageMoment
 from lakewriter.lake.instruments import record_instruments
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import partition_at
 from lakewriter.series import Series
 from lakewriter.subscribed_period import STOP_MARGIN_MS
 from support.candles import BTC
@@ -175,7 +175,7 @@ def test_a_candle_from_the_future_makes_nothing_missing(store: LakeStore) -> Non
     The command that verify shows removes it.
     """
     ahead = time.time_ns() // 60_000_000_000 + 365 * 24 * 60 - BEGIN_MS // MINUTE_MS
-    store.merge(Partition(*BTC, day_of(at(ahead))), to_table([rest_candle(ahead)]))
+    store.merge(partition_at(BTC, at(ahead)), to_table([rest_candle(ahead)]))
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, ahead - 363 * 24 * 60, ahead, "unhealable")
     recorder.die()

@@ -95,8 +95,8 @@ def test_lake_is_a_file(tmp_path, opening):
 @pytest.mark.parametrize(
     ("said", "what"),
     [
-        (b'{"format_version":2}', "lake: ROOT has format 2, newer than 1"),
-        (b'{"format_version":99,"new":[1]}', "lake: ROOT has format 99, newer than 1"),
+        (b'{"format_version":3}', "lake: ROOT has format 3, newer than 2"),
+        (b'{"format_version":99,"new":[1]}', "lake: ROOT has format 99, newer than 2"),
         (b"", "lake: ROOT/_lakewriter/lake.json is not what we wrote: Input data was truncated"),
         (b"[]", "lake: ROOT/_lakewriter/lake.json is not what we wrote: Expected `object`, got `array`"),
     ],

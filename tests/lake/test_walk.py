@@ -32,7 +32,7 @@ MANY = [
     Partition(market, symbol, interval, date(2024, 6, day))
     for market in ("coin_futures", "spot")
     for symbol in ("AUSDT", "BTCUSDT", "币安人生USDT")
-    for interval in ("1h", "1m")
+    for interval in ("1m", "3m")
     for day in (9, 10, 11)
 ]
 
@@ -53,8 +53,8 @@ def test_files(store):
         (PartitionFilter(since=date(2024, 6, 10)), [p for p in MANY if p.date.day >= 10]),
         (PartitionFilter(until=date(2024, 6, 10)), [p for p in MANY if p.date.day <= 10]),
         (
-            PartitionFilter(("spot",), ("AUSDT",), ("1h",), date(2024, 6, 9), date(2024, 6, 9)),
-            [Partition("spot", "AUSDT", "1h", date(2024, 6, 9))],
+            PartitionFilter(("spot",), ("AUSDT",), ("3m",), date(2024, 6, 9), date(2024, 6, 9)),
+            [Partition("spot", "AUSDT", "3m", date(2024, 6, 9))],
         ),
         (PartitionFilter(symbols=("NONE",)), []),
         (PartitionFilter(since=date(2025, 1, 1)), []),

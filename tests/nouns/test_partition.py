@@ -4,34 +4,98 @@ from datetime import UTC, date, datetime
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+import msgspec
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.market import MARKETS, is_symbol
-from lakewriter.partition import Partition, checked_partition, day_of, parse_partition, partition_of
+from lakewriter.partition import (
+    Partition,
+    checked_partition,
+    day_of,
+    day_start_ms,
+    parse_partition,
+    partition_at,
+    partition_of,
+    partition_on,
+    split_by_partition,
+)
+from lakewriter.series import Series
 from support.candles import DAY_START_MS, stream_candle
 
 PATH = "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30"
 
 symbols = st.text("ABZ019_-.币安人生龙虾한", min_size=1, max_size=32).filter(is_symbol)
-partitions = st.builds(
-    Partition,
-    st.sampled_from(list(MARKETS)),
-    symbols,
-    st.sampled_from(list(INTERVALS)),
-    st.dates(date(1970, 1, 1)),
-)
+series = st.tuples(st.sampled_from(list(MARKETS)), symbols, st.sampled_from(list(INTERVALS)))
+days = st.dates(date(1970, 1, 1))
+partitions = st.builds(partition_on, series, days)
 
 
 def test_path():
     """A partition's directory and file are spelled as Hive does, in raw UTF-8."""
-    partition = Partition("usdt_futures", "币安人生USDT", "1mo", date(2026, 7, 4))
-    assert partition.path == "market=usdt_futures/symbol=币安人生USDT/interval=1mo/date=2026-07-04"
+    partition = Partition("usdt_futures", "币安人生USDT", "1mo", date(2026, 1, 1))
+    assert partition.path == "market=usdt_futures/symbol=币安人生USDT/interval=1mo/date=2026-01-01"
     assert partition.file == partition.path + "/candles.parquet"
-    assert str(partition) == "usdt_futures 币安人生USDT 1mo 2026-07-04"
+    assert str(partition) == "usdt_futures 币安人生USDT 1mo 2026-01-01"
+
+
+@given(series, days)
+def test_a_day_of_a_period_is_of_its_partition(series, day):
+    """A directory of any day of a period is one of its partition, which holds that day and begins with itself."""
+    partition = partition_on(series, day)
+    assert parse_partition(msgspec.structs.replace(partition, date=day).path) == partition
+    assert partition.start_ms <= day_start_ms(day) < partition.stop_ms
+    assert partition_on(series, partition.date) == partition
+    assert partition_at(series, day_start_ms(day) + DAY_MS - 1) == partition
+    assert partition_at(series, partition.stop_ms - 1) == partition
+    assert partition.stop_ms > 253_402_214_400_000 or partition_at(series, partition.stop_ms) != partition
+
+
+@pytest.mark.parametrize(
+    ("interval", "first", "last"),
+    [
+        *((interval, "2024-06-30", "2024-06-30") for interval in ("1s", "1m", "3m", "5m")),
+        *((interval, "2024-06-01", "2024-06-30") for interval in ("15m", "30m", "1h", "2h")),
+        *(
+            (interval, "2024-01-01", "2024-12-31")
+            for interval in ("4h", "6h", "8h", "12h", "1d", "3d", "1w", "1mo")
+        ),
+    ],
+)
+def test_periods(interval, first, last):
+    """Short candles are kept by day, longer ones by month and by year."""
+    partition = partition_on(("spot", "BTCUSDT", interval), date(2024, 6, 30))
+    assert partition.date == date.fromisoformat(first)
+    assert day_of(partition.stop_ms - 1) == date.fromisoformat(last)
+
+
+def test_no_partition_begins_within_a_period():
+    """A partition of another day than the first of a period is refused before it is written."""
+    with pytest.raises(LakeError) as caught:
+        checked_partition(Partition("spot", "BTCUSDT", "1h", date(2024, 6, 30)))
+    assert caught.value.what == "partition: no file of 1h begins on 2024-06-30"
+
+
+def test_rows_are_split_where_a_period_ends():
+    """Rows of a series go to the partitions that their begin times are of, in order."""
+    series = Series("spot", "BTCUSDT", "12h")
+    day = date(2023, 12, 30)
+    begins = [day_start_ms(day) + number * DAY_MS // 2 for number in range(8)]
+    rows = to_table(
+        msgspec.structs.replace(stream_candle(), interval="12h", begin_ms=begin, end_ms=begin + DAY_MS // 2)
+        for begin in begins
+    )
+    found = split_by_partition(series, rows)
+    assert [(partition.date, part.num_rows) for partition, part in found] == [
+        (date(2023, 1, 1), 4),
+        (date(2024, 1, 1), 4),
+    ]
+    assert pa.concat_tables([part for _, part in found]).equals(rows)
 
 
 @given(partitions)

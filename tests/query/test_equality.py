@@ -21,7 +21,8 @@ from lakewriter.query.execution import Execution
 from lakewriter.query.retry import RetryHints
 from lakewriter.query.scan.held_files import FD_RESERVE, can_hold
 from lakewriter.query.session import run
-from support.lakes import add_foreign, make_lake
+from support.day_layout import further_directories, to_day_layout
+from support.lakes import add_foreign, make_lake, merge_candles
 from support.lengths import LONG, either, examples
 from support.statements import (
     ALL_ROWS,
@@ -63,6 +64,17 @@ def hot(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     store = make_lake(root, files, waiting)
     for _, rows in groupby(foreign, partition_of):
         add_foreign(root, list(rows))
+    return store
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    """The same candles in directories of days; some are also in the files of months and years."""
+    root = tmp_path_factory.mktemp("days")
+    store = make_lake(root, ALL_ROWS)
+    to_day_layout(root)
+    merge_candles(store, ALL_ROWS[::7])
+    assert len(further_directories(store)) > 30
     return store
 
 
@@ -136,6 +148,14 @@ def test_statement(plain: duckdb.DuckDBPyConnection, hot: LakeStore, sql: str) -
 def test_settled_lake(plain: duckdb.DuckDBPyConnection, settled: LakeStore, sql: str) -> None:
     """Without anything hot it is the same."""
     expect_equal(plain, [settled], sql)
+
+
+@pytest.mark.parametrize(
+    "sql", [*map(as_statement, PREDICATES[:: either(3, 1)]), *STATEMENTS[:: either(3, 1)]]
+)
+def test_lake_of_days(plain: duckdb.DuckDBPyConnection, days: LakeStore, sql: str) -> None:
+    """A lake whose months and years are still in directories of days gives the same answers."""
+    expect_equal(plain, [days], sql)
 
 
 def test_the_statements_are_worth_asking(plain: duckdb.DuckDBPyConnection) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from lakewriter.candle import SCHEMA
-from lakewriter.interval import INTERVALS
+from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
@@ -22,7 +22,7 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
 from lakewriter.query.result import Result
 from lakewriter.query.session import run
-from support.lakes import BEGIN_MS, DAY_MS, add_foreign, make_lake, rest_candle, write_parquet
+from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet
 from support.lengths import LONG, examples
 from support.watched_lake import WatchedLake, watched
 
@@ -355,7 +355,7 @@ DAY = "since := '2024-07-01', until := '2024-07-01 12:00'"
         (f"realised_volatility({WHOSE}, '1d', {DAY})", 1),
         (f"correlation({WHOSE}, 'BUSDT')", 6),
         (f"correlation({WHOSE}, 'AUSDT', other_market := 'usdt_futures', {DAY})", 2),
-        (f"candles_of({WHOSE}, {DAY}) a ASOF JOIN candles_of('usdt_futures', 'BUSDT', '1h', {DAY}) b ON a.candle_end_time >= b.candle_end_time", 2),
+        (f"candles_of({WHOSE}, {DAY}) a ASOF JOIN candles_of('usdt_futures', 'BUSDT', '5m', {DAY}) b ON a.candle_end_time >= b.candle_end_time", 2),
     ],
 )  # fmt: skip
 def test_only_these_partitions_are_listed(watched: WatchedLake, call: str, partitions: int) -> None:

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given
 
 from lakewriter.candle import to_table
 from lakewriter.errors import LakeError
-from lakewriter.interval import INTERVALS
-from lakewriter.partition import LEVELS, Partition, day_of, partition_of
+from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.partition import LEVELS, Partition, day_of, partition_on, period_date
 from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.errors import QueryError
 from lakewriter.query.reader import Lake
-from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
+from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner, _day
 from lakewriter.query.scan.pushdown import EVERYTHING, PushedFilters, pushed_filters
 from lakewriter.query.session import run
-from support.lakes import BEGIN_MS, DAY_MS, add_foreign, make_lake, rest_candle, write_parquet
+from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet
 from support.lengths import either, examples
 from support.running import wait_until
 from support.statements import ALL_ROWS, FILTERS
@@ -160,9 +160,46 @@ def test_days(engine: Engine, predicate: str, expected: list[str]) -> None:
 def test_days_by_their_end(engine: Engine, interval: str, first: str) -> None:
     """A candle may end as long after its day as its interval is; a month may have 31 days."""
     found = pruned(engine, "candle_end_time > '2024-03-10' AND candle_end_time <= '2024-03-11'")
-    kept = found.keep_days(interval, DAYS)
-    assert (kept[0], kept[-1]) == (first, "2024-03-11")
+    low, high = found._spans(interval)[0][0], found._spans(interval)[-1][1]
+    assert (_day(low).isoformat(), _day(high).isoformat()) == (first, "2024-03-11")
+    kept = found.keep_days(interval, names_of(interval))
+    assert kept == [name for name in names_of(interval) if name in periods(interval, first, "2024-03-11")]
     assert found.few_days(interval) in (None, kept)
+
+
+def names_of(interval: str) -> list[str]:
+    """Return the names of the directories of an interval's partitions."""
+    return sorted({period_date(interval, date.fromisoformat(day)).isoformat() for day in DAYS})
+
+
+def periods(interval: str, first: str, last: str) -> list[str]:
+    """Return the first days of the periods of these days."""
+    days = DAYS[DAYS.index(first) : DAYS.index(last) + 1]
+    return sorted({period_date(interval, date.fromisoformat(day)).isoformat() for day in days})
+
+
+@pytest.mark.parametrize("interval", ["1h", "1d"])
+@pytest.mark.parametrize(
+    ("predicate", "first", "last"),
+    [
+        ("\"date\" = '2024-01-08'", "2024-01-08", "2024-01-08"),
+        ("\"date\" BETWEEN '2024-01-08' AND '2024-03-10'", "2024-01-08", "2024-03-10"),
+        (
+            "candle_begin_time >= '2024-02-29' AND candle_begin_time < '2024-03-01'",
+            "2024-02-29",
+            "2024-02-29",
+        ),
+        ("candle_begin_time > '2024-12-31 12:00'", "2024-12-31", DAYS[-1]),
+        ('year("date") = 2025', "2025-01-01", DAYS[-1]),
+    ],
+)
+def test_periods_of_the_days_are_left(
+    engine: Engine, interval: str, predicate: str, first: str, last: str
+) -> None:
+    """Of files of months and years just those are read that have one of the days, and none is looked for unseen."""
+    found = pruned(engine, predicate)
+    assert found.keep_days(interval, names_of(interval)) == periods(interval, first, last)
+    assert found.few_days(interval) is None
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
@@ -173,7 +210,8 @@ def test_no_candle_ends_where_it_is_not_looked_for(engine: Engine, interval: str
         :: either(5, 1) * (1 + DAY_MS // (grid.length_ms or DAY_MS))
     ]:
         end = f"make_timestamptz({grid.end(begin_ms)}000)"
-        assert pruned(engine, f"candle_end_time = {end}").keep_days(interval, [day_of(begin_ms).isoformat()])
+        name = period_date(interval, day_of(begin_ms)).isoformat()
+        assert pruned(engine, f"candle_end_time = {end}").keep_days(interval, [name])
 
 
 def test_the_future_and_the_past_are_days(engine: Engine) -> None:
@@ -196,7 +234,7 @@ def test_names_that_are_no_text(engine: Engine) -> None:
 def row_table() -> pa.Table:
     table = to_table(ALL_ROWS)
     for level in LEVELS:
-        values = [getattr(partition_of(one), level) for one in ALL_ROWS]
+        values = [day_of(one.begin_ms) if level == "date" else getattr(one, level) for one in ALL_ROWS]
         table = table.append_column(level, pa.array(values, CANDLES_SCHEMA.field(level).type))
     return table.select(CANDLES_SCHEMA.names)
 
@@ -224,7 +262,7 @@ def test_no_partition_of_a_row_that_passes_is_dropped(engine: Engine, predicate:
         found = FilterPruner(pushed)
         passed = ds.dataset(TABLE).to_table(filter=pushed, columns=list(LEVELS))
         for row in passed.group_by(list(LEVELS)).aggregate([]).to_pylist():
-            assert keeps(found, Partition(**row))
+            assert keeps(found, partition_on((row["market"], row["symbol"], row["interval"]), row["date"]))
 
 
 def test_tests_have_an_end(engine: Engine) -> None:

@@ -103,7 +103,7 @@ def long(store: Store, tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     """Three symbols in two markets, thirty days."""
     root = tmp_path_factory.mktemp("long")
     rows = [
-        rest_candle(day * 24, interval="1h", symbol=symbol, market=market)
+        rest_candle(day * 288, interval="5m", symbol=symbol, market=market)
         for market in ("spot", "usdt_futures")
         for symbol in ("BTCUSDT", "ETHUSDT", "币安USDT")
         for day in range(30)
@@ -117,10 +117,10 @@ THREE_DAYS = "\"date\" BETWEEN '2024-07-02' AND '2024-07-04'"
 
 def test_days_of_a_series_are_asked_for_alone(store: Store, long: LakeStore) -> None:
     """Of three days of one series nothing is listed but these, and each file costs two requests."""
-    where = f"market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '1h' AND {THREE_DAYS}"
+    where = f"market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '5m' AND {THREE_DAYS}"
     assert asked(store, long, f"SELECT close FROM candles WHERE {where}").num_rows == 3
     assert store.counted() == {"LIST": 3, "HEAD": 3, "GET": 3}
-    days = tuple(f"market=spot/symbol=BTCUSDT/interval=1h/date=2024-07-0{day}/" for day in (2, 3, 4))
+    days = tuple(f"market=spot/symbol=BTCUSDT/interval=5m/date=2024-07-0{day}/" for day in (2, 3, 4))
     assert all(key.startswith(days) for key in store.asked("long"))
 
 
@@ -143,7 +143,7 @@ def test_symbols_that_tools_spell_otherwise_are_looked_for(store: Store, long: L
 
 def test_series_is_listed_in_one_go(store: Store, long: LakeStore) -> None:
     """All days of a series, with their files, are one listing."""
-    sql = "SELECT count(*) FROM candles WHERE market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '1h'"
+    sql = "SELECT count(*) FROM candles WHERE market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '5m'"
     assert asked(store, long, sql).to_pylist() == [{"count_star()": 30}]
     assert store.counted() == {"LIST": 1, "HEAD": 30, "GET": 30}
 
@@ -391,10 +391,10 @@ def test_lake_from_python(store: Store, long: LakeStore) -> None:
     lake = open_lake(store.uri("long"))
     assert repr(lake) == "Lake('s3://bucket/long')"
     store.requests.clear()
-    frame = lake.candles("spot", "BTCUSDT", "1h", start="2024-07-02", stop="2024-07-05")
+    frame = lake.candles("spot", "BTCUSDT", "5m", start="2024-07-02", stop="2024-07-05")
     assert len(frame) == 3
     assert store.counted() == {"LIST": 3, "HEAD": 3, "GET": 3}
-    assert len(lake.candles("spot", "币安USDT", "1h")) == 30
+    assert len(lake.candles("spot", "币安USDT", "5m")) == 30
     assert lake.query("SELECT max(close) FROM candles").rows() == [(101.0 + 29 * 24,)]
 
 

@@ -39,7 +39,9 @@ def test_pure_lake_answers_as_plain_duckdb_does(tmp_path: Path) -> None:
         [rest_candle(n, symbol=symbol, interval=interval)
          for n in range(5) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("1m", "1h", "1d")],
     )  # fmt: skip
-    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    names = ", ".join(
+        "candle_begin_time::DATE AS date" if name == "date" else f'"{name}"' for name in COLUMNS
+    )
     engine = duckdb.connect()
     engine.execute("SET TimeZone='UTC'")
     plain = engine.sql(

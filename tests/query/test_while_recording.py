@@ -21,11 +21,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
+from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA
 from lakewriter.sandbox import Truth
-from support.lakes import BEGIN_MS, DAY_MS, STEPS_MS
+from support.lakes import BEGIN_MS, STEPS_MS
 from support.recorder_at_work import (
     BY_CHANCE,
     LIMIT_S,

@@ -20,7 +20,7 @@ from lakewriter.lake.gaps.ledger import Changes, Ledger, save
 from lakewriter.lake.gaps.ledgers import open_ledger, read_gaps
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market
-from lakewriter.partition import Partition, day_of, partition_of
+from lakewriter.partition import partition_at, partition_of
 from lakewriter.recording.healing.refused_ranges import REFUSED_AGAIN_MS
 from lakewriter.recording.state_saver import StateSaver
 from lakewriter.recording.supervisor import SupervisorOptions
@@ -601,7 +601,7 @@ async def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path:
         start_ms = BTC.grid.floor(sandbox.now_ms()) - 30 * MINUTE_MS
         put(store, sandbox, eth, start_ms)
         put(store, sandbox, BTC, start_ms)
-        damaged = store.root / Partition(*BTC, day_of(start_ms)).file
+        damaged = store.root / partition_at(BTC, start_ms).file
         damaged.write_bytes(b"PAR1 no more")
         async with recording(
             sandbox, tmp_path / "lake", "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS, flush_every_s=60.0

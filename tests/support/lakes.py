@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakewriter.candle import Candle, to_table
-from lakewriter.interval import DAY_MS
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import (
     LakeStore,
@@ -19,7 +19,7 @@ from lakewriter.query.session import run
 from support.candles import from_table, stream_candle
 
 BEGIN_MS = 1_719_705_600_000  # 2024-06-30T00:00:00Z
-STEPS_MS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": DAY_MS}
+STEPS_MS = {name: grid.length_ms for name, grid in INTERVALS.items() if grid.length_ms}
 
 
 def rest_candle(number: int = 0, *, interval: str = "1m", **fields: object) -> Candle:

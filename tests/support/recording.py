@@ -16,7 +16,7 @@ from lakewriter.lake.gaps.ledgers import open_ledger, read_gaps
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, Market, served_at
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import partition_at
 from lakewriter.recording.candle_queue import QUEUE_CANDLES_MAX, CandleQueue
 from lakewriter.recording.recorder import Recorder
 from lakewriter.recording.subscribed_series import SubscribedSeries
@@ -185,8 +185,9 @@ class Account(NamedTuple):
 def account(store: LakeStore, sandbox: Sandbox, series: Series, start_ms: int, stop_ms: int) -> Account:
     """Account for every candle of the grid in a range; what is in the lake must be the truth."""
     rows: dict[int, tuple[object, ...]] = {}
-    for day in range(start_ms // DAY_MS, (stop_ms - 1) // DAY_MS + 1):
-        table = store.read(Partition(*series, day_of(day * DAY_MS)))
+    days = range(start_ms // DAY_MS, (stop_ms - 1) // DAY_MS + 1)
+    for partition in dict.fromkeys(partition_at(series, day * DAY_MS) for day in days):
+        table = store.read(partition)
         for row in [] if table is None else table.to_pylist():
             rows[int(row["candle_begin_time"].timestamp() * 1000)] = tuple(row.values())[2:11]
     truth = sandbox.truth.candles(*series, start_ms, stop_ms)

@@ -16,8 +16,9 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from lakewriter.candle import Candle
+from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS
 from lakewriter.query.schema import COLUMNS
-from support.lakes import BEGIN_MS, DAY_MS, STEPS_MS, rest_candle
+from support.lakes import BEGIN_MS, rest_candle
 
 SERIES = [
     ("spot", "BTCUSDT", "1h"),
@@ -28,6 +29,8 @@ SERIES = [
     ("usdt_futures", "币USDT", "1h"),
     ("coin_futures", "BTCUSD_PERP", "1mo"),
 ]
+# The other intervals, so that there are files of days, months and years.
+SERIES += [("usdt_futures", "ETHUSDT", name) for name in INTERVALS if name not in ("1h", "1d", "1mo")]
 DAYS = (0, 1, 2, 3, 7)
 HOURS = (0, 1, 7, 23)
 
@@ -41,11 +44,13 @@ def some(market: str, symbol: str, interval: str) -> Iterator[Candle]:
         ):
             yield of(market, symbol, interval, month_ms, end_ms)
         return
-    hours = HOURS if interval == "1h" else (0,)
-    for day in DAYS:
-        for hour in hours:
-            begin_ms = BEGIN_MS + day * DAY_MS + hour * STEPS_MS["1h"]
-            yield of(market, symbol, interval, begin_ms, begin_ms + STEPS_MS[interval])
+    grid = INTERVALS[interval]
+    hours = (0,) if interval == "1d" else HOURS
+    times = [BEGIN_MS + day * DAY_MS + hour * HOUR_MS for day in DAYS for hour in hours]
+    if interval not in ("1h", "1d"):
+        times += [BEGIN_MS - 182 * DAY_MS, BEGIN_MS - 181 * DAY_MS]  # around the end of a year
+    for begin_ms in sorted({grid.floor(time_ms) for time_ms in times}):
+        yield of(market, symbol, interval, begin_ms, grid.end(begin_ms))
 
 
 def of(market: str, symbol: str, interval: str, begin_ms: int, end_ms: int, **fields: object) -> Candle:
@@ -419,7 +424,9 @@ def params_of(sql: str) -> dict[str, Any]:
 
 def plain_glob(root: Path) -> duckdb.DuckDBPyConnection:
     """Plain DuckDB with a plain glob; only the types are told."""
-    columns = ", ".join(f'"{name}"' for name in COLUMNS)
+    columns = ", ".join(
+        "candle_begin_time::DATE AS date" if name == "date" else f'"{name}"' for name in COLUMNS
+    )
     connection = duckdb.connect()
     connection.execute("SET TimeZone='UTC'")
     connection.execute(

@@ -12,7 +12,7 @@ from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import Partition, partition_at
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport
@@ -52,7 +52,7 @@ def merge_truth(
     for day_ms in range(start_ms, start_ms + days * DAY_MS, DAY_MS):
         rows = truth_table(truth, series, day_ms, day_ms + DAY_MS)
         if rows.num_rows:
-            store.merge(Partition(*series, day_of(day_ms)), rows)
+            store.merge(partition_at(series, day_ms), rows)
 
 
 def truth_lake(root: Path, series: Iterable[tuple[Series, int]], truth: Truth | None = None) -> LakeStore:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.partition import Partition
-from support.lakes import BEGIN_MS, DAY_MS, make_lake, rest_candle
+from support.lakes import BEGIN_MS, make_lake, rest_candle
 
 
 class WatchedLake(LakeStore):
@@ -41,7 +42,7 @@ def watched(tmp_path: Path) -> WatchedLake:
                    begin_ms=BEGIN_MS + day * DAY_MS, end_ms=BEGIN_MS + day * DAY_MS + 3_600_000)
             for market in ("spot", "usdt_futures")
             for symbol in ("AUSDT", "BUSDT", "币USDT")
-            for interval in ("1h", "1m")
+            for interval in ("1m", "5m")
             for day in range(3)
         ],
     )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lakewriter.candle import UNKNOWN
 from lakewriter.candle_arrays import OPTIONAL, Columns, columns_of, concatenated, ends, floors
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import partition_at
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.verify.aggregates import compare_intervals, sources_of
 from lakewriter.verify.checks import check_candles, check_rows, is_on_grid
@@ -162,7 +162,7 @@ def test_a_window_goes_on_where_the_last_one_ended():
 
 def test_only_rows_in_their_place_are_looked_at():
     """Rows of another day or off the grid are findings of the file; no other check sees them."""
-    partition = Partition(*BTC, day_of(MONDAY_MS))
+    partition = partition_at(BTC, MONDAY_MS)
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + DAY_MS).slice(0, 4)
     rows = edited(rows, 1, candle_begin_time=MONDAY_MS + 61_000)
     rows = edited(
@@ -187,7 +187,7 @@ def test_words_name_the_values():
 
 def test_the_end_is_told_as_a_time():
     """A wrong end is told as a time, and so is the right one."""
-    partition = Partition(*BTC, day_of(MONDAY_MS))
+    partition = partition_at(BTC, MONDAY_MS)
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + MINUTE_MS)
     for end, said in ((MONDAY_MS + 59_999, "2024-06-03 00:00:59.999"), (None, "nowhere")):
         (flaw,) = check_rows(partition, MINUTE, edited(rows, 0, candle_end_time=end))
@@ -208,6 +208,6 @@ def test_no_rows_have_no_defects():
     """An empty file is in order."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS)
     assert isinstance(rows, pa.Table)
-    assert check_rows(Partition(*BTC, day_of(MONDAY_MS)), MINUTE, rows) == []
+    assert check_rows(partition_at(BTC, MONDAY_MS), MINUTE, rows) == []
     assert check_candles(columns_of(rows), "spot") == []
     assert compare_intervals(INTERVALS["1h"], columns_of(rows), "1m", columns_of(rows)).compared == 0

@@ -16,7 +16,7 @@ from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import day_of, partition_at
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
 from lakewriter.verify.compare_published import SETTLED_AFTER_MS, Window, compare_published, windows
@@ -37,7 +37,7 @@ from support.truth_lakes import (
     verify_lake,
 )
 
-DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))  # the second of three
+DAY = partition_at(BTC, MONDAY_MS + DAY_MS)  # the second of three
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_what_just_closed_is_not_compared(store):
 
 def test_before_the_first_and_after_the_last_nothing_is_missing(store):
     """A series is compared from its first candle to its last: it began when it began."""
-    first, last = (Partition(*BTC, day_of(MONDAY_MS + day * DAY_MS)) for day in (0, 2))
+    first, last = (partition_at(BTC, MONDAY_MS + day * DAY_MS) for day in (0, 2))
     rewrite(store, first, lambda rows: rows.slice(700))
     rewrite(store, last, lambda rows: rows.slice(0, 700))
     publisher = Published()
@@ -201,7 +201,7 @@ def test_a_day_that_cannot_be_read_is_passed_over(store):
     assert reported(report) == []
     assert report.counts_of(BTC, "against").checked == 2 * 1440
     assert path.read_bytes() == b"torn"
-    (store.root / Partition(*BTC, day_of(MONDAY_MS)).file).write_bytes(b"torn")
+    (store.root / partition_at(BTC, MONDAY_MS).file).write_bytes(b"torn")
     assert compared(store, Published()).counts_of(BTC, "against").checked == 1440
 
 
@@ -234,7 +234,7 @@ def test_windows(tmp_path, interval, now, starts):
     for day_ms in range(ms("2024-06-20"), ms("2024-07-04"), DAY_MS):
         rows = truth_table(Truth(), series, day_ms, day_ms + DAY_MS)
         if rows.num_rows:
-            store.merge(Partition(*series, day_of(day_ms)), rows)
+            store.merge(partition_at(series, day_ms), rows)
     given_windows = list(windows(store, ALL, ms(now)))
     assert [window.start_ms for window in given_windows] == [ms(text) for text in starts]
     assert all(one.stop_ms == two.start_ms for one, two in itertools.pairwise(given_windows))

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from lakewriter.candle import SCHEMA
+from lakewriter.candle import SCHEMA, int_column
 from lakewriter.interval import DAY_MS, INTERVALS, MINUTE_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import decode, encode, read_footer
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.partition import Partition, day_of
+from lakewriter.partition import Partition, day_of, partition_at, partition_on
 from lakewriter.sandbox.truth.candles import Truth
 from lakewriter.series import Series
 from lakewriter.verify.findings import LOCAL_CHECKS, VerifyReport
@@ -39,7 +39,7 @@ from support.truth_lakes import (
     verify_lake,
 )
 
-DAY = Partition(*BTC, day_of(MONDAY_MS + DAY_MS))  # the second of three
+DAY = partition_at(BTC, MONDAY_MS + DAY_MS)  # the second of three
 FIRST_MS = DAY.start_ms
 
 
@@ -412,6 +412,11 @@ WRONG: list[Change] = [
 ]
 
 
+def from_row(at: int, change: Change) -> Change:
+    """Return a change of the rows from one on, the first of which is the changed one."""
+    return lambda rows: pa.concat_tables([rows.slice(0, at), change(rows.slice(at))])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "column"),
@@ -439,12 +444,12 @@ def test_a_longer_candle_that_does_not_add_up(
 ) -> None:
     """Each column of a longer candle is compared with what the shorter ones make; the finding names it."""
     series = Series("spot", "BTCUSDT", interval)
-    places = [each for each, _ in months.partitions(PartitionFilter(intervals=(interval,)))]
-    place = places[1] if interval != "1mo" else places[0]
-    rewrite(months, place, change)
+    at = {"1h": 24, "3d": 1, "1w": 1, "1mo": 0}[interval]
+    [(partition, _)] = months.partitions(PartitionFilter(intervals=(interval,)))
+    begin_ms = int(int_column(months.read(partition), "candle_begin_time")[at])
+    rewrite(months, partition, from_row(at, change))
     report = VerifyReport(10)
     list(verify(months, report))
-    begin_ms = series.grid.ceil(place.start_ms)
     assert reported(report) == one("intervals", "differs", begin_ms, series)
     assert report.findings[0].what.startswith(f"{column} ")
     assert ("1m candles" if interval == "1h" else "1d candles") in report.findings[0].what
@@ -452,7 +457,7 @@ def test_a_longer_candle_that_does_not_add_up(
 
 def test_only_whole_candles_are_compared(months: LakeStore) -> None:
     """A longer candle one of whose shorter ones is absent is not compared, wrong or not."""
-    rewrite(months, Partition(*HOUR, DAY.date), WRONG[1])
+    rewrite(months, partition_on(HOUR, DAY.date), from_row(24, WRONG[1]))
     rewrite(months, DAY, lambda rows: rows.slice(1))
     report = VerifyReport(10)
     list(verify(months, report))
@@ -463,7 +468,7 @@ def test_only_whole_candles_are_compared(months: LakeStore) -> None:
 def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
     """A quiet minute repeats the close before it, which is no price of its hour; with it is accepted too."""
     store = truth_lake(tmp_path, [(BTC, 1), (HOUR, 1)])
-    first = Partition(*BTC, day_of(MONDAY_MS))
+    first = partition_at(BTC, MONDAY_MS)
 
     def with_quiet_start(rows: pa.Table) -> pa.Table:
         close = rows["open"][0].as_py() * 1.01
@@ -492,7 +497,7 @@ def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
                 trade_num=sum(minutes["trade_num"].to_pylist()[:60]), **sums,
             )  # fmt: skip
 
-        rewrite(store, Partition(*HOUR, day_of(MONDAY_MS)), made)
+        rewrite(store, partition_at(HOUR, MONDAY_MS), made)
         assert verify_lake(store, options=only) == []
 
 
@@ -510,7 +515,7 @@ def shifted(from_row: int, by: float) -> Change:
     return change
 
 
-LAST = Partition(*BTC, day_of(MONDAY_MS + 2 * DAY_MS))
+LAST = partition_at(BTC, MONDAY_MS + 2 * DAY_MS)
 
 
 @pytest.mark.parametrize("row", [0, 700], ids=["at midnight", "within a day"])
@@ -585,9 +590,10 @@ def test_exactly_what_was_planted(
         if not defect:
             return
         chosen = data.draw(st.sampled_from(series))
-        partition = Partition(*chosen, day_of(MONDAY_MS + DAY_MS * data.draw(st.integers(0, 1))))
-        at = data.draw(st.integers(0, chosen.grid.count(partition.start_ms, partition.stop_ms) - 1))
-        begin_ms = partition.start_ms + at * chosen.grid.length_ms
+        partition = partition_at(chosen, MONDAY_MS + DAY_MS * data.draw(st.integers(0, 1)))
+        begins = int_column(store.read(partition), "candle_begin_time").tolist()
+        at = data.draw(st.integers(0, len(begins) - 1))
+        begin_ms = begins[at]
         plants: dict[str, tuple[Change, str, int]] = {
             # Nothing is below every price but 0, and nothing of one candle is in another's sum but these.
             "low": (lambda rows: edited(rows, at, low=-1.0), "price", begin_ms),
@@ -657,7 +663,7 @@ def test_the_real_archive_has_no_finding(tmp_path: Path) -> None:
         series, rows = captured(path)
         days = rows["candle_begin_time"].cast(pa.int64()).to_numpy() // DAY_MS
         for day in np.unique(days):
-            store.merge(Partition(*series, day_of(int(day) * DAY_MS)), rows.filter(pa.array(days == day)))
+            store.merge(partition_at(series, int(day) * DAY_MS), rows.filter(pa.array(days == day)))
         candles += rows.num_rows
     report = VerifyReport(100)
     list(verify(store, report))
