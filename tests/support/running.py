@@ -135,10 +135,24 @@ async def running(coroutine: "asyncio.Task[None]") -> AsyncIterator[None]:
             await coroutine
 
 
+# Each try fails if a writer replaces a file while DuckDB reads it.
+PLAIN_TRIES_MAX = 10
+
+
 def plain_rows(
     lake: Path, columns: str = 'market, symbol, "interval", epoch_ms(candle_begin_time)'
 ) -> list[tuple[object, ...]]:
-    """Read the whole lake with a plain glob, ordered by key."""
+    """Read the whole lake with a plain glob, ordered by key; again if a file was replaced meanwhile."""
+    for tries_left in reversed(range(PLAIN_TRIES_MAX)):
+        try:
+            return _plain_rows(lake, columns)
+        except duckdb.Error:
+            if not tries_left:
+                raise
+    raise AssertionError
+
+
+def _plain_rows(lake: Path, columns: str) -> list[tuple[object, ...]]:
     connection = duckdb.connect()
     try:
         connection.execute("SET TimeZone = 'UTC'")
