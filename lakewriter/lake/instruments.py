@@ -163,14 +163,9 @@ def _rows_or_none(path: Path) -> list[_InstrumentRow]:
         return []
 
 
-def _row(line: bytes | None) -> _InstrumentRow | None:
-    """Return the row of a line; None if the line is damaged."""
-    if line is None:
-        return None
-    try:
-        row = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def _row(line: bytes) -> _InstrumentRow | None:
+    """Return the row of a line; None if it is impossible."""
+    row = _decode(line)
     moments = (row.first_seen_ms, row.last_seen_ms, row.onboard_ms, row.delivery_ms)
     return row if is_symbol(row.symbol) and all(_sound(each) == each for each in moments) else None
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from lakewriter.lake.durable import sync_directory
 from lakewriter.lake.lines import read_lines
 from lakewriter.lake.segments import BAD_SUFFIX
@@ -22,12 +24,12 @@ class RowFile(NamedTuple, Generic[T]):
     Args:
         name: the first word of its warnings ("instruments").
         bytes_max: at most so many bytes of a file are read.
-        decode: returns the row of a line; None if the line is damaged.
+        decode: returns the row of a JSON line; None or a decoding error if the line is damaged.
     """
 
     name: str
     bytes_max: int
-    decode: Callable[[bytes | None], T | None]
+    decode: Callable[[bytes], T | None]
 
     def read(self, path: Path) -> list[T]:
         """Return the rows of a file.
@@ -54,8 +56,16 @@ class RowFile(NamedTuple, Generic[T]):
 
     def _read(self, path: Path) -> tuple[list[T], int]:
         lines = read_lines(path, self.bytes_max)
-        rows = [row for line in lines.whole if (row := self.decode(line)) is not None]
+        rows = [row for line in lines.whole if (row := self._row(line)) is not None]
         left_out = len(lines.whole) - len(rows) + lines.torn + lines.cut
         if left_out:
             warn_once(f"{self.name}: {path}: {left_out} damaged lines are left out")
         return rows, left_out
+
+    def _row(self, line: bytes | None) -> T | None:
+        if line is None:
+            return None
+        try:
+            return self.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None

@@ -136,14 +136,9 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
         return []
 
 
-def _period(line: bytes | None) -> SubscribedPeriod | None:
-    """Return the period of a line; None if the line is damaged."""
-    if line is None:
-        return None
-    try:
-        row = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def _period(line: bytes) -> SubscribedPeriod | None:
+    """Return the period of a line; None if it is impossible."""
+    row = _decode(line)
     period = SubscribedPeriod(
         row.market, row.symbol, row.interval, row.start_ms, row.seen_ms, row.stop_ms, row.recorder,
         row.journal, row.owed_ms,
