@@ -14,11 +14,11 @@ from lakewriter.lake.subscriptions import read_periods
 
 _TIME = pa.timestamp("ms", tz="UTC")
 
+_SERIES = [("market", pa.string()), ("symbol", pa.string()), ("interval", pa.string())]
+
 GAPS_SCHEMA = pa.schema(
     [
-        ("market", pa.string()),
-        ("symbol", pa.string()),
-        ("interval", pa.string()),
+        *_SERIES,
         ("start", _TIME),
         ("stop", _TIME),
         ("candles", pa.int64()),
@@ -31,9 +31,7 @@ GAPS_SCHEMA = pa.schema(
 
 COVERAGE_SCHEMA = pa.schema(
     [
-        ("market", pa.string()),
-        ("symbol", pa.string()),
-        ("interval", pa.string()),
+        *_SERIES,
         ("date", pa.date32()),
         ("expected", pa.int64()),
         ("present", pa.int64()),
@@ -57,9 +55,7 @@ INSTRUMENTS_SCHEMA = pa.schema(
 
 SUBSCRIPTIONS_SCHEMA = pa.schema(
     [
-        ("market", pa.string()),
-        ("symbol", pa.string()),
-        ("interval", pa.string()),
+        *_SERIES,
         ("start", _TIME),
         ("stop", _TIME),
         ("last_seen", _TIME),
@@ -69,9 +65,7 @@ SUBSCRIPTIONS_SCHEMA = pa.schema(
 
 FORGOTTEN_SCHEMA = pa.schema(
     [
-        ("market", pa.string()),
-        ("symbol", pa.string()),
-        ("interval", pa.string()),
+        *_SERIES,
         ("start", _TIME),
         ("stop", _TIME),
         ("candles", pa.int64()),
