@@ -1,6 +1,6 @@
 """lakewriter records every closed Binance candle into a plain Parquet lake.
 
-The way of a candle, and the modules that handle it:
+The life of a candle, and the modules that handle it:
 
     frame ─► binance.wire ─► recording.listening ─► queue ─► lake.journal (fsync)
           ─► recording.buffer ─► lake.lake.merge ─► candles.parquet ─► query

@@ -76,7 +76,7 @@ class TimeLine:
         return self._most_at(now_s, self._rate_most if self.is_rate_settled(now_s) else RATE_MAX)
 
     def is_rate_settled(self, now_s: float) -> bool:
-        """Return whether the rate was measured, or is taken for 1 after _UNRATED_S."""
+        """Return whether the rate was measured, or is assumed to be 1 after _UNRATED_S."""
         return self.rated or now_s - self.first.answered_s > _UNRATED_S
 
     def slack_ms(self) -> float:

@@ -81,7 +81,7 @@ class Planner:
         clients: the clients of the markets.
         options: the user's options.
         clock: the machine's clock.
-        progress: gets the series that cannot be read.
+        progress: receives the series that cannot be read.
 
     Attributes:
         market_infos: of the planned markets, by name.

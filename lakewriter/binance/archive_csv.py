@@ -133,7 +133,7 @@ def gunzip(data: bytes, name: str, bytes_max: int) -> bytes:
 
 
 def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
-    """Return the one CSV in a zip.
+    """Return the only CSV in a zip.
 
     Args:
         data: the whole zip.
@@ -141,7 +141,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
         bytes_max: the greatest size of the CSV.
 
     Raises:
-        CsvError: if the zip is broken, holds no CSV or several, or one that is too large.
+        CsvError: if the zip is broken, has no CSV or several, or if the CSV is too large.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -76,7 +76,7 @@ class ArchiveFile(NamedTuple):
 
     @property
     def csv_bytes_max(self) -> int:
-        """The greatest size of its CSV: a row for each candle, and some to spare."""
+        """The greatest size of its CSV: a row for each candle, and a margin."""
         length_ms = self.series.grid.length_ms or self.stop_ms - self.start_ms
         rows = (self.stop_ms - self.start_ms) // length_ms
         return (rows + _ROWS_SPARE) * ROW_BYTES_MAX
@@ -101,7 +101,7 @@ def csv_bytes_max_of(zip_name: str) -> int | None:
 
 
 def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:
-    """Return the file of a series with this name, suffix included; None if there can be none."""
+    """Return the file of a series that has this name, with `.zip`; None if no file has it."""
     written = zip_name.removeprefix(f"{series.symbol}-{series.interval}-").removesuffix(".zip")
     try:
         day = date.fromisoformat(written if period == "daily" else f"{written}-01")

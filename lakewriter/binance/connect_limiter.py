@@ -40,12 +40,12 @@ class GateState(NamedTuple):
 
 
 class ConnectAttempts:
-    """The attempts of the last window, and the time of the next one. Pure.
+    """The attempts in the last window, and the time of the next attempt. Pure.
 
     Args:
-        attempts_max: in any window.
-        window_s: its length.
-        apart_s: between one attempt and the next.
+        attempts_max: most attempts in any window.
+        window_s: length of a window.
+        apart_s: least time between two attempts.
     """
 
     def __init__(self, attempts_max: int, window_s: float, apart_s: float = APART_S) -> None:

@@ -1,4 +1,4 @@
-"""One market's REST: klines, the server's time, exchangeInfo, under one budget of weight.
+"""The REST client of one market, within its weight budget: klines, server time, exchangeInfo.
 
 Contract: a request is sent when the budget has room for it, and never during a
 block. Each failure is a `RestError`, which knows whether a retry makes sense.

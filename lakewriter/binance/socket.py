@@ -77,7 +77,7 @@ class _Connect(connect):
 
 
 class _Connection(ClientConnection):
-    """Ends if its peer does not read, instead of buffering without a limit."""
+    """A connection that aborts if its peer does not read, instead of buffering without a limit."""
 
     unread = False
 

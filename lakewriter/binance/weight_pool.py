@@ -76,12 +76,13 @@ class WeightPool:
             await asyncio.sleep(min(wait_s, _NAP_S))
 
     async def note_answer(self, asked_s: float, used: int | None, block_s: float | None = None) -> None:
-        """Note the answer to a request of that time.
+        """Note the answer to a request.
 
         Args:
-            used: the weight that the exchange has counted in its minute; None if not told.
-            block_s: how long no process may send a request, beyond a crash and a
-                reboot; None if the exchange imposed no block.
+            asked_s: when the request was sent.
+            used: the weight that the exchange has counted in its minute; None if unknown.
+            block_s: how long no process may send a request; None if the exchange
+                imposed no block. A block outlasts a crash and a reboot.
         """
 
         def note(budget: WeightBudget, now_s: float) -> None:

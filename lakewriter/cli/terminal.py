@@ -148,8 +148,8 @@ class _NoPandas:
 def without_pandas() -> Iterator[None]:
     """Prevent Arrow from importing pandas, which takes longer than most queries.
 
-    Arrow imports it with its first array, to recognize a Series. Our commands pass it
-    none. If pandas is already imported, it stays.
+    Arrow imports it to recognize a Series when it makes its first array. Our
+    commands pass no Series. If pandas is already imported, it stays.
     """
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)

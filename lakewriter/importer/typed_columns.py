@@ -57,14 +57,14 @@ class TypedTable(NamedTuple):
 
 
 def typed_columns(table: pa.Table, separator: str = "") -> TypedTable:
-    """Return a table with types.
+    """Return the table with numbers and times instead of text.
 
     Args:
         separator: the separator of the text file; "" for other files.
 
     Raises:
-        LakewriterError: if a column holds no numbers or times where it must, or two columns
-            of one meaning differ.
+        LakewriterError: if a column of numbers or times holds something else, or if two
+            columns with the same meaning differ.
     """
     metadata = table.schema.metadata
     table = chosen_columns(table)

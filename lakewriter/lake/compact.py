@@ -86,7 +86,7 @@ class CompactionResult(NamedTuple):
         hint: what to do about the error.
         not_closed: rows of foreign files that are left out, because their candle is not closed.
         disputed: removed duplicates that differ from the kept row.
-        directories_removed: how many further directories of the partition went.
+        directories_removed: number of the partition's other directories that were removed.
     """
 
     partition: Partition

@@ -66,7 +66,7 @@ class Catalogue(Protocol):
         """Yield every partition, sorted by path. An object store has none without files."""
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, and the bytes of each file. Opens none.
+        """Yield every partition that has files, with the size of each file; open no file.
 
         Raises:
             FileNotFoundError: if a file vanished meanwhile.
@@ -112,7 +112,7 @@ class LocalCatalogue:
         return _days(self._storage, wanted, list_all=True)
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, and the bytes of each file. Opens none."""
+        """Yield every partition that has files, with the size of each file; open no file."""
         for partition, names in self.files():
             yield partition, [_file_bytes(self._storage.root / name) for name in names]
 

@@ -12,14 +12,14 @@ from lakewriter.partition import LEVELS
 
 
 def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
-    """Open a lake that exists: a directory, or on an object store.
+    """Open an existing lake, in a directory or on an object store.
 
     Args:
-        keep_listings: whether listings of a local disk are kept, for many reads.
+        keep_listings: whether to cache the listings of a local disk, for many reads.
 
     Raises:
-        UsageError: if the URI is none.
-        LakeError: if there is none, or of a newer format.
+        UsageError: if the URI is invalid.
+        LakeError: if there is no lake, or its format is newer.
     """
     if "://" in uri:
         return _open_remote(uri)
@@ -30,11 +30,11 @@ def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
 
 
 def _open_remote(uri: str) -> LakeStore:
-    """Open a lake that exists on an object store.
+    """Open an existing lake on an object store.
 
     Raises:
-        UsageError: if the URI is none.
-        LakeError: if there is none, of a newer format, or the store refuses.
+        UsageError: if the URI is invalid.
+        LakeError: if there is no lake, its format is newer, or the store refuses.
     """
     # Arrow's object stores take as long to import as everything else together.
     from lakewriter.lake.remote.catalogue import RemoteCatalogue  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The deadlines of candles: late ones are healed, and held against their streams.
+"""The deadlines of candles: late ones are healed, and counted against their streams.
 
 A candle is judged only when all candles that arrived before its deadline are
 durable: after a stalled disk, late ones may still be on the queue or in a socket.

@@ -113,9 +113,9 @@ class ExpectedSeries:
         self._newest_ms[series] = max(candle.begin_ms, self._newest_ms.get(series, 0))
 
     def clear_last_moment(self) -> None:
-        """Clear gaps of candles that were missed a moment ago: the recording ends before them.
+        """Clear pending gaps of the last moment: the recording ends before them.
 
-        The next recorder finds them missing after the newest one in the lake.
+        The next recorder finds their candles missing after the newest candle of the lake.
         """
         for gap in self._ledger.gaps():
             newest_ms = self._newest_ms.get(gap.series)

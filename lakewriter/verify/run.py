@@ -69,7 +69,7 @@ class _SeriesVerifier:
     """Checks one series, partition by partition.
 
     Args:
-        report: gets the findings.
+        report: receives the findings.
         selection: the days whose candles are checked.
         workers: read the statistics of files.
     """

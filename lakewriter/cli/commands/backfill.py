@@ -162,7 +162,7 @@ def command(
 
 
 async def _run_until_stopped(work: Coroutine[Any, Any, BackfillReport]) -> BackfillReport:
-    """Return the report of the work.
+    """Run the work and return its report.
 
     Raises:
         click.Abort: if a signal stops it.

@@ -87,7 +87,7 @@ class Ledger:
     ) -> None:
         """Set the reason why the candles of a range are absent.
 
-        The range gets the earliest time of detection of any gap in it.
+        The range has the earliest time of detection of any gap in it.
 
         Args:
             now_ms: the exchange's time: of the detection, and of the resolution
@@ -268,7 +268,7 @@ async def save(ledger: Ledger) -> None:
 
 
 def _candles_between(series: Series, start_ms: int, stop_ms: int) -> int:
-    """Return the number of candles that begin in a range, which starts with one."""
+    """Return the number of candles that begin in a range. The first one begins at `start_ms`."""
     return series.grid.anchored(start_ms).count(start_ms, stop_ms)
 
 

@@ -25,7 +25,7 @@ class StatementFilters(NamedTuple):
     """The filters of a statement on `candles`.
 
     Args:
-        everything: whether any row may be needed.
+        everything: whether every row may be needed.
         pruners: one for each filter; a row that passes none of them is not needed.
     """
 

@@ -1,5 +1,8 @@
 """The partitions in which a filter can hold, found without testing each of them.
 
+Input: a filter from `pushdown`. The listing of the lake asks which names of each
+level it needs, and lists only these; `snapshot` turns partitions into files.
+
 Strategy: Arrow tests whether a filter can hold if a column is within a range. A
 range of names or days in which it cannot hold is dropped as a whole. Ranges are cut
 at the names and days that the filter contains. If these are many, ranges are

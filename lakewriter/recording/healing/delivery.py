@@ -1,4 +1,4 @@
-"""The way of healed candles: on the queue, or straight into partitions."""
+"""The delivery of healed candles: to the queue, or directly into partitions."""
 
 import asyncio
 import logging

@@ -80,7 +80,11 @@ class ArchiveListing:
         self._line_bytes: dict[ArchiveKey, float] = {}
 
     def page(self, prefix: str, marker: str, now_ms: int) -> str:
-        """Return a page of the keys that begin with the prefix and come after the marker, up to the next slash."""
+        """Return a page of the listing, in XML, with the delimiter `/`.
+
+        It has keys that begin with the prefix and come after the marker. Keys below
+        a directory are grouped into the directory's name.
+        """
         directory = prefix[: prefix.rfind("/") + 1]
         entries = (
             entry

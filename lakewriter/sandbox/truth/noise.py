@@ -22,7 +22,7 @@ _MASK = (1 << 64) - 1
 
 
 def uniform(key: int, channel: int, index: Ints) -> Floats:
-    """Return a number of [0, 1) for each index.
+    """Return a uniformly distributed number in [0, 1) for each index.
 
     Source: splitmix64, Steele, Lea and Flood, OOPSLA 2014.
     """
