@@ -31,7 +31,7 @@ class Market(msgspec.Struct, frozen=True):
         streams_max: streams on one connection.
         messages_per_s: control messages that a client may send in a second.
         klines_max: rows of one REST page of klines.
-        klines_page: rows of the page with the least weight for each row.
+        klines_page: rows of the page with the lowest weight for each row.
         klines_weights: the weights of a page of klines: (limit, weight) for smaller limits,
             ascending; the last one also applies to all larger limits.
         range_ms_max: the longest range of one page of klines; None for any.

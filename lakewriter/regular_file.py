@@ -1,7 +1,7 @@
 """Regular files, opened without blocking and read up to a limit.
 
 A path can lead to a pipe, a device, a socket or a directory. Opening or reading
-these may block for ever or never end. A file can also have any size. The package
+these may block indefinitely or never end. A file can also have any size. The package
 opens every file here: both cases raise an `OSError` whose `strerror` explains them.
 Directories and absent files raise the system's own errors.
 """

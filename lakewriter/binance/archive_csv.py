@@ -107,7 +107,7 @@ def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
 
 
 def inflated_bytes_max(packed_bytes: int) -> int:
-    """Return the greatest size of a compressed CSV, from its packed size alone."""
+    """Return the maximum size of a compressed CSV, from its packed size alone."""
     return min(CSV_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * packed_bytes))
 
 
@@ -117,7 +117,7 @@ def gunzip(data: bytes, name: str, bytes_max: int) -> bytes:
     Args:
         data: the whole file.
         name: its name in an error.
-        bytes_max: the greatest size of the content.
+        bytes_max: the maximum size of the content.
 
     Raises:
         CsvError: if it is broken, or the content is too large. No more than `bytes_max` is inflated.
@@ -138,7 +138,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
     Args:
         data: the whole zip.
         name: its name in an error.
-        bytes_max: the greatest size of the CSV.
+        bytes_max: the maximum size of the CSV.
 
     Raises:
         CsvError: if the zip is broken, has no CSV or several, or if the CSV is too large.
@@ -167,7 +167,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
 
 
 def csv_name(data: bytes) -> str:
-    """Return the name of the one CSV in a zip that `unzip` reads."""
+    """Return the name of the only CSV in a zip that `unzip` reads."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return next(item.filename for item in archive.infolist() if _is_csv(item.filename))
 

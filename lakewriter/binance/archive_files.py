@@ -76,19 +76,19 @@ class ArchiveFile(NamedTuple):
 
     @property
     def csv_bytes_max(self) -> int:
-        """The greatest size of its CSV: a row for each candle, and a margin."""
+        """The maximum size of its CSV: a row for each candle, and a margin."""
         length_ms = self.series.grid.length_ms or self.stop_ms - self.start_ms
         rows = (self.stop_ms - self.start_ms) // length_ms
         return (rows + _ROWS_SPARE) * ROW_BYTES_MAX
 
     @property
     def zip_bytes_max(self) -> int:
-        """The greatest size of its zip: incompressible data grows by little."""
+        """The maximum size of its zip: incompressible data grows slightly."""
         return self.csv_bytes_max + _ZIP_BYTES
 
 
 def csv_bytes_max_of(zip_name: str) -> int | None:
-    """Return the greatest size of the CSV in a zip of this name; None if the archive has no such names.
+    """Return the maximum size of the CSV in a zip of this name; None if it is no name of the archive.
 
     A file of a day can have been given a month's candles, so it has a month's room.
     """

@@ -4,7 +4,7 @@ Rule 1: in any window no more attempts are made than the exchange allows. Rule 2
 they are made one by one, in the order of their requests, a little apart. Rule 3:
 while the exchange imposes a block, no attempt is made.
 
-`ConnectAttempts` counts and gets the time passed in; `ConnectGate` waits.
+`ConnectAttempts` counts, with the time passed in; `ConnectGate` waits.
 """
 
 import asyncio

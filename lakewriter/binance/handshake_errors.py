@@ -47,7 +47,7 @@ class HandshakeRefusedError(ExchangeError):
 
     Args:
         status: the HTTP status.
-        wait_s: the least delay of the next attempt; None if there is no rule for it.
+        wait_s: the minimum delay of the next attempt; None if there is no rule for it.
         whole_host: whether it holds for every connection to this host.
     """
 

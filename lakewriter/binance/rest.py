@@ -133,7 +133,7 @@ class RestClient:
         return self._candles(body, series, start_ms, stop_ms)
 
     async def oldest(self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False) -> Page:
-        """Return the first page of a range of any length, at the least weight for each row.
+        """Return the first page of a range of any length, at the lowest weight for each row.
 
         If the exchange answers with the oldest rows, it skips candles that do not
         exist, however many. If it counts back from the end, the range is cut to one

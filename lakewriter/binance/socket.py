@@ -82,7 +82,7 @@ class _Connection(ClientConnection):
     unread = False
 
     def pause_writing(self) -> None:
-        """Abort the connection; a wait for the peer could delay its close for ever."""
+        """Abort the connection; a wait for the peer could delay its close indefinitely."""
         super().pause_writing()
         self.unread = True
         # Later: the other pongs of this read are still to be written.
@@ -163,7 +163,7 @@ class StreamSocket:
         request.reply.set_result(reply)
 
     async def sync_subscriptions(self) -> None:
-        """Keep the subscriptions up to date, one control message at a time; for ever."""
+        """Keep the subscriptions up to date, one control message at a time; run until cancelled."""
         # Pings and pongs count too: half of the allowance is left to them.
         pause_s = 2.0 / self._market.messages_per_s
         while True:
@@ -174,7 +174,7 @@ class StreamSocket:
             await self._changed.wait()
 
     async def close_when_silent(self) -> None:
-        """Close the connection if it is silent for too long; for ever."""
+        """Close the connection if it is silent for too long; run until cancelled."""
         seen, since_s = self.frames, self._clock.monotonic_s()
         timeouts = self._timeouts
         while True:

@@ -159,7 +159,7 @@ class WeightBudget:
             self.use.probed_s = now_s
 
     def note_answered(self, asked_s: float) -> None:
-        """Note that a request of that time was answered: if it was sent after the block, the block is over."""
+        """Note that a request sent at `asked_s` was answered. If it was sent after the block, the block is over."""
         if asked_s >= self.use.held_until_s:
             self.use.doubtful, self.use.probed_s = False, None
 

@@ -136,7 +136,7 @@ class Stderr(io.TextIOBase):
         return True
 
     def _write_all(self) -> None:
-        """Write queued text for ever, in a thread of its own."""
+        """Write queued text until the process ends, in its own thread."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue)

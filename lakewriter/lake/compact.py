@@ -1,7 +1,7 @@
 """Compaction: folding each partition into its one file.
 
 Our own files need none: a merge leaves a partition sorted, unique and encoded
-for storage. Compaction does this with files of others:
+for storage. Compaction does this with files of other tools:
 
 - Foreign files are folded into the partition's own file.
 - A `candles.parquet` of another writer is re-encoded.
@@ -253,7 +253,7 @@ class _FileToFold(NamedTuple):
 class _Folded(NamedTuple):
     """The result for a partition's own file, and the files that may be removed now.
 
-    With dry_run the result says that they went.
+    With dry_run the result names them as removed.
     """
 
     result: CompactionResult

@@ -1,4 +1,4 @@
-"""Forgetting: the one way candles leave the lake.
+"""Forgetting: the only way candles leave the lake.
 
 Strategy: the remaining rows of a partition replace its file, under the same lock
 and by the same replacement as a merge. A partition without remaining rows loses
@@ -116,7 +116,7 @@ class _File(NamedTuple):
 
 
 def partitions_to_forget(store: LakeStore, selection: Selection) -> Iterator[PartitionDirs]:
-    """Yield the partitions that may hold selected candles, series by series. Opens none."""
+    """Yield the partitions that may hold selected candles, series by series; open no file."""
     since = None if selection.start_ms is None else day_of(selection.start_ms)
     until = None if selection.stop_ms is None else day_of(selection.stop_ms - 1)
     for market, symbol, interval in sorted(selection.series):

@@ -1,4 +1,4 @@
-"""The lake: its parts, and the one way rows enter its partitions.
+"""The lake: its parts, and the only way rows enter its partitions.
 
 `LakeStore.merge` is the only path from rows to a partition's file. `listing`
 finds the partitions, `storage` replaces files, and `parquet` encodes candles.

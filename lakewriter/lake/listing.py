@@ -73,7 +73,7 @@ class Catalogue(Protocol):
         """
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
-        """Return the series that have a directory, sorted. Lists no days, where that is possible."""
+        """Return the series that have a directory, sorted; list no days if possible."""
 
 
 class LocalCatalogue:
@@ -117,7 +117,7 @@ class LocalCatalogue:
             yield partition, [_file_bytes(self._storage.root / name) for name in names]
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
-        """Return the series that have a directory, sorted. Lists no days."""
+        """Return the series that have a directory, sorted; list no days."""
         return [series for series, _ in _all_series(self._storage, wanted)]
 
 

@@ -322,7 +322,7 @@ def read_day(
 
 
 def _inside(partition: Partition, begins: IntArray) -> IntArray:
-    """Return the begin times of the partition's period: of a file of others they can be of any century."""
+    """Return the begin times of the partition's period: another tool's file can have them in any century."""
     return begins[(begins >= partition.start_ms) & (begins < partition.stop_ms)]
 
 

@@ -19,7 +19,7 @@ from lakewriter.series import Series
 
 
 def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]:
-    """Return the series that are in directories, journals, ledgers or records. Lists no days.
+    """Return the series that are in directories, journals, ledgers or records; list no days.
 
     Raises:
         LakeError: if a ledger or the journal cannot be read.

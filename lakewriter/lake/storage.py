@@ -97,7 +97,7 @@ class Storage(Protocol):
         """The local directory below which the files are.
 
         Raises:
-            LakeError: if there is none.
+            LakeError: if there is no local directory.
         """
 
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:

@@ -94,7 +94,7 @@ def saved_query(name: str) -> SavedQuery:
     """Return the saved query with a name.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is no such query.
     """
     names = [path.stem for path in _directory().glob("*.sql")]
     if name not in names:

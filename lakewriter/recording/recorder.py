@@ -169,7 +169,7 @@ class Recorder:
             )
 
     async def _consume(self) -> None:
-        """Commit candles in groups, for ever."""
+        """Commit candles in groups, until cancelled."""
         while True:
             first = await self._queue.get()
             # A commit that has begun is not cancelled.

@@ -99,7 +99,7 @@ def _matches(stored: Statistics, column: pa.ChunkedArray) -> bool:
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
-    """Return the least and greatest value as Parquet stores them; NaN is neither."""
+    """Return the minimum and the maximum as Parquet stores them; NaN is neither."""
     filled, kind = column.drop_null(), column.type
     if pa.types.is_string(kind):
         texts = filled.unique().to_pylist()

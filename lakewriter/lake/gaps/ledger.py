@@ -2,7 +2,7 @@
 
 The state changes in memory at once. The event loop takes the changes since the
 last write (`Ledger.take_changes`), and a thread writes them (`Ledger.write`);
-`save` does both. A gap that came and went in between costs no line. A file that
+`save` does both. A gap that opened and closed in between costs no line. A file that
 is much longer than its state is rewritten. `log` encodes the lines; `ledgers`
 chooses the file.
 """

@@ -66,7 +66,7 @@ class RemoteCatalogue:
             yield PartitionDirs(partition, _directories(each.name for each in objects))
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, and the bytes of each. Opens none."""
+        """Yield every partition that has files, with the size of each file; open no file."""
         for partition, objects in self._found(ALL):
             yield partition, [each.size for each in objects]
 

@@ -62,7 +62,7 @@ def locate(uri: str) -> Location:
     """Return the location of a URI. Sends no request.
 
     Raises:
-        UsageError: if it is none, or has a parameter that we do not know.
+        UsageError: if it is invalid, or has an unknown parameter.
     """
     scheme, _, rest = uri.partition("://")
     scheme = scheme.lower()

@@ -71,6 +71,6 @@ def idle_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | 
 
 
 def error_delay_s(failures: int, delay_max_s: float) -> float:
-    """Return the delay after so many failures in a row: doubling, with jitter."""
+    """Return the delay after this many consecutive failures: exponential, with jitter."""
     ceiling_s = min(delay_max_s, _ERROR_FIRST_S * 2.0 ** min(failures - 1, 20))
     return ceiling_s * random.uniform(0.7, 1.0)  # noqa: S311 - jitter

@@ -79,7 +79,7 @@ class Watermarks:
         return None if watermark is None else watermark.next_ms
 
     def expect(self, series: Series, from_ms: int) -> None:
-        """Expect every candle of a series from the one on that contains `from_ms`."""
+        """Expect every candle of a series, beginning with the one that contains `from_ms`."""
         grid = series.grid
         known = series.interval != "3d"
         self._watermarks[series] = _SeriesWatermark(grid, from_ms, grid.floor(from_ms) if known else None)

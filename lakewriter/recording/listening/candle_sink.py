@@ -37,7 +37,7 @@ class ListenerStats(msgspec.Struct):
     Args:
         candles: closed candles put on the queue.
         duplicates: closed candles that had been put there before.
-        strays: closed candles of series removed a moment ago.
+        strays: closed candles of series that were removed just before.
         bad_frames: frames that could not be read, by kind.
         connections: sockets open now.
         connected_streams: streams acknowledged now.
@@ -89,7 +89,7 @@ class CandleSink:
         return self.streams[series]
 
     def remove(self, series: Series) -> StreamHealth | None:
-        """Accept candles of a series no longer; return its stream, None if there is none."""
+        """Stop accepting candles of a series; return its stream, or None if it has none."""
         stream = self.streams.pop(series, None)
         if stream is not None:
             now_s = self._clock.monotonic_s()

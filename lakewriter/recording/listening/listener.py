@@ -2,8 +2,8 @@
 
 Contract: every closed candle of its series that arrives is put on the queue, in
 the order of its connection. None is dropped: if the queue is full, the sockets
-are not read. A connection that fails is opened again, for ever; one
-that has to be replaced goes on until its successor delivers. Candles that close
+are not read. A connection that fails is reopened, however often; one
+that has to be replaced stays open until its successor delivers. Candles that close
 while there is no connection are not delivered; `recording.healing` finds them.
 """
 

@@ -17,7 +17,7 @@ class MarketDialect(NamedTuple):
 
     Args:
         k_separator: the text between the members of `k`.
-        close_delays_ms: the least and the longest time from a close to its frame.
+        close_delays_ms: the shortest and the longest time from a close to its frame.
         ping_every_s: the time between pings, in real seconds.
         pong_within_s: the time limit for a pong, in real seconds.
         streams_max: the maximum streams of a connection.
