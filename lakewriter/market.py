@@ -1,7 +1,7 @@
 """The table of the three markets, and the rule for valid symbols.
 
 Only this module knows the hosts, limits, intervals and paths of a market. It
-opens no connections.
+opens no connections. CONTRIBUTING.md names the places that a new market needs.
 """
 
 import re

@@ -9,7 +9,7 @@ command that still runs or was killed. Runs of one cron line with the same
 reason become one line. Each write replaces the file under a lock.
 
 A forgotten range is a reason for absent candles, and no proof that they are
-absent: a backfill or healing may have brought them again.
+absent: a backfill or healing may have fetched them again.
 """
 
 import logging

@@ -3,7 +3,7 @@
 Strategy: a storage holds named bytes. A replacement is atomic, and fails if the
 name has another version than the replacer read. `LocalStorage` is a local disk.
 `remote.object_store` is an object store, where a version is an ETag and
-`exclusive` locks nothing; it is read-only.
+`exclusive` locks nothing; it is read-only. `lake.open` chooses the storage for a URI.
 
 No other module opens, renames or unlinks the files of partitions.
 """

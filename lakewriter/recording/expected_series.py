@@ -84,7 +84,7 @@ class ExpectedSeries:
         return bool(expected - present)
 
     def since_ms(self) -> dict[Series, int]:
-        """Return since when each series is expected that its market lists as trading."""
+        """Return the time from which each series is expected, for series that trade."""
         since_ms = ((series, self._watermarks.since_ms(series)) for series in self._watermarks.series)
         return {
             series: from_ms

@@ -1,4 +1,8 @@
-"""Counts of a recorder: those it keeps while it runs, and the status made of them at one moment."""
+"""Counts of a recorder: those it keeps while it runs, and the status made of them at one moment.
+
+`Recorder.status` fills the status; the command line shows it. The healer and the
+listener keep counts of their own.
+"""
 
 import msgspec
 

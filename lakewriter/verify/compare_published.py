@@ -5,7 +5,7 @@ that win. It deletes nothing, and a published candle wins as in any merge:
 
 - a candle of the archive wins, because the archive is settled;
 - a candle of REST wins with as many trades or more, because a candle only gains
-  trades. One with fewer is reported and left, because there REST lags.
+  trades. One with fewer is reported and left, because REST then lags.
 """
 
 import asyncio

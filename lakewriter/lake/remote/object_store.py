@@ -108,7 +108,7 @@ class ObjectStorage:
             yield Path(root)
 
     def entries(self, directory: str) -> Listing:
-        """Return the names in a directory; none if there is no such directory. One request."""
+        """Return the names in a directory; none if there is no such directory. It takes one request."""
         directories: list[str] = []
         files: list[str] = []
         for info in self._list(directory, recursive=False):

@@ -60,7 +60,7 @@ QUALIFY row_number() OVER (
 def create_tables(
     connection: duckdb.DuckDBPyConnection, store: LakeStore, wanted: frozenset[str], *, all_names: bool
 ) -> None:
-    """Create the tables of `guard.TABLES` but `candles`.
+    """Create the tables of `guard.TABLES`, except `candles`.
 
     Args:
         wanted: those to fill.

@@ -60,7 +60,7 @@ class Healer:
         subscribed: the instruments of each market.
         ledger: takes the reasons.
         store: where long gaps are merged.
-        queue: where short ones go, to be journaled as those of streams.
+        queue: takes the candles of short gaps, which are journaled like streamed ones.
         heal_limit_ms: candles from longer ago are not healed here.
         clock: for waiting.
     """

@@ -89,7 +89,7 @@ class HealSchedule:
         return self._tasks.setdefault((series, background), HealTask(background))
 
     def plan(self, pool_name: str, series: Series, task: HealTask, delay_s: float) -> None:
-        """Make a task due after `delay_s`, unless it is due before that already."""
+        """Make a task due after `delay_s`, unless it is already due earlier."""
         due_s = self._clock.monotonic_s() + delay_s
         if task.busy or 0 <= task.planned_s <= due_s:
             return

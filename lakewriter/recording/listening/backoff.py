@@ -14,7 +14,7 @@ RULE_BROKEN_S = 5.0
 
 
 class Backoff:
-    """The delays of one connection that fails again and again.
+    """The delays of one connection that fails repeatedly.
 
     Args:
         max_s: the longest delay that the exchange did not ask for.
