@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import duckdb
@@ -144,6 +144,36 @@ def test_kept_filters_are_those_of_the_statement_and_its_values(
     assert filters_of(engine, connection, sql, n=[1], s="A") is not filters_of(
         engine, connection, sql, n=[1], s="A"
     )
+
+
+class Offset(tzinfo):
+    """A zone whose instances look alike, as those at a reused address do."""
+
+    def __init__(self, hours: int) -> None:
+        self._hours = hours
+
+    def __repr__(self) -> str:
+        return "Offset"
+
+    def utcoffset(self, _moment: datetime | None) -> timedelta:
+        return timedelta(hours=self._hours)
+
+    def tzname(self, _moment: datetime | None) -> str:
+        return repr(self)
+
+    def dst(self, _moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+
+def test_moments_of_zones_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    """A moment is the value of a parameter, whatever its zone calls itself."""
+    store = make_lake(tmp_path, [rest_candle(number) for number in (0, 60, 24 * 60)])
+    sql = "SELECT count(*) AS n FROM candles WHERE candle_begin_time < $until"
+    counts = [
+        run(store, sql, {"until": datetime(2024, 7, 1, tzinfo=Offset(hours))}).to_pylist()[0]["n"]
+        for hours in (23, 0, -23)
+    ]
+    assert counts == [1, 2, 3]
 
 
 def test_filters_of_the_time_are_found_again(engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:

@@ -70,6 +70,7 @@ def _key(sql: str, params: Mapping[str, Any]) -> Hashable | None:
     """Return a statement and its parameters to compare; None if they cannot be compared."""
     if any(type(value) not in _PLAIN_TYPES for value in params.values()):
         return None
-    values = tuple(sorted((name, type(value).__name__, repr(value)) for name, value in params.items()))
+    # The text of a datetime has its offset from UTC; its repr has that of its time zone, which may be an address.
+    values = tuple(sorted((name, type(value).__name__, str(value)) for name, value in params.items()))
     chars = len(sql) + sum(len(text) for _, _, text in values)
     return (sql, values) if chars <= KEPT_CHARS_MAX else None
