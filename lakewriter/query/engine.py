@@ -121,6 +121,11 @@ class _KeptEngines:
                 del self._kept[oldest]
             return engine
 
+    def forget(self, engine: Engine) -> None:
+        """Keep an engine no longer."""
+        with self._lock:
+            self._kept = {key: kept for key, kept in self._kept.items() if kept is not engine}
+
     def before_fork(self) -> None:
         self._lock.acquire()
 
@@ -154,6 +159,14 @@ def engine_of(key: EngineKey) -> Engine:
         LakewriterError: if this DuckDB is too old or too new.
     """
     return _KEPT.get(key)
+
+
+def forget_engine(engine: Engine) -> None:
+    """Use an engine for no further statement, because DuckDB may be broken in it.
+
+    Statements that already run in it go on.
+    """
+    _KEPT.forget(engine)
 
 
 def prefetch_engine() -> None:
@@ -199,6 +212,8 @@ def _database() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
             # It caches by path, so a replaced file could be read half old, half new.
             "enable_external_file_cache": False,
+            # An internal error ends its own statement, and no other. See `forget_engine`.
+            "disable_database_invalidation": True,
         },
     )
     connection.execute("SET GLOBAL TimeZone='UTC'")

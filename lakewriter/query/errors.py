@@ -26,7 +26,10 @@ _KINDS_OF_SQL = frozenset(
     ["Parser", "Syntax", "Binder", "Catalog", "Conversion", "Out of Range", "Out of Memory", "INTERRUPT"]
 )
 
-# Of these, kinds that a file replaced while it was read can cause as well.
+# DuckDB found a fault in itself.
+_KINDS_OF_ENGINE = frozenset(["INTERNAL", "FATAL"])
+
+# Of _KINDS_OF_SQL, kinds that a file replaced while it was read can cause as well.
 _KINDS_OF_VALUES = frozenset(["Conversion", "Out of Range"])
 
 # Said by DuckDB and Python of a file that is gone.
@@ -148,6 +151,12 @@ def is_fault_of_sql(error: Exception, root: Path) -> bool:
     """Return whether the SQL alone caused an engine's error."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_SQL and not names_a_file(error, root)
+
+
+def is_fault_of_engine(error: Exception) -> bool:
+    """Return whether the engine may be broken since an error."""
+    kind = _KIND.match(str(error))
+    return kind is not None and kind[1] in _KINDS_OF_ENGINE
 
 
 def is_about_values(error: Exception) -> bool:

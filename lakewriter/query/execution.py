@@ -22,7 +22,7 @@ import pyarrow as pa
 from lakewriter.errors import LakeError, LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL
-from lakewriter.query.engine import EngineKey, engine_of
+from lakewriter.query.engine import EngineKey, engine_of, forget_engine
 from lakewriter.query.errors import (
     ENGINE_ERRORS,
     FileGoneError,
@@ -31,6 +31,7 @@ from lakewriter.query.errors import (
     UnreadableAsIsError,
     as_lakewriter_error,
     is_about_values,
+    is_fault_of_engine,
     is_fault_of_sql,
     names_a_file,
 )
@@ -263,6 +264,8 @@ class Execution:
 
     def _classify_error(self, error: Exception) -> LakewriterError:
         """Return an engine's error as one about replaced files, about a file, or about the SQL."""
+        if is_fault_of_engine(error):
+            forget_engine(self._engine)
         if self._source is not None:
             return self._source.classify_error(error)
         error = self._held_files.with_lake_names(error)

@@ -1,5 +1,6 @@
 """The engine: kept, restricted, one cursor a statement."""
 
+import json
 import os
 import signal
 import threading
@@ -30,7 +31,7 @@ from lakewriter.query.errors import QueryError
 from lakewriter.query.guard import check
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.scan.scan_sql import NAMES_MAX
-from lakewriter.query.session import run
+from lakewriter.query.session import run, stream
 from support.lakes import add_foreign, make_lake, rest_candle, write_parquet
 
 
@@ -178,6 +179,24 @@ def test_engines_are_bounded_and_one_in_use_goes_on(tmp_path: Path) -> None:
         assert engine_of(made_for(tmp_path / "first")) is not first
         del first
         assert cursor.execute("SELECT 42").fetchall() == [(42,)]
+
+
+def test_a_fault_of_the_engine_ends_its_own_statement_alone(tmp_path: Path) -> None:
+    """One that runs goes on, and the next one has a new engine. This DuckDB reads no PIVOT without columns."""
+    store = make_lake(tmp_path, [rest_candle(0)])
+    pivot = "SELECT json_serialize_sql('FROM (PIVOT t ON a IN (1) USING max(b))')"
+    [(text,)] = duckdb.connect().execute(pivot).fetchall()
+    tree = json.loads(text)
+    below = tree["statements"][0]["node"]["from_table"]["subquery"]["node"]["from_table"]
+    below["pivots"][0]["pivot_expressions"] = [None]
+    counting = "SELECT count(*) AS n FROM candles"
+    engine = engine_of(EngineKey(tmp_path, readable=True))
+    with stream(store, "SELECT range AS n FROM range(1000000)") as running:
+        with pytest.raises(QueryError, match="NULL"):
+            run(store, f"SELECT json_deserialize_sql(symbol[1:0] || '{json.dumps(tree)}') FROM candles")
+        assert engine_of(EngineKey(tmp_path, readable=True)) is not engine
+        assert run(store, counting).to_pylist() == [{"n": 1}]
+        assert sum(batch.num_rows for batch in running.batches) == 1_000_000
 
 
 def test_cursors_share_no_table_and_no_variable(tmp_path: Path) -> None:
