@@ -41,7 +41,7 @@ from made_candles import candle
 import lakewriter
 from lakewriter.candle import to_table
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.listing_cache import SETTLED_S
+from lakewriter.lake.unchanged import SETTLED_S
 from lakewriter.partition import Partition
 
 FIRST_DAY = date(2024, 1, 1)

@@ -27,7 +27,7 @@ from lakewriter.lake.durable import (
     temporary_name,
     written_beside,
 )
-from lakewriter.lake.listing_cache import ListingCache
+from lakewriter.lake.unchanged import UnchangedCache
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.regular_file import (
     NotRegularError,
@@ -54,6 +54,8 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 # An older temporary file has no living writer: a merge takes seconds.
 TEMPORARY_AGE_S = 3600.0
+
+_LISTINGS_MAX = 16_384
 
 
 class ChangedError(Exception):
@@ -165,12 +167,12 @@ class LocalStorage:
         self._prefix = f"{root}/"
         self._locks = locks
         self._sync_threads = sync_threads
-        self._listings: ListingCache[Listing] | None = None
+        self._listings: UnchangedCache[Listing] | None = None
 
     def keep_listings(self) -> None:
         """Cache listings, for a reader that lists the same directories often."""
         if self._listings is None:
-            self._listings = ListingCache()
+            self._listings = UnchangedCache(_LISTINGS_MAX)
 
     @property
     def root(self) -> Path:
@@ -193,34 +195,45 @@ class LocalStorage:
         try:
             if self._listings is not None:
                 return self._list_if_changed(path, self._listings)
-            return self._list(path)[0]
+            return self._list(path, path)[0]
         except (FileNotFoundError, NotADirectoryError):
             return Listing([], [])
 
-    def _list(self, path: str) -> tuple[Listing, bool]:
-        """Return a listing, and whether it has only files and directories, no links."""
+    def _list(self, path: str, opened: str | int) -> tuple[Listing, bool]:
+        """Return a listing, and whether it has only files and directories, no links.
+
+        Args:
+            opened: the same directory, or its descriptor.
+        """
         directories: list[str] = []
         files: list[str] = []
         is_plain = True
-        with os.scandir(path) as entries:
+        with os.scandir(opened) as entries:
             for entry in entries:
-                names = self._list_for(entry, directories, files)
+                names = self._list_for(path, entry, directories, files)
                 if names is not None:
                     names.append(entry.name)
                 is_plain = is_plain and names is not None and not entry.is_symlink()
         return Listing(sorted(directories), sorted(files)), is_plain
 
-    def _list_if_changed(self, path: str, kept: ListingCache[Listing]) -> Listing:
-        status = os.stat(path)  # noqa: PTH116 - pathlib takes three times as long
-        listing = kept.get(path, status)
-        if listing is None:
-            listing, is_plain = self._list(path)
-            if is_plain:
-                kept.add(path, status, listing)
+    def _list_if_changed(self, path: str, kept: UnchangedCache[Listing]) -> Listing:
+        listing = kept.get(path, os.stat(path))  # noqa: PTH116 - pathlib takes three times as long
+        if listing is not None:
+            return listing
+        # By its descriptor, status and names are those of one directory, even if another is moved here.
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            read_s, status = kept.now_s(), os.fstat(fd)
+            listing, is_plain = self._list(path, fd)
+        finally:
+            os.close(fd)
+        # The target of a link changes without the directory.
+        if is_plain:
+            kept.add(path, status, read_s, listing)
         return listing
 
     def _list_for(
-        self, entry: "os.DirEntry[str]", directories: list[str], files: list[str]
+        self, path: str, entry: "os.DirEntry[str]", directories: list[str], files: list[str]
     ) -> list[str] | None:
         """Return the list for an entry; None for a pipe, a socket or a device.
 
@@ -230,11 +243,11 @@ class LocalStorage:
         try:
             if entry.is_dir():
                 return directories
-            if entry.is_file() or not Path(entry.path).exists():
+            if entry.is_file() or not Path(path, entry.name).exists():
                 return files
         except OSError:  # a cycle of links
             return files
-        warn_once(f"lake: {entry.path} is left out: it is no regular file")
+        warn_once(f"lake: {Path(path, entry.name)} is left out: it is no regular file")
         return None
 
     def read(self, name: str) -> StoredBytes | None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -18,7 +17,6 @@ from lakewriter.query.macros import MACROS, create_macros
 from lakewriter.query.repeatable import STABLE_FUNCTIONS, is_repeatable
 from lakewriter.query.saved import saved_queries
 from lakewriter.query.scan.kept_filters import StatementFilters, find_filters
-from lakewriter.query.scan.snapshot import CheckedFiles
 from lakewriter.query.session import run
 from support.lakes import make_lake, rest_candle
 
@@ -201,21 +199,6 @@ def test_saved_queries_over_candles_are_repeatable(connection: duckdb.DuckDBPyCo
     """Programs repeat them more than any other statement."""
     statement = check(connection, sql)
     assert statement.repeatable == (statement.tables == {"candles"})
-
-
-def test_a_file_is_checked_again_when_it_changed(tmp_path: Path) -> None:
-    """A file is recognised by all that a change of it changes, and not while a change could go unnoticed."""
-    path = tmp_path / "candles.parquet"
-    path.write_bytes(b"one")
-    first = path.stat()
-    checked = CheckedFiles(now_s=lambda: time.time() + 60)
-    checked.add(first)
-    assert first in checked
-    os.utime(path, ns=(first.st_atime_ns, first.st_mtime_ns))
-    assert path.stat() not in checked
-    recent = CheckedFiles()
-    recent.add(first)
-    assert first not in recent
 
 
 def test_a_replaced_file_with_other_columns_is_noticed(tmp_path: Path) -> None:

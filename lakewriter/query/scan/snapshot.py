@@ -11,7 +11,6 @@ Only this module decides what is read:
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,6 +27,7 @@ from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
+from lakewriter.lake.unchanged import UnchangedCache
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.errors import file_gone_error
@@ -43,10 +43,8 @@ _FOREIGN_AT_ONCE = 64
 
 _DAY = pa.date32()
 
-_CHECKED_FOREIGN_AT_ONCE = 1_024
-
-# No file system that Linux mounts has coarser times than FAT, which has two seconds.
-_SAME_TIME_S = 10.0
+# By inode, the files that `has_our_schema` found to have it.
+_OUR_SCHEMAS: UnchangedCache[bool] = UnchangedCache(kept_max=1_024)
 
 PARTITIONS_SCHEMA = pa.schema(
     [
@@ -234,8 +232,9 @@ def has_our_schema(path: Path) -> bool:
 
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            status = os.fstat(file.fileno())
-            if status in _CHECKED_SCHEMAS:
+            read_s, status = _OUR_SCHEMAS.now_s(), os.fstat(file.fileno())
+            inode = (status.st_dev, status.st_ino)
+            if _OUR_SCHEMAS.get(inode, status):
                 return True
             schema = pq.read_schema(file)
     except FileNotFoundError:
@@ -247,38 +246,8 @@ def has_our_schema(path: Path) -> bool:
         for field in SCHEMA
     )
     if is_ours:
-        _CHECKED_SCHEMAS.add(status)
+        _OUR_SCHEMAS.add(inode, status, read_s, True)
     return is_ours
-
-
-class CheckedFiles:
-    """Files with our schema. A file is recognised until it changes.
-
-    Args:
-        now_s: the clock, in seconds since the epoch.
-    """
-
-    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
-        self._now_s = now_s
-        self._versions: set[tuple[int, ...]] = set()
-
-    def __contains__(self, status: os.stat_result) -> bool:
-        return _version(status) in self._versions
-
-    def add(self, status: os.stat_result) -> None:
-        """Add a file, unless it changed so lately that the next change may have the same time."""
-        if self._now_s() - max(status.st_mtime, status.st_ctime) < _SAME_TIME_S:
-            return
-        if len(self._versions) >= _CHECKED_FOREIGN_AT_ONCE:
-            self._versions.clear()
-        self._versions.add(_version(status))
-
-
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-_CHECKED_SCHEMAS = CheckedFiles()
 
 
 def _same_type(kind: Any, ours: Any) -> bool:

@@ -1,23 +1,21 @@
-"""Directory listings that stay valid while their directory does not change.
+"""What was found out about a directory or file, until it changes.
 
-A directory's times change when a name in it is added, removed or replaced. A
-listing is used again under these conditions:
+Its times change when its content does: of a directory, when a name in it is added,
+removed or replaced. What was found out is used again under these conditions:
 
-- The directory has the same inode, size and times as before the listing.
+- It has the same inode, size and times as when it was read.
 - It had not changed for some seconds by then, so a later change has another time.
-- It is on a local disk. Other file systems may show old times for a while.
-- It has no symbolic links, whose targets change without it.
+- It is on a local disk. Other file systems may show old times for a while, or
+  times that can be set back.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-LISTINGS_MAX = 16_384
 
 # Clocks of file systems tick every two seconds at most.
 SETTLED_S = 10.0
@@ -30,42 +28,48 @@ _MOUNTS = Path("/proc/self/mountinfo")
 Version = tuple[int, ...]
 
 
-class ListingCache(Generic[T]):
-    """Listings by path. Any thread may use it.
+class UnchangedCache(Generic[T]):
+    """Facts about directories or files. Any thread may use it.
 
     Args:
+        kept_max: the most facts.
         is_local: whether a device is a local disk.
         now_s: the clock, in seconds since the epoch.
     """
 
     def __init__(
-        self, is_local: Callable[[int], bool] | None = None, now_s: Callable[[], float] = time.time
+        self,
+        kept_max: int,
+        is_local: Callable[[int], bool] | None = None,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
+        self.now_s = now_s
+        self._kept_max = kept_max
         self._is_local = is_local or LocalDevices().__contains__
-        self._now_s = now_s
-        self._listings: dict[str, tuple[Version, T]] = {}
+        self._kept: dict[Hashable, tuple[Version, T]] = {}
 
-    def get(self, path: str, status: os.stat_result) -> T | None:
-        """Return the listing of a directory; None if it has to be listed.
+    def get(self, key: Hashable, status: os.stat_result) -> T | None:
+        """Return the fact; None if it has to be found out.
 
         Args:
-            status: of the directory, now.
+            status: of the directory or file, now.
         """
-        known = self._listings.get(path)
+        known = self._kept.get(key)
         return known[1] if known is not None and known[0] == _version(status) else None
 
-    def add(self, path: str, status: os.stat_result, listing: T) -> None:
-        """Keep a listing, if it can be used again.
+    def add(self, key: Hashable, status: os.stat_result, read_s: float, fact: T) -> None:
+        """Keep a fact, if it can be used again.
 
         Args:
-            status: of the directory, before it was listed.
+            status: of what was read, before it was read.
+            read_s: `now_s()` before it was read. The process may have stood still since.
         """
-        age_s = self._now_s() - max(status.st_mtime, status.st_ctime)
+        age_s = read_s - max(status.st_mtime, status.st_ctime)
         if age_s < SETTLED_S or not self._is_local(status.st_dev):
             return
-        if len(self._listings) >= LISTINGS_MAX:
-            self._listings.clear()
-        self._listings[path] = (_version(status), listing)
+        if len(self._kept) >= self._kept_max:
+            self._kept.clear()
+        self._kept[key] = (_version(status), fact)
 
 
 class LocalDevices:

@@ -1,4 +1,4 @@
-"""Kept listings: a directory that did not change is not listed again, any other one is."""
+"""Kept facts: what did not change is not read again, anything else is."""
 
 import os
 import time
@@ -9,14 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from lakewriter.lake.listing_cache import SETTLED_S, ListingCache, LocalDevices
 from lakewriter.lake.storage import LocalStorage
+from lakewriter.lake.unchanged import SETTLED_S, LocalDevices, UnchangedCache
 
 LATER_S = 2 * SETTLED_S
 
 
-def cache(*, later_s: float = LATER_S, local: bool = True) -> ListingCache[str]:
-    return ListingCache(lambda _device: local, lambda: time.time() + later_s)
+def cache(*, later_s: float = LATER_S, local: bool = True) -> UnchangedCache[str]:
+    return UnchangedCache(10, lambda _device: local, lambda: time.time() + later_s)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 def test_a_listing_is_kept(directory: Path) -> None:
     """A directory that has not changed for a while is not listed again."""
     listings = cache()
-    listings.add(str(directory), directory.stat(), "a")
+    listings.add(str(directory), directory.stat(), listings.now_s(), "a")
     assert listings.get(str(directory), directory.stat()) == "a"
     assert listings.get(str(directory.parent), directory.parent.stat()) is None
 
@@ -40,7 +40,7 @@ def test_a_change_is_noticed(directory: Path, change: str) -> None:
     """Every change of the names makes the listing invalid, even if the times are set back."""
     listings = cache()
     before = directory.stat()
-    listings.add(str(directory), before, "a")
+    listings.add(str(directory), before, listings.now_s(), "a")
     if change == "add":
         (directory / "b").touch()
     elif change == "remove":
@@ -63,8 +63,67 @@ def test_a_change_is_noticed(directory: Path, change: str) -> None:
 def test_a_listing_that_may_miss_a_change_is_not_kept(directory: Path, later_s: float, local: bool) -> None:
     """A directory that just changed, has times in the future, or lies on another machine is listed each time."""
     listings = cache(later_s=later_s, local=local)
-    listings.add(str(directory), directory.stat(), "a")
+    listings.add(str(directory), directory.stat(), listings.now_s(), "a")
     assert listings.get(str(directory), directory.stat()) is None
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    """A file is recognised by all that a change of it changes."""
+    path = tmp_path / "candles.parquet"
+    path.write_bytes(b"one")
+    files = cache()
+    first = path.stat()
+    files.add((first.st_dev, first.st_ino), first, files.now_s(), "a")
+    assert files.get((first.st_dev, first.st_ino), first) == "a"
+    os.utime(path, ns=(first.st_atime_ns, first.st_mtime_ns))
+    assert files.get((first.st_dev, first.st_ino), path.stat()) is None
+
+
+def test_facts_are_bounded(directory: Path) -> None:
+    """There is room for the newest fact, and few others."""
+    listings = cache()
+    for number in range(100):
+        listings.add(number, directory.stat(), listings.now_s(), "a")
+    assert listings.get(99, directory.stat()) == "a"
+    assert sum(listings.get(number, directory.stat()) is not None for number in range(100)) <= 10
+
+
+def test_a_process_that_stood_still_keeps_no_listing(tmp_path: Path) -> None:
+    """What counts is how old the directory was before it was listed: a change may have followed at once."""
+    storage = Storage(tmp_path)
+    (tmp_path / "d").mkdir()
+    before = (tmp_path / "d").stat()
+    moments = iter([time.time(), time.time() + LATER_S])
+    storage._listings = UnchangedCache(10, lambda _device: True, lambda: next(moments))
+    assert storage.entries("d") == ([], [])
+    assert storage._listings.get(f"{tmp_path}/d", before) is None
+
+
+def test_a_listing_is_that_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another directory that takes its place for a moment, while it is listed, leaves nothing behind."""
+    storage = Storage(tmp_path)
+    for name in ("here", "there"):
+        (tmp_path / name / "d").mkdir(parents=True)
+        (tmp_path / name / "d" / name).touch()
+
+    def swap(one: str, other: str) -> None:
+        (tmp_path / one).rename(tmp_path / "between")
+        (tmp_path / other).rename(tmp_path / one)
+        (tmp_path / "between").rename(tmp_path / other)
+
+    scan = os.scandir
+
+    def scan_while_swapped(opened: str | int) -> object:
+        swap("here", "there")
+        try:
+            return scan(opened)
+        finally:
+            swap("here", "there")
+
+    monkeypatch.setattr(os, "scandir", scan_while_swapped)
+    storage.entries("here/d")
+    monkeypatch.undo()
+    assert storage.entries("here/d").files == ["here"]
 
 
 MOUNTS = """\
@@ -105,7 +164,7 @@ class Storage(LocalStorage):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, root / "locks")
-        self._listings = ListingCache(lambda _device: True, lambda: time.time() + LATER_S)
+        self._listings = UnchangedCache(100, lambda _device: True, lambda: time.time() + LATER_S)
 
 
 NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a"])
