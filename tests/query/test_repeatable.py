@@ -12,6 +12,7 @@ import pytest
 
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import Engine, EngineKey, nodes
+from lakewriter.query.errors import QueryError
 from lakewriter.query.guard import check
 from lakewriter.query.macros import MACROS, create_macros
 from lakewriter.query.repeatable import STABLE_FUNCTIONS, is_repeatable
@@ -172,6 +173,13 @@ def test_moments_of_zones_that_look_alike_are_told_apart(tmp_path: Path) -> None
         for hours in (23, 0, -23)
     ]
     assert counts == [1, 2, 3]
+
+
+def test_a_number_that_python_does_not_write_is_refused(tmp_path: Path) -> None:
+    """DuckDB says why, as for other numbers that are too large."""
+    store = make_lake(tmp_path, [rest_candle(0)])
+    with pytest.raises(QueryError, match="too large"):
+        run(store, "FROM candles WHERE trade_num < $n", {"n": 10**5000})
 
 
 def test_filters_of_the_time_are_found_again(engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:

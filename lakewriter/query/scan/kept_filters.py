@@ -71,6 +71,9 @@ def _key(sql: str, params: Mapping[str, Any]) -> Hashable | None:
     if any(type(value) not in _PLAIN_TYPES for value in params.values()):
         return None
     # The text of a datetime has its offset from UTC; its repr has that of its time zone, which may be an address.
-    values = tuple(sorted((name, type(value).__name__, str(value)) for name, value in params.items()))
+    try:
+        values = tuple(sorted((name, type(value).__name__, str(value)) for name, value in params.items()))
+    except ValueError:  # an int with more digits than Python writes
+        return None
     chars = len(sql) + sum(len(text) for _, _, text in values)
     return (sql, values) if chars <= KEPT_CHARS_MAX else None
