@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakewriter.candle import Candle, to_table
+from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
@@ -30,7 +31,7 @@ from lakewriter.query.scan.held_files import (
 )
 from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run, stream
-from support.lakes import DAY_MS, make_lake, rest_candle
+from support.lakes import make_lake, rest_candle
 from support.running import wait_until
 
 pytestmark = pytest.mark.skipif(not can_hold(), reason="files are held on Linux, by DuckDB 2.0 and later")
