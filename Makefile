@@ -61,6 +61,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/periods.py
 
 clean:
 	rm -rf $(VENV) demo-data
