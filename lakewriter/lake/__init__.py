@@ -1,1 +1,1 @@
-"""The lake: storage, journal, merge, compaction. Only this package writes below its root."""
+"""The lake: storage, journal, merge and compaction. Only this package writes below a lake's root."""

@@ -1,23 +1,23 @@
-"""Compaction: folding each partition into its one file.
+"""Compaction: all rows of a partition are folded into its one file.
 
-Our own files need none: a merge leaves a partition sorted, unique and encoded
-for storage. Compaction does this with files of other tools:
+Our own files need no compaction: a merge leaves a partition sorted, unique and encoded
+for storage. Compaction cleans up after other programs and crashed writers:
 
 - Foreign files are folded into the partition's own file.
 - A `candles.parquet` of another writer is re-encoded.
 - Temporary files of crashed writers are removed.
-- Further directories of a partition are folded into its own and removed: those
-  of other days of its period, and percent-encoded ones.
+- Further directories of a partition are folded into its own directory and removed.
+  They are of other days of its period, or percent-encoded.
 
-A foreign file is left alone if it cannot be read, is of another series, or has
+A foreign file stays as it is if it cannot be read, is of another series, or has
 a row that cannot be a candle of its partition. The other files are folded,
 without rows that were not closed when the file was written.
 
 The result is checked before the replacement: the new bytes are decoded, and must
 have the same keys as the files that they replace. No intent is recorded before
-foreign files are unlinked: folding them twice changes nothing, and a file that
-changed meanwhile is kept. They are unlinked under the lock of their own
-directory, because an older lakewriter takes that lock to write there.
+foreign files are unlinked: a second fold changes nothing, and a file that changed
+meanwhile is kept. A file is unlinked under the lock of its own directory, because an
+older lakewriter takes that lock to write there.
 """
 
 import os
@@ -52,10 +52,10 @@ from lakewriter.regular_file import read_regular
 
 # A cache of compacted partitions and their versions. It can be deleted at any time.
 VERIFIED_NAME = "compacted.json"
-# Some 130 bytes a partition. A larger file is ignored.
+# The file has about 130 bytes for each partition. A larger file is ignored.
 VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 
-# Fewer partitions are compacted in this process: starting others takes longer.
+# Fewer partitions are compacted in this process: the start of others takes longer.
 PROCESS_PARTITIONS_MIN = 200
 _CHUNK = 32
 
@@ -63,7 +63,7 @@ _MEND = "it was left alone; mend it, or move it out of the lake, then run again"
 
 
 class VerifiedPartition(msgspec.Struct, frozen=True, array_like=True):
-    """A partition that needs no compaction as long as its file has this version."""
+    """A partition that needs no compaction while its file has this version."""
 
     version: str
     rows: int
@@ -75,18 +75,18 @@ class CompactionResult(NamedTuple):
 
     Args:
         partition: the partition.
-        rewritten: whether its file was (or with dry_run would be) replaced.
-        rows: rows in it afterwards.
+        rewritten: whether its file was replaced. A dry run reports what would be replaced.
+        rows: number of rows in it afterwards.
         duplicates_removed: number of removed duplicate rows.
         files_removed: names of removed foreign and temporary files.
         bytes_before, bytes_after: bytes of all its files.
-        version: of its one file afterwards; "" if it was not checked, or if foreign
-            files were left alone.
-        error: why nothing was changed, or a foreign file was left alone; "" if there was no error.
-        hint: what to do about the error.
-        not_closed: rows of foreign files that are left out, because their candle is not closed.
-        disputed: removed duplicates that differ from the kept row.
-        directories_removed: number of the partition's other directories that were removed.
+        version: the version of its one file afterwards, or "" if the file was not
+            checked or a foreign file remains.
+        error: why the partition or a foreign file stays as it is, or "" without an error.
+        hint: a remedy for the error.
+        not_closed: number of rows left out of foreign files because their candle is not closed.
+        disputed: number of removed duplicates that differ from the kept row.
+        directories_removed: number of removed further directories of the partition.
     """
 
     partition: Partition
@@ -105,14 +105,14 @@ class CompactionResult(NamedTuple):
 
 
 class CompactionPlan(NamedTuple):
-    """The partitions to compact, and the results of those that need nothing."""
+    """The partitions to compact, and the results of partitions that need no compaction."""
 
     work: list[PartitionDirs]
     in_order: list[CompactionResult]
 
 
 def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> CompactionPlan:
-    """Return the partitions to compact. Opens no file."""
+    """Return the partitions to compact. No candle file is opened."""
     known = read_verified(store)
     work, in_order = [], []
     for found in store.partitions(wanted):
@@ -135,9 +135,9 @@ def plan_compaction(store: LakeStore, wanted: PartitionFilter = ALL) -> Compacti
 
 
 def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
-    """Yield the candle files, temporary files of crashed writers, and further directories that are empty.
+    """Yield the candle files, temporary files and empty further directories of a partition.
 
-    Marks of other writers, such as Spark's _SUCCESS, stay.
+    Other files, such as Spark's _SUCCESS, stay.
     """
     for directory in item.directories:
         listing = store.storage.entries(directory)
@@ -149,10 +149,10 @@ def _ours_to_see(store: LakeStore, item: PartitionDirs) -> Iterator[str]:
 
 
 def sweep_state(store: LakeStore, now_s: float) -> None:
-    """Remove the old temporary files that crashed writers left below the state directory.
+    """Remove stale temporary files of crashed writers from the state directory.
 
     Args:
-        now_s: the time by the clock that stamps files.
+        now_s: the time of the clock that stamps files, in seconds since the epoch.
     """
     below = store.storage.entries(STATE_DIRECTORY).directories
     for directory in (STATE_DIRECTORY, *(f"{STATE_DIRECTORY}/{name}" for name in below)):
@@ -167,12 +167,13 @@ def compact_partitions(
     dry_run: bool = False,
     processes: int | None = None,
 ) -> Iterator[CompactionResult]:
-    """Compact the partitions, and yield the result of each in any order.
+    """Compact the partitions, and yield their results in any order.
 
     Args:
-        now_s: the time by the clock that stamps files; it tells stale temporary files.
-        dry_run: change nothing, and yield what would be changed.
-        processes: number of worker processes; None for one per core.
+        now_s: the time of the clock that stamps files, in seconds since the epoch. Older
+            temporary files are stale.
+        dry_run: whether to change nothing, and yield the results of a real run.
+        processes: number of worker processes, or None for one on each core.
     """
     processes = processes or os.cpu_count() or 1
     if processes == 1 or len(work) < PROCESS_PARTITIONS_MIN:
@@ -223,12 +224,13 @@ def _compact_chunk(
 def compact_partition(
     store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool = False
 ) -> CompactionResult:
-    """Fold a partition into its one file, if it is not that already.
+    """Fold a partition into its one file, unless it already is one.
+
+    Files without rows are removed.
 
     Crash: before the replacement all is as it was; after it, foreign files
     that were folded in may still be there and are folded in again by the next
     run, which changes no row. A plain glob sees their candles twice until then.
-    Files without a row only go.
     """
     partition = item.partition
     try:
@@ -253,7 +255,7 @@ class _FileToFold(NamedTuple):
 class _Folded(NamedTuple):
     """The result for a partition's own file, and the files that may be removed now.
 
-    With dry_run the result names them as removed.
+    The result of a dry run names these files as removed.
     """
 
     result: CompactionResult
@@ -313,7 +315,7 @@ def _fold_files(
 
 
 def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_FileToFold], list[str]]:
-    """Return the files to fold, and the errors of the others.
+    """Return the files to fold, and the errors of the other files.
 
     Raises:
         LakeError: if the partition's own file cannot be folded.
@@ -335,11 +337,13 @@ def _read(store: LakeStore, item: PartitionDirs, now_ms: int) -> tuple[list[_Fil
 
 
 def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tuple[pa.Table, int]:
-    """Return the closed rows of a file, and the number of open ones; end times of foreign rows are the grid's.
+    """Return the closed rows of a file, and the number of open ones.
+
+    Foreign rows get their end times from the grid.
 
     Raises:
-        LakeError: if it cannot be read, has rows of another day or series, or a
-            foreign row cannot be a candle.
+        LakeError: if the file cannot be read, has rows of another period or series, or
+            has a foreign row that cannot be a candle.
     """
     name = str(path)
     if name.endswith(partition.file):
@@ -362,7 +366,10 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
 
 
 def _first_impossible_row(partition: Partition, candles: Columns) -> str | None:
-    """Return the first row that cannot be a candle of the partition, with the error text of `verify`."""
+    """Return the number and error of the first row that cannot be a candle of the partition.
+
+    The error has the text that `verify` uses. None means that every row can be one.
+    """
     outside = (candles.begin < partition.start_ms) | (candles.begin >= partition.stop_ms)
     off = off_grid(INTERVALS[partition.interval], candles.begin)
     rows = [
@@ -391,7 +398,7 @@ def _check_same_keys(partition: Partition, begins_before: IntArray, data: bytes)
 
 
 def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> CompactionResult:
-    """Remove folded files, and further directories that are empty then; return the whole result."""
+    """Remove folded files, then empty further directories; return the complete result."""
     result, to_remove = folded
     gone: list[str] = []
     directories_removed = 0
@@ -412,13 +419,13 @@ def _without_folded(store: LakeStore, item: PartitionDirs, folded: _Folded) -> C
 
 def _remove_if_unchanged(store: LakeStore, file: _FileToFold) -> bool:
     if store.storage.version(file.name) != file.version:
-        return False  # It was written to meanwhile; the next run folds it.
+        return False  # another program changed it meanwhile; the next run folds it
     store.storage.delete(file.name)
     return True
 
 
 def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
-    """Return the verified partitions of earlier runs, by file name."""
+    """Return the verified partitions of earlier runs, by file name. An unreadable cache is empty."""
     try:
         data = read_regular(store.state_dir / STATE_DIRECTORY / VERIFIED_NAME, VERIFIED_BYTES_MAX)
         return msgspec.json.decode(data, type=dict[str, VerifiedPartition])
@@ -427,11 +434,11 @@ def read_verified(store: LakeStore) -> dict[str, VerifiedPartition]:
 
 
 def write_verified(store: LakeStore, outcomes: list[CompactionResult], *, everything: bool) -> None:
-    """Write which partitions are compacted now.
+    """Write the verified partitions, for the next run.
 
     Args:
-        everything: the outcomes are of all partitions; otherwise the entries of
-            other partitions are kept.
+        everything: whether the outcomes are of all partitions. Otherwise the entries
+            of other partitions are kept.
 
     Crash: the old file or the new one is there, whole; either is right, since an
     entry holds only for its version.

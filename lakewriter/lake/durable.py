@@ -1,6 +1,6 @@
 """Durable writes: atomic replacement of small files, and synced directories.
 
-Nothing here locks or compares versions; `storage` does.
+This module takes no locks and compares no versions; `storage` does.
 """
 
 import contextlib
@@ -14,17 +14,17 @@ from lakewriter.regular_file import write_all
 
 _TEMPORARY_MARK = ".tmp-"
 
-# A try fails if an empty directory was pruned meanwhile.
+# An attempt fails if another process pruned the empty parent meanwhile.
 MAKE_TRIES_MAX = 100
 
 
 def is_temporary(file: str) -> bool:
-    """Return whether a file's name is that of one of our temporary files."""
+    """Return whether a file's name has the form of our temporary files."""
     return file.startswith(".") and _TEMPORARY_MARK in file
 
 
 def sync_directory(path: Path | str) -> None:
-    """Sync a directory: its new names, renames and removals are durable then."""
+    """Write a directory's new names, renames and removals to the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -33,7 +33,7 @@ def sync_directory(path: Path | str) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace a small file of our own whole, and sync it and its directory.
+    """Replace a small file of ours as a whole, and sync it and its directory.
 
     Crash: the old file or the new one is there, whole.
     """
@@ -64,7 +64,10 @@ def temporary_name(target: str) -> str:
 
 
 def make_directories(root: Path, directory: Path) -> None:
-    """Create the missing directories below `root` down to this one, and sync their parents.
+    """Create a directory and its missing parents below `root`, and sync their parents.
+
+    Raises:
+        LakeError: if the root is gone.
 
     Crash: some of them are there; the next call creates the others.
     """
@@ -73,7 +76,7 @@ def make_directories(root: Path, directory: Path) -> None:
 
 
 def make_missing(root: Path, directory: Path) -> list[Path]:
-    """Create the missing directories below `root`; return the parents to sync, topmost first.
+    """Create a directory and its missing parents below `root`; return those to sync, topmost first.
 
     Raises:
         LakeError: if the root is gone.
@@ -90,7 +93,7 @@ def make_missing(root: Path, directory: Path) -> list[Path]:
         except FileExistsError:
             pass
         except FileNotFoundError:
-            # `prune` may have removed the parent in between. In /proc this fails always.
+            # `prune` may have removed the parent in between. Below /proc every attempt fails.
             if not tries_left:
                 raise
             continue

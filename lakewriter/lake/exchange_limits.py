@@ -62,7 +62,7 @@ class WeightFile:
 
     @property
     def boot(self) -> str:
-        """The id of this boot of the machine; "" if it is unknown."""
+        """The id of this boot of the machine, or "" if it is unknown."""
         return self._boot
 
     def change(self, update: Callable[[bytes], bytes], *, durable: bool = False) -> None:

@@ -35,9 +35,9 @@ class Selection(NamedTuple):
 
     Args:
         series: only these series.
-        start_ms: only candles that begin here or later; None for any.
-        stop_ms: only candles that begin before this; None for any.
-        sources: only these sources; empty for any.
+        start_ms: only candles that begin here or later, or None for any.
+        stop_ms: only candles that begin before this, or None for any.
+        sources: only these sources, or empty for any.
     """
 
     series: tuple[Series, ...]
@@ -85,7 +85,7 @@ class ForgetResult(NamedTuple):
         removed: whether nothing of the partition remains.
         unreadable: number of removed files that could not be read; their candles are not counted.
         bytes_before, bytes_after: bytes of all its files.
-        error: why nothing was changed; "" if there was no error.
+        error: why nothing was changed, or "" if there was no error.
         hint: what to do about the error.
     """
 

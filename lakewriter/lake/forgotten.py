@@ -60,9 +60,9 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
         file_bytes: bytes by which the partitions' files shrank.
         by: the user and the host.
         reason: in the user's words.
-        sources: only candles of these sources; () for any.
+        sources: only candles of these sources, or () for any.
         started_ms: when the removal started, by the host's clock.
-        finished_ms: when it ended; None for a command that did not end.
+        finished_ms: when it ended, or None for a command that did not end.
         runs: number of commands that are summed up here.
         id: identifies the command until it is finished.
     """
@@ -92,8 +92,8 @@ class ForgetPurpose(NamedTuple):
 
     Args:
         by: the user and the host.
-        reason: in the user's words; "" for none.
-        sources: only candles of these sources; () for any.
+        reason: in the user's words, or "" for none.
+        sources: only candles of these sources, or () for any.
         now_ms: the time, by the host's clock.
     """
 

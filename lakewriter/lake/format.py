@@ -1,4 +1,7 @@
-"""The lake's format: `_lakewriter/lake.json`, which refuses versions that are too old for a lake."""
+"""The lake's format: the version in `_lakewriter/lake.json`.
+
+A lakewriter that is too old for a lake refuses it by this version.
+"""
 
 from pathlib import Path
 
@@ -11,23 +14,23 @@ from lakewriter.regular_file import read_regular
 
 FORMAT_NAME = f"{STATE_DIRECTORY}/lake.json"
 
-# In 1 every partition is a day. Since 2 the interval decides its period.
+# In format 1 every partition is a day. Since format 2 the interval sets the partition's period.
 FORMAT_VERSION = 2
 FORMAT_BYTES_MAX = 64 * 1024
 
 
 class LakeFormat(msgspec.Struct, frozen=True):
-    """The content of lake.json; fields of later versions are ignored."""
+    """The content of lake.json. Unknown fields of later versions are ignored."""
 
     format_version: int
     created_by: str = ""
 
 
 def read_format(root: Path) -> LakeFormat | None:
-    """Return the content of a directory's lake.json; None if it has none.
+    """Return the content of a directory's lake.json, or None if the file does not exist.
 
     Raises:
-        LakeError: if it cannot be read, or its format is newer than ours.
+        LakeError: if the file is unreadable, or its format is newer than ours.
     """
     path = root / FORMAT_NAME
     try:
@@ -43,11 +46,11 @@ def check_format(content: bytes, path: str, root: str) -> LakeFormat:
     """Return the format in a lake.json; raise if it is newer than ours.
 
     Args:
-        content: of its lake.json.
+        content: the bytes of lake.json.
         path, root: names of the file and the lake in errors.
 
     Raises:
-        LakeError: if it is newer, or the content is no lake.json.
+        LakeError: if the format is newer, or the content is not that of a lake.json.
     """
     try:
         lake_format = msgspec.json.decode(content, type=LakeFormat)
@@ -62,13 +65,13 @@ def check_format(content: bytes, path: str, root: str) -> LakeFormat:
 
 
 def write_format(root: Path, created_by: str) -> None:
-    """Write lake.json, unless there is one of our format.
+    """Write lake.json, unless it exists with our format.
 
     Raises:
         LakeError: as `read_format`.
         OSError: if the disk refuses.
 
-    Crash: the file is there, whole, or not.
+    Crash: the file is whole or absent; an older one is there until it is replaced.
     """
     if read_format(root) is None:
         _write(root, LakeFormat(FORMAT_VERSION, created_by))
@@ -77,7 +80,7 @@ def write_format(root: Path, created_by: str) -> None:
 
 
 def upgrade_format(root: Path) -> None:
-    """Set the version of an older lake.json to ours: older versions of lakewriter refuse the lake then.
+    """Set the version of an older lake.json to ours. Older versions of lakewriter then refuse the lake.
 
     Raises:
         LakeError: as `read_format`.

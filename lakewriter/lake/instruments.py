@@ -35,7 +35,7 @@ class InstrumentPeriod(NamedTuple):
     Args:
         market, symbol: the instrument.
         status, contract_type: in the exchange's words.
-        onboard_ms, delivery_ms: from the last answer; None if it had none.
+        onboard_ms, delivery_ms: from the last answer, or None if it had none.
         first_seen_ms, last_seen_ms: times of the first and the last such answer.
     """
 
@@ -164,14 +164,14 @@ def _rows_or_none(path: Path) -> list[_InstrumentRow]:
 
 
 def _row(line: bytes) -> _InstrumentRow | None:
-    """Return the row of a line; None if it is impossible."""
+    """Return the row of a line, or None if it is impossible."""
     row = _decode(line)
     moments = (row.first_seen_ms, row.last_seen_ms, row.onboard_ms, row.delivery_ms)
     return row if is_symbol(row.symbol) and all(_sound(each) == each for each in moments) else None
 
 
 def _sound(moment_ms: int | None) -> int | None:
-    """Return the moment; None if no calendar has it."""
+    """Return the moment, or None if no calendar has it."""
     return moment_ms if moment_ms is not None and 0 <= moment_ms <= CALENDAR_MS_MAX else None
 
 

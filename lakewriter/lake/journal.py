@@ -109,7 +109,7 @@ class Journal:
 
     @property
     def segment_bytes(self) -> int:
-        """The size of the open segment; 0 if none is open."""
+        """The size of the open segment, or 0 if none is open."""
         return self._bytes
 
     @property
@@ -281,7 +281,7 @@ def journal_name(kind: str = "") -> str:
     """Return a name for this process's journal: the kind, the host and the process id.
 
     Args:
-        kind: the first part; "" for a recorder.
+        kind: the first part, or "" for a recorder.
     """
     # The name of a directory: only letters, digits and dashes of the host's name.
     host = "".join(char for char in socket.gethostname() if char.isalnum() or char == "-")[:32] or "host"

@@ -57,7 +57,7 @@ def segment_paths(directory: Path) -> list[Path]:
 
 
 def try_lock(directory: Path) -> int | None:
-    """Lock a recorder's directory and return the descriptor; None if its recorder lives."""
+    """Lock a recorder's directory and return the descriptor, or None if its recorder lives."""
     fd = open_lock(directory / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

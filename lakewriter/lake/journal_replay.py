@@ -30,7 +30,7 @@ class Replayed(NamedTuple):
         damaged: number of lines in the `.bad` file.
         waiting: number of candles that could not be merged and of lines of another
             version; 1 if the segment or the journal could not be read. The segment stays.
-        error: the reason; "" if nothing waits.
+        error: the reason, or "" if nothing waits.
     """
 
     name: str

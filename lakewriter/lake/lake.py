@@ -1,6 +1,6 @@
-"""The lake: its parts, and the only way rows enter its partitions.
+"""The lake: it combines storage and catalogue, and merges rows into partitions.
 
-`LakeStore.merge` is the only path from rows to a partition's file. `listing`
+All rows enter a partition's file through `LakeStore.merge` or `merge_many`. `listing`
 finds the partitions, `storage` replaces files, and `parquet` encodes candles.
 """
 
@@ -34,15 +34,15 @@ _LEDGERS = tuple(
 )
 _LEDGER_SUFFIX = ".ndjson"
 
-# A try fails if another writer succeeded in between.
+# An attempt fails if another writer replaced the file in between.
 MERGE_TRIES_MAX = 20
 
-# Limits of a batch whose files are written and synced together. All its rows are in
-# memory, and other writers wait for its locks.
+# Limits of a batch, whose files are written and synced together. A batch keeps all its
+# rows in memory, and other writers wait for its locks.
 BATCH_PARTITIONS_MAX = 64
 BATCH_ROWS_MAX = 1 << 20
 
-# A merge that raises one of these may be tried again; other partitions can be merged meanwhile.
+# A merge that raises one of these may be retried; other partitions can be merged meanwhile.
 MERGE_ERRORS = (LakeError, OSError, pa.ArrowException, MemoryError)
 
 
@@ -50,12 +50,12 @@ class Merged(NamedTuple):
     """The result of a merge.
 
     Args:
-        rows: rows in the partition now.
-        added: keys that were not there.
-        replaced: keys whose new row won over the old one.
-        corrections: replaced rows whose prices, volumes or trades differ.
+        rows: number of rows in the partition after the merge.
+        added: number of keys that the partition lacked before.
+        replaced: number of keys whose new row replaced an old one.
+        corrections: number of replaced rows whose prices, volumes or trades changed.
         written: whether the file was replaced.
-        disputed: new rows that differ from an old row that won over them.
+        disputed: number of new rows that differ from the kept row of their key.
     """
 
     rows: int
@@ -67,7 +67,10 @@ class Merged(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """The result of each merge into a partition, and the replacement to write; None if nothing changes."""
+    """The result of each merge into a partition, and the replacement to write.
+
+    The replacement is None if no row changes.
+    """
 
     merged: list[Merged]
     replacement: Replacement | None
@@ -77,12 +80,12 @@ class LakeStore:
     """A lake: its storage, the catalogue of its partitions, and its local state directory.
 
     Args:
-        name: names the lake in errors, with `/` and a file's name behind it.
-        storage: the bytes of its files.
+        name: the lake's name in errors; `/` and a file's name may follow it.
+        storage: reads and replaces its files.
         catalogue: lists its partitions.
-        state_dir: the local directory whose `_lakewriter` has the journals; of a
-            lake on a disk the root itself.
-        endpoint, region: of the object store, where the user gave them.
+        state_dir: the local directory whose `_lakewriter` has the journals. A lake
+            on a disk has its root here.
+        endpoint, region: the object store's endpoint and region, or "" for the defaults.
     """
 
     def __init__(
@@ -105,21 +108,21 @@ class LakeStore:
 
     @classmethod
     def local(cls, root: Path, storage: Storage | None = None) -> Self:
-        """Return the lake below a directory. Opens and checks nothing.
+        """Return the lake below a directory, without a check. No file is opened.
 
         Args:
-            root: resolved.
-            storage: of that directory; None for a plain LocalStorage.
+            root: the directory, as a resolved path.
+            storage: the storage of that directory, or None for a plain LocalStorage.
         """
         storage = storage or LocalStorage(root, root / STATE_DIRECTORY / "locks")
         return cls(str(root), storage, LocalCatalogue(storage), root)
 
     @classmethod
     def open(cls, uri: str) -> Self:
-        """Open a lake that exists on a disk.
+        """Open an existing lake on a disk.
 
         Raises:
-            LakeError: if it is absent, no lake, or of a newer format.
+            LakeError: if the directory is absent, is not a lake, or has a newer format.
         """
         root = local_root(uri)
         check_is_lake(root, uri)
@@ -128,10 +131,10 @@ class LakeStore:
 
     @classmethod
     def open_or_empty(cls, uri: str) -> Self:
-        """Open a lake to read; one that does not exist yet is empty, and not created.
+        """Open a lake to read. A lake that does not exist is empty, and is not created.
 
         Raises:
-            LakeError: if it is no directory, or of a newer format.
+            LakeError: if the URI names no directory, or the lake has a newer format.
         """
         root = local_root(uri)
         if root.exists() and not root.is_dir():
@@ -142,12 +145,12 @@ class LakeStore:
 
     @classmethod
     def create(cls, uri: str, created_by: str) -> Self:
-        """Open a lake, creating the directories and files that it lacks.
+        """Open a lake, and create the directories and files that it lacks.
 
         Raises:
-            LakeError: if it cannot be created, is no directory, or of a newer format.
+            LakeError: if the lake cannot be created, is not a directory, or has a newer format.
 
-        Crash: a root without lake.json is made into a lake by the next one.
+        Crash: the next call makes a root without lake.json into a lake.
         """
         root = local_root(uri)
         check_can_be_lake(root, uri)
@@ -166,7 +169,7 @@ class LakeStore:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the lake is on an object store: no file of it has a local path."""
+        """Whether the lake is on an object store. Then none of its files has a local path."""
         return self.storage.is_remote
 
     @property
@@ -183,7 +186,7 @@ class LakeStore:
         return self.catalogue.files(wanted)
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition that has its own file, and the later ones; see `Catalogue`."""
+        """Yield each series' newest partition with its own file, and later partitions; see `Catalogue`."""
         return self.catalogue.newest(wanted)
 
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
@@ -191,7 +194,7 @@ class LakeStore:
         return self.catalogue.partitions(wanted)
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, and the bytes of each; see `Catalogue`."""
+        """Yield every partition that has files, and the size of each file in bytes; see `Catalogue`."""
         return self.catalogue.partition_sizes()
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
@@ -203,24 +206,24 @@ class LakeStore:
         return self.storage.local_copy(_LEDGERS, _LEDGER_SUFFIX)
 
     def read(self, partition: Partition) -> pa.Table | None:
-        """Return the rows of the partition's own file; None if it has none.
+        """Return the rows of the partition's own file, or None if the file does not exist.
 
         Raises:
-            LakeError: if the file is not readable.
+            LakeError: if the file is unreadable.
         """
         found = self.storage.read(partition.file)
         return None if found is None else decode(found.data, f"{self.name}/{partition.file}")
 
     def merge(self, partition: Partition, rows: pa.Table) -> Merged:
-        """Merge rows into a partition: read, join by key, sort, replace.
+        """Merge rows into a partition: read its file, join by key, sort, and replace the file.
 
         Args:
-            rows: rows of SCHEMA whose begin times lie in the partition's period,
-                in any order, duplicates allowed.
+            rows: rows of SCHEMA whose begin times lie in the partition's period.
+                They may have any order and duplicates.
 
         Raises:
-            LakeError: if the old file is not readable (it stays as it is),
-                or a row is of another period.
+            LakeError: if the old file is unreadable, or a row is of another period. The
+                old file then stays as it is.
 
         Crash: at any step the partition is as before or as after, whole;
         merging the same rows again changes nothing.
@@ -230,13 +233,13 @@ class LakeStore:
         return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, rows))
 
     def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
-        """Merge into many partitions, as `merge` does into each, in less time.
+        """Merge rows into many partitions; this takes less time than one `merge` for each.
 
-        A partition that fails does not stop the others.
+        An error in one partition does not stop the others.
 
         Args:
-            items: partitions and rows. Rows of one partition are merged in their
-                order, with one read and one write if they are in one batch.
+            items: pairs of a partition and its rows. Rows of one partition are merged
+                in order. Within a batch they take one read and one write.
 
         Returns:
             the result or the error of each merge, in the order of the items.
@@ -249,7 +252,7 @@ class LakeStore:
             try:
                 results += self._merge_batch(batch)
             except MERGE_ERRORS:
-                # Merging alone tells which of them failed, and changes nothing in those that are merged.
+                # Single merges show which item failed. They change nothing in merged partitions.
                 results += [self._merge_or_error(partition, rows) for partition, rows in batch]
         return results
 
@@ -284,14 +287,14 @@ class LakeStore:
             return error
 
     def change_partition(self, partition: Partition, once: Callable[[], T], *, dry_run: bool) -> T:
-        """Change a partition's files under its lock.
+        """Change a partition's files under its lock, and return the result of `once`.
 
         Args:
             once: as for `with_exclusive_retry`.
-            dry_run: `once` changes nothing, and no lock is taken.
+            dry_run: whether `once` changes nothing. Then no lock is taken.
 
         Raises:
-            LakeError: if `once` raises one, the disk refuses, or the file changes each time.
+            LakeError: if `once` raises one, the disk refuses, or the file changes at every attempt.
         """
         try:
             return once() if dry_run else self.with_exclusive_retry(partition, once)
@@ -299,14 +302,14 @@ class LakeStore:
             raise LakeError(f"{self.root / partition.path}: {error.strerror}") from None
 
     def with_exclusive_retry(self, partition: Partition, once: Callable[[], T]) -> T:
-        """Read and replace a partition's file under its lock.
+        """Read and replace a partition's file under its lock, and return the result of `once`.
 
         Args:
-            once: reads and replaces; it is called again if a writer without our
-                locks changed the file in between.
+            once: reads and replaces the file. A retry calls it again if a writer
+                without our locks changed the file in between.
 
         Raises:
-            LakeError: if the file changes each time.
+            LakeError: if the file changes at every attempt.
         """
         self._upgrade_format()
         for attempt in range(MERGE_TRIES_MAX):
@@ -327,7 +330,7 @@ class LakeStore:
     def sweep(self, partition: Partition) -> None:
         """Remove temporary files of crashed writers from a partition.
 
-        Under its lock, no temporary file there has an owner.
+        While we hold the partition's lock, none of its temporary files has a living writer.
         """
         with self.storage.exclusive(partition.path):
             self.storage.sweep(partition.path, math.inf)
@@ -366,10 +369,10 @@ def _batches(items: Sequence[tuple[Partition, pa.Table]]) -> Iterator[Sequence[t
 
 
 def _joined(old: pa.Table | None, rows: pa.Table) -> tuple[pa.Table | None, Merged]:
-    """Return a partition's rows after a merge, and its outcome.
+    """Return a partition's rows after a merge, and the merge's result.
 
     Args:
-        old: the rows before; None if there is no file.
+        old: the rows before the merge, or None if the partition has no file.
     """
     if old is None:
         result = deduplicate(rows) if rows.num_rows else None
@@ -379,7 +382,7 @@ def _joined(old: pa.Table | None, rows: pa.Table) -> tuple[pa.Table | None, Merg
     merged = _compare(old, result)
     if merged.added < rows.num_rows:
         merged = merged._replace(disputed=count_disputed(deduplicate(rows), result))
-    # A file of another tool may hold duplicates; it is not rewritten for these alone.
+    # A foreign file may have duplicates. Duplicates alone do not cause a rewrite.
     return (result if merged.written else old), merged
 
 
@@ -402,7 +405,10 @@ def _compare(old: pa.Table, new: pa.Table) -> Merged:
 
 
 def count_disputed(rows: pa.Table, result: pa.Table) -> int:
-    """Count the rows whose prices, volumes or trades differ from the winning row, where both are known."""
+    """Count the rows whose prices, volumes or trades differ from the kept row.
+
+    A null or NaN on either side is not a difference.
+    """
     at = np.searchsorted(int_column(result, "candle_begin_time"), int_column(rows, "candle_begin_time"))
     differs = np.zeros(rows.num_rows, dtype=np.bool_)
     for name in VALUE_COLUMNS:
@@ -418,7 +424,7 @@ def _rows_differ(
     for name in columns:
         left = one[name].to_numpy()
         right = other[name].to_numpy()
-        # Two nulls, or two NaNs of a foreign file, are equal.
+        # Two nulls are equal, and so are two NaNs of a foreign file.
         differs |= (left != right) & ~((left != left) & (right != right))
     return differs
 
@@ -427,7 +433,7 @@ def check_day(partition: Partition, begins: IntArray) -> None:
     """Raise if rows belong in another partition.
 
     Raises:
-        LakeError: if a begin time lies outside the partition's period.
+        LakeError: if a begin time lies outside of the partition's period.
     """
     outside = begins[(begins < partition.start_ms) | (begins >= partition.stop_ms)]
     if len(outside):

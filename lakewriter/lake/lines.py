@@ -1,10 +1,10 @@
-"""Files of lines below `_lakewriter`: bounded reading, and a checksum for each line.
+"""Files of lines below `_lakewriter`: reads with a limit, and a checksum for each line.
 
     {"crc":1234,"candle":{…}}
 
 The journal and the gap ledgers have such lines. A line that is too long, or does
-not match its checksum, is reported as damaged; the other lines are read. The
-caller validates the content.
+not match its checksum, counts as damaged; the other lines are read. The caller
+validates the content.
 """
 
 import os
@@ -16,7 +16,7 @@ import msgspec
 
 from lakewriter.regular_file import open_regular
 
-# The longest line of ours has some 2,000 bytes.
+# Our longest lines have about 2,000 bytes.
 LINE_BYTES_MAX = 64 * 1024
 
 _PART_BYTES = 1 << 20
@@ -28,10 +28,10 @@ class Lines(NamedTuple):
     """The lines of a file.
 
     Args:
-        whole: each line with a newline, without it; None if the line is longer
-            than LINE_BYTES_MAX.
+        whole: the lines that end with a newline, without it. A line longer than
+            LINE_BYTES_MAX is None.
         torn: whether the last line has no newline.
-        cut: whether the file is larger than its limit. The rest was not read.
+        cut: whether the file is larger than the limit. The rest was not read.
     """
 
     whole: list[bytes | None]
@@ -40,16 +40,16 @@ class Lines(NamedTuple):
 
 
 def read_lines(path: Path, bytes_max: int) -> Lines:
-    """Read a file of lines; safe while its writer appends to it.
+    """Read a file of lines. A writer may append to the file meanwhile.
 
     Args:
-        bytes_max: at most so many bytes are read.
+        bytes_max: the maximum number of bytes to read.
 
     Raises:
-        OSError: if it is absent, refused, or no regular file.
+        OSError: if the file is absent, not readable for this user, or not a regular file.
     """
     whole: list[bytes | None] = []
-    rest = b""  # of a line whose newline was not read yet
+    rest = b""  # the begin of a line whose newline was not read yet
     is_long = False
     left = bytes_max
     fd = open_regular(path)
@@ -72,10 +72,10 @@ def read_lines(path: Path, bytes_max: int) -> Lines:
 
 
 class LineCodec:
-    """Encodes and decodes lines with one field and its checksum.
+    """The encoder and decoder of lines with one field and its checksum.
 
     Args:
-        field: its name.
+        field: the field's name.
     """
 
     def __init__(self, field: str) -> None:
@@ -84,11 +84,11 @@ class LineCodec:
         self._decode: Any = msgspec.json.Decoder(line).decode
 
     def encode(self, body: bytes) -> bytes:
-        """Return the line of a JSON value, with its newline."""
+        """Return the line for a JSON value, with its newline."""
         return b'{"crc":%d,"%b":%b}\n' % (zlib.crc32(body), self._field.encode(), body)
 
     def decode(self, line: bytes | None) -> msgspec.Raw | None:
-        """Return the JSON value of a line; None if the line is damaged."""
+        """Return the JSON value of a line, or None if the line is damaged."""
         if line is None:
             return None
         try:

@@ -1,8 +1,8 @@
-"""The listing of a lake: which partitions it has, and their files.
+"""The listing of a lake: its series, its partitions, and their files.
 
-Strategy: a directory is listed only if its parent is wanted. A few days that
-are known beforehand are not listed: their directories are opened directly.
-`remote.catalogue` lists an object store, where each listing is a round trip.
+Strategy: a directory is listed only if it is wanted. If only a few days are wanted,
+their series is not listed: the paths of the days are known. `remote.catalogue`
+lists an object store, where each listing takes a round trip.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,12 +24,12 @@ from lakewriter.series import Series
 
 
 class PartitionDirs(NamedTuple):
-    """A partition, and the directories it is spread over.
+    """A partition and its directories.
 
     Args:
         partition: the partition.
-        directories: relative to the root; more than one if another tool
-            percent-encoded its path, or if some are of other days of its period.
+        directories: paths relative to the root. Further ones are percent-encoded by
+            another program, or of other days of the period.
     """
 
     partition: Partition
@@ -41,8 +41,8 @@ class PartitionFiles(NamedTuple):
 
     Args:
         partition: the partition.
-        names: its visible `.parquet` files, own and foreign, relative to the root,
-            sorted.
+        names: its visible `.parquet` files, own and foreign, sorted. They are relative
+            to the root.
     """
 
     partition: Partition
@@ -50,37 +50,37 @@ class PartitionFiles(NamedTuple):
 
 
 class Catalogue(Protocol):
-    """Lists the partitions of a lake."""
+    """The interface to list the partitions of a lake."""
 
     def files(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the partitions that have files, sorted by path."""
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition that has its own file, and the later ones that have files.
+        """Yield each series' newest partition with its own file, and later partitions with files.
 
-        The newest candle of the series is in one of them: we write no file without
-        rows, but others may. The files of older partitions are not listed.
+        One of them has the series' newest candle: our own files always have rows, but
+        foreign ones may have none. The files of older partitions are not listed.
         """
 
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
-        """Yield every partition, sorted by path. An object store has none without files."""
+        """Yield every partition, sorted by path. On an object store every partition has files."""
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, with the size of each file; open no file.
+        """Yield every partition that has files, and the size of each file in bytes. No file is opened.
 
         Raises:
             FileNotFoundError: if a file vanished meanwhile.
         """
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
-        """Return the series that have a directory, sorted; list no days if possible."""
+        """Return the series that have a directory, sorted. A local lake lists no days for this."""
 
 
 class LocalCatalogue:
-    """Lists the partitions of a lake on a disk.
+    """The catalogue of a lake on a disk.
 
     Args:
-        storage: the lake's.
+        storage: the lake's storage.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -94,7 +94,7 @@ class LocalCatalogue:
                 yield partition
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition that has its own file, and the later ones that have files."""
+        """Yield each series' newest partition with its own file, and later partitions with files."""
         for series, directories in _all_series(self._storage, wanted):
             found = []
             for day in _days_of(
@@ -112,12 +112,12 @@ class LocalCatalogue:
         return _days(self._storage, wanted, list_all=True)
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, with the size of each file; open no file."""
+        """Yield every partition that has files, and the size of each file in bytes. No file is opened."""
         for partition, names in self.files():
             yield partition, [_file_bytes(self._storage.root / name) for name in names]
 
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
-        """Return the series that have a directory, sorted; list no days."""
+        """Return the series that have a directory, sorted. No days are listed."""
         return [series for series, _ in _all_series(self._storage, wanted)]
 
 
@@ -157,8 +157,9 @@ def _days_of(
     """Yield the partitions of a series.
 
     Args:
-        list_all: list the directories; otherwise a few wanted days are yielded
-            without a listing. No tool percent-encodes a day, so their paths are known.
+        list_all: whether to list the directories. Otherwise a few wanted days are
+            yielded without a listing; they may not exist. No program percent-encodes
+            a day, so their paths are known.
     """
     days = None if list_all else wanted.few_days(series.interval)
     if days is None:
@@ -178,7 +179,7 @@ def by_period(interval: str, directories: Mapping[str, list[str]]) -> dict[str, 
     A directory of another day of the period is a further directory of its partition.
 
     Args:
-        directories: by the day in their names; names without a day are left out.
+        directories: directories by the day in their names. Names without a day are left out.
     """
     found: dict[str, list[str]] = {}
     for name in sorted(directories):
@@ -197,7 +198,7 @@ def _series_below(
         below = (*values, value)
         if len(below) < len(LEVELS) - 1:
             yield from _series_below(storage, children[value], below, wanted)
-        elif is_series(*below):  # other directories only look like ours
+        elif is_series(*below):  # other directories only resemble a series
             yield Series(*below), children[value]
 
 
@@ -217,5 +218,5 @@ def _file_bytes(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         if path.is_symlink():
-            return 0  # it leads nowhere
+            return 0  # a broken link
         raise

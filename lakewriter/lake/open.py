@@ -1,4 +1,4 @@
-"""Opening a lake to read it: on a disk, or on an object store."""
+"""Opening of a lake for reading, on a disk or on an object store."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from lakewriter.partition import LEVELS
 
 
 def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
-    """Open an existing lake, in a directory or on an object store.
+    """Open an existing lake in a directory or on an object store.
 
     Args:
-        keep_listings: whether to cache the listings of a local disk, for many reads.
+        keep_listings: whether to cache the listings of a local disk; for many reads.
 
     Raises:
         UsageError: if the URI is invalid.
-        LakeError: if there is no lake, or its format is newer.
+        LakeError: if the URI names no lake, or the lake has a newer format.
     """
     if "://" in uri:
         return _open_remote(uri)
@@ -34,9 +34,9 @@ def _open_remote(uri: str) -> LakeStore:
 
     Raises:
         UsageError: if the URI is invalid.
-        LakeError: if there is no lake, its format is newer, or the store refuses.
+        LakeError: if the URI names no lake, the lake has a newer format, or the store refuses.
     """
-    # Arrow's object stores take as long to import as everything else together.
+    # Arrow's object stores take as long to import as all other modules together.
     from lakewriter.lake.remote.catalogue import RemoteCatalogue  # noqa: PLC0415
     from lakewriter.lake.remote.location import locate  # noqa: PLC0415
     from lakewriter.lake.remote.object_store import ObjectStorage  # noqa: PLC0415
@@ -45,7 +45,7 @@ def _open_remote(uri: str) -> LakeStore:
     location = locate(uri)
     storage = ObjectStorage(location)
     reads: list[Callable[[], Any]] = [lambda: storage.entries(""), lambda: storage.read(FORMAT_NAME)]
-    # The listing first: its error says more about a store that refuses.
+    # The listing comes first: if the store refuses, its error is the clearer one.
     below, content = storage.in_parallel(lambda read: read(), reads)
     if content is not None:
         check_format(content.data, f"{location.uri}/{FORMAT_NAME}", location.uri)

@@ -1,11 +1,11 @@
-"""The Parquet file of a partition: bytes out, a table in.
+"""The Parquet file of a partition: it encodes a table as bytes, and decodes bytes to a table.
 
 Only this module knows the encodings, the file's metadata, and how to read a
-file of another writer. It works on bytes and does no I/O.
+foreign file. It works on bytes and does no I/O.
 
-Encodings, measured on real days of the exchange (see benchmarks/encoding.py):
-doubles without dictionary, PLAIN + zstd 3; DELTA_BINARY_PACKED for times and
-counts; a dictionary for the source.
+The encodings were measured on real days of the exchange (see benchmarks/encoding.py).
+Doubles are PLAIN without a dictionary. Times and counts are DELTA_BINARY_PACKED. The
+source has a dictionary. All columns are compressed by zstd at level 3.
 """
 
 from typing import Any, NamedTuple
@@ -24,26 +24,26 @@ from lakewriter.partition import LEVELS, Partition
 
 ROW_GROUP_ROWS = 122_880
 
-# Metadata of our files; other writers' files lack it.
+# Keys in the metadata of our files; foreign files lack them.
 WRITER_KEY = "lakewriter.version"
 ROWS_KEY = "lakewriter.rows"
 
-# The number of rows that begin off their interval's grid, if there are any. The
-# exchange has none, but a folded foreign file may have had them.
+# The number of rows that begin off their interval's grid, if any do. The exchange
+# has no such rows, but a folded foreign file may have had some.
 OFF_GRID_KEY = "lakewriter.off_grid"
 
 # DuckDB, Polars and pandas open a file twice: first for the footer, then for the pages. A flush
-# may replace the file in between. If a page began at the same offset in both files, the old row
-# count would be applied to new rows, and the last rows would silently be missing. So the pages
-# of each next file begin at other offsets, behind more zeros or fewer: the old offsets lead to
-# no page, and the reader fails instead.
+# may replace the file in between. If a page began at the same offset in both files, the reader
+# would apply the old row count to the new rows and silently lose the last rows. So the pages of
+# each next file begin at other offsets, after another number of zeros. An old offset then leads
+# to no page, and the reader fails instead.
 _MAGIC_BYTES = 4
 _PADDING_BYTES = 8
-# This is less than any page of times takes, with its header. So whatever the paddings of two
-# files are, the second page of one does not begin where the first page of the other does, and
-# a delayed reader that missed some files does not take end times for begin times. Eleven
-# paddings take turns: hours and days seldom have a multiple of eleven flushes, so a reader that
-# keeps a footer and returns on the hour does not meet the same padding.
+# Any page of times with its header is longer than this. So the second page of one file never
+# begins at the offset of another file's first page. A delayed reader that missed some files
+# therefore reads no end times as begin times. Eleven paddings take turns: the number of flushes
+# in an hour or a day is seldom a multiple of eleven. So a reader that keeps a footer and reads
+# again an hour later does not meet the same padding.
 _PADDING_BYTES_MAX = 80
 
 _ENCODINGS = {
@@ -55,18 +55,18 @@ _ENCODINGS = {
 # A day has at most 86,400 candles; foreign files may have duplicates.
 ROWS_MAX = 1 << 20
 
-# Arrow's exceptions for a file that is damaged or not Parquet.
+# Arrow's exceptions for a damaged file, or one that is not Parquet.
 _BROKEN = (pa.ArrowException, OSError, UnicodeError, KeyError, OverflowError)
 
-# The required columns; other missing columns become null.
+# The required columns. Other columns may be missing, and are null then.
 _BEGIN = "candle_begin_time"
 _REQUIRED = (_BEGIN, "open", "high", "low", "close", "volume")
 
 
 def import_parquet() -> Any:
-    """Return Arrow's Parquet module, imported at the first use: some statements read no file.
+    """Return Arrow's Parquet module. It is imported at the first use: some statements read no file.
 
-    A recorder imports it at the start, because later all file handles may be in use.
+    A recorder imports it at the start: later it may have no file descriptor left for the import.
     """
     import pyarrow.parquet  # noqa: PLC0415
 
@@ -74,14 +74,14 @@ def import_parquet() -> Any:
 
 
 def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
-    """Return the partition's file as bytes.
+    """Return a partition's file as bytes.
 
     Args:
-        table: rows of SCHEMA, sorted by begin time, one per key.
+        table: rows of SCHEMA, sorted by begin time, one for each key.
         padding: number of zeros before the pages; see `encode_next`.
     """
     sink = pa.BufferOutputStream()
-    # Without the Arrow schema, which only repeats the types and takes 600 bytes a file.
+    # The Arrow schema is left out: it only repeats the types and takes 600 bytes a file.
     with import_parquet().ParquetWriter(
         sink,
         SCHEMA,
@@ -93,7 +93,7 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
         write_page_checksum=True,
         store_schema=False,
     ) as writer:
-        sink.write(bytes(padding))  # behind the magic, which is written by now
+        sink.write(bytes(padding))  # after the magic bytes, which the writer has already written
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(
             {
@@ -110,13 +110,13 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
 
 
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
-    """Return the partition's file as bytes, with no page at an offset of a page in the replaced file.
+    """Return a partition's file as bytes, without a page at an offset of a page in the replaced file.
 
-    The first of ten paddings nearly always suffices; if none does, the last is used.
+    The first of ten paddings nearly always suffices. If no padding does, the last one is used.
 
     Args:
         table: as for `encode`.
-        replaced: the replaced file, own or foreign; None if this is the first.
+        replaced: the replaced file, own or foreign, or None if the partition had no file.
     """
     if replaced is None:
         return encode(table, partition)
@@ -130,7 +130,7 @@ def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -
 
 
 def leading_padding(data: bytes) -> int:
-    """Return the number of zeros before a file's pages; foreign files seldom have any."""
+    """Return the number of zeros before a file's pages. Foreign files seldom have zeros there."""
     behind = data[_MAGIC_BYTES : _MAGIC_BYTES + _PADDING_BYTES_MAX]
     return len(behind) - len(behind.lstrip(b"\0"))
 
@@ -150,12 +150,12 @@ def _page_starts(data: bytes) -> set[int]:
 
 
 def _open(data: bytes) -> Any:
-    """Open a file whose footer has no more rows and bytes than a partition can have.
+    """Open a file, after a check of the numbers of rows and bytes in its footer.
 
     Arrow allocates memory by the footer before it reads a page.
 
     Raises:
-        pa.ArrowInvalid: if it has more, or a negative number.
+        pa.ArrowInvalid: if the footer claims more than a partition can have, or a negative number.
     """
     file = import_parquet().ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     metadata = file.metadata
@@ -171,26 +171,26 @@ def _open(data: bytes) -> Any:
 def decode(data: bytes, name: str) -> pa.Table:
     """Return the rows of an own or foreign file in SCHEMA.
 
-    Times of other units, decimals and other numbers are cast. Columns that the
-    path repeats are dropped. Missing optional columns become null.
+    Times of other units, decimals and other numbers are cast. Columns of the
+    partition's path are dropped. Missing optional columns become null.
 
     Args:
         data: the whole file.
-        name: names the file in errors.
+        name: the file's name in errors.
 
     Raises:
-        UnreadableError: if it is not a whole Parquet file of candles.
-        LakeError: if there is not enough memory.
+        UnreadableError: if the data is not a whole Parquet file of candles.
+        LakeError: if the memory does not suffice.
     """
     return conform(read_table(data, name), name)
 
 
 def read_table(data: bytes, name: str) -> pa.Table:
-    """Return a file's rows with its own columns, and its metadata in their schema.
+    """Return a file's rows with the file's own columns. Their schema has the file's metadata.
 
     Raises:
-        UnreadableError: if it is not a whole Parquet file.
-        LakeError: if there is not enough memory.
+        UnreadableError: if the data is not a whole Parquet file.
+        LakeError: if the memory does not suffice.
     """
     try:
         return read_rows(_open(data))
@@ -202,13 +202,13 @@ def conform(table: pa.Table, name: str) -> pa.Table:
     """Return the table of a foreign file in SCHEMA.
 
     Args:
-        name: names the file in errors.
+        name: the file's name in errors.
 
     Raises:
-        UnreadableError: if it has no candles.
+        UnreadableError: if the table's rows are not candles.
     """
     try:
-        # Drop the file's metadata: rows do not need it.
+        # Rows do not need the file's metadata, so drop it.
         table = table.replace_schema_metadata(None) if table.schema.equals(SCHEMA) else _conform(table)
     except _BROKEN as error:
         raise _unreadable(name, error) from None
@@ -223,21 +223,23 @@ def read_rows(file: Any, columns: list[str] | None = None) -> pa.Table:
     """Return all rows of an open file.
 
     Raises:
-        pa.ArrowInvalid: if it has not as many rows as its footer says.
+        pa.ArrowInvalid: if the number of rows differs from that in the footer.
     """
     # A thread pool costs more than it saves on a file this small.
     table = file.read(columns=columns, use_threads=False)
-    if table.num_rows != file.metadata.num_rows:  # seen with damaged footers; Arrow does not check it
+    if table.num_rows != file.metadata.num_rows:  # damaged footers cause this; Arrow does not check it
         raise pa.ArrowInvalid(f"it has {table.num_rows} of its {file.metadata.num_rows} rows")
     return table
 
 
 class Footer(NamedTuple):
-    """The rows of one of our files, from its footer; they are sorted and unique.
+    """The number and range of the rows in one of our files, from its footer.
+
+    The rows of our files are sorted and unique.
 
     Args:
-        rows: their number.
-        first_ms, last_ms: the first and last begin time; 0 without rows.
+        rows: number of rows.
+        first_ms, last_ms: the first and last begin time, or 0 without rows.
     """
 
     rows: int
@@ -246,11 +248,12 @@ class Footer(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """The statistics of one column, from the footer; readers skip whole files by them.
+    """The statistics of one column, from the footer. Readers skip whole files by them.
 
     Args:
-        least, greatest: as stored: numbers, or bytes of text; None if absent.
-        nulls: number of nulls; None if absent.
+        least, greatest: the minimum and maximum as stored: a number, or the bytes of
+            a text. None if the footer lacks them.
+        nulls: number of nulls, or None if the footer lacks it.
     """
 
     least: Any
@@ -259,11 +262,11 @@ class Statistics(NamedTuple):
 
 
 class FileHeader(NamedTuple):
-    """The schema, metadata and row count of a file's footer, not compared with its rows.
+    """The schema, metadata and number of rows in a file's footer. They are not compared with the rows.
 
     Args:
-        schema: names and types of its columns, in order.
-        metadata: keys and values of its footer, without the Arrow schema.
+        schema: names and types of the columns, in order.
+        metadata: keys and values of the footer, without the Arrow schema.
         rows: number of rows.
     """
 
@@ -276,7 +279,7 @@ def read_header(data: bytes, name: str) -> FileHeader:
     """Return the header of an own or foreign file.
 
     Raises:
-        UnreadableError: if it has no footer of a Parquet file.
+        UnreadableError: if the data has no footer of a Parquet file.
     """
     try:
         file = _open(data)
@@ -290,8 +293,8 @@ def read_header(data: bytes, name: str) -> FileHeader:
 def read_statistics(data: bytes) -> dict[str, Statistics]:
     """Return the statistics of each column, from the footer.
 
-    A damaged footer may abort the process with an uncaught C++ exception: call
-    this in a process that may die.
+    A damaged footer may abort the process with an uncaught C++ exception. So call
+    this in a process whose crash does no harm.
     """
     metadata = import_parquet().read_metadata(pa.BufferReader(data))
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -312,17 +315,17 @@ def _statistics(groups: list[Any]) -> Statistics:
 
 
 def written_by_us(data: bytes) -> bool:
-    """Return whether the metadata has our version and the right number of rows."""
+    """Return whether a file's metadata has the key of our version and the right number of rows."""
     return _is_ours(import_parquet().read_metadata(pa.BufferReader(data)))
 
 
 def read_footer(data: bytes, name: str) -> Footer | None:
-    """Return the footer of our own file; None if the file is foreign, or a row is off the grid.
+    """Return the footer of our own file, or None if the file is foreign or has a row off the grid.
 
-    If the footer is not the one that we wrote, the rows are read instead.
+    If the footer does not match its checksum, the rows are read instead.
 
     Raises:
-        UnreadableError: if it is not a whole Parquet file.
+        UnreadableError: if the data is not a whole Parquet file.
     """
     metadata = _read_metadata(data, name)
     if not _is_ours(metadata) or OFF_GRID_KEY.encode() in (metadata.metadata or {}):
@@ -341,10 +344,10 @@ def read_footer(data: bytes, name: str) -> Footer | None:
 
 
 def read_begins(data: bytes, name: str) -> IntArray:
-    """Return the begin times in an own or foreign file, sorted, each once.
+    """Return the begin times in an own or foreign file, sorted and unique.
 
     Raises:
-        UnreadableError: if it is not a whole Parquet file of candles.
+        UnreadableError: if the data is not a whole Parquet file of candles.
     """
     if _is_ours(_read_metadata(data, name)):
         return _read_begins(data, name)
@@ -359,12 +362,12 @@ def _read_metadata(data: bytes, name: str) -> Any:
 
 
 def _read_begins(data: bytes, name: str) -> IntArray:
-    """Return the begin times in a file with our metadata, sorted, each once."""
+    """Return the begin times in a file with our metadata, sorted and unique."""
     try:
         file = _open(data)
         if file.schema_arrow.field(_BEGIN).type == SCHEMA.field(_BEGIN).type:
             rows = read_rows(file, [_BEGIN])
-        else:  # Another writer rewrote our file and kept its metadata.
+        else:  # another writer rewrote our file and kept its metadata
             rows = decode(data, name)
     except _BROKEN as error:
         raise _unreadable(name, error) from None
@@ -406,7 +409,7 @@ def _cast(column: pa.ChunkedArray, field: "pa.Field[Any]") -> pa.ChunkedArray:
         import pyarrow.compute as pc  # noqa: PLC0415 - slow, and only for foreign files
 
         column = pc.assume_timezone(column, "UTC")
-    # A receive time may lose its nanoseconds, and a decimal its last digits. A begin
-    # time that is not a whole millisecond is an error.
+    # A receive time may lose its nanoseconds, and a decimal may lose its last digits.
+    # A begin time that is not a whole number of milliseconds is an error.
     inexact = field.name == "recv_time" or pa.types.is_decimal(column.type)
     return column.cast(field.type, safe=not inexact)

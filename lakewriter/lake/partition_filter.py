@@ -1,4 +1,4 @@
-"""Filters of partitions, level by level."""
+"""Filters of partitions by the levels of their path: market, symbol, interval and date."""
 
 from datetime import date, timedelta
 from typing import ClassVar, Protocol
@@ -10,39 +10,41 @@ from lakewriter.partition import day_range, period_date
 from lakewriter.ranges import Range
 from lakewriter.series import Series
 
-# At most so many days of a series are opened one by one; for more, the directory is listed.
+# The maximum number of days of a series that are opened without a listing of the series.
 FEW_DAYS = 16
 
 
 class PartitionSelection(Protocol):
-    """Selects partitions, level by level."""
+    """The interface to select partitions by the levels of their path."""
 
     @property
     def newest(self) -> bool:
-        """Whether the partitions of `LakeStore.newest` are enough."""
+        """Whether the partitions of `LakeStore.newest` suffice."""
 
     def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return the wanted names among the sorted ones of a level above the days."""
+        """Return the wanted ones of the sorted names of a level above the dates."""
 
     def names(self, level: str) -> list[str] | None:
-        """Return all names of a level that can be wanted, sorted, if they are few; else None."""
+        """Return all names of a level that can be wanted, sorted, or None if they are not few."""
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
-        """Return those of the sorted first days of an interval's periods that are wanted."""
+        """Return the wanted ones of the sorted first days of an interval's periods."""
 
     def few_days(self, interval: str) -> list[str] | None:
-        """Return an interval's wanted days, sorted, if they are at most FEW_DAYS; else None.
+        """Return an interval's wanted days, sorted, or None if they are more than FEW_DAYS.
 
-        None if its files are of more than a day: a directory of any day can be a part of each.
+        The result is also None for periods longer than a day: a directory of any of the
+        period's days can belong to the partition.
         """
 
 
 class PartitionFilter(msgspec.Struct, frozen=True):
-    """Selects partitions by exact names and days; an empty field selects all.
+    """A filter of partitions by exact names and days. An empty field selects all.
 
     Args:
         markets, symbols, intervals: exact names.
-        since, until: days, both included; a partition is wanted if it has one of them.
+        since, until: the first and last wanted day. A partition is wanted if its period
+            has a wanted day.
     """
 
     markets: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
         return [name for name in names if name in wanted] if wanted else names
 
     def names(self, level: str) -> list[str] | None:
-        """Return the wanted names of a level; None if all are."""
+        """Return the wanted names of a level, or None if all names are wanted."""
         wanted: tuple[str, ...] = getattr(self, level + "s")
         return sorted(set(wanted)) if wanted else None
 
@@ -86,7 +88,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
         return [name for name in names if since <= name <= until]
 
     def few_days(self, interval: str) -> list[str] | None:
-        """Return the days from `since` to `until` if they are few."""
+        """Return the days from `since` to `until`, or None if they are not few."""
         if self.since is None or self.until is None or INTERVALS[interval].file_period != "day":
             return None
         days = (self.until - self.since).days + 1

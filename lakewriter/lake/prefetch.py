@@ -1,7 +1,7 @@
-"""Prefetch: many requests pending at once, their results in order.
+"""Prefetch: many requests are pending at once, and their results are returned in order.
 
-Each request to an object store takes a round trip, and thirty at once take no
-longer. Work that needs the processor gains nothing here.
+Each request to an object store takes a round trip. Thirty concurrent requests take no
+longer than one. Work that needs the processor does not get faster.
 """
 
 import threading
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-# Pending requests to an object store.
+# The maximum number of pending requests to an object store.
 PENDING_MAX = 32
 
 _NAME = "prefetch"
@@ -23,10 +23,10 @@ def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> I
     """Yield the result of `work` for each thing, in order.
 
     At most `pending_max` results are pending or not consumed yet. A caller that
-    stops early does not wait for pending ones.
+    stops early does not wait for pending results.
 
     Raises:
-        the exceptions of `work`, each at its place.
+        Exception: an exception of `work`, at the place of its result.
     """
     waiting: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(pending_max, thread_name_prefix=_NAME)
@@ -42,5 +42,5 @@ def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> I
 
 
 def has_pending() -> bool:
-    """Return whether work may be pending. The interpreter's exit waits for it."""
+    """Return whether any work may be pending. The interpreter's exit waits for pending work."""
     return any(thread.name.startswith(f"{_NAME}_") for thread in threading.enumerate())

@@ -40,11 +40,11 @@ class SurveyResult(NamedTuple):
     """The result of a survey of a series.
 
     Args:
-        first_ms, last_ms: the first and last begin time in the lake; None without
+        first_ms, last_ms: the first and last begin time in the lake, or None without
             any candle.
         missing: each run of absent candles, from the begin of its first to the
             end of its last, sorted.
-        before_ms: the last begin time before the range; None if there is none.
+        before_ms: the last begin time before the range, or None if there is none.
     """
 
     first_ms: int | None
@@ -141,18 +141,18 @@ class Presence:
 
     @cached_property
     def first_ms(self) -> int | None:
-        """The first begin time; None without any candle."""
+        """The first begin time, or None without any candle."""
         ends = [*self._ends(sorted(self._days)), *self._unflushed[:1].tolist()]
         return min(ends, default=None)
 
     @cached_property
     def last_ms(self) -> int | None:
-        """The last begin time; None without any candle."""
+        """The last begin time, or None without any candle."""
         ends = [*self._ends(sorted(self._days, reverse=True)), *self._unflushed[-1:].tolist()]
         return max(ends, default=None)
 
     def last_before(self, moment_ms: int) -> int | None:
-        """Return the last begin time before a moment; None if there is none."""
+        """Return the last begin time before a moment, or None if there is none."""
         found = self._unflushed[self._unflushed < moment_ms][-1:].tolist()
         for day in reversed(self._between(0, moment_ms)):
             begins = self._begins(day)

@@ -1,7 +1,7 @@
 """The root of a lake on a disk: its path, and checks that it is a lake.
 
-A lake has the directory `_lakewriter` or the directory of a market, since a copy may
-lack the first. Any other directory is not a lake, nor an empty one.
+A lake has the directory `_lakewriter` or the directory of a market; a copy may lack
+the first. No other directory is a lake, not even an empty one.
 """
 
 import os
@@ -16,7 +16,7 @@ from lakewriter.partition import LEVELS
 
 STATE_DIRECTORY = "_lakewriter"
 
-# So many subdirectories are checked, to name a lake in the hint.
+# The hint names a lake if it is among this many subdirectories.
 _CHILDREN_MAX = 100
 
 _OURS = (STATE_DIRECTORY, *(f"{LEVELS[0]}={market}" for market in MARKETS))
@@ -24,10 +24,10 @@ _EXAMPLE = "lakewriter record spot:BTCUSDT:1m"
 
 
 def local_root(uri: str) -> Path:
-    """Return the directory that a URI names, resolved; it may not exist.
+    """Return the resolved path of the directory that a URI names. The directory may not exist.
 
     Raises:
-        LakewriterError: if the URI names no directory.
+        LakewriterError: if the URI is on an object store, or is no valid path.
     """
     check_file_names()
     if "://" in uri:
@@ -49,10 +49,12 @@ def local_root(uri: str) -> Path:
 
 
 def check_file_names() -> None:
-    """Raise if this process does not write file names in UTF-8.
+    """Raise if this process does not encode file names in UTF-8.
+
+    The command line starts Python in UTF-8 mode.
 
     Raises:
-        LakeError: if it does not. The command line starts Python in UTF-8 mode.
+        LakeError: if the encoding is another one.
     """
     encoding = sys.getfilesystemencoding()
     if encoding != "utf-8":
@@ -63,13 +65,13 @@ def check_file_names() -> None:
 
 
 def check_is_lake(root: Path, uri: str) -> None:
-    """Raise if a directory is not a lake; the hint names a lake nearby.
+    """Raise if a directory is not a lake; the error's hint names a lake nearby.
 
     Args:
         uri: the root as the user wrote it.
 
     Raises:
-        LakeError: if it is absent, a file, or not a lake.
+        LakeError: if the directory is absent, a file, or not a lake.
     """
     try:
         if _is_lake(root):
@@ -94,10 +96,13 @@ def check_is_lake(root: Path, uri: str) -> None:
 
 
 def check_can_be_lake(root: Path, uri: str) -> None:
-    """Raise if a new lake here would lie inside of another lake's own directories.
+    """Raise if a new lake at a root would lie in another lake's own directories.
+
+    Args:
+        uri: the root as the user wrote it.
 
     Raises:
-        LakeError: if it would.
+        LakeError: if a parent is another lake's state directory or the directory of a market.
     """
     for parent in root.parents:
         first = root.relative_to(parent).parts[0]
@@ -107,14 +112,16 @@ def check_can_be_lake(root: Path, uri: str) -> None:
 
 
 def state_path(*parts: str) -> Path:
-    """Return a path below lakewriter's directory for local state, by the XDG rules; it may not exist.
+    """Return a path below lakewriter's directory for local state, by the XDG rules.
+
+    The path may not exist.
 
     Raises:
-        UsageError: if this user has no home directory, as in some containers.
+        UsageError: if the user has no home directory, as in some containers.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
     try:
-        # The XDG rules ignore a relative path.
+        # By the XDG rules a relative path is ignored.
         home = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
     except RuntimeError:
         raise UsageError(
@@ -128,7 +135,7 @@ def _is_lake(directory: Path) -> bool:
 
 
 def _seems_lake(directory: Path) -> bool:
-    """Return whether a directory is a lake; False if it cannot be read."""
+    """Return whether a directory is readable and a lake."""
     try:
         return _is_lake(directory)
     except OSError:

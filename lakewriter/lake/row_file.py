@@ -1,4 +1,4 @@
-"""Small files of rows in `_lakewriter`: one JSON line a row, and each write replaces the file.
+"""Small files of rows in `_lakewriter`: each row is a JSON line, and each write replaces the file.
 
 Damaged lines are reported and left out. A file with damaged lines is renamed to
 a `.bad` file before it is replaced.
@@ -22,9 +22,10 @@ class RowFile(NamedTuple, Generic[T]):
     """The reader of one kind of row file.
 
     Args:
-        name: the first word of its warnings ("instruments").
-        bytes_max: at most so many bytes of a file are read.
-        decode: returns the row of a JSON line; None or a decoding error if the line is damaged.
+        name: the first word of warnings, such as "instruments".
+        bytes_max: the maximum number of bytes to read of a file.
+        decode: returns the row of a JSON line. For a damaged line it returns None or
+            raises a decoding error.
     """
 
     name: str
@@ -35,15 +36,17 @@ class RowFile(NamedTuple, Generic[T]):
         """Return the rows of a file.
 
         Raises:
-            OSError: if it is absent, refused, or no regular file.
+            OSError: if the file is absent, not readable for this user, or not a regular file.
         """
         return self._read(path)[0]
 
     def read_to_replace(self, path: Path) -> list[T]:
-        """Return the rows of a file that is to be replaced; rename it to `.bad` if it has damaged lines.
+        """Return the rows of a file before its replacement. An absent file has no rows.
+
+        A file with damaged lines is renamed to a `.bad` file.
 
         Raises:
-            OSError: if it is refused, or no regular file.
+            OSError: if the file is not readable for this user, or not a regular file.
         """
         try:
             rows, left_out = self._read(path)

@@ -42,7 +42,7 @@ class Segment(NamedTuple):
         candles: every whole line's candle, in the order of commit.
         torn: whether the last line is incomplete: its commit never returned.
         damaged: lines that do not match their checksum or cannot be a candle, by
-            number from 1; None for a line that is too long.
+            number from 1, or None for a line that is too long.
         unknown: number of lines that another version wrote.
         cut: whether the file is larger than any segment. The rest was not read.
     """
@@ -61,7 +61,7 @@ class Segment(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """The reason why some whole lines are not among the candles; "" if all are."""
+        """The reason why some whole lines are not among the candles, or "" if all are."""
         reasons = []
         if self.damaged:
             reasons.append(f"{len(self.damaged)} damaged lines")
@@ -118,7 +118,7 @@ def encode_line(candle: Candle) -> bytes:
 
 
 def decode_line(line: bytes | None) -> Candle | None:
-    """Return the candle of a line; None if the line is damaged or cannot be a candle.
+    """Return the candle of a line, or None if the line is damaged or cannot be a candle.
 
     Raises:
         OtherVersionError: if the line is whole, but this version cannot read it.

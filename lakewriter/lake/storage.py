@@ -1,9 +1,9 @@
-"""The one seam to storage: list, read with a version, replace if unchanged, delete.
+"""The storage interface: list, read with a version, replace if unchanged, and delete.
 
-Strategy: a storage holds named bytes. A replacement is atomic, and fails if the
-name has another version than the replacer read. `LocalStorage` is a local disk.
-`remote.object_store` is an object store, where a version is an ETag and
-`exclusive` locks nothing; it is read-only. `lake.open` chooses the storage for a URI.
+Strategy: a storage has bytes under names. A replacement is atomic, and fails if the
+name no longer has the version that the caller read. `LocalStorage` is a local disk.
+`remote.object_store` is an object store: its versions are ETags, `exclusive` takes no
+lock, and it is read-only. `lake.open` chooses the storage for a URI.
 
 No other module opens, renames or unlinks the files of partitions.
 """
@@ -43,23 +43,23 @@ T = TypeVar("T")
 
 LOCKS = 256
 
-# A partition has at most 86,400 candles of some 50 bytes. Foreign files may have
+# A partition has at most 86,400 candles of about 50 bytes. Foreign files may have
 # duplicates, more columns and no compression.
 FILE_BYTES_MAX = 256 * 1024 * 1024
 
-# A disk makes several concurrent syncs in little more time than one.
+# Several concurrent syncs take little more time than one.
 SYNC_THREADS = 8
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
-# An older temporary file has no living writer: a merge takes seconds.
+# The writer of an older temporary file is dead: a merge takes seconds.
 TEMPORARY_AGE_S = 3600.0
 
 _LISTINGS_MAX = 16_384
 
 
 class ChangedError(Exception):
-    """The name has another version than expected."""
+    """A name has another version than expected."""
 
 
 class StoredBytes(NamedTuple):
@@ -88,76 +88,81 @@ class Storage(Protocol):
     """Named bytes below one root; names use `/` and never leave it.
 
     Attributes:
-        is_remote: whether each listing and each read costs a round trip, and no
-            file has a local path.
+        is_remote: whether the files are on an object store. Each listing and each
+            read then takes a round trip, and no file has a local path.
     """
 
     is_remote: bool
 
     @property
     def root(self) -> Path:
-        """The local directory below which the files are.
+        """The local directory that has the files.
 
         Raises:
-            LakeError: if there is no local directory.
+            LakeError: if the storage is remote.
         """
 
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
-        """Yield the result of `read` for each thing, in order. A remote storage prefetches."""
+        """Yield the result of `read` for each thing, in order. A remote storage prefetches the results."""
 
     def local_copy(self, directories: Sequence[str], suffix: str) -> contextlib.AbstractContextManager[Path]:
-        """Return a context with a local root below which the directories have their current files.
+        """Return a context with a local root that has the current files of the directories.
 
         Args:
-            suffix: only files whose names end with this are needed.
+            suffix: the end of the names of the needed files; the root may lack others.
         """
 
     def entries(self, directory: str) -> Listing:
-        """Return the names in a directory; none if there is no such directory."""
+        """Return the names in a directory. An absent directory has no names."""
 
     def read(self, name: str) -> StoredBytes | None:
-        """Return the bytes and their version; None if there is no such name."""
+        """Return a name's bytes and version, or None if the name does not exist."""
 
     def version(self, name: str) -> str | None:
-        """Return the version without reading; None if there is no such name."""
+        """Return a name's version without reading its bytes, or None if the name does not exist."""
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:
-        """Replace the whole name and return its new version.
+        """Replace all bytes of a name, and return its new version.
 
         Args:
-            expected: the version that was read; None if there was no such name.
+            expected: the version that the caller read, or None if the name did not exist.
 
         Raises:
-            ChangedError: if the name has another version by now; nothing is written.
+            ChangedError: if the name has another version now. Nothing is written then.
         """
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
-        """Replace many names, each as `replace` does, in less time.
+        """Replace many names; this takes less time than one `replace` for each.
 
         Returns:
-            the new version of each; None if it had another version by now.
+            the new version of each name, or None if the name had not the expected version.
         """
 
     def delete(self, name: str) -> None:
-        """Remove the name, if it is there."""
+        """Remove a name, if it exists."""
 
     def prune(self, directory: str) -> None:
-        """Remove the directory and its parents, as long as they are empty."""
+        """Remove a directory if it is empty, then each parent that is empty."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
-        """Return a context that excludes other writers of the directories, if the storage can."""
+        """Return a context that excludes other writers of the directories, if the storage has locks."""
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:
-        """Remove temporary files of crashed writers from the directory; return their names."""
+        """Remove temporary files of crashed writers from a directory, and return their names.
+
+        Args:
+            now_s: the time of the clock that stamps files, in seconds since the epoch.
+            dry_run: whether to return the names only.
+        """
 
 
 class LocalStorage:
     """A directory on a local disk.
 
     Args:
-        root: the lake's root; must exist.
+        root: the lake's root, which must exist.
         locks: the directory of the lock files.
-        sync_threads: at most so many files are synced at once.
+        sync_threads: the maximum number of concurrent syncs.
     """
 
     is_remote = False
@@ -170,13 +175,13 @@ class LocalStorage:
         self._listings: UnchangedCache[Listing] | None = None
 
     def keep_listings(self) -> None:
-        """Cache listings, for a reader that lists the same directories often."""
+        """Start to cache listings, for a reader that often lists the same directories."""
         if self._listings is None:
             self._listings = UnchangedCache(_LISTINGS_MAX)
 
     @property
     def root(self) -> Path:
-        """The local directory below which the files are."""
+        """The local directory that has the files."""
         return self._root
 
     def in_parallel(self, read: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
@@ -189,8 +194,8 @@ class LocalStorage:
         yield self.root
 
     def entries(self, directory: str) -> Listing:
-        """Return the names in a directory; none if there is no such directory."""
-        # Text, not a Path: surveys and queries list directories by the ten thousand.
+        """Return the names in a directory. An absent directory has no names."""
+        # Text is faster than a Path: surveys and queries list tens of thousands of directories.
         path = self._prefix + directory
         try:
             if self._listings is not None:
@@ -200,10 +205,11 @@ class LocalStorage:
             return Listing([], [])
 
     def _list(self, path: str, opened: str | int) -> tuple[Listing, bool]:
-        """Return a listing, and whether it has only files and directories, no links.
+        """Return a listing, and whether all its entries are files and directories without links.
 
         Args:
-            opened: the same directory, or its descriptor.
+            path: the directory.
+            opened: its path or descriptor.
         """
         directories: list[str] = []
         files: list[str] = []
@@ -220,14 +226,14 @@ class LocalStorage:
         listing = kept.get(path, os.stat(path))  # noqa: PTH116 - pathlib takes three times as long
         if listing is not None:
             return listing
-        # By its descriptor, status and names are those of one directory, even if another is moved here.
+        # The descriptor makes status and names those of one directory, even if another replaces it.
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             read_s, status = kept.now_s(), os.fstat(fd)
             listing, is_plain = self._list(path, fd)
         finally:
             os.close(fd)
-        # The target of a link changes without the directory.
+        # The target of a link can change while the directory's times stay the same.
         if is_plain:
             kept.add(path, status, read_s, listing)
         return listing
@@ -235,9 +241,9 @@ class LocalStorage:
     def _list_for(
         self, path: str, entry: "os.DirEntry[str]", directories: list[str], files: list[str]
     ) -> list[str] | None:
-        """Return the list for an entry; None for a pipe, a socket or a device.
+        """Return the list that gets an entry, or None for a pipe, a socket or a device.
 
-        A broken link counts as a file: its disk may be unmounted, and reading it
+        A broken link counts as a file: its target's disk may be unmounted, and a read
         must raise.
         """
         try:
@@ -251,7 +257,7 @@ class LocalStorage:
         return None
 
     def read(self, name: str) -> StoredBytes | None:
-        """Return the bytes and their version; None if there is no such name."""
+        """Return a name's bytes and version, or None if the name does not exist."""
         path = f"{self.root}/{name}"
         try:
             named = os.lstat(path)
@@ -271,17 +277,17 @@ class LocalStorage:
             os.close(fd)
 
     def version(self, name: str) -> str | None:
-        """Return the version without reading; None if there is no such name."""
+        """Return a name's version without reading its bytes, or None if the name does not exist."""
         try:
             return _version((self.root / name).lstat())
         except FileNotFoundError:
             return None
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:
-        """Replace the file whole and return its new version.
+        """Replace a whole file, and return its new version.
 
         Raises:
-            ChangedError: if the name has another version by now; nothing is written.
+            ChangedError: if the name has another version now. Nothing is written then.
 
         Crash: until the rename, a temporary file that no reader's glob matches
         may be left, whole or torn; readers see the old file. After it they see
@@ -299,17 +305,17 @@ class LocalStorage:
         return version
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
-        """Replace many files whole, with concurrent syncs.
+        """Replace many whole files, with concurrent syncs.
 
-        All of them are open at once; the caller limits their number.
+        All temporary files are open at once, so the caller limits their number.
 
         Returns:
-            the new version of each; None if it had another version by now, and
-            stays as it is.
+            the new version of each file, or None if the file had not the expected
+            version. Such a file stays as it is.
 
         Raises:
-            OSError: if the disk refuses one. Files that are renamed by then are
-                replaced; nothing is left of the others.
+            OSError: if the disk refuses a write. Renamed files are replaced by then;
+                the temporary files of the others are removed.
 
         Crash: as for each alone: no bytes get their name before they are on the
         disk, so each file is the old one or the new one, whole. Their directories
@@ -317,7 +323,7 @@ class LocalStorage:
         """
         targets = [f"{self.root}/{each.name}" for each in replacements]
         directories = dict.fromkeys(target.rpartition("/")[0] for target in targets)
-        left: dict[str, int] = {}  # temporary files, not renamed yet
+        left: dict[str, int] = {}  # descriptors of temporary files that are not renamed yet
         try:
             with self._parallel_sync(len(targets)) as sync_all:
                 made = [parent for each in directories for parent in make_missing(self.root, Path(each))]
@@ -351,7 +357,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _parallel_sync(self, count: int) -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], None]]:
-        """Yield a function that syncs many things concurrently, and returns when all are synced."""
+        """Yield a function that syncs many things concurrently, and waits for all of them."""
         threads = min(self._sync_threads, count)
         if threads <= 1:
             yield _sync_each
@@ -367,9 +373,9 @@ class LocalStorage:
             yield sync_all
 
     def delete(self, name: str) -> None:
-        """Remove the file durably, if it exists.
+        """Remove a file durably, if it exists.
 
-        Crash: the file is there or not; nothing else depends on which.
+        Crash: the file is whole or absent; nothing else depends on which.
         """
         path = self.root / name
         try:
@@ -379,12 +385,12 @@ class LocalStorage:
         sync_directory(path.parent)
 
     def prune(self, directory: str) -> None:
-        """Remove the directory and its parents, as long as they are empty; the root stays.
+        """Remove a directory if it is empty, then each parent that is empty; the root stays.
 
-        The caller excludes writers of the directory itself. Writers of its
-        neighbours create a parent again if it is removed under them.
+        The caller excludes writers of the directory itself. If a parent is removed
+        while another writer uses it, that writer creates it again.
 
-        Crash: some of them are gone; readers ignore empty directories.
+        Crash: some of the directories are gone; readers ignore empty ones.
         """
         while directory:
             path = self.root / directory
@@ -393,7 +399,7 @@ class LocalStorage:
             except FileNotFoundError:
                 pass
             except OSError:
-                return  # it is not empty, or not ours to remove
+                return  # it is not empty, or this user may not remove it
             else:
                 with contextlib.suppress(FileNotFoundError):
                     sync_directory(path.parent)
@@ -401,11 +407,11 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def exclusive(self, *directories: str) -> Iterator[None]:
-        """Hold the locks of the directories while inside.
+        """Hold the locks of the directories until the block ends.
 
-        A hash of its name assigns each directory one of 256 lock files. A writer
-        takes all its locks in one call, in the same order as every other writer;
-        so there is no deadlock. The kernel releases the locks of a dead process.
+        A hash of a directory's name selects one of 256 lock files. A writer takes
+        all its locks in one call. Every writer takes them in the same order, so no
+        deadlock occurs. The kernel releases the locks of a dead process.
         """
         with contextlib.ExitStack() as held:
             for number in sorted({zlib.crc32(directory.encode()) % LOCKS for directory in directories}):
@@ -413,10 +419,10 @@ class LocalStorage:
             yield
 
     def _lock(self, lock: Path) -> int:
-        """Lock a lock file and return its descriptor.
+        """Lock a lock file, and return its descriptor.
 
         Raises:
-            LakeError: if the lake's root is gone; a lock does not create it again.
+            LakeError: if the lake's root is gone. It is not created again.
         """
         while True:
             try:
@@ -431,7 +437,7 @@ class LocalStorage:
             os.close(fd)
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:
-        """Remove temporary files older than an hour; return their names."""
+        """Remove temporary files that are older than an hour, and return their names."""
         swept = []
         for file in self.entries(directory).files:
             if not is_temporary(file):

@@ -137,7 +137,7 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
 
 
 def _period(line: bytes) -> SubscribedPeriod | None:
-    """Return the period of a line; None if it is impossible."""
+    """Return the period of a line, or None if it is impossible."""
     row = _decode(line)
     period = SubscribedPeriod(
         row.market, row.symbol, row.interval, row.start_ms, row.seen_ms, row.stop_ms, row.recorder,

@@ -1,12 +1,13 @@
-"""What was found out about a directory or file, until it changes.
+"""A cache of facts about directories and files, each valid until its source changes.
 
-Its times change when its content does: of a directory, when a name in it is added,
-removed or replaced. What was found out is used again under these conditions:
+The times of a file change with its content. Those of a directory change when a name
+in it is added, removed or replaced. A fact is used again under these conditions:
 
-- It has the same inode, size and times as when it was read.
-- It had not changed for some seconds by then, so a later change has another time.
-- It is on a local disk. Other file systems may show old times for a while, or
-  times that can be set back.
+- Its source has the same inode, size and times as at the read.
+- The source's last change was some seconds before the read, so a later change has
+  another time.
+- The source is on a local disk. Other file systems may show stale times for a while,
+  or times that can be set back.
 """
 
 import os
@@ -17,10 +18,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Clocks of file systems tick every two seconds at most.
+# The clocks of file systems tick at least every two seconds.
 SETTLED_S = 10.0
 
-# Other kinds lie on other machines, or do not say on which device a directory is.
+# File systems of other kinds are on other machines, or do not show a directory's device.
 LOCAL_DISKS = frozenset(("ext2", "ext3", "ext4", "xfs", "f2fs"))
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -29,12 +30,12 @@ Version = tuple[int, ...]
 
 
 class UnchangedCache(Generic[T]):
-    """Facts about directories or files. Any thread may use it.
+    """Facts about directories or files. Any thread may use the cache.
 
     Args:
-        kept_max: the most facts.
-        is_local: whether a device is a local disk.
-        now_s: the clock, in seconds since the epoch.
+        kept_max: the maximum number of facts.
+        is_local: returns whether a device is a local disk.
+        now_s: returns the time, in seconds since the epoch.
     """
 
     def __init__(
@@ -49,20 +50,20 @@ class UnchangedCache(Generic[T]):
         self._kept: dict[Hashable, tuple[Version, T]] = {}
 
     def get(self, key: Hashable, status: os.stat_result) -> T | None:
-        """Return the fact; None if it has to be found out.
+        """Return the fact of a key, or None if the cache has no valid one.
 
         Args:
-            status: of the directory or file, now.
+            status: the current status of the directory or file.
         """
         known = self._kept.get(key)
         return known[1] if known is not None and known[0] == _version(status) else None
 
     def add(self, key: Hashable, status: os.stat_result, read_s: float, fact: T) -> None:
-        """Keep a fact, if it can be used again.
+        """Add a fact, if it can be used again.
 
         Args:
-            status: of what was read, before it was read.
-            read_s: `now_s()` before it was read. The process may have stood still since.
+            status: the status of the directory or file before the read.
+            read_s: `now_s()` before the read. The process may have been stopped since.
         """
         age_s = read_s - max(status.st_mtime, status.st_ctime)
         if age_s < SETTLED_S or not self._is_local(status.st_dev):
@@ -73,10 +74,10 @@ class UnchangedCache(Generic[T]):
 
 
 class LocalDevices:
-    """The devices that are local disks, as Linux lists its mounts.
+    """The devices that are local disks, by Linux's table of mounts.
 
     Args:
-        mounts: the kernel's table of mounts.
+        mounts: the path of the table.
     """
 
     def __init__(self, mounts: Path = _MOUNTS) -> None:
@@ -89,7 +90,7 @@ class LocalDevices:
         return self._known[device]
 
     def _file_systems(self, device: int) -> set[str]:
-        """Return the kinds of file systems on a device; of an unknown device the kind is ""."""
+        """Return the kinds of file systems on a device. An unknown device has the kind ""."""
         number = f"{os.major(device)}:{os.minor(device)}"
         try:
             lines = self._mounts.read_text("utf-8", "surrogateescape").splitlines()

@@ -1,4 +1,4 @@
-"""Warnings on files, lines and entries that a reader cannot read and leaves out."""
+"""Warnings about unreadable files, lines and entries, which readers leave out."""
 
 import logging
 from functools import lru_cache
@@ -7,7 +7,7 @@ from lakewriter.errors import printable
 
 log = logging.getLogger(__name__)
 
-# So many warnings are remembered; none of them is logged twice.
+# The number of remembered warnings. A remembered warning is not logged again.
 REPORTS_MAX = 1_000
 
 
@@ -16,6 +16,6 @@ def warn_once(what: str) -> None:
     """Log a warning, once in this process.
 
     Args:
-        what: names the thing first, then the reason.
+        what: the text of the warning: a thing's name, then the reason.
     """
     log.warning("%s", printable(what))

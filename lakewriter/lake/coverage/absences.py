@@ -34,7 +34,7 @@ class AbsentCandles(NamedTuple):
         candles: their number.
         reason: a ledger's reason, LEFT or UNEXPLAINED.
         has_reason: whether the exchange has no such candles, they are not expected, or are being healed.
-        detected_ms, resolved_ms: times of detection and resolution in a ledger; None if in none.
+        detected_ms, resolved_ms: times of detection and resolution in a ledger, or None if in none.
         error: the error of healing, or another detail.
         never_came: whether the series is subscribed to and never had a candle.
     """

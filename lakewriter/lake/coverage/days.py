@@ -46,8 +46,8 @@ class SeriesCoverage(NamedTuple):
 
     Args:
         days: each day with expected or present candles.
-        never_came: why the subscribed series never had a candle; "" if it had one.
-        left_ms: when it was left on purpose; None if it was not.
+        never_came: why the subscribed series never had a candle, or "" if it had one.
+        left_ms: when it was left on purpose, or None if it was not.
     """
 
     series: Series

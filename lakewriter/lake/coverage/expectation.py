@@ -27,7 +27,7 @@ AHEAD_MS_MAX = DAY_MS
 # A market's list is not used if it is older than the subscription by more than this.
 LIST_AGE_MS_MAX = 600_000
 
-# The status of a symbol in its market's last list; "" if that is unknown.
+# The status of a symbol in its market's last list, or "" if that is unknown.
 _Status = Literal["", "unlisted", "trades", "before trading", "ended"]
 
 # The least similarity, from 0 to 1, of a symbol that the error suggests.
@@ -42,7 +42,7 @@ class Expectation(NamedTuple):
         start_ms, stop_ms: the candles that begin in this range are expected.
         left: ranges in which the series was left on purpose; the last one may be endless.
         idle: whether it does not trade any more, or does not trade yet.
-        never_came: why the subscribed series never had a candle; "" if it had one.
+        never_came: why the subscribed series never had a candle, or "" if it had one.
     """
 
     grid: Interval
@@ -54,7 +54,7 @@ class Expectation(NamedTuple):
 
 
 def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
-    """Return which candles of a series are expected; None if nothing is known of it."""
+    """Return which candles of a series are expected, or None if nothing is known of it."""
     presence, believed_ms = facts.presence, _believed_ms(facts, moment)
     reported = [
         each for each in facts.reported if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms
@@ -107,7 +107,7 @@ def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list
 
 
 def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
-    """Return the expectation of a series without a candle, from its open periods; None if nothing is expected.
+    """Return the expectation of a series without a candle, from its open periods, or None if nothing is expected.
 
     Any gap in a ledger explains its absence, unless the reason is "not_listed".
     """

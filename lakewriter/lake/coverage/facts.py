@@ -33,9 +33,9 @@ class CoverageMoment(NamedTuple):
     """The time of a question about coverage.
 
     Args:
-        until_ms: subscribed series span to here at least; None for the span that each
+        until_ms: subscribed series span to here at least, or None for the span that each
             one has. Candles that are not closed by then are not expected.
-        now_ms: the wall clock's time, a little before now; None if only the past counts.
+        now_ms: the wall clock's time, a little before now, or None if only the past counts.
     """
 
     until_ms: int | None = None
@@ -77,7 +77,7 @@ class LakeFacts:
 
     @cached_property
     def seen_ms(self) -> int:
-        """The last confirmation of subscriptions by any recorder; 0 if there is none."""
+        """The last confirmation of subscriptions by any recorder, or 0 if there is none."""
         return max((period.seen_ms for periods in self.periods.values() for period in periods), default=0)
 
 
@@ -87,7 +87,7 @@ class SeriesFacts(NamedTuple):
     Args:
         presence: its candles.
         reported: its gaps from ledgers and its forgotten ranges, by time; from `edge_ms` on.
-        edge_ms: all candles before this were forgotten; None if its first ones were not.
+        edge_ms: all candles before this were forgotten, or None if its first ones were not.
         periods: its subscribed periods.
         lake: the facts of the whole lake.
     """
@@ -143,7 +143,7 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
-    """Return the end of the ranges forgotten before a series' first candle; None if there are none."""
+    """Return the end of the ranges forgotten before a series' first candle, or None if there are none."""
     return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
 
 

@@ -134,7 +134,7 @@ class Ledger:
         return self._candles["pending"]
 
     def take_changes(self) -> Changes | None:
-        """Return the changes that are not in the file; None if there are none.
+        """Return the changes that are not in the file, or None if there are none.
 
         Pass them to `write` before the next call. If `write` fails, the next call
         returns them again.

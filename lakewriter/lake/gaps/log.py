@@ -95,7 +95,7 @@ def read(path: Path) -> LedgerFile:
 
 
 def _decode(line: bytes | None) -> _MarkLine | _Clear | None:
-    """Return the change of a line; None if the line is damaged or cannot be a gap.
+    """Return the change of a line, or None if the line is damaged or cannot be a gap.
 
     Raises:
         _OtherVersionError: if the line is whole, but this version cannot read it.

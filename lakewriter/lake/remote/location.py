@@ -42,7 +42,7 @@ class Location(NamedTuple):
         path: the root in the file system: `bucket/prefix`.
         filesystem: Arrow's.
         state_dir: the local directory of a recorder's state, whose journals are read.
-        endpoint, region: from the URI or the environment; "" for the store's default.
+        endpoint, region: from the URI or the environment, or "" for the store's default.
     """
 
     uri: str

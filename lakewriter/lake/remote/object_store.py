@@ -129,7 +129,7 @@ class ObjectStorage:
             return bool(self._filesystem.get_file_info(self._bucket).type != fs.FileType.NotFound)
 
     def read(self, name: str) -> StoredBytes | None:
-        """Return the bytes and their version; None if there is no such name. Two requests.
+        """Return the bytes and their version, or None if there is no such name. Two requests.
 
         Raises:
             LakeError: if the store refuses, or has another version each time.
@@ -160,7 +160,7 @@ class ObjectStorage:
                 return None
 
     def version(self, name: str) -> str | None:
-        """Return the version without reading; None if there is no such name. One request."""
+        """Return the version without reading, or None if there is no such name. One request."""
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
