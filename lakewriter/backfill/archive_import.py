@@ -1,11 +1,11 @@
-"""Files of the archive → the lake: bounded downloads, each checked, parsed and merged.
+"""The import of archive files: downloads, checks, parses and merges each file.
 
-Rule 1: a file is imported whole or not at all. A stopped backfill continues at
-the next file, because it does not fetch what the lake has. Files of one partition
-are merged together, so that it is written once.
-Rule 2: an unusable file is fetched again. Then it is given up with one log line,
-and REST serves its candles.
-Rule 3: only the few downloads wait for merges.
+Rule 1: a file is imported whole or not at all. A stopped backfill continues at the next
+file, because it fetches only candles that the lake lacks. Files of one partition are merged
+with one write.
+Rule 2: an unusable file is fetched again. If it is still unusable, it is given up with one
+log line. REST then serves its candles.
+Rule 3: only downloads wait for merges.
 """
 
 import asyncio
@@ -34,39 +34,40 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# Downloads at once. The archive documents no limit.
+# The number of concurrent downloads. The archive documents no limit.
 DOWNLOADS = 8
 
-# Fetches of a file whose bytes cannot be read. It may have been replaced during the fetch.
+# The maximum fetches of an unreadable file. The archive may have replaced it during a fetch.
 READS_MAX = 3
 
-# The archive counts as unavailable after so many refused files in a row.
+# After this many refused files in a row, the archive counts as unavailable.
 REFUSALS_MAX = 3
 
-# File groups that wait for a merge, and groups of one merge.
+# The maximum file groups that wait for a merge, and the groups of one merge.
 READ_GROUPS_MAX = 32
 BATCH_GROUPS = 16
 
-# The maximum bytes of pending zips, from before the download until after the merge. A
-# larger zip is imported alone. Parsed candles take some eight times the memory of a zip.
+# The maximum bytes of pending zips. A zip is pending from before its download until after
+# its merge. A larger zip is imported alone. Parsed candles take about eight times the
+# memory of their zip.
 PENDING_BYTES_MAX = 64 * 1024 * 1024
 
-# Files that are given up and named in the log; more are counted.
+# The maximum given-up files that the log names. Further ones are only counted.
 _NAMED_MAX = 20
 
-# Partitions and their rows, without days that a month's file has only in part.
+# Partitions and their rows, without days that are incomplete in a monthly file.
 PartitionRows = list[tuple[Partition, pa.Table]]
 
 
 class _FileGroup:
-    """Files that are merged together: those of one partition, or a single one.
+    """Files that are merged together: either those of one partition, or a single file.
 
     Args:
         planned: the files.
 
     Attributes:
         rows: the rows of the files that were read.
-        pending: how many files are neither read nor given up.
+        pending: the number of files that are neither read nor given up.
     """
 
     def __init__(self, planned: list[PlannedFile]) -> None:
@@ -76,16 +77,16 @@ class _FileGroup:
 
     @property
     def reserves_until_merged(self) -> bool:
-        """Whether its bytes are reserved until the merge, and not only until they are parsed.
+        """Whether the group's bytes stay reserved after parsing, until the merge.
 
-        Several files of one partition have few rows. No file may wait for the
-        bytes of another file of its group.
+        The bytes of several files are released after parsing, because such files have few
+        rows. Otherwise a file could wait for the bytes of another file of its group.
         """
         return len(self.planned) == 1
 
 
 class FileImport:
-    """Imports files, several at once.
+    """Imports files concurrently.
 
     Args:
         store: the lake.
@@ -95,7 +96,7 @@ class FileImport:
         clock: gives the candles their receive time.
 
     Attributes:
-        given_up: the ranges of files that could not be used, by series.
+        given_up: the ranges of unusable files, by series.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class FileImport:
         """
         file = planned.file
         archive = self._archive(file.series.market)
-        # After several refusals in a row the archive counts as unavailable, and is not retried.
+        # An archive that counts as unavailable is not retried.
         tries_max = FILE_TRIES_MAX if self._refusals < REFUSALS_MAX else 1
         for tried in range(1, READS_MAX + 1):
             data = await ask_with_retry(lambda: archive.fetch(file), self._count_retry, tries_max=tries_max)
@@ -187,7 +188,7 @@ class FileImport:
                 raise result
 
     async def _reserve(self, size: int) -> None:
-        """Wait until the pending bytes allow a file of this size, and add it."""
+        """Wait until the pending bytes allow a file of this size, then add its size to them."""
         async with self._pending_changed:
             await self._pending_changed.wait_for(
                 lambda: not self._pending_bytes or self._pending_bytes + size <= PENDING_BYTES_MAX
@@ -195,7 +196,7 @@ class FileImport:
             self._pending_bytes += size
 
     async def _release(self, planned: PlannedFile) -> None:
-        """Remove a file from the pending bytes."""
+        """Subtract a file's size from the pending bytes."""
         async with self._pending_changed:
             self._pending_bytes -= planned.bytes
             self._pending_changed.notify_all()
@@ -213,7 +214,8 @@ class FileImport:
         fault = error.fault if isinstance(error, ArchiveError) else error.kind
         self._refusals += fault in ("refused", "network")
         self._progress.refused[fault] += 1
-        # An absent file was removed after it was listed, or there was no list. Neither is a fault.
+        # An absent file was removed after the listing, or the archive gave no list. Neither
+        # is a fault.
         if fault != "absent" and sum(self._progress.refused.values()) <= _NAMED_MAX:
             log.warning("%s; REST is asked for its candles", error)
 
@@ -222,12 +224,12 @@ def _groups(files: Iterable[PlannedFile]) -> Iterator[_FileGroup]:
     """Yield files in groups that are merged together.
 
     Args:
-        files: by series, ascending.
+        files: sorted by series, then by time.
     """
 
     def partition(planned: PlannedFile) -> tuple[Partition, int]:
         first = partition_at(planned.file.series, planned.file.start_ms)
-        # A file of several partitions is a group of its own.
+        # A file of several partitions forms its own group.
         return first, 0 if planned.file.stop_ms <= first.stop_ms else planned.file.start_ms
 
     for _, planned in groupby(files, partition):
@@ -237,9 +239,8 @@ def _groups(files: Iterable[PlannedFile]) -> Iterator[_FileGroup]:
 def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> PartitionRows:
     """Return the planned rows of an archive file by partition.
 
-    Days of a month's file with fewer rows than their grid are left out: some such
-    days are wrong, while the day's own file is right. They are taken if the file is
-    their only source.
+    A monthly file can lack rows of a day. Some such days are wrong, while their daily files
+    are right. So these days are left out, unless the file is their only source.
 
     Raises:
         CsvError: if the data is no zip of the file's candles.
@@ -261,6 +262,6 @@ def read_zip(data: bytes, planned: PlannedFile, recv_us: int) -> PartitionRows:
 
 def _is_whole(file: ArchiveFile, day: date, row_count: int) -> bool:
     grid = file.series.grid
-    # Longer candles than a day have no day that could be short.
+    # Candles longer than a day have no incomplete days.
     longer = not grid.length_ms or grid.length_ms > DAY_MS
     return longer or row_count == grid.count(*day_range(day))

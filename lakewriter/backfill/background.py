@@ -1,7 +1,7 @@
-"""A backfill in the process of a recorder: `lakewriter record --since`.
+"""The backfill in a recorder's process: `lakewriter record --since`.
 
-It must not delay a live candle, and must not end the recording. A failure is
-logged and retried later. It plans again when the subscriptions change.
+It must neither delay a live candle nor end the recording. A failure is logged and retried
+later. Changed subscriptions start a new plan.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from lakewriter.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
-# The pause after a failure, or while candles are missing.
+# The pause in seconds after a failure, or while candles are missing.
 RETRY_S = 300.0
 
 
@@ -28,10 +28,10 @@ class BackgroundBackfill:
 
     Args:
         store: the lake.
-        clients: the recorder's clients, so that both share one weight budget.
-        ledger: the recorder's ledger; the recorder saves it.
+        clients: the recorder's clients. Recorder and backfill share one weight budget.
+        ledger: the recorder's ledger, which the recorder saves.
         subscriptions: returns the recorded subscriptions.
-        since_ms: candles that begin before are left out.
+        since_ms: the minimum begin time of a candle.
         clock: the machine's clock.
     """
 
@@ -55,11 +55,11 @@ class BackgroundBackfill:
         self._changed = asyncio.Event()
 
     def subscriptions_changed(self) -> None:
-        """Plan again, because the subscriptions changed."""
+        """Request a new plan for changed subscriptions."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Backfill after each change and each failure, until cancelled."""
+        """Run a backfill after each change and each failure, until cancelled."""
         while True:
             self._changed.clear()
             try:
@@ -74,7 +74,7 @@ class BackgroundBackfill:
                 continue
 
     async def _fill(self) -> bool:
-        """Backfill once; return whether nothing is left to retry."""
+        """Run one backfill; return whether nothing is left to retry."""
         began_s = self._clock.monotonic_s()
         self.backfill = backfill = Backfill(
             self._store, self._clients, options=self._options, clock=self._clock

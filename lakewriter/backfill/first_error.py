@@ -1,4 +1,4 @@
-"""One error out of a group of tasks."""
+"""Unwraps the error of a group of tasks."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def first_error() -> Iterator[None]:
-    """Raise the first error of a group of tasks alone."""
+    """Raise only the first error of a group of tasks."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,6 +1,6 @@
 """Facts about a market during a backfill: its time, its symbols, and the bounds of its series.
 
-Requests are retried with growing pauses. Only a final refusal is raised at once.
+Requests are retried with growing pauses. A final refusal is raised without a retry.
 """
 
 import asyncio
@@ -23,22 +23,24 @@ T = TypeVar("T")
 
 TRIES_MAX = 8
 
-# A file with a wrong checksum may be replaced at this moment. More tries do not help.
+# The maximum tries of a file. A wrong checksum can mean that the archive is replacing the
+# file. More tries do not help.
 FILE_TRIES_MAX = 5
 CHECKSUM_TRIES_MAX = 3
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 20.0
 
-# The try after which a request has taken seconds, and its error is logged.
+# The first try whose error is logged. The request has then taken seconds.
 _WARN_AT_TRY = 3
 
-# A longer Retry-After is an error.
+# The maximum Retry-After in seconds. A longer one is an error.
 _RETRY_AFTER_S_MAX = 600.0
 
-# The exchange's time is fetched again when it is older than this.
+# The maximum age of the exchange's time in seconds. An older one is fetched again.
 _TIME_AGE_S_MAX = 5.0
 
-# Tries, and the pause between them, for a time that disagrees with the host's clock.
+# The maximum fetches of a time that disagrees with the host's clock, and the pause between
+# them in seconds.
 _TIME_TRIES_MAX = 5
 _TIME_PAUSE_S = 0.1
 
@@ -52,7 +54,7 @@ class MarketInfo:
 
     Attributes:
         instruments: by symbol, as of `as_of_ms`.
-        as_of_ms: when they were listed; None before `load`.
+        as_of_ms: the time of their listing; None before `load`.
     """
 
     def __init__(self, client: MarketClient, clock: Clock) -> None:
@@ -74,14 +76,14 @@ class MarketInfo:
         self.instruments = {each.symbol: each for each in instruments}
 
     async def sync_time(self, *, fresh: bool = False) -> None:
-        """Fetch the exchange's time, if it is older than some seconds or if `fresh`."""
+        """Fetch the exchange's time, unless a recent one is known."""
         now_s = self._clock.monotonic_s()
         if fresh or self._synced_at_s is None or now_s - self._synced_at_s > _TIME_AGE_S_MAX:
             await self._ask_time()
             self._synced_at_s = now_s
 
     async def _ask_time(self) -> None:
-        """Fetch the time until the answers agree; otherwise the host's clock is used."""
+        """Fetch the time until it agrees with earlier answers or the host's clock; else log a warning."""
         for _ in range(_TIME_TRIES_MAX):
             moment = await ask_with_retry(self.client.rest.server_time)
             if self.client.time.observe_server_time(moment):
@@ -94,10 +96,10 @@ class MarketInfo:
         )
 
     async def bounds(self, series: Series, archived_ms: int | None) -> Bounds | None:
-        """Return where a series begins and ends; None if exchange and archive do not know its symbol.
+        """Return the bounds of a series; None if neither exchange nor archive knows its symbol.
 
         Args:
-            archived_ms: begin of its oldest archive file; None if it has none.
+            archived_ms: begin of its oldest archive file; None for a series without files.
 
         Raises:
             RestError: if the exchange does not answer.
@@ -140,7 +142,7 @@ async def ask_with_retry(
     *,
     tries_max: int = TRIES_MAX,
 ) -> T:
-    """Return the answer of `ask`; retry it until its error is final.
+    """Return the answer of `ask`; retry until it answers or its error is final.
 
     Args:
         on_retry: called before each retry.

@@ -1,9 +1,9 @@
-"""The plan of a backfill: which source serves which range of a series. Pure.
+"""The plan of a backfill assigns each range of a series to a source. Pure.
 
 Rule 1: candles in the lake, and candles known not to exist, are not fetched.
 Rule 2: finished days come from the archive, which is settled. Candles shorter
-than an hour come from daily files. Longer ones come from monthly files, because a
-day of them is a request for a handful of rows.
+than an hour come from daily files. Longer ones come from monthly files, because a daily
+file would hold at most 24 rows.
 Rule 3: REST serves the rest, and the candles that files do not have.
 """
 
@@ -19,11 +19,11 @@ from lakewriter.partition import day_of
 from lakewriter.ranges import Range, minus, union
 from lakewriter.series import Series
 
-# A file that is not published so long after its end never will be. Source: README.md of
+# The maximum delay of a file's publication after its end. Source: README.md of
 # binance-public-data: the next day, and the first Monday of the next month.
 PUBLISHED_AFTER_MS: dict[Period, int] = {"daily": 3 * DAY_MS, "monthly": 14 * DAY_MS}
 
-# REST's values of a younger candle may still change.
+# Younger candles are left out, because their values at REST may still change.
 YOUNG_MS = 30_000
 
 ArchiveChoice = Literal["auto", "daily", "monthly", "none"]
@@ -36,8 +36,8 @@ class PlannedFile(NamedTuple):
         file: the file.
         bytes: the size of its zip, as the archive lists it.
         start_ms, stop_ms: the range of the candles to import.
-        only_source: whether no other source has the candles. Then days are taken that
-            the file has only in part.
+        only_source: whether no other source has the candles. Then incomplete days of the
+            file are imported too.
     """
 
     file: ArchiveFile
@@ -48,17 +48,18 @@ class PlannedFile(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Where a series begins and ends, as the exchange says.
+    """The begin and end of a series, according to the exchange.
 
     Args:
         first_ms: begin of its first candle; None if unknown.
-        rest_stop_ms: REST has no candle that begins here or later; None for no such limit.
-        stop_ms: no candle begins here or later, because its symbol no longer trades;
-            None while it trades.
+        rest_stop_ms: REST has no candle that begins at this time or later; None without
+            such a limit.
+        stop_ms: no candle begins at this time or later, because its symbol no longer
+            trades; None while the symbol trades.
         unlisted: whether the market no longer lists its symbol. Then only the archive
             has its candles.
-        unpublished_ms: begin of the time whose file the archive may still publish; None
-            if it will publish none.
+        unpublished_ms: begin of the next file that the archive may still publish; None if
+            it will publish no more files.
     """
 
     first_ms: int | None = None
@@ -69,12 +70,12 @@ class Bounds(NamedTuple):
 
 
 class FileList(NamedTuple):
-    """The files to import of a series, in a few bytes each: a large plan has millions.
+    """The files of a series to import. A large plan has millions, so each takes only a few bytes.
 
     Args:
-        period: the period of each file; None if there are no files.
-        days: the first day of each, as an ordinal, ascending.
-        sizes: the size of each, in bytes.
+        period: the period of the files; None without files.
+        days: the first day of each file, as an ordinal, ascending.
+        sizes: the size of each file in bytes.
     """
 
     period: Period | None
@@ -87,13 +88,13 @@ class SeriesPlan(NamedTuple):
 
     Args:
         series: the series.
-        bounds: where it begins and ends.
-        start_ms: the first wanted candle begins here or later.
-        stop_ms: the last wanted candle begins before; None for "up to now".
-        missing: ranges that the lake lacks and that may exist, at the time of planning.
+        bounds: the begin and end of the series.
+        start_ms: the minimum begin time of a wanted candle.
+        stop_ms: all wanted candles begin before this time; None for "up to now".
+        missing: ranges that the lake lacked at the time of planning, and that may exist.
         file_list: the files to import; see `files`.
         rest: the ranges to fetch by REST, ascending.
-        pages: the number of their requests.
+        pages: the number of REST requests for `rest`.
         weight: the weight of those requests.
     """
 
@@ -114,7 +115,7 @@ class SeriesPlan(NamedTuple):
 
     @property
     def file_bytes(self) -> int:
-        """The bytes to download."""
+        """The number of bytes to download."""
         return sum(self.file_list.sizes)
 
     @property
@@ -124,7 +125,7 @@ class SeriesPlan(NamedTuple):
 
     @property
     def files(self) -> list[PlannedFile]:
-        """The files to import, ascending; each access makes a new list."""
+        """The files to import, ascending. Each access creates a new list."""
         period, ordinals, sizes = self.file_list
         return (
             []
@@ -141,7 +142,7 @@ class SeriesPlan(NamedTuple):
 
 
 def period_of(interval: str, choice: ArchiveChoice = "auto") -> Period | None:
-    """Return the period of the files that serve an interval; None for no files."""
+    """Return the period of the files for an interval; None to use no files."""
     if choice == "none":
         return None
     if interval not in DAILY_INTERVALS:
@@ -164,8 +165,8 @@ def plan_series(
     """Return the plan for the missing candles of a series.
 
     Args:
-        bounds: where the series begins and ends.
-        span: the wanted range; its end None for "up to now".
+        bounds: the begin and end of the series.
+        span: the wanted range; its end is None for "up to now".
         missing: ranges of begin times on the grid.
         listed: the sizes of the archive's files, by first day.
         period: the period of those files; None to leave out the archive.
@@ -182,14 +183,14 @@ def plan_series(
 
 
 def page_count(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:
-    """Return the number of REST pages that a whole range takes."""
+    """Return the number of REST pages for a whole range."""
     by_rows = -(-series.grid.count(start_ms, stop_ms) // market.klines_page)
     by_span = -(-(stop_ms - start_ms) // market.range_ms_max) if market.range_ms_max else 0
     return max(by_rows, by_span)
 
 
 def unpublished_ms(series: Series, period: Period, newest: date, now_ms: int) -> int | None:
-    """Return where the next file begins, if the archive may still publish it; None otherwise.
+    """Return the begin of the next file; None if the archive will no longer publish it.
 
     Args:
         newest: the first day of the newest file.

@@ -1,6 +1,6 @@
-"""The planner of a backfill: reads the lake, the archive's list and the exchange, and changes nothing.
+"""The planner of a backfill. It reads the lake, the archive's list and the exchange, and changes nothing.
 
-`plan` has the rules for a series; this module finds the series and their facts.
+`plan` has the rules for a series. This module finds the series and their facts.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from lakewriter.subscription import Subscription, is_glob, matching
 
 log = logging.getLogger(__name__)
 
-# Series planned at once.
+# The number of series that are planned concurrently.
 PLANNERS = 8
 
 
@@ -47,11 +47,11 @@ class BackfillOptions(NamedTuple):
     """The options of a backfill.
 
     Args:
-        since_ms: candles that begin before are left out; None for the first one.
-        until_ms: candles that begin here or later are left out; None for "up to now".
+        since_ms: the minimum begin time of a candle; None for the first candle.
+        until_ms: all candles begin before this time; None for "up to now".
         files: the archive files to use.
-        downloads: the number of downloads at once.
-        delisted: whether globs also match symbols that only the archive has.
+        downloads: the number of concurrent downloads.
+        delisted: whether globs also match symbols that only the archive lists.
     """
 
     since_ms: int | None = None
@@ -65,8 +65,8 @@ class BackfillPlan(NamedTuple):
     """The plan of a backfill.
 
     Args:
-        series: by market and symbol.
-        unknown: series whose symbol exchange and archive do not know.
+        series: the plans, sorted by market and symbol.
+        unknown: series whose symbol neither exchange nor archive knows.
     """
 
     series: list[SeriesPlan]
@@ -74,7 +74,7 @@ class BackfillPlan(NamedTuple):
 
 
 class Planner:
-    """Plans one backfill of a lake.
+    """Plans a backfill of a lake.
 
     Args:
         store: the lake.
@@ -84,7 +84,7 @@ class Planner:
         progress: receives the series that cannot be read.
 
     Attributes:
-        market_infos: of the planned markets, by name.
+        market_infos: the facts of each planned market, by its name.
         settled: ranges with a final reason in any ledger, by series.
     """
 
@@ -105,10 +105,10 @@ class Planner:
         self._clock = clock
         self._progress = progress
         self._markets_without_list: set[str] = set()
-        self._list_page_s = 0.0  # the time of the last page of the archive's list
+        self._list_page_s = 0.0  # the duration of the last page request for the archive's list
 
     async def plan(self, subscriptions: Iterable[Subscription]) -> BackfillPlan:
-        """Return the plan for these subscriptions; change nothing.
+        """Return the plan for these subscriptions.
 
         Raises:
             RestError: if the exchange does not answer.
@@ -140,7 +140,7 @@ class Planner:
         return BackfillPlan(sorted(plans, key=lambda each: each.series), sorted(unknown))
 
     def estimated_s(self, plan: BackfillPlan) -> float:
-        """Return the estimated seconds of a plan, by the exchange's limits and the archive's speed."""
+        """Return the estimated seconds of a plan from the exchange's limits and the archive's speed."""
         weights: dict[str, int] = {}
         for each in plan.series:
             market = self._clients[each.series.market].market
@@ -175,7 +175,7 @@ class Planner:
         return self.market_infos[market]
 
     async def _plan_series(self, series: Series) -> SeriesPlan | None:
-        """Return the plan for a series; None if exchange and archive do not know its symbol."""
+        """Return the plan for a series; None if neither exchange nor archive knows its symbol."""
         market_info, options = self.market_infos[series.market], self._options
         period = period_of(series.interval, options.files)
         listed = {} if period is None else await self._list_files(series, period)
@@ -189,7 +189,8 @@ class Planner:
         if options.until_ms is not None:
             stop_ms = min(stop_ms, options.until_ms)
         if bounds.stop_ms is not None and ends_ms:
-            # REST is asked once for the time after the last file of a symbol that no longer trades.
+            # A symbol no longer trades. An earlier backfill already requested the time
+            # after its last file.
             stop_ms = min(stop_ms, ends_ms[-1])
         if bounds.unlisted and period and listed:
             coming_ms = unpublished_ms(series, period, max(listed), market_info.client.time.now_ms())
@@ -209,7 +210,7 @@ class Planner:
         archive = self._clients[series.market].archive
         asked, began_s = archive.asked, self._clock.monotonic_s()
         try:
-            # After one series was refused, the others do not retry.
+            # After the list of one series was refused, the other series do not retry.
             tries_max = 1 if series.market in self._markets_without_list else FILE_TRIES_MAX
             listed = await ask_with_retry(partial(archive.files, series, period), tries_max=tries_max)
             pages = max(1, archive.asked - asked)

@@ -11,18 +11,18 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# Failed partitions and series that are named in the log; more are counted.
+# The maximum failed partitions and series that the log names. Further ones are only counted.
 _NAMED_MAX = 20
 
 
 class Progress(msgspec.Struct):
-    """Counts since the backfill was made.
+    """The counts of one backfill.
 
     Args:
-        series: finished series.
-        files: archive files that were imported or given up.
+        series: the finished series.
+        files: the archive files that were imported or given up.
         file_bytes: the size of those files.
-        pages: answered REST pages.
+        pages: the answered requests for REST pages.
         from_archive: candles from files.
         from_rest: candles from REST.
         corrections: candles that changed in the lake.
@@ -33,7 +33,7 @@ class Progress(msgspec.Struct):
         retried: retries of downloads and pages.
         unmerged: partitions that could not be merged; they are unchanged.
         unreadable: series with an unreadable file; they are unchanged.
-        current: the series or file in work.
+        current: the series or file that is being processed.
     """
 
     series: int = 0
@@ -59,7 +59,7 @@ class Progress(msgspec.Struct):
         self.unmerged.add(partition)
 
     def add_unreadable(self, series: Series, error: LakeError) -> None:
-        """Add a series that cannot be finished, because a file of it is unreadable; log the first ones."""
+        """Add a series that cannot be finished because of an unreadable file; log the first ones."""
         if len(self.unreadable) < _NAMED_MAX:
             log.error("%s: %s", series, error)
         self.unreadable.add(series)

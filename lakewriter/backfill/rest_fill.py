@@ -1,10 +1,10 @@
-"""Candles that no file had: REST serves them, and the ledger explains those it does not have.
+"""Fetches candles that no file has from REST, and explains in the ledger those that REST lacks.
 
-Rule 1: in the end, each candle between a series' first one and the present is in
-the lake, or explained in the ledger.
-Rule 2: if a recorder runs on this lake, the present is the last closed candle,
-because the recorder has only candles from after its start. Otherwise the newest
-candles are left out, because their values may still change.
+Rule 1: after the backfill, each candle from a series' first one to the present is in the
+lake or explained in the ledger.
+Rule 2: if a recorder runs on this lake, the present is the last closed candle. The recorder
+has only candles from after its start. Otherwise the newest candles are left out, because
+their values may still change.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# REST may lag. It may still get a candle that ended less than this ago.
+# The maximum lag of REST after the end of a candle.
 SETTLE_MS = 300_000
 
 
@@ -39,7 +39,7 @@ _NO_FILE = "its file cannot be had, and the market does not list it any more"
 
 
 class _SeriesContents(NamedTuple):
-    """The lake's candles of a series: the first, the last, and the missing ranges between two times."""
+    """The first and last candle of a series in the lake, and the missing ranges between two times."""
 
     grid: Interval
     first_ms: int | None
@@ -56,8 +56,8 @@ class RestFill:
         settled: ranges with a final reason in any ledger at the time of planning.
         given_up: the ranges of unusable files, by series.
         progress: counters to update.
-        own_journal: the name of this backfill's journal, which is no recorder's; "" if a
-            recorder runs in this process.
+        own_journal: the name of this backfill's journal, which belongs to no recorder; ""
+            if a recorder runs in this process.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RestFill:
         self._own_journal = own_journal
 
     async def finish(self, plan: SeriesPlan, market_info: MarketInfo) -> None:
-        """Fetch the missing candles of a series, and explain those that REST does not have.
+        """Fetch the missing candles of a series, and explain those that REST lacks.
 
         Raises:
             LakeError: if a file of the lake cannot be read.
@@ -87,7 +87,7 @@ class RestFill:
         failed: list[Range] = []
         while True:
             recording = await asyncio.to_thread(self._is_recording)
-            # The present must be after the start of that recorder.
+            # The present must be after the recorder's start.
             await market_info.sync_time(fresh=recording)
             for start_ms, stop_ms in minus(
                 await self._ranges_to_ask(plan, market_info, recording=recording), asked
@@ -95,7 +95,7 @@ class RestFill:
                 if not await self._fill_range(plan.series, start_ms, stop_ms, market_info):
                     failed.append((start_ms, stop_ms))
                 asked = union([*asked, (start_ms, stop_ms)])
-            # A recorder that started meanwhile does not have the candles before its start.
+            # A recorder that started meanwhile lacks the candles before its start.
             if recording or not await asyncio.to_thread(self._is_recording):
                 break
         await self._explain(plan, union(failed), market_info)
@@ -110,7 +110,7 @@ class RestFill:
         start_ms = max(plan.start_ms, bounds.first_ms or 0)
         stop_ms = _earliest(plan.stop_ms, bounds.rest_stop_ms, bounds.stop_ms, horizon_ms)
         contents = await asyncio.to_thread(self._contents, plan.series, start_ms, stop_ms)
-        # A candle that is open at the horizon is not closed yet.
+        # A candle that is open at the horizon is left out.
         closed = within(contents.missing, start_ms, contents.grid.floor(horizon_ms))
         return minus(closed, self._settled_ranges(plan.series))
 
@@ -156,7 +156,7 @@ class RestFill:
                 self._progress.add_unmerged(partition, error)
 
     async def _explain(self, plan: SeriesPlan, failed: list[Range], market_info: MarketInfo) -> None:
-        """Enter the reasons of the candles that are still missing into the ledger."""
+        """Write the reasons of the candles that are still missing to the ledger."""
         series, bounds, now_ms = plan.series, plan.bounds, market_info.client.time.now_ms()
         stop_ms = _earliest(plan.stop_ms, bounds.stop_ms, now_ms - SETTLE_MS)
         contents = await asyncio.to_thread(self._contents, series, plan.start_ms, stop_ms)
@@ -168,9 +168,9 @@ class RestFill:
             missing = self._explainable(plan, contents, missing, now_ms)
         first_ms = bounds.first_ms
         if first_ms is None or first_ms >= plan.start_ms:
-            # All sources were asked for candles older than the first one in the lake.
+            # No source has candles older than the first one in the lake.
             first_ms = contents.first_ms if contents.first_ms is not None else first_ms
-        # A candle that has not ended by then is not late.
+        # A candle that ends after the last settled time is not missing yet.
         ended = within(missing, plan.start_ms, contents.grid.floor(max(stop_ms, plan.start_ms)))
         if not ended:
             return
@@ -189,9 +189,9 @@ class RestFill:
     async def _newest_begin(
         self, plan: SeriesPlan, contents: _SeriesContents, market_info: MarketInfo
     ) -> int | None:
-        """Return the begin of the newest candle of REST, which may lag behind a stream."""
+        """Return the begin time of REST's newest candle; REST may lag behind a stream."""
         if plan.bounds.stop_ms is not None:
-            return contents.last_ms  # it no longer trades, so REST cannot lag
+            return contents.last_ms  # the symbol no longer trades, so REST cannot lag
         try:
             return await ask_with_retry(partial(market_info.client.rest.last_begin, plan.series))
         except RestError as error:
@@ -201,7 +201,7 @@ class RestFill:
     def _explainable(
         self, plan: SeriesPlan, contents: _SeriesContents, missing: list[Range], now_ms: int
     ) -> list[Range]:
-        """Return the ranges without unusable files, and without files that the archive may still publish."""
+        """Return the ranges, except those of unusable files and of files that may still be published."""
         series, coming_ms = plan.series, plan.bounds.unpublished_ms
         given_up = self._given_up.get(series, [])
         for low_ms, high_ms in given_up:
@@ -209,7 +209,7 @@ class RestFill:
                 self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, _NO_FILE)
                 self._progress.unhealable += contents.grid.count(start_ms, stop_ms)
         missing = minus(missing, union(given_up))
-        # A series that ended within its newest file gets no further file.
+        # A series that ended within its newest file has no later file.
         ended = (
             contents.last_ms is not None
             and coming_ms is not None

@@ -1,8 +1,8 @@
-"""A backfill: from subscriptions and a date to a complete history, without a gap to the present.
+"""A backfill completes the history of subscriptions, from a date to the present without a gap.
 
-It reads the lake, the archive's list and the exchange, and plans. It imports
-files, fetches the rest by REST, and explains candles that no source has. Its only
-state is the lake: a stopped backfill plans again, and continues.
+It plans from the lake, the archive's list and the exchange. It imports files, fetches the
+rest by REST, and explains candles that no source has. Its only state is the lake. A stopped
+backfill plans again and continues.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.lake import LakeStore
 from lakewriter.subscription import Subscription
 
-# Series that REST finishes at once in each market.
+# The number of series of each market that REST finishes concurrently.
 FINISHERS = 2
 
 _SAVE_EVERY_S = 1.0
@@ -56,7 +56,7 @@ class Backfill:
         self._planner = Planner(store, clients, options=options, clock=clock, progress=self.progress)
 
     async def plan(self, subscriptions: Iterable[Subscription]) -> BackfillPlan:
-        """Return the plan for these subscriptions; change nothing.
+        """Return the plan for these subscriptions.
 
         Raises:
             RestError: if the exchange does not answer.
@@ -65,7 +65,7 @@ class Backfill:
         return await self._planner.plan(subscriptions)
 
     def estimated_s(self, plan: BackfillPlan) -> float:
-        """Return the estimated seconds of a plan, by the exchange's limits and the archive's speed."""
+        """Return the estimated seconds of a plan from the exchange's limits and the archive's speed."""
         return self._planner.estimated_s(plan)
 
     async def run(self, plan: BackfillPlan, ledger: Ledger, own_journal: str) -> None:

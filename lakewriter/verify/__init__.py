@@ -1,4 +1,4 @@
-"""Checks of the lake's candles, by themselves and against the exchange's.
+"""Checks the lake's candles alone and against the exchange's.
 
-Door: `run` for the lake by itself, `compare_published` for the exchange.
+Doors: `run` checks the lake alone, `compare_published` compares it with the exchange.
 """

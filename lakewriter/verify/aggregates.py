@@ -1,13 +1,12 @@
 """Comparison of longer candles with the sums of shorter ones. Pure.
 
-Open, high, low, close and trades must be equal. Volumes must be as near as sums
-of doubles can be. A longer candle is compared only if all of its shorter candles
-are present.
+Open, high, low, close and trades must be equal. Volumes may differ by the rounding of sums
+of doubles. A longer candle is compared only if all of its shorter candles are present.
 
-The exchange takes prices from trades. A candle without trades repeats the close
-before it. A longer candle does not have that price if its first trades come later.
-So prices are taken from the candles that traded. Prices of all candles, quiet ones
-included, are accepted too. A null is unknown, and equals anything.
+The exchange takes prices from trades. A candle without trades repeats the close before it.
+A longer candle lacks that price if its first trades come later. So prices are taken from
+the candles with trades. Prices of all candles, including those without trades, are accepted
+too. A null is unknown, and equals any value.
 """
 
 from typing import NamedTuple
@@ -19,18 +18,18 @@ from lakewriter.candle_arrays import OPTIONAL, PRICES, VOLUMES, Bools, Columns, 
 from lakewriter.interval import DAY_MS, INTERVALS, Interval
 from lakewriter.verify.findings import Defect
 
-# Sums of doubles differ by their order: of 86,400 of them by some 1e-11 at most.
+# Sums of doubles depend on their order. Sums of 86,400 doubles differ by at most about 1e-11.
 VOLUME_RTOL = 1e-9
 
-# The exchange writes at most 8 decimals, and price times quantity may have more. So
-# the quote volume of each shorter candle is rounded.
+# The exchange writes at most 8 decimals. Price times quantity may have more, so the quote
+# volume of each shorter candle is rounded.
 QUOTE_ROUNDING = 1e-8
 
 _ROUNDED = ("quote_volume", "taker_buy_quote_asset_volume")
 
 
 class Comparison(NamedTuple):
-    """The number of compared candles, or pairs of them, and the wrong ones."""
+    """The number of compared candles or pairs of candles, and the wrong ones."""
 
     compared: int
     defects: list[Defect]
@@ -40,10 +39,10 @@ class _Totals(NamedTuple):
     """The aggregates of the shorter candles of each longer one.
 
     Args:
-        prices: of all shorter candles, by column.
-        traded: the same of those that traded.
-        trades: sums.
-        volumes: sums, by column.
+        prices: the aggregates of all shorter candles, by column.
+        traded: the aggregates of the shorter candles with trades, by column.
+        trades: the sums of trades.
+        volumes: the sums of volumes, by column.
         unknown: whether a shorter candle lacks the value, by optional column.
         sources: the number of shorter candles.
     """
@@ -57,11 +56,11 @@ class _Totals(NamedTuple):
 
 
 def sources_of(interval: str) -> list[str]:
-    """Return the shorter intervals that add up to a longer one, the best first.
+    """Return the shorter intervals that add up to a longer one, best first.
 
-    Minutes come first, because the exchange makes all other candles of them. Then the
-    longest comes first, because it is the least to read. Weeks, months and three days
-    are made of days alone.
+    Minutes come first, because the exchange makes all other candles from them. Then longer
+    intervals precede shorter ones, because they have fewer rows to read. Candles of weeks,
+    months and three days are made only from days.
     """
     length_ms = INTERVALS[interval].length_ms or 31 * DAY_MS
     if length_ms > DAY_MS:
@@ -75,7 +74,7 @@ def sources_of(interval: str) -> list[str]:
 
 
 def compare_intervals(grid: Interval, longer: Columns, source: str, shorter: Columns) -> Comparison:
-    """Compare longer candles with the shorter ones in them.
+    """Compare longer candles with the shorter ones that they contain.
 
     Args:
         grid: the interval of the longer candles.
@@ -116,7 +115,7 @@ def _totals(shorter: Columns, first: IntArray, last: IntArray) -> _Totals:
     prices = _prices(shorter, first, last)
     traded_prices = prices
     if len(traded.begin):
-        # If none traded, all of them are flat at one price, so any bounds are right.
+        # Without trades, all shorter candles are flat at one price, and any bounds are right.
         starts = np.minimum(first_traded, len(traded.begin) - 1)
         prices_that_traded = _prices(traded, starts, np.maximum(last_traded, starts + 1))
         traded_prices = {
@@ -138,8 +137,8 @@ def _prices(candles: Columns, first: IntArray, last: IntArray) -> dict[str, Numb
 
 
 def _reduce_spans(reduce: np.ufunc, values: Numbers, first: IntArray, last: IntArray) -> Numbers:
-    """Return the reduced value of each span [first, last); no span is empty."""
-    # One value more, so that the end of the last span is a position too.
+    """Return the reduced value of each non-empty span [first, last)."""
+    # An additional value makes the end of the last span a valid position.
     bounds = np.column_stack((first, last)).ravel()
     spans: Numbers = reduce.reduceat(np.append(values, values[-1:]), bounds)[::2]
     return spans
@@ -155,7 +154,7 @@ def _differing_columns(longer: Columns, totals: _Totals) -> dict[str, Bools]:
     for name in VOLUMES:
         rounding = QUOTE_ROUNDING * totals.sources if name in _ROUNDED else 0.0
         limit = VOLUME_RTOL * np.abs(totals.volumes[name]) + rounding
-        # Negated, so that NaN counts as wrong.
+        # The negation makes NaN count as wrong.
         wrong[name] = ~(np.abs(getattr(longer, name) - totals.volumes[name]) <= limit)
     for name in OPTIONAL:
         wrong[name] &= ~(longer.is_unknown(name) | totals.unknown[name])

@@ -1,7 +1,7 @@
-"""Checks of a partition. Pure: a file's header and rows in, defects out.
+"""Checks of a partition. Pure functions return the defects of a file's header and rows.
 
-`candle_checks` has the checks of a single candle. A candle that a halt cut short
-cannot be recognised, because its end is the grid's end.
+`candle_checks` has the checks of a single candle. A candle that a halt shortened cannot be
+recognized, because it still ends on the grid.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from lakewriter.verify.findings import Defect, file_defect
 # The kind of a candle that begins after now.
 FUTURE = "future"
 
-# The tolerated error of a slow host clock.
+# The tolerated lag of the host's clock.
 _CLOCK_ERROR_MS = MINUTE_MS
 
 
@@ -53,10 +53,10 @@ def _metadata(partition: Partition, header: FileHeader) -> list[tuple[str, str]]
 
 
 def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Defect]:
-    """Check the order, the day and the grid of a file's rows.
+    """Check the order of a file's rows, their period and their grid.
 
     Args:
-        grid: the series' interval; of `3d` with its anchor.
+        grid: the series' interval, for `3d` with its anchor.
     """
     begins = int_column(rows, "candle_begin_time")
     defects = _order(begins)
@@ -106,7 +106,7 @@ def is_on_grid(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
 
 
 def check_candles(candles: Columns, market: str) -> list[Defect]:
-    """Check each candle alone, as import and compaction do."""
+    """Check each candle on its own, as import and compaction do."""
     return [_candle_defect(candles, each) for each in violations(candles, market)]
 
 

@@ -1,11 +1,11 @@
-"""Comparison of the lake's candles with the published ones, and their repair.
+"""Comparison of the lake's candles with published ones, and repair of the lake.
 
-A `Publisher` returns published candles, window by window. A repair merges those
-that win. It deletes nothing, and a published candle wins as in any merge:
+A `Publisher` returns published candles, window by window. A repair merges those that win,
+and deletes nothing. A published candle wins as in any merge:
 
 - a candle of the archive wins, because the archive is settled;
-- a candle of REST wins with as many trades or more, because a candle only gains
-  trades. One with fewer is reported and left, because REST then lags.
+- a candle of REST wins if it has at least as many trades, because a candle only gains
+  trades. A candle with fewer is only reported, because REST then lags.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from lakewriter.verify.differences import defects_of, differences, winning_rows
 from lakewriter.verify.findings import VerifyReport
 from lakewriter.verify.partition_contents import read_contents, series_partitions
 
-# A candle that closed more recently may still change at its publisher, and may still be
-# in the journal here. Source: python-binance#1246; --flush-every is 5m.
+# The minimum age of a compared candle. A younger one may still change at its publisher, and
+# may still be in the journal. Source: python-binance#1246; --flush-every is 5m.
 SETTLED_AFTER_MS = 10 * 60 * 1000
 
-# Older months are requested whole. Later days are requested one by one, because the
-# published candles of a month may end at any day.
+# The minimum age of a month that is requested whole. Later days are requested one by one,
+# because the published candles of a month may end on any day.
 WHOLE_MONTHS_AFTER_MS = 40 * DAY_MS
 
 
@@ -43,14 +43,14 @@ class Publisher(Protocol):
     """A source of published candles: the archive or REST."""
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return the published rows of a range, in SCHEMA; None if there are none yet.
+        """Return the published rows of a range, in SCHEMA; None before their publication.
 
-        May be cancelled at any time.
+        The call may be cancelled at any time.
         """
 
 
 class Window(NamedTuple):
-    """A range to request, and the number of the lake's partitions in it that no earlier window counts."""
+    """A range to request, and its partitions in the lake that no earlier window counts."""
 
     series: Series
     start_ms: int
@@ -67,14 +67,14 @@ async def compare_published(
     now_ms: int,
     repair: bool = False,
 ) -> AsyncIterator[Window]:
-    """Compare every series with its published candles; yield each window when it is done.
+    """Compare each series with its published candles; yield each finished window.
 
     A series is compared from its first candle in the lake to its last one. Earlier
     candles are not missing.
 
     Args:
         now_ms: the time at the exchange.
-        repair: whether to merge published rows that are missing here, or that win.
+        repair: whether to merge published rows that win or that the lake lacks.
 
     Raises:
         LakeError: if a merge fails.
@@ -115,20 +115,20 @@ def _span(
             start_ms, stop_ms = max(start_ms, presence.first_ms), min(stop_ms, presence.last_ms + 1)
             grid = presence.grid
     except LakeError:
-        pass  # the first or last file cannot be read, so its whole day is requested
+        pass  # the first or last file is unreadable, so its whole period is requested
     return start_ms, min(stop_ms, grid.floor(now_ms - SETTLED_AFTER_MS))
 
 
 def _window_end(series: Series, start_ms: int, now_ms: int) -> int:
-    """Return where the window that begins at `start_ms` ends: with its month, or its day.
+    """Return the end of the window that begins at `start_ms`: the end of its month or day.
 
-    A day of seconds is as many rows as two months of minutes.
+    A day of 1s candles has as many rows as two months of 1m candles.
     """
     day_end_ms, month_end_ms = (
         INTERVALS[name].end(INTERVALS[name].floor(start_ms)) for name in ("1d", "1mo")
     )
     if sources_of(series.interval) == ["1d"]:
-        return month_end_ms  # published by the month alone
+        return month_end_ms  # the archive has only monthly files
     long_past = month_end_ms <= now_ms - WHOLE_MONTHS_AFTER_MS
     return month_end_ms if long_past and series.interval != "1s" else day_end_ms
 
@@ -153,7 +153,7 @@ def _compare_window(
 
 
 def _ours(store: LakeStore, window: Window) -> tuple[pa.Table, list[Partition]]:
-    """Return our rows of a window, and the partitions whose files cannot be read."""
+    """Return the lake's rows of a window, and the partitions with unreadable files."""
     market, symbol, interval = window.series
     days = PartitionFilter(
         (market,), (symbol,), (interval,), day_of(window.start_ms), day_of(window.stop_ms - 1)

@@ -1,6 +1,6 @@
-"""The differences between published rows and the lake's, and the winners. Pure.
+"""Compares published rows with the lake's, and finds the winners. Pure.
 
-A published row wins as it would in any merge; see `candle.precedence`.
+A published row wins as in any merge; see `candle.precedence`.
 """
 
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from lakewriter.verify.findings import Defect
 
 
 class Differences(NamedTuple):
-    """The differences between published rows and the lake's, as positions in either.
+    """The differences between published rows and the lake's, as positions in either table.
 
     Args:
         missing: published rows that the lake lacks.
         differs: published rows whose prices, volumes or trades differ from the lake's.
-        ours: the lake's rows of the same candles as `differs`.
+        ours: the lake's rows for the candles of `differs`.
         unpublished: rows of the lake that are not published.
-        columns: the differing columns of each of `differs`.
+        columns: the differing columns of each row in `differs`.
     """
 
     missing: IntArray
@@ -32,7 +32,7 @@ class Differences(NamedTuple):
 
 
 def differences(ours: pa.Table, published: pa.Table) -> Differences:
-    """Compare rows of one range; both are sorted by begin time and unique."""
+    """Compare the rows of one range; both tables are sorted by begin time and unique."""
     left, right = int_column(ours, "candle_begin_time"), int_column(published, "candle_begin_time")
     _, at_left, at_right = np.intersect1d(left, right, assume_unique=True, return_indices=True)
     unlike = np.zeros((len(at_left), len(VALUE_COLUMNS)), np.bool_)
@@ -50,7 +50,7 @@ def differences(ours: pa.Table, published: pa.Table) -> Differences:
 
 
 def winning_rows(ours: pa.Table, published: pa.Table) -> Bools:
-    """Return which published rows win over ours, row by row, by `candle.precedence`."""
+    """Return whether each published row wins over the lake's row, by `candle.precedence`."""
 
     wins: Bools = np.zeros(ours.num_rows, np.bool_)
     same = ~wins
@@ -59,7 +59,7 @@ def winning_rows(ours: pa.Table, published: pa.Table) -> Bools:
     for left, right in zip(ranks(ours), ranks(published), strict=True):
         wins |= same & (right > left)
         same &= right == left
-    return wins | same  # of full ties a merge keeps the newcomer
+    return wins | same  # in a full tie, a merge keeps the new row
 
 
 def defects_of(

@@ -1,9 +1,8 @@
-"""Findings of a verification: the wrong candles, and the words for each. Pure.
+"""Findings of a verification: the wrong candles and their descriptions. Pure.
 
-A check takes many candles at once and returns defects. A defect has the begin
-times of its candles, and a function that describes one of them. A report counts
-all candles and describes only the first. So a year of wrong candles costs no more
-than one.
+A check takes many candles at once and returns defects. A defect has the begin times of its
+candles, and a function that describes one of them. A report counts all candles, and
+describes only the first ones. So the memory for a year of wrong candles is limited.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,17 +20,17 @@ Check = Literal["partition", "candle", "intervals", "jumps", "against"]
 
 CHECKS: tuple[Check, ...] = get_args(Check)
 
-# The checks that need nothing but the lake.
+# The checks that read only the lake.
 LOCAL_CHECKS: tuple[Check, ...] = CHECKS[:-1]
 
 
 class Defect(NamedTuple):
-    """Candles of one series that one check found wrong in one way.
+    """Candles of one series with the same fault in one check.
 
     Args:
         check: the check.
         kind: one word for the defect ("unsorted", "low", "differs").
-        begins: their begin times; the day's first millisecond for a whole file.
+        begins: the begin times of the candles; for a whole file, the begin of its partition.
         describe: returns the description of the candle at a position of `begins`.
     """
 
@@ -45,9 +44,9 @@ class VerifyFinding(msgspec.Struct, frozen=True):
     """One wrong candle or file.
 
     Args:
-        check, kind: those of its defect.
+        check, kind: as in its defect.
         market, symbol, interval: the series.
-        begin_ms: begin time of the candle; the day's first millisecond for a whole file.
+        begin_ms: begin time of the candle; for a whole file, the begin of its partition.
         what: its description.
     """
 
@@ -64,10 +63,10 @@ class FindingCounts(msgspec.Struct):
     """The counts of one check of one series.
 
     Args:
-        checked: checked partitions, candles, or pairs of candles.
-        findings: the wrong ones.
-        corrected: candles that a repair replaced.
-        added: candles that a repair added.
+        checked: the checked partitions, candles, or pairs of candles.
+        findings: the wrong partitions, candles, or pairs of candles.
+        corrected: the candles that a repair replaced.
+        added: the candles that a repair added.
     """
 
     checked: int = 0
@@ -80,13 +79,14 @@ class VerifyReport:
     """The result of a verification.
 
     Args:
-        findings_max: the maximum findings of each check to keep; the others are counted.
+        findings_max: the maximum findings of each check to keep. Further ones are only counted.
 
     Attributes:
-        counts: by series and check.
+        counts: the counts by series and check.
         findings: the first findings.
-        unknown_candles: candles with a null in some optional column, which is no finding.
-        unknown_columns: those columns.
+        unknown_candles: the number of candles with a null in an optional column. Such a
+            null is no finding.
+        unknown_columns: the optional columns with a null.
     """
 
     def __init__(self, findings_max: int) -> None:
@@ -98,11 +98,11 @@ class VerifyReport:
         self._findings_left = dict.fromkeys(CHECKS, findings_max)
 
     def counts_of(self, series: Series, check: Check) -> FindingCounts:
-        """Return the counts of a check of a series, to be changed."""
+        """Return the mutable counts of a check of a series."""
         return self.counts.setdefault((series, check), FindingCounts())
 
     def add(self, series: Series, defects: Iterable[Defect]) -> None:
-        """Count defects, and keep the first as findings."""
+        """Count defects, and keep the first ones as findings."""
         for defect in defects:
             self.counts_of(series, defect.check).findings += len(defect.begins)
             shown = min(len(defect.begins), self._findings_left[defect.check])

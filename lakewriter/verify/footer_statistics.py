@@ -1,9 +1,10 @@
-"""Check of a file's statistics against its rows.
+"""Compares a file's statistics with its rows.
 
-Parquet has no checksum of them. Readers skip whole files by them, and `coverage`
-counts by them. They are right in a file that equals what `encode` makes of its
-rows, byte for byte. Otherwise another version wrote the file, or it is damaged.
-Then a child process reads them, because a damaged footer can abort its reader.
+Parquet has no checksum of statistics. Readers use them to skip whole files, and `coverage`
+uses them to count. `encode` is run again on the file's rows. If it returns the file's
+bytes, the statistics are right. Otherwise another version wrote the file, or the file is
+damaged. Then a child process reads the statistics, because a damaged footer can abort its
+reader.
 """
 
 import os
@@ -25,7 +26,7 @@ from lakewriter.verify.partition_contents import PartitionFile
 
 
 class StatisticsWorkers:
-    """Child processes that read statistics, one at a time. A child lives until a file kills it."""
+    """Child processes that read statistics, one process at a time. A new one starts after a crash."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
@@ -39,7 +40,7 @@ class StatisticsWorkers:
         self._shut_down()
 
     def read(self, data: bytes) -> dict[str, Statistics] | None:
-        """Return a file's statistics by column; None if they cannot be read."""
+        """Return a file's statistics by column; None if they are unreadable."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1, mp_context=get_context("spawn"), initializer=_initialize_worker
@@ -71,7 +72,7 @@ def _read(data: bytes) -> dict[str, Statistics] | None:
 
 
 def check_statistics(workers: StatisticsWorkers, partition: Partition, file: PartitionFile) -> list[Defect]:
-    """Check the statistics of a file that lakewriter wrote; those of other writers are not checked."""
+    """Check a file's statistics, if lakewriter wrote the file."""
     rows, header = file.rows, file.header
     if (
         rows is None
@@ -94,7 +95,7 @@ def check_statistics(workers: StatisticsWorkers, partition: Partition, file: Par
 
 
 def _matches(stored: Statistics, column: pa.ChunkedArray) -> bool:
-    # lakewriter always writes them, so absent ones are wrong too.
+    # lakewriter always writes the number of nulls, so an absent number is wrong too.
     return (stored.nulls or 0) == column.null_count and (stored.least, stored.greatest) == _bounds(column)
 
 

@@ -1,7 +1,7 @@
-"""The content of a partition on the disk: its files, their rows, and the files that cannot be read.
+"""The content of a partition on the disk: its files, their rows, and its unreadable files.
 
-Files that other commands refuse or repair are data here. No function of this
-module raises an error for a damaged file.
+Other commands refuse or repair a damaged file. Functions of this module return it as data
+and raise no error.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ class PartitionFile(NamedTuple):
     """One file of a partition.
 
     Args:
-        name: relative to the lake's root.
+        name: its path relative to the lake's root.
         data: its bytes.
-        rows: its rows, in SCHEMA; None if it cannot be read.
-        header: its metadata; None if it cannot be read.
-        error: why it cannot be read; "" if it can.
+        rows: its rows, in SCHEMA; None for an unreadable file.
+        header: its metadata; None for an unreadable file.
+        error: the reason why the file is unreadable; "" for a readable file.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Contents(NamedTuple):
     """The content of a partition.
 
     Args:
-        own: lakewriter's own file; None if there is none.
+        own: lakewriter's own file; None if the partition lacks it.
         of_days: files of single days of a month or a year, which lakewriter wrote
             in format 1, and the partitions that they were.
         foreign: the other files.
@@ -60,7 +60,7 @@ class Contents(NamedTuple):
 
     @property
     def readable(self) -> bool:
-        """Whether every file could be read."""
+        """Whether every file is readable."""
         files = self.foreign if self.own is None else (self.own, *self.foreign)
         return all(file.rows is not None for file in files)
 
@@ -91,7 +91,7 @@ def read_contents(store: LakeStore, dirs: PartitionDirs) -> Contents:
                 files.append(PartitionFile(name, b"", None, None, f"{name}: {error.strerror}"))
                 continue
             if found is None:
-                break  # it was folded into the own file, which may have been read before
+                break  # it was merged into the own file, which may have been read before
             files.append(_file(name, found.data, dirs.partition))
         else:
             return _contents(dirs.partition, files)

@@ -1,10 +1,10 @@
-"""Jumps of the price between adjacent candles. Pure.
+"""Finds jumps of the price between adjacent candles. Pure.
 
-A candle opens near the close of the one before, if no candle is missing between
-them. The scale of "near" belongs to the series. It is 1.4826 times the median
-absolute deviation of the logarithmic returns from close to close. For normal
-returns that is the standard deviation, and jumps do not distort it. Returns of 0
-are left out, because on quiet days most are 0.
+A candle opens near the close of the previous candle, if no candle is missing between them.
+The scale of "near" depends on the series. The scale is 1.4826 times the median absolute
+deviation of the logarithmic returns from close to close. For normally distributed returns
+it equals the standard deviation, and jumps do not distort it. Returns of 0 are left out,
+because on quiet days most are 0.
 """
 
 import numpy as np
@@ -15,33 +15,35 @@ from lakewriter.interval import INTERVALS, Interval
 from lakewriter.verify.aggregates import Comparison
 from lakewriter.verify.findings import Defect
 
-# The deviations of a jump. On real days from 2017 to 2026, a first day of a market and a
-# day with a halt included, the widest step was 3.1. A price with a wrong digit is hundreds.
+# The minimum deviations of a jump. On real days from 2017 to 2026, the widest step had 3.1
+# deviations. They include a first day of a market and a day with a halt. A price with a
+# wrong digit has hundreds.
 DEVIATIONS = 20.0
 
-# The candles that share a scale: a month of minutes. The volatility of a series changes.
+# The number of candles that share a scale: a month of 1m candles. The volatility of a
+# series changes.
 WINDOW_CANDLES = 43_200
 
-# The minimum returns for a scale.
+# The minimum number of returns for a scale.
 RETURNS_MIN = 20
 
-# The minimum scale: a basis point. One step of the price is a minimum too.
+# The minimum scale: a basis point. The scale is also at least one step of the price.
 SCALE_MIN = 1e-4
 
 _NORMAL = 1.4826
 
 
 def window_ms(grid: Interval) -> int:
-    """Return the length of a window."""
+    """Return the length of a window in milliseconds."""
     return WINDOW_CANDLES * (grid.length_ms or INTERVALS["1d"].length_ms)
 
 
 def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviations: float) -> Comparison:
-    """Find the candles that open far from the close before them.
+    """Return the candles that open far from the previous close.
 
     Args:
-        before: the last candle of the window before, for the first step of this one.
-        candles: one window, sorted by begin time, unique.
+        before: the last candle of the previous window, for the first step of this window.
+        candles: the candles of one window, sorted by begin time, unique.
         deviations: the minimum deviations of a jump.
 
     Returns:
@@ -49,7 +51,7 @@ def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviati
     """
     if before is not None:
         candles = concatenated([before, candles])
-    # An impossible price has no logarithm, and is a finding of another check.
+    # An impossible price has no logarithm. Another check reports it.
     sane = np.isfinite(candles.open) & np.isfinite(candles.close) & (candles.open > 0) & (candles.close > 0)
     adjacent = (candles.begin[1:] == ends(grid, candles.begin[:-1])) & sane[1:] & sane[:-1]
     opens, closes = candles.open[1:][adjacent], candles.close[:-1][adjacent]
@@ -71,7 +73,7 @@ def find_jumps(grid: Interval, before: Columns | None, candles: Columns, deviati
 
 
 def _scale(befores: Floats, closes: Floats) -> float | None:
-    """Return the robust deviation of the returns; None if there are too few."""
+    """Return the robust deviation of the returns; None for too few returns."""
     moved = closes != befores
     returns = np.log(closes[moved] / befores[moved])
     if len(returns) < RETURNS_MIN:

@@ -1,6 +1,6 @@
-"""The publishers of candles: the archive's files, and REST.
+"""The publishers of candles: the archive and REST.
 
-Both return a table for a range of one series, as `compare_published` needs it.
+Both implement `compare_published.Publisher`.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from lakewriter.candle import Candle, to_table
 from lakewriter.clock import Clock
 from lakewriter.series import Series
 
-# Downloads at once.
+# The number of concurrent downloads.
 _DOWNLOADS = 8
 
 
 class ArchivePublisher:
-    """The archive. It uses daily files if the interval has them, because they are more often right.
+    """Publishes the archive's candles, preferably from daily files, which have fewer errors.
 
     Args:
         clients: the clients of the markets.
@@ -40,7 +40,7 @@ class ArchivePublisher:
         self._downloads = asyncio.Semaphore(_DOWNLOADS)
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return the files' candles that begin in a range; None if it has no file.
+        """Return the files' candles that begin in a range; None for a range without files.
 
         Raises:
             ArchiveError, CsvError: if a file cannot be fetched or read.
@@ -75,7 +75,7 @@ class ArchivePublisher:
 
 
 class RestPublisher:
-    """REST.
+    """Publishes REST's candles.
 
     Args:
         clients: the clients of the markets.
@@ -88,7 +88,7 @@ class RestPublisher:
         self._market_infos: dict[str, MarketInfo] = {}
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return REST's settled candles that begin in a range; None if it has none.
+        """Return REST's settled candles that begin in a range; None without candles.
 
         Raises:
             RestError: if REST does not answer.

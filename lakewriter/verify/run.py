@@ -1,9 +1,9 @@
-"""Verification of a lake by itself: each partition is read once, for all checks.
+"""Verification of a lake alone. Each partition is read once, for all checks.
 
-A symbol is read day by day with all of its intervals, because a longer candle is
-compared with the shorter ones of its day. Only little is kept from day to day:
-partitions of months and years, the candles of each series for a window of jumps, and
-daily candles for weeks and months.
+A symbol is read day by day with all of its intervals, because a longer candle is compared
+with the shorter ones of its day. From day to day, memory keeps only the partitions of
+months and years, the candles of each series for a window of jumps, and daily candles for
+weeks and months.
 
 `checks`, `aggregates`, `price_jumps` and `footer_statistics` have the rules. Candles
 in a journal are not checked.
@@ -34,9 +34,9 @@ class VerifyOptions(msgspec.Struct, frozen=True):
     """The options of a verification.
 
     Args:
-        checks: some of LOCAL_CHECKS. Whether a file can be read is always checked.
-        deviations: the minimum deviations of a jump; 0 finds no jumps.
-        now_ms: the time; None to skip the check for future candles.
+        checks: the checks to run, among LOCAL_CHECKS. An unreadable file is always a finding.
+        deviations: the minimum deviations of a jump; 0 to skip the check for jumps.
+        now_ms: the present; None to skip the check for future candles.
     """
 
     checks: frozenset[Check] = frozenset(LOCAL_CHECKS)
@@ -50,7 +50,7 @@ DEFAULT = VerifyOptions()
 def verify(
     store: LakeStore, report: VerifyReport, selection: PartitionFilter = ALL, options: VerifyOptions = DEFAULT
 ) -> Iterator[Partition]:
-    """Check the partitions; add findings to the report; yield each partition when it is done.
+    """Check the partitions and add findings to the report; yield each finished partition.
 
     Raises:
         LakeError: if a partition's files keep changing.
@@ -70,8 +70,8 @@ class _SeriesVerifier:
 
     Args:
         report: receives the findings.
-        selection: the days whose candles are checked.
-        workers: read the statistics of files.
+        selection: the days to check.
+        workers: processes that read the statistics of files.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class _SeriesVerifier:
         self._last_candle: Columns | None = None
 
     def verify_partition(self, partition: Partition, contents: Contents) -> Columns:
-        """Check one partition; return its candles of selected days that are on the grid."""
+        """Check one partition; return its candles on the grid in the selected days."""
         self._anchor_grid(contents)
         self._check_partition(partition, contents)
         candles = columns_of(contents.rows)
@@ -140,7 +140,7 @@ class _SeriesVerifier:
         self._window.append(candles)
 
     def check_window(self) -> None:
-        """Check the window for jumps, and begin another one with the next candle."""
+        """Check the window for jumps, and begin a new window with the next candle."""
         if not self._window:
             return
         candles = concatenated(self._window)
@@ -159,10 +159,10 @@ def _verify_symbol(
     by_interval = {verifier.series.interval: verifier for verifier, _ in verifiers}
     ordered = sorted((dirs for _, partitions in verifiers for dirs in partitions), key=_by_date)
     long_candles: dict[str, list[Columns]] = {}
-    # Candles that are not compared yet, by day and interval.
+    # Candles whose comparison is pending, by day and interval.
     pending: dict[int, dict[str, Columns]] = {}
     for start_ms, of_date in groupby(ordered, key=lambda dirs: dirs.partition.start_ms):
-        # No later partition has candles of the days before it.
+        # Later partitions have no candles of earlier days.
         for day in _popped_before(pending, start_ms // DAY_MS):
             _compare_intervals(by_interval, day, report)
         for dirs in of_date:
@@ -177,7 +177,7 @@ def _verify_symbol(
     for day in _popped_before(pending, None):
         _compare_intervals(by_interval, day, report)
     if "intervals" in options.checks:
-        # Ten years of days are a few thousand candles.
+        # Ten years have a few thousand daily candles.
         _compare_intervals(
             by_interval, {interval: concatenated(parts) for interval, parts in long_candles.items()}, report
         )
@@ -186,7 +186,7 @@ def _verify_symbol(
 
 
 def _popped_before(pending: dict[int, dict[str, Columns]], stop: int | None) -> Iterator[dict[str, Columns]]:
-    """Remove and yield what is pending of the days before `stop`, ascending; None for all days."""
+    """Remove and yield the pending candles of each day before `stop`, ascending; None for all days."""
     for day in sorted(day for day in pending if stop is None or day < stop):
         yield pending.pop(day)
 
