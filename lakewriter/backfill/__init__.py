@@ -1,4 +1,4 @@
-"""History from before the first recording: archive files first, REST for the rest.
+"""Fetch the history from before the first recording: first archive files, then REST.
 
 Door: `run`. `planner` finds the missing ranges and `plan` assigns them to sources;
 `archive_import` and `rest_fill` fetch them.

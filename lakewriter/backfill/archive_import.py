@@ -1,4 +1,4 @@
-"""The import of archive files: downloads, checks, parses and merges each file.
+"""Download, check, parse and merge files of the archive.
 
 Rule 1: a file is imported whole or not at all. A stopped backfill continues at the next
 file, because it fetches only candles that the lake lacks. Files of one partition are merged

@@ -1,4 +1,4 @@
-"""Unwraps the error of a group of tasks."""
+"""Unwrap the error of a group of tasks."""
 
 import contextlib
 from collections.abc import Iterator

@@ -76,14 +76,14 @@ class MarketInfo:
         self.instruments = {each.symbol: each for each in instruments}
 
     async def sync_time(self, *, fresh: bool = False) -> None:
-        """Fetch the exchange's time, unless a recent one is known."""
+        """Fetch the exchange's time, if it is stale or `fresh` is set."""
         now_s = self._clock.monotonic_s()
         if fresh or self._synced_at_s is None or now_s - self._synced_at_s > _TIME_AGE_S_MAX:
             await self._ask_time()
             self._synced_at_s = now_s
 
     async def _ask_time(self) -> None:
-        """Fetch the time until it agrees with earlier answers or the host's clock; else log a warning."""
+        """Fetch the time until the answers agree; otherwise use the host's clock."""
         for _ in range(_TIME_TRIES_MAX):
             moment = await ask_with_retry(self.client.rest.server_time)
             if self.client.time.observe_server_time(moment):

@@ -189,8 +189,8 @@ class Planner:
         if options.until_ms is not None:
             stop_ms = min(stop_ms, options.until_ms)
         if bounds.stop_ms is not None and ends_ms:
-            # A symbol no longer trades. An earlier backfill already requested the time
-            # after its last file.
+            # The time after the last file of a symbol that no longer trades is requested by
+            # REST only once.
             stop_ms = min(stop_ms, ends_ms[-1])
         if bounds.unlisted and period and listed:
             coming_ms = unpublished_ms(series, period, max(listed), market_info.client.time.now_ms())

@@ -1,7 +1,7 @@
-"""Fetches candles that no file has from REST, and explains in the ledger those that REST lacks.
+"""Fetch candles that no file has from REST, and explain in the ledger those that REST lacks.
 
-Rule 1: after the backfill, each candle from a series' first one to the present is in the
-lake or explained in the ledger.
+Rule 1: after the backfill, the lake has each candle of a series up to the present, or the
+ledger explains it.
 Rule 2: if a recorder runs on this lake, the present is the last closed candle. The recorder
 has only candles from after its start. Otherwise the newest candles are left out, because
 their values may still change.
@@ -31,7 +31,7 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# The maximum lag of REST after the end of a candle.
+# The maximum lag of REST. A candle that ended more recently may still appear.
 SETTLE_MS = 300_000
 
 
@@ -168,7 +168,7 @@ class RestFill:
             missing = self._explainable(plan, contents, missing, now_ms)
         first_ms = bounds.first_ms
         if first_ms is None or first_ms >= plan.start_ms:
-            # No source has candles older than the first one in the lake.
+            # All sources have been requested for candles older than the first one in the lake.
             first_ms = contents.first_ms if contents.first_ms is not None else first_ms
         # A candle that ends after the last settled time is not missing yet.
         ended = within(missing, plan.start_ms, contents.grid.floor(max(stop_ms, plan.start_ms)))
@@ -201,7 +201,7 @@ class RestFill:
     def _explainable(
         self, plan: SeriesPlan, contents: _SeriesContents, missing: list[Range], now_ms: int
     ) -> list[Range]:
-        """Return the ranges, except those of unusable files and of files that may still be published."""
+        """Return the missing ranges, except those of unusable files and of files still to be published."""
         series, coming_ms = plan.series, plan.bounds.unpublished_ms
         given_up = self._given_up.get(series, [])
         for low_ms, high_ms in given_up:

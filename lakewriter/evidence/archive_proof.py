@@ -1,7 +1,7 @@
-"""Check whether a file is proven to be one of the exchange's archive. Pure.
+"""Check whether a file is proven to be the archive's. Pure.
 
-Rule: the proof is the file's name, and all candles of a finished day or month. Other
-files rank as REST.
+Rule: a proven file has the name of an archive file, and all candles of that finished
+period. Other files rank as REST.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from lakewriter.interval import Interval
 
 
 class ArchivePeriod(NamedTuple):
-    """The day or month in the name of an archive file, in milliseconds; its candles begin in it."""
+    """The day or month in an archive file's name, as a range of begin times in milliseconds."""
 
     start_ms: int
     stop_ms: int
@@ -22,11 +22,11 @@ class ArchivePeriod(NamedTuple):
 def why_not_archive(
     begins: IntArray, grid: Interval, period: ArchivePeriod | None, now_ms: int, *, checked: bool
 ) -> str:
-    """Return why a file with the archive's layout is not proven to be the archive's; "" if it is.
+    """Return the reason why a file with the archive's layout is unproven; "" for a proven file.
 
     Args:
-        begins: begin times of all its rows, also of open candles.
-        period: the period in its name; None if the archive has no such name.
+        begins: begin times of all rows, including open candles.
+        period: the period in the file's name; None if the archive has no such name.
         checked: whether the archive's checksum beside it matches.
     """
     if period is None:

@@ -55,14 +55,14 @@ class ChosenSeries(NamedTuple):
 
 
 class OtherSeriesError(ContradictionError):
-    """A file of other series than the options select."""
+    """The options select none of a file's series."""
 
 
 def check_name_claims(place: Sequence[Claim], options: ImportOptions, name: str) -> None:
     """Check the claims of a file's name and directories against each other and the options.
 
     Raises:
-        ContradictionError: if they contradict each other.
+        ContradictionError: if the claims contradict each other.
         OtherSeriesError: if the options select another series.
     """
     agreed = agree(_without_overruled(place, options), name)
@@ -83,7 +83,8 @@ def choose_series(
         rows: the number of its rows.
 
     Raises:
-        ContradictionError: if its name or directories contradict its columns, or each other.
+        ContradictionError: if the claims of its name, directories and columns contradict
+            each other.
         OtherSeriesError: if the options select none of its series.
         UsageError: if the market, symbol or interval is unknown.
     """
@@ -106,7 +107,7 @@ def choose_series(
 
 
 def _combined(part: SeriesRows, groups: list[RowGroup], name: str) -> SeriesRows:
-    """Return all rows of a series that has several spellings."""
+    """Return all rows of a series with several spellings."""
     if len(groups) == 1:
         return part
     for level in LEVELS:

@@ -1,4 +1,4 @@
-"""Claims on the series of a file, made by options, name, directories and columns. Pure.
+"""Claims on the series of a file by options, name, directories and columns. Pure.
 
 Rule: if two claims differ, the file is refused in one line that names both.
 """
@@ -12,7 +12,7 @@ from lakewriter.candle import Source
 from lakewriter.errors import LakewriterError
 from lakewriter.spelling import FUTURES, is_of_asset, market_of
 
-# "asset" is only a base asset: it determines no symbol, but can contradict one.
+# "asset" is only a base asset. It cannot determine a symbol, but can contradict one.
 Level = Literal["market", "symbol", "interval", "asset"]
 LEVELS: tuple[Level, ...] = ("market", "symbol", "interval")
 EXAMPLES = {"market": "usdt_futures", "symbol": "BTCUSDT", "interval": "1m", "asset": "BTC"}
@@ -29,7 +29,8 @@ class ImportOptions(NamedTuple):
         source: the source of rows whose file does not name it.
         relabel: whether market, symbol and interval overrule the file.
         sparse: whether rows may be farther apart than the interval.
-        skip_bad_rows: whether to skip rows that cannot be candles; otherwise they refuse their file.
+        skip_bad_rows: whether to skip rows that cannot be candles. Otherwise such a row
+            refuses its file.
     """
 
     market: str | None = None
@@ -48,7 +49,7 @@ class Claim(NamedTuple):
         level: market, symbol, interval or asset.
         value: the exchange's name for it; FUTURES for either futures market.
         by: the source in an error: NAME, "--symbol", "its column pair".
-        of: the level of the text behind the claim: a symbol can imply its market.
+        of: the level of the text that implies the claim. A symbol can imply its market.
     """
 
     level: Level
@@ -66,7 +67,7 @@ class ContradictionError(LakewriterError):
 
 
 def claims_on(level: Level, value: str, by: str) -> list[Claim]:
-    """Return a claim; for a symbol of one market only, also the claim on that market."""
+    """Return a claim. A symbol of only one market also claims that market."""
     claims = [Claim(level, value, by, level)]
     if level == "symbol" and (market := market_of(value)) is not None:
         claims.append(Claim("market", market, by, level))

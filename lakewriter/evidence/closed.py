@@ -1,7 +1,6 @@
 """Decide which candles of a file are closed. Pure.
 
-Rule: a candle is closed if it ended before now and before the file was written, and
-if no column marks it open.
+Rule: a closed candle ended before now and before the file was written, and no column marks it open.
 """
 
 import numpy as np
@@ -20,7 +19,7 @@ _CLOSED = (
 _OPEN = (
     "is_open", "isopen", "in_progress", "inprogress", "partial", "is_partial", "ispartial", "unfinished", "incomplete",
 )  # fmt: skip
-# Columns that mark it in words; they count if all of their words are known.
+# Columns that mark a candle in words. A column counts only if all of its words are known.
 _STATES = ("status", "state", "candle_status", "bar_status")
 _STATE_WORDS = {
     **dict.fromkeys(("closed", "close", "complete", "completed", "final", "finished", "done"), True),
@@ -75,8 +74,8 @@ def closed_rows(ends: IntArray, marked: BoolArray | None, now_ms: int, written_m
 
     Args:
         ends: end times, exclusive.
-        marked: whether the file marks each candle closed; None without such marks.
-        written_ms: when the file was written.
+        marked: whether each candle is marked closed; None without such marks.
+        written_ms: the file's modification time.
     """
     closed: BoolArray = ends <= min(now_ms, written_ms)
     return closed if marked is None else closed & marked

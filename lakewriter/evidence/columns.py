@@ -11,7 +11,7 @@ from lakewriter.evidence.row_groups import ColumnClaim
 
 _WORD_ENDS = re.compile(r"[\s_.-]+")
 
-# In the metadata of a Parquet file that a lake wrote.
+# The key in the metadata of a Parquet file from a lake.
 _WRITER_KEY = b"lakewriter.version"
 
 # Columns that identify the series of a row.
@@ -20,7 +20,7 @@ _CLAIMS: dict[Level, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker", "pair", "instrument"),
     "interval": ("interval", "timeframe"),
 }
-# Names with other meanings as well.
+# Column names that can have other meanings.
 _LOOSE: dict[Level, tuple[str, ...]] = {
     "market": ("exchange_name", "exchange_id", "exch"),
     "symbol": (
@@ -56,7 +56,7 @@ def plain_name(name: str) -> str:
 
 
 def normal_name(name: str) -> str:
-    """Return a column's name in the form that is compared."""
+    """Return a column's name in its normal form for comparisons."""
     name = plain_name(name)
     return name if len(name) == 1 else _WORD_ENDS.sub("_", name.lower())
 
@@ -75,7 +75,7 @@ def cells_as_text(column: pa.ChunkedArray) -> pa.Array:
 
 
 def metadata_claims(table: pa.Table) -> list[Claim]:
-    """Return the claims in the metadata of a file written by a lake; none for other files."""
+    """Return the claims in the metadata of a lake's file; an empty list for other files."""
     metadata = table.schema.metadata or {}
     if _WRITER_KEY not in metadata:
         return []
@@ -96,7 +96,7 @@ def volume_and_quote(
     Quote volume ÷ volume is the mean price of a candle's trades. It lies between low and high.
 
     Returns:
-        None if neither order fits, or both do.
+        The positions; None if both orders fit, or neither.
     """
     traded = (one > 0) & (other > 0) & (low > 0)
     if not traded.any():

@@ -1,7 +1,8 @@
 """Keep one row for each candle of a file. Pure.
 
-Rule: the row with more trades is the later one; if trades are unknown, the one with
-more volume. If neither decides, or if many rows contradict, the file is refused.
+Rule: the row with more trades is the later one. If trades are unknown, the row with more
+volume is later. If neither decides, or if many rows contradict each other, the file is
+refused.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import pyarrow as pa
 from lakewriter.candle import VALUE_COLUMNS, FloatArray, IntArray
 from lakewriter.evidence.claims import RowsError, time_text
 
-# The greatest share of contradicting rows. Pages of a download overlap in one row of a hundred.
+# The maximum share of contradicting rows. Pages of a download overlap in one of a hundred rows.
 CONTRADICTIONS_SHARE_MAX = 0.01
 
 
@@ -32,13 +33,13 @@ class Duplicates(NamedTuple):
 
 
 def without_duplicates(begins: IntArray, values: Sequence[pa.Array]) -> Duplicates:
-    """Return one row for each candle: the one with most trades, or most volume if trades are unknown.
+    """Return one row for each candle, with the most trades; if trades are unknown, the most volume.
 
     Args:
         values: the columns VALUE_COLUMNS, in that order.
 
     Raises:
-        RowsError: if two rows differ and neither is provably the later one, or if many rows differ.
+        RowsError: if two rows differ and the later one is unknown, or if many rows differ.
     """
     if bool(np.all(begins[1:] > begins[:-1])):
         return Duplicates(np.arange(len(begins)))
@@ -70,7 +71,7 @@ def without_duplicates(begins: IntArray, values: Sequence[pa.Array]) -> Duplicat
 
 
 def _numbers(column: pa.Array) -> FloatArray:
-    """Return a column as doubles; a null is -1, which no candle has."""
+    """Return a column as doubles. A null becomes -1, which no candle has."""
     numbers: FloatArray = np.nan_to_num(
         column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False), nan=-1.0
     )

@@ -1,7 +1,7 @@
 """Group the rows of a file by the series that its columns claim. Pure.
 
-Rule: a column with several values splits a file into one group for each. An unknown
-value refuses the file, unless the column's name has other meanings too.
+Rule: a column with several values splits a file into one group for each value. An unknown
+value refuses the file, unless the column's name can have other meanings.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from lakewriter.errors import LakewriterError
 from lakewriter.evidence.claims import EXAMPLES, Claim, Level, agree, claims_on
 from lakewriter.spelling import ANY, asset_in, interval_in, market_in, symbol_in
 
-# Series in one file. The exchange lists some thousands in a year.
+# The maximum series in one file. The exchange lists a few thousand in a year.
 SERIES_MAX = 20_000
 
 _CHARACTERS_MAX = 40
@@ -29,8 +29,8 @@ class ColumnClaim(NamedTuple):
         level: market, symbol, interval or asset.
         name: the column's name, as the file spells it.
         values: a text for each row, or null.
-        loose: whether the name has other meanings too; it then counts only if all values
-            are understood.
+        loose: whether the name can have other meanings. The column then counts only if all
+            of its values are known.
     """
 
     level: Level
@@ -62,11 +62,11 @@ def group_rows(
 
     Args:
         name: the file's name in an error.
-        is_exact: returns whether a text is a symbol verbatim, as in the columns of a lake.
+        is_exact: returns whether a text is a verbatim symbol, as in the columns of a lake.
 
     Raises:
         LakewriterError: if a column has unknown or missing values.
-        ContradictionError: if two columns contradict in a row.
+        ContradictionError: if two columns of a row contradict each other.
     """
     all_rows: list[Claim] = []
     by_text: list[list[list[Claim]]] = []
@@ -91,7 +91,7 @@ def group_rows(
 
 
 def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], IntArray]]:
-    """Return each combination of codes in the rows, with its rows."""
+    """Return each combination of codes with its rows."""
     order = np.lexsort(tuple(reversed(codes)))
     changes = np.logical_or.reduce([np.diff(code[order]) != 0 for code in codes])
     firsts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]

@@ -1,7 +1,7 @@
-"""Check that the rows of a file are of the interval that is claimed. Pure.
+"""Check that the rows of a file have the claimed interval. Pure.
 
-Rule: three rows or more prove their interval, and so do ends. A claim that
-contradicts them refuses the file.
+Rule: three or more rows prove their interval, and so do end times. A contradicting claim
+refuses the file.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ from lakewriter.candle import BoolArray, IntArray
 from lakewriter.evidence.claims import RowsError
 from lakewriter.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, SECOND_MS, Interval
 
-# Fewer rows do not prove how far apart a file's candles are.
+# The minimum number of rows that prove the distance between a file's candles.
 SPACED_ROWS_MIN = 3
 
-# This share of the rows begins on the grid of their interval; the rest are strays.
+# The minimum share of rows that begin on the grid of their interval. Others are outliers.
 _ON_GRID_SHARE = 0.9
 
 
@@ -25,7 +25,7 @@ def check_spacing(begins: IntArray, grid: Interval, by: str) -> None:
         by: the source that claims the interval.
 
     Raises:
-        RowsError: if the rows are of another interval.
+        RowsError: if the rows have another interval.
     """
     times = np.unique(begins)
     if len(times) < SPACED_ROWS_MIN:
@@ -48,7 +48,7 @@ def check_spacing(begins: IntArray, grid: Interval, by: str) -> None:
 def _wrong_spacing(what: str, grid: Interval, by: str, other: Interval | None = None) -> RowsError:
     hint = "--sparse if rows are missing in between"
     if other is not None:
-        # An option selects rows; only with --relabel does it overrule the file.
+        # An option selects rows. It overrules the file only with --relabel.
         relabel = "" if by == "--interval" else "--relabel "
         hint = f"{relabel}--interval {other.name}, or {hint}"
     return RowsError(f"these rows {what}, {by} says {grid.name}", hint)
@@ -77,10 +77,10 @@ def check_lengths(begins: IntArray, ends: IntArray, grid: Interval, by: str) -> 
     """Return whether the rows' own ends prove the claimed interval.
 
     Args:
-        ends: exclusive, or the last millisecond or second; impossible ends are ignored.
+        ends: end times, exclusive or the last millisecond or second; impossible ones are ignored.
 
     Raises:
-        RowsError: if they prove another interval.
+        RowsError: if the end times prove another interval.
     """
     lengths = _rounded(ends - begins)
     if not len(lengths):
@@ -97,7 +97,7 @@ def check_lengths(begins: IntArray, ends: IntArray, grid: Interval, by: str) -> 
 
 
 def _rounded(lengths: IntArray) -> IntArray:
-    """Return lengths up to the exclusive end; some files write the last millisecond or second."""
+    """Return lengths up to the exclusive end. Some files write the last millisecond or second."""
     for short in (1, SECOND_MS):
         lengths = np.where((lengths + short) % MINUTE_MS == 0, lengths + short, lengths)
     return np.where((lengths + 1) % SECOND_MS == 0, lengths + 1, lengths)
@@ -110,7 +110,7 @@ def _is_length(lengths: IntArray, interval: Interval) -> BoolArray:
 
 
 def length_text(length_ms: int) -> str:
-    """Format a length of time in its largest whole unit."""
+    """Return a length of time as text, in its largest whole unit."""
     for unit, unit_ms in (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS)):
         if length_ms % unit_ms == 0:
             return f"{length_ms // unit_ms} {unit}"

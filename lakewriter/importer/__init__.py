@@ -1,4 +1,5 @@
-"""Import files of candles made by other tools.
+"""Import files of candles from other tools.
 
-Doors: `import_files` for the lake, `file_candles` for one file, `file_table` for its bytes.
+Doors: `import_files` imports into the lake, `file_candles` reads the candles of one file,
+`file_table` reads its bytes.
 """

@@ -11,25 +11,26 @@ from lakewriter.errors import LakewriterError
 from lakewriter.importer.arrow_inflation import inflated_bytes
 from lakewriter.lake.parquet import read_rows
 
-# A year of 1s candles is 31.6 million.
+# The maximum number of rows. A year has 31.6 million 1s candles.
 ROWS_MAX = 1 << 25
 COLUMNS_MAX = 500
 
-# In memory; a year of 1s candles with all columns has 0.4 billion values.
+# The maximum number of values in memory. A year of 1s candles with all columns has 0.4 billion.
 CELLS_MAX = 1 << 29
 TABLE_BYTES_MAX = 1 << 33
 
-# Feather compresses candles to a third, and candles without trades to a 30th.
+# The maximum ratio of inflated to compressed bytes. Feather's ratio is 3 for candles, and
+# 30 for candles without trades.
 _INFLATION_MAX = 300
 _INFLATED_BYTES_MIN = 1 << 26
 
 _FEATHER_1 = b"FEA1"
-_FILE_HEAD_BYTES = 8  # "ARROW1" and two bytes of 0; a stream follows
-_STREAM = b"\xff\xff\xff\xff"  # ahead of each message
+_FILE_HEAD_BYTES = 8  # "ARROW1" and two zero bytes precede the stream
+_STREAM = b"\xff\xff\xff\xff"  # precedes each message
 
 
 def read_parquet(data: bytes) -> pa.Table:
-    """Return the rows of a Parquet file; columns of lists and structs are left out.
+    """Return the rows of a Parquet file, without columns of lists and structs.
 
     Raises:
         LakewriterError: if it cannot be read, or is too large.
@@ -37,7 +38,7 @@ def read_parquet(data: bytes) -> pa.Table:
     try:
         schema = pq.read_schema(pa.BufferReader(data))
         texts = [field.name for field in schema if _is_text(field.type)]
-        # Read as a dictionary, repeated text takes as little memory as in the file.
+        # A dictionary keeps repeated text in memory as small as in the file.
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=texts)
         _check_size(file.metadata.num_rows, len(schema))
         size = sum(_group_bytes(file.metadata, at) for at in range(file.metadata.num_row_groups))
@@ -51,13 +52,13 @@ def read_parquet(data: bytes) -> pa.Table:
 
 
 def read_feather(data: bytes) -> pa.Table:
-    """Return the rows of a Feather or Arrow file, or of an Arrow stream; columns of lists and structs are left out.
+    """Return the rows of a Feather file, Arrow file or Arrow stream, without columns of lists and structs.
 
     Raises:
         LakewriterError: if it cannot be read, or is too large.
     """
     if data.startswith(_FEATHER_1):
-        # Arrow's reader of version 1 is unmaintained: a damaged file aborts the process.
+        # Arrow's reader of version 1 is unmaintained. A damaged file aborts its process.
         raise LakewriterError(
             "is Feather of version 1, from before 2020", "write it again as Feather 2 or Parquet"
         )
@@ -75,7 +76,7 @@ def _read_stream(stream: pa.Buffer, batches: int | None = None) -> pa.Table:
     """Return the rows of a stream.
 
     Args:
-        batches: their number, from the file's footer; None without a footer.
+        batches: the number of batches in the file's footer; None without a footer.
     """
     bytes_max = min(TABLE_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * stream.size))
     for size in accumulate(inflated_bytes(stream)):
@@ -86,7 +87,7 @@ def _read_stream(stream: pa.Buffer, batches: int | None = None) -> pa.Table:
     ) as reader:
         kept = []
         for batch in reader:
-            # Arrow trusts a file's offsets and codes: a wrong one is read beyond the end of its memory.
+            # Arrow trusts a file's offsets and codes. With a wrong one it reads beyond its memory.
             batch.validate(full=True)
             kept.append(batch)
         if batches is not None and len(kept) != batches:

@@ -1,8 +1,8 @@
-"""Measure the batches of an Arrow stream before any of them is inflated. Pure.
+"""Measure the batches of an Arrow stream before Arrow inflates them. Pure.
 
-Arrow's reader inflates every batch that it reads, without a limit. The inflated size
-precedes each compressed buffer. The message's metadata, a Flatbuffer of a fixed
-shape, holds the buffers' offsets.
+Arrow's reader inflates each batch without a limit. The inflated size precedes each
+compressed buffer. The message's metadata holds the buffers' offsets. It is a Flatbuffer
+with a fixed schema.
 
 Source: format/Message.fbs of Apache Arrow.
 """
@@ -21,7 +21,7 @@ _UNCOMPRESSED = -1
 
 
 def inflated_bytes(stream: pa.Buffer) -> Iterator[int]:
-    """Yield the size in memory of each batch of a stream of Arrow's messages.
+    """Yield the inflated bytes of each batch of an Arrow stream.
 
     Raises:
         pa.ArrowInvalid: if a message is damaged.
@@ -86,12 +86,12 @@ class _Flatbuffer:
         return self._field(table, place) > 0
 
     def table(self, table: int, place: int) -> int:
-        """Return the position of the table in a field."""
+        """Return the position of the table that a field refers to."""
         field = self._field(table, place)
         return field + self._read("<I", field)
 
     def pairs(self, table: int, place: int) -> Iterator[tuple[int, int]]:
-        """Yield the pairs of integers in a vector field; none if it is absent."""
+        """Yield the pairs of integers in a vector field; an absent field has no pairs."""
         field = self._field(table, place)
         if not field:
             return

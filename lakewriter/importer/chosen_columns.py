@@ -1,4 +1,4 @@
-"""Select the columns of a file that matter, each once, under usable names. Pure."""
+"""Select the relevant columns of a file, each once, under usable names. Pure."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ from lakewriter.errors import LakewriterError
 from lakewriter.evidence.columns import normal_name, plain_name
 from lakewriter.importer.column_names import field_of, is_begin, is_number, is_time, is_unnamed, stray_letters
 
-# Symbols, intervals and the like are shorter.
+# The maximum bytes of a text, such as a symbol or an interval.
 _TEXT_BYTES_MAX = 200
 
-# Days as numbers: 20240131. As seconds they would be in 1970.
+# The range of days that are written as numbers, like 20240131. As seconds, such numbers
+# would be in 1970.
 DAY_NUMBERS = (20_000_101, 21_001_231)
 
 
@@ -20,14 +21,14 @@ def chosen_columns(table: pa.Table) -> pa.Table:
     """Return the columns of a table that may hold values, times or series.
 
     Raises:
-        LakewriterError: if two columns of one meaning have different values.
+        LakewriterError: if two columns with the same meaning have different values.
     """
     table = _without_repeated(_renamed(table))
     return table.select([name for name in table.column_names if not _is_prose(name, table[name])])
 
 
 def _renamed(table: pa.Table) -> pa.Table:
-    """Return the table with usable names; an unnamed index may hold the begin times."""
+    """Return the table with usable names. An unnamed index may hold the begin times."""
     names = [plain_name(name) for name in table.column_names]
     if not any(is_begin(name) for name in names):
         for at, name in enumerate(names):
@@ -52,10 +53,10 @@ def _may_be_times(column: pa.ChunkedArray) -> bool:
 
 
 def _without_repeated(table: pa.Table) -> pa.Table:
-    """Return the table without columns that repeat another of the same meaning.
+    """Return the table without columns that repeat another column of the same meaning.
 
     Raises:
-        LakewriterError: if two columns of one meaning have different values.
+        LakewriterError: if two columns with the same meaning have different values.
     """
     seen: dict[str, int] = {}
     kept = []
@@ -77,7 +78,7 @@ def _meaning(name: str) -> str:
 
 
 def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds texts too long for a candle; decoded, they may be huge."""
+    """Return whether a column holds texts too long for a candle. Decoded texts may be huge."""
     if is_number(name) or holds_times(name) or not is_text(column):
         return False
     for chunk in column.chunks:
@@ -89,7 +90,7 @@ def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
 
 
 def is_text(array: Any) -> bool:
-    """Return whether an array or column holds text, also dictionary-encoded."""
+    """Return whether an array or column holds plain or dictionary-encoded text."""
     dtype = array.type
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type

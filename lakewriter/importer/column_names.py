@@ -1,7 +1,7 @@
-"""The names of a candle's columns in files of other tools. Pure.
+"""Names of a candle's columns in files of other tools. Pure.
 
-Names are compared in lower case, with `_` between words. Single letters are the
-exchange's own and keep their case: `v` is the volume, `V` the takers' part.
+Names are compared in lower case, with `_` between words. Single letters are the exchange's
+names and keep their case: `v` is the volume, `V` the volume of takers.
 """
 
 import re
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from lakewriter.evidence.columns import normal_name
 
-# Our name comes first. Of several columns of times, the first in this list is read.
+# lakewriter's name comes first. If a file has several columns of times, the first name in
+# this list wins.
 BEGINS = (
     "candle_begin_time", "open_time", "opentime", "open_timestamp", "kline_open_time", "open_date",
     "begin_time", "begin", "start_time", "starttime", "start", "start_at", "unix", "unix_time", "unixtime",
@@ -46,17 +47,17 @@ VALUES = {
 }  # fmt: skip
 PRICES = ("open", "high", "low", "close")
 
-# Volumes that name their asset, like "Volume BTC" and "Volume USDT", but not the
-# averages and changes that charts add.
+# Names of volumes with an asset, like "Volume BTC" and "Volume USDT". Charts add averages
+# and changes, which do not match.
 ASSET_VOLUME = re.compile(
     r"(?:volume|vol)_(?!base$|quote$|usd_|[es]?ma\d*$|avg|mean|std|change|delta|ratio|pct|osc)[a-z0-9]{2,10}"
     r"|amount|volumefrom|volumeto"
 )
 
-# pandas writes an unnamed index under these names.
+# Names that pandas writes for an unnamed index.
 _UNNAMED = re.compile(r"|_index_level_0_|unnamed:_0|index|level_0")
 
-# In a table with other names, a letter can mean anything: `n` may number the rows.
+# Next to other names, a single letter is ambiguous: `n` may be the row number.
 _PRICE_LETTERS = frozenset("ohlc")
 _VALUE_LETTERS = frozenset(each for names in VALUES.values() for each in names if len(each) == 1)
 
@@ -64,12 +65,12 @@ _FIELD_OF = {name: field for field, names in VALUES.items() for name in names}
 
 
 def field_of(name: str) -> str | None:
-    """Return the column of VALUE_COLUMNS with this name; None if there is none."""
+    """Return the column of VALUE_COLUMNS with this name; None for other names."""
     return _FIELD_OF.get(normal_name(name))
 
 
 def stray_letters(names: Iterable[str]) -> frozenset[str]:
-    """Return the single letters that are no values in a table with these columns."""
+    """Return the single-letter names that hold no values in a table with these columns."""
     return frozenset() if set(names) >= _PRICE_LETTERS else _VALUE_LETTERS
 
 

@@ -1,7 +1,7 @@
 """Map the columns of a typed table to those of a candle. Pure.
 
 Columns are recognized by the names that recorders, exchange libraries and tutorials
-use. An ambiguous table is refused; nothing is guessed.
+use. An ambiguous table is refused.
 """
 
 import re
@@ -20,22 +20,22 @@ from lakewriter.evidence.row_groups import ColumnClaim
 from lakewriter.importer.column_names import ASSET_VOLUME, VALUES
 from lakewriter.importer.row_times import begin_times, empty_cells, end_times
 
-# This many rows prove which of two columns is the volume.
+# The number of rows that prove which of two columns is the volume.
 _ORDER_ROWS = 10_000
 
 # A lone column with such a name may be the volume or the quote volume.
 _EITHER_VOLUME = re.compile(r"(?:volume|vol)_(?:usd|usdt|usdc|busd|fdusd|tusd)|amount|volumeto")
 
-# Required columns; a missing other column is null.
+# The required columns. Other missing columns are null.
 _REQUIRED = ("open", "high", "low", "close", "volume")
 
 
 class OwnColumns(NamedTuple):
-    """Columns that only a lake's export has: the source and times of its rows.
+    """The source and the times of rows. Only a lake's export has these columns.
 
     Args:
-        event_ms, recv_us: integers, or null.
-        source: names of sources.
+        event_ms, recv_us: the event times and receive times as integers or null.
+        source: the names of the sources.
     """
 
     event_ms: pa.Array
@@ -48,12 +48,12 @@ class FileColumns(NamedTuple):
 
     Args:
         begins: begin times, milliseconds since the epoch; None if the file has only ends.
-        ends: end times, exclusive or the last millisecond; None without such a column. Next to
-            begins they may be invalid.
-        values: the columns VALUE_COLUMNS, in that order; a null is unknown.
+        ends: end times, exclusive or the last millisecond; None without such a column. They
+            may be invalid if the file also has begins.
+        values: the columns VALUE_COLUMNS, in that order; a null is an unknown value.
         claims: the columns that identify the series.
         closed: whether each row is marked closed; None without such marks.
-        days: the name of the column of begin times if it holds only days, else "".
+        days: the name of the column of begin times, if it holds only days; else "".
         own: the columns of a lake's export; None for other files.
     """
 
@@ -124,7 +124,7 @@ def _moments(name: str, array: pa.Array, divisor: int) -> pa.Array:
 
 
 def _volumes(columns: dict[str, pa.ChunkedArray], values: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """Return the volume and the quote volume; prices decide between ambiguous columns."""
+    """Return the volume and the quote volume. Prices decide between ambiguous columns."""
     names = [name for name in columns if name in VALUES["volume"] or ASSET_VOLUME.fullmatch(name)]
     if len(names) == 1 and _EITHER_VOLUME.fullmatch(names[0]):
         names = []  # a lone column may be the quote volume
@@ -160,7 +160,7 @@ def _check_order(name: str, columns: list[pa.Array]) -> None:
     """Check that volume and quote volume are not swapped.
 
     Raises:
-        LakewriterError: if the prices prove that they are.
+        LakewriterError: if the prices prove the swap.
     """
     volume, quote, low, high = columns
     prices = [column.to_numpy(zero_copy_only=False) for column in (low, high)]

@@ -1,8 +1,8 @@
-"""Detect the dialect of a text file of candles: header, separator, quotes. Pure.
+"""Detect the dialect of a text file of candles: its header, separator and quotes. Pure.
 
 Lines before the header are titles. Without a header, the first row must have a known
 shape: six values as in ccxt, twelve as in REST, or a date, a time of day and five
-values. Other files are refused; nothing is guessed.
+values. Other files are refused.
 """
 
 import csv
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.column_names import is_header
 
-# The header or the first row is among this many lines.
+# The maximum number of lines up to the header or the first row.
 LINES_MAX = 20
 LINE_BYTES_MAX = 1 << 16
 
@@ -36,11 +36,12 @@ class Dialect(NamedTuple):
     """The dialect of a text file.
 
     Args:
-        names: the names of its columns, as the file spells them; our names without a header.
+        names: the names of its columns, as the file spells them; lakewriter's names without
+            a header.
         separator, quote: one character each.
         body_at: the position of the first byte after the header.
-        first_line: the number of that line, from 1.
-        header: the line of the header; empty if there is none.
+        first_line: the number of the line at `body_at`, from 1.
+        header: the line of the header; empty without a header.
     """
 
     names: list[str]
@@ -58,7 +59,7 @@ def sniff(data: bytes) -> Dialect:
         data: UTF-8; lines end in line feeds.
 
     Raises:
-        LakewriterError: if no line at its beginning is a header or a row of candles.
+        LakewriterError: if none of the first LINES_MAX lines is a header or a row of candles.
     """
     at, before = 0, ""
     for number, line in enumerate(_lines(data), 1):
@@ -111,10 +112,10 @@ def _header(text: str) -> tuple[list[str], str, str] | None:
 
 
 def _refuse_unknown_header(line: str, names: list[str], separator: str) -> None:
-    """Check that the line before the first row is no header with other names.
+    """Check that the line before the first row is not a header with unknown names.
 
     Raises:
-        LakewriterError: if it has as many cells as the row.
+        LakewriterError: if the line has as many cells as the row.
     """
     cells = _cells(line, separator, '"')
     if len(cells) == len(names):
@@ -125,7 +126,7 @@ def _refuse_unknown_header(line: str, names: list[str], separator: str) -> None:
 
 
 def _numbered(cells: list[str]) -> list[str] | None:
-    """Return the names for columns that pandas has numbered; None if they are not numbered."""
+    """Return the names for columns that pandas numbered; None for other columns."""
     index = cells[:1] == [""]
     numbers = cells[index:]
     for names in (OHLCV, REST):
@@ -161,8 +162,8 @@ def _are_numbers(cells: list[str]) -> bool:
 def _padded_names(names: list[str], rest: bytes, separator: str, quote: str) -> list[str]:
     """Return the names, padded or cut to the width of the first rows.
 
-    R writes no name for its first column, the row names. Other tools end rows, or
-    only the header, with a separator.
+    R writes row names in a first column without a name. Other tools end rows, or only the
+    header, with a separator.
     """
     lines = [line.decode(errors="replace") for line in _lines(rest)]
     rows = [_cells(line, separator, quote) for line in lines if line.strip() and not line.startswith("#")]

@@ -1,7 +1,7 @@
-"""Read the candles of a file, by the claims of its name, its columns and the options.
+"""Read the candles of a file, using the claims of its name, its columns and the options.
 
-`evidence` chooses the series of its rows, and `series_candles` makes their candles.
-This module puts them together, and skips bad rows if the options say so.
+`evidence` chooses the series of its rows, and `series_candles` makes their candles. This
+module calls both, and skips bad rows if `skip_bad_rows` is set.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from lakewriter.importer.text_file import SKIP_HINT
 from lakewriter.market import is_symbol
 from lakewriter.series import Series
 
-# Each round skips all rows that are bad in one way.
+# The maximum rounds. Each round skips all rows with one kind of fault.
 BAD_KINDS_MAX = 50
 
 
@@ -38,7 +38,7 @@ class LeftOut(NamedTuple):
         equal: rows that repeat another row.
         contradictions: rows that differ from a later row of their candle.
         empty: rows without values.
-        bad: rows that cannot be read, or cannot be candles.
+        bad: rows that are unreadable or cannot be candles.
     """
 
     other_series: int = 0
@@ -53,9 +53,10 @@ class FileCandles(NamedTuple):
     """The candles of a file.
 
     Args:
-        parts: one table for each series: in SCHEMA, sorted by begin time, one row for each candle.
+        parts: one table for each series, in SCHEMA, sorted by begin time, with one row for
+            each candle.
         left_out: counts of the other rows.
-        notes: remarks for the user on how the file was read.
+        notes: remarks for the user on the reading of the file.
     """
 
     parts: list[tuple[Series, pa.Table]]
@@ -71,16 +72,15 @@ class FileCandles(NamedTuple):
 def read_candles(path: Path, options: ImportOptions, now_ms: int, *, doubt_last: bool = False) -> FileCandles:
     """Return the candles in a file.
 
-    Their receive time is when the file was last changed, so importing the file again
-    changes nothing.
+    Their receive time is the file's modification time, so importing the file again changes nothing.
 
     Args:
-        now_ms: the present: a candle that ends later is not closed.
-        doubt_last: skip the last row of a file that is not proven to be the archive's.
+        now_ms: the present; a candle that ends later is not closed.
+        doubt_last: whether to skip the last row of a file that is not proven to be the archive's.
 
     Raises:
-        LakewriterError: if it cannot be read, its evidence contradicts, or a row cannot
-            be a candle.
+        LakewriterError: if the file is unreadable, its evidence contradicts itself, or a
+            row cannot be a candle.
         OSError: if the disk fails.
     """
     name = file_name_of(path, options)
@@ -135,15 +135,15 @@ def _candles_of_table(file: FileTable, context: FileContext) -> FileCandles:
 
 
 def _symbol_test(columns: FileColumns) -> Callable[[str], bool]:
-    """Return the test for verbatim symbols: in a lake's export each valid symbol is one."""
+    """Return the test for verbatim symbols. In a lake's export, each valid symbol is verbatim."""
     return is_symbol if columns.own is not None else lambda _: False
 
 
 def file_name_of(path: Path, options: ImportOptions) -> FileName:
-    """Return the claims of a file's name and directories, unless the options overrule them all.
+    """Return the claims of a file's name and directories, unless the options overrule all of them.
 
     Raises:
-        UsageError: if they contradict, or name other data than trades of Binance.
+        UsageError: if the claims contradict each other, or name other data than trades of Binance.
     """
     if options.relabel and None not in (options.market, options.symbol, options.interval):
         return FileName(())
@@ -159,10 +159,10 @@ def _member_claims(file: FileTable, options: ImportOptions) -> list[Claim]:
 
 
 def series_by_name(path: Path, options: ImportOptions) -> Series:
-    """Return the series of a file by its name, its directories and the options alone.
+    """Return the series of a file from only its name, its directories and the options.
 
     Raises:
-        LakewriterError: if they leave it unknown, or contradict.
+        LakewriterError: if the series stays unknown, or the claims contradict each other.
     """
     name = file_name_of(path, options)
     return choose_series([RowGroup((), None)], name.claims, options, str(path), 0).parts[0].series

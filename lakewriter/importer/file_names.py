@@ -28,8 +28,8 @@ class FileName(NamedTuple):
 
     Args:
         claims: claims on its series.
-        archive_name: its name without suffixes if it has the form of the archive's names; else "".
-        read_as: the symbol if the name spells it differently; else "".
+        archive_name: its name without suffixes, if it has the form of the archive's names; else "".
+        read_as: the symbol, if the name spells it differently; else "".
     """
 
     claims: tuple[Claim, ...]
@@ -40,7 +40,7 @@ class FileName(NamedTuple):
 _SUFFIXES = re.compile(r"(?:\.[A-Za-z]+)+$")
 _INTERVAL = "|".join(sorted(INTERVALS | BY_WIRE_NAME, key=len, reverse=True))
 
-# Unambiguous forms of names, tried in this order.
+# Unambiguous forms of names, in the order of matching.
 _ARCHIVE = re.compile(rf"(?P<symbol>[^-]+)-(?P<interval>{_INTERVAL})-\d{{4}}-\d{{2}}(?:-\d{{2}})?")
 _RECORDER = re.compile(rf"(?P<market>{'|'.join(MARKETS)})[_-](?P<symbol>.+)[_-](?P<interval>{_INTERVAL})")
 _SETTLED = re.compile(r"[A-Z0-9]+_SETTLED\d*")
@@ -49,7 +49,7 @@ _SETTLED = re.compile(r"[A-Z0-9]+_SETTLED\d*")
 _TREES = {tuple(market.archive_path.strip("/").split("/"))[-2:]: market.name for market in MARKETS.values()}
 _KLINES = "klines"
 
-# Candles that are not made of trades; the archive uses the same file names for them.
+# Candles that are not made from trades. The archive gives their files the same names.
 _NOT_TRADES = {
     "markpriceklines": "mark prices", "indexpriceklines": "index prices", "premiumindexklines": "premiums",
     "mark": "mark prices", "markprice": "mark prices", "indexprice": "index prices",
@@ -67,7 +67,7 @@ def parse_file_name(path: PurePath) -> FileName:
     """Return the claims of a file's name and directories.
 
     Raises:
-        UsageError: if its name contradicts itself, or names other data than trades of Binance.
+        UsageError: if the name contradicts itself, or names other data than trades of Binance.
     """
     stem = _SUFFIXES.sub("", path.name)
     _check_is_trades(path, stem)
@@ -91,7 +91,7 @@ def parse_file_name(path: PurePath) -> FileName:
 
 
 def partition_at(path: PurePath) -> Partition | None:
-    """Return the partition whose directory holds the file; None if there is none."""
+    """Return the partition whose directory holds the file; None outside of partitions."""
     try:
         return parse_partition("/".join(path.parts[-1 - len(PATH_LEVELS) : -1]))
     except LakeError:
@@ -105,10 +105,10 @@ def _is_exact(symbol: str) -> bool:
 
 
 def _check_is_trades(path: PurePath, stem: str) -> None:
-    """Check that a file is neither of another exchange nor of other data than trades.
+    """Check that a file has trades of Binance, not of another exchange, and no other data.
 
     Raises:
-        UsageError: if its name or directories say so.
+        UsageError: if its name or directories name another exchange or other data.
     """
     parents = [part.lower() for part in path.parts[:-1]]
     words = re.split(r"[\W_]+", stem.lower())

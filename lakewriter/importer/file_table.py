@@ -1,8 +1,7 @@
 """Read a file of another tool into one table with its own columns, and detect its layout.
 
-Only this module, `text_file`, `json_file` and `arrow_file` read the bytes of such
-files. They make no decisions about rows: `columns` maps the columns, and
-`file_candles` makes candles.
+Only this module, `text_file`, `json_file` and `arrow_file` read the bytes of such files.
+They do not interpret rows. `columns` maps the columns, and `file_candles` makes candles.
 """
 
 import hashlib
@@ -38,14 +37,15 @@ FEATHER_SUFFIXES = (".feather", ".arrow")
 JSON_SUFFIXES = (".json", ".json.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".zip")
 SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, *PARQUET_SUFFIXES, *FEATHER_SUFFIXES)
-# Suffixes that are found in directories; .txt files are read only if the user names them.
+# The suffixes of files that are found in directories. A .txt file is read only if the user
+# names it.
 FOUND_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".txt")
 
 # sha256sum writes `<digits>  <name>`, BSD's tool writes `SHA256 (<name>) = <digits>`.
 _CHECKSUM = re.compile(rb"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
 _CHECKSUM_BYTES_MAX = 1 << 16
 
-# A number and at least eleven values after it.
+# A number, followed by at least eleven values.
 _TWELVE = re.compile(rb"\d+(?:,[^,\n]*){11}")
 
 Layout = Literal["archive", "rest", "named", "partition"]
@@ -55,16 +55,16 @@ class FileTable(NamedTuple):
     """The rows of a file.
 
     Args:
-        table: the file's columns, typed; under our names if the file has none.
+        table: the file's columns, typed; under lakewriter's names if the file has no names.
         layout: "archive": the archive's header, or rows of 12 values without one;
             "rest": rows without names, as in a REST answer or ccxt; "named": columns
             with their own names or types; "partition": all columns of a lake's partition.
         first_row: the line number of the first row, from 1.
         numbers: the line number of each row; None if they are consecutive.
-        member: the name of the CSV in a zip; "" if the file is no zip.
+        member: the name of the CSV in a zip; "" for other files.
         checked: whether the checksum beside the file matches.
-        bad_rows: the number of skipped rows that cannot be read.
-        bad: the first of these, with its line number; "" if there are none.
+        bad_rows: the number of skipped unreadable rows.
+        bad: the first unreadable row, with its line number; "" without such rows.
         empty_rows: the number of skipped rows without values.
     """
 
@@ -83,10 +83,10 @@ class FileTable(NamedTuple):
         return row + self.first_row if self.numbers is None else int(self.numbers[row])
 
     def without(self, rows: BoolArray, what: str) -> "FileTable":
-        """Return the file without bad rows.
+        """Return the file without these bad rows.
 
         Args:
-            what: what is wrong with the first of them.
+            what: the fault of the first of these rows.
         """
         numbers = np.arange(len(rows)) + self.first_row if self.numbers is None else self.numbers
         first = self.bad or f"row {numbers[int(np.argmax(rows))]}: {what}"
@@ -103,10 +103,11 @@ def read_table(path: Path, *, skip_bad_rows: bool = False) -> FileTable:
     """Return the rows of a file.
 
     Args:
-        skip_bad_rows: skip and count unreadable rows; otherwise they refuse the file.
+        skip_bad_rows: whether to skip and count unreadable rows. Otherwise such a row
+            refuses the file.
 
     Raises:
-        LakewriterError: if it cannot be read.
+        LakewriterError: if the file is unreadable.
         OSError: if the disk fails.
     """
     if not path.name.lower().endswith(SUFFIXES):
@@ -119,7 +120,7 @@ def read_table(path: Path, *, skip_bad_rows: bool = False) -> FileTable:
         checked = _check_checksum(data, path)
         return _read(data, path, skip_bad_rows=skip_bad_rows)._replace(checked=checked)
     except CsvError:
-        raise  # its message names the file
+        raise  # the error's message names the file
     except LakewriterError as error:
         raise LakewriterError(f"{path}: {error.what}", error.hint) from None
 
@@ -160,7 +161,7 @@ def _read_text(data: bytes, path: Path, *, skip_bad_rows: bool) -> FileTable:
 
 
 def _is_archive(text: bytes) -> bool:
-    """Return whether a text has the archive's layout, with at most one header."""
+    """Return whether a text has the archive's layout, with or without a header."""
     if not is_archive_csv(text) or b"\nopen_time" in text:
         return False
     return not text[:1].isdigit() or _TWELVE.match(text) is not None
@@ -182,10 +183,10 @@ def _typed(file: FileTable, separator: str = "", *, skip_bad_rows: bool) -> File
 
 
 def _check_checksum(data: bytes, path: Path) -> bool:
-    """Return whether a checksum is beside the file and matches.
+    """Return whether the file has a checksum beside it that matches.
 
     Raises:
-        LakewriterError: if it does not match.
+        LakewriterError: if the checksum does not match.
     """
     try:
         digests = _CHECKSUM.findall(

@@ -1,9 +1,9 @@
-"""Import files of candles made by other tools into the lake.
+"""Import files of candles from other tools into the lake.
 
-Contract: a file is imported or refused as a whole, and a refused file does not stop
-the others. If the options select none of its series, a file found in a directory is
-skipped, and a file named by the user is refused. Each day is merged like any other
-rows: better rows are never overwritten, and importing a file again changes nothing.
+Contract: a file is imported or refused as a whole. A refused file does not stop the import
+of other files. If the options select none of its series, a file named by the user is
+refused. A file found in a directory is then skipped. The rows of a file are merged like any
+other rows. Better rows are never overwritten, and importing a file again changes nothing.
 """
 
 from collections import deque
@@ -24,10 +24,11 @@ from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore
 from lakewriter.partition import Partition, split_by_partition
 from lakewriter.series import Series
 
-# Files of one merge. Each of their rows can be a file of its own.
+# The maximum files of one merge. A file can have a single row.
 BATCH_FILES_MAX = 512
 
-# Files that are prefetched while a batch is merged. The limit of bytes applies to more than one file.
+# The maximum files that are prefetched while a batch is merged. The limit of bytes applies
+# only to more than one file.
 PREFETCH_FILES_MAX = BATCH_PARTITIONS_MAX
 PREFETCH_BYTES_MAX = 1 << 23
 
@@ -39,14 +40,14 @@ class FileResult(NamedTuple):
 
     Args:
         path: the file.
-        series: the series of its candles; empty if unknown.
+        series: the series of its candles; empty for unknown series.
         rows: the number of its candles.
         partitions: the number of their partitions.
         added, replaced, corrections, disputed: as in `Merged`, summed over its partitions.
         left_out: counts of its rows that were not imported.
-        notes: remarks for the user on how it was read.
-        other_series: whether it was skipped because the options select none of its series.
-        error: why it was refused; "" if it was imported.
+        notes: remarks for the user on the reading of the file.
+        other_series: whether the file was skipped because the options select none of its series.
+        error: the reason of a refusal; "" for an imported file.
         hint: the hint of the error.
     """
 
@@ -70,7 +71,7 @@ class ImportJob(NamedTuple):
 
     Args:
         options: the user's options.
-        now_ms: the present: a candle that ends later is not closed.
+        now_ms: the present; a candle that ends later is not closed.
         named: files named by the user; the others were found in directories.
         doubt_last: see `read_candles`.
     """
@@ -82,7 +83,7 @@ class ImportJob(NamedTuple):
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files to import: named files, and all that can be imported below directories, sorted.
+    """Yield the files to import, sorted: named files, and all files with a known suffix below directories.
 
     Raises:
         UsageError: if a path does not exist.
@@ -127,7 +128,7 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Ite
 
 
 class _FileToMerge:
-    """A file that was read, with its rows by partition."""
+    """A file whose rows were read, by partition."""
 
     def __init__(self, path: Path, read: FileCandles) -> None:
         self.path = path
@@ -150,7 +151,7 @@ class _FileToMerge:
 
 
 def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
-    """Return whether a file can join a batch, by its files, partitions and rows.
+    """Return whether a batch has room for another file, its partitions and its rows.
 
     Files of one partition are merged with one write.
     """

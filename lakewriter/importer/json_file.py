@@ -1,6 +1,6 @@
 """Read a JSON file of candles into a table.
 
-It may hold rows of values, objects, columns, or one object on each line.
+The file may hold rows of values, objects, columns, or one object on each line.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ from lakewriter.importer.column_names import is_header
 from lakewriter.importer.dialect import OHLCV, REST
 from lakewriter.importer.text_file import check_utf8
 
-# Python's objects take about ten times as much memory as their JSON text.
+# The maximum bytes of a document. Python's objects take about ten times the memory of their
+# JSON text.
 DOCUMENT_BYTES_MAX = 1 << 28
 
 _SHOWN_MAX = 100
@@ -26,7 +27,7 @@ def read_json(data: bytes) -> tuple[pa.Table, bool]:
     """Return the rows of a JSON text, and whether its columns have names.
 
     Raises:
-        LakewriterError: if it is no JSON of candles.
+        LakewriterError: if the text is not a JSON document of candles.
     """
     check_utf8(data)
     text = data.lstrip()
@@ -45,7 +46,7 @@ def read_json(data: bytes) -> tuple[pa.Table, bool]:
 
 
 def _has_lines(text: bytes) -> bool:
-    """Return whether a text has one object on each line, not one object on several lines."""
+    """Return whether a text has one object on each line, instead of one object on several lines."""
     first, _, rest = text.partition(b"\n")
     return first.rstrip().endswith(b"}") and rest.lstrip().startswith(b"{")
 
@@ -100,7 +101,7 @@ def _objects(rows: list[dict[str, Any]]) -> pa.Table:
 def _column(name: str, values: Any) -> pa.Array:
     types = {type(value) for value in values} - {type(None)}
     if not types <= {int, float} and not types <= {bool}:
-        # Numbers with and without quotes are mixed: read all of them as text.
+        # Numbers with and without quotes are mixed, so all are read as text.
         values = [
             None if value is None else value if isinstance(value, str) else repr(value) for value in values
         ]

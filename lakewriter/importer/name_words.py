@@ -3,7 +3,7 @@
 BTC_USDT-1h.csv, BTC_USDT_USDT-1h-futures.feather, Binance_BTCUSDT_d.csv,
 2024-01-01_btcusdt_60min.csv, BTCUSDT.csv, BTCUSD_PERP_4h_2023.csv
 
-Unknown words are ignored. Dates are no part of a symbol, except days of delivery:
+Unknown words are ignored. A date is not part of a symbol, unless it is a day of delivery:
 BTCUSDT_240628.
 """
 
@@ -31,20 +31,20 @@ class NameWords(NamedTuple):
 
     Args:
         claims: claims on the file's series, one for each level.
-        read_as: the symbol if the name spells it differently; else "".
+        read_as: the symbol, if the name spells it differently; else "".
     """
 
     claims: tuple[Claim, ...]
     read_as: str
 
 
-# Words in front of an asset that are no asset.
+# Words before an asset that are not assets.
 _NOISE = frozenset((
     "all", "bars", "candle", "candles", "copy", "crypto", "data", "export", "final", "from", "full", "history",
     "historical", "kline", "klines", "my", "new", "ohlc", "ohlcv", "price", "prices", "raw", "test", "to", "trades",
 ))  # fmt: skip
 
-# A word in lower case with one of these quotes is a symbol; with others it may be English.
+# A lower-case word with one of these quotes is a symbol. With other quotes it may be English.
 _PLAIN_QUOTES = ("USDT", "USDC", "BUSD", "FDUSD", "TUSD", "BTC", "ETH", "BNB")
 _DOLLARS = _PLAIN_QUOTES[:5]
 
@@ -61,10 +61,10 @@ def parse_words(stem: str, path: PurePath) -> NameWords:
 
     Args:
         stem: the name without its suffixes.
-        path: the file, for errors.
+        path: the file's path in an error.
 
     Raises:
-        UsageError: if they name two symbols, two intervals or two markets.
+        UsageError: if the words name two symbols, two intervals or two markets.
     """
     contract = _contract_in(stem)
     plain = stem if contract is None else stem.replace(contract, " ")
@@ -97,7 +97,7 @@ def _symbol_claims(spelled: Spelled) -> list[Claim]:
 
 
 def _asset(word: str) -> str | None:
-    """Return the base asset in a word: alone, or quoted in USD as on other exchanges."""
+    """Return the base asset in a word, alone or quoted in USD as on other exchanges."""
     known = ASSETS.get(word.lower())
     if known is not None:
         return known
@@ -119,7 +119,7 @@ def _futures_word(match: re.Match[str]) -> str:
 
 
 def _symbols(words: list[str]) -> list[str]:
-    """Return the symbols among the words; pairs of assets in the form of ccxt."""
+    """Return the symbols among the words, and pairs of assets in the form of ccxt."""
     single = [word.upper() for word in words if _is_symbol(word)]
     if single:
         return _preferred(single, single)
@@ -140,7 +140,7 @@ def _symbols(words: list[str]) -> list[str]:
 
 
 def _preferred(symbols: list[str], quotes: list[str]) -> list[str]:
-    """Return the symbols quoted in dollars, else all: in x_BTC_USDT the pair is not x/BTC."""
+    """Return the symbols quoted in dollars, otherwise all: in x_BTC_USDT the pair is not x/BTC."""
     dollars = [symbol for symbol, quote in zip(symbols, quotes, strict=True) if quote.endswith(_DOLLARS)]
     return dollars or symbols
 

@@ -1,9 +1,9 @@
 """Parse columns of text into doubles, with any decimal mark. Pure.
 
-Rule 1: all numbers of a file have one format: a decimal point, a decimal comma, or
-commas between thousands.
-Rule 2: if two formats fit all numbers, or none does, the file is refused. A number
-is never wrong by a factor of 1000.
+Rule 1: all numbers of a file have the same format. The formats are a decimal point, a
+decimal comma, and commas between thousands.
+Rule 2: if two formats or none fit all numbers, the file is refused. So no number is wrong
+by a factor of 1000.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ _COMMA = rf"^[+-]?(?:\d+|[1-9]\d{{0,2}}(?:\.\d{{3}})+)(?:,\d+)?{_EXPONENT}$"
 _THOUSANDS = rf"^[+-]?(?:\d+|[1-9]\d{{0,2}}(?:,\d{{3}})+)(?:\.\d*)?{_EXPONENT}$"
 _LIKE = rf"^[+-]?[\d.,]*\d[\d.,]*{_EXPONENT}$"
 
-# A number in thousands if a comma marks the decimals, and a number with a point or four digits.
+# With decimal commas these numbers have points between thousands; otherwise the point marks
+# decimals.
 _DOTTED = r"^[1-9]\d{0,2}(?:\.\d{3})+$"
 _DOT_OR_LONG = r"\.|\d{4}"
 
-# Files with a decimal comma separate their values with one of these.
+# The separators in files with a decimal comma.
 _COMMA_SEPARATORS = (";", "\t", "|", " ")
 
 
@@ -34,10 +35,10 @@ class TextNumbers:
 
     Args:
         columns: arrays of trimmed text or null, by column name.
-        separator: the separator of the file's values; "" if it is no text file.
+        separator: the separator of a text file's values; "" for other files.
 
     Raises:
-        LakewriterError: if their decimal mark is ambiguous.
+        LakewriterError: if the decimal mark is ambiguous.
     """
 
     def __init__(self, columns: Mapping[str, pa.Array], separator: str = "") -> None:
@@ -45,7 +46,7 @@ class TextNumbers:
         self._decimals = self._sniff_decimals(separator)
 
     def doubles(self, name: str) -> tuple[pa.Array, BoolArray]:
-        """Return a column's numbers, and which of its cells are not numbers."""
+        """Return a column's numbers, and whether each cell is not a number."""
         text = self._columns[name]
         try:
             return (_with_decimal_point(text, self._decimals)).cast(pa.float64()), np.zeros(
@@ -87,7 +88,7 @@ _PATTERNS = {".": _PLAIN, ",": _COMMA, "thousands": _THOUSANDS}
 
 
 def _with_decimal_point(text: pa.Array, decimals: str) -> pa.Array:
-    """Return numbers with a decimal point, and without separators of thousands."""
+    """Return numbers with a decimal point and without separators of thousands."""
     if decimals == ",":
         return pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
     return pc.replace_substring(text, ",", "") if decimals == "thousands" else text

@@ -1,4 +1,4 @@
-"""Find the times of a typed table's rows, and return them in milliseconds. Pure.
+"""Find the times of a typed table's rows, and convert them to milliseconds. Pure.
 
 The size of a number determines its unit. A time without a zone is UTC. Days and
 times of day in two columns are combined.
@@ -12,18 +12,18 @@ from lakewriter.candle import IntArray
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.column_names import BEGINS, ENDS
 
-# From each bound on, a number counts the next smaller unit. A bound is after the year
-# 5000 in the larger unit, and before 1974 in the smaller one.
+# Each bound is the first number in the next smaller unit. It is after the year 5000 in the
+# larger unit, and before 1974 in the smaller one.
 _UNITS = ((10**11, 1000, 1), (10**14, 1, 1), (10**17, 1, 1000), (2**63, 1, 10**6))
 
-# The factor and the divisor that give milliseconds.
+# The factor and the divisor for milliseconds.
 _LENGTHS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 10**6)}
 
 Columns = dict[str, pa.ChunkedArray]
 
 
 def begin_times(columns: Columns) -> tuple[IntArray | None, str]:
-    """Return the begin times, and the name of their column if it holds only days."""
+    """Return the begin times, and the name of a column that holds only days."""
     if (parts := _date_and_time(columns)) is not None:
         return parts, ""
     found = [
@@ -61,10 +61,10 @@ def _date_and_time(columns: Columns) -> IntArray | None:
 
 
 def end_times(columns: Columns, *, needed: bool) -> IntArray | None:
-    """Return the end times, exclusive or the last millisecond; None if there are none.
+    """Return the end times, exclusive or the last millisecond; None without end times.
 
     Args:
-        needed: whether to raise LakewriterError if they cannot be read.
+        needed: whether to raise LakewriterError for unreadable end times.
     """
     name = next((name for name in ENDS if name in columns), None)
     if name is None:
@@ -74,11 +74,11 @@ def end_times(columns: Columns, *, needed: bool) -> IntArray | None:
     except LakewriterError:
         if needed:
             raise
-        return None  # the archive has invalid close times
+        return None  # some close times of the archive are invalid
 
 
 def _parts(name: str, array: pa.Array, units: int) -> IntArray:
-    """Return whole numbers below `units`; hours from 1 to 24 would shift each candle."""
+    """Return whole numbers below `units`. Hours from 1 to 24 would shift each candle."""
     if array.null_count:
         raise empty_cells("time", name, array)
     try:
@@ -105,7 +105,7 @@ def _milliseconds(name: str, array: pa.Array, *, exact: bool = True) -> IntArray
 
     Args:
         exact: whether a time with a fraction of a millisecond becomes -1, at which no
-            candle begins; otherwise the fraction is cut.
+            candle begins. Otherwise the fraction is truncated.
     """
     if array.null_count:
         raise empty_cells("time", name, array)

@@ -1,7 +1,7 @@
 """Make the candles of one series from the rows of a file.
 
-The checks are `evidence`'s. This module applies them to the rows of a series, and
-makes candles of the rows that pass.
+`evidence` defines the checks. This module applies them to the rows of a series, and makes
+candles from the rows that pass.
 """
 
 from pathlib import Path
@@ -36,8 +36,8 @@ class FileContext(NamedTuple):
         path: the file.
         name: the claims of its name and directories.
         options: the options of the import.
-        now_ms: the present: candles that end later are not closed.
-        written_us: when the file was last changed, microseconds.
+        now_ms: the present; candles that end later are not closed.
+        written_us: the file's modification time in microseconds.
         doubt_last: whether the last row may be open, unless the file is proven to be the archive's.
     """
 
@@ -56,9 +56,9 @@ class SeriesCandles(NamedTuple):
         series: the series.
         table: its candles, in SCHEMA.
         open: the number of open candles.
-        unwritten: the number of those that ended before now, but after the file was written.
+        unwritten: the number of open candles that ended before now, but after the file was written.
         equal, contradictions: as in `evidence.duplicates.Duplicates`.
-        note: a remark for the user; "" for none.
+        note: a remark for the user, or "".
     """
 
     series: Series
@@ -76,7 +76,7 @@ def series_candles(
     """Return the candles of one series of a file.
 
     Raises:
-        LakewriterError: if its rows contradict the claimed interval or source, or each other.
+        LakewriterError: if the rows contradict the claimed interval or source, or each other.
         RowError: if a row cannot be a candle.
     """
     grid = part.series.grid
@@ -93,7 +93,7 @@ def series_candles(
     unique = without_duplicates(begins[closed], values)
     kept_rows = rows[closed][unique.kept]
     kept = pa.array(unique.kept)
-    # Rows of the exchange itself pass fewer checks: all that it publishes enters the lake.
+    # Rows that the exchange published pass fewer checks, because the lake keeps all of them.
     published = columns.own is not None or source == "archive" or file.member == f"{context.path.stem}.csv"
     origin = RowOrigin(part.series, source, context.written_us)
     try:
@@ -127,7 +127,7 @@ def mask_of(rows: IntArray, length: int) -> BoolArray:
 
 
 def _named_violations(table: pa.Table, series: Series) -> str:
-    """Return a note on candles that are imported although verify will report them; "" for none."""
+    """Return a note on imported candles that `verify` will report; "" without such candles."""
     found = [
         violation
         for violation in violations(columns_of(table), series.market)
@@ -142,7 +142,7 @@ def _named_violations(table: pa.Table, series: Series) -> str:
 def _checked_begins(
     columns: FileColumns, rows: IntArray, part: SeriesRows, options: ImportOptions
 ) -> IntArray:
-    """Return the begin times of a series' rows, with their spacing and lengths checked."""
+    """Return the begin times of a series' rows after a check of their spacing and lengths."""
     grid: Interval = part.series.grid
     by = part.interval_by
     if columns.begins is None:
@@ -163,7 +163,7 @@ def _checked_begins(
 def _source(
     begins: IntArray, series: Series, file: FileTable, columns: FileColumns, context: FileContext
 ) -> tuple[Source, str]:
-    """Return the source of a series' rows, and a note if the file's name claims the archive in vain."""
+    """Return the source of a series' rows, and a note on an unproven claim that it is the archive."""
     options = context.options
     reason = "it does not have the archive's layout"
     if file.layout == "archive":
@@ -178,7 +178,7 @@ def _source(
 
 
 def _archive_period(series: Series, name: FileName) -> ArchivePeriod | None:
-    """Return the day or month of the archive's file of this name; None if the archive has no such name."""
+    """Return the day or month of the archive's file with this name; None for other names."""
     for period in ("daily", "monthly"):
         file = parse_name(series, period, f"{name.archive_name}.zip") if name.archive_name else None
         if file is not None:
@@ -187,7 +187,7 @@ def _archive_period(series: Series, name: FileName) -> ArchivePeriod | None:
 
 
 def _with_own_columns(table: pa.Table, own: OwnColumns, rows: IntArray, options: ImportOptions) -> pa.Table:
-    """Return candles with the source and times in a lake's export."""
+    """Return candles with the source and times of a lake's export."""
     taken = pa.array(rows)
     stored = {
         name: column.take(taken)

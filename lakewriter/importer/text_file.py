@@ -17,7 +17,7 @@ from lakewriter.candle import IntArray
 from lakewriter.errors import LakewriterError
 from lakewriter.importer.dialect import Dialect, sniff
 
-# More columns than any table of candles has.
+# The maximum number of columns. Tables of candles have fewer.
 COLUMNS_MAX = 500
 
 BAD_ROWS_MAX = 1_000_000
@@ -35,7 +35,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# First bytes of other files that have a text suffix by mistake.
+# The first bytes of other files with a wrong text suffix.
 _MAGICS = {
     b"\x1f\x8b": "a gzip file",
     b"PK\x03\x04": "a zip or a spreadsheet",
@@ -46,7 +46,7 @@ _MAGICS = {
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
     b"\x89HDF": "an HDF5 file",
 }
-# A line of # is a comment, unless it is an error value of a spreadsheet.
+# A line that begins with # is a comment, unless the # begins an error value of a spreadsheet.
 _COMMENT = re.compile(rb"^[ \t]*#(?!N/A|VALUE!|REF!|DIV/0!|NAME\?|NUM!|NULL!)[^\n]*", re.MULTILINE)
 _BLANK = re.compile(rb"^[ \t]+$", re.MULTILINE)
 _SPACES = re.compile(rb" {2,}")
@@ -60,12 +60,13 @@ class TextTable(NamedTuple):
     """The rows of a text file.
 
     Args:
-        table: columns of text or null, under the file's names; under ours without a header.
+        table: columns of text or null, under the file's names; under lakewriter's names
+            without a header.
         lines: the line number of each row, from 1.
         separator: the separator of the values.
         named: whether it has a header.
         bad_rows: the number of skipped rows with too many or too few values.
-        bad: the first of them, with its line number; "" if there are none.
+        bad: the first of these rows, with its line number; "" without such rows.
     """
 
     table: pa.Table
@@ -80,7 +81,7 @@ def decode_text(data: bytes) -> bytes:
     """Return a text in UTF-8, without a byte order mark, with line feeds as line ends.
 
     Raises:
-        LakewriterError: if it is no text, or damaged UTF-16 or UTF-32.
+        LakewriterError: if the data is not text, or is damaged UTF-16 or UTF-32.
     """
     for magic, kind in _MAGICS.items():
         if data.startswith(magic):
@@ -105,7 +106,7 @@ def check_utf8(data: bytes) -> None:
     """Check that a text is UTF-8.
 
     Raises:
-        LakewriterError: if it is not.
+        LakewriterError: if the text is not UTF-8.
     """
     if data.isascii():
         return
@@ -121,11 +122,11 @@ def read_text(data: bytes, *, skip_bad_rows: bool) -> TextTable:
     """Return the rows of a text in the form of `decode_text`.
 
     Args:
-        skip_bad_rows: skip and count rows with too many or too few values; otherwise they
-            refuse the file.
+        skip_bad_rows: whether to skip and count rows with too many or too few values.
+            Otherwise such a row refuses the file.
 
     Raises:
-        LakewriterError: if it is no table of candles, or is refused.
+        LakewriterError: if the text is not a table of candles, or is refused.
     """
     dialect = sniff(data)
     if len(dialect.names) > COLUMNS_MAX:
@@ -151,7 +152,7 @@ class _WrongWidthRows:
     """The rows with too many or too few values, collected while Arrow reads.
 
     Args:
-        rows_max: the greatest number of such rows; reading stops at the next one.
+        rows_max: the maximum number of such rows; reading stops at the next one.
     """
 
     def __init__(self, rows_max: int) -> None:
@@ -167,7 +168,7 @@ class _WrongWidthRows:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more than allowed."""
+        """Whether the number of rows exceeds the maximum."""
         return len(self.numbers) > self._rows_max
 
 
@@ -176,7 +177,7 @@ def _values(count: int) -> str:
 
 
 def _cleaned(body: bytes, dialect: Dialect) -> bytes:
-    """Return the lines of the rows; other lines become empty, so each line keeps its number."""
+    """Return the body with all other lines emptied, so each row keeps its line number."""
     if b"#" in body:
         body = _COMMENT.sub(b"", body)
     header = dialect.header
@@ -190,8 +191,8 @@ def _cleaned(body: bytes, dialect: Dialect) -> bytes:
 
 
 def _read(body: bytes, dialect: Dialect, bad: _WrongWidthRows) -> pa.Table | None:
-    """Return the rows with a value for each column; None if reading stopped at a bad row."""
-    # Column names may be duplicates; numbers are unique.
+    """Return the rows with a value for each column; None after a stop at a bad row."""
+    # Column names may be duplicate; numbers are unique.
     numbers = [str(number) for number in range(len(dialect.names))]
     try:
         return arrow_csv.read_csv(

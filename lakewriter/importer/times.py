@@ -1,8 +1,8 @@
 """Parse columns of text into times, in many formats. Pure.
 
-Numbers count seconds, milliseconds, microseconds or nanoseconds, depending on their
-size. Dates have the year first or last; if it is last, the column must show which
-part is the day. A time without an offset is UTC. Any other text is no time.
+Numbers count seconds, milliseconds, microseconds or nanoseconds, depending on their size.
+Dates have the year first or last. If the year is last, the column must show which part is
+the day. A time without an offset is UTC. Any other text is not a time.
 """
 
 from typing import NamedTuple
@@ -36,9 +36,9 @@ class TextTimes(NamedTuple):
     """Times that were parsed from text.
 
     Args:
-        array: int64 for numbers, date32 for days, time64 for times of day, else timestamps; null
-            if the text is null or no time.
-        bad: which cells are no times.
+        array: int64 for numbers, date32 for days, time64 for times of day, else timestamps.
+            A text that is null or not a time becomes null.
+        bad: whether each cell is not a time.
     """
 
     array: pa.Array
@@ -49,7 +49,7 @@ def read_times(name: str, text: pa.Array) -> TextTimes:
     """Return the times in a column of trimmed text or null.
 
     Raises:
-        LakewriterError: if no cell is a time, or if days and months are ambiguous.
+        LakewriterError: if the column has no times, or if days and months are ambiguous.
     """
     present = text.is_valid().to_numpy(zero_copy_only=False)
     if not present.any():
@@ -58,7 +58,7 @@ def read_times(name: str, text: pa.Array) -> TextTimes:
         return TextTimes(iso, np.zeros(len(text), np.bool_))
     for pattern, read in ((_COMPACT, _calendar), (_WHOLE, _numbers), (_CLOCK, _clocks), (_DATED, _calendar)):
         fits = pc.match_substring_regex(text, pattern).fill_null(False).to_numpy(zero_copy_only=False)
-        # The majority determines the column's format; the other cells are no times.
+        # The majority determines the column's format. The other cells are not times.
         if fits.sum() * 2 > present.sum():
             array, bad = read(name, pc.if_else(pa.array(fits), text, None), pattern)
             return TextTimes(array, bad | (present & ~fits))
@@ -69,7 +69,7 @@ def read_times(name: str, text: pa.Array) -> TextTimes:
 
 
 def _iso(text: pa.Array) -> pa.Array | None:
-    """Parse ISO 8601 with Arrow: days, or times that all have an offset, or all have none."""
+    """Parse ISO 8601 with Arrow: days, times with offsets, or times without offsets."""
     longest = pc.max(pc.utf8_length(text)).as_py()
     first = text.drop_null()[0].as_py()
     if len(first) < len("2024-01-01") or first[4:5] != "-":
@@ -117,7 +117,7 @@ def _calendar(name: str, text: pa.Array, pattern: str, *, clock: bool = False) -
 
 
 class _Parts:
-    """The parts of dates and times in text, by a pattern's group names; a missing part is 0."""
+    """The parts of dates and times in text, by a pattern's group names. A missing part is 0."""
 
     def __init__(self, found: pa.Array) -> None:
         self.present: BoolArray = found.is_valid().to_numpy(zero_copy_only=False)
@@ -143,7 +143,7 @@ class _Parts:
         return lengths
 
     def date(self, name: str) -> tuple[IntArray, IntArray, IntArray]:
-        """Return years, months and days; a year of two digits is year 0."""
+        """Return years, months and days. A year of two digits becomes 0."""
         first, second, third = (self._number(each) for each in "abc")
         year_first, year_last = self._length("a") == 4, (self._length("a") < 3) & (self._length("c") == 4)
         two = first[year_last], second[year_last]
@@ -153,7 +153,7 @@ class _Parts:
         return np.where(year_first, first, np.where(year_last, third, 0)), months, days
 
     def time_us(self) -> tuple[IntArray, BoolArray]:
-        """Return microseconds since midnight, and whether they are valid."""
+        """Return microseconds since midnight, and whether each time is valid."""
         hours, minutes, seconds = (self._number(each) for each in "hms")
         halves = self._given("p")
         if halves.any():
@@ -168,7 +168,8 @@ class _Parts:
         if "f" in self._text:
             padded = pc.utf8_rpad(pc.utf8_slice_codeunits(self._text["f"], 0, 6), 6, "0")
             times = times + padded.fill_null("0").cast(pa.int64()).to_numpy(zero_copy_only=False)
-            # A fraction of a microsecond is rounded up: truncation could make a begin time exact.
+            # A fraction of a microsecond is rounded up, because truncation could make a
+            # begin time exact.
             rest = pc.match_substring_regex(self._text["f"], r"^.{6}0*[1-9]").fill_null(False)
             times = times + rest.to_numpy(zero_copy_only=False)
         return times, (hours < 24) & (minutes < 60) & (seconds < 60)
@@ -191,7 +192,7 @@ class _Parts:
 
 
 def _is_day_first(name: str, first: IntArray, second: IntArray) -> bool:
-    """Return whether dates like 03/04/2024 have the day first; unambiguous dates decide."""
+    """Return whether dates like 03/04/2024 have the day first. Unambiguous dates decide."""
     day_first, month_first = bool((first > 12).any()), bool((second > 12).any())
     if day_first and month_first:
         raise LakewriterError(f"{name} has dates with the day first, and others with the month first")

@@ -1,8 +1,8 @@
-"""Convert the columns of a file to their types: times, numbers, and text for the rest. Pure.
+"""Convert the columns of a file to times, numbers or text. Pure.
 
-Strategy: names decide which columns hold times and numbers. A cell that holds neither
-makes its row a bad row; the caller decides whether it refuses the file. Rows without
-any value are no candles: other tools write them for gaps.
+Strategy: names decide which columns hold times and numbers. An invalid cell in such a
+column makes its row a bad row. The caller decides whether a bad row refuses the file. Rows
+without any value are not candles. Other tools write them for gaps.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from lakewriter.importer.times import read_times
 
 _SHOWN_MAX = 40
 
-# A float of 32 bits cannot hold all larger whole numbers.
+# A float of 32 bits cannot represent all larger whole numbers.
 _FLOAT32_WHOLE_MAX = 2**24
 
 # A candle needs a value in each of these columns; the others may be null.
@@ -33,7 +33,7 @@ class BadRow(NamedTuple):
 
     Args:
         row: its position, from 0.
-        what: what is wrong with it, column first.
+        what: the fault of the row, beginning with the column.
     """
 
     row: int
@@ -44,10 +44,10 @@ class TypedTable(NamedTuple):
     """A table with types.
 
     Args:
-        table: with the file's columns, renamed where the name is of no use.
-        bad: which rows have a cell that is no time or number.
-        first: the first of these; None if there are none.
-        empty: which rows have no values.
+        table: the file's columns, under usable names.
+        bad: whether each row has a cell that is not a time or number.
+        first: the first bad row; None without bad rows.
+        empty: whether each row has no values.
     """
 
     table: pa.Table
@@ -89,7 +89,7 @@ class _BadRows:
         self._found: list[tuple[BoolArray, str, str, pa.Array]] = []
 
     def add(self, bad: BoolArray, name: str, what: str, cells: pa.Array) -> None:
-        """Add cells that are no time or number.
+        """Add cells that are not times or numbers.
 
         Raises:
             LakewriterError: if all cells of the column are bad.
@@ -102,7 +102,7 @@ class _BadRows:
         self.rows |= bad
 
     def drop(self, rows: BoolArray) -> None:
-        """Drop rows that are bad only because they are empty."""
+        """Remove rows that are bad only because they are empty."""
         self.rows &= ~rows
 
     @property
@@ -120,7 +120,7 @@ def _shown(cells: pa.Array, rows: BoolArray) -> str:
 
 def _decoded(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # the text exceeds one array
+    if isinstance(array, pa.ChunkedArray):  # the text is too large for one array
         array = pa.concat_arrays(each.cast(pa.large_string()) for each in array.chunks)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -130,7 +130,7 @@ def _decoded(column: pa.ChunkedArray) -> pa.Array:
 def _trimmed(array: pa.Array) -> pa.Array:
     if not pa.types.is_string(array.type):
         array = array.cast(pa.large_string() if array.nbytes > 2**31 - 1 else pa.string())
-    # A sample would prove nothing, and trimming costs more than searching all cells.
+    # A sample is no proof, and trimming costs more than searching all cells.
     if bool(pc.any(pc.match_substring_regex(array, r"^\s|\s$")).as_py()):
         array = pc.utf8_trim_whitespace(array)
     unknown = pc.is_in(array, value_set=pa.array(NULLS, array.type))
@@ -178,7 +178,7 @@ def _time(name: str, array: pa.Array, bad_rows: _BadRows) -> pa.Array:
 
 
 def _without_values(columns: dict[str, pa.Array]) -> BoolArray:
-    """Return which rows have no price, and a volume of null or 0."""
+    """Return whether each row has no prices, and a volume of null or 0."""
     prices = [array for name, array in columns.items() if field_of(name) in PRICES]
     rows = len(next(iter(columns.values()))) if columns else 0
     empty: BoolArray = np.full(rows, bool(prices))

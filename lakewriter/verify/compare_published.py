@@ -50,7 +50,7 @@ class Publisher(Protocol):
 
 
 class Window(NamedTuple):
-    """A range to request, and its partitions in the lake that no earlier window counts."""
+    """A range to request, and the number of its partitions that no earlier window counts."""
 
     series: Series
     start_ms: int

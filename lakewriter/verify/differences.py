@@ -1,4 +1,4 @@
-"""Compares published rows with the lake's, and finds the winners. Pure.
+"""Compare published rows with the lake's, and find the winners. Pure.
 
 A published row wins as in any merge; see `candle.precedence`.
 """

@@ -44,7 +44,7 @@ class VerifyFinding(msgspec.Struct, frozen=True):
     """One wrong candle or file.
 
     Args:
-        check, kind: as in its defect.
+        check, kind: the check and the kind of its defect.
         market, symbol, interval: the series.
         begin_ms: begin time of the candle; for a whole file, the begin of its partition.
         what: its description.

@@ -1,10 +1,10 @@
-"""Compares a file's statistics with its rows.
+"""Compare a file's statistics with its rows.
 
 Parquet has no checksum of statistics. Readers use them to skip whole files, and `coverage`
-uses them to count. `encode` is run again on the file's rows. If it returns the file's
-bytes, the statistics are right. Otherwise another version wrote the file, or the file is
-damaged. Then a child process reads the statistics, because a damaged footer can abort its
-reader.
+uses them to count. The check encodes the file's rows again. If the result equals the file
+byte for byte, the statistics are right. Otherwise another version wrote the file, or the
+file is damaged. Then a child process reads the statistics, because a damaged footer can
+abort its reader.
 """
 
 import os
@@ -95,7 +95,7 @@ def check_statistics(workers: StatisticsWorkers, partition: Partition, file: Par
 
 
 def _matches(stored: Statistics, column: pa.ChunkedArray) -> bool:
-    # lakewriter always writes the number of nulls, so an absent number is wrong too.
+    # lakewriter always writes statistics, so absent ones are wrong too.
     return (stored.nulls or 0) == column.null_count and (stored.least, stored.greatest) == _bounds(column)
 
 

@@ -46,11 +46,11 @@ class Contents(NamedTuple):
 
     Args:
         own: lakewriter's own file; None if the partition lacks it.
-        of_days: files of single days of a month or a year, which lakewriter wrote
-            in format 1, and the partitions that they were.
+        of_days: files of single days of a month or a year, with their partitions in format
+            1. lakewriter wrote them in that format.
         foreign: the other files.
-        rows: the rows of its day in all files, sorted, with the winner of each
-            duplicate, as a query sees them.
+        rows: the rows of its period in all files, sorted, as a query returns them. Of
+            duplicates, only the winner is kept.
     """
 
     own: PartitionFile | None
@@ -68,7 +68,7 @@ class Contents(NamedTuple):
 def series_partitions(
     store: LakeStore, selection: PartitionFilter
 ) -> Iterator[tuple[Series, list[PartitionDirs]]]:
-    """Yield the series that have partitions with candle files, with their partitions by day."""
+    """Yield each series with candle files, and its partitions by day."""
     found = store.partitions(selection)
     for series, of_series in groupby(found, key=lambda dirs: dirs.partition.series):
         partitions = [dirs for dirs in of_series if candle_files(store.storage, dirs.directories)]
@@ -122,7 +122,7 @@ def _contents(partition: Partition, files: list[PartitionFile]) -> Contents:
 
 
 def _day_partition(partition: Partition, file: PartitionFile) -> Partition | None:
-    """Return the partition of a day that a file was in format 1; None if it was none."""
+    """Return the day's partition of a file in format 1; None for other files."""
     if partition.period == "day" or file.header is None or WRITER_KEY not in file.header.metadata:
         return None
     day = parse_date_value(file.header.metadata.get("date", ""))

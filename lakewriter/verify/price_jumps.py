@@ -1,4 +1,4 @@
-"""Finds jumps of the price between adjacent candles. Pure.
+"""Find jumps of the price between adjacent candles. Pure.
 
 A candle opens near the close of the previous candle, if no candle is missing between them.
 The scale of "near" depends on the series. The scale is 1.4826 times the median absolute
@@ -16,8 +16,8 @@ from lakewriter.verify.aggregates import Comparison
 from lakewriter.verify.findings import Defect
 
 # The minimum deviations of a jump. On real days from 2017 to 2026, the widest step had 3.1
-# deviations. They include a first day of a market and a day with a halt. A price with a
-# wrong digit has hundreds.
+# deviations. These days include a first day of a market and a day with a halt. A price with
+# a wrong digit has hundreds.
 DEVIATIONS = 20.0
 
 # The number of candles that share a scale: a month of 1m candles. The volatility of a

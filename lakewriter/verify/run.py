@@ -1,9 +1,8 @@
 """Verification of a lake alone. Each partition is read once, for all checks.
 
-A symbol is read day by day with all of its intervals, because a longer candle is compared
-with the shorter ones of its day. From day to day, memory keeps only the partitions of
-months and years, the candles of each series for a window of jumps, and daily candles for
-weeks and months.
+A symbol is read day by day with all of its intervals. A longer candle is compared with the
+shorter ones of its day. Partitions of months and years are kept for later days. So are
+daily candles for weeks and months, and each series' window of candles for jumps.
 
 `checks`, `aggregates`, `price_jumps` and `footer_statistics` have the rules. Candles
 in a journal are not checked.
