@@ -1,1 +1,1 @@
-"""Listening and recording: from the socket to the journal, the buffer and the merge."""
+"""Listening and recording: the path of a candle from the socket to its partition."""

@@ -1,4 +1,4 @@
-"""The queue between the sockets and the journal: bounded, its candles numbered in their order."""
+"""The bounded queue between the sockets and the journal. It numbers its candles in order."""
 
 import asyncio
 
@@ -6,17 +6,17 @@ from lakewriter.candle import Candle
 
 QUEUE_CANDLES_MAX = 10_000
 
-# Pause between checks; an event would have to be set for each candle.
+# Pause between checks. An event instead would have to be set for each candle.
 _CHECK_S = 0.01
 
 
 class CandleQueue(asyncio.Queue[Candle]):
     """A bounded queue of candles that knows which of them are durable.
 
-    The consumer calls `task_done` for a candle that is durable, in the queue's order.
+    The consumer calls `task_done` for each durable candle, in the queue's order.
 
     Attributes:
-        last_put: the number of the candle put last; the first has number 1.
+        last_put: the number of the candle put last; the first candle has number 1.
         last_durable: the number of the newest durable candle.
     """
 

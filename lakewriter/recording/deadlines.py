@@ -1,7 +1,8 @@
-"""The deadlines of candles: late ones are healed, and counted against their streams.
+"""The deadlines of candles. Late candles are healed, and counted as missed by their streams.
 
-A candle is judged only when all candles that arrived before its deadline are
-durable: after a stalled disk, late ones may still be on the queue or in a socket.
+A candle is late only if it is still missing when all candles that arrived before
+its deadline are durable. After a stalled disk, candles may still be on the queue
+or in a socket.
 """
 
 import asyncio
@@ -21,28 +22,28 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 
-# The grace of a silent stream: REST has the candle about then.
+# The grace of a silent stream. REST usually has the candle by then.
 POLL_GRACE_MS = 2_000
 
-# If the journal was behind for this long, sockets may still hold candles.
+# Sockets may still hold candles if the journal was behind for this long.
 _BEHIND_S = 1.0
 
-# The longest delay that counts: a machine that slept was not behind.
+# The maximum delay that counts. The journal of a machine that slept was not behind.
 _BEHIND_S_MAX = 60.0
 
-# Series named in one line of the log.
+# Maximum number of series named in one log line.
 _SHOWN = 3
 
 
 class GracePeriods:
-    """How long after its end a closed candle of each series may take.
+    """The grace period of each series: the time from a candle's end to its deadline.
 
     Args:
-        clients: the markets' own periods.
-        grace_ms: for all markets; None for each market's own.
+        clients: the clients of the markets, which have their own grace periods.
+        grace_ms: the grace period of all markets; None for each market's own.
 
     Attributes:
-        polled: series whose stream is silent, and whose candles are fetched.
+        polled: series whose stream is silent, and whose candles REST delivers.
     """
 
     def __init__(self, clients: MarketClients, grace_ms: int | None) -> None:
@@ -51,7 +52,7 @@ class GracePeriods:
         self._grace_ms = grace_ms
 
     def ms(self, series: Series) -> int:
-        """Return the period of a series."""
+        """Return the grace period of a series, in milliseconds."""
         if series in self.polled:
             return POLL_GRACE_MS
         return self._clients[series.market].market.grace_ms if self._grace_ms is None else self._grace_ms
@@ -61,14 +62,14 @@ class DeadlineWatch:
     """Watches the deadlines of all expected series.
 
     Args:
-        expected: follows the time of each market.
-        watermarks: tell which candles are late.
-        grace: learns which streams are silent.
+        expected: the expected series; they follow the time of each market.
+        watermarks: find late candles.
+        grace: the grace periods; silent streams are set here.
         healer: heals late candles.
         listeners: by market; they replace connections whose streams are silent.
-        queue: where candles wait for the journal.
-        clients: the time at each market.
-        clock: for waiting.
+        queue: holds candles until they are durable in the journal.
+        clients: know the time at each market.
+        clock: measures delays of the journal.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The expected series: each candle of them has to be in the lake, or explained in the ledger.
+"""The expected series. Each of their candles has to be in the lake, or explained in the ledger.
 
 Contract: a series is expected while it is subscribed to and trades, as soon as
 the time of its market is known. A series that begins to be expected is surveyed
-for earlier gaps. Of one that ends, the candles up to its end are healed.
+for earlier gaps. When a series ends, its candles up to the end are healed.
 """
 
 import logging
@@ -20,26 +20,26 @@ from lakewriter.subscribed_period import STOP_MARGIN_MS
 
 log = logging.getLogger(__name__)
 
-# How far the agreed time may be behind the exchange's if frames come late.
+# Maximum delay of the agreed time behind the exchange's time if frames come late.
 _BEHIND_MS_MAX = 10 * MINUTE_MS
 
-# A candle that ended within this time before the stop, and did not come, is no gap yet.
+# A missing candle that ended within this time before the stop is not a gap yet.
 MOMENT_MS = STOP_MARGIN_MS
 
 
 class ExpectedSeries:
-    """Keeps the watermarks in step with the series that are expected.
+    """The series that are expected now. It keeps the watermarks in step with them.
 
     Args:
-        subscribed: the subscriptions, and what each market lists.
-        clients: the time at each market.
-        watermarks: changed here.
+        subscribed: the subscriptions, and the instruments of each market.
+        clients: know the time at each market.
+        watermarks: updated here.
         healer: heals candles of series that ended.
         survey: surveys series that begin.
         ledger: the gaps.
 
     Attributes:
-        markets: those whose series are expected, because their time is known.
+        markets: markets whose series are expected, because their time is known.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class ExpectedSeries:
         self._healer = healer
         self._survey = survey
         self._ledger = ledger
-        # How many time jumps of a market have been followed.
+        # Number of time jumps of each market that have been followed.
         self._jumps: dict[str, int] = {}
-        # Begin of the newest durable candle of each series.
+        # Begin time of the newest durable candle of each series.
         self._newest_ms: dict[Series, int] = {}
 
     def update(self, market: str, expected: set[Series], new_since_ms: int | None = None) -> bool:
-        """Expect these series of a market, and no others; return whether any is new.
+        """Replace the expected series of a market; return whether any is new.
 
-        The time of the market is known.
+        The time of the market must be known.
 
         Args:
-            new_since_ms: since when new ones are expected; None for now.
+            new_since_ms: the time from which new series are expected; None for now.
         """
         now_ms = self._clients[market].time.now_ms()
         if market not in self.markets:
@@ -84,7 +84,7 @@ class ExpectedSeries:
         return bool(expected - present)
 
     def since_ms(self) -> dict[Series, int]:
-        """Return the time from which each series is expected, for series that trade."""
+        """Return the time from which each series is expected, for markets whose list is known."""
         since_ms = ((series, self._watermarks.since_ms(series)) for series in self._watermarks.series)
         return {
             series: from_ms
@@ -93,9 +93,9 @@ class ExpectedSeries:
         }
 
     def follow_time(self) -> None:
-        """Expect candles from the agreed time on, if it moved without that much time passing.
+        """Restart the series of markets whose agreed time jumped, at the time after the jump.
 
-        Candles that ended before the move are healed; those between its two times
+        Candles that ended before the jump are healed. Candles between its two times
         never existed.
         """
         for market in self.markets:
@@ -108,12 +108,12 @@ class ExpectedSeries:
                 self._restart(market, before_ms, after_ms)
 
     def note_durable(self, candle: Candle) -> None:
-        """Note the newest durable candle of its series."""
+        """Store a candle's begin time if it is the newest durable candle of its series."""
         series = candle.series
         self._newest_ms[series] = max(candle.begin_ms, self._newest_ms.get(series, 0))
 
     def clear_last_moment(self) -> None:
-        """Clear pending gaps of the last moment: the recording ends before them.
+        """Remove pending gaps that ended just before the stop from the ledger.
 
         The next recorder finds their candles missing after the newest candle of the lake.
         """
@@ -137,19 +137,19 @@ class ExpectedSeries:
         next_ms = self._watermarks.forget(series)
         instrument = self._subscribed.instrument(series)
         if instrument is None and since_ms is not None and next_ms == series.grid.floor(since_ms):
-            return  # a spelling mistake, or a future listing: its recording never began
+            return  # misspelled, or listed in the future: its recording never began
         if next_ms is None:
             return
         grid = series.grid.anchored(next_ms)
         if not self._subscribed.covers(series):
-            # Unsubscribed: its last closed candle may still be on its way.
+            # The series is unsubscribed. Its last closed candle may still arrive.
             self._healer.request_heal(series, next_ms, grid.floor(now_ms))
         elif instrument is None or not instrument.trades:
-            # One candle that never comes brings the reason into the ledger: the present one, at the latest.
+            # A candle that never comes is explained in the ledger: the present candle, at the latest.
             stop_ms = grid.end(max(grid.floor(now_ms), next_ms))
             delivery_ms = None if instrument is None else instrument.delivery_ms
             if delivery_ms is not None and stop_ms <= delivery_ms <= now_ms + _BEHIND_MS_MAX:
-                # The list is ahead of the time that frames show: the delivery has passed.
+                # The list is ahead of the time that frames show. The delivery is over.
                 stop_ms = grid.end(grid.floor(delivery_ms))
             self._healer.request_heal(series, next_ms, stop_ms)
 

@@ -1,10 +1,10 @@
-"""Histograms of whole numbers, in buckets of some six per cent. Pure."""
+"""Histograms of whole numbers, in buckets at most about 6 % wide. Pure."""
 
 from collections import Counter
 
 import msgspec
 
-# Numbers below 2^_BITS have a bucket each; above, each doubling has half as many.
+# Each number below 2^_BITS has its own bucket. Above, each doubling has 2^(_BITS - 1) buckets.
 _BITS = 5
 
 
@@ -12,10 +12,10 @@ class Distribution(msgspec.Struct, frozen=True):
     """A histogram at one moment.
 
     Args:
-        count: how many values.
-        half: at least half of the values do not exceed it.
+        count: the number of values.
+        half: the median; at least half of the values do not exceed it.
         percent_99: at least 99 % of the values do not exceed it.
-        most: the greatest value.
+        most: the maximum.
     """
 
     count: int
@@ -37,13 +37,16 @@ class Histogram:
         self.count += 1
         self.most = max(self.most, value)
         shift = max(0, value.bit_length() - _BITS)
-        # The greatest number of the bucket stands for it.
+        # The maximum of the bucket is its key.
         self._buckets[((value >> shift) + 1 << shift) - 1] += 1
 
     def at_most(self, share: float) -> int:
-        """Return a number that at least this share of the values does not exceed; 0 if there are none.
+        """Return the quantile of a share; 0 if no value was counted.
 
-        Never above the greatest value, and at most a sixteenth too large.
+        The result never exceeds the maximum, and is at most 1/16 too large.
+
+        Args:
+            share: at least this share of the values does not exceed the result.
         """
         wanted = share * self.count
         for bucket in sorted(self._buckets):
@@ -53,5 +56,5 @@ class Histogram:
         return self.most
 
     def distribution(self) -> Distribution:
-        """Return count, median, 99 % and maximum."""
+        """Return the count, the median, the 99 % quantile and the maximum."""
         return Distribution(self.count, self.at_most(0.5), self.at_most(0.99), self.most)

@@ -1,4 +1,4 @@
-"""The list of instruments of one market: requested again and again, and kept in the lake."""
+"""The list of instruments of one market. It is requested regularly, and kept in the lake."""
 
 import asyncio
 import logging
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 _CHECK_S = 0.1
 _NAP_S_MAX = 1.0
 
-# A list is not kept if the exchange's time is still unknown this long after it.
+# A list is not kept if the exchange's time is still unknown this long after the answer.
 _TIME_PATIENCE_S = 10.0
 
-# The shortest pause before a list that is requested early.
+# Minimum pause before an early request.
 _EARLY_S_MIN = 30.0
 
 
@@ -30,9 +30,9 @@ class Refreshed(NamedTuple):
     """An answer with a market's list.
 
     Args:
-        instruments: the list; empty if it is not believed yet.
-        previous_ms: when the list before it was requested; None if it is the first.
-        is_first: whether none was known before.
+        instruments: the list; empty if the list is not trusted yet.
+        previous_ms: request time of the previous list; None if that is unknown.
+        is_first: whether no list was known before.
     """
 
     instruments: list[Instrument]
@@ -44,12 +44,12 @@ class InstrumentList:
     """Keeps the list of one market current.
 
     Args:
-        market: its name.
+        market: the market's name.
         store: the lake.
-        subscribed: takes the list.
-        client: for requests.
-        explainer: may need a fresh list before its time.
-        every_s: pause between requests.
+        subscribed: stores the list.
+        client: sends the requests.
+        explainer: may need a fresh list early.
+        every_s: maximum pause between requests.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class InstrumentList:
         self._every_s = every_s
 
     async def refresh(self) -> Refreshed | None:
-        """Request the list; return None if there is no answer."""
+        """Fetch the list; return None if the request fails."""
         market = self._market
         previous_ms = self._subscribed.as_of_ms.get(market)
         is_first = market not in self._subscribed.listed
@@ -84,10 +84,10 @@ class InstrumentList:
         return Refreshed(instruments, previous_ms, is_first)
 
     async def keep(self, instruments: list[Instrument]) -> None:
-        """Write the list into the lake, with the exchange's time of the request."""
+        """Write the list to the lake, with the exchange's time of the request."""
         time = self._client.time
         patience_s = _TIME_PATIENCE_S
-        # The first list often comes before the first answer with the exchange's time.
+        # The first list often arrives before the exchange's time is known.
         while not time.known and patience_s > 0:
             await asyncio.sleep(_CHECK_S)
             patience_s -= _CHECK_S
@@ -99,7 +99,7 @@ class InstrumentList:
                 log.error("instruments: %s", error)
 
     async def wait(self) -> None:
-        """Wait until it is time for the next request, or an absent candle needs a fresh list."""
+        """Wait until the next request is due, or an absent candle needs a fresh list."""
         waited_s, wait_s = 0.0, self._every_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter
         early_s = min(_EARLY_S_MIN, self._every_s / 2)
         while waited_s < wait_s:

@@ -2,11 +2,11 @@
 
 Rule 1: a candle is committed to the journal before anything else happens to
 it. Rule 2: a group of candles that was read from the queue is committed and
-buffered, cancelled or not. Rule 3: a stop commits the queue, flushes the
-buffer and replays the journals of dead recorders.
+buffered, even if the task is cancelled. Rule 3: a stop commits the queue, flushes
+the buffer and replays the journals of dead recorders.
 
-`journaled_buffer` keeps journal and buffer in step, `flusher` merges,
-`supervisor` listens and completes.
+`journaled_buffer` keeps journal and buffer in step. `flusher` merges the buffer.
+`supervisor` listens, and heals missing candles.
 """
 
 import asyncio
@@ -30,18 +30,19 @@ from lakewriter.recording.supervisor import CompletenessSupervisor
 
 log = logging.getLogger(__name__)
 
-# One line per candle, written once its commit returned.
+# It has one line per candle, written after the commit returned.
 recorded_log = logging.getLogger("lakewriter.recorded")
 
 # Candles of one interval close together and arrive within milliseconds. A commit
-# waits this long for others. A sync and its hand-over cost 0.2 ms of CPU each.
+# waits this long for more of them. Each sync with its thread switch costs 0.2 ms of CPU.
 COMMIT_LINGER_S = 0.005
 
-# If this many candles cannot be merged, no more are taken from the queue.
+# No candle is taken from the queue while this many cannot be merged.
 BUFFER_CANDLES_MAX = 200_000
 
-# Pause between attempts while a disk refuses (full, read-only …). They go on for ever
-# while recording, and for the second time after the stop: systemd kills after 90 s.
+# Pause between retries while the disk refuses writes, for instance because it is full.
+# Retries have no limit while recording. After the stop they end after the second
+# time, because systemd kills a process 90 s after the stop.
 REFUSED_RETRY_S = 0.5
 STOP_PATIENCE_S = 20.0
 
@@ -51,11 +52,11 @@ class Recorder:
 
     Args:
         store: the lake.
-        journal: the recorder's own; `run` closes it.
-        supervisor: listens, and completes; its candles are on `queue`.
+        journal: the recorder's own journal; `run` closes it.
+        supervisor: puts streamed and healed candles on `queue`.
         queue: the candles to record.
-        flush_every_s: how old a buffered candle may grow.
-        clock: for waiting and for the log.
+        flush_every_s: maximum age of a buffered candle.
+        clock: measures ages and durations, and stamps log lines.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Recorder:
         self._deadline_s = math.inf
 
     def status(self) -> RecorderStatus:
-        """Return all counts of this moment."""
+        """Return the present counts."""
         stats, supervisor = self.stats, self._supervisor
         listeners = supervisor.listeners.values()
         listening = [listener.stats for listener in listeners]
@@ -105,18 +106,18 @@ class Recorder:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Record until `stop` is set, then flush all and return.
+        """Record until `stop` is set, then flush all candles and return.
 
         Raises:
-            LakeError: if the journal could not be written, or candles had to
-                stay in it.
+            LakeError: if the journal could not be written, or some candles could
+                not be flushed.
         """
         supervising = asyncio.create_task(self._supervisor.run())
         consuming = asyncio.create_task(self._consume())
         flushing = asyncio.create_task(self._flusher.run())
         replaying = asyncio.create_task(self._dead_journals.replay())
         stopping = asyncio.create_task(stop.wait())
-        # None of them ends before the stop, except by an error.
+        # These tasks end before the stop only by an error.
         endless = [consuming, flushing, supervising]
         try:
             await asyncio.wait({stopping, *endless}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +125,7 @@ class Recorder:
             self._deadline_s = self._clock.monotonic_s() + STOP_PATIENCE_S
             await _cancel([stopping, supervising])
             await self._drain(consuming)
-            async with self._flusher.flushing:  # a flush that has begun is not cancelled
+            async with self._flusher.flushing:  # a running flush is not cancelled
                 await _cancel([consuming, flushing])
             await self._finish(replaying)
         for task in endless:
@@ -133,11 +134,11 @@ class Recorder:
         self._check_all_flushed()
 
     async def flush(self) -> None:
-        """Merge all buffered candles into partitions now, as `Flusher.flush`."""
+        """Merge all buffered candles into partitions now, as `Flusher.flush` does."""
         await self._flusher.flush()
 
     async def _drain(self, consuming: "asyncio.Task[None]") -> None:
-        """Commit candles that listeners read before they stopped; give up if a commit fails."""
+        """Commit candles that listeners read before they stopped; return early if a commit fails."""
         drained = asyncio.create_task(self._empty_queue())
         await asyncio.wait({drained, consuming}, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([drained])
@@ -152,7 +153,7 @@ class Recorder:
     async def _finish(self, replaying: "asyncio.Task[None]") -> None:
         try:
             await self.flush()
-            await replaying  # a stop leaves no journal behind that it can flush
+            await replaying  # a stop flushes every journal that it can
         finally:
             await _cancel([replaying])
             await self._supervisor.close()
@@ -169,10 +170,10 @@ class Recorder:
             )
 
     async def _consume(self) -> None:
-        """Commit candles in groups, until cancelled."""
+        """Commit candles in groups until cancelled."""
         while True:
             first = await self._queue.get()
-            # A commit that has begun is not cancelled.
+            # A running commit is not cancelled.
             commit = asyncio.create_task(self._commit_group(first))
             try:
                 await asyncio.shield(commit)
@@ -181,7 +182,7 @@ class Recorder:
                 raise
 
     async def _commit_group(self, first: Candle) -> None:
-        """Commit a candle with all that came while the last group was written."""
+        """Commit a candle, with all candles that arrived during the previous commit."""
         await asyncio.sleep(COMMIT_LINGER_S)
         queue = self._queue
         group = [first]
@@ -192,11 +193,11 @@ class Recorder:
             queue.task_done()
 
     async def _commit_with_retry(self, group: list[Candle]) -> None:
-        """Commit a group, however long the disk refuses it; meanwhile the queue fills.
+        """Commit a group; retry while the disk refuses it. The queue fills in the meantime.
 
         Raises:
-            LakeError: if the disk fails to sync, or still refuses some time after
-                the stop.
+            LakeError: if the disk fails to sync, or still refuses the group
+                `STOP_PATIENCE_S` after the stop.
         """
         refused_since_s: float | None = None
         while True:
@@ -241,7 +242,7 @@ class Recorder:
 
 
 def describe(candle: Candle) -> str:
-    """Return "usdt_futures BTCUSDT 1m 2024-06-30 15:00"."""
+    """Return a candle's series and begin time: "usdt_futures BTCUSDT 1m 2024-06-30 15:00"."""
     begin = datetime.fromtimestamp(candle.begin_ms / 1000, UTC)
     shown = f"{begin:%Y-%m-%d %H:%M}" if candle.begin_ms % 60_000 == 0 else f"{begin:%Y-%m-%d %H:%M:%S}"
     return f"{candle.market} {candle.symbol} {candle.interval} {shown}"

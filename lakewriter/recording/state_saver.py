@@ -1,4 +1,4 @@
-"""The saver of a recorder's state: the gap ledger, and the rate limits that the exchange imposed."""
+"""The saver of a recorder's state: the gap ledger, and the rate limits that the exchange imposes."""
 
 import asyncio
 import logging
@@ -17,12 +17,12 @@ _CHECK_S = 0.1
 
 
 class StateSaver:
-    """Writes changes of the state while a recorder runs.
+    """The task that writes changes of the state while a recorder runs.
 
     Args:
         store: the lake.
         ledger: the gaps.
-        clients: know the rate limits.
+        clients: have the rate limits.
     """
 
     def __init__(self, store: LakeStore, ledger: Ledger, clients: MarketClients) -> None:
@@ -33,13 +33,13 @@ class StateSaver:
         self._save_failed = False
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write changes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._save_often())
             tasks.create_task(self._keep_rate_limits())
 
     async def save_ledger(self) -> None:
-        """Write the changes of the ledger since the last time."""
+        """Write the unsaved changes of the ledger."""
         async with self._saving:
             try:
                 await save(self._ledger)
@@ -70,7 +70,7 @@ class StateSaver:
 
 
 def _is_same(one: RateLimitState, other: RateLimitState) -> bool:
-    """Return whether nothing was added; attempts that expire do not count."""
+    """Return whether no limit or attempt was added; expired attempts do not count."""
     newest = [
         {host: attempts_s[-1:] for host, attempts_s in state.attempts_s.items()} for state in (one, other)
     ]

@@ -1,7 +1,7 @@
-"""Counts of a recorder: those it keeps while it runs, and the status made of them at one moment.
+"""Counts of a recorder: its running counts, and a snapshot of them as its status.
 
 `Recorder.status` fills the status; the command line shows it. The healer and the
-listener keep counts of their own.
+listener have their own counts.
 """
 
 import msgspec
@@ -17,11 +17,11 @@ class RecorderStats(msgspec.Struct):
         recorded: candles whose journal commit returned.
         flushed: candles merged into partitions.
         flushes: flushes that ended.
-        corrections: rows replaced by ones with other prices or volumes.
+        corrections: rows replaced by rows with other prices or volumes.
         unmerged_partitions: partitions that the last flush could not merge.
-        refusals: commits that the disk refused, and that were retried.
-        commit_candles: candles in a journal commit.
-        commit_ms: duration of a commit, with the wait for its turn.
+        refusals: commits that the disk refused; each was retried.
+        commit_candles: number of candles in a journal commit.
+        commit_ms: duration of a commit, including the wait for its turn.
         last: the candle recorded last.
     """
 
@@ -49,27 +49,27 @@ class Freshness(msgspec.Struct):
 
 
 class RecorderStatus(msgspec.Struct, frozen=True):
-    """A recorder at one moment.
+    """A snapshot of a recorder's counts.
 
     Args:
         recorded: candles whose journal commit returned.
         flushed: candles merged into partitions.
-        buffered: candles in the journal and not in their partitions.
+        buffered: candles in the journal that are not in their partitions yet.
         unmerged_partitions: partitions that the last flush could not merge.
         last: the candle recorded last.
-        commit_candles: candles in a journal commit.
+        commit_candles: number of candles in a journal commit.
         commit_ms: duration of a commit.
-        streamed_ms: from a streamed candle's end to its commit.
-        rest_ms: the same of candles that REST delivered.
+        streamed_ms: time from a streamed candle's end to its commit.
+        rest_ms: time from the end of a candle that REST delivered to its commit.
         series: series that are listened to.
-        silent_series: series whose stream is silent, and that are fetched by REST.
+        silent_series: series whose stream is silent, and whose candles REST delivers.
         connections: open sockets.
         bad_frames: frames that could not be read.
-        pages_asked: pages asked for by the healer.
-        healed: candles that REST had and the stream had not delivered.
+        pages_asked: pages requested by the healer.
+        healed: candles that REST delivered and the stream did not.
         explained: candles that the exchange does not have, with a reason.
-        unhealable: candles given up, with the error.
-        healing_series: series with candles that are pending.
+        unhealable: candles that were given up after an error.
+        healing_series: series with pending candles.
     """
 
     recorded: int

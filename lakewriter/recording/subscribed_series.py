@@ -1,7 +1,7 @@
-"""The subscribed series: from subscriptions to series, by the lists of the exchange.
+"""The subscribed series: subscriptions, resolved to series by the exchange's lists.
 
-A symbol named in full is always listened to. It is expected while it trades; so
-are the symbols that match a glob.
+A symbol named in full is always listened to. It is expected while it trades. A
+symbol that matches a glob is listened to and expected while it trades.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 
-# A list in which a smaller share of symbols trades than before is requested once more.
+# A list is requested once more if fewer symbols trade than this share of those before.
+# The check needs at least this many symbols that traded before.
 _SHRINK_SHARE_MIN = 0.5
 _SHRINK_FROM = 20
 
@@ -31,8 +32,8 @@ class ResolvedSubscriptions(NamedTuple):
     """The series to record.
 
     Args:
-        listened: a stream is subscribed to.
-        expected: each candle has to be in the lake, or explained.
+        listened: series whose stream is subscribed to.
+        expected: series whose candles each have to be in the lake, or explained.
     """
 
     listened: frozenset[Series]
@@ -43,8 +44,8 @@ def resolve(subscriptions: Iterable[Subscription], listed: Listed) -> ResolvedSu
     """Return the series of the subscriptions.
 
     Args:
-        listed: by market and symbol; a market whose list is not known yet is
-            absent, and its globs match nothing.
+        listed: instruments by market and symbol. A market whose list is not known
+            yet is absent; its globs match nothing.
     """
     listened: set[Series] = set()
     expected: set[Series] = set()
@@ -66,12 +67,12 @@ class SubscribedSeries:
     """The subscriptions, and the instruments of each market.
 
     Args:
-        subscriptions: to begin with.
-        clients: for requests.
+        subscriptions: the first subscriptions.
+        clients: send the requests.
 
     Attributes:
         listed: instruments by market and symbol.
-        as_of_ms: when a market's list was requested.
+        as_of_ms: request time of each market's list.
     """
 
     def __init__(self, subscriptions: Iterable[Subscription], clients: MarketClients) -> None:
@@ -84,7 +85,7 @@ class SubscribedSeries:
 
     @property
     def markets(self) -> list[str]:
-        """The markets that are subscribed to, each once, in their order."""
+        """The markets of the subscriptions, without duplicates, in their order."""
         return list(dict.fromkeys(subscription.market for subscription in self.subscriptions))
 
     def resolve(self) -> ResolvedSubscriptions:
@@ -92,7 +93,7 @@ class SubscribedSeries:
         return resolve(self.subscriptions, self.listed)
 
     def covers(self, series: Series) -> bool:
-        """Return whether a subscription includes a series, or would if it traded."""
+        """Return whether a subscription includes a series, even if the series does not trade."""
         return any(
             subscription.market == series.market
             and series.interval in subscription.intervals
@@ -101,14 +102,14 @@ class SubscribedSeries:
         )
 
     def instrument(self, series: Series) -> Instrument | None:
-        """Return the instrument of a series from the last list; None if it is not listed."""
+        """Return the instrument of a series from the last list; None if the list lacks it."""
         return self.listed.get(series.market, {}).get(series.symbol)
 
     async def first(self) -> None:
-        """Request the lists of markets with globs, until all have answered.
+        """Fetch the lists of all markets with globs; retry until each has answered.
 
         Raises:
-            UsageError: if a glob matches nothing that trades.
+            UsageError: if a glob matches no symbol that trades.
         """
         for market in self.markets:
             globs = [
@@ -132,10 +133,10 @@ class SubscribedSeries:
                     raise UsageError(f"symbol: {glob!r} matches nothing that trades on {market}")
 
     async def refresh(self, market: str) -> list[Instrument]:
-        """Request a market's list; return it, or an empty one if it is not believed yet.
+        """Fetch a market's list and return it; return an empty list if it is not trusted yet.
 
         Raises:
-            RestError: if it does not answer.
+            RestError: if the request fails.
         """
         client = self._clients[market]
         asked_ms = client.time.now_ms() if client.time.known else None
@@ -159,10 +160,10 @@ class SubscribedSeries:
         return instruments
 
     def warn_of_unlisted(self, market: str) -> None:
-        """Log, once each, the symbols and globs that stand for nothing that the market lists and trades.
+        """Log each symbol and glob that matches no symbol trading on the market, once.
 
-        Such a subscription is acknowledged and stays silent; it may be a spelling
-        mistake, or a listing to come.
+        The exchange acknowledges such a subscription, but sends nothing. The name may
+        be misspelled, or listed in the future.
         """
         known = self.listed.get(market)
         if known is None:

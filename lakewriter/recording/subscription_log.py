@@ -1,8 +1,8 @@
-"""The subscription log: it keeps the lake's record of this recorder's subscriptions.
+"""The subscription log: the lake's record of this recorder's subscriptions.
 
-It confirms the subscriptions at the start, at each change, from time to time
-while recording, and at the stop. If the disk refuses, it logs that once and
-tries again; the recording goes on.
+The log confirms the subscriptions at the start, at each change, every five
+minutes while recording, and at the stop. If the disk refuses a write, the log
+warns once and retries; the recording continues.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from lakewriter.subscribed_period import Confirmation, RecorderId
 
 log = logging.getLogger(__name__)
 
-# How stale a recorder's last confirmation may become.
+# Maximum age of a recorder's last confirmation.
 CONFIRM_EVERY_S = 300.0
 
 # An earlier run of this recorder looks alive while another process replays its
-# journal, for instance after a power cut. For this long it may still be succeeded.
+# journal, for instance after a power cut. This run can still succeed it for this long.
 FOLLOW_S = 30.0
 
-# Without the market's time, series are confirmed after this long by the wall clock.
+# If a market's time stays unknown for this long, its series are confirmed by the wall clock.
 TIME_PATIENCE_S = 10.0
 
-# Series named in one line of the log.
+# Maximum number of series named in one log line.
 _SHOWN = 3
 
 _RETRY_S = 5.0
@@ -39,17 +39,17 @@ _TIME_CHECK_S = 0.1
 
 
 class SubscriptionLog:
-    """Confirms a recorder's subscriptions in the lake.
+    """The task that confirms a recorder's subscriptions in the lake.
 
-    Made before the recorder replays the journals of dead ones.
+    It is created before the recorder replays the journals of dead recorders.
 
     Args:
         store: the lake.
         subscribed: the subscriptions.
-        clients: the time at each market.
+        clients: know the time at each market.
         recorder: this run of the recorder.
-        expected_since_ms: returns since when each series is expected, of those that are listed and trade.
-        clock: the machine's.
+        expected_since_ms: returns the time from which each listed series that trades is expected.
+        clock: the machine's clock.
     """
 
     def __init__(
@@ -74,27 +74,27 @@ class SubscriptionLog:
         self._starting = True
         self._failed = False
         self._ended_ms: dict[str, int] = {}
-        # Markets that were ever subscribed to, and those confirmed with their time.
+        # All markets that were ever subscribed to, and the markets confirmed with their time.
         self._markets: set[str] = set()
         self._dated: frozenset[str] = frozenset()
 
     def changed(self) -> None:
-        """Confirm soon: the subscriptions changed."""
+        """Request a confirmation, because the subscriptions changed."""
         self._due.set()
 
     def end(self) -> None:
-        """Use this moment for later confirmations: listening has ended, flushing follows."""
+        """Store the present time for later confirmations, because listening has ended."""
         self._ended_ms = {market: self._clients[market].time.now_ms() for market in self._dated_markets()}
 
     async def run(self) -> None:
-        """Confirm until cancelled."""
+        """Confirm the subscriptions until cancelled."""
         while True:
             self._due.clear()
             taken = await self.confirm()
             await self._wait_due(_RETRY_S if not taken else FOLLOW_S if self._starting else CONFIRM_EVERY_S)
 
     async def confirm(self) -> bool:
-        """Write the present subscriptions; return whether the disk took them."""
+        """Write the present subscriptions; return whether the write succeeded."""
         async with self._confirming:
             dated = self._dated_markets()
             if not dated:
@@ -105,7 +105,7 @@ class SubscriptionLog:
             try:
                 _log_left(await asyncio.shield(writing))
             except asyncio.CancelledError:
-                # A thread cannot be stopped, and the next confirmation must not overtake it.
+                # The thread cannot be stopped, and the next confirmation must not overtake it.
                 await asyncio.gather(writing, return_exceptions=True)
                 raise
             except (LakeError, OSError) as error:
@@ -134,7 +134,7 @@ class SubscriptionLog:
         )
 
     def _dated_markets(self) -> frozenset[str]:
-        """Return the markets whose time is known, or did not become known in time."""
+        """Return the markets whose time is known, or was not known within `TIME_PATIENCE_S`."""
         self._markets.update(self._subscribed.markets)
         patient = self._clock.monotonic_s() - self._began_s < TIME_PATIENCE_S
         return frozenset(
@@ -142,7 +142,7 @@ class SubscriptionLog:
         )
 
     async def _wait_due(self, most_s: float) -> None:
-        """Wait for a change, for the time of another market, or for `most_s`."""
+        """Wait until a change, or until one more market is dated, for at most `most_s`."""
         until_s = self._clock.monotonic_s() + most_s
         while (left_s := until_s - self._clock.monotonic_s()) > 0:
             all_dated = self._dated == self._markets

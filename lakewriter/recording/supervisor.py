@@ -1,16 +1,16 @@
-"""The completeness supervisor: each candle that is subscribed to is recorded, or explained.
+"""The completeness supervisor. It ensures that each subscribed candle is recorded, or explained.
 
-It runs the parts that do so, and passes on durable candles and changed
-subscriptions:
+The supervisor runs these parts, and passes durable candles and changed
+subscriptions to them:
 
-    listeners         streams of each market → queue
-    expected_series   which series have to be complete
-    deadlines         which candles are late
+    listeners         put the candles of each market's streams on the queue
+    expected_series   the series that have to be complete
+    deadlines         find late candles
     healing           requests late and missing candles from REST
     timekeeping, instrument_lists    the time and the instruments of each market
-    subscription_log, state_saver    the state for the next process
+    subscription_log, state_saver    write the state for the next process
 
-It never calls the recorder.
+The supervisor never calls the recorder.
 """
 
 import asyncio
@@ -45,14 +45,14 @@ log = logging.getLogger(__name__)
 
 
 class SupervisorOptions(NamedTuple):
-    """Options of a user.
+    """The user's options.
 
     Args:
-        heal_limit_ms: candles missing from longer ago are not requested.
-        grace_ms: how long after its end a closed candle may take; None for the market's own.
+        heal_limit_ms: maximum age of missing candles that are requested.
+        grace_ms: time from a candle's end to its deadline; None for each market's own.
         rotate_after_ms: age at which a connection is replaced.
         list_every_s: pause between requests of exchangeInfo.
-        timeouts: of a connection.
+        timeouts: the timeouts of a connection.
     """
 
     heal_limit_ms: int = 7 * 86_400_000
@@ -63,17 +63,17 @@ class SupervisorOptions(NamedTuple):
 
 
 class CompletenessSupervisor:
-    """Supervises the series of a recorder.
+    """The supervisor of a recorder's series.
 
     Args:
         store: the lake.
-        subscribed: the subscriptions; `first` was awaited.
-        clients: the markets.
-        queue: where candles go.
+        subscribed: the subscriptions, after `first` was awaited.
+        clients: the clients of the markets.
+        queue: receives candles.
         recorder: this run of the recorder.
         ledger: the gaps.
-        options: those of the user.
-        clock: the machine's.
+        options: the user's options.
+        clock: the machine's clock.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ class CompletenessSupervisor:
 
     @property
     def surveying(self) -> int:
-        """How many series are not surveyed yet."""
+        """The number of series that are not surveyed yet."""
         return self._survey.surveying
 
     def mark_durable(self, candles: Iterable[Candle]) -> None:
-        """Advance the watermarks past durable candles, and heal those missing before them."""
+        """Move the watermarks past durable candles, and heal candles missing before them."""
         healer, watermarks = self.healer, self.watermarks
         self._expected.follow_time()
         now_ms = {market: self._clients[market].time.now_ms() for market in self.listeners}
@@ -148,7 +148,7 @@ class CompletenessSupervisor:
             healer.mark_durable(candle)
 
     def change(self, subscriptions: Iterable[Subscription]) -> None:
-        """Record these from now on; streams that stay are not touched."""
+        """Replace the subscriptions from now on; streams of unchanged series continue."""
         self.subscribed.subscriptions = list(subscriptions)
         if self._tasks is None:
             return  # not started yet, or stopped
@@ -173,7 +173,7 @@ class CompletenessSupervisor:
                 ):
                     tasks.create_task(part.run())
         except BaseExceptionGroup as group:
-            raise _first_error(group) from None  # they all fail for one reason
+            raise _first_error(group) from None  # all parts fail for the same reason
         finally:
             self._tasks = None
             self._expected.clear_last_moment()
@@ -185,10 +185,10 @@ class CompletenessSupervisor:
         await self._subscription_log.confirm()
 
     def _apply(self, new_since_ms: Mapping[str, int] | None = None) -> None:
-        """Bring listeners and expected series in step with the subscriptions and the lists.
+        """Update listeners and expected series to the subscriptions and the lists.
 
         Args:
-            new_since_ms: by market, since when new series are expected; now for the others.
+            new_since_ms: the time from which new series are expected, by market; now for absent markets.
         """
         for market in self.subscribed.markets:
             if market not in self.listeners:
@@ -205,7 +205,7 @@ class CompletenessSupervisor:
                     self._subscription_log.changed()
 
     def _open(self, market: str) -> None:
-        """Start to listen to a market, and to keep its time and its list."""
+        """Start the listener of a market, and the tasks that keep its time and its list."""
         assert self._tasks is not None
         client = self._clients[market]
         self.listeners[market] = CandleListener(
@@ -223,7 +223,7 @@ class CompletenessSupervisor:
             self._tasks.create_task(work)
 
     async def _keep_time(self, market: str) -> None:
-        """Request the exchange's time again and again, and expect series as soon as it is known."""
+        """Request the exchange's time regularly, and expect series as soon as it is known."""
         keeper = self.timekeepers[market] = Timekeeper(self._clients[market])
         while True:
             answered_at_once = await keeper.ask()
@@ -232,7 +232,7 @@ class CompletenessSupervisor:
             await keeper.wait()
 
     async def _keep_list(self, market: str) -> None:
-        """Request the market's list again and again, and follow it."""
+        """Request the market's list regularly, and apply each answer."""
         client, every_s = self._clients[market], self._options.list_every_s
         instruments = InstrumentList(
             market, self._store, self.subscribed, client, self.healer.explainer, every_s=every_s
@@ -240,19 +240,19 @@ class CompletenessSupervisor:
         while True:
             refreshed = await instruments.refresh()
             if refreshed is not None:
-                # A symbol that the list before lacked may have begun to trade right after it.
+                # A new symbol may have begun to trade right after the previous list.
                 if refreshed.previous_ms is not None and market in self._expected.markets:
                     self._apply({market: refreshed.previous_ms})
                 else:
                     self._apply()
                 if refreshed.is_first:
-                    self._subscription_log.changed()  # now it is known which of them trade
+                    self._subscription_log.changed()  # the list shows which symbols trade
                 await instruments.keep(refreshed.instruments)
             await instruments.wait()
 
 
 def _set_streams(listener: CandleListener, wanted: set[Series]) -> None:
-    """Add and remove streams of a listener until it has the wanted ones."""
+    """Add and remove streams of a listener, so that exactly the wanted series remain."""
     present = listener.series
     for change, changed in (
         (listener.remove_symbols, present - wanted),
@@ -269,7 +269,7 @@ def _set_streams(listener: CandleListener, wanted: set[Series]) -> None:
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group, of groups in it too."""
+    """Return the first error of a group, or of its nested groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,6 +1,7 @@
-"""The requests for one market's time: dense at first and while in doubt, then twice a minute.
+"""The requests for one market's time.
 
-`Agreement` decides what an answer means; `ExpectedSeries` what follows for the series.
+They are frequent at the start and while the time is in doubt, then twice a minute.
+`Agreement` interprets the answers. `ExpectedSeries` applies the time to the series.
 """
 
 import asyncio
@@ -12,27 +13,28 @@ from lakewriter.binance.rest import RestError
 
 log = logging.getLogger(__name__)
 
-# A longer base gives a surer rate; three answers settle it if the host's clock is wrong.
+# The longer the interval between answers, the more exact the rate. Three answers settle
+# the time if the host's clock is wrong.
 _AFTER_S = (0.05, 0.05, 0.3, 0.5, 2.0, 7.0, 20.0)
 _EVERY_S = 30.0
 
-# In doubt the pauses are shorter, but never shorter than this in the long run.
+# Pauses while the time is in doubt. After the first ones they last `_DOUBT_EVERY_S`.
 _DOUBT_AFTER_S = (0.05, 0.05, 0.3, 1.0, 5.0)
 _DOUBT_EVERY_S = 10.0
 _CHECK_S = 0.5
 
-# The first answer that is not believed is logged, then one of this many.
+# The first rejected answer is logged, and then each answer whose count is a multiple of this.
 _DOUBT_LOG_EVERY = 100
 
 
 class Timekeeper:
-    """Keeps the time of one market current.
+    """The task that keeps the time of one market current.
 
     Args:
-        client: the market.
+        client: the client of the market.
 
     Attributes:
-        doubted: answers that agreed with nothing else, and were not used.
+        doubted: number of answers that agreed with no other source, and were not used.
     """
 
     def __init__(self, client: MarketClient) -> None:
@@ -42,7 +44,7 @@ class Timekeeper:
         self._doubts_s = iter(_DOUBT_AFTER_S)
 
     async def ask(self) -> bool:
-        """Request the time until REST answers; return whether it did so at once."""
+        """Fetch the time; retry until REST answers. Return whether the first request succeeded."""
         failing = False
         while True:
             try:

@@ -1,8 +1,8 @@
 """The buffer: candles that are in the journal and not yet in their partitions. Pure.
 
-Contract: a candle leaves the buffer only when its partition was merged
-(`discard`); candles that could not be merged are part of the next `seal`. One
-candle per key: of duplicates the one that takes precedence.
+Contract: a candle leaves the buffer only by `discard`, after its partition was
+merged. Candles that could not be merged are part of the next `seal`. The buffer
+holds one candle per key: among duplicates, the one that takes precedence.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ Batch = dict[Partition, list[Candle]]
 class Buffer:
     """Candles by partition and begin time, in two generations.
 
-    New candles go into the open one; a flush seals it and merges the sealed one,
-    while the next is filled.
+    New candles are added to the open generation. A flush seals it, and merges the
+    sealed generation while the next one is filled.
     """
 
     def __init__(self) -> None:
@@ -26,19 +26,19 @@ class Buffer:
         self._oldest_s: float | None = None
 
     def __len__(self) -> int:
-        """Return how many candles are buffered, sealed ones included."""
+        """Return the number of buffered candles, including sealed candles."""
         return self.open_rows + sum(len(rows) for rows in self._sealed.values())
 
     @property
     def open_rows(self) -> int:
-        """How many candles are in the open generation."""
+        """The number of candles in the open generation."""
         return sum(len(rows) for rows in self._open.values())
 
     def add(self, candles: Iterable[Candle], now_s: float) -> None:
         """Add candles to the open generation.
 
         Args:
-            now_s: the monotonic clock, for `age_s`.
+            now_s: the monotonic time, for `age_s`.
         """
         for candle in candles:
             rows = self._open.setdefault(partition_of(candle), {})
@@ -49,13 +49,13 @@ class Buffer:
             self._oldest_s = now_s
 
     def age_s(self, now_s: float) -> float:
-        """Return how long the oldest candle of the open generation has waited; 0 if none."""
+        """Return the age in seconds of the oldest candle in the open generation; 0 if it is empty."""
         return 0.0 if self._oldest_s is None else now_s - self._oldest_s
 
     def seal(self) -> Batch:
         """Seal the open generation and return all sealed candles.
 
-        Those that an earlier flush could not merge are among them.
+        They include candles that an earlier flush could not merge.
         """
         if self._sealed:
             newer = [candle for rows in self._open.values() for candle in rows.values()]

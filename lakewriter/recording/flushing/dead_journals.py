@@ -1,4 +1,4 @@
-"""The replay of journals whose recorders no longer live, beside a recording."""
+"""The replay of dead recorders' journals during a recording."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ class DeadJournals:
             self.unflushed += 1
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread that replays."""
         self._thread.shutdown()
 
 

@@ -1,7 +1,7 @@
-"""The flusher: brings journaled candles into their partitions, and drops their segments.
+"""The flusher: it merges journaled candles into their partitions, and drops their segments.
 
 Rule 1: a segment is deleted only when all its candles are in partitions, or in
-a newer segment. Rule 2: if the journal is lost, the buffer is the last copy: it
+a newer segment. Rule 2: if the journal is lost, the buffer is the last copy. It
 is merged at once, whatever else fails.
 """
 
@@ -19,29 +19,29 @@ from lakewriter.recording.status import RecorderStats
 
 log = logging.getLogger(__name__)
 
-# A flush starts early at this many candles, some 30 MB.
+# A flush starts early at this many candles, which are about 30 MB.
 FLUSH_CANDLES = 50_000
 
 _FLUSH_CHECK_S = 0.25
 
-# How often the journal's files are looked for while candles depend on them, and how
-# often a flush is tried again that could not save all candles of a lost journal.
+# Pause between checks of the journal's files while candles depend on them. It is also
+# the pause between retries of a flush that could not save all candles of a lost journal.
 JOURNAL_CHECK_S = 1.0
 RESCUE_EVERY_S = 10.0
 
 
 class Flusher:
-    """Flushes a journaled buffer into one lake.
+    """The task that flushes a journaled buffer into one lake.
 
     Args:
         store: the lake.
-        journaled: the candles.
-        stats: updated here.
-        flush_every_s: how old a buffered candle may grow.
-        clock: for waiting.
+        journaled: the buffer to flush, with its journal.
+        stats: counts that are updated here.
+        flush_every_s: maximum age of a buffered candle.
+        clock: measures the age of candles.
 
     Attributes:
-        flushing: held during a flush.
+        flushing: lock that is held during a flush.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Flusher:
         self._clock = clock
 
     async def run(self) -> None:
-        """Flush when it is due, until cancelled."""
+        """Flush whenever a flush is due, until cancelled."""
         journaled = self._journaled
         checked_s = rescued_s = -math.inf
         while True:
@@ -80,9 +80,9 @@ class Flusher:
     async def flush(self) -> None:
         """Merge all buffered candles into partitions, and drop their segments.
 
-        Candles of a partition that cannot be merged stay buffered, and in the
-        journal; the next flush tries them again. Of a journal that is lost they
-        are written to a new one.
+        Candles of a partition that cannot be merged stay in the buffer and in the
+        journal; the next flush retries them. If the journal is lost, they are
+        written to a new journal.
 
         Crash: at any step each candle is in a segment, in its partition, or in
         both, unless its segment was deleted by others; replaying a segment twice
@@ -107,7 +107,7 @@ class Flusher:
         self._merger.close()
 
     async def _merge(self, batch: Batch) -> Batch:
-        """Merge a batch, and discard the merged candles from the buffer; return the others."""
+        """Merge a batch, and remove merged candles from the buffer; return the unmerged candles."""
         started_s = self._clock.monotonic_s()
         unmerged, flushed, corrections = await self._merger.merge(batch)
         for partition in batch.keys() - unmerged.keys():
@@ -130,7 +130,7 @@ class Flusher:
         """Write unmerged candles to a new segment; return whether the old segments can be dropped.
 
         Args:
-            is_lost: the old segments are gone already.
+            is_lost: whether the old segments were already deleted or moved.
         """
         self._journaled.restart_age()
         if len(unmerged) == len(batch) and not is_lost:

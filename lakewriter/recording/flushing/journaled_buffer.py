@@ -1,7 +1,8 @@
 """The candles that are durable in the journal and not yet in their partitions.
 
 Rule: journal and buffer are in step. A flush sees each candle in both, or in
-neither. The event loop waits for no disk: journal work runs in one thread.
+neither. The event loop never waits for the disk, because one thread writes the
+journal.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ class Sealed(NamedTuple):
 
     Args:
         batch: the candles by partition.
-        segments: hold the candles of the batch, and no others.
-        is_lost: the segments were deleted or moved; the batch is the last copy.
+        segments: files that hold the candles of the batch, and no other candles.
+        is_lost: whether the segments were deleted or moved; if so, the batch is the last copy.
     """
 
     batch: Batch
@@ -42,26 +43,26 @@ class JournaledBuffer:
     """A journal, and a buffer of the candles in it.
 
     Args:
-        journal: closed by `close`.
-        clock: for the age of candles.
+        journal: the journal; `close` closes it.
+        clock: measures the age of candles.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self.journal = journal
         self._buffer = Buffer()
         self._clock = clock
-        # Held while candles are in the journal or in the buffer only.
+        # Held while some candles are in only one of journal and buffer.
         self._in_step = asyncio.Lock()
         self._journal_is_ahead = False
         self._thread = ThreadPoolExecutor(1, "journal")
 
     def __len__(self) -> int:
-        """Return how many candles are not in their partitions."""
+        """Return the number of candles that are not in their partitions yet."""
         return len(self._buffer)
 
     @property
     def unsealed(self) -> int:
-        """How many candles came since the last `seal`."""
+        """The number of candles committed since the last `seal`."""
         return self._buffer.open_rows
 
     @property
@@ -70,7 +71,7 @@ class JournaledBuffer:
         return self.journal.lost
 
     def age_s(self) -> float:
-        """Return how long the oldest unsealed candle has waited; 0 if there is none."""
+        """Return the age in seconds of the oldest unsealed candle; 0 if every candle is sealed."""
         return self._buffer.age_s(self._clock.monotonic_s())
 
     async def commit(self, group: list[Candle]) -> None:
@@ -80,7 +81,7 @@ class JournaledBuffer:
             LakeError: if the journal could not be written; nothing is buffered.
         """
         async with self._in_step:
-            # If this is cancelled before the candles are buffered, no flush may drop their segment.
+            # A commit may be cancelled before its candles are buffered. Then no flush may drop their segment.
             self._journal_is_ahead = True
             try:
                 await self._in_thread(self.journal.commit, group)
@@ -91,14 +92,14 @@ class JournaledBuffer:
             self._journal_is_ahead = False
 
     async def seal(self) -> Sealed:
-        """Start a new segment and a new buffer; return the candles of the old ones."""
+        """Start a new segment and a new generation; return the sealed candles and their segments."""
         async with self._in_step:
             segments = await self._in_thread(self.journal.roll)
             is_lost = self.journal.lost
             return Sealed(self._buffer.seal(), [] if self._journal_is_ahead else segments, is_lost)
 
     async def recommit(self, batch: Batch) -> None:
-        """Write sealed candles to the present segment too, so that their old one can be dropped.
+        """Copy sealed candles to the present segment, to allow the removal of their old segment.
 
         Raises:
             LakeError: if the journal could not be written.
@@ -120,7 +121,7 @@ class JournaledBuffer:
         await self._in_thread(self.journal.drop, segments)
 
     def recovered(self) -> None:
-        """Return to normal after a lost journal: its candles are in partitions, or in a new segment."""
+        """Clear the loss of the journal, because its candles are in partitions or in a new segment."""
         self.journal.clear_lost()
 
     async def check(self) -> None:

@@ -1,7 +1,7 @@
-"""The merger: merges buffered candles into their partitions, in a few threads.
+"""The merger: it merges buffered candles into their partitions, in a few threads.
 
 Partitions are merged in groups, whose files are synced together. Candles of a
-partition that cannot be merged stay with the caller.
+partition that cannot be merged are returned to the caller.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 MERGE_THREADS = 2
 
-# Rows of a group, whose files are in memory together: some 5 MB.
-# That is 64 days of minutes, but one of seconds.
+# Maximum rows of a group. Its files are in memory together, about 5 MB.
+# That is 64 days of 1m candles, but one day of 1s candles.
 GROUP_ROWS_MAX = BATCH_PARTITIONS_MAX * 1440
 
 
@@ -32,7 +32,7 @@ class FlushResult(NamedTuple):
     Args:
         unmerged: candles that could not be merged.
         flushed: candles that are in their partitions now.
-        corrections: rows replaced by ones with other prices or volumes.
+        corrections: rows replaced by rows with other prices or volumes.
     """
 
     unmerged: Batch
@@ -41,14 +41,14 @@ class FlushResult(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """The reason why a partition was not merged, and the file concerned; "" if none was named."""
+    """The reason why a partition was not merged, and the file that caused it; "" if unknown."""
 
     reason: str
     path: str
 
 
 class Merger:
-    """Merges into one lake.
+    """The merger of one lake.
 
     Args:
         store: the lake.
@@ -59,7 +59,7 @@ class Merger:
         self._threads = ThreadPoolExecutor(MERGE_THREADS, "merge")
 
     async def merge(self, batch: Batch) -> FlushResult:
-        """Merge each partition that can be; log the others with the reason.
+        """Merge all partitions; log those that cannot be merged, with the reason.
 
         Crash: each partition is as before or as after, whole.
         """
@@ -79,7 +79,7 @@ class Merger:
                 corrections += merged.corrections
                 if merged.corrections:
                     log.warning("%s: %d candles corrected", partition, merged.corrections)
-        # A full disk refuses thousands of partitions at once: one line for all of them.
+        # A full disk refuses thousands of partitions at once. One line names all of them.
         for reason, refused in refusals.items():
             waiting = sum(len(unmerged[partition]) for partition, _ in refused)
             more = f" and {len(refused) - 1} more partitions" if len(refused) > 1 else ""
@@ -89,11 +89,11 @@ class Merger:
         return FlushResult(unmerged, flushed, corrections)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads that merge."""
         self._threads.shutdown()
 
     def _merge_group(self, group: Batch) -> dict[Partition, Merged | Exception]:
-        """Merge partitions together, and return the result or the error of each."""
+        """Merge partitions together; return the result or the error of each partition."""
         items = [(partition, to_table(candles)) for partition, candles in group.items()]
         return dict(zip(group, self._store.merge_many(items), strict=True))
 
@@ -107,7 +107,7 @@ def _refusal(error: Exception) -> _Refusal:
 
 
 def groups(batch: Batch) -> Iterator[Batch]:
-    """Yield the batch in groups of partitions that may be merged together."""
+    """Yield groups of partitions that may be merged together."""
     group: Batch = {}
     rows = 0
     for partition, candles in batch.items():

@@ -1,4 +1,4 @@
-"""Gaps near the present: found, scheduled, and filled by REST.
+"""Healing: gaps near the present are found, scheduled, and filled from REST.
 
 Door: `healer`. `watermarks` find late candles; `schedule` plans the requests.
 """

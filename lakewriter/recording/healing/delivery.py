@@ -22,11 +22,11 @@ class Delivery:
     """Delivers healed candles.
 
     Args:
-        queue: for candles that are journaled, as those of streams.
-        store: for candles of long gaps.
-        ledger: cleared of merged candles.
-        bounds: the grid of each series.
-        stats: updated here.
+        queue: receives candles that are journaled, like streamed candles.
+        store: receives the candles of long gaps.
+        ledger: the gaps; merged candles are removed from it.
+        bounds: know the grid of each series.
+        stats: counts that are updated here.
     """
 
     def __init__(
@@ -45,18 +45,18 @@ class Delivery:
         self._undelivered: list[Series] = []
 
     def take_undelivered(self) -> list[Series]:
-        """Remove and return the series whose stream failed to deliver a candle with trades."""
+        """Remove and return the series whose stream did not deliver a candle with trades."""
         undelivered, self._undelivered = self._undelivered, []
         return undelivered
 
     async def deliver(
         self, series: Series, task: HealTask, span: Range, closed: list[Candle], asked_ms: int
     ) -> None:
-        """Deliver the missing candles of an answer, and those with more trades than before.
+        """Deliver the missing candles of an answer, and candles with more trades than before.
 
         Args:
             span: the range of the answer.
-            closed: its closed candles.
+            closed: the closed candles of the answer.
             asked_ms: the exchange's time at the request.
         """
         missing = [candle for candle in closed if contains(task.ranges, candle.begin_ms)]
@@ -65,7 +65,7 @@ class Delivery:
             for candle in closed
             if candle.trade_num > task.provisional.get(candle.begin_ms, candle.trade_num)
         ]
-        # The grown ones are cleared from the ledger when they are durable.
+        # Candles with more trades are removed from the ledger when they are durable.
         self.drop_provisional(series, task, span, asked_ms, keep=[candle.begin_ms for candle in grown])
         if any(candle.trade_num and contains(task.late, candle.begin_ms) for candle in missing):
             self._undelivered.append(series)
@@ -83,10 +83,10 @@ class Delivery:
     def drop_provisional(
         self, series: Series, task: HealTask, span: Range, asked_ms: int, keep: list[int] | None = None
     ) -> None:
-        """Drop provisional candles of a range that were old enough at the request.
+        """Remove provisional candles of a range that were old enough at the request.
 
         Args:
-            keep: begin times that stay in the ledger.
+            keep: begin times of candles that stay in the ledger.
         """
         grid = self._bounds.grid(series)
         for begin_ms in [begin_ms for begin_ms in task.provisional if span[0] <= begin_ms < span[1]]:
@@ -101,7 +101,7 @@ class Delivery:
             await self._queue.put(candle)
 
     async def _merge(self, candles: list[Candle]) -> None:
-        """Merge candles into their partitions; put those on the queue whose partition refuses."""
+        """Merge candles into their partitions; put candles that cannot be merged on the queue."""
         for partition, rows in by_partition(candles).items():
             try:
                 await asyncio.to_thread(self._store.merge, partition, to_table(rows))

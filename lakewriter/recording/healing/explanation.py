@@ -10,18 +10,18 @@ from lakewriter.recording.healing.stats import HealerStats
 from lakewriter.series import Series
 
 # spot's klines come from a database that lags. A candle that REST lacks this long after
-# its end is not coming, if REST has later ones.
+# its end does not exist, if REST has later candles.
 SETTLE_MS = 300_000
 
 
 class Explainer:
-    """Explains absent candles of all series.
+    """The explainer of absent candles, for all series.
 
     Args:
-        bounds: the facts of each series.
-        ledger: takes the reasons.
-        stats: updated here.
-        heal_limit_ms: candles from longer ago are given up.
+        bounds: know the facts of each series.
+        ledger: stores the reasons.
+        stats: counts that are updated here.
+        heal_limit_ms: maximum age of candles that are healed; older candles are given up.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Explainer:
         self._stale_lists.discard(market)
 
     async def explain(self, series: Series, task: HealTask, span: Range, client: MarketClient) -> None:
-        """Enter the reasons for candles absent from an answer into the ledger, as far as they are certain.
+        """Write the certain reasons for candles absent from an answer to the ledger.
 
         Args:
             span: the range of the answer.
@@ -62,7 +62,7 @@ class Explainer:
             facts = self._bounds.facts(series)
             reason = reason_for(begin_ms, end_ms, facts)
             if reason == "exchange_halt" and (newest_before_ms or 0) <= begin_ms < (facts.newest_ms or 0):
-                continue  # REST had nothing newer at the request, and may have caught up since
+                continue  # REST had no newer candle at the request, and may have caught up since
             if reason is not None:
                 self._ledger.mark(series, begin_ms, end_ms, reason, now_ms)
                 self._stats.explained += 1

@@ -1,14 +1,15 @@
-"""The healer: requests missing candles from REST until they came or have a reason.
+"""The healer: it requests missing candles from REST until they arrive or are explained.
 
 Rule 1: a range leaves the healer only when its candles are queued or merged, or
-their absence is explained. Rule 2: candles that closed just now go first, and
-through the journal. Long gaps go behind them, with a part of the budget, straight
-into partitions. Rule 3: a candle that is still open by the exchange's time is
-never taken; one taken soon after its close is requested once more.
+their absence is explained. Rule 2: candles that closed just now are requested
+first, and are journaled. Long gaps follow, with a part of the budget; their
+candles are merged directly into partitions. Rule 3: a candle that is still open
+by the exchange's time is never used. A candle fetched soon after its close is
+requested once more.
 
-`schedule` plans the requests, `timing` decides when; `explanation` finds the
-reasons, `delivery` hands candles on. Times are the exchange's in milliseconds,
-waiting is by the monotonic clock.
+`schedule` plans the requests, and `timing` decides their times. `explanation`
+finds the reasons, and `delivery` delivers candles. Times are the exchange's in
+milliseconds; waiting uses the monotonic clock.
 """
 
 import asyncio
@@ -41,10 +42,10 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# The most missing candles of a series that are urgent: they cost least to request.
+# Maximum number of missing candles of a series that are urgent. Such a request has the minimum weight.
 URGENT_CANDLES_MAX = 99
 
-# Requests of a pool on their way at once.
+# Maximum number of concurrent requests of a pool.
 URGENT_WORKERS = 4
 BACKGROUND_WORKERS = 1
 
@@ -53,16 +54,16 @@ _REFUSED_CHECK_S = 0.5
 
 
 class Healer:
-    """Heals the series of all markets.
+    """The healer of all markets' series.
 
     Args:
-        clients: for requests.
-        subscribed: the instruments of each market.
-        ledger: takes the reasons.
-        store: where long gaps are merged.
-        queue: takes the candles of short gaps, which are journaled like streamed ones.
-        heal_limit_ms: candles from longer ago are not healed here.
-        clock: for waiting.
+        clients: send the requests.
+        subscribed: has the instruments of each market.
+        ledger: stores the reasons.
+        store: receives the candles of long gaps.
+        queue: receives the candles of short gaps, which are journaled like streamed candles.
+        heal_limit_ms: maximum age of candles that are healed here.
+        clock: measures waits.
     """
 
     def __init__(
@@ -89,22 +90,22 @@ class Healer:
 
     @property
     def pending(self) -> int:
-        """How many series have missing candles."""
+        """The number of series with missing candles."""
         return self._schedule.pending
 
     def take_undelivered(self) -> list[Series]:
-        """Remove and return the series whose stream failed to deliver a candle with trades."""
+        """Remove and return the series whose stream did not deliver a candle with trades."""
         return self._delivery.take_undelivered()
 
     def request_heal(self, series: Series, start_ms: int, stop_ms: int, *, late: bool = False) -> None:
-        """Heal the missing candles of a series in a range of closed candles.
+        """Add a range of closed candles of a series to its missing candles.
 
         Args:
-            late: a stream should have delivered them: a candle that existed is
-                evidence against the connection.
+            late: whether a stream should have delivered them. If such a candle
+                exists, it counts as missed by the stream.
         """
         now_ms = self._now_ms(series)
-        # By a candle's end: a week's or month's begins long before it can be missed.
+        # The limit applies to a candle's end: a week or a month begins long before its candle can be missed.
         limit_ms = self._bounds.grid(series).floor(now_ms - self._heal_limit_ms)
         if start_ms < limit_ms:
             error = "older than the heal limit; record with a longer --heal-limit"
@@ -122,7 +123,7 @@ class Healer:
         self._plan(series, task, 0.0)
 
     def cancel_future(self, series: Series, now_ms: int) -> None:
-        """Cancel heals of candles that end after the present: a wrong clock had requested them."""
+        """Cancel heals of candles that end after the present; a wrong clock requested them."""
         start_ms = self._bounds.grid(series).floor(now_ms)
         for task in self._schedule.tasks_of(series):
             task.ranges = without(task.ranges, start_ms, TIME_MS_MAX)
@@ -132,11 +133,11 @@ class Healer:
                 self._ledger.clear(series, max(gap.start_ms, start_ms), gap.stop_ms)
 
     def note_candle(self, series: Series, begin_ms: int) -> None:
-        """Note that the series has a candle that begins then."""
+        """Add the begin time of a candle to the bounds of its series."""
         self._bounds.note_candle(series, begin_ms)
 
     def mark_durable(self, candle: Candle) -> None:
-        """Remove a durable candle from the missing ones."""
+        """Remove a durable candle from the missing candles."""
         series = candle.series
         self.note_candle(series, candle.begin_ms)
         is_provisional = False
@@ -146,7 +147,7 @@ class Healer:
                 task.late = without(task.late, candle.begin_ms, candle.end_ms)
                 task.provisional.pop(candle.begin_ms, None)
             is_provisional |= candle.begin_ms in task.provisional
-        # A provisional candle stays pending, so that a crash does not make its first values its last.
+        # A provisional candle stays pending. Otherwise a crash would make its first values final.
         if not is_provisional:
             self._ledger.clear(series, candle.begin_ms, candle.end_ms)
 
@@ -165,7 +166,7 @@ class Healer:
                 await self._schedule.new_queue.wait()
 
     async def _retry_refused(self) -> None:
-        """Retry ranges refused an hour ago that are still missing."""
+        """Retry ranges that were refused an hour ago and are still missing."""
         while True:
             await asyncio.sleep(_REFUSED_CHECK_S)
             due = self._refused.take_due(lambda market: self._clients[market].time.now_ms())
@@ -199,16 +200,16 @@ class Healer:
                 self._plan(series, task, delay_s)
 
     async def _heal(self, series: Series, task: HealTask, queue: HealQueue) -> float | None:
-        """Request missing candles once; return the delay of the next request, None if none are missing."""
+        """Request missing candles once; return the next request's delay, or None if no candle is missing."""
         client, grid = self._clients[series.market], self._bounds.grid(series)
         span = next_span(task, grid, client.time.now_ms(), client.market.klines_page)
         if span is None:
             return idle_delay_s(task, series.grid, client.time)
         self.stats.asked += 1
-        # Ages count from the request: a slow answer makes no candle older.
+        # Ages are measured at the request, because a slow answer must not make candles older.
         asked_ms = client.time.now_ms()
         try:
-            # The second request of a provisional candle can wait, too.
+            # The second request of a provisional candle is not urgent either.
             background = task.background or not task.ranges
             candles = await client.rest.klines(series, *span, background=background)
             queue.failures = task.unreadable = 0
@@ -229,7 +230,7 @@ class Healer:
     def _failed(
         self, series: Series, task: HealTask, span: Range, error: RestError, queue: HealQueue
     ) -> float | None:
-        """Log an error; return the delay of the next request, None if none are missing."""
+        """Log an error; return the next request's delay, or None if no candle is missing."""
         self.stats.errors += 1
         if error.is_unreadable:
             task.unreadable += 1
@@ -240,14 +241,14 @@ class Healer:
             return self._refuse(series, task, span, error)
         queue.failures += 1
         delay_s = error_delay_s(queue.failures, ERROR_MAX_S)
-        # The whole host is at fault: no worker sends a request until then.
+        # The whole host fails. No worker sends a request until then.
         queue.failing_until_s = self._clock.monotonic_s() + delay_s
         if queue.failures == 1 or queue.failures % _ERROR_LOG_EVERY == 0:
             log.warning("healing waits: %s", error)
         return delay_s
 
     def _refuse(self, series: Series, task: HealTask, span: Range, error: RestError) -> float | None:
-        """Give up a range that the exchange refused, until its retry."""
+        """Remove a range that the exchange refused, until its retry."""
         log.error("%s: cannot be healed, and is asked for again in an hour: %s", series, error)
         client, now_ms = self._clients[series.market], self._now_ms(series)
         refused = within(task.ranges, *span)

@@ -1,7 +1,7 @@
 """Ranges that the exchange refused, kept until they are retried. Pure.
 
-A refusal that should be final may have been temporary: it is retried an hour
-later by the exchange's time, and at each start.
+A refusal that should be final may have been temporary. The range is retried an
+hour later by the exchange's time, and at each start.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class RefusedRanges:
         self._refused: dict[Series, _Refused] = {}
 
     def add(self, series: Series, ranges: list[Range], now_ms: int) -> None:
-        """Keep ranges until an hour after the first refusal of their series."""
+        """Add ranges, which are kept until an hour after the first refusal of their series."""
         again_ms, refused = self._refused.get(series, _Refused(now_ms + REFUSED_AGAIN_MS, []))
         for start_ms, stop_ms in ranges:
             refused = added(refused, start_ms, stop_ms)
@@ -35,7 +35,7 @@ class RefusedRanges:
         """Remove and return the ranges to retry.
 
         Args:
-            now_ms: the time at a market.
+            now_ms: returns the time at a market.
         """
         due = [
             series for series, refused in self._refused.items() if now_ms(series.market) >= refused.again_ms

@@ -1,6 +1,6 @@
 """The schedule of the healer: the missing ranges of each series, and the time of the next request.
 
-It only plans; requests are the healer's. Waiting is by the monotonic clock.
+It only plans; the healer sends the requests. Waiting uses the monotonic clock.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from lakewriter.series import Series
 
 
 class HealTask(msgspec.Struct):
-    """The missing candles of one series that are urgent, or those in the background.
+    """The urgent missing candles of one series, or its missing candles in the background.
 
     Args:
-        background: whether it can wait: a long gap.
-        ranges: requested until the candles came or are explained.
-        late: the part that a stream should have delivered.
-        provisional: begin → trades, of candles that are requested once more.
-        tries: answers without the missing candles.
-        unreadable: unreadable answers in a row.
-        planned_s: when it is due; earlier plans are void.
+        background: whether the task can wait, because its gap is long.
+        ranges: missing ranges; requested until the candles arrive or are explained.
+        late: ranges that a stream should have delivered.
+        provisional: number of trades by begin time, of candles that are requested once more.
+        tries: number of answers without the missing candles.
+        unreadable: number of consecutive unreadable answers.
+        planned_s: time at which the task is due; earlier plans are void.
         extended: whether a range was added since the last request.
-        busy: whether a request is on its way.
+        busy: whether a request is in progress.
     """
 
     background: bool
@@ -43,9 +43,9 @@ class HealTask(msgspec.Struct):
 
 
 class HealQueue:
-    """The planned tasks of one pool of weight, by due time; urgent ones apart from the others.
+    """The planned tasks of one weight pool, by due time. Urgent tasks have their own heap.
 
-    `failures` counts the requests in a row that its host did not answer.
+    `failures` counts the consecutive requests that the pool's host did not answer.
     """
 
     def __init__(self) -> None:
@@ -56,14 +56,14 @@ class HealQueue:
 
 
 class HealSchedule:
-    """The tasks of all series, up to two of each: an urgent one and one in the background.
+    """The tasks of all series: at most one urgent task and one background task of each.
 
     Args:
-        clock: for waiting.
+        clock: measures waits.
 
     Attributes:
-        queues: by the name of the pool.
-        new_queue: set when a queue was added.
+        queues: the queues, by pool name.
+        new_queue: event that is set when a queue was added.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -74,7 +74,7 @@ class HealSchedule:
 
     @property
     def pending(self) -> int:
-        """How many series have missing candles."""
+        """The number of series with missing candles."""
         return len({series for (series, _), task in self._tasks.items() if task.ranges})
 
     def tasks_of(self, series: Series) -> Iterator[HealTask]:
@@ -85,11 +85,11 @@ class HealSchedule:
                 yield task
 
     def task(self, series: Series, *, background: bool) -> HealTask:
-        """Return a task of the series, made if there is none."""
+        """Return a task of the series; create it if necessary."""
         return self._tasks.setdefault((series, background), HealTask(background))
 
     def plan(self, pool_name: str, series: Series, task: HealTask, delay_s: float) -> None:
-        """Make a task due after `delay_s`, unless it is already due earlier."""
+        """Add a plan: the task is due after `delay_s`, unless it is due earlier already."""
         due_s = self._clock.monotonic_s() + delay_s
         if task.busy or 0 <= task.planned_s <= due_s:
             return
@@ -102,7 +102,7 @@ class HealSchedule:
         queue.changed.set()
 
     async def next(self, queue: HealQueue, *, background: bool) -> tuple[Series, HealTask]:
-        """Wait until a task is due; it is busy until it is planned again or closed."""
+        """Wait until a task is due, and return it. It is busy until it is planned again or closed."""
         waiting = queue.waiting[background]
         while True:
             queue.changed.clear()
@@ -121,5 +121,5 @@ class HealSchedule:
             return series, task
 
     def close(self, series: Series, task: HealTask) -> None:
-        """Remove a task without missing candles."""
+        """Remove a task that has no missing candles."""
         del self._tasks[series, task.background]

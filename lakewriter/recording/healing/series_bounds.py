@@ -1,4 +1,4 @@
-"""The bounds of each series: its first and last candle, how far REST has come, where its grid lies."""
+"""The bounds of each series: its first and last candle, the newest candle of REST, and its grid."""
 
 import contextlib
 
@@ -12,39 +12,39 @@ from lakewriter.ranges import Range
 from lakewriter.recording.subscribed_series import SubscribedSeries
 from lakewriter.series import Series
 
-# The newest candle of REST is searched among the last ones of the grid.
+# The newest candle of REST is searched among this many last candles of the grid.
 NEWEST_CANDLES = 99
 
 
 class SeriesBounds:
-    """The bounds of all series, as far as candles and REST have shown them.
+    """The bounds of all series that candles and REST have shown.
 
     Args:
-        subscribed: the instruments of each market.
+        subscribed: has the instruments of each market.
     """
 
     def __init__(self, subscribed: SubscribedSeries) -> None:
         self._subscribed = subscribed
-        # Begin times: the first and last candle from any source; the first that REST has; the newest it returned.
+        # Begin times of the first and last candle from any source, and of the first and newest candle of REST.
         self._first_seen_ms: dict[Series, int] = {}
         self._last_seen_ms: dict[Series, int] = {}
         self._rest_first_ms: dict[Series, int] = {}
         self._rest_newest_ms: dict[Series, int] = {}
 
     def note_candle(self, series: Series, begin_ms: int) -> None:
-        """Note that the series has a candle that begins then."""
+        """Add the begin time of a candle to the bounds of its series."""
         self._first_seen_ms[series] = min(begin_ms, self._first_seen_ms.get(series, begin_ms))
         self._last_seen_ms[series] = max(begin_ms, self._last_seen_ms.get(series, begin_ms))
 
     def note_rest_answer(self, series: Series, closed: list[Candle]) -> None:
-        """Note the closed candles of an answer of REST, ascending."""
+        """Add the closed candles of a REST answer, in ascending order, to the bounds of their series."""
         if closed:
             self.note_candle(series, closed[0].begin_ms)
             self.note_candle(series, closed[-1].begin_ms)
             self._rest_newest_ms[series] = max(closed[-1].begin_ms, self._rest_newest_ms.get(series, 0))
 
     def grid(self, series: Series) -> Interval:
-        """Return the series' grid, anchored at a candle if one was seen."""
+        """Return the series' grid, anchored at one of its candles if a candle was seen."""
         first_ms = self._first_seen_ms.get(series)
         return series.grid if first_ms is None else series.grid.anchored(first_ms)
 
@@ -62,10 +62,10 @@ class SeriesBounds:
     async def fetch_neighbours(
         self, series: Series, absent: list[Range], client: MarketClient, *, background: bool
     ) -> None:
-        """Fetch the newest candle, and the first, if the absence cannot be explained without them."""
+        """Fetch the newest and the first candle of a series, if absent candles cannot be explained without them."""
         grid = self.grid(series)
         (first_ms, _), (_, last_ms), closed_ms = absent[0], absent[-1], grid.floor(client.time.now_ms())
-        with contextlib.suppress(RestError):  # the next try fetches them again
+        with contextlib.suppress(RestError):  # the next try fetches both again
             if self._rest_newest_ms.get(series, -1) < last_ms < closed_ms:
                 from_ms = grid.floor(closed_ms - NEWEST_CANDLES * (grid.length_ms or 30 * DAY_MS))
                 newest = await client.rest.klines(series, from_ms, closed_ms, background=background)
@@ -76,7 +76,7 @@ class SeriesBounds:
                     self._rest_first_ms[series] = begin_ms
 
     def _needs_first(self, series: Series, begin_ms: int) -> bool:
-        """Return whether the series may have begun after `begin_ms`, at a time not yet known."""
+        """Return whether the series may have begun after `begin_ms`, at an unknown time."""
         if series in self._rest_first_ms or self._first_seen_ms.get(series, begin_ms + 1) <= begin_ms:
             return False
         listed = self._subscribed.instrument(series)

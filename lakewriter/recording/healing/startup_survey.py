@@ -1,9 +1,8 @@
-"""The survey of series at their start: candles missing from before they were expected.
+"""The startup survey: it finds candles missing from before a series was expected.
 
 Only this module knows where the recording of a series began: with its first
-candle, or with the first entry of the ledger about it. It also knows which
-missing candles need no request: their reason is final. Requests are the
-healer's.
+candle, or with its first entry in the ledger. It also knows which missing candles
+need no request, because their reason is final. The healer sends the requests.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from lakewriter.series import Series
 
 log = logging.getLogger(__name__)
 
-# Series surveyed at once, in a thread.
+# Maximum number of series that one call in a thread surveys.
 _SURVEY_SERIES = 50
 
 # Pause between requests for a candle that shows where a series' grid lies.
@@ -38,7 +37,7 @@ _GRID_EVERY_S = 30.0
 
 
 class StartupSurvey:
-    """Surveys series that begin to be expected, and requests heals of their missing candles.
+    """The survey of series that begin to be expected. It requests heals of their missing candles.
 
     `surveying` counts the series that are not surveyed yet.
 
@@ -46,10 +45,10 @@ class StartupSurvey:
         store: the lake.
         subscribed: the subscriptions.
         ledger: earlier gaps.
-        watermarks: the expected series; they learn where a grid lies.
+        watermarks: the expected series; their grids are anchored here.
         healer: heals missing candles.
-        clients: for requests.
-        heal_limit_ms: candles from longer ago are not requested.
+        clients: send the requests.
+        heal_limit_ms: maximum age of candles that are requested.
     """
 
     def __init__(
@@ -76,12 +75,12 @@ class StartupSurvey:
         self._gridless: asyncio.Queue[Series] = asyncio.Queue()
 
     def survey(self, series: Series, until_ms: int) -> None:
-        """Queue a survey of candles missing before the one that contains `until_ms`."""
+        """Add a survey of candles missing before the candle that contains `until_ms`."""
         self._surveys.put_nowait((series, series.grid.floor(until_ms)))
         self.surveying += 1
 
     def survey_ended_series(self, market: str, until_ms: int) -> None:
-        """Queue a survey of series that are no longer expected: they may have ended between two recordings."""
+        """Add a survey of series that are no longer expected; they may have ended between two recordings."""
         self._ended.put_nowait((market, until_ms))
 
     async def run(self) -> None:
@@ -96,7 +95,7 @@ class StartupSurvey:
             while not self._surveys.empty():
                 requested.append(self._surveys.get_nowait())
             try:
-                # Before any file is listed: a candle that leaves the journal is in its partition then.
+                # The journal is read before any file is listed: a candle that leaves it later is in its partition.
                 unflushed = await asyncio.to_thread(_unflushed, self._store)
                 expected_since_ms = await asyncio.to_thread(_expected_since_ms, self._store)
                 for first in range(0, len(requested), _SURVEY_SERIES):
@@ -129,7 +128,7 @@ class StartupSurvey:
                 self._healer.request_heal(gap.series, gap.start_ms, gap.stop_ms)
 
     async def _keep_learning_grids(self) -> None:
-        """Request one candle, open or not, of each series whose grid is not known: those of `3d`."""
+        """Fetch one candle, open or closed, of each series whose grid is unknown. Only `3d` has such series."""
         while True:
             series = await self._gridless.get()
             client = self._clients[series.market]
@@ -161,14 +160,14 @@ class StartupSurvey:
         """Request heals of candles that the lake lacks, unless their reason is final.
 
         Args:
-            expected_since_ms: when a recorder first expected the series; None if that is not known.
+            expected_since_ms: the time at which a recorder first expected the series; None if unknown.
         """
         first_ms = stop_ms if result.first_ms is None else result.first_ms
         before_first: list[Range] = []
         if expected_since_ms is not None and series in self._watermarks:
             before_first = union([(series.grid.floor(expected_since_ms), first_ms)])
         if result.first_ms is None or result.last_ms is None:
-            # Its recording began with the first entry of the ledger, but no candle came.
+            # Its recording began with its first entry in the ledger, but no candle arrived.
             missing = union((gap.start_ms, stop_ms) for gap in self._ledger.gaps(series)[:1])
             if series in self._watermarks and self._watermarks.next_ms(series) is None:
                 self._gridless.put_nowait(series)
@@ -180,7 +179,7 @@ class StartupSurvey:
             self._healer.request_heal(series, start_ms, end_ms)
 
     def _settled(self, series: Series, stop_ms: int) -> list[Range]:
-        """Return the ranges whose reason is final."""
+        """Return the ranges of a series whose reason is final."""
         settled = self._ledger.final_ranges(series)
         for gap in self._ledger.gaps(series):
             if self._is_refuted(gap):
@@ -188,37 +187,37 @@ class StartupSurvey:
         return settled
 
     def _is_refuted(self, gap: Gap) -> bool:
-        """Return whether a series that was marked as ended trades again: that was a halt."""
+        """Return whether a series that was marked as ended trades again, so that it was only halted."""
         instrument = self._subscribed.instrument(gap.series)
         return gap.reason in ENDED and instrument is not None and instrument.trades
 
     def _missing(
         self, series: Series, stop_ms: int, result: SurveyResult, first_ms: int, last_ms: int
     ) -> list[Range]:
-        """Return the missing ranges of a series with candles, by its ledger and within the limit.
+        """Return the missing ranges of a series with candles, by its ledger and within the heal limit.
 
         Args:
-            first_ms, last_ms: its first and last candle.
+            first_ms, last_ms: begin times of its first and last candle.
         """
         gaps = self._ledger.gaps(series)
         grid = series.grid.anchored(first_ms)
         limit_ms = grid.floor(stop_ms - self._heal_limit_ms)
-        # Unsettled candles are requested again even if present: they may have been taken too early.
+        # Unsettled candles are requested again even if present, because they may have been fetched too early.
         unsettled = union(
             (gap.start_ms, min(gap.stop_ms, stop_ms))
             for gap in gaps
             if gap.reason not in FINAL or self._is_refuted(gap)
         )
         missing = [*within(unsettled, limit_ms, stop_ms), *result.missing]
-        # Its recording began with the first entry of the ledger, or with its first candle.
+        # Its recording began with its first entry in the ledger, or with its first candle.
         missing += [(gap.start_ms, first_ms) for gap in gaps[:1]]
         if series in self._watermarks:
             if result.before_ms is not None:
-                # Candles missing right before the limit are marked, even if not healed.
+                # Candles missing right before the limit are marked, although they are not healed.
                 missing.append((grid.end(result.before_ms), limit_ms))
             return union(missing)
         if last_ms < limit_ms:
-            return []  # it ended before the limit; its end is not known any more
+            return []  # the series ended before the limit; its exact end is unknown
         is_idle = gaps and gaps[-1].reason in IDLE and gaps[-1].stop_ms > last_ms
         return within(union(missing), 0, gaps[-1].start_ms) if is_idle else union(missing)
 
@@ -230,7 +229,7 @@ def _present_series(store: LakeStore, market: str) -> list[Series]:
 
 
 def _expected_since_ms(store: LakeStore) -> dict[Series, int]:
-    """Return when a recorder first expected each series."""
+    """Return the time at which a recorder first expected each series."""
     since_ms: dict[Series, int] = {}
     for period in read_periods(store.state_dir):
         if period.owed_ms is not None:

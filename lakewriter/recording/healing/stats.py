@@ -4,15 +4,15 @@ import msgspec
 
 
 class HealerStats(msgspec.Struct):
-    """Counts since a healer was made.
+    """Counts since a healer was created.
 
     Args:
         asked: pages requested.
-        healed: candles that REST had and the stream had not delivered.
+        healed: candles that REST delivered and the stream did not.
         corrected: candles whose second request returned more trades.
         explained: candles that the exchange does not have, with a reason.
-        unhealable: candles given up, with the error.
-        errors: requests without an answer.
+        unhealable: candles that were given up after an error.
+        errors: requests that failed.
     """
 
     asked: int = 0

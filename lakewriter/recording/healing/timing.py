@@ -8,11 +8,11 @@ from lakewriter.ranges import Range, union
 from lakewriter.recording.healing.schedule import HealTask
 
 # Observed: the values of a just-closed candle still change. A candle that was younger
-# than the first at its request is requested once more, the second after its end.
+# than the first constant at its request is requested once more, the second constant after its end.
 PROVISIONAL_MS = 30_000
 REQUEST_AGAIN_MS = 60_000
 
-# Retries of what REST does not have yet: doubling, in the exchange's time.
+# Delays of retries for candles that REST does not have yet. They double, in the exchange's time.
 _ABSENT_FIRST_MS = 2_000
 _ABSENT_MAX_MS = 60_000
 _ABSENT_REAL_S_MIN = 0.25
@@ -20,22 +20,24 @@ _ABSENT_REAL_S_MIN = 0.25
 # The rate of the exchange's time may be learned only after the first request.
 _PROVISIONAL_REAL_S_MAX = 5.0
 
-# Retries after an error, in real time: short, so that minutes of outage
-# are healed within seconds after it.
+# Delays of retries after an error, in real time. They are short: after minutes of
+# outage, the missing candles are healed within seconds.
 _ERROR_FIRST_S = 0.5
 ERROR_MAX_S = 15.0
 
-# Retries of one series whose answers cannot be read; other series go on.
+# Maximum delay of retries for one series whose answers cannot be read. Other series are not delayed.
 UNREADABLE_MAX_S = 300.0
 
 
 def next_span(task: HealTask, grid: Interval, now_ms: int, page: int) -> Range | None:
-    """Return the range to request: one page of closed candles from the oldest on; None if there is none.
+    """Return the next range to request, or None if no closed candle is missing.
+
+    The range is one page, beginning with the oldest missing candle.
 
     Args:
-        grid: the series' own.
+        grid: the grid of the series.
         now_ms: the exchange's time.
-        page: candles in a page.
+        page: maximum number of candles in a page.
     """
     provisional = [(begin_ms, grid.end(begin_ms)) for begin_ms in task.provisional]
     due = [span for span in provisional if now_ms >= span[1] + REQUEST_AGAIN_MS]
@@ -49,7 +51,7 @@ def next_span(task: HealTask, grid: Interval, now_ms: int, page: int) -> Range |
 
 
 def next_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | None:
-    """Return the real seconds until the next request of a task; None if it is complete."""
+    """Return the real seconds until the next request of a task, or None if it is complete."""
     if task.ranges and (task.extended or not task.tries):
         return 0.0  # a new range, or the next page
     delays_ms = []
@@ -65,7 +67,7 @@ def next_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | 
 
 
 def idle_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | None:
-    """Return the same for a task that has nothing to request now."""
+    """Return the real seconds until the next request of a task that has no range to request now."""
     delay_s = next_delay_s(task, grid, time)
     return None if delay_s is None else max(delay_s, _ABSENT_REAL_S_MIN)
 

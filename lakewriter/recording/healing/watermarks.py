@@ -1,9 +1,9 @@
-"""Watermarks: up to where each series is accounted for, and which candles are late. Pure.
+"""Watermarks: the begin time of each series' next candle. Pure.
 
 Rule 1: every candle before a series' watermark was seen here, or was returned
 as missing. Rule 2: a closed candle that begins after the watermark shows that
-those between are missing. Rule 3: a candle whose end is longer past than its
-grace is missing, whatever else is silent.
+the candles between are missing. Rule 3: a candle is missing when its end is
+further past than its grace period, even if no other candle arrives.
 
 The time is passed in; times are the exchange's, in milliseconds.
 """
@@ -29,9 +29,10 @@ class Overdue(NamedTuple):
 
 
 class _SeriesWatermark(msgspec.Struct):
-    """One series: its grid, since when it is expected, and the begin time that comes next.
+    """The watermark of one series, with its grid and the time from which it is expected.
 
-    `next_ms` is None while the grid is not known: any candle of `3d` shows it.
+    `next_ms` is None while the grid is unknown, which only happens for `3d`. Any
+    candle of the series shows its grid.
     """
 
     grid: Interval
@@ -43,13 +44,13 @@ class Watermarks:
     """The watermarks of all expected series of a recorder.
 
     Args:
-        grace_ms: how long after its end a series' closed candle may take.
+        grace_ms: returns the grace period of a series, from a candle's end to its deadline.
     """
 
     def __init__(self, grace_ms: Callable[[Series], int]) -> None:
         self._grace_ms = grace_ms
         self._watermarks: dict[Series, _SeriesWatermark] = {}
-        # By market: (deadline, next begin, series); an entry whose begin time is not the watermark's is stale.
+        # (deadline, next begin time, series) by market. An entry is stale if its begin time is not the watermark.
         self._deadlines: dict[str, list[tuple[int, int, Series]]] = {}
 
     def __len__(self) -> int:
@@ -65,28 +66,28 @@ class Watermarks:
 
     @property
     def markets(self) -> list[str]:
-        """The markets of the series."""
+        """The markets of the expected series."""
         return list(self._deadlines)
 
     def since_ms(self, series: Series) -> int | None:
-        """Return since when a series is expected; None if it is not."""
+        """Return the time from which a series is expected, or None if it is not expected."""
         watermark = self._watermarks.get(series)
         return None if watermark is None else watermark.since_ms
 
     def next_ms(self, series: Series) -> int | None:
-        """Return the begin time that comes next; None if the series is not expected, or its grid not known."""
+        """Return a series' next begin time, or None if it is not expected or its grid is unknown."""
         watermark = self._watermarks.get(series)
         return None if watermark is None else watermark.next_ms
 
     def expect(self, series: Series, from_ms: int) -> None:
-        """Expect every candle of a series, beginning with the one that contains `from_ms`."""
+        """Add a series: every candle is expected, from the one that contains `from_ms`."""
         grid = series.grid
         known = series.interval != "3d"
         self._watermarks[series] = _SeriesWatermark(grid, from_ms, grid.floor(from_ms) if known else None)
         self._push_deadline(series)
 
     def anchor(self, series: Series, begin_ms: int) -> None:
-        """Anchor a series' grid at the begin of any of its candles, if it is not known."""
+        """Set a series' grid by the begin time of any of its candles, if the grid is unknown."""
         watermark = self._watermarks.get(series)
         if watermark is not None and watermark.next_ms is None:
             watermark.grid = watermark.grid.anchored(begin_ms)
@@ -94,12 +95,12 @@ class Watermarks:
             self._push_deadline(series)
 
     def forget(self, series: Series) -> int | None:
-        """Expect a series no more; return the begin time that would have come next."""
+        """Remove a series; return its next begin time, or None if that is unknown."""
         watermark = self._watermarks.pop(series, None)
         return None if watermark is None else watermark.next_ms
 
     def restart(self, series: Series, from_ms: int) -> int | None:
-        """Expect a series from the candle on that contains `from_ms`; return the begin time that came next before."""
+        """Reset a series to the candle that contains `from_ms`; return its previous next begin time."""
         watermark = self._watermarks[series]
         next_ms, watermark.since_ms = watermark.next_ms, from_ms
         if next_ms is not None:
@@ -108,7 +109,7 @@ class Watermarks:
         return next_ms
 
     def advance(self, candle: Candle) -> Range | None:
-        """Move the watermark past a closed candle; return the range of those missing before it."""
+        """Move the watermark past a closed candle; return the range of candles missing before it."""
         series = candle.series
         watermark = self._watermarks.get(series)
         if watermark is None or (watermark.next_ms is not None and candle.begin_ms < watermark.next_ms):
@@ -123,7 +124,7 @@ class Watermarks:
         return skipped
 
     def overdue(self, market: str, now_ms: int) -> Iterator[Overdue]:
-        """Yield the candles of a market that missed their deadline by now; each once."""
+        """Yield each candle of a market that missed its deadline, once."""
         deadlines = self._deadlines.get(market, [])
         while deadlines and deadlines[0][0] <= now_ms:
             _, next_ms, series = heapq.heappop(deadlines)

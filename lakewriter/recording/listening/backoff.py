@@ -4,12 +4,12 @@ import random
 
 from lakewriter.binance.handshake_errors import HandshakeRefusedError, broke_rule
 
-# Full jitter under a doubling ceiling. At the ceiling of 30 s a connection
-# tries 20 times in 5 minutes; spot allows 300 for all of them.
+# Full jitter under a doubling ceiling. At the ceiling of 30 s a connection makes
+# about 20 attempts in 5 minutes. spot allows 300 attempts of all connections.
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 
-# After a close for breaking a rule: an address that repeats it is banned.
+# Minimum delay after the exchange closed a connection that broke a rule. Repeated breaks ban the address.
 RULE_BROKEN_S = 5.0
 
 
@@ -17,7 +17,7 @@ class Backoff:
     """The delays of one connection that fails repeatedly.
 
     Args:
-        max_s: the longest delay that the exchange did not ask for.
+        max_s: the maximum delay, unless the exchange requests a longer one.
     """
 
     def __init__(self, max_s: float = BACKOFF_MAX_S) -> None:
@@ -25,7 +25,7 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Start over with the shortest delay."""
+        """Reset the delay to the shortest one."""
         self._failures = 0
 
     def next_s(self, error: BaseException | None = None) -> float:

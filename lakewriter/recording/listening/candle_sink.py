@@ -1,9 +1,10 @@
-"""The sink of all connections of a listener: it puts their candles on its queue.
+"""The sink of all connections of a listener. It puts their candles on its queue.
 
-Rule 1: a closed candle of a subscribed stream goes on the queue. If the queue
-is full, it waits for room and its socket is not read. Rule 2: a duplicate is dropped, unless it has
-more trades. Rule 3: a candle that was not subscribed to is counted. So is a frame
-from the future: its candle is healed when it has ended.
+Rule 1: a closed candle of a subscribed stream is put on the queue. If the queue
+is full, the candle waits for room and its socket is not read. Rule 2: a duplicate
+is dropped, unless it has more trades. Rule 3: a candle of an unsubscribed stream
+is dropped and counted. A frame from the future is dropped and counted too; its
+candle is healed after its end.
 """
 
 import asyncio
@@ -24,27 +25,27 @@ log = logging.getLogger(__name__)
 # Pause between log lines about a full queue.
 FULL_LOG_EVERY_S = 60.0
 
-# The first bad frame of a kind is logged, then one of this many.
+# The first bad frame of each kind is logged, and then one of this many.
 BAD_FRAME_LOG_EVERY = 1000
 
-# Candles of a removed series are expected for this long.
+# Late candles of a removed series are no bad frames for this long.
 REMOVED_S = 60.0
 
 
 class ListenerStats(msgspec.Struct):
-    """Counts since a listener was made.
+    """Counts since a listener was created.
 
     Args:
         candles: closed candles put on the queue.
-        duplicates: closed candles that had been put there before.
-        strays: closed candles of series that were removed just before.
+        duplicates: closed candles that were dropped as duplicates.
+        strays: closed candles of recently removed series.
         bad_frames: frames that could not be read, by kind.
-        connections: sockets open now.
-        connected_streams: streams acknowledged now.
-        reconnects: connections that ended and were opened again.
-        rotations: connections replaced because of their age, or their server's shutdown.
+        connections: open sockets.
+        connected_streams: acknowledged streams of open sockets.
+        reconnects: connections that ended and were reopened.
+        rotations: connections replaced because of their age or their server's shutdown.
         replaced: connections replaced because streams were silent on them.
-        frames_closed: frames of connections that have ended.
+        frames_closed: frames of closed connections.
     """
 
     candles: int = 0
@@ -60,13 +61,13 @@ class ListenerStats(msgspec.Struct):
 
 
 class CandleSink:
-    """Takes the closed candles of all connections.
+    """The receiver of all connections' closed candles.
 
     Args:
         market: the market's name.
-        queue: bounded; where the candles go.
-        clock: for waiting.
-        time: observes event times; None to observe none.
+        queue: bounded; receives the candles.
+        clock: measures pauses between log lines and the age of removed series.
+        time: receives event times; None to ignore them.
     """
 
     def __init__(
@@ -83,13 +84,13 @@ class CandleSink:
         self._logged_full_s = -math.inf
 
     def add(self, series: Series) -> StreamHealth:
-        """Accept candles of a series."""
+        """Start accepting candles of a series; return the health of its stream."""
         self._removed.pop(series, None)
         self.streams[series] = StreamHealth(series)
         return self.streams[series]
 
     def remove(self, series: Series) -> StreamHealth | None:
-        """Stop accepting candles of a series; return its stream, or None if it has none."""
+        """Stop accepting candles of a series; return the health of its stream, or None if it has no stream."""
         stream = self.streams.pop(series, None)
         if stream is not None:
             now_s = self._clock.monotonic_s()
@@ -118,7 +119,7 @@ class CandleSink:
         self.stats.candles += 1
 
     def _is_timely(self, series: Series, candle: Candle) -> bool:
-        """Observe the time of a frame; count the frame and return False if that lies in the future."""
+        """Return whether a frame's time is plausible; count the frame if its time is in the future."""
         if (
             self._time is None
             or candle.event_ms is None
@@ -130,7 +131,7 @@ class CandleSink:
         return False
 
     def count_bad(self, kind: str, what: str) -> None:
-        """Count a frame that is dropped, and log the first of its kind."""
+        """Count a dropped frame; log the first of its kind, then one of `BAD_FRAME_LOG_EVERY`."""
         self.stats.bad_frames[kind] += 1
         count = self.stats.bad_frames[kind]
         if count == 1 or count % BAD_FRAME_LOG_EVERY == 0:

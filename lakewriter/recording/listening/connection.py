@@ -1,9 +1,9 @@
 """One connection of a shard, from the attempt to its end.
 
-Contract: it subscribes to its shard's streams and hands every closed candle to
-the sink. It ends by an error of the connection. After `leave` it ends when all
-frames on their way are read. It decides nothing: `changed` tells its shard to
-look at it.
+Contract: a connection subscribes to its shard's streams and puts every closed
+candle into the sink. It ends by an error. After `leave` it ends when all frames
+on their way are read. It decides nothing itself: it sets `changed`, and its shard
+decides.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from lakewriter.errors import FrameError
 from lakewriter.market import Market
 from lakewriter.recording.listening.candle_sink import CandleSink
 
-# Connections opened together must not all be replaced together.
+# Connections that were opened together must not be replaced together.
 _AGE_SHARE_MIN = 0.8
 
 
@@ -28,13 +28,13 @@ class ConnectionSettings(NamedTuple):
     """The settings of all connections of a listener.
 
     Args:
-        market: its endpoints and limits.
-        timeouts: of a connection.
-        clock: for waiting, and for `recv_us`.
-        time: the exchange's, for ages.
+        market: the market, with its endpoints and limits.
+        timeouts: the timeouts of a connection.
+        clock: measures waits, and stamps `recv_us`.
+        time: the exchange's time, which measures ages.
         gate: limits connection attempts.
-        backoff_max_s: the longest wait before a reconnect.
-        rotate_after_ms: the greatest age of a connection, by the exchange's clock.
+        backoff_max_s: the maximum delay before a reconnect.
+        rotate_after_ms: the maximum age of a connection, by the exchange's clock.
     """
 
     market: Market
@@ -50,11 +50,11 @@ class ShardConnection:
     """A connection, and the task that reads it.
 
     Args:
-        names: the streams to subscribe to.
-        settings: of the listener.
-        sink: takes the closed candles.
-        changed: set when the state of the connection changed.
-        must_prove: whether each stream has to send something before it takes over.
+        names: names of the streams to subscribe to.
+        settings: the settings of the listener.
+        sink: receives the closed candles.
+        changed: event that is set when the state of the connection changed.
+        must_prove: whether each stream has to send a frame before this connection takes over.
     """
 
     def __init__(
@@ -83,40 +83,40 @@ class ShardConnection:
 
     @property
     def proved(self) -> bool:
-        """Whether each stream has sent something."""
+        """Whether each stream has sent a frame."""
         return self.opened_s is not None and not self._unproven
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the connection has ended."""
         return self._task.done()
 
     @property
     def paused(self) -> bool:
-        """Whether it is not read, because the queue is full."""
+        """Whether reading is paused, because the queue is full."""
         return self.socket is not None and self.socket.paused
 
     @property
     def acknowledged(self) -> Set[str]:
-        """The streams that the exchange acknowledged."""
+        """Names of the streams that the exchange acknowledged."""
         return self.socket.acknowledged if self.socket is not None else frozenset()
 
     @property
     def frames(self) -> int:
-        """Frames received, while it is open; 0 otherwise."""
+        """The number of frames received on the open connection; 0 if it is closed."""
         return self.socket.frames if self.socket is not None else 0
 
     def error(self) -> BaseException | None:
-        """Return the error that ended it."""
+        """Return the error that ended the connection, if any."""
         return None if self._task.cancelled() else self._task.exception()
 
     def due_s(self) -> float:
-        """Return when it has to be replaced, by the monotonic clock."""
-        # By the rate, not by the time itself, which jumps when the clock is learned.
+        """Return the monotonic time at which the connection has to be replaced."""
+        # The age uses the clock's rate. The time itself jumps when it becomes known.
         return (self.opened_s or 0.0) + self._settings.time.real_s(self.age_ms_max)
 
     def follow(self, names: Iterable[str]) -> None:
-        """Subscribe to these streams, and to no others; new ones have to be proved too."""
+        """Replace the subscribed streams; new streams have to send a frame too."""
         names = set(names)
         if self._unproven:
             self._unproven = (self._unproven & names) | (names - self._names)
@@ -125,25 +125,25 @@ class ShardConnection:
             self.socket.set_streams(names)
 
     def accept(self) -> None:
-        """Accept streams that have sent nothing."""
+        """Accept streams that have not sent a frame."""
         self._unproven.clear()
 
     def leave(self, by_s: float) -> None:
-        """Unsubscribe, and end when all frames on their way are read.
+        """Start to unsubscribe; the connection ends when all frames on their way are read.
 
         Args:
-            by_s: when the shard cancels it at the latest.
+            by_s: monotonic time at which the shard cancels the connection at the latest.
         """
         self._leaving = True
         self.leave_by_s = by_s
         self.follow(())
 
     def cancel(self) -> None:
-        """End at once."""
+        """Close the connection at once."""
         self._task.cancel()
 
     async def over(self) -> BaseException | None:
-        """Wait until it has ended; return the error that ended it."""
+        """Wait until the connection has ended; return the error that ended it, if any."""
         await asyncio.wait({self._task})
         return self.error()
 
@@ -168,7 +168,7 @@ class ShardConnection:
             self._prove(frame)
             if not is_open_candle(frame) and await self._take(frame, socket):
                 return
-        # Nearly all frames are open candles: this loop is what a frame costs.
+        # Nearly all frames are open candles. This loop determines the cost of a frame.
         while True:
             frame = await receive()
             if not is_open_candle(frame) and await self._take(frame, socket):

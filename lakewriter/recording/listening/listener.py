@@ -1,10 +1,10 @@
-"""The listener: from a market's sockets to a queue of closed candles.
+"""The listener: it puts closed candles from a market's sockets on a queue.
 
 Contract: every closed candle of its series that arrives is put on the queue, in
-the order of its connection. None is dropped: if the queue is full, the sockets
-are not read. A connection that fails is reopened, however often; one
-that has to be replaced stays open until its successor delivers. Candles that close
-while there is no connection are not delivered; `recording.healing` finds them.
+the order of its connection. No candle is dropped: if the queue is full, the
+sockets are not read. A connection that fails is always reopened. A connection
+that has to be replaced stays open until its successor delivers. Candles that
+close while no connection is open are not delivered; `recording.healing` finds them.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ ROTATE_AFTER_MS = 23 * HOUR_MS
 
 
 class CandleListener:
-    """Listens to closed candles of one market.
+    """A listener to closed candles of one market.
 
     Args:
         market: a market or its name.
-        symbols: symbols to begin with.
-        interval: their interval, and that of symbols added without one.
-        queue: bounded; where the candles go.
-        timeouts: of a connection.
+        symbols: the first symbols.
+        interval: the interval of these symbols, and of symbols added without an interval.
+        queue: bounded; receives the candles.
+        timeouts: the timeouts of a connection.
         clock: stamps `recv_us`.
-        backoff_max_s: the longest delay before a reconnect, if the exchange asks for none.
-        gate: limits connection attempts; shared by all listeners to the same host.
-        time: the exchange's; it observes event times.
-        rotate_after_ms: the greatest age of a connection, by the exchange's clock.
+        backoff_max_s: the maximum delay before a reconnect, unless the exchange requests a longer one.
+        gate: limits connection attempts; all listeners to the same host share it.
+        time: the exchange's time; it observes event times.
+        rotate_after_ms: the maximum age of a connection, by the exchange's clock.
         exchange: URL of one server that offers all three markets, such as the sandbox.
 
     Raises:
@@ -83,7 +83,7 @@ class CandleListener:
             rotate_after_ms=rotate_after_ms,
         )
         self._sink = CandleSink(self.market.name, queue, clock, time)
-        # Streams of a connection at most; fewer than the market's limit if the exchange refused some.
+        # Maximum streams of a connection: below the market's limit if the exchange refused some.
         self._streams_max = self.market.streams_max
         self._shards: list[Shard] = []
         self._shards_made = 0
@@ -93,22 +93,22 @@ class CandleListener:
 
     @property
     def symbols(self) -> list[str]:
-        """The symbols listened to now, of any interval, sorted."""
+        """The symbols that are listened to, of any interval, sorted."""
         return sorted({series.symbol for series in self._sink.streams})
 
     @property
     def series(self) -> frozenset[Series]:
-        """The series listened to now."""
+        """The series that are listened to."""
         return frozenset(self._sink.streams)
 
     @property
     def polled(self) -> frozenset[Series]:
-        """The series whose stream has been silent for so long that their candles have to be fetched."""
+        """The series whose stream is silent, and whose candles have to be fetched from REST."""
         return frozenset(series for series, stream in self._sink.streams.items() if stream.polled)
 
     @property
     def stats(self) -> ListenerStats:
-        """Its counts at this moment."""
+        """The present counts."""
         connections = [connection for shard in self._shards for connection in shard.connections]
         return msgspec.structs.replace(
             self._sink.stats,
@@ -119,33 +119,33 @@ class CandleListener:
 
     @property
     def frames(self) -> int:
-        """Frames received so far."""
+        """The number of frames received so far."""
         open_frames = sum(connection.frames for shard in self._shards for connection in shard.connections)
         return self._sink.stats.frames_closed + open_frames
 
     @property
     def unsent(self) -> list[Candle]:
-        """Candles that were read and found no room on the queue when `run` was cancelled.
+        """Candles that were read but not yet on the queue when `run` was cancelled.
 
-        At most one of each connection. The caller of `cancel` puts them on the queue.
+        Each connection has at most one. The caller of `cancel` puts them on the queue.
         """
         return self._sink.unsent
 
     def add_symbols(self, *symbols: str, interval: str | None = None) -> None:
-        """Listen to these too, from now on; other streams are not touched.
+        """Add symbols to listen to; other streams are not touched.
 
         Args:
-            interval: of all of them; None for the listener's own.
+            interval: the interval of the symbols; None for the listener's own.
 
         Raises:
-            UsageError: if one of them cannot be a symbol, or the market has no
-                such interval; none is added.
+            UsageError: if a name cannot be a symbol, or the market has no such
+                interval. In this case no symbol is added.
         """
         named = dict.fromkeys(self._series(symbols, interval))
         self._spread(series for series in named if series not in self._shard_of)
 
     def remove_symbols(self, *symbols: str, interval: str | None = None) -> None:
-        """Stop listening to these; symbols that are not listened to are ignored."""
+        """Stop listening to symbols; symbols that are not listened to are ignored."""
         for series in self._series(symbols, interval):
             stream = self._sink.remove(series)
             if stream is not None:
@@ -155,8 +155,8 @@ class CandleListener:
     def missed(self, series: Series) -> None:
         """Count a candle with trades that its stream did not deliver in time.
 
-        After two the connection is replaced. After four the series is among the
-        `polled` ones, until the stream delivers a closed candle again.
+        After two missed candles the connection is replaced. After four the series is
+        in `polled`, until the stream delivers a closed candle again.
         """
         shard = self._shard_of.get(series)
         if shard is not None:
@@ -186,7 +186,7 @@ class CandleListener:
         finally:
             changed.cancel()
         for shard in [shard for shard, task in tasks.items() if task.done()]:
-            tasks.pop(shard).result()  # it ends without streams, or raises a bug
+            tasks.pop(shard).result()  # a shard ends when it has no streams, or raises a bug
 
     def _interval(self, text: str) -> Interval:
         interval = parse_interval(text)
@@ -218,7 +218,7 @@ class CandleListener:
         return shard
 
     def _lower_streams_max(self) -> None:
-        """Put fewer streams on a connection, after the exchange refused some."""
+        """Reduce the maximum streams of a connection, after the exchange refused some."""
         refused = [shard.refused_above for shard in self._shards if shard.refused_above is not None]
         if not refused:
             return

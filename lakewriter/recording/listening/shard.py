@@ -1,12 +1,12 @@
 """A shard: the streams that share one connection.
 
-Contract: while `run` runs and there are streams, there is a connection, or one
-is being opened. A connection is replaced if it is too old, its server announces
-a shutdown, or streams are silent on it. The successor takes over
-when each stream has sent something; then the old one is read to its end.
+Contract: while `run` runs and the shard has streams, a connection is open or is
+being opened. A connection is replaced if it is too old, its server announces a
+shutdown, or streams are silent on it. The successor takes over when each stream
+has sent a frame; then the old connection is read to its end.
 
-Each step looks at the present state of the connections and acts on it; nothing
-depends on the order of their events.
+Each step acts on the present state of the connections only. The order of their
+events has no effect.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 # After a connection that lived this long, the backoff starts over.
 GOOD_AFTER_S = 30.0
 
-# A shard checks the clock at least this often: its rate may be learned late.
+# Maximum pause between steps, because the rate of the clock may become known late.
 LOOK_EVERY_S = 5.0
 
 
 class ReplaceReason(Enum):
-    """Why a connection is replaced."""
+    """The reason why a connection is replaced."""
 
     AGE = "it is old"
     SHUTDOWN = "its server announced its shutdown"
@@ -43,13 +43,13 @@ class Shard:
     """Some streams of a listener, and their connection.
 
     Args:
-        number: for the log.
-        settings: of the listener.
-        sink: takes the closed candles.
-        listener_changed: set when the exchange refused some of the streams.
+        number: the number of the shard in log lines.
+        settings: the settings of the listener.
+        sink: receives the closed candles.
+        listener_changed: event that is set when the exchange refused some of the streams.
 
     Attributes:
-        refused_above: how many streams the exchange accepts; None if it refused none.
+        refused_above: the number of streams that the exchange accepts; None if it refused no stream.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Shard:
 
     @property
     def connections(self) -> list[ShardConnection]:
-        """Its connections: none, one, or more while one is being replaced."""
+        """The open connections: at most one, or more while a connection is being replaced."""
         return [
             connection
             for connection in (self._present, self._successor, *self._leaving)
@@ -83,7 +83,7 @@ class Shard:
 
     @property
     def acknowledged(self) -> int:
-        """How many of its streams the exchange acknowledged."""
+        """The number of streams that the exchange acknowledged."""
         connections = (self._present, self._successor)
         return max(
             (len(connection.acknowledged) for connection in connections if connection is not None), default=0
@@ -95,18 +95,18 @@ class Shard:
         self._streams_changed()
 
     def remove(self, stream: StreamHealth) -> None:
-        """Remove a stream; without any the shard ends."""
+        """Remove a stream; a shard without streams ends."""
         del self.streams[stream.name]
         self._streams_changed()
 
     def surplus(self, streams_max: int) -> list[StreamHealth]:
-        """Return the streams above a limit; acknowledged streams are not among them."""
+        """Return the streams above a limit, without acknowledged streams."""
         granted = self._present.acknowledged if self._present is not None else frozenset()
         ordered = sorted(self.streams.values(), key=lambda stream: stream.name not in granted)
         return ordered[max(streams_max, len(granted & self.streams.keys())) :]
 
     def missed(self, stream: StreamHealth) -> None:
-        """Count a candle that the stream did not deliver; after some the connection is replaced."""
+        """Count a candle that the stream did not deliver; repeated misses replace the connection."""
         is_suspect = stream.count_miss()
         if (
             is_suspect
@@ -118,7 +118,7 @@ class Shard:
             self._changed.set()
 
     async def run(self) -> None:
-        """Keep the streams connected, until cancelled or none is left."""
+        """Keep the streams connected until cancelled, or until no stream is left."""
         try:
             while self.streams:
                 self._changed.clear()
@@ -139,7 +139,7 @@ class Shard:
         self._changed.set()
 
     def _step(self, now_s: float) -> float:
-        """Act on the present state of the connections; return how long to wait at most."""
+        """Update the connections by their present state; return the maximum pause in seconds."""
         self._reap_ended(now_s)
         self._promote_successor(now_s)
         self._sync_subscriptions()
@@ -185,7 +185,7 @@ class Shard:
 
     def _replace_reason(self, present: ShardConnection, now_s: float) -> ReplaceReason | None:
         if self._silent is not None and not self._silent.missed_count:
-            self._silent = None  # it flows again
+            self._silent = None  # the stream delivers again
         if self._silent is not None:
             return ReplaceReason.SILENCE
         if present.shutdown:
@@ -197,12 +197,12 @@ class Shard:
         return float("inf") if opened_s is None else opened_s + self._settings.timeouts.prove_s
 
     def _promote_successor(self, now_s: float) -> None:
-        """Replace the connection by its successor, if that is proved or had time enough."""
+        """Replace the connection by its successor, if the successor is proved or its time to prove is over."""
         successor, old = self._successor, self._present
         if successor is None or old is None or successor.opened_s is None:
             return
         if not successor.proved:
-            # While the queue is full no frame is read, and no stream can be proved.
+            # While the queue is full, no frame is read and no stream can be proved.
             if now_s < self._proof_deadline_s() or successor.paused:
                 return
             if not successor.delivered:
@@ -260,7 +260,7 @@ class Shard:
         delay_s = self._backoff.next_s(error)
         self._retry_s = now_s + delay_s
         if isinstance(error, TooManyStreamsError):
-            # The acknowledged ones; half of the requested ones if there are none.
+            # The number of acknowledged streams, or half of the requested ones if none was acknowledged.
             self.refused_above = error.acknowledged or max(1, len(self.streams) // 2)
             self._listener_changed.set()
         text = f"{self._label}: {what} ended: {_error_text(error)}"

@@ -1,16 +1,16 @@
-"""The health of one stream: recent candles, and missed ones. Pure."""
+"""The health of one stream: its recent candles and its missed candles. Pure."""
 
 from lakewriter.binance.wire import stream_name
 from lakewriter.interval import INTERVALS
 from lakewriter.series import Series
 
-# Candles remembered: two overlapping connections deliver the same ones within seconds.
+# Number of stored candles. Two overlapping connections deliver the same candle within seconds.
 RECENT_MAX = 4
 
-# Missed candles until the connection is replaced; then again at 4, 8, 16 …
+# Missed candles until the connection is replaced. It is replaced again at 4, 8, 16 …
 REPLACE_AFTER = 2
 
-# Missed candles until candles are fetched by REST instead of waited for.
+# Missed candles until candles are fetched from REST.
 POLL_AFTER = 4
 
 
@@ -22,7 +22,7 @@ class StreamHealth:
 
     Attributes:
         name: the exchange's name of the stream.
-        missed_count: candles missed since the last one that came.
+        missed_count: candles missed since the last candle that arrived.
     """
 
     __slots__ = ("_missed_before", "_recent", "_replace_at", "missed_count", "name", "series")
@@ -37,11 +37,11 @@ class StreamHealth:
 
     @property
     def polled(self) -> bool:
-        """Whether it has been silent for so long that its candles have to be fetched."""
+        """Whether the stream is silent, and its candles have to be fetched from REST."""
         return self.missed_count >= POLL_AFTER
 
     def is_news(self, begin_ms: int, trade_num: int) -> bool:
-        """Return whether a candle is new, or has more trades than before; remember it."""
+        """Return whether a candle is new, or has more trades than before; store it in this case."""
         if trade_num <= self._recent.get(begin_ms, -1):
             return False
         self._recent[begin_ms] = trade_num
@@ -52,8 +52,8 @@ class StreamHealth:
     def count_miss(self) -> bool:
         """Count a missed candle; return whether the connection should be replaced.
 
-        It should at 2 missed candles, and each time their number has doubled; at
-        least 2 must have been missed on the present connection.
+        The connection should be replaced at 2 missed candles, and whenever their number
+        has doubled. At least 2 must have been missed on the present connection.
         """
         self.missed_count += 1
         if self.missed_count < self._replace_at or self.missed_count - self._missed_before < REPLACE_AFTER:
@@ -62,11 +62,11 @@ class StreamHealth:
         return True
 
     def reconnected(self) -> None:
-        """Count no earlier miss against the new connection."""
+        """Reset the misses of the present connection, because it is new."""
         self._missed_before = self.missed_count
 
     def reset_misses(self) -> None:
-        """Forget all misses: a closed candle came."""
+        """Reset all misses, because a closed candle arrived."""
         if self.missed_count:
             self.missed_count = self._missed_before = 0
             self._replace_at = REPLACE_AFTER
