@@ -1,13 +1,13 @@
-"""What the exchange counts of this host's address, kept at the lake: two kinds of small files.
+"""The state of the exchange's rate limits for this host's address: two kinds of small files.
 
-    _lakewriter/weight/rest-futures.json    the request weight that was spent of one pool
+    _lakewriter/weight/rest-futures.json    the spent request weight of one pool
     _lakewriter/restraint.json              the connection attempts and bans of stream hosts
 
-A weight file is one page that all processes of the host change under its lock.
-They hold the lock for microseconds, and never while they wait for a disk.
-`binance.weight_budget` reads and writes the page's content. The last recorder
-to write wins the other file. If either is lost, one request may be refused; no
-candle is lost.
+A weight file is one page. All processes of the host change it under its lock. They
+hold the lock for microseconds, and release it before they wait for a disk.
+`binance.weight_budget` reads and writes the page's content. Each recorder replaces the
+other file, and the last write counts. If either file is lost, the exchange may refuse
+one request; no candle is lost.
 """
 
 import errno
@@ -28,30 +28,30 @@ from lakewriter.regular_file import open_lock, read_regular
 WEIGHT_DIRECTORY = "_lakewriter/weight"
 RATE_LIMITS_FILE = "_lakewriter/restraint.json"
 
-# One page: a write is in the file whole or not at all, even if its writer is
-# killed. Shorter content is padded.
+# The size of a page: a write of one page is atomic, even if its writer is killed.
+# Shorter content is padded.
 PAGE_BYTES = 4096
 
-# The lock is held for microseconds. A process that is stopped while it holds the
-# lock must not block the others for longer than this.
+# A process holds the lock for microseconds. If a process is stopped while it holds the
+# lock, it must not block other processes for longer than this.
 LOCK_S = 1.0
 _LOOK_S = 0.001
 
 _NAME_MAX = 100
 
-# A few hosts, with 300 attempts each.
+# Enough for a few hosts, with 300 attempts each.
 _RATE_LIMITS_BYTES_MAX = 1024 * 1024
 
-# Source: proc(5). On other systems, times in the future show that they are of another boot.
+# Source: proc(5). On systems without this file, a time in the future is of another boot.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class WeightFile:
-    """The file of one pool: a `SharedFile`.
+    """The weight file of one pool: a `SharedFile`.
 
     Args:
-        root: the lake's root.
-        pool: its name ("REST futures").
+        root: the directory that has `_lakewriter`.
+        pool: the pool's name, such as "REST futures".
     """
 
     def __init__(self, root: Path, pool: str) -> None:
@@ -62,17 +62,22 @@ class WeightFile:
 
     @property
     def boot(self) -> str:
-        """The id of this boot of the machine, or "" if it is unknown."""
+        """The id of the machine's current boot, or "" if the id is unknown."""
         return self._boot
 
     def change(self, update: Callable[[bytes], bytes], *, durable: bool = False) -> None:
-        """Replace the content by `update` of it; at first the content is empty.
+        """Replace the content by the result of `update`.
+
+        Args:
+            update: returns the new content for the current one, which is empty at first.
+            durable: whether to sync the file and its directory.
 
         Raises:
-            OSError: if it cannot be read or written, or another process holds the lock too long.
+            OSError: if the file cannot be read or written, or another process holds the
+                lock for more than LOCK_S seconds.
 
-        Crash: what was there before, or this; after a loss of power perhaps
-        neither, unless it was durable.
+        Crash: the old content or the new one is there; after a loss of power perhaps
+        neither, unless the write was durable.
         """
         fd = self._open()
         try:
@@ -100,7 +105,7 @@ class WeightFile:
 
 
 def read_rate_limits(root: Path) -> RateLimitState:
-    """Return the state that an earlier recorder wrote; an empty one if it cannot be read."""
+    """Return the state that an earlier recorder wrote. An unreadable file gives an empty state."""
     try:
         data = read_regular(root / RATE_LIMITS_FILE, _RATE_LIMITS_BYTES_MAX)
         return msgspec.json.decode(data, type=RateLimitState)

@@ -1,4 +1,4 @@
-"""Foreign files in partitions: they are read, or left out with a warning.
+"""Foreign files, written by other programs: they are read, or left out with a warning.
 
 A foreign file may have any content. If it cannot be read, answers leave it out.
 Our own files are never left out: without them an answer would be wrong.
@@ -15,7 +15,7 @@ from lakewriter.regular_file import NotRegularError, TooLargeError
 
 T = TypeVar("T")
 
-# Errors of the file itself, which a retry meets again. Others, such as too many
+# Errors of the file itself: a retry would fail again. Other errors, such as too many
 # open files, are raised.
 _REFUSALS = (PermissionError, IsADirectoryError, NotRegularError, TooLargeError)
 
@@ -24,12 +24,12 @@ def read_or_leave_out(store: LakeStore, name: str, read: Callable[[bytes, str], 
     """Return the content of a foreign file.
 
     Args:
-        name: relative to the lake's root.
-        read: decodes the file's bytes; its second argument names the file in errors.
-        nothing: returned for a file that cannot be read.
+        name: the file's path, relative to the lake's root.
+        read: decodes the file's bytes. Its second argument is the file's name in errors.
+        nothing: the result for a file that cannot be read.
 
     Returns:
-        None if the file vanished.
+        the result of `read`, or `nothing`, or None if the file vanished.
     """
     path = f"{store.name}/{name}"
     try:

@@ -1,9 +1,9 @@
-"""Decoding of foreign files in a partition, checked against their path. Pure.
+"""Decoding of foreign files in a partition, with a check of their series. No I/O.
 
-The same evidence decides as for an import: a file whose columns, metadata or
-rows are of another series does not belong to the partition. Readers leave it
-out and compaction leaves it alone, each with one warning. Rows that are marked
-open are no candles yet.
+The evidence is the same as for an import. A file whose columns, metadata or rows
+are of another series does not belong to the partition. Readers leave it out, and
+compaction does not fold it; each logs one warning. Rows that are marked open are
+not candles yet.
 """
 
 from typing import NamedTuple
@@ -28,14 +28,14 @@ _MEND = "it was left alone; mend it, or move it out of the lake, then run again"
 
 
 class ForeignRows(NamedTuple):
-    """The candles of a foreign file, and the number of rows that it marks open."""
+    """The candles of a foreign file, and the number of rows that the file marks open."""
 
     rows: pa.Table
     not_closed: int
 
 
 def foreign_rows(data: bytes, name: str, partition: Partition) -> pa.Table:
-    """Return the candles of `decode_foreign`."""
+    """Return the closed candles of a foreign file; see `decode_foreign`."""
     return decode_foreign(data, name, partition).rows
 
 
@@ -44,11 +44,11 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 
     Args:
         data: the whole file.
-        name: names the file in errors.
-        partition: the partition it lies in.
+        name: the file's name in errors.
+        partition: the partition of the file's directory.
 
     Raises:
-        UnreadableError: if it has no candles, or those of another series.
+        UnreadableError: if the file's rows are not candles, or of another series.
     """
     table = read_table(data, name)
     rows = conform(table, name)
@@ -72,7 +72,10 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 
 
 def _is_ours(table: pa.Table, partition: Partition) -> bool:
-    """Return whether a file says that we wrote it for this series, as one of another day of the period."""
+    """Return whether a file's metadata has our version and this series.
+
+    Our own file is foreign to a partition if its directory is of another day of the period.
+    """
     metadata = table.schema.metadata or {}
     return (
         table.schema.equals(SCHEMA)
@@ -90,6 +93,6 @@ def _check_rows(table: pa.Table, rows: pa.Table, partition: Partition) -> None:
     if not proven:
         check_spacing(begins, grid, _BY)
     if "recv_time" not in table.column_names:
-        # Times of receipt decide which of two duplicates is the later one.
+        # A receive time would show the later one of two duplicates.
         values = [rows[name].combine_chunks() for name in VALUE_COLUMNS]
         without_duplicates(begins, values)

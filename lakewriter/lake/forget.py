@@ -1,4 +1,4 @@
-"""Forgetting: the only way candles leave the lake.
+"""Forgetting: the only removal of candles from the lake.
 
 Strategy: the remaining rows of a partition replace its file, under the same lock
 and by the same replacement as a merge. A partition without remaining rows loses
@@ -31,13 +31,13 @@ from lakewriter.series import Series
 
 
 class Selection(NamedTuple):
-    """Which candles to forget.
+    """A selection of candles to forget.
 
     Args:
-        series: only these series.
-        start_ms: only candles that begin here or later, or None for any.
-        stop_ms: only candles that begin before this, or None for any.
-        sources: only these sources, or empty for any.
+        series: the series of the candles.
+        start_ms: the earliest begin time, or None for no limit.
+        stop_ms: the end of the range of begin times, exclusive, or None for no limit.
+        sources: the sources of the candles, or () for any source.
     """
 
     series: tuple[Series, ...]
@@ -55,7 +55,7 @@ class Selection(NamedTuple):
         )
 
     def selects_all(self, partition: Partition) -> bool:
-        """Return whether every candle that can be in a partition is selected."""
+        """Return whether the selection has every candle that a partition can have."""
         return (
             not self.sources
             and (self.start_ms is None or self.start_ms <= partition.start_ms)
@@ -63,7 +63,7 @@ class Selection(NamedTuple):
         )
 
     def rows(self, rows: pa.Table) -> Bools:
-        """Return for each row of one of the series whether it is selected."""
+        """Return a mask of the selected rows. All rows are of one of the series."""
         begins = int_column(rows, "candle_begin_time")
         chosen = np.ones(len(begins), np.bool_)
         if self.start_ms is not None:
@@ -81,12 +81,12 @@ class ForgetResult(NamedTuple):
     Args:
         partition: the partition.
         candles: number of removed candles.
-        ranges: their begin times.
-        removed: whether nothing of the partition remains.
-        unreadable: number of removed files that could not be read; their candles are not counted.
+        ranges: their begin times, as half-open ranges.
+        removed: whether the whole partition was removed.
+        unreadable: number of removed files that could not be read. Their candles are not counted.
         bytes_before, bytes_after: bytes of all its files.
-        error: why nothing was changed, or "" if there was no error.
-        hint: what to do about the error.
+        error: why nothing was changed, or "" without an error.
+        hint: a remedy for the error.
     """
 
     partition: Partition
@@ -101,12 +101,12 @@ class ForgetResult(NamedTuple):
 
     @property
     def has_effect(self) -> bool:
-        """Whether something is or would be removed, or there is an error."""
+        """Whether candles or files are removed, or an error occurred."""
         return bool(self.candles or self.removed or self.error)
 
 
 class _File(NamedTuple):
-    """A file of a partition. If it cannot be read, `rows` is None and `error` has the reason."""
+    """A file of a partition. If the file cannot be read, `rows` is None and `error` has the reason."""
 
     name: str
     version: str
@@ -116,7 +116,7 @@ class _File(NamedTuple):
 
 
 def partitions_to_forget(store: LakeStore, selection: Selection) -> Iterator[PartitionDirs]:
-    """Yield the partitions that may hold selected candles, series by series; open no file."""
+    """Yield the partitions that may have selected candles, by series. No file is opened."""
     since = None if selection.start_ms is None else day_of(selection.start_ms)
     until = None if selection.stop_ms is None else day_of(selection.stop_ms - 1)
     for market, symbol, interval in sorted(selection.series):
@@ -160,7 +160,10 @@ def removed_by_series(outcomes: Iterable[ForgetResult]) -> dict[Series, Removed]
 
 
 def _ranges_of(outcome: ForgetResult) -> tuple[Range, ...]:
-    """Return the ranges of the removed candles; the whole partition if a file could not be read."""
+    """Return the ranges of the removed candles.
+
+    If a file could not be read, this is the partition's whole period.
+    """
     if outcome.unreadable:
         return ((outcome.partition.start_ms, outcome.partition.stop_ms),)
     return outcome.ranges
@@ -210,7 +213,7 @@ def _own_file(partition: Partition, files: list[_File]) -> _File:
     """Return the partition's own file.
 
     Raises:
-        LakeError: if it cannot be read, or there are foreign files beside it.
+        LakeError: if the file cannot be read, or the partition has foreign files.
     """
     foreign = [file.name for file in files if file.name != partition.file]
     if foreign:
@@ -224,10 +227,10 @@ def _own_file(partition: Partition, files: list[_File]) -> _File:
 
 
 def _encode_remaining(partition: Partition, kept: pa.Table, replaced: bytes) -> bytes:
-    """Return a file with the remaining rows.
+    """Return the bytes of a file with the remaining rows.
 
     Raises:
-        LakeError: if the decoded file has other rows.
+        LakeError: if the bytes decode to other rows.
     """
     data = encode_next(kept, partition, replaced)
     if not decode(data, partition.file).equals(kept):
@@ -246,7 +249,7 @@ def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_ru
         for file in sorted(files, key=lambda each: each.name == partition.file):
             store.storage.delete(file.name)
         for directory in item.directories:
-            # Other writers are locked out, so no temporary file here has an owner.
+            # We hold the partition's lock, so no temporary file here has a living writer.
             store.storage.sweep(directory, float("inf"))
             store.storage.prune(directory)
     return ForgetResult(
@@ -260,7 +263,7 @@ def _remove(store: LakeStore, item: PartitionDirs, files: list[_File], *, dry_ru
 
 
 def _runs(partition: Partition, begins: IntArray) -> tuple[Range, ...]:
-    """Return sorted, unique begin times as ranges without a missing candle."""
+    """Return the runs of candles with these sorted, unique begin times."""
     if not len(begins):
         return ()
     stops = ends(INTERVALS[partition.interval], begins)

@@ -1,15 +1,16 @@
-"""The record of forgotten candles: one small file, for people and for `coverage`.
+"""The record of forgotten candles: one small file, for users and for `coverage`.
 
     _lakewriter/forgotten/log.ndjson
 
 Each line is a JSON object: a series, the ranges of the removed candles, the
-user, the time and the reason. It is written before the first candle is removed,
-and replaced after the last one. A line without `finished_ms` belongs to a
-command that still runs or was killed. Runs of one cron line with the same
-reason become one line. Each write replaces the file under a lock.
+user, the time and the reason. A command writes its line before it removes the first
+candle, and replaces the line after the last one. A line without `finished_ms` is of
+a command that still runs or was killed. Commands of one user with the same series,
+sources and reason become one line, for example those of a cron job. Each write
+replaces the file under a lock.
 
-A forgotten range is a reason for absent candles, and no proof that they are
-absent: a backfill or healing may have fetched them again.
+A forgotten range is a reason for absent candles, but no proof of their absence:
+a backfill or healing may have fetched them again.
 """
 
 import logging
@@ -37,16 +38,16 @@ log = logging.getLogger(__name__)
 FORGOTTEN_DIRECTORY = f"{STATE_DIRECTORY}/forgotten"
 FORGOTTEN_FILE = f"{FORGOTTEN_DIRECTORY}/log.ndjson"
 
-# Some 100,000 lines.
+# Enough for about 100,000 lines.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
-# A line with more ranges joins the nearest ones.
+# The maximum number of ranges of a line. Further ranges are joined with the nearest ones.
 RANGES_MAX = 10_000
 
 # Longer names and reasons are cut off.
 TEXT_CHARS_MAX = 200
 
-# The end of the year 9999: no later time is a date.
+# The end of the year 9999: Python has no later date.
 _TIME_MS_MAX = 253_402_300_800_000
 
 
@@ -55,16 +56,17 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Args:
         market, symbol, interval: the series.
-        ranges: begin times of the candles, as half-open ranges, ascending; at least one.
-        candles: number of removed candles; until it is finished, of selected ones.
-        file_bytes: bytes by which the partitions' files shrank.
+        ranges: begin times of the candles, as ascending half-open ranges; at least one.
+        candles: number of removed candles. Until the command finishes, this is the
+            number of selected candles.
+        file_bytes: number of bytes by which the partitions' files shrank.
         by: the user and the host.
-        reason: in the user's words.
-        sources: only candles of these sources, or () for any.
-        started_ms: when the removal started, by the host's clock.
-        finished_ms: when it ended, or None for a command that did not end.
-        runs: number of commands that are summed up here.
-        id: identifies the command until it is finished.
+        reason: the reason in the user's words, or "" without one.
+        sources: the sources of the selection, or () for any source.
+        started_ms: the begin of the removal, by the host's clock.
+        finished_ms: its end, or None if the command runs or was killed.
+        runs: number of commands that this line sums up.
+        id: the command's id until it finishes, then "".
     """
 
     market: str
@@ -92,8 +94,8 @@ class ForgetPurpose(NamedTuple):
 
     Args:
         by: the user and the host.
-        reason: in the user's words, or "" for none.
-        sources: only candles of these sources, or () for any.
+        reason: the reason in the user's words, or "" without one.
+        sources: the sources of the selection, or () for any source.
         now_ms: the time, by the host's clock.
     """
 
@@ -104,7 +106,13 @@ class ForgetPurpose(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """Candles of one series that were removed, or are to be: ranges of begin times, a number, bytes of files."""
+    """Removed candles of one series, or those that a command is about to remove.
+
+    Args:
+        ranges: their begin times, as half-open ranges.
+        candles: number of candles.
+        file_bytes: number of bytes by which the partitions' files shrink.
+    """
 
     ranges: list[Range]
     candles: int
@@ -119,8 +127,8 @@ def record_start(store: LakeStore, planned: dict[Series, Removed], purpose: Forg
     """Write the candles that a command is about to remove; return the id for `record_finish`.
 
     Raises:
-        LakeError: if the file cannot be read.
-        OSError: if it cannot be written.
+        LakeError: if the record cannot be read.
+        OSError: if the record cannot be written.
 
     Crash: the old file or the new one is there, whole.
     """
@@ -139,6 +147,7 @@ def record_finish(
 
     Args:
         command: the id from `record_start`.
+        went: the candles that the command removed.
         finished_ms: the time, by the host's clock.
 
     Raises:
@@ -160,7 +169,7 @@ def record_finish(
 def read_forgotten(root: Path) -> list[Forgotten]:
     """Return the lines of the record, by series and time.
 
-    Lines that cannot be read are left out, with a warning.
+    Unreadable lines are left out, with a warning.
 
     Raises:
         LakeError: if the file cannot be read.
@@ -174,8 +183,8 @@ def read_forgotten(root: Path) -> list[Forgotten]:
 def with_forgotten(reported: list[ReportedGap], forgotten: Iterable[Forgotten]) -> list[ReportedGap]:
     """Return a series' gaps from ledgers and its forgotten ranges, by time, each candle once.
 
-    A final reason or a living recorder's "pending" wins over "forgotten", and
-    that wins over "unhealable".
+    A final reason and a living recorder's "pending" have precedence over "forgotten".
+    "forgotten" has precedence over "unhealable".
     """
     strong = [each for each in reported if each.explains_absence and each.gap.reason != "unhealable"]
     known = union((each.gap.start_ms, each.gap.stop_ms) for each in strong)
@@ -205,7 +214,7 @@ def _gap_of(line: Forgotten) -> Gap:
 
 
 def limited_ranges(ranges: Iterable[Range]) -> list[Range]:
-    """Return the union of the ranges; if it has more than RANGES_MAX, the nearest ones are joined."""
+    """Return the union of the ranges. If it has more than RANGES_MAX ranges, the nearest ones are joined."""
     found = union(ranges)
     if len(found) <= RANGES_MAX:
         return found
@@ -232,7 +241,7 @@ def _forgotten(series: Series, went: Removed, purpose: ForgetPurpose, command: s
 
 
 def _without_repeats(lines: Iterable[Forgotten]) -> list[Forgotten]:
-    """Return the lines, with those summed up that differ in time and range alone; unfinished ones stay apart."""
+    """Return the lines. Finished lines that differ only in times, ranges and numbers become one line."""
     found: dict[tuple[object, ...], Forgotten] = {}
     for line in lines:
         key = (line.series, line.sources, line.by, line.reason, line.id)
@@ -261,7 +270,7 @@ def _write(root: Path, lines: Iterable[Forgotten], unreadable: Iterable[bytes]) 
 
 
 def _read(path: Path) -> tuple[list[Forgotten], list[bytes]]:
-    """Return the lines of a file, and those that cannot be read; both empty if there is no file."""
+    """Return the readable and the unreadable lines of a file. An absent file has no lines."""
     try:
         data = read_regular(path, FILE_BYTES_MAX)
     except FileNotFoundError:

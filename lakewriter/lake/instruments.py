@@ -1,11 +1,11 @@
-"""Answers of exchangeInfo over time: one small file a market.
+"""Answers of exchangeInfo over time: one small file for each market.
 
     _lakewriter/instruments/<market>.ndjson
 
 Each line is a period in which a symbol's status and contract type stayed the
-same. A repeated answer only moves `last_seen_ms`; a symbol that is not listed
-any more keeps its own. The file has a few hundred bytes a symbol, and each
-write replaces it.
+same. A repeated answer only changes `last_seen_ms`. A symbol that is no longer
+listed keeps its `last_seen_ms`. The file has a few hundred bytes for each symbol.
+Each write replaces the file.
 """
 
 from collections.abc import Iterable
@@ -34,9 +34,9 @@ class InstrumentPeriod(NamedTuple):
 
     Args:
         market, symbol: the instrument.
-        status, contract_type: in the exchange's words.
-        onboard_ms, delivery_ms: from the last answer, or None if it had none.
-        first_seen_ms, last_seen_ms: times of the first and the last such answer.
+        status, contract_type: texts of the exchange.
+        onboard_ms, delivery_ms: times in the last answer, or None if it lacked them.
+        first_seen_ms, last_seen_ms: times of the first and the last answer of the period.
     """
 
     market: str
@@ -53,8 +53,8 @@ class MarketList(NamedTuple):
     """The last answer of a market.
 
     Args:
-        answered_ms: its time.
-        statuses: the status of each symbol, in the exchange's words.
+        answered_ms: the time of the answer.
+        statuses: the status of each symbol, as the exchange's text.
     """
 
     answered_ms: int
@@ -76,21 +76,21 @@ _decode = msgspec.json.Decoder(_InstrumentRow).decode
 
 
 def record_instruments(store: LakeStore, market: str, instruments: Iterable[Instrument], now_ms: int) -> None:
-    """Write what a market lists now. Blocks.
+    """Write the instruments that a market lists now. The call blocks.
 
-    A file with damaged lines becomes a `.bad` file; the new one has the other
+    A file with damaged lines becomes a `.bad` file, and the new file has the other
     lines.
 
     Args:
-        instruments: the whole answer; a symbol that is not in it is not listed.
-        now_ms: the exchange's time; if it is before the last answer's, that time
-            is taken.
+        instruments: the whole answer. A symbol that it lacks is not listed.
+        now_ms: the exchange's time. If it is before the last answer's time, that time
+            is used instead.
 
     Raises:
-        OSError: if it cannot be read or written.
+        OSError: if the file cannot be read or written.
 
-    Crash: the old file or the new one is there, whole; or the old one under its
-    other name alone.
+    Crash: the old file or the new one is there, whole; or only the old one under its
+    other name.
     """
     directory = store.state_dir / INSTRUMENTS_DIRECTORY
     path = directory / f"{market}{_SUFFIX}"
@@ -164,14 +164,14 @@ def _rows_or_none(path: Path) -> list[_InstrumentRow]:
 
 
 def _row(line: bytes) -> _InstrumentRow | None:
-    """Return the row of a line, or None if it is impossible."""
+    """Return the row of a line, or None if its symbol or a time is impossible."""
     row = _decode(line)
     moments = (row.first_seen_ms, row.last_seen_ms, row.onboard_ms, row.delivery_ms)
     return row if is_symbol(row.symbol) and all(_sound(each) == each for each in moments) else None
 
 
 def _sound(moment_ms: int | None) -> int | None:
-    """Return the moment, or None if no calendar has it."""
+    """Return the moment, or None if it is outside of the calendar's range."""
     return moment_ms if moment_ms is not None and 0 <= moment_ms <= CALENDAR_MS_MAX else None
 
 

@@ -1,19 +1,19 @@
 """The journal: the write-ahead log of candles that are not in their partitions yet.
 
 Contract: `commit` returns after the candles are durable, or raises. A committed
-candle stays readable here until its flush calls `drop`. Each living recorder
-has one directory and holds the lock file in it. A segment is one file of lines;
-`segments` reads it.
+candle stays readable in the journal until its flush calls `drop`. Each living
+recorder has one directory, and keeps the lock file in it locked. A segment is one
+file of lines; `segments` reads it.
 
-    _lakewriter/journal/lock                          held while a journal is created, adopted or removed
-    _lakewriter/journal/<recorder>/lock               held by the recorder as long as it lives
-    _lakewriter/journal/<recorder>/00000001.ndjson
+    _lakewriter/journal/lock                          locked to create, adopt or remove a journal
+    _lakewriter/journal/<recorder>/lock               locked by the recorder until it exits
+    _lakewriter/journal/<recorder>/00000001.ndjson    a segment
 
 If a journal is deleted or moved under its recorder, the next commit restores it.
-`lost` reports that it had candles: the recorder's memory has their last copy.
+`lost` is set if the journal had candles: then only the recorder's memory has them.
 `unflushed` reads the journals of all recorders.
 
-This module knows nothing of partitions; its callers merge.
+This module knows no partitions; its callers merge.
 """
 
 import contextlib
@@ -51,15 +51,15 @@ _SAFE = "nothing that was logged as recorded is lost"
 
 
 class DiskRefusedError(LakeError):
-    """The disk refused a write. Nothing was promised; the caller may retry."""
+    """The disk refused a write. None of its candles is promised, and the caller may retry."""
 
 
 class Journal:
     """The journal of one living recorder.
 
     Args:
-        directory: its own, from `create_journal`.
-        lock_fd: descriptor of its lock file, which is locked until `close`.
+        directory: the recorder's directory.
+        lock_fd: descriptor of its lock file, which stays locked until `close`.
     """
 
     def __init__(self, directory: Path, lock_fd: int) -> None:
@@ -67,21 +67,21 @@ class Journal:
         self._lock_fd = lock_fd
         self._number = 0
         self._fd: int | None = None
-        self._path: Path | None = None  # of the open segment
+        self._path: Path | None = None  # the open segment
         self._bytes = 0
-        self._undropped: set[Path] = set()  # segments written here and not dropped yet
+        self._undropped: set[Path] = set()  # segments that this object wrote and that are not dropped yet
         self._lost = False
 
     def commit(self, candles: Iterable[Candle]) -> int:
         """Append the candles, make them durable, and return the bytes written.
 
         Raises:
-            DiskRefusedError: if the disk refused the write (full, read-only …);
-                the caller may retry the commit.
-            LakeError: if the disk failed to sync. A retry would take pages for
-                written that the kernel dropped.
-            After either error none of these candles is promised, earlier ones
-            still are, and nothing is appended behind a torn line.
+            DiskRefusedError: if the disk refused the write, for example because it
+                is full or read-only. The caller may retry the commit.
+            LakeError: if the disk failed to sync. A retry could succeed although the
+                kernel dropped the unwritten pages.
+            After either error none of these candles is promised, and earlier ones
+            still are. No line is appended after a torn one.
 
         Crash: some of the lines may be there, the last of them torn; a reader
         drops a torn line, and no promise was made for any of them.
@@ -109,18 +109,19 @@ class Journal:
 
     @property
     def segment_bytes(self) -> int:
-        """The size of the open segment, or 0 if none is open."""
+        """The size of the open segment in bytes, or 0 without an open segment."""
         return self._bytes
 
     @property
     def lost(self) -> bool:
-        """Whether committed candles may be in no segment any more."""
+        """Whether committed candles may no longer be in any segment."""
         return self._lost
 
     def check(self) -> None:
-        """Restore the journal if it was deleted or moved, and set `lost` if it had candles.
+        """Check whether the journal was deleted or moved, and restore it then.
 
-        If it cannot be restored now, a later check or commit does it.
+        If the journal had candles, `lost` is set. If it cannot be restored now, a later
+        check or commit restores it.
         """
         if self._fd is not None and not self._is_in_place():
             self._close_segment()
@@ -131,10 +132,10 @@ class Journal:
             self._restore_directory()
 
     def roll(self) -> list[Path]:
-        """Close the open segment and return every closed one, oldest first.
+        """Close the open segment, and return all segments, oldest first.
 
-        The next commit opens a new segment. Segments that cannot be listed count
-        as lost until they can be listed again.
+        The next commit opens a new segment. If the segments cannot be listed, none is
+        returned, and their candles count as lost.
         """
         self._close_segment()
         try:
@@ -148,21 +149,21 @@ class Journal:
         return segments
 
     def segments(self) -> list[Path]:
-        """Return every segment, oldest first.
+        """Return all segments, oldest first.
 
         Raises:
-            OSError: if they cannot be listed.
+            OSError: if the directory cannot be listed.
         """
         return segment_paths(self.directory)
 
     def clear_lost(self) -> None:
-        """Reset `lost`: every lost candle is in a partition or a new segment."""
+        """Clear `lost`. By now each lost candle is in a partition or a new segment."""
         self._lost = False
 
     def drop(self, segments: Iterable[Path]) -> None:
-        """Delete closed segments whose candles are all in partitions.
+        """Remove closed segments whose candles are all in partitions.
 
-        A segment that cannot be deleted is logged, and returned by the next `roll`.
+        A segment that cannot be removed is logged, and the next `roll` returns it.
 
         Crash: a segment that stays is flushed again, which changes nothing.
         """
@@ -188,13 +189,13 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Unlock the journal, and remove its directory if it has no segments.
+        """Close and unlock the journal, and remove its directory if it has no segments.
 
         Crash: an unlocked directory is a dead recorder's, and adopted by the next.
         """
         self._close_segment()
-        # The directory stays if it has other files, such as a .bad file, or if the disk
-        # is read-only by now. The next recorder finds nothing to flush in it.
+        # The directory stays if it has other files, such as a .bad file, or if the disk is
+        # read-only now. It has no candles for the next recorder to flush.
         with contextlib.suppress(OSError), lock_journals(self.directory.parent):
             if not segment_paths(self.directory):
                 (self.directory / LOCK_NAME).unlink(missing_ok=True)
@@ -235,14 +236,14 @@ class Journal:
         return self._fd
 
     def _restore_directory(self) -> None:
-        """Create the directory and its lock again, if they were deleted or moved.
+        """Create the directory and its lock file again, if they were deleted or moved.
 
         Raises:
             DiskRefusedError: if the lake's root is gone, or another process is
                 adopting the journal.
             OSError: if the disk refuses.
 
-        Crash: a directory that has no lock held is a dead recorder's.
+        Crash: a directory whose lock no process holds is a dead recorder's.
         """
         if names_open_file(self._lock_path, self._lock_fd):
             return
@@ -267,7 +268,7 @@ class Journal:
         log.warning("journal: %s was deleted or moved, and is made anew", self.directory)
 
     def _truncate_failed_write(self) -> None:
-        """Truncate the segment to its last commit, so that nothing is appended behind a torn line."""
+        """Remove the bytes after the last commit from the segment. No line then follows a torn one."""
         if self._fd is None:
             return
         try:
@@ -281,9 +282,9 @@ def journal_name(kind: str = "") -> str:
     """Return a name for this process's journal: the kind, the host and the process id.
 
     Args:
-        kind: the first part, or "" for a recorder.
+        kind: the first part of the name, or "" for a recorder.
     """
-    # The name of a directory: only letters, digits and dashes of the host's name.
+    # The name is that of a directory, so keep only letters, digits and dashes of the host's name.
     host = "".join(char for char in socket.gethostname() if char.isalnum() or char == "-")[:32] or "host"
     return "-".join(filter(None, (kind, host, str(os.getpid()))))
 
@@ -292,10 +293,10 @@ def create_journal(root: Path, name: str) -> Journal:
     """Create the journal of a new recorder.
 
     Args:
-        root: the lake's state directory.
-        name: a prefix of the directory's name, from `journal_name`.
+        root: the directory that has `_lakewriter`.
+        name: the prefix of the journal directory's name, from `journal_name`.
 
-    Crash: a directory that has no lock held is a dead recorder's.
+    Crash: a directory whose lock no process holds is a dead recorder's.
     """
     journals = root / JOURNAL_DIRECTORY
     make_directories(root, journals)
@@ -318,10 +319,12 @@ def adopt_dead(root: Path, refused: Callable[[Path, OSError], None] = _log_refus
     """Lock and return the journals of dead recorders.
 
     Args:
-        refused: is called for each journal that cannot be locked.
+        root: the directory that has `_lakewriter`.
+        refused: called for each journal that cannot be locked.
 
     Returns:
-        one for each dead recorder; flush its `roll()`, then `drop` and `close`.
+        the journal of each dead recorder. The caller flushes its segments, then calls
+        `drop` and `close`.
     """
     journals = root / JOURNAL_DIRECTORY
     if not journals.is_dir():

@@ -1,4 +1,4 @@
-"""The directories of journals: their locks, their segments, and which recorders live."""
+"""The directories of journals: their locks, their segments, and the living recorders."""
 
 import contextlib
 import fcntl
@@ -15,10 +15,10 @@ SEGMENT_SUFFIX = ".ndjson"
 
 
 def living_recorders(root: Path) -> frozenset[str]:
-    """Return the names of the journal directories whose recorders live.
+    """Return the names of the living recorders' journal directories.
 
-    No file is created, so a user with read access alone can call this. If a lock
-    cannot be tried, its recorder counts as living.
+    No file is created, so this works with read access alone. If a lock cannot be
+    tried, its recorder counts as living.
     """
     names = set()
     with _lock_journals_if_present(root / JOURNAL_DIRECTORY):
@@ -40,7 +40,10 @@ def living_recorders(root: Path) -> frozenset[str]:
 
 
 def recorder_directories(root: Path) -> list[Path]:
-    """Return the directories of all recorders, sorted; a directory that cannot be listed is logged."""
+    """Return the journal directories of all recorders, sorted.
+
+    If they cannot be listed, a warning is logged and none is returned.
+    """
     journals = root / JOURNAL_DIRECTORY
     try:
         return sorted(path for path in journals.iterdir() if path.is_dir())
@@ -57,7 +60,7 @@ def segment_paths(directory: Path) -> list[Path]:
 
 
 def try_lock(directory: Path) -> int | None:
-    """Lock a recorder's directory and return the descriptor, or None if its recorder lives."""
+    """Lock a recorder's directory, and return the lock's descriptor, or None if the recorder lives."""
     fd = open_lock(directory / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,7 +72,7 @@ def try_lock(directory: Path) -> int | None:
 
 @contextlib.contextmanager
 def lock_journals(journals: Path) -> Iterator[None]:
-    """Hold the lock under which journals are created, adopted, removed and counted."""
+    """Hold the lock to create, adopt, remove or count journals."""
     fd = open_lock(journals / LOCK_NAME)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -80,10 +83,10 @@ def lock_journals(journals: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock_journals_if_present(journals: Path) -> Iterator[None]:
-    """Hold the same lock without creating its file.
+    """Hold the lock of `lock_journals`, if its file exists.
 
-    Otherwise another process could try a dead recorder's lock while we try it,
-    and count it as living. Without the file no process can adopt a journal either.
+    Without the lock, two processes could try a dead recorder's lock at once, and one of
+    them would count the recorder as living. Without the file, no process adopts a journal.
     """
     try:
         fd = open_regular(journals / LOCK_NAME)

@@ -1,8 +1,8 @@
-"""Replay: merges the journals of dead recorders into partitions.
+"""Replay: it merges the journals of dead recorders into partitions.
 
-Contract: a segment is dropped only after all its candles are in partitions.
-Damaged lines go to a `.bad` file beside it first. A segment with lines of
-another version stays for that version. Replaying a segment twice changes
+Contract: a segment is dropped only after all its candles are in partitions. Before
+that, its damaged lines are written to a `.bad` file beside it. A segment with lines
+of another version stays for that version. A second replay of a segment changes
 nothing.
 """
 
@@ -24,13 +24,13 @@ class Replayed(NamedTuple):
     """The result of replaying one segment of a dead recorder.
 
     Args:
-        name: the segment, as `<recorder>/<file>`.
+        name: the segment, as `<recorder>/<file>`; `<recorder>` if its journal was unreadable.
         candles: number of its candles that are in their partitions now.
-        torn: whether its last line is incomplete: that commit never returned.
+        torn: whether its last line is incomplete. That line's commit never returned.
         damaged: number of lines in the `.bad` file.
-        waiting: number of candles that could not be merged and of lines of another
-            version; 1 if the segment or the journal could not be read. The segment stays.
-        error: the reason, or "" if nothing waits.
+        waiting: number of unmerged candles and of lines of another version. 1 if the
+            segment or the journal was unreadable. If not 0, the segment stays.
+        error: the reason, or "" if `waiting` is 0.
     """
 
     name: str
@@ -45,7 +45,7 @@ def replay_dead(store: LakeStore) -> Iterator[Replayed]:
     """Merge the journals of dead recorders, and yield the result of each segment.
 
     Crash: at any step each candle is in its segment, in its partition, or in
-    both, and the journal is a dead recorder's once more.
+    both, and the journal is a dead recorder's again.
     """
     refused: list[Replayed] = []
 

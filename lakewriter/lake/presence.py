@@ -1,9 +1,9 @@
 """Presence: which candles of a series the lake has.
 
-Healing, `coverage` and `gaps` all ask this module. The footer of our own file
-suffices if the file is complete: its rows are sorted, unique and of one period,
-so it compares their number with the grid between the first and the last. Begin
-times are read only from incomplete files and foreign ones.
+Healing, `coverage` and `gaps` use this module. The footer of our own file suffices
+if no candle is missing between the file's first and last. Its rows are sorted and
+unique, so their number is compared with the grid. Begin times are read only from
+incomplete files and foreign ones.
 
 This module does not know why a candle is absent; `gaps` does.
 """
@@ -28,7 +28,7 @@ from lakewriter.partition import LEVELS, Partition, day_range, partition_at
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series
 
-# Each lap is caused by a compaction that folded a file while we read.
+# Each repetition is caused by a compaction that folded a file while we read.
 READ_LAPS_MAX = 20
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -42,9 +42,9 @@ class SurveyResult(NamedTuple):
     Args:
         first_ms, last_ms: the first and last begin time in the lake, or None without
             any candle.
-        missing: each run of absent candles, from the begin of its first to the
-            end of its last, sorted.
-        before_ms: the last begin time before the range, or None if there is none.
+        missing: the runs of absent candles, sorted. Each is from the begin of its
+            first candle to the end of its last.
+        before_ms: the last begin time before the range, or None without an earlier candle.
     """
 
     first_ms: int | None
@@ -56,10 +56,11 @@ class SurveyResult(NamedTuple):
 def present_begins(
     store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
 ) -> IntArray:
-    """Return the begin times of the candles in a range, sorted, each once.
+    """Return the begin times of the candles in a range, sorted and unique.
 
     Args:
-        unflushed: the journal's candles, read before; those of other series are ignored.
+        unflushed: the journal's candles, read before this call. Those of other series
+            are ignored.
 
     Raises:
         LakeError: if a file cannot be read.
@@ -73,8 +74,8 @@ def survey(
     """Return the absent candles that begin in a range, from the series' first candle on.
 
     Args:
-        unflushed: the journal's candles, read before; those of other series are
-            ignored, so group them first for many series.
+        unflushed: the journal's candles, read before this call. Those of other series
+            are ignored; for many series, group them first.
 
     Raises:
         LakeError: if a file cannot be read.
@@ -87,10 +88,10 @@ def survey(
 
 
 def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = ()) -> "Presence":
-    """Return the presence of one series. Lists its days, opens no file."""
+    """Return the presence of one series. Its directories are listed, and no file is opened."""
     market, symbol, interval = series
     if not symbol.isascii():
-        # Other tools percent-encode such a symbol in the directory's name.
+        # Other programs percent-encode such a symbol in the directory's name.
         wanted = PartitionFilter((market,), (symbol,), (interval,))
         found = {partition.date.isoformat(): names for partition, names in store.partitions(wanted)}
         return Presence(store, series, found, unflushed)
@@ -104,7 +105,7 @@ def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = 
 
 
 class PresenceDay(NamedTuple):
-    """The candles of a partition; `begins` is read only if the footer does not suffice."""
+    """The candles of a partition: a footer, or the begin times if no footer suffices."""
 
     footer: Footer | None
     begins: IntArray | None
@@ -114,9 +115,11 @@ class Presence:
     """The candles of one series. Each file is read at most once.
 
     Args:
-        days: directories by the first day of their partition ("2024-06-30").
-        hot: the journal's candles, read before the days were listed.
-        read: partitions that are read already, by their first day.
+        store: the lake.
+        series: the series.
+        days: directories by the first day of their partition, such as "2024-06-30".
+        unflushed: the journal's candles, read before the days were listed.
+        read: already read partitions, by their first day.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class Presence:
         return max(ends, default=None)
 
     def last_before(self, moment_ms: int) -> int | None:
-        """Return the last begin time before a moment, or None if there is none."""
+        """Return the last begin time before a moment, or None without an earlier candle."""
         found = self._unflushed[self._unflushed < moment_ms][-1:].tolist()
         for day in reversed(self._between(0, moment_ms)):
             begins = self._begins(day)
@@ -164,18 +167,21 @@ class Presence:
 
     @cached_property
     def grid(self) -> Interval:
-        """The series' grid; `3d` is anchored at the first candle."""
+        """The series' grid, anchored at the first candle if its interval is `3d`."""
         grid = self.series.grid
         return grid if self.first_ms is None else grid.anchored(self.first_ms)
 
     def begins(self, start_ms: int, stop_ms: int) -> IntArray:
-        """Return the begin times in a range, sorted, each once."""
+        """Return the begin times in a range, sorted and unique."""
         parts = [self._unflushed, *(self._begins(day) for day in self._between(start_ms, stop_ms))]
         begins = np.unique(np.concatenate(parts))
         return begins[(begins >= start_ms) & (begins < stop_ms)]
 
     def ranges(self, start_ms: int, stop_ms: int) -> list[Range]:
-        """Return the runs of candles on the grid that begin in a range, from begin to end."""
+        """Return the runs of candles on the grid that begin in a range.
+
+        Each run is from the begin of its first candle to the end of its last.
+        """
         found = self._runs(self._unflushed)
         for day in self._between(start_ms, stop_ms):
             footer = self._day(day).footer
@@ -186,7 +192,10 @@ class Presence:
         return within(union(found), self.grid.ceil(start_ms), self.grid.ceil(stop_ms))
 
     def missing(self, start_ms: int, stop_ms: int) -> list[Range]:
-        """Return the runs of absent candles of the grid that begin in a range, from begin to end."""
+        """Return the runs of absent candles of the grid that begin in a range.
+
+        Each run is from the begin of its first candle to the end of its last.
+        """
         at_ms, end_ms = self.grid.ceil(start_ms), self.grid.ceil(stop_ms)
         absent = []
         for low_ms, high_ms in (*self.ranges(start_ms, stop_ms), (end_ms, end_ms)):
@@ -196,7 +205,7 @@ class Presence:
         return absent
 
     def count(self, day: date) -> int:
-        """Return the number of candles on the grid that begin on a day, without duplicates."""
+        """Return the number of distinct candles on the grid that begin on a UTC day."""
         start_ms, stop_ms = day_range(day)
         footer = self._day(self._name(start_ms)).footer
         unflushed = self._unflushed[(self._unflushed >= start_ms) & (self._unflushed < stop_ms)]
@@ -215,7 +224,7 @@ class Presence:
         return len(self._on_grid(self.begins(start_ms, stop_ms)))
 
     def _ends(self, days: list[str]) -> Iterator[int]:
-        """Yield the first and last begin time of the first day that has candles."""
+        """Yield the first and last begin time of the first of these partitions that has candles."""
         for day in days:
             footer, begins = self._day(day)
             if footer is not None and footer.rows:
@@ -226,11 +235,11 @@ class Presence:
                 return
 
     def _is_run(self, footer: Footer) -> bool:
-        """Return whether no candle is missing between the first and the last."""
+        """Return whether no candle is missing between a file's first and last."""
         return footer.rows > 0 and footer.rows == self.grid.count(footer.first_ms, footer.last_ms + 1)
 
     def _runs(self, begins: IntArray) -> list[Range]:
-        """Return each run of candles on the grid, from begin to end."""
+        """Return the runs of candles on the grid, each from its first begin to its last end."""
         grid, on_grid = self.grid, self._on_grid(begins)
         if not grid.length_ms:
             return union((begin, grid.end(begin)) for begin in on_grid.tolist())
@@ -255,7 +264,7 @@ class Presence:
         return sorted(day for day in self._days if first <= day <= last)
 
     def _name(self, time_ms: int) -> str:
-        """Return the first day of the partition that a moment is in."""
+        """Return the first day of a moment's partition, such as "2024-06-30"."""
         return partition_at(self.series, time_ms).date.isoformat()
 
     def _begins(self, day: str) -> IntArray:
@@ -286,18 +295,19 @@ def read_day(
     """Read the candles of a partition from its files.
 
     Args:
-        day: its first day.
-        listed: its files, if they were just listed.
-        exactly: read every begin time, even if the footer suffices.
+        day: the partition's first day, such as "2024-06-30".
+        directories: the partition's directories.
+        exactly: whether to read all begin times even if the footer suffices.
+        listed: the partition's files from a recent listing; empty to list them.
 
     Raises:
-        LakeError: if our own file cannot be read, or the files change each time. A
-            foreign file that cannot be read is logged and left out.
+        LakeError: if our own file cannot be read, or the files change at every attempt.
+            A foreign file that cannot be read is logged and left out.
     """
     try:
         partition = Partition(*series, date.fromisoformat(day))
     except ValueError:
-        return PresenceDay(Footer(0, 0, 0), _NONE)  # the directory only looks like one of ours
+        return PresenceDay(Footer(0, 0, 0), _NONE)  # the directory only resembles a partition
     for lap in range(READ_LAPS_MAX):
         names = list(listed) if listed and not lap else candle_files(store.storage, directories)
         parts = []
@@ -305,7 +315,7 @@ def read_day(
             if name != partition.file:
                 begins = read_or_leave_out(store, name, partial(_foreign_begins, partition=partition), _NONE)
                 if begins is None:
-                    break  # It was folded into the own file, which may have been read before.
+                    break  # it was folded into the own file, which may have been read before
                 parts.append(_inside(partition, begins))
                 continue
             found = store.storage.read(name)
@@ -322,7 +332,7 @@ def read_day(
 
 
 def _inside(partition: Partition, begins: IntArray) -> IntArray:
-    """Return the begin times of the partition's period: another tool's file can have them in any century."""
+    """Return the begin times in the partition's period. A foreign file may have others."""
     return begins[(begins >= partition.start_ms) & (begins < partition.stop_ms)]
 
 

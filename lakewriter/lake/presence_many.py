@@ -1,4 +1,4 @@
-"""Many series at once: which of them a lake knows, and the presence of each.
+"""The series that a lake knows, and the presence of many series at once.
 
 `presence` reads one series.
 """
@@ -19,12 +19,14 @@ from lakewriter.series import Series
 
 
 def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]:
-    """Return the series that are in directories, journals, ledgers or records; list no days.
+    """Return the wanted series in directories, journals, gap ledgers, subscriptions or forgotten ranges.
+
+    No days are listed.
 
     Raises:
         LakeError: if a ledger or the journal cannot be read.
     """
-    # Read in the order in which candles travel, so that none is missed.
+    # Read in the order in which candles move through the lake: then no series is missed.
     with store.ledgers() as root:
         recorded = {reported.gap.series for reported in read_reported(root)}
         recorded |= {period.series for period in read_periods(root)}
@@ -44,9 +46,9 @@ def presence_of_many(
     On an object store the wanted days are prefetched.
 
     Args:
-        wanted: which series, and days.
-        others: series to yield even if they have no file.
-        unflushed: the journal's candles, read before.
+        wanted: the filter of series and days.
+        others: further series; they may have no file.
+        unflushed: the journal's candles, read before this call.
 
     Raises:
         LakeError: if a file cannot be read.
@@ -80,7 +82,7 @@ def presence_of_many(
 def _partitions(
     store: LakeStore, wanted: PartitionFilter
 ) -> Iterator[tuple[Partition, Sequence[str], tuple[str, ...]]]:
-    """Yield partitions, their directories, and their files if the listing has them anyway."""
+    """Yield partitions, their directories, and their files; no files if the listing lacks them."""
     if not store.is_remote:
         for partition, directories in store.partitions(wanted):
             yield partition, directories, ()

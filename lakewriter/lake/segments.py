@@ -1,10 +1,10 @@
-"""A segment of the journal: one file of lines, one candle a line.
+"""A segment of the journal: a file with one candle on each line.
 
     {"crc":…,"candle":{…}}
 
-Rule 1: a line counts if it matches its checksum and can be a candle.
-Rule 2: any other line is left out alone: it is damaged, or another version of
-lakewriter wrote it.
+Rule 1: a line is valid if it matches its checksum and can be a candle.
+Rule 2: any other line is damaged, or of another version of lakewriter. It is left
+out, and the other lines are read.
 Rule 3: a reader reads at most twice the bytes of the largest segment that a
 recorder writes.
 """
@@ -19,7 +19,7 @@ from lakewriter.lake.durable import sync_directory, write_durably
 from lakewriter.lake.lines import LineCodec, read_lines
 from lakewriter.partition import is_storable
 
-# Flushes roll segments long before. This bounds a reader's memory.
+# Flushes roll segments long before this size. The limit bounds a reader's memory.
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES_MAX = 2 * SEGMENT_BYTES_MAX
 
@@ -39,11 +39,11 @@ class Segment(NamedTuple):
 
     Args:
         path: the file.
-        candles: every whole line's candle, in the order of commit.
-        torn: whether the last line is incomplete: its commit never returned.
-        damaged: lines that do not match their checksum or cannot be a candle, by
-            number from 1, or None for a line that is too long.
-        unknown: number of lines that another version wrote.
+        candles: the candles of the valid lines, in the order of their commits.
+        torn: whether the last line is incomplete. Its commit never returned.
+        damaged: the damaged lines, by their number from 1. A line that is too long
+            is None.
+        unknown: number of lines of another version.
         cut: whether the file is larger than any segment. The rest was not read.
     """
 
@@ -56,12 +56,12 @@ class Segment(NamedTuple):
 
     @property
     def damage(self) -> int:
-        """The number of damaged lines; an unread rest counts as one."""
+        """The number of damaged lines. An unread rest counts as one."""
         return len(self.damaged) + self.cut
 
     @property
     def complaint(self) -> str:
-        """The reason why some whole lines are not among the candles, or "" if all are."""
+        """The reason why candles of whole lines are left out, or "" if none is."""
         reasons = []
         if self.damaged:
             reasons.append(f"{len(self.damaged)} damaged lines")
@@ -73,11 +73,11 @@ class Segment(NamedTuple):
 
 
 def read_segment(path: Path) -> Segment:
-    """Return the content of a segment; safe while its recorder appends to it.
+    """Return the content of a segment. Its recorder may append to it meanwhile.
 
     Raises:
-        FileNotFoundError: if it was dropped.
-        OSError: if it is refused, or no regular file.
+        FileNotFoundError: if the segment was dropped.
+        OSError: if the file is not readable for this user, or not a regular file.
     """
     candles: list[Candle] = []
     damaged: dict[int, bytes | None] = {}
@@ -99,9 +99,10 @@ def read_segment(path: Path) -> Segment:
 def set_aside(segment: Segment) -> None:
     """Write the damaged lines of a segment to a `.bad` file beside it.
 
-    If the segment or one of its lines is too large, the segment is renamed to it.
+    If the segment or one of its lines is too large, the segment itself becomes the
+    `.bad` file.
 
-    Crash: the file is there, whole, or not; the segment is as it was, or is that file.
+    Crash: the `.bad` file is whole or absent; the segment is as it was, or is that file.
     """
     path = segment.path.with_name(segment.path.name + BAD_SUFFIX)
     lines = [line for line in segment.damaged.values() if line is not None]
@@ -113,7 +114,7 @@ def set_aside(segment: Segment) -> None:
 
 
 def encode_line(candle: Candle) -> bytes:
-    """Return the line of a candle, with its newline."""
+    """Return the line for a candle, with its newline."""
     return _line.encode(_encode(candle))
 
 
@@ -121,7 +122,7 @@ def decode_line(line: bytes | None) -> Candle | None:
     """Return the candle of a line, or None if the line is damaged or cannot be a candle.
 
     Raises:
-        OtherVersionError: if the line is whole, but this version cannot read it.
+        OtherVersionError: if the line matches its checksum, but this version cannot read it.
     """
     body = _line.decode(line)
     if body is None:

@@ -2,9 +2,10 @@
 
     _lakewriter/subscriptions/periods.ndjson
 
-One period a line: market, symbol, interval, recorder, start_ms, seen_ms, owed_ms
-if it traded, and stop_ms once the series was left. The file is some 200 bytes a period, and
-replaced whole under a lock. `subscribed_period` computes the periods.
+Each line is a period: market, symbol, interval, recorder, start_ms, seen_ms, journal,
+owed_ms if the symbol traded, and stop_ms if the series was left. A period takes about
+200 bytes. Each write replaces the file under a lock. `subscribed_period` computes the
+periods.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,7 @@ from lakewriter.subscribed_period import (
 SUBSCRIPTIONS_DIRECTORY = "_lakewriter/subscriptions"
 PERIODS_FILE = f"{SUBSCRIPTIONS_DIRECTORY}/periods.ndjson"
 
-# Some 300,000 periods.
+# Enough for about 300,000 periods.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -54,19 +55,19 @@ _decode = msgspec.json.Decoder(_SubscriptionRow).decode
 def confirm_subscriptions(
     store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()
 ) -> list[Series]:
-    """Write which series a recorder subscribes to now; return those that it left. Blocks.
+    """Write the series that a recorder subscribes to now; return the series that it left.
 
-    A file with damaged lines becomes a `.bad` file; the new one has the other
-    lines.
+    The call blocks. A file with damaged lines becomes a `.bad` file, and the new file
+    has the other lines.
 
     Args:
-        dead: the result of `dead_journals` at the start.
+        dead: the result of `dead_journals` at the recorder's start.
 
     Raises:
-        OSError: if it cannot be read or written.
+        OSError: if the file cannot be read or written.
 
-    Crash: the old file or the new one is there, whole; or the old one under its
-    other name alone.
+    Crash: the old file or the new one is there, whole; or only the old one under its
+    other name.
     """
     path = store.state_dir / PERIODS_FILE
     with store.storage.exclusive(SUBSCRIPTIONS_DIRECTORY):
@@ -82,8 +83,8 @@ def confirm_subscriptions(
 def dead_journals(root: Path) -> frozenset[str]:
     """Return the journals of open periods whose recorders no longer live.
 
-    A recorder calls this before it replays the journals of dead ones: it locks
-    them then, and they count as living.
+    A recorder calls this before it replays the journals of dead recorders. The replay
+    locks these journals, and a locked journal counts as living.
     """
     return frozenset(period.journal for period in read_periods(root) if period.is_open) - living_recorders(
         root
@@ -91,13 +92,14 @@ def dead_journals(root: Path) -> frozenset[str]:
 
 
 def end_periods(store: LakeStore, series: Iterable[Series]) -> list[SubscribedPeriod]:
-    """Close the open periods of series whose recorders no longer live. Blocks.
+    """Close the open periods of series whose recorders no longer live. The call blocks.
 
     Returns:
         the closed periods.
 
     Raises:
-        LakeError: if a recorder that lives subscribes to one; nothing is closed.
+        LakeError: if a living recorder subscribes to one of the series. No period is
+            closed then.
         OSError: if the file cannot be read or written.
 
     Crash: the old file or the new one is there, whole.
@@ -137,7 +139,7 @@ def read_periods(root: Path) -> list[SubscribedPeriod]:
 
 
 def _period(line: bytes) -> SubscribedPeriod | None:
-    """Return the period of a line, or None if it is impossible."""
+    """Return the period of a line, or None if its series or a time is impossible."""
     row = _decode(line)
     period = SubscribedPeriod(
         row.market, row.symbol, row.interval, row.start_ms, row.seen_ms, row.stop_ms, row.recorder,

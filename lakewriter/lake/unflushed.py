@@ -1,4 +1,4 @@
-"""Unflushed candles: those in the journals of all recorders."""
+"""Unflushed candles: the candles in the journals of all recorders."""
 
 from pathlib import Path
 
@@ -8,16 +8,19 @@ from lakewriter.lake.journal_directories import JOURNAL_DIRECTORY, recorder_dire
 from lakewriter.lake.segments import read_segment
 from lakewriter.lake.warn_once import warn_once
 
-# Listing and reading race with recorders; each lap is caused by a flush.
+# A flush can drop a segment between listing and reading. Each repetition is caused by a flush.
 READ_LAPS_MAX = 100
 
 
 def read_unflushed(root: Path) -> list[Candle]:
     """Return the committed candles in the journals of all recorders.
 
-    A candle may be there twice, and may be in its partition already. Call this
-    before listing files: a candle that leaves the journal in between is in its
-    partition by then.
+    A candle may occur twice, and may already be in its partition. Call this before
+    you list files: a candle that leaves the journal in between is then in its
+    partition.
+
+    Raises:
+        LakeError: if recorders drop segments at every attempt.
     """
     for _ in range(READ_LAPS_MAX):
         candles: list[Candle] = []
@@ -26,8 +29,8 @@ def read_unflushed(root: Path) -> list[Candle]:
                 for path in _readable_segments(directory):
                     candles += _readable_candles(path)
         except FileNotFoundError:
-            # A segment was dropped. Its unmerged rows are in a newer segment by
-            # now, which this listing may lack.
+            # A segment was dropped. Its unmerged rows are now in a newer segment,
+            # which this listing may lack.
             continue
         return candles
     raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} does not hold still")

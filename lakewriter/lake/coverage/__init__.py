@@ -1,6 +1,6 @@
-"""Coverage: each expected candle is present, or has a reason for its absence, or is unexplained.
+"""Coverage: each expected candle is present, absent for a known reason, or unexplained.
 
-`facts` reads what the lake has of its series, `expectation` computes the expected
-candles, `days` counts them by day, `absences` lists the absent ones with their
-reasons, and `tables` returns both as rows.
+`facts` reads the lake's facts about its series, and `expectation` computes the
+expected candles. `days` counts them by day, and `absences` lists the absent ones with
+their reasons. `tables` returns both as rows.
 """

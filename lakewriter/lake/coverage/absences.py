@@ -1,11 +1,11 @@
 """Absent candles and their reasons, from the ledgers or the subscriptions.
 
-If there are several reasons for a candle, the first of these wins:
+If a candle has several reasons, the first of these counts:
 
-1. A final reason of a ledger.
-2. A living recorder heals it.
+1. A ledger has a final reason.
+2. A living recorder heals the candle.
 3. The series was left on purpose.
-4. Any other reason of a ledger.
+4. A ledger has any other reason.
 """
 
 from collections.abc import Iterator
@@ -30,11 +30,13 @@ class AbsentCandles(NamedTuple):
 
     Args:
         series: the series.
-        start_ms, stop_ms: from the begin of the first to the end of the last.
-        candles: their number.
+        start_ms, stop_ms: the begin of the first candle and the end of the last.
+        candles: number of candles.
         reason: a ledger's reason, LEFT or UNEXPLAINED.
-        has_reason: whether the exchange has no such candles, they are not expected, or are being healed.
-        detected_ms, resolved_ms: times of detection and resolution in a ledger, or None if in none.
+        has_reason: whether the exchange lacks the candles, they are not expected, or a
+            recorder heals them.
+        detected_ms, resolved_ms: times of detection and resolution in a ledger, or None
+            if no ledger has them.
         error: the error of healing, or another detail.
         never_came: whether the series is subscribed to and never had a candle.
     """
@@ -57,8 +59,8 @@ def absent_candles(
     """Yield the absent candles of each series, by series and time.
 
     Args:
-        wanted: which series, and the days on which the candles begin.
-        moment: the time of the question.
+        wanted: the filter of series, and of the days on which the candles begin.
+        moment: the moment of the coverage.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -104,7 +106,7 @@ def _absences(
 
 
 def _is_healed(reported: ReportedGap) -> bool:
-    """Return whether a living recorder is about to fetch it."""
+    """Return whether a living recorder heals the gap."""
     return reported.gap.reason == "pending" and reported.alive
 
 
@@ -126,12 +128,15 @@ def _absent_by_report(reported: ReportedGap, expected: Expectation, run: Range) 
 def _trailing(
     facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
 ) -> list[Range]:
-    """Return the range since the series was left, up to the moment or the last confirmation of any recorder."""
+    """Return the range since the series was left; none if it was not left.
+
+    The range ends at the moment, or at the last confirmation of any recorder.
+    """
     if not expected.left or expected.left[-1][1] != FOREVER_MS:
         return []
     until_ms = facts.lake.seen_ms if moment.until_ms is None else moment.until_ms
     if moment.now_ms is not None:
-        until_ms = max(until_ms, facts.lake.seen_ms)  # a sandbox may be ahead of our clock
+        until_ms = max(until_ms, facts.lake.seen_ms)  # a sandbox's clock may be ahead of ours
     start_ms, stop_ms = wanted.clipped(expected.stop_ms, expected.grid.floor(until_ms))
     return within(expected.left[-1:], start_ms, stop_ms)
 
@@ -139,7 +144,7 @@ def _trailing(
 def _unexplained(
     facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int
 ) -> Iterator[AbsentCandles]:
-    """Yield an unexplained run, split where its recorder was last seen."""
+    """Yield an unexplained run, split at the time at which its recorder was last seen."""
     never_came = bool(expected.never_came)
     dead = [period for period in facts.open_periods if period.journal not in facts.lake.alive]
     last = max(dead, key=lambda period: period.seen_ms, default=None)

@@ -1,4 +1,4 @@
-"""Days of series: their numbers of expected, present, missing and explained candles."""
+"""Coverage by day: the numbers of expected, present, missing and explained candles."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -17,14 +17,16 @@ _NOW = CoverageMoment()
 
 
 class CoverageDay(NamedTuple):
-    """A day of a series.
+    """The coverage of a UTC day of a series.
 
     Args:
-        expected: number of candles on its grid that day, within its span.
+        series: the series.
+        date: the day.
+        expected: number of candles of the series' grid and span that begin on the day.
         present: number of candles in the lake.
         missing: number of expected candles that are absent.
         explained: number of missing candles with a reason in a ledger or the subscriptions.
-        unhealable: number of explained candles that the exchange may have, but healing failed.
+        unhealable: number of explained candles whose healing failed. The exchange may have them.
     """
 
     series: Series
@@ -37,7 +39,7 @@ class CoverageDay(NamedTuple):
 
     @property
     def without_reason(self) -> int:
-        """The number of missing candles that no recorder heals and the exchange may have."""
+        """The number of missing candles that the exchange may have and no recorder heals."""
         return self.missing - self.explained + self.unhealable
 
 
@@ -45,9 +47,10 @@ class SeriesCoverage(NamedTuple):
     """The coverage of a series.
 
     Args:
-        days: each day with expected or present candles.
+        series: the series.
+        days: the days with expected or present candles.
         never_came: why the subscribed series never had a candle, or "" if it had one.
-        left_ms: when it was left on purpose, or None if it was not.
+        left_ms: the time at which it was left on purpose, or None if it was not.
     """
 
     series: Series
@@ -62,8 +65,8 @@ def series_coverage(
     """Yield the coverage of each series that has a day, in order.
 
     Args:
-        wanted: which series and days.
-        moment: the time of the question.
+        wanted: the filter of series and days.
+        moment: the moment of the coverage.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -86,10 +89,10 @@ def coverage(
     """Yield each day of each series, by series and day.
 
     Args:
-        wanted: which series and days.
-        until_ms: subscribed series span to here at least, unless they were delisted or
-            delivered, or are not listed yet. Candles that are not closed by then are
-            not expected.
+        wanted: the filter of series and days.
+        until_ms: the minimum end of the span of subscribed series. Delisted and delivered
+            series may end before, and so may series that are not listed yet. Candles
+            that close later are not expected.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.

@@ -1,10 +1,10 @@
-"""Which candles of a series are expected.
+"""The expected candles of a series.
 
 - A series begins with its first candle or ledger entry, or when a recorder first
-  owed it: when it was subscribed to, and traded.
-- It ends with its last candle or entry. If coverage is asked for up to a moment,
-  it ends there, or where its last subscription ended.
-- In a lake that knows no subscriptions every series spans to that moment.
+  owed it: it was subscribed to, and traded.
+- A series ends with its last candle or entry. If the coverage has a moment, the series
+  ends at that moment, or where its last subscription ended.
+- In a lake without subscriptions every series spans to that moment.
 - A subscribed series without a candle is expected from its subscription on.
 - Candles that were forgotten at either end make a series shorter.
 """
@@ -21,13 +21,13 @@ from lakewriter.lake.coverage.facts import CoverageMoment, SeriesFacts
 from lakewriter.ranges import Range, union
 from lakewriter.subscribed_period import FOREVER_MS, owed_since_ms, unsubscribed_ranges
 
-# Later begin times than this after now are wrong, whichever clock is right.
+# A begin time that is later than now by more than this is wrong, even if our clock is slow.
 AHEAD_MS_MAX = DAY_MS
 
-# A market's list is not used if it is older than the subscription by more than this.
+# A market's list is ignored if it is older than the subscription by more than this.
 LIST_AGE_MS_MAX = 600_000
 
-# The status of a symbol in its market's last list, or "" if that is unknown.
+# The status of a symbol in its market's last list, or "" if the status is unknown.
 _Status = Literal["", "unlisted", "trades", "before trading", "ended"]
 
 # The least similarity, from 0 to 1, of a symbol that the error suggests.
@@ -35,13 +35,14 @@ _ALIKE_MIN = 0.6
 
 
 class Expectation(NamedTuple):
-    """Which candles of a series are expected.
+    """The expected candles of a series.
 
     Args:
         grid: the grid of its candles.
-        start_ms, stop_ms: the candles that begin in this range are expected.
-        left: ranges in which the series was left on purpose; the last one may be endless.
-        idle: whether it does not trade any more, or does not trade yet.
+        start_ms, stop_ms: the range in which the expected candles begin.
+        left: the ranges in which the series was left on purpose. The last one may have
+            no end.
+        idle: whether the series no longer trades, or does not trade yet.
         never_came: why the subscribed series never had a candle, or "" if it had one.
     """
 
@@ -54,7 +55,7 @@ class Expectation(NamedTuple):
 
 
 def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
-    """Return which candles of a series are expected, or None if nothing is known of it."""
+    """Return the expected candles of a series, or None if no candle, gap or period makes any expected."""
     presence, believed_ms = facts.presence, _believed_ms(facts, moment)
     reported = [
         each for each in facts.reported if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms
@@ -71,13 +72,13 @@ def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
         never = _never_came(facts, moment)
         if not reported or never is not None:
             return never
-        # Of a series without a candle, the gap itself is on the grid.
+        # A series without a candle has its grid from the first gap.
         grid = grid.anchored(min(starts))
     owed_ms = owed_since_ms(facts.periods)
     if owed_ms is not None:
         starts.append(min(grid.floor(max(owed_ms, facts.edge_ms or 0)), max(stops)))
     last = {each.gap.reason for each in reported if each.gap.stop_ms == max(stops)}
-    # A halt goes on as long as its market lists the symbol as not trading.
+    # A halt continues while its market lists the symbol as not trading.
     idle = not last.isdisjoint(IDLE) or ("exchange_halt" in last and _status(facts) == "ended")
     if moment.until_ms is not None and not idle:
         stops += _subscribed_until(facts, grid, moment.until_ms)
@@ -85,10 +86,10 @@ def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
 
 
 def _believed_ms(facts: SeriesFacts, moment: CoverageMoment) -> int:
-    """Return the latest time at which a candle or a gap can begin; later ones are ignored.
+    """Return the time from which candles and gaps are ignored, because they are in the future.
 
     Otherwise a candle from the future would make all candles before it missing. The
-    host's clock may be slow, and a sandbox ahead of it.
+    host's clock may be slow, and a sandbox's clock may be ahead of it.
     """
     if moment.now_ms is None:
         return FOREVER_MS
@@ -96,7 +97,7 @@ def _believed_ms(facts: SeriesFacts, moment: CoverageMoment) -> int:
 
 
 def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list[int]:
-    """Return the end of the expected candles of each period."""
+    """Return the end of the expected candles of each subscribed period."""
     if not facts.lake.knows_subscriptions:
         return [grid.floor(until_ms)]
     return [
@@ -107,9 +108,10 @@ def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list
 
 
 def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
-    """Return the expectation of a series without a candle, from its open periods, or None if nothing is expected.
+    """Return the expectation of a series without a candle, from its open periods.
 
-    Any gap in a ledger explains its absence, unless the reason is "not_listed".
+    The result is None if no candle is expected, or if a ledger has a gap with another
+    reason than "not_listed". Such a gap explains the absence.
     """
     still = facts.open_periods
     if not still or facts.edge_ms is not None or _status(facts) == "before trading":
@@ -122,7 +124,7 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
         if began_ms >= as_of_ms:
             return None
     else:
-        # A sandbox may be ahead of our clock.
+        # A sandbox's clock may be ahead of ours.
         as_of_ms = max(moment.now_ms or 0, *(period.seen_ms for period in still))
     start_ms = min(grid.floor(began_ms), *(each.gap.start_ms for each in facts.reported), FOREVER_MS)
     stop_ms = max(grid.floor(as_of_ms), *(each.gap.stop_ms for each in facts.reported), 0)
@@ -138,7 +140,7 @@ def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | Non
 def _left(facts: SeriesFacts, grid: Interval) -> list[Range]:
     """Return the ranges in which a series was left on purpose, on its grid.
 
-    The candle in which a period ends is not expected; the one in which one begins is.
+    The candle in which a period begins is expected. The candle in which it ends is not.
     """
     return union(
         (grid.floor(start_ms), stop_ms if stop_ms == FOREVER_MS else grid.floor(stop_ms))
@@ -162,7 +164,7 @@ def _status(facts: SeriesFacts) -> _Status:
 
 
 def _never_came_reason(facts: SeriesFacts, began_ms: int) -> str:
-    """Return the known reason why a subscribed series never had a candle."""
+    """Return why a subscribed series never had a candle, with the status in its market's list."""
     market, symbol, _ = facts.series
     since = f"subscribed to since {format_minute(began_ms)}, and never a candle came"
     status = _status(facts)

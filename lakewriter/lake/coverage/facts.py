@@ -1,8 +1,8 @@
-"""Facts of the lake about its series: gaps, subscriptions, lists, journals and presence.
+"""The lake's facts about its series: gaps, subscriptions, lists, journals and presence.
 
-They are read in the order in which candles travel: ledgers and journals before
-any file is listed. A candle that is healed in between is then in a ledger and
-present as well, and counts as present.
+They are read in the order in which candles move through the lake: ledgers and
+journals before any file is listed. A candle that is healed in between is in a ledger
+and in the lake, and counts as present.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,12 +30,13 @@ T = TypeVar("T")
 
 
 class CoverageMoment(NamedTuple):
-    """The time of a question about coverage.
+    """The moment of a coverage.
 
     Args:
-        until_ms: subscribed series span to here at least, or None for the span that each
-            one has. Candles that are not closed by then are not expected.
-        now_ms: the wall clock's time, a little before now, or None if only the past counts.
+        until_ms: the minimum end of the span of subscribed series, or None for each
+            series' own span. Candles that close later are not expected.
+        now_ms: a time shortly before now by the wall clock, or None for a coverage of
+            the past.
     """
 
     until_ms: int | None = None
@@ -43,7 +44,7 @@ class CoverageMoment(NamedTuple):
 
 
 class LakeFacts:
-    """Facts of the whole lake, without its candles.
+    """Facts about the whole lake, except the candles in its files.
 
     Args:
         reported: gaps of ledgers and forgotten ranges, by series, each candle once.
@@ -51,7 +52,7 @@ class LakeFacts:
         periods: the subscribed periods, by series.
         lists: the last list of each market.
         unflushed: the journal's candles, by series.
-        alive: journals of the living recorders.
+        alive: names of the living recorders' journals.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class LakeFacts:
 
     @cached_property
     def seen_ms(self) -> int:
-        """The last confirmation of subscriptions by any recorder, or 0 if there is none."""
+        """The time of the last confirmation of subscriptions by any recorder, or 0 without one."""
         return max((period.seen_ms for periods in self.periods.values() for period in periods), default=0)
 
 
@@ -85,9 +86,10 @@ class SeriesFacts(NamedTuple):
     """Facts about one series.
 
     Args:
-        presence: its candles.
-        reported: its gaps from ledgers and its forgotten ranges, by time; from `edge_ms` on.
-        edge_ms: all candles before this were forgotten, or None if its first ones were not.
+        presence: the candles of the series.
+        reported: its gaps from ledgers and its forgotten ranges from `edge_ms` on, by time.
+        edge_ms: the end of the forgotten candles before its first candle, or None if no
+            such candles were forgotten.
         periods: its subscribed periods.
         lake: the facts of the whole lake.
     """
@@ -143,7 +145,7 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
-    """Return the end of the ranges forgotten before a series' first candle, or None if there are none."""
+    """Return the end of the ranges forgotten before a series' first candle, or None without such ranges."""
     return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
 
 

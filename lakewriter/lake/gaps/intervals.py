@@ -1,7 +1,7 @@
-"""A series' gaps as entries: sorted by time, disjoint, each with its reason. Pure.
+"""A series' gaps as entries: sorted by time, disjoint, each with its reason. No I/O.
 
-Entries are immutable tuples, so one thread may read them while another replaces
-them.
+Entries are immutable tuples. So one thread may read them while another thread
+replaces them.
 """
 
 from bisect import bisect_left, bisect_right
@@ -38,7 +38,7 @@ def gap_of(series: Series, entry: Entry) -> Gap:
 
 
 def merged_states(states: Iterable[State]) -> dict[Series, Entries]:
-    """Return the union of the states. Where they differ, the more final reason wins."""
+    """Return the union of the states. Where reasons differ, the more final one is kept."""
     lists: dict[Series, list[Entries]] = {}
     for state in states:
         for series, entries in state.items():
@@ -57,12 +57,12 @@ def merged_states(states: Iterable[State]) -> dict[Series, Entries]:
 
 def _weight(entry: Entry) -> tuple[int, int, Entry]:
     strength = 2 if entry.reason in FINAL else 1 if entry.reason == "unhealable" else 0
-    # Of equals the earliest detection wins; the rest only makes the order deterministic.
+    # Among equal reasons the earliest detection is kept. The entry itself makes the order deterministic.
     return (strength, -entry.detected_ms, entry._replace(resolved_ms=entry.resolved_ms or 0))
 
 
 def overlapping(entries: Entries, start_ms: int, stop_ms: int) -> tuple[int, int]:
-    """Return the slice of the entries that overlap a range: its start and stop index."""
+    """Return the start and stop index of the entries that overlap a range."""
     return bisect_right(entries, start_ms, key=_stop), bisect_left(entries, stop_ms, key=_start)
 
 
@@ -77,13 +77,17 @@ def already_records(entry: Entry, start_ms: int, stop_ms: int, reason: Reason, e
 
 
 def outside(met: Entries, start_ms: int, stop_ms: int) -> list[Entry]:
-    """Return the parts of overlapping entries that lie outside of a range."""
+    """Return the parts of entries that lie outside of a range.
+
+    Args:
+        met: the entries that overlap the range.
+    """
     left = [entry._replace(stop_ms=start_ms) for entry in met[:1] if entry.start_ms < start_ms]
     return left + [entry._replace(start_ms=stop_ms) for entry in met[-1:] if entry.stop_ms > stop_ms]
 
 
 def without(entries: Entries, start_ms: int, stop_ms: int) -> Entries:
-    """Return the entries with a range cut out."""
+    """Return the entries without the parts in a range."""
     first, last = overlapping(entries, start_ms, stop_ms)
     if first >= last or start_ms >= stop_ms:
         return entries
@@ -91,7 +95,7 @@ def without(entries: Entries, start_ms: int, stop_ms: int) -> Entries:
 
 
 def with_entry(entries: Entries, entry: Entry) -> Entries:
-    """Return the entries with one more, which replaces whatever it overlaps."""
+    """Return the entries with a new one, which replaces the parts that it overlaps."""
     if not entries or entries[-1].stop_ms <= entry.start_ms:
         return (*entries, entry)
     entries = without(entries, entry.start_ms, entry.stop_ms)
@@ -100,7 +104,7 @@ def with_entry(entries: Entries, entry: Entry) -> Entries:
 
 
 def coalesced(entries: Iterable[Entry]) -> Entries:
-    """Return sorted entries, with neighbours merged that touch and have the same reason and error."""
+    """Return sorted entries. Adjacent entries with the same reason and error are merged."""
     result: list[Entry] = []
     for entry in entries:
         last = result[-1] if result else None

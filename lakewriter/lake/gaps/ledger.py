@@ -1,10 +1,10 @@
 """The ledger: the gaps of one living recorder, in memory and in its file.
 
-The state changes in memory at once. The event loop takes the changes since the
-last write (`Ledger.take_changes`), and a thread writes them (`Ledger.write`);
-`save` does both. A gap that opened and closed in between costs no line. A file that
-is much longer than its state is rewritten. `log` encodes the lines; `ledgers`
-chooses the file.
+Each change is in memory at once. The event loop takes the changes since the last
+write (`Ledger.take_changes`), and a thread writes them (`Ledger.write`); `save` does
+both. A gap that opens and closes between two writes adds no line. A file that is much
+longer than its state is rewritten. `log` encodes the lines; `ledgers` chooses the
+file.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ from lakewriter.ranges import Range, union
 from lakewriter.regular_file import names_open_file, open_regular, write_all
 from lakewriter.series import Series
 
-# A file is rewritten when it has more lines than twice its entries and these.
+# A file is rewritten when its lines exceed twice the number of entries by more than this.
 SPARE_LINES = 10_000
 
-# Longer errors are cut off: a line has a limit.
+# The maximum length of a gap's error. Longer errors are cut off, for the length of a line is limited.
 ERROR_CHARS_MAX = 1_000
 
 
@@ -44,12 +44,12 @@ _DEPTH = 3
 
 
 class Changes:
-    """Unwritten changes: `Ledger.take_changes` returns them, `Ledger.write` writes them.
+    """Unwritten changes: `Ledger.take_changes` returns them, and `Ledger.write` writes them.
 
     Args:
-        before: the entries of the changed series in the file.
-        after: their new entries; those of all series if `whole`.
-        whole: whether the file is rewritten.
+        before: the changed series' entries in the file.
+        after: the changed series' new entries, or the entries of all series if `whole`.
+        whole: whether the write replaces the file.
     """
 
     def __init__(self, before: State, after: State, *, whole: bool) -> None:
@@ -60,12 +60,14 @@ class Changes:
 
 
 class Ledger:
-    """The gaps of one living recorder. One thread calls all methods but `write`; none of these blocks.
+    """The gaps of one living recorder.
+
+    One thread calls all methods except `write`. Only `write` blocks.
 
     Args:
-        path: its own file.
+        path: the ledger's file.
         state: the content of the file.
-        lines: number of its lines.
+        lines: number of lines in the file.
     """
 
     def __init__(self, path: Path, state: State, lines: int) -> None:
@@ -87,11 +89,11 @@ class Ledger:
     ) -> None:
         """Set the reason why the candles of a range are absent.
 
-        The range has the earliest time of detection of any gap in it.
+        If the range overlaps gaps, their earliest detection is kept.
 
         Args:
-            now_ms: the exchange's time: of the detection, and of the resolution
-                unless the reason is "pending".
+            now_ms: the exchange's time. It is the time of detection, and unless the
+                reason is "pending" also that of the resolution.
         """
         if start_ms >= stop_ms:
             return
@@ -107,7 +109,7 @@ class Ledger:
         self._replace(series, first, last, sorted((*outside(met, start_ms, stop_ms), new)))
 
     def clear(self, series: Series, start_ms: int, stop_ms: int) -> None:
-        """Remove the gaps of a range: its candles are there."""
+        """Remove the gaps of a range, because its candles are in the lake."""
         entries = self._entries.get(series)
         if entries is None or start_ms >= stop_ms:
             return
@@ -116,11 +118,11 @@ class Ledger:
             self._replace(series, first, last, outside(entries[first:last], start_ms, stop_ms))
 
     def final_ranges(self, series: Series) -> list[Range]:
-        """Return the ranges whose reason is final: they are not requested again."""
+        """Return the ranges with a final reason. They are not requested again."""
         return union(entry[:2] for entry in self._entries.get(series, ()) if entry.reason in FINAL)
 
     def gaps(self, series: Series | None = None) -> list[Gap]:
-        """Return the gaps of a series, or of all, by series and time."""
+        """Return the gaps of a series, or of all series, by series and time."""
         wanted = sorted(self._entries) if series is None else [series]
         return [gap_of(each, entry) for each in wanted for entry in self._entries.get(each, ())]
 
@@ -130,11 +132,11 @@ class Ledger:
 
     @property
     def pending_candles(self) -> int:
-        """The number of candles that are still to be healed."""
+        """The number of candles that wait for healing."""
         return self._candles["pending"]
 
     def take_changes(self) -> Changes | None:
-        """Return the changes that are not in the file, or None if there are none.
+        """Return the changes that the file lacks, or None without a change.
 
         Pass them to `write` before the next call. If `write` fails, the next call
         returns them again.
@@ -155,15 +157,15 @@ class Ledger:
         return changes
 
     def write(self, changes: Changes) -> None:
-        """Write the changes durably. Runs in a thread, one call at a time.
+        """Write the changes durably. One thread at a time calls this.
 
         Raises:
-            OSError, LakeError: if the disk refuses. Nothing is lost: the next
-                changes are the whole state.
+            OSError, LakeError: if the disk refuses. No gap is lost: the next changes
+                are the whole state.
 
         Crash: some of the lines may be there, the last of them torn; readers
-        leave out a torn line. Of a rewritten file the old one or the new one is
-        there, whole.
+        leave out a torn line. If the file is rewritten, the old one or the new one
+        is there, whole.
         """
         try:
             if changes.whole:
@@ -171,14 +173,14 @@ class Ledger:
             else:
                 self._append(changes)
         except BaseException:
-            # The last line may be torn, and a file that failed to sync is not trusted
-            # again: the next write replaces the file.
+            # The last line may be torn, and a sync that failed may have lost lines. So the
+            # next write replaces the file.
             self._suspect = True
             raise
         changes.done = True
 
     def close(self) -> None:
-        """Close the file, and remove it if there are no gaps.
+        """Close the file, and remove it if the ledger has no gaps.
 
         Crash: the next recorder takes over the file of a dead one.
         """
@@ -187,7 +189,7 @@ class Ledger:
             with contextlib.suppress(OSError):
                 os.close(fd)
             if not self._entries:
-                with contextlib.suppress(OSError):  # the next recorder finds nothing in it
+                with contextlib.suppress(OSError):  # the next recorder takes it over, without a gap
                     self.path.unlink(missing_ok=True)
 
     def _replace(self, series: Series, first: int, last: int, new: Iterable[Entry]) -> None:
@@ -250,7 +252,9 @@ class Ledger:
 
 
 async def save(ledger: Ledger) -> None:
-    """Write a ledger's changes. A cancellation waits for the write. One call at a time.
+    """Write a ledger's changes. A cancellation waits for the write.
+
+    Only one call may run at a time.
 
     Raises:
         LakeError, OSError: if the disk refuses.
@@ -262,13 +266,13 @@ async def save(ledger: Ledger) -> None:
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
-        # A thread cannot be stopped. It must end before the next save or close.
+        # A thread cannot be stopped, but it must end before the next save or close.
         await asyncio.gather(writing, return_exceptions=True)
         raise
 
 
 def _candles_between(series: Series, start_ms: int, stop_ms: int) -> int:
-    """Return the number of candles that begin in a range. The first one begins at `start_ms`."""
+    """Return the number of candles that begin in a range whose first candle begins at `start_ms`."""
     return series.grid.anchored(start_ms).count(start_ms, stop_ms)
 
 

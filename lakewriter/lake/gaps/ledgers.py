@@ -5,7 +5,7 @@
 Each living recorder has one file, named like its journal's directory. Each line
 is a change (see `log`); replaying them gives the state (see `ledger`).
 
-The next recorder takes over the ledgers of dead ones. This module does not know
+The next recorder takes over the ledgers of dead recorders. This module does not know
 which candles are in the lake; `presence` does.
 """
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 GAPS_DIRECTORY = "_lakewriter/gaps"
 _SUFFIX = ".ndjson"
 
-# Reading races with take-overs; each lap is caused by one.
+# A take-over can remove a ledger between listing and reading. Each repetition is caused by a take-over.
 READ_LAPS_MAX = 100
 
 ORPHANED = "its recorder ended before it was healed"
@@ -43,7 +43,7 @@ class ReportedGap(NamedTuple):
 
     Args:
         gap: the gap.
-        alive: whether the ledger's recorder lives, and so may heal it.
+        alive: whether the ledger's recorder lives, so that it may heal the gap.
     """
 
     gap: Gap
@@ -51,35 +51,36 @@ class ReportedGap(NamedTuple):
 
     @property
     def explains_absence(self) -> bool:
-        """Whether a living recorder heals the candles, or the ledger has a reason why they are absent."""
+        """Whether a living recorder may heal the candles, or the ledger has a reason for their absence."""
         return self.alive or self.gap.reason != "pending"
 
 
 def open_ledger(root: Path, recorder: str) -> Ledger:
-    """Create a recorder's ledger, and take over those of dead recorders. Blocks.
+    """Create a recorder's ledger, and take over the ledgers of dead recorders. The call blocks.
 
-    Call it after the recorder has locked its journal, and before it adopts dead
-    ones: a locked journal counts as living. Pending gaps of dead recorders become
-    "unhealable" until they are marked again.
+    The recorder calls this after it has locked its own journal, and before it adopts
+    dead journals: a locked journal counts as living. Pending gaps of dead recorders
+    become "unhealable" until they are marked again.
+
+    A dead ledger with damaged lines becomes a `.bad` file. A dead ledger with lines of
+    another version stays for that version.
 
     Args:
-        root: the lake's state directory.
-        recorder: the name of its journal's directory.
+        root: the directory that has `_lakewriter`.
+        recorder: the name of the recorder's journal directory.
 
     Raises:
         OSError: if the ledger cannot be written.
 
-    A dead ledger with damaged lines becomes a `.bad` file. One with lines of
-    another version stays for that version.
-
-    Crash: the entries are in the dead ledger, in ours, or in both. Ours is dead
-    then too, and taking both over changes nothing.
+    Crash: the entries are in the dead ledger, in ours, or in both. Ours is then
+    dead too, and a take-over of both changes nothing.
     """
     directory = root / GAPS_DIRECTORY
     make_directories(root, directory)
     path = directory / f"{recorder}{_SUFFIX}"
     with _lock_ledgers(directory):
-        # List the files before the living recorders: a recorder that starts in between has no file in the list.
+        # List the files before the living recorders: the list then lacks the file of a recorder that
+        # starts in between.
         names = _names(directory)
         alive = living_recorders(root) | {recorder}
         states, ended = [], dict[Path, LedgerFile]()
@@ -107,7 +108,10 @@ def open_ledger(root: Path, recorder: str) -> Ledger:
 
 
 def _remove_taken_over(path: Path, content: LedgerFile) -> None:
-    """Remove a ledger whose entries are in another one, unless it has lines that we cannot read."""
+    """Remove a ledger whose entries are in another one, unless it has lines of another version.
+
+    A ledger with damaged lines is renamed to a `.bad` file.
+    """
     if content.unknown:
         return
     if content.damaged:
@@ -119,10 +123,15 @@ def _remove_taken_over(path: Path, content: LedgerFile) -> None:
 def read_reported(root: Path) -> list[ReportedGap]:
     """Return the gaps of all ledgers, by series and time, each candle once.
 
-    If two ledgers have a gap of one candle, a final reason wins over "unhealable",
-    that over "pending", and a living recorder's "pending" over a dead one's. Safe
-    while recorders write, start and stop. Files and lines that cannot be read are
-    logged and left out.
+    Two ledgers may have a gap of the same candle. Then a final reason has precedence
+    over "unhealable", and that over "pending". A living recorder's reason has
+    precedence over a dead recorder's "pending".
+
+    Recorders may write, start and stop meanwhile. Files and lines that cannot be read
+    are logged and left out.
+
+    Raises:
+        LakeError: if recorders take ledgers over at every attempt.
     """
     directory = root / GAPS_DIRECTORY
     for _ in range(READ_LAPS_MAX):
@@ -137,7 +146,7 @@ def read_reported(root: Path) -> list[ReportedGap]:
         try:
             states = {path: _read_or_leave_out(path) for path in paths}
         except FileNotFoundError:
-            # It was taken over. Its entries are in another file by now, which this list may lack.
+            # A ledger was taken over. Its entries are now in another file, which this list may lack.
             continue
         return _reported(
             [state for path, state in states.items() if _recorder_of(path.name) in alive],
@@ -182,7 +191,7 @@ def _filtered(state: State, *, pending: bool) -> State:
 
 
 def _orphaned(state: State) -> State:
-    """Return a dead ledger's state for its successor: pending gaps become unhealable."""
+    """Return a dead ledger's state after a take-over: pending gaps become unhealable."""
     return {
         series: tuple(
             entry._replace(reason="unhealable", error=ORPHANED) if entry.reason == "pending" else entry
@@ -202,13 +211,13 @@ def _ledgers(directory: Path, names: Iterable[str]) -> list[Path]:
 
 
 def _recorder_of(name: str) -> str:
-    """Return the recorder of a ledger's file or of a temporary one beside it."""
+    """Return the recorder of a ledger's file, or of a temporary file beside one."""
     return name.removeprefix(".").rpartition(_SUFFIX)[0]
 
 
 @contextlib.contextmanager
 def _lock_ledgers(directory: Path) -> Iterator[None]:
-    """Hold the lock of the directory, so that one recorder at a time takes ledgers over."""
+    """Hold the lock of the directory. One recorder at a time takes ledgers over."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

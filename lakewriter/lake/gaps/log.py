@@ -1,10 +1,10 @@
-"""The file of a gap ledger: lines of changes, whose replay gives its state.
+"""The file of a gap ledger: lines of changes, whose replay gives the ledger's state.
 
-{"crc":…,"change":{"op":"mark",…}}      this range has this reason now
-{"crc":…,"change":{"op":"clear",…}}     the candles of this range are there
+{"crc":…,"change":{"op":"mark",…}}      the range has this reason now
+{"crc":…,"change":{"op":"clear",…}}     the candles of the range are in the lake
 
-A line that is damaged, cannot be a gap, or is of another version is left out
-alone.
+A line is left out if it is damaged, cannot be a gap, or is of another version. The
+other lines are read.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import is_series
 from lakewriter.series import Series
 
-# A recorder rewrites its file long before. This bounds a reader's memory.
+# A recorder rewrites its file long before this size. The limit bounds a reader's memory.
 LEDGER_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -44,9 +44,9 @@ class LedgerFile(NamedTuple):
     """The content of a ledger's file.
 
     Args:
-        state: the result of its lines.
+        state: the state after all lines.
         damaged: whether lines are damaged or cannot be gaps, or the file is too large.
-        unknown: whether there are lines of another version.
+        unknown: whether some lines are of another version.
     """
 
     state: dict[Series, Entries]
@@ -60,11 +60,11 @@ _decode_change = msgspec.json.Decoder(_MarkLine | _Clear).decode
 
 
 def read(path: Path) -> LedgerFile:
-    """Return the content of a ledger's file; log the lines that are left out.
+    """Return the content of a ledger's file; log the number of left out lines.
 
     Raises:
-        FileNotFoundError: if it was taken over.
-        OSError: if it is refused, or no regular file.
+        FileNotFoundError: if the ledger was taken over.
+        OSError: if the file is not readable for this user, or not a regular file.
     """
     state: dict[Series, Entries] = {}
     damaged = unknown = 0
@@ -98,7 +98,7 @@ def _decode(line: bytes | None) -> _MarkLine | _Clear | None:
     """Return the change of a line, or None if the line is damaged or cannot be a gap.
 
     Raises:
-        _OtherVersionError: if the line is whole, but this version cannot read it.
+        _OtherVersionError: if the line matches its checksum, but this version cannot read it.
     """
     body = _line.decode(line)
     if body is None:
@@ -128,7 +128,7 @@ def state_lines(state: State) -> list[bytes]:
 
 
 def difference_lines(series: Series, before: Entries, after: Entries) -> list[bytes]:
-    """Return the lines that change a series' entries from one state to another."""
+    """Return the lines that change a series' entries from `before` to `after`."""
     old, new = set(before), set(after)
     gone = [_change_line(_Clear(*series, *entry[:2])) for entry in before if entry not in new]
     return gone + [_mark_line(series, entry) for entry in after if entry not in old]

@@ -1,9 +1,9 @@
 """The listing of a lake on an object store.
 
-Strategy: each listing is a round trip, but thirty at once take as long as one.
-So each level is listed with all its requests at once. A level is not listed if
-its wanted names are known; a few days that the query names are listed directly.
-Other days of a series are listed recursively, a thousand keys a request.
+Strategy: each listing takes a round trip, but thirty concurrent ones take as long as
+one. So all requests of a level are concurrent. A level is not listed if its wanted
+names are known. A few wanted days are listed directly. Otherwise all days of a series
+are listed recursively, with a thousand keys in each request.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,19 +27,26 @@ from lakewriter.partition import (
 )
 from lakewriter.series import Series
 
-# At most so many intervals are tried without a listing; for more, the directory is listed.
+# The maximum number of wanted intervals that are tried without a listing of their symbol.
 FEW_INTERVALS = 2
 
 
 class _Series(NamedTuple):
-    """A series and its possible directories: other tools percent-encode some names."""
+    """A series, or its first levels, and the possible directories.
+
+    Other programs percent-encode some names, so a series may have several directories.
+
+    Args:
+        values: the market, the symbol and the interval, as far as they are known.
+        directories: the directories, relative to the root.
+    """
 
     values: tuple[str, ...]
     directories: tuple[str, ...]
 
 
 class RemoteCatalogue:
-    """Lists the partitions of a lake on an object store.
+    """The catalogue of a lake on an object store.
 
     Args:
         objects: the lake's storage.
@@ -54,7 +61,7 @@ class RemoteCatalogue:
             yield PartitionFiles(partition, tuple(each.name for each in objects))
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield of each series the newest partition that has its own file, and what is after that."""
+        """Yield each series' newest partition with its own file, and later partitions with files."""
         for _, listed in groupby(self.files(wanted), key=lambda found: found.partition.series):
             days = list(listed)
             owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
@@ -66,7 +73,7 @@ class RemoteCatalogue:
             yield PartitionDirs(partition, _directories(each.name for each in objects))
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
-        """Yield every partition that has files, with the size of each file; open no file."""
+        """Yield every partition that has files, and the size of each file in bytes. No file is opened."""
         for partition, objects in self._found(ALL):
             yield partition, [each.size for each in objects]
 
@@ -75,7 +82,7 @@ class RemoteCatalogue:
         return sorted({partition.series for partition, _ in self._found(wanted)})
 
     def _found(self, wanted: PartitionSelection) -> Iterator[tuple[Partition, list[Object]]]:
-        """Yield the wanted partitions that have files, sorted by path, and the files."""
+        """Yield the wanted partitions that have files, and these files, sorted by path."""
         series = self._wanted_series(wanted)
         few = {interval: wanted.few_days(interval) for interval in {each.values[2] for each in series}}
         places = [
@@ -100,8 +107,8 @@ class RemoteCatalogue:
         yield from _sorted(found)
 
     def _wanted_series(self, wanted: PartitionSelection) -> list[_Series]:
-        """Return the wanted series that may exist, sorted. Lists only levels whose names are unknown."""
-        # There are three markets, and their names need no percent-encoding.
+        """Return the wanted series that may exist, sorted. Levels with known names are not listed."""
+        # Only three markets exist, and no program percent-encodes their names.
         found = [
             _Series((market,), (f"{LEVELS[0]}={market}",))
             for market in wanted.keep(LEVELS[0], sorted(MARKETS))
@@ -119,7 +126,7 @@ class RemoteCatalogue:
         return sorted(each for each in found if is_series(*each.values))
 
     def _listed(self, found: list[_Series], level: str, wanted: PartitionSelection) -> list[_Series]:
-        """Return the wanted names of the next level, by listing."""
+        """Return the wanted series of the next level, from a listing."""
         places = [(each, directory) for each in found for directory in each.directories]
         listings = prefetch(lambda place: self._objects.entries(place[1]), places, PENDING_MAX)
         children: dict[tuple[str, ...], list[str]] = {}
@@ -137,7 +144,7 @@ def _directories(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:
-    """Return the next level with these names, without listing."""
+    """Return the series of the next level with these names, without a listing."""
     return [
         _Series((*each.values, name), tuple(f"{directory}/{level}={name}" for directory in each.directories))
         for each in found
@@ -146,10 +153,12 @@ def _below(found: list[_Series], level: str, names: list[str]) -> list[_Series]:
 
 
 def _places(directory: str, days: list[str] | None, series: int) -> list[str]:
-    """Return what to list of a series: all of it, or some days if that takes no more time.
+    """Return the directories to list of a series: the series' own, or some days if that is not slower.
 
     Args:
-        series: how many there are.
+        directory: the series' directory.
+        days: the wanted days, or None if they are unknown.
+        series: number of series to list.
     """
     if days is None or (len(days) > 1 and len(days) * series > PENDING_MAX):
         return [directory]
@@ -162,7 +171,7 @@ def _sorted(found: dict[Partition, list[Object]]) -> Iterator[tuple[Partition, l
 
 
 def _of_partitions(series: _Series, objects: Iterable[Object]) -> list[tuple[Partition, Object]]:
-    """Return those objects that are files of the series, with their partition."""
+    """Return the objects that are candle files of a series, with their partitions."""
     depth = series.directories[0].count("/") + 1
     market, symbol, interval = series.values
     found = []

@@ -1,11 +1,11 @@
-"""The location of a lake on an object store: a URI in, a file system and a path out.
+"""The location of a lake on an object store: the file system and the path of a URI.
 
     s3://bucket/prefix?region=eu-west-1&endpoint_override=http://127.0.0.1:9000
     gs://bucket/prefix
     az://container/prefix?account_name=…
 
-Only this module knows the parameters and the environment variables of each
-store, and its timeouts.
+Only this module knows the parameters, the environment variables and the timeouts
+of each store.
 """
 
 import os
@@ -20,12 +20,12 @@ import pyarrow.fs as fs
 from lakewriter.errors import UsageError
 from lakewriter.lake.root import state_path
 
-# Attempts for a store that does not answer, and the timeouts of each.
+# The maximum number of attempts if a store does not answer, and the timeouts of an attempt.
 ATTEMPTS_MAX = 3
 CONNECT_S_MAX = 3.0
 SILENCE_S_MAX = 5.0
 
-# Parameter → environment variables for it; the first that is set counts.
+# The environment variables of each parameter. The first variable that is set counts.
 _VARIABLES = {
     "endpoint_override": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -38,9 +38,9 @@ class Location(NamedTuple):
     """A lake on an object store.
 
     Args:
-        uri: names it in errors; without parameters, which may be secret.
+        uri: the lake's name in errors. It lacks the parameters, which may be secret.
         path: the root in the file system: `bucket/prefix`.
-        filesystem: Arrow's.
+        filesystem: Arrow's file system.
         state_dir: the local directory of a recorder's state, whose journals are read.
         endpoint, region: from the URI or the environment, or "" for the store's default.
     """
@@ -59,10 +59,10 @@ class Location(NamedTuple):
 
 
 def locate(uri: str) -> Location:
-    """Return the location of a URI. Sends no request.
+    """Return the location of a URI. No request is sent.
 
     Raises:
-        UsageError: if it is invalid, or has an unknown parameter.
+        UsageError: if the URI is invalid, or has an unknown parameter.
     """
     scheme, _, rest = uri.partition("://")
     scheme = scheme.lower()
@@ -104,10 +104,10 @@ def locate(uri: str) -> Location:
 
 
 def _with_environment(given: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters, and what is said in AWS's variables alone.
+    """Return the parameters, with values of AWS's environment variables for missing ones.
 
-    Arrow itself reads them only when it makes a file system of a URI, and of a
-    URI it takes no bounds on time. Credentials and profiles it finds.
+    Arrow reads these variables only for a file system from a URI, and such a file
+    system has no timeouts. Arrow itself finds credentials and profiles.
     """
     for name, variables in _VARIABLES.items():
         values = [environment[variable] for variable in variables if environment.get(variable)]

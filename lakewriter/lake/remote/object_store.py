@@ -1,13 +1,12 @@
-"""An object store as a storage: keys below one prefix, read whole.
+"""An object store as a storage: keys below one prefix, and reads of whole objects.
 
-It implements the seam in `storage` read-only. Only this module knows the error
+It implements the interface of `storage` read-only. Only this module knows the error
 texts of the stores.
 
-A key is read by one request for all its bytes, so that a concurrent replacement
-is read as the old object or as the new one. But Arrow asks for the length
-first, without a version. If the object is replaced in between, its bytes are
-cut off or padded to the old length. The last bytes show that, and the read is
-retried.
+One request reads all bytes of an object, so a read gets the old object or the new
+one while it is replaced. But Arrow first requests the length, without a version. If
+the object is replaced in between, its bytes are cut off or padded to the old length.
+The last bytes show this, and the read is retried.
 """
 
 import contextlib
@@ -28,10 +27,10 @@ from lakewriter.lake.storage import FILE_BYTES_MAX, Listing, Replacement, Stored
 S = TypeVar("S")
 T = TypeVar("T")
 
-# A read fails if the object is replaced this often while it is read.
+# A read fails if the object is replaced during this many attempts.
 READ_LAPS_MAX = 10
 
-# The last bytes of our files; none of them ends with zeros.
+# The last bytes of our files. No file of ours ends with zeros.
 _PARQUET_END = b"PAR1"
 _TEXT_END = b"\n"
 
@@ -42,7 +41,7 @@ _REGION = re.compile(r"(?:expecting|located in) '([a-z0-9-]+)'")
 
 _CREDENTIALS = "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who asks"
 
-# A part of the error text → a hint.
+# Hints by a part of the error text.
 _HINTS = (
     ("NETWORK_CONNECTION", "is the network up, and AWS_ENDPOINT_URL right?"),
     ("ACCESS_DENIED", _CREDENTIALS),
@@ -69,7 +68,7 @@ class ObjectStorage:
     """The keys below one prefix.
 
     Args:
-        location: of the lake's root.
+        location: the location of the lake's root.
     """
 
     is_remote = True
@@ -91,7 +90,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def local_copy(self, directories: Sequence[str], suffix: str) -> Iterator[Path]:
-        """Yield a temporary directory with the files as they are now."""
+        """Yield a temporary directory with the current files."""
         listings = self.in_parallel(self.entries, directories)
         names = [
             f"{directory}/{file}"
@@ -108,7 +107,7 @@ class ObjectStorage:
             yield Path(root)
 
     def entries(self, directory: str) -> Listing:
-        """Return the names in a directory; none if there is no such directory. It takes one request."""
+        """Return the names in a directory, by one request. An absent directory has no names."""
         directories: list[str] = []
         files: list[str] = []
         for info in self._list(directory, recursive=False):
@@ -116,7 +115,7 @@ class ObjectStorage:
         return Listing(sorted(directories), sorted(files))
 
     def tree(self, directory: str) -> list[Object]:
-        """Return every key below a directory, recursively, sorted. One request for each thousand."""
+        """Return every key below a directory, sorted. Each thousand keys take one request."""
         return sorted(
             Object(info.path[len(self._path) + 1 :], info.size)
             for info in self._list(directory, recursive=True)
@@ -124,30 +123,32 @@ class ObjectStorage:
         )
 
     def bucket_exists(self) -> bool:
-        """Return whether the bucket exists; a missing one lists as empty."""
+        """Return whether the bucket exists. The listing of a missing bucket is empty."""
         with self._asking(""):
             return bool(self._filesystem.get_file_info(self._bucket).type != fs.FileType.NotFound)
 
     def read(self, name: str) -> StoredBytes | None:
-        """Return the bytes and their version, or None if there is no such name. Two requests.
+        """Return a name's bytes and version, or None if the name does not exist.
+
+        A read takes two requests.
 
         Raises:
-            LakeError: if the store refuses, or has another version each time.
+            LakeError: if the store refuses, or has another version at every attempt.
         """
         for _ in range(READ_LAPS_MAX):
             found = self._read(name)
             if found is None or found.data.endswith(_PARQUET_END if name.endswith(".parquet") else _TEXT_END):
                 return found
             if self.version(name) == found.version:
-                return found  # The object really ends like this.
+                return found  # the object's own last bytes are these
         raise LakeError(f"lake: {self._uri}/{name}: does not hold still", "try again")
 
     def _read(self, name: str) -> StoredBytes | None:
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
-                    # If the object is shorter by now, Arrow does not notice, and leaves the rest
-                    # of the buffer as it was. So the buffer is all zeros before.
+                    # If the object is shorter now, Arrow does not notice, and the rest of the
+                    # buffer stays as it was. So the buffer has only zeros before.
                     if file.size() > FILE_BYTES_MAX:
                         raise UnreadableError(
                             f"lake: {self._uri}/{name}: larger than {FILE_BYTES_MAX:,} bytes"
@@ -160,7 +161,7 @@ class ObjectStorage:
                 return None
 
     def version(self, name: str) -> str | None:
-        """Return the version without reading, or None if there is no such name. One request."""
+        """Return a name's version, or None if the name does not exist. This takes one request."""
         with self._asking(name):
             try:
                 with self._filesystem.open_input_file(f"{self._path}/{name}") as file:
@@ -184,7 +185,7 @@ class ObjectStorage:
         """Return at once: an object store has no directories."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
-        """Return an empty context: a replacement compares versions instead."""
+        """Return an empty context: an object store has no locks, and replacements compare versions."""
         return contextlib.nullcontext()
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:  # noqa: ARG002
@@ -205,7 +206,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def _asking(self, name: str) -> Iterator[None]:
-        """Raise a LakeError of one line for an error of the store."""
+        """Raise a LakeError with one line of text for an error of the store."""
         try:
             yield
         except (OSError, pa.ArrowException) as error:
