@@ -1,11 +1,11 @@
-"""Why a statement found no candles: the first level of the lake at which no name fits its filter.
+"""The reason why a statement found no candles.
 
-An empty answer may be right, or come from a misspelled symbol, the wrong market,
-an interval that was not recorded, or days before the first.
+An empty answer may be correct. Other causes are a misspelled symbol, the wrong
+market, an interval that was not recorded, or days before the first candle.
 
-Strategy: the filter is tested against the names of all series, level by level, as
-`pruning` tests it against directories. The first level without a name left is the
-reason. The name in the filter is read from its text, if it can be found there.
+Strategy: `pruning` tests the filter on the names of all series, level by level, as
+it does on directories. The reason is the first level at which no name passes. The
+text of the filter gives the name that the statement wants, if it contains one.
 """
 
 import difflib
@@ -22,19 +22,19 @@ from lakewriter.partition import day_of, period_date
 from lakewriter.query.scan.pruning import FilterPruner
 from lakewriter.series import Series
 
-# A text names so many, and counts the others.
+# Maximum number of names in a text, which counts the others.
 _NAMES_MAX = 4
 
-# With more series the days are not looked at.
+# Maximum number of series whose days are compared with the filter.
 _SERIES_MAX = 8
 
 
 def explain_empty(store: LakeStore, filters: Iterable[FilterPruner], *, found: bool) -> str:
-    """Return the reason of the first filter that fits no partition, in one line; "" if there is none.
+    """Return in one line why the first filter matches no partition; "" if every filter matches one.
 
     Args:
-        found: whether there are rows nevertheless, as of a count; then there is a
-            reason only if no filter fits any partition.
+        found: whether the answer has rows, such as the row of a count. Then the
+            result is "" unless every filter matches no partition.
     """
     unflushed = {(candle.series, day_of(candle.begin_ms)) for candle in read_unflushed(store.state_dir)}
     all_series = {*store.series(), *(series for series, _ in unflushed)}
@@ -58,7 +58,7 @@ def _reason(
 
 
 def _missing_name(level: str, left: list[Series], all_series: set[Series], pruner: FilterPruner) -> str:
-    """Return which series lack the name, and the markets that have it or the names that exist."""
+    """Return the series that lack the name, and the markets that have it or the existing names."""
     asked = pruner.single_name(level)
     owner = _shared_names(left, Series._fields[: Series._fields.index(level)])
     what = f"{level} {asked}" if asked else f"such {level}"
@@ -76,10 +76,10 @@ def _missing_name(level: str, left: list[Series], all_series: set[Series], prune
 
 
 def _resample_hint(left: list[Series], asked: str) -> str:
-    """Return the SQL that makes candles of an interval from the series' shortest ones; "" if it cannot."""
+    """Return SQL that resamples the shortest interval of a symbol to another; "" if that is impossible."""
     wanted_ms = INTERVALS[asked].length_ms if asked in INTERVALS else 0
     lengths_ms = {series: series.grid.length_ms for series in left}
-    # The exchange chooses on which of three days 3d candles begin.
+    # The exchange chooses the day on which 3d candles begin, so no bucket matches them.
     parts = [
         series for series, length in lengths_ms.items() if 0 < length < wanted_ms and wanted_ms % length == 0
     ]
@@ -93,7 +93,7 @@ def _resample_hint(left: list[Series], asked: str) -> str:
 def _missing_days(
     store: LakeStore, left: list[Series], pruner: FilterPruner, unflushed: set[tuple[Series, date]]
 ) -> str:
-    """Return the days that the series have, if none of them fits."""
+    """Return the days of the series if none of them passes the filter; "" otherwise."""
     if len(left) > _SERIES_MAX:
         return ""
     first, last = "", ""
@@ -114,10 +114,11 @@ def _missing_days(
 
 
 def _ends(store: LakeStore, series: Series, periods: set[date]) -> set[date]:
-    """Return the first and the last day of a series, as far as its files can be read.
+    """Return the first and the last day of a series.
 
     Args:
-        periods: the first days of its partitions.
+        periods: the first days of its partitions; they are returned if a file is
+            unreadable, or if partitions are days.
     """
     if series.grid.file_period == "day":
         return periods

@@ -1,12 +1,12 @@
 """The engine: one DuckDB in memory for each lake and process, and a cursor for each statement.
 
-Creating an engine takes longer than most statements, so it is kept. Statements
-share the engine's settings and nothing else: their tables and views are
-temporary, and belong to their cursors.
+Creating an engine takes longer than most statements, so engines are cached.
+Statements share only the engine's settings. Their tables and views are temporary,
+and belong to their cursors.
 
-The engine can open the lake's files and its own spill files, and nothing else.
-External access is switched off, and cannot be switched on again. The guard
-refuses SET, so no statement changes a setting.
+The engine can open only the lake's files and its own spill files. External access
+is disabled, and DuckDB cannot enable it again. The guard refuses SET, so no
+statement changes a setting.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ REFUSED: Version = (3, 0)
 
 _INSTALL = "pip install 'duckdb>=2.0,<3'"
 
-# A process that reads more lakes than this creates engines repeatedly.
+# Maximum number of cached engines. A process that reads more lakes creates engines repeatedly.
 KEPT_ENGINES_MAX = 8
 
-# Optimizers with which joins and LIMITs pass filters to scans at run time.
+# These optimizers let joins and LIMITs pass filters to scans at run time.
 _AT_RUN_TIME = "join_filter_pushdown,top_n"
 
 
@@ -46,7 +46,7 @@ class EngineKey(NamedTuple):
     Args:
         root: the lake's directory.
         readable: whether the engine may open files below `root`.
-        memory: its memory limit, as DuckDB writes it; "" is DuckDB's default.
+        memory: the memory limit in DuckDB's notation; "" is DuckDB's default.
     """
 
     root: Path
@@ -80,7 +80,7 @@ class Engine:
         """Return a connection with its own tables, views and variables.
 
         Args:
-            progress: whether it measures the progress of its statements.
+            progress: whether the connection measures the progress of its statements.
         """
         cursor = self._connection.cursor()
         if progress:
@@ -89,10 +89,10 @@ class Engine:
 
     @contextlib.contextmanager
     def without_runtime_filters(self) -> Iterator[None]:
-        """Disable run-time filters of joins and LIMITs in the block, one thread at a time.
+        """Disable run-time filters of joins and LIMITs during the block.
 
-        The setting belongs to the whole engine. A statement that another thread plans
-        meanwhile runs without these two optimizers.
+        Only one thread at a time can be in the block. The setting belongs to the whole
+        engine. A statement that another thread plans meanwhile runs without these filters.
         """
         with self._probe_lock, self._connection.cursor() as settings:
             settings.execute(f"SET disabled_optimizers='{_AT_RUN_TIME}'")
@@ -103,14 +103,17 @@ class Engine:
 
 
 class _KeptEngines:
-    """The engines of this process, the most recently used last. A forked child starts with none."""
+    """The cached engines of this process, the most recently used last.
+
+    A forked child starts with an empty cache.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[EngineKey, Engine] = {}
 
     def get(self, key: EngineKey) -> Engine:
-        """Return the engine of a lake. An engine with a memory limit is new, and not kept."""
+        """Return the engine of a lake. An engine with a memory limit is new, and not cached."""
         if key.memory:
             return Engine(key)
         with self._lock:
@@ -133,8 +136,8 @@ class _KeptEngines:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        # A fork copies no threads. Closing an engine without its threads would wait
-        # for ever, so the child never closes it.
+        # A fork copies no threads. Closing an engine without its threads would never
+        # return, so the child never closes it.
         for engine in self._kept.values():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
         self.__init__()  # type: ignore[misc]
@@ -147,13 +150,13 @@ os.register_at_fork(
     after_in_child=_KEPT.after_fork_in_child,
 )
 
-# A database that a thread creates while the process imports other modules.
+# The database that a thread creates while the process imports other modules.
 _PREFETCHED: list["Future[duckdb.DuckDBPyConnection]"] = []
 _PREFETCHING: list[threading.Thread] = []
 
 
 def engine_of(key: EngineKey) -> Engine:
-    """Return the engine of a lake, kept or new.
+    """Return the cached engine of a lake, or a new one.
 
     Raises:
         LakewriterError: if this DuckDB is too old or too new.
@@ -187,9 +190,9 @@ def prefetch_engine() -> None:
 
 
 def has_pending() -> bool:
-    """Return whether a thread still creates a database.
+    """Return whether a thread is still creating a database.
 
-    Python ends its threads at exit. DuckDB aborts the process if it is in one of them.
+    Python ends its threads at exit. DuckDB aborts the process if one of them runs its code.
     """
     return any(thread.is_alive() for thread in _PREFETCHING)
 
@@ -210,7 +213,7 @@ def _database() -> duckdb.DuckDBPyConnection:
             "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            # It caches by path, so a replaced file could be read half old, half new.
+            # It caches by path, so one read could mix an old and a new version of a file.
             "enable_external_file_cache": False,
             # An internal error ends its own statement, and no other. See `forget_engine`.
             "disable_database_invalidation": True,
@@ -221,7 +224,7 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 
 def restrict_files(connection: duckdb.DuckDBPyConnection, root: Path, *, readable: bool) -> None:
-    """Restrict an engine for good to files below a readable root, and its spill files."""
+    """Restrict an engine permanently to its spill files, and to files below the root if it is readable."""
     allowed = _quoted(str(root)) if readable else ""
     connection.execute(
         f"SET temp_directory={_quoted(_spill_directory(root))};"
@@ -234,7 +237,7 @@ def _quoted(text: str) -> str:
 
 
 def _spill_directory(root: Path) -> str:
-    """Return the directory that the engine creates to spill; "" if it must not spill."""
+    """Return the directory that the engine creates for its spill files; "" if it must not spill."""
     temporary = Path(tempfile.gettempdir()).resolve()
     if temporary.is_relative_to(root):
         return ""
@@ -243,7 +246,7 @@ def _spill_directory(root: Path) -> str:
 
 @contextlib.contextmanager
 def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterator[None]:
-    """Interrupt the connection's statement in the block after a time."""
+    """Interrupt the connection's statement if the block takes longer than `limit_ms` milliseconds."""
     lock = threading.Lock()
     over = False
 
@@ -265,16 +268,16 @@ def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterat
 
 
 def parse_version(text: str) -> Version:
-    """Return the release of a version: (2, 0) of "2.0.1" or "2.0.0.dev7"; (0, 0) if invalid."""
+    """Return (2, 0) for the version "2.0.1" or "2.0.0.dev7"; (0, 0) for an invalid version."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def check_release(text: str = duckdb.__version__) -> None:
-    """Raise LakewriterError if a release is too old or too new.
+    """Raise LakewriterError if a DuckDB release is too old or too new.
 
-    The guard reads the tree that DuckDB prints of a statement. Other releases may
-    print other trees.
+    The guard reads the syntax tree that DuckDB prints of a statement. Other releases
+    may print other trees.
     """
     version = parse_version(text)
     if not OLDEST <= version < REFUSED:
@@ -284,7 +287,7 @@ def check_release(text: str = duckdb.__version__) -> None:
 
 @contextlib.contextmanager
 def settings_required() -> Iterator[None]:
-    """Raise LakewriterError, in one line, if this DuckDB lacks a setting of the block."""
+    """Raise LakewriterError if this DuckDB lacks a setting that the block uses."""
     try:
         yield
     except duckdb.Error as error:
@@ -293,7 +296,7 @@ def settings_required() -> Iterator[None]:
 
 
 def nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object of a tree that the engine printed as JSON, without recursion."""
+    """Yield every object of a JSON tree that the engine printed, without recursion."""
     pending = [tree]
     while pending:
         part = pending.pop()

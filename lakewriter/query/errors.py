@@ -1,7 +1,7 @@
-"""The errors of a query, and DuckDB's errors as one of them, in one line.
+"""The errors of a query, and the translation of DuckDB's errors into them.
 
-DuckDB raises its own classes while it binds and runs. While its rows are fetched
-it raises OSError or Arrow errors. All of them carry the same text.
+DuckDB raises its own classes while it binds and runs a statement. It raises OSError
+or Arrow errors while rows are fetched. The text is the same in both cases.
 """
 
 import errno
@@ -15,38 +15,38 @@ import pyarrow as pa
 
 from lakewriter.errors import LakeError, LakewriterError
 
-# All that running or fetching can raise; RuntimeError is an interrupt.
+# The errors that running or fetching can raise; RuntimeError is an interrupt.
 ENGINE_ERRORS = (duckdb.Error, OSError, pa.ArrowException, RuntimeError)
 
 # "Binder Error: …", "INTERRUPT Error: …"
 _KIND = re.compile(r"^([A-Za-z -]+) Error: ")
 
-# Kinds that no file causes, unless the text names a file.
+# Kinds of errors that no file causes, unless the text names a file.
 _KINDS_OF_SQL = frozenset(
     ["Parser", "Syntax", "Binder", "Catalog", "Conversion", "Out of Range", "Out of Memory", "INTERRUPT"]
 )
 
-# DuckDB found a fault in itself.
+# Kinds of errors that report a bug in DuckDB.
 _KINDS_OF_ENGINE = frozenset(["INTERNAL", "FATAL"])
 
-# Of _KINDS_OF_SQL, kinds that a file replaced while it was read can cause as well.
+# The kinds in _KINDS_OF_SQL that a file can cause too, if it is replaced during the read.
 _KINDS_OF_VALUES = frozenset(["Conversion", "Out of Range"])
 
-# Said by DuckDB and Python of a file that is gone.
+# DuckDB's and Python's texts for a missing file.
 _GONE = ("No such file or directory", "No files found that match the pattern")
 
-# Said by DuckDB of a name that it takes for a pattern.
+# DuckDB's text for a missing file whose name it treats as a pattern.
 _UNMATCHED = re.compile(r'No files found that match the pattern ("[^"]*")')
 
 _PATH = re.compile(r'"([^"]*)"')
 
-# An unknown column whose name looks like text in the wrong quotes.
+# An unknown column whose name looks like text in double quotes.
 _TEXT_TAKEN_FOR_A_NAME = re.compile(r'Referenced column "([^"]*[A-Z0-9-][^"]*)" (?:was )?not found')
 
 # A duration without quotes, such as 15m.
 _UNQUOTED_DURATION = re.compile(r'syntax error at or near "(mo|[smhdwM])"')
 
-# The names of our columns in other sources of candles.
+# The column names of other sources of candles → the names in this lake.
 _COLUMNS_ELSEWHERE = {
     **dict.fromkeys(("time", "timestamp", "datetime", "ts", "open_time", "begin_time"), "candle_begin_time"),
     **dict.fromkeys(("close_time", "end_time"), "candle_end_time"),
@@ -66,14 +66,14 @@ class QueryError(LakewriterError):
 
 
 class FileReplacedError(LakeError):
-    """A file was replaced before all of it was read. The retry lists again and holds files."""
+    """A file was replaced before it was read completely. The retry lists again and holds files open."""
 
 
 class FileGoneError(FileReplacedError):
-    """A listed file is gone, because compaction folded it. The retry lists again.
+    """A listed file is missing, because compaction folded it. The retry lists again.
 
     Args:
-        path: of the file; "" if unknown.
+        path: the file's path; "" if unknown.
     """
 
     def __init__(self, what: str, path: str) -> None:
@@ -82,11 +82,11 @@ class FileGoneError(FileReplacedError):
 
 
 class UnreadableAsIsError(LakewriterError):
-    """The engine cannot read some own files. The retry reads them as foreign ones.
+    """The engine cannot read some own files. The retry reads them as foreign files.
 
     Args:
-        names: of the files, relative to the root.
-        error: is raised if that does not help.
+        names: the files' names, relative to the root.
+        error: the error to raise if the retry fails too.
     """
 
     def __init__(self, names: frozenset[str], error: LakewriterError) -> None:
@@ -99,8 +99,8 @@ def as_lakewriter_error(error: Exception, root: Path) -> LakewriterError:
     """Return an engine's error as a LakewriterError.
 
     Args:
-        error: one of ENGINE_ERRORS.
-        root: the lake's root; an error that names a path below it is a LakeError.
+        error: an instance of ENGINE_ERRORS.
+        root: the lake's root. An error that names a path below it becomes a LakeError.
     """
     text = _KIND.sub("", str(error)).strip()
     first, *rest = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
@@ -126,12 +126,12 @@ def as_lakewriter_error(error: Exception, root: Path) -> LakewriterError:
 
 
 def file_gone_error(path: str) -> FileGoneError:
-    """Return the error for a listed file that is gone."""
+    """Return the error for a listed file that is missing."""
     return FileGoneError(f"lake: {path}: {os.strerror(errno.ENOENT)}", path)
 
 
 def _hints(first: str, rest: list[str]) -> Iterator[str]:
-    """Yield hints that DuckDB cannot know: how durations and columns are written here."""
+    """Yield hints about durations and column names, which DuckDB cannot know."""
     duration = _UNQUOTED_DURATION.match(first)
     written = re.search(rf"(?<![\w'])\d+{duration[1]}\b", " ".join(rest)) if duration else None
     if written:

@@ -1,11 +1,12 @@
 """One execution of a statement: a cursor of the engine, batches of rows, and Ctrl-C.
 
-A statement runs twice. The first run, on no rows, finds the partitions that it
-needs; the second reads their files. A repeatable statement skips the first run
-from the second time on.
+A statement runs twice. The first run has no rows, and finds the partitions that the
+statement needs. The second run reads their files. The filters of a repeatable
+statement are cached, so later executions skip the first run.
 
-Memory is the limit in `limits`, or DuckDB's default (80 % of RAM), plus one batch
-of rows. DuckDB spills to the system's temporary directory, never to the lake.
+An execution uses the memory limit in `limits`, or DuckDB's default (80 % of RAM),
+plus one batch of rows. DuckDB spills to the system's temporary directory, never to
+the lake.
 """
 
 import contextlib
@@ -50,16 +51,17 @@ from lakewriter.query.scan.snapshot import (
 )
 from lakewriter.query.scan.tables import create_candles, create_tables
 
-# The kernel stamps files with a clock that is up to this much behind time.time_ns.
+# Maximum lag of the kernel's clock for file times behind time.time_ns.
 _TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
 
-# The caller waits so long for an interrupted statement. After that a thread interrupts it.
+# Maximum wait of the caller for an interrupted statement. After it, a thread interrupts
+# the statement in the background.
 _STOP_TIMEOUT_S = 0.05
 _INTERRUPT_EVERY_S = 0.02
 
-# Abandoned statements that still run.
+# Abandoned statements that are still running.
 _stopping: set[Future[None]] = set()
 
 T = TypeVar("T")
@@ -69,10 +71,11 @@ class RowStream:
     """The rows of a running statement, in its order.
 
     Args:
-        schema: their unique names and Arrow types.
+        schema: the unique names and the Arrow types of the columns.
         batches: the rows; each batch is fetched on demand.
-        explain_empty: returns, after the last batch, one line about why no candles
-            were found; "" if some were, or if the reason is unknown.
+        explain_empty: returns one line with the reason for an answer without candles.
+            It returns "" for other answers, or if the reason is unknown. It needs all
+            batches to be fetched first.
     """
 
     def __init__(
@@ -87,10 +90,10 @@ class Execution:
     """A cursor of the engine, and the thread that uses it.
 
     Args:
-        hints: from failed executions of the same statement.
-        limits: its timeout and memory; None sets no limit.
-        streamed: whether the caller uses rows before the last one arrives, which
-            makes a retry impossible.
+        hints: the findings of failed executions of the same statement.
+        limits: the timeout and the memory limit; None sets no limit.
+        streamed: whether the caller uses rows before the last row arrives. Then a
+            retry is impossible.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Execution:
     ) -> None:
         self._limits = limits or QueryLimits()
         self._store = store
-        # The root of a local lake. Of a remote one only its journals have local paths.
+        # The root of a local lake. In a remote lake only journals have local paths.
         self._root = store.state_dir
         self._hints = hints
         self._streamed = streamed
@@ -112,8 +115,8 @@ class Execution:
         self._connection = self._engine.cursor(progress=limits is not None)
         self._limits.attach(self._connection)
         self._held_files = HeldFiles(self._root)
-        # DuckDB checks signals in some of its loops only. So it works in a thread of its
-        # own, and the thread that gets Ctrl-C waits for it and can be woken.
+        # DuckDB checks for signals only in some of its loops. So it runs in its own
+        # thread. The thread that gets Ctrl-C waits for it, and wakes at the signal.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="query")
         self._running: Future[Any] = Future()
         self._running.set_result(None)
@@ -130,7 +133,7 @@ class Execution:
         finished = self._reader is None and self._running.done()
         closing = self._worker.submit(self._close)
         self._worker.shutdown(wait=False)
-        # After a Ctrl-C during `submit` the thread may have one task more than `_running`.
+        # After a Ctrl-C during `submit` the thread may have a task besides `_running`.
         if finished and wait([closing], _STOP_TIMEOUT_S).done:
             return
         if not self._interrupt_until(closing, _STOP_TIMEOUT_S):
@@ -147,10 +150,10 @@ class Execution:
         self._held_files.close()
 
     def _interrupt_until(self, closed: Future[None], timeout_s: float) -> bool:
-        """Interrupt the statement until its cursor is closed; return False after a timeout."""
+        """Interrupt the statement until its cursor is closed, and return False after a timeout."""
         until_s = time.monotonic() + timeout_s
         while time.monotonic() < until_s:
-            # Repeatedly, because the engine forgets an interrupt between two of its tasks.
+            # The engine loses an interrupt between two of its tasks, so one is not enough.
             with contextlib.suppress(duckdb.ConnectionException):  # closed meanwhile
                 self._connection.interrupt()
             if wait([closed], _INTERRUPT_EVERY_S).done:
@@ -161,7 +164,8 @@ class Execution:
         """Run a statement until its first rows arrive.
 
         Raises:
-            the errors of `session.run`; FileReplacedError and UnreadableAsIsError, for a retry.
+            the errors of `session.run`.
+            FileReplacedError, UnreadableAsIsError: if the statement needs a retry.
         """
         _check_text(sql, *params.values())
         fields = self._interruptible(lambda: self._begin(sql, params))
@@ -172,7 +176,7 @@ class Execution:
     def raise_if_files_replaced(self) -> None:
         """Raise FileReplacedError if a file changed while a complete answer was read.
 
-        Held files do not change. The retry holds as many files as it may.
+        Held files do not change. The retry holds as many files as the process may open.
         """
         if self._reader is not None or self._hints.files_replaced or not self._may_hold():
             return
@@ -181,7 +185,7 @@ class Execution:
             raise FileReplacedError("lake: files were replaced while they were read", "try again")
 
     def _may_hold(self) -> bool:
-        # Remote files are read in one request, so they need no holding.
+        # One request reads a whole remote file, so no version can be mixed.
         return not self._store.is_remote and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
@@ -202,14 +206,14 @@ class Execution:
         return schema
 
     def _choose_files(self, statement: ParsedStatement, params: Mapping[str, Any]) -> None:
-        # Arrow's datasets, and pandas with them, take longer to import than all other
-        # modules; statements without candles do not need them.
+        # Arrow's datasets import pandas, and take longer to import than all other
+        # modules. Statements without candles do not need them.
         from lakewriter.query.scan.kept_filters import find_filters  # noqa: PLC0415
 
         filters = find_filters(
             self._engine, self._connection, statement.select, params, repeatable=statement.repeatable
         )
-        # `raise_if_files_replaced` compares with this; so it is read before the listing.
+        # `raise_if_files_replaced` compares file times with it, so it precedes the listing.
         self._since_ns = time.time_ns() - _TICK_NS
         self._snapshot = take_snapshot(
             self._store, (ALL,) if filters.everything else filters.pruners, self._hints.read_as_foreign
@@ -231,19 +235,20 @@ class Execution:
             batch = self._interruptible(self._next_batch)
 
     def _explain_empty(self) -> str:
-        # Listing an object store costs requests. An empty count has a row, too.
+        # Listing an object store costs requests. A count of no candles has a row, too.
         files = self._snapshot.own or self._snapshot.foreign
         if self._store.is_remote or self._filters is None or (self._any_rows and files):
             return ""
         from lakewriter.query.empty_answer import explain_empty  # noqa: PLC0415 - needed for few answers
 
-        # It reads other directories than the statement; their errors do not concern the answer.
+        # `explain_empty` reads other directories than the statement. Their errors do not
+        # concern the answer.
         with contextlib.suppress(OSError, LakeError):
             return explain_empty(self._store, self._filters, found=self._any_rows)
         return ""
 
     def _next_batch(self) -> pa.RecordBatch | None:
-        """Return the next rows, in the engine's thread; None if there are no more."""
+        """Return the next batch, or None after the last one. Only the engine's thread calls this."""
         assert self._reader is not None
         try:
             return self._reader.read_next_batch()
@@ -263,7 +268,7 @@ class Execution:
             raise
 
     def _classify_error(self, error: Exception) -> LakewriterError:
-        """Return an engine's error as one about replaced files, about a file, or about the SQL."""
+        """Return an engine's error as an error about replaced files, a file, or the SQL."""
         if is_fault_of_engine(error):
             forget_engine(self._engine)
         if self._source is not None:
@@ -274,7 +279,7 @@ class Execution:
         if isinstance(ours, FileGoneError) or (is_fault_of_sql(error, self._root) and not torn):
             return ours
         named = names_a_file(error, self._root)
-        # Held files would fail again. But a file that the error names may be repaired by now.
+        # Held files would fail again. But a file that the error names may be repaired meanwhile.
         suspects = [name for name in self._snapshot.own if named or name not in self._held_files.names]
         if any_modified_since(self._root, suspects, self._since_ns):
             reason = ours.what.removeprefix("sql: ")
@@ -289,12 +294,12 @@ class Execution:
 
 
 def has_pending() -> bool:
-    """Return whether an abandoned statement still runs; the process's exit waits for it."""
+    """Return whether an abandoned statement is still running. The process waits for it at exit."""
     return bool(_stopping)
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """Return the names with `_1`, `_2` … appended to repeated ones."""
+    """Return the names, with `_1`, `_2` … appended to repeated names."""
     taken: set[str] = set()
     result = []
     for name in names:

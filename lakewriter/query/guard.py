@@ -1,9 +1,9 @@
 """The check that SQL is one statement that reads the lake's tables and nothing else.
 
-Strategy: DuckDB parses the statement and prints its tree. Every node of the tree
-must be on a list below. Unknown nodes are refused, so a new kind of node (2.0
-brought `WITH x AS (COPY …) SELECT …`) is refused from the beginning. The engine
-also restricts its own file access; guard and engine do not rely on each other.
+Strategy: DuckDB parses the statement and prints its syntax tree. Every node of the
+tree must be on a list below. So the guard refuses a new kind of node at once, such
+as `WITH x AS (COPY …) SELECT …` of DuckDB 2.0. The engine also restricts its own
+file access. Guard and engine do not rely on each other.
 """
 
 import json
@@ -70,7 +70,7 @@ _EXPRESSIONS = frozenset(
     ]
 )
 
-# Functions in FROM. They make their rows from their arguments or the catalog.
+# Functions in FROM. They compute their rows from their arguments or the catalog.
 _TABLE_FUNCTIONS = frozenset(
     [
         "range",
@@ -93,7 +93,7 @@ _TABLE_FUNCTIONS = frozenset(
     ]
 )
 
-# Scalar functions that do more than compute, or that show facts about the process.
+# Scalar functions with side effects, or that show facts about the process.
 _REFUSED_FUNCTIONS = frozenset(
     [
         "getenv",
@@ -102,7 +102,7 @@ _REFUSED_FUNCTIONS = frozenset(
         "nextval",
         "setval",
         "currval",
-        # They differ between the two runs of a statement.
+        # The results of these differ between the two runs of a statement.
         "current_query",
         "current_query_id",
         "current_setting",
@@ -115,7 +115,7 @@ _INFORMATION_SCHEMA = frozenset(("tables", "columns", "schemata"))
 _CATALOG = _SHOW | _INFORMATION_SCHEMA | {"duckdb_columns"}
 _OUR_SCHEMAS = frozenset(((), ("main",)))
 
-# A name with a dot or a slash could be taken for a file.
+# DuckDB could read a file if a name contained a dot or a slash.
 _NAME = re.compile(r"\w+")
 
 _EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
@@ -127,12 +127,12 @@ class ParsedStatement(NamedTuple):
     """The tables, parameters and macros of an allowed statement.
 
     Args:
-        tables: those of TABLES that it reads.
-        parameters: the names that it uses as $name.
+        tables: the names in TABLES that the statement reads.
+        parameters: the names that the statement uses as $name.
         select: the statement without EXPLAIN.
-        reads_catalog: whether it lists tables.
-        macros: those of MACROS that it uses, or shows.
-        repeatable: whether it pushes down the same filters each time.
+        reads_catalog: whether the statement lists tables.
+        macros: the names in MACROS that the statement calls or lists.
+        repeatable: whether the statement pushes down the same filters each time.
     """
 
     tables: frozenset[str]
@@ -143,7 +143,7 @@ class ParsedStatement(NamedTuple):
     repeatable: bool
 
 
-# Programs repeat statements, and the result of a check depends on the text alone.
+# Programs repeat statements. The result of a check depends only on the text.
 _CACHE: dict[str, ParsedStatement] = {}
 _CACHED_MAX = 256
 _CACHED_CHARS_MAX = 10_000
@@ -153,11 +153,11 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
     """Parse a statement and check that it only reads.
 
     Args:
-        connection: its parser is used.
+        connection: the connection whose parser is used.
 
     Raises:
-        QueryError: if it is not exactly one statement, or does not only read TABLES.
-        duckdb.Error: if it cannot be parsed.
+        QueryError: if the SQL is not exactly one statement, or does not only read TABLES.
+        duckdb.Error: if the SQL cannot be parsed.
     """
     statement = _CACHE.get(sql)
     if statement is None:
@@ -224,7 +224,11 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
 
 
 def _tables_read(tree: Any) -> frozenset[str]:
-    """Return the tables and table functions of a tree; refuse nodes that are on no list."""
+    """Return the tables and table functions of a tree.
+
+    Raises:
+        QueryError: if a node of the tree is on no list.
+    """
     if tree[0]["node"]["type"] not in _NODES:
         raise _unknown_tree()
     found = list(nodes(tree))
@@ -311,7 +315,7 @@ def _checked_show(node: dict[str, Any]) -> str:
 
 
 def _path(node: dict[str, Any]) -> list[str]:
-    """Return a qualified name's parts."""
+    """Return the parts of a qualified name."""
     return list(node["qualified_name"]["path"])
 
 

@@ -1,7 +1,7 @@
 """The limits of a running statement, and its progress.
 
-There is one object for each statement. Any thread may use it. The execution
-attaches its cursor, and detaches it before it closes it.
+Each statement has one object, which any thread may use. The execution attaches its
+cursor, and detaches the cursor before closing it.
 """
 
 import re
@@ -21,16 +21,17 @@ _MEMORY = re.compile(r"\d{1,9}(\.\d{1,9})?\s?([KMGT]i?B)", re.IGNORECASE)
 
 
 class QueryLimits:
-    """The timeout and the memory limit of one statement, which begins now.
+    """The timeout and the memory limit of one statement. The timeout starts with the object.
 
     Args:
-        timeout_s: a statement that has not returned all its rows by then is
-            interrupted; None is no timeout.
-        memory: of the engine, as DuckDB writes it: "512MB", "2GiB"; a statement that
-            needs more spills to disk, or fails. "" is DuckDB's default, 80 % of RAM.
+        timeout_s: seconds until the statement has to have returned all its rows, or it
+            is interrupted; None is no timeout.
+        memory: the engine's memory in DuckDB's notation, such as "512MB" or "2GiB". A
+            statement that needs more spills to disk, or fails. "" is DuckDB's default,
+            80 % of RAM.
 
     Raises:
-        UsageError: if one of them is invalid.
+        UsageError: if an argument is invalid.
     """
 
     def __init__(self, *, timeout_s: float | None = None, memory: str = "") -> None:
@@ -45,12 +46,12 @@ class QueryLimits:
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Use a cursor for interrupts and progress."""
+        """Set the cursor that is used for interrupts and progress."""
         with self._lock:
             self._connection = connection
 
     def detach(self) -> None:
-        """Use no cursor any more; it is about to be closed."""
+        """Remove the cursor, because the execution closes it."""
         with self._lock:
             self._connection = None
 
@@ -58,7 +59,7 @@ class QueryLimits:
         """Wait for the result of the engine's thread, and return it.
 
         Raises:
-            QueryError: if the time is over; the engine is interrupted.
+            QueryError: after the timeout, at which the engine is interrupted.
         """
         if self._timeout_s is None:
             return future.result()
@@ -75,7 +76,7 @@ class QueryLimits:
         )
 
     def fraction(self) -> float | None:
-        """Return which part of the statement is done, as the engine estimates it; None if unknown."""
+        """Return the engine's estimate of the finished part, from 0 to 1; None if unknown."""
         with self._lock:
             if self._connection is None:
                 return None

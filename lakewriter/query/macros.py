@@ -3,19 +3,19 @@
     FROM resample('spot', 'BTCUSDT', '1m', '15m', since := '2024-06-30')
 
 Only this module defines returns, volatility and buckets. DuckDB expands a macro
-before it plans the statement, so market, symbol, interval and times reach the
-scan of `candles` and prune its files.
+before it plans the statement. So market, symbol, interval and times reach the scan
+of `candles` and prune its files.
 
 Rules for all macros:
 
-- `since` is included, `until` is not. Both are compared with begin times. They are
-  text, DATE or TIMESTAMPTZ, and UTC unless they name another zone.
-- A bucket is an INTERVAL, or text like '15m', '1h', '1d', '7d', '1mo' ('1M' too).
-- Buckets of days and less count from Monday 2000-01-03, months from January. So
-  days begin at 00:00 UTC and weeks on Monday.
-- A bucket has to consist of whole candles: '90s' of '1m' is an error.
-- A return compares a close with the previous one. If that candle is missing, the
-  return is NULL; it never spans two steps.
+- `since` is inclusive, `until` is exclusive. Both are compared with begin times. They
+  are text, DATE or TIMESTAMPTZ. They are UTC unless they name another zone.
+- A bucket is an INTERVAL, or text such as '15m', '1h', '1d', '7d', '1mo' or '1M'.
+- Buckets of days or less count from Monday 2000-01-03. Buckets of months count from
+  January. So days begin at 00:00 UTC and weeks on Monday.
+- A bucket has to consist of whole candles, so '90s' is an error for '1m'.
+- A return compares a close with the previous close. If the previous candle is
+  missing, the return is NULL, so no return spans two steps.
 - A year has 365 days, since the exchange trades every day.
 """
 
@@ -35,16 +35,16 @@ from lakewriter.query.schema import COLUMNS
 
 YEAR_MS = 365 * DAY_MS
 
-# A macro that needs the newest candles alone has a predicate that every candle
-# passes. The engine pushes it down to the scan, and `pruning` finds it there. If
-# the engine loses it, all files are read, and the answer is the same.
-# Its time differs in each process, so no statement contains it by chance.
+# A macro that needs only the newest candles has a predicate that every candle passes.
+# The engine pushes the predicate down to the scan, and `pruning` finds it there. If
+# the engine loses it, all files are read, and the answer is the same. The time of the
+# predicate is random in each process, so no statement contains it by chance.
 _MARK_TIME = datetime(9000, 1, 1, tzinfo=UTC) + timedelta(
     days=secrets.randbelow(300_000), milliseconds=secrets.randbelow(86_400_000)
 )
 NEWEST_MARK = _MARK_TIME.replace(tzinfo=None).isoformat(" ", "milliseconds")
 
-# For scans that filter by series and by a first time only.
+# Only scans that filter by series and by a first time may have this predicate.
 _NEWEST_ONLY = f"candle_begin_time < TIMESTAMPTZ '{NEWEST_MARK}+00'"
 
 
@@ -52,12 +52,13 @@ class Macro(NamedTuple):
     """A table function for FROM.
 
     Args:
-        name: in lower case.
-        parameters: as CREATE MACRO takes them; those with `:=` are optional.
-        what: one sentence about its rows.
+        name: the macro's name, in lower case.
+        parameters: the parameters in the syntax of CREATE MACRO. A parameter with `:=`
+            is optional.
+        what: one sentence about the macro's rows.
         columns: the meaning and unit of the columns that `candles` does not have.
-        sql: its definition. A parameter hides a column of its name, unless a table's
-            name is before it.
+        sql: the definition. A parameter hides a column with the same name, unless the
+            SQL names the column's table.
     """
 
     name: str
@@ -81,14 +82,14 @@ class Macro(NamedTuple):
 _SERIES = 'market, symbol, "interval"'
 _BETWEEN = "since := '1970-01-01', until := '9999-12-31'"
 
-# `1M` is a month here as on the command line; the engine would take it for a minute.
+# `1M` is a month here and on the command line, but a minute for the engine.
 _INTERVAL = """(CASE "interval" WHEN '1M' THEN '1mo' ELSE "interval" END)"""
 _BUCKET = r"regexp_replace(bucket::VARCHAR, '^(\d+)(mo|M)$', '\1 months')::INTERVAL"
 _LENGTHS_MS = ", ".join(f"'{each.name}': {each.length_ms}" for each in INTERVALS.values())
 _LENGTH_MS = f"(MAP {{{_LENGTHS_MS}}})[{_INTERVAL}]"
 _MONTHS = f"(12 * date_part('year', {_BUCKET}) + date_part('month', {_BUCKET}))"
 
-# 3d is left out: the exchange chooses on which of three days its candles begin.
+# No bucket consists of 3d candles, because the exchange chooses the day on which they begin.
 _WHOLE = f"""(CASE
     WHEN {_INTERVAL} = '3d' THEN false
     WHEN {_INTERVAL} = '1mo' THEN {_MONTHS} > 0
@@ -100,7 +101,7 @@ _STEP = f"""(CASE WHEN {_WHOLE} THEN {_BUCKET}
 _BUCKET_OF = f"CASE WHEN {_SAME} THEN c.candle_begin_time ELSE time_bucket({_STEP}, c.candle_begin_time) END"
 _YEARLY = f"(CASE WHEN {_INTERVAL} = '1mo' THEN 12.0 ELSE {YEAR_MS}.0 / nullif({_LENGTH_MS}, 0) END)"
 
-# In these markets volume counts contracts, so no price follows from it.
+# In these markets volume counts contracts, so quote volume / volume is no price.
 _CONTRACT_MARKETS = ", ".join(f"'{name}'" for name, market in MARKETS.items() if market.volume_in_contracts)
 
 _CANDLES_OF = 'candles_of(market, symbol, "interval", since := since, until := until)'
@@ -117,7 +118,7 @@ _OHLCV = """
     sum(b.taker_buy_base_asset_volume) AS taker_buy_base_asset_volume,
     sum(b.taker_buy_quote_asset_volume) AS taker_buy_quote_asset_volume"""
 
-# A macro uses only those before it.
+# A macro calls only macros before it.
 MACROS = {
     macro.name: macro
     for macro in (
@@ -244,18 +245,19 @@ ORDER BY b.start""",
     )
 }
 
-# DuckDB binds macros when it creates them. Each statement has its own `candles`.
+# DuckDB binds macros when it creates them, and each statement creates its own `candles`
+# later. So an empty table stands for `candles` meanwhile.
 _STAND_IN = "CREATE TABLE memory.main.candles ({})".format(
     ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
 )
 
 
 def create_macros(engine: Engine, connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
-    """Create the macros that the engine lacks, and the macros that they use.
+    """Create the macros that the engine lacks, and the macros that they call.
 
     Args:
         connection: a cursor of the engine, without a table `candles`.
-        names: of MACROS.
+        names: the macros' names, all of them in MACROS.
     """
     if engine.macros.issuperset(names):
         return

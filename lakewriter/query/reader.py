@@ -1,4 +1,4 @@
-"""The Python interface: SQL, or one series directly from its files.
+"""The Python interface, for SQL, or for one series directly from its files.
 
     lake = lakewriter.open_lake("data")
     lake.query("SELECT symbol, max(high) FROM candles GROUP BY symbol").df()
@@ -34,16 +34,16 @@ from lakewriter.query.retry import RetryHints, retry_while_files_move
 from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
 from lakewriter.query.session import run, stream
 
-# The columns of a frame besides its index, in the original recorder's order.
+# The columns of a DataFrame without its index, in the original recorder's order.
 FRAME_COLUMNS = ("candle_begin_time", *VALUE_COLUMNS)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Both ends are within Python's calendar.
+# The limits of `start` and `stop`, both within Python's calendar.
 _START_MS_MIN = 0
 _STOP_MS_MAX = 253_402_214_400_000
 
-# A year of 1s candles with `fill` is 31.5 million rows, of some 120 bytes each.
+# A year of 1s candles with `fill` has 31.5 million rows of about 120 bytes each.
 FILLED_ROWS_MAX = 32_000_000
 
 Moment = str | date | datetime
@@ -54,10 +54,11 @@ class Lake:
     """A lake to read.
 
     Args:
-        uri: its root directory, or s3://, gs:// or az:// with bucket and prefix; must exist.
+        uri: the root directory, or s3://, gs:// or az:// with bucket and prefix. The
+            lake must exist.
 
     Raises:
-        LakeError: if there is no lake, or its format is newer.
+        LakeError: if the lake does not exist, or has a newer format.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
@@ -67,12 +68,12 @@ class Lake:
         return f"Lake({self._store.name!r})"
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Result:
-        """Return the whole answer to one reading statement.
+        """Return the whole answer to one statement that reads.
 
         Args:
-            sql: reads the tables `candles`, `partitions`, `gaps`, `coverage`, `instruments`,
-                `subscriptions` and `forgotten`, and the macros of `lakewriter.query.macros`;
-                times are UTC.
+            sql: the statement. It may read the tables `candles`, `partitions`, `gaps`,
+                `coverage`, `instruments`, `subscriptions` and `forgotten`, and the macros
+                of `lakewriter.query.macros`. Times are UTC.
             params: a value for each $name in the statement.
 
         Returns:
@@ -80,7 +81,7 @@ class Lake:
             a polars.DataFrame, `.rows()` a list of tuples.
 
         Raises:
-            QueryError: if the SQL is invalid, does more than read, or failed.
+            QueryError: if the SQL is invalid, does more than read, or fails.
             UsageError: if a parameter is missing or unknown.
             LakeError: if the lake cannot be read.
         """
@@ -88,7 +89,7 @@ class Lake:
 
     @contextlib.contextmanager
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[RowStream]:
-        """Yield the answer as it arrives: its `.schema`, and `.batches` to iterate over.
+        """Yield an answer with its `.schema`, and with `.batches` that are fetched on demand.
 
         Raises:
             the errors of `query`, also while the batches are fetched.
@@ -110,12 +111,12 @@ class Lake:
 
         Args:
             market: "spot", "usdt_futures" or "coin_futures".
-            symbol: in either case.
-            interval: "1m"; months are "1mo" or "1M".
-            start, stop: candles that begin in [start, stop); text in ISO 8601,
-                date or datetime, UTC unless it names another zone; None is open.
-            fill: "gaps" adds a row for each missing candle: its times, and NaN. Rows
-                are added from `start` to `stop`; None is the first or last candle.
+            symbol: the symbol, in upper or lower case.
+            interval: the interval, such as "1m". A month is "1mo" or "1M".
+            start, stop: the range [start, stop) of begin times, as ISO 8601 text, date
+                or datetime. Times are UTC unless they name another zone. None is open.
+            fill: "gaps" adds a row with times and NaN for each missing candle from
+                `start` to `stop`. There None is the first or the last candle.
 
         Returns:
             the columns FRAME_COLUMNS: candle_begin_time as datetime64[ms, UTC],
@@ -142,7 +143,7 @@ class Lake:
     ) -> pa.Table:
         """Return one series as a pyarrow.Table of all columns of the files, ascending.
 
-        The arguments and errors are those of `candles`. With `fill` missing values
+        The arguments and errors are those of `candles`. With `fill`, missing values
         are null.
         """
         if fill not in (None, "gaps"):
@@ -169,13 +170,13 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
     """Return the lake at `uri`, to read.
 
     Raises:
-        LakeError: if there is no lake, or its format is newer.
+        LakeError: if the lake does not exist, or has a newer format.
     """
     return Lake(uri)
 
 
 def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilter) -> pa.Table:
-    """Read the rows of one series from its files and the journal, with duplicates."""
+    """Return the rows of one series from its files and the journal, including duplicates."""
 
     def attempt(_hints: RetryHints) -> pa.Table:
         try:
@@ -190,11 +191,11 @@ def _read(store: LakeStore, series: tuple[str, str, str], wanted: PartitionFilte
 
 
 def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int | None) -> pa.Table:
-    """Return the table with a row for each candle of the grid; missing ones have times only.
+    """Return the table with a row for each candle of the grid. Missing candles have only times.
 
     Args:
-        table: ascending.
-        start_ms, stop_ms: of the grid; None is the begin or the end of the table.
+        table: candles in ascending order.
+        start_ms, stop_ms: the range of the grid; None is the begin or the end of the table.
     """
     begins = table["candle_begin_time"].cast(pa.int64()).combine_chunks()
     grid = INTERVALS[interval]
@@ -213,7 +214,7 @@ def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int |
         )
     length_ms = grid.length_ms
     on_grid = range(grid.ceil(start_ms), stop_ms, length_ms) if length_ms else grid.grid(start_ms, stop_ms)
-    # Candles off the grid stay.
+    # Candles that are not on the grid stay in the table.
     wanted = np.union1d(np.fromiter(on_grid, np.int64), begins.to_numpy(zero_copy_only=False))
     ends = wanted + length_ms if length_ms else np.array([grid.end(at) for at in wanted.tolist()], np.int64)
     filled = table.take(pc.index_in(pa.array(wanted), value_set=begins))
@@ -226,7 +227,7 @@ def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int |
 
 
 def _moment_ms(name: str, moment: Moment) -> int:
-    """Return the first millisecond at or after the moment."""
+    """Return the first millisecond at or after the moment, since the epoch."""
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment.strip())

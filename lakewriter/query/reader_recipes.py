@@ -1,8 +1,8 @@
-"""Statements with which DuckDB, Polars, pandas and Spark read a lake without lakewriter.
+"""Recipes that let DuckDB, Polars, pandas and Spark read a lake without lakewriter.
 
-Each of them is told the types of the columns in the paths. Otherwise
-`interval=1d` would be read as the number 1.0, and the symbol `1F` too. These
-readers see flushed candles, not the journal.
+Each recipe names the types of the columns in the paths. Otherwise a reader would
+read `interval=1d` and `symbol=1F` as the number 1.0. These readers see flushed
+candles, not the journal.
 """
 
 import glob
@@ -26,20 +26,20 @@ _SPARK_TYPES = {
 }
 
 _TYPES = ", ".join(f"'{level}': '{COLUMNS[level]}'" for level in LEVELS)
-# A macro's parameter hides a column of its name, unless a table's name is before it.
+# A macro's parameter hides a column with the same name, unless the SQL names its table.
 _NAMES = ", ".join(f'c."{name}"' for name in COLUMNS)
 
-# Without files there are no columns; these replace them.
+# Columns for a lake without files.
 _NO_ROWS = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in COLUMNS.items())
 
-# `until` is excluded, and so is the day that begins there.
+# `until` is exclusive, so a day that begins at `until` is excluded.
 _DAYS = "generate_series(since::TIMESTAMP::DATE, (until::TIMESTAMP - INTERVAL 1 MICROSECOND)::DATE, INTERVAL 1 DAY)"
 
-# Patterns for the directories that have candles of a day. The directories of other days of
-# a month or a year belong to its partition until `lakewriter compact` folds them.
+# Patterns for the directories that contain candles of a day. In a month or a year, the
+# directory of another day belongs to its partition until `lakewriter compact` folds it.
 _DATE_PATTERNS: dict[FilePeriod, str] = {"day": "%Y-%m-%d", "month": "%Y-%m-*", "year": "%Y-*"}
 
-# Selects the intervals that a macro's parameter matches.
+# A condition in SQL that selects the intervals matching a macro's parameter.
 _MATCHING = 'IF i GLOB "interval"'
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -50,7 +50,7 @@ class LakeUri(NamedTuple):
 
     Args:
         root: a directory, or `s3://bucket/prefix`.
-        endpoint, region: of the object store; "" leaves them to the reader.
+        endpoint, region: the object store's endpoint and region; "" leaves them to the reader.
     """
 
     root: str
@@ -67,7 +67,7 @@ def lake_uri(store: LakeStore) -> LakeUri:
     """Return the address of a lake.
 
     Raises:
-        UsageError: if there are no statements for that object store.
+        UsageError: if no recipe supports the lake's object store.
     """
     uri = LakeUri(store.name, store.endpoint, store.region)
     if store.is_remote and not uri.on_s3:
@@ -76,10 +76,10 @@ def lake_uri(store: LakeStore) -> LakeUri:
 
 
 def duckdb_recipe(uri: LakeUri) -> str:
-    """Return a view of all candles, and macros that list few directories.
+    """Return SQL for a view of all candles, and for macros that list few directories.
 
     Raises:
-        UsageError: if the path contains a backslash, which DuckDB's patterns take for a slash.
+        UsageError: if the path contains a backslash, which is a slash in DuckDB's patterns.
     """
     if "\\" in uri.root:
         raise UsageError(
@@ -139,7 +139,8 @@ def _sql_rows(paths: Callable[[FilePeriod, str], str]) -> str:
     """Return a SELECT of candles.
 
     Args:
-        paths: returns SQL for a list of patterns, from a period and SQL for the list of its intervals.
+        paths: returns SQL for a list of patterns. Its arguments are a period and SQL for
+            the list of intervals with that period.
     """
     return "\nUNION ALL\n".join(
         _sql_part(period, paths(period, _sql_intervals(period))) for period in _DATE_PATTERNS
@@ -168,7 +169,7 @@ def _sql_intervals(period: FilePeriod) -> str:
 
 
 def _sql_text(text: str) -> str:
-    """Return a DuckDB string; with escapes only if it contains a control character."""
+    """Return a DuckDB string, with escapes only if it contains a control character."""
     quoted = text.replace("'", "''")
     if not _CONTROL.search(text):
         return f"'{quoted}'"
@@ -177,7 +178,7 @@ def _sql_text(text: str) -> str:
 
 
 def polars_recipe(uri: LakeUri) -> str:
-    """Return a LazyFrame of all candles."""
+    """Return Python code for a LazyFrame of all candles."""
     types = {"VARCHAR": "polars.String", "DATE": "polars.Date"}
     hive = ", ".join(f'"{level}": {types[COLUMNS[level]]}' for level in LEVELS)
     options = {"aws_region": uri.region, "aws_endpoint_url": uri.endpoint}
@@ -198,7 +199,7 @@ candles = polars.scan_parquet(
 
 
 def pandas_recipe(uri: LakeUri) -> str:
-    """Return a function that reads some candles, and opens no other files."""
+    """Return Python code for a function that reads selected candles, and opens only their files."""
     types = {"VARCHAR": "string", "DATE": "date32"}
     hive = ", ".join(f'("{level}", "{types[COLUMNS[level]]}")' for level in LEVELS)
     where = "root, filesystem=s3" if uri.on_s3 else _text(uri.root)
@@ -236,7 +237,7 @@ s3, root = pyarrow.fs.FileSystem.from_uri({_text(arrow_uri)})  # credentials as 
 
 
 def spark_recipe(uri: LakeUri) -> str:
-    """Return a temporary view of all candles, in the Spark session `spark`."""
+    """Return Python code for a temporary view of all candles in the Spark session `spark`."""
     schema = ", ".join(f"`{name}` {_SPARK_TYPES[kind]}" for name, kind in COLUMNS.items())
     names = ", ".join(
         'to_date("candle_begin_time").alias("date")' if name == "date" else f'"{name}"' for name in COLUMNS
@@ -267,7 +268,7 @@ def _spark_options(uri: LakeUri) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a Python string literal, in double quotes where that needs no escape."""
+    """Return a Python string literal, in double quotes if they need no escape."""
     plain = text.isprintable() and '"' not in text and "\\" not in text
     return f'"{text}"' if plain else repr(text)
 

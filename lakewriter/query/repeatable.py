@@ -1,9 +1,9 @@
-"""The statements that push down the same filters each time that they run.
+"""The check for repeatable statements, which push down the same filters in every run.
 
-The filters of such a statement are found once and kept (see `kept_filters`). It
-reads `candles` alone, and calls nothing that depends on the time, on chance or on
-the session. Functions that are not listed make a statement not repeatable, so a
-new function of DuckDB costs time and never an answer.
+The filters of such a statement are found once and cached (see `kept_filters`). It
+reads only `candles`. Its functions do not depend on the time, on random numbers or on
+the session. A function outside the list makes a statement not repeatable. So a new
+function of DuckDB costs time, but never makes an answer wrong.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from typing import Any
 
 from lakewriter.query.macros import MACROS
 
-# Operators, aggregates, windows and scalar functions whose result follows from their
-# arguments, and from the time zone, which is always UTC.
+# Operators, aggregates, windows and scalar functions whose result depends only on their
+# arguments and on the time zone, which is always UTC.
 _STABLE = """
     + - * / // % ^ ** || ~~ ~~* !~~ !~~* ~~~ ! & | ^@
     abs any_value approx_count_distinct arg_max arg_min avg bool_and bool_or ceil coalesce concat
@@ -48,11 +48,11 @@ _CALLS_WITHOUT_PARENTHESES = frozenset(
 
 
 def is_repeatable(tables: frozenset[str], tree_nodes: Iterable[dict[str, Any]]) -> bool:
-    """Return whether a statement pushes down the same filters whenever it runs.
+    """Return whether a statement pushes down the same filters in every run.
 
     Args:
-        tables: of the lake, which it reads.
-        tree_nodes: of the tree that DuckDB prints of it.
+        tables: the lake's tables that the statement reads.
+        tree_nodes: the nodes of the statement's syntax tree, as DuckDB prints it.
     """
     if not tables <= {"candles"}:
         return False

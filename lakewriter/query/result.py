@@ -1,7 +1,7 @@
 """A whole answer in memory, for Arrow, pandas, Polars or plain Python.
 
-It needs Arrow alone: times are UTC datetimes without pytz, and pandas and
-Polars are imported only by their own methods.
+The module needs only Arrow. Times are UTC datetimes without pytz. The methods for
+pandas and Polars import these themselves.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Result:
         yield from self._table.to_batches()
 
     def df(self) -> Any:
-        """Return a pandas.DataFrame: times in UTC, 128-bit sums as int64 or float64."""
+        """Return a pandas.DataFrame with times in UTC, and with 128-bit sums as int64 or float64."""
         table = self._table
         for index, field in enumerate(table.schema):
             if field.type == HUGE_INTEGER:
@@ -67,7 +67,7 @@ class Result:
         return polars.from_arrow(self._table)
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows as tuples: times as UTC datetime, null as None."""
+        """Return the rows as tuples, with times as UTC datetime and null as None."""
         return list(zip(*(python_values(column) for column in self._table.columns), strict=True))
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -75,10 +75,10 @@ class Result:
 
 
 def python_values(column: Any) -> list[Any]:
-    """Return an Arrow column's values as Python values; 128-bit integers are int.
+    """Return an Arrow column's values as Python values. 128-bit integers become int.
 
-    Times outside Python's range are text, in nested values too: DuckDB's infinity,
-    and years past 9999.
+    Times outside Python's range become the text "infinity" or "-infinity", also in
+    nested values. Examples are DuckDB's infinity, and years after 9999.
     """
     try:
         values: list[Any] = column.to_pylist()
@@ -105,7 +105,7 @@ def _value_or_text(value: Any) -> Any:
 
 
 def utc_text(moment: datetime, separator: str) -> str:
-    """Return a time as ISO 8601 to the second, with a fraction only if it has one."""
+    """Return a time as ISO 8601 to the second, with a fraction if it is not 0."""
     text = moment.replace(tzinfo=None).isoformat(separator)
     return text.rstrip("0") if moment.microsecond else text
 

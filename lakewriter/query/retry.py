@@ -1,8 +1,8 @@
-"""Retries of a read whose files were replaced: list again, and read again.
+"""Retries of a read whose files were replaced.
 
 Recorders, backfills and compaction replace files at any time. A read of several
-files starts over with a new listing when one of them was replaced meanwhile.
-Only this module decides how often.
+files starts again with a new listing if one of them was replaced meanwhile. Only
+this module decides the number of attempts.
 """
 
 import os
@@ -16,18 +16,18 @@ from lakewriter.query.errors import FileGoneError, FileReplacedError, Unreadable
 
 T = TypeVar("T")
 
-# Each failed try means that a file was replaced or compacted meanwhile.
+# Maximum number of attempts. Each failure means that a file was replaced or compacted.
 TRIES_MAX = 20
 
 _PAUSE_S = 0.002
 
 
 class RetryHints(NamedTuple):
-    """What the failed attempts before an attempt found out.
+    """The findings of failed attempts, for the next attempt.
 
     Args:
-        read_as_foreign: own files to read as foreign ones.
-        files_replaced: whether files were replaced; then all of them are held.
+        read_as_foreign: own files that have to be read as foreign files.
+        files_replaced: whether files were replaced, so that all files have to be held.
     """
 
     read_as_foreign: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ def retry_while_files_move(attempt: Callable[[RetryHints], T]) -> T:
         attempt: lists and reads files.
 
     Raises:
-        LakeError: if files were replaced in every attempt, or one is a broken link.
+        LakeError: if files were replaced in every attempt, or a file is a broken link.
         the other errors of an attempt.
     """
     hints = NO_HINTS

@@ -1,8 +1,8 @@
-"""Saved queries: SQL files that can be run by name.
+"""Saved queries, which are SQL files that run by name.
 
-A file begins with comments. The first is the title. Each line of the form
-`-- :name = default   description` is a parameter, `$name` in the SQL. Values
-are bound by the engine, never pasted into the SQL.
+A file begins with comments. The first comment is the title. Each line of the form
+`-- :name = default   description` is a parameter, `$name` in the SQL. The engine
+binds the values, so they never become part of the SQL.
 
     -- The volume-weighted average price of a series, day by day.
     -- :symbol = BTCUSDT   in either case
@@ -28,8 +28,8 @@ class Parameter(NamedTuple):
     """A parameter of a saved query.
 
     Args:
-        name: without the `$`.
-        default: as text; the engine casts it.
+        name: the name without the `$`.
+        default: the default value as text, which the engine casts.
         what: a description for the help.
     """
 
@@ -54,10 +54,10 @@ class SavedQuery(NamedTuple):
     sql: str
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the value of every parameter: the given one or the default.
+        """Return the given or default value of every parameter.
 
         Raises:
-            UsageError: if an unknown parameter was given.
+            UsageError: if a given parameter is unknown.
         """
         known = [parameter.name for parameter in self.parameters]
         for name in given:
@@ -91,10 +91,10 @@ def saved_queries() -> list[SavedQuery]:
 
 
 def saved_query(name: str) -> SavedQuery:
-    """Return the saved query with a name.
+    """Return the saved query with the given name.
 
     Raises:
-        UsageError: if there is no such query.
+        UsageError: if the query does not exist.
     """
     names = [path.stem for path in _directory().glob("*.sql")]
     if name not in names:
@@ -114,7 +114,7 @@ def _load(path: Path) -> SavedQuery:
 
 
 def _directory() -> Path:
-    """Return the directory of the SQL files: in the installed package, or beside it in the repository."""
+    """Return the directory of the SQL files, in the installed package or beside it in the repository."""
     package = Path(lakewriter.__file__).parent
     shipped = package / "queries"
     return shipped if shipped.is_dir() else package.parent / "queries"

@@ -1,4 +1,4 @@
-"""The columns of `candles` in SQL: their names, their order, their types."""
+"""The columns of `candles` in SQL, with their names, order and types."""
 
 import pyarrow as pa
 
@@ -15,8 +15,8 @@ SQL_TYPES = {
     pa.date32(): "DATE",
 }
 
-# column → SQL type, in the order that `SELECT *` shows.
+# Column → SQL type, in the order of `SELECT *`.
 COLUMNS = PATH_COLUMNS | {field.name: SQL_TYPES[field.type] for field in SCHEMA}
 
-# The same, for a SELECT.
+# The quoted names of COLUMNS, for a SELECT.
 COLUMN_LIST = ", ".join(f'"{name}"' for name in COLUMNS)

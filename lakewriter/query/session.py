@@ -1,13 +1,13 @@
-"""Running one statement.
+"""The functions that run one statement.
 
-Each statement has its own cursor of the lake's engine, and its own tables over a
-fresh listing of the partitions that it can need. Any thread may run statements.
+Each statement has its own cursor of the lake's engine. Its tables use a new listing
+of the partitions that it may need. Any thread may run statements.
 
-A statement reads the lake as of one moment:
+A statement reads a snapshot of the lake:
 
 - A whole answer is read from the files in place. If one of them was replaced
   meanwhile, the statement runs again over held files (see `held_files`).
-- A streamed answer holds the files that may be replaced from the beginning.
+- A streamed answer holds files that may be replaced soon, from its beginning.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from lakewriter.query.retry import RetryHints, retry_while_files_move
 def run(
     store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
 ) -> pa.Table:
-    """Return all rows of one reading statement.
+    """Return all rows of one statement that reads.
 
     Args:
         params: a value for each $name in the statement.
-        limits: its timeout and memory; None sets no limit.
+        limits: the timeout and the memory limit; None sets no limit.
 
     Raises:
-        QueryError: if the SQL is broken, does more than read, or failed.
+        QueryError: if the SQL is invalid, does more than read, or fails.
         UsageError: if a parameter is missing or unknown.
         LakeError: if the lake cannot be read.
     """
@@ -52,11 +52,11 @@ def run(
 def stream(
     store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
 ) -> Iterator[RowStream]:
-    """Run one reading statement and yield its rows as they arrive.
+    """Run one statement that reads, and yield its rows as they arrive.
 
-    If a file is replaced before the first rows arrive, the lake is listed again.
-    After that the caller gets FileReplacedError, because it has used some rows.
-    Only files that could not be held can raise it.
+    If a file is replaced before the first rows arrive, the statement is retried with a
+    new listing. After that the caller gets FileReplacedError, because it has used some
+    rows. Only files that are not held can cause this error.
 
     Raises:
         the errors of `run`, also while the batches are fetched.
