@@ -125,7 +125,7 @@ class _KeptEngines:
             return engine
 
     def forget(self, engine: Engine) -> None:
-        """Keep an engine no longer."""
+        """Remove an engine from the cache."""
         with self._lock:
             self._kept = {key: kept for key, kept in self._kept.items() if kept is not engine}
 
@@ -165,9 +165,9 @@ def engine_of(key: EngineKey) -> Engine:
 
 
 def forget_engine(engine: Engine) -> None:
-    """Use an engine for no further statement, because DuckDB may be broken in it.
+    """Remove an engine from the cache, because its DuckDB may be broken.
 
-    Statements that already run in it go on.
+    Statements that already use the engine continue.
     """
     _KEPT.forget(engine)
 
@@ -215,7 +215,7 @@ def _database() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
             # It caches by path, so one read could mix an old and a new version of a file.
             "enable_external_file_cache": False,
-            # An internal error ends its own statement, and no other. See `forget_engine`.
+            # An internal error ends only its own statement. See `forget_engine`.
             "disable_database_invalidation": True,
         },
     )

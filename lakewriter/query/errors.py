@@ -154,7 +154,7 @@ def is_fault_of_sql(error: Exception, root: Path) -> bool:
 
 
 def is_fault_of_engine(error: Exception) -> bool:
-    """Return whether the engine may be broken since an error."""
+    """Return whether an error means that the engine may be broken."""
     kind = _KIND.match(str(error))
     return kind is not None and kind[1] in _KINDS_OF_ENGINE
 

@@ -1,5 +1,5 @@
-"""Answers as bytes, in files, pipes and terminals.
+"""The output of answers to files, pipes and terminals.
 
-`formats` is the table of formats, `writers` has their functions, `text` renders
-values and tables, `destination` opens files and pipes. Door: `writers`.
+`formats` is the table of formats, and `writers` has their functions. `text` renders
+values and tables, and `destination` opens files and pipes. Door: `writers`.
 """

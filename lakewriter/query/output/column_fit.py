@@ -1,12 +1,12 @@
 """The columns of a table that fit a terminal. Pure.
 
-Columns of candles that a reader misses least are left out first. If that is not
-enough, the columns in the middle follow.
+The least important columns of candles are left out first. If the table is still too
+wide, the columns in the middle follow.
 """
 
 from collections.abc import Iterator, Sequence
 
-# The columns that a reader of candles misses least come first. Symbol, time and close stay.
+# Columns of candles from the least important on. Symbol, time and close stay.
 _FIRST_TO_GO = (
     "recv_time",
     "event_time",
@@ -27,7 +27,13 @@ _FIRST_TO_GO = (
 
 
 def columns_that_fit(names: Sequence[str], widths: list[int], width_max: int | None) -> list[int]:
-    """Return the indexes of the columns that fit; at least one."""
+    """Return the indexes of the columns that fit, at least one.
+
+    Args:
+        names: the columns' names.
+        widths: the columns' widths in characters.
+        width_max: the maximum width of the table in characters; None is no limit.
+    """
     columns = list(range(len(widths)))
 
     def fits(columns: list[int]) -> bool:
@@ -52,7 +58,12 @@ def columns_that_fit(names: Sequence[str], widths: list[int], width_max: int | N
 
 
 def with_omissions(columns: list[int], count: int) -> Iterator[int | None]:
-    """Yield the columns, and None wherever some were left out."""
+    """Yield the indexes of the columns, and None for each run of omitted columns.
+
+    Args:
+        columns: the indexes of the columns that stay, ascending.
+        count: the number of all columns.
+    """
     before = -1
     for at in columns:
         if at > before + 1:

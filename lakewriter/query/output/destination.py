@@ -1,7 +1,7 @@
-"""Output destinations. Regular files are written atomically; pipes and devices directly.
+"""Output destinations, with atomic writes to regular files and direct writes to pipes and devices.
 
-A regular file is written under another name and renamed. A FIFO or a device is
-not replaced, because that would remove it.
+A regular file is written under a temporary name and renamed. A rename would remove
+a FIFO or a device, so these are written directly.
 """
 
 import contextlib
@@ -15,23 +15,23 @@ from typing import BinaryIO
 
 from lakewriter.errors import LakewriterError, UsageError
 
-# Names of open descriptors. Opening one again would start at the file's beginning.
+# Paths of open descriptors. Opening such a path again would start at the file's beginning.
 _OPEN_ALREADY = re.compile(r"(?:/dev|/proc/self)/fd/(\d{1,9})")
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 @contextlib.contextmanager
 def open_destination(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces the path when the block is done.
+    """Open a file that replaces the path at the end of the block.
 
-    An existing file keeps its mode. A FIFO, a device or an open descriptor
-    (/dev/stdout, /dev/fd/3) is written directly.
+    An existing file keeps its mode. A FIFO, a device or an open descriptor, such as
+    /dev/stdout or /dev/fd/3, is written directly.
 
     Args:
-        lake_root: resolved; nothing is written below it.
+        lake_root: the lake's resolved root, which the path must not be below.
 
     Raises:
-        UsageError: if the path is in the lake, or cannot be written.
+        UsageError: if the path is in the lake, or cannot be opened.
         LakewriterError: if writing fails.
 
     Crash: the path is as before, or has the whole answer; a hidden file
@@ -59,7 +59,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _opened(path: Path, lake_root: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Open the target; the context manager replaces a regular file at its end."""
+    """Open the target. The context manager replaces a regular file at its end."""
     target = path.expanduser().resolve()
     if target.is_relative_to(lake_root):
         raise UsageError(f"output: {path} is inside the lake", "choose a path outside of it")

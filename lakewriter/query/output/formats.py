@@ -1,7 +1,7 @@
-"""The output formats: the one table that knows them. It imports nothing of lakewriter.
+"""The table of the output formats. The module imports nothing of lakewriter.
 
-`--format`, `-o`, the shell's `.mode` and the writers use it. A new format is an
-entry here, and one function in `writers`.
+`--format`, `-o`, the shell's `.mode` and the writers use the table. A new format
+needs an entry here, and one function in `writers`.
 """
 
 from pathlib import Path
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 
 class Format(NamedTuple):
-    """What an output format is for. Its function in `writers` bears its name.
+    """The properties of an output format. Its function in `writers` has the format's name.
 
     Args:
-        suffixes: of files in this format, with the dot.
-        binary: whether a terminal cannot show it.
-        for_people: whether it is lines to read, which are worth a pager.
+        suffixes: the suffixes of files in this format, with the dot.
+        binary: whether a terminal cannot show the format.
+        for_people: whether people read the format, so that a pager shows long answers.
         note: an explanation for the shell's help.
     """
 
@@ -37,7 +37,7 @@ FORMATS = {
 
 
 def format_of(path: Path) -> str | None:
-    """Return the format that a file's suffix stands for; None if the suffix is unknown."""
+    """Return the name of the format with a file's suffix; None if the suffix is unknown."""
     for name, kind in FORMATS.items():
         if path.suffix.lower() in kind.suffixes:
             return name
@@ -45,12 +45,12 @@ def format_of(path: Path) -> str | None:
 
 
 def text_formats() -> tuple[str, ...]:
-    """Return the formats that a terminal can show."""
+    """Return the names of the formats that a terminal can show."""
     return tuple(name for name, kind in FORMATS.items() if not kind.binary)
 
 
 def text_formats_explained() -> str:
-    """Return the formats that a terminal can show, with their notes, for a help text."""
+    """Return a help text with the formats that a terminal can show, and their notes."""
     *names, last = [
         f"{name} ({FORMATS[name].note})" if FORMATS[name].note else name for name in text_formats()
     ]

@@ -1,19 +1,19 @@
-"""Rows of text that are read more than once: in memory while they are few, else in a file."""
+"""A store for rows of text that are read repeatedly, in memory or in a temporary file."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
 
 Row = tuple[str, ...]
 
-# Larger tables are kept in an unnamed temporary file.
+# Maximum bytes of rows in memory. More rows go to an unnamed temporary file.
 MEMORY_BYTES_MAX = 32 * 1024 * 1024
 
 
 class RowSpool:
-    """Rows of printable text that can be read repeatedly. Has to be closed.
+    """Rows of printable text that can be read repeatedly. The caller has to close it.
 
     Args:
-        memory_bytes_max: bytes in memory before a file is used.
+        memory_bytes_max: the maximum bytes in memory. More rows go to a file.
     """
 
     def __init__(self, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
@@ -31,11 +31,11 @@ class RowSpool:
             yield tuple(line[:-1].split("\t"))
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Append rows. No cell contains a tab or a line break, since both are escaped."""
+        """Append rows. Their cells contain no tab and no line break, since both are escaped."""
         lines = ["\t".join(row) + "\n" for row in rows]
         self._file.writelines(lines)
         self._rows += len(lines)
 
     def close(self) -> None:
-        """Close the file and drop the rows."""
+        """Close the file and discard the rows."""
         self._file.close()

@@ -1,7 +1,7 @@
-"""Values as text, and rows as a table, as Markdown, or as a line for each value.
+"""The text of values, and of rows as a table, as Markdown, or as a line for each value.
 
-Numbers are aligned right, text left. Times read `2024-06-30 12:34:00` (UTC).
-Control characters are escaped, so no symbol or comment can move the cursor.
+Numbers are aligned right, and text left. Times have the form `2024-06-30 12:34:00` in
+UTC. Control characters are escaped, so no symbol or comment can move the cursor.
 """
 
 import unicodedata
@@ -21,19 +21,19 @@ from lakewriter.query.result import python_values, utc_text
 
 NULL = "NULL"
 
-# A double always holds 15 decimal digits; the 16th and 17th are noise to a reader.
+# A double always stores 15 decimal digits exactly. The 16th and 17th are noise.
 _FLOAT_DIGITS = 15
 
 
 class DisplayLimits(NamedTuple):
-    """How much of an answer is shown; None is no limit.
+    """The maximum size of a shown answer; None is no limit.
 
     Args:
-        rows: so many, from both ends.
-        width: columns of the terminal; `table_lines` leaves out columns that do not fit.
-        lines: of the screen; a longer table goes to a pager, which scrolls to the side
-            as well, so it is shown in its whole width.
-        remedy: how to see all columns, for a table that leaves some out.
+        rows: the maximum number of rows, taken from both ends.
+        width: the terminal's width in characters. `table_lines` omits columns that do not fit.
+        lines: the screen's height in lines. A longer table goes to a pager, with all
+            columns, because a pager also scrolls sideways.
+        remedy: a hint on how to see all columns, for a table that omits some.
     """
 
     rows: int | None = None
@@ -43,12 +43,12 @@ class DisplayLimits(NamedTuple):
 
 
 class DisplayRows(NamedTuple):
-    """The rows to show, as text. They have to be closed.
+    """The rows to show, as text. The caller has to close them.
 
     Args:
         head: the first rows.
-        tail: the last rows, if some between were left out.
-        total: the number of rows, with those that are left out.
+        tail: the last rows; empty if no rows are omitted.
+        total: the number of rows, including omitted rows.
     """
 
     head: list[Row] | RowSpool
@@ -66,13 +66,13 @@ class DisplayRows(NamedTuple):
         return len(self.head) + len(self.tail)
 
     def close(self) -> None:
-        """Drop the rows."""
+        """Discard the rows."""
         if isinstance(self.head, RowSpool):
             self.head.close()
 
 
 def format_value(value: Any) -> str:
-    """Return a value as text for a person."""
+    """Return a value as text for people."""
     if value is None:
         return NULL
     if isinstance(value, str):
@@ -123,10 +123,11 @@ def format_rows(batch: pa.RecordBatch) -> list[Row]:
 
 
 def collect_rows(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> DisplayRows:
-    """Read all rows and keep those to show.
+    """Read all rows and return the rows to show.
 
     Args:
-        rows_max: rows to keep, from both ends; None keeps all, on disk if they are many.
+        rows_max: the maximum number of rows, taken from both ends. None keeps all rows,
+            on disk beyond `spool.MEMORY_BYTES_MAX`.
     """
     if rows_max is None:
         everything = RowSpool()
@@ -150,7 +151,7 @@ def collect_rows(batches: Iterable[pa.RecordBatch], rows_max: int | None) -> Dis
 
 
 def width_max_for(rows: DisplayRows, limits: DisplayLimits) -> int | None:
-    """Return the width that a table may have; None if it goes to a pager."""
+    """Return the maximum width of a table in characters; None if the table goes to a pager."""
     lines = 2 + rows.shown_count + (rows.total > rows.shown_count) + 1
     return None if limits.lines is not None and lines > limits.lines else limits.width
 
@@ -161,8 +162,8 @@ def table_lines(
     """Yield the lines of an aligned table, and the counts of its rows and columns.
 
     Args:
-        width_max: columns that do not fit are left out; see `column_fit`.
-        remedy: how to see all columns.
+        width_max: the maximum width in characters. `column_fit` omits columns that do not fit.
+        remedy: a hint on how to see all columns.
     """
     header = tuple(format_value(name) for name in schema.names)
     numeric = [_is_number(field.type) for field in schema]
@@ -213,7 +214,7 @@ def markdown_lines(
     """Yield the lines of a Markdown table.
 
     Args:
-        cut: whether some rows between head and tail were left out.
+        cut: whether rows between head and tail are omitted.
     """
 
     def line(row: Iterable[str]) -> str:
@@ -241,7 +242,7 @@ def _count(total: int, shown: int) -> str:
 
 def _float(value: float) -> str:
     text = f"{value:.{_FLOAT_DIGITS}g}"
-    # Prices go down to 1e-8 and volumes up to 1e13: neither reads well in powers of ten.
+    # Prices reach down to 1e-8 and volumes up to 1e13. People read neither easily in powers of ten.
     if "e" in text and 1e-12 <= abs(value) < 1e18:
         return format(Decimal(text), "f")
     return text
@@ -252,7 +253,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _width(text: str) -> int:
-    """Return the columns of a terminal that a text takes."""
+    """Return the width of a text on a terminal, in characters."""
     if text.isascii():
         return len(text)
     return sum(

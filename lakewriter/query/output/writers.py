@@ -1,9 +1,9 @@
-"""The writers of the output formats: one function for each entry of `formats`.
+"""The writers of the output formats, one function for each entry of `formats`.
 
-Answers are written batch by batch, in flat memory. A table waits for its widest
-row; `spool` keeps its rows meanwhile.
-Times are UTC: ISO 8601 with `Z` in text, `2024-06-30 12:34:00` in tables.
-`destination` opens the file or the pipe.
+Answers are written batch by batch, in constant memory. A table needs the widths of
+all rows first, and `spool` keeps its rows meanwhile. Times are UTC, as ISO 8601 with
+`Z` in text, and as `2024-06-30 12:34:00` in tables. `destination` opens the file or
+the pipe.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ from lakewriter.query.result import python_values
 
 Writer = Callable[[RowStream, BinaryIO, DisplayLimits], None]
 
-# By the format's name.
+# Format name → writer.
 WRITERS: dict[str, Writer] = {}
 
 
 def writes(format_name: str) -> Callable[[Writer], Writer]:
-    """Register a function as the writer of a format."""
+    """Return a decorator that registers a function as the writer of a format."""
 
     def register(write: Writer) -> Writer:
         WRITERS[format_name] = write
@@ -50,7 +50,7 @@ def write_answer(format_name: str, answer: RowStream, out: BinaryIO, limits: Dis
     """Write an answer in a format.
 
     Args:
-        limits: how much of a table, of lines or of Markdown to show.
+        limits: the maximum size of a table, of lines or of Markdown.
 
     Raises:
         QueryError: if the format cannot hold the answer.
@@ -75,7 +75,7 @@ def _write_line(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> None
 
 @contextlib.contextmanager
 def _shown(answer: RowStream, out: BinaryIO, limits: DisplayLimits) -> Iterator[DisplayRows | None]:
-    """Yield the rows to show. A query plan is written at once, and None is yielded."""
+    """Yield the rows to show. For a query plan, write the plan and yield None."""
     with contextlib.closing(collect_rows(answer.batches, limits.rows)) as rows:
         if answer.schema.names == ["explain_key", "explain_value"]:
             _write_lines(_plans(rows), out)
@@ -144,13 +144,14 @@ def _csv_column(column: Any) -> Any:
 
 
 def _iso_texts(column: Any) -> Any:
-    """Return times as an Arrow column of ISO 8601, with a fraction only where there is one.
+    """Return times as an Arrow column of ISO 8601 texts, with a fraction if it is not 0.
 
-    Arrow's own loops do this. A datetime object for each value would cost more than all else.
+    Arrow's own loops convert the values. A datetime object for each value would take
+    longer than all other work.
     """
     import pyarrow.compute as pc  # noqa: PLC0415 - slow to import, and not needed for a table
 
-    naive = column.cast(pa.timestamp(column.type.unit))  # the same instants, named in UTC
+    naive = column.cast(pa.timestamp(column.type.unit))  # the same instants in UTC
     try:
         text = naive.cast(pa.timestamp("s")).cast(pa.string())
     except pa.ArrowInvalid:  # some have a fraction
@@ -162,14 +163,14 @@ def _iso_texts(column: Any) -> Any:
 
 
 def _spelled(text: Any) -> Any:
-    """Return the texts of times or days with the infinities spelled as DuckDB spells them."""
+    """Return the texts of times or days with DuckDB's spelling of the infinities."""
     import pyarrow.compute as pc  # noqa: PLC0415 - as above
 
     infinity = pc.if_else(pc.match_substring(text, ": -"), "-infinity", "infinity")
     return pc.if_else(pc.starts_with(text, "<"), infinity, text)
 
 
-# Numbers stay numbers, to the last digit; NaN and the infinities are null in JSON.
+# Numbers stay numbers with all digits. NaN and the infinities become null in JSON.
 _encode_json = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
@@ -181,7 +182,7 @@ def _json_rows(answer: RowStream) -> Iterator[bytes]:
 
 
 def _json_values(column: Any) -> list[Any]:
-    # 128-bit integers stay Decimal, which the encoder writes as a number of any size.
+    # 128-bit integers stay Decimal, because the encoder writes Decimal numbers of any size.
     kind = column.type
     if pa.types.is_timestamp(kind):
         texts: list[Any] = _iso_texts(column).to_pylist()
@@ -237,7 +238,7 @@ def _cannot_hold(name: str, error: Exception) -> QueryError:
 
 
 class _Counted(io.RawIOBase):
-    """A writer that counts its bytes, because a pipe cannot tell its position."""
+    """A writer that counts its bytes, because a pipe has no position."""
 
     def __init__(self, out: BinaryIO) -> None:
         super().__init__()

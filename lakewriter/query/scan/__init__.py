@@ -2,6 +2,6 @@
 
     pushdown (filters) ─► pruning (partitions) ─► snapshot (files) ─► scan_sql ─► tables (views)
 
-`kept_filters` keeps the filters of repeated statements, `held_files` keeps files
-open while they are read, `object_scan` reads remote ones. Door: `tables`.
+`kept_filters` caches the filters of repeated statements. `held_files` keeps files
+open while they are read. `object_scan` reads remote files. Door: `tables`.
 """

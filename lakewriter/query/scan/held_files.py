@@ -1,12 +1,12 @@
-"""Files held open, so a statement reads their present content even if they are replaced.
+"""Files that a statement holds open, so it reads the same content even if they are replaced.
 
-DuckDB opens a file for its footer and again for its pages, once for each scan. If
-a flush replaced the file in between, one answer would come from two files. A
-descriptor stays with its file, and Linux has a path for each descriptor. DuckDB
-gets these paths instead of names.
+DuckDB opens a file for its footer, and again for its pages in each scan. If a flush
+replaced the file in between, one answer would mix two versions. A held file is an
+open descriptor, which stays with its version. Linux has a path for each descriptor,
+and DuckDB gets this path instead of the file's name.
 
-DuckDB's file restrictions resolve these paths, so they hold for them too. On other
-systems no file is held.
+DuckDB's file restrictions also apply to held files, because DuckDB resolves these
+paths. Systems other than Linux hold no files.
 """
 
 import errno
@@ -21,17 +21,17 @@ from pathlib import Path
 # Linux lists the open descriptors of this process here.
 FD_DIRECTORY = "/proc/self/fd"
 
-# A file that changed within this time may be replaced soon: flushes are seldom further apart.
+# A file that changed within this time may be replaced soon. Flushes are rarely further apart.
 _RECENT_S = 2 * 3600
 
-# The most files that are held, besides half of the process's limit; and the descriptors
-# that stay free for other files.
+# Maximum number of held files, which is also at most half of the process's limit; and
+# the number of descriptors that stay free for other files.
 HELD_FILES_MAX = 16_384
 FD_RESERVE = 256
 
 _ANYWHERE = Path("/")
 
-# Two threads must not both use the last free descriptors.
+# Two threads must not use the last free descriptors at the same time.
 _FD_LOCK = threading.Lock()
 # A fork does not copy the thread that would release the lock.
 os.register_at_fork(
@@ -47,31 +47,31 @@ class HeldFiles:
     """The files of a lake that one statement holds open.
 
     Args:
-        root: of the lake.
+        root: the lake's root directory.
     """
 
     def __init__(self, root: Path) -> None:
-        # Name, relative to the root → descriptor.
+        # Name relative to the root → descriptor.
         self._held: dict[str, int] = {}
         self.root = root
 
     @property
     def names(self) -> Set[str]:
-        """The held files, relative to the root."""
+        """The names of the held files, relative to the root."""
         return self._held.keys()
 
     def path(self, name: str) -> str:
-        """Return the path to read a file of the lake by."""
+        """Return the path by which the engine reads a file of the lake."""
         held = self._held.get(name)
         return f"{self.root}/{name}" if held is None else f"{FD_DIRECTORY}/{held}"
 
     def hold(self, names: Iterable[str], now_s: float, *, hold_all: bool = False) -> None:
-        """Hold the files that may be replaced soon, newest days first, as far as descriptors last.
+        """Hold the files that may be replaced soon, newest days first, until no descriptor is free.
 
         Args:
-            names: relative to the root.
-            now_s: seconds since the epoch.
-            hold_all: whether to hold the other files as well, after these.
+            names: the files' names, relative to the root.
+            now_s: the current time in seconds since the epoch.
+            hold_all: whether to hold all other files too, after the recently changed files.
 
         Raises:
             OSError: if a file cannot be opened, or vanished.
@@ -88,7 +88,7 @@ class HeldFiles:
     def _hold(self, names: Iterable[str]) -> None:
         for name in names:
             try:
-                # Opening a FIFO that replaced the file must not block.
+                # A FIFO may have replaced the file, and opening it must not block.
                 held = os.open(f"{self.root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             except OSError as error:
                 if error.errno in _OUT_OF_FDS:
@@ -102,7 +102,7 @@ class HeldFiles:
             os.close(self._held.popitem()[1])
 
     def with_lake_names(self, error: Exception) -> Exception:
-        """Return an engine's error with names of the lake's files instead of descriptors."""
+        """Return an engine's error with the names of the lake's files instead of descriptors' paths."""
         names = {held: name for name, held in self._held.items()}
 
         def name_of(shown: re.Match[str]) -> str:
@@ -116,12 +116,12 @@ class HeldFiles:
 
 def can_hold(root: Path = _ANYWHERE) -> bool:
     """Return whether the engine can read held files of a lake."""
-    # DuckDB turns a backslash of an allowed directory into a slash, but not that of a link's target.
+    # DuckDB turns a backslash into a slash in an allowed directory, but not in a link's target.
     return "\\" not in str(root) and os.path.isdir(FD_DIRECTORY)  # noqa: PTH112 - asked for each statement
 
 
 def recently_modified(root: Path, names: Iterable[str], now_s: float) -> Iterator[str]:
-    """Yield the files that changed lately, so that they may be replaced soon.
+    """Yield the files that changed recently, and may be replaced soon.
 
     Raises:
         FileNotFoundError: if a file vanished.
@@ -130,7 +130,7 @@ def recently_modified(root: Path, names: Iterable[str], now_s: float) -> Iterato
 
 
 def _regular_files(root: Path, names: Iterable[str], now_s: float) -> Iterator[tuple[bool, str]]:
-    """Yield whether a regular file changed lately, and its name."""
+    """Yield for each regular file whether it changed recently, and its name."""
     since_s = now_s - _RECENT_S
     for name in names:
         status = os.lstat(f"{root}/{name}")
@@ -144,7 +144,7 @@ def _day(name: str) -> str:
 
 
 def _fd_budget() -> int:
-    """Return the number of files that may be held."""
+    """Return the maximum number of files that the process may hold now."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return HELD_FILES_MAX

@@ -1,6 +1,6 @@
-"""The filters of repeatable statements, kept for their next run.
+"""A cache for the filters of repeatable statements.
 
-To find a statement's filters takes about as long as a selective statement itself,
+Finding a statement's filters takes about as long as a selective statement itself,
 and programs repeat statements.
 """
 
@@ -17,7 +17,7 @@ from lakewriter.query.scan.pushdown import pushed_filters
 KEPT_MAX = 256
 KEPT_CHARS_MAX = 10_000
 
-# The text of such a value is all of it.
+# Types whose text contains the whole value.
 _PLAIN_TYPES = (str, int, float, bool, date, datetime, type(None))
 
 
@@ -25,8 +25,9 @@ class StatementFilters(NamedTuple):
     """The filters of a statement on `candles`.
 
     Args:
-        everything: whether every row may be needed.
-        pruners: one for each filter; a row that passes none of them is not needed.
+        everything: whether the statement may need every row.
+        pruners: one pruner for each filter. The statement does not need a row that
+            passes no filter.
     """
 
     everything: bool
@@ -44,10 +45,10 @@ def find_filters(
     *,
     repeatable: bool,
 ) -> StatementFilters:
-    """Return the filters of a statement, from its last run or as `pushed_filters` finds them.
+    """Return the filters of a statement, from the cache or from `pushed_filters`.
 
     Args:
-        repeatable: whether the statement has the same filters each time.
+        repeatable: whether the statement has the same filters in every run.
 
     Raises:
         the errors of `pushed_filters`.
@@ -58,7 +59,7 @@ def find_filters(
         return kept
     pushed = pushed_filters(engine, connection, CANDLES_SCHEMA, sql, params)
     filters = StatementFilters(pushed.everything, tuple(map(FilterPruner, pushed.filters)))
-    # A statement that needs everything may only have been too slow to be understood.
+    # Without filters the statement may only have been too slow this time.
     if key is not None and not pushed.everything:
         if len(_KEPT) >= KEPT_MAX:
             _KEPT.clear()
@@ -67,13 +68,14 @@ def find_filters(
 
 
 def _key(sql: str, params: Mapping[str, Any]) -> Hashable | None:
-    """Return a statement and its parameters to compare; None if they cannot be compared."""
+    """Return the cache key of a statement with its parameters; None if it cannot be cached."""
     if any(type(value) not in _PLAIN_TYPES for value in params.values()):
         return None
-    # The text of a datetime has its offset from UTC; its repr has that of its time zone, which may be an address.
+    # The text of a datetime contains its offset from UTC. Its repr contains the repr of its
+    # time zone, which may be an address.
     try:
         values = tuple(sorted((name, type(value).__name__, str(value)) for name, value in params.items()))
-    except ValueError:  # an int with more digits than Python writes
+    except ValueError:  # an int has more digits than Python converts to text
         return None
     chars = len(sql) + sum(len(text) for _, _, text in values)
     return (sql, values) if chars <= KEPT_CHARS_MAX else None

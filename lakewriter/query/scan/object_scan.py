@@ -1,13 +1,13 @@
 """Scans of candles on an object store, fetched here and passed to the engine.
 
-Strategy: the engine scans an Arrow dataset. For each scan it asks the dataset for
-a scanner, with columns and a filter (see `pushdown`, which verifies that). The
-partitions where the filter can hold are fetched whole, many at once. Their rows
-that pass the filter reach the engine in the partitions' order. The engine opens no
-file, so SQL has no access to any.
+Strategy: the engine scans an Arrow dataset. For each scan it requests a scanner from
+the dataset, with columns and a filter (`pushdown` verifies that). The scanner fetches
+the whole files of partitions that can have rows for the filter, many at once. It
+passes the matching rows to the engine in the partitions' order. The engine opens no
+file, so SQL cannot access any file.
 
 If an engine read the dataset in another way, it would find one file that does not
-exist. That is an error, never an answer without rows.
+exist. The result would be an error, never an answer without rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class ObjectScanner:
     """The reader of one statement's remote files, which keeps its first error.
 
     Args:
-        store: the lake.
+        store: the lake's store.
     """
 
     def __init__(self, store: LakeStore) -> None:
@@ -51,18 +51,18 @@ class ObjectScanner:
         self._stopped = False
 
     def scan(self, connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str]) -> "ObjectScan":
-        """Return a scan of partitions' own files, registered under a unique name."""
+        """Register a dataset of partitions' own files under a unique name, and return its scan."""
         table = f"served_{name}"
         if files:
             connection.register(table, _ObjectDataset(self, files))
         return ObjectScan(files, table)
 
     def classify_error(self, error: Exception) -> LakewriterError:
-        """Return the first error of a fetch, or else the engine's error."""
+        """Return the first error of a fetch; without one, the engine's error as a LakewriterError."""
         return self._failed or as_lakewriter_error(error, self._store.state_dir)
 
     def stop(self) -> None:
-        """Fetch no more files, because the statement ended."""
+        """Stop fetching files, because the statement ended."""
         self._stopped = True
 
     def rows(
@@ -72,7 +72,7 @@ class ObjectScanner:
 
         Raises:
             FileGoneError: if the file is gone.
-            LakeError: if it cannot be fetched, or is not a file of candles.
+            LakeError: if the file cannot be fetched, or contains no candles.
         """
         if self._stopped:
             raise LakeError("lake: the statement has ended")
@@ -90,8 +90,8 @@ class ObjectScanner:
         path = f"{self._store.name}/{name}"
         if found is None:
             raise file_gone_error(path)
-        # With a damaged footer, a look-up of statistics aborts the process.
-        # The path of a file of more than a day does not tell the day of a row.
+        # Reading the statistics of a damaged footer aborts the process. A row's day does
+        # not follow from the path in files of more than a day.
         if partition.period == "day" and has_whole_footer(found.data):
             fragment = _FORMAT.make_fragment(
                 pa.BufferReader(arrow_buffer(found.data)), partition_expression=_path_guarantee(partition)
@@ -111,9 +111,10 @@ class ObjectScanner:
 
 
 class ObjectScan(NamedTuple):
-    """A scan of remote files, as SQL.
+    """The SQL for a scan of remote files.
 
     Args:
+        names: the files, relative to the root.
         table: the name under which the dataset is registered.
     """
 
@@ -124,7 +125,7 @@ class ObjectScan(NamedTuple):
         return f"temp.main.{self.table}"
 
     def bind_files(self, connection: duckdb.DuckDBPyConnection, count: int) -> None:
-        """Do nothing, because the dataset has the names."""
+        """Do nothing, because the dataset already contains the names."""
 
 
 class _ObjectDataset(ds.FileSystemDataset):  # type: ignore[misc]
@@ -137,7 +138,7 @@ class _ObjectDataset(ds.FileSystemDataset):  # type: ignore[misc]
         self._files = [(parse_partition(name.rpartition("/")[0]), name) for name in names]
 
     def scanner(self, *_: Any, **kwargs: Any) -> ds.Scanner:
-        """Return a scanner; the engine calls this for each scan."""
+        """Return a scanner. The engine calls this method for each scan."""
         columns = list(kwargs.get("columns") or CANDLES_SCHEMA.names)
         pushed = kwargs.get("filter")
         files = self._files if pushed is None else _select(self._files, FilterPruner(pushed))
@@ -165,7 +166,7 @@ def _select(files: list[tuple[Partition, str]], wanted: PartitionSelection) -> l
 
 
 def _path_guarantee(partition: Partition) -> pc.Expression:
-    """Return the values of the path's columns, which hold for every row."""
+    """Return an expression with the values of the path's columns, which is true for every row."""
     known = pc.scalar(True)
     for level in LEVELS:
         known &= ds.field(level) == pa.scalar(getattr(partition, level), CANDLES_SCHEMA.field(level).type)

@@ -1,17 +1,17 @@
-"""The partitions in which a filter can hold, found without testing each of them.
+"""The pruning of partitions in which no row can pass a filter.
 
-Input: a filter from `pushdown`. The listing of the lake asks which names of each
-level it needs, and lists only these; `snapshot` turns partitions into files.
+Here a filter *can hold* in a range if a row of the range may pass it. Input is a
+filter from `pushdown`. The lake's listing gets the needed names of each level, and
+lists only these. `snapshot` turns partitions into files.
 
-Strategy: Arrow tests whether a filter can hold if a column is within a range. A
-range of names or days in which it cannot hold is dropped as a whole. Ranges are cut
-at the names and days that the filter contains. If these are many, ranges are
-split repeatedly. Arrow's reasoning makes every drop safe, wherever the cuts are; too
-much may be kept.
+Strategy: Arrow tests whether a filter can hold if a column is within a range. A range
+of names or days in which it cannot hold is dropped as a whole. Ranges are cut at the
+names and days in the filter. If these are many, ranges are split repeatedly. Arrow
+makes every drop safe for any cuts, but some kept ranges may be unneeded.
 
 Each level is tested alone, so `a OR b` may keep more than needed. The engine drops
-the rest by the paths, more slowly. A test takes some 30 µs, listing and opening a
-partition ten times as long.
+the rest by the paths, more slowly. A test takes about 30 µs. Listing and opening a
+partition takes ten times as long.
 """
 
 import re
@@ -31,7 +31,7 @@ from lakewriter.lake.partition_filter import FEW_DAYS
 from lakewriter.partition import day_start_ms, parse_date_value, period_date
 from lakewriter.query.macros import NEWEST_MARK
 
-# The engine's own unit. It rounds a compared time to the unit of the column.
+# The engine's own unit of time. The engine rounds a compared time to the column's unit.
 _TIME = pa.timestamp("us", tz="UTC")
 
 # The columns of `candles`, as filters refer to them.
@@ -45,20 +45,20 @@ CANDLES_SCHEMA = pa.schema(
     ]
 )
 
-# A range is split into so many parts. More parts mean fewer rounds and more tests.
+# Number of parts into which a range is split. More parts mean fewer rounds and more tests.
 PARTS = 4
 
-# After so many tests of one level the remaining ranges are kept.
+# Maximum number of tests of one level. After them the remaining ranges are kept.
 TESTS_MAX = 512
 
-# A test evaluates all terms of a chain of `or`, at some 30 µs each. So many are
-# evaluated at one level.
+# Maximum number of terms that the tests of one level evaluate. A test evaluates all
+# terms of a chain of `or`, at about 30 µs each.
 LINKS_MAX = 16_384
 
-# Distinct days from 1970 on; the last one stands for all of the future.
+# Number of distinct days from 1970 on. The last day stands for all later days.
 DAYS_MAX = 65_536
 
-# The most cuts at names and days of the filter.
+# Maximum number of cuts at names and days of the filter.
 CUTS_MAX = 24
 
 _NAMES = re.compile(r'"([^"]*)"')
@@ -76,19 +76,19 @@ _TIMES = frozenset(("date", "candle_begin_time", "candle_end_time"))
 _FORMAT = ds.ParquetFileFormat()
 _DISK = pyarrow.fs.LocalFileSystem()
 
-# First and last of a range, both in it.
+# The first and the last position of a range, both inclusive.
 Span = tuple[int, int]
 Guarantee = Callable[[Span], pc.Expression]
 
 
 class FilterPruner:
-    """The partitions in which a filter can hold; a `PartitionSelection`.
+    """A `PartitionSelection` of the partitions in which a filter can hold.
 
     Args:
         pushed: a filter over the columns of CANDLES_SCHEMA.
 
     Attributes:
-        newest: whether the newest candles of each series are enough.
+        newest: whether the statement needs only the newest candles of each series.
     """
 
     def __init__(self, pushed: pc.Expression) -> None:
@@ -96,23 +96,23 @@ class FilterPruner:
         self._text = text = str(pushed)
         self.newest = NEWEST_MARK in text
         self._tests_max = min(TESTS_MAX, LINKS_MAX // (1 + text.count(" or ")))
-        # A literal that contains a column's name costs time only.
+        # A literal may contain a column's name. That costs only time.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}
         if "null" in text:
-            # Another tool's file may lack this column, and null is in no range.
+            # A file of another tool may lack this column. Its nulls are in no range.
             self._named.discard("candle_end_time")
         self._days: dict[int, list[Span] | None] = {}
-        self._few: dict[str, list[str] | None] = {}  # once for all series
-        # By level, the names of the last call and the kept ones.
+        self._few: dict[str, list[str] | None] = {}  # by interval, for all series
+        # Level → the names of the last call, and the kept names.
         self._last_kept: dict[str, tuple[list[str], list[str]]] = {}
 
     def single_name(self, level: str) -> str:
-        """Return the only name that the filter compares a level with; "" if there is none, or several."""
+        """Return the only name that the filter compares a level with; "" for no name or several."""
         found = set(re.findall(rf'\(?\b{level} == "([^"]*)"', self._text))
         return found.pop() if len(found) == 1 else ""
 
     def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return those of a level's sorted names where the filter can hold."""
+        """Return the names of a level in which the filter can hold, from sorted names."""
         last = self._last_kept.get(level)
         if last is None or last[0] != names:
             last = self._last_kept[level] = (list(names), self._keep(level, names))
@@ -133,7 +133,7 @@ class FilterPruner:
         return [name for low, high in spans for name in names[low : high + 1]]
 
     def names(self, level: str) -> list[str] | None:
-        """Return the names of a level where the filter can hold, sorted, if it holds at no other; else None."""
+        """Return all names of a level in which the filter can hold, sorted; None if they are unknown."""
         names = sorted({name for name in _NAMES.findall(self._text) if _is_utf8(name)})
         if level not in self._named or not names or len(names) > CUTS_MAX or _TRUNCATED in self._text:
             return None
@@ -145,7 +145,11 @@ class FilterPruner:
         return self.keep(level, names)
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
-        """Return those of the sorted first days of an interval's periods in which the filter can hold."""
+        """Return the periods of an interval in which the filter can hold.
+
+        Args:
+            names: the first days of the periods, sorted.
+        """
         spans = self._spans(interval)
         if spans is None:
             return names
@@ -155,7 +159,7 @@ class FilterPruner:
         return [name for name in names if any(first <= name <= last for first, last in runs)]
 
     def few_days(self, interval: str) -> list[str] | None:
-        """Return an interval's days in which the filter can hold, if they are few."""
+        """Return an interval's days in which the filter can hold; None if they exceed FEW_DAYS."""
         if interval not in self._few:
             self._few[interval] = self._few_days(interval)
         return self._few[interval]
@@ -171,7 +175,7 @@ class FilterPruner:
         return [_day(number).isoformat() for low, high in spans for number in range(low, high + 1)]
 
     def _spans(self, interval: str) -> list[Span] | None:
-        """Return ranges of days since 1970 in which the filter can hold; None if it has no times."""
+        """Return ranges of days since 1970 in which the filter can hold; None if it compares no time."""
         columns = self._named & _TIMES
         if not columns:
             return None
@@ -179,7 +183,7 @@ class FilterPruner:
         if "candle_end_time" in columns:
             length_ms = INTERVALS[interval].length_ms or _MONTH_MS_MAX
         if length_ms not in self._days:
-            # A candle may end by its length after its day.
+            # A candle may end up to its length after its day.
             around = range(-1 - length_ms // DAY_MS if length_ms else 0, 2)
             cuts = {at + more for at in self._mentioned_days() for more in around}
             spans = self._kept(
@@ -189,7 +193,7 @@ class FilterPruner:
         return self._days[length_ms]
 
     def _mentioned(self, names: list[str]) -> set[int]:
-        """Return the positions of the filter's names among sorted names."""
+        """Return the positions of the names in the filter among sorted names."""
         return {bisect_left(names, name) for name in _NAMES.findall(self._text)}
 
     def _mentioned_days(self) -> set[int]:
@@ -200,7 +204,7 @@ class FilterPruner:
         """Return the parts of a range in which the filter can hold, sorted.
 
         Args:
-            cuts: positions where the filter may begin or cease to hold.
+            cuts: positions at which the filter may start or stop to hold.
         """
         cuts = {at for at in cuts if whole[0] < at <= whole[1]}
         if len(cuts) > CUTS_MAX or _TRUNCATED in self._text:
@@ -213,8 +217,9 @@ class FilterPruner:
         """Return the parts of a range in which the filter can hold, sorted.
 
         Args:
-            runs: whether to expect few long runs. A range whose parts can all hold is
-                not split further, except at the outer ends.
+            runs: whether the result is probably a few long runs. Then a range is not
+                split further if the filter can hold in all its parts, except at the
+                outer ends.
         """
         done: list[Span] = []
         parts = self._can_hold([whole], guarantee)
@@ -239,7 +244,7 @@ class FilterPruner:
         """Return the ranges in which the filter can hold, in order.
 
         Arrow drops the fragments of a dataset whose guarantee contradicts the filter.
-        No file is opened, and none has to exist.
+        Arrow opens no file for this, so the files need not exist.
         """
         fragments = ds.FileSystemDataset.from_paths(
             [str(number) for number in range(len(spans))],
@@ -271,7 +276,7 @@ def _guarantee_for_days(columns: set[str], span: Span, length_ms: int) -> pc.Exp
 
     Args:
         columns: the columns of the guarantee.
-        length_ms: of the longest candle among them.
+        length_ms: the length of the longest candle in these partitions.
     """
     first, last = _day(span[0]), _last_day(span[1])
     start_ms, stop_ms = day_start_ms(first), day_start_ms(last) + DAY_MS
@@ -301,7 +306,7 @@ def _last_day(number: int) -> date:
 
 
 def _is_utf8(name: str) -> bool:
-    """Return whether a directory's name is UTF-8, as every partition's is."""
+    """Return whether a directory's name is UTF-8. The names of all partitions are."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,15 +1,15 @@
-"""The filters that the engine pushes down to each scan of `candles`, found before files are listed.
+"""The filters that the engine pushes down to each scan of `candles`, found before the listing.
 
-Strategy: the statement runs once on an empty `candles`, an Arrow dataset. For each
-scan the engine asks the dataset for a scanner, with the filter that it pushed down
-to that scan. The dataset records these filters. A row that fails the filter of its
-scan cannot change the answer, whatever the lake contains: the engine knows the
-columns of the dataset, and not that it is empty.
+Strategy: the statement runs once on an empty `candles`, which is an Arrow dataset.
+For each scan the engine requests a scanner from the dataset, with the filter that it
+pushed down to that scan. The dataset records these filters. A row that fails the
+filter of its scan cannot change the answer for any lake, because the engine does not
+know that the dataset is empty.
 
-DuckDB does not promise to use a dataset in this way. So it prints its plan as well.
+DuckDB does not promise to use a dataset in this way. So DuckDB also prints its plan.
 Unless each scan of the plan was recorded exactly once, every file is read. Joins
-and LIMITs also pass filters to scans at run time. Here these would come from no
-rows, so they are disabled.
+and LIMITs also pass filters to scans at run time. These are disabled, because an
+empty dataset would produce wrong ones.
 """
 
 import contextlib
@@ -25,16 +25,16 @@ import pyarrow.dataset as ds
 
 from lakewriter.query.engine import Engine, nodes, time_limited
 
-# What a plan calls the scan of a dataset.
+# The name of a dataset's scan in a plan.
 _DATASET_SCAN = "PYTHON_ARROW_SCAN"
 
-# A statement that takes longer than this without a row of the lake reads every file.
+# Maximum time of a statement on the empty dataset. A slower statement reads every file.
 TIME_MS_MAX = 500
 
 # A statement with one scan and no filter.
 _UNFILTERED = "SELECT market FROM candles"
 
-# Scans below it run once a round, so their count proves nothing.
+# Scans below this operator run once in each round, so their number proves nothing.
 _RECURSION = "RECURSIVE"
 
 # Errors of statements that are wrong on any lake.
@@ -45,7 +45,7 @@ class FilterProbe(ds.InMemoryDataset):  # type: ignore[misc]
     """A table that records the filters of its scans.
 
     Args:
-        table: its rows; only tests have some.
+        table: the rows of the table. Only tests use a table with rows.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -53,7 +53,7 @@ class FilterProbe(ds.InMemoryDataset):  # type: ignore[misc]
         self.filters: list[pc.Expression | None] = []
 
     def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
-        """Return a scanner; the engine calls this for each scan."""
+        """Record the filter and return a scanner. The engine calls this method for each scan."""
         pushed = kwargs.get("filter")
         self.filters.append(pushed if isinstance(pushed, pc.Expression) else None)
         return super().scanner(*args, **kwargs)
@@ -63,8 +63,8 @@ class PushedFilters(NamedTuple):
     """The filters of a statement on `candles`.
 
     Args:
-        filters: a row that passes none of them is not needed.
-        everything: whether any row may be needed; then there are no filters.
+        filters: the filters. The statement does not need a row that passes no filter.
+        everything: whether the statement may need every row. Then `filters` is empty.
     """
 
     filters: tuple[pc.Expression, ...] = ()
@@ -82,13 +82,13 @@ def pushed_filters(
     sql: str,
     params: Mapping[str, Any],
 ) -> PushedFilters:
-    """Return the filters that a statement pushes down to `candles`, and begin its transaction.
+    """Return the filters that a statement pushes down to `candles`, and start its transaction.
 
-    The statement runs later in the same transaction, in which `now()` is the same.
+    The statement runs later in the same transaction, so `now()` returns the same time.
 
     Args:
-        connection: a cursor of the engine, without a table `candles`; all other
-            tables already have their rows.
+        connection: a cursor of the engine without a table `candles`. All other tables
+            already have their rows.
         schema: the columns of `candles`.
         sql: a statement that reads, without EXPLAIN.
 
@@ -115,12 +115,12 @@ def _probe_filters(
     try:
         plan = _run(connection, sql, params)
     except _STATEMENT_ERRORS:
-        # Plan it once more, for an error that shows the statement as written.
+        # Plan the statement again, for an error that shows it as the user wrote it.
         connection.execute("ROLLBACK; BEGIN")
         connection.sql(sql, params=dict(params) or None)
         return EVERYTHING
     pushed = filters_from_plan(plan, probe.filters)
-    # No scan in both is also what an engine with other plans would show.
+    # An engine with other plans would show no scans either, so a known scan is tested too.
     if (
         pushed == NO_SCANS
         and filters_from_plan(_run(connection, _UNFILTERED, {}), probe.filters) != EVERYTHING
@@ -130,20 +130,20 @@ def _probe_filters(
 
 
 def filters_from_plan(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
-    """Return the filters of a statement, if its plan confirms the recorded ones.
+    """Return the recorded filters of a statement if its plan confirms them; EVERYTHING otherwise.
 
     Args:
-        filters: one for each scan that began; None for a scan without a filter.
+        filters: one filter for each scan that began; None for a scan without a filter.
     """
     operators = list(nodes(plan))
     scans = sum(_function(operator) == _DATASET_SCAN for operator in operators)
     if any(_RECURSION in str(operator.get("type", "")) for operator in operators):
-        # Of two scans one may have run twice, and the other never.
+        # One of two scans may have run twice, and the other never.
         if scans != 1 or not filters:
             return EVERYTHING
     elif scans != len(filters):
         return EVERYTHING
-    # Expressions are compared, because Arrow truncates a long IN in texts.
+    # Texts of expressions cannot be compared, because Arrow truncates a long IN in them.
     distinct: list[pc.Expression] = []
     for pushed in filters:
         if pushed is None:
@@ -163,7 +163,7 @@ def _installed(connection: duckdb.DuckDBPyConnection, probe: FilterProbe) -> Ite
     finally:
         try:
             connection.unregister("candles")
-        except duckdb.TransactionException:  # the statement failed, and the transaction with it
+        except duckdb.TransactionException:  # the statement failed, which aborted the transaction
             connection.execute("ROLLBACK; BEGIN")
             connection.unregister("candles")
 

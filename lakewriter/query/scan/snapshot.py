@@ -1,13 +1,13 @@
-"""The files and unflushed candles that one answer is made of.
+"""The snapshot of files and unflushed candles for one answer.
 
-Only this module decides what is read:
+Only this module selects the sources of an answer:
 
 - The engine reads a partition's own file as it is.
-- All other files of a partition are *foreign*. They are read here, by the rules of
-  compaction.
-- Foreign rows and the journal's are *unmerged*. Only they can duplicate a candle, and
-  only in their own partitions.
-- Duplicates inside a `candles.parquet` that another tool wrote stay until compaction.
+- All other files of a partition are *foreign*. This module reads them, by the rules
+  of compaction.
+- Rows of foreign files and of the journal are *unmerged*. Only they can duplicate a
+  candle, and only in their own partitions.
+- Duplicates inside a `candles.parquet` of another tool stay until compaction.
 """
 
 import os
@@ -35,15 +35,15 @@ from lakewriter.regular_file import open_regular
 
 T = TypeVar("T")
 
-# Files read at once; decoding uses at most one thread per core.
+# Maximum number of files that are read at once. Decoding uses at most one thread per core.
 _THREADS_MAX = 8
 
-# Foreign files in memory at once, as Arrow tables.
+# Maximum number of foreign files in memory at once, as Arrow tables.
 _FOREIGN_AT_ONCE = 64
 
 _DAY = pa.date32()
 
-# By inode, the files that `has_our_schema` found to have it.
+# Inode → whether `has_our_schema` found our schema in the file.
 _OUR_SCHEMAS: UnchangedCache[bool] = UnchangedCache(kept_max=1_024)
 
 PARTITIONS_SCHEMA = pa.schema(
@@ -59,7 +59,7 @@ PARTITIONS_SCHEMA = pa.schema(
 
 
 class ForeignFile(NamedTuple):
-    """A file whose rows need casting and deduplicating, and its partition."""
+    """A file whose rows have to be cast and deduplicated, and its partition."""
 
     name: str
     partition: Partition
@@ -69,8 +69,8 @@ class Snapshot(NamedTuple):
     """All sources of one answer.
 
     Args:
-        journal: unflushed candles, and maybe some that were just flushed.
-        own: partitions' own files, sorted, relative to the root.
+        journal: the unflushed candles. Some of them may have been flushed meanwhile.
+        own: the partitions' own files, sorted, relative to the root.
         foreign: all other files.
     """
 
@@ -89,12 +89,13 @@ def take_snapshot(
 ) -> Snapshot:
     """Read the journal and list the files.
 
-    The journal is read first, so a candle that is flushed in between is seen twice
+    The journal is read first. So a candle that is flushed in between is read twice
     instead of never.
 
     Args:
-        selections: partitions that any of these selects; there may be more.
-        read_as_foreign: own files to read as foreign ones.
+        selections: selections of partitions. The snapshot contains each partition that
+            one of them selects, and may contain more.
+        read_as_foreign: own files that have to be read as foreign files.
     """
     journal = _select_candles(read_unflushed(store.state_dir), selections)
     own: list[str] = []
@@ -123,7 +124,7 @@ def _files(store: LakeStore, selection: PartitionSelection) -> Iterable[Partitio
 
 
 def _select_candles(journal: list[Candle], selections: Sequence[PartitionSelection]) -> list[Candle]:
-    """Return the candles of selected series; each distinct name is tested once."""
+    """Return the candles of selected series. Each distinct name is tested once."""
     if not journal:
         return []
     names = [sorted({getattr(candle, level) for candle in journal}) for level in LEVELS[:-1]]
@@ -162,9 +163,9 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
     """Return the rows of each foreign file, in SCHEMA.
 
     Raises:
-        FileGoneError: if a file vanished since it was listed.
+        FileGoneError: if a file vanished after the listing.
         LakeError: if a file with our own name has no candles, or if a file has candles of
-            another day, which some queries would see and others not.
+            another day, which only some queries would return.
 
     Other files without candles are logged and left out.
     """
@@ -175,10 +176,10 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
 
 
 def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
-    """Return the rows of each file, of any writer, in SCHEMA.
+    """Return the rows of each file in SCHEMA. Any tool may have written the files.
 
     Raises:
-        FileGoneError: if a file vanished since it was listed.
+        FileGoneError: if a file vanished after the listing.
         LakeError: if a file has no candles.
     """
     return _read_all(store, lambda name: _read(store, name), names)
@@ -223,7 +224,7 @@ def has_our_schema(path: Path) -> bool:
     """Return whether a file has our columns with our types.
 
     DuckDB takes the columns and types of a scan from its first file. The other files
-    may differ as far as DuckDB can cast.
+    may have any types that DuckDB can cast.
 
     Raises:
         FileNotFoundError: if the file vanished.
@@ -260,7 +261,7 @@ def _same_type(kind: Any, ours: Any) -> bool:
 
 
 def files_with_other_schema(root: Path, names: Iterable[str]) -> frozenset[str]:
-    """Return the own files that DuckDB cannot read, and `read_files` may: others wrote or linked them.
+    """Return the own files that another tool wrote or linked, so only `read_files` may read them.
 
     Raises:
         FileNotFoundError: if a file vanished.
@@ -276,8 +277,8 @@ def any_modified_since(root: Path, names: Iterable[str], moment_ns: int) -> bool
     """Return whether any of the files was replaced, changed or removed since a moment.
 
     Args:
-        names: relative to the root.
-        moment_ns: nanoseconds since the epoch, by the file system's clock.
+        names: the files' names, relative to the root.
+        moment_ns: the moment in nanoseconds since the epoch, by the file system's clock.
     """
     prefix = f"{root}/"
     for name in names:
@@ -294,10 +295,10 @@ def any_modified_since(root: Path, names: Iterable[str], moment_ns: int) -> bool
 
 
 def partitions_table(store: LakeStore) -> pa.Table:
-    """Return one row per partition: its files and their bytes.
+    """Return one row per partition, with the number and the bytes of its files.
 
     Raises:
-        FileNotFoundError: if a file vanished after it was listed.
+        FileNotFoundError: if a file vanished after the listing.
     """
     found = list(store.partition_sizes())
     return pa.Table.from_arrays(

@@ -1,8 +1,8 @@
 """The tables of SQL, as views over files and the journal.
 
-Columns have the same names, types and order for all files; an empty lake has the
-same columns as a full one. The tables are temporary, so each statement has its own.
-The guard refuses statements that name `lake_held` or `lake_unmerged`.
+Columns have the same names, types and order for all files, and in an empty lake. The
+tables are temporary, so each statement has its own tables. The guard refuses
+statements that name `lake_held` or `lake_unmerged`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,21 +31,21 @@ from lakewriter.query.schema import COLUMN_LIST, COLUMNS, PATH_COLUMNS, SQL_TYPE
 # Tables that are filled only for a statement that names them.
 _COMPUTED = frozenset(("partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten"))
 
-# Own files of partitions without and with unmerged rows.
+# The parts of the view: own files of partitions without and with unmerged rows.
 _MERGED, _WITH_UNMERGED = "merged", "with_unmerged"
 
-# The engine reads so many names in a millisecond.
+# Maximum number of names when the view is created. The engine reads them in a millisecond.
 _NAMES_AT_CREATION_MAX = 1_000
 
-# By the part of the view.
+# Part of the view → its scans.
 _Scans = Mapping[str, Sequence[Scan]]
 
 _KEY = 'market, symbol, "interval", candle_begin_time'
 
-# lakewriter.candle.precedence in SQL. The day follows from the key. It is a partition
-# column so that the engine pushes filters on it down to the files. NaN sorts after
-# every number, so it loses ascending. isnan() is not used: the engine would fold it by
-# a file's statistics, which leave NaN out.
+# lakewriter.candle.precedence in SQL. The day follows from the key. PARTITION BY names
+# it too, so that the engine pushes filters on the day down to the files. NaN sorts after
+# every number, so it loses in ascending order. The SQL avoids isnan(), because the engine
+# would fold it by a file's statistics, which ignore NaN.
 _WINNER = f"""
 QUALIFY row_number() OVER (
     PARTITION BY {_KEY}, "date"
@@ -63,8 +63,8 @@ def create_tables(
     """Create the tables of `guard.TABLES`, except `candles`.
 
     Args:
-        wanted: those to fill.
-        all_names: whether to create the others too, without rows.
+        wanted: the names of the tables to fill.
+        all_names: whether to create the other tables too, without rows.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
@@ -80,8 +80,8 @@ def create_tables(
 
 
 def _computed_tables() -> dict[str, tuple[pa.Schema, Callable[[LakeStore], pa.Table]]]:
-    """Return the columns of each table of _COMPUTED, and the function for its rows."""
-    # These import half of the lake package, and most statements need none of them.
+    """Return the schema of each table of _COMPUTED, and the function that returns its rows."""
+    # This module imports half of the lake package, and most statements do not need it.
     from lakewriter.lake.coverage import tables as coverage_tables  # noqa: PLC0415
 
     return {
@@ -105,14 +105,14 @@ def create_candles(
 
     1. The own files of partitions without unmerged rows.
     2. The other own files, without the keys that have unmerged rows.
-    3. The best row of each key that has unmerged rows.
+    3. The best row of each key that has unmerged rows, by `lakewriter.candle.precedence`.
 
     Keys with unmerged rows come only from the third SELECT, all others from the first
     two. So no key is duplicated or lost, even if a file is replaced between its scans.
 
     Args:
-        held_files: the files that are held.
-        source: the reader of the files; None is the engine itself.
+        held_files: the held files of the statement.
+        source: the reader of the files; None if the engine itself reads them.
 
     Raises:
         FileNotFoundError: if a file vanished meanwhile.
@@ -134,8 +134,8 @@ def create_candles(
         }
     else:
         scans = {part: [source.scan(connection, part, names)] for part, names in parts.items() if names}
-    # A view over a hundred thousand names takes seconds to create. It is created over
-    # some of them, and reads all of them.
+    # Creating a view over a hundred thousand names takes seconds. So the view is created
+    # over some names, and its variables get all names afterwards.
     all_scans = list(chain(*scans.values()))
     for scan in all_scans:
         scan.bind_files(connection, min(len(scan.names), _NAMES_AT_CREATION_MAX))
@@ -162,7 +162,7 @@ def _parts(scans: _Scans, *, unmerged: bool) -> list[str]:
 
 
 def _create_held_table(connection: duckdb.DuckDBPyConnection, held_files: HeldFiles) -> None:
-    """Create the table of the held files' path columns, if files are held."""
+    """Create the table of the held files' path columns, if the statement holds files."""
     if not held_files.names:
         return
     names = list(held_files.names)
@@ -178,7 +178,7 @@ def _create_held_table(connection: duckdb.DuckDBPyConnection, held_files: HeldFi
 def _create_unmerged_table(
     connection: duckdb.DuckDBPyConnection, store: LakeStore, snapshot: Snapshot
 ) -> list[Partition]:
-    """Create the table of unmerged rows, if there may be some; return their partitions."""
+    """Create the table of unmerged rows if they may exist, and return their partitions."""
     if snapshot.own and not snapshot.journal and not snapshot.foreign:
         return []
     _create(connection, "lake_unmerged", COLUMNS)
@@ -198,9 +198,9 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[s
 
 
 def _check_first_file(held_files: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
-    """Raise UnreadableAsIsError if the first file of a scan has other columns or types.
+    """Raise UnreadableAsIsError if the first file of a scan does not have our columns and types.
 
-    Otherwise the columns and types of the scan are ours, without a cast.
+    DuckDB takes the columns and types of a scan from its first file.
     """
     unheld = next((name for name in names if name not in held_files.names), None)
     held = next((name for name in names if name in held_files.names), None) if held_files.names else None
