@@ -9,15 +9,15 @@ for storage. Compaction cleans up after other programs and crashed writers:
 - Further directories of a partition are folded into its own directory and removed.
   They are of other days of its period, or percent-encoded.
 
-A foreign file stays as it is if it cannot be read, is of another series, or has
-a row that cannot be a candle of its partition. The other files are folded,
-without rows that were not closed when the file was written.
+A foreign file stays as it is if it cannot be read or is of another series. It also
+stays if one of its rows cannot be a candle of its partition. The other files are
+folded, without rows that were not closed when the file was written.
 
 The result is checked before the replacement: the new bytes are decoded, and must
 have the same keys as the files that they replace. No intent is recorded before
 foreign files are unlinked: a second fold changes nothing, and a file that changed
-meanwhile is kept. A file is unlinked under the lock of its own directory, because an
-older lakewriter takes that lock to write there.
+meanwhile is kept. A file is unlinked under the lock of its own directory: an older
+lakewriter takes that lock to write there.
 """
 
 import os
@@ -170,8 +170,8 @@ def compact_partitions(
     """Compact the partitions, and yield their results in any order.
 
     Args:
-        now_s: the time of the clock that stamps files, in seconds since the epoch. Older
-            temporary files are stale.
+        now_s: the time of the clock that stamps files, in seconds since the epoch. Temporary
+            files that are an hour older are stale.
         dry_run: whether to change nothing, and yield the results of a real run.
         processes: number of worker processes, or None for one on each core.
     """
@@ -203,7 +203,7 @@ def compact_partitions(
 
 
 def die_with_parent() -> None:
-    """Exit this worker process when its parent exits or is killed."""
+    """Start a thread that ends this worker process when the parent process ends."""
 
     def watch() -> None:
         parent = parent_process()
@@ -342,8 +342,8 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
     Foreign rows get their end times from the grid.
 
     Raises:
-        LakeError: if the file cannot be read, has rows of another period or series, or
-            has a foreign row that cannot be a candle.
+        LakeError: if the file cannot be read, or has rows of another period or series. Each
+            foreign row must also be a possible candle.
     """
     name = str(path)
     if name.endswith(partition.file):

@@ -1,9 +1,8 @@
 """Forgetting: the only removal of candles from the lake.
 
-Strategy: the remaining rows of a partition replace its file, under the same lock
-and by the same replacement as a merge. A partition without remaining rows loses
-its files and its directory. The caller records the removal first (see
-`forgotten`).
+Strategy: the remaining rows of a partition replace its file, by the same lock and
+replacement as a merge. A partition without remaining rows loses its files and its
+directory. The caller records the removal first (see `forgotten`).
 
 Rows in a journal stay: the next flush merges them. Healing and backfill may
 fetch forgotten candles again.

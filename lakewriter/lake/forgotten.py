@@ -5,9 +5,9 @@
 Each line is a JSON object: a series, the ranges of the removed candles, the
 user, the time and the reason. A command writes its line before it removes the first
 candle, and replaces the line after the last one. A line without `finished_ms` is of
-a command that still runs or was killed. Commands of one user with the same series,
-sources and reason become one line, for example those of a cron job. Each write
-replaces the file under a lock.
+a command that still runs or was killed. One user's commands with the same series,
+sources and reason become one line, such as those of a cron job. Each write replaces
+the file under a lock.
 
 A forgotten range is a reason for absent candles, but no proof of their absence:
 a backfill or healing may have fetched them again.
@@ -41,7 +41,7 @@ FORGOTTEN_FILE = f"{FORGOTTEN_DIRECTORY}/log.ndjson"
 # Enough for about 100,000 lines.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
-# The maximum number of ranges of a line. Further ranges are joined with the nearest ones.
+# The maximum number of ranges of a line. If a line has more, the nearest ones are joined.
 RANGES_MAX = 10_000
 
 # Longer names and reasons are cut off.
@@ -63,8 +63,8 @@ class Forgotten(msgspec.Struct, frozen=True, omit_defaults=True):
         by: the user and the host.
         reason: the reason in the user's words, or "" without one.
         sources: the sources of the selection, or () for any source.
-        started_ms: the begin of the removal, by the host's clock.
-        finished_ms: its end, or None if the command runs or was killed.
+        started_ms: the start of the removal, by the host's clock.
+        finished_ms: the end of the removal, or None if the command runs or was killed.
         runs: number of commands that this line sums up.
         id: the command's id until it finishes, then "".
     """

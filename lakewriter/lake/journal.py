@@ -9,7 +9,7 @@ file of lines; `segments` reads it.
     _lakewriter/journal/<recorder>/lock               locked by the recorder until it exits
     _lakewriter/journal/<recorder>/00000001.ndjson    a segment
 
-If a journal is deleted or moved under its recorder, the next commit restores it.
+If a journal is deleted or moved while its recorder lives, the next commit restores it.
 `lost` is set if the journal had candles: then only the recorder's memory has them.
 `unflushed` reads the journals of all recorders.
 
@@ -79,7 +79,7 @@ class Journal:
             DiskRefusedError: if the disk refused the write, for example because it
                 is full or read-only. The caller may retry the commit.
             LakeError: if the disk failed to sync. A retry could succeed although the
-                kernel dropped the unwritten pages.
+                kernel dropped pages that it never wrote.
             After either error none of these candles is promised, and earlier ones
             still are. No line is appended after a torn one.
 
@@ -118,10 +118,9 @@ class Journal:
         return self._lost
 
     def check(self) -> None:
-        """Check whether the journal was deleted or moved, and restore it then.
+        """Restore the journal if it was deleted or moved, and set `lost` if it had candles.
 
-        If the journal had candles, `lost` is set. If it cannot be restored now, a later
-        check or commit restores it.
+        If the journal cannot be restored now, a later check or commit restores it.
         """
         if self._fd is not None and not self._is_in_place():
             self._close_segment()
@@ -135,7 +134,7 @@ class Journal:
         """Close the open segment, and return all segments, oldest first.
 
         The next commit opens a new segment. If the segments cannot be listed, none is
-        returned, and their candles count as lost.
+        returned, and their candles count as lost. A later call returns them.
         """
         self._close_segment()
         try:

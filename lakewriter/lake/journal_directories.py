@@ -85,8 +85,8 @@ def lock_journals(journals: Path) -> Iterator[None]:
 def _lock_journals_if_present(journals: Path) -> Iterator[None]:
     """Hold the lock of `lock_journals`, if its file exists.
 
-    Without the lock, two processes could try a dead recorder's lock at once, and one of
-    them would count the recorder as living. Without the file, no process adopts a journal.
+    Without the lock, two processes could try a dead recorder's lock at once. One of them
+    would count the recorder as living. Without the file, no process adopts a journal.
     """
     try:
         fd = open_regular(journals / LOCK_NAME)

@@ -1,4 +1,4 @@
-"""Replay: it merges the journals of dead recorders into partitions.
+"""Replay of the journals of dead recorders: their candles are merged into partitions.
 
 Contract: a segment is dropped only after all its candles are in partitions. Before
 that, its damaged lines are written to a `.bad` file beside it. A segment with lines

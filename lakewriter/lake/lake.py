@@ -1,4 +1,4 @@
-"""The lake: it combines storage and catalogue, and merges rows into partitions.
+"""The lake: its storage, its catalogue, and the merge of rows into its partitions.
 
 All rows enter a partition's file through `LakeStore.merge` or `merge_many`. `listing`
 finds the partitions, `storage` replaces files, and `parquet` encodes candles.
@@ -108,7 +108,7 @@ class LakeStore:
 
     @classmethod
     def local(cls, root: Path, storage: Storage | None = None) -> Self:
-        """Return the lake below a directory, without a check. No file is opened.
+        """Return the lake in a directory. No file is opened or checked.
 
         Args:
             root: the directory, as a resolved path.

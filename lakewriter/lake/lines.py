@@ -49,7 +49,7 @@ def read_lines(path: Path, bytes_max: int) -> Lines:
         OSError: if the file is absent, not readable for this user, or not a regular file.
     """
     whole: list[bytes | None] = []
-    rest = b""  # the begin of a line whose newline was not read yet
+    rest = b""  # the start of a line whose newline was not read yet
     is_long = False
     left = bytes_max
     fd = open_regular(path)

@@ -1,4 +1,4 @@
-"""The Parquet file of a partition: it encodes a table as bytes, and decodes bytes to a table.
+"""The Parquet file of a partition: a table is encoded as bytes, and bytes are decoded to a table.
 
 Only this module knows the encodings, the file's metadata, and how to read a
 foreign file. It works on bytes and does no I/O.
@@ -180,7 +180,7 @@ def decode(data: bytes, name: str) -> pa.Table:
 
     Raises:
         UnreadableError: if the data is not a whole Parquet file of candles.
-        LakeError: if the memory does not suffice.
+        LakeError: if memory runs out.
     """
     return conform(read_table(data, name), name)
 
@@ -190,7 +190,7 @@ def read_table(data: bytes, name: str) -> pa.Table:
 
     Raises:
         UnreadableError: if the data is not a whole Parquet file.
-        LakeError: if the memory does not suffice.
+        LakeError: if memory runs out.
     """
     try:
         return read_rows(_open(data))
@@ -320,7 +320,7 @@ def written_by_us(data: bytes) -> bool:
 
 
 def read_footer(data: bytes, name: str) -> Footer | None:
-    """Return the footer of our own file, or None if the file is foreign or has a row off the grid.
+    """Return the footer of our own file, or None for a foreign file or one with rows off the grid.
 
     If the footer does not match its checksum, the rows are read instead.
 

@@ -1,4 +1,4 @@
-"""Presence: which candles of a series the lake has.
+"""Presence: the candles of a series that are in the lake.
 
 Healing, `coverage` and `gaps` use this module. The footer of our own file suffices
 if no candle is missing between the file's first and last. Its rows are sorted and
@@ -42,8 +42,8 @@ class SurveyResult(NamedTuple):
     Args:
         first_ms, last_ms: the first and last begin time in the lake, or None without
             any candle.
-        missing: the runs of absent candles, sorted. Each is from the begin of its
-            first candle to the end of its last.
+        missing: the runs of absent candles, sorted. Each is from the begin time of its
+            first candle to the end time of its last.
         before_ms: the last begin time before the range, or None without an earlier candle.
     """
 
@@ -180,7 +180,7 @@ class Presence:
     def ranges(self, start_ms: int, stop_ms: int) -> list[Range]:
         """Return the runs of candles on the grid that begin in a range.
 
-        Each run is from the begin of its first candle to the end of its last.
+        Each run is from the begin time of its first candle to the end time of its last.
         """
         found = self._runs(self._unflushed)
         for day in self._between(start_ms, stop_ms):
@@ -194,7 +194,7 @@ class Presence:
     def missing(self, start_ms: int, stop_ms: int) -> list[Range]:
         """Return the runs of absent candles of the grid that begin in a range.
 
-        Each run is from the begin of its first candle to the end of its last.
+        Each run is from the begin time of its first candle to the end time of its last.
         """
         at_ms, end_ms = self.grid.ceil(start_ms), self.grid.ceil(stop_ms)
         absent = []
@@ -239,7 +239,7 @@ class Presence:
         return footer.rows > 0 and footer.rows == self.grid.count(footer.first_ms, footer.last_ms + 1)
 
     def _runs(self, begins: IntArray) -> list[Range]:
-        """Return the runs of candles on the grid, each from its first begin to its last end."""
+        """Return the runs of candles on the grid, each from its first begin time to its last end time."""
         grid, on_grid = self.grid, self._on_grid(begins)
         if not grid.length_ms:
             return union((begin, grid.end(begin)) for begin in on_grid.tolist())

@@ -82,7 +82,7 @@ def presence_of_many(
 def _partitions(
     store: LakeStore, wanted: PartitionFilter
 ) -> Iterator[tuple[Partition, Sequence[str], tuple[str, ...]]]:
-    """Yield partitions, their directories, and their files; no files if the listing lacks them."""
+    """Yield partitions, their directories, and their files, or no files if they are not listed."""
     if not store.is_remote:
         for partition, directories in store.partitions(wanted):
             yield partition, directories, ()

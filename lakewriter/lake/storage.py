@@ -135,7 +135,7 @@ class Storage(Protocol):
         """Replace many names; this takes less time than one `replace` for each.
 
         Returns:
-            the new version of each name, or None if the name had not the expected version.
+            the new version of each name, or None if the name did not have the expected version.
         """
 
     def delete(self, name: str) -> None:
@@ -310,7 +310,7 @@ class LocalStorage:
         All temporary files are open at once, so the caller limits their number.
 
         Returns:
-            the new version of each file, or None if the file had not the expected
+            the new version of each file, or None if the file did not have the expected
             version. Such a file stays as it is.
 
         Raises:

@@ -30,7 +30,7 @@ class AbsentCandles(NamedTuple):
 
     Args:
         series: the series.
-        start_ms, stop_ms: the begin of the first candle and the end of the last.
+        start_ms, stop_ms: the begin time of the first candle and the end time of the last.
         candles: number of candles.
         reason: a ledger's reason, LEFT or UNEXPLAINED.
         has_reason: whether the exchange lacks the candles, they are not expected, or a
@@ -128,7 +128,7 @@ def _absent_by_report(reported: ReportedGap, expected: Expectation, run: Range) 
 def _trailing(
     facts: SeriesFacts, expected: Expectation, moment: CoverageMoment, wanted: PartitionFilter
 ) -> list[Range]:
-    """Return the range since the series was left; none if it was not left.
+    """Return the range since the series was left, or no range if it was not left.
 
     The range ends at the moment, or at the last confirmation of any recorder.
     """

@@ -30,7 +30,7 @@ LIST_AGE_MS_MAX = 600_000
 # The status of a symbol in its market's last list, or "" if the status is unknown.
 _Status = Literal["", "unlisted", "trades", "before trading", "ended"]
 
-# The least similarity, from 0 to 1, of a symbol that the error suggests.
+# The minimum similarity, from 0 to 1, of a symbol that the error suggests.
 _ALIKE_MIN = 0.6
 
 
@@ -55,7 +55,7 @@ class Expectation(NamedTuple):
 
 
 def expectation(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
-    """Return the expected candles of a series, or None if no candle, gap or period makes any expected."""
+    """Return the expected candles of a series, or None if no candle is expected."""
     presence, believed_ms = facts.presence, _believed_ms(facts, moment)
     reported = [
         each for each in facts.reported if each.gap.reason != "forgotten" and each.gap.start_ms < believed_ms
@@ -110,8 +110,8 @@ def _subscribed_until(facts: SeriesFacts, grid: Interval, until_ms: int) -> list
 def _never_came(facts: SeriesFacts, moment: CoverageMoment) -> Expectation | None:
     """Return the expectation of a series without a candle, from its open periods.
 
-    The result is None if no candle is expected, or if a ledger has a gap with another
-    reason than "not_listed". Such a gap explains the absence.
+    The result is None if no candle is expected. It is also None if a ledger has a gap
+    with a reason other than "not_listed": such a gap explains the absence.
     """
     still = facts.open_periods
     if not still or facts.edge_ms is not None or _status(facts) == "before trading":
@@ -164,7 +164,7 @@ def _status(facts: SeriesFacts) -> _Status:
 
 
 def _never_came_reason(facts: SeriesFacts, began_ms: int) -> str:
-    """Return why a subscribed series never had a candle, with the status in its market's list."""
+    """Return the reason why a subscribed series never had a candle, from its market's last list."""
     market, symbol, _ = facts.series
     since = f"subscribed to since {format_minute(began_ms)}, and never a candle came"
     status = _status(facts)

@@ -1,4 +1,4 @@
-"""The gap ledgers: which candles are absent, and why.
+"""The gap ledgers: the absent candles and the reasons for their absence.
 
-Entry points: `ledgers` reads all ledgers; `ledger` writes the one of a living recorder.
+Entry points: `ledgers` reads all ledgers, and `ledger` writes a living recorder's ledger.
 """

@@ -35,7 +35,7 @@ from lakewriter.series import Series
 # A file is rewritten when its lines exceed twice the number of entries by more than this.
 SPARE_LINES = 10_000
 
-# The maximum length of a gap's error. Longer errors are cut off, for the length of a line is limited.
+# The maximum length of a gap's error, because lines have a limit. Longer errors are cut off.
 ERROR_CHARS_MAX = 1_000
 
 
@@ -92,8 +92,8 @@ class Ledger:
         If the range overlaps gaps, their earliest detection is kept.
 
         Args:
-            now_ms: the exchange's time. It is the time of detection, and unless the
-                reason is "pending" also that of the resolution.
+            now_ms: the exchange's time. It is the time of detection. It is also the time
+                of resolution, unless the reason is "pending".
         """
         if start_ms >= stop_ms:
             return
@@ -189,7 +189,7 @@ class Ledger:
             with contextlib.suppress(OSError):
                 os.close(fd)
             if not self._entries:
-                with contextlib.suppress(OSError):  # the next recorder takes it over, without a gap
+                with contextlib.suppress(OSError):  # the file has no gaps for the next recorder
                     self.path.unlink(missing_ok=True)
 
     def _replace(self, series: Series, first: int, last: int, new: Iterable[Entry]) -> None:

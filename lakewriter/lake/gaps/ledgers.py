@@ -1,9 +1,9 @@
-"""All gap ledgers: which candles are absent, and why.
+"""All gap ledgers: the absent candles and the reasons for their absence.
 
     _lakewriter/gaps/<recorder>.ndjson
 
 Each living recorder has one file, named like its journal's directory. Each line
-is a change (see `log`); replaying them gives the state (see `ledger`).
+is a change (see `log`); the replay of all changes gives the state (see `ledger`).
 
 The next recorder takes over the ledgers of dead recorders. This module does not know
 which candles are in the lake; `presence` does.

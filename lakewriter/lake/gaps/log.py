@@ -60,7 +60,7 @@ _decode_change = msgspec.json.Decoder(_MarkLine | _Clear).decode
 
 
 def read(path: Path) -> LedgerFile:
-    """Return the content of a ledger's file; log the number of left out lines.
+    """Return the content of a ledger's file; log the number of lines left out.
 
     Raises:
         FileNotFoundError: if the ledger was taken over.

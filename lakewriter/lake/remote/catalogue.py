@@ -37,7 +37,7 @@ class _Series(NamedTuple):
     Other programs percent-encode some names, so a series may have several directories.
 
     Args:
-        values: the market, the symbol and the interval, as far as they are known.
+        values: the values of the first levels; for a series the market, symbol and interval.
         directories: the directories, relative to the root.
     """
 
@@ -157,7 +157,7 @@ def _places(directory: str, days: list[str] | None, series: int) -> list[str]:
 
     Args:
         directory: the series' directory.
-        days: the wanted days, or None if they are unknown.
+        days: the wanted days, or None if they are not few.
         series: number of series to list.
     """
     if days is None or (len(days) > 1 and len(days) * series > PENDING_MAX):

@@ -107,7 +107,7 @@ def _with_environment(given: dict[str, str], environment: Mapping[str, str]) -> 
     """Return the parameters, with values of AWS's environment variables for missing ones.
 
     Arrow reads these variables only for a file system from a URI, and such a file
-    system has no timeouts. Arrow itself finds credentials and profiles.
+    system accepts no timeouts. Arrow itself finds credentials and profiles.
     """
     for name, variables in _VARIABLES.items():
         values = [environment[variable] for variable in variables if environment.get(variable)]

@@ -3,10 +3,10 @@
 It implements the interface of `storage` read-only. Only this module knows the error
 texts of the stores.
 
-One request reads all bytes of an object, so a read gets the old object or the new
-one while it is replaced. But Arrow first requests the length, without a version. If
-the object is replaced in between, its bytes are cut off or padded to the old length.
-The last bytes show this, and the read is retried.
+One request reads all bytes of an object. So a read during a replacement gets the old
+object or the new one. But Arrow first requests the length, without a version. If the
+object is replaced in between, its bytes are cut off or padded to the old length. The
+last bytes show this, and the read is retried.
 """
 
 import contextlib
