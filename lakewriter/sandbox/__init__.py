@@ -1,10 +1,10 @@
-"""A local Binance: it speaks the real protocol, and each of its candles can be computed.
+"""A local Binance with the real protocol. Each of its candles can be computed.
 
     async with serve(SandboxOptions(speed=60)) as sandbox:
         sandbox.truth.candles("spot", "BTCUSDT", "1m", start_ms, stop_ms)
 
-It shares no code with `lakewriter.binance`, except the names of the archive's
-files. A server built from the client's own decoder would prove nothing.
+It shares only the names of the archive's files with `lakewriter.binance`. A server built
+from the client's decoder would repeat the decoder's faults.
 """
 
 from lakewriter.sandbox.faults.table import FAULTS, Fault

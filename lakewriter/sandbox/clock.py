@@ -1,7 +1,8 @@
-"""The sandbox's clock: starts at a given time and runs at a given speed.
+"""The sandbox's clock. It starts at a given time, and runs at a given speed.
 
-Server time, event times and closes follow it. Pings, limits and the spacing of
-open candles follow real time. Only this module of the sandbox asks what time it is.
+Server time, event times and closes follow simulated time. Pings, limits and the intervals
+between frames of open candles follow real time. Only this module of the sandbox reads the
+machine's clock.
 """
 
 import time
@@ -11,8 +12,8 @@ class SimClock:
     """Simulated time.
 
     Args:
-        start_ms: its first time; None for the real time.
-        speed: simulated seconds per real one.
+        start_ms: its first time; None for the present.
+        speed: simulated seconds per real second.
     """
 
     def __init__(self, start_ms: int | None = None, speed: float = 1.0) -> None:
@@ -29,5 +30,5 @@ class SimClock:
         return self._start_ms + int(self.real_s() * 1000 * self.speed)
 
     def real_s_until(self, sim_ms: int) -> float:
-        """Return the real seconds until the clock shows `sim_ms`; negative if it is past."""
+        """Return the real seconds until the clock shows `sim_ms`; negative for past times."""
         return (sim_ms - self._start_ms) / 1000 / self.speed - self.real_s()

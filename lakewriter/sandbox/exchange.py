@@ -1,4 +1,4 @@
-"""The simulated exchange: the state that the parts of one sandbox share."""
+"""The simulated exchange: the shared state of one sandbox."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from lakewriter.sandbox.truth.catalogue import Catalogue
 
 
 class SimulatedExchange(NamedTuple):
-    """The exchange that REST, archive and streams serve.
+    """The state that REST, archive and streams share.
 
     Args:
-        catalogues: by market.
+        catalogues: the symbols of each market, by its name.
         truth: the candles.
-        faults: the faults on request.
+        faults: the requested faults.
         clock: the simulated time.
-        violations: limits that clients broke, by kind.
-        requests: REST and archive requests, by kind.
+        violations: counts of the limits that clients broke, by kind.
+        requests: counts of REST and archive requests, by kind.
     """
 
     catalogues: Mapping[str, Catalogue]

@@ -1,10 +1,10 @@
-"""The sandbox's server: three markets, WebSocket and HTTP, on one port.
+"""The sandbox's server: three markets on one port, with WebSocket and HTTP.
 
     async with serve(SandboxOptions(speed=60)) as sandbox:
         …connect to sandbox.url…
 
-It joins clock, truth, catalogues, faults, sockets, REST and archive. Tests use
-`Sandbox` to read counters and to ask for faults.
+It connects clock, truth, catalogues, faults, sockets, REST and archive. Tests use `Sandbox`
+to read counters and to add faults.
 """
 
 import asyncio
@@ -40,15 +40,15 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a sandbox.
 
     Args:
-        port: 0 for a free one.
-        speed: simulated seconds per real one.
-        seed: all prices follow from it.
-        start_ms: the first time of its clock; None for now.
+        port: the port; 0 for a free port.
+        speed: simulated seconds per real second.
+        seed: the seed that determines all candles.
+        start_ms: the first time of the clock; None for the present.
         symbols: the number of trading symbols of each market.
-        push_every_ms: real time between frames of an open candle; 0 for none.
-        ping_every_s: real time between pings; 0 for each market's own.
+        push_every_ms: real time between frames of an open candle; 0 to send no such frames.
+        ping_every_s: real time between pings; 0 for each market's default.
         replay: recorded sessions, FILE or MARKET=FILE.
-        faults: the faults it begins with.
+        faults: the initial faults.
     """
 
     host: str = "127.0.0.1"
@@ -68,11 +68,11 @@ class Sandbox:
 
     Attributes:
         url: its address ("http://127.0.0.1:9080").
-        truth: the candles of the whole grid; `expected` says which of them exist.
+        truth: the candles of the whole grid; `expected` returns those that exist.
         faults: its faults.
-        violations: limits that clients broke, by kind: "messages", "streams",
+        violations: counts of the limits that clients broke, by kind: "messages", "streams",
             "subscribe_size", "pongs", "connects", "weight", "ban", "retry_after".
-        requests: REST and archive calls answered, by kind: "klines", "time",
+        requests: counts of answered REST and archive calls, by kind: "klines", "time",
             "ping", "exchangeInfo", "archive", "archive_list".
     """
 
@@ -125,7 +125,7 @@ class Sandbox:
 
     @property
     def replayed(self) -> int:
-        """The number of recorded frames sent to the open connections."""
+        """The number of recorded frames that were sent to the open connections."""
         return sum(connection.replayed for connection in self._sockets.open)
 
     def now_ms(self) -> int:
@@ -133,18 +133,18 @@ class Sandbox:
         return self.clock.now_ms()
 
     def symbols(self, market: str) -> list[str]:
-        """Return the symbols of a market that trade now, in the order of its list."""
+        """Return the symbols of a market that trade now, in the market's order."""
         listed = self._catalogues[market].listed(self.now_ms())
         return [item.symbol for item in listed if item.status == "TRADING"]
 
     def expected(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> list[int]:
         """Return the begin times of the candles that exist in the half-open range, ascending.
 
-        No candle exists before a listing, after a delisting or a delivery, or in
-        a halt. A candle exists even if its frame or row gets lost.
+        No candle exists before a listing, after a delisting or a delivery, or in a halt. A
+        candle exists even if its frame or row is lost.
 
         Raises:
-            UsageError: if there is no such market or interval.
+            UsageError: if the market or interval is unknown.
         """
         grid = parse_interval(interval)
         if grid.name not in parse_market(market).intervals:
@@ -152,20 +152,20 @@ class Sandbox:
         return self._catalogues[market].begin_times(symbol, grid.name, start_ms, stop_ms)
 
     def add_fault(self, fault: Fault) -> int:
-        """Add a fault, from now on or from its start; return its id.
+        """Add a fault, and return its id. Without a start, the fault begins now.
 
         Raises:
-            UsageError: if there is no such fault, or a field is not allowed.
+            UsageError: if the fault is unknown, or a field is not allowed.
         """
         fault_id = self.faults.add(fault, self.now_ms())
         self._on_faults_changed()
         return fault_id
 
     def remove_fault(self, fault_id: int) -> None:
-        """Remove a fault; candles that did not exist never will.
+        """Remove a fault. Candles that did not exist remain absent.
 
         Raises:
-            UsageError: if there is no fault of that id.
+            UsageError: if no fault has this id.
         """
         self.faults.remove(fault_id, self.now_ms())
         self._on_faults_changed()
@@ -180,44 +180,44 @@ class Sandbox:
         self._connection_faults.apply_due()
 
     def _replace_own_fault(self, key: tuple[str, ...], fault: Fault | None) -> None:
-        """Replace the fault of this key; None only removes it."""
+        """Replace the fault of this key; None removes it."""
         if self._own_faults.get(key) in self.faults.all():
             self.remove_fault(self._own_faults.pop(key))
         if fault is not None:
             self._own_faults[key] = self.add_fault(fault)
 
     async def drop_connections(self) -> None:
-        """Cut every connection without a close frame, as a broken network does."""
+        """Cut each connection without a close frame, like a broken network."""
         await self._sockets.drop_all()
 
     async def close_connections(self, code: int = 1001, reason: str = "") -> None:
-        """Close every connection with a close frame, as a server that restarts does."""
+        """Close each connection with a close frame, like a restarting server."""
         await asyncio.gather(*(connection.close(code, reason) for connection in self._sockets.open))
 
     def mute(self, market: str, symbol: str) -> None:
-        """Lose every frame of a symbol until `unmute`; REST still has its candles."""
+        """Drop all frames of a symbol until `unmute`; REST still has its candles."""
         self._replace_own_fault((market, symbol), Fault("silent_stream", market=market, symbols=(symbol,)))
 
     def unmute(self, market: str, symbol: str) -> None:
-        """Send the symbol's frames again; lost ones stay lost."""
+        """Send the symbol's frames again; dropped frames stay lost."""
         self._replace_own_fault((market, symbol), None)
 
     def stall(self) -> None:
-        """Send nothing to any connection until `resume`, pongs included."""
+        """Stop sending frames and pongs to all connections until `resume`."""
         self._open_gate.clear()
 
     def resume(self) -> None:
-        """Send again, the overdue frames first."""
+        """Send frames again, beginning with the overdue ones."""
         self._open_gate.set()
 
     async def send_to_all(self, data: str | bytes) -> None:
-        """Send one text frame of any content to every open connection, except half open ones."""
+        """Send a text frame to each open connection, except half open ones."""
         for connection in [item for item in self._sockets.open if not item.stalled]:
             with suppress(ConnectionResetError):
                 await connection.send(data)
 
     def refuse(self, status: int) -> None:
-        """Refuse every further handshake with this HTTP status; 0 accepts them again."""
+        """Refuse all further handshakes with this HTTP status; 0 accepts handshakes again."""
         self._replace_own_fault(
             ("refuse",), Fault("refuse_handshake", value=status, retry_after_s=1) if status else None
         )
@@ -242,11 +242,11 @@ def _at_speed(frames: list[tuple[float, bytes]], speed: float) -> list[tuple[flo
 
 @asynccontextmanager
 async def serve(options: SandboxOptions) -> AsyncIterator[Sandbox]:
-    """Run a sandbox while the block runs.
+    """Start a sandbox, and stop it at the end of the block.
 
     Raises:
-        LakewriterError: if the port is taken.
-        UsageError: if a recording cannot be read, or a fault is not allowed.
+        LakewriterError: if another program uses the port.
+        UsageError: if a recording is unreadable, or a fault is not allowed.
     """
     sandbox = Sandbox(options)
     runner = web.AppRunner(

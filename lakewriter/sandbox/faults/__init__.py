@@ -1,5 +1,5 @@
-"""Failures on request, and the exchange's limits on one caller.
+"""Faults on request, and the exchange's limits on one caller.
 
-Door: `table` names every failure. `fault_syntax` parses faults, `fault_set` keeps
-those of a sandbox, and `caller_limits` counts what a caller does.
+Door: `table` names each fault. `fault_syntax` parses faults, and `fault_set` keeps those of
+a sandbox. `caller_limits` counts a caller's calls, messages and connection attempts.
 """

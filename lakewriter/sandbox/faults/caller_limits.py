@@ -1,28 +1,30 @@
-"""The exchange's limits on one caller: messages a second, weight a minute, connection attempts in five.
+"""The exchange's limits on one caller.
 
-Each limit counts and returns a verdict; the caller of the limit refuses.
-Pure: the time is passed in, in real seconds.
+The limits apply to messages per second, weight per minute, and connection attempts in five
+minutes. Each limit counts and returns a verdict. The caller of the limit refuses. Pure: the
+time is passed in, in real seconds.
 """
 
 import math
 from collections import deque
 from typing import NamedTuple
 
-# Weight a minute. Both futures markets share one pool since 2026-06-30.
+# The maximum weight per minute. Both futures markets share one pool since 2026-06-30.
 WEIGHT_MAX = {"spot": 6000, "futures": 2400}
 
-# Connection attempts on one market. Source: documented for spot, 2023-02-17.
+# The maximum connection attempts on one market. Source: documented for spot, 2023-02-17.
 CONNECTS_MAX = 300
 CONNECTS_WINDOW_S = 300.0
 
-# Refused calls in a row, without a wait between them, before a ban.
+# The maximum refused calls in a row, without a wait between them. The next one causes a ban.
 WEIGHT_VIOLATIONS_MAX = 3
 
-# A call that was in flight when its caller was told to wait is no violation. The shortest
-# wait is a second; on a busy machine, a call may be in flight for most of it.
+# The seconds after a Retry-After in which a call is no violation. It may have been in
+# flight. The shortest wait is a second. On a busy machine, a call may be in flight for most
+# of it.
 IN_FLIGHT_S = 0.9
 
-# The exchange's first ban takes two minutes, the longest three days.
+# The seconds of a ban. The exchange's first ban takes two minutes, the longest takes three days.
 BAN_S = 2.0
 
 
@@ -30,10 +32,10 @@ class Verdict(NamedTuple):
     """The answer of `WeightLimit` to one call.
 
     Args:
-        used: weight used in this minute, this call included.
+        used: the weight used in this minute, including this call.
         status: 200, or the HTTP status of the refusal.
-        wait_s: the value of Retry-After; 0 for none.
-        violation: the broken limit: "weight", "ban", "retry_after", or "" for none.
+        wait_s: the value of Retry-After; 0 to send no Retry-After.
+        violation: the broken limit: "weight", "ban" or "retry_after"; "" for an allowed call.
     """
 
     used: int
@@ -55,16 +57,16 @@ class _CallerState:
 
 
 class WeightLimit:
-    """The weight that each caller used in this minute, per pool, and the wait that each was told."""
+    """The used weight of each caller in this minute, by pool, and the waits required of each caller."""
 
     def __init__(self) -> None:
         self._callers: dict[tuple[str, str], _CallerState] = {}
 
     def spend(self, market: str, caller: str, weight: int, now_s: float) -> Verdict:
-        """Count a call.
+        """Count a call; return its verdict.
 
         Args:
-            now_s: real seconds; a new minute begins every 60.
+            now_s: the time in real seconds; a minute begins at each multiple of 60.
         """
         state = self._state_of(market, caller)
         if state.minute != int(now_s // 60):
@@ -79,7 +81,7 @@ class WeightLimit:
         return Verdict(state.used, violation="retry_after" if too_soon else "")
 
     def require_wait(self, market: str, caller: str, now_s: float, until_s: float) -> None:
-        """Count a call of this caller before `until_s` as a violation."""
+        """Start a wait: calls of this caller before `until_s` are violations."""
         state = self._state_of(market, caller)
         if now_s >= state.wait_until_s:
             state.told_at_s = now_s
@@ -108,7 +110,7 @@ class AttemptLimit:
         self._times_s: dict[tuple[str, str], deque[float]] = {}
 
     def attempt(self, market: str, caller: str, now_s: float) -> int:
-        """Count an attempt; return the seconds to wait, or 0 if it is within the limit."""
+        """Count an attempt; return the seconds to wait, or 0 for an allowed attempt."""
         times_s = self._times_s.setdefault((market, caller), deque(maxlen=CONNECTS_MAX))
         if len(times_s) == CONNECTS_MAX and now_s - times_s[0] < CONNECTS_WINDOW_S:
             return math.ceil(times_s[0] + CONNECTS_WINDOW_S - now_s)
@@ -123,7 +125,7 @@ class MessageRate:
         self._times_s: deque[float] = deque()
 
     def count(self, now_s: float) -> int:
-        """Count a message; return how many came within a second."""
+        """Count a message; return the number of messages within the last second."""
         self._times_s.append(now_s)
         while self._times_s[0] <= now_s - 1:
             self._times_s.popleft()

@@ -1,15 +1,14 @@
-"""The faults of one sandbox: which there are, and which hold at a time.
+"""The faults of one sandbox, and the selection of those that are active.
 
     faults.add(Fault("late_close", market="spot", symbols=("BTCUSDT",), value=30), now_ms)
 
-Rule 1: a fault holds while start_ms <= simulated time < stop_ms. Five faults
-select candles by their begin instead: `exchange_halt`, `new_listing`,
-`delisting`, `rest_missing_rows`, `archive_missing_rows`. Faults of single archive
-files select them by their first day, and a share of them by path.
-Rule 2: a candle that did not exist never will. Removing a halt or a listing
-ends it, and does not undo it.
+Rule 1: a fault is active while start_ms <= simulated time < stop_ms. Five faults select
+candles by their begin instead: `exchange_halt`, `new_listing`, `delisting`,
+`rest_missing_rows`, `archive_missing_rows`. Faults of single archive files select files by
+their first day, and a share of files by their paths.
+Rule 2: an absent candle stays absent. The removal of a halt or a listing only ends it.
 
-Pure: the time is passed in. Other modules do what a fault says.
+Pure: the time is passed in. Other modules apply the faults.
 """
 
 from collections.abc import Iterator
@@ -20,10 +19,11 @@ from lakewriter.binance.archive_files import ArchiveFile
 from lakewriter.errors import UsageError
 from lakewriter.sandbox.faults.table import Fault, normalized
 
-# Faults that remove candles. An open start is the time of `add`; `remove` cannot undo them.
+# Faults that remove candles. Without a start, they begin at the time of `add`. `remove`
+# cannot undo them.
 CANDLE_FAULTS = ("exchange_halt", "new_listing", "delisting")
 
-# Faults of frames. A frame is not checked for them while there are none.
+# Faults of frames. Without such faults, no frame is checked.
 FRAME_FAULTS = (
     "silent_stream", "late_close", "missing_close", "duplicate_close", "out_of_order_closes",
     "silent_zero_trades", "close_ahead",
@@ -33,11 +33,11 @@ FRAME_FAULTS = (
 class FaultSet:
     """The faults of one sandbox.
 
-    A change replaces its tuples and dicts, because another thread may read them.
+    A change replaces the tuples and dicts, because another thread may read them.
 
     Attributes:
-        may_remove_candles: whether there is a fault that removes candles.
-        may_change_frames: whether there is a fault that loses, delays or repeats frames.
+        may_remove_candles: whether the set has a fault that removes candles.
+        may_change_frames: whether the set has a fault that loses, delays or repeats frames.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class FaultSet:
         return bool(self._by_name)
 
     def add(self, fault: Fault, now_ms: int) -> int:
-        """Add a fault; return its id, for `remove`.
+        """Add a fault; return its id for `remove`.
 
         Raises:
-            UsageError: if there is no such fault, or a field is not allowed.
+            UsageError: if the fault is unknown, or a field is not allowed.
         """
         fault = normalized(fault)
         if fault.start_ms is None and fault.name in CANDLE_FAULTS:
@@ -69,7 +69,7 @@ class FaultSet:
         """Remove a fault.
 
         Raises:
-            UsageError: if there is no fault of that id.
+            UsageError: if no fault has this id.
         """
         if fault_id not in self._by_id:
             raise UsageError(f"fault: no id {fault_id}", "GET /control lists them")
@@ -87,21 +87,21 @@ class FaultSet:
             self.remove(fault_id, now_ms)
 
     def all(self) -> dict[int, Fault]:
-        """Return the faults by id, past and future ones included."""
+        """Return all faults by id, including past and future ones."""
         return self._by_id
 
     def named(self, name: str) -> tuple[Fault, ...]:
-        """Return every fault of that name, removed halts and listings included."""
+        """Return all faults of this name, including removed halts and listings."""
         return self._by_name.get(name, ())
 
     def concerning(self, name: str, market: str, symbol: str = "", interval: str = "") -> Iterator[Fault]:
-        """Yield the faults of that name that concern a series, at any time."""
+        """Yield the faults of this name that concern a series at any time."""
         return (fault for fault in self.named(name) if fault.concerns(market, symbol, interval))
 
     def active(
         self, name: str, market: str, symbol: str = "", interval: str = "", *, now_ms: int
     ) -> Fault | None:
-        """Return the first fault of that name that concerns a series and holds at `now_ms`."""
+        """Return the first fault of this name that concerns a series and is active at `now_ms`."""
         if name not in self._by_name:
             return None
         return next(
@@ -110,7 +110,7 @@ class FaultSet:
         )
 
     def active_for_file(self, name: str, file: ArchiveFile) -> Fault | None:
-        """Return the first fault of that name that an archive file has."""
+        """Return the first fault of this name that affects an archive file."""
         return next(
             (
                 fault

@@ -27,20 +27,20 @@ _HINT = "lakewriter sandbox --list-faults"
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
-# A century of simulated time: a longer wait is a typing error.
+# The maximum wait: a century of simulated time. A longer wait is a typing error.
 _SECONDS_MAX = 100 * 366 * 86_400.0
 
-# 9999-12-31, where dates end.
+# 9999-12-31, the last date.
 _MOMENT_MAX_MS = 253_402_214_400_000
 
 
 class _FaultFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The fields of a written fault; see `Fault`.
+    """The fields of a fault in text; see `Fault`.
 
     Args:
-        symbols: a list, or names between commas.
-        start, stop: ISO 8601, in UTC unless it has an offset; or milliseconds.
-        start_ms, stop_ms: the same in milliseconds.
+        symbols: a list, or names separated by commas.
+        start, stop: a moment in ISO 8601, in UTC by default, or in milliseconds.
+        start_ms, stop_ms: the same moments in milliseconds.
         in_s, for_s: simulated seconds from now to the start, and from the start to the stop.
     """
 
@@ -67,7 +67,7 @@ def load_faults(path: Path, now_ms: int) -> list[Fault]:
     """Return the faults of a TOML file.
 
     Raises:
-        UsageError: if the file cannot be read, or a fault is not allowed.
+        UsageError: if the file is unreadable, or a fault is not allowed.
     """
     try:
         file = msgspec.convert(tomllib.loads(read_user_text(path, FILE_BYTES_MAX)), _FaultFile)
@@ -82,10 +82,10 @@ def load_faults(path: Path, now_ms: int) -> list[Fault]:
 
 
 def parse_json(content: bytes, now_ms: int) -> Fault:
-    """Return the fault that a JSON object describes.
+    """Return the fault in a JSON object.
 
     Raises:
-        UsageError: if it describes none.
+        UsageError: if the object does not describe a fault.
     """
     try:
         fields = msgspec.json.decode(content, type=dict[str, Any])
@@ -95,10 +95,10 @@ def parse_json(content: bytes, now_ms: int) -> Fault:
 
 
 def parse_argument(text: str, now_ms: int) -> Fault:
-    """Return the fault that `NAME` or `NAME:key=value,…` describes.
+    """Return the fault in a text of the form `NAME` or `NAME:key=value,…`.
 
     Raises:
-        UsageError: if it describes none.
+        UsageError: if the text does not describe a fault.
     """
     name, _, rest = text.partition(":")
     fields: dict[str, Any] = {"name": name}
@@ -116,10 +116,10 @@ def parse_argument(text: str, now_ms: int) -> Fault:
 
 
 def parse_moment(value: object) -> int:
-    """Return a moment in milliseconds, from ISO 8601 (UTC unless it has an offset), a date, or milliseconds.
+    """Return a moment in milliseconds from ISO 8601, in UTC by default, a date, or milliseconds.
 
     Raises:
-        UsageError: if it is no moment.
+        UsageError: if the value is not a moment.
     """
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) > len("20261122"):
         value = int(value[:20])

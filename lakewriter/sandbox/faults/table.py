@@ -1,8 +1,8 @@
-"""The sandbox's failures: `FAULTS` names each, with its value, default and limits.
+"""The sandbox's faults: `FAULTS` has the name, value, default and limits of each.
 
     Fault("late_close", market="spot", symbols=("BTCUSDT",), value=30)
 
-Rule: a fault that `FAULTS` does not name is refused. Pure.
+Rule: only faults in `FAULTS` are accepted. Pure.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from lakewriter.market import parse_market, parse_symbol
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One failure.
+    """One fault.
 
     Args:
-        name: one of `FAULTS`.
-        market, symbols, interval: the series that have it; empty for all.
-        start_ms, stop_ms: its range in simulated time; None for open.
-        value: as `FAULTS` describes it; 0 for the default.
-        retry_after_s: sent as Retry-After with a refusal; 0 for none.
-        share: the part of the archive's files that have it. A file's path decides.
+        name: a name in `FAULTS`.
+        market, symbols, interval: the affected series; empty for all series.
+        start_ms, stop_ms: its range in simulated time; None for an open range.
+        value: the value that `FAULTS` describes; 0 for the default.
+        retry_after_s: the Retry-After of a refusal; 0 to send no Retry-After.
+        share: the affected part of the archive's files. A file's path decides.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 1.0
 
     def concerns(self, market: str, symbol: str = "", interval: str = "") -> bool:
-        """Return whether the fault is of this market, symbol and interval (its name on disk)."""
+        """Return whether the fault affects a series; the interval has its name on disk."""
         return (
             self.market in ("", market)
             and (not self.symbols or symbol in self.symbols)
@@ -46,25 +46,25 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def holds_at(self, time_ms: int) -> bool:
-        """Return whether the fault holds at this time."""
+        """Return whether the fault is active at this time."""
         return (self.start_ms is None or self.start_ms <= time_ms) and (
             self.stop_ms is None or time_ms < self.stop_ms
         )
 
     def affects_file(self, path: str) -> bool:
-        """Return whether the archive file at this path is in the share that has the fault."""
+        """Return whether the archive file at this path is in the affected share."""
         drawn = hashlib.blake2b(f"{self.name}{path}".encode(), digest_size=8).digest()
         return int.from_bytes(drawn) < self.share * 2**64
 
 
 class FaultKind(NamedTuple):
-    """The description and the limits of one failure.
+    """The description and the limits of one fault.
 
     Args:
-        value: the meaning of `Fault.value`, with its unit; "" if it takes none.
-        default: replaces a value of 0.
+        value: the meaning of `Fault.value`, with its unit; "" for a fault without a value.
+        default: the value that replaces 0.
         value_min, value_max: the allowed values, both inclusive.
-        choices: the only allowed values; empty for any between the limits.
+        choices: the only allowed values; empty to allow all values between the limits.
         takes_series: whether a fault can name symbols and an interval.
         takes_share: whether a fault can name a share of the archive's files.
     """
@@ -79,7 +79,7 @@ class FaultKind(NamedTuple):
     takes_share: bool = False
 
 
-# HTTP statuses of refusals; 418 is a ban, 451 a blocked region.
+# HTTP statuses of refusals. 418 is a ban, and 451 is a blocked region.
 STATUSES = (400, 403, 404, 418, 429, 451, *range(500, 600))
 
 _DAY_S = 86_400.0
@@ -163,7 +163,7 @@ def normalized(fault: Fault) -> Fault:
     """Return the fault with its default value, upper-case symbols and its interval's name on disk.
 
     Raises:
-        UsageError: if there is no such fault, or a field is not allowed.
+        UsageError: if the fault is unknown, or a field is not allowed.
     """
     kind = FAULTS.get(fault.name)
     if kind is None:

@@ -1,9 +1,8 @@
 """The sandbox's public archive: its files and their content.
 
-Only finished days and months have files, and only if one of their candles
-exists. A symbol that no longer trades keeps its files. Spot times are
-microseconds from 2025-01-01 on. The futures' files begin with a header. Pure: a
-file and the time in, bytes out, the same bytes every time.
+Only finished days and months with at least one candle have files. A symbol that no longer
+trades keeps its files. From 2025-01-01 on, spot times are in microseconds. Files of futures
+begin with a header. Pure: the same file and time always give the same bytes.
 
 Source: binance-public-data, README.md and python/enums.py.
 """
@@ -25,7 +24,7 @@ from lakewriter.sandbox.truth.csv_lines import csv_lines
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 from lakewriter.series import Series
 
-# 2025-01-01: from here on spot files count microseconds.
+# 2025-01-01. From this time on, spot files count microseconds.
 MICROSECONDS_FROM_MS = 1_735_689_600_000
 
 HEADER = (
@@ -35,10 +34,11 @@ HEADER = (
 
 PERIODS: tuple[Period, ...] = ("daily", "monthly")
 
-# The fastest level. Higher ones take five times as long, and digits hardly get shorter.
+# The fastest level. Higher levels take five times as long, and hardly compress digits better.
 _COMPRESSION = 1
 
-# Candles written at once. It bounds memory, because a month has millions of seconds.
+# The candles that are written at once. The limit bounds memory, because a month has
+# millions of 1s candles.
 _CANDLES_AT_ONCE = 1 << 17
 
 _PATH = re.compile(
@@ -48,11 +48,11 @@ _PATH = re.compile(
 
 
 def find_file(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
-    """Return the file at the path of a zip, or None if it does not exist yet.
+    """Return the file at the path of a zip; None if the file does not exist yet.
 
     Args:
         path: "/data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2026-11-21.zip".
-        catalogues: by market.
+        catalogues: the symbols of each market, by its name.
     """
     match = _PATH.fullmatch(path)
     if match is None:
@@ -97,7 +97,7 @@ def _has_files(series: Series, period: Period) -> bool:
 
 def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
     grid = file.series.grid
-    # The last candle of a month may end in the next.
+    # The last candle of a month may end in the next month.
     ended_ms = max(file.stop_ms, grid.end(grid.floor(file.stop_ms - 1)))
     if ended_ms > now_ms or not _has_files(file.series, file.period):
         return False
@@ -105,7 +105,7 @@ def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
 
 
 def candle_ranges(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
-    """Return the ranges in which the candles of a file begin."""
+    """Return the ranges of begin times of a file's candles."""
     spec = catalogue.find(file.series.symbol)
     return (
         [] if spec is None else catalogue.existing_ranges(spec, file.series.grid, file.start_ms, file.stop_ms)
@@ -113,7 +113,7 @@ def candle_ranges(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
 
 
 def csv_text(truth: Truth, spec: SymbolListing, file: ArchiveFile, ranges: list[Range]) -> bytes:
-    """Return the CSV of a file, with the candles that begin in the ranges."""
+    """Return the CSV of a file with the candles that begin in the ranges."""
     grid = file.series.grid
     microseconds = spec.market == "spot" and file.start_ms >= MICROSECONDS_FROM_MS
     lines = [b"" if spec.market == "spot" else HEADER]
@@ -126,7 +126,7 @@ def csv_text(truth: Truth, spec: SymbolListing, file: ArchiveFile, ranges: list[
 
 
 def zip_file(file: ArchiveFile, text: bytes) -> bytes:
-    """Return the zip of a file's CSV, dated like its content."""
+    """Return the zip of a file's CSV, with the date of its content."""
     entry = zipfile.ZipInfo(f"{file.name}.csv", (file.day.year, file.day.month, file.day.day, 0, 0, 0))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -1,4 +1,4 @@
-"""The sandbox's archive over HTTP: zips, checksums and their list, with faults.
+"""The sandbox's archive over HTTP: zips, their checksums and their list, with faults.
 
 Simultaneous requests share one zip. `archive` makes the content of zips, and
 `archive_listing` makes the list.
@@ -18,15 +18,16 @@ from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.http import archive
 from lakewriter.sandbox.http.archive_listing import BUCKET_NAME, ArchiveKey, ArchiveListing, parse_directory
 
-# Cached zips: a client requests a zip and its checksum at the same time, or one after the other.
+# The maximum cached zips. A client requests a zip and its checksum together or in succession.
 _CACHED_FILES_MAX = 32
 
-# A larger zip is cached only while it is sent: a month of seconds has a hundred megabytes.
+# The maximum size of a cached zip. A month of 1s candles has a hundred megabytes. A larger
+# zip is cached only while it is sent.
 _CACHED_BYTES_MAX = 4 * 1024 * 1024
 
 _CHECKSUM_SUFFIX = ".CHECKSUM"
 
-# The number of flipped bytes; they begin at a third of the file.
+# The number of flipped bytes. They begin at a third of the file.
 _FLIPPED_BYTES = 16
 
 
@@ -34,7 +35,7 @@ class ArchiveHttp:
     """The handlers of the archive's URLs.
 
     Args:
-        exchange: the exchange; requests are counted in it.
+        exchange: the exchange, which counts the requests.
     """
 
     def __init__(self, exchange: SimulatedExchange) -> None:
@@ -43,13 +44,13 @@ class ArchiveHttp:
         self._cached: OrderedDict[ArchiveFile, asyncio.Task[bytes]] = OrderedDict()
 
     def add_routes(self, app: web.Application) -> None:
-        """Add the routes of the files, also below each market, and of their list."""
+        """Add the routes of the files and their list, also below each market."""
         app.router.add_get(f"/{BUCKET_NAME}", self._answer_list)
         for base in ("", *(f"/{market}" for market in MARKETS)):
             app.router.add_get(f"{base}/data/{{path:.+}}", self._answer_file)
 
     def clear_cache(self) -> None:
-        """Remove cached zips and sizes, because other candles exist now."""
+        """Remove cached zips and sizes after a change of the existing candles."""
         self._cached.clear()
         self._listing = ArchiveListing(self._exchange)
 
@@ -105,7 +106,7 @@ class ArchiveHttp:
             making = self._cached[file] = asyncio.create_task(asyncio.to_thread(self._make_zip, file))
             if len(self._cached) > _CACHED_FILES_MAX:
                 self._cached.popitem(last=False)
-        # A client that leaves must not cancel it for the others.
+        # A disconnected client must not cancel the zip for other clients.
         content = await asyncio.shield(making)
         if len(content) > _CACHED_BYTES_MAX:
             self._cached.pop(file, None)

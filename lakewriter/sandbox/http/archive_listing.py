@@ -1,10 +1,10 @@
-"""The list of the sandbox's archive, as S3 writes it: directories, keys and sizes, in pages.
+"""The list of the sandbox's archive in S3's format: pages of directories, keys and sizes.
 
-It names the files of `archive`, each with its checksum. The size of a zip is
-an estimate, because the exact size is known only once the zip is made. A sample
-of the series' first lines gives the bytes of a line. Pure: the time is passed in.
+It names the files of `archive` and their checksums. The size of a zip is an estimate,
+because the exact size requires the zip. A sample of the series' first lines gives the bytes
+of a line. Pure: the time is passed in.
 
-Source: Amazon S3 API reference, ListObjects (its first version).
+Source: Amazon S3 API reference, ListObjects, first version.
 """
 
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ from lakewriter.series import Series
 
 BUCKET_NAME = "data.binance.vision"
 
-# Keys and directories of one page.
+# The maximum keys and directories of one page.
 KEYS_MAX = 1000
 
-# Lines in the sample of the estimate.
+# The maximum lines of a sample for the estimate.
 _SAMPLE_LINES = 1440
 
-# What a zip of one file has besides its lines and twice the file's name.
+# The size of a zip without its lines and without the file's name, which occurs twice.
 _ZIP_BYTES = 98
 
 
 class ArchiveKey(NamedTuple):
-    """The market, period, symbol and interval of a directory of klines; "" for all."""
+    """The market, period, symbol and interval of a directory of klines. "" stands for all."""
 
     market: str
     period: Period
@@ -47,7 +47,7 @@ class ArchiveKey(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """One line of the list. A directory ends with a slash and has neither size nor time."""
+    """One entry of the list. A directory ends with a slash, and has neither size nor time."""
 
     key: str
     size: int = 0
@@ -63,7 +63,7 @@ _ROOTS = {
 
 
 def parse_directory(directory: str) -> ArchiveKey | None:
-    """Return the key of a directory, or None if it holds no klines or is below their files."""
+    """Return the key of a directory; None for a directory without klines or below their files."""
     root = next((root for root in _ROOTS if directory.startswith(root)), None)
     if root is None:
         return None
@@ -82,8 +82,8 @@ class ArchiveListing:
     def page(self, prefix: str, marker: str, now_ms: int) -> str:
         """Return a page of the listing, in XML, with the delimiter `/`.
 
-        It has keys that begin with the prefix and come after the marker. Keys below
-        a directory are grouped into the directory's name.
+        The page has keys with this prefix that sort after the marker. Keys below a
+        directory are replaced by the directory's name.
         """
         directory = prefix[: prefix.rfind("/") + 1]
         entries = (
@@ -125,7 +125,7 @@ class ArchiveListing:
     def _file_entries(self, key: ArchiveKey, marker: str, now_ms: int) -> Iterator[_Entry]:
         zip_name = marker.rpartition("/")[2].removesuffix(".CHECKSUM")
         marked_file = parse_name(key.series, key.period, zip_name)
-        # The last of many pages must not cost the time of the pages before it.
+        # The last of many pages must not take the time of all previous pages.
         first = date.min if marked_file is None or marked_file.path[1:] > marker else marked_file.day
         for file in self._existing_files(key, now_ms, first):
             path = file.path[1:]
@@ -135,7 +135,7 @@ class ArchiveListing:
 
     def _estimated_bytes(self, key: ArchiveKey, file: ArchiveFile, now_ms: int) -> int:
         if key not in self._line_bytes:
-            # Always the first file, so that a file has the same size on every page.
+            # The sample always comes from the first file, so a file has the same size on each page.
             first = next(
                 archive.existing_files(self._exchange.catalogues[key.market], key.series, key.period, now_ms)
             )
@@ -163,7 +163,7 @@ def _empty_zip_bytes(file: ArchiveFile) -> int:
 
 
 def _page_xml(prefix: str, marker: str, found: list[_Entry]) -> str:
-    """Return a page as XML. One entry more than a page holds means that another page follows."""
+    """Return a page as XML. An additional entry shows that another page follows."""
     entries, more = found[:KEYS_MAX], len(found) > KEYS_MAX
     head = {
         "Name": BUCKET_NAME,

@@ -1,12 +1,12 @@
-"""The sandbox's own HTTP endpoint: its counters, its faults, and the candles that exist.
+"""The sandbox's control endpoint: its counters, its faults, and the existing candles.
 
     GET    /control                  counters, faults with their ids, names of faults
     POST   /control/faults           a fault as JSON → {"id": 1}
-    DELETE /control/faults/1         one of them; without the number, all
+    DELETE /control/faults/1         remove a fault; without the number, all faults
     GET    /control/expected         ?market=&symbol=&interval=&start=&stop= → begin times
-    POST   /control/drop             cut every connection
+    POST   /control/drop             cut all connections
 
-It is no part of the exchange.
+The exchange has no such endpoint.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from lakewriter.sandbox.faults.table import FAULTS, Fault
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
-# An answer with more candles is a client's mistake.
+# The maximum candles of an answer. A request for more is a client's mistake.
 _EXPECTED_MAX = 1_000_000
 
 
@@ -42,7 +42,7 @@ class ControlledSandbox(Protocol):
 
     @property
     def streams(self) -> int:
-        """The number of their streams."""
+        """The number of subscribed streams of all open connections."""
 
     def add_fault(self, fault: Fault) -> int:
         """Add a fault; return its id."""
@@ -54,10 +54,10 @@ class ControlledSandbox(Protocol):
         """Remove all faults."""
 
     def expected(self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int) -> list[int]:
-        """Return the begin times of the candles that exist."""
+        """Return the begin times of the existing candles."""
 
     async def drop_connections(self) -> None:
-        """Cut every connection."""
+        """Cut all connections."""
 
 
 def add_routes(app: web.Application, sandbox: ControlledSandbox) -> None:
@@ -95,7 +95,7 @@ def add_routes(app: web.Application, sandbox: ControlledSandbox) -> None:
 
 
 def _with_usage_errors(handler: _Handler) -> _Handler:
-    """Answer a `UsageError` with status 400 and its text."""
+    """Return the handler; it answers a `UsageError` with status 400 and the error's text."""
 
     async def handle(request: web.Request) -> web.Response:
         try:

@@ -1,4 +1,4 @@
-"""The sandbox's exchangeInfo: each symbol as its market describes it. Pure."""
+"""The sandbox's exchangeInfo, with each symbol in its market's form. Pure."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from lakewriter.sandbox.truth.symbols import SymbolListing
 
 
 def exchange_info(market: str, listed: list[SymbolListing], now_ms: int) -> dict[str, Any]:
-    """Return the market's exchangeInfo, with the fields that a client of candles may read."""
+    """Return the market's exchangeInfo with the fields that a client for candles may read."""
     weight_max = 6000 if market == "spot" else 2400
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_max}
     describe = _spot_symbol if market == "spot" else _futures_symbol

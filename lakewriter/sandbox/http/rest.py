@@ -1,6 +1,6 @@
 """The sandbox's answers to REST calls, and their weights.
 
-Pure: parameters and the time in, an answer out.
+Pure: the parameters and the time determine the answer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,18 +18,18 @@ from lakewriter.sandbox.truth.symbols import SymbolListing
 
 ROWS_DEFAULT = 500
 
-# COIN-M answers no longer range.
+# The maximum range of a COIN-M request.
 _COIN_SPAN_MS = 200 * DAY_MS
 
-# Spot also takes times in microseconds; milliseconds have fewer digits until the year 33658.
+# Spot also accepts times in microseconds. Milliseconds have fewer digits until the year 33658.
 _MICROSECONDS_FROM = 10**15
 
-# The part of a candle in its row until it settles.
+# The part of a candle's values in its row before the candle settles.
 _UNSETTLED_FRACTION = 0.75
 
 
 class RestAnswer(NamedTuple):
-    """A status, and the body to send as JSON."""
+    """The HTTP status and the JSON body of an answer."""
 
     status: int
     body: Any
@@ -54,10 +54,9 @@ class _Query(NamedTuple):
 def klines(
     catalogue: Catalogue, faults: FaultSet, truth: Truth, params: Mapping[str, str], now_ms: int
 ) -> RestAnswer:
-    """Answer `/klines`: rows that begin from startTime to endTime, both inclusive.
+    """Return the answer to `/klines`: rows that begin from startTime to endTime, both inclusive.
 
-    The last row may be of the open candle. A symbol that no longer trades keeps
-    its older rows.
+    The last row may hold the open candle. A symbol that no longer trades keeps its older rows.
     """
     try:
         query = _query(catalogue, params, now_ms)
@@ -153,7 +152,7 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
 
 
 def _range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
-    # The oldest rows from startTime on; without it, the newest.
+    # Return the oldest rows from startTime on; without startTime, the newest rows.
     stop_ms = min(query.last_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
     if query.start_ms is None:
         return _start_of_newest(query, catalogue, query.first_ms, stop_ms), stop_ms
@@ -162,7 +161,7 @@ def _range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
 
 
 def _coin_range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
-    # The newest rows up to endTime, whatever startTime says.
+    # Return the newest rows up to endTime, even with a startTime.
     start_ms, end_ms = query.start_ms, query.end_ms
     if start_ms is not None and end_ms is not None and end_ms - start_ms > _COIN_SPAN_MS:
         raise _InvalidError(-1130, "Data sent for parameter 'endTime' is not valid.")
@@ -175,7 +174,7 @@ def _coin_range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, 
 
 
 def _stop_of_oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
-    """Return where the first `limit` existing candles end."""
+    """Return the end of the first `limit` existing candles."""
     left = query.limit
     for low_ms, high_ms in catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms):
         count = query.grid.count(low_ms, high_ms)
@@ -186,7 +185,7 @@ def _stop_of_oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms:
 
 
 def _start_of_newest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
-    """Return where the last `limit` existing candles begin."""
+    """Return the begin of the last `limit` existing candles."""
     left = query.limit
     for low_ms, high_ms in reversed(catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms)):
         count = query.grid.count(low_ms, high_ms)
@@ -207,7 +206,7 @@ def _begin_before(grid: Interval, stop_ms: int, count: int) -> int:
 
 
 def _begin_after(grid: Interval, begin_ms: int, count: int) -> int:
-    """Return the begin time after `count` candles from `begin_ms` on."""
+    """Return the begin time that follows `count` candles from `begin_ms` on."""
     if grid.length_ms:
         return begin_ms + count * grid.length_ms
     for _ in range(count):
@@ -216,7 +215,7 @@ def _begin_after(grid: Interval, begin_ms: int, count: int) -> int:
 
 
 def klines_weight(market: str, params: Mapping[str, str]) -> int:
-    """Return the weight of a `/klines` call; a refused call has it too.
+    """Return the weight of a `/klines` call. A refused call has the same weight.
 
     Source: measured on USDⓈ-M, 2026-10-07; documented for spot.
     """

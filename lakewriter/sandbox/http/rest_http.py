@@ -1,6 +1,6 @@
 """The sandbox's REST calls over HTTP, with their limits and faults.
 
-It counts the weight of callers and applies faults. `rest` makes the answers.
+This module counts the weight of callers and applies faults. `rest` makes the answers.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from lakewriter.sandbox.http.exchange_info import exchange_info
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# Statuses that mean "wait". Their body is JSON; that of others is a proxy's HTML.
+# Statuses that require a wait. Their body is JSON. The body of other refusals is a proxy's HTML.
 _TOO_MANY = (418, 429)
 
 
@@ -28,7 +28,7 @@ class RestHttp:
     """The handlers of the REST calls.
 
     Args:
-        exchange: the exchange; calls and violations are counted in it.
+        exchange: the exchange, which counts calls and violations.
     """
 
     def __init__(self, exchange: SimulatedExchange) -> None:
@@ -81,7 +81,7 @@ class RestHttp:
         now_ms = self._exchange.clock.now_ms()
         catalogue = self._exchange.catalogues[market]
         if call == "klines":
-            # Years of candles take seconds to compute, and the streams must not wait.
+            # The computation of years of candles takes seconds, and must not delay the streams.
             return await asyncio.to_thread(
                 rest.klines,
                 catalogue,

@@ -1,11 +1,9 @@
 """One WebSocket connection to the sandbox: its subscriptions, and the time of each frame.
 
-Strategy: three tasks. The reader counts and answers messages of the client. The
-pump sends each frame when the schedule says it is due. The pinger pings. The
-pump may be late, but skips no closed candle. It awaits every send, so a slow
-client delays its own frames only.
-
-It knows nothing of URLs, prices or files.
+Strategy: a connection has three tasks. The reader counts and answers messages of the
+client. The pump sends each frame at its due time. The pinger sends pings. The pump may be
+late, but never skips a closed candle. It awaits each send, so a slow client delays only its
+own frames. The connection does not depend on URLs, prices or files.
 """
 
 import asyncio
@@ -31,31 +29,31 @@ from lakewriter.sandbox.streams.protocol import (
 from lakewriter.sandbox.streams.schedule import Schedule
 from lakewriter.sandbox.streams.subscriptions import Subscriptions
 
-# The exchange's close codes: a server that leaves, a cut without a word, a broken limit.
+# The exchange's close codes for a leaving server, a cut without a close frame, and a broken limit.
 GOING_AWAY, ABNORMAL, POLICY_VIOLATION = 1001, 1006, 1008
 
-# How often a stalled connection checks that its client is still connected.
+# The seconds between a stalled connection's checks that its client is still connected.
 _CHECK_CLIENT_EVERY_S = 0.1
 
-# Frames sent before other tasks get a turn.
+# The maximum frames that are sent before other tasks run.
 _FRAMES_IN_A_TURN = 32
 
 
 class Connection:
-    """A connection; it ends when the client leaves or breaks a limit.
+    """A connection, which ends when the client disconnects or breaks a limit.
 
     Args:
         context: its market.
-        combined: whether payloads are wrapped with their stream's name.
-        silent: accept every subscription and send no candle, as on a wrong route.
-        names: the streams of the URL.
+        combined: whether each payload is sent with its stream's name.
+        silent: whether to accept all subscriptions and send no candles, as on a wrong route.
+        names: the names of the streams in the URL.
 
     Attributes:
         ended: set when the connection has ended.
-        opened_ms: when it was opened, in simulated time.
-        leaving: whether it will be closed soon.
-        replayed: the number of recorded frames sent.
-        stalled: whether it is half open.
+        opened_ms: the simulated time of its opening.
+        leaving: whether the connection will close soon.
+        replayed: the number of recorded frames that were sent.
+        stalled: whether the connection is half open.
     """
 
     def __init__(
@@ -96,7 +94,7 @@ class Connection:
         self._unanswered_ping: tuple[float, bytes] | None = None
 
     async def run(self) -> None:
-        """Serve until the connection ends."""
+        """Serve the client until the connection ends."""
         pump = self._pump if self._context.recording is None else self._replay
         tasks = [asyncio.create_task(job()) for job in (self._read, pump, self._ping)]
         try:
@@ -107,7 +105,7 @@ class Connection:
             ends = await asyncio.gather(*tasks, return_exceptions=True)
             self.ended.set()
         for end in ends:
-            # A client that left is no error; anything else is a bug of the sandbox.
+            # A disconnected client is no error. All other exceptions are bugs of the sandbox.
             if isinstance(end, Exception) and not isinstance(end, ConnectionResetError):
                 raise end
 
@@ -117,7 +115,7 @@ class Connection:
         return len(self._subscriptions)
 
     async def send(self, data: str | bytes) -> None:
-        """Send one text frame; wait while sending is not allowed."""
+        """Send one text frame. Wait while sending is stopped."""
         await self._wait_for_gate()
         await self._socket.send_frame(data.encode() if isinstance(data, str) else data, WSMsgType.TEXT)
 
@@ -126,7 +124,7 @@ class Connection:
         self._transport.abort()
 
     def stall(self) -> None:
-        """Turn half open: stay open, and send nothing more."""
+        """Stop all sending, and keep the connection half open."""
         self.stalled = True
 
     async def announce_shutdown(self) -> None:
@@ -134,12 +132,12 @@ class Connection:
         await self.send(shutdown_notice(self._exchange.clock.now_ms(), wrapped=self._combined))
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the connection with a close code. A half open one sends nothing."""
+        """Close the connection with a close code. A half open connection sends nothing."""
         if not self.stalled:
             await self._socket.close(code=code, message=reason.encode())
 
     async def _wait_for_gate(self) -> None:
-        # A client that leaves during a stall is noticed at once, not when the stall ends.
+        # A client that disconnects during a stall must be detected before the stall ends.
         while self.stalled or not self._context.open_gate.is_set():
             await self._check_client()
             await _wait_at_most(self._context.open_gate.wait, _CHECK_CLIENT_EVERY_S)
@@ -276,7 +274,7 @@ class Connection:
 
 
 async def _wait_at_most(wait: Callable[[], Awaitable[object]], seconds: float | None) -> None:
-    """Wait, but no longer than this; None waits without a limit."""
+    """Wait for at most these seconds; None waits without a limit."""
     try:
         async with asyncio.timeout(seconds):
             await wait()

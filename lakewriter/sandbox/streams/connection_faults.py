@@ -1,7 +1,7 @@
 """Faults of open connections: stalls, shutdowns, closes, and the limit on a connection's age.
 
-Strategy: check often. A fault that begins is applied once, to the connections
-that are open then. A connection that is too old is closed.
+Strategy: faults are checked often. A fault is applied once, at its start, to the open
+connections. A connection beyond the maximum age is closed.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from lakewriter.sandbox.exchange import SimulatedExchange
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.streams.connection import ABNORMAL, GOING_AWAY, Connection
 
-# The exchange ends every connection at this age.
+# The maximum age of a connection in hours.
 AGE_MAX_H = 24.0
 
 _APPLY_EVERY_S = 0.02
 
-# Faults that are applied once, when they start.
+# Faults that are applied once, at their start.
 _ONE_TIME_FAULTS = ("stalled_socket", "server_shutdown", "close_code")
 
 
@@ -28,7 +28,7 @@ class ConnectionFaults:
 
     Args:
         exchange: the exchange.
-        connections: the open connections; another object adds and removes them.
+        connections: the open connections, which `Sockets` adds and removes.
     """
 
     def __init__(self, exchange: SimulatedExchange, connections: set[Connection]) -> None:

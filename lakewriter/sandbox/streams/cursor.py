@@ -1,8 +1,8 @@
-"""The position of a connection in one stream, and its next frame: of an open or a closed candle.
+"""The position of a connection in one stream, and its next frame.
 
-Rule 1: candles follow each other on the grid; each is closed once.
-Rule 2: frames of open candles lie on a grid of their own, which all connections
-share. A late one is left out.
+Rule 1: candles follow each other on the grid, and each is closed once.
+Rule 2: frames of open candles have a separate grid, which all connections share. A late
+frame is left out.
 
 Pure: the time is passed in.
 """
@@ -14,7 +14,7 @@ class Cursor:
     """The position of a connection in one stream.
 
     Attributes:
-        subscribed: whether the connection still has the stream.
+        subscribed: whether the connection is still subscribed to the stream.
         held_begin_ms: begin of a closed candle that is held back until the next one closes.
     """
 
@@ -26,7 +26,7 @@ class Cursor:
         self._begin_at(feed.first_begin_ms(now_ms))
 
     def plan(self, now_ms: int, push_ms: int) -> int:
-        """Choose the next frame; return when it is due."""
+        """Choose the next frame; return its due time."""
         self._next = Step(self._begin_ms, self._close_ms, closed=True)
         if push_ms:
             next_ms = now_ms + push_ms - (now_ms - int(self.feed.phase * push_ms)) % push_ms
@@ -35,7 +35,7 @@ class Cursor:
         return self._next.event_ms
 
     def take(self) -> Step:
-        """Return the planned frame; after a closing frame, go to the next candle."""
+        """Return the planned frame. After a closing frame, advance to the next candle."""
         step = self._next
         if step.closed:
             self._begin_at(self._end_ms)

@@ -1,7 +1,7 @@
-"""The frames of every stream, made once and shared by all connections.
+"""The frames of each stream. They are made once, and all connections share them.
 
-A feed tells when a candle's closing frame is due. It makes the bytes of a
-candle, closed or open at a moment. It computes blocks of some dozens of candles.
+A feed has the due time of each closing frame. It makes the frames of open and closed
+candles. It computes candles in blocks of a few dozen.
 """
 
 from collections import OrderedDict
@@ -15,15 +15,15 @@ from lakewriter.sandbox.truth.integer_candles import rows
 from lakewriter.sandbox.truth.noise import uniform_at
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 
-# Candles computed at once, so that they share numpy's overhead. Each stream adds a
-# number of its own, so that the streams do not compute in the same second.
+# The number of candles in a block. Candles of a block share numpy's overhead. Each stream
+# adds its own number, so the streams do not compute in the same second.
 _BLOCK_CANDLES = 48
 _BLOCK_SPREAD = 32
 
-# A block is at most this long, unless a single candle is longer.
+# The maximum length of a block of several candles.
 _BLOCK_MS_MAX = 86_400_000
 
-# Cached frames of one stream, for connections that lag behind others.
+# The maximum cached frames of one stream, for connections that lag.
 _FRAMES_MAX = 8
 
 
@@ -31,9 +31,9 @@ class Step(NamedTuple):
     """One frame to send.
 
     Args:
-        begin_ms: the begin of its candle.
-        event_ms: when it is due.
-        closed: whether it closes the candle.
+        begin_ms: the begin time of its candle.
+        event_ms: its due time.
+        closed: whether the frame closes the candle.
     """
 
     begin_ms: int
@@ -42,17 +42,17 @@ class Step(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One payload, raw and combined."""
+    """One payload in its raw and its combined form."""
 
     raw: bytes
     combined: bytes
 
 
 class Feed:
-    """One stream: a symbol's candles of one interval, as frames.
+    """One stream: the frames of a symbol's candles of one interval.
 
     Args:
-        name: the stream's name, as subscribed.
+        name: the stream's name in subscriptions.
     """
 
     def __init__(self, name: str, spec: SymbolListing, grid: Interval, truth: Truth) -> None:
@@ -67,16 +67,16 @@ class Feed:
 
     @property
     def phase(self) -> float:
-        """The part of each push period, in [0, 1), at which frames of its open candle are due."""
+        """The position in each push period, in [0, 1), at which frames of the open candle are due."""
         return self._key % 997 / 997
 
     def due_ms(self, begin_ms: int) -> int:
-        """Return when the closing frame of a candle is due: its event time."""
+        """Return the due time of a candle's closing frame, which is its event time."""
         fraction = uniform_at(self._key, 20, begin_ms)
         return self.grid.end(begin_ms) - 1 + close_delay_ms(self.spec.market, fraction)
 
     def first_begin_ms(self, now_ms: int) -> int:
-        """Return the begin of the first candle whose closing frame is not due yet."""
+        """Return the begin time of the first candle whose closing frame is not due yet."""
         begin_ms = self.grid.floor(max(now_ms, LISTED_MS))
         before_ms = self.grid.floor(begin_ms - 1)
         return before_ms if before_ms >= LISTED_MS and self.due_ms(before_ms) > now_ms else begin_ms
@@ -111,7 +111,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of one market, by stream name. Only symbols that trade at some time have one."""
+    """The feeds of one market, by stream name. Only symbols that trade at any time have feeds."""
 
     def __init__(self, catalogue: Catalogue, truth: Truth) -> None:
         self._catalogue = catalogue
@@ -119,7 +119,7 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
 
     def find(self, name: str) -> Feed | None:
-        """Return the feed of that name, or None if the exchange sends nothing for it."""
+        """Return the feed of this name; None if the exchange sends no frames for the name."""
         feed = self._feeds.get(name)
         if feed is None:
             stream = parse_stream(name, self._catalogue.market)
@@ -132,7 +132,7 @@ class Feeds:
 
 
 def partial_row(row: tuple[int, ...], fraction: float) -> tuple[int, ...]:
-    """Return a candle as it may be when `fraction` of it has passed; volumes only grow."""
+    """Return a possible state of an open candle after `fraction` of its time; volumes only grow."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, previous = row
 
     def so_far(total: int) -> int:

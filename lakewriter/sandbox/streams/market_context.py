@@ -1,4 +1,4 @@
-"""The state that all connections of one market share."""
+"""The shared state of all connections of one market."""
 
 import asyncio
 from typing import NamedTuple
@@ -12,13 +12,14 @@ class MarketContext(NamedTuple):
     """One market of the exchange, with its streams.
 
     Args:
-        market: its name.
+        market: the market's name.
         exchange: the exchange.
         feeds: the market's streams.
-        open_gate: set while frames may be sent.
-        push_every_ms: real time between frames of an open candle; 0 for none.
+        open_gate: an event that is set while frames may be sent.
+        push_every_ms: real time between frames of an open candle; 0 to send no such frames.
         ping_every_s: real time between pings.
-        recording: (real seconds, frame) to send instead of candles; None for candles.
+        recording: recorded frames to send instead of candles, with their times in real
+            seconds; None to send candles.
     """
 
     market: str

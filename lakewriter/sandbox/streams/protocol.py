@@ -1,7 +1,7 @@
-"""The exchange's protocol, written by hand: kline frames, rows, and answers to control messages.
+"""The exchange's protocol: kline frames, rows, and answers to control messages.
 
-It shares no code with the client's decoder, so that each can prove the other.
-`DIALECTS` has the differences between the markets. Pure.
+It shares no code with the client's decoder, so each can prove the other. `DIALECTS` has the
+differences between the markets. Pure.
 """
 
 import json
@@ -16,12 +16,12 @@ class MarketDialect(NamedTuple):
     """The protocol of one market.
 
     Args:
-        k_separator: the text between the members of `k`.
-        close_delays_ms: the shortest and the longest time from a close to its frame.
+        k_separator: the text between the members of the JSON object `k`.
+        close_delays_ms: the minimum and the maximum time from a close to its frame.
         ping_every_s: the time between pings, in real seconds.
         pong_within_s: the time limit for a pong, in real seconds.
         streams_max: the maximum streams of a connection.
-        names_max: the maximum names of a SUBSCRIBE; with more, all of them stay silent.
+        names_max: the maximum names of a SUBSCRIBE; a request with more names gets no frames.
         flat_errors: whether errors are `{"code":…}` instead of `{"error":{"code":…}}`.
     """
 
@@ -35,15 +35,15 @@ class MarketDialect(NamedTuple):
 
 
 # Sources: E - T of captured frames; spot and futures documents on pings;
-# 1024 streams measured on USDⓈ-M, 200 documented on COIN-M; 437 names in one
-# message failed silently on spot, and 436 did not (reported in 2020).
+# 1024 streams measured on USDⓈ-M, 200 documented on COIN-M; 437 names in one message failed
+# silently on spot, and 436 worked, as reported in 2020.
 DIALECTS = {
     "spot": MarketDialect(",", (2, 6), 20.0, 60.0, 1024, 436, flat_errors=True),
     "usdt_futures": MarketDialect(", ", (200, 2000), 180.0, 600.0, 1024, 1024, flat_errors=False),
     "coin_futures": MarketDialect(",", (4, 4), 180.0, 600.0, 200, 1024, flat_errors=False),
 }
 
-# A larger control message is acknowledged, and has no effect.
+# The maximum bytes of a control message. A larger one is acknowledged, but has no effect.
 CONTROL_BYTES_MAX = 8192
 
 # The exchange's error codes for control messages.
@@ -119,15 +119,15 @@ def kline_frame(
 
 
 def with_stream_name(stream: str, payload: str) -> str:
-    """Return a payload with its stream's name, as combined connections send it."""
+    """Return a payload with its stream's name, as in combined connections."""
     return f'{{"stream":"{stream}","data":{payload}}}'
 
 
 def parse_stream(name: str, market: str) -> StreamName | None:
-    """Return the kline stream of that name, or None if the exchange sends nothing for it.
+    """Return the kline stream of this name; None if the exchange sends no frames for the name.
 
-    The exchange accepts any name. It stays silent for upper-case symbols, other
-    kinds of streams, and intervals that the market does not have.
+    The exchange accepts any name. It sends no frames for upper-case symbols, other kinds of
+    streams, and intervals that the market lacks.
     """
     wire, at, rest = name.partition("@kline_")
     grid = BY_WIRE_NAME.get(rest)
@@ -140,7 +140,7 @@ def parse_stream(name: str, market: str) -> StreamName | None:
 
 
 def parse_request(text: str, market: str) -> Request | Refusal:
-    """Parse a control message; return a `Refusal` if it is invalid."""
+    """Parse a control message; return a `Refusal` for an invalid message."""
     try:
         message = json.loads(text)
     except ValueError:
@@ -184,10 +184,10 @@ def refusal_text(market: str, reason: Refusal) -> str:
 
 
 def answer_property(market: str, request: Request, *, combined: bool) -> tuple[str, bool]:
-    """Answer SET_PROPERTY or GET_PROPERTY.
+    """Return the answer to SET_PROPERTY or GET_PROPERTY.
 
     Returns:
-        The answer, and whether payloads are combined after it.
+        The answer, and whether later payloads are combined.
     """
     setting = request.method == "SET_PROPERTY"
     reason = None
@@ -207,7 +207,7 @@ def answer_property(market: str, request: Request, *, combined: bool) -> tuple[s
 
 
 def shutdown_notice(now_ms: int, *, wrapped: bool) -> str:
-    """Return the notice that a server sends before it shuts down, raw or combined.
+    """Return the notice of a server's shutdown, raw or combined.
 
     Source: binance-spot-api-docs, web-socket-streams.md.
     """
@@ -216,7 +216,7 @@ def shutdown_notice(now_ms: int, *, wrapped: bool) -> str:
 
 
 def kline_row(spec: SymbolListing, grid: Interval, row: tuple[int, ...]) -> list[int | str]:
-    """Return one REST row: 12 values."""
+    """Return one REST row of 12 values."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, _, _ = row
     price = spec.price_text
     return [

@@ -1,8 +1,8 @@
-"""Recorded sessions: the frames of a log, with their times.
+"""Recorded sessions: the frames of a log and their times.
 
-A log's first line is the URL and the time of connecting (`wss://… <-> 1628952394.89`);
-each other line is `<receive time>: <frame>`, in Unix seconds. Frames are sent
-as they were recorded; they are not parsed.
+A log's first line has the URL and the time of the connection: `wss://… <-> 1628952394.89`.
+Each other line has the form `<receive time>: <frame>`. Times are Unix seconds. Recorded
+frames are sent unchanged and not parsed.
 """
 
 from pathlib import Path
@@ -13,10 +13,10 @@ from lakewriter.errors import UsageError
 from lakewriter.market import parse_market
 from lakewriter.regular_file import read_user_text
 
-# An hour of one connection is some 100 MB.
+# The maximum size of a log. An hour of one connection takes about 100 MB.
 FILE_BYTES_MAX = 1 << 30
 
-# A part of a host's name → its market; the first match counts.
+# Parts of host names and their markets. The first match wins.
 _HOSTS = (
     ("fstream", "usdt_futures"),
     ("dstream", "coin_futures"),
@@ -29,7 +29,7 @@ class Recording(NamedTuple):
     """One session.
 
     Args:
-        frames: (seconds since the first frame, payload), in order.
+        frames: the seconds since the first frame and the payload of each frame, in order.
     """
 
     market: str
@@ -37,10 +37,10 @@ class Recording(NamedTuple):
 
 
 def load_recording(text: str) -> Recording:
-    """Read the recording that `FILE` or `MARKET=FILE` names.
+    """Read a recording, given as `FILE` or `MARKET=FILE`.
 
     Raises:
-        UsageError: if there is no such file, or it is not a log.
+        UsageError: if the file does not exist or is not a log.
     """
     name, equals, rest = text.partition("=")
     market, path = (parse_market(name).name, Path(rest)) if equals and "/" not in name else ("", Path(text))

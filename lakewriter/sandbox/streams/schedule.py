@@ -1,10 +1,8 @@
-"""The next frames of one connection, with their faults.
+"""The next frames of one connection, with faults.
 
-Strategy: a heap of due times. Each stream's cursor is in it once. A closing
-frame that a fault delays has an entry of its own, and its cursor goes on. A
-candle that does not exist has an entry, and makes no frame.
-
-Pure: the time is passed in. It sends nothing.
+Strategy: a heap of due times, with one entry for each stream's cursor. A closing frame that
+a fault delays has a separate entry, while its cursor advances. An absent candle has an
+entry but no frame. Pure: the time is passed in, and nothing is sent.
 """
 
 import heapq
@@ -17,33 +15,34 @@ from lakewriter.sandbox.truth.catalogue import Catalogue
 
 
 class Schedule:
-    """The frames that one connection has to send.
+    """The pending frames of one connection.
 
     Args:
-        push_ms: simulated time between frames of an open candle; 0 for none.
+        push_ms: simulated time between frames of an open candle; 0 to send no such frames.
     """
 
     def __init__(self, catalogue: Catalogue, faults: FaultSet, push_ms: int) -> None:
         self._catalogue = catalogue
         self._faults = faults
         self._push_ms = push_ms
-        # (due time, a unique number, cursor, begin of the candle of a delayed closing frame)
+        # (due time, a unique number, cursor, begin time of the candle whose closing frame
+        # is delayed)
         self._due: list[tuple[int, int, Cursor, int | None]] = []
         self._planned = 0
 
     @property
     def next_ms(self) -> int | None:
-        """When the next frame is due; None for never."""
+        """The due time of the next frame; None without pending frames."""
         return self._due[0][0] if self._due else None
 
     def add(self, feed: Feed, now_ms: int) -> Cursor:
-        """Add a stream. It ends when its cursor is no longer `subscribed`."""
+        """Add a stream, which ends when its cursor is no longer `subscribed`."""
         cursor = Cursor(feed, now_ms)
         self._plan(cursor, now_ms)
         return cursor
 
     def take(self, now_ms: int) -> list[Frame]:
-        """Return the frames of the first entry: mostly one, and none for a candle that does not exist."""
+        """Return the frames of the first entry: usually one frame, no frame for an absent candle."""
         due_ms, _, cursor, delayed_begin_ms = heapq.heappop(self._due)
         if not cursor.subscribed:
             return []
@@ -67,7 +66,7 @@ class Schedule:
     def _is_sent(self, feed: Feed, step: Step) -> bool:
         if not self._catalogue.exists(feed.spec, feed.grid, step.begin_ms):
             return False
-        # The first candle of a new listing begins on the grid, before the first trade.
+        # The first candle of a new listing begins on the grid, possibly before the first trade.
         return not self._faults.may_remove_candles or step.event_ms >= self._catalogue.onboard_ms(feed.spec)
 
     def _with_faults(self, cursor: Cursor, step: Step) -> list[Frame]:
@@ -101,7 +100,7 @@ class Schedule:
         return [feed.frame(step) for step in steps for _ in range(times)]
 
     def _held_frames(self, cursor: Cursor, step: Step) -> list[Frame]:
-        """Return the closing frame that was held back for this one, which is not sent."""
+        """Return the closing frame that was held back until this step, whose own frame is not sent."""
         if cursor.held_begin_ms is None or not step.closed:
             return []
         held_ms, cursor.held_begin_ms = cursor.held_begin_ms, None
@@ -113,7 +112,7 @@ class Schedule:
 
 
 def _closing_step(feed: Feed, begin_ms: int, event_ms: int, ahead: Fault | None) -> Step:
-    """Return the closing step of a candle, or of a later one if the fault `close_ahead` holds."""
+    """Return the closing step of a candle. The fault `close_ahead` replaces it with a later candle's."""
     if ahead is None:
         return Step(begin_ms, event_ms, closed=True)
     later_ms = feed.grid.floor(begin_ms + round(ahead.value * 1000))

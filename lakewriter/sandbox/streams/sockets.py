@@ -14,7 +14,7 @@ from lakewriter.sandbox.streams.market_context import MarketContext
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# A closed connection that does not answer is cut after this.
+# The maximum seconds that a client may take to answer a close frame.
 CLOSE_S = 2.0
 
 
@@ -22,8 +22,8 @@ class Sockets:
     """The handlers of the stream URLs.
 
     Args:
-        exchange: the exchange; violations are counted in it.
-        contexts: by market.
+        exchange: the exchange, which counts violations.
+        contexts: the context of each market, by its name.
 
     Attributes:
         open: the open connections.
@@ -45,7 +45,7 @@ class Sockets:
                     app.router.add_get(f"/{name}{route}/{path}", self._handler(name, silent=silent))
 
     async def drop_all(self) -> None:
-        """Cut every connection without a close frame."""
+        """Cut all connections without a close frame."""
         dropped = list(self.open)
         for connection in dropped:
             connection.abort()
@@ -71,7 +71,7 @@ class Sockets:
             try:
                 await socket.prepare(request)
             except ConnectionResetError:
-                return web.Response()  # the client left during its handshake
+                return web.Response()  # the client disconnected during its handshake
             combined = request.path.endswith("/stream")
             names = request.query.get("streams", "") if combined else request.match_info.get("streams", "")
             transport = request.transport

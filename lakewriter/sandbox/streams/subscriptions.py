@@ -1,4 +1,4 @@
-"""The subscriptions of one connection: names, their limit, and which of them stay silent.
+"""The subscriptions of one connection: their names, their limit, and their silent streams.
 
 Pure: the time is passed in. `schedule` has the frames of the other streams.
 """
@@ -16,8 +16,8 @@ class Subscriptions:
     """The streams of one connection.
 
     Args:
-        silent: whether all of them stay silent, as on a wrong route.
-        opened_ms: when the connection was opened.
+        silent: whether all streams stay silent, as on a wrong route.
+        opened_ms: the simulated time at which the connection was opened.
     """
 
     def __init__(
@@ -39,24 +39,24 @@ class Subscriptions:
         return len(self._cursors)
 
     def names(self) -> list[str]:
-        """Return the subscribed names in their order, silent ones included."""
+        """Return the subscribed names in order, including silent ones."""
         return list(self._cursors)
 
     def streams_max(self, now_ms: int) -> int:
-        """Return the maximum number of streams of the connection now."""
+        """Return the present maximum number of streams of the connection."""
         most = DIALECTS[self._market].streams_max
         fewer = self._faults.active("fewer_streams", self._market, now_ms=now_ms)
         return most if fewer is None else min(most, int(fewer.value))
 
     def count_with(self, names: Iterable[str]) -> int:
-        """Return the number of streams with these added."""
+        """Return the number of streams after the addition of these names."""
         return len({*self._cursors, *names})
 
     def add(self, names: Iterable[str], now_ms: int, *, silent: bool = False) -> None:
-        """Subscribe.
+        """Add subscriptions.
 
         Args:
-            silent: list them, and send nothing for them.
+            silent: whether to list the names without sending their frames.
         """
         for name in names:
             if name not in self._cursors:
@@ -64,7 +64,7 @@ class Subscriptions:
                 self._cursors[name] = None if feed is None else self._schedule.add(feed, now_ms)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Unsubscribe; names without a subscription are ignored."""
+        """Remove subscriptions. Names without a subscription are ignored."""
         for name in names:
             cursor = self._cursors.pop(name, None)
             if cursor is not None:

@@ -1,4 +1,5 @@
-"""Every candle and symbol of the sandbox, computed from a seed. Pure.
+"""The candles and symbols of the sandbox, computed from a seed. Pure.
 
-Door: `candles`. `integer_candles` makes them of `noise`; `symbols` and `catalogue` list markets.
+Door: `candles`. `integer_candles` makes candles from `noise`; `symbols` and `catalogue`
+list markets.
 """

@@ -1,13 +1,13 @@
-"""Every candle of the sandbox, computed from a seed: `Truth(seed).candles(…)`.
+"""The candles of the sandbox, computed from a seed: `Truth(seed).candles(…)`.
 
-Strategy: the minute is the atom. Its prices and volumes are integers (ticks,
-lots) that follow from (seed, market, symbol, minute) alone. So nothing is
-stored, and any candle can be computed at any time. Longer candles are the exact
-aggregates of their minutes. A minute is the exact aggregate of its 60 seconds.
-Text and number come from the same integer: number == float(text).
+Strategy: all candles derive from minutes. The prices of a minute are integers in ticks, its
+volumes integers in lots. Only seed, market, symbol and minute determine them. So candles
+are not stored, and any candle can be computed at any time. Longer candles are the exact
+aggregates of their minutes. A minute is the exact aggregate of its 60 seconds. Text and
+number come from the same integer: number == float(text).
 
-Pure, and vectorised with numpy: a month of minutes takes some milliseconds.
-It knows nothing of frames, rows or files.
+Pure, and vectorised with numpy. A month of minutes takes a few milliseconds. This module
+does not depend on frames, rows or files.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing, listing
 
 Floats = npt.NDArray[np.float64]
 
-# Minutes computed at once: three months. It bounds memory, and no candle is longer.
+# The minutes that are computed at once: three months. The limit bounds memory. No candle is longer.
 CHUNK_MINUTES = 1 << 17
 
 
 class TruthCandle(NamedTuple):
-    """One candle as the exchange writes it: decimals as text."""
+    """One candle in the exchange's form, with decimals as text."""
 
     begin_ms: int
     end_ms: int
@@ -53,7 +53,7 @@ class TruthCandle(NamedTuple):
     last_trade_id: int
 
     def numbers(self) -> tuple[float, ...]:
-        """Return its values as the lake stores them, in the order of its columns."""
+        """Return the candle's values in the lake's types and the order of its columns."""
         return tuple(float(value) for value in self[2:11])
 
 
@@ -70,7 +70,7 @@ class Truth:
         """Return the candles that begin in the half-open range, ascending.
 
         Args:
-            interval: its name on disk ("1m", "1mo").
+            interval: the interval's name on disk, like "1m" or "1mo".
         """
         spec = self._listing(market, symbol)
         grid = INTERVALS[interval]
@@ -80,7 +80,7 @@ class Truth:
         ]
 
     def candle(self, market: str, symbol: str, interval: str, begin_ms: int) -> TruthCandle:
-        """Return the candle that begins at `begin_ms`, which must be on the grid and not before the listing."""
+        """Return the candle that begins at `begin_ms`, on the grid and not before the listing."""
         return self.candles(market, symbol, interval, begin_ms, begin_ms + 1)[0]
 
     def arrays(
@@ -88,8 +88,8 @@ class Truth:
     ) -> dict[str, Floats | Ints]:
         """Return the same candles as arrays, named and typed like the lake's columns.
 
-        `candle_begin_time` is int64 milliseconds; prices and volumes are the
-        doubles nearest to the exchange's text.
+        `candle_begin_time` is in int64 milliseconds. Prices and volumes are the doubles
+        nearest to the exchange's text.
         """
         spec = self._listing(market, symbol)
         candles = self.integer_candles(market, symbol, interval, start_ms, stop_ms)
@@ -106,7 +106,7 @@ class Truth:
     def integer_candles(
         self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int
     ) -> IntegerCandles:
-        """Return the same candles in integers; none before the listing."""
+        """Return the same candles in integers, without candles before the listing."""
         spec = self._listing(market, symbol)
         grid = INTERVALS[interval]
         start_ms = grid.ceil(max(start_ms, LISTED_MS))
@@ -134,13 +134,13 @@ class Truth:
 
 
 def stream_key(seed: int, market: str, symbol: str) -> int:
-    """Return the 64-bit key of all randomness of a symbol."""
+    """Return the 64-bit key for all random numbers of a symbol."""
     text = f"{seed}/{market}/{symbol}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 def truth_candle(spec: SymbolListing, row: tuple[int, ...], grid: Interval) -> TruthCandle:
-    """Return one row of `rows` as the exchange writes it."""
+    """Return one row of `rows` in the exchange's form."""
     begin_ms, first, high, low, last, volume, quote, trades, taker, taker_quote, first_id, _ = row
     return TruthCandle(
         begin_ms,
@@ -160,14 +160,14 @@ def truth_candle(spec: SymbolListing, row: tuple[int, ...], grid: Interval) -> T
 
 
 def _doubles(values: Ints, decimals: int) -> Floats:
-    # Below 2^53 both sides are exact and the division rounds once, as float(text) does.
+    # Below 2^53 dividend and divisor are exact. The division rounds once, like float(text).
     if len(values) == 0 or int(values.max()) < 2**53:
         return values / np.float64(10**decimals)
     return np.array([int(unit) / 10**decimals for unit in values])
 
 
 def _chunks(grid: Interval, start_ms: int, stop_ms: int) -> Iterator[tuple[int, int]]:
-    # Whole candles. Seconds take 60 times the memory.
+    # Chunks have whole candles. Seconds take 60 times the memory of minutes.
     span_ms = CHUNK_MINUTES * (SECOND_MS if grid.name == "1s" else MINUTE_MS)
     while start_ms < stop_ms:
         end_ms = min(stop_ms, grid.floor(start_ms + span_ms))

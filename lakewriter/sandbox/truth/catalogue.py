@@ -1,8 +1,8 @@
-"""The symbols that one market of the sandbox lists at a time, and the candles that exist.
+"""The symbols that one market of the sandbox lists at a time, and their existing candles.
 
-The truth has a candle for every place on the grid. The exchange has fewer: none
-before a listing, after a delisting or a delivery, or in a halt. Pure: listings,
-faults and the time in.
+`Truth` has a candle for each position on the grid. The exchange has no candles before a
+listing, after a delisting or a delivery, or in a halt. Pure: listings, faults and the time
+are passed in.
 """
 
 import msgspec
@@ -13,7 +13,7 @@ from lakewriter.sandbox.faults.fault_set import FaultSet
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing, listing
 
-# The status of a delisted symbol, and of a delivered contract.
+# The status of a delisted symbol or a delivered contract.
 _DELISTED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "SETTLING"}
 _DELIVERED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "DELIVERED"}
 
@@ -22,7 +22,7 @@ class Catalogue:
     """The symbols of one market.
 
     Args:
-        listed: the symbols that it lists without faults.
+        listed: the symbols that the market lists without faults.
     """
 
     def __init__(self, market: str, listed: list[SymbolListing], faults: FaultSet) -> None:
@@ -32,7 +32,7 @@ class Catalogue:
         self._faults = faults
 
     def find(self, symbol: str) -> SymbolListing | None:
-        """Return the listing of a symbol, or None if the market never has it."""
+        """Return the listing of a symbol; None if the market never lists the symbol."""
         listing_found = self._by_symbol.get(symbol)
         if listing_found is None and any(
             fault.market == self.market and symbol in fault.symbols
@@ -42,30 +42,30 @@ class Catalogue:
         return listing_found
 
     def listing_at(self, symbol: str, now_ms: int) -> SymbolListing | None:
-        """Return the listing of a symbol now, or None if the market does not list it now."""
+        """Return the present listing of a symbol; None if the market does not list the symbol now."""
         spec = self.find(symbol)
         return None if spec is None else self._with_status(spec, now_ms)
 
     def listed(self, now_ms: int) -> list[SymbolListing]:
-        """Return the symbols that the market lists now, with their status and day of listing."""
+        """Return the symbols that the market lists now, with their status and listing time."""
         if not self._faults.may_remove_candles and all(item.delivery_ms > now_ms for item in self._listed):
             return self._listed
         visible = (self.listing_at(symbol, now_ms) for symbol in self.symbols())
         return [spec for spec in visible if spec is not None]
 
     def symbols(self) -> list[str]:
-        """Return the symbols that the market has at any time, in its order."""
+        """Return the symbols that the market lists at any time, in the market's order."""
         newly_listed = (symbol for fault in self._faults.named("new_listing") for symbol in fault.symbols)
         return list(dict.fromkeys([*self._by_symbol, *newly_listed]))
 
     def exists(self, spec: SymbolListing, grid: Interval, begin_ms: int) -> bool:
-        """Return whether a candle that begins there exists, or will."""
+        """Return whether a candle that begins at `begin_ms` exists or will exist."""
         return bool(self.existing_ranges(spec, grid, begin_ms, begin_ms + 1))
 
     def existing_ranges(
         self, spec: SymbolListing, grid: Interval, start_ms: int, stop_ms: int
     ) -> list[Range]:
-        """Return the parts of a half-open range in which candles exist, or will."""
+        """Return the parts of a half-open range in which candles exist or will exist."""
         start_ms, stop_ms = max(start_ms, LISTED_MS), min(stop_ms, spec.delivery_ms)
         if self._faults.may_remove_candles:
             start_ms = max(start_ms, grid.floor(self.onboard_ms(spec)))
@@ -81,22 +81,22 @@ class Catalogue:
         return minus([(start_ms, stop_ms)], absences)
 
     def onboard_ms(self, spec: SymbolListing) -> int:
-        """Return when the symbol began to trade."""
+        """Return the time of the symbol's listing."""
         starts = [
             fault.start_ms for fault in self._faults.concerning("new_listing", self.market, spec.symbol)
         ]
         return max((start_ms for start_ms in starts if start_ms is not None), default=LISTED_MS)
 
     def end_ms(self, spec: SymbolListing, now_ms: int) -> int:
-        """Return the time before which the newest candle begins: after now, if the symbol trades."""
+        """Return the exclusive end of candle begin times; it is after now if the symbol trades."""
         delisting = self._active_delisting(spec, now_ms)
         return min(now_ms + 1, spec.delivery_ms, now_ms + 1 if delisting is None else delisting.start_ms or 0)
 
     def begin_times(self, symbol: str, interval: str, start_ms: int, stop_ms: int) -> list[int]:
-        """Return the begin times of the candles that exist in the half-open range, ascending.
+        """Return the begin times of the existing candles in the half-open range, ascending.
 
         Args:
-            interval: its name on disk.
+            interval: the interval's name on disk.
         """
         spec, grid = self.find(symbol), INTERVALS[interval]
         if spec is None:

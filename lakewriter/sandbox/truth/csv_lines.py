@@ -1,8 +1,9 @@
-"""Candles as lines of CSV, a column at a time, with the same text as REST's rows.
+"""Candles as lines of CSV, with the same text as REST's rows.
 
-Strategy: every value is an integer with a fixed number of decimals, so a column
-is a matrix of its digits, one byte each. Leading zeros and unused places are NUL
-bytes, which are removed once all columns are joined. Pure, vectorised with numpy.
+Strategy: lines are made column by column. Each value is an integer with a fixed number of
+decimals. So a column is a matrix of digits, with one byte for each digit. Leading zeros and
+unused places are NUL bytes. They are removed after all columns are joined. Pure, vectorised
+with numpy.
 """
 
 import numpy as np
@@ -14,18 +15,18 @@ from lakewriter.sandbox.truth.symbols import SPOT_DECIMALS, SymbolListing
 
 Bytes = npt.NDArray[np.uint8]
 
-# Digits of one look-up: the four bytes of an integer.
+# The digits of one look-up, which are the four bytes of an integer.
 _BLOCK_DIGITS = 4
 _BLOCKS = np.frombuffer("".join(f"{number:04d}" for number in range(10**_BLOCK_DIGITS)).encode(), np.uint32)
 
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
 
-# Rows written at once. It bounds the matrix.
+# The rows that are written at once. The limit bounds the matrix.
 _ROWS_AT_ONCE = 1 << 16
 
 
 def csv_lines(spec: SymbolListing, grid: Interval, candles: IntegerCandles, *, micro: bool) -> bytes:
-    """Return a line of twelve values for each candle.
+    """Return the lines, each with the twelve values of a candle.
 
     Args:
         micro: whether times are in microseconds.
@@ -72,7 +73,7 @@ def _integer_column(values: Ints) -> list[Bytes]:
 
 
 def _decimal_column(spec: SymbolListing, values: Ints, decimals: int) -> list[Bytes]:
-    # As `SymbolListing` writes them: spot pads to eight decimals.
+    # Spot pads decimals to eight digits, as in `SymbolListing`.
     padding = "0" * (SPOT_DECIMALS - decimals) if spec.market == "spot" else ""
     if not decimals:
         return [_digits(values, 1), _constant("." + padding)] if padding else [_digits(values, 1)]
@@ -81,7 +82,7 @@ def _decimal_column(spec: SymbolListing, values: Ints, decimals: int) -> list[By
 
 
 def _digits(values: Ints, digits_min: int) -> Bytes:
-    """Return the digits of each number, at least `digits_min` of them, after NUL bytes."""
+    """Return at least `digits_min` digits of each number, after NUL bytes."""
     counts = np.maximum(np.searchsorted(_POWERS, values, side="right"), digits_min)
     width = int(counts.max())
     blocks = -(-width // _BLOCK_DIGITS)

@@ -1,10 +1,10 @@
-"""Candles in integers: minutes from noise, longer candles and seconds from minutes.
+"""Candles in integers. Minutes are made from noise, longer candles and seconds from minutes.
 
-Rule 1: a minute follows from (key, listing, number of the minute) alone.
-Rule 2: all other candles are made of minutes, and add up to them exactly.
-Rule 3: a quiet minute is flat at the close before it. Trade ids have no gaps.
+Rule 1: only the key, the listing and the minute's number determine a minute.
+Rule 2: all other candles are made from minutes. Their sums equal the minutes' sums exactly.
+Rule 3: a minute without trades is flat at the previous close. Trade ids have no gaps.
 
-Pure, and vectorised with numpy. It knows nothing of text, seeds or calendars.
+Pure, and vectorised with numpy. This module does not depend on text, seeds or calendars.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 
 Ints = npt.NDArray[np.int64]
 
-# A minute whose number is a multiple of this always trades. It bounds the look-back.
+# A minute whose number is a multiple of this always has trades. This bounds the look-back.
 TRADES_EVERY = 8
 
-# Trades that a burst needs to show open, high, low and close.
+# The number of trades in a burst. They suffice for open, high, low and close.
 _BURST_TRADES = 4
 
 SECONDS = 60
@@ -31,8 +31,8 @@ SECONDS = 60
 class IntegerCandles(NamedTuple):
     """Candles in integers: prices in ticks, volumes in lots, one array each.
 
-    `previous_close` is the close of the candle before. `first_trade_id` counts
-    from the listing, also in a candle without trades.
+    `previous_close` is the close of the previous candle. `first_trade_id` counts from the
+    listing, even in a candle without trades.
     """
 
     begin_ms: Ints
@@ -50,13 +50,14 @@ class IntegerCandles(NamedTuple):
 
 
 def rows(candles: IntegerCandles) -> Iterator[tuple[int, ...]]:
-    """Yield the candles as rows, each in the order of `IntegerCandles`."""
+    """Yield the candles as rows, with values in the order of `IntegerCandles`."""
     return zip(*(column.tolist() for column in candles), strict=True)
 
 
 def minutes(spec: SymbolListing, key: int, first: int, stop: int) -> IntegerCandles:
-    """Return the minutes from `first` to `stop` (exclusive), numbered from the epoch."""
-    # One minute more than the look-back needs, because each minute needs the close before it.
+    """Return the minutes in [`first`, `stop`), numbered from the epoch."""
+    # The range has an additional minute before the look-back, because each minute needs the
+    # previous close.
     start = (first - 1) // TRADES_EVERY * TRADES_EVERY
     number = np.arange(start, stop, dtype=np.int64)
     quiet = uniform(key, 1, number) * 64 < spec.quiet_per_64
@@ -64,8 +65,9 @@ def minutes(spec: SymbolListing, key: int, first: int, stop: int) -> IntegerCand
     price_path = np.maximum(1, np.rint(spec.price_ticks * np.exp(log_price(key, number)))).astype(np.int64)
     latest = np.maximum.accumulate(np.where(traded, np.arange(len(number)), 0))
     close = price_path[latest]
-    # Trades since the listing, in closed form, so that ids have no gaps. They are counted up to
-    # the last minute that traded, from a little before the listing, where look-backs begin.
+    # The number of trades since the listing has a closed form, so ids have no gaps. The
+    # count ends at the last minute with trades. It begins slightly before the listing,
+    # where look-backs begin.
     usual_trades = spec.trades_per_minute
     counted = number[latest] + 1 + 2 * TRADES_EVERY - LISTED_MS // MINUTE_MS
     trades_so_far = counted * usual_trades + (uniform(key, 2, counted) * usual_trades).astype(np.int64)
@@ -84,7 +86,7 @@ def _candles_of_minutes(
 ) -> IntegerCandles:
     opened = np.where(trades == 1, close, previous)
     above, below = np.maximum(opened, close), np.minimum(opened, close)
-    # Wicks of up to 8 basis points; with fewer than four trades there are none.
+    # Wicks have up to 8 basis points. Candles with fewer than four trades have no wicks.
     wick = np.where(trades >= _BURST_TRADES, above * 0.0008, 0.0)
     high = above + (uniform(key, 3, number) ** 2 * wick).astype(np.int64)
     low = np.maximum(1, below - (uniform(key, 4, number) ** 2 * wick).astype(np.int64))
@@ -115,7 +117,7 @@ def _candles_of_minutes(
 
 
 def aggregate(atoms: IntegerCandles, begins_ms: Ints) -> IntegerCandles:
-    """Return the candles that begin at these times, made of consecutive minutes."""
+    """Return the candles that begin at these times, made from consecutive minutes."""
     first = (begins_ms - atoms.begin_ms[0]) // MINUTE_MS
     last = np.append(first[1:], len(atoms.begin_ms)) - 1
     totals = {
@@ -135,13 +137,13 @@ def aggregate(atoms: IntegerCandles, begins_ms: Ints) -> IntegerCandles:
 
 
 def split_into_seconds(key: int, atoms: IntegerCandles) -> IntegerCandles:
-    """Return the 60 seconds of each minute; the first second of a minute with trades has some."""
+    """Return the 60 seconds of each minute. If the minute has trades, its first second has trades."""
     second = (atoms.begin_ms // SECOND_MS)[:, None] + np.arange(SECONDS, dtype=np.int64)
     trades, burst = _split_trades(key, atoms, second)
     extra_weight = trades * (1 + (uniform(key, 12, second) * 8).astype(np.int64))
     volume = trades + _split_totals((atoms.volume - atoms.trade_num)[:, None], extra_weight)
     taker = _split_totals(atoms.taker_volume[:, None], volume)
-    # Each second trades at its minute's average, which divides exactly.
+    # Each second trades at its minute's average, which is an integer.
     average = (atoms.quote_volume // np.maximum(1, atoms.volume))[:, None]
     opened, high, low, close, previous = _split_prices(key, atoms, second, trades, burst, average)
     first_id = atoms.first_trade_id[:, None] + np.cumsum(trades, axis=1) - trades
@@ -153,7 +155,7 @@ def split_into_seconds(key: int, atoms: IntegerCandles) -> IntegerCandles:
 
 
 def _split_totals(total: Ints, weights: Ints) -> Ints:
-    """Split each total in proportion to its row of weights; the shares add up exactly."""
+    """Return the shares of each total in proportion to its row of weights. They add up exactly."""
     reached = np.cumsum(weights, axis=1)
     upto = total * reached // np.maximum(1, reached[:, -1:])
     return np.diff(upto, axis=1, prepend=0)
@@ -185,7 +187,7 @@ def _split_prices(
     close[:, 0] = np.where(trades[:, 0] == 1, atoms.open, close[:, 0])
     last = np.max(np.where(traded, column, 0), axis=1)
     close[row, last] = atoms.close
-    # A second without trades stays where the last one with trades ended.
+    # A second without trades is flat at the close of the last second with trades.
     latest = np.maximum.accumulate(np.where(traded, column, 0), axis=1)
     close = np.take_along_axis(close, latest, axis=1)
     previous = np.concatenate([atoms.previous_close[:, None], close[:, :-1]], axis=1)
@@ -194,7 +196,7 @@ def _split_prices(
     high, low = np.maximum(opened, close), np.minimum(opened, close)
     high[row, burst] = atoms.high
     low[row, burst] = atoms.low
-    # The quote volume is made at the average, so that is a price of each second with trades.
+    # The quote volume uses the average, so the average is a price of each second with trades.
     high = np.where(traded, np.maximum(high, average), high)
     low = np.where(traded, np.minimum(low, average), low)
     return opened, high, low, close, previous

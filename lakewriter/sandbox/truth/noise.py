@@ -1,8 +1,8 @@
-"""Randomness without state: a number for every (key, channel, index).
+"""Random numbers without state: one for each key, channel and index.
 
-The same arguments give the same number at any time, in any order. A price is a
-sum of octaves of value noise. Each octave is four times slower and twice as large
-as the one before, so the price looks like a market at any scale. Pure.
+The same arguments always return the same number, in any order of calls. A price is a sum of
+octaves of value noise. Each octave is four times slower and twice as large as the previous
+one. So the price looks like a market's at any scale. Pure.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 OCTAVES = 10
 
-# The fastest octave, in log price. The sum of all ten stays within ±0.41.
+# The amplitude of the fastest octave, in log price. The sum of all ten stays within ±0.41.
 AMPLITUDE = 0.0004
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -43,10 +43,10 @@ def uniform_at(key: int, channel: int, index: int) -> float:
 
 
 def log_price(key: int, minute: Ints) -> Floats:
-    """Return each minute's log price, relative to the usual one.
+    """Return each minute's log price, relative to the symbol's usual price.
 
     Args:
-        minute: consecutive, ascending.
+        minute: the numbers of consecutive minutes, ascending.
     """
     total = np.zeros(len(minute))
     for octave in range(OCTAVES):

@@ -1,9 +1,8 @@
-"""The sandbox's symbols: names, precision and usual size.
+"""The sandbox's symbols: their names, precision and usual size.
 
-A market lists known names first, then some that do not trade, then generated
-ones (`A001USDT`, `A1000USDT`) up to the wanted number. A symbol's size and
-precision follow from its name alone. So a seed and a name are enough to compute
-its candles. Pure.
+A market first lists known names, then some that do not trade. Generated names like
+`A001USDT` and `A1000USDT` fill the list up to the wanted number. Only its name determines a
+symbol's size and precision. So a seed and a name are enough to compute its candles. Pure.
 """
 
 import hashlib
@@ -11,19 +10,19 @@ from datetime import datetime
 
 import msgspec
 
-# The begin of all history: a Monday, the first of a month, and on the grid of every interval.
+# The begin of all history. It is a Monday, the first of a month, and on the grid of each interval.
 LISTED_MS = 1_514_764_800_000
 
-# The exchange's date for contracts that have none.
+# The exchange's delivery date for perpetual contracts.
 PERPETUAL_DELIVERY_MS = 4_133_404_800_000
 
 # Spot writes every decimal string with 8 decimals.
 SPOT_DECIMALS = 8
 
-# The maximum quote volume of a minute, in its smallest unit; the sum of a month fits into 63 bits.
+# The maximum quote volume of a minute in its smallest unit. The sum of a month fits into 63 bits.
 _QUOTE_UNITS_MAX = 10**14
 
-# The maximum lots of a minute; the square fits into 63 bits.
+# The maximum lots of a minute. The square fits into 63 bits.
 _LOTS_MAX = 2 * 10**9
 
 # The maximum contracts of a minute: contracts × size × 10^(8 + decimals) fits into 63 bits.
@@ -34,15 +33,15 @@ class SymbolListing(msgspec.Struct, frozen=True):
     """One symbol of one market.
 
     Args:
-        price_ticks: its usual price, in ticks of 10^-price_decimals.
-        price_decimals: decimals of a price.
-        lot_decimals: decimals of a volume; 0 for contracts.
-        contract_size: quote units of one contract; 0 where volume is in coins.
-        trades_per_minute: the usual number.
-        lots_per_trade: the usual size.
+        price_ticks: the usual price in ticks of 10^-price_decimals.
+        price_decimals: the decimals of a price.
+        lot_decimals: the decimals of a volume; 0 for contracts.
+        contract_size: the quote units of one contract; 0 if the volume is in coins.
+        trades_per_minute: the usual number of trades in a minute.
+        lots_per_trade: the usual size of a trade.
         lots_max: the maximum volume of a minute, in lots.
-        quiet_per_64: the number of minutes without a trade, of 64.
-        status: "TRADING", or another of the exchange's statuses.
+        quiet_per_64: the number of minutes without trades in 64 minutes.
+        status: "TRADING" or another status of the exchange.
         delivery_ms: the end of the contract.
         onboard_ms: the time of the listing.
     """
@@ -67,15 +66,15 @@ class SymbolListing(msgspec.Struct, frozen=True):
         return 8 if self.contract_size else self.price_decimals + self.lot_decimals
 
     def price_text(self, ticks: int) -> str:
-        """Return a price as the exchange writes it."""
+        """Return a price in the exchange's form."""
         return self._text(ticks, self.price_decimals)
 
     def volume_text(self, lots: int) -> str:
-        """Return a volume as the exchange writes it."""
+        """Return a volume in the exchange's form."""
         return self._text(lots, self.lot_decimals)
 
     def quote_text(self, units: int) -> str:
-        """Return a quote volume as the exchange writes it."""
+        """Return a quote volume in the exchange's form."""
         return self._text(units, self.quote_decimals)
 
     def _text(self, units: int, decimals: int) -> str:
@@ -86,7 +85,7 @@ class SymbolListing(msgspec.Struct, frozen=True):
 
 
 def decimal_text(units: int, decimals: int) -> str:
-    """Return `units` × 10^-decimals as text, with exactly that many decimals."""
+    """Return `units` × 10^-decimals as text, with all of its decimals."""
     if not decimals:
         return str(units)
     text = f"{units:0{decimals + 1}d}"
@@ -194,7 +193,7 @@ _SUFFIX = {"spot": "USDT", "usdt_futures": "USDT", "coin_futures": "USD_PERP"}
 
 
 def listing(market: str, symbol: str) -> SymbolListing:
-    """Return the size and precision of a symbol; any name has some."""
+    """Return the size and precision of a symbol with any name."""
     known = _KNOWN[market].get(symbol)
     price, price_decimals, lot_decimals, trades = known or _generated_size(market, symbol)
     ticks = max(100, round(price * 10**price_decimals))
@@ -205,7 +204,7 @@ def listing(market: str, symbol: str) -> SymbolListing:
         lots_per_trade = max(1, min(40, lots_max // (4 * trades)))
     else:
         lots_max = min(_LOTS_MAX, _QUOTE_UNITS_MAX // (2 * ticks))
-        # A trade is usually worth some 500 units of a dollar-like quote.
+        # A usual trade is worth about 500 units of a dollar-like quote.
         lots_per_trade = max(1, min(round(500 / price * 10**lot_decimals), lots_max // (4 * trades)))
     return SymbolListing(
         market=market,
@@ -232,14 +231,14 @@ def _generated_size(market: str, symbol: str) -> tuple[float, int, int, int]:
 
 
 def listings(market: str, symbols: int) -> list[SymbolListing]:
-    """Return the market's list: `symbols` that trade, and a few that do not."""
+    """Return the market's list: `symbols` trading symbols, and a few that do not trade."""
     known = list(_KNOWN[market])[:symbols]
     generated = [f"A{number:03d}{_SUFFIX[market]}" for number in range(1, symbols - len(known) + 1)]
     return [listing(market, symbol) for symbol in [*known, *_NOT_TRADING[market], *generated]]
 
 
 def _delivery_ms(market: str, symbol: str) -> int:
-    # BTCUSDT_261225: delivery is at 08:00 UTC of the day in the name.
+    # Delivery is at 08:00 UTC on the day in the name, like BTCUSDT_261225.
     yymmdd = symbol.partition("_")[2]
     if market == "spot" or not yymmdd.isdigit():
         return PERPETUAL_DELIVERY_MS
