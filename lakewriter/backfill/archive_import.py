@@ -93,7 +93,7 @@ class FileImport:
         archive: returns a market's archive client, by the market's name.
         progress: counters to update.
         on_file_done: called for each file that is in the lake or given up.
-        clock: gives the candles their receive time.
+        clock: the source of the candles' receive time.
 
     Attributes:
         given_up: the ranges of unusable files, by series.

@@ -50,10 +50,10 @@ class MarketInfo:
 
     Args:
         client: the market's client.
-        clock: measures the age of the time.
+        clock: the clock for the age of the exchange's time.
 
     Attributes:
-        instruments: by symbol, as of `as_of_ms`.
+        instruments: the instruments at `as_of_ms`, by symbol.
         as_of_ms: the time of their listing; None before `load`.
     """
 

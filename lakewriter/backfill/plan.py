@@ -4,7 +4,7 @@ Rule 1: candles in the lake, and candles known not to exist, are not fetched.
 Rule 2: finished days come from the archive, which is settled. Candles shorter than an hour
 come from daily files. All others come from monthly files, because a daily file would hold
 at most 24 rows.
-Rule 3: REST serves the rest, and the candles that files do not have.
+Rule 3: REST serves the rest, and the candles that files lack.
 """
 
 from array import array

@@ -23,16 +23,16 @@ class Progress(msgspec.Struct):
         files: the archive files that were imported or given up.
         file_bytes: the size of those files.
         pages: the answered requests for REST pages.
-        from_archive: candles from files.
-        from_rest: candles from REST.
-        corrections: candles that changed in the lake.
-        explained: candles that do not exist, with their reason in the ledger.
-        unhealable: candles that could not be fetched, with the error in the ledger.
-        unexplained: absent candles without a reason yet.
-        refused: unusable files, by fault; REST serves their candles.
-        retried: retries of downloads and pages.
-        unmerged: partitions that could not be merged; they are unchanged.
-        unreadable: series with an unreadable file; they are unchanged.
+        from_archive: the candles from files.
+        from_rest: the candles from REST.
+        corrections: the candles that changed in the lake.
+        explained: the candles that do not exist, with their reason in the ledger.
+        unhealable: the candles that could not be fetched, with the error in the ledger.
+        unexplained: the absent candles without a reason so far.
+        refused: the unusable files, by fault; REST serves their candles.
+        retried: the retries of downloads and pages.
+        unmerged: the partitions that could not be merged; they are unchanged.
+        unreadable: the series with an unreadable file; they are unchanged.
         current: the series or file that is being processed.
     """
 

@@ -1,7 +1,6 @@
 """Choose the series of a file by its groups of rows and the options. Pure.
 
-Rule: options select series, and supply what a file lacks. Only `relabel` overrules
-the file.
+Rule: options select series, and supply claims that a file lacks. Only `relabel` overrules the file.
 """
 
 from collections.abc import Sequence

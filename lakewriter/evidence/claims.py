@@ -25,7 +25,7 @@ class ImportOptions(NamedTuple):
     """The options of an import.
 
     Args:
-        market, symbol, interval: select series, and supply what a file lacks.
+        market, symbol, interval: the selected series; they also supply claims that a file lacks.
         source: the source of rows whose file does not name it.
         relabel: whether market, symbol and interval overrule the file.
         sparse: whether rows may be farther apart than the interval.

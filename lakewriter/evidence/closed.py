@@ -75,7 +75,7 @@ def closed_rows(ends: IntArray, marked: BoolArray | None, now_ms: int, written_m
     Args:
         ends: end times, exclusive.
         marked: whether each candle is marked closed; None without such marks.
-        written_ms: the file's modification time.
+        written_ms: the file's modification time in milliseconds.
     """
     closed: BoolArray = ends <= min(now_ms, written_ms)
     return closed if marked is None else closed & marked

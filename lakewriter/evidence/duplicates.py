@@ -33,7 +33,7 @@ class Duplicates(NamedTuple):
 
 
 def without_duplicates(begins: IntArray, values: Sequence[pa.Array]) -> Duplicates:
-    """Return one row for each candle, with the most trades; if trades are unknown, the most volume.
+    """Return the rows to keep, one for each candle: the row with the most trades or volume.
 
     Args:
         values: the columns VALUE_COLUMNS, in that order.

@@ -1,9 +1,10 @@
 """Import files of candles from other tools into the lake.
 
 Contract: a file is imported or refused as a whole. A refused file does not stop the import
-of other files. If the options select none of its series, a file named by the user is
-refused. A file found in a directory is then skipped. The rows of a file are merged like any
-other rows. Better rows are never overwritten, and importing a file again changes nothing.
+of other files. If the options select none of a file's series, a file named by the user is
+refused. In this case, a file found in a directory is only skipped. The rows of a file are
+merged like any other rows. Better rows are never overwritten, and importing a file again
+changes nothing.
 """
 
 from collections import deque
@@ -151,7 +152,7 @@ class _FileToMerge:
 
 
 def _fits(batch: list[_FileToMerge], file: _FileToMerge) -> bool:
-    """Return whether a batch has room for another file, its partitions and its rows.
+    """Return whether a file fits into a batch, within its limits of files, partitions and rows.
 
     Files of one partition are merged with one write.
     """

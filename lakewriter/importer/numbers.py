@@ -21,8 +21,7 @@ _COMMA = rf"^[+-]?(?:\d+|[1-9]\d{{0,2}}(?:\.\d{{3}})+)(?:,\d+)?{_EXPONENT}$"
 _THOUSANDS = rf"^[+-]?(?:\d+|[1-9]\d{{0,2}}(?:,\d{{3}})+)(?:\.\d*)?{_EXPONENT}$"
 _LIKE = rf"^[+-]?[\d.,]*\d[\d.,]*{_EXPONENT}$"
 
-# With decimal commas these numbers have points between thousands; otherwise the point marks
-# decimals.
+# A number whose points may separate thousands, and a number with a point or at least four digits.
 _DOTTED = r"^[1-9]\d{0,2}(?:\.\d{3})+$"
 _DOT_OR_LONG = r"\.|\d{4}"
 

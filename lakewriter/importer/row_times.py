@@ -23,7 +23,7 @@ Columns = dict[str, pa.ChunkedArray]
 
 
 def begin_times(columns: Columns) -> tuple[IntArray | None, str]:
-    """Return the begin times, and the name of a column that holds only days."""
+    """Return the begin times, and the name of their column if it holds only days; else ""."""
     if (parts := _date_and_time(columns)) is not None:
         return parts, ""
     found = [

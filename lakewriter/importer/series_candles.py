@@ -163,7 +163,7 @@ def _checked_begins(
 def _source(
     begins: IntArray, series: Series, file: FileTable, columns: FileColumns, context: FileContext
 ) -> tuple[Source, str]:
-    """Return the source of a series' rows, and a note on an unproven claim that it is the archive."""
+    """Return the source of a series' rows, and a note on an unproven claim to be the archive's."""
     options = context.options
     reason = "it does not have the archive's layout"
     if file.layout == "archive":

@@ -30,7 +30,7 @@ class ArchivePublisher:
 
     Args:
         clients: the clients of the markets.
-        clock: gives the candles their receive time.
+        clock: the source of the candles' receive time.
     """
 
     def __init__(self, clients: MarketClients, clock: Clock) -> None:
@@ -79,7 +79,7 @@ class RestPublisher:
 
     Args:
         clients: the clients of the markets.
-        clock: measures the age of the exchange's time.
+        clock: the clock for the age of the exchange's time.
     """
 
     def __init__(self, clients: MarketClients, clock: Clock) -> None:
