@@ -1,7 +1,8 @@
-"""The command line: one module for each command, imported when it runs.
+"""The command line, with one module for each command, which is imported when it runs.
 
-Only this package imports click, prints, or exits. stdout is data, everything else is
-stderr. Exit codes: 0 done, 1 lakewriter's or the data's fault, 2 wrong usage.
+Only this package imports click, prints, or exits. Data goes to stdout, and all other
+output to stderr. The exit code is 0 for success, 1 for a fault of lakewriter or the
+data, and 2 for wrong usage.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from lakewriter.errors import LakewriterError, UsageError, printable
 
 DEFAULT_LAKE = "data"
 
-# name → its line in `lakewriter --help`, so that help imports no command.
+# Command → its line in `lakewriter --help`, so that help imports no command.
 COMMANDS = {
     "record": "Record closed candles until stopped.",
     "backfill": "Fetch history from the archive and REST.",
@@ -39,7 +40,7 @@ COMMANDS = {
 }
 
 
-# Commands whose module has another name; `import` is a keyword.
+# Commands whose module has another name or place; `import` is a keyword of Python.
 _MODULES = {"import": "commands.import_command", "shell": "shell.loop"}
 
 
@@ -63,7 +64,7 @@ class _Commands(click.Group):
 
 
 def lake_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--lake` to a command; users may write it before or after the command's name.
+    """Add `--lake` to a command, for use before or after the command's name.
 
     The command takes the lake's URI as the keyword argument `lake`.
     """
@@ -108,7 +109,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command line; return its exit code. Errors are one line and a hint."""
+    """Run the command line and return its exit code. Print an error as one line and a hint."""
     try:
         cli.main(standalone_mode=False)
         if sys.stdout is not None:  # the parent process may have closed it
@@ -125,7 +126,7 @@ def _run() -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _print_error(f"{where}{error.strerror or error}")
-        # Discard output that is still buffered: it cannot be written either.
+        # Discard buffered output, because it cannot be written either.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -144,13 +145,13 @@ def _print_error(what: str, hint: str = "") -> None:
         click.echo(f"  {hint}", err=True)
 
 
-# Each tells by `has_pending` whether a thread of it still works.
+# Modules with threads. `has_pending` returns whether a thread is still running.
 _WITH_THREADS = ("lakewriter.lake.prefetch", "lakewriter.query.engine", "lakewriter.query.execution")
 
 
 def _leave(code: int) -> NoReturn:
     """Exit without waiting for abandoned threads of an object store or the engine."""
-    # A module that is in use is already imported.
+    # A module that is not imported has no threads.
     modules = map(sys.modules.get, _WITH_THREADS)
     has_abandoned = any(module is not None and module.has_pending() for module in modules)
     stderr.end()

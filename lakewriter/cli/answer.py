@@ -1,6 +1,6 @@
-"""Print the answer to one statement: destination, format, and limits of time and memory.
+"""The output of the answer to one statement, with its destination, format and limits.
 
-`lakewriter query` and `lakewriter shell` share it.
+`lakewriter query` and `lakewriter shell` share this module.
 """
 
 import codecs
@@ -31,19 +31,20 @@ from lakewriter.query.output.writers import write_answer
 from lakewriter.query.scan.held_files import HELD_FILES_MAX, can_hold
 from lakewriter.query.session import stream
 
-# As many as DuckDB's shell shows.
+# Maximum number of rows on a terminal, as in DuckDB's shell.
 TERMINAL_ROWS_MAX = 40
 
-# The process is killed this long after the timeout if the engine ignores interrupts.
-# It checks for them between vectors, but one value may be a list of a billion.
+# Time from the timeout until the process is killed, if the engine ignores interrupts.
+# The engine checks for interrupts between vectors, but one value may be a list with a
+# billion items.
 KILL_GRACE_S = 3.0
 
-# Memory that the engine's own limit does not count: Arrow reserves a gigabyte of
-# addresses, each thread has a stack, and a value may be a list of a billion.
+# Memory that the engine's own limit does not count. Arrow reserves a gigabyte of
+# addresses, each thread has a stack, and a value may be a list with a billion items.
 _UNCOUNTED_BYTES = 1_600_000_000
 _THREAD_BYTES = 16_000_000
 
-# For held files, and the same number for all other files.
+# Maximum number of open files, half of them for held files.
 _FILES_OPEN_MAX = 2 * HELD_FILES_MAX
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -53,11 +54,12 @@ class Target:
     """The destination of an answer, and its format there.
 
     Args:
-        path: a file; None for standard output.
-        format_name: the format; None chooses it by the path's suffix, or a table.
-        max_rows: rows of a table to show; None for TERMINAL_ROWS_MAX on a terminal, else all.
+        path: the output file; None is standard output.
+        format_name: the format's name. None is the format of the path's suffix, or a table.
+        max_rows: the maximum number of rows in a table. None is TERMINAL_ROWS_MAX on a
+            terminal, and no limit elsewhere.
         paged: whether an answer longer than the screen goes to a pager.
-        all_columns_hint: how to see all columns of a table too wide for the terminal.
+        all_columns_hint: a hint on how to see all columns of a table that is too wide.
 
     Raises:
         UsageError: if a terminal cannot show the format, or the path's suffix is unknown.
@@ -89,7 +91,7 @@ class Target:
             raise UsageError(f"output: {name} cannot be shown on a terminal", f"-o FILE.{name}, or pipe it")
 
     def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
-        """Write the answer; the bar is removed before its first line is on the terminal."""
+        """Write the answer, and remove the bar before the first line is on the terminal."""
         if not self.paged:
             shown = _TerminalOutput(out, bar) if self.on_terminal else out
             write_answer(self.format_name, answer, cast("BinaryIO", shown), self.limits)
@@ -116,7 +118,7 @@ def _format_of(path: Path) -> str:
 
 
 class _TerminalOutput(io.RawIOBase):
-    """A terminal without the bar and without control characters."""
+    """A stream to a terminal that removes the bar, and escapes control characters."""
 
     def __init__(self, out: BinaryIO, bar: QueryBar) -> None:
         super().__init__()
@@ -141,13 +143,13 @@ def print_answer(
     """Run a statement and write its answer to the target.
 
     Raises:
-        LakewriterError: if the rows do not fit into memory while they are written.
-        the errors of `session.stream` and `place.open_destination`.
+        LakewriterError: if a batch of rows does not fit into memory.
+        the errors of `session.stream` and `destination.open_destination`.
     """
     limits = limits or QueryLimits()
     if can_hold():
         _raise_open_files_limit()
-    # Open the destination first: an unwritable path should not cost a query.
+    # Open the destination first, so that an unwritable path costs no query.
     place = open_destination(target.path, store.state_dir) if target.path else standard_output()
     with (
         without_pandas(),
@@ -172,7 +174,7 @@ def print_answer(
 
 
 def _raise_open_files_limit() -> None:
-    """Raise the limit of open files: a query holds files open that a flush may replace."""
+    """Raise the limit of open files, because a query holds files that a flush may replace."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = _FILES_OPEN_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_OPEN_MAX)
     if soft != resource.RLIM_INFINITY and soft < limit:
@@ -181,9 +183,12 @@ def _raise_open_files_limit() -> None:
 
 @contextlib.contextmanager
 def kill_after(seconds: float | None) -> Iterator[None]:
-    """Kill the process if the block still runs KILL_GRACE_S after this time.
+    """Kill the process if the block takes KILL_GRACE_S longer than the timeout.
 
     A partly written file stays as a hidden temporary file.
+
+    Args:
+        seconds: the timeout; None is no timeout.
     """
     if seconds is None:
         yield
@@ -206,7 +211,7 @@ def kill_after(seconds: float | None) -> Iterator[None]:
 
 
 def limit_memory(memory: str) -> None:
-    """Set a limit in the kernel for memory that the engine does not count.
+    """Set the kernel's limit for the process's memory, which also counts Arrow and threads.
 
     Args:
         memory: the engine's limit, as in `QueryLimits`.

@@ -1,4 +1,4 @@
-"""Create the exchange clients of a command, with the lake's record of bans and weight."""
+"""The creation of a command's exchange clients, with the lake's record of bans and weight."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,10 +23,13 @@ def clients_of(
     """Return the exchange clients for a lake.
 
     Args:
-        root: the lake's state directory; nothing is created if it is absent.
-        endpoints: returns a market with its configured endpoints, by name.
-        session: the connections of all calls; the caller closes it.
-        max_weight: the weight that background work may use of each pool in a minute.
+        root: the local directory whose `_lakewriter` has the lake's state. An absent
+            `_lakewriter` is not created.
+        endpoints: returns the market of a name, with its configured endpoints.
+        session: the connections of all calls, which the caller closes.
+        clock: the clock of the clients.
+        max_weight: the maximum weight per minute that background work may use of each
+            pool; None is the default.
     """
     shared = partial(WeightFile, root) if (root / STATE_DIRECTORY).is_dir() else None
     return MarketClients(

@@ -1,4 +1,4 @@
-"""Parse the days, times and ages of the command line."""
+"""The parsers for days, times and ages on the command line."""
 
 import re
 from datetime import UTC, datetime
@@ -9,24 +9,32 @@ from lakewriter.interval import DAY_MS, HOUR_MS
 _DAY_LENGTH = len("2024-06-30")
 _AGE = re.compile(r"([1-9][0-9]{0,5})([hd])")
 
-# A hundred years; a greater age is a mistake.
+# Maximum age, a hundred years. A longer age is a mistake.
 AGE_MS_MAX = 36_525 * DAY_MS
 
 
 def parse_start(text: str | None, option: str) -> int | None:
-    """Parse a time, or a day as its first millisecond; None for None.
+    """Parse a time into milliseconds since the epoch. A day is its first millisecond.
+
+    Args:
+        text: the time or day; for None the result is None.
+        option: the option's name, for the error.
 
     Raises:
-        UsageError: if it is neither.
+        UsageError: if the text is neither a time nor a day.
     """
     return None if text is None else _moment(text, option)[0]
 
 
 def parse_stop(text: str | None, option: str) -> int | None:
-    """Parse a time, or a day as the first millisecond after it; None for None.
+    """Parse a time into milliseconds since the epoch. A day is the first millisecond after it.
+
+    Args:
+        text: the time or day; for None the result is None.
+        option: the option's name, for the error.
 
     Raises:
-        UsageError: if it is neither.
+        UsageError: if the text is neither a time nor a day.
     """
     if text is None:
         return None
@@ -35,10 +43,10 @@ def parse_stop(text: str | None, option: str) -> int | None:
 
 
 def parse_age(text: str) -> int:
-    """Parse an age, "365d" or "12h", into milliseconds.
+    """Parse an age such as "365d" or "12h" into milliseconds.
 
     Raises:
-        UsageError: if it is no age, or over a hundred years.
+        UsageError: if the text is no age, or the age exceeds a hundred years.
     """
     found = _AGE.fullmatch(text.strip())
     age_ms = int(found[1]) * (DAY_MS if found[2] == "d" else HOUR_MS) if found else 0
@@ -48,7 +56,10 @@ def parse_age(text: str) -> int:
 
 
 def _moment(text: str, option: str) -> tuple[int, bool]:
-    """Parse a time into milliseconds, UTC without a zone; return it and whether it is a day."""
+    """Return a time in milliseconds since the epoch, and whether it is a day.
+
+    A time without a zone is UTC.
+    """
     try:
         moment = datetime.fromisoformat(text)
         zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

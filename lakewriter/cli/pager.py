@@ -1,4 +1,4 @@
-"""Show text that is longer than the screen in the user's pager."""
+"""The user's pager, for text that is longer than the screen."""
 
 import contextlib
 import os
@@ -7,14 +7,15 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
-# As in git: exit if the text fits, keep colours, do not fold lines, do not clear the screen.
+# As in git: exit if the text fits the screen, keep colours, fold no lines, and do not
+# clear the screen.
 _LESS = "FRSX"
 
 
 def page(text: bytes) -> bool:
-    """Show a text in $PAGER, or in less; return whether the pager started.
+    """Show a text in $PAGER, or in less by default. Return whether the pager started.
 
-    An empty PAGER disables it.
+    An empty PAGER disables the pager.
     """
     try:
         command = shlex.split(os.environ.get("PAGER", "less"))

@@ -15,16 +15,16 @@ class ConsoleHandler(logging.Handler):
         self.console = Console(stderr=True, highlight=False)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a log line; a warning is yellow, anything worse red."""
+        """Print a log line, with a warning in yellow, and an error in red."""
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > 30 else ""
         self.console.print(Text(self.format(record), style=style), soft_wrap=True)
 
 
 def progress_bar(verb: str) -> Progress:
-    """Return a bar that counts steps and vanishes at its end; disabled without a terminal.
+    """Return a bar that counts steps and vanishes at its end. It is disabled without a terminal.
 
     Args:
-        verb: the label ("compacting").
+        verb: the label, such as "compacting".
     """
     console = Console(stderr=True)
     return Progress(

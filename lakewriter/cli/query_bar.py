@@ -1,4 +1,4 @@
-"""The progress bar of a slow statement: one line on stderr, removed before the answer."""
+"""The progress bar of a slow statement, one line on stderr that is removed before the answer."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import time
 from lakewriter.cli.terminal import stderr_is_terminal
 from lakewriter.query.limits import QueryLimits
 
-# Fast statements show no bar.
+# Time until the bar appears, so fast statements show no bar.
 DELAY_S = 1.0
 REFRESH_S = 0.1
 
@@ -17,10 +17,10 @@ _WIDTH = 30
 
 
 class QueryBar:
-    """A progress bar while the block runs; only on a terminal.
+    """A context manager that shows a progress bar during the block, only on a terminal.
 
     Args:
-        limits: the limits of the statement, which know its progress.
+        limits: the limits of the statement, which measure its progress.
     """
 
     def __init__(self, limits: QueryLimits) -> None:
@@ -38,7 +38,7 @@ class QueryBar:
         self.hide()
 
     def hide(self) -> None:
-        """Remove the bar for good."""
+        """Remove the bar permanently."""
         self._done.set()
         if self._thread is not None:
             self._thread.join()
@@ -59,15 +59,16 @@ class QueryBar:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except OSError:  # the terminal is gone; the statement goes on
+        except OSError:  # the terminal is gone, but the statement continues
             self._done.set()
 
 
 def bar_line(fraction: float | None, seconds: float) -> str:
-    """Format the bar.
+    """Return the text of the bar.
 
     Args:
-        fraction: the fraction of the work that is done; None if unknown.
+        fraction: the finished part of the work, from 0 to 1; None if unknown.
+        seconds: the time since the statement's start.
     """
     if fraction is None:
         return f"running {seconds:.0f} s"

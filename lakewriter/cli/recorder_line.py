@@ -1,4 +1,4 @@
-"""The progress line of a recorder on a terminal: one line, always at the bottom."""
+"""The progress line of a recorder, which stays at the bottom of the terminal."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ REFRESH_S = 0.5
 
 
 class ProgressLine(ConsoleHandler):
-    """The progress line; log lines scroll above it.
+    """The progress line, with log lines that scroll above it.
 
-    It counts candles, so the log has no line for each of them.
+    The progress line counts candles, so the log omits the lines for single candles.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class ProgressLine(ConsoleHandler):
         logging.getLogger("lakewriter.recorded").setLevel(logging.WARNING)
 
     async def follow(self, recorder: Recorder) -> None:
-        """Update the line until cancelled."""
+        """Update the progress line until cancelled."""
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
                 live.update(_line(recorder.status()), refresh=True)

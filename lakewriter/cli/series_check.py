@@ -1,4 +1,4 @@
-"""Check that filters match series in the lake: in cron, a misspelt filter must fail."""
+"""The check that filters match series in the lake, so that a misspelt filter fails in cron."""
 
 from collections.abc import Collection, Iterator
 from difflib import SequenceMatcher
@@ -12,8 +12,8 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import known_series
 from lakewriter.series import Series
 
-# Suggested series have at least this similarity, from 0 to 1, and nearly that of the
-# best one. Another market or interval halves the similarity.
+# The minimum similarity of suggested series, from 0 to 1, and their minimum relative to
+# the best similarity. Another market or interval halves the similarity.
 _SIMILAR_MIN = 0.4
 _NEARLY_BEST = 0.8
 _SIMILAR_SHOWN_MAX = 3
@@ -29,7 +29,8 @@ def check_matches(
 
     Args:
         command: the command's name, for the error.
-        seen: series that are known to be in the lake; only others are looked up.
+        seen: series that are known to be in the lake. The check lists the lake only for
+            names that match none of these.
 
     Raises:
         UsageError: if no series matches one of the names.
@@ -45,11 +46,11 @@ def check_matches(
 
 
 def check_not_empty(command: str, store: LakeStore, partition_filter: PartitionFilter) -> None:
-    """Check why nothing was found; it is no error if a recorder has just started.
+    """Raise the error that explains an empty result. A recorder that has just started is no error.
 
     Raises:
-        UsageError: if the lake has nothing on the chosen days.
-        LakeError: if the lake is empty and no recorder runs.
+        UsageError: if the filter selects days, because the lake has no candles on them.
+        LakeError: if the lake is empty and no recorder is running.
     """
     if partition_filter.since or partition_filter.until:
         days = sorted(partition.date for partition, _ in store.partitions(_without_days(partition_filter)))
@@ -71,7 +72,7 @@ def check_not_empty(command: str, store: LakeStore, partition_filter: PartitionF
 
 
 def _each_name_alone(partition_filter: PartitionFilter) -> Iterator[PartitionFilter]:
-    """Yield the whole filter, then one with each chosen name alone in its level."""
+    """Yield the whole filter, and for each chosen name a filter with only this name in its level."""
     yield _without_days(partition_filter)
     for level in _LEVELS:
         for name in getattr(partition_filter, level):
@@ -87,7 +88,7 @@ def _without_days(partition_filter: PartitionFilter) -> PartitionFilter:
 
 
 def _pattern(partition_filter: PartitionFilter) -> str:
-    """Format a filter: "spot:BTCUSDT,ETHUSDT:*"."""
+    """Return a filter as text, such as "spot:BTCUSDT,ETHUSDT:*"."""
     return ":".join(",".join(getattr(partition_filter, level)) or "*" for level in _LEVELS)
 
 
@@ -108,7 +109,7 @@ def _similar_series(partition_filter: PartitionFilter, known: set[Series]) -> st
 
 def _similarity(partition_filter: PartitionFilter, series: Series) -> float:
     """Return the similarity of a series to a filter, from 0 to 1."""
-    # A market or interval is wrong as a whole, never misspelt.
+    # The names of markets and intervals are checked before, so only a symbol can be misspelt.
     pairs = ((partition_filter.markets, series.market), (partition_filter.intervals, series.interval))
     others = sum(bool(names) and name not in names for names, name in pairs)
     ratios = [SequenceMatcher(None, series.symbol, symbol).ratio() for symbol in partition_filter.symbols]

@@ -1,4 +1,4 @@
-"""Shared options that select series, and the output of rows."""
+"""The shared options that select series, and the output of rows."""
 
 import functools
 from collections.abc import Callable
@@ -24,10 +24,13 @@ class SeriesOptions(NamedTuple):
     since: str | None
 
     def partition_filter(self, until: str | None) -> PartitionFilter:
-        """Return the filter of these options, up to a day.
+        """Return the filter of these options.
+
+        Args:
+            until: the last day, inclusive; None is no limit.
 
         Raises:
-            UsageError: if one of them is invalid.
+            UsageError: if an option is invalid.
         """
         partition_filter = PartitionFilter(
             markets=tuple(parse_market(name).name for name in self.markets),
@@ -83,10 +86,14 @@ def _repeatable(name: str) -> Callable[..., Any]:
 
 
 def parse_day(text: str | None, option: str) -> date | None:
-    """Parse a day; None for None.
+    """Parse a day.
+
+    Args:
+        text: the day, such as "2024-06-30"; for None the result is None.
+        option: the option's name, for the error.
 
     Raises:
-        UsageError: if it is not a day.
+        UsageError: if the text is not a day.
     """
     if text is None:
         return None
@@ -97,12 +104,12 @@ def parse_day(text: str | None, option: str) -> date | None:
 
 
 def begin_ms(day: date | None) -> int | None:
-    """Return the first millisecond of a day, UTC; None for None."""
+    """Return the first millisecond of a day in UTC, since the epoch; None for None."""
     return None if day is None else day_start_ms(day)
 
 
 def print_table(table: Any, *, as_json: bool) -> None:
-    """Print rows like `lakewriter query`: an aligned table, or one JSON object on each line."""
+    """Print rows like `lakewriter query`, as an aligned table or one JSON object per line."""
     from lakewriter.query.execution import RowStream
     from lakewriter.query.output.text import DisplayLimits
     from lakewriter.query.output.writers import write_answer

@@ -1,4 +1,4 @@
-"""Stop long-running commands on signals."""
+"""The signals that stop long-running commands."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 async def finish_unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
-    """Run work until it is done or `stop` is set; return whether it was done."""
+    """Run `work` until it ends or `stop` is set, and return whether it ended by itself."""
     working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

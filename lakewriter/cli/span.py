@@ -1,4 +1,4 @@
-"""Parse `--until`, and format the next command for hints."""
+"""The parser of `--until`, and the next commands for hints."""
 
 import shlex
 from datetime import UTC, datetime
@@ -9,8 +9,8 @@ from lakewriter.errors import UsageError
 from lakewriter.partition import day_of
 from lakewriter.series import Series
 
-# The time from a candle's end until it is in the journal, or its gap in the ledger,
-# with a margin for different clocks.
+# Maximum time from a candle's end until the candle is in the journal, or its gap in the
+# ledger. It includes a margin for clocks that differ.
 ARRIVAL_S = 60.0
 
 UNTIL_HELP = "Only this day and earlier ones. With a time, or now, every series must last until then."
@@ -20,10 +20,10 @@ class UntilOption(NamedTuple):
     """The value of `--until`.
 
     Args:
-        day: the last day to check; None for all.
-        until_ms: candles are expected up to this time; None for up to the last one.
-        now_ms: candles that ended before this time must be present; None if `until_ms`
-            is in the past.
+        day: the last day to check; None is no limit.
+        until_ms: the time up to which candles are expected; None is each series' own end.
+        now_ms: a time shortly before the present, up to which candles must be present;
+            None if `--until` is a time.
     """
 
     day: str | None
@@ -35,7 +35,7 @@ def parse_until(until: str | None, now_s: float) -> UntilOption:
     """Parse the value of `--until`.
 
     Raises:
-        UsageError: if it is not a day, a time or `now`.
+        UsageError: if the value is not a day, a time or `now`.
     """
     now_ms = int((now_s - ARRIVAL_S) * 1000)
     if until is None:
@@ -57,7 +57,7 @@ def parse_until(until: str | None, now_s: float) -> UntilOption:
 def same_selection_command(
     command: str, series_options: SeriesOptions, until: str | None, lake: str | None
 ) -> str:
-    """Return the line that runs another command with the same options."""
+    """Return the command line that runs another command with the same options."""
     words = ["lakewriter", command]
     for option, names in zip(("--market", "--symbol", "--interval"), series_options[:3], strict=True):
         for name in names:
@@ -69,19 +69,19 @@ def same_selection_command(
 
 
 def subscriptions_command(series: Series, lake: str | None) -> str:
-    """Return the line that shows the subscriptions to a series' symbol."""
+    """Return the command line that shows the subscriptions to a series' symbol."""
     # No symbol has a character that a shell would expand.
     query = f"lakewriter query \"FROM subscriptions WHERE symbol = '{series.symbol}'\""
     return query if lake is None else f"{query} --lake {shlex.quote(lake)}"
 
 
 def unsubscribe_command(series: Series, lake: str | None) -> str:
-    """Return the line that unsubscribes a series."""
+    """Return the command line that unsubscribes a series."""
     return _line("unsubscribe", ":".join(series), lake)
 
 
 def backfill_command(series: Series, since_ms: int, lake: str | None) -> str:
-    """Return the line that fetches the missing candles of a series since a time."""
+    """Return the command line that fetches the missing candles of a series since a time."""
     return _line("backfill", ":".join(series), lake, "--since", day_of(since_ms).isoformat())
 
 

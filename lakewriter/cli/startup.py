@@ -1,4 +1,4 @@
-"""Setup of the process: UTF-8 mode, a standard error that does not block, checks of the machine's limits."""
+"""The setup of the process, with UTF-8 mode, a standard error that never blocks, and checks of limits."""
 
 import os
 import resource
@@ -9,25 +9,25 @@ from lakewriter.cli import stderr
 from lakewriter.errors import LakewriterError
 from lakewriter.regular_file import read_regular
 
-# A container may use fewer CPUs than the machine has; libraries start at most 64 threads each.
+# A container may use only some of the machine's CPUs. Each library starts at most 64 threads.
 _CPUS = min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
-# Libraries start threads while they are imported, and abort the process if they cannot.
+# Libraries start threads while they are imported, and abort the process if a start fails.
 THREADS_MIN = 16 + 2 * _CPUS
 
-# The engine and Arrow reserve this much and abort with less. Each thread has a stack.
+# The engine and Arrow reserve this memory, and abort with less. Each thread has a stack.
 ADDRESS_BYTES_MIN = 1_600_000_000 + 16_000_000 * _CPUS
 DATA_BYTES_MIN = 400_000_000 + 16_000_000 * _CPUS
 
 _USUAL_THREADS = 4096
 
-# No system allows a longer command line.
+# Maximum length of a command line. No system allows a longer one.
 COMMAND_BYTES_MAX = 8 * 1024 * 1024
 _MAPPING = ("cannot allocate memory", "failed to map segment")
 
 
 def prepare_process() -> None:
-    """Set file names to UTF-8, and install a standard error that does not block."""
+    """Set the encoding of file names to UTF-8, and install a standard error that never blocks."""
     _use_utf8()
     stderr.install()
     if sys.stdout is not None:
@@ -39,7 +39,7 @@ def _use_utf8() -> None:
     if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
     try:
-        # Use the raw bytes: decoding and encoding may lose some.
+        # Use the raw bytes, because decoding and encoding may change some.
         program, *arguments = read_regular("/proc/self/cmdline", COMMAND_BYTES_MAX).split(b"\0")[:-1]
     except OSError:
         program, *arguments = map(os.fsencode, sys.orig_argv)
@@ -47,10 +47,12 @@ def _use_utf8() -> None:
 
 
 def check_machine() -> None:
-    """Check the limits that importing the libraries needs; without them they abort the process.
+    """Check the limits of memory and threads before libraries are imported.
+
+    With too low limits, an import aborts the process.
 
     Raises:
-        LakewriterError: if this process may have too little memory or too few threads.
+        LakewriterError: if the limits allow too little memory or too few threads.
     """
     for option, number, least in (
         ("v", resource.RLIMIT_AS, ADDRESS_BYTES_MIN),
@@ -67,7 +69,7 @@ def check_machine() -> None:
 
 
 def _startable(count: int) -> int:
-    """Return how many of this many threads can be started."""
+    """Return the number of threads that the process can start, up to `count`."""
     enough = threading.Event()
     started: list[threading.Thread] = []
     try:
@@ -85,7 +87,7 @@ def _startable(count: int) -> int:
 
 
 def resource_shortage(error: BaseException) -> tuple[str, str] | None:
-    """Return the machine's shortage behind an error, and a hint; None for other errors."""
+    """Return the text and the hint for a shortage of memory or threads; None for other errors."""
     words = str(error).lower()
     if isinstance(error, MemoryError) or (
         isinstance(error, ImportError) and any(each in words for each in _MAPPING)

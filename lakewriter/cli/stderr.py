@@ -1,10 +1,10 @@
 """A standard error that never blocks.
 
-A full pipe, a terminal stopped by Ctrl-S or a hung ssh blocks writes. That would
-block a recorder, its signals and its exit.
+A full pipe, a terminal stopped by Ctrl-S or a hung ssh blocks writes. A blocked write
+would block a recorder, its signals and its exit.
 
 Strategy: text goes into a bounded queue, and one thread writes it. Text that does
-not fit is dropped, and the number of its lines is written in its place.
+not fit is dropped. The number of its lines is written in its place.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TextIO
 
-# Pending text: about 10,000 lines of a log.
+# Maximum pending text, about 10,000 lines of a log.
 QUEUE_CHARS_MAX = 1 << 20
 
-# How long `flush` waits, once, for a stuck reader.
+# Maximum time that `flush` waits for a stuck reader. Later calls do not wait for it.
 FLUSH_S_MAX = 0.2
 
-# How long the exit waits for a stuck reader.
+# Maximum time that the exit waits for a stuck reader.
 END_S_MAX = 1.0
 
 # Writes of up to this size to a pipe are atomic.
@@ -31,11 +31,11 @@ _PART_BYTES = 4096
 
 
 class Stderr(io.TextIOBase):
-    """A text stream on a file descriptor; no call blocks longer than FLUSH_S_MAX.
+    """A text stream on a file descriptor. Only `end` blocks longer than FLUSH_S_MAX.
 
     Args:
-        stream: the stream to replace; its buffer must be empty.
-        queue_chars_max: the most characters in the queue.
+        stream: the stream to replace, with an empty buffer.
+        queue_chars_max: the maximum number of characters in the queue.
     """
 
     def __init__(self, stream: TextIO, queue_chars_max: int = QUEUE_CHARS_MAX) -> None:
@@ -69,7 +69,7 @@ class Stderr(io.TextIOBase):
         return self._fd
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal that still exists."""
+        """Return whether the file descriptor is a terminal that still exists."""
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
@@ -77,10 +77,10 @@ class Stderr(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Queue text, or drop it and count its lines if the queue is full.
+        """Add text to the queue. If the queue is full, drop the text and count its lines.
 
         Raises:
-            TypeError: if it is not text; click tests streams this way.
+            TypeError: if `text` is not text. Click tests streams this way.
         """
         if not isinstance(text, str):
             raise TypeError(f"standard error takes text, not {type(text).__name__}")
@@ -93,7 +93,7 @@ class Stderr(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Wait until all text is written, except in an event loop or for a stuck reader."""
+        """Wait up to FLUSH_S_MAX until all text is written. Do not wait in an event loop or for a stuck reader."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is not None:
             return
@@ -101,7 +101,7 @@ class Stderr(io.TextIOBase):
             self._wait_written(0.0 if self._stuck else FLUSH_S_MAX)
 
     def end(self) -> None:
-        """Wait until all text is written, at most END_S_MAX."""
+        """Wait up to END_S_MAX until all text is written."""
         with self._changed:
             self._wait_written(END_S_MAX)
 
@@ -126,7 +126,7 @@ class Stderr(io.TextIOBase):
         return "".join(map(_text, items)).encode(self._encoding, self.errors)
 
     def _start(self) -> bool:
-        """Start the thread; return False if the process may not start more."""
+        """Start the thread, and return False if the process may start no more threads."""
         thread = threading.Thread(target=self._write_all, name="stderr", daemon=True)
         try:
             thread.start()
@@ -164,12 +164,12 @@ def _lines(item: str | int) -> int:
 
 
 def _write(fd: int, data: bytes) -> bool:
-    """Write all bytes; return whether it succeeded."""
+    """Write all bytes, and return whether that succeeded."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view[:_PART_BYTES]) :]
-        except BlockingIOError:  # another process made it non-blocking
+        except BlockingIOError:  # another process made the descriptor non-blocking
             select.select([], [fd], [])
         except OSError:
             return False
@@ -185,6 +185,6 @@ def install() -> None:
 
 
 def end() -> None:
-    """Write the rest of standard error, at most END_S_MAX."""
+    """Wait up to END_S_MAX until the pending text of standard error is written."""
     if isinstance(sys.stderr, Stderr):
         sys.stderr.end()

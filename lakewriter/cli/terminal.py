@@ -14,10 +14,10 @@ import click
 from lakewriter.errors import LakewriterError, UsageError, printable, without_passwords
 from lakewriter.regular_file import read_user_text
 
-# Handwritten SQL is shorter.
+# Maximum size of a file of SQL. Handwritten SQL is shorter.
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 
-# Further errors are only counted.
+# Maximum number of printed errors. Further errors are only counted.
 ERRORS_SHOWN_MAX = 20
 
 
@@ -29,16 +29,21 @@ class _Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         if record.name == "lakewriter.recorded":
-            # Candles of a commit, one on each line, with their own time.
+            # The record has one line for each candle of a commit, with the candle's time.
             return "\n".join(map(printable, record.getMessage().split("\n")))
         return printable(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_passwords(super().format(record))  # in tracebacks, too
+        return without_passwords(super().format(record))  # also in tracebacks
 
 
 def log_to_stderr(*, quiet: bool = False, handler: logging.Handler | None = None) -> None:
-    """Send our log to stderr, one line for each record; only warnings and errors if `quiet`."""
+    """Send the log of lakewriter to stderr, one line for each record.
+
+    Args:
+        quiet: whether only warnings and errors are logged.
+        handler: the log handler; None writes to stderr.
+    """
     handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("lakewriter")
@@ -54,7 +59,7 @@ def escape_stray_logs() -> None:
 
 
 def print_errors(errors: Sequence[str]) -> None:
-    """Print errors on stderr, one on each line."""
+    """Print errors on stderr, one per line."""
     for error in errors[:ERRORS_SHOWN_MAX]:
         click.echo(f"lakewriter: {printable(error)}", err=True)
     if len(errors) > ERRORS_SHOWN_MAX:
@@ -69,7 +74,7 @@ def standard_input(command: str, hint: str) -> BinaryIO:
         hint: the hint of the error.
 
     Raises:
-        UsageError: if it is closed.
+        UsageError: if standard input is closed.
     """
     if sys.stdin is None:
         raise UsageError(f"{command}: standard input is closed", hint)
@@ -85,7 +90,7 @@ def read_text(command: str, name: str, hint: str = "") -> str:
         hint: the hint of the error.
 
     Raises:
-        UsageError: if it cannot be read, or is no text.
+        UsageError: if the file cannot be read, or is not UTF-8 text.
     """
     try:
         return read_user_text(Path(name).expanduser(), TEXT_BYTES_MAX)
@@ -99,7 +104,13 @@ def read_text(command: str, name: str, hint: str = "") -> str:
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Open standard output; a failed write is one clean error."""
+    """Yield standard output.
+
+    Raises:
+        UsageError: if standard output is closed.
+        BrokenPipeError: if the reader of a pipe has stopped.
+        LakewriterError: if a write fails for another reason.
+    """
     if sys.stdout is None:
         raise UsageError("output: standard output is closed", "-o FILE.csv")
     try:
@@ -116,7 +127,11 @@ def standard_output() -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def finished_report() -> Iterator[None]:
-    """Print a report of finished work; a broken pipe is ignored, a full disk is one error line."""
+    """Ignore a broken pipe while the block prints a report of finished work.
+
+    Raises:
+        LakewriterError: if a write fails for another reason, such as a full disk.
+    """
     if sys.stdout is None:
         yield  # print does nothing then
         return
@@ -131,7 +146,7 @@ def stderr_is_terminal() -> bool:
 
 @contextlib.contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Ignore a broken pipe: a reader like `| head` may stop early (click would exit 1)."""
+    """Ignore a broken pipe, because a reader such as `| head` may stop early. Click would exit with 1."""
     with contextlib.suppress(BrokenPipeError):
         yield
 
@@ -148,8 +163,8 @@ class _NoPandas:
 def without_pandas() -> Iterator[None]:
     """Prevent Arrow from importing pandas, which takes longer than most queries.
 
-    Arrow imports it to recognize a Series when it makes its first array. Our
-    commands pass no Series. If pandas is already imported, it stays.
+    Arrow imports pandas to recognize a Series when it makes its first array. Our
+    commands pass no Series. If pandas is already imported, it stays imported.
     """
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)

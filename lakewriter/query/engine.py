@@ -183,7 +183,7 @@ def prefetch_engine() -> None:
             future.set_exception(error)
 
     thread = threading.Thread(target=work, name="engine", daemon=True)
-    with contextlib.suppress(RuntimeError):  # no more threads: the engine creates it
+    with contextlib.suppress(RuntimeError):  # the process may start no more threads; the engine creates it
         thread.start()
         _PREFETCHING.append(thread)
         _PREFETCHED.append(future)

@@ -1,9 +1,9 @@
 """The check that SQL is one statement that reads the lake's tables and nothing else.
 
 Strategy: DuckDB parses the statement and prints its syntax tree. Every node of the
-tree must be on a list below. So the guard refuses a new kind of node at once, such
-as `WITH x AS (COPY …) SELECT …` of DuckDB 2.0. The engine also restricts its own
-file access. Guard and engine do not rely on each other.
+tree must be on a list below. So the guard refuses every new kind of node. An example
+is `WITH x AS (COPY …) SELECT …`, which is new in DuckDB 2.0. The engine also
+restricts its own file access. Guard and engine do not rely on each other.
 """
 
 import json

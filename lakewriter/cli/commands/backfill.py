@@ -1,4 +1,4 @@
-"""lakewriter backfill: fetch history, from the first candle up to the recording."""
+"""`lakewriter backfill`, which fetches history from the first candle up to the recording."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ from lakewriter.subscription import Subscription, parse_subscription
 
 log = logging.getLogger(__name__)
 
-# More downloads at once are no faster: one core imports the files.
+# Maximum number of downloads at once. More are no faster, because one core imports the files.
 DOWNLOADS_MAX = 64
 
 
@@ -165,7 +165,7 @@ async def _run_until_stopped(work: Coroutine[Any, Any, BackfillReport]) -> Backf
     """Run the work and return its report.
 
     Raises:
-        click.Abort: if a signal stops it.
+        click.Abort: if a signal stops the work.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -177,7 +177,7 @@ async def _run_until_stopped(work: Coroutine[Any, Any, BackfillReport]) -> Backf
 
 
 class _Job:
-    """One run of the command."""
+    """One run of `lakewriter backfill`."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class _Job:
         self._clock = Clock()
 
     async def plan_only(self) -> BackfillReport:
-        """Print the plan; change nothing."""
+        """Print the plan, and change nothing."""
         log_to_stderr(quiet=self._quiet)
         store = LakeStore.open_or_empty(self._uri)
         async with Network() as session:
@@ -245,10 +245,10 @@ class _Job:
         return done
 
     async def _import(self, store: LakeStore, directory: Path) -> None:
-        """Import the files in a directory that belong to the subscriptions."""
+        """Import the files in a directory whose series are subscribed to."""
         paths = await asyncio.to_thread(lambda: list(find_files([directory])))
         markets = {subscription.market for subscription in self._subscriptions}
-        # If all subscriptions are of one market, it is the market of files that name none.
+        # If all subscriptions are of one market, files without a market's name are of this market.
         otherwise = ImportOptions(market=markets.pop()) if len(markets) == 1 else ImportOptions()
         by_options: dict[ImportOptions, list[Path]] = {ImportOptions(): [], otherwise: []}
         for path in paths:
@@ -259,7 +259,7 @@ class _Job:
         now_ms = self._clock.wall_us() // 1000
         for options, chosen in by_options.items():
             importing = import_files(store, chosen, ImportJob(options, now_ms, doubt_last=True))
-            # One file at a time, so a stop takes effect in between.
+            # Import one file at a time, so that a stop takes effect in between.
             while (imported := await asyncio.to_thread(next, importing, None)) is not None:
                 files, rows = files + 1, rows + imported.rows
                 if imported.error:
@@ -267,7 +267,7 @@ class _Job:
         log.info("%s: %d of its %d files are of these series, %d candles", directory, files, len(paths), rows)
 
     def _is_subscribed(self, path: Path, options: ImportOptions) -> bool | None:
-        """Return whether a file's series is subscribed to; None if its name does not tell."""
+        """Return whether a file's series is subscribed to; None if the file's name has no series."""
         try:
             series = series_by_name(path, options)
         except LakewriterError:

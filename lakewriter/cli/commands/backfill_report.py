@@ -1,4 +1,4 @@
-"""The output of `lakewriter backfill`: plan, progress and report."""
+"""The plan, progress and report that `lakewriter backfill` prints."""
 
 import asyncio
 import logging
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 0.25
 
-# Without a terminal, a log line shows the progress this often.
+# Time between two log lines with the progress, without a terminal.
 LINE_EVERY_S = 10.0
 
-# Series shown in a plan on a terminal; the others are in the totals.
+# Maximum number of series in a printed plan. The totals count the others too.
 SERIES_SHOWN_MAX = 50
 _UNKNOWN_SHOWN_MAX = 5
 
 
 class BackfillReport(msgspec.Struct):
-    """The output of `--json` after the work."""
+    """The output of `--json` after a backfill."""
 
     series: int = 0
     candles_from_archive: int = 0
@@ -46,7 +46,7 @@ class BackfillReport(msgspec.Struct):
 
     @property
     def problem(self) -> str:
-        """Why the command fails; "" if it does not."""
+        """The error text of the command; "" if it succeeds."""
         parts = []
         if self.unknown:
             shown = ", ".join(self.unknown[:_UNKNOWN_SHOWN_MAX])
@@ -64,7 +64,7 @@ class BackfillReport(msgspec.Struct):
 
     @property
     def hint(self) -> str:
-        """The hint of the problem."""
+        """The hint for the error text."""
         if self.unknown:
             return "check the spelling"
         if self.series_unreadable:
@@ -73,7 +73,11 @@ class BackfillReport(msgspec.Struct):
 
 
 async def show_progress(plan: BackfillPlan, done: Done, console: Console | None) -> None:
-    """Show the progress until cancelled: a bar on a terminal, else log lines."""
+    """Show the progress until cancelled, as a bar on a terminal, or as log lines.
+
+    Args:
+        console: the console of the terminal; None logs lines.
+    """
     total = max(1, _work(plan))
     began_s = time.monotonic()
     if console is None:
@@ -98,7 +102,7 @@ async def show_progress(plan: BackfillPlan, done: Done, console: Console | None)
 
 
 def summary_of(plan: BackfillPlan) -> str:
-    """Format the plan in one line."""
+    """Return a summary of the plan in one line."""
     return (
         f"{len(plan.series):,} series lack {sum(series_plan.candles for series_plan in plan.series):,} candles: "
         f"{sum(series_plan.file_count for series_plan in plan.series):,} files "
@@ -108,7 +112,11 @@ def summary_of(plan: BackfillPlan) -> str:
 
 
 def print_plan(plan: BackfillPlan, seconds: float, *, as_json: bool) -> None:
-    """Print the plan, series by series."""
+    """Print the plan, series by series.
+
+    Args:
+        seconds: the estimated duration of the backfill.
+    """
     if as_json:
         print(msgspec.json.encode(_plan_rows(plan, seconds)).decode())
         return
@@ -147,7 +155,7 @@ def print_report(report: BackfillReport, *, as_json: bool) -> None:
 
 
 def report_of(plan: BackfillPlan, done: Done, seconds: float = 0.0) -> BackfillReport:
-    """Return the report of a plan."""
+    """Return the report of a backfill."""
     return BackfillReport(
         series=len(plan.series),
         candles_from_archive=done.from_archive,
@@ -188,7 +196,7 @@ def _plan_rows(plan: BackfillPlan, seconds: float) -> dict[str, object]:
 
 
 def _work(plan: BackfillPlan) -> int:
-    # Each series is one more step: its end is checked and explained.
+    # Each series has one more step, in which its end is checked and explained.
     return sum(series_plan.file_count + series_plan.pages + 1 for series_plan in plan.series)
 
 

@@ -1,4 +1,4 @@
-"""lakewriter compact: fold every partition into its one file."""
+"""`lakewriter compact`, which folds every partition into its one file."""
 
 import time
 
@@ -22,7 +22,7 @@ from lakewriter.lake.partition_filter import PartitionFilter
 
 
 class CompactSummary(msgspec.Struct):
-    """The output of `--json`."""
+    """The output of `lakewriter compact --json`."""
 
     partitions: int = 0
     rewritten: int = 0
@@ -86,7 +86,7 @@ def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything:
     try:
         write_verified(store, outcomes, everything=everything)
     except OSError as error:
-        # This only makes the next run slower.
+        # Without the list the next run is only slower.
         click.echo(f"lakewriter: cannot save the list of partitions in order: {error.strerror}", err=True)
 
 
@@ -120,7 +120,7 @@ def _sentence(summary: CompactSummary) -> str:
 
 
 def _folded_directories(summary: CompactSummary) -> str:
-    """Return a line on directories that were folded into those of their periods."""
+    """Return a line on directories that were folded into those of their periods; "" for none."""
     if not summary.directories_removed:
         return ""
     would = "would be " if summary.dry_run else ""
@@ -128,7 +128,7 @@ def _folded_directories(summary: CompactSummary) -> str:
 
 
 def _left_out(summary: CompactSummary) -> str:
-    """Return a line on rows that were left out and are no duplicates; "" for none."""
+    """Return a line on omitted rows that are no duplicates; "" for none."""
     parts = [
         f"{rows:,} {words[rows > 1]}"
         for rows, words in (

@@ -1,4 +1,4 @@
-"""lakewriter coverage: check that every candle is present or explained."""
+"""`lakewriter coverage`, which checks that every candle is present or explained."""
 
 import time
 from datetime import date
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class CoverageTotals(msgspec.Struct):
-    """The last object of `--json`: the sums of all rows.
+    """The sums of all rows, which are the last object of `--json`.
 
     Args:
         series: the number of series.
-        without_reason: missing candles that no recorder heals and the exchange may have.
+        without_reason: the number of missing candles that the exchange may have, and that
+            no recorder heals.
         never_came: the number of subscribed series without a first candle.
     """
 
@@ -90,7 +91,7 @@ def command(
     if as_json:
         print(msgspec.json.encode({"totals": totals}).decode())
     if not found:
-        # A time in --until selects no days.
+        # A time in `--until` does not select days.
         chosen = series_options.partition_filter(span.day if span.until_ms is None else None)
         check_not_empty("coverage", store, chosen)
     if totals.without_reason:
@@ -113,7 +114,7 @@ def _totals(found: "list[SeriesCoverage]") -> CoverageTotals:
 def _raise_missing(
     found: "list[SeriesCoverage]", totals: CoverageTotals, next_command: str, lake: str | None
 ) -> NoReturn:
-    """Raise the error of candles without a reason, with the next command as its hint."""
+    """Raise the error for candles that are missing without a reason, with a command as its hint."""
     bad = [coverage for coverage in found if any(day.without_reason for day in coverage.days)]
     never = [coverage for coverage in bad if coverage.never_came]
     what = f"coverage: {totals.without_reason:,} candles of {len(bad):,} series are missing without a reason"
@@ -136,12 +137,17 @@ def _summed(series: Any, days: list[Any]) -> tuple[object, ...]:
 
 
 def _percent(expected: int, missing: int) -> float:
-    """Return the percentage of candles that are present, never rounded up to 100."""
+    """Return the percentage of present candles, rounded down to 0.001."""
     return int((expected - missing) / expected * 100_000) / 1000 if expected else 100.0
 
 
 def _table(found: "list[SeriesCoverage]", *, by_day: bool, as_json: bool) -> Any:
-    """Return one row for each series, or series and day; left_at only if some series was left."""
+    """Return a table with one row for each series.
+
+    Args:
+        by_day: whether the table has one row for each series and day.
+        as_json: whether to keep `left_at` if no series was left on purpose.
+    """
     import pyarrow as pa
 
     rows: list[tuple[object, ...]] = []

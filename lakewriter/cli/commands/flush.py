@@ -1,4 +1,4 @@
-"""lakewriter flush: flush the journals of dead recorders into the lake."""
+"""`lakewriter flush`, which flushes the journals of dead recorders into the lake."""
 
 import click
 import msgspec
@@ -10,7 +10,7 @@ from lakewriter.lake.lake import LakeStore
 
 
 class FlushSummary(msgspec.Struct):
-    """The output of `--json`."""
+    """The output of `lakewriter flush --json`."""
 
     segments: int = 0
     candles: int = 0

@@ -1,4 +1,4 @@
-"""lakewriter forget: remove candles from the lake on purpose, and record it."""
+"""`lakewriter forget`, which removes candles from the lake on purpose and records the removal."""
 
 import getpass
 import socket
@@ -39,13 +39,13 @@ _DRY_RUN_HINT = "try first: lakewriter forget … --dry-run"
 
 
 class ForgetSummary(msgspec.Struct):
-    """The output of `--json`.
+    """The output of `lakewriter forget --json`.
 
     Args:
         partitions: the number of partitions that lost candles.
-        removed: the number of these that were removed as a whole.
-        bytes_freed: the freed space.
-        unflushed: the number of selected candles in a journal, which stay.
+        removed: the number of these partitions that were removed as a whole.
+        bytes_freed: the freed space in bytes.
+        unflushed: the number of selected candles in journals. These candles stay.
     """
 
     series: int = 0
@@ -168,7 +168,7 @@ def _chosen(store: LakeStore, parsed: list[Subscription], named: PartitionFilter
     """Return the named series in the lake.
 
     Raises:
-        UsageError: if one is named in full and not in the lake.
+        UsageError: if a series that is named without a glob is not in the lake.
     """
     in_lake = [series for series in store.series() if named.covers(series)]
     check_matches("forget", store, named, in_lake)
@@ -204,7 +204,16 @@ def _forget(
     selection: Selection,
     purpose: ForgetPurpose,
 ) -> list[ForgetResult]:
-    """Remove the candles of a dry run; the record is written before and after, also on errors."""
+    """Remove the candles that a dry run found.
+
+    The record of the removal is written before and after it, also on errors.
+
+    Args:
+        items: the partitions to change.
+        planned: the ranges to remove, by series.
+        selection: the selected candles.
+        purpose: the user, the reason and the time, for the record.
+    """
     outcomes: list[ForgetResult] = []
     with _recorded(store, planned, outcomes, purpose), progress_bar("forgetting") as progress:
         for item in progress.track(items, total=len(items)):
@@ -226,7 +235,7 @@ def _recorded(
 def _user_and_host() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container's user without a name
+    except (OSError, KeyError):  # the user of a container may have no name
         return socket.gethostname()
 
 

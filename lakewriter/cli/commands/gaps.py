@@ -1,4 +1,4 @@
-"""lakewriter gaps: show which candles are missing, and why."""
+"""`lakewriter gaps`, which shows the missing candles and the reasons."""
 
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -22,7 +22,7 @@ from lakewriter.lake.open import open_to_read
 if TYPE_CHECKING:
     from lakewriter.lake.coverage.absences import AbsentCandles
 
-# More rows than a person reads; --all prints the rest.
+# Maximum number of printed gaps. `--all` prints all of them.
 ROWS_SHOWN = 40
 
 
@@ -84,7 +84,7 @@ def command(
 
 
 def _raise_unexplained(open_gaps: "list[AbsentCandles]", lake: str | None) -> NoReturn:
-    """Raise the error of gaps without a reason, with the next command as its hint."""
+    """Raise the error for gaps without a reason, with a command as its hint."""
     candles = sum(gap.candles for gap in open_gaps)
     what = f"gaps: {candles} candles in {len(open_gaps)} gaps have no reason"
     never = [gap for gap in open_gaps if gap.never_came]

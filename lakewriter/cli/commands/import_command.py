@@ -1,4 +1,4 @@
-"""lakewriter import: import files of candles into the lake."""
+"""`lakewriter import`, which imports files of candles into the lake."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ from lakewriter.market import MARKETS, parse_market, parse_symbol
 
 
 class LeftOutCounts(msgspec.Struct):
-    """Counts of files and rows that were not imported, in `--json`."""
+    """The counts of files and rows that were not imported, in `--json`."""
 
     files_of_other_series: int = 0
     rows_of_other_series: int = 0
@@ -34,7 +34,7 @@ class LeftOutCounts(msgspec.Struct):
 
 
 class ImportSummary(msgspec.Struct):
-    """The output of `--json`."""
+    """The output of `lakewriter import --json`."""
 
     files: int = 0
     failed: int = 0

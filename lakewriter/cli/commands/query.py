@@ -1,4 +1,4 @@
-"""`lakewriter query`: query the lake in SQL, or run a saved query by name."""
+"""`lakewriter query`, which runs SQL or a saved query on the lake."""
 
 import contextlib
 import gc
@@ -84,7 +84,7 @@ def command(
         raise UsageError("query: -o '' names no file", "-o FILE.csv")
     query = _parsed_query(sql, sql_file)
     given = _parsed_params(params)
-    # The user's own SQL may have parameters without a default; the session checks those.
+    # Parameters without a default are possible only in the user's SQL. The session checks them.
     values = query.values(given) if query.parameters else given
     path = None if output is None else Path(output)
     with _importing_for_answers():
@@ -97,7 +97,7 @@ def command(
 @contextlib.contextmanager
 def _importing_for_answers() -> Iterator[None]:
     """Import the modules for an answer while the engine starts in a thread."""
-    # Imports create many objects and no garbage; collecting would take a tenth of the time.
+    # Imports create many objects and no garbage. Garbage collection would take a tenth of the time.
     gc.disable()
     try:
         from lakewriter.query.engine import prefetch_engine
@@ -109,7 +109,11 @@ def _importing_for_answers() -> Iterator[None]:
 
 
 def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
-    """Print the answer, within the limits of time and memory."""
+    """Run a statement and print its answer.
+
+    Args:
+        bounds: the timeout and the memory limit, as the user typed them.
+    """
     from lakewriter.cli.answer import kill_after, limit_memory, print_answer
     from lakewriter.lake.open import open_to_read
     from lakewriter.query.limits import QueryLimits

@@ -1,4 +1,4 @@
-"""lakewriter record: listen, and write closed candles into the lake."""
+"""`lakewriter record`, which listens to the exchange and writes closed candles into the lake."""
 
 import asyncio
 import contextlib
@@ -94,7 +94,7 @@ def command(
     settings = given_options.settings(config)
     duration_s = None if duration is None else parse_duration(duration) / 1000
     for entry in settings.subscriptions:
-        # Check --exchange and proxies before the lake is touched.
+        # Check `--exchange` and proxies before the lake is created.
         check_proxies(config.market(entry.market, exchange))
     store = LakeStore.create(lake or config.lake or DEFAULT_LAKE, f"lakewriter {__version__}")
     asyncio.run(_record(store, config, given_options, settings, duration_s, quiet))
@@ -110,7 +110,7 @@ class Settings(NamedTuple):
 
 
 class CommandLineOptions(NamedTuple):
-    """The options of the command line; they override the config."""
+    """The options of the command line, which override the config."""
 
     config_path: str | None
     subscriptions: list[Subscription]
@@ -124,7 +124,7 @@ class CommandLineOptions(NamedTuple):
         """Return the settings of these options and a config.
 
         Raises:
-            UsageError: if there are no subscriptions, or a duration is invalid.
+            UsageError: if options and config have no subscriptions, or a value is invalid.
         """
         subscriptions = self.subscriptions or config.parsed_subscriptions()
         if not subscriptions:
@@ -231,13 +231,13 @@ async def _record(
 
 
 def _log_bug(task: "asyncio.Task[Any]") -> None:
-    """Log the error of a background task at once; recording continues without it."""
+    """Log the error of a background task at once. Recording continues without the task."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("history: ended by a bug of ours", exc_info=error)
 
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:
-    """Reload on SIGHUP; stop if it means that the terminal is gone."""
+    """Install a handler for SIGHUP that reloads the config, or stops if the terminal is gone."""
     on_terminal = stderr_is_terminal()
 
     def hung_up() -> None:
@@ -255,10 +255,10 @@ def _reload(
     supervisor: CompletenessSupervisor,
     history: BackgroundBackfill | None,
 ) -> None:
-    """Reload the config on SIGHUP; an invalid config changes nothing.
+    """Read the config again and apply its subscriptions. An invalid config changes nothing.
 
     Args:
-        begun: the config at the start; all of it but the subscriptions stays in effect.
+        begun: the config at the start. Its other settings stay in effect.
     """
     if given_options.subscriptions:
         log.warning("SIGHUP: the command line names the subscriptions; there is no config to reload")

@@ -1,4 +1,4 @@
-"""`lakewriter sandbox`: run the simulated exchange until it is stopped."""
+"""`lakewriter sandbox`, which runs the simulated exchange until a signal stops it."""
 
 import asyncio
 import math

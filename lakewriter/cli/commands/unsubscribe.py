@@ -1,4 +1,4 @@
-"""lakewriter unsubscribe: end the subscriptions of a recorder that ended for good."""
+"""`lakewriter unsubscribe`, which ends the subscriptions of a recorder that ended permanently."""
 
 import click
 

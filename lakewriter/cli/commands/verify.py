@@ -1,4 +1,4 @@
-"""lakewriter verify: check that the stored candles are right."""
+"""`lakewriter verify`, which checks that the stored candles are right."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ from lakewriter.verify.price_jumps import DEVIATIONS
 from lakewriter.verify.publishers import ArchivePublisher, RestPublisher
 from lakewriter.verify.run import VerifyOptions, verify
 
-# Findings of each check that are printed.
+# Maximum number of printed findings of each check.
 FINDINGS_SHOWN = 20
 
 # Kinds of findings that compaction repairs.
@@ -133,7 +133,7 @@ def command(
     report = VerifyReport(max_findings)
     if against is not None:
         endpoints = partial((find_config(config_path) or Config()).market, exchange=exchange)
-        # Check --exchange and proxies before the lake is read.
+        # Check `--exchange` and proxies before the lake is read.
         check_proxies(endpoints(next(iter(MARKETS))))
         opening = publisher_of(against, store, endpoints)
         asyncio.run(compare_with(store, opening, partition_filter, report, repair=repair))
@@ -151,7 +151,10 @@ def command(
 
 
 def _latest_ms(store: LakeStore) -> int:
-    """Return the latest possible begin time: now, or the time of a fast sandbox's recorder."""
+    """Return the latest possible begin time, in milliseconds since the epoch.
+
+    It is the present, or the time in the recorder of a fast sandbox.
+    """
     now_ms = int(time.time() * 1000)
     with store.ledgers() as root:
         seen_ms = max((period.seen_ms for period in read_periods(root)), default=0)
@@ -162,7 +165,12 @@ def _latest_ms(store: LakeStore) -> int:
 async def publisher_of(
     against: str, store: LakeStore, endpoints: Callable[[str], Market]
 ) -> AsyncIterator[Publisher]:
-    """Open the publisher that `--against` names."""
+    """Open the publisher that `--against` names.
+
+    Args:
+        against: "archive" or "rest".
+        endpoints: returns the market of a name, with its configured endpoints.
+    """
     clock = Clock()
     async with Network() as session:
         clients = clients_of(store.state_dir, endpoints, session, clock)
@@ -177,7 +185,13 @@ async def compare_with(
     *,
     repair: bool,
 ) -> None:
-    """Compare the lake with a publisher, with a bar on a terminal."""
+    """Compare the lake with a publisher, and show a progress bar on a terminal.
+
+    Args:
+        opening: opens the publisher.
+        report: gets the findings.
+        repair: whether to merge published candles that are missing or win.
+    """
     now_ms = int(time.time() * 1000)
     with progress_bar("comparing") as progress:
         task = progress.add_task("comparing", total=_total(store, partition_filter, progress))
@@ -189,12 +203,12 @@ async def compare_with(
 
 
 def _total(store: LakeStore, partition_filter: PartitionFilter, progress: Progress) -> int | None:
-    """Count the partitions if the bar is shown; otherwise None."""
+    """Return the number of partitions; None if the progress bar is disabled."""
     return None if progress.disable else sum(1 for _ in store.partitions(partition_filter))
 
 
 def _next_command(report: VerifyReport, against: str | None, *, repair: bool) -> str:
-    """Return the command that repairs the findings, or checks the repair."""
+    """Return the command line that repairs the findings, or checks the repair."""
     kinds = {finding.kind for finding in report.findings}
     if kinds and kinds <= _FOR_COMPACT:
         return "lakewriter compact"

@@ -1,4 +1,4 @@
-"""The output of `lakewriter verify`: counts, findings and totals."""
+"""The counts, findings and totals that `lakewriter verify` prints."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -31,11 +31,12 @@ class VerifyTotals(msgspec.Struct):
     """The last object of `--json`.
 
     Args:
-        findings: the number of findings, printed or not.
+        findings: the number of all findings, printed or not.
         shown: the number of printed findings.
-        corrected, added: the numbers of candles that --repair replaced and added.
-        unknown: candles with a null in an optional column, which are no findings.
-        by_check: the same, by series and check.
+        corrected, added: the numbers of candles that `--repair` replaced and added.
+        unknown: the number of candles with a null in an optional column. These are no
+            findings.
+        by_check: the counts for each series and check.
     """
 
     findings: int
@@ -47,7 +48,11 @@ class VerifyTotals(msgspec.Struct):
 
 
 def print_report(report: VerifyReport, *, as_json: bool, repair: bool) -> None:
-    """Print the checks and their findings."""
+    """Print the checks and their findings.
+
+    Args:
+        repair: whether the table shows the counts of corrected and added candles.
+    """
     if as_json:
         return _print_json(report)
     if not report.counts:
@@ -121,5 +126,5 @@ def _findings_table(findings: Iterable[VerifyFinding]) -> Any:
 
 
 def counted(number: int, noun: str) -> str:
-    """Format a number with its noun, in the plural if needed."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,4 +1,4 @@
-"""`lakewriter views`: print statements for DuckDB, Spark, Polars or pandas that read the lake."""
+"""`lakewriter views`, which prints statements that read the lake in DuckDB, Spark, Polars or pandas."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`lakewriter shell`: query the lake interactively.
+"""`lakewriter shell`, which queries the lake interactively.
 
-Door: `loop`. `prompt` edits lines; `statements` finds where a statement ends.
+Door: `loop`. `prompt` edits lines, and `statements` finds the ends of statements.
 """

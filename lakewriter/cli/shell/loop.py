@@ -1,4 +1,4 @@
-"""`lakewriter shell`: read statements and commands, and print their answers."""
+"""`lakewriter shell`, which reads statements and commands, and prints their answers."""
 
 import contextlib
 import shutil
@@ -33,12 +33,12 @@ Ctrl-C stops a statement, Ctrl-D quits. Times are UTC.
 
 _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith(".")]
 
-# A file that reads itself would recurse for ever.
+# Maximum depth of nested files. A file that reads itself would recurse endlessly.
 _READ_DEPTH_MAX = 8
 
 
 class _Quit(Exception):  # noqa: N818 - no error
-    """The user quits."""
+    """The request of the user to quit."""
 
 
 class Shell:
@@ -60,10 +60,10 @@ class Shell:
         self._depth = 0
 
     def run(self, text: str) -> None:
-        """Run a command, or the statements of a text; the last one needs no semicolon.
+        """Run a command, or the statements of a text. The last statement needs no semicolon.
 
         Raises:
-            LakewriterError: if one fails; the rest is not run.
+            LakewriterError: if a statement fails. The statements after it are not run.
         """
         command = command_of(text)
         if command:
@@ -157,7 +157,7 @@ def _one_of(command: str, given: str, known: tuple[str, ...]) -> str:
 
 
 def _indented(text: str) -> str:
-    """Indent a text and fold it to the terminal's width."""
+    """Return a text with indented lines that fit the terminal's width."""
     width = shutil.get_terminal_size().columns
     return textwrap.fill(text, max(width, 30), initial_indent="    ", subsequent_indent="    ")
 
@@ -222,7 +222,7 @@ def _warm_up(shell: Shell) -> None:
 def _run_interactively(shell: Shell) -> None:
     from lakewriter.cli.shell.prompt import prompt_session
 
-    # Import and start the engine while the user types the first statement.
+    # Import modules and create the engine while the user types the first statement.
     threading.Thread(target=_warm_up, args=(shell,), name="warm-up").start()
     print(f"lakewriter {__version__}: {shell.store.name}   .help for help, Ctrl-D quits")
     session: Any = prompt_session(shell.store, _COMMANDS)

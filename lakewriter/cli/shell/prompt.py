@@ -1,4 +1,4 @@
-"""The line editor of `lakewriter shell`: keys, colours, completion, history."""
+"""The line editor of `lakewriter shell`, with its keys, colours, completion and history."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ from lakewriter.regular_file import open_lock
 
 PROMPT = "lake> "
 
-# The editor reads the whole history; a larger file is no typed history.
+# Maximum size of the history, which the editor reads as a whole. No typed history is larger.
 HISTORY_BYTES_MAX = 16 * 1024 * 1024
 MORE = "   .. "
 
@@ -48,7 +48,7 @@ UNPIVOT USING VALUES WHEN WHERE WINDOW WITH"""
 
 
 def sql_words() -> list[tuple[str, str]]:
-    """Return the names and keywords of SQL, each with its kind; names first."""
+    """Return the names and then the keywords of SQL, each with its kind."""
     return [
         *((name, "table") for name in TABLES),
         *((name, kind.lower()) for name, kind in COLUMNS.items()),
@@ -58,9 +58,10 @@ def sql_words() -> list[tuple[str, str]]:
 
 
 class _SqlCompleter(Completer):
-    """A completer of SQL, by the lake's contents, and of commands.
+    """A completer of commands, and of SQL with names from the lake.
 
     Args:
+        store: the lake's store.
         commands: the commands, with their dots.
     """
 
@@ -84,7 +85,7 @@ class _SqlCompleter(Completer):
             yield Completion(found.text, -found.typed, display_meta=found.what)
 
     def _values(self) -> Iterator[str]:
-        """Yield values that appear in quotes; the lake's directories are listed on demand."""
+        """Yield values for quoted text. The lake's directories are listed on demand."""
         symbols: set[str] = set()
         # An unreadable lake must not disturb typing.
         with contextlib.suppress(LakeError, OSError):
@@ -101,12 +102,12 @@ class _SqlCompleter(Completer):
 
 
 def history_path() -> Path:
-    """Return the path of the history."""
+    """Return the path of the history's file."""
     return state_path("history")
 
 
 class _QuietHistory(FileHistory):
-    """A history that ignores write errors of its file."""
+    """A history that ignores errors when its file is written."""
 
     def store_string(self, string: str) -> None:
         try:
@@ -130,13 +131,13 @@ def _history() -> History:
 
 
 def is_complete(text: str) -> bool:
-    """Return whether Enter runs the text, rather than begins another line."""
+    """Return whether Enter runs the text instead of starting a new line."""
     statements, rest = split_statements(text)
     return bool(command_of(text)) or is_blank(text) or (bool(statements) and is_blank(rest))
 
 
 def toolbar_text(before: str) -> str:
-    """Return the signature of the function around the cursor, or general help."""
+    """Return the signature of the function whose arguments surround the cursor, or general help."""
     macro = MACROS.get(innermost_call(before))
     if macro:
         # The defaults of since and until would take the space of the other parameters.

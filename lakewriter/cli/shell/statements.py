@@ -1,10 +1,10 @@
-"""Split text into statements, and complete names. Pure."""
+"""The split of text into statements, and the completion of names. Pure."""
 
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Ends a statement whose answer shows one value on each line, as in MySQL and MariaDB.
+# The end of a statement whose answer shows one value per line, as in MySQL and MariaDB.
 LINE_MARK = r"\G"
 
 # Text in which a semicolon does not end a statement.
@@ -20,10 +20,10 @@ _WHOLE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _OPENS = re.compile(r"""/\*|'|"|\$\w*\$""")
-# Atomic: a comment ends at its first end mark; without it, a later one would match too.
+# The group is atomic, so a comment ends at its first end mark and never at a later one.
 _BLANK = re.compile(r"(?>\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 
-# Commands of other shells, and ours for them.
+# Command of another shell → the command of this shell.
 _OTHER_SHELLS = {
     **dict.fromkeys(("exit", "quit", r"\q"), ".quit"),
     **dict.fromkeys(("help", "?", r"\?", r"\h"), ".help"),
@@ -39,15 +39,15 @@ _QUOTED = re.compile(r"'[^']*\Z")
 
 
 def split_statements(text: str) -> tuple[list[str], str]:
-    """Return the statements that a semicolon ends, without it, and the text after the last one.
+    """Return the complete statements without semicolons, and the text after the last of them.
 
-    A LINE_MARK ends a statement too, and stays part of it.
+    A LINE_MARK also ends a statement, and stays part of the statement.
     """
     found: list[str] = []
     start = at = 0
     while at < len(text):
         whole = _WHOLE.match(text, at)
-        # A quote inside a word, like the $ in a$b$, opens no text.
+        # A quote inside a word starts no quoted text, such as the $ in a$b$.
         if whole and not (text[at] in "eE$" and at and (text[at - 1].isalnum() or text[at - 1] == "_")):
             at = whole.end()
         elif _OPENS.match(text, at) and not (text[at] == "$" and (at and text[at - 1].isalnum())):
@@ -65,14 +65,14 @@ def split_statements(text: str) -> tuple[list[str], str]:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text has only space and comments."""
+    """Return whether a text contains only whitespace and comments."""
     return _BLANK.fullmatch(text) is not None
 
 
 def command_of(text: str) -> str:
-    """Return the command in a text, with its dot; "" if it is SQL.
+    """Return the command in a text, with its dot; "" if the text is SQL.
 
-    The quit and help commands of other shells work here too.
+    The commands of other shells in _OTHER_SHELLS work here too.
     """
     text = text.strip()
     if text.startswith("."):
@@ -88,7 +88,7 @@ def innermost_call(before: str) -> str:
     while at < len(rest):
         whole = _WHOLE.match(rest, at)
         if whole is None and _OPENS.match(rest, at):
-            break  # inside a text or a comment
+            break  # the cursor is inside quotes or a comment
         if rest[at] == "(" and whole is None:
             name = _WORD.search(rest[:at].rstrip())
             opened.append(name[0].lower() if name else "")
@@ -117,7 +117,7 @@ def completions(before: str, words: Iterable[tuple[str, str]], values: Iterable[
 
     Args:
         words: names and keywords, each with its kind.
-        values: values that appear in quotes: symbols, markets, intervals.
+        values: values for quoted text, which are symbols, markets and intervals.
     """
     rest = split_statements(before)[1]
     quoted = _QUOTED.search(rest)

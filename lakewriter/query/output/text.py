@@ -242,7 +242,7 @@ def _count(total: int, shown: int) -> str:
 
 def _float(value: float) -> str:
     text = f"{value:.{_FLOAT_DIGITS}g}"
-    # Prices reach down to 1e-8 and volumes up to 1e13. People read neither easily in powers of ten.
+    # Prices reach down to 1e-8 and volumes up to 1e13. Powers of ten are hard to read.
     if "e" in text and 1e-12 <= abs(value) < 1e18:
         return format(Decimal(text), "f")
     return text

@@ -71,7 +71,7 @@ class ObjectScanner:
         """Fetch a partition's own file and return the rows that pass a filter.
 
         Raises:
-            FileGoneError: if the file is gone.
+            FileGoneError: if the file is missing.
             LakeError: if the file cannot be fetched, or contains no candles.
         """
         if self._stopped:

@@ -2,14 +2,14 @@
 
 Strategy: the statement runs once on an empty `candles`, which is an Arrow dataset.
 For each scan the engine requests a scanner from the dataset, with the filter that it
-pushed down to that scan. The dataset records these filters. A row that fails the
-filter of its scan cannot change the answer for any lake, because the engine does not
-know that the dataset is empty.
+pushed down to that scan. The dataset records these filters. The engine does not know
+that the dataset is empty. So in any lake, a row that fails the filter of its scan
+cannot change the answer.
 
 DuckDB does not promise to use a dataset in this way. So DuckDB also prints its plan.
 Unless each scan of the plan was recorded exactly once, every file is read. Joins
-and LIMITs also pass filters to scans at run time. These are disabled, because an
-empty dataset would produce wrong ones.
+and LIMITs also pass filters to scans at run time. These filters are disabled, because
+an empty dataset would make them wrong.
 """
 
 import contextlib

@@ -165,7 +165,7 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
     Raises:
         FileGoneError: if a file vanished after the listing.
         LakeError: if a file with our own name has no candles, or if a file has candles of
-            another day, which only some queries would return.
+            another day. Only some queries would return such candles.
 
     Other files without candles are logged and left out.
     """
