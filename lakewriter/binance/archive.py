@@ -4,11 +4,12 @@
     for day in await client.files(series, "daily"):
         content = await client.fetch(ArchiveFile(series, "daily", day))
 
-Contract: each failure is an `ArchiveError` with the fault, which knows whether a
-retry makes sense. Nothing is retried or delayed here: only the caller knows
-whether it is still needed. `wait_s` is the delay that the archive asked for.
+Contract: each failure is an `ArchiveError` that names the fault, and knows whether
+a retry makes sense. The client retries and delays no request, because only the
+caller knows whether the file is still needed. `wait_s` is the delay that the
+archive requested.
 
-Source: binance-public-data, README.md; its bucket is listed as S3 lists.
+Source: binance-public-data, README.md. The list of the bucket has the format of S3.
 """
 
 import asyncio
@@ -29,13 +30,13 @@ from lakewriter.errors import ExchangeError
 from lakewriter.market import Market, is_symbol
 from lakewriter.series import Series
 
-# A checksum's file has 64 digits, two blanks and a name.
+# A checksum file has 64 digits, two blanks and a name.
 _CHECKSUM_BYTES_MAX = 1024
 
-# Ten years of days, each with its checksum, are 8 pages; the symbols of spot are 4.
+# Ten years of daily files, each with its checksum, are 8 pages. The symbols of spot are 4 pages.
 PAGES_MAX = 200
 
-# A large zip may take long, but not be silent for long.
+# Maximum durations of a download and of a pause in it: a large zip may take long.
 TIMEOUT_S = 600.0
 SILENCE_S = 30.0
 PAGE_TIMEOUT_S = 60.0
@@ -45,10 +46,10 @@ _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 _PART_BYTES = 1 << 16
 
-# Hashing more than this would hold up the event loop for milliseconds.
+# Hashing this many bytes would block the event loop for milliseconds.
 _THREAD_FROM_BYTES = 1024 * 1024
 
-# Statuses that may pass: a timeout, a ban, too many requests, the firewall's and the region's.
+# Temporary statuses: of the firewall, a timeout, a ban, too many requests, and of the region.
 _RETRYABLE = (403, 408, 418, 429, 451)
 
 # The format of sha256sum.
@@ -62,11 +63,12 @@ class ArchiveError(ExchangeError):
 
     Args:
         what: the line to log.
-        fault: "absent" (there is no such file), "checksum" (missing, unreadable, or of
-            other bytes), "refused" (another status than 200), "network" (no answer, or
-            not all of it), "unreadable" (no list, or too many bytes).
-        status: the HTTP status; 0 if there was none.
-        retry_after_s: the delay that it asked for; None if it asked for none.
+        fault: "absent": the file does not exist; "checksum": the checksum is missing,
+            unreadable or different; "refused": the status is not 200; "network": the
+            answer is missing or incomplete; "unreadable": the answer is not a list, or
+            has too many bytes.
+        status: the HTTP status; 0 without an answer.
+        retry_after_s: the delay that the archive requested; None if it requested no delay.
     """
 
     def __init__(
@@ -82,20 +84,20 @@ class ArchiveError(ExchangeError):
         """Whether a retry may succeed soon."""
         if self.fault == "refused":
             return self.status in _RETRYABLE or self.status >= 500
-        # A file that is being replaced does not match its checksum for a moment.
+        # A file may differ from its checksum for a moment while the archive replaces it.
         return self.fault in ("network", "checksum")
 
 
 class ArchiveClient:
-    """The archive of one market.
+    """The client of one market's archive.
 
     Args:
-        market: the URLs of the archive and its list.
-        session: open while this is used; it limits the connections.
-        clock: for `wait_s`.
+        market: has the URLs of the archive and its list.
+        session: the open HTTP session; it limits the connections.
+        clock: measures `wait_s`.
 
     Attributes:
-        asked: requests so far.
+        asked: number of requests so far.
     """
 
     def __init__(self, market: Market, session: Network, clock: Clock) -> None:
@@ -107,16 +109,16 @@ class ArchiveClient:
 
     @property
     def wait_s(self) -> float:
-        """The rest of the delay that the archive asked for, in seconds."""
+        """The rest of the delay that the archive requested, in seconds."""
         return max(0.0, self._blocked_until_s - self._clock.monotonic_s())
 
     async def files(self, series: Series, period: Period) -> dict[date, int]:
         """Return the files of a series: the zip's bytes by the file's first day, ascending.
 
-        An unknown series has none. Names that are no zip of the series are left out.
+        An unknown series has no files. Names that are not a zip of the series are ignored.
 
         Raises:
-            ArchiveError: if a request fails; never "absent".
+            ArchiveError: if a request fails; its fault is never "absent".
         """
         directory = ArchiveFile(series, period, date.min).directory.lstrip("/")
         found: dict[date, int] = {}
@@ -128,10 +130,10 @@ class ArchiveClient:
         return dict(sorted(found.items()))
 
     async def symbols(self, period: Period = "daily") -> list[str]:
-        """Return the symbols with files in the archive, delisted ones too, in its order.
+        """Return the symbols with files in the archive, in its order. They include delisted symbols.
 
         Raises:
-            ArchiveError: if a request fails; never "absent".
+            ArchiveError: if a request fails; its fault is never "absent".
         """
         directory = f"{self.market.archive_path}/{period}/klines/".lstrip("/")
         pages = await self._pages(directory)
@@ -183,7 +185,7 @@ class ArchiveClient:
             except ArchiveError as error:
                 if error.fault != "absent":
                     raise
-                # A missing list proves nothing about any file.
+                # A missing list does not prove that a file is absent.
                 raise ArchiveError(error.what, "refused", status=error.status) from None
             except ExchangeError as error:
                 raise ArchiveError(f"{url}: {prefix}: {error}", "unreadable") from None

@@ -1,10 +1,10 @@
 """The parser of an archive's CSV: bytes → a table of candles. Pure.
 
-A row has the 12 values of a REST row, in the same places. Futures' files of
-later years begin with a header; columns are read by place, because its names
-mislead (on coin_futures `quote_volume` counts the base asset). spot's times are
-microseconds from 2025 on. Two columns are not read. The close time is odd if a
-halt cut a candle short; the last one can hold anything.
+A row has the 12 values of a REST row, in the same order. Futures' files of later
+years begin with a header. Columns are read by position, because the header's names
+mislead: on coin_futures `quote_volume` counts the base asset. spot's times are
+microseconds since 2025. Two columns are not read: the close time, which is wrong if
+a halt shortened the candle, and the last column, which can have any value.
 
 Source: binance-public-data, README.md; the files themselves.
 """
@@ -30,15 +30,15 @@ from lakewriter.series import Series
 # A month of 1s candles is about 450 MB.
 CSV_BYTES_MAX = 1 << 30
 
-# Greatest inflation of a file whose interval and period are not known: candles without
-# a trade, the most regular ones, shrink to a 23rd.
+# Maximum inflation of a file whose interval and period are unknown. Candles without
+# trades are the most regular ones, and shrink to 1/23.
 _INFLATION_MAX = 100
 _INFLATED_BYTES_MIN = 1 << 20
 
-# A time from here on is in microseconds: as milliseconds it would be the year 33658.
+# A time from this number on is in microseconds. As milliseconds it would be in the year 33658.
 MICROSECONDS_FROM = 10**15
 
-# The whole file in one block makes each column one array, up to this size.
+# Up to this size the whole file is one block, so each column is one array.
 _BLOCK_BYTES_MAX = 1 << 24
 
 _COLUMNS = ("open_time", *VALUE_COLUMNS[:5], "close_time", *VALUE_COLUMNS[5:], "ignore")
@@ -54,7 +54,7 @@ _SHOWN_MAX = 100
 
 
 class CsvError(ExchangeError):
-    """A file without candles, or with a row that cannot be one.
+    """A file without candles, or with a row that cannot be a candle.
 
     Args:
         kind: one word for the counter ("zip", "size", "header", "shape", "number", "time", "order").
@@ -66,22 +66,22 @@ class CsvError(ExchangeError):
 
 
 def is_archive_csv(data: bytes) -> bool:
-    """Return whether a CSV has the archive's layout: exactly its header, or none."""
+    """Return whether a CSV has the archive's layout: exactly its header, or no header."""
     return data[:1].isdigit() or data.startswith(_WHOLE_HEADER)
 
 
 def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
-    """Return a file's candles as a table of `candle.SCHEMA`, sorted, with one row for each.
+    """Return a file's candles as a table of `candle.SCHEMA`, sorted, without duplicates.
 
     Args:
         data: the whole CSV.
         series: the series of the candles.
-        recv_us: when the file was received, microseconds since the epoch.
-        name: its name in an error.
+        recv_us: time at which the file was received, in microseconds since the epoch.
+        name: the file's name in errors.
 
     Raises:
-        CsvError: if a row cannot be a candle, or there is none. Rows are counted
-            from 1, with the header.
+        CsvError: if a row cannot be a candle, or the file has no rows. Rows are
+            counted from 1, including the header.
     """
     table, header_rows = read_columns(data, name)
     columns = [_one(column) for column in table.columns]
@@ -94,10 +94,10 @@ def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
 
 
 def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
-    """Return a file's unchanged `open_time` and VALUE_COLUMNS, and the rows of its header.
+    """Return a file's unchanged `open_time` and VALUE_COLUMNS, and the number of header rows.
 
     Raises:
-        CsvError: if there are no rows, or a row has another shape.
+        CsvError: if the file has no rows, or a row has another shape.
     """
     header_bytes = _header_bytes(data, name)
     try:
@@ -107,7 +107,7 @@ def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
 
 
 def inflated_bytes_max(packed_bytes: int) -> int:
-    """Return the maximum size of a compressed CSV, from its packed size alone."""
+    """Return the maximum size of a CSV, given only its compressed size."""
     return min(CSV_BYTES_MAX, max(_INFLATED_BYTES_MIN, _INFLATION_MAX * packed_bytes))
 
 
@@ -116,11 +116,11 @@ def gunzip(data: bytes, name: str, bytes_max: int) -> bytes:
 
     Args:
         data: the whole file.
-        name: its name in an error.
-        bytes_max: the maximum size of the content.
+        name: the file's name in errors.
+        bytes_max: the maximum size of the content; more bytes are never inflated.
 
     Raises:
-        CsvError: if it is broken, or the content is too large. No more than `bytes_max` is inflated.
+        CsvError: if the file is broken, or the content is too large.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -137,11 +137,11 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
 
     Args:
         data: the whole zip.
-        name: its name in an error.
+        name: the zip's name in errors.
         bytes_max: the maximum size of the CSV.
 
     Raises:
-        CsvError: if the zip is broken, has no CSV or several, or if the CSV is too large.
+        CsvError: if the zip is broken, has no CSV or several ones, or if the CSV is too large.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -150,7 +150,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
                 raise CsvError("zip", f"{name}: {len(members)} CSV files in it, not one")
             if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise CsvError("zip", f"{name}: compressed by method {members[0].compress_type}")
-            # No more than the claimed size is ever inflated.
+            # More bytes than the claimed size are never inflated.
             if members[0].file_size > bytes_max:
                 size = members[0].file_size
                 raise CsvError("size", f"{name}: {size:,} bytes of CSV in it, more than {bytes_max:,}")
@@ -161,7 +161,7 @@ def unzip(data: bytes, name: str, bytes_max: int) -> bytes:
         EOFError,
         OSError,
         ValueError,
-        RuntimeError,  # it is encrypted, or of a later version
+        RuntimeError,  # the zip is encrypted, or of a later version
     ) as error:
         raise CsvError("zip", f"{name}: not a whole zip: {error or type(error).__name__}") from None
 
@@ -173,14 +173,14 @@ def csv_name(data: bytes) -> str:
 
 
 def _is_csv(member: str) -> bool:
-    # macOS adds a hidden file beside each file, in a folder of its own.
+    # macOS adds a hidden file for each file, in a separate folder.
     path = PurePosixPath(member)
     hidden = path.name.startswith("._") or "__MACOSX" in path.parts
     return path.suffix.lower() == ".csv" and not hidden
 
 
 def _header_bytes(data: bytes, name: str) -> int:
-    """Return the bytes of the header, with its end of line; 0 if there is none."""
+    """Return the length of the header in bytes, including its end of line; 0 without a header."""
     if data[:1].isdigit():
         return 0
     if not data.startswith(_HEADER):
@@ -196,7 +196,7 @@ def _read(data: bytes, header_bytes: int, name: str) -> pa.Table:
     if header_bytes == len(data):
         raise CsvError("shape", f"{name}: has no rows")
     if count < len(_COLUMNS):
-        # With 12 values no value that is read is the last one: a truncated file cannot be misread.
+        # The last of the 12 values is never read, so a truncated value cannot be misread.
         raise CsvError("shape", f"{name}: rows of {count} values, not {len(_COLUMNS)}")
     # Arrow accepts hexadecimal integers.
     if (b"x" in data or b"X" in data) and _HEXADECIMAL.search(data, header_bytes):
@@ -225,7 +225,7 @@ def _milliseconds(times: IntArray) -> IntArray:
     if not micro.any():
         return times
     milli: IntArray = np.where(micro, times // 1000, times)
-    # A time that is no whole millisecond stays in microseconds, beyond any candle's begin time.
+    # A time with a fraction of a millisecond stays in microseconds, and is too late for any candle.
     return np.where(micro & (times % 1000 != 0), times, milli)
 
 

@@ -3,8 +3,8 @@
     <archive_url><archive_path>/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-06-30.zip
     <archive_url><archive_path>/monthly/klines/BTCUSDT/1mo/BTCUSDT-1mo-2024-06.zip
 
-Beside each zip lies its `.CHECKSUM`. Only finished days and months have files;
-a day's appears the next morning, a month's in the week after its end.
+Each zip has a `.CHECKSUM` in the same directory. Only finished days and months have
+files. A day's file appears the next morning, a month's in the week after its end.
 
 Source: binance-public-data, README.md and python/enums.py.
 """
@@ -23,9 +23,9 @@ Period = Literal["daily", "monthly"]
 # Longer candles have monthly files only.
 DAILY_INTERVALS = tuple(name for name in INTERVALS if name not in ("3d", "1w", "1mo"))
 
-# A row of the archive has 12 values of at most 20 characters; most rows have half of that.
+# Maximum bytes of a row: 12 values of at most 20 characters. Most rows have half of that.
 ROW_BYTES_MAX = 256
-# For a header, a few rows too many, and a zip's own records.
+# Margin for a header, a few surplus rows, and the zip's own records.
 _ROWS_SPARE = 64
 _ZIP_BYTES = 4096
 
@@ -38,7 +38,7 @@ class ArchiveFile(NamedTuple):
     """One file of the archive.
 
     Args:
-        series: the series of its candles.
+        series: the series of the candles.
         period: a day or a month.
         day: the first day of the period, UTC.
     """
@@ -55,7 +55,7 @@ class ArchiveFile(NamedTuple):
 
     @property
     def directory(self) -> str:
-        """Its directory below the archive's URL, with a slash at both ends."""
+        """The file's directory below the archive's URL, with a slash at both ends."""
         market, symbol, interval = self.series
         return f"{MARKETS[market].archive_path}/{self.period}/klines/{symbol}/{interval}/"
 
@@ -66,31 +66,31 @@ class ArchiveFile(NamedTuple):
 
     @property
     def start_ms(self) -> int:
-        """The begin of its period."""
+        """The begin of the period."""
         return day_start_ms(self.day)
 
     @property
     def stop_ms(self) -> int:
-        """The end of its period, exclusive."""
+        """The end of the period, exclusive."""
         return INTERVALS["1d" if self.period == "daily" else "1mo"].end(self.start_ms)
 
     @property
     def csv_bytes_max(self) -> int:
-        """The maximum size of its CSV: a row for each candle, and a margin."""
+        """The maximum size of the CSV: a row for each candle, and a margin."""
         length_ms = self.series.grid.length_ms or self.stop_ms - self.start_ms
         rows = (self.stop_ms - self.start_ms) // length_ms
         return (rows + _ROWS_SPARE) * ROW_BYTES_MAX
 
     @property
     def zip_bytes_max(self) -> int:
-        """The maximum size of its zip: incompressible data grows slightly."""
+        """The maximum size of the zip. Incompressible data grows slightly."""
         return self.csv_bytes_max + _ZIP_BYTES
 
 
 def csv_bytes_max_of(zip_name: str) -> int | None:
-    """Return the maximum size of the CSV in a zip of this name; None if it is no name of the archive.
+    """Return the maximum size of the CSV in a zip; None if the archive has no such name.
 
-    A file of a day can have been given a month's candles, so it has a month's room.
+    The limit of a day's file is a month's size, because it may have a month's candles.
     """
     found = _NAME.fullmatch(zip_name)
     if found is None or found["interval"] not in INTERVALS:
@@ -101,7 +101,7 @@ def csv_bytes_max_of(zip_name: str) -> int | None:
 
 
 def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:
-    """Return the file of a series that has this name, with `.zip`; None if no file has it."""
+    """Return the file of a series with this name, including `.zip`; None if the name does not fit."""
     written = zip_name.removeprefix(f"{series.symbol}-{series.interval}-").removesuffix(".zip")
     try:
         day = date.fromisoformat(written if period == "daily" else f"{written}-01")

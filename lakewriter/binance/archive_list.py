@@ -1,7 +1,9 @@
-"""The parser of the archive's list, as S3 writes it: keys with their sizes, directories, the next page. Pure.
+"""The parser of the archive's list, in the format of S3. Pure.
 
-Contract: anything else is refused with one line; a document type, and so every
-entity, is never read.
+The list has keys with their sizes, directories, and the marker of the next page.
+
+Contract: any other content raises an error of one line. A document with
+declarations is refused, so entities are never expanded.
 
 Source: Amazon S3 API reference, ListObjects (its first version).
 """
@@ -12,13 +14,13 @@ from xml.etree import ElementTree
 from lakewriter.binance.wire import quoted
 from lakewriter.errors import ExchangeError
 
-# A page has 1000 keys of some 400 bytes.
+# A page has 1000 keys of about 400 bytes.
 PAGE_BYTES_MAX = 4 * 1024 * 1024
 
-# S3's own limit.
+# The limit of S3.
 _KEY_BYTES_MAX = 1024
 
-# The begin of declarations; a list has none.
+# The begin of XML declarations. A list has no declarations.
 _DECLARATIONS = ("<!DOCTYPE", "<!ENTITY")
 
 
@@ -26,9 +28,9 @@ class ArchivePage(NamedTuple):
     """One page of a list.
 
     Args:
-        sizes: bytes by key.
-        prefixes: directories, each with a slash at its end.
-        marker: the next page begins after this key; "" if this is the last one.
+        sizes: size in bytes by key.
+        prefixes: directories, each with a slash at the end.
+        marker: the key after which the next page begins; "" on the last page.
     """
 
     sizes: dict[str, int]
@@ -37,10 +39,10 @@ class ArchivePage(NamedTuple):
 
 
 def parse_page(body: bytes) -> ArchivePage:
-    """Return a page of the list.
+    """Parse a page of the list.
 
     Raises:
-        ExchangeError: if it cannot be read.
+        ExchangeError: if the page cannot be read.
     """
     if len(body) > PAGE_BYTES_MAX:
         raise ExchangeError(f"a page of more than {PAGE_BYTES_MAX} bytes")
@@ -51,7 +53,7 @@ def parse_page(body: bytes) -> ArchivePage:
     prefixes = [_text(element, "Prefix") for element in root.iterfind("{*}CommonPrefixes")]
     if root.findtext("{*}IsTruncated", "false").strip() != "true":
         return ArchivePage(sizes, prefixes, "")
-    # S3 omits NextMarker for lists without a delimiter; then the last key is the marker.
+    # S3 omits NextMarker in lists without a delimiter. Their marker is the last key.
     marker = root.findtext("{*}NextMarker") or max([*sizes, *prefixes], default="")
     if not marker:
         raise ExchangeError("a page that is not the last, and empty")
@@ -63,8 +65,8 @@ def _root(body: bytes) -> ElementTree.Element:
         text = body.decode()
         if any(word in text for word in _DECLARATIONS):
             raise ExchangeError("a page with declarations")
-        # Without declarations there are no entities to expand; the size is bounded, and
-        # text that is decoded already cannot hide any in another encoding.
+        # Text without declarations has no entities to expand. The size is bounded, and
+        # decoded text cannot hide declarations in another encoding.
         return ElementTree.fromstring(text)  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:
         raise ExchangeError(f"no XML: {quoted(str(error))}") from None

@@ -1,10 +1,10 @@
 """The limit of connection attempts to one host.
 
 Rule 1: in any window no more attempts are made than the exchange allows. Rule 2:
-they are made one by one, in the order of their requests, a little apart. Rule 3:
-while the exchange imposes a block, no attempt is made.
+attempts are made one by one, in the order of their requests, at least 50 ms apart.
+Rule 3: while the exchange imposes a block, no attempt is made.
 
-`ConnectAttempts` counts, with the time passed in; `ConnectGate` waits.
+`ConnectAttempts` counts; its time is passed in. `ConnectGate` waits.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from lakewriter.clock import Clock
 log = logging.getLogger(__name__)
 
 # Source: binance-spot-api-docs, web-socket-streams.md: 300 attempts in 5 minutes
-# from one address; the futures document none. The rest is left to other programs
+# from one address. The futures document no limit. The rest is left to other programs
 # at the same address.
 ATTEMPTS_MAX = 250
 WINDOW_S = 300.0
 
-# Between two attempts, so that a hundred connections are not opened at once.
+# Minimum time between two attempts: a hundred connections must not be opened at once.
 APART_S = 0.05
 
 
@@ -31,8 +31,8 @@ class GateState(NamedTuple):
     """The state of a gate, for the next process.
 
     Args:
-        held_s: rest of the block.
-        ages_s: ages of attempts.
+        held_s: rest of the block, in seconds.
+        ages_s: ages of attempts, in seconds.
     """
 
     held_s: float
@@ -43,9 +43,9 @@ class ConnectAttempts:
     """The attempts in the last window, and the time of the next attempt. Pure.
 
     Args:
-        attempts_max: most attempts in any window.
-        window_s: length of a window.
-        apart_s: least time between two attempts.
+        attempts_max: maximum number of attempts in any window.
+        window_s: length of the window, in seconds.
+        apart_s: minimum time between two attempts, in seconds.
     """
 
     def __init__(self, attempts_max: int, window_s: float, apart_s: float = APART_S) -> None:
@@ -55,7 +55,7 @@ class ConnectAttempts:
         self._blocked_until_s = -math.inf
 
     def next_allowed_s(self) -> float:
-        """Return the time of the next allowed attempt."""
+        """Return the monotonic time of the next allowed attempt."""
         allowed_s = self._blocked_until_s
         if self._made_s:
             allowed_s = max(allowed_s, self._made_s[-1] + self._apart_s)
@@ -68,17 +68,17 @@ class ConnectAttempts:
         self._made_s.append(now_s)
 
     def block(self, now_s: float, until_s: float) -> bool:
-        """Allow no attempt before `until_s`; return whether no block held before."""
+        """Block attempts before `until_s`; return whether they were not blocked before."""
         is_new = self._blocked_until_s <= now_s
         self._blocked_until_s = max(self._blocked_until_s, until_s)
         return is_new
 
     def blocked_s(self, now_s: float) -> float:
-        """Return the rest of the block; 0 if there is none."""
+        """Return the rest of the block in seconds; 0 if attempts are not blocked."""
         return max(0.0, self._blocked_until_s - now_s)
 
     def ages_s(self, now_s: float) -> list[float]:
-        """Return the ages of the attempts of the last window, the oldest first."""
+        """Return the ages of the attempts in the last window, the oldest first."""
         return [now_s - made_s for made_s in self._made_s if now_s - made_s < self._window_s]
 
 
@@ -86,10 +86,10 @@ class ConnectGate:
     """The gate that all connection attempts to one host go through.
 
     Args:
-        attempts_max: in any window.
-        window_s: its length, in seconds.
-        apart_s: between one attempt and the next.
-        clock: for waiting.
+        attempts_max: maximum number of attempts in any window.
+        window_s: length of the window, in seconds.
+        apart_s: minimum time between two attempts, in seconds.
+        clock: measures waits.
     """
 
     def __init__(
@@ -105,18 +105,18 @@ class ConnectGate:
         self._turn = asyncio.Lock()
 
     async def acquire(self) -> None:
-        """Wait until a connection may be opened; first come, first served."""
+        """Wait until a connection may be opened, in the order of the calls."""
         async with self._turn:
             while True:
                 now_s = self._clock.monotonic_s()
                 wait_s = self._attempts.next_allowed_s() - now_s
                 if wait_s <= 0:
                     break
-                await asyncio.sleep(wait_s)  # a block may have begun meanwhile
+                await asyncio.sleep(wait_s)  # a block may have begun during the wait
             self._attempts.record_attempt(now_s)
 
     def block(self, seconds: float, reason: str) -> None:
-        """Allow no attempt for this time; log it once, however many were refused together."""
+        """Block attempts for this time; log it once, even if many attempts were refused together."""
         now_s = self._clock.monotonic_s()
         if self._attempts.block(now_s, now_s + seconds):
             log.warning("%s; no connection to its host is tried for %.0f s", reason, seconds)
@@ -127,7 +127,7 @@ class ConnectGate:
         return GateState(self._attempts.blocked_s(now_s), self._attempts.ages_s(now_s))
 
     def restore_state(self, state: GateState) -> None:
-        """Take over the state of an earlier process."""
+        """Add the state of an earlier process."""
         now_s = self._clock.monotonic_s()
         for age_s in sorted(state.ages_s, reverse=True):
             self._attempts.record_attempt(now_s - age_s)

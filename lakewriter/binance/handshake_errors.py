@@ -1,6 +1,6 @@
 """The errors of a refused handshake, and how long each one blocks attempts. Pure.
 
-A table maps the HTTP status to the delay; some errors mean more than "retry".
+A table maps the HTTP status to the delay. Some errors require more than a retry.
 """
 
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from lakewriter.binance.retry_after import retry_after_s
 from lakewriter.binance.wire import quoted
 from lakewriter.errors import ExchangeError
 
-# The close code for a broken rule: too many messages, too many streams.
+# The close code for a broken rule, such as too many messages or too many streams.
 POLICY_VIOLATION = 1008
 
-# The error code of "Too many subscriptions"; it comes without an id, and the
-# connection is closed after it.
+# The error code of "Too many subscriptions". The answer has no id, and the exchange
+# closes the connection after it.
 TOO_MANY_SUBSCRIPTIONS = 4
 
-# Any other 4xx: the request is wrong, and the next one will be, too.
+# Delay after any other 4xx. The request is wrong, and the next one will be wrong too.
 _OTHER_4XX_S = 60.0
 
 
@@ -29,7 +29,7 @@ class _Rule(NamedTuple):
 
 
 # Source: the general information of the REST and stream documents. 429 and 418
-# come with Retry-After; the others may.
+# always carry Retry-After; other statuses may carry it.
 _RULES = {
     403: _Rule("its firewall blocks us", 60.0),
     418: _Rule("this address is banned", 120.0),
@@ -43,12 +43,12 @@ _RULES = {
 
 
 class HandshakeRefusedError(ExchangeError):
-    """The server refused the handshake.
+    """A refused handshake.
 
     Args:
         status: the HTTP status.
-        wait_s: the minimum delay of the next attempt; None if there is no rule for it.
-        whole_host: whether it holds for every connection to this host.
+        wait_s: the minimum delay of the next attempt, in seconds; None if the status has no rule.
+        whole_host: whether the delay applies to every connection to this host.
     """
 
     def __init__(self, what: str, status: int, wait_s: float | None, *, whole_host: bool) -> None:
@@ -59,10 +59,10 @@ class HandshakeRefusedError(ExchangeError):
 
 
 class TooManyStreamsError(ExchangeError):
-    """The exchange refused to send so many streams on one connection.
+    """A refused subscription: the connection has too many streams.
 
     Args:
-        acknowledged: how many it had acknowledged.
+        acknowledged: number of streams that the exchange acknowledged before.
     """
 
     def __init__(self, what: str, acknowledged: int) -> None:
@@ -76,8 +76,8 @@ def handshake_error(
     """Return the error of a refused handshake.
 
     Args:
-        retry_after: the header of that name, in seconds.
-        location: the header of that name. A redirect is not followed.
+        retry_after: the Retry-After header, in seconds.
+        location: the Location header. A redirect is not followed.
     """
     rule = _RULES.get(status)
     if rule is not None:
@@ -94,7 +94,7 @@ def handshake_error(
 
 
 def broke_rule(error: BaseException) -> bool:
-    """Return whether the exchange closed the connection for breaking a rule."""
+    """Return whether the exchange closed the connection because it broke a rule."""
     if isinstance(error, ConnectionClosed):
         return error.rcvd is not None and error.rcvd.code == POLICY_VIOLATION
     return isinstance(error, TooManyStreamsError)

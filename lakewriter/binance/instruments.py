@@ -1,4 +1,4 @@
-"""The parser of exchangeInfo: an answer → the instruments of a market. Pure.
+"""The parser of exchangeInfo: an answer → a market's instruments. Pure.
 
 Source: `GET <rest_path>/exchangeInfo` of each market; coin_futures has
 `contractStatus` instead of `status`.
@@ -29,10 +29,10 @@ class _ExchangeInfo(msgspec.Struct):
 
 
 def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
-    """Return the instruments in an exchangeInfo answer of the market.
+    """Parse the instruments in an exchangeInfo answer of the market.
 
     Raises:
-        ExchangeError: if it cannot be read.
+        ExchangeError: if the answer cannot be read.
     """
     try:
         info = msgspec.json.decode(body, type=_ExchangeInfo)
@@ -52,5 +52,5 @@ def parse_instruments(body: bytes, market: Market) -> list[Instrument]:
 
 
 def _moment_ms(value: object) -> int | None:
-    """Return a date in milliseconds; None if it cannot be one. A perpetual's delivery is in 2100-12."""
+    """Return a plausible time in milliseconds, or None. The delivery of a perpetual is in 2100-12."""
     return value if isinstance(value, int) and TIME_MS_MIN <= value < CALENDAR_MS_MAX else None

@@ -1,6 +1,6 @@
-"""Columns of kline values → a table of candles, or an error with the bad row. Pure.
+"""The parser of kline columns: values → a table of candles, or an error with the bad row. Pure.
 
-It makes the same checks as `kline_rows`, of all rows of a file at once.
+It makes the same checks as `kline_rows`, on all rows of a file at once.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class RowError(ExchangeError):
     """A row that cannot be a candle.
 
     Args:
-        kind: one word for the counter ("number", "time", "order", or of `candle_checks`).
-        row: its number, counted from 0.
-        rows: all rows that are known to be bad; None for this one.
+        kind: one word for the counter ("number", "time", "order", or a kind of `candle_checks`).
+        row: the number of the row, counted from 0.
+        rows: all rows that are known to be bad; None if only this row is.
     """
 
     def __init__(self, kind: str, what: str, row: int, rows: IntArray | None = None) -> None:
@@ -42,7 +42,7 @@ class RowOrigin(NamedTuple):
     Args:
         series: the series of the candles.
         source: the source of the candles.
-        recv_us: when the file was received, microseconds since the epoch.
+        recv_us: time at which the file was received, in microseconds since the epoch.
     """
 
     series: Series
@@ -53,18 +53,19 @@ class RowOrigin(NamedTuple):
 def candle_table(
     begins: IntArray, values: Sequence[pa.Array], origin: RowOrigin, *, foreign: bool = False
 ) -> pa.Table:
-    """Return a table of SCHEMA, sorted by begin time, with one row for each.
+    """Return a table of SCHEMA, sorted by begin time, without duplicates.
 
     Args:
-        begins: begin times, milliseconds since the epoch.
-        values: of VALUE_COLUMNS, in that order: doubles, and int64 for `trade_num`.
+        begins: begin times, in milliseconds since the epoch.
+        values: the VALUE_COLUMNS in order: doubles, and int64 for `trade_num`.
             A null in an optional column is unknown.
-        foreign: whether rows that `candle_checks` calls impossible are refused. The
-            exchange's own rows have to pass fewer checks: none may be lost by a rule of ours.
+        foreign: whether the rows are from another tool. Such rows are refused if
+            `candle_checks` finds a violation. The exchange's own rows pass fewer
+            checks, to lose no candle by a rule of lakewriter.
 
     Raises:
-        RowError: if a row begins off the grid, has a number that is not finite or
-            below 0, or an open or close beyond its low or high.
+        RowError: if a row begins off the grid, has a number that is below 0 or not
+            finite, or has an open or close outside of its low and high.
     """
     grid = origin.series.grid
     _check_begins(begins, grid)
@@ -81,7 +82,7 @@ def candle_table(
         pa.array(np.full(rows, origin.recv_us)),
         pa.repeat(origin.source, rows),
     ]
-    # A time column is a view of its integers: nothing is copied.
+    # A time column is a view of its integers, without a copy.
     table = pa.Table.from_arrays(
         [column.view(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )
@@ -89,12 +90,12 @@ def candle_table(
 
 
 def begins_from_ends(end_times: IntArray, grid: Interval) -> IntArray:
-    """Return the begin time of each candle from its end, exclusive or its last millisecond."""
+    """Return the begin time of each candle from its exclusive end or its last millisecond."""
     exclusive: IntArray = np.where(end_times % SECOND_MS == SECOND_MS - 1, end_times + 1, end_times)
     if grid.length_ms:
         return exclusive - grid.length_ms
     months = _months(exclusive)
-    # An end that is no first of a month stays as far off the grid as it is.
+    # An end that is not the first of a month keeps its distance from the grid.
     return _month_begins(months - np.timedelta64(1, "M")) + exclusive - _month_begins(months)
 
 
@@ -141,7 +142,7 @@ def _month_begins(months: Array) -> IntArray:
 
 
 def _check_numbers(name: str, numbers: Array) -> None:
-    # Minimum and maximum are enough; a NaN makes both of them NaN.
+    # Checks of minimum and maximum are enough, because a NaN makes both of them NaN.
     if len(numbers) and numbers.min() >= 0 and numbers.max() <= _number_max(numbers):
         return
     row = _first(~((numbers >= 0) & (numbers <= _number_max(numbers))))

@@ -1,8 +1,8 @@
-"""The exchange's kline rows in a REST answer → candles. Pure.
+"""The parser of kline rows: a REST answer → candles. Pure.
 
 A row has 12 values: open time, open, high, low, close, volume, close time,
 quote volume, trades, taker buy volume, taker buy quote volume, ignore. Their units
-differ between the markets as in frames.
+differ between the markets, as they do in frames.
 """
 
 from typing import Literal
@@ -22,12 +22,12 @@ _decode = msgspec.json.Decoder(list[list[int | str | None]]).decode
 
 
 def decode_klines(body: bytes, series: Series, start_ms: int, stop_ms: int, recv_us: int) -> list[Candle]:
-    """Return the candles of an answer that begin in [start_ms, stop_ms), ascending.
+    """Parse the candles of an answer that begin in [start_ms, stop_ms), ascending.
 
-    The last of them may be open; only the caller knows the exchange's time.
+    The last candle may be open; only the caller knows the exchange's time.
 
     Raises:
-        FrameError: if it is no list of rows, or a row cannot be a candle.
+        FrameError: if the answer is not a list of rows, or a row cannot be a candle.
     """
     try:
         rows = _decode(body)
@@ -74,7 +74,7 @@ def _candle(
 
 
 def _on_grid(grid: Interval, begin_ms: int) -> bool:
-    # Where 3d is anchored is not documented: any midnight is taken.
+    # The anchor of 3d is not documented, so any midnight is accepted.
     if not BEGIN_MS_MIN <= begin_ms < BEGIN_MS_MAX:
         return False
     return begin_ms % DAY_MS == 0 if grid.name == "3d" else grid.on_grid(begin_ms)

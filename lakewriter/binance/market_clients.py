@@ -1,7 +1,8 @@
-"""The clients of the markets: endpoints, REST, archive, time and connection attempts of each.
+"""The client of each market: its endpoints, REST, archive, time and connection gate.
 
-Limits that the exchange counts by address are shared here: the weight of a pool,
-with other processes too; the connection attempts at a host.
+The exchange counts limits by IP address, so the clients share them here. Markets
+share the weight of their pool, also with other processes. They share the connection
+attempts of their host.
 """
 
 from collections.abc import Callable
@@ -25,11 +26,11 @@ class MarketClient(NamedTuple):
     """The access to one market.
 
     Args:
-        market: its endpoints and limits.
-        rest: its REST API.
-        archive: its public archive.
+        market: the market, with its endpoints and limits.
+        rest: the client of its REST API.
+        archive: the client of its public archive.
         pool: the request weight of its REST API.
-        time: the time at the exchange.
+        time: the exchange's time.
         gate: limits connection attempts.
     """
 
@@ -42,15 +43,15 @@ class MarketClient(NamedTuple):
 
 
 class MarketClients:
-    """The client of each market, made when it is first used.
+    """The client of each market, created at first use.
 
     Args:
         endpoints: returns a market by its name, with the endpoints to use.
-        session: for all REST calls; the caller closes it.
-        clock: the machine's.
+        session: the session of all REST calls; the caller closes it.
+        clock: the machine's clock.
         rate_limit_state: the state of an earlier process.
-        shared_files: returns the shared file of a pool by its name; None to share with no process.
-        max_weight: limit of background work in each pool in a minute; None for its share only.
+        shared_files: returns the shared file of a pool by its name; None without sharing.
+        max_weight: limit of background work in each pool per minute; None for the share only.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class MarketClients:
         self._shared_files = shared_files
         self._max_weight = max_weight
         self._pools: dict[str, WeightPool] = {}
-        # A thread of its own, so that no request waits for a merge.
+        # A separate thread, because a request must not wait for a merge.
         self._thread = ThreadPoolExecutor(1, "weight")
         self._gates: dict[str, ConnectGate] = {}
 
@@ -110,7 +111,7 @@ class MarketClients:
         return self._gates[host]
 
     def _pool(self, market: Market) -> WeightPool:
-        # The futures hosts share one pool; of anything else each host has its own.
+        # The futures hosts share one weight pool. All other limits belong to one host.
         futures = market.weight_pool == "futures"
         name = "REST futures" if futures else f"REST {urlsplit(market.rest_url).netloc}"
         if name not in self._pools:
@@ -127,15 +128,15 @@ class MarketClients:
 
     def _held_s(self, host: str) -> float:
         held_s = self._rate_limit_state.held_until_s.get(host, 0.0) - self._clock.wall_us() / 1_000_000
-        # A wall clock that was set back must not block requests for years.
+        # After the wall clock was set back, a block must not last for years.
         return min(max(0.0, held_s), HOLD_MAX_S)
 
 
 def _check_max_weight(max_weight: int | None, market: Market) -> None:
-    """Check that one page fits below a limit, and that the exchange allows it.
+    """Check that a weight limit allows one page, and is within the exchange's limit.
 
     Raises:
-        UsageError: if not.
+        UsageError: if one of the checks fails.
     """
     if max_weight is None:
         return

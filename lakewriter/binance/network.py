@@ -1,8 +1,9 @@
 """The network to the exchange: proxies and HTTP sessions, for REST, the archive and the streams.
 
-`https_proxy` is the proxy of https:// and wss:// addresses, `http_proxy` that of
-http:// and ws://; without them `socks_proxy`, then `all_proxy`. `no_proxy` names
-hosts that are reached directly. SOCKS proxies need the extra `socks`.
+`https_proxy` is the proxy of https:// and wss:// addresses. `http_proxy` is the
+proxy of http:// and ws:// addresses. Without them `socks_proxy` is used, then
+`all_proxy`. `no_proxy` names hosts that are reached directly. SOCKS proxies need
+the extra `socks`.
 """
 
 import contextlib
@@ -18,10 +19,10 @@ import aiohttp
 from lakewriter.errors import UsageError
 from lakewriter.market import Market
 
-# RFC 8305: delay before the next address is tried. aiohttp uses the same.
+# RFC 8305: delay before the next address is tried. aiohttp uses the same delay.
 HAPPY_EYEBALLS_S = 0.25
 
-# By whether the address is encrypted: the variables, the first that is set wins.
+# The variables by whether the address is encrypted. The first variable that is set wins.
 _VARIABLES = {True: ("https", "socks", "all"), False: ("http", "socks", "all")}
 
 _PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -32,11 +33,11 @@ class Proxy(NamedTuple):
     """A proxy that the environment names.
 
     Args:
-        scheme: http, https, socks4, socks4a, socks5 or socks5h; with the last and with
-            socks4a the proxy resolves names.
-        host, port: its address.
-        user: name and password, percent-decoded; None for none.
-        url: all of it, with the password.
+        scheme: http, https, socks4, socks4a, socks5 or socks5h. With socks4a and
+            socks5h the proxy resolves host names.
+        host, port: the proxy's address.
+        user: user name and password, percent-decoded; None without a user.
+        url: the whole URL, including the password.
     """
 
     scheme: str
@@ -47,16 +48,16 @@ class Proxy(NamedTuple):
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS."""
+        """Whether the proxy speaks SOCKS."""
         return self.scheme.startswith("socks")
 
 
 def proxy_of(url: str) -> Proxy | None:
-    """Return the proxy of an address; None if it is reached directly.
+    """Return the proxy of a URL; None if its host is reached directly.
 
     Raises:
-        UsageError: if the environment names an impossible proxy, or one that needs a
-            package that is not installed. Its password is not in the message.
+        UsageError: if the environment names an invalid proxy, or a proxy that needs a
+            package that is not installed. The message omits the password.
     """
     target = urlsplit(url)
     host = target.netloc.rpartition("@")[2]
@@ -75,18 +76,18 @@ def check_proxies(market: Market) -> None:
     """Check the proxies of all addresses of a market.
 
     Raises:
-        UsageError: as `proxy_of`.
+        UsageError: in the same cases as `proxy_of`.
     """
     for url in (market.stream_url, market.rest_url, market.archive_url, market.archive_list_url):
         proxy_of(url)
 
 
 def _parse(name: str, value: str) -> Proxy:
-    """Return the proxy in a variable; without a scheme it is HTTP's, as for curl."""
+    """Parse the proxy in a variable. Without a scheme it is an HTTP proxy, as for curl."""
     otherwise = "socks5h" if name == "socks" else "http"
     scheme, separator, rest = value.strip().rpartition("://")
     scheme = scheme.lower() if separator else otherwise
-    if name == "socks" and scheme == "http":  # so macOS writes it
+    if name == "socks" and scheme == "http":  # macOS writes socks_proxy with http://
         scheme = otherwise
     url = f"{scheme}://{rest}"
     try:
@@ -99,7 +100,7 @@ def _parse(name: str, value: str) -> Proxy:
     user = None
     if parts.username is not None:
         user = (unquote(parts.username), unquote(parts.password or ""))
-        if parts.password is None:  # websockets refuses a name alone
+        if parts.password is None:  # websockets refuses a name without a password
             url = f"{scheme}://{parts.username}:@{rest.rpartition('@')[2]}"
     return Proxy(scheme, host, port, user, url)
 
@@ -131,10 +132,10 @@ class Network:
 
     @contextlib.asynccontextmanager
     async def get(self, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET request, as `aiohttp.ClientSession.get`.
+        """Send a GET request, as `aiohttp.ClientSession.get` does.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: if there is no answer.
+            aiohttp.ClientError, OSError, ValueError: if the request gets no answer.
         """
         async with await self._answer(url, options) as answer:
             yield answer
@@ -148,7 +149,7 @@ class Network:
         except (aiohttp.ClientError, OSError, ValueError):
             raise
         except Exception as error:
-            # Proxies, resolvers and threads have errors of their own.
+            # Proxies, resolvers and threads raise their own errors.
             raise OSError(f"{type(error).__name__}: {error}") from error
 
     def _session(self, proxy: Proxy | None) -> aiohttp.ClientSession:

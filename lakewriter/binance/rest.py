@@ -1,8 +1,8 @@
-"""The REST client of one market, within its weight budget: klines, server time, exchangeInfo.
+"""The REST client of one market: klines, server time and exchangeInfo, within its weight budget.
 
 Contract: a request is sent when the budget has room for it, and never during a
-block. Each failure is a `RestError`, which knows whether a retry makes sense.
-Nothing is retried here: only the caller knows whether it is still needed.
+block. Each failure is a `RestError`, which knows whether a retry makes sense. The
+client retries no request, because only the caller knows whether it is still needed.
 
 Source: `GET <rest_path>/klines`, `/time`, `/exchangeInfo` of each market.
 """
@@ -32,18 +32,18 @@ TIMEOUT_S = 20.0
 # spot's exchangeInfo has 17 MB.
 _INSTRUMENTS_TIMEOUT_S = 60.0
 
-# A page of 1,500 rows has some 250 kB.
+# A page of 1,500 rows has about 250 kB.
 _PAGE_BYTES_MAX = 4 * 1024 * 1024
 
-# Block after such a status, unless Retry-After names one.
-# Source: 429 and 418 carry Retry-After; bans last from 2 minutes to 3 days; 403
-# is the firewall's, 451 the region's.
+# Seconds of the block after each status, unless Retry-After has a number.
+# Source: 429 and 418 carry Retry-After. Bans last from 2 minutes to 3 days. The
+# firewall sends 403; 451 is about the region.
 BLOCK_S = {429: 60.0, 418: 120.0, 403: 60.0, 451: 300.0}
 
 # The status of an answer whose rows cannot be candles.
 _UNREADABLE = 200
 
-# "Invalid symbol": the market does not list it now.
+# "Invalid symbol": the market does not list the symbol now.
 INVALID_SYMBOL = -1121
 
 
@@ -52,8 +52,8 @@ class RestError(ExchangeError):
 
     Args:
         what: the line to log.
-        status: the HTTP status; 0 if there was no answer.
-        code: the exchange's error code; 0 if there was none.
+        status: the HTTP status; 0 without an answer.
+        code: the exchange's error code; 0 without a code.
     """
 
     def __init__(self, what: str, status: int = 0, code: int = 0) -> None:
@@ -63,17 +63,17 @@ class RestError(ExchangeError):
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether the exchange answered, but the rows of this series cannot be read."""
+        """Whether the exchange answered with rows that cannot be read."""
         return self.status == _UNREADABLE
 
     @property
     def is_final(self) -> bool:
-        """Whether a retry will get the same answer."""
+        """Whether a retry would get the same answer."""
         return 400 <= self.status < 500 and self.status not in (*BLOCK_S, 408) and self.code != -1003
 
 
 class Page(NamedTuple):
-    """The oldest candles of a range, ascending, and the begin time before which there are no others."""
+    """The oldest candles of a range, ascending, and the begin time up to which they are complete."""
 
     candles: list[Candle]
     answered_ms: int
@@ -92,13 +92,13 @@ class RestClient:
     """The REST API of one market.
 
     Args:
-        market: endpoints and weights.
-        session: open while this is used.
-        pool: the market's weight; shared with all other users of it.
-        clock: for `recv_us`, and for the times of requests.
+        market: the market, with its endpoints and weights.
+        session: the open HTTP session.
+        pool: the market's weight pool, which all its users share.
+        clock: stamps `recv_us` and the times of requests.
 
     Attributes:
-        asked: requests so far.
+        asked: number of requests so far.
     """
 
     def __init__(self, market: Market, session: Network, pool: WeightPool, clock: Clock) -> None:
@@ -111,16 +111,16 @@ class RestClient:
     async def klines(
         self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False
     ) -> list[Candle]:
-        """Return the exchange's candles that begin in the range, ascending; the last may be open.
+        """Fetch the exchange's candles that begin in the range, ascending; the last may be open.
 
         Args:
-            start_ms, stop_ms: at most `market.klines_page` candles. Both bounds are
-                always sent, for without one coin_futures counts back from now.
+            start_ms, stop_ms: the range, of at most `market.klines_page` candles. Both
+                bounds are always sent. Without one, coin_futures counts back from now.
 
         Raises:
             RestError: if the request fails.
         """
-        count = series.grid.count(start_ms, stop_ms) + (series.interval == "3d")  # its grid is not known here
+        count = series.grid.count(start_ms, stop_ms) + (series.interval == "3d")  # its grid is unknown here
         params = {
             "symbol": series.symbol,
             "interval": series.grid.wire_name,
@@ -133,11 +133,10 @@ class RestClient:
         return self._candles(body, series, start_ms, stop_ms)
 
     async def oldest(self, series: Series, start_ms: int, stop_ms: int, *, background: bool = False) -> Page:
-        """Return the first page of a range of any length, at the lowest weight for each row.
+        """Fetch the first page of a range of any length, at the minimum weight per row.
 
-        If the exchange answers with the oldest rows, it skips candles that do not
-        exist, however many. If it counts back from the end, the range is cut to one
-        page.
+        If the exchange returns the oldest rows, it skips any number of candles that do
+        not exist. If it counts back from the end, the range is shortened to one page.
 
         Raises:
             RestError: if the request fails.
@@ -156,13 +155,13 @@ class RestClient:
         }
         body = await self._get("klines", params, self.market.klines_weight(rows), background=background)
         candles = self._candles(body, series, start_ms, stop_ms)
-        # A page that ends early proves nothing about candles after its last row: the
-        # server may have left out rows.
+        # A short page does not prove that candles after its last row are absent. The
+        # server may have omitted rows.
         onward = candles and not self.market.counts_back_from_end
         return Page(candles, candles[-1].end_ms if onward else stop_ms)
 
     async def first_begin(self, series: Series) -> int | None:
-        """Return the begin time of the first candle of a series; None if the exchange has none.
+        """Fetch the begin time of the first candle of a series; return None if the exchange has no candle.
 
         Raises:
             RestError: if the request fails.
@@ -170,7 +169,7 @@ class RestClient:
         return await self._one_begin(series, {"startTime": "0"})
 
     async def last_begin(self, series: Series) -> int | None:
-        """Return the begin time of the newest candle, which may be open; None if the exchange has none.
+        """Fetch the begin time of the newest candle, open or closed; return None if the exchange has no candle.
 
         Raises:
             RestError: if the request fails.
@@ -184,7 +183,7 @@ class RestClient:
         return candles[0].begin_ms if candles else None
 
     async def server_time(self) -> Moment:
-        """Return the time at the exchange.
+        """Fetch the exchange's time.
 
         Raises:
             RestError: if the request fails.
@@ -199,7 +198,7 @@ class RestClient:
             raise RestError(f"{self._url('time')}: {error}") from None
 
     async def instruments(self) -> list[Instrument]:
-        """Return the market's instruments in the exchange's order, without symbols that cannot be a directory.
+        """Fetch the market's instruments in order, without symbols that cannot be a directory.
 
         Raises:
             RestError: if the request fails.

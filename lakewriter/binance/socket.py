@@ -3,7 +3,7 @@
 Contract: while a `StreamSocket` is open, its subscriptions follow
 `set_streams` within the market's limit of control messages. It closes itself
 with a reason if the exchange refuses a subscription, does not answer, or falls
-silent. The caller reads the frames, and decides what follows a close.
+silent. The caller reads the frames, and decides whether to reconnect.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from lakewriter.clock import Clock
 from lakewriter.errors import ExchangeError
 from lakewriter.market import Market
 
-# Frames above what `wire` reads still arrive, so that they are counted there
-# instead of ending the connection.
+# Frames above the limit of `wire` still arrive. `wire` counts them; they do not end
+# the connection.
 _FRAME_BYTES_MAX = 16 * 1024 * 1024
 
-# Names in one SUBSCRIBE: 200 were acknowledged on USDⓈ-M; on spot 437 names
-# (some 8 kB) failed silently where 436 worked.
+# Maximum names in one SUBSCRIBE. USDⓈ-M acknowledged 200. spot accepted 436 names, but
+# 437 names (about 8 kB) failed silently.
 SUBSCRIBE_NAMES_MAX = 200
 SUBSCRIBE_BYTES_MAX = 4096
 
-# Unsent bytes at most. All names of 1,024 streams have some 30 kB; more are unsent
-# only if the peer sends pings and reads no pongs.
+# Maximum unsent bytes. All names of 1,024 streams have about 30 kB. More bytes are
+# unsent only if the peer sends pings and reads no pongs.
 WRITE_BYTES_MAX = 128 * 1024
 
-# The errors of a connection: of the network, the protocol, the exchange.
+# The errors of a connection: from the network, the protocol or the exchange.
 CONNECTION_ERRORS = (OSError, TimeoutError, WebSocketException, ExchangeError)
 
 
@@ -42,13 +42,13 @@ class Timeouts(NamedTuple):
     """The timeouts of a connection, in seconds.
 
     Args:
-        open_s: the handshake.
-        reply_s: the answer to a control message.
-        ping_after_s: without a frame, until a ping is sent.
-        pong_s: the answer to a ping.
-        silent_s: without a frame, even if pings are answered.
-        close_s: the closing handshake.
-        prove_s: until each stream of a successor has sent something.
+        open_s: maximum duration of the handshake.
+        reply_s: maximum wait for the answer to a control message.
+        ping_after_s: time without a frame after which a ping is sent.
+        pong_s: maximum wait for the answer to a ping.
+        silent_s: maximum time without a frame, even if pings are answered.
+        close_s: maximum duration of the closing handshake.
+        prove_s: maximum time until each stream of a successor has sent a frame.
     """
 
     open_s: float = 10.0
@@ -69,10 +69,10 @@ class _Request(NamedTuple):
 
 
 class _Connect(connect):
-    """Connects without following redirects, as the REST client does."""
+    """A connection attempt that follows no redirect, like the REST client."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the error: a redirect is not followed."""
+        """Return the error, because a redirect is not followed."""
         return exc
 
 
@@ -85,22 +85,22 @@ class _Connection(ClientConnection):
         """Abort the connection; a wait for the peer could delay its close indefinitely."""
         super().pause_writing()
         self.unread = True
-        # Later: the other pongs of this read are still to be written.
+        # Abort later, because the other pongs of this read are not written yet.
         self.loop.call_soon(self.transport.abort)
 
 
 class StreamSocket:
-    """An open connection. Made by `open_socket`.
+    """An open connection. `open_socket` creates it.
 
     Args:
         connection: the WebSocket connection.
-        market: its limits.
-        timeouts: of the connection.
-        clock: for waiting.
+        market: the market, with its limits.
+        timeouts: the timeouts of the connection.
+        clock: measures waits.
 
     Attributes:
-        frames: frames received so far.
-        paused: whether no frame is read now, because the queue is full.
+        frames: number of frames received so far.
+        paused: whether reading is paused, because the queue is full.
     """
 
     def __init__(self, connection: _Connection, market: Market, timeouts: Timeouts, clock: Clock) -> None:
@@ -119,15 +119,15 @@ class StreamSocket:
 
     @property
     def acknowledged(self) -> Set[str]:
-        """The streams that the exchange acknowledged; they may be silent all the same."""
+        """The streams that the exchange acknowledged; they may be silent nevertheless."""
         return self._subscribed
 
     async def receive(self) -> bytes:
         """Return the next frame.
 
         Raises:
-            ExchangeError: if we closed the connection, with the reason.
-            ConnectionClosed: if it closed otherwise.
+            ExchangeError: if this socket closed the connection; it has the reason.
+            ConnectionClosed: if the connection closed for another reason.
         """
         try:
             frame = await self._connection.recv(decode=False)
@@ -141,17 +141,18 @@ class StreamSocket:
         return frame
 
     def set_streams(self, streams: Iterable[str]) -> None:
-        """Subscribe to these streams, and to no others."""
+        """Replace the wanted streams, which `sync_subscriptions` applies."""
         self._wanted = set(streams)
         self._changed.set()
 
     def take_reply(self, reply: Reply) -> None:
-        """Match an answer that was among the frames with its control message."""
+        """Match an answer among the frames with its control message."""
         if reply.error and reply.code == TOO_MANY_SUBSCRIPTIONS:
             self._end(TooManyStreamsError(reply.error, len(self._subscribed)))
             return
         if reply.id is None and reply.error:
-            self._close(f"{reply.error} (code {reply.code})")  # without an id it is about the connection
+            # An error without an id is about the connection.
+            self._close(f"{reply.error} (code {reply.code})")
             return
         request = self._pending.get(reply.id or 0)
         if request is None or request.reply.done():
@@ -163,8 +164,8 @@ class StreamSocket:
         request.reply.set_result(reply)
 
     async def sync_subscriptions(self) -> None:
-        """Keep the subscriptions up to date, one control message at a time; run until cancelled."""
-        # Pings and pongs count too: half of the allowance is left to them.
+        """Send control messages one by one until the subscriptions match; run until cancelled."""
+        # Pings and pongs count too, so half of the limit is left to them.
         pause_s = 2.0 / self._market.messages_per_s
         while True:
             self._changed.clear()
@@ -174,7 +175,7 @@ class StreamSocket:
             await self._changed.wait()
 
     async def close_when_silent(self) -> None:
-        """Close the connection if it is silent for too long; run until cancelled."""
+        """Close the connection when it is silent for too long; run until cancelled."""
         seen, since_s = self.frames, self._clock.monotonic_s()
         timeouts = self._timeouts
         while True:
@@ -188,7 +189,7 @@ class StreamSocket:
                 self._close(f"no pong within {timeouts.pong_s:.0f} s")
 
     def on_keeper_end(self, keeper: "asyncio.Task[None]") -> None:
-        """Close the connection if a task that keeps it ended by an error."""
+        """Close the connection if one of its tasks ended by an error."""
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
             self._close(f"{type(error).__name__}: {error}")
 
@@ -199,7 +200,7 @@ class StreamSocket:
             async with asyncio.timeout(self._timeouts.pong_s):
                 await pong
         except TimeoutError:
-            # While reading is paused no pong is read either; a frame is as good as a pong.
+            # While reading is paused, pongs are not read either. A frame proves as much as a pong.
             return self.paused or self.frames != seen
         except ConnectionClosed:
             return True  # `receive` raises it
@@ -229,7 +230,7 @@ class StreamSocket:
 
     async def _reply_to(self, waiting: "asyncio.Future[Reply]") -> Reply | None:
         while True:
-            # Not `wait_for`, which until Python 3.12 lost a cancellation that came with the answer.
+            # Not `wait_for`: before Python 3.12 it lost a cancellation that arrived with the answer.
             await asyncio.wait({waiting}, timeout=self._timeouts.reply_s)
             if waiting.done():
                 return waiting.result()
@@ -242,17 +243,17 @@ class StreamSocket:
     def _end(self, reason: ExchangeError) -> None:
         if self._reason is None:
             self._reason = reason
-            # `receive` raises the reason; a peer that is gone needs no closing handshake.
+            # `receive` raises the reason. A dead peer needs no closing handshake.
             self._connection.transport.abort()
 
 
 @contextlib.asynccontextmanager
 async def open_socket(market: Market, timeouts: Timeouts, clock: Clock) -> AsyncIterator[StreamSocket]:
-    """Connect to a market's combined streams; closed when left.
+    """Open a connection to a market's combined streams; close it at the end of the context.
 
     Raises:
         HandshakeRefusedError: if the server refuses the handshake.
-        CONNECTION_ERRORS: if there is no connection for another reason.
+        CONNECTION_ERRORS: if the connection fails for another reason.
     """
     connection = await _connect(market, timeouts)
     async with connection:
@@ -272,7 +273,7 @@ async def open_socket(market: Market, timeouts: Timeouts, clock: Clock) -> Async
 
 
 async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
-    """Return a new connection; each failure is one of CONNECTION_ERRORS."""
+    """Open a connection; each failure is one of CONNECTION_ERRORS."""
     url = market.stream_url
     try:
         proxy = proxy_of(url)
@@ -282,7 +283,7 @@ async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
             happy_eyeballs_delay=HAPPY_EYEBALLS_S,
             open_timeout=timeouts.open_s,
             close_timeout=timeouts.close_s,
-            ping_interval=None,  # `close_when_silent` pings, and knows when no frame is read
+            ping_interval=None,  # `close_when_silent` pings, and knows when reading is paused
             max_size=_FRAME_BYTES_MAX,
             write_limit=WRITE_BYTES_MAX,
             compression=None,
@@ -297,7 +298,7 @@ async def _connect(market: Market, timeouts: Timeouts) -> _Connection:
     except CONNECTION_ERRORS:
         raise
     except Exception as error:
-        # Resolvers, proxies and TLS have errors of their own: of a port, a name, a package, a thread.
+        # Resolvers, proxies and TLS raise their own errors: about a port, a name, a package or a thread.
         raise ExchangeError(f"{url}: {type(error).__name__}: {quoted(str(error))}") from error
     return cast("_Connection", connection)
 

@@ -1,14 +1,14 @@
-"""The budget of request weight of one pool: which request may be sent, and when. Pure.
+"""The budget of request weight of one pool: it decides when a request may be sent. Pure.
 
-Rule 1: in any 60 seconds no more is spent than a share of what the exchange
-allows, whenever its minutes begin; all users of one `WeightUse` together count
-as one. Rule 2: the weight that other programs at this address spend is known
-from the exchange's answers, and counts too. Rule 3: when one is blocked, all
-are. Rule 4: background work stops at half of the share, but a tenth is its own
-while it waits.
+Rule 1: in any 60 seconds at most a share of the exchange's limit is spent,
+whenever the exchange's minutes begin. All users of one `WeightUse` share this
+budget. Rule 2: the exchange's answers show the weight that other programs at this
+address spend. It counts too. Rule 3: a block applies to all users. Rule 4:
+background work stops at half of the share, but a tenth is reserved for it while it
+waits.
 
-Times are passed in, in seconds of the monotonic clock, which the processes of
-one boot have in common; a block outlives the boot by the wall clock.
+Times are passed in, in seconds of the monotonic clock, which all processes of one
+boot share. The end of a block is also kept by the wall clock, for the next boot.
 """
 
 import math
@@ -18,35 +18,35 @@ import msgspec
 
 WINDOW_S = 60.0
 
-# After a block one request goes ahead; without an answer another follows.
+# After a block only one request is sent. Without an answer another one is sent after this time.
 PROBE_S = 20.0
 _NAP_S = 0.1
 
-# The rest is left to other programs at the same address, and to requests on their way.
+# The rest is left to other programs at the same address, and to requests in progress.
 SHARE = 0.75
 
-# Background work is sent while all work together takes at most this part of the share.
+# Background work is sent while all work together spends at most this part of the share.
 BACKGROUND_SHARE = 0.5
 
-# The part of the share that is background work's own if other work takes more.
+# The part of the share that is reserved for background work if other work spends more.
 RESERVED_SHARE = 0.1
 
-# Background work counts as waiting for this long after its last try.
+# Background work counts as waiting for this long after its last attempt.
 RESERVED_S = 2.0
 
-# The step, in seconds, in which the weight of background work is counted: the file stays small.
+# Seconds in one entry of background weight. Longer entries keep the file small.
 _STEP_S = 10
 
-# The longest block, whatever a header, a file or a clock says: the exchange's longest ban.
+# Maximum block, for any value in a header, a file or a clock. It is the exchange's longest ban.
 HOLD_MAX_S = 3 * 86_400.0
 
-# The boots whose use is kept: the last ones, or machines that share a disk.
+# Number of boots whose use is kept: the last ones, or those of machines that share a disk.
 BOOTS_MAX = 3
 
-# A block from another boot counts if it ends this much later than ours.
+# A block of another boot counts if it ends this much later than the block of this boot.
 _LATER_S = 1.0
 
-# Limits of values in a file: more weight than any limit, three centuries of uptime.
+# Maximum values in a file: more weight than any limit, and three centuries of uptime.
 _WEIGHT_MAX = 10**6
 _Weight = Annotated[int, msgspec.Meta(ge=0, le=_WEIGHT_MAX)]
 _Second = Annotated[int, msgspec.Meta(ge=0, le=10**10)]
@@ -57,15 +57,15 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
     """The weight spent in the last minute, and blocks by the exchange, in one boot.
 
     Args:
-        spent: second → weight; a second counts until all of it is a minute old.
+        spent: weight by second; a second counts until its end is a minute old.
         others: the weight that other programs at this address spent.
-        others_until_s: until when that counts.
-        held_until_s: end of the block.
-        held_until_unix_s: the same by the wall clock, for the next boot.
+        others_until_s: time until which `others` counts.
+        held_until_s: end of the block, by the monotonic clock.
+        held_until_unix_s: end of the block by the wall clock, for the next boot.
         doubtful: whether no request was answered since the block.
-        probed_s: when a request went ahead; None if none did.
-        background: start of ten seconds → weight of background work, part of `spent`.
-        background_until_s: until when background work waits for its own share.
+        probed_s: time of the last request after the block that has no answer yet; None without one.
+        background: weight of background work by start of ten seconds; part of `spent`.
+        background_until_s: time until which weight is reserved for background work.
     """
 
     spent: _Spent = {}
@@ -80,11 +80,11 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
 
     @property
     def total(self) -> int:
-        """The weight that counts now, with that of other programs."""
+        """The weight that counts now, including the weight of other programs."""
         return sum(self.spent.values()) + self.others
 
     def drop_expired(self, now_s: float) -> None:
-        """Drop entries that are expired, or in the future (written before a reboot)."""
+        """Remove entries that are expired, or in the future because a previous boot wrote them."""
         self.spent = _counting(self.spent, 1, now_s)
         self.background = _counting(self.background, _STEP_S, now_s)
         if self.others and not now_s < self.others_until_s <= now_s + WINDOW_S:
@@ -95,7 +95,7 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
             self.probed_s = None
 
     def merge(self, other: "WeightUse", now_s: float) -> None:
-        """Add the entries that a copy has in excess, after both changed apart."""
+        """Merge a copy that was changed separately: keep each maximum, and the later block."""
         for mine, others in ((self.spent, other.spent), (self.background, other.background)):
             for second, weight in others.items():
                 mine[second] = max(weight, mine.get(second, 0))
@@ -106,7 +106,7 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
 
 
 def _counting(spent: dict[int, int], step_s: int, now_s: float) -> dict[int, int]:
-    """Return the entries of a step each that are not all a minute old, and not in the future."""
+    """Return the entries that end less than a minute ago and do not begin in the future."""
     oldest = now_s - WINDOW_S - step_s
     if all(oldest < second <= now_s and not second % step_s for second in spent):
         return spent
@@ -116,12 +116,12 @@ def _counting(spent: dict[int, int], step_s: int, now_s: float) -> dict[int, int
 
 
 class WeightBudget:
-    """Decides whether weight may be spent, by the weight spent before.
+    """The decision whether weight may be spent, based on the weight spent before.
 
     Args:
-        weight_max: the exchange's limit in a minute.
-        use: the weight spent so far; changed here.
-        share: how much of `weight_max` may be used.
+        weight_max: the exchange's limit per minute.
+        use: the weight spent so far; updated here.
+        share: the part of `weight_max` that may be used, from 0 to 1.
     """
 
     def __init__(self, weight_max: int, use: WeightUse | None = None, *, share: float = SHARE) -> None:
@@ -129,7 +129,7 @@ class WeightBudget:
         self._allowed = weight_max * share
 
     def wait_s(self, weight: int, now_s: float, *, background: bool = False) -> float:
-        """Return how long to wait before this weight may be spent; 0 if it may be now."""
+        """Return the seconds until this weight may be spent; 0 if it may be spent now."""
         use = self.use
         use.drop_expired(now_s)
         if now_s < use.held_until_s:
@@ -159,33 +159,37 @@ class WeightBudget:
             self.use.probed_s = now_s
 
     def note_answered(self, asked_s: float) -> None:
-        """Note that a request sent at `asked_s` was answered. If it was sent after the block, the block is over."""
+        """End the doubt after a block, if the answered request was sent after the block.
+
+        Args:
+            asked_s: time at which the request was sent.
+        """
         if asked_s >= self.use.held_until_s:
             self.use.doubtful, self.use.probed_s = False, None
 
     def note_used(self, used: int, now_s: float) -> None:
-        """Note the weight that the exchange has counted in its minute, ours included."""
+        """Store the weight that the exchange counted in its minute, including our own."""
         self.use.drop_expired(now_s)
         others = max(0, min(used, _WEIGHT_MAX) - sum(self.use.spent.values()))
         self.use.others, self.use.others_until_s = others, now_s + WINDOW_S if others else 0.0
 
     def block(self, seconds: float, now_s: float, wall_s: float) -> None:
-        """Allow no request for this time."""
+        """Block all requests for this time."""
         use = self.use
         use.held_until_s = max(use.held_until_s, now_s + seconds)
         use.held_until_unix_s = max(use.held_until_unix_s, wall_s + seconds)
         use.doubtful, use.probed_s = True, None
 
     def blocked_s(self, now_s: float) -> float:
-        """Return for how long no request is allowed."""
+        """Return the seconds until requests are allowed."""
         return max(0.0, self.use.held_until_s - now_s)
 
     def _wait_below_s(self, limit: float, weight: int, now_s: float) -> float:
-        """Return how long to wait until this weight fits below a limit."""
+        """Return the seconds until this weight fits below a limit."""
         use = self.use
         excess = use.total + weight - limit
         if excess <= 0 or not use.total:
-            return 0.0  # a request above the limit is sent alone
+            return 0.0  # a request above the limit is sent when no other weight counts
         expiring = [(second + 1 + WINDOW_S, spent) for second, spent in use.spent.items()]
         free_s = now_s
         for expires_s, spent in sorted([*expiring, (use.others_until_s, use.others)]):
@@ -204,13 +208,13 @@ class WeightBook(msgspec.Struct):
     """The use of one pool, kept beyond the life of a process.
 
     Args:
-        boots: by the boot's id, the newest last.
+        boots: use by boot id, the newest boot last.
     """
 
     boots: Annotated[dict[str, WeightUse], msgspec.Meta(max_length=BOOTS_MAX)] = {}
 
     def use(self, boot: str, now_s: float, wall_s: float) -> WeightUse:
-        """Return the use of this boot; a block of another boot goes on in it."""
+        """Return the use of this boot, with the block of another boot that still lasts."""
         if boot not in self.boots:
             self.boots = dict([*self.boots.items()][1 - BOOTS_MAX :])
             self.boots[boot] = WeightUse()
@@ -219,7 +223,7 @@ class WeightBook(msgspec.Struct):
         for name, other in self.boots.items():
             if name == boot:
                 continue
-            # A wall clock that was set back must not block requests for years.
+            # After the wall clock was set back, a block must not last for years.
             other.held_until_unix_s = min(other.held_until_unix_s, wall_s + HOLD_MAX_S)
             until_s = now_s + other.held_until_unix_s - wall_s
             if until_s > max(now_s, use.held_until_s) + _LATER_S:
@@ -232,10 +236,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def parse_book(data: bytes) -> WeightBook:
-    """Return the book in a file; an empty one if there are no bytes.
+    """Parse the book in a file; return an empty book for an empty file.
 
     Raises:
-        ValueError: if the bytes are no book.
+        ValueError: if the bytes are not a book.
     """
     try:
         return _decode(data) if data else WeightBook()
@@ -244,5 +248,5 @@ def parse_book(data: bytes) -> WeightBook:
 
 
 def render_book(book: WeightBook) -> bytes:
-    """Return the bytes to keep: one line."""
+    """Return the book as one line of bytes."""
     return _encode(book) + b"\n"

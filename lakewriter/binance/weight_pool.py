@@ -1,9 +1,9 @@
 """One pool of request weight, shared by all processes of this host.
 
-Rule 1: weight and blocks are in the shared file, if there is one, and each
-decision is one change of it. Rule 2: the event loop waits for no disk. Rule 3: a
-file that fails or is damaged stops no request; this process goes on alone, from
-its last state, until the file can be used again.
+Rule 1: weight and blocks are in the shared file, if the pool has one. Each decision
+is one change of the file. Rule 2: the event loop never waits for the disk. Rule 3: a
+file that fails or is damaged stops no request. Until the file works again, this
+process continues without sharing, from the last state.
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from lakewriter.rate_limit_state import SharedFile
 
 log = logging.getLogger(__name__)
 
-# Waits are split into naps, because the budget may change meanwhile.
+# Waits are split into naps, because the budget may change during a wait.
 _NAP_S = 0.5
 
-# A block that ends this much later than the last one in the log is logged too.
+# A block is logged if it ends this much later than the last logged block.
 _LATER_S = 1.0
 
-# How long a process goes on alone after the file failed, before it tries the file again.
+# Time without sharing after the file failed, until the file is tried again.
 ALONE_S = 10.0
 
 _T = TypeVar("_T")
 
 
 class WeightPool:
-    """Waits until weight may be spent, and counts it.
+    """A pool of request weight, which is spent when the budget allows it.
 
     Args:
-        name: for the log ("REST futures").
-        weight_max: the exchange's limit in a minute.
-        clock: the machine's.
-        shared_file: the state of all processes; None to share with none.
-        thread: one thread, where the file is changed.
-        background_max: limit of this process' background work in a minute; None for its share only.
+        name: the name in log lines ("REST futures").
+        weight_max: the exchange's limit per minute.
+        clock: the machine's clock.
+        shared_file: the state of all processes; None without sharing.
+        thread: executor with one thread, which changes the file.
+        background_max: limit of this process' background work per minute; None for the share only.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class WeightPool:
         self._shared_file = shared_file
         self._thread = thread
         self._background = None if background_max is None else WeightBudget(background_max, share=1.0)
-        # The last state of the file, and requests since then while it failed.
+        # The last state of the file, and the requests since then if it failed.
         self._use = WeightUse()
         self._alone_until_s: float | None = None
         self._logged_until_s = -math.inf
@@ -76,13 +76,13 @@ class WeightPool:
             await asyncio.sleep(min(wait_s, _NAP_S))
 
     async def note_answer(self, asked_s: float, used: int | None, block_s: float | None = None) -> None:
-        """Note the answer to a request.
+        """Store the weight and the block in the answer to a request.
 
         Args:
-            asked_s: when the request was sent.
-            used: the weight that the exchange has counted in its minute; None if unknown.
-            block_s: how long no process may send a request; None if the exchange
-                imposed no block. A block outlasts a crash and a reboot.
+            asked_s: time at which the request was sent.
+            used: the weight that the exchange counted in its minute; None if unknown.
+            block_s: seconds in which no process may send a request; None if the
+                exchange imposed no block. A block outlasts a crash and a reboot.
         """
 
         def note(budget: WeightBudget, now_s: float) -> None:
@@ -96,7 +96,7 @@ class WeightPool:
         await self._do(partial(self._change, note, durable=block_s is not None))
 
     async def blocked_s(self) -> float:
-        """Return for how long no request is allowed."""
+        """Return the seconds until requests are allowed."""
         return await self._do(partial(self._change, WeightBudget.blocked_s))
 
     async def _do(self, work: Callable[[], _T]) -> _T:
@@ -105,7 +105,7 @@ class WeightPool:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _spend(self, weight: int, background: bool) -> float:
-        """Spend the weight and return 0, or return how long to wait."""
+        """Spend the weight and return 0, or return the seconds to wait."""
         capped = self._background if background else None
         wait_s = 0.0 if capped is None else capped.wait_s(weight, self._clock.monotonic_s())
 
@@ -121,7 +121,7 @@ class WeightPool:
         return wait_s
 
     def _change(self, decide: Callable[[WeightBudget, float], _T], *, durable: bool = False) -> _T:
-        """Call `decide` with the budget of the file, or with our own if the file fails."""
+        """Call `decide` with the budget of the file, or with the last state if the file fails."""
         now_s = self._clock.monotonic_s()
         if self._shared_file is not None and not now_s < (self._alone_until_s or now_s):
             try:
@@ -140,7 +140,8 @@ class WeightPool:
 
         def turn(before: bytes) -> bytes:
             nonlocal use
-            now_s, wall_s = self._clock.monotonic_s(), self._wall_s()  # here, so that times only grow
+            # Read the clocks here, because times must only grow.
+            now_s, wall_s = self._clock.monotonic_s(), self._wall_s()
             try:
                 book = parse_book(before)
             except ValueError as error:
@@ -160,7 +161,7 @@ class WeightPool:
         return results[0]
 
     def _log_block(self) -> None:
-        """Log the length of each block once: it may be days."""
+        """Log each block once, because it may last for days."""
         until_s, now_s = self._use.held_until_s, self._clock.monotonic_s()
         if until_s > max(now_s, self._logged_until_s + _LATER_S):
             self._logged_until_s = until_s

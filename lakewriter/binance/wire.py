@@ -1,9 +1,9 @@
-"""The exchange's WebSocket messages ↔ our nouns. Pure.
+"""The parser of the exchange's WebSocket messages, and the writer of control messages. Pure.
 
-Rule 1: a frame is skipped unread only on positive evidence that it is an open
-candle. Rule 2: each other known message is returned as a noun of its own.
-Rule 3: garbage raises `FrameError` with a kind to count it by; a message that
-failed a check never becomes a candle.
+Rule 1: a frame is skipped without parsing only if it is certainly an open candle.
+Rule 2: each other known message is returned as its own type. Rule 3: an invalid
+frame raises `FrameError`, whose kind is counted. A message that fails a check never
+becomes a candle.
 
 Source: binance-spot-api-docs, web-socket-streams.md; the futures' Connect
 pages; sessions recorded from the exchange.
@@ -21,13 +21,13 @@ from lakewriter.errors import FrameError, without_passwords
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, TIME_MS_MAX, TIME_MS_MIN, Interval
 from lakewriter.market import is_symbol, wire_symbol
 
-# A kline frame has some 350 bytes; a full book snapshot some 100 kB.
+# A kline frame has about 350 bytes, a full book snapshot about 100 kB.
 FRAME_BYTES_MAX = 1024 * 1024
 
-# Begin times outside of these are not the exchange's.
+# The exchange has no candles that begin outside of this range.
 BEGIN_MS_MIN, BEGIN_MS_MAX = TIME_MS_MIN, TIME_MS_MAX
 
-# Observed: closed frames come 2 ms after the close or later, never before.
+# Observed: closed frames arrive at least 2 ms after the close, never before.
 CLOSED_EARLY_MS_MAX = 1_000
 
 _NUMBER_LENGTH_MAX = 64
@@ -41,9 +41,9 @@ class Reply(NamedTuple):
     """An answer to a control message.
 
     Args:
-        id: the id that was sent with the request; None if the answer has none.
-        error: "" if it was accepted, else the exchange's words.
-        code: the exchange's error code; 0 if accepted.
+        id: the id of the request; None if the answer has no id.
+        error: the exchange's error text; "" if the request was accepted.
+        code: the exchange's error code; 0 if the request was accepted.
     """
 
     id: int | None
@@ -52,13 +52,13 @@ class Reply(NamedTuple):
 
 
 class Shutdown(NamedTuple):
-    """The server will close this connection soon."""
+    """The announcement that the server will close this connection soon."""
 
     event_ms: int
 
 
 class Other(NamedTuple):
-    """A frame that is not used: an open candle, a trade, a book."""
+    """A frame that is not used: an open candle, a trade or a book."""
 
     event: str
 
@@ -97,7 +97,7 @@ class _ReplyError(msgspec.Struct, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    """Every shape of a frame at once: combined, raw, reply, either error."""
+    """The fields of every kind of frame: combined, raw, reply, and both kinds of error."""
 
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw()
@@ -130,18 +130,18 @@ _decode_shutdown = msgspec.json.Decoder(_ShutdownEvent).decode
 
 
 def is_open_candle(frame: bytes) -> bool:
-    """Return whether a frame surely holds no closed candle, without decoding it.
+    """Return whether a frame certainly has no closed candle, without decoding it.
 
-    A closed candle has `true` somewhere, whatever its spaces; an open one has
-    `"x":false`. It costs a tenth of a microsecond; False proves nothing.
+    A closed candle contains `true`, with any spacing; an open candle contains
+    `"x":false`. A call takes 0.1 µs. False does not prove that the candle is closed.
     """
     return b'"x":false' in frame and b"true" not in frame
 
 
 def stream_of(frame: bytes) -> str | None:
-    """Return the name of a combined frame's stream; None if it has none.
+    """Return the stream name of a combined frame; None if the frame has no stream name.
 
-    The rest of the frame is skipped, which costs about a microsecond.
+    The rest of the frame is skipped, which takes about 1 µs.
     """
     try:
         return _decode_name(frame).stream or None
@@ -150,15 +150,15 @@ def stream_of(frame: bytes) -> str | None:
 
 
 def decode(frame: bytes, market: str, recv_us: int) -> Message:
-    """Return the message in a frame of one of the market's connections.
+    """Parse the message in a frame of one of the market's connections.
 
     Args:
         frame: the payload as received, combined or raw.
         market: the market's name.
-        recv_us: when it was received, microseconds since the epoch.
+        recv_us: time at which the frame was received, in microseconds since the epoch.
 
     Raises:
-        FrameError: if it is not JSON, or an impossible kline.
+        FrameError: if the frame is not JSON, or has an impossible kline.
     """
     if len(frame) > FRAME_BYTES_MAX:
         raise FrameError("size", f"frame of {len(frame)} bytes")
@@ -202,7 +202,7 @@ def _reply(envelope: _Envelope) -> Reply:
 
 
 def quoted(words: str) -> str:
-    """Return the exchange's words for a log: one short line, without control characters and passwords."""
+    """Return a text of the exchange as one short log line, without control characters and passwords."""
     words = without_passwords(words)[:_WORDS_LENGTH_MAX]
     shown = "".join(char if char.isprintable() else " " for char in words)
     return shown.strip() or "unknown error"
@@ -242,10 +242,10 @@ def _candle(event: _KlineEvent, market: str, recv_us: int) -> Candle | Other:
 
 
 def _check_times(kline: _Kline, event_ms: int, interval: Interval) -> None:
-    # The close time T is not checked: a candle cut by a halt has an odd one.
+    # The close time T is not checked, because it is wrong if a halt shortened the candle.
     if not BEGIN_MS_MIN <= kline.t < BEGIN_MS_MAX:
         raise FrameError("time", f"kline that begins at {kline.t}")
-    # Where 3d is anchored is not documented: any midnight is taken.
+    # The anchor of 3d is not documented, so any midnight is accepted.
     on_grid = kline.t % DAY_MS == 0 if interval.name == "3d" else interval.on_grid(kline.t)
     if not on_grid:
         raise FrameError("time", f"{interval.name} kline that begins off its grid, at {kline.t}")
@@ -256,12 +256,12 @@ def _check_times(kline: _Kline, event_ms: int, interval: Interval) -> None:
 
 
 def number(text: str) -> float:
-    """Return the double nearest to a decimal string of the exchange.
+    """Parse a decimal string of the exchange; return the nearest double.
 
     Raises:
-        FrameError: if it is not a finite decimal number, 0 or greater.
+        FrameError: if the text is not a finite decimal number of at least 0.
     """
-    # float() alone would take "nan", "1_0", " 1 " and digits of other scripts.
+    # float() alone would accept "nan", "1_0", " 1 " and digits of other scripts.
     if len(text) > _NUMBER_LENGTH_MAX or _NUMBER(text) is None:
         raise FrameError("number", f"{text[:_NUMBER_LENGTH_MAX]!r} is not a number")
     return float(text)
@@ -270,14 +270,18 @@ def number(text: str) -> float:
 def stream_name(symbol: str, interval: Interval) -> str:
     """Return the name of a series' stream: "btcusdt@kline_1m".
 
-    The symbol must be in lower case: upper case is acknowledged and stays silent.
+    The symbol must be in lower case. The exchange acknowledges upper case, but sends
+    nothing.
     """
     return f"{wire_symbol(symbol)}@kline_{interval.wire_name}"
 
 
 def encode_request(method: str, params: list[str], request_id: int) -> str:
-    """Return a control message; `method` is SUBSCRIBE or UNSUBSCRIBE.
+    """Return a control message.
 
-    Ids are positive integers: the futures markets take nothing else.
+    Args:
+        method: SUBSCRIBE or UNSUBSCRIBE.
+        params: names of streams.
+        request_id: a positive integer; the futures markets accept no other ids.
     """
     return msgspec.json.encode({"method": method, "params": params, "id": request_id}).decode()
