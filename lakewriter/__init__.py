@@ -20,13 +20,13 @@ __version__ = "0.1.0"
 
 __all__ = ["Candle", "CandleListener", "Lake", "__version__", "open_lake"]
 
-# Type checkers and editors cannot follow the lazy imports below; these imports show them the true types.
+# Type checkers and editors cannot follow the lazy imports below. These imports show them the types.
 if TYPE_CHECKING:
     from lakewriter.candle import Candle
     from lakewriter.query.reader import Lake, open_lake
     from lakewriter.recording.listening.listener import CandleListener
 else:
-    # Imported at first use: `lakewriter --help` needs none of them, and a query needs no sockets.
+    # Imported at first use. `lakewriter --help` does not need them, and a query needs no sockets.
     _MODULES = {
         "Candle": "lakewriter.candle",
         "CandleListener": "lakewriter.recording.listening.listener",

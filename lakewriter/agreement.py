@@ -5,8 +5,8 @@ candles), and the host's wall clock.
 
 Rule 1: a time is accepted when two witnesses agree, or when the exchange repeats
 it and no witness contradicts.
-Rule 2: a moment that does not agree changes nothing; the caller counts and logs it.
-Rule 3: a single series never moves the time, however often it repeats itself.
+Rule 2: a moment that does not agree changes nothing. The caller counts and logs it.
+Rule 3: a single series never moves the time, however often it repeats its claim.
 """
 
 from typing import NamedTuple
@@ -14,27 +14,27 @@ from typing import NamedTuple
 from lakewriter.series import Series
 from lakewriter.timeline import Moment, TimeLine
 
-# A synchronized host differs from the exchange by less than this.
+# The clock of a synchronized host differs from the exchange's by less than this.
 HOST_MS = 10_000.0
 
 # A wrong host clock is off by hours, never by more than a day. Until the time is
 # known, later frames are rejected.
 HOST_WRONG_MS = 86_400_000.0
 
-# A frame that arrives later than this after its event time was delayed on its way.
+# A frame was delayed if it arrives later than this after its event time.
 LATE_S = 5.0
 
-# REST alone, or late frames with the host, must repeat a time for this long.
+# REST alone must repeat a time for this long. Late frames that agree with the host must, too.
 INSIST_S = 60.0
 
-# After this time without an answer, REST is no witness.
+# REST is no witness after this time without an answer.
 REST_SILENT_S = 120.0
 
-# How long the claim of a series counts, and how many series are remembered.
+# Maximum age of a series' claim, and maximum number of stored claims.
 _CLAIM_S = 120.0
 _CLAIMS_MAX = 8
 
-# How many moments of REST must agree if no other witness does.
+# Minimum number of REST moments that agree, if no other witness agrees.
 _MOMENTS_MIN = 3
 
 
@@ -47,11 +47,11 @@ class ClockClaim(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """A move of the agreed time by more than the time that passed.
+    """A jump of the agreed time: a change that differs from the time that passed.
 
     Args:
-        before_ms, after_ms: the time before and after; equal if the host's clock
-            moved as well, as after sleep.
+        before_ms, after_ms: the time before and after the jump. They are equal if the
+            host's clock jumped as well, as after sleep.
     """
 
     before_ms: int
@@ -63,9 +63,9 @@ class Agreement:
 
     Attributes:
         line: the agreed time line; None until the witnesses agree.
-        jumps: how often the agreed time moved.
-        last_jump: the newest of these moves; None if there was none.
-        needs_server_time: whether an answer of REST would settle a disagreement.
+        jumps: number of jumps of the agreed time.
+        last_jump: the last jump; None before the first one.
+        needs_server_time: whether a REST answer would settle a disagreement.
     """
 
     def __init__(self) -> None:
@@ -73,13 +73,13 @@ class Agreement:
         self.jumps = 0
         self.last_jump: Jump | None = None
         self.needs_server_time = False
-        # The time line of REST's answers, and the part of it that awaits a second witness.
+        # The time line of REST's answers that disagree, and the time line that needs a second witness.
         self._rival: TimeLine | None = None
         self._unconfirmed: TimeLine | None = None
         self._rest_answered_s: float | None = None
         # The time line of the streams' event times.
         self._stream_line: TimeLine | None = None
-        # The wall clock minus the agreed time; None while that is not steady.
+        # The wall clock minus the agreed time; None while the difference is not steady.
         self._host_lead_ms: float | None = None
         self._confirmed_s = float("-inf")
         self._late_since_s: float | None = None
@@ -87,13 +87,13 @@ class Agreement:
         self._latest_claims: list[ClockClaim] = []
 
     def latest_ms(self, now_s: float, wall_ms: float) -> float:
-        """Return the latest time that a correct frame can carry now."""
+        """Return the latest event time that a correct frame can have now."""
         if self.line is None:
             return wall_ms + HOST_WRONG_MS
         return self.line.most_ms(now_s) + self.line.slack_ms()
 
     def observe_server_time(self, moment: Moment, wall_ms: float) -> bool:
-        """Add an answer of REST; return whether it agrees."""
+        """Add a REST answer; return whether it agrees with the other witnesses."""
         self.needs_server_time = not moment.sane
         if not moment.sane:
             return False
@@ -104,7 +104,7 @@ class Agreement:
             self._update_host_lead(moment.answered_s, wall_ms)
             return True
         rival = self._extended_rival(moment)
-        # Any two moments fit some rate. Until there are three, only the last one counts.
+        # Any two moments fit some rate. With fewer than three moments, only the last one counts.
         line = self._unconfirmed = rival if rival.moments >= _MOMENTS_MIN else TimeLine(moment, self.line)
         if self._is_believed(rival, line, moment, wall_ms):
             self._adopt(line, moment.answered_s, wall_ms)
@@ -130,7 +130,7 @@ class Agreement:
         return True
 
     def _follow_streams(self, claim: ClockClaim, wall_ms: float) -> None:
-        """Measure a sandbox's rate from frames, as long as REST has never answered."""
+        """Add a frame's time to the stream time line, which measures a sandbox's rate before REST answers."""
         moment = _moment_of(claim)
         if self._stream_line is None or not self._stream_line.may_fit(moment):
             self._stream_line = TimeLine(moment)
@@ -145,7 +145,7 @@ class Agreement:
             self._adopt(self._stream_line, claim.heard_s, wall_ms)
 
     def _observe_first(self, claim: ClockClaim, wall_ms: float) -> bool:
-        """Check a first claim against the host, REST and other series."""
+        """Return whether the host, REST or other series confirm the first claim."""
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
         elif abs(wall_ms - claim.event_ms) <= HOST_MS or self._has_second_series(claim, 1.0):
@@ -154,7 +154,7 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _observe_ahead(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> bool:
-        """Accept a frame ahead of the agreed time only if another witness confirms it."""
+        """Return whether another witness confirms a frame ahead of the agreed time; if so, accept its time."""
         line_ms = line.least_ms(claim.heard_s)
         by_host = self._host_agrees(claim.event_ms, wall_ms)
         host_stays = self._host_agrees(line_ms, wall_ms)
@@ -169,7 +169,7 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _observe_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
-        """Return to REST's time at once, or to the host's if all series have shown it for INSIST_S."""
+        """Reset the time to REST's at once, or to the host's if all series have shown it for INSIST_S."""
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
             return
@@ -183,10 +183,10 @@ class Agreement:
             self._adopt(_line_of(claim), claim.heard_s, wall_ms)
 
     def _extended_rival(self, moment: Moment) -> TimeLine:
-        """Return the time line of REST's moments that agree with this one but not with the agreed time."""
+        """Return the time line of REST moments that agree with this moment, but not with the agreed time."""
         rival = self._rival
         if rival is None and self.line is not None and not self.line.rated:
-            rival = TimeLine(self.line.first)  # the rate that was assumed may be wrong
+            rival = TimeLine(self.line.first)  # the assumed rate may be wrong
         if rival is None or not rival.may_fit(moment):
             rival = TimeLine(moment)
         else:
@@ -232,12 +232,12 @@ class Agreement:
             self._host_lead_ms = wall_ms - self.line.least_ms(now_s) if steady else None
 
     def _host_agrees(self, time_ms: float, wall_ms: float) -> bool:
-        """Return whether the host's clock shows this time, as it is or corrected by its former error."""
+        """Return whether the host's clock shows this time, directly or corrected by its previous error."""
         lead_ms = self._host_lead_ms or 0.0
         return min(abs(wall_ms - time_ms), abs(wall_ms - lead_ms - time_ms)) <= HOST_MS
 
     def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
-        """Raise the lower bound to a time that two series have shown; one series alone moves nothing."""
+        """Raise the lower bound to a time that two series have shown. One series alone has no effect."""
         others = [earlier for earlier in self._latest_claims if earlier.series != claim.series]
         projected = [(_ahead_ms(candidate, line, claim.heard_s), candidate) for candidate in (*others, claim)]
         projected.sort(reverse=True)

@@ -1,22 +1,22 @@
-"""The candle: its struct, its Arrow schema, its key, and which duplicate wins.
+"""The candle: its struct, its Arrow schema, its key, and the rule for duplicates.
 
 A candle is one closed kline of one series. Its key is (market, symbol,
-interval, begin_ms); within a partition that is the begin time alone. Two
-candles of one key are duplicates, and `precedence` (one by one) and `deduplicate`
-(a whole table, by `ranks`) decide, by the same rule, which of them is kept.
+interval, begin_ms); within a partition the key is the begin time alone. Two
+candles with the same key are duplicates. One rule decides which of them is kept.
+`precedence` applies it to single candles, `deduplicate` to a table, by `ranks`.
 
-To add a column, add a field to `Candle`, last and with a default: lines of a
-journal that was written before lack it. Then add it to `SCHEMA`, and to
-`VALUE_COLUMNS` if the exchange sent it. These modules name every column:
+To add a column, add a last field with a default to `Candle`. The default is needed
+because lines of older journals lack the field. Then add the column to `SCHEMA`, and
+to `VALUE_COLUMNS` if the exchange sends it. These modules name every column:
 
     binance/wire, binance/kline_rows        parse it
     binance/archive_csv                     parses it
     candle_arrays, candle_checks            check it
-    importer/column_names                   names it in files of others
+    importer/column_names                   names it in files of other tools
     importer/dialect                        names it in files without a header
     verify/aggregates, query/macros         compute it for longer candles
     query/output/column_fit                 leaves it out of narrow terminals
-    sandbox/truth/candles                   makes it up
+    sandbox/truth/candles                   generates it
     sandbox/http/archive                    serves it
 """
 
@@ -37,7 +37,7 @@ IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
 BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
-# Stands for a null in an array of integers; smaller than every number.
+# The null of integer arrays. It is smaller than every other number.
 UNKNOWN = int(np.iinfo(np.int64).min)
 
 
@@ -47,18 +47,18 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
     Args:
         market: "spot", "usdt_futures" or "coin_futures".
         symbol: upper case, as the exchange names it.
-        interval: its name on disk ("1m", "1mo").
-        begin_ms: begin time, milliseconds since the epoch, UTC.
+        interval: the interval's name on disk ("1m", "1mo").
+        begin_ms: begin time, in milliseconds since the epoch, UTC.
         end_ms: begin + interval, exclusive.
         open, high, low, close: prices in the quote asset.
-        volume: base asset; contracts on coin_futures.
-        quote_volume: quote asset; base asset on coin_futures.
+        volume: volume in the base asset; in contracts on coin_futures.
+        quote_volume: volume in the quote asset; in the base asset on coin_futures.
         trade_num: number of trades.
         taker_buy_base_asset_volume: the part of `volume` that takers bought.
         taker_buy_quote_asset_volume: the part of `quote_volume` that takers bought.
-        event_ms: the exchange's clock when it sent the candle; None unless streamed.
-        recv_us: our clock when we received it, microseconds since the epoch.
-        source: where the exchange published it.
+        event_ms: the exchange's time when it sent the candle; None unless streamed.
+        recv_us: the host's time when the candle was received, in microseconds since the epoch.
+        source: the channel by which the exchange published the candle.
     """
 
     market: str
@@ -81,7 +81,7 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def series(self) -> Series:
-        """The series it belongs to."""
+        """The series of the candle."""
         return Series(self.market, self.symbol, self.interval)
 
 
@@ -108,7 +108,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-# The struct's field for a column of SCHEMA, if the name differs.
+# The field of `Candle` for a column of SCHEMA, if their names differ.
 _FIELDS = {
     "candle_begin_time": "begin_ms",
     "candle_end_time": "end_ms",
@@ -116,7 +116,7 @@ _FIELDS = {
     "recv_time": "recv_us",
 }
 
-# The values of a candle; two duplicates that differ here make a correction.
+# The values of a candle. Duplicates that differ in one of them make a correction.
 VALUE_COLUMNS = (
     "open",
     "high",
@@ -131,7 +131,7 @@ VALUE_COLUMNS = (
 
 
 def to_table(candles: Iterable[Candle]) -> pa.Table:
-    """Return the candles as an Arrow table of SCHEMA, one row each, in order."""
+    """Return the candles as an Arrow table of SCHEMA, with one row per candle, in order."""
     rows = list(candles)
     columns = [
         pa.array([getattr(candle, _FIELDS.get(field.name, field.name)) for candle in rows], field.type)
@@ -141,11 +141,12 @@ def to_table(candles: Iterable[Candle]) -> pa.Table:
 
 
 def precedence(candle: Candle) -> tuple[bool, int, float, int]:
-    """Return the sort key of a duplicate; the greatest one wins.
+    """Return the sort key of a duplicate; the maximum wins.
 
-    Rows of the archive win: it is the exchange's final record. A candle only ever
-    gains trades. If their number is unknown (None, in an imported file), its volume
-    decides. Of equals the one received later wins.
+    Rows of the archive win, because they are the exchange's final record. Otherwise
+    more trades win, because a candle never loses trades. If their number is unknown,
+    as in some imported files, the volume decides. Among equal keys, the candle
+    received later wins.
     """
     trades, volume = candle.trade_num, candle.volume
     if trades is not None:
@@ -187,7 +188,7 @@ def deduplicate(table: pa.Table) -> pa.Table:
     begins = int_column(table, "candle_begin_time")
     if bool(np.all(begins[1:] > begins[:-1])):
         return table
-    # The last key is the first to be compared.
+    # `lexsort` compares the last key first.
     order = np.lexsort((*reversed(ranks(table)), begins))
     ascending = begins[order]
     last_of_key = np.append(ascending[1:] != ascending[:-1], True)
@@ -195,12 +196,12 @@ def deduplicate(table: pa.Table) -> pa.Table:
 
 
 def int_column(table: pa.Table, name: str) -> IntArray:
-    """Return a time or count column as int64; null is the smallest number."""
+    """Return a time or count column as int64, with UNKNOWN for null."""
     column = table[name]
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values: IntArray
     if array.type.bit_width == 64 and not array.null_count:
-        # A time is stored as an integer, so a view copies nothing.
+        # A time is stored as an integer, so a view needs no copy.
         values = array.view(pa.int64()).to_numpy()
     else:
         values = array.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)

@@ -18,15 +18,15 @@ Bools = npt.NDArray[np.bool_]
 PRICES = ("open", "high", "low", "close")
 VOLUMES = ("volume", "quote_volume", "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume")
 
-# Many tools keep only prices and the volume. Other columns are null in their files: unknown.
+# Columns that may be unknown, as null. Many tools store only prices and the volume.
 OPTIONAL = ("quote_volume", "trade_num", "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume")
 
 
 class Columns(NamedTuple):
-    """Candles of one series, one array for each column; a null is NaN or UNKNOWN.
+    """Candles of one series, with one array per column. A null is NaN or UNKNOWN.
 
     Args:
-        unknown: whether a value is null; one row for each candle, one column for each of OPTIONAL.
+        unknown: whether a value is null, with one row per candle and one column per name in OPTIONAL.
     """
 
     begin: IntArray
@@ -42,11 +42,11 @@ class Columns(NamedTuple):
     unknown: Bools
 
     def where(self, chosen: Bools | IntArray | slice) -> "Columns":
-        """Return the chosen candles."""
+        """Return the chosen candles, given by a mask, indices or a slice."""
         return Columns._make(column[chosen] for column in self)
 
     def is_unknown(self, name: str) -> Bools:
-        """Return, for each candle, whether this column of OPTIONAL is null."""
+        """Return for each candle whether a column of OPTIONAL is null."""
         column: Bools = self.unknown[:, OPTIONAL.index(name)]
         return column
 
@@ -59,7 +59,7 @@ def columns_of(table: pa.Table) -> Columns:
 
 
 def columns_from_arrays(begins: IntArray, values: Sequence[pa.Array]) -> Columns:
-    """Return candles from their begin times and the arrays of VALUE_COLUMNS, in that order."""
+    """Return the candles with these begin times and values, which are the VALUE_COLUMNS in order."""
     arrays: dict[str, Numbers] = {}
     unknown = np.zeros((len(begins), len(OPTIONAL)), np.bool_)
     for name, array in zip(VALUE_COLUMNS, values, strict=True):
@@ -81,7 +81,7 @@ def concatenated(parts: list[Columns]) -> Columns:
 
 
 def by_day(candles: Columns) -> list[Columns]:
-    """Return candles by the UTC day on which they begin, ascending; a day without any is left out.
+    """Return candles by the UTC day on which they begin, ascending, without empty days.
 
     Args:
         candles: sorted by begin time.
@@ -101,7 +101,7 @@ def floors(grid: Interval, times_ms: IntArray) -> IntArray:
 
 
 def off_grid(grid: Interval, begins_ms: IntArray) -> Bools:
-    """Return which begin times are not on the interval's grid."""
+    """Return for each begin time whether it is off the interval's grid."""
     if grid.name == "3d":
         grid = INTERVALS["1d"]  # the anchor of 3d is not documented, so any midnight is accepted
     return np.not_equal(floors(grid, begins_ms), begins_ms)

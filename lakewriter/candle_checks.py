@@ -22,7 +22,7 @@ from lakewriter.market import MARKETS
 # Doubles cannot hold larger counts exactly.
 TRADES_MAX = 2**53
 
-# A file may count its quote volume in a currency or unit of its own. Import accepts
+# A file may count its quote volume in another currency or unit. Import accepts
 # such candles and reports them, as verify does.
 NAMED_ONLY = frozenset(("quote",))
 
@@ -32,10 +32,10 @@ _PARTS = (
     ("taker_buy_quote_asset_volume", "quote_volume"),
 )
 
-# Dollars in one contract: 100 of BTCUSD, 10 of any other. Source: exchangeInfo of coin_futures.
+# Dollars in one contract: 100 for BTCUSD, 10 for other symbols. Source: exchangeInfo of coin_futures.
 CONTRACT_SIZES = (100.0, 10.0)
 
-# Other tools keep six digits of a number: price, volume and quote volume are each off by 5e-6 at most.
+# Other tools store six digits of a number. Price, volume and quote volume are each off by at most 5e-6.
 PRICE_RTOL = 2e-5
 
 # The exchange writes at most 8 decimals; other tools write 8 significant digits of small numbers.
@@ -46,9 +46,9 @@ class Violation(NamedTuple):
     """Candles that violate one check.
 
     Args:
-        kind: one word for what is wrong ("price", "quote"); import and verify use the same.
-        rows: their positions, ascending; at least one.
-        describe: returns what is wrong with one of these rows.
+        kind: one word for the violation ("price", "quote"); import and verify use the same words.
+        rows: positions of the candles, ascending; at least one.
+        describe: returns a description of the violation in one of these rows.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Violation(NamedTuple):
 
 
 def violations(candles: Columns, market: str) -> list[Violation]:
-    """Return the violations in these candles; each candle is checked by itself."""
+    """Return the violations in these candles; each candle is checked separately."""
     priced = np.logical_and.reduce([_is_price(getattr(candles, name)) for name in PRICES])
     measured = np.logical_and.reduce([_is_volume(candles, name) for name in VOLUMES])
     uncounted = (candles.trade_num < 0) | (candles.trade_num > TRADES_MAX)
@@ -79,12 +79,12 @@ def violations(candles: Columns, market: str) -> list[Violation]:
 
 
 def refused_violations(candles: Columns, market: str) -> list[Violation]:
-    """Return the violations for which an imported file is refused."""
+    """Return the violations that make import refuse a file."""
     return [violation for violation in violations(candles, market) if violation.kind not in NAMED_ONLY]
 
 
 def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | None:
-    """Return the first refused row and its violation; None if there is none."""
+    """Return the first refused row and its violation; None if no row is refused."""
     found = refused_violations(candles, market)
     if not found:
         return None
@@ -93,18 +93,19 @@ def first_violation(candles: Columns, market: str) -> tuple[int, Violation] | No
 
 
 def unknown_columns(candles: Columns) -> set[str]:
-    """Return the optional columns that are null in any of the candles."""
+    """Return the names of optional columns that are null in at least one candle."""
     return {name for name in OPTIONAL if candles.is_unknown(name).any()}
 
 
 def may_be_quotes(market: str, low: Floats, high: Floats, volume: Floats, quote: Floats) -> Bools:
-    """Return, for each candle, whether quote volume and volume imply a price between low and high.
+    """Return for each candle whether quote volume and volume imply a price between low and high.
 
     A number may be off by one in its last digit, because other tools round.
 
     Args:
-        low, high: finite and above 0.
-        volume, quote: finite, not below 0. On coin_futures they count contracts and the base asset.
+        low, high: prices, finite and above 0.
+        volume, quote: volumes, finite and at least 0. On coin_futures they count
+            contracts and the base asset.
     """
     inverse = MARKETS[market].volume_in_contracts
     exact = _within(inverse, (low, high), (volume, volume), (quote, quote))
@@ -126,9 +127,10 @@ def _within(
     volumes: tuple[Floats, Floats],
     quotes: tuple[Floats, Floats],
 ) -> Bools:
-    """Return whether any price and volume in these spans give a quote volume in its span.
+    """Return for each candle whether a price and a volume in these spans give a quote volume in its span.
 
-    A contract in dollars is worth less of the base asset at a higher price.
+    Args:
+        inverse: whether a higher price gives a smaller quote volume, as for contracts in dollars.
     """
     (low, high), (volume, volume_max), (quote, quote_max) = prices, volumes, quotes
     more, less = 1 + PRICE_RTOL, 1 - PRICE_RTOL
@@ -144,7 +146,7 @@ def _within(
 
 
 def _last_digit(numbers: Floats) -> Floats:
-    """Return the value of one unit in each number's last digit; 0 if it has too many digits."""
+    """Return the value of one unit in each number's last digit; 0 for a number with too many digits."""
     digit = np.zeros(len(numbers))
     with np.errstate(over="ignore", invalid="ignore"):
         for decimals in reversed(range(_DECIMALS_MAX + 1)):
@@ -187,7 +189,7 @@ def _shape(candles: Columns, priced: Bools) -> list[Violation]:
 def _parts(candles: Columns, measured: Bools) -> list[Violation]:
     found = []
     for part, whole in _PARTS:
-        # The exchange never rounds a part above its whole, but sums of doubles may be off by one digit.
+        # The exchange never rounds a part above its whole. Sums of doubles may be off by one digit.
         limit = np.nextafter(getattr(candles, whole), np.inf)
         more = measured & (getattr(candles, part) > limit)
         names = (part, whole)
@@ -203,7 +205,7 @@ def _parts(candles: Columns, measured: Bools) -> list[Violation]:
 
 
 def _quote(candles: Columns, market: str, sound: Bools) -> Violation:
-    # If low or high is wrong, it proves nothing about the volumes.
+    # The volumes cannot be checked against a wrong low or high.
     enclosed = candles.low <= np.minimum(candles.open, candles.close)
     enclosed &= candles.high >= np.maximum(candles.open, candles.close)
     rows = np.flatnonzero(sound & enclosed & ~candles.is_unknown("quote_volume"))

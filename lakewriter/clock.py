@@ -1,7 +1,7 @@
-"""The machine's clocks, and an estimate of the exchange's.
+"""The machine's clocks, and an estimate of the exchange's time.
 
 Waiting uses the monotonic clock. Candle logic uses the exchange's time. The wall
-clock only stamps `recv_time`. Tests pass clocks of their own.
+clock only stamps `recv_time`. Tests pass their own clocks.
 """
 
 import time
@@ -10,7 +10,7 @@ from lakewriter.agreement import Agreement, Jump
 from lakewriter.series import Series
 from lakewriter.timeline import Moment
 
-# Linux stops its monotonic clock while the machine sleeps; this one goes on.
+# Linux stops its monotonic clock while the machine sleeps. This clock continues.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -18,20 +18,20 @@ class Clock:
     """The machine's clocks."""
 
     def wall_us(self) -> int:
-        """Return the wall clock's time, microseconds since the epoch; it may jump."""
+        """Return the wall clock's time in microseconds since the epoch. It may jump."""
         return time.time_ns() // 1000
 
     def monotonic_s(self) -> float:
-        """Return seconds since a fixed moment; never jumps, and counts the machine's sleep."""
+        """Return the seconds since a fixed moment. They never jump, and include the machine's sleep."""
         return time.clock_gettime(_SINCE_BOOT)
 
 
 class ExchangeTime:
     """The exchange's time: an offset and a rate, as `Agreement` measures them.
 
-    The estimate is never ahead of the exchange: a candle that it calls closed is
-    closed. It is behind by at most a round trip. Before the first agreement it is the
-    wall clock's time. The rate is 1, except in a sandbox that runs faster.
+    The estimate is never ahead of the exchange, so a candle that has ended by it is
+    closed. The estimate is behind by at most a round trip. Before the first agreement
+    it is the wall clock's time. The rate is 1, except in a sandbox that runs faster.
 
     Args:
         clock: the machine's clocks.
@@ -43,32 +43,32 @@ class ExchangeTime:
 
     @property
     def known(self) -> bool:
-        """Whether time and rate are known."""
+        """Whether the time and its rate are known."""
         line = self._agreed.line
         return line is not None and line.is_rate_settled(self._clock.monotonic_s())
 
     @property
     def rate(self) -> float:
-        """Seconds of the exchange's clock in a second of ours."""
+        """The seconds of the exchange's clock per second of the host's clock."""
         return 1.0 if self._agreed.line is None else self._agreed.line.rate
 
     @property
     def needs_server_time(self) -> bool:
-        """Whether an answer of REST would settle a disagreement."""
+        """Whether a REST answer would settle a disagreement."""
         return self._agreed.needs_server_time
 
     @property
     def jumps(self) -> int:
-        """How often the agreed time moved without that much time passing."""
+        """The number of jumps of the agreed time."""
         return self._agreed.jumps
 
     @property
     def last_jump(self) -> Jump | None:
-        """The newest of these moves; None if there was none."""
+        """The last jump of the agreed time; None before the first one."""
         return self._agreed.last_jump
 
     def now_ms(self) -> int:
-        """Return the exchange's time, milliseconds since the epoch."""
+        """Return the exchange's time in milliseconds since the epoch."""
         return int(self._now_ms())
 
     def latest_ms(self) -> int:
@@ -76,11 +76,11 @@ class ExchangeTime:
         return int(self._agreed.latest_ms(self._clock.monotonic_s(), self._wall_ms()))
 
     def real_s(self, exchange_ms: float) -> float:
-        """Return how many real seconds a length of the exchange's time takes."""
+        """Return the real seconds that a duration by the exchange's clock takes."""
         return exchange_ms / 1000 / self.rate
 
     def real_s_until(self, exchange_ms: int) -> float:
-        """Return the real seconds until a time of the exchange; negative if it is past."""
+        """Return the real seconds until a time of the exchange; negative after that time."""
         return self.real_s(exchange_ms - self._now_ms())
 
     def observe_event_time(self, series: Series, event_ms: int) -> bool:
@@ -88,7 +88,7 @@ class ExchangeTime:
         return self._agreed.observe_event_time(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
 
     def observe_server_time(self, moment: Moment) -> bool:
-        """Add an answer of REST's time call; return whether it agrees with the other witnesses."""
+        """Add a REST answer; return whether it agrees with the other witnesses."""
         return self._agreed.observe_server_time(moment, self._wall_ms())
 
     def _wall_ms(self) -> float:

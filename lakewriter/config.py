@@ -1,7 +1,7 @@
 """The config file: lakewriter.toml, parsed into structs.
 
 It sets the options of the command line, and the endpoints of single markets.
-Reading it never touches the network.
+Reading it never uses the network.
 """
 
 import re
@@ -17,7 +17,7 @@ from lakewriter.subscription import Subscription, parse_subscription
 
 FILE_NAME = "lakewriter.toml"
 
-# Configs are written by hand; a larger file is no config.
+# Configs are written by hand. A larger file is not a config.
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
 FLUSH_EVERY_DEFAULT = "5m"
@@ -25,10 +25,10 @@ HEAL_LIMIT_DEFAULT = "7d"
 ROTATE_AFTER_DEFAULT = "23h"
 UNIVERSE_EVERY_DEFAULT = "10m"
 
-# Shorter periods have no use, and cost weight or connection attempts.
+# Minimum durations. Shorter ones are useless, and waste weight or connection attempts.
 _LEAST_MS = {"rotate_after": 60_000, "universe_every": 1_000}
 
-# The largest limit of any market; measured limits may be lower or higher.
+# The maximum limit of any market. Measured limits may be lower or higher.
 STREAMS_MAX_MAX = 1024
 
 EXAMPLE = """\
@@ -43,15 +43,15 @@ flush_every = "5m"
 
 
 class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Endpoints and limits of one market that replace the usual ones.
+    """Endpoints and limits of one market that replace the default ones.
 
     Args:
         stream_url: the part before `/stream?streams=`.
         rest_url: the part before `/api/v3/klines` (`/fapi/v1`, `/dapi/v1`).
         archive_url: the part before `/data/spot/daily/klines/`.
         archive_list_url: the part before `?prefix=data/spot/daily/klines/`.
-        streams_max: streams on one connection.
-        grace: a duration; how long after its end a closed candle may arrive.
+        streams_max: maximum streams on one connection.
+        grace: a duration; the time from a candle's end to its deadline.
     """
 
     stream_url: str | None = None
@@ -67,18 +67,18 @@ _URLS = {"stream_url": "ws", "rest_url": "http", "archive_url": "http", "archive
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The contents of lakewriter.toml; None if a key is absent.
+    """The contents of lakewriter.toml. The value of an absent key is None.
 
     Args:
-        lake: the lake's root; a relative path starts at the file's directory.
-        subscriptions: each MARKET:SYMBOLS:INTERVALS.
-        flush_every: a duration; the greatest age of a buffered candle.
-        heal_limit: a duration; older gaps are not healed.
+        lake: the lake's root; a relative path starts at the config's directory.
+        subscriptions: subscriptions of the form MARKET:SYMBOLS:INTERVALS.
+        flush_every: a duration; the maximum age of a buffered candle.
+        heal_limit: a duration; the maximum age of gaps that are healed.
         since: a day; candles missing since then are backfilled.
         rotate_after: a duration; the age at which a connection is replaced.
-        universe_every: a duration; how often the exchange's list of symbols is fetched.
+        universe_every: a duration; the pause between requests of the exchange's list of symbols.
         exchange: the URL of one server that offers all three markets.
-        markets: single endpoints and limits by market.
+        markets: endpoints and limits, by market.
     """
 
     lake: str | None = None
@@ -92,10 +92,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     markets: dict[str, Endpoints] = {}
 
     def parsed_subscriptions(self) -> list[Subscription]:
-        """Return the subscriptions, parsed.
+        """Parse the subscriptions.
 
         Raises:
-            UsageError: if one of them is malformed.
+            UsageError: if a subscription is malformed.
         """
         return [parse_subscription(text) for text in self.subscriptions]
 
@@ -122,10 +122,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def find_config(path: str | None) -> Config | None:
-    """Return the named config, or lakewriter.toml of the working directory; None if neither is there.
+    """Read the config at a path, or lakewriter.toml of the working directory.
+
+    Returns:
+        the config; None if no path is given and lakewriter.toml is absent.
 
     Raises:
-        UsageError: as `load_config`.
+        UsageError: in the same cases as `load_config`.
     """
     if path is not None:
         return load_config(Path(path))
@@ -133,10 +136,10 @@ def find_config(path: str | None) -> Config | None:
 
 
 def load_config(path: Path) -> Config:
-    """Return the contents of a config file.
+    """Read a config file.
 
     Raises:
-        UsageError: if it is absent, not TOML, or has an invalid value; the
+        UsageError: if the file is absent, is not TOML, or has an invalid value. The
             message names the file and the key.
     """
     try:
@@ -153,7 +156,7 @@ def load_config(path: Path) -> Config:
 
 
 def _beside(path: Path, lake: str | None) -> str | None:
-    """Return the lake that a config names; a relative path starts at the file's directory."""
+    """Return the lake that a config names; a relative path starts at the config's directory."""
     if not lake or "://" in lake or lake.startswith("~"):
         return lake
     return str(path.parent / lake)
@@ -196,10 +199,11 @@ DURATION_MS_MAX = 366 * 86_400_000
 
 
 def parse_duration(text: str) -> int:
-    """Return a duration in milliseconds: "500ms", "5s", "5m", "1h" or "2d".
+    """Parse a duration such as "500ms", "5s", "5m", "1h" or "2d"; return milliseconds.
 
     Raises:
-        UsageError: if it is not a duration, not positive, or over a year.
+        UsageError: if the text is not a duration, or the duration is not positive, or
+            exceeds 366 days.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None:

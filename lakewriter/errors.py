@@ -1,7 +1,8 @@
-"""The errors that a user can cause or meet.
+"""The errors that a user can cause or see.
 
-Each is one line that names the thing first, and a hint that can be pasted. Its
-class says whose fault it is. Any other exception that escapes is a bug of ours.
+Each error is one line that names the thing first, and a hint that can be pasted.
+Its class names the cause: the user, the exchange or the lake. Any other exception
+that reaches the user is a bug of lakewriter.
 """
 
 import re
@@ -20,8 +21,8 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 def printable(text: str) -> str:
     """Return the text with escapes instead of control characters, for a terminal.
 
-    Characters that change the direction of writing are escaped too, and so are
-    bytes of a file's name that are not UTF-8.
+    Characters that change the direction of writing are escaped too. Bytes of a file
+    name that are not UTF-8 are escaped as well.
     """
     if text.isprintable():
         return text
@@ -33,11 +34,11 @@ def _code(char: str) -> str:
 
 
 class LakewriterError(Exception):
-    """An error in one line, with a hint. Both are printable.
+    """An error of one line, with a hint. Both are printable.
 
     Args:
         what: the message, thing first ("lake: data is a file").
-        hint: the next command or change to make; "" for none.
+        hint: the next command or change to make; "" without a hint.
     """
 
     exit_code = 1
@@ -63,7 +64,7 @@ class ExchangeError(LakewriterError):
 
 
 class FrameError(ExchangeError):
-    """A malformed frame. Counted by kind, never fatal.
+    """A malformed frame. It is counted by kind, and never fatal.
 
     Args:
         kind: one word for the counter ("json", "shape", "number", "symbol", "time").
@@ -75,8 +76,8 @@ class FrameError(ExchangeError):
 
 
 class LakeError(LakewriterError):
-    """A damaged or foreign lake, partition or journal on the disk."""
+    """A lake, partition or journal that is damaged, or that another program made."""
 
 
 class UnreadableError(LakeError):
-    """A file that exists but holds no readable candles."""
+    """A file that exists but has no readable candles."""

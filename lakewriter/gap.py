@@ -10,17 +10,17 @@ Reason = Literal["pending", "exchange_halt", "not_listed", "delisted", "delivere
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-# Reasons that are not in a ledger: the series was unsubscribed on purpose, and no reason is known.
+# Reasons that no ledger has: the series was unsubscribed on purpose, and the reason is unknown.
 LEFT = "left"
 UNEXPLAINED = "unexplained"
 
-# Final: the exchange has no such candle, so it is never requested again.
+# Final reasons: the exchange has no such candle, so it is never requested again.
 FINAL: frozenset[Reason] = frozenset(("exchange_halt", "not_listed", "delisted", "delivered"))
 
-# The symbol does not trade any more.
+# Reasons which show that the symbol no longer trades.
 ENDED: frozenset[Reason] = frozenset(("delisted", "delivered"))
 
-# A series whose last gap has one of these expects no more candles.
+# A series whose last gap has one of these reasons expects no candles now.
 IDLE: frozenset[Reason] = ENDED | {"not_listed"}
 
 
@@ -30,13 +30,13 @@ class Gap(msgspec.Struct, frozen=True):
     Args:
         market, symbol, interval: the series.
         start_ms, stop_ms: the range, by the exchange's clock.
-        reason: "pending": healing is under way; "exchange_halt": the symbol trades, but the
-            exchange has no such candle; "not_listed": it did not trade yet; "delisted",
-            "delivered": it trades no more; "unhealable": see `error`; "forgotten": the
-            candles were removed on purpose.
-        detected_ms: when it was detected, by the exchange's clock.
-        resolved_ms: when its reason became final; None while pending.
-        error: what went wrong; "" if nothing.
+        reason: "pending": the candles are being healed; "exchange_halt": the symbol trades,
+            but the exchange has no such candle; "not_listed": the symbol did not trade yet;
+            "delisted", "delivered": the symbol no longer trades; "unhealable": healing
+            failed, see `error`; "forgotten": the candles were removed on purpose.
+        detected_ms: time at which the gap was detected, by the exchange's clock.
+        resolved_ms: time at which the reason became final; None while pending.
+        error: the error of the last heal; "" without an error.
     """
 
     market: str

@@ -1,6 +1,6 @@
-"""The reason why the exchange lacks a candle. Pure: facts in, a reason out.
+"""The reason why the exchange lacks a candle, derived from known facts. Pure.
 
-A reason needs evidence; without it a gap stays pending.
+A reason needs evidence. Without evidence a gap stays pending.
 """
 
 from collections.abc import Iterable
@@ -24,21 +24,21 @@ _REASONS: dict[str, Reason] = {
 
 
 def is_before_trading(status: str) -> bool:
-    """Return whether a symbol of that status has not begun to trade."""
+    """Return whether a symbol with this status has not begun to trade."""
     return _REASONS.get(status) == "not_listed"
 
 
 class SymbolFacts(NamedTuple):
-    """Known facts of a symbol.
+    """The known facts of a symbol.
 
     Args:
-        listed: its entry in the market's list; None if absent or not fetched.
-        as_of_ms: when the market's list was fetched; None if never.
-        first_ms: begin of the exchange's first candle; None if unknown.
-        newest_ms: begin of the newest candle from REST; None if there is none. A
-            newer candle of a stream proves nothing: REST may be behind.
-        seen_ms, last_ms: begin of the first and the newest candle from any source; None if
-            there is none. They overrule the dates of the list.
+        listed: the symbol's entry in the market's list; None if absent or not fetched.
+        as_of_ms: time at which the market's list was fetched; None if never.
+        first_ms: begin time of the exchange's first candle; None if unknown.
+        newest_ms: begin time of the newest candle from REST; None without one. A newer
+            candle of a stream is no evidence, because REST may be behind.
+        seen_ms, last_ms: begin times of the first and the newest candle from any source;
+            None without one. They overrule the dates of the list.
     """
 
     listed: Instrument | None
@@ -50,7 +50,7 @@ class SymbolFacts(NamedTuple):
 
     @property
     def delivery_ms(self) -> int | None:
-        """When the contract is delivered; None if never, or if it has later candles."""
+        """The delivery time of the contract; None if it is never delivered or has later candles."""
         delivery_ms = self.listed.delivery_ms if self.listed else None
         lives_on = None not in (delivery_ms, self.last_ms) and self.last_ms >= delivery_ms  # type: ignore[operator]
         return None if lives_on else delivery_ms
@@ -60,8 +60,8 @@ def reason_for(begin_ms: int, end_ms: int, facts: SymbolFacts) -> Reason | None:
     """Return the reason why the exchange lacks a candle; None while it is unknown.
 
     Args:
-        begin_ms, end_ms: the candle. REST was asked for it long enough after its
-            end, and does not have it.
+        begin_ms, end_ms: begin and end of the candle. REST lacked it in an answer long
+            enough after its end.
     """
     listed = facts.listed
     onboard_ms = listed.onboard_ms if listed else None
@@ -80,7 +80,7 @@ def reason_for(begin_ms: int, end_ms: int, facts: SymbolFacts) -> Reason | None:
         known = (facts.seen_ms, facts.newest_ms, first_ms)
         return "not_listed" if known == (None, None, None) else "delisted"
     if listed.trades:
-        return None  # it may still come: a halt is proven when trading resumes
+        return None  # the candle may still appear: a halt is proven when trading resumes
     if delivery_ms is not None and facts.as_of_ms >= delivery_ms:
         return "delivered"
     return _REASONS.get(listed.status, "delisted")
@@ -90,10 +90,10 @@ def reasons_for(ranges: Iterable[Range], grid: Interval, facts: SymbolFacts) -> 
     """Return the reasons why the exchange lacks the candles in these ranges.
 
     Args:
-        ranges: begin times on the grid; REST was asked for all of them.
+        ranges: ranges of begin times on the grid, all of which REST lacked in an answer.
 
     Returns:
-        ranges with one reason each, ascending; without those whose reason is unknown.
+        ranges with one reason each, ascending, without ranges whose reason is unknown.
     """
     listed = facts.listed
     boundaries = (

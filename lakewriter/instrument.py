@@ -7,11 +7,11 @@ class Instrument(NamedTuple):
     """A symbol that a market lists.
 
     Args:
-        symbol: its name.
-        status: the exchange's word ("TRADING", "BREAK", "SETTLING").
-        contract_type: the exchange's word ("PERPETUAL", "CURRENT_QUARTER"); "" on spot.
-        onboard_ms: when it began to trade; None if unknown.
-        delivery_ms: when it is delivered; None if unknown.
+        symbol: the symbol's name.
+        status: the status as the exchange names it ("TRADING", "BREAK", "SETTLING").
+        contract_type: the type as the exchange names it ("PERPETUAL", "CURRENT_QUARTER"); "" on spot.
+        onboard_ms: time at which trading began; None if unknown.
+        delivery_ms: time at which the contract is delivered; None if unknown.
     """
 
     symbol: str
@@ -22,5 +22,5 @@ class Instrument(NamedTuple):
 
     @property
     def trades(self) -> bool:
-        """Whether it trades now."""
+        """Whether the instrument trades now."""
         return self.status == "TRADING"

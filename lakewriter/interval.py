@@ -1,10 +1,10 @@
 """The 16 candle intervals, and the grid of candles that should exist.
 
 Pure arithmetic on milliseconds since the epoch, all UTC. A candle of an
-interval begins on the interval's grid and ends where the next one begins. Grids
+interval begins on the interval's grid and ends when the next one begins. Grids
 start at the epoch, except `1w` (Mondays) and `1mo` (the first of the month). The
 exchange does not document the anchor of `3d`. A series takes it from the first
-begin time that it sees: `Interval.anchored`.
+begin time that it sees, by `Interval.anchored`.
 """
 
 from calendar import monthrange
@@ -31,10 +31,10 @@ CALENDAR_MS_MAX = 253_370_764_800_000
 # 1970-01-05, the first Monday of the epoch.
 MONDAY_MS = 4 * DAY_MS
 
-# How long a time one file of a series is of.
+# The length of the period that one file of a series covers.
 FilePeriod = Literal["day", "month", "year"]
 
-# Every series of a lake has the same few thousand days.
+# Size of the cache of days. All series of a lake share the same few thousand days.
 _DAYS_MAX = 30_000
 
 _EPOCH = date(1970, 1, 1)
@@ -44,12 +44,12 @@ class Interval(msgspec.Struct, frozen=True):
     """One candle interval.
 
     Args:
-        name: as on disk and in SQL ("1m", "1mo").
-        wire_name: as the exchange spells it ("1m", "1M").
-        length_ms: the length of every candle; 0 for months, which differ.
-        anchor_ms: a begin time of the grid, below one length.
-        file_period: how long a time one partition is of, in UTC, so that its file
-            has some hundred to some thousand rows.
+        name: the name on disk and in SQL ("1m", "1mo").
+        wire_name: the name at the exchange ("1m", "1M").
+        length_ms: the length of every candle; 0 for months, whose lengths differ.
+        anchor_ms: a begin time of the grid, less than one length after the epoch.
+        file_period: the UTC period of one partition, chosen to give its file hundreds to
+            thousands of rows.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Interval(msgspec.Struct, frozen=True):
         return begins
 
     def count(self, start_ms: int, stop_ms: int) -> int:
-        """Return how many candles begin in the half-open range."""
+        """Return the number of candles that begin in the half-open range."""
         if self.length_ms:
             return max(0, -((self.ceil(start_ms) - stop_ms) // self.length_ms))
         return len(self.grid(start_ms, stop_ms))
@@ -120,14 +120,14 @@ def _period(period: FilePeriod, day_number: int) -> tuple[int, int]:
     """Return the range of a period.
 
     Args:
-        day_number: of a day in it, counted from the epoch.
+        day_number: the number of a day in the period, counted from the epoch.
     """
     first = last = _EPOCH + timedelta(days=day_number)
     if period == "year":
         first, last = date(first.year, 1, 1), date(first.year, 12, 31)
     elif period == "month":
         first = first.replace(day=1)
-        # Not over the first of the next month: the calendar ends with a December.
+        # The next month is not used, because the calendar ends with a December.
         last = first.replace(day=monthrange(first.year, first.month)[1])
     return (first - _EPOCH).days * DAY_MS, ((last - _EPOCH).days + 1) * DAY_MS
 

@@ -1,7 +1,7 @@
 """The table of the three markets, and the rule for valid symbols.
 
 Only this module knows the hosts, limits, intervals and paths of a market. It
-opens no connections. CONTRIBUTING.md names the places that a new market needs.
+opens no connections. CONTRIBUTING.md names the modules that a new market changes.
 """
 
 import re
@@ -15,33 +15,33 @@ from lakewriter.interval import DAY_MS, INTERVALS
 
 
 class Market(msgspec.Struct, frozen=True):
-    """One of the exchange's markets, with today's endpoints and limits.
+    """One of the exchange's markets, with its endpoints and limits.
 
     Args:
-        name: as in SQL and on disk.
+        name: the name in SQL and on disk.
         stream_url: the part before `/stream` and `/ws`.
         rest_url: the part before `rest_path`.
-        rest_path: the prefix of its REST calls ("/api/v3").
+        rest_path: the prefix of the paths of REST calls ("/api/v3").
         archive_url: the part before `archive_path`.
         archive_path: the prefix in the public archive ("/data/spot").
         archive_list_url: the bucket that lists the archive's files; its keys begin with
             `archive_path`, without the slash.
         status_field: the field of exchangeInfo that holds a symbol's status.
-        intervals: names of the intervals that it streams.
-        streams_max: streams on one connection.
-        messages_per_s: control messages that a client may send in a second.
-        klines_max: rows of one REST page of klines.
-        klines_page: rows of the page with the lowest weight for each row.
-        klines_weights: the weights of a page of klines: (limit, weight) for smaller limits,
-            ascending; the last one also applies to all larger limits.
-        range_ms_max: the longest range of one page of klines; None for any.
+        intervals: names of the intervals that the market streams.
+        streams_max: maximum streams on one connection.
+        messages_per_s: maximum control messages of a client per second.
+        klines_max: maximum rows of one REST page of klines.
+        klines_page: rows of the page with the minimum weight per row.
+        klines_weights: the weights of a page of klines, as ascending pairs (limit, weight).
+            A weight applies to limits below its own; the last one also to all larger limits.
+        range_ms_max: the maximum range of one page of klines; None without a maximum.
         counts_back_from_end: whether a page holds the newest rows of its range, not the oldest.
         exchange_info_params, exchange_info_weight: parameters and weight of an exchangeInfo call.
         sandbox_route: the path after the market's name in the sandbox's stream URL.
         volume_in_contracts: whether `volume` counts contracts and `quote_volume` the base asset.
-        weight_pool: the name of its budget of request weight.
-        weight_max: the size of that budget for each minute.
-        grace_ms: how long after its end a closed candle may arrive before it is late.
+        weight_pool: the name of the market's pool of request weight.
+        weight_max: the weight of that pool per minute.
+        grace_ms: the time from a candle's end to its deadline.
     """
 
     name: str
@@ -77,17 +77,17 @@ class Market(msgspec.Struct, frozen=True):
 _ALL = tuple(INTERVALS)
 _WITHOUT_SECONDS = tuple(name for name in INTERVALS if name != "1s")
 
-# The greater of the documented and the measured weights.
-# Source: binance-spot-api-docs, rest-api.md; the futures' documents say 5 from
-# 500 rows on, measured were 2 up to 500.
+# The maximum of the documented and the measured weights.
+# Source: binance-spot-api-docs, rest-api.md. The futures' documents say 5 from
+# 500 rows on; measurements show 2 up to 500.
 _SPOT_WEIGHTS = ((1001, 2),)
 _FUTURES_WEIGHTS = ((100, 1), (500, 2), (1001, 5), (1501, 10))
 
 MARKETS: dict[str, Market] = {
     market.name: market
     for market in (
-        # Source: binance-spot-api-docs, web-socket-streams.md: 1024 streams a
-        # connection, 5 incoming messages a second, pings and pongs included.
+        # Source: binance-spot-api-docs, web-socket-streams.md: 1024 streams per
+        # connection, 5 incoming messages per second, including pings and pongs.
         Market(
             name="spot",
             stream_url="wss://stream.binance.com:9443",
@@ -106,15 +106,15 @@ MARKETS: dict[str, Market] = {
             weight_pool="spot",
             weight_max=6000,
             grace_ms=10_000,
-            # Permission sets are a third of spot's answer, and are never read.
+            # Permission sets are a third of spot's answer, and are not needed.
             exchange_info_params={"showPermissionSets": "false"},
             exchange_info_weight=20,
         ),
         # Both futures markets share one pool of weight since 2026-06-30. Their candles
         # arrive up to 2 s late, and later in fast markets.
-        # Since 2026-04-23 klines are sent below /market only. Elsewhere subscriptions
-        # are acknowledged, but nothing is sent. Documents disagree on 200 or 1024
-        # streams a connection; 200 satisfies both.
+        # Since 2026-04-23 klines are sent below /market only. At other paths the exchange
+        # acknowledges subscriptions, but sends no klines. Some documents allow 200 streams
+        # per connection, others 1024; 200 satisfies both.
         Market(
             name="usdt_futures",
             stream_url="wss://fstream.binance.com/market",
@@ -166,7 +166,7 @@ def parse_market(text: str) -> Market:
     """Return the market with this name.
 
     Raises:
-        UsageError: if there is no such market.
+        UsageError: if no market has this name.
     """
     market = MARKETS.get(text)
     if market is None:
@@ -175,16 +175,16 @@ def parse_market(text: str) -> Market:
 
 
 def served_at(market: Market, exchange_url: str) -> Market:
-    """Return the market with the endpoints of one server for all three.
+    """Return the market with the endpoints of one server that offers all three markets.
 
     The server has each market below `/<market>`. As at the exchange, klines of the
-    USDⓈ-M market are below `/market`, and all three share one archive list.
+    USDⓈ-M market are below `/market`, and all three markets share one archive list.
 
     Args:
-        exchange_url: "http://127.0.0.1:9080", with or without a last slash.
+        exchange_url: the server, such as "http://127.0.0.1:9080". A final slash is optional.
 
     Raises:
-        UsageError: if it is not an http(s) URL.
+        UsageError: if `exchange_url` is not an http(s) URL.
     """
     base = exchange_url.rstrip("/")
     if not is_url(base, ("http", "https")):
@@ -213,23 +213,24 @@ def is_url(text: str, schemes: tuple[str, ...]) -> bool:
     return parts.scheme in schemes and bool(host) and plain and text.isprintable() and " " not in text
 
 
-# The exchange's own limit is 20 (error -1100); longest seen is 17 characters.
+# The exchange's own limit is 20 characters (error -1100). The longest known symbol has 17.
 SYMBOL_LENGTH_MAX = 32
 
-# The exchange's own legal range: '^[A-Z0-9-_.]{1,20}$' (error -1100). Since
-# 2025 letters of other scripts appear too.
+# The exchange's own pattern is '^[A-Z0-9-_.]{1,20}$' (error -1100). Since 2025
+# symbols also have letters of other scripts.
 _ASCII_SYMBOL = re.compile(r"[A-Z0-9](?:[A-Z0-9_.-]*[A-Z0-9_])?")
 
-# Letters by category that are invisible: the Hangul fillers.
+# Characters that are letters by category, but invisible: the Hangul fillers.
 _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0")
 
 
 def is_symbol(text: str) -> bool:
-    """Return whether `text` can be a symbol, and so a directory of the lake.
+    """Return whether `text` can be a symbol, which is also a directory of the lake.
 
-    Letters (ASCII ones upper case), digits, `_`, `-` and `.`; the first one a
-    letter or digit, the last one not `-` or `.`; no `..`; at most 32; NFC. A symbol
-    needs no escaping in a path: no separator, no control character, no Hive special.
+    A symbol has at most 32 characters, in NFC: letters, digits, `_`, `-` and `.`.
+    ASCII letters are upper case. The first character is a letter or a digit. The last
+    one is not `-` or `.`. The text has no `..`. A symbol needs no escaping in a path,
+    because it has no separator, no control character and no special character of Hive.
     """
     if len(text) > SYMBOL_LENGTH_MAX:
         return False
@@ -256,10 +257,10 @@ def _is_foreign_letter(char: str) -> bool:
 
 
 def parse_symbol(text: str) -> str:
-    """Parse a symbol: return the text in upper case.
+    """Parse a symbol; return it in upper case.
 
     Raises:
-        UsageError: if it cannot.
+        UsageError: if the text cannot be a symbol.
     """
     symbol = "".join(char.upper() if char.isascii() else char for char in text)
     if not is_symbol(symbol):
@@ -268,5 +269,5 @@ def parse_symbol(text: str) -> str:
 
 
 def wire_symbol(symbol: str) -> str:
-    """Return the symbol as stream names spell it: ASCII letters in lower case."""
+    """Return the symbol as in stream names, with ASCII letters in lower case."""
     return "".join(char.lower() if char.isascii() else char for char in symbol)

@@ -1,7 +1,7 @@
 """The partition and its path: one series in one period, one directory with one file.
 
 The interval decides the period, a UTC day, month or year (`Interval.file_period`).
-The path has the period's first day.
+The path contains the first day of the period.
 Only this module formats and parses these paths. It refuses every name that could
 leave the lake's root.
 """
@@ -25,10 +25,10 @@ from lakewriter.series import Series
 FILE_NAME = "candles.parquet"
 LEVELS = ("market", "symbol", "interval", "date")
 
-# The cache of days: every series of a lake has the same few thousand.
+# Size of the cache of days. All series of a lake share the same few thousand days.
 DAYS_MAX = 10_000
 
-# The cache of series: every candle that is read back is checked.
+# Size of the cache of series. Each candle that is read back needs a check of its series.
 SERIES_MAX = 20_000
 
 _INTEGER_MAX = 1 << 63
@@ -44,8 +44,8 @@ class Partition(msgspec.Struct, frozen=True, order=True):
         date: the first UTC day of the period.
 
     Raises:
-        LakeError: from `checked_partition` and `parse_partition` only, if a part cannot
-            be a directory of the lake; the constructor trusts its caller.
+        LakeError: only from `checked_partition` and `parse_partition`, if a part cannot
+            be a directory of the lake. The constructor checks nothing.
     """
 
     market: str
@@ -57,8 +57,8 @@ class Partition(msgspec.Struct, frozen=True, order=True):
     def path(self) -> str:
         """The directory below the lake's root, with `/` between the levels.
 
-        Raw UTF-8, because Spark cannot read percent-encoded names. No valid symbol
-        has a character that Hive would escape.
+        The path is plain UTF-8, because Spark cannot read percent-encoded names. No valid
+        symbol has a character that Hive would escape.
         """
         return (
             f"market={self.market}/symbol={self.symbol}/interval={self.interval}/date={self.date.isoformat()}"
@@ -66,27 +66,27 @@ class Partition(msgspec.Struct, frozen=True, order=True):
 
     @property
     def file(self) -> str:
-        """The path of its one file below the lake's root."""
+        """The path of the partition's file below the lake's root."""
         return f"{self.path}/{FILE_NAME}"
 
     @property
     def series(self) -> Series:
-        """The series it belongs to."""
+        """The series of the partition."""
         return Series(self.market, self.symbol, self.interval)
 
     @property
     def start_ms(self) -> int:
-        """The first millisecond of its period."""
+        """The first millisecond of the period."""
         return day_start_ms(self.date)
 
     @property
     def stop_ms(self) -> int:
-        """The first millisecond after its period."""
+        """The first millisecond after the period."""
         return INTERVALS[self.interval].period_stop(self.start_ms)
 
     @property
     def period(self) -> FilePeriod:
-        """The length of its period."""
+        """The length of the period: "day", "month" or "year"."""
         return INTERVALS[self.interval].file_period
 
     def __str__(self) -> str:
@@ -99,23 +99,23 @@ def partition_of(candle: Candle) -> Partition:
 
 
 def partition_at(series: tuple[str, str, str], begin_ms: int) -> Partition:
-    """Return the partition of a series that has the candle with this begin time."""
+    """Return the partition of a series' candle with this begin time."""
     return Partition(*series, day_of(INTERVALS[series[2]].period_start(begin_ms)))
 
 
 def partition_on(series: tuple[str, str, str], day: date) -> Partition:
-    """Return the partition of a series that has the candles of a UTC day."""
+    """Return the partition of a series' candles on a UTC day."""
     return Partition(*series, period_date(series[2], day))
 
 
 def period_date(interval: str, day: date) -> date:
-    """Return the first day of the period of an interval that contains a day."""
+    """Return the first day of the interval's period that contains a day."""
     grid = INTERVALS[interval]
     return day if grid.file_period == "day" else day_of(grid.period_start(day_start_ms(day)))
 
 
 def by_partition(candles: Iterable[Candle]) -> dict[Partition, list[Candle]]:
-    """Return the candles of each partition, in their order."""
+    """Return the candles by partition, in their order."""
     found: dict[Partition, list[Candle]] = {}
     for candle in candles:
         found.setdefault(partition_of(candle), []).append(candle)
@@ -123,10 +123,10 @@ def by_partition(candles: Iterable[Candle]) -> dict[Partition, list[Candle]]:
 
 
 def split_by_partition(series: Series, rows: pa.Table) -> list[tuple[Partition, pa.Table]]:
-    """Return the rows of each partition of a series, ascending.
+    """Return the partitions of a series' rows, ascending, each with its rows.
 
     Args:
-        rows: of SCHEMA, sorted by begin time.
+        rows: a table of SCHEMA, sorted by begin time.
     """
     begins = int_column(rows, "candle_begin_time")
     found = []
@@ -140,7 +140,7 @@ def split_by_partition(series: Series, rows: pa.Table) -> list[tuple[Partition, 
 
 
 def day_range(day: date) -> Range:
-    """Return the half-open range of milliseconds of a UTC day."""
+    """Return a UTC day as a half-open range of milliseconds."""
     start_ms = day_start_ms(day)
     return start_ms, start_ms + DAY_MS
 
@@ -156,10 +156,10 @@ def day_of(time_ms: int) -> date:
 
 
 def checked_partition(partition: Partition) -> Partition:
-    """Return the partition if every part of it can be a directory of the lake.
+    """Return the partition, after a check that each part can be a directory of the lake.
 
     Raises:
-        LakeError: if one cannot; such a name could leave the lake's root.
+        LakeError: if a part cannot. Such a name could leave the lake's root.
     """
     if partition.market not in MARKETS:
         raise LakeError(f"partition: market {partition.market!r} is unknown")
@@ -173,15 +173,15 @@ def checked_partition(partition: Partition) -> Partition:
 
 
 def parse_partition(path: str) -> Partition:
-    """Return the partition whose directory is `path`, relative to the lake.
+    """Parse the path of a partition's directory, relative to the lake.
 
     Percent-encoded names are decoded, because DuckDB, pyarrow and Polars write them.
-    `Partition.path` never encodes, and has the first day of the period. If a path
-    differs from its partition's `path`, another tool or an older lakewriter wrote
+    `Partition.path` is never encoded, and contains the first day of the period. If a
+    path differs from its partition's `path`, another tool or an older lakewriter wrote
     that directory for the same partition.
 
     Raises:
-        LakeError: if it is not the path of a partition.
+        LakeError: if the path is not a partition's path.
     """
     parts = path.split("/")
     names = tuple(part.partition("=")[0] for part in parts)
@@ -202,7 +202,7 @@ def parse_partition(path: str) -> Partition:
 
 @lru_cache(DAYS_MAX)
 def parse_date_value(text: str) -> date | None:
-    """Parse the value of a date directory; None if it is not a date of ours."""
+    """Parse the value of a date directory; return None if the lake has no such date."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -211,7 +211,7 @@ def parse_date_value(text: str) -> date | None:
 
 
 def level_value(level: str, name: str) -> str | None:
-    """Return the value in a directory's name; None if the directory is not of this level."""
+    """Return the value in a directory's name; None if the directory is of another level."""
     prefix = level + "="
     if not name.startswith(prefix):
         return None
@@ -226,7 +226,7 @@ def level_value(level: str, name: str) -> str | None:
 
 @lru_cache(SERIES_MAX)
 def is_series(market: str, symbol: str, interval: str) -> bool:
-    """Return whether these names can be a series."""
+    """Return whether these names can form a series."""
     try:
         checked_partition(Partition(market, symbol, interval, _EPOCH))
     except LakeError:
@@ -249,5 +249,5 @@ def is_storable(candle: Candle) -> bool:
 
 
 def is_candle_file(name: str) -> bool:
-    """Return whether a file in a partition is data: visible, and Parquet by its name."""
+    """Return whether a file in a partition has candles by its name: visible, with a Parquet suffix."""
     return name.endswith(".parquet") and not name.startswith((".", "_"))

@@ -1,7 +1,7 @@
 """Sets of times as sorted, disjoint, half-open ranges of milliseconds. Pure.
 
-Every function takes and returns lists of `(start_ms, stop_ms)` with
-start < stop, ascending; they neither overlap nor touch.
+Every function takes and returns ascending lists of `(start_ms, stop_ms)` with
+start < stop. The ranges of a list neither overlap nor touch.
 """
 
 from bisect import bisect_left, bisect_right
@@ -11,7 +11,7 @@ Range = tuple[int, int]
 
 
 def union(ranges: Iterable[Range]) -> list[Range]:
-    """Return any ranges as a set: sorted, coalesced, without empty ones."""
+    """Return any ranges as a set: sorted, merged, without empty ranges."""
     joined: list[Range] = []
     for start_ms, stop_ms in sorted(ranges):
         if start_ms >= stop_ms:
@@ -56,7 +56,7 @@ def minus(ranges: list[Range], others: Iterable[Range]) -> list[Range]:
 
 
 def within(ranges: list[Range], start_ms: int, stop_ms: int) -> list[Range]:
-    """Return the part of the set that lies in one range."""
+    """Return the part of the set within one range."""
     first = bisect_right(ranges, start_ms, key=lambda item: item[1])
     last = bisect_left(ranges, stop_ms, key=lambda item: item[0])
     if start_ms >= stop_ms:

@@ -1,4 +1,4 @@
-"""Rate limit state of this IP address, shared by all processes of a host. Pure."""
+"""The rate limit state of this IP address, which all processes of a host share. Pure."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,14 +7,14 @@ import msgspec
 
 
 class RateLimitState(msgspec.Struct):
-    """Bans and connection attempts of this address, kept for the process after a crash.
+    """The bans and connection attempts of this IP address, for the process after a crash.
 
-    Without it a recorder in a restart loop would connect during every ban, and each
-    ban is longer than the last.
+    Without this state, a recorder in a restart loop would connect during every ban.
+    Each ban is longer than the previous one.
 
     Args:
-        held_until_s: host → end of its ban on connections, Unix time.
-        attempts_s: host → times of connection attempts, Unix time, the oldest first.
+        held_until_s: end of the ban on connections by host, in Unix time.
+        attempts_s: times of connection attempts by host, in Unix time, the oldest first.
     """
 
     held_until_s: dict[str, float] = {}
@@ -22,20 +22,20 @@ class RateLimitState(msgspec.Struct):
 
 
 class SharedFile(Protocol):
-    """A small file that the processes of this host read and change, one at a time."""
+    """A small file that the processes of this host change, one process at a time."""
 
     @property
     def boot(self) -> str:
-        """The id of this boot; monotonic times are comparable within one boot."""
+        """The id of this boot. Monotonic times are comparable within one boot."""
 
     def change(self, turn: Callable[[bytes], bytes], *, durable: bool = False) -> None:
-        """Pass the file's bytes to a function, and write the bytes that it returns. Blocks.
+        """Replace the file's bytes by the result of a function of them. The call blocks.
 
         Args:
-            turn: runs while all other processes wait; its argument is empty at first. If
-                the bytes are unchanged, nothing is written.
-            durable: whether the change must survive a loss of power.
+            turn: the function; it runs while all other processes wait. Its argument is
+                empty at first. If it returns the same bytes, the file is not written.
+            durable: whether the change must survive a power cut.
 
         Raises:
-            OSError: if it cannot be read or written; it is as it was, or damaged.
+            OSError: if the file cannot be read or written; it is unchanged, or damaged.
         """

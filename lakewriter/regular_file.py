@@ -1,8 +1,8 @@
 """Regular files, opened without blocking and read up to a limit.
 
 A path can lead to a pipe, a device, a socket or a directory. Opening or reading
-these may block indefinitely or never end. A file can also have any size. The package
-opens every file here: both cases raise an `OSError` whose `strerror` explains them.
+them may block forever. A file can also have any size. The package opens every file
+here: both cases raise an `OSError` whose `strerror` explains the problem.
 Directories and absent files raise the system's own errors.
 """
 
@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-# Names of other kinds of files, for errors.
+# Names of the other kinds of files in errors.
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -27,25 +27,25 @@ class NotRegularError(OSError):
 
 
 class TooLargeError(OSError):
-    """A file with more bytes than its reader allows."""
+    """A file with more bytes than the reader allows."""
 
 
 def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
     """Open a regular file, also through a symbolic link; return its descriptor.
 
     Args:
-        flags: flags of `os.open`; a file is never created or truncated.
+        flags: flags of `os.open`, without flags that create or truncate the file.
 
     Raises:
-        NotRegularError: if it is a pipe, a socket or a device. These are not even
-            opened, because that may block, or rewind a tape.
-        IsADirectoryError: if it is a directory.
-        OSError: if it is absent or refused.
+        NotRegularError: if the path leads to a pipe, a socket or a device. Such a file
+            is not opened, because opening may block, or rewind a tape.
+        IsADirectoryError: if the path leads to a directory.
+        OSError: if the file is absent or cannot be opened.
     """
     _check_kind(os.stat(path).st_mode, path)  # noqa: PTH116 - pathlib takes three times as long
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_kind(os.fstat(fd).st_mode, path)  # it may have been replaced in between
+        _check_kind(os.fstat(fd).st_mode, path)  # the file may have been replaced in between
     except BaseException:
         os.close(fd)
         raise
@@ -53,11 +53,11 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
 
 
 def open_lock(path: Path | str) -> int:
-    """Open a lock file, or create it; return its descriptor.
+    """Open a lock file; create it if necessary. Return its descriptor.
 
     Raises:
-        NotRegularError: if it is a pipe, a socket or a device.
-        OSError: if it is a directory, or refused.
+        NotRegularError: if the path leads to a pipe, a socket or a device.
+        OSError: if the path leads to a directory, or the file cannot be opened.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
@@ -69,7 +69,7 @@ def open_lock(path: Path | str) -> int:
 
 
 def names_open_file(path: Path | str, fd: int) -> bool:
-    """Return whether a path still leads to the file that is open."""
+    """Return whether a path still leads to the open file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - as above, for each commit
     except OSError:
@@ -78,14 +78,14 @@ def names_open_file(path: Path | str, fd: int) -> bool:
 
 
 def read_regular(path: Path | str, bytes_max: int) -> bytes:
-    """Return the bytes of a regular file.
+    """Read a regular file.
 
     Args:
-        bytes_max: the most bytes that it may have.
+        bytes_max: maximum size of the file.
 
     Raises:
-        TooLargeError: if it has more. They are not read.
-        OSError: as `open_regular`.
+        TooLargeError: if the file is larger; the rest is not read.
+        OSError: in the same cases as `open_regular`, or if reading fails.
     """
     fd = open_regular(path)
     try:
@@ -95,14 +95,14 @@ def read_regular(path: Path | str, bytes_max: int) -> bytes:
 
 
 def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
-    """Return the bytes of an open file.
+    """Read an open file to its end.
 
     Args:
-        path: its name in an error.
-        bytes_max: the most bytes that it may have.
+        path: the file's name in errors.
+        bytes_max: maximum size of the file.
 
     Raises:
-        TooLargeError: if it has more.
+        TooLargeError: if the file is larger.
     """
     size = os.fstat(fd).st_size
     if size > bytes_max:
@@ -110,7 +110,7 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
     data = os.read(fd, size + 1)
     if len(data) == size:
         return data
-    # The file grew meanwhile, or reports no size, like files of /proc.
+    # The file grew during the read, or reports no size, like files of /proc.
     parts, size = [data], len(data)
     while data:
         if size > bytes_max:
@@ -122,10 +122,10 @@ def read_all(fd: int, path: Path | str, bytes_max: int) -> bytes:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all bytes, in as many writes as it takes.
+    """Write all bytes; repeat the system call after a partial write.
 
     Raises:
-        OSError: if one fails; those before it are written.
+        OSError: if a write fails; earlier bytes are written.
     """
     view = memoryview(data)
     while view:
@@ -133,12 +133,12 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def read_user_file(path: Path | str, bytes_max: int) -> bytes:
-    """Return the bytes of a file named by the user; a pipe is read to its end.
+    """Read a file that the user names; a pipe is read to its end.
 
-    The shell's `<(command)` is a pipe with a writer. A pipe without one ends at once.
+    The shell's `<(command)` is a pipe with a writer. A pipe without a writer ends at once.
 
     Raises:
-        OSError: as `read_regular`.
+        OSError: in the same cases as `read_regular`.
     """
     if not stat.S_ISFIFO(Path(path).stat().st_mode):
         return read_regular(path, bytes_max)
@@ -151,11 +151,11 @@ def read_user_file(path: Path | str, bytes_max: int) -> bytes:
 
 
 def read_user_text(path: Path | str, bytes_max: int) -> str:
-    """Return the text of a file named by the user; every line ends in a newline character.
+    """Read the text of a file that the user names, with a newline character for every line end.
 
     Raises:
-        UnicodeDecodeError: if it is not UTF-8.
-        OSError: as `read_user_file`.
+        UnicodeDecodeError: if the file is not UTF-8.
+        OSError: in the same cases as `read_user_file`.
     """
     text = read_user_file(path, bytes_max).decode()
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,6 +1,6 @@
 """The series: one market, one symbol, one interval. Pure.
 
-A connection carries a series as a stream. The lake stores each day of it as a
+A connection carries a series as a stream. The lake stores each period of it as a
 partition.
 """
 
@@ -15,7 +15,7 @@ class Series(NamedTuple):
     Args:
         market: "spot", "usdt_futures" or "coin_futures".
         symbol: upper case, as the exchange names it.
-        interval: its name on disk ("1m", "1mo").
+        interval: the interval's name on disk ("1m", "1mo").
     """
 
     market: str
@@ -24,7 +24,7 @@ class Series(NamedTuple):
 
     @property
     def grid(self) -> Interval:
-        """The interval with its grid; without the anchor of `3d`, which is unknown here."""
+        """The interval with its grid. The anchor of `3d` is unknown here."""
         return INTERVALS[self.interval]
 
     def __str__(self) -> str:

@@ -1,9 +1,9 @@
-"""Parse markets, symbols and intervals as other tools spell them. Pure.
+"""The parsers of markets, symbols and intervals as other tools spell them. Pure.
 
-Each function returns the exchange's name, or None if the text is not understood. A
-symbol counts only if the exchange could list it: a base asset and a quote asset, or
-a futures contract. `BTC_USDT`, `BTC/USDT:USDT`, `BINANCE:BTCUSDT` and `btcusdt` are
-understood.
+Each function returns the exchange's name, or None for an unknown text. A symbol is
+valid only if the exchange could list it: it has a base asset and a quote asset, or
+is a futures contract. `BTC_USDT`, `BTC/USDT:USDT`, `BINANCE:BTCUSDT` and `btcusdt`
+are valid.
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from lakewriter.interval import BY_WIRE_NAME, DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, SECOND_MS, Interval
 from lakewriter.market import MARKETS, is_symbol
 
-# Stands for either futures market; the symbol decides which.
+# The value for either futures market. The symbol decides which one.
 FUTURES = "futures"
 
-# Stands for the exchange's own name, which names no market.
+# The value for the exchange's own name, which names no market.
 ANY = ""
 
-# Quote assets: the ends of the exchange's symbols. Source: exchangeInfo of spot and USDⓈ-M, through 2026.
+# Quote assets, with which the exchange's symbols end. Source: exchangeInfo of spot and USDⓈ-M, up to 2026.
 QUOTES = (
     "USDT", "FDUSD", "USDC", "BUSD", "TUSD", "USDP", "USD1", "RLUSD", "USDS", "PAX", "DAI", "UST", "VAI",
     "BTC", "ETH", "BNB", "XRP", "TRX", "DOGE", "DOT", "SOL", "EUR", "AEUR", "EURI", "GBP", "AUD", "TRY",
@@ -28,10 +28,10 @@ QUOTES = (
 )  # fmt: skip
 _LONGEST_FIRST = sorted(QUOTES, key=len, reverse=True)
 
-# Assets are quoted in those with a smaller rank, never the other way round.
+# Ranks of quote assets. A base asset never has a smaller rank than its quote asset.
 _RANKS = {"BTC": 0, "ETH": 1, "BNB": 2, **dict.fromkeys(("XRP", "TRX", "DOGE", "DOT", "SOL"), 3)}
 
-# Other exchanges whose files users have.
+# Names of other exchanges that occur in the names of users' files.
 OTHER_EXCHANGES = frozenset((
     "binanceus", "bitfinex", "bitflyer", "bitget", "bitmex", "bitstamp", "bittrex", "bybit", "cme",
     "coinbase", "coinbasepro", "coinex", "deribit", "dydx", "gate", "gateio", "gdax", "gemini", "hitbtc",
@@ -39,7 +39,7 @@ OTHER_EXCHANGES = frozenset((
     "okx", "phemex", "poloniex", "upbit", "yahoo",
 ))  # fmt: skip
 
-# Base assets that appear in file names without a quote asset.
+# Names of base assets that occur in file names without a quote asset.
 ASSETS = {
     **{asset.lower(): asset for asset in (
         "BTC", "ETH", "BNB", "XRP", "ADA", "SOL", "DOGE", "LTC", "AVAX", "MATIC", "TRX", "BCH", "XLM", "SHIB",
@@ -92,12 +92,12 @@ class Spelled(NamedTuple):
 
 
 def market_in(text: str) -> str | None:
-    """Parse a market; return FUTURES for either futures market, ANY for the exchange's own name."""
+    """Parse a market; return FUTURES for either futures market, and ANY for the exchange's own name."""
     return _MARKETS.get(re.sub(r"[^a-z]", "", text.lower()))
 
 
 def interval_in(text: str) -> Interval | None:
-    """Parse an interval; `1M` is a month, `1m` a minute."""
+    """Parse an interval; `1M` is a month, and `1m` is a minute."""
     text = text.strip()
     exact = INTERVALS.get(text) or BY_WIRE_NAME.get(text) or INTERVALS.get(_WORDS.get(text.lower(), ""))
     if exact is not None:
@@ -112,7 +112,7 @@ def interval_in(text: str) -> Interval | None:
 
 
 def symbol_in(text: str) -> Spelled | None:
-    """Parse a symbol; None if the exchange could not list it."""
+    """Parse a symbol; return None if the exchange could not list it."""
     name = "".join(char.upper() if char.isascii() else char for char in text.strip())
     ccxt = _CCXT.fullmatch(name)
     if ccxt is not None and ccxt[3]:
@@ -134,7 +134,7 @@ def asset_in(text: str) -> str | None:
 
 
 def is_of_asset(symbol: str, asset: str) -> bool:
-    """Return whether a symbol has this base asset, also as a multiple: 1000SHIBUSDT."""
+    """Return whether a symbol has this base asset, or a multiple of it, as in 1000SHIBUSDT."""
     return symbol.startswith(asset) or symbol.lstrip("0123456789").startswith(asset)
 
 
@@ -145,7 +145,7 @@ def market_of(symbol: str) -> str | None:
 
 
 def is_delivery(digits: str) -> bool:
-    """Return whether YYMMDD is a delivery day of contracts: the last Friday of a month."""
+    """Return whether YYMMDD is a delivery day of contracts, which is the last Friday of a month."""
     try:
         day = date(2000 + int(digits[:2]), int(digits[2:4]), int(digits[4:]))
     except ValueError:
@@ -154,7 +154,7 @@ def is_delivery(digits: str) -> bool:
 
 
 def _ccxt_contract(base: str, quote: str, asset: str, delivered: str | None) -> Spelled | None:
-    """Return the contract of ccxt's BASE/QUOTE:ASSET or BASE/QUOTE:ASSET-YYMMDD."""
+    """Return the contract that ccxt names BASE/QUOTE:ASSET or BASE/QUOTE:ASSET-YYMMDD."""
     if delivered is not None and not is_delivery(delivered):
         return None
     if asset == quote and quote in QUOTES:
@@ -165,7 +165,7 @@ def _ccxt_contract(base: str, quote: str, asset: str, delivered: str | None) -> 
 
 
 def _contract(name: str) -> Spelled | None:
-    """Parse the name of a futures contract; None if it has another form."""
+    """Parse the name of a futures contract; return None if it has another form."""
     if (perpetual := _PERPETUAL.fullmatch(name)) is not None:
         pair = re.sub(r"[-_/]", "", perpetual[1])
         if _COIN_PAIR.fullmatch(pair) and _listed(pair) is None:
@@ -181,7 +181,7 @@ def _contract(name: str) -> Spelled | None:
 
 
 def _listed(name: str) -> Spelled | None:
-    """Parse a symbol of a base and a quote asset; None if it has another form."""
+    """Parse a symbol of a base and a quote asset; return None if it has another form."""
     if not is_symbol(name) or re.search(r"[-_.]", name):
         return None
     quote = next(

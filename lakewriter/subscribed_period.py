@@ -1,9 +1,9 @@
 """The subscribed period: the time in which a recorder subscribes to a series. Pure.
 
-Rule 1: a period ends only when its recorder unsubscribes: at run time, or because
-its next start no longer includes the series. A stop, a crash or a halt of the symbol
-ends no period.
-Rule 2: the next start of a recorder succeeds its former run. It also continues open
+Rule 1: a period ends only when its recorder unsubscribes from the series: at run
+time, or because the subscriptions of the next start lack it. A stop, a crash or a
+halt of the symbol ends no period.
+Rule 2: the next start of a recorder succeeds its previous run. It also continues open
 periods of other dead recorders, for series that it subscribes to. It never changes
 periods of running recorders.
 """
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from lakewriter.ranges import Range, minus, union
 from lakewriter.series import Series
 
-# The recorder's name if the command line named its subscriptions.
+# The name of a recorder without a config, whose command line has its subscriptions.
 COMMAND_LINE = "command line"
 
-# The period of an ended recorder is closed this long before it was last seen. Its
-# next start fetches younger candles.
+# The period of a dead recorder is closed this long before its last confirmation. The
+# next start of the recorder fetches younger candles.
 STOP_MARGIN_MS = 120_000
 
-# Older closed periods of a series beyond this number are dropped.
+# Maximum number of periods of a series. The oldest closed ones above it are dropped.
 PERIODS_MAX = 1_000
 
 # Later than every time that can be stored: 9999-12-31.
@@ -33,8 +33,8 @@ class RecorderId(NamedTuple):
     """One run of a recorder.
 
     Args:
-        name: the path of its config, or COMMAND_LINE; the same at each start.
-        journal: the name of its journal's directory, whose lock shows whether it runs.
+        name: the path of the config, or COMMAND_LINE; the same at each start.
+        journal: the name of the journal's directory, whose lock shows whether the run is alive.
     """
 
     name: str
@@ -46,13 +46,13 @@ class SubscribedPeriod(NamedTuple):
 
     Args:
         market, symbol, interval: the series.
-        start_ms: the exchange's time when it was subscribed to.
-        seen_ms: when its recorder last confirmed it.
-        stop_ms: when it was unsubscribed; None while it is subscribed to.
+        start_ms: the exchange's time at which the recorder subscribed.
+        seen_ms: the exchange's time of the last confirmation.
+        stop_ms: the exchange's time at which the recorder unsubscribed; None while subscribed.
         recorder: the recorder's name.
-        journal: the journal of the run that wrote this last.
-        owed_ms: since when its candles are expected: it was subscribed to, listed and
-            trading; None if it never was.
+        journal: the journal of the run that last wrote this period.
+        owed_ms: the time from which candles are expected, because the series was
+            subscribed to, listed and trading; None if it never was.
     """
 
     market: str
@@ -67,7 +67,7 @@ class SubscribedPeriod(NamedTuple):
 
     @property
     def series(self) -> Series:
-        """The series."""
+        """The series of the period."""
         return Series(self.market, self.symbol, self.interval)
 
     @property
@@ -81,11 +81,11 @@ class Confirmation(NamedTuple):
 
     Args:
         recorder: the run that confirms.
-        listened: series that it listens to.
-        covers: returns whether it subscribes to a series, trading or not.
-        now_ms: the exchange's time by market; a market without it is not confirmed yet.
-        owed_ms: since when candles of each listed and trading series are expected.
-        starting: whether this run may still succeed a former one.
+        listened: series that the run listens to.
+        covers: returns whether the run subscribes to a series, even if it does not trade.
+        now_ms: the exchange's time by market. An absent market is not confirmed yet.
+        owed_ms: the time from which candles of each listed and trading series are expected.
+        starting: whether this run may still succeed a previous run.
     """
 
     recorder: RecorderId
@@ -110,7 +110,7 @@ def with_confirmation(
     own = confirmation.recorder.journal
     held = {period.series for period in before if period.is_open and period.journal == own}
     after = []
-    # Of several open periods of a series the oldest is continued: they are sorted.
+    # The oldest open period of a series is continued, because the periods are sorted.
     for period in before:
         if period.is_open and period.journal == own:
             period = _own(period, confirmation)
@@ -126,31 +126,31 @@ def with_confirmation(
 
 
 def closed_period(period: SubscribedPeriod) -> SubscribedPeriod:
-    """Return the open period of a dead recorder, closed STOP_MARGIN_MS before it was last seen."""
+    """Return a dead recorder's open period, closed STOP_MARGIN_MS before its last confirmation."""
     return period._replace(stop_ms=max(period.start_ms, period.seen_ms - STOP_MARGIN_MS))
 
 
 def subscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
-    """Return the times in which any recorder subscribed to a series; an open period lasts forever."""
+    """Return the times in which any recorder subscribed to a series. An open period lasts forever."""
     return union(
         (period.start_ms, FOREVER_MS if period.stop_ms is None else period.stop_ms) for period in periods
     )
 
 
 def owed_since_ms(periods: Iterable[SubscribedPeriod]) -> int | None:
-    """Return since when candles of a series are expected; None if they never were."""
+    """Return the time from which candles of a series are expected; None if they never were."""
     return min((period.owed_ms for period in periods if period.owed_ms is not None), default=None)
 
 
 def unsubscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
-    """Return the times in which a series was unsubscribed: between periods, and after the last."""
+    """Return the times in which a series was unsubscribed: between its periods and after the last one."""
     known = list(periods)
     first_ms = min((period.start_ms for period in known), default=FOREVER_MS)
     return minus(union([(first_ms, FOREVER_MS)]), subscribed_ranges(known))
 
 
 def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
-    """Return an open period of the confirming recorder: seen now, or closed now."""
+    """Return an open period of the confirming recorder, confirmed or closed now."""
     now_ms = max(period.start_ms, confirmation.now_ms.get(period.market, period.seen_ms))
     left = not confirmation.covers(period.series)
     return period._replace(seen_ms=now_ms, stop_ms=now_ms if left else None)
@@ -159,7 +159,7 @@ def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeri
 def _inherited(
     period: SubscribedPeriod, confirmation: Confirmation, held: set[Series], former: frozenset[str]
 ) -> SubscribedPeriod:
-    """Return an open period of a dead recorder: continued, closed, or unchanged."""
+    """Return an open period of a dead recorder, after it was continued, closed or left unchanged."""
     name, journal = confirmation.recorder
     if confirmation.covers(period.series):
         if period.series not in held:
@@ -167,7 +167,7 @@ def _inherited(
             now_ms = max(period.start_ms, confirmation.now_ms.get(period.market, period.seen_ms))
             return period._replace(seen_ms=now_ms, recorder=name, journal=journal)
         if not confirmation.starting:
-            return period  # its recorder may start again
+            return period  # the recorder may start again
         return period._replace(stop_ms=period.seen_ms)
     if period.journal not in former:
         return period
@@ -175,7 +175,7 @@ def _inherited(
 
 
 def _owed(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
-    """Return a period with the earliest time since which its candles are expected."""
+    """Return a period with the earliest time from which its candles are expected."""
     owed_ms = confirmation.owed_ms.get(period.series)
     if owed_ms is None or not period.is_open or period.journal != confirmation.recorder.journal:
         return period
@@ -187,8 +187,8 @@ def _former(
 ) -> frozenset[str]:
     """Return the journals of the runs that the starting recorder succeeds.
 
-    Runs of one config have its path in common. Of the runs without a config it is
-    the one with the most series in common.
+    Runs with a config match by its path. Among runs without a config, the run with
+    the most common series matches.
     """
     runs: defaultdict[str, list[SubscribedPeriod]] = defaultdict(list)
     for period in periods:
@@ -212,7 +212,7 @@ def _order(period: SubscribedPeriod) -> tuple[Series, int, int, bool, str]:
 
 
 def _bounded(periods: list[SubscribedPeriod]) -> list[SubscribedPeriod]:
-    """Return sorted periods without the oldest closed ones of series with more than PERIODS_MAX."""
+    """Return sorted periods; of series with more than PERIODS_MAX, drop the oldest closed periods."""
     closed_count: defaultdict[Series, int] = defaultdict(int)
     for period in periods:
         closed_count[period.series] += not period.is_open

@@ -1,7 +1,7 @@
-"""The subscription: "spot:BTCUSDT,ETHUSDT:1m" → a market, symbols, intervals.
+"""The subscription: a market, symbols and intervals, as in "spot:BTCUSDT,ETHUSDT:1m".
 
-Symbols may be globs (`*USDT`). Resolving them needs the exchange's list, and
-happens in `recording/subscribed_series.py`.
+Symbols may be globs (`*USDT`). `recording/subscribed_series.py` resolves them by
+the exchange's list.
 """
 
 from fnmatch import fnmatchcase
@@ -25,8 +25,8 @@ class Subscription(msgspec.Struct, frozen=True):
 
     Args:
         market: the market's name.
-        symbols: symbols in upper case, and globs; no duplicates.
-        intervals: names of intervals of the market; no duplicates.
+        symbols: symbols in upper case and globs, without duplicates.
+        intervals: names of intervals of the market, without duplicates.
     """
 
     market: str
@@ -34,7 +34,7 @@ class Subscription(msgspec.Struct, frozen=True):
     intervals: tuple[str, ...]
 
     def covers(self, market: str, symbol: str, interval: str) -> bool:
-        """Return whether it includes a series, listed or not."""
+        """Return whether the subscription includes a series, even if the series is not listed."""
         return (
             market == self.market
             and interval in self.intervals
@@ -46,7 +46,7 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 def parse_subscription(text: str) -> Subscription:
-    """Parse a subscription, MARKET:SYMBOLS:INTERVALS.
+    """Parse a subscription of the form MARKET:SYMBOLS:INTERVALS.
 
     Raises:
         UsageError: if the text has another form, or an unknown market, symbol or interval.
@@ -74,7 +74,7 @@ def parse_subscription(text: str) -> Subscription:
 
 
 def is_glob(symbol: str) -> bool:
-    """Return whether a symbol is a pattern."""
+    """Return whether a symbol is a glob."""
     return not _GLOB.isdisjoint(symbol)
 
 

@@ -1,7 +1,7 @@
 """A time line of the exchange's clock, fitted to a few readings. Pure: times are passed in.
 
-A reading was taken between a request and its answer, so a time line is two bounds:
-the exchange's clock shows at least `least_ms` and at most `most_ms`. The rate is
+A reading was taken between a request and its answer, so a time line has two bounds.
+The exchange's clock shows at least `least_ms` and at most `most_ms`. The rate is
 measured too, because a sandbox may run faster than real time.
 """
 
@@ -9,36 +9,36 @@ from typing import NamedTuple
 
 from lakewriter.interval import TIME_MS_MAX, TIME_MS_MIN
 
-# A rate this near to 1 is taken for 1: the exchange's clock runs like ours.
+# A rate that differs from 1 by less than this is set to 1, the rate of the real exchange.
 _RATE_SNAP = 0.02
 
-# A clock that hardly moves still gets a positive rate, so waits end.
+# Minimum rate. It is positive, so waits end even if the clock hardly moves.
 _RATE_MIN = 0.001
 
-# The fastest sandbox.
+# The maximum rate of a sandbox.
 RATE_MAX = 10_000.0
 
-# Two quartz clocks drift apart by less: 0.1 % is ten times the usual tolerance.
+# Maximum drift between two quartz clocks. 0.1 % is ten times the usual tolerance.
 _DRIFT = 0.001
 
-# Two moments determine a rate if they are this far apart.
+# Two moments determine a rate if they are at least this far apart.
 APART_S = 0.05
 
 # The clocks of the exchange's servers differ by less than this.
 _MACHINES_S = 0.05
 
-# Until two moments determined a rate, any rate is possible, but no longer than this.
+# Any rate is possible until two moments determine it, for at most this time.
 _UNRATED_S = 10.0
 
-# Servers of the exchange, and its rounding, differ by less than this …
+# Differences between the exchange's servers, and its rounding, are smaller than this.
 FIT_MS = 1_000.0
 
-# … and a fast clock can be read no better than this, in real seconds.
+# A fast clock can only be read with this precision, in real seconds.
 _FIT_S = 0.05
 
 
 class Moment(NamedTuple):
-    """The exchange's clock showed `server_ms` between two readings of the monotonic clock."""
+    """A reading of the exchange's clock, `server_ms`, between two readings of the monotonic clock."""
 
     server_ms: int
     asked_s: float
@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 
     @property
     def sane(self) -> bool:
-        """Whether it is a plausible time in milliseconds."""
+        """Whether `server_ms` is a plausible time in milliseconds."""
         return TIME_MS_MIN <= self.server_ms < TIME_MS_MAX and self.asked_s <= self.answered_s
 
 
@@ -54,8 +54,8 @@ class TimeLine:
     """A line through moments that agree.
 
     Args:
-        first: the moment at which it starts; the rate is 1 until `sync` measures it.
-        like: a time line of the same clock, whose rate is adopted.
+        first: the first moment of the line. The rate is 1 until `sync` measures it.
+        like: a time line of the same clock, whose rate is copied.
     """
 
     def __init__(self, first: Moment, like: "TimeLine | None" = None) -> None:
@@ -72,7 +72,7 @@ class TimeLine:
         return self._least_ms + (now_s - self._least_s) * 1000 * self.rate
 
     def most_ms(self, now_s: float) -> float:
-        """Return the upper bound; generous while the rate is unknown."""
+        """Return the upper bound, which is later than necessary while the rate is unknown."""
         return self._most_at(now_s, self._rate_most if self.is_rate_settled(now_s) else RATE_MAX)
 
     def is_rate_settled(self, now_s: float) -> bool:
@@ -80,11 +80,11 @@ class TimeLine:
         return self.rated or now_s - self.first.answered_s > _UNRATED_S
 
     def slack_ms(self) -> float:
-        """Return how far outside of the bounds a moment still agrees."""
+        """Return the tolerance: the maximum distance of an agreeing moment from the bounds."""
         return FIT_MS + _FIT_S * 1000 * self.rate
 
     def fits(self, moment: Moment) -> bool:
-        """Return whether a moment lies on this line, by the rate known so far."""
+        """Return whether a moment lies on this line, by the rate that is known so far."""
         latest_ms = moment.server_ms + (moment.answered_s - moment.asked_s) * 1000 * self._rate_most
         return (
             moment.server_ms <= self._most_at(moment.answered_s, self._rate_most) + self.slack_ms()
@@ -97,14 +97,14 @@ class TimeLine:
         return least_ms <= event_ms <= self._most_at(heard_s, self._rate_most) + self.slack_ms()
 
     def may_fit(self, moment: Moment) -> bool:
-        """Return whether a moment lies on this line; by any rate while none is known."""
+        """Return whether a moment lies on this line, by any rate while the rate is unknown."""
         if self.rated:
             return self.fits(moment)
         passed_ms = moment.server_ms - self.first.server_ms
         return -FIT_MS <= passed_ms <= (moment.answered_s - self.first.asked_s) * 1000 * RATE_MAX
 
     def sync(self, moment: Moment) -> None:
-        """Add a moment that fits: update the rate from the first moment, and both bounds."""
+        """Add a moment that fits; update the rate, measured from the first moment, and both bounds."""
         self.moments += 1
         self._measure_rate(moment)
         at_s = moment.answered_s
@@ -117,7 +117,7 @@ class TimeLine:
         self._least_s = self._most_s = at_s
 
     def raise_least(self, ms: float, now_s: float) -> None:
-        """Raise the lower bound, at most to the upper one."""
+        """Raise the lower bound, at most to the upper bound."""
         self._least_ms = max(self.least_ms(now_s), min(ms, self._most_at(now_s, self._rate_most)))
         self._least_s = now_s
 
@@ -126,7 +126,7 @@ class TimeLine:
         if base_s < APART_S:
             return
         # The server read its clock between request and answer, so the rate lies
-        # between these two. The lower one is never ahead.
+        # between these two rates. The lower one is never ahead.
         passed_s = (moment.server_ms - self.first.server_ms) / 1000
         least = (passed_s - _MACHINES_S) / (moment.answered_s - self.first.asked_s)
         most = (passed_s + _MACHINES_S) / base_s
