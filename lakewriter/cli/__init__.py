@@ -1,8 +1,8 @@
-"""The command line, with one module for each command, which is imported when it runs.
+"""The command line, with one module for each command.
 
-Only this package imports click, prints, or exits. Data goes to stdout, and all other
-output to stderr. The exit code is 0 for success, 1 for a fault of lakewriter or the
-data, and 2 for wrong usage.
+A command's module is imported when the command runs. Only this package imports click,
+prints, or exits. Data goes to stdout, and all other output goes to stderr. The exit
+code is 0 for success, 1 for a fault of lakewriter or the data, and 2 for wrong usage.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ _MODULES = {"import": "commands.import_command", "shell": "shell.loop"}
 
 
 class _Commands(click.Group):
-    """A group that imports the module of a command when it runs."""
+    """A group of commands that imports a command's module when the command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)

@@ -104,7 +104,7 @@ def parse_day(text: str | None, option: str) -> date | None:
 
 
 def begin_ms(day: date | None) -> int | None:
-    """Return the first millisecond of a day in UTC, since the epoch; None for None."""
+    """Return the start of a UTC day in milliseconds since the epoch; None for None."""
     return None if day is None else day_start_ms(day)
 
 

@@ -49,7 +49,7 @@ def _use_utf8() -> None:
 def check_machine() -> None:
     """Check the limits of memory and threads before libraries are imported.
 
-    With too low limits, an import aborts the process.
+    An import aborts the process if the limits are too low.
 
     Raises:
         LakewriterError: if the limits allow too little memory or too few threads.

@@ -1,4 +1,4 @@
-"""Shared access to standard streams, user-named files and the log."""
+"""The shared access to standard streams, user-named files and the log."""
 
 import contextlib
 import logging

@@ -30,11 +30,11 @@ _SERIES_MAX = 8
 
 
 def explain_empty(store: LakeStore, filters: Iterable[FilterPruner], *, found: bool) -> str:
-    """Return in one line why the first filter matches no partition; "" if every filter matches one.
+    """Return one line on the first filter that matches no partition; "" if every filter matches one.
 
     Args:
         found: whether the answer has rows, such as the row of a count. Then the
-            result is "" unless every filter matches no partition.
+            result is "" if any filter matches a partition.
     """
     unflushed = {(candle.series, day_of(candle.begin_ms)) for candle in read_unflushed(store.state_dir)}
     all_series = {*store.series(), *(series for series, _ in unflushed)}
@@ -117,8 +117,8 @@ def _ends(store: LakeStore, series: Series, periods: set[date]) -> set[date]:
     """Return the first and the last day of a series.
 
     Args:
-        periods: the first days of its partitions; they are returned if a file is
-            unreadable, or if partitions are days.
+        periods: the first days of the series' partitions. The result is `periods` if a
+            partition is a day, or if a file is unreadable.
     """
     if series.grid.file_period == "day":
         return periods

@@ -1,4 +1,6 @@
-"""The engine: one DuckDB in memory for each lake and process, and a cursor for each statement.
+"""The engine, which is one DuckDB in memory for each lake and process.
+
+Each statement has its own cursor of the engine.
 
 Creating an engine takes longer than most statements, so engines are cached.
 Statements share only the engine's settings. Their tables and views are temporary,

@@ -62,7 +62,7 @@ _HINT_LINES_MAX = 4
 
 
 class QueryError(LakewriterError):
-    """The SQL is invalid, not allowed, or failed while it ran."""
+    """The SQL is invalid or not allowed, or it failed while it ran."""
 
 
 class FileReplacedError(LakeError):

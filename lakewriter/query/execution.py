@@ -1,4 +1,4 @@
-"""One execution of a statement: a cursor of the engine, batches of rows, and Ctrl-C.
+"""One execution of a statement, with its cursor, its batches of rows, and Ctrl-C.
 
 A statement runs twice. The first run has no rows, and finds the partitions that the
 statement needs. The second run reads their files. The filters of a repeatable
@@ -74,8 +74,8 @@ class RowStream:
         schema: the unique names and the Arrow types of the columns.
         batches: the rows; each batch is fetched on demand.
         explain_empty: returns one line with the reason for an answer without candles.
-            It returns "" for other answers, or if the reason is unknown. It needs all
-            batches to be fetched first.
+            It returns "" for other answers, or if the reason is unknown. The caller has
+            to fetch all batches first.
     """
 
     def __init__(

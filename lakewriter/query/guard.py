@@ -93,7 +93,7 @@ _TABLE_FUNCTIONS = frozenset(
     ]
 )
 
-# Scalar functions with side effects, or that show facts about the process.
+# Scalar functions that have side effects, or show facts about the process.
 _REFUSED_FUNCTIONS = frozenset(
     [
         "getenv",

@@ -24,8 +24,8 @@ class QueryLimits:
     """The timeout and the memory limit of one statement. The timeout starts with the object.
 
     Args:
-        timeout_s: seconds until the statement has to have returned all its rows, or it
-            is interrupted; None is no timeout.
+        timeout_s: the maximum time until all rows are returned, in seconds. After it
+            the statement is interrupted. None is no timeout.
         memory: the engine's memory in DuckDB's notation, such as "512MB" or "2GiB". A
             statement that needs more spills to disk, or fails. "" is DuckDB's default,
             80 % of RAM.
@@ -59,12 +59,12 @@ class QueryLimits:
         """Wait for the result of the engine's thread, and return it.
 
         Raises:
-            QueryError: after the timeout, at which the engine is interrupted.
+            QueryError: if the timeout ends before the result. The engine is interrupted.
         """
         if self._timeout_s is None:
             return future.result()
         left_s = self._started_s + self._timeout_s - time.monotonic()
-        # The result itself may be a TimeoutError, raised by a network disk.
+        # The result itself may be a TimeoutError of a network disk.
         if wait([future], max(0, left_s)).done:
             return future.result()
         with self._lock:

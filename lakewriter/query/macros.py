@@ -1,4 +1,4 @@
-"""SQL for candles: the table macros of every session.
+"""The table macros for candles, which every SQL session has.
 
     FROM resample('spot', 'BTCUSDT', '1m', '15m', since := '2024-06-30')
 

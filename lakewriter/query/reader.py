@@ -1,4 +1,4 @@
-"""The Python interface, for SQL, or for one series directly from its files.
+"""The Python interface for SQL, and for reading one series directly from its files.
 
     lake = lakewriter.open_lake("data")
     lake.query("SELECT symbol, max(high) FROM candles GROUP BY symbol").df()
@@ -116,7 +116,7 @@ class Lake:
             start, stop: the range [start, stop) of begin times, as ISO 8601 text, date
                 or datetime. Times are UTC unless they name another zone. None is open.
             fill: "gaps" adds a row with times and NaN for each missing candle from
-                `start` to `stop`. There None is the first or the last candle.
+                `start` to `stop`. With `fill`, None is the first or the last candle.
 
         Returns:
             the columns FRAME_COLUMNS: candle_begin_time as datetime64[ms, UTC],
@@ -227,7 +227,7 @@ def _filled(table: pa.Table, interval: str, start_ms: int | None, stop_ms: int |
 
 
 def _moment_ms(name: str, moment: Moment) -> int:
-    """Return the first millisecond at or after the moment, since the epoch."""
+    """Return the moment in milliseconds since the epoch, rounded up."""
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment.strip())

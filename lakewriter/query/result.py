@@ -1,7 +1,7 @@
 """A whole answer in memory, for Arrow, pandas, Polars or plain Python.
 
-The module needs only Arrow. Times are UTC datetimes without pytz. The methods for
-pandas and Polars import these themselves.
+The module needs only Arrow. Times are UTC datetimes without pytz. Only the methods
+for pandas and Polars import these libraries.
 """
 
 from collections.abc import Iterator

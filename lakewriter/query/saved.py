@@ -70,7 +70,7 @@ class SavedQuery(NamedTuple):
 
 
 def parse_query(name: str, sql: str) -> SavedQuery:
-    """Parse the comments at the head of a SQL file."""
+    """Parse the comments at the beginning of a SQL file."""
     title = ""
     parameters = []
     for line in sql.splitlines():

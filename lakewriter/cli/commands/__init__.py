@@ -1,1 +1,1 @@
-"""One module for each command. Each defines `command` and is imported when it runs."""
+"""The commands, one module each. A module defines `command`, and is imported when the command runs."""

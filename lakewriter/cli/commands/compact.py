@@ -120,7 +120,7 @@ def _sentence(summary: CompactSummary) -> str:
 
 
 def _folded_directories(summary: CompactSummary) -> str:
-    """Return a line on directories that were folded into those of their periods; "" for none."""
+    """Return a line on directories that were folded into their periods' directories; "" for none."""
     if not summary.directories_removed:
         return ""
     would = "would be " if summary.dry_run else ""

@@ -1,4 +1,4 @@
-"""The split of text into statements, and the completion of names. Pure."""
+"""The splitting of text into statements, and the completion of names. Pure."""
 
 import re
 from collections.abc import Iterable

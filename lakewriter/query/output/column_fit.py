@@ -6,7 +6,7 @@ wide, the columns in the middle follow.
 
 from collections.abc import Iterator, Sequence
 
-# Columns of candles from the least important on. Symbol, time and close stay.
+# Columns of candles, the least important first. Symbol, time and close stay.
 _FIRST_TO_GO = (
     "recv_time",
     "event_time",

@@ -28,7 +28,7 @@ def open_destination(path: Path, lake_root: Path) -> Iterator[BinaryIO]:
     /dev/stdout or /dev/fd/3, is written directly.
 
     Args:
-        lake_root: the lake's resolved root, which the path must not be below.
+        lake_root: the lake's resolved root. The path must not be below it.
 
     Raises:
         UsageError: if the path is in the lake, or cannot be opened.

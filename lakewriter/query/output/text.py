@@ -97,7 +97,7 @@ def format_value(value: Any) -> str:
 
 
 def interval_text(value: Any) -> str:
-    """Return a pyarrow.MonthDayNano like "1 month 2 days 00:05:00"."""
+    """Return a pyarrow.MonthDayNano as text, such as "1 month 2 days 00:05:00"."""
     months, days, nanoseconds = value
     parts = [
         f"{count} {unit}{'s' * (abs(count) != 1)}"

@@ -1,4 +1,4 @@
-"""From the filters of a statement to the files that it reads.
+"""The steps from the filters of a statement to the files that it reads.
 
     pushdown (filters) ─► pruning (partitions) ─► snapshot (files) ─► scan_sql ─► tables (views)
 

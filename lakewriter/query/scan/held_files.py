@@ -24,7 +24,7 @@ FD_DIRECTORY = "/proc/self/fd"
 # A file that changed within this time may be replaced soon. Flushes are rarely further apart.
 _RECENT_S = 2 * 3600
 
-# Maximum number of held files. Half of the process's limit of open files is a maximum too.
+# Maximum number of held files, which also use at most half of the process's limit.
 # FD_RESERVE descriptors stay free for other files.
 HELD_FILES_MAX = 16_384
 FD_RESERVE = 256

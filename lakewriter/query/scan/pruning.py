@@ -112,7 +112,7 @@ class FilterPruner:
         return found.pop() if len(found) == 1 else ""
 
     def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return the names of a level in which the filter can hold, from sorted names."""
+        """Return the names in which the filter can hold, from the sorted names of a level."""
         last = self._last_kept.get(level)
         if last is None or last[0] != names:
             last = self._last_kept[level] = (list(names), self._keep(level, names))
@@ -306,7 +306,7 @@ def _last_day(number: int) -> date:
 
 
 def _is_utf8(name: str) -> bool:
-    """Return whether a directory's name is UTF-8. The names of all partitions are."""
+    """Return whether a directory's name is UTF-8, like the names of all partitions."""
     try:
         name.encode()
     except UnicodeEncodeError:

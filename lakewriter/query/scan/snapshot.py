@@ -261,7 +261,7 @@ def _same_type(kind: Any, ours: Any) -> bool:
 
 
 def files_with_other_schema(root: Path, names: Iterable[str]) -> frozenset[str]:
-    """Return the own files that another tool wrote or linked, so only `read_files` may read them.
+    """Return the own files that only `read_files` may read, because another tool wrote or linked them.
 
     Raises:
         FileNotFoundError: if a file vanished.
