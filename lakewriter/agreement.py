@@ -24,7 +24,8 @@ HOST_WRONG_MS = 86_400_000.0
 # A frame was delayed if it arrives later than this after its event time.
 LATE_S = 5.0
 
-# REST alone must repeat a time for this long. Late frames that agree with the host must, too.
+# REST without another witness must repeat a time for this long. So must late frames
+# that agree with the host.
 INSIST_S = 60.0
 
 # REST is no witness after this time without an answer.
@@ -113,7 +114,7 @@ class Agreement:
         return False
 
     def observe_event_time(self, series: Series, event_ms: int, now_s: float, wall_ms: float) -> bool:
-        """Add a closed candle's event time; return whether it can be true."""
+        """Add a closed candle's event time; return whether it is plausible."""
         claim = ClockClaim(series, event_ms, now_s)
         if self._rest_answered_s is None:
             self._follow_streams(claim, wall_ms)
@@ -145,7 +146,10 @@ class Agreement:
             self._adopt(self._stream_line, claim.heard_s, wall_ms)
 
     def _observe_first(self, claim: ClockClaim, wall_ms: float) -> bool:
-        """Return whether the host, REST or other series confirm the first claim."""
+        """Add a claim while the time is unknown; return whether it is plausible.
+
+        Its time is accepted if the host, REST or another series confirms it.
+        """
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
         elif abs(wall_ms - claim.event_ms) <= HOST_MS or self._has_second_series(claim, 1.0):
@@ -154,7 +158,10 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _observe_ahead(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> bool:
-        """Return whether another witness confirms a frame ahead of the agreed time; if so, accept its time."""
+        """Add a claim ahead of the agreed time; return whether it is plausible.
+
+        Its time is accepted only if another witness confirms it.
+        """
         line_ms = line.least_ms(claim.heard_s)
         by_host = self._host_agrees(claim.event_ms, wall_ms)
         host_stays = self._host_agrees(line_ms, wall_ms)

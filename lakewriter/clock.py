@@ -84,7 +84,7 @@ class ExchangeTime:
         return self.real_s(exchange_ms - self._now_ms())
 
     def observe_event_time(self, series: Series, event_ms: int) -> bool:
-        """Add a closed candle's event time; return whether it can be true."""
+        """Add a closed candle's event time; return whether it is plausible."""
         return self._agreed.observe_event_time(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
 
     def observe_server_time(self, moment: Moment) -> bool:

@@ -17,7 +17,7 @@ UNEXPLAINED = "unexplained"
 # Final reasons: the exchange has no such candle, so it is never requested again.
 FINAL: frozenset[Reason] = frozenset(("exchange_halt", "not_listed", "delisted", "delivered"))
 
-# Reasons which show that the symbol no longer trades.
+# Reasons that mean that the symbol no longer trades.
 ENDED: frozenset[Reason] = frozenset(("delisted", "delivered"))
 
 # A series whose last gap has one of these reasons expects no candles now.

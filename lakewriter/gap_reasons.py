@@ -35,10 +35,10 @@ class SymbolFacts(NamedTuple):
         listed: the symbol's entry in the market's list; None if absent or not fetched.
         as_of_ms: time at which the market's list was fetched; None if never.
         first_ms: begin time of the exchange's first candle; None if unknown.
-        newest_ms: begin time of the newest candle from REST; None without one. A newer
-            candle of a stream is no evidence, because REST may be behind.
+        newest_ms: begin time of the newest candle from REST; None if REST has no candle. A
+            newer candle of a stream is no evidence, because REST may be behind.
         seen_ms, last_ms: begin times of the first and the newest candle from any source;
-            None without one. They overrule the dates of the list.
+            None before the first candle. They override the dates of the list.
     """
 
     listed: Instrument | None
@@ -90,7 +90,7 @@ def reasons_for(ranges: Iterable[Range], grid: Interval, facts: SymbolFacts) -> 
     """Return the reasons why the exchange lacks the candles in these ranges.
 
     Args:
-        ranges: ranges of begin times on the grid, all of which REST lacked in an answer.
+        ranges: ranges of begin times on the grid. REST lacked all of them in an answer.
 
     Returns:
         ranges with one reason each, ascending, without ranges whose reason is unknown.

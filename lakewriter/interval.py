@@ -167,10 +167,10 @@ BY_WIRE_NAME: dict[str, Interval] = {interval.wire_name: interval for interval i
 
 
 def parse_interval(text: str) -> Interval:
-    """Parse an interval; `1M` and `1mo` both mean months.
+    """Parse an interval. `1M` and `1mo` both mean one month.
 
     Raises:
-        UsageError: if there is no such interval.
+        UsageError: if no interval has this name.
     """
     found = INTERVALS.get(text) or BY_WIRE_NAME.get(text)
     if found is None:

@@ -229,8 +229,8 @@ def is_symbol(text: str) -> bool:
 
     A symbol has at most 32 characters, in NFC: letters, digits, `_`, `-` and `.`.
     ASCII letters are upper case. The first character is a letter or a digit. The last
-    one is not `-` or `.`. The text has no `..`. A symbol needs no escaping in a path,
-    because it has no separator, no control character and no special character of Hive.
+    one is not `-` or `.`. The text has no `..`. It has no separator, no control
+    character and no special character of Hive. A symbol needs no escaping in a path.
     """
     if len(text) > SYMBOL_LENGTH_MAX:
         return False

@@ -178,7 +178,7 @@ def parse_partition(path: str) -> Partition:
     Percent-encoded names are decoded, because DuckDB, pyarrow and Polars write them.
     `Partition.path` is never encoded, and contains the first day of the period. If a
     path differs from its partition's `path`, another tool or an older lakewriter wrote
-    that directory for the same partition.
+    that directory.
 
     Raises:
         LakeError: if the path is not a partition's path.

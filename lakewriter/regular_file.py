@@ -71,7 +71,7 @@ def open_lock(path: Path | str) -> int:
 def names_open_file(path: Path | str, fd: int) -> bool:
     """Return whether a path still leads to the open file."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - as above, for each commit
+        found = os.stat(path)  # noqa: PTH116 - each commit calls it
     except OSError:
         return False
     return os.path.samestat(found, os.fstat(fd))

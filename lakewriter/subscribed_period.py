@@ -22,7 +22,7 @@ COMMAND_LINE = "command line"
 # next start of the recorder fetches younger candles.
 STOP_MARGIN_MS = 120_000
 
-# Maximum number of periods of a series. The oldest closed ones above it are dropped.
+# Maximum number of closed periods of a series. The oldest ones above it are dropped.
 PERIODS_MAX = 1_000
 
 # Later than every time that can be stored: 9999-12-31.

@@ -49,7 +49,7 @@ _PART_BYTES = 1 << 16
 # Hashing this many bytes would block the event loop for milliseconds.
 _THREAD_FROM_BYTES = 1024 * 1024
 
-# Temporary statuses: of the firewall, a timeout, a ban, too many requests, and of the region.
+# Statuses after which a retry may succeed: firewall, timeout, ban, too many requests, region.
 _RETRYABLE = (403, 408, 418, 429, 451)
 
 # The format of sha256sum.

@@ -4,7 +4,7 @@ A row has the 12 values of a REST row, in the same order. Futures' files of late
 years begin with a header. Columns are read by position, because the header's names
 mislead: on coin_futures `quote_volume` counts the base asset. spot's times are
 microseconds since 2025. Two columns are not read: the close time, which is wrong if
-a halt shortened the candle, and the last column, which can have any value.
+a halt shortened the candle, and the last column, which has arbitrary values.
 
 Source: binance-public-data, README.md; the files themselves.
 """

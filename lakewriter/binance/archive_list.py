@@ -2,7 +2,7 @@
 
 The list has keys with their sizes, directories, and the marker of the next page.
 
-Contract: any other content raises an error of one line. A document with
+Contract: any other content raises an error with one line of text. A document with
 declarations is refused, so entities are never expanded.
 
 Source: Amazon S3 API reference, ListObjects (its first version).

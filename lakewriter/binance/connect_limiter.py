@@ -18,7 +18,7 @@ from lakewriter.clock import Clock
 log = logging.getLogger(__name__)
 
 # Source: binance-spot-api-docs, web-socket-streams.md: 300 attempts in 5 minutes
-# from one address. The futures document no limit. The rest is left to other programs
+# from one address. The futures' documents name no limit. The rest is left to other programs
 # at the same address.
 ATTEMPTS_MAX = 250
 WINDOW_S = 300.0

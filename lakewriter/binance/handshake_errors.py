@@ -1,4 +1,4 @@
-"""The errors of a refused handshake, and how long each one blocks attempts. Pure.
+"""The errors of a refused handshake, and the time for which each blocks attempts. Pure.
 
 A table maps the HTTP status to the delay. Some errors require more than a retry.
 """

@@ -64,8 +64,8 @@ def candle_table(
             checks, to lose no candle by a rule of lakewriter.
 
     Raises:
-        RowError: if a row begins off the grid, has a number that is below 0 or not
-            finite, or has an open or close outside of its low and high.
+        RowError: if a row begins off the grid, or a number is below 0 or not finite. It
+            is also raised if an open or close is outside of low and high.
     """
     grid = origin.series.grid
     _check_begins(begins, grid)

@@ -2,8 +2,8 @@
 
 Rule 1: in any 60 seconds at most a share of the exchange's limit is spent,
 whenever the exchange's minutes begin. All users of one `WeightUse` share this
-budget. Rule 2: the exchange's answers show the weight that other programs at this
-address spend. It counts too. Rule 3: a block applies to all users. Rule 4:
+budget. Rule 2: the weight that other programs at this address spend counts too.
+The exchange's answers show it. Rule 3: a block applies to all users. Rule 4:
 background work stops at half of the share, but a tenth is reserved for it while it
 waits.
 
@@ -18,7 +18,7 @@ import msgspec
 
 WINDOW_S = 60.0
 
-# After a block only one request is sent. Without an answer another one is sent after this time.
+# After a block only one request is sent. Without an answer, the next one is sent after this time.
 PROBE_S = 20.0
 _NAP_S = 0.1
 
@@ -63,7 +63,7 @@ class WeightUse(msgspec.Struct, omit_defaults=True):
         held_until_s: end of the block, by the monotonic clock.
         held_until_unix_s: end of the block by the wall clock, for the next boot.
         doubtful: whether no request was answered since the block.
-        probed_s: time of the last request after the block that has no answer yet; None without one.
+        probed_s: time of the last request after the block, if it has no answer yet; otherwise None.
         background: weight of background work by start of ten seconds; part of `spent`.
         background_until_s: time until which weight is reserved for background work.
     """
@@ -205,7 +205,7 @@ def _add(spent: dict[int, int], second: int, weight: int) -> None:
 
 
 class WeightBook(msgspec.Struct):
-    """The use of one pool, kept beyond the life of a process.
+    """The use of one pool, stored for later processes.
 
     Args:
         boots: use by boot id, the newest boot last.

@@ -59,7 +59,7 @@ class GracePeriods:
 
 
 class DeadlineWatch:
-    """Watches the deadlines of all expected series.
+    """The task that watches the deadlines of all expected series.
 
     Args:
         expected: the expected series; they follow the time of each market.
@@ -94,7 +94,7 @@ class DeadlineWatch:
         self._clock = clock
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch the deadlines until cancelled."""
         quiet_until_s = 0.0
         while True:
             await asyncio.sleep(_TICK_S)

@@ -9,7 +9,7 @@ _BITS = 5
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """A histogram at one moment.
+    """A snapshot of a histogram.
 
     Args:
         count: the number of values.
@@ -25,7 +25,7 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class Histogram:
-    """Counts of whole numbers; close numbers share a bucket."""
+    """Counts of whole numbers. Close numbers share a bucket."""
 
     def __init__(self) -> None:
         self.count = 0

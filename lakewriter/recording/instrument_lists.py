@@ -41,7 +41,7 @@ class Refreshed(NamedTuple):
 
 
 class InstrumentList:
-    """Keeps the list of one market current.
+    """The list of one market, which regular requests keep current.
 
     Args:
         market: the market's name.

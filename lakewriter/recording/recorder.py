@@ -48,7 +48,7 @@ STOP_PATIENCE_S = 20.0
 
 
 class Recorder:
-    """Records the candles on the supervisor's queue.
+    """The recorder of the candles on the supervisor's queue.
 
     Args:
         store: the lake.

@@ -142,7 +142,7 @@ class SubscriptionLog:
         )
 
     async def _wait_due(self, most_s: float) -> None:
-        """Wait until a change, or until one more market is dated, for at most `most_s`."""
+        """Wait until the subscriptions change or another market's time is known, for at most `most_s`."""
         until_s = self._clock.monotonic_s() + most_s
         while (left_s := until_s - self._clock.monotonic_s()) > 0:
             all_dated = self._dated == self._markets

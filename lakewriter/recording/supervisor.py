@@ -159,7 +159,7 @@ class CompletenessSupervisor:
             self._survey.survey_ended_series(market, self._clients[market].time.now_ms())
 
     async def run(self) -> None:
-        """Supervise until cancelled."""
+        """Run all parts until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks

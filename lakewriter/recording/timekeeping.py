@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 _AFTER_S = (0.05, 0.05, 0.3, 0.5, 2.0, 7.0, 20.0)
 _EVERY_S = 30.0
 
-# Pauses while the time is in doubt. After the first ones they last `_DOUBT_EVERY_S`.
+# Pauses while the time is in doubt. After these pauses, all last `_DOUBT_EVERY_S`.
 _DOUBT_AFTER_S = (0.05, 0.05, 0.3, 1.0, 5.0)
 _DOUBT_EVERY_S = 10.0
 _CHECK_S = 0.5
 
-# The first rejected answer is logged, and then each answer whose count is a multiple of this.
+# The first rejected answer is logged, and then one of this many.
 _DOUBT_LOG_EVERY = 100
 
 

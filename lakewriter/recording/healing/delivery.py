@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """Delivers healed candles.
+    """The delivery of healed candles.
 
     Args:
         queue: receives candles that are journaled, like streamed candles.

@@ -152,7 +152,7 @@ class Healer:
             self._ledger.clear(series, candle.begin_ms, candle.end_ms)
 
     async def run(self) -> None:
-        """Heal until cancelled."""
+        """Heal missing candles until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._retry_refused())
             started: set[str] = set()

@@ -84,7 +84,7 @@ class StartupSurvey:
         self._ended.put_nowait((market, until_ms))
 
     async def run(self) -> None:
-        """Survey until cancelled."""
+        """Survey queued series until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for work in (self._keep_surveying, self._keep_finding_ended, self._keep_learning_grids):
                 tasks.create_task(work())
@@ -187,7 +187,7 @@ class StartupSurvey:
         return settled
 
     def _is_refuted(self, gap: Gap) -> bool:
-        """Return whether a series that was marked as ended trades again, so that it was only halted."""
+        """Return whether a series that was marked as ended trades again, which means a halt."""
         instrument = self._subscribed.instrument(gap.series)
         return gap.reason in ENDED and instrument is not None and instrument.trades
 

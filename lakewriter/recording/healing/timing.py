@@ -7,8 +7,9 @@ from lakewriter.interval import Interval
 from lakewriter.ranges import Range, union
 from lakewriter.recording.healing.schedule import HealTask
 
-# Observed: the values of a just-closed candle still change. A candle that was younger
-# than the first constant at its request is requested once more, the second constant after its end.
+# Observed: the values of a just-closed candle still change. A candle younger than
+# PROVISIONAL_MS at its request is provisional. It is requested once more,
+# REQUEST_AGAIN_MS after its end.
 PROVISIONAL_MS = 30_000
 REQUEST_AGAIN_MS = 60_000
 

@@ -80,7 +80,7 @@ class Watermarks:
         return None if watermark is None else watermark.next_ms
 
     def expect(self, series: Series, from_ms: int) -> None:
-        """Add a series: every candle is expected, from the one that contains `from_ms`."""
+        """Add a series, whose candles are expected from the one that contains `from_ms`."""
         grid = series.grid
         known = series.interval != "3d"
         self._watermarks[series] = _SeriesWatermark(grid, from_ms, grid.floor(from_ms) if known else None)
@@ -100,7 +100,7 @@ class Watermarks:
         return None if watermark is None else watermark.next_ms
 
     def restart(self, series: Series, from_ms: int) -> int | None:
-        """Reset a series to the candle that contains `from_ms`; return its previous next begin time."""
+        """Reset a series to the candle that contains `from_ms`; return the old next begin time."""
         watermark = self._watermarks[series]
         next_ms, watermark.since_ms = watermark.next_ms, from_ms
         if next_ms is not None:

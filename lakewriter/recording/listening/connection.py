@@ -2,8 +2,8 @@
 
 Contract: a connection subscribes to its shard's streams and puts every closed
 candle into the sink. It ends by an error. After `leave` it ends when all frames
-on their way are read. It decides nothing itself: it sets `changed`, and its shard
-decides.
+on their way are read. The connection only sets `changed`; its shard decides the
+next step.
 """
 
 import asyncio
@@ -184,7 +184,7 @@ class ShardConnection:
             self._changed.set()
 
     async def _take(self, frame: bytes, socket: StreamSocket) -> bool:
-        """Handle a frame; return whether it was the last one before a clean end."""
+        """Handle a frame; return whether it was the last frame before a clean end."""
         try:
             message = wire.decode(frame, self._settings.market.name, self._settings.clock.wall_us())
         except FrameError as error:
