@@ -2,7 +2,8 @@
 
 A command's module is imported when the command runs. Only this package imports click,
 prints, or exits. Data goes to stdout, and all other output goes to stderr. The exit
-code is 0 for success, 1 for a fault of lakewriter or the data, and 2 for wrong usage.
+code is 0 for success, and 2 for wrong usage. It is 1 for a fault of lakewriter or the
+data.
 """
 
 import contextlib

@@ -40,7 +40,7 @@ TERMINAL_ROWS_MAX = 40
 KILL_GRACE_S = 3.0
 
 # Memory that the engine's own limit does not count. Arrow reserves a gigabyte of
-# addresses, each thread has a stack, and a value may be a list with a billion items.
+# addresses, and each thread has a stack. A value may be a list with a billion items.
 _UNCOUNTED_BYTES = 1_600_000_000
 _THREAD_BYTES = 16_000_000
 

@@ -7,8 +7,8 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
-# As in git: exit if the text fits the screen, keep colours, fold no lines, and do not
-# clear the screen.
+# Git uses the same options. `less` exits if the text fits the screen, and keeps colours.
+# It folds no lines, and does not clear the screen.
 _LESS = "FRSX"
 
 

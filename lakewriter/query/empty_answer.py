@@ -1,7 +1,7 @@
 """The reason why a statement found no candles.
 
-An empty answer may be correct. Other causes are a misspelled symbol, the wrong
-market, an interval that was not recorded, or days before the first candle.
+An empty answer may be correct. Other causes are a misspelled symbol, a wrong market,
+an unrecorded interval, or days before the first candle.
 
 Strategy: `pruning` tests the filter on the names of all series, level by level, as
 it does on directories. The reason is the first level at which no name passes. The

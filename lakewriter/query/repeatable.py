@@ -11,7 +11,7 @@ from typing import Any
 
 from lakewriter.query.macros import MACROS
 
-# Operators, aggregates, windows and scalar functions whose result depends only on their
+# Operators, aggregates, windows and scalar functions. Their results depend only on their
 # arguments and on the time zone, which is always UTC.
 _STABLE = """
     + - * / // % ^ ** || ~~ ~~* !~~ !~~* ~~~ ! & | ^@

@@ -217,9 +217,9 @@ class FilterPruner:
         """Return the parts of a range in which the filter can hold, sorted.
 
         Args:
-            runs: whether the result is probably a few long runs. Then a range is not
-                split further if the filter can hold in all its parts, except at the
-                outer ends.
+            runs: whether the result is probably a few long runs. Then a range is kept
+                whole if the filter can hold in all its parts. Only the ranges at the
+                outer ends are split further.
         """
         done: list[Span] = []
         parts = self._can_hold([whole], guarantee)

@@ -1,8 +1,8 @@
 """The filters that the engine pushes down to each scan of `candles`, found before the listing.
 
 Strategy: the statement runs once on an empty `candles`, which is an Arrow dataset.
-For each scan the engine requests a scanner from the dataset, with the filter that it
-pushed down to that scan. The dataset records these filters. The engine does not know
+For each scan the engine requests a scanner from the dataset, with the filter for that
+scan. The dataset records these filters. The engine does not know
 that the dataset is empty. So in any lake, a row that fails the filter of its scan
 cannot change the answer.
 
