@@ -41,8 +41,8 @@ COMMIT_LINGER_S = 0.005
 BUFFER_CANDLES_MAX = 200_000
 
 # Pause between retries while the disk refuses writes, for instance because it is full.
-# Retries have no limit while recording. After the stop they end after the second
-# time, because systemd kills a process 90 s after the stop.
+# Retries have no limit while recording. They end STOP_PATIENCE_S after the stop,
+# because systemd kills the process 90 s after the stop.
 REFUSED_RETRY_S = 0.5
 STOP_PATIENCE_S = 20.0
 

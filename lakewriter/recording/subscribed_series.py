@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 
-# A list is requested once more if fewer symbols trade than this share of those before.
-# The check needs at least this many symbols that traded before.
+# A list is requested once more if its number of trading symbols shrinks below this
+# share. The previous list must have at least _SHRINK_FROM trading symbols.
 _SHRINK_SHARE_MIN = 0.5
 _SHRINK_FROM = 20
 
