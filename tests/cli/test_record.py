@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakewriter.interval import MINUTE_MS
+from lakewriter.lake.format import FORMAT_VERSION
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.sandbox import Fault, SandboxOptions, serve
 from support.running import PATIENCE_S, child, plain_rows, run, run_here, until
@@ -97,12 +98,12 @@ def test_a_lake_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_lake_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     """A lake that a later version made is not touched; the line says what to do."""
     (tmp_path / "data/_lakewriter").mkdir(parents=True)
-    (tmp_path / "data/_lakewriter/lake.json").write_text('{"format_version": 2, "more": []}')
+    (tmp_path / "data/_lakewriter/lake.json").write_text('{"format_version": 99, "more": []}')
     for arguments in (["record", "spot:BTCUSDT:1m"], ["compact"], ["query", "SELECT 1"]):
         refused = run_here(*arguments, cwd=tmp_path)
         assert refused.returncode == 1
         assert refused.stderr.splitlines() == [
-            f"lakewriter: lake: {tmp_path.resolve()}/data has format 2, newer than 1",
+            f"lakewriter: lake: {tmp_path.resolve()}/data has format 99, newer than {FORMAT_VERSION}",
             "  pip install --upgrade lakewriter",
         ]
 
