@@ -31,6 +31,7 @@ from crash import longrun
 from lakewriter.gap import Gap
 from lakewriter.interval import INTERVALS, MINUTE_MS
 from lakewriter.lake.gaps.ledgers import read_gaps
+from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.server import Sandbox, SandboxOptions, serve
 from lakewriter.series import Series
@@ -209,12 +210,17 @@ class Endurance:
         assert self._child is not None
         # What ended by now is late a minute from now, and settled some minutes after that.
         until_ms = self.sandbox.now_ms() + 12 * MINUTE_MS
+        began_ms, recording = self.sandbox.now_ms(), set[str]()
         deadline_s = time.monotonic() + PATIENCE_S
-        while self.sandbox.now_ms() < until_ms or self._pending():
+        # A recorder that was killed a moment ago may still be starting.
+        while recording < set(MARKETS) or self.sandbox.now_ms() < until_ms or self._pending():
             if time.monotonic() > deadline_s:
-                self.errors.append(f"still pending: {self._pending()[:3]}")
+                self.errors.append(f"recording {sorted(recording)}, still pending: {self._pending()[:3]}")
                 break
             await asyncio.sleep(1)
+            if recording < set(MARKETS):
+                recording |= {each.market for each in read_unflushed(self.lake) if each.begin_ms >= began_ms}
+                until_ms = self.sandbox.now_ms() + 12 * MINUTE_MS
         self._child.terminate()
         code = await asyncio.wait_for(self._child.wait(), PATIENCE_S)
         if code:
