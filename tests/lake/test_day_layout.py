@@ -21,7 +21,7 @@ from lakewriter.lake.format import FORMAT_NAME, FORMAT_VERSION, LakeFormat
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
 from lakewriter.lake.storage import LocalStorage
-from lakewriter.partition import partition_at, partition_of
+from lakewriter.partition import by_partition, day_of, partition_at, partition_of
 from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport
 from lakewriter.verify.run import verify
@@ -156,15 +156,9 @@ def test_the_better_row_wins_wherever_it_lies(tmp_path: Path) -> None:
         write_days(store.root, partition_of(other), to_table([other]))
         for _ in range(2):
             assert rows_of_sql(store, "SELECT trade_num FROM candles") == [(2,)]
-            assert presence_of(store, Series("spot", "BTCUSDT", "1d")).count(partition_day(other)) == 1
+            assert presence_of(store, Series("spot", "BTCUSDT", "1d")).count(day_of(other.begin_ms)) == 1
             compacted(store)
         assert [each.trade_num for each in rows_by_plain_files(store)] == [2]
-
-
-def partition_day(candle):
-    from lakewriter.partition import day_of
-
-    return day_of(candle.begin_ms)
 
 
 class DyingStorage(LocalStorage):
@@ -261,6 +255,20 @@ def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore,
     compacted(days)
     assert further_directories(days) == []
     assert rows_of_sql(days, COUNTS) == truth
+
+
+@pytest.mark.slow
+def test_a_query_over_many_files_suggests_a_compaction(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of days are read one by one, and the query says what makes it faster."""
+    store = LakeStore.create(str(tmp_path), "test")
+    for partition, rows in by_partition(rest_candle(day, interval="1d") for day in range(1010)).items():
+        write_days(tmp_path, partition, to_table(rows))
+    assert rows_of_sql(store, "SELECT count(*) FROM candles") == [(1010,)]
+    assert caplog.messages == [
+        f"lake: {tmp_path} has many files to fold, which slow this query down; lakewriter compact"
+    ]
 
 
 def test_rows_of_another_period_are_refused(tmp_path: Path) -> None:

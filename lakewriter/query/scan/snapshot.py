@@ -29,6 +29,7 @@ from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.unchanged import UnchangedCache
 from lakewriter.lake.unflushed import read_unflushed
+from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import LEVELS, Partition, partition_of
 from lakewriter.query.errors import file_gone_error
 from lakewriter.regular_file import open_regular
@@ -56,6 +57,10 @@ PARTITIONS_SCHEMA = pa.schema(
         ("bytes", pa.int64()),
     ]
 )
+
+
+# A query that reads so many foreign files suggests a compaction.
+MANY_FOREIGN = 1_000
 
 
 class ForeignFile(NamedTuple):
@@ -151,6 +156,10 @@ def unmerged_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
     if snapshot.journal:
         series = [partition_of(candle) for candle in snapshot.journal]
         yield with_path_columns(to_table(snapshot.journal), series)
+    if len(snapshot.foreign) >= MANY_FOREIGN:
+        warn_once(
+            f"lake: {store.name} has many files to fold, which slow this query down; lakewriter compact"
+        )
     remaining = iter(snapshot.foreign)
     while files := list(islice(remaining, _FOREIGN_AT_ONCE)):
         yield pa.concat_tables(
