@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 TRIES_MAX = 8
 
-# The maximum tries of a file. A wrong checksum can mean that the archive is replacing the
-# file. More tries do not help.
+# The maximum tries of a file, and of a file with a wrong checksum. The archive may be
+# replacing the file. More tries do not help.
 FILE_TRIES_MAX = 5
 CHECKSUM_TRIES_MAX = 3
 _PAUSE_FIRST_S = 0.5

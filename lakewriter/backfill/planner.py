@@ -81,7 +81,7 @@ class Planner:
         clients: the clients of the markets.
         options: the user's options.
         clock: the machine's clock.
-        progress: receives the series that cannot be read.
+        progress: the counter of the unreadable series.
 
     Attributes:
         market_infos: the facts of each planned market, by its name.
@@ -189,8 +189,8 @@ class Planner:
         if options.until_ms is not None:
             stop_ms = min(stop_ms, options.until_ms)
         if bounds.stop_ms is not None and ends_ms:
-            # The time after the last file of a symbol that no longer trades is requested by
-            # REST only once.
+            # One REST request covers the time after the last file of a symbol that no
+            # longer trades.
             stop_ms = min(stop_ms, ends_ms[-1])
         if bounds.unlisted and period and listed:
             coming_ms = unpublished_ms(series, period, max(listed), market_info.client.time.now_ms())

@@ -1,7 +1,6 @@
 """Fetch candles that no file has from REST, and explain in the ledger those that REST lacks.
 
-Rule 1: after the backfill, the lake has each candle of a series up to the present, or the
-ledger explains it.
+Rule 1: after the backfill, the lake has each candle up to the present, or the ledger explains it.
 Rule 2: if a recorder runs on this lake, the present is the last closed candle. The recorder
 has only candles from after its start. Otherwise the newest candles are left out, because
 their values may still change.

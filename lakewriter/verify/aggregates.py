@@ -145,7 +145,7 @@ def _reduce_spans(reduce: np.ufunc, values: Numbers, first: IntArray, last: IntA
 
 
 def _differing_columns(longer: Columns, totals: _Totals) -> dict[str, Bools]:
-    """Return the candles that differ from the aggregates, by column."""
+    """Return whether each candle differs from its aggregate, by column."""
     of_all = {name: getattr(longer, name) != totals.prices[name] for name in PRICES}
     of_traded = {name: getattr(longer, name) != totals.traded[name] for name in PRICES}
     as_all = ~np.logical_or.reduce(list(of_all.values()))

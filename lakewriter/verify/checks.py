@@ -99,7 +99,7 @@ def _rows_defect(kind: str, begins: IntArray, what: str) -> Defect:
 
 
 def is_on_grid(partition: Partition, grid: Interval, begins: IntArray) -> Bools:
-    """Return which begin times are in the partition's period and on the grid."""
+    """Return whether each begin time is in the partition's period and on the grid."""
     inside = (begins >= partition.start_ms) & (begins < partition.stop_ms)
     placed: Bools = inside & (floors(grid, begins) == begins)
     return placed

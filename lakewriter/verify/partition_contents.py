@@ -46,8 +46,8 @@ class Contents(NamedTuple):
 
     Args:
         own: lakewriter's own file; None if the partition lacks it.
-        of_days: files of single days of a month or a year, with their partitions in format
-            1. lakewriter wrote them in that format.
+        of_days: lakewriter's files of format 1 for single days of a month or a year, with
+            their former partitions.
         foreign: the other files.
         rows: the rows of its period in all files, sorted, as a query returns them. Of
             duplicates, only the winner is kept.

@@ -1,8 +1,8 @@
 """Verification of a lake alone. Each partition is read once, for all checks.
 
 A symbol is read day by day with all of its intervals. A longer candle is compared with the
-shorter ones of its day. Partitions of months and years are kept for later days. So are
-daily candles for weeks and months, and each series' window of candles for jumps.
+shorter ones of its day. Partitions of months and years are kept for later days. Daily
+candles are kept for weeks and months, and a window of candles for jumps.
 
 `checks`, `aggregates`, `price_jumps` and `footer_statistics` have the rules. Candles
 in a journal are not checked.
