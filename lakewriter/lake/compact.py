@@ -42,7 +42,7 @@ from lakewriter.evidence.closed import closed_rows
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
 from lakewriter.lake.foreign_rows import decode_foreign
-from lakewriter.lake.lake import LakeStore, check_day, count_disputed
+from lakewriter.lake.lake import LakeStore, check_rows_inside, count_disputed
 from lakewriter.lake.listing import PartitionDirs
 from lakewriter.lake.parquet import decode, encode_next, written_by_us
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
@@ -351,7 +351,7 @@ def _rows_of(partition: Partition, data: bytes, path: Path, now_ms: int) -> tupl
     else:
         rows, not_closed = decode_foreign(data, name, partition)
     if written_by_us(data):
-        check_day(partition, int_column(rows, "candle_begin_time"))
+        check_rows_inside(partition, int_column(rows, "candle_begin_time"))
         return rows, 0
     if name.endswith(partition.file):
         rows, not_closed = decode_foreign(data, name, partition)

@@ -229,7 +229,7 @@ class LakeStore:
         merging the same rows again changes nothing.
         """
         checked_partition(partition)
-        check_day(partition, int_column(rows, "candle_begin_time"))
+        check_rows_inside(partition, int_column(rows, "candle_begin_time"))
         return self.with_exclusive_retry(partition, lambda: self._merge_once(partition, rows))
 
     def merge_many(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged | Exception]:
@@ -259,7 +259,7 @@ class LakeStore:
     def _merge_batch(self, items: Sequence[tuple[Partition, pa.Table]]) -> list[Merged]:
         for partition, rows in items:
             checked_partition(partition)
-            check_day(partition, int_column(rows, "candle_begin_time"))
+            check_rows_inside(partition, int_column(rows, "candle_begin_time"))
         self._upgrade_format()
         parts: dict[Partition, list[pa.Table]] = {}
         for partition, rows in items:
@@ -429,7 +429,7 @@ def _rows_differ(
     return differs
 
 
-def check_day(partition: Partition, begins: IntArray) -> None:
+def check_rows_inside(partition: Partition, begins: IntArray) -> None:
     """Raise if rows belong in another partition.
 
     Raises:

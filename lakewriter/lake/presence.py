@@ -104,7 +104,7 @@ def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = 
     return Presence(store, series, by_period(interval, days), unflushed)
 
 
-class PresenceDay(NamedTuple):
+class PartitionPresence(NamedTuple):
     """The candles of a partition: a footer, or the begin times if no footer suffices."""
 
     footer: Footer | None
@@ -128,7 +128,7 @@ class Presence:
         series: Series,
         days: Mapping[str, Sequence[str]],
         unflushed: Iterable[Candle] = (),
-        read: Mapping[str, PresenceDay] | None = None,
+        read: Mapping[str, PartitionPresence] | None = None,
     ) -> None:
         self.series = series
         self._store = store
@@ -270,20 +270,22 @@ class Presence:
     def _begins(self, day: str) -> IntArray:
         read = self._day(day)
         if read.begins is None:
-            read = self._read[day] = read_day(self._store, self.series, day, self._days[day], exactly=True)
+            read = self._read[day] = read_partition_presence(
+                self._store, self.series, day, self._days[day], exactly=True
+            )
         assert read.begins is not None
         return read.begins
 
-    def _day(self, day: str) -> PresenceDay:
+    def _day(self, day: str) -> PartitionPresence:
         if day not in self._read:
             directories = self._days.get(day)
             if directories is None:
-                return PresenceDay(Footer(0, 0, 0), _NONE)
-            self._read[day] = read_day(self._store, self.series, day, directories)
+                return PartitionPresence(Footer(0, 0, 0), _NONE)
+            self._read[day] = read_partition_presence(self._store, self.series, day, directories)
         return self._read[day]
 
 
-def read_day(
+def read_partition_presence(
     store: LakeStore,
     series: Series,
     day: str,
@@ -291,7 +293,7 @@ def read_day(
     *,
     exactly: bool = False,
     listed: Sequence[str] = (),
-) -> PresenceDay:
+) -> PartitionPresence:
     """Read the candles of a partition from its files.
 
     Args:
@@ -307,7 +309,7 @@ def read_day(
     try:
         partition = Partition(*series, date.fromisoformat(day))
     except ValueError:
-        return PresenceDay(Footer(0, 0, 0), _NONE)  # the directory only resembles a partition
+        return PartitionPresence(Footer(0, 0, 0), _NONE)  # the directory only resembles a partition
     for lap in range(READ_LAPS_MAX):
         names = list(listed) if listed and not lap else candle_files(store.storage, directories)
         parts = []
@@ -324,10 +326,10 @@ def read_day(
             path = f"{store.name}/{name}"
             footer = read_footer(found.data, path) if len(names) == 1 and not exactly else None
             if footer is not None and _is_inside(partition, footer):
-                return PresenceDay(footer, None)
+                return PartitionPresence(footer, None)
             parts.append(_inside(partition, read_begins(found.data, path)))
         else:
-            return PresenceDay(None, np.unique(np.concatenate(parts)) if parts else _NONE)
+            return PartitionPresence(None, np.unique(np.concatenate(parts)) if parts else _NONE)
     raise LakeError(f"{series} {day}: its files do not hold still")
 
 

@@ -11,7 +11,7 @@ from lakewriter.lake.gaps.ledgers import read_reported
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
-from lakewriter.lake.presence import Presence, PresenceDay, read_day
+from lakewriter.lake.presence import PartitionPresence, Presence, read_partition_presence
 from lakewriter.lake.subscriptions import read_periods
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import Partition
@@ -69,9 +69,9 @@ def presence_of_many(
     wanted_days = {series: wanted.keep_days(series.interval, sorted(days[series])) for series in sorted(days)}
     places = ((series, day) for series, names in wanted_days.items() for day in names)
 
-    def read_one(place: tuple[Series, str]) -> PresenceDay:
+    def read_one(place: tuple[Series, str]) -> PartitionPresence:
         series, day = place
-        return read_day(store, series, day, days[series][day], listed=listed.get(place, ()))
+        return read_partition_presence(store, series, day, days[series][day], listed=listed.get(place, ()))
 
     read = prefetch(read_one, places, PENDING_MAX)
     for series, names in wanted_days.items():

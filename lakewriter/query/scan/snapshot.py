@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
 from lakewriter.lake.foreign import read_or_leave_out
-from lakewriter.lake.lake import LakeStore, check_day
+from lakewriter.lake.lake import LakeStore, check_rows_inside
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
@@ -180,7 +180,7 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
     """
     tables = _read_all(store, lambda file: _read_foreign(store, file), files)
     for file, table in zip(files, tables, strict=True):
-        check_day(file.partition, int_column(table, "candle_begin_time"))
+        check_rows_inside(file.partition, int_column(table, "candle_begin_time"))
     return tables
 
 
