@@ -395,7 +395,7 @@ def test_lake_from_python(store: Store, long: LakeStore) -> None:
     assert len(frame) == 3
     assert store.counted() == {"LIST": 3, "HEAD": 3, "GET": 3}
     assert len(lake.candles("spot", "币安USDT", "5m")) == 30
-    assert lake.query("SELECT max(close) FROM candles").rows() == [(101.0 + 29 * 24,)]
+    assert lake.query("SELECT max(close) FROM candles").rows() == [(101.0 + 29 * 288,)]
 
 
 def test_gaps_of_a_copied_lake(store: Store, tmp_path: Path) -> None:
