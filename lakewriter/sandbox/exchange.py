@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lakewriter.sandbox.clock import SimClock
 from lakewriter.sandbox.faults.fault_set import FaultSet
 from lakewriter.sandbox.truth.candles import Truth
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 
 
 class SimulatedExchange(NamedTuple):
@@ -22,7 +22,7 @@ class SimulatedExchange(NamedTuple):
         requests: counts of REST and archive requests, by kind.
     """
 
-    catalogues: Mapping[str, Catalogue]
+    catalogues: Mapping[str, SymbolCatalogue]
     truth: Truth
     faults: FaultSet
     clock: SimClock

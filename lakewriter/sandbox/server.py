@@ -32,7 +32,7 @@ from lakewriter.sandbox.streams.protocol import DIALECTS
 from lakewriter.sandbox.streams.replay import load_recording
 from lakewriter.sandbox.streams.sockets import CLOSE_S, Sockets
 from lakewriter.sandbox.truth.candles import Truth
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 from lakewriter.sandbox.truth.symbols import listings
 
 
@@ -87,7 +87,7 @@ class Sandbox:
         for fault in options.faults:
             self.faults.add(fault, self.clock.now_ms())
         self._catalogues = {
-            name: Catalogue(name, listings(name, options.symbols), self.faults) for name in MARKETS
+            name: SymbolCatalogue(name, listings(name, options.symbols), self.faults) for name in MARKETS
         }
         self._open_gate = asyncio.Event()
         self._open_gate.set()

@@ -29,7 +29,7 @@ from lakewriter.sandbox.faults.fault_set import FaultSet
 from lakewriter.sandbox.faults.table import FAULTS, STATUSES
 from lakewriter.sandbox.http.archive_http import ArchiveHttp
 from lakewriter.sandbox.streams.protocol import kline_row
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 from lakewriter.sandbox.truth.csv_lines import csv_lines
 from lakewriter.sandbox.truth.integer_candles import IntegerCandles, rows
 from lakewriter.sandbox.truth.symbols import LISTED_MS, listing
@@ -283,7 +283,7 @@ class CountingTruth(Truth):
 def test_a_file_is_made_once_for_all_who_ask() -> None:
     """Zip and checksum asked for at the same time, by many, are made together; anew when a fault changes them."""
     truth, faults = CountingTruth(), FaultSet()
-    catalogues = {"spot": Catalogue("spot", [listing("spot", "BTCUSDT")], faults)}
+    catalogues = {"spot": SymbolCatalogue("spot", [listing("spot", "BTCUSDT")], faults)}
     clock = SimClock(START_MS, 0.001)
     bucket = ArchiveHttp(SimulatedExchange(catalogues, truth, faults, clock, Counter(), Counter()))
     path = day_path(START_MS - DAY_MS)

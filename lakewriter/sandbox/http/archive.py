@@ -19,7 +19,7 @@ from lakewriter.interval import INTERVALS
 from lakewriter.market import MARKETS
 from lakewriter.ranges import Range
 from lakewriter.sandbox.truth.candles import Truth
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 from lakewriter.sandbox.truth.csv_lines import csv_lines
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
 from lakewriter.series import Series
@@ -47,7 +47,7 @@ _PATH = re.compile(
 )
 
 
-def find_file(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> ArchiveFile | None:
+def find_file(path: str, catalogues: Mapping[str, SymbolCatalogue], now_ms: int) -> ArchiveFile | None:
     """Return the file at the path of a zip; None if the file does not exist yet.
 
     Args:
@@ -66,7 +66,7 @@ def find_file(path: str, catalogues: Mapping[str, Catalogue], now_ms: int) -> Ar
 
 
 def existing_files(
-    catalogue: Catalogue, series: Series, period: Period, now_ms: int, first: date = date.min
+    catalogue: SymbolCatalogue, series: Series, period: Period, now_ms: int, first: date = date.min
 ) -> Iterator[ArchiveFile]:
     """Yield the existing files of a series, ascending.
 
@@ -95,7 +95,7 @@ def _has_files(series: Series, period: Period) -> bool:
     return of_market and (period == "monthly" or series.interval in DAILY_INTERVALS)
 
 
-def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
+def _exists(catalogue: SymbolCatalogue, file: ArchiveFile, now_ms: int) -> bool:
     grid = file.series.grid
     # The last candle of a month may end in the next month.
     ended_ms = max(file.stop_ms, grid.end(grid.floor(file.stop_ms - 1)))
@@ -104,7 +104,7 @@ def _exists(catalogue: Catalogue, file: ArchiveFile, now_ms: int) -> bool:
     return any(grid.ceil(start_ms) < stop_ms for start_ms, stop_ms in candle_ranges(catalogue, file))
 
 
-def candle_ranges(catalogue: Catalogue, file: ArchiveFile) -> list[Range]:
+def candle_ranges(catalogue: SymbolCatalogue, file: ArchiveFile) -> list[Range]:
     """Return the ranges of begin times of a file's candles."""
     spec = catalogue.find(file.series.symbol)
     return (

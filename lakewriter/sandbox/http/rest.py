@@ -12,7 +12,7 @@ from lakewriter.sandbox.faults.fault_set import FaultSet
 from lakewriter.sandbox.streams.feed import partial_row
 from lakewriter.sandbox.streams.protocol import kline_row
 from lakewriter.sandbox.truth.candles import Truth
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 from lakewriter.sandbox.truth.integer_candles import rows
 from lakewriter.sandbox.truth.symbols import SymbolListing
 
@@ -52,7 +52,7 @@ class _Query(NamedTuple):
 
 
 def klines(
-    catalogue: Catalogue, faults: FaultSet, truth: Truth, params: Mapping[str, str], now_ms: int
+    catalogue: SymbolCatalogue, faults: FaultSet, truth: Truth, params: Mapping[str, str], now_ms: int
 ) -> RestAnswer:
     """Return the answer to `/klines`: rows that begin from startTime to endTime, both inclusive.
 
@@ -99,7 +99,7 @@ def _with_faults(
         yield _row(spec, grid, partial_row(row, _UNSETTLED_FRACTION) if settling else row, now_ms)
 
 
-def _query(catalogue: Catalogue, params: Mapping[str, str], now_ms: int) -> _Query:
+def _query(catalogue: SymbolCatalogue, params: Mapping[str, str], now_ms: int) -> _Query:
     market = catalogue.market
     for name in ("symbol", "interval"):
         if not params.get(name):
@@ -151,7 +151,7 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
+def _range(query: _Query, catalogue: SymbolCatalogue, now_ms: int) -> tuple[int, int]:
     # Return the oldest rows from startTime on; without startTime, the newest rows.
     stop_ms = min(query.last_ms, query.end_ms if query.end_ms is not None else now_ms) + 1
     if query.start_ms is None:
@@ -160,7 +160,7 @@ def _range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
     return start_ms, _stop_of_oldest(query, catalogue, start_ms, stop_ms)
 
 
-def _coin_range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, int]:
+def _coin_range(query: _Query, catalogue: SymbolCatalogue, now_ms: int) -> tuple[int, int]:
     # Return the newest rows up to endTime, even with a startTime.
     start_ms, end_ms = query.start_ms, query.end_ms
     if start_ms is not None and end_ms is not None and end_ms - start_ms > _COIN_SPAN_MS:
@@ -173,7 +173,7 @@ def _coin_range(query: _Query, catalogue: Catalogue, now_ms: int) -> tuple[int, 
     return _start_of_newest(query, catalogue, start_ms, stop_ms), stop_ms
 
 
-def _stop_of_oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
+def _stop_of_oldest(query: _Query, catalogue: SymbolCatalogue, start_ms: int, stop_ms: int) -> int:
     """Return the end of the first `limit` existing candles."""
     left = query.limit
     for low_ms, high_ms in catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms):
@@ -184,7 +184,7 @@ def _stop_of_oldest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms:
     return stop_ms
 
 
-def _start_of_newest(query: _Query, catalogue: Catalogue, start_ms: int, stop_ms: int) -> int:
+def _start_of_newest(query: _Query, catalogue: SymbolCatalogue, start_ms: int, stop_ms: int) -> int:
     """Return the begin of the last `limit` existing candles."""
     left = query.limit
     for low_ms, high_ms in reversed(catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms)):

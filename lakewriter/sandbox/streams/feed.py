@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lakewriter.interval import Interval
 from lakewriter.sandbox.streams.protocol import close_delay_ms, kline_frame, parse_stream, with_stream_name
 from lakewriter.sandbox.truth.candles import Truth, stream_key
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 from lakewriter.sandbox.truth.integer_candles import rows
 from lakewriter.sandbox.truth.noise import uniform_at
 from lakewriter.sandbox.truth.symbols import LISTED_MS, SymbolListing
@@ -113,7 +113,7 @@ class Feed:
 class Feeds:
     """The feeds of one market, by stream name. Only symbols that trade at any time have feeds."""
 
-    def __init__(self, catalogue: Catalogue, truth: Truth) -> None:
+    def __init__(self, catalogue: SymbolCatalogue, truth: Truth) -> None:
         self._catalogue = catalogue
         self._truth = truth
         self._feeds: dict[str, Feed] = {}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lakewriter.sandbox.exchange import SimulatedExchange
 from lakewriter.sandbox.streams.feed import Feeds
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 
 
 class MarketContext(NamedTuple):
@@ -31,6 +31,6 @@ class MarketContext(NamedTuple):
     recording: list[tuple[float, bytes]] | None
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> SymbolCatalogue:
         """The market's catalogue."""
         return self.exchange.catalogues[self.market]

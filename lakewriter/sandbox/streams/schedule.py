@@ -11,7 +11,7 @@ from lakewriter.sandbox.faults.fault_set import FaultSet
 from lakewriter.sandbox.faults.table import Fault
 from lakewriter.sandbox.streams.cursor import Cursor
 from lakewriter.sandbox.streams.feed import Feed, Frame, Step
-from lakewriter.sandbox.truth.catalogue import Catalogue
+from lakewriter.sandbox.truth.catalogue import SymbolCatalogue
 
 
 class Schedule:
@@ -21,7 +21,7 @@ class Schedule:
         push_ms: simulated time between frames of an open candle; 0 to send no such frames.
     """
 
-    def __init__(self, catalogue: Catalogue, faults: FaultSet, push_ms: int) -> None:
+    def __init__(self, catalogue: SymbolCatalogue, faults: FaultSet, push_ms: int) -> None:
         self._catalogue = catalogue
         self._faults = faults
         self._push_ms = push_ms

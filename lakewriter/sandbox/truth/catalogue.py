@@ -18,7 +18,7 @@ _DELISTED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "SETTL
 _DELIVERED = {"spot": "BREAK", "usdt_futures": "SETTLING", "coin_futures": "DELIVERED"}
 
 
-class Catalogue:
+class SymbolCatalogue:
     """The symbols of one market.
 
     Args:
