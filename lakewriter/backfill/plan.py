@@ -209,7 +209,7 @@ def days_between(start_ms: int, stop_ms: int) -> Iterator[date]:
 
 
 def _days_of_files(missing: list[Range], listed: Mapping[date, int], period: Period) -> Iterator[date]:
-    """Yield the first day of each listed file with missing candles, ascending."""
+    """Yield the first day of each listed file whose period has missing candles, ascending."""
     last: date | None = None
     for start_ms, stop_ms in missing:
         for day in days_between(start_ms, stop_ms):

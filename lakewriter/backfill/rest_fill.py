@@ -155,7 +155,7 @@ class RestFill:
                 self._progress.add_unmerged(partition, error)
 
     async def _explain(self, plan: SeriesPlan, failed: list[Range], market_info: MarketInfo) -> None:
-        """Write the reasons of the candles that are still missing to the ledger."""
+        """Write to the ledger why candles are still missing."""
         series, bounds, now_ms = plan.series, plan.bounds, market_info.client.time.now_ms()
         stop_ms = _earliest(plan.stop_ms, bounds.stop_ms, now_ms - SETTLE_MS)
         contents = await asyncio.to_thread(self._contents, series, plan.start_ms, stop_ms)

@@ -101,7 +101,7 @@ def csv_bytes_max_of(zip_name: str) -> int | None:
 
 
 def parse_name(series: Series, period: Period, zip_name: str) -> ArchiveFile | None:
-    """Return the file of a series with this name, including `.zip`; None if the name does not fit."""
+    """Return the archive file of a zip name, or None if the series has no file of that name."""
     written = zip_name.removeprefix(f"{series.symbol}-{series.interval}-").removesuffix(".zip")
     try:
         day = date.fromisoformat(written if period == "daily" else f"{written}-01")

@@ -118,7 +118,7 @@ def _format_of(path: Path) -> str:
 
 
 class _TerminalOutput(io.RawIOBase):
-    """A stream to a terminal that removes the bar, and escapes control characters."""
+    """A stream to a terminal. It hides the progress bar and escapes control characters."""
 
     def __init__(self, out: BinaryIO, bar: QueryBar) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 """Import files of candles from other tools.
 
-Doors: `import_files` imports into the lake, `file_candles` reads the candles of one file,
-`file_table` reads its bytes.
+Entry points: `import_files` imports into the lake, `file_candles` reads the candles of
+one file, `file_table` reads its bytes.
 """

@@ -110,7 +110,7 @@ def encode(table: pa.Table, partition: Partition, padding: int = 0) -> bytes:
 
 
 def encode_next(table: pa.Table, partition: Partition, replaced: bytes | None) -> bytes:
-    """Return a partition's file as bytes, without a page at an offset of a page in the replaced file.
+    """Return a partition's file as bytes. Its pages have other offsets than those of the replaced file.
 
     The first of ten paddings nearly always suffices. If no padding does, the last one is used.
 

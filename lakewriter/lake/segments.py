@@ -102,7 +102,8 @@ def set_aside(segment: Segment) -> None:
     If the segment or one of its lines is too large, the segment itself becomes the
     `.bad` file.
 
-    Crash: the `.bad` file is whole or absent; the segment is as it was, or is that file.
+    Crash: the `.bad` file is whole or absent. The segment is unchanged, or was renamed to
+    the `.bad` file.
     """
     path = segment.path.with_name(segment.path.name + BAD_SUFFIX)
     lines = [line for line in segment.damaged.values() if line is not None]

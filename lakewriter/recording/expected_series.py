@@ -1,8 +1,8 @@
 """The expected series. Each of their candles has to be in the lake, or explained in the ledger.
 
 Contract: a series is expected while it is subscribed to and trades, if the time
-of its market is known. A series that begins to be expected is surveyed
-for earlier gaps. When a series ends, its candles up to the end are healed.
+of its market is known. A newly expected series is surveyed for earlier
+gaps. When a series ends, its candles up to the end are healed.
 """
 
 import logging

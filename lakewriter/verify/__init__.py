@@ -1,4 +1,4 @@
-"""Check the lake's candles alone and against the exchange's.
+"""Check the lake's candles, alone and against the exchange's candles.
 
-Doors: `run` checks the lake alone, `compare_published` compares it with the exchange.
+Entry points: `run` checks the lake alone, `compare_published` compares it with the exchange.
 """

@@ -125,5 +125,5 @@ class VerifyReport:
 
 
 def file_defect(begin_ms: int, kind: str, what: str) -> Defect:
-    """Return the defect of a whole file of a partition."""
+    """Return a defect that concerns a partition's file as a whole, not single rows."""
     return Defect("partition", kind, np.array([begin_ms], np.int64), lambda _: what)

@@ -145,12 +145,12 @@ def _lake_facts(store: LakeStore) -> LakeFacts:
 
 
 def _edge(forgotten: list[Range], first_ms: int | None) -> int | None:
-    """Return the end of the ranges forgotten before a series' first candle, or None without such ranges."""
+    """Return the end of the last forgotten range before the first candle, or None without such a range."""
     return max((stop for start, stop in forgotten if first_ms is None or start < first_ms), default=None)
 
 
 def _reported_from(reported: list[ReportedGap], edge_ms: int | None) -> list[ReportedGap]:
-    """Return the gaps of a series from its edge on."""
+    """Return the gaps of a series from `edge_ms` on."""
     if edge_ms is None:
         return reported
     return [

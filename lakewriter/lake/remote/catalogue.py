@@ -32,7 +32,7 @@ FEW_INTERVALS = 2
 
 
 class _Series(NamedTuple):
-    """A series, or its first levels, and the possible directories.
+    """A series, or a prefix of its levels, and its possible directories.
 
     Other programs percent-encode some names, so a series may have several directories.
 

@@ -37,7 +37,7 @@ _GRID_EVERY_S = 30.0
 
 
 class StartupSurvey:
-    """The survey of series that begin to be expected. It requests heals of their missing candles.
+    """A survey of newly expected series. It requests heals of their missing candles.
 
     `surveying` counts the series that are not surveyed yet.
 
@@ -122,7 +122,7 @@ class StartupSurvey:
             self._heal_unsubscribed(market)
 
     def _heal_unsubscribed(self, market: str) -> None:
-        """Heal gaps of unsubscribed series that a recorder left unfinished."""
+        """Request heals of unsubscribed series' gaps that have no final reason yet."""
         for gap in self._ledger.gaps():
             if gap.market == market and gap.reason not in FINAL and not self._subscribed.covers(gap.series):
                 self._healer.request_heal(gap.series, gap.start_ms, gap.stop_ms)

@@ -2,7 +2,7 @@
 
 Contract: a connection subscribes to its shard's streams and puts every closed
 candle into the sink. It ends by an error. After `leave` it ends when all frames
-on their way are read. The connection only sets `changed`; its shard decides the
+in flight are read. The connection only sets `changed`; its shard decides the
 next step.
 """
 
@@ -129,10 +129,10 @@ class ShardConnection:
         self._unproven.clear()
 
     def leave(self, by_s: float) -> None:
-        """Start to unsubscribe; the connection ends when all frames on their way are read.
+        """Start to unsubscribe; the connection ends when all frames in flight are read.
 
         Args:
-            by_s: monotonic time at which the shard cancels the connection at the latest.
+            by_s: the deadline, in monotonic time. The shard then cancels the connection.
         """
         self._leaving = True
         self.leave_by_s = by_s

@@ -197,7 +197,10 @@ class Shard:
         return float("inf") if opened_s is None else opened_s + self._settings.timeouts.prove_s
 
     def _promote_successor(self, now_s: float) -> None:
-        """Replace the connection by its successor, if the successor is proved or its time to prove is over."""
+        """Replace the connection once its successor is proved, or at the deadline.
+
+        At the deadline, a successor that delivered nothing is rejected.
+        """
         successor, old = self._successor, self._present
         if successor is None or old is None or successor.opened_s is None:
             return

@@ -1,4 +1,4 @@
 """The sandbox over HTTP: REST calls, the public archive, and the control endpoint.
 
-Doors: `rest_http`, `archive_http` and `control`, one for each kind of request.
+Entry points: `rest_http`, `archive_http` and `control`, one for each kind of request.
 """

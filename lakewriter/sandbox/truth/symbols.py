@@ -193,7 +193,7 @@ _SUFFIX = {"spot": "USDT", "usdt_futures": "USDT", "coin_futures": "USD_PERP"}
 
 
 def listing(market: str, symbol: str) -> SymbolListing:
-    """Return the size and precision of a symbol with any name."""
+    """Return the listing of a symbol. An unknown symbol gets values computed from its name."""
     known = _KNOWN[market].get(symbol)
     price, price_decimals, lot_decimals, trades = known or _generated_size(market, symbol)
     ticks = max(100, round(price * 10**price_decimals))
