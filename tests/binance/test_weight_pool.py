@@ -371,7 +371,7 @@ def test_a_ban_outlives_a_kill(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serve(SandboxOptions(push_every_ms=0)) as sandbox:
-            async with asking(tmp_path, sandbox, "--candles", "1") as first:
+            async with asking(tmp_path, sandbox, "--candles", "1", "--at-once", "1") as first:
                 await first.begun()
                 fault = sandbox.add_fault(Fault("rest_status", value=418, retry_after_s=4))
                 pool = WeightPool(

@@ -113,7 +113,10 @@ class Live:
                 copied = Path(directory, file.relative_to(self.store.root))
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 # A file is never written to once it has its name, only replaced: what is linked stays whole.
-                copied.hardlink_to(file)
+                while not copied.exists():
+                    # A link fails if the file is replaced between the look-up and the link.
+                    with contextlib.suppress(FileNotFoundError):
+                        copied.hardlink_to(file)
             with contextlib.closing(plain_glob(Path(directory))) as plain:
                 return rows_of(asked_plainly(plain, sql))
 

@@ -18,7 +18,7 @@ from lakewriter.candle_arrays import columns_from_arrays
 from lakewriter.candle_checks import violations
 from lakewriter.interval import BY_WIRE_NAME
 from lakewriter.market import MARKETS, is_symbol, parse_symbol, wire_symbol
-from lakewriter.partition import Partition, parse_partition, partition_of
+from lakewriter.partition import parse_partition, partition_of, partition_on
 from support.candles import from_table
 
 _BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "captures"
@@ -173,7 +173,7 @@ def test_listed_symbols(name, market):
         assert is_symbol(symbol)
         assert parse_symbol(wire_symbol(symbol)) == symbol
         for interval in MARKETS[market].intervals:
-            partition = Partition(market, symbol, interval, date(2026, 7, 4))
+            partition = partition_on((market, symbol, interval), date(2026, 7, 4))
             assert parse_partition(partition.path) == partition
 
 
