@@ -11,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 from lakewriter.backfill.archive_import import DOWNLOADS
-from lakewriter.backfill.first_error import first_error
 from lakewriter.backfill.market_info import FILE_TRIES_MAX, MarketInfo, ask_with_retry
 from lakewriter.backfill.plan import (
     YOUNG_MS,
@@ -28,6 +27,7 @@ from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.weight_budget import BACKGROUND_SHARE, SHARE
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
+from lakewriter.first_error import first_error
 from lakewriter.gap import FINAL
 from lakewriter.lake.gaps.ledgers import read_reported
 from lakewriter.lake.lake import LakeStore

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterable
 
 from lakewriter.backfill.archive_import import FileImport
-from lakewriter.backfill.first_error import first_error
 from lakewriter.backfill.plan import PlannedFile, SeriesPlan
 from lakewriter.backfill.planner import BackfillOptions, BackfillPlan, Planner
 from lakewriter.backfill.progress import Progress
@@ -17,6 +16,7 @@ from lakewriter.backfill.rest_fill import RestFill
 from lakewriter.binance.market_clients import MarketClients
 from lakewriter.clock import Clock
 from lakewriter.errors import LakeError
+from lakewriter.first_error import first_error
 from lakewriter.lake.gaps.ledger import Ledger, save
 from lakewriter.lake.lake import LakeStore
 from lakewriter.subscription import Subscription

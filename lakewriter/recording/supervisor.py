@@ -22,6 +22,7 @@ from lakewriter.binance.market_clients import MarketClients
 from lakewriter.binance.socket import Timeouts
 from lakewriter.candle import Candle
 from lakewriter.clock import Clock
+from lakewriter.first_error import first_error
 from lakewriter.lake.gaps.ledger import Ledger
 from lakewriter.lake.lake import LakeStore
 from lakewriter.recording.candle_queue import CandleQueue
@@ -160,20 +161,14 @@ class CompletenessSupervisor:
 
     async def run(self) -> None:
         """Run all parts until cancelled."""
+        parts = (self.healer, self._deadlines, self._saver, self._survey, self._subscription_log)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                self._apply()
-                for part in (
-                    self.healer,
-                    self._deadlines,
-                    self._saver,
-                    self._survey,
-                    self._subscription_log,
-                ):
-                    tasks.create_task(part.run())
-        except BaseExceptionGroup as group:
-            raise _first_error(group) from None  # all parts fail for the same reason
+            with first_error():  # all parts fail for the same reason
+                async with asyncio.TaskGroup() as tasks:
+                    self._tasks = tasks
+                    self._apply()
+                    for part in parts:
+                        tasks.create_task(part.run())
         finally:
             self._tasks = None
             self._expected.clear_last_moment()
@@ -266,11 +261,3 @@ def _set_streams(listener: CandleListener, wanted: set[Series]) -> None:
     if present and wanted != present:
         market = listener.market.name
         log.info("%s: %d series came, %d left", market, len(wanted - present), len(present - wanted))
-
-
-def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group, or of its nested groups."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
