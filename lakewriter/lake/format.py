@@ -73,10 +73,7 @@ def write_format(root: Path, created_by: str) -> None:
 
     Crash: the file is whole or absent; an older one is there until it is replaced.
     """
-    if read_format(root) is None:
-        _write(root, LakeFormat(FORMAT_VERSION, created_by))
-    else:
-        upgrade_format(root)
+    _write_unless_ours(root, read_format(root) or LakeFormat(0, created_by))
 
 
 def upgrade_format(root: Path) -> None:
@@ -89,9 +86,11 @@ def upgrade_format(root: Path) -> None:
     Crash: the old file or the new one is there, whole. We read lakes of both formats.
     """
     found = read_format(root)
-    if found is not None and found.format_version < FORMAT_VERSION:
-        _write(root, LakeFormat(FORMAT_VERSION, found.created_by))
+    if found is not None:
+        _write_unless_ours(root, found)
 
 
-def _write(root: Path, lake_format: LakeFormat) -> None:
-    write_durably(root / FORMAT_NAME, msgspec.json.encode(lake_format) + b"\n")
+def _write_unless_ours(root: Path, found: LakeFormat) -> None:
+    if found.format_version < FORMAT_VERSION:
+        ours = LakeFormat(FORMAT_VERSION, found.created_by)
+        write_durably(root / FORMAT_NAME, msgspec.json.encode(ours) + b"\n")

@@ -165,7 +165,9 @@ class LakeStore:
             ) from None
         except OSError as error:
             raise LakeError(f"lake: {uri}: {error.strerror}", "give a writable one with --lake") from None
-        return cls.local(root)
+        store = cls.local(root)
+        store._has_our_format = True
+        return store
 
     @property
     def is_remote(self) -> bool:
