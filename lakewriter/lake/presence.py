@@ -53,21 +53,6 @@ class SurveyResult(NamedTuple):
     before_ms: int | None = None
 
 
-def present_begins(
-    store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
-) -> IntArray:
-    """Return the begin times of the candles in a range, sorted and unique.
-
-    Args:
-        unflushed: the journal's candles, read before this call. Those of other series
-            are ignored.
-
-    Raises:
-        LakeError: if a file cannot be read.
-    """
-    return presence_of(store, series, unflushed).begins(start_ms, stop_ms)
-
-
 def survey(
     store: LakeStore, series: Series, start_ms: int, stop_ms: int, unflushed: Iterable[Candle] = ()
 ) -> SurveyResult:

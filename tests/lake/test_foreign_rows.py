@@ -13,7 +13,7 @@ from lakewriter.errors import UnreadableError
 from lakewriter.lake.compact import compact_partition, plan_compaction
 from lakewriter.lake.foreign_rows import decode_foreign, foreign_rows
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.presence import present_begins
+from lakewriter.lake.presence import presence_of
 from lakewriter.partition import partition_of
 from lakewriter.query.reader import Lake
 from lakewriter.series import Series
@@ -130,7 +130,7 @@ def test_everybody_leaves_such_a_file_alone(store: LakeStore, caplog: pytest.Log
     rows = Lake(str(store.root)).candles_arrow(*series)
     assert [at.minute for at in rows["candle_begin_time"].to_pylist()] == [0, 7]
     assert f"lake: {wrong}: its directory says BTCUSDT, its column symbol says ETHUSDT" in caplog.text
-    assert present_begins(store, series, 0, 1 << 44).tolist() == [DAY_START_MS, DAY_START_MS + 7 * 60_000]
+    assert presence_of(store, series).begins(0, 1 << 44).tolist() == [DAY_START_MS, DAY_START_MS + 7 * 60_000]
     (item,) = plan_compaction(store).work
     outcome = compact_partition(store, item, NOW_S)
     assert outcome.error == f"{wrong}: its directory says BTCUSDT, its column symbol says ETHUSDT"

@@ -1,4 +1,4 @@
-"""The gap ledger: what was marked is told with its reason, whoever dies when."""
+"""The gap ledger keeps each gap with its reason, whenever a recorder dies."""
 
 import os
 import shutil
@@ -120,7 +120,7 @@ def test_counts_are_candles(recorder: LivingRecorder) -> None:
     three = Series("spot", "BTCUSDT", "3d")
     recorder.ledger.mark(three, 86_400_000, 7 * 86_400_000, "pending", NOW_MS)
     assert recorder.ledger.counts() == {"pending": 7 + 2 + 2, "delisted": 3}
-    assert recorder.ledger.pending_candles == 11
+    assert recorder.ledger.counts()["pending"] == 11
     recorder.ledger.clear(BTC, 0, 10 * MINUTE_MS)
     assert recorder.ledger.counts() == {"pending": 4}
 

@@ -1,4 +1,4 @@
-"""Presence: what a survey calls there is there, and what it calls absent is not, whoever wrote the files."""
+"""A survey is right about present and absent candles, in own and foreign files."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ from lakewriter.errors import LakeError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.parquet import Footer, encode, read_begins, read_footer
-from lakewriter.lake.presence import Presence, SurveyResult, presence_of, present_begins, survey
+from lakewriter.lake.presence import Presence, SurveyResult, presence_of, survey
 from lakewriter.partition import by_partition, day_of, partition_of
 from lakewriter.series import Series
 from support.candles import stream_candle
@@ -84,12 +84,14 @@ def test_own_foreign_and_hot_candles_are_there_once(store: LakeStore) -> None:
         stream_candle(10, interval="1h"),
         stream_candle(-1),
     ]
-    assert minutes(present_begins(store, BTC, START_MS, START_MS + 2 * DAY_MS, hot)) == [1, 2, 7, 9, 1441]
-    assert minutes(present_begins(store, BTC, START_MS + 2 * MINUTE_MS, START_MS + 9 * MINUTE_MS, hot)) == [
+    assert minutes(presence_of(store, BTC, hot).begins(START_MS, START_MS + 2 * DAY_MS)) == [1, 2, 7, 9, 1441]
+    assert minutes(
+        presence_of(store, BTC, hot).begins(START_MS + 2 * MINUTE_MS, START_MS + 9 * MINUTE_MS)
+    ) == [
         2,
         7,
     ]
-    assert minutes(present_begins(store, BTC, START_MS + DAY_MS, START_MS, hot)) == []
+    assert minutes(presence_of(store, BTC, hot).begins(START_MS + DAY_MS, START_MS)) == []
 
 
 def test_a_survey_begins_with_the_first_candle(store: LakeStore) -> None:
@@ -148,7 +150,10 @@ def test_directories_of_other_spellings(store: LakeStore, symbol: str) -> None:
     path = store.root / encoded / "part.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table([stream_candle(1, symbol=symbol)]), path)
-    assert minutes(present_begins(store, Series("spot", symbol, "1m"), START_MS, START_MS + DAY_MS)) == [0, 1]
+    assert minutes(presence_of(store, Series("spot", symbol, "1m")).begins(START_MS, START_MS + DAY_MS)) == [
+        0,
+        1,
+    ]
 
 
 def test_grids_of_days_weeks_and_months(store: LakeStore) -> None:
@@ -198,7 +203,7 @@ def test_like_a_set(
     everything = {*own, *foreign, *hot}
     start_ms, stop_ms = START_MS + start * MINUTE_MS - 1, START_MS + stop * MINUTE_MS - 1
     wanted = set(range(start, stop))
-    assert minutes(present_begins(store, BTC, start_ms, stop_ms, journal)) == sorted(everything & wanted)
+    assert minutes(presence_of(store, BTC, journal).begins(start_ms, stop_ms)) == sorted(everything & wanted)
     found = survey(store, BTC, start_ms, stop_ms, journal)
     missing = {minute for low, high in found.missing for minute in range(*minutes((low, high)))}
     first = min(everything, default=stop)

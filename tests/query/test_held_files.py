@@ -27,7 +27,6 @@ from lakewriter.query.scan.held_files import (
     HELD_FILES_MAX,
     HeldFiles,
     can_hold,
-    recently_modified,
 )
 from lakewriter.query.schema import COLUMNS
 from lakewriter.query.session import run, stream
@@ -71,18 +70,22 @@ def test_files_are_let_go(tmp_path: Path, pins: HeldFiles) -> None:
 
 
 @pytest.mark.parametrize(("later_s", "found"), [(0, [NAME]), (7000, [NAME]), (7400, []), (-7400, [NAME])])
-def test_files_that_were_touched_lately_are_restless(tmp_path: Path, later_s: int, found: list[str]) -> None:
-    """For two hours; and whatever a clock that is ahead has stamped."""
+def test_recently_changed_files_are_held(
+    tmp_path: Path, pins: HeldFiles, later_s: int, found: list[str]
+) -> None:
+    """Files are held for two hours after a change, and files with a time in the future always."""
     make_lake(tmp_path, [rest_candle(0)])
-    assert list(recently_modified(tmp_path, [NAME], time.time() + later_s)) == found
+    pins.hold([NAME], time.time() + later_s)
+    assert list(pins.names) == found
 
 
-def test_a_rename_makes_an_old_file_restless(tmp_path: Path) -> None:
-    """It keeps the time of its last write."""
+def test_a_renamed_old_file_is_held(tmp_path: Path, pins: HeldFiles) -> None:
+    """A rename keeps the time of the last write."""
     make_lake(tmp_path, [rest_candle(0)])
     old_s = time.time() - DAY_MS / 1000
     os.utime(tmp_path / NAME, (old_s, old_s))
-    assert list(recently_modified(tmp_path, [NAME], time.time())) == [NAME]
+    pins.hold([NAME], time.time())
+    assert list(pins.names) == [NAME]
 
 
 def test_the_newest_days_come_first(tmp_path: Path, pins: HeldFiles) -> None:

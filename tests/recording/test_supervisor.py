@@ -688,6 +688,6 @@ async def test_what_was_missed_a_moment_before_the_stop_is_no_gap(late: bool, tm
             sandbox.add_fault(Fault("missing_close"))
             sandbox.add_fault(Fault("rest_lag", value=3600))
             ledger = running.supervisor.ledger
-            await until(lambda: ledger.pending_candles >= (5 if late else 1))
+            await until(lambda: ledger.counts()["pending"] >= (5 if late else 1))
         pending = [gap for gap in read_gaps(tmp_path / "lake") if gap.reason == "pending"]
         assert bool(pending) == late

@@ -130,11 +130,6 @@ class Ledger:
         """Return the number of absent candles for each reason."""
         return +self._candles
 
-    @property
-    def pending_candles(self) -> int:
-        """The number of candles that wait for healing."""
-        return self._candles["pending"]
-
     def take_changes(self) -> Changes | None:
         """Return the changes that the file lacks, or None without a change.
 

@@ -120,15 +120,6 @@ def can_hold(root: Path = _ANYWHERE) -> bool:
     return "\\" not in str(root) and os.path.isdir(FD_DIRECTORY)  # noqa: PTH112 - asked for each statement
 
 
-def recently_modified(root: Path, names: Iterable[str], now_s: float) -> Iterator[str]:
-    """Yield the files that changed recently, and may be replaced soon.
-
-    Raises:
-        FileNotFoundError: if a file vanished.
-    """
-    return (name for is_recent, name in _regular_files(root, names, now_s) if is_recent)
-
-
 def _regular_files(root: Path, names: Iterable[str], now_s: float) -> Iterator[tuple[bool, str]]:
     """Yield for each regular file whether it changed recently, and its name."""
     since_s = now_s - _RECENT_S
