@@ -1,4 +1,4 @@
-"""`lakewriter flush`: the journals of dead recorders, and nobody else's."""
+"""`lakewriter flush` merges the journals of dead recorders, and leaves those of running ones."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Files that somebody else made: told by their names, read by their columns, taken whole or refused whole."""
+"""Foreign files are recognised by name, read by column, and imported or refused as a whole."""
 
 import gzip
 import hashlib

@@ -207,7 +207,7 @@ def test_a_compaction_that_dies_is_done_again(tmp_path: Path, steps: int) -> Non
 
 @pytest.mark.slow
 def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore, periods: LakeStore) -> None:
-    """Each query sees each candle once, whoever is killed or writes meanwhile; in the end all is folded."""
+    """Each query sees each candle once during kills and other writes; in the end all files are folded."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)

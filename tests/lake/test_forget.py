@@ -1,4 +1,4 @@
-"""Forgetting: what is selected goes, all else stays, whoever works or reads meanwhile."""
+"""Forgetting removes the selected candles and no others, also beside writers and readers."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""While a recorder brings what nobody had, an answer lies between what was in files before and what was sent.
+"""While a recorder adds candles, an answer lies between the candles in files before and the candles sent.
 
 Predicates are drawn by chance; LAKEWRITER_EQUALITY_S=600 asks all of them,
 again and again for so many seconds.

@@ -1,4 +1,4 @@
-"""The schedule: who waits is looked at when due, the earliest plan counts, and nobody is lost."""
+"""The heal schedule returns each task when it is due, by its earliest plan, and loses none."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ BTC, ETH, BNB = (Series("spot", f"{coin}USDT", "1m") for coin in ("BTC", "ETH", 
 
 
 def test_tasks_come_when_they_are_due() -> None:
-    """The one that is due first comes first; whoever waits is woken by one that is due before."""
+    """The task that is due first is returned first. An earlier task wakes a waiting worker."""
 
     async def scenario() -> None:
         schedule = HealSchedule(VirtualClock())
@@ -26,7 +26,7 @@ def test_tasks_come_when_they_are_due() -> None:
 
 
 def test_the_earliest_plan_counts() -> None:
-    """A task that is planned is not put off; one that is being looked at is planned by whoever looks."""
+    """A later plan does not delay a planned task. A busy task is planned by its worker alone."""
 
     async def scenario() -> None:
         schedule = HealSchedule(VirtualClock())
@@ -67,7 +67,7 @@ def test_the_urgent_and_the_others_wait_apart() -> None:
 
 
 def test_a_host_that_fails_is_left_alone() -> None:
-    """Until then nobody of its queue is due, however long he waits; those of other pools are."""
+    """While its host fails, no task of a queue is due; tasks of other queues are."""
 
     async def scenario() -> None:
         schedule = HealSchedule(VirtualClock())
