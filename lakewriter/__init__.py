@@ -3,7 +3,7 @@
 The life of a candle, and the modules that handle it:
 
     frame ─► binance.wire ─► recording.listening ─► queue ─► lake.journal (fsync)
-          ─► recording.buffer ─► lake.lake.merge ─► candles.parquet ─► query
+          ─► recording.flushing ─► lake.lake.merge ─► candles.parquet ─► query
     REST page / archive zip ─► backfill, recording.healing ─► lake.lake.merge
     a file of another tool ─► importer ─► lake.lake.merge
 

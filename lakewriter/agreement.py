@@ -5,7 +5,7 @@ candles), and the host's wall clock.
 
 Rule 1: a time is accepted when two witnesses agree, or when the exchange repeats
 it and no witness contradicts.
-Rule 2: a moment that does not agree changes nothing. The caller counts and logs it.
+Rule 2: a reading that disagrees changes nothing. The caller counts and logs it.
 Rule 3: a single series never moves the time, however often it repeats its claim.
 """
 
@@ -40,7 +40,7 @@ _MOMENTS_MIN = 3
 
 
 class ClockClaim(NamedTuple):
-    """An event time of a series, and the local time at which it arrived."""
+    """The event time of a series' closed candle, and the monotonic time at which it arrived."""
 
     series: Series
     event_ms: int
@@ -48,11 +48,11 @@ class ClockClaim(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """A jump of the agreed time: a change that differs from the time that passed.
+    """A change to a time line that contradicts the previous one.
 
     Args:
-        before_ms, after_ms: the time before and after the jump. They are equal if the
-            host's clock jumped as well, as after sleep.
+        before_ms, after_ms: the time of the jump, by the old and by the new time line.
+            They are equal if the host's clock jumped as well, as after sleep.
     """
 
     before_ms: int
@@ -94,7 +94,7 @@ class Agreement:
         return self.line.most_ms(now_s) + self.line.slack_ms()
 
     def observe_server_time(self, moment: Moment, wall_ms: float) -> bool:
-        """Add a REST answer; return whether it agrees with the other witnesses."""
+        """Add a reading by REST; return whether the agreed time accepts it."""
         self.needs_server_time = not moment.sane
         if not moment.sane:
             return False
@@ -176,7 +176,10 @@ class Agreement:
         return claim.event_ms <= self.latest_ms(claim.heard_s, wall_ms)
 
     def _observe_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
-        """Reset the time to REST's at once, or to the host's if all series have shown it for INSIST_S."""
+        """Add a claim behind the agreed time. Adopt REST's time or the host's time if the claim confirms it.
+
+        The host's time must also be confirmed by two series, with no claim on time for INSIST_S.
+        """
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)
             return
@@ -244,7 +247,7 @@ class Agreement:
         return min(abs(wall_ms - time_ms), abs(wall_ms - lead_ms - time_ms)) <= HOST_MS
 
     def _refine(self, line: TimeLine, claim: ClockClaim) -> None:
-        """Raise the lower bound to a time that two series have shown. One series alone has no effect."""
+        """Raise the time line's lower bound to a time that two series have shown. One series has no effect."""
         others = [earlier for earlier in self._latest_claims if earlier.series != claim.series]
         projected = [(_ahead_ms(candidate, line, claim.heard_s), candidate) for candidate in (*others, claim)]
         projected.sort(reverse=True)

@@ -1,4 +1,4 @@
-"""Buffers in memory that Arrow owns."""
+"""A memory buffer that Arrow allocates and frees."""
 
 import numpy as np
 import pyarrow as pa

@@ -58,7 +58,7 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
         taker_buy_quote_asset_volume: the part of `quote_volume` that takers bought.
         event_ms: the exchange's time when it sent the candle; None unless streamed.
         recv_us: the host's time when the candle was received, in microseconds since the epoch.
-        source: the channel by which the exchange published the candle.
+        source: "stream", "rest" or "archive": where the exchange published the candle.
     """
 
     market: str
@@ -156,7 +156,7 @@ def precedence(candle: Candle) -> tuple[bool, int, float, int]:
 
 
 class Ranks(NamedTuple):
-    """The keys that `precedence` returns, for all rows of a table."""
+    """The parts of the `precedence` keys, each as an array over the rows of a table."""
 
     archive: BoolArray
     trades: IntArray
@@ -176,7 +176,7 @@ def ranks(table: pa.Table) -> Ranks:
 
 
 def deduplicate(table: pa.Table) -> pa.Table:
-    """Return the table sorted by begin time, with the winner of each set of duplicates.
+    """Return the table sorted by begin time, with only the winner of each set of duplicates.
 
     Args:
         table: rows of one series in SCHEMA, in any order. If two rows are equal,

@@ -1,4 +1,4 @@
-"""Candles as arrays, and the grid of an interval for many begin times at once. Pure."""
+"""Candles as NumPy arrays, and an interval's grid computed for arrays of times. Pure."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +23,7 @@ OPTIONAL = ("quote_volume", "trade_num", "taker_buy_base_asset_volume", "taker_b
 
 
 class Columns(NamedTuple):
-    """Candles of one series, with one array per column. A null is NaN or UNKNOWN.
+    """Candles of one series, with one array per column. A null is NaN, or UNKNOWN in an integer column.
 
     Args:
         unknown: whether a value is null, with one row per candle and one column per name in OPTIONAL.
@@ -59,7 +59,11 @@ def columns_of(table: pa.Table) -> Columns:
 
 
 def columns_from_arrays(begins: IntArray, values: Sequence[pa.Array]) -> Columns:
-    """Return the candles with these begin times and values, which are the VALUE_COLUMNS in order."""
+    """Return the candles with these begin times and values.
+
+    Args:
+        values: one array per column, in the order of VALUE_COLUMNS.
+    """
     arrays: dict[str, Numbers] = {}
     unknown = np.zeros((len(begins), len(OPTIONAL)), np.bool_)
     for name, array in zip(VALUE_COLUMNS, values, strict=True):
@@ -81,7 +85,7 @@ def concatenated(parts: list[Columns]) -> Columns:
 
 
 def by_day(candles: Columns) -> list[Columns]:
-    """Return candles by the UTC day on which they begin, ascending, without empty days.
+    """Split candles by the UTC day on which they begin; return the days ascending, without empty ones.
 
     Args:
         candles: sorted by begin time.

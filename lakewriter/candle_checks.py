@@ -1,9 +1,9 @@
 """Plausibility checks of candles, shared by import, compaction and verify. Pure.
 
-Rule 1: a price is finite and above 0, a volume is finite and not below 0. Low and
-high enclose open and close. The takers' part never exceeds its whole. A candle
-without trades is flat and has no volume. Quote volume divided by volume is a price
-between low and high.
+Rule 1: a price is finite and above 0, a volume is finite and not below 0. Low and high
+enclose open and close. A takers' volume never exceeds the whole volume. A candle without
+trades has one price and no volume. Quote volume divided by volume is a price between low
+and high.
 Rule 2: a null in an optional column means unknown. It is no violation.
 Rule 3: import and compaction refuse violations in files of other tools, except the
 kinds in NAMED_ONLY. Candles of the exchange itself are never refused: they enter
@@ -127,10 +127,11 @@ def _within(
     volumes: tuple[Floats, Floats],
     quotes: tuple[Floats, Floats],
 ) -> Bools:
-    """Return for each candle whether a price and a volume in these spans give a quote volume in its span.
+    """Return for each candle whether some price times some volume is a possible quote volume.
 
     Args:
         inverse: whether a higher price gives a smaller quote volume, as for contracts in dollars.
+        prices, volumes, quotes: the least and the greatest possible number of each candle.
     """
     (low, high), (volume, volume_max), (quote, quote_max) = prices, volumes, quotes
     more, less = 1 + PRICE_RTOL, 1 - PRICE_RTOL

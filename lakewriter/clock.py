@@ -88,7 +88,7 @@ class ExchangeTime:
         return self._agreed.observe_event_time(series, event_ms, self._clock.monotonic_s(), self._wall_ms())
 
     def observe_server_time(self, moment: Moment) -> bool:
-        """Add a REST answer; return whether it agrees with the other witnesses."""
+        """Add a reading by REST; return whether the agreed time accepts it."""
         return self._agreed.observe_server_time(moment, self._wall_ms())
 
     def _wall_ms(self) -> float:

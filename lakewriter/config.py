@@ -25,10 +25,10 @@ HEAL_LIMIT_DEFAULT = "7d"
 ROTATE_AFTER_DEFAULT = "23h"
 UNIVERSE_EVERY_DEFAULT = "10m"
 
-# Minimum durations. Shorter ones are useless, and waste weight or connection attempts.
+# Minimum durations. Shorter ones waste request weight or connection attempts.
 _LEAST_MS = {"rotate_after": 60_000, "universe_every": 1_000}
 
-# The maximum limit of any market. Measured limits may be lower or higher.
+# Maximum of a configured `streams_max`: the largest limit that the exchange documents for a market.
 STREAMS_MAX_MAX = 1024
 
 EXAMPLE = """\
@@ -47,7 +47,7 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         stream_url: the part before `/stream?streams=`.
-        rest_url: the part before `/api/v3/klines` (`/fapi/v1`, `/dapi/v1`).
+        rest_url: the part before `/api/v3/klines`, `/fapi/v1/klines` or `/dapi/v1/klines`.
         archive_url: the part before `/data/spot/daily/klines/`.
         archive_list_url: the part before `?prefix=data/spot/daily/klines/`.
         streams_max: maximum streams on one connection.

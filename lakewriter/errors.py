@@ -80,4 +80,4 @@ class LakeError(LakewriterError):
 
 
 class UnreadableError(LakeError):
-    """A file that exists but has no readable candles."""
+    """A file that exists, but whose candles cannot be read."""

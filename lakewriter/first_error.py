@@ -1,4 +1,4 @@
-"""Unwrap the error of a group of tasks."""
+"""A context manager that replaces an exception group by one exception."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def first_error() -> Iterator[None]:
-    """Raise only the first error of a group of tasks."""
+    """Raise the first exception of an exception group, instead of the group."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -10,7 +10,8 @@ Reason = Literal["pending", "exchange_halt", "not_listed", "delisted", "delivere
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-# Reasons that no ledger has: the series was unsubscribed on purpose, and the reason is unknown.
+# Reasons that occur in answers, but in no ledger. LEFT: the series was unsubscribed on purpose.
+# UNEXPLAINED: no reason is known.
 LEFT = "left"
 UNEXPLAINED = "unexplained"
 

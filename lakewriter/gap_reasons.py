@@ -38,7 +38,8 @@ class SymbolFacts(NamedTuple):
         newest_ms: begin time of the newest candle from REST; None if REST has no candle. A
             newer candle of a stream is no evidence, because REST may be behind.
         seen_ms, last_ms: begin times of the first and the newest candle from any source;
-            None before the first candle. They override the dates of the list.
+            None before the first candle. These candles are stronger evidence than the
+            list's dates.
     """
 
     listed: Instrument | None
@@ -60,8 +61,7 @@ def reason_for(begin_ms: int, end_ms: int, facts: SymbolFacts) -> Reason | None:
     """Return the reason why the exchange lacks a candle; None while it is unknown.
 
     Args:
-        begin_ms, end_ms: begin and end of the candle. REST lacked it in an answer long
-            enough after its end.
+        begin_ms, end_ms: begin and end of a candle that REST lacked, long enough after its end.
     """
     listed = facts.listed
     onboard_ms = listed.onboard_ms if listed else None

@@ -117,10 +117,10 @@ class Interval(msgspec.Struct, frozen=True):
 
 @lru_cache(_DAYS_MAX)
 def _period(period: FilePeriod, day_number: int) -> tuple[int, int]:
-    """Return the range of a period.
+    """Return a period's first millisecond, and the first millisecond after it.
 
     Args:
-        day_number: the number of a day in the period, counted from the epoch.
+        day_number: any day of the period, in days since the epoch.
     """
     first = last = _EPOCH + timedelta(days=day_number)
     if period == "year":

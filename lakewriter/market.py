@@ -29,7 +29,7 @@ class Market(msgspec.Struct, frozen=True):
         status_field: the field of exchangeInfo that holds a symbol's status.
         intervals: names of the intervals that the market streams.
         streams_max: maximum streams on one connection.
-        messages_per_s: maximum control messages of a client per second.
+        messages_per_s: maximum messages per second that a client may send on one connection.
         klines_max: maximum rows of one REST page of klines.
         klines_page: rows of the page with the minimum weight per row.
         klines_weights: the weights of a page of klines, as ascending pairs (limit, weight).
@@ -40,7 +40,7 @@ class Market(msgspec.Struct, frozen=True):
         sandbox_route: the path after the market's name in the sandbox's stream URL.
         volume_in_contracts: whether `volume` counts contracts and `quote_volume` the base asset.
         weight_pool: the name of the market's pool of request weight.
-        weight_max: the weight of that pool per minute.
+        weight_max: maximum request weight of that pool per minute.
         grace_ms: the time from a candle's end to its deadline.
     """
 

@@ -28,7 +28,7 @@ LEVELS = ("market", "symbol", "interval", "date")
 # Size of the cache of days. All series of a lake share the same few thousand days.
 DAYS_MAX = 10_000
 
-# Size of the cache of series. Each candle that is read back needs a check of its series.
+# Size of the cache of series. The series of each candle of a journal is checked.
 SERIES_MAX = 20_000
 
 _INTEGER_MAX = 1 << 63
@@ -39,13 +39,11 @@ _EPOCH = date(1970, 1, 1)
 class Partition(msgspec.Struct, frozen=True, order=True):
     """One series in one period of its interval.
 
+    The constructor checks nothing. `checked_partition` and `parse_partition` do.
+
     Args:
         market, symbol, interval: the series.
         date: the first UTC day of the period.
-
-    Raises:
-        LakeError: only from `checked_partition` and `parse_partition`, if a part cannot
-            be a directory of the lake. The constructor checks nothing.
     """
 
     market: str
@@ -115,7 +113,7 @@ def period_date(interval: str, day: date) -> date:
 
 
 def by_partition(candles: Iterable[Candle]) -> dict[Partition, list[Candle]]:
-    """Return the candles by partition, in their order."""
+    """Group the candles by partition; keep their order."""
     found: dict[Partition, list[Candle]] = {}
     for candle in candles:
         found.setdefault(partition_of(candle), []).append(candle)
@@ -156,10 +154,11 @@ def day_of(time_ms: int) -> date:
 
 
 def checked_partition(partition: Partition) -> Partition:
-    """Return the partition, after a check that each part can be a directory of the lake.
+    """Check that each part can be a directory of the lake; return the partition.
 
     Raises:
-        LakeError: if a part cannot. Such a name could leave the lake's root.
+        LakeError: if a name is invalid, because it could leave the lake's root; or if no
+            period begins on the date.
     """
     if partition.market not in MARKETS:
         raise LakeError(f"partition: market {partition.market!r} is unknown")
@@ -202,7 +201,7 @@ def parse_partition(path: str) -> Partition:
 
 @lru_cache(DAYS_MAX)
 def parse_date_value(text: str) -> date | None:
-    """Parse the value of a date directory; return None if the lake has no such date."""
+    """Parse the value of a date directory; return None if it is not an ISO date since 1970."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -211,7 +210,12 @@ def parse_date_value(text: str) -> date | None:
 
 
 def level_value(level: str, name: str) -> str | None:
-    """Return the value in a directory's name; None if the directory is of another level."""
+    """Return the value in a directory's name; None if it is not UTF-8 or the level differs.
+
+    Args:
+        level: one of LEVELS.
+        name: the name of a directory ("symbol=BTCUSDT").
+    """
     prefix = level + "="
     if not name.startswith(prefix):
         return None
@@ -249,5 +253,5 @@ def is_storable(candle: Candle) -> bool:
 
 
 def is_candle_file(name: str) -> bool:
-    """Return whether a file in a partition has candles by its name: visible, with a Parquet suffix."""
+    """Return whether a name in a partition's directory is a candle file: visible, with a Parquet suffix."""
     return name.endswith(".parquet") and not name.startswith((".", "_"))

@@ -7,10 +7,10 @@ import msgspec
 
 
 class RateLimitState(msgspec.Struct):
-    """The bans and connection attempts of this IP address, for the process after a crash.
+    """The bans and connection attempts of this IP address, stored because they must outlive a crash.
 
-    Without this state, a recorder in a restart loop would connect during every ban.
-    Each ban is longer than the previous one.
+    Without this state, a recorder in a restart loop would connect during every ban. The
+    exchange makes each ban longer than the previous one.
 
     Args:
         held_until_s: end of the ban on connections by host, in Unix time.

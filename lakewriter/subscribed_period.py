@@ -3,8 +3,8 @@
 Rule 1: a period ends only when its recorder unsubscribes from the series: at run
 time, or because the subscriptions of the next start lack it. A stop, a crash or a
 halt of the symbol ends no period.
-Rule 2: the next start of a recorder succeeds its previous run. It also continues open
-periods of other dead recorders, for series that it subscribes to. It never changes
+Rule 2: the next start of a recorder takes over from its previous run. It also continues
+open periods of other dead recorders, for series that it subscribes to. It never changes
 periods of running recorders.
 """
 
@@ -22,7 +22,7 @@ COMMAND_LINE = "command line"
 # next start of the recorder fetches younger candles.
 STOP_MARGIN_MS = 120_000
 
-# Maximum number of closed periods of a series. The oldest ones above it are dropped.
+# Maximum number of closed periods of a series. The oldest ones beyond it are dropped.
 PERIODS_MAX = 1_000
 
 # Later than every time that can be stored: 9999-12-31.
@@ -85,7 +85,7 @@ class Confirmation(NamedTuple):
         covers: returns whether the run subscribes to a series, even if it does not trade.
         now_ms: the exchange's time by market. An absent market is not confirmed yet.
         owed_ms: the time from which candles of each listed and trading series are expected.
-        starting: whether this run may still succeed a previous run.
+        starting: whether this run may still take over from a previous run.
     """
 
     recorder: RecorderId
@@ -150,7 +150,7 @@ def unsubscribed_ranges(periods: Iterable[SubscribedPeriod]) -> list[Range]:
 
 
 def _own(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPeriod:
-    """Return an open period of the confirming recorder, confirmed or closed now."""
+    """Return an open period of the confirming recorder: confirmed now, or closed if the series was left."""
     now_ms = max(period.start_ms, confirmation.now_ms.get(period.market, period.seen_ms))
     left = not confirmation.covers(period.series)
     return period._replace(seen_ms=now_ms, stop_ms=now_ms if left else None)
@@ -185,10 +185,10 @@ def _owed(period: SubscribedPeriod, confirmation: Confirmation) -> SubscribedPer
 def _former(
     periods: Iterable[SubscribedPeriod], confirmation: Confirmation, alive: frozenset[str]
 ) -> frozenset[str]:
-    """Return the journals of the runs that the starting recorder succeeds.
+    """Return the journals of the runs from which the starting recorder takes over.
 
-    Runs with a config match by its path. Among runs without a config, the run with
-    the most common series matches.
+    Runs with a config match by its path. Among runs without a config, the run that shares
+    the most series matches.
     """
     runs: defaultdict[str, list[SubscribedPeriod]] = defaultdict(list)
     for period in periods:

@@ -1,8 +1,8 @@
 """A time line of the exchange's clock, fitted to a few readings. Pure: times are passed in.
 
-A reading was taken between a request and its answer, so a time line has two bounds.
-The exchange's clock shows at least `least_ms` and at most `most_ms`. The rate is
-measured too, because a sandbox may run faster than real time.
+The server read its clock at an unknown moment between request and answer, so a time line
+has two bounds. The exchange's clock shows at least `least_ms` and at most `most_ms`. The
+rate is measured too, because a sandbox may run faster than real time.
 """
 
 from typing import NamedTuple
@@ -51,11 +51,16 @@ class Moment(NamedTuple):
 
 
 class TimeLine:
-    """A line through moments that agree.
+    """An estimate of the exchange's clock: a straight line through readings that agree.
 
     Args:
-        first: the first moment of the line. The rate is 1 until `sync` measures it.
+        first: the first reading. The rate is 1 until `sync` measures it.
         like: a time line of the same clock, whose rate is copied.
+
+    Attributes:
+        moments: number of readings.
+        rate: seconds of the exchange's clock per real second.
+        rated: whether the rate was measured.
     """
 
     def __init__(self, first: Moment, like: "TimeLine | None" = None) -> None:
@@ -68,11 +73,11 @@ class TimeLine:
         self._most_s, self._most_ms = first.asked_s, float(first.server_ms)
 
     def least_ms(self, now_s: float) -> float:
-        """Return the lower bound, which candle logic uses as the time."""
+        """Return the lower bound of the exchange's time. Candle logic uses it as the time."""
         return self._least_ms + (now_s - self._least_s) * 1000 * self.rate
 
     def most_ms(self, now_s: float) -> float:
-        """Return the upper bound, which is later than necessary while the rate is unknown."""
+        """Return the upper bound of the exchange's time. It is generous while the rate is unknown."""
         return self._most_at(now_s, self._rate_most if self.is_rate_settled(now_s) else RATE_MAX)
 
     def is_rate_settled(self, now_s: float) -> bool:
@@ -84,7 +89,7 @@ class TimeLine:
         return FIT_MS + _FIT_S * 1000 * self.rate
 
     def fits(self, moment: Moment) -> bool:
-        """Return whether a moment lies on this line, by the rate that is known so far."""
+        """Return whether a moment lies on this line, at the rate that is known so far."""
         latest_ms = moment.server_ms + (moment.answered_s - moment.asked_s) * 1000 * self._rate_most
         return (
             moment.server_ms <= self._most_at(moment.answered_s, self._rate_most) + self.slack_ms()
@@ -97,7 +102,7 @@ class TimeLine:
         return least_ms <= event_ms <= self._most_at(heard_s, self._rate_most) + self.slack_ms()
 
     def may_fit(self, moment: Moment) -> bool:
-        """Return whether a moment lies on this line, by any rate while the rate is unknown."""
+        """Return whether a moment lies on this line, at any possible rate if the rate is unknown."""
         if self.rated:
             return self.fits(moment)
         passed_ms = moment.server_ms - self.first.server_ms

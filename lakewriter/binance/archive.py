@@ -109,11 +109,11 @@ class ArchiveClient:
 
     @property
     def wait_s(self) -> float:
-        """The rest of the delay that the archive requested, in seconds."""
+        """The rest of the delay that the archive requested, in seconds; 0 without a delay."""
         return max(0.0, self._blocked_until_s - self._clock.monotonic_s())
 
     async def files(self, series: Series, period: Period) -> dict[date, int]:
-        """Return the files of a series: the zip's bytes by the file's first day, ascending.
+        """Fetch a series' list of files; return each zip's size in bytes by its first day, ascending.
 
         An unknown series has no files. Names that are not a zip of the series are ignored.
 
@@ -130,7 +130,7 @@ class ArchiveClient:
         return dict(sorted(found.items()))
 
     async def symbols(self, period: Period = "daily") -> list[str]:
-        """Return the symbols with files in the archive, in its order. They include delisted symbols.
+        """Fetch the symbols with files in the archive, in the archive's order, delisted ones included.
 
         Raises:
             ArchiveError: if a request fails; its fault is never "absent".
@@ -145,7 +145,7 @@ class ArchiveClient:
         return [name for name, prefix in named.items() if is_symbol(name) and prefix == f"{directory}{name}/"]
 
     async def fetch(self, file: ArchiveFile) -> bytes:
-        """Return the bytes of a zip whose checksum matches.
+        """Fetch a zip; return its bytes.
 
         Raises:
             ArchiveError: if a request fails, or the checksum does not match.
@@ -159,7 +159,7 @@ class ArchiveClient:
             checksum.cancel()
             await asyncio.gather(checksum, return_exceptions=True)
         if await _digest(content) != expected:
-            raise ArchiveError(f"{url}: its bytes are not those of its checksum", "checksum")
+            raise ArchiveError(f"{url}: the zip does not match its checksum", "checksum")
         return content
 
     async def _checksum(self, url: str, file: ArchiveFile) -> str:
@@ -193,7 +193,7 @@ class ArchiveClient:
             if not page.marker:
                 return pages
             if page.marker <= marker:
-                raise ArchiveError(f"{url}: {prefix}: its pages go round in circles", "unreadable")
+                raise ArchiveError(f"{url}: {prefix}: its page markers do not ascend", "unreadable")
             marker = page.marker
         raise ArchiveError(f"{url}: {prefix}: more than {PAGES_MAX} pages", "unreadable")
 

@@ -54,7 +54,7 @@ _SHOWN_MAX = 100
 
 
 class CsvError(ExchangeError):
-    """A file without candles, or with a row that cannot be a candle.
+    """A file that cannot be read as candles.
 
     Args:
         kind: one word for the counter ("zip", "size", "header", "shape", "number", "time", "order").
@@ -94,10 +94,10 @@ def parse_csv(data: bytes, series: Series, recv_us: int, name: str) -> pa.Table:
 
 
 def read_columns(data: bytes, name: str) -> tuple[pa.Table, int]:
-    """Return a file's unchanged `open_time` and VALUE_COLUMNS, and the number of header rows.
+    """Return the unchanged columns `open_time` and VALUE_COLUMNS of a file, and its number of header rows.
 
     Raises:
-        CsvError: if the file has no rows, or a row has another shape.
+        CsvError: if the file has no rows, or a row has too few values or an unreadable number.
     """
     header_bytes = _header_bytes(data, name)
     try:

@@ -66,12 +66,12 @@ class ArchiveFile(NamedTuple):
 
     @property
     def start_ms(self) -> int:
-        """The begin of the period."""
+        """The begin of the period, in milliseconds since the epoch."""
         return day_start_ms(self.day)
 
     @property
     def stop_ms(self) -> int:
-        """The end of the period, exclusive."""
+        """The end of the period, exclusive, in milliseconds since the epoch."""
         return INTERVALS["1d" if self.period == "daily" else "1mo"].end(self.start_ms)
 
     @property

@@ -25,7 +25,7 @@ _DECLARATIONS = ("<!DOCTYPE", "<!ENTITY")
 
 
 class ArchivePage(NamedTuple):
-    """One page of a list.
+    """One page of the archive's list.
 
     Args:
         sizes: size in bytes by key.

@@ -116,13 +116,13 @@ class ConnectGate:
             self._attempts.record_attempt(now_s)
 
     def block(self, seconds: float, reason: str) -> None:
-        """Block attempts for this time; log it once, even if many attempts were refused together."""
+        """Block attempts for some seconds. Log the reason once, even if many attempts were refused together."""
         now_s = self._clock.monotonic_s()
         if self._attempts.block(now_s, now_s + seconds):
             log.warning("%s; no connection to its host is tried for %.0f s", reason, seconds)
 
     def export_state(self) -> GateState:
-        """Return the state for the next process."""
+        """Return the state, for the gate of the next process."""
         now_s = self._clock.monotonic_s()
         return GateState(self._attempts.blocked_s(now_s), self._attempts.ages_s(now_s))
 

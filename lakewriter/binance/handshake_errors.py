@@ -94,7 +94,7 @@ def handshake_error(
 
 
 def broke_rule(error: BaseException) -> bool:
-    """Return whether the exchange closed the connection because it broke a rule."""
+    """Return whether the exchange closed the connection because we broke one of its rules."""
     if isinstance(error, ConnectionClosed):
         return error.rcvd is not None and error.rcvd.code == POLICY_VIOLATION
     return isinstance(error, TooManyStreamsError)

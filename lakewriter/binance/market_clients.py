@@ -51,7 +51,7 @@ class MarketClients:
         clock: the machine's clock.
         rate_limit_state: the state of an earlier process.
         shared_files: returns the shared file of a pool by its name; None without sharing.
-        max_weight: limit of background work in each pool per minute; None for the share only.
+        max_weight: limit of background work in each pool per minute; None for the budget's own limit.
     """
 
     def __init__(

@@ -146,7 +146,7 @@ class StreamSocket:
         self._changed.set()
 
     def take_reply(self, reply: Reply) -> None:
-        """Match an answer among the frames with its control message."""
+        """Match an answer with the pending control message that it answers."""
         if reply.error and reply.code == TOO_MANY_SUBSCRIPTIONS:
             self._end(TooManyStreamsError(reply.error, len(self._subscribed)))
             return
@@ -189,7 +189,7 @@ class StreamSocket:
                 self._close(f"no pong within {timeouts.pong_s:.0f} s")
 
     def on_keeper_end(self, keeper: "asyncio.Task[None]") -> None:
-        """Close the connection if one of its tasks ended by an error."""
+        """Close the connection if one of its background tasks ended by an error."""
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
             self._close(f"{type(error).__name__}: {error}")
 

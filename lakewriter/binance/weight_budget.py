@@ -205,7 +205,7 @@ def _add(spent: dict[int, int], second: int, weight: int) -> None:
 
 
 class WeightBook(msgspec.Struct):
-    """The use of one pool, stored for later processes.
+    """The weight use of one pool, stored for later processes.
 
     Args:
         boots: use by boot id, the newest boot last.
@@ -214,7 +214,7 @@ class WeightBook(msgspec.Struct):
     boots: Annotated[dict[str, WeightUse], msgspec.Meta(max_length=BOOTS_MAX)] = {}
 
     def use(self, boot: str, now_s: float, wall_s: float) -> WeightUse:
-        """Return the use of this boot, with the block of another boot that still lasts."""
+        """Return the weight use of this boot, including a block from another boot that still lasts."""
         if boot not in self.boots:
             self.boots = dict([*self.boots.items()][1 - BOOTS_MAX :])
             self.boots[boot] = WeightUse()

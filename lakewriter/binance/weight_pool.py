@@ -41,7 +41,7 @@ class WeightPool:
         clock: the machine's clock.
         shared_file: the state of all processes; None without sharing.
         thread: executor with one thread, which changes the file.
-        background_max: limit of this process' background work per minute; None for the share only.
+        background_max: limit of this process' background work per minute; None for the budget's own limit.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class WeightPool:
                 return self._change_file(self._shared_file, decide, durable=durable)
             except OSError as error:
                 self._alone_until_s = now_s + ALONE_S
-                self._warn("alone", f"{error.strerror or error}; this process keeps to a budget of its own")
+                self._warn("alone", f"{error.strerror or error}; this process uses its own budget for now")
         return decide(WeightBudget(self._weight_max, self._use), self._clock.monotonic_s())
 
     def _change_file(
@@ -157,7 +157,7 @@ class WeightPool:
         shared_file.change(turn, durable=durable)
         self._use, self._alone_until_s = use, None
         for error in damage:
-            self._warn("damage", f"what was kept of it is damaged: {error}; it begins anew")
+            self._warn("damage", f"its file is damaged: {error}; the file is replaced")
         return results[0]
 
     def _log_block(self) -> None:
@@ -165,7 +165,7 @@ class WeightPool:
         until_s, now_s = self._use.held_until_s, self._clock.monotonic_s()
         if until_s > max(now_s, self._logged_until_s + _LATER_S):
             self._logged_until_s = until_s
-            log.warning("%s: the exchange wants to be left alone for %.0f s", self._name, until_s - now_s)
+            log.warning("%s: the exchange blocks requests for %.0f s", self._name, until_s - now_s)
 
     def _warn(self, kind: str, what: str) -> None:
         if kind not in self._warned:

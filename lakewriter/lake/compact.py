@@ -1,4 +1,4 @@
-"""Compaction: all rows of a partition are folded into its one file.
+"""Compaction: fold all rows of a partition into its one file.
 
 Our own files need no compaction: a merge leaves a partition sorted, unique and encoded
 for storage. Compaction cleans up after other programs and crashed writers:
@@ -6,8 +6,8 @@ for storage. Compaction cleans up after other programs and crashed writers:
 - Foreign files are folded into the partition's own file.
 - A `candles.parquet` of another writer is re-encoded.
 - Temporary files of crashed writers are removed.
-- Further directories of a partition are folded into its own directory and removed.
-  They are of other days of its period, or percent-encoded.
+- Further directories of a partition are folded into its own directory and removed. Their
+  names have another day of the period, or are percent-encoded.
 
 A foreign file stays as it is if it cannot be read or is of another series. It also
 stays if one of its rows cannot be a candle of its partition. The other files are
@@ -59,7 +59,7 @@ VERIFIED_BYTES_MAX = 512 * 1024 * 1024
 PROCESS_PARTITIONS_MIN = 200
 _CHUNK = 32
 
-_MEND = "it was left alone; mend it, or move it out of the lake, then run again"
+_MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
 
 class VerifiedPartition(msgspec.Struct, frozen=True, array_like=True):
@@ -198,7 +198,7 @@ def compact_partitions(
                     yield from future.result()
                 except BrokenProcessPool:
                     raise LakeError(
-                        "compact: a worker process was killed; nothing is half done", "run it again"
+                        "compact: a worker process was killed; no partition is half compacted", "run it again"
                     ) from None
 
 
@@ -224,7 +224,7 @@ def _compact_chunk(
 def compact_partition(
     store: LakeStore, item: PartitionDirs, now_s: float, *, dry_run: bool = False
 ) -> CompactionResult:
-    """Fold a partition into its one file, unless it already is one.
+    """Fold a partition's files into its one file, unless no other file exists.
 
     Files without rows are removed.
 

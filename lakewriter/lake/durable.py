@@ -44,7 +44,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def written_beside(target: Path, data: bytes) -> Iterator[Path]:
-    """Write and sync a temporary file beside the target; remove it if the block raises."""
+    """Write and sync a temporary file beside the target, for the block to rename. Remove it on errors."""
     temporary = Path(temporary_name(str(target)))
     try:
         with temporary.open("xb", buffering=0) as file:
@@ -76,7 +76,7 @@ def make_directories(root: Path, directory: Path) -> None:
 
 
 def make_missing(root: Path, directory: Path) -> list[Path]:
-    """Create a directory and its missing parents below `root`; return those to sync, topmost first.
+    """Create a directory and its missing parents below `root`; return the directories to sync, in order.
 
     Raises:
         LakeError: if the root is gone.

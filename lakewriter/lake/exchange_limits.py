@@ -139,7 +139,7 @@ def _lock(fd: int) -> None:
             time.sleep(_LOOK_S)
         else:
             return
-    raise BlockingIOError(errno.EAGAIN, "another process does not let go of it")
+    raise BlockingIOError(errno.EAGAIN, "another process holds its lock")
 
 
 def _write(fd: int, data: bytes) -> None:

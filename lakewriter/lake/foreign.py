@@ -1,4 +1,4 @@
-"""Foreign files, written by other programs: they are read, or left out with a warning.
+"""Foreign files: files of other programs, which are read, or left out with a warning.
 
 A foreign file may have any content. If it cannot be read, answers leave it out.
 Our own files are never left out: without them an answer would be wrong.

@@ -24,7 +24,7 @@ from lakewriter.lake.parquet import WRITER_KEY, conform, read_table
 from lakewriter.partition import Partition
 
 _BY = "its directory"
-_MEND = "it was left alone; mend it, or move it out of the lake, then run again"
+_MEND = "it was not changed; repair it, or move it out of the lake, then run again"
 
 
 class ForeignRows(NamedTuple):
@@ -72,9 +72,9 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 
 
 def _is_ours(table: pa.Table, partition: Partition) -> bool:
-    """Return whether a file's metadata has our version and this series.
+    """Return whether a file's metadata names lakewriter as its writer, and this series.
 
-    Our own file is foreign to a partition if its directory is of another day of the period.
+    Our own file is decoded here if its directory has another day of the partition's period.
     """
     metadata = table.schema.metadata or {}
     return (

@@ -54,7 +54,7 @@ class Selection(NamedTuple):
         )
 
     def selects_all(self, partition: Partition) -> bool:
-        """Return whether the selection has every candle that a partition can have."""
+        """Return whether the selection includes every candle that a partition can have."""
         return (
             not self.sources
             and (self.start_ms is None or self.start_ms <= partition.start_ms)
@@ -217,11 +217,13 @@ def _own_file(partition: Partition, files: list[_File]) -> _File:
     foreign = [file.name for file in files if file.name != partition.file]
     if foreign:
         raise LakeError(
-            f"{partition}: {foreign[0]} is a file of others, from which single candles cannot go",
+            f"{partition}: {foreign[0]} is a foreign file, from which single candles cannot be removed",
             "lakewriter compact folds it in; then run this again, or forget the whole day",
         )
     if files[0].rows is None:
-        raise LakeError(files[0].error, "forget the whole day, then lakewriter backfill brings it again")
+        raise LakeError(
+            files[0].error, "forget the whole day, then run lakewriter backfill to fetch it again"
+        )
     return files[0]
 
 

@@ -176,7 +176,7 @@ def read_forgotten(root: Path) -> list[Forgotten]:
     """
     known, unreadable = _read(root / FORGOTTEN_FILE)
     if unreadable:
-        log.warning("forget: %s: %d lines are not understood", root / FORGOTTEN_FILE, len(unreadable))
+        log.warning("forget: %s: %d unreadable lines are left out", root / FORGOTTEN_FILE, len(unreadable))
     return sorted(known, key=lambda each: (each.series, each.ranges[0], each.started_ms))
 
 
@@ -241,7 +241,7 @@ def _forgotten(series: Series, went: Removed, purpose: ForgetPurpose, command: s
 
 
 def _without_repeats(lines: Iterable[Forgotten]) -> list[Forgotten]:
-    """Return the lines. Finished lines that differ only in times, ranges and numbers become one line."""
+    """Merge finished lines that differ only in times, ranges and numbers; return all lines."""
     found: dict[tuple[object, ...], Forgotten] = {}
     for line in lines:
         key = (line.series, line.sources, line.by, line.reason, line.id)

@@ -55,7 +55,7 @@ def check_format(content: bytes, path: str, root: str) -> LakeFormat:
     try:
         lake_format = msgspec.json.decode(content, type=LakeFormat)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LakeError(f"lake: {path} is not what we wrote: {error}") from None
+        raise LakeError(f"lake: {path} is not valid: {error}") from None
     if lake_format.format_version > FORMAT_VERSION:
         raise LakeError(
             f"lake: {root} has format {lake_format.format_version}, newer than {FORMAT_VERSION}",

@@ -264,7 +264,7 @@ class Journal:
                 raise
         fd, self._lock_fd = self._lock_fd, fd
         os.close(fd)
-        log.warning("journal: %s was deleted or moved, and is made anew", self.directory)
+        log.warning("journal: %s was deleted or moved, and was created again", self.directory)
 
     def _truncate_failed_write(self) -> None:
         """Remove the bytes after the last commit from the segment. No line then follows a torn one."""

@@ -188,7 +188,7 @@ class LakeStore:
         return self.catalogue.files(wanted)
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition with its own file, and later partitions; see `Catalogue`."""
+        """Yield the newest partitions of each series; see `Catalogue`."""
         return self.catalogue.newest(wanted)
 
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
@@ -240,8 +240,9 @@ class LakeStore:
         An error in one partition does not stop the others.
 
         Args:
-            items: pairs of a partition and its rows. Rows of one partition are merged
-                in order. Within a batch they take one read and one write.
+            items: pairs of a partition and its rows. Rows of one partition are merged in
+                order. A batch (see BATCH_PARTITIONS_MAX) reads and writes each partition
+                once.
 
         Returns:
             the result or the error of each merge, in the order of the items.

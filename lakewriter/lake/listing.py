@@ -1,7 +1,7 @@
 """The listing of a lake: its series, its partitions, and their files.
 
-Strategy: a directory is listed only if it is wanted. If only a few days are wanted,
-their series is not listed: the paths of the days are known. `remote.catalogue`
+Strategy: a directory is listed only if a filter wants it. If a filter wants a few days
+only, their series is not listed: the paths of the days are known. `remote.catalogue`
 lists an object store, where each listing takes a round trip.
 """
 
@@ -56,7 +56,7 @@ class Catalogue(Protocol):
         """Yield the partitions that have files, sorted by path."""
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition with its own file, and later partitions with files.
+        """Yield, for each series, the newest partition that has its own file, and all later ones with files.
 
         One of them has the series' newest candle: our own files always have rows, but
         foreign ones may have none. The files of older partitions are not listed.
@@ -94,7 +94,7 @@ class LocalCatalogue:
                 yield partition
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition with its own file, and later partitions with files."""
+        """Yield, for each series, the newest partition that has its own file, and all later ones with files."""
         for series, directories in _all_series(self._storage, wanted):
             found = []
             for day in _days_of(
@@ -203,7 +203,7 @@ def _series_below(
 
 
 def _below(storage: Storage, directories: list[str], level: str) -> dict[str, list[str]]:
-    """Return the directories of a level by value."""
+    """Return the directories of a level, by the value in their names."""
     children: dict[str, list[str]] = {}
     for directory in directories:
         for name in storage.entries(directory).directories:

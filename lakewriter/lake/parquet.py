@@ -136,7 +136,7 @@ def leading_padding(data: bytes) -> int:
 
 
 def _page_starts(data: bytes) -> set[int]:
-    """Return the offsets of the first page of each kind, from the footer."""
+    """Return the offsets of each column's first data page and dictionary page, from the footer."""
     metadata = import_parquet().read_metadata(pa.BufferReader(data))
     starts: set[int] = set()
     for number in range(metadata.num_row_groups):
@@ -320,7 +320,7 @@ def written_by_us(data: bytes) -> bool:
 
 
 def read_footer(data: bytes, name: str) -> Footer | None:
-    """Return the footer of our own file, or None for a foreign file or one with rows off the grid.
+    """Return the footer of our own file. None for a foreign file, rows off the grid, or no statistics.
 
     If the footer does not match its checksum, the rows are read instead.
 

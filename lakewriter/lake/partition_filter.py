@@ -22,13 +22,13 @@ class PartitionSelection(Protocol):
         """Whether the partitions of `LakeStore.newest` suffice."""
 
     def keep(self, level: str, names: list[str]) -> list[str]:
-        """Return the wanted ones of the sorted names of a level above the dates."""
+        """Return the wanted ones among the sorted names of a level above the dates."""
 
     def names(self, level: str) -> list[str] | None:
-        """Return all names of a level that can be wanted, sorted, or None if they are not few."""
+        """Return every name of a level that can be wanted, sorted; None if these names are not known."""
 
     def keep_days(self, interval: str, names: list[str]) -> list[str]:
-        """Return the wanted ones of the sorted first days of an interval's periods."""
+        """Return the wanted ones among the sorted first days of an interval's periods."""
 
     def few_days(self, interval: str) -> list[str] | None:
         """Return an interval's wanted days, sorted, or None if they are more than FEW_DAYS.

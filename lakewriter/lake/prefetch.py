@@ -1,7 +1,7 @@
 """Prefetch: many requests are pending at once, and their results are returned in order.
 
 Each request to an object store takes a round trip. Thirty concurrent requests take no
-longer than one. Work that needs the processor does not get faster.
+longer than one. Prefetching does not speed up work that needs the processor.
 """
 
 import threading

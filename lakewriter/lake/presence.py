@@ -97,7 +97,7 @@ class PartitionPresence(NamedTuple):
 
 
 class Presence:
-    """The candles of one series. Each file is read at most once.
+    """The candles of one series. A file is read at first use, and again if its footer does not suffice.
 
     Args:
         store: the lake.
@@ -315,7 +315,7 @@ def read_partition_presence(
             parts.append(_inside(partition, read_begins(found.data, path)))
         else:
             return PartitionPresence(None, np.unique(np.concatenate(parts)) if parts else _NONE)
-    raise LakeError(f"{series} {day}: its files do not hold still")
+    raise LakeError(f"{series} {day}: its files changed during every attempt to read them")
 
 
 def _inside(partition: Partition, begins: IntArray) -> IntArray:

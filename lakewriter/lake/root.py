@@ -32,7 +32,7 @@ def local_root(uri: str) -> Path:
     check_file_names()
     if "://" in uri:
         raise LakewriterError(
-            f"lake: {uri}: object stores can only be queried yet", "give a local directory with --lake"
+            f"lake: {uri}: object stores can only be queried so far", "give a local directory with --lake"
         )
     try:
         root = Path(uri).expanduser().resolve()
@@ -40,7 +40,7 @@ def local_root(uri: str) -> Path:
         root.exists()
     except UnicodeEncodeError:
         # Recording would work, but neither DuckDB nor Arrow could read the lake.
-        raise LakeError(f"lake: {uri!r} is not UTF-8", "give a directory whose path is") from None
+        raise LakeError(f"lake: {uri!r} is not UTF-8", "give a directory whose path is UTF-8") from None
     except (RuntimeError, ValueError) as error:
         raise LakeError(f"lake: {uri!r}: {error}", "give a directory with --lake") from None
     except OSError as error:
@@ -112,7 +112,7 @@ def check_can_be_lake(root: Path, uri: str) -> None:
 
 
 def state_path(*parts: str) -> Path:
-    """Return a path below lakewriter's directory for local state, by the XDG rules.
+    """Return a path below lakewriter's directory for local state, by the XDG Base Directory Specification.
 
     The path may not exist.
 

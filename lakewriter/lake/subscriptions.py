@@ -55,7 +55,7 @@ _decode = msgspec.json.Decoder(_SubscriptionRow).decode
 def confirm_subscriptions(
     store: LakeStore, confirmation: Confirmation, dead: frozenset[str] = frozenset()
 ) -> list[Series]:
-    """Write the series that a recorder subscribes to now; return the series that it left.
+    """Write a recorder's present subscriptions; return the series whose last subscription ended.
 
     The call blocks. A file with damaged lines becomes a `.bad` file, and the new file
     has the other lines.

@@ -33,7 +33,7 @@ def read_unflushed(root: Path) -> list[Candle]:
             # which this listing may lack.
             continue
         return candles
-    raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} does not hold still")
+    raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} changed during every attempt to read it")
 
 
 def _readable_candles(path: Path) -> list[Candle]:

@@ -95,7 +95,7 @@ def read_contents(store: LakeStore, dirs: PartitionDirs) -> Contents:
             files.append(_file(name, found.data, dirs.partition))
         else:
             return _contents(dirs.partition, files)
-    raise LakeError(f"{dirs.partition}: its files do not hold still", "run it again")
+    raise LakeError(f"{dirs.partition}: its files changed during every attempt to read them", "run it again")
 
 
 def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:

@@ -233,7 +233,7 @@ def test_a_list_without_end() -> None:
 
     error = refusal_of(circle, listed)
     assert (error.fault, error.is_retryable) == ("unreadable", False)
-    assert error.what.endswith(f"{DIRECTORY}: its pages go round in circles")
+    assert error.what.endswith(f"{DIRECTORY}: its page markers do not ascend")
 
     asked = []
 
@@ -379,7 +379,7 @@ def test_checksums_that_fit(checksum: bytes) -> None:
     ("checksum", "said"),
     [
         (None, ".zip.CHECKSUM: HTTP 404"),
-        (DIGEST[::-1] + b"  " + NAME, ".zip: its bytes are not those of its checksum"),
+        (DIGEST[::-1] + b"  " + NAME, ".zip: the zip does not match its checksum"),
         (DIGEST, "is no checksum of it"),
         (DIGEST[1:] + b"  " + NAME, "is no checksum of it"),
         (DIGEST + b"  BTCUSDT-1m-2025-12-30.zip", "is no checksum of it"),

@@ -147,7 +147,7 @@ def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         assert not await two.may(1, 1)
 
     virtual_time.run(main())
-    said = "REST futures: the exchange wants to be left alone for %d s"
+    said = "REST futures: the exchange blocks requests for %d s"
     assert [record.getMessage() for record in caplog.records] == [
         said % 86_400,
         said % 86_400,
@@ -179,7 +179,7 @@ def test_a_file_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> Non
     assert (
         said
         == [
-            "the request weight of REST futures: No space left on device; this process keeps to a budget of its own"
+            "the request weight of REST futures: No space left on device; this process uses its own budget for now"
         ]
         * 2
     ), "once for each process"
@@ -203,7 +203,7 @@ def test_a_directory_in_place_of_the_file_stops_nobody(
 
     asyncio.run(main())
     assert [record.getMessage() for record in caplog.records] == [
-        "the request weight of REST futures: Is a directory; this process keeps to a budget of its own"
+        "the request weight of REST futures: Is a directory; this process uses its own budget for now"
     ]
 
 

@@ -179,7 +179,9 @@ def test_failures(store):
     )
     assert isinstance(result.exception, LakewriterError)
     assert result.exception.what == "compact: files of 1 partition are unchanged"
-    assert result.exception.hint == "it was left alone; mend it, or move it out of the lake, then run again"
+    assert (
+        result.exception.hint == "it was not changed; repair it, or move it out of the lake, then run again"
+    )
 
 
 def test_many_failures(store):

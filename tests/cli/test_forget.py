@@ -273,7 +273,7 @@ def test_failures_are_named(store):
     write_foreign(store, "part-0.parquet", [stream_candle(1)])
     result = forget(store, "spot:BTCUSDT:1m", "--since", "2024-06-30T00:01:00", "--yes", "--json")
     assert json.loads(result.stdout)["failed"] == 1
-    assert "part-0.parquet is a file of others" in result.stderr
+    assert "part-0.parquet is a foreign file" in result.stderr
     assert isinstance(result.exception, LakewriterError)
     assert result.exception.what == "forget: 1 partition failed"
     assert result.exception.hint.startswith("lakewriter compact")

@@ -155,7 +155,7 @@ def test_newer_format(store: Store) -> None:
     assert done.stderr.startswith("lakewriter: lake: s3://bucket/newer has format 99, newer than 2")
     store.put("newer/_lakewriter/lake.json", b"[]")
     done = run(store, "query", "FROM candles", "--lake", "s3://bucket/newer")
-    assert "s3://bucket/newer/_lakewriter/lake.json is not what we wrote" in done.stderr
+    assert "s3://bucket/newer/_lakewriter/lake.json is not valid" in done.stderr
 
 
 def test_wrong_credentials(store: Store) -> None:
@@ -164,7 +164,7 @@ def test_wrong_credentials(store: Store) -> None:
         done = run(store, "query", "FROM candles", "--lake", URI)
     assert done.stderr.splitlines() == [
         f"lakewriter: lake: {URI}: No such access key",
-        "  AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who asks",
+        "  set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ]
 
 
@@ -184,7 +184,7 @@ def test_other_commands_refuse(store: Store, command: tuple[str, ...]) -> None:
     done = run(store, *command, "--lake", URI)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
-        f"lakewriter: lake: {URI}: object stores can only be queried yet",
+        f"lakewriter: lake: {URI}: object stores can only be queried so far",
         "  give a local directory with --lake",
     ]
 

@@ -315,7 +315,7 @@ def test_rows_of_another_day(store):
     outcome = one(store)
     assert not outcome.rewritten
     assert outcome.error == f"{path}: row 2: day: is a candle of another day than 2024-06-30"
-    assert outcome.hint == "it was left alone; mend it, or move it out of the lake, then run again"
+    assert outcome.hint == "it was not changed; repair it, or move it out of the lake, then run again"
     assert candle_files(store) == before
     assert [item.partition for item in plan_compaction(store).work] == [PARTITION]
 

@@ -195,7 +195,7 @@ def test_no_single_candle_goes_from_a_file_of_others(store, selection):
     write_foreign(store, "part-0.parquet", [stream_candle(1)])
     before = files_and_bytes(store.root)
     (outcome,) = forget(store, selection)
-    assert "part-0.parquet is a file of others" in outcome.error
+    assert "part-0.parquet is a foreign file" in outcome.error
     assert outcome.hint.startswith("lakewriter compact")
     assert {name: data for name, data in files_and_bytes(store.root).items() if name in before} == before
 

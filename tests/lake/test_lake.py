@@ -97,8 +97,8 @@ def test_lake_is_a_file(tmp_path, opening):
     [
         (b'{"format_version":3}', "lake: ROOT has format 3, newer than 2"),
         (b'{"format_version":99,"new":[1]}', "lake: ROOT has format 99, newer than 2"),
-        (b"", "lake: ROOT/_lakewriter/lake.json is not what we wrote: Input data was truncated"),
-        (b"[]", "lake: ROOT/_lakewriter/lake.json is not what we wrote: Expected `object`, got `array`"),
+        (b"", "lake: ROOT/_lakewriter/lake.json is not valid: Input data was truncated"),
+        (b"[]", "lake: ROOT/_lakewriter/lake.json is not valid: Expected `object`, got `array`"),
     ],
 )
 def test_other_formats(tmp_path, opening, said, what):
@@ -132,7 +132,7 @@ def test_impossible_places(opening, uri):
 def test_object_store(opening):
     """An object store is refused with a clear word, not taken for a directory."""
     with pytest.raises(
-        LakewriterError, match=r"^lake: s3://bucket/lake: object stores can only be queried yet$"
+        LakewriterError, match=r"^lake: s3://bucket/lake: object stores can only be queried so far$"
     ):
         opening("s3://bucket/lake")
 

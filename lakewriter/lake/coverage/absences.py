@@ -4,7 +4,7 @@ If a candle has several reasons, the first of these counts:
 
 1. A ledger has a final reason.
 2. A living recorder heals the candle.
-3. The series was left on purpose.
+3. The series was left on purpose: a recorder unsubscribed from it.
 4. A ledger has any other reason.
 """
 
@@ -60,7 +60,7 @@ def absent_candles(
 
     Args:
         wanted: the filter of series, and of the days on which the candles begin.
-        moment: the moment of the coverage.
+        moment: the time up to which candles are expected.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -144,7 +144,7 @@ def _trailing(
 def _unexplained(
     facts: SeriesFacts, expected: Expectation, start_ms: int, stop_ms: int
 ) -> Iterator[AbsentCandles]:
-    """Yield an unexplained run, split at the time at which its recorder was last seen."""
+    """Yield a run of unexplained candles, split at the time at which its recorder was last seen."""
     never_came = bool(expected.never_came)
     dead = [period for period in facts.open_periods if period.journal not in facts.lake.alive]
     last = max(dead, key=lambda period: period.seen_ms, default=None)

@@ -22,7 +22,7 @@ class CoverageDay(NamedTuple):
     Args:
         series: the series.
         date: the day.
-        expected: number of candles of the series' grid and span that begin on the day.
+        expected: number of expected candles that begin on the day.
         present: number of candles in the lake.
         missing: number of expected candles that are absent.
         explained: number of missing candles with a reason in a ledger or the subscriptions.
@@ -62,11 +62,11 @@ class SeriesCoverage(NamedTuple):
 def series_coverage(
     store: LakeStore, wanted: PartitionFilter = ALL, moment: CoverageMoment = _NOW
 ) -> Iterator[SeriesCoverage]:
-    """Yield the coverage of each series that has a day, in order.
+    """Yield the coverage of each series that has expected or present candles, in order.
 
     Args:
         wanted: the filter of series and days.
-        moment: the moment of the coverage.
+        moment: the time up to which candles are expected.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.
@@ -90,9 +90,9 @@ def coverage(
 
     Args:
         wanted: the filter of series and days.
-        until_ms: the minimum end of the span of subscribed series. Delisted and delivered
-            series may end before, and so may series that are not listed yet. Candles
-            that close later are not expected.
+        until_ms: the time up to which subscribed series have expected candles; None for
+            the last candle or ledger entry of each. Delisted and delivered series may end
+            before it, and so may series that are not listed yet.
 
     Raises:
         LakeError: if a ledger, the journal or a file cannot be read.

@@ -1,10 +1,10 @@
 """The expected candles of a series.
 
-- A series begins with its first candle or ledger entry, or when a recorder first
-  owed it: it was subscribed to, and traded.
-- A series ends with its last candle or entry. If the coverage has a moment, the series
-  ends at that moment, or where its last subscription ended.
-- In a lake without subscriptions every series spans to that moment.
+- A series begins with its first candle or ledger entry. It begins earlier if a recorder
+  subscribed to it earlier, while it was listed and trading.
+- A series ends with its last candle or ledger entry. If the coverage has an end
+  (`CoverageMoment.until_ms`), the series ends there, or with its last subscription.
+- In a lake without subscriptions every series extends to that end.
 - A subscribed series without a candle is expected from its subscription on.
 - Candles that were forgotten at either end make a series shorter.
 """

@@ -30,11 +30,11 @@ T = TypeVar("T")
 
 
 class CoverageMoment(NamedTuple):
-    """The moment of a coverage.
+    """The end of a coverage, and the present time.
 
     Args:
-        until_ms: the minimum end of the span of subscribed series, or None for each
-            series' own span. Candles that close later are not expected.
+        until_ms: the time up to which subscribed series have expected candles; None for
+            the last candle or ledger entry of each.
         now_ms: a time shortly before now by the wall clock, or None for a coverage of
             the past.
     """

@@ -1,7 +1,7 @@
 """A series' gaps as entries: sorted by time, disjoint, each with its reason. No I/O.
 
-Entries are immutable tuples. So one thread may read them while another thread
-replaces them.
+Entries are immutable tuples. So one thread may read them while another thread replaces
+them. A state has the entries of each series.
 """
 
 from bisect import bisect_left, bisect_right
@@ -38,7 +38,7 @@ def gap_of(series: Series, entry: Entry) -> Gap:
 
 
 def merged_states(states: Iterable[State]) -> dict[Series, Entries]:
-    """Return the union of the states. Where reasons differ, the more final one is kept."""
+    """Merge the states of several ledgers. Where reasons differ, the more final one is kept."""
     lists: dict[Series, list[Entries]] = {}
     for state in states:
         for series, entries in state.items():

@@ -242,7 +242,7 @@ class Ledger:
         write_all(self._fd, b"".join(lines))
         os.fdatasync(self._fd)
         if not names_open_file(self.path, self._fd):
-            raise LakeError(f"gaps: {self.path}: it was deleted or moved; it is written anew")
+            raise LakeError(f"gaps: {self.path}: it was deleted or moved; the next write creates it again")
         self._lines += len(lines)
 
 

@@ -152,7 +152,7 @@ def read_reported(root: Path) -> list[ReportedGap]:
             [state for path, state in states.items() if _recorder_of(path.name) in alive],
             [state for path, state in states.items() if _recorder_of(path.name) not in alive],
         )
-    raise LakeError(f"gaps: {directory} does not hold still")
+    raise LakeError(f"gaps: {directory} changed during every attempt to read it")
 
 
 def _read_or_leave_out(path: Path) -> State:

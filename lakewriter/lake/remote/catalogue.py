@@ -61,7 +61,7 @@ class RemoteCatalogue:
             yield PartitionFiles(partition, tuple(each.name for each in objects))
 
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
-        """Yield each series' newest partition with its own file, and later partitions with files."""
+        """Yield, for each series, the newest partition that has its own file, and all later ones with files."""
         for _, listed in groupby(self.files(wanted), key=lambda found: found.partition.series):
             days = list(listed)
             owns = [number for number, day in enumerate(days) if day.partition.file in day.names]

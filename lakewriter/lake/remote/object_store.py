@@ -39,7 +39,7 @@ _AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (-?\d+)\))? during \w+ oper
 _DETAIL = re.compile(r"(?:Message|Details): (.*)", re.DOTALL)
 _REGION = re.compile(r"(?:expecting|located in) '([a-z0-9-]+)'")
 
-_CREDENTIALS = "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who asks"
+_CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 # Hints by a part of the error text.
 _HINTS = (
@@ -141,7 +141,7 @@ class ObjectStorage:
                 return found
             if self.version(name) == found.version:
                 return found  # the object's own last bytes are these
-        raise LakeError(f"lake: {self._uri}/{name}: does not hold still", "try again")
+        raise LakeError(f"lake: {self._uri}/{name}: changed during every attempt to read it", "try again")
 
     def _read(self, name: str) -> StoredBytes | None:
         with self._asking(name):
@@ -194,7 +194,8 @@ class ObjectStorage:
 
     def _refuse(self) -> NoReturn:
         raise LakeError(
-            f"lake: {self._uri}: object stores are only read yet", "give a local directory with --lake"
+            f"lake: {self._uri}: lakewriter only reads object stores so far",
+            "give a local directory with --lake",
         )
 
     def _list(self, directory: str, *, recursive: bool) -> list[Any]:
