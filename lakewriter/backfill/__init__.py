@@ -1,5 +1,5 @@
 """Fetch the history from before the first recording: first archive files, then REST.
 
-Door: `run`. `planner` finds the missing ranges and `plan` assigns them to sources;
+Entry point: `run`. `planner` finds the missing ranges and `plan` assigns them to sources;
 `archive_import` and `rest_fill` fetch them.
 """

@@ -217,7 +217,7 @@ class FileImport:
         # An absent file was removed after the listing, or the archive gave no list. Neither
         # is a fault.
         if fault != "absent" and sum(self._progress.refused.values()) <= _NAMED_MAX:
-            log.warning("%s; REST is asked for its candles", error)
+            log.warning("%s; its candles are fetched from REST", error)
 
 
 def _groups(files: Iterable[PlannedFile]) -> Iterator[_FileGroup]:

@@ -90,7 +90,7 @@ class MarketInfo:
                 return
             await asyncio.sleep(_TIME_PAUSE_S)
         log.warning(
-            "%s: serverTime %d agrees with nothing else and is not believed",
+            "%s: serverTime %d agrees with no other clock and is ignored",
             self.client.market.name,
             moment.server_ms,
         )

@@ -1,9 +1,9 @@
 """The plan of a backfill assigns each range of a series to a source. Pure.
 
 Rule 1: candles in the lake, and candles known not to exist, are not fetched.
-Rule 2: finished days come from the archive, which is settled. Candles shorter than an hour
-come from daily files. All others come from monthly files, because a daily file would hold
-at most 24 rows.
+Rule 2: finished days come from the archive, whose candles are final. Candles shorter than
+an hour come from daily files. All others come from monthly files, because a daily file
+would hold at most 24 rows.
 Rule 3: REST serves the rest, and the candles that files lack.
 """
 
@@ -70,7 +70,7 @@ class Bounds(NamedTuple):
 
 
 class FileList(NamedTuple):
-    """The files of a series to import. A large plan has millions, so each takes only a few bytes.
+    """The files of a series to import. A large plan has millions of files, so each takes a few bytes.
 
     Args:
         period: the period of the files; None without files.
@@ -190,7 +190,7 @@ def page_count(market: Market, series: Series, start_ms: int, stop_ms: int) -> i
 
 
 def unpublished_ms(series: Series, period: Period, newest: date, now_ms: int) -> int | None:
-    """Return the begin of the next file; None if the archive will no longer publish it.
+    """Return the begin of the next file of a series; None if the archive will no longer publish it.
 
     Args:
         newest: the first day of the newest file.

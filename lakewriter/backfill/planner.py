@@ -219,7 +219,7 @@ class Planner:
         except ArchiveError as error:
             if series.market not in self._markets_without_list:
                 self._markets_without_list.add(series.market)
-                log.warning("%s; REST is asked for everything of %s", error, series.market)
+                log.warning("%s; all candles of %s are fetched from REST", error, series.market)
             return {}
 
 

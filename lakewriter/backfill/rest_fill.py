@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SETTLE_MS = 300_000
 
 
-_NO_FILE = "its file cannot be had, and the market does not list it any more"
+_NO_FILE = "its archive file is unusable, and the market no longer lists the symbol"
 
 
 class _SeriesContents(NamedTuple):
@@ -120,7 +120,7 @@ class RestFill:
             try:
                 page = await self._fetch_page(series, start_ms, stop_ms, market_info)
             except RestError as error:
-                log.error("%s: cannot be had: %s", series, error)
+                log.error("%s: cannot be fetched: %s", series, error)
                 now_ms = market_info.client.time.now_ms()
                 self._ledger.mark(series, start_ms, stop_ms, "unhealable", now_ms, error.what)
                 self._progress.unhealable += series.grid.count(start_ms, stop_ms)
@@ -194,7 +194,7 @@ class RestFill:
         try:
             return await ask_with_retry(partial(market_info.client.rest.last_begin, plan.series))
         except RestError as error:
-            log.error("%s: what it lacks stays unexplained: %s", plan.series, error)
+            log.error("%s: its missing candles stay unexplained: %s", plan.series, error)
             return None
 
     def _explainable(

@@ -77,6 +77,7 @@ def choose_series(
     """Return the series of a file that the options select, with their rows.
 
     Args:
+        groups: its rows, grouped by the claims of its columns.
         place: the claims of its name and directories.
         name: the file's name in an error.
         rows: the number of its rows.
@@ -106,7 +107,7 @@ def choose_series(
 
 
 def _combined(part: SeriesRows, groups: list[RowGroup], name: str) -> SeriesRows:
-    """Return all rows of a series with several spellings."""
+    """Merge the groups of one series that its columns spell in several ways."""
     if len(groups) == 1:
         return part
     for level in LEVELS:

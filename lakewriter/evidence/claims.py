@@ -75,7 +75,7 @@ def claims_on(level: Level, value: str, by: str) -> list[Claim]:
 
 
 def agree(claims: Iterable[Claim], name: str) -> dict[Level, Claim]:
-    """Return one claim for each level that has claims.
+    """Merge claims on the same rows; return one claim for each level that has any.
 
     Args:
         name: the file's name in an error.

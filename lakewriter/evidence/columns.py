@@ -62,7 +62,7 @@ def normal_name(name: str) -> str:
 
 
 def cells_as_text(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column's cells as text."""
+    """Return a column's cells as text; a null stays null."""
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

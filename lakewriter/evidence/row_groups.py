@@ -62,7 +62,7 @@ def group_rows(
 
     Args:
         name: the file's name in an error.
-        is_exact: returns whether a text is a verbatim symbol, as in the columns of a lake.
+        is_exact: returns whether a text is a symbol in the exchange's spelling, as in a lake's columns.
 
     Raises:
         LakewriterError: if a column has unknown or missing values.
@@ -91,7 +91,7 @@ def group_rows(
 
 
 def _combinations(codes: list[IntArray], name: str) -> list[tuple[list[int], IntArray]]:
-    """Return each combination of codes with its rows."""
+    """Return each distinct combination of the columns' codes, with its rows."""
     order = np.lexsort(tuple(reversed(codes)))
     changes = np.logical_or.reduce([np.diff(code[order]) != 0 for code in codes])
     firsts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]

@@ -97,7 +97,7 @@ def check_lengths(begins: IntArray, ends: IntArray, grid: Interval, by: str) -> 
 
 
 def _rounded(lengths: IntArray) -> IntArray:
-    """Return lengths up to the exclusive end. Some files write the last millisecond or second."""
+    """Correct lengths that end with the candle's last millisecond or second, not with its exclusive end."""
     for short in (1, SECOND_MS):
         lengths = np.where((lengths + short) % MINUTE_MS == 0, lengths + short, lengths)
     return np.where((lengths + 1) % SECOND_MS == 0, lengths + 1, lengths)

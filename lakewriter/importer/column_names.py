@@ -70,7 +70,7 @@ def field_of(name: str) -> str | None:
 
 
 def stray_letters(names: Iterable[str]) -> frozenset[str]:
-    """Return the single-letter names that hold no values in a table with these columns."""
+    """Return the single-letter names that are ambiguous in a table with these columns."""
     return frozenset() if set(names) >= _PRICE_LETTERS else _VALUE_LETTERS
 
 

@@ -135,7 +135,7 @@ def _candles_of_table(file: FileTable, context: FileContext) -> FileCandles:
 
 
 def _symbol_test(columns: FileColumns) -> Callable[[str], bool]:
-    """Return the test for verbatim symbols. In a lake's export, each valid symbol is verbatim."""
+    """Return a test for texts that are a symbol in the exchange's spelling, as in a lake's export."""
     return is_symbol if columns.own is not None else lambda _: False
 
 

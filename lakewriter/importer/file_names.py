@@ -105,7 +105,7 @@ def _is_exact(symbol: str) -> bool:
 
 
 def _check_is_trades(path: PurePath, stem: str) -> None:
-    """Check that a file has trades of Binance, not of another exchange, and no other data.
+    """Check that a file has candles that are made from trades of Binance.
 
     Raises:
         UsageError: if its name or directories name another exchange or other data.

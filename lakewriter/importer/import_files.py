@@ -113,8 +113,7 @@ def check_files(paths: Iterable[Path], job: ImportJob) -> Iterator[FileResult]:
 def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Iterator[FileResult]:
     """Import files into the lake; yield their results in order.
 
-    Crash: each day is whole, as before or as after; importing the files again
-    finishes the work.
+    Crash: each partition is whole, as before or as after; importing the files again finishes the work.
     """
     batch: list[_FileToMerge] = []
     for file in _prefetched(paths, job):

@@ -78,7 +78,7 @@ def end_times(columns: Columns, *, needed: bool) -> IntArray | None:
 
 
 def _parts(name: str, array: pa.Array, units: int) -> IntArray:
-    """Return whole numbers below `units`. Hours from 1 to 24 would shift each candle."""
+    """Return a column's whole numbers, which must be below `units`. Hours from 1 to 24 are refused."""
     if array.null_count:
         raise empty_cells("time", name, array)
     try:

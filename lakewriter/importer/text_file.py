@@ -161,7 +161,7 @@ class _WrongWidthRows:
         self._rows_max = rows_max
 
     def add(self, row: arrow_csv.InvalidRow) -> str:
-        """Add a row; return whether Arrow skips it or stops."""
+        """Add a row; return "skip", or "error" to stop reading."""
         self.first = self.first or f"has {_values(row.actual_columns)}, not {row.expected_columns}"
         self.numbers.append(row.number - 1)
         return "error" if self.is_full else "skip"
@@ -177,7 +177,7 @@ def _values(count: int) -> str:
 
 
 def _cleaned(body: bytes, dialect: Dialect) -> bytes:
-    """Return the body with all other lines emptied, so each row keeps its line number."""
+    """Return the body with all lines but rows emptied, so each row keeps its line number."""
     if b"#" in body:
         body = _COMMENT.sub(b"", body)
     header = dialect.header

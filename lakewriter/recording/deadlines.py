@@ -62,9 +62,9 @@ class DeadlineWatch:
     """The task that watches the deadlines of all expected series.
 
     Args:
-        expected: the expected series; they follow the time of each market.
-        watermarks: find late candles.
-        grace: the grace periods; silent streams are set here.
+        expected: the expected series; restarted here when a market's time jumps.
+        watermarks: the deadlines of all series.
+        grace: the grace periods; their `polled` is set here.
         healer: heals late candles.
         listeners: by market; they replace connections whose streams are silent.
         queue: holds candles until they are durable in the journal.
@@ -120,7 +120,7 @@ class DeadlineWatch:
                 self._listeners[series.market].missed(series)
 
     def _update_polled(self) -> None:
-        """Read from the listeners which streams are silent, and log changes."""
+        """Update the series of silent streams from the listeners; log changes."""
         before = self._grace.polled
         polled = frozenset().union(*(listener.polled for listener in self._listeners.values()))
         for changed, what in (

@@ -155,7 +155,7 @@ class ExpectedSeries:
 
     def _restart(self, market: str, before_ms: int, after_ms: int) -> None:
         log.warning(
-            "%s: the exchange's time moved by %.0f s, as its moments agree; candles are expected from there",
+            "%s: the exchange's time jumped by %.0f s; candles are expected from the new time on",
             market,
             (after_ms - before_ms) / 1000,
         )

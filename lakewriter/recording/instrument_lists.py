@@ -77,7 +77,7 @@ class InstrumentList:
         try:
             instruments = await self._subscribed.refresh(market)
         except RestError as error:
-            log.warning("what %s lists is not known: %s", market, error)
+            log.warning("the instruments of %s cannot be fetched: %s", market, error)
             return None
         self._explainer.list_refreshed(market)
         self._subscribed.warn_of_unlisted(market)

@@ -166,7 +166,7 @@ class Recorder:
         if unflushed:
             raise LakeError(
                 f"{unflushed} candles could not be flushed and stay in the journal",
-                "mend what the log names, then start the recorder again, or run: lakewriter flush",
+                "repair what the log names, then start the recorder again, or run: lakewriter flush",
             )
 
     async def _consume(self) -> None:
@@ -215,10 +215,14 @@ class Recorder:
                     ) from None
                 if refused_since_s is None:
                     refused_since_s = now_s
-                    log.warning("%s; recording waits, and sockets are not read for long", refused.what)
+                    log.warning(
+                        "%s; recording waits, and sockets are not read once the queue is full", refused.what
+                    )
                 await asyncio.sleep(REFUSED_RETRY_S)
         if refused_since_s is not None:
-            log.warning("journal: written again after %.1f s", self._clock.monotonic_s() - refused_since_s)
+            log.warning(
+                "journal: writes succeed again after %.1f s", self._clock.monotonic_s() - refused_since_s
+            )
 
     def _check_room(self) -> None:
         if len(self.journaled) >= BUFFER_CANDLES_MAX:

@@ -45,7 +45,7 @@ class StateSaver:
                 await save(self._ledger)
             except (LakeError, OSError) as error:
                 if not self._save_failed:
-                    log.error("gaps: %s; they are written again until the disk takes them", error)
+                    log.error("gaps: %s; the write is retried until it succeeds", error)
                 self._save_failed = True
             else:
                 self._save_failed = False

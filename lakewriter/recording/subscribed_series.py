@@ -146,8 +146,8 @@ class SubscribedSeries:
         if before >= _SHRINK_FROM and trading < before * _SHRINK_SHARE_MIN and market not in self._doubted:
             self._doubted.add(market)
             log.warning(
-                "%s: exchangeInfo says that %d symbols trade, where it were %d; asking once more before"
-                " anything is left",
+                "%s: exchangeInfo lists %d trading symbols, after %d before; it is requested again before"
+                " any series is dropped",
                 market,
                 trading,
                 before,
@@ -182,8 +182,6 @@ class SubscribedSeries:
             if is_glob(name):
                 log.warning("%s: %s matches nothing that trades", market, name)
             elif instrument is None:
-                log.warning("%s does not list %s; listening all the same", market, name)
+                log.warning("%s does not list %s; listening anyway", market, name)
             else:
-                log.warning(
-                    "%s %s does not trade (%s); listening all the same", market, name, instrument.status
-                )
+                log.warning("%s %s does not trade (%s); listening anyway", market, name, instrument.status)

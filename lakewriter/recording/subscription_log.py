@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CONFIRM_EVERY_S = 300.0
 
 # An earlier run of this recorder looks alive while another process replays its
-# journal, for instance after a power cut. This run can still succeed it for this long.
+# journal, for instance after a power cut. This run can still take over from it for this long.
 FOLLOW_S = 30.0
 
 # If a market's time stays unknown for this long, its series are confirmed by the wall clock.
@@ -110,7 +110,7 @@ class SubscriptionLog:
                 raise
             except (LakeError, OSError) as error:
                 if not self._failed:
-                    log.error("subscriptions: %s; they are written again until the disk takes them", error)
+                    log.error("subscriptions: %s; the write is retried until it succeeds", error)
                 self._failed = True
                 return False
             self._failed = False

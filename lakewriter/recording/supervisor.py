@@ -260,4 +260,4 @@ def _set_streams(listener: CandleListener, wanted: set[Series]) -> None:
             change(*symbols, interval=interval)
     if present and wanted != present:
         market = listener.market.name
-        log.info("%s: %d series came, %d left", market, len(wanted - present), len(present - wanted))
+        log.info("%s: %d series added, %d removed", market, len(wanted - present), len(present - wanted))

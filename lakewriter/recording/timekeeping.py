@@ -77,7 +77,7 @@ class Timekeeper:
         self.doubted += 1
         if self.doubted == 1 or self.doubted % _DOUBT_LOG_EVERY == 0:
             log.warning(
-                "%s: serverTime %d agrees with nothing else and is not believed (%d so far)",
+                "%s: serverTime %d agrees with no other clock and is ignored (%d so far)",
                 self._client.market.name,
                 server_ms,
                 self.doubted,

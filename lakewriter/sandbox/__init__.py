@@ -1,4 +1,4 @@
-"""A local Binance with the real protocol. Each of its candles can be computed.
+"""A local server that speaks Binance's protocol. A seed determines all of its candles.
 
     async with serve(SandboxOptions(speed=60)) as sandbox:
         sandbox.truth.candles("spot", "BTCUSDT", "1m", start_ms, stop_ms)

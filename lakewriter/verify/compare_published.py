@@ -3,7 +3,7 @@
 A `Publisher` returns published candles, window by window. A repair merges those that win,
 and deletes nothing. A published candle wins as in any merge:
 
-- a candle of the archive wins, because the archive is settled;
+- a candle of the archive wins, because the archive is final;
 - a candle of REST wins if it has at least as many trades, because a candle only gains
   trades. A candle with fewer is only reported, because REST then lags.
 """
@@ -43,7 +43,7 @@ class Publisher(Protocol):
     """A source of published candles: the archive or REST."""
 
     async def rows(self, series: Series, start_ms: int, stop_ms: int) -> pa.Table | None:
-        """Return the published rows of a range, in SCHEMA; None before their publication.
+        """Return the published rows of a range, in SCHEMA; None if none is published yet.
 
         The call may be cancelled at any time.
         """
@@ -73,6 +73,7 @@ async def compare_published(
     candles are not missing.
 
     Args:
+        report: receives the findings.
         now_ms: the time at the exchange.
         repair: whether to merge published rows that win or that the lake lacks.
 

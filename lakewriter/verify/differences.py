@@ -102,4 +102,4 @@ def defects_of(
 
 
 def _repair_text(wins: bool) -> str:
-    return "corrected" if wins else "left: ours has more trades, or is settled itself"
+    return "corrected" if wins else "left: ours has more trades, or is from the archive"

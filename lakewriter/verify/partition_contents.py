@@ -68,7 +68,7 @@ class Contents(NamedTuple):
 def series_partitions(
     store: LakeStore, selection: PartitionFilter
 ) -> Iterator[tuple[Series, list[PartitionDirs]]]:
-    """Yield each series with candle files, and its partitions by day."""
+    """Yield each series that has candle files, with its partitions, sorted by day."""
     found = store.partitions(selection)
     for series, of_series in groupby(found, key=lambda dirs: dirs.partition.series):
         partitions = [dirs for dirs in of_series if candle_files(store.storage, dirs.directories)]

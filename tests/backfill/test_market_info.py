@@ -42,4 +42,4 @@ def test_without_a_time_of_the_exchange_the_hosts_has_to_do(caplog: pytest.LogCa
 
     with caplog.at_level(logging.WARNING):
         run(scenario, SandboxOptions(push_every_ms=0))
-    assert "agrees with nothing else and is not believed" in caplog.text
+    assert "agrees with no other clock and is ignored" in caplog.text

@@ -145,7 +145,7 @@ def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
             begins = [row[3] for row in plain_rows(lake) if row[1] == "BTCUSDT"]
             assert begins == list(range(begins[0], begins[-1] + MINUTE_MS, MINUTE_MS))
             assert begins[-1] < sandbox.now_ms()
-        assert recorder.logged().count("passed over a bad frame (ahead, 1 so far): spot BTCUSDT 1m") == 1
+        assert recorder.logged().count("dropped a bad frame (ahead, 1 so far): spot BTCUSDT 1m") == 1
         assert re.search(r"fresh: 1 candles healed: half durable \d{2,6} ms", recorder.logged())
         assert run("gaps", "--lake", str(lake)).stdout.startswith("no gaps")
 

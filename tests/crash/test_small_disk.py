@@ -173,7 +173,7 @@ async def test_a_recorder_waits_for_room_and_goes_on(room: str, tmp_path: Path) 
             assert_sound(lake)
             begun = len(recorder.logged())
             free(disk)
-            for sign in ("journal: written again after", "\nrecorded ", "flushed"):
+            for sign in ("journal: writes succeed again after", "\nrecorded ", "flushed"):
                 await until(lambda begun=begun, sign=sign: sign in recorder.logged()[begun:])
         assert await asyncio.to_thread(recorder.stop) == 0
         lake_and_log(lake, recorder.logged())

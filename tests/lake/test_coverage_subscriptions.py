@@ -203,7 +203,7 @@ def test_unsubscribe_settles_what_no_start_will(store: LakeStore) -> None:
     assert (done.exit_code, done.stdout.splitlines()) == (
         0,
         [
-            f"spot {symbol} 1m is left since 2024-06-30 00:{10 - MARGIN:02}"
+            f"spot {symbol} 1m is unsubscribed since 2024-06-30 00:{10 - MARGIN:02}"
             for symbol in ("BTCUSDT", "ETHUSDT")
         ],
     )

@@ -129,7 +129,7 @@ def test_the_next_start_leaves_what_it_no_longer_includes(name: str) -> None:
 
 
 def test_a_change_while_recording(name: str) -> None:
-    """What is left at run time is left since then, and what is added is subscribed to since then."""
+    """What is left at run time is unsubscribed since then, and what is added is subscribed to since then."""
     lake = Lake()
     recorder = lake.start(name, {BTC, ETH}, 0)
     lake.confirm(recorder, {BTC, BNB}, 7)

@@ -226,7 +226,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert begins(store) == [DAY_START_MS + minute * 60_000 for minute in range(20)]
     said = [record.getMessage() for record in caplog.records]
     assert sum("File too large; recording waits" in line for line in said) == 1
-    assert sum("written again after" in line for line in said) == 1
+    assert sum("writes succeed again after" in line for line in said) == 1
 
 
 def test_a_stop_on_a_full_disk_says_what_was_not_recorded(tmp_path: Path) -> None:

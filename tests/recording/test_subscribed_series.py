@@ -146,8 +146,8 @@ def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "lakewriter"):
         with_exchange(["spot:BTCUSDT,LUNAUSDT:1m", "spot:NEWUSDT,BTCUSDT:1h"], work)
     assert [record.getMessage() for record in caplog.records] == [
-        "spot LUNAUSDT does not trade (BREAK); listening all the same",
-        "spot does not list NEWUSDT; listening all the same",
+        "spot LUNAUSDT does not trade (BREAK); listening anyway",
+        "spot does not list NEWUSDT; listening anyway",
         "spot: ZZZ* matches nothing that trades",
     ]
 

@@ -140,7 +140,7 @@ def test_a_candle_with_more_trades(store, source, wins):
     differ(store, 7, trade_num=10**6)
     report = compared(store, Published(source), repair=True)
     assert reported(report) == [("against", "differs", BTC, minute(7))]
-    outcome = "(corrected)" if wins else "(left: ours has more trades, or is settled itself)"
+    outcome = "(corrected)" if wins else "(left: ours has more trades, or is from the archive)"
     assert report.findings[0].what.endswith(outcome)
     assert report.counts_of(BTC, "against").corrected == int(wins)
     assert (rows_of(store)["trade_num"][7].as_py() == 10**6) != wins

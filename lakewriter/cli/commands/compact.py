@@ -56,8 +56,8 @@ def command(
 ) -> None:
     """Fold foreign files into each partition's one file, without duplicates.
 
-    Safe at any time, also while recorders write and other processes read.
-    Partitions in order are skipped without opening them.
+    Safe at any time, also while recorders write and other processes read. Partitions that
+    need no compaction are skipped unopened.
 
     \b
     lakewriter compact
@@ -87,7 +87,7 @@ def _remember(store: LakeStore, outcomes: list[CompactionResult], *, everything:
         write_verified(store, outcomes, everything=everything)
     except OSError as error:
         # Without the list the next run is only slower.
-        click.echo(f"lakewriter: cannot save the list of partitions in order: {error.strerror}", err=True)
+        click.echo(f"lakewriter: cannot save the list of compacted partitions: {error.strerror}", err=True)
 
 
 def _summary(outcomes: list[CompactionResult], seconds: float, dry_run: bool) -> CompactSummary:

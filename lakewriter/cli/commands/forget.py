@@ -206,7 +206,7 @@ def _forget(
 ) -> list[ForgetResult]:
     """Remove the candles that a dry run found.
 
-    The record of the removal is written before and after it, also on errors.
+    The removal is recorded before it begins and after it ends, also on errors.
 
     Args:
         items: the partitions to change.

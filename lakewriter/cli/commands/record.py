@@ -233,7 +233,7 @@ async def _record(
 def _log_bug(task: "asyncio.Task[Any]") -> None:
     """Log the error of a background task immediately. Recording continues without the task."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("history: ended by a bug of ours", exc_info=error)
+        log.error("history: the backfill ended by a bug in lakewriter", exc_info=error)
 
 
 def _on_hangup(stop: asyncio.Event, reload: Callable[[], None]) -> None:

@@ -39,4 +39,4 @@ def command(subscriptions: tuple[str, ...], lake: str | None) -> None:
             )
         chosen |= covered
     for period in end_periods(store, chosen):
-        print(f"{period.series} is left since {format_minute(period.stop_ms or period.seen_ms)}")
+        print(f"{period.series} is unsubscribed since {format_minute(period.stop_ms or period.seen_ms)}")

@@ -1,4 +1,4 @@
 """`lakewriter shell`, which queries the lake interactively.
 
-Door: `loop`. `prompt` edits lines, and `statements` finds the ends of statements.
+Entry point: `loop`. `prompt` edits lines, and `statements` finds the ends of statements.
 """

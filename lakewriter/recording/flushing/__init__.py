@@ -1,4 +1,4 @@
 """The path of candles from the journal to their partitions.
 
-Door: `flusher`. `journaled_buffer` holds the candles to flush; `merger` merges them.
+Entry point: `flusher`. `journaled_buffer` holds the candles to flush; `merger` merges them.
 """

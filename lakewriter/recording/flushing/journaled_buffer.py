@@ -121,7 +121,7 @@ class JournaledBuffer:
         await self._in_thread(self.journal.drop, segments)
 
     def recovered(self) -> None:
-        """Clear the loss of the journal, because its candles are in partitions or in a new segment."""
+        """Clear `is_lost`, because all candles of the journal are in partitions or in a new segment."""
         self.journal.clear_lost()
 
     async def check(self) -> None:

@@ -107,7 +107,7 @@ def _refusal(error: Exception) -> _Refusal:
 
 
 def groups(batch: Batch) -> Iterator[Batch]:
-    """Yield groups of partitions that may be merged together."""
+    """Split a batch into groups of partitions, within the limits of partitions and rows."""
     group: Batch = {}
     rows = 0
     for partition, candles in batch.items():

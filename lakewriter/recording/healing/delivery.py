@@ -83,7 +83,7 @@ class Delivery:
     def drop_provisional(
         self, series: Series, task: HealTask, span: Range, asked_ms: int, keep: list[int] | None = None
     ) -> None:
-        """Remove provisional candles of a range that were old enough at the request.
+        """Remove provisional candles (see `timing`) of a range that were old enough at the request.
 
         Args:
             keep: begin times of candles that stay in the ledger.

@@ -235,7 +235,7 @@ class Healer:
         if error.is_unreadable:
             task.unreadable += 1
             if task.unreadable == 1 or task.unreadable % _ERROR_LOG_EVERY == 0:
-                log.warning("its healing waits: %s", error)
+                log.warning("healing of a series is delayed: %s", error)
             return error_delay_s(task.unreadable, UNREADABLE_MAX_S)
         if error.is_final:
             return self._refuse(series, task, span, error)
@@ -244,12 +244,12 @@ class Healer:
         # The whole host fails. No worker sends a request until then.
         queue.failing_until_s = self._clock.monotonic_s() + delay_s
         if queue.failures == 1 or queue.failures % _ERROR_LOG_EVERY == 0:
-            log.warning("healing waits: %s", error)
+            log.warning("healing is delayed: %s", error)
         return delay_s
 
     def _refuse(self, series: Series, task: HealTask, span: Range, error: RestError) -> float | None:
         """Remove a range that the exchange refused, until its retry."""
-        log.error("%s: cannot be healed, and is asked for again in an hour: %s", series, error)
+        log.error("%s: cannot be healed, and is requested again in an hour: %s", series, error)
         client, now_ms = self._clients[series.market], self._now_ms(series)
         refused = within(task.ranges, *span)
         for start_ms, stop_ms in refused:

@@ -25,7 +25,7 @@ class HealTask(msgspec.Struct):
         provisional: number of trades by begin time, of candles that are requested once more.
         tries: number of answers without the missing candles.
         unreadable: number of consecutive unreadable answers.
-        planned_s: time at which the task is due; earlier plans are void.
+        planned_s: monotonic time at which the task is due, -1 without a plan; other plans are void.
         extended: whether a range was added since the last request.
         busy: whether a request is in progress.
     """

@@ -105,7 +105,7 @@ class StartupSurvey:
                         if result is not None:
                             self._request_heals(series, stop_ms, result, expected_since_ms.get(series))
             except (LakeError, OSError) as error:
-                log.error("what the lake lacks is not known: %s", error)
+                log.error("the lake cannot be surveyed for missing candles: %s", error)
             self.surveying -= len(requested)
 
     async def _keep_finding_ended(self) -> None:
@@ -114,7 +114,7 @@ class StartupSurvey:
             try:
                 present = await asyncio.to_thread(_present_series, self._store, market)
             except (LakeError, OSError) as error:
-                log.error("which series of %s ended is not known: %s", market, error)
+                log.error("the ended series of %s cannot be found: %s", market, error)
                 continue
             for series in present:
                 if series not in self._watermarks and self._subscribed.covers(series):
@@ -151,7 +151,7 @@ class StartupSurvey:
         try:
             return survey(self._store, series, start_ms, stop_ms, unflushed)
         except (LakeError, OSError) as error:
-            log.error("%s: what it lacks is not known: %s", series, error)
+            log.error("%s: cannot be surveyed for missing candles: %s", series, error)
             return None
 
     def _request_heals(
@@ -194,7 +194,7 @@ class StartupSurvey:
     def _missing(
         self, series: Series, stop_ms: int, result: SurveyResult, first_ms: int, last_ms: int
     ) -> list[Range]:
-        """Return the missing ranges of a series with candles, by its ledger and within the heal limit.
+        """Return the missing ranges of a series that has candles, from its survey and its ledger.
 
         Args:
             first_ms, last_ms: begin times of its first and last candle.

@@ -68,7 +68,7 @@ def next_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | 
 
 
 def idle_delay_s(task: HealTask, grid: Interval, time: ExchangeTime) -> float | None:
-    """Return the real seconds until the next request of a task that has no range to request now."""
+    """Return the real seconds until a task without a range to request now is due; None if it is complete."""
     delay_s = next_delay_s(task, grid, time)
     return None if delay_s is None else max(delay_s, _ABSENT_REAL_S_MIN)
 

@@ -109,7 +109,7 @@ class Watermarks:
         return next_ms
 
     def advance(self, candle: Candle) -> Range | None:
-        """Move the watermark past a closed candle; return the range of candles missing before it."""
+        """Move the watermark past a closed candle; return the range of candles missing before it, if any."""
         series = candle.series
         watermark = self._watermarks.get(series)
         if watermark is None or (watermark.next_ms is not None and candle.begin_ms < watermark.next_ms):

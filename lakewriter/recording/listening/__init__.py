@@ -1,4 +1,4 @@
 """The path of closed candles from a market's sockets to a queue.
 
-Door: `listener`. A `shard` keeps the streams of one `connection` alive.
+Entry point: `listener`. A `shard` keeps the streams of one `connection` alive.
 """

@@ -29,7 +29,11 @@ class Backoff:
         self._failures = 0
 
     def next_s(self, error: BaseException | None = None) -> float:
-        """Return the delay after one more failure, in seconds."""
+        """Return the delay after one more failure, in seconds.
+
+        Args:
+            error: the failure. A delay that the exchange requested in it has precedence.
+        """
         ceiling_s = min(self._max_s, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 16))
         delay_s = random.uniform(0.1, 1.0) * ceiling_s  # noqa: S311 - jitter
         self._failures += 1

@@ -68,6 +68,11 @@ class CandleSink:
         queue: bounded; receives the candles.
         clock: measures pauses between log lines and the age of removed series.
         time: receives event times; None to ignore them.
+
+    Attributes:
+        streams: the health of each accepted series' stream.
+        stats: the counts so far.
+        unsent: candles that were read, but not queued when their task was cancelled.
     """
 
     def __init__(
@@ -135,7 +140,7 @@ class CandleSink:
         self.stats.bad_frames[kind] += 1
         count = self.stats.bad_frames[kind]
         if count == 1 or count % BAD_FRAME_LOG_EVERY == 0:
-            log.warning("%s: passed over a bad frame (%s, %d so far): %s", self.market, kind, count, what)
+            log.warning("%s: dropped a bad frame (%s, %d so far): %s", self.market, kind, count, what)
 
     async def _wait_for_room(self, candle: Candle, socket: StreamSocket) -> None:
         socket.paused = True

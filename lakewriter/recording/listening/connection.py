@@ -55,6 +55,14 @@ class ShardConnection:
         sink: receives the closed candles.
         changed: event that is set when the state of the connection changed.
         must_prove: whether each stream has to send a frame before this connection takes over.
+
+    Attributes:
+        socket: the open socket; None before it is opened and after it is closed.
+        opened_s: monotonic time at which the socket was opened; None before.
+        delivered: whether any stream has sent a frame, as far as frames are required.
+        shutdown: whether the server announced its shutdown.
+        leave_by_s: deadline of `leave`, in monotonic time.
+        age_ms_max: age at which the connection is replaced, by the exchange's clock.
     """
 
     def __init__(
@@ -83,7 +91,7 @@ class ShardConnection:
 
     @property
     def proved(self) -> bool:
-        """Whether each stream has sent a frame."""
+        """Whether the connection is open, and no stream has to send a frame any more."""
         return self.opened_s is not None and not self._unproven
 
     @property
@@ -116,7 +124,7 @@ class ShardConnection:
         return (self.opened_s or 0.0) + self._settings.time.real_s(self.age_ms_max)
 
     def follow(self, names: Iterable[str]) -> None:
-        """Replace the subscribed streams; new streams have to send a frame too."""
+        """Replace the subscribed streams. If frames are still required, each new stream has to send one too."""
         names = set(names)
         if self._unproven:
             self._unproven = (self._unproven & names) | (names - self._names)
@@ -125,7 +133,7 @@ class ShardConnection:
             self.socket.set_streams(names)
 
     def accept(self) -> None:
-        """Accept streams that have not sent a frame."""
+        """Stop requiring frames of streams that have not sent one."""
         self._unproven.clear()
 
     def leave(self, by_s: float) -> None:

@@ -100,7 +100,7 @@ class Shard:
         self._streams_changed()
 
     def surplus(self, streams_max: int) -> list[StreamHealth]:
-        """Return the streams above a limit, without acknowledged streams."""
+        """Return the streams that exceed a limit. Acknowledged streams are never among them."""
         granted = self._present.acknowledged if self._present is not None else frozenset()
         ordered = sorted(self.streams.values(), key=lambda stream: stream.name not in granted)
         return ordered[max(streams_max, len(granted & self.streams.keys())) :]

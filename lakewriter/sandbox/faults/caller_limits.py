@@ -1,8 +1,8 @@
 """The exchange's limits on one caller.
 
-The limits apply to messages per second, weight per minute, and connection attempts in five
-minutes. Each limit counts and returns a verdict. The caller of the limit refuses. Pure: the
-time is passed in, in real seconds.
+The limits apply to messages per second, weight per minute, and connection attempts in
+five minutes. Each limit counts and returns a verdict; the server refuses the call. Pure:
+the time is passed in, in real seconds.
 """
 
 import math

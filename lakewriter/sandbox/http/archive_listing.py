@@ -63,7 +63,7 @@ _ROOTS = {
 
 
 def parse_directory(directory: str) -> ArchiveKey | None:
-    """Return the key of a directory; None for a directory without klines or below their files."""
+    """Return the key of a directory; None if it has no klines, or is too deep."""
     root = next((root for root in _ROOTS if directory.startswith(root)), None)
     if root is None:
         return None

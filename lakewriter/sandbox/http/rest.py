@@ -174,7 +174,7 @@ def _coin_range(query: _Query, catalogue: SymbolCatalogue, now_ms: int) -> tuple
 
 
 def _stop_of_oldest(query: _Query, catalogue: SymbolCatalogue, start_ms: int, stop_ms: int) -> int:
-    """Return the end of the first `limit` existing candles."""
+    """Return the end of the range that has the first `limit` existing candles."""
     left = query.limit
     for low_ms, high_ms in catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms):
         count = query.grid.count(low_ms, high_ms)
@@ -185,7 +185,7 @@ def _stop_of_oldest(query: _Query, catalogue: SymbolCatalogue, start_ms: int, st
 
 
 def _start_of_newest(query: _Query, catalogue: SymbolCatalogue, start_ms: int, stop_ms: int) -> int:
-    """Return the begin of the last `limit` existing candles."""
+    """Return the begin of the range that has the last `limit` existing candles."""
     left = query.limit
     for low_ms, high_ms in reversed(catalogue.existing_ranges(query.spec, query.grid, start_ms, stop_ms)):
         count = query.grid.count(low_ms, high_ms)

@@ -43,7 +43,8 @@ class Connection:
     """A connection, which ends when the client disconnects or breaks a limit.
 
     Args:
-        context: its market.
+        socket, transport: the open WebSocket, and the TCP connection below it.
+        context: the state that all connections of its market share.
         combined: whether each payload is sent with its stream's name.
         silent: whether to accept all subscriptions and send no candles, as on a wrong route.
         names: the names of the streams in the URL.

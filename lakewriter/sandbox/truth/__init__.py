@@ -1,5 +1,5 @@
 """The candles and symbols of the sandbox, computed from a seed. Pure.
 
-Door: `candles`. `integer_candles` makes candles from `noise`; `symbols` and `catalogue`
-list markets.
+Entry point: `candles`. `integer_candles` makes candles from `noise`; `symbols` and
+`catalogue` list markets.
 """
