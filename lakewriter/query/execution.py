@@ -56,6 +56,8 @@ _TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
 
+NO_TABLES: Mapping[str, pa.Table] = {}
+
 # Maximum wait of the caller for an interrupted statement. After it, a thread interrupts
 # the statement in the background.
 _STOP_TIMEOUT_S = 0.05
@@ -94,10 +96,17 @@ class Execution:
         limits: the timeout and the memory limit; None sets no limit.
         streamed: whether the caller uses rows before the last row arrives. Then a
             retry is impossible.
+        own_tables: the caller's tables, by lower-case name.
     """
 
     def __init__(
-        self, store: LakeStore, hints: RetryHints, limits: QueryLimits | None, *, streamed: bool = False
+        self,
+        store: LakeStore,
+        hints: RetryHints,
+        limits: QueryLimits | None,
+        *,
+        streamed: bool = False,
+        own_tables: Mapping[str, pa.Table] = NO_TABLES,
     ) -> None:
         self._limits = limits or QueryLimits()
         self._store = store
@@ -105,6 +114,7 @@ class Execution:
         self._root = store.state_dir
         self._hints = hints
         self._streamed = streamed
+        self._own_tables = own_tables
         self._snapshot: Snapshot = EMPTY_SNAPSHOT
         self._filters: Sequence[Any] | None = None  # of FilterPruner; see _choose_files
         self._any_rows = False
@@ -189,14 +199,17 @@ class Execution:
         return not self._store.is_remote and can_hold(self._root)
 
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
-        statement = check(self._connection, sql)
+        statement = check(self._connection, sql, frozenset(self._own_tables))
         _check_params(statement, params)
         create_tables(self._connection, self._store, statement.tables, all_names=statement.reads_catalog)
         create_macros(self._engine, self._connection, statement.macros)
         if "candles" in statement.tables:
-            self._choose_files(statement, params)
+            self._choose_files(statement, params)  # before the registration of own tables
         elif statement.reads_catalog:
             create_candles(self._connection, self._store, EMPTY_SNAPSHOT, self._held_files)
+        for name, table in self._own_tables.items():
+            if name in statement.own_tables or statement.reads_catalog:
+                self._connection.register(name, table)
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
             raise QueryError("sql: the statement gives no rows")
@@ -211,7 +224,12 @@ class Execution:
         from lakewriter.query.scan.kept_filters import find_filters  # noqa: PLC0415
 
         filters = find_filters(
-            self._engine, self._connection, statement.select, params, repeatable=statement.repeatable
+            self._engine,
+            self._connection,
+            statement.select,
+            params,
+            repeatable=statement.repeatable,
+            own_schemas={name: self._own_tables[name].schema for name in statement.own_tables},
         )
         # `raise_if_files_replaced` compares file times with it, so it precedes the listing.
         self._since_ns = time.time_ns() - _TICK_NS

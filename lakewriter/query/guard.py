@@ -1,4 +1,4 @@
-"""The check that SQL is one statement that reads the lake's tables and nothing else.
+"""The check that SQL is one statement that reads the allowed tables and nothing else.
 
 Strategy: DuckDB parses the statement and prints its syntax tree. Every node of the
 tree must be on a list below. So the guard refuses every new kind of node. An example
@@ -120,6 +120,8 @@ _NAME = re.compile(r"\w+")
 
 _EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
 
+_OWN_HINT = "a file is one with --table NAME=FILE, a frame with tables={…}"
+
 _CHANGE_HINT = "queries only read the lake; lakewriter query … -o FILE saves an answer"
 
 
@@ -128,6 +130,7 @@ class ParsedStatement(NamedTuple):
 
     Args:
         tables: the names in TABLES that the statement reads.
+        own_tables: the names of the caller's tables that the statement reads.
         parameters: the names that the statement uses as $name.
         select: the statement without EXPLAIN.
         reads_catalog: whether the statement lists tables.
@@ -136,6 +139,7 @@ class ParsedStatement(NamedTuple):
     """
 
     tables: frozenset[str]
+    own_tables: frozenset[str]
     parameters: frozenset[str]
     select: str
     reads_catalog: bool
@@ -143,33 +147,38 @@ class ParsedStatement(NamedTuple):
     repeatable: bool
 
 
-# Programs repeat statements. The result of a check depends only on the text.
-_CACHE: dict[str, ParsedStatement] = {}
+# Programs repeat statements. The result of a check depends only on the text and the names.
+_CACHE: dict[tuple[str, frozenset[str]], ParsedStatement] = {}
 _CACHED_MAX = 256
 _CACHED_CHARS_MAX = 10_000
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
+def check(
+    connection: duckdb.DuckDBPyConnection, sql: str, own_tables: frozenset[str] = frozenset()
+) -> ParsedStatement:
     """Parse a statement and check that it only reads.
 
     Args:
         connection: the connection whose parser is used.
+        own_tables: the lower-case names of the caller's tables, which it may read too.
 
     Raises:
-        QueryError: if the SQL is not exactly one statement, or does not only read TABLES.
+        QueryError: if the SQL is not exactly one statement, or does not only read TABLES
+            and `own_tables`.
         duckdb.Error: if the SQL cannot be parsed.
     """
-    statement = _CACHE.get(sql)
+    key = (sql, own_tables)
+    statement = _CACHE.get(key)
     if statement is None:
-        statement = _parse(connection, sql)
+        statement = _parse(connection, sql, own_tables)
         if len(_CACHE) >= _CACHED_MAX:
             _CACHE.clear()
         if len(sql) <= _CACHED_CHARS_MAX:
-            _CACHE[sql] = statement
+            _CACHE[key] = statement
     return statement
 
 
-def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
+def _parse(connection: duckdb.DuckDBPyConnection, sql: str, own_tables: frozenset[str]) -> ParsedStatement:
     statements = connection.extract_statements(sql)
     if not statements:
         raise QueryError("sql: there is no statement", 'lakewriter query "SELECT count(*) FROM candles"')
@@ -184,18 +193,19 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> ParsedStatement:
         explained = _EXPLAIN.match(statement.query)
         if explained is None:
             raise QueryError("sql: EXPLAIN takes no options here", "EXPLAIN [ANALYZE] SELECT …")
-        return check(connection, statement.query[explained.end() :])
+        return check(connection, statement.query[explained.end() :], own_tables)
     if kind != duckdb.StatementType.SELECT:
         raise _not_reading(kind.name, sql)
     tree = _tree(connection, statement.query)
     try:
-        read = _tables_read(tree)
+        read = _tables_read(tree, own_tables)
         reads_catalog = not read.isdisjoint(_CATALOG)
         repeatable = not reads_catalog and is_repeatable(read & frozenset(TABLES), nodes(tree))
     except (LookupError, TypeError):
         raise _unknown_tree() from None
     return ParsedStatement(
         read & frozenset(TABLES),
+        read & own_tables,
         frozenset(statement.named_parameters),
         statement.query,
         reads_catalog=reads_catalog,
@@ -223,7 +233,7 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     return tree["statements"]
 
 
-def _tables_read(tree: Any) -> frozenset[str]:
+def _tables_read(tree: Any, own_tables: frozenset[str]) -> frozenset[str]:
     """Return the tables and table functions of a tree.
 
     Raises:
@@ -244,9 +254,9 @@ def _tables_read(tree: Any) -> frozenset[str]:
         elif kind == "TABLE_FUNCTION":
             read |= _checked_table_function(node["function"])
         elif kind == "SHOW_REF":
-            read.add(_checked_show(node))
+            read.add(_checked_show(node, own_tables))
         elif kind == "BASE_TABLE":
-            read.add(_checked_table(node, named_here))
+            read.add(_checked_table(node, named_here, own_tables))
     return frozenset(read)
 
 
@@ -293,23 +303,24 @@ def _checked_table_function(function: dict[str, Any]) -> set[str]:
     return names
 
 
-def _checked_table(node: dict[str, Any], named_here: set[str]) -> str:
+def _checked_table(node: dict[str, Any], named_here: set[str], own_tables: frozenset[str]) -> str:
     written = [str(part) for part in _path(node)]
     path = tuple(part.lower() for part in written)
     name = path[-1]
     if path[:-1] == ("information_schema",) and name in _INFORMATION_SCHEMA:
         return name
-    known = name in TABLES or name in named_here
+    known = name in TABLES or name in named_here or name in own_tables
     if path[:-1] not in _OUR_SCHEMAS or not known or not _NAME.fullmatch(name):
         raise QueryError(
-            f"sql: there is no table {'.'.join(written)}", f"tables to read: {', '.join(TABLES)}"
+            f"sql: there is no table {'.'.join(written)}",
+            f"tables to read: {', '.join((*TABLES, *sorted(own_tables)))}; {_OWN_HINT}",
         )
     return name
 
 
-def _checked_show(node: dict[str, Any]) -> str:
+def _checked_show(node: dict[str, Any], own_tables: frozenset[str]) -> str:
     name = str(node.get("table_name", "")).strip('"').lower()
-    if name not in _SHOW and name not in TABLES:
+    if name not in _SHOW and name not in TABLES and name not in own_tables:
         raise QueryError(f"sql: cannot show {name}", "SHOW TABLES, or DESCRIBE candles")
     return name
 

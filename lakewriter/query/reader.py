@@ -67,7 +67,13 @@ class Lake:
     def __repr__(self) -> str:
         return f"Lake({self._store.name!r})"
 
-    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Result:
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Result:
         """Return the whole answer to one statement that reads.
 
         Args:
@@ -75,6 +81,8 @@ class Lake:
                 `coverage`, `instruments`, `subscriptions` and `forgotten`, and the macros
                 of `lakewriter.query.macros`. Times are UTC.
             params: a value for each $name in the statement.
+            tables: frames that the statement may read too, by name: of pandas, Polars or
+                Arrow, or with `__arrow_c_stream__`. A named index of pandas is a column.
 
         Returns:
             a Result: `.df()` is a pandas.DataFrame, `.arrow()` a pyarrow.Table, `.pl()`
@@ -82,19 +90,25 @@ class Lake:
 
         Raises:
             QueryError: if the SQL is invalid, does more than read, or fails.
-            UsageError: if a parameter is missing or unknown.
+            UsageError: if a parameter is missing or unknown, or a table cannot be used.
             LakeError: if the lake cannot be read.
         """
-        return Result(run(self._store, sql, params))
+        return Result(run(self._store, sql, params, tables=tables))
 
     @contextlib.contextmanager
-    def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[RowStream]:
+    def stream(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Iterator[RowStream]:
         """Yield an answer with its `.schema`, and with `.batches` that are fetched on demand.
 
         Raises:
             the errors of `query`, also while the batches are fetched.
         """
-        with stream(self._store, sql, params) as answer:
+        with stream(self._store, sql, params, tables=tables) as answer:
             yield answer
 
     def candles(

@@ -20,26 +20,33 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import EngineKey, engine_of
 from lakewriter.query.execution import Execution, RowStream
 from lakewriter.query.limits import QueryLimits
+from lakewriter.query.own_tables import arrow_tables
 from lakewriter.query.retry import RetryHints, retry_while_files_move
 
 
 def run(
-    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    store: LakeStore,
+    sql: str,
+    params: Mapping[str, Any] | None = None,
+    limits: QueryLimits | None = None,
+    tables: Mapping[str, Any] | None = None,
 ) -> pa.Table:
     """Return all rows of one statement that reads.
 
     Args:
         params: a value for each $name in the statement.
         limits: the timeout and the memory limit; None sets no limit.
+        tables: frames that the statement may read too, by name; see `own_tables`.
 
     Raises:
         QueryError: if the SQL is invalid, does more than read, or fails.
-        UsageError: if a parameter is missing or unknown.
+        UsageError: if a parameter is missing or unknown, or a table cannot be used.
         LakeError: if the lake cannot be read.
     """
+    own_tables = arrow_tables(tables)
 
     def attempt(hints: RetryHints) -> pa.Table:
-        with Execution(store, hints, limits) as execution:
+        with Execution(store, hints, limits, own_tables=own_tables) as execution:
             answer = execution.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
             execution.raise_if_files_replaced()
@@ -50,7 +57,11 @@ def run(
 
 @contextlib.contextmanager
 def stream(
-    store: LakeStore, sql: str, params: Mapping[str, Any] | None = None, limits: QueryLimits | None = None
+    store: LakeStore,
+    sql: str,
+    params: Mapping[str, Any] | None = None,
+    limits: QueryLimits | None = None,
+    tables: Mapping[str, Any] | None = None,
 ) -> Iterator[RowStream]:
     """Run one statement that reads, and yield its rows as they arrive.
 
@@ -61,10 +72,13 @@ def stream(
     Raises:
         the errors of `run`, also while the batches are fetched.
     """
+    own_tables = arrow_tables(tables)
 
     def attempt(hints: RetryHints) -> tuple[contextlib.ExitStack, RowStream]:
         with contextlib.ExitStack() as stack:
-            execution = stack.enter_context(Execution(store, hints, limits, streamed=True))
+            execution = stack.enter_context(
+                Execution(store, hints, limits, streamed=True, own_tables=own_tables)
+            )
             answer = execution.start(sql, params or {})
             execution.raise_if_files_replaced()
             return stack.pop_all(), answer

@@ -9,10 +9,11 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import duckdb
+import pyarrow as pa
 
 from lakewriter.query.engine import Engine
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
-from lakewriter.query.scan.pushdown import pushed_filters
+from lakewriter.query.scan.pushdown import NO_SCHEMAS, pushed_filters
 
 KEPT_MAX = 256
 KEPT_CHARS_MAX = 10_000
@@ -44,20 +45,22 @@ def find_filters(
     params: Mapping[str, Any],
     *,
     repeatable: bool,
+    own_schemas: Mapping[str, pa.Schema] = NO_SCHEMAS,
 ) -> StatementFilters:
     """Return the filters of a statement, from the cache or from `pushed_filters`.
 
     Args:
         repeatable: whether the statement has the same filters in every run.
+        own_schemas: the columns of the caller's tables that the statement reads, by name.
 
     Raises:
         the errors of `pushed_filters`.
     """
-    key = _key(sql, params) if repeatable else None
+    key = _key(sql, params, own_schemas) if repeatable else None
     kept = None if key is None else _KEPT.get(key)
     if kept is not None:
         return kept
-    pushed = pushed_filters(engine, connection, CANDLES_SCHEMA, sql, params)
+    pushed = pushed_filters(engine, connection, CANDLES_SCHEMA, sql, params, own_schemas)
     filters = StatementFilters(pushed.everything, tuple(map(FilterPruner, pushed.filters)))
     # Without filters the statement may only have been too slow this time.
     if key is not None and not pushed.everything:
@@ -67,8 +70,12 @@ def find_filters(
     return filters
 
 
-def _key(sql: str, params: Mapping[str, Any]) -> Hashable | None:
-    """Return the cache key of a statement with its parameters; None if it cannot be cached."""
+def _key(sql: str, params: Mapping[str, Any], own_schemas: Mapping[str, pa.Schema]) -> Hashable | None:
+    """Return the cache key of a statement with its parameters and the columns of its tables.
+
+    Returns:
+        the key; None if the filters cannot be cached.
+    """
     if any(type(value) not in _PLAIN_TYPES for value in params.values()):
         return None
     # The text of a datetime contains its offset from UTC. Its repr contains the repr of its
@@ -77,5 +84,6 @@ def _key(sql: str, params: Mapping[str, Any]) -> Hashable | None:
         values = tuple(sorted((name, type(value).__name__, str(value)) for name, value in params.items()))
     except ValueError:  # an int has more digits than Python converts to text
         return None
-    chars = len(sql) + sum(len(text) for _, _, text in values)
-    return (sql, values) if chars <= KEPT_CHARS_MAX else None
+    columns = tuple(sorted((name, str(schema.remove_metadata())) for name, schema in own_schemas.items()))
+    chars = len(sql) + sum(len(text) for *_, text in (*values, *columns))
+    return (sql, values, columns) if chars <= KEPT_CHARS_MAX else None

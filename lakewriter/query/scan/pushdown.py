@@ -6,6 +6,8 @@ scan. The dataset records these filters. The engine does not know
 that the dataset is empty. So in any lake, a row that fails the filter of its scan
 cannot change the answer.
 
+The caller's own tables are such datasets too, so the filters hold for any rows of them.
+
 DuckDB does not promise to use a dataset in this way. So DuckDB also prints its plan.
 Unless each scan of the plan was recorded exactly once, every file is read. Joins
 and LIMITs also pass filters to scans at run time. These filters are disabled, because
@@ -30,6 +32,8 @@ _DATASET_SCAN = "PYTHON_ARROW_SCAN"
 
 # Maximum time of a statement on the empty dataset. A slower statement reads every file.
 TIME_MS_MAX = 500
+
+NO_SCHEMAS: Mapping[str, pa.Schema] = {}
 
 # A statement with one scan and no filter.
 _UNFILTERED = "SELECT market FROM candles"
@@ -81,16 +85,18 @@ def pushed_filters(
     schema: pa.Schema,
     sql: str,
     params: Mapping[str, Any],
+    own_schemas: Mapping[str, pa.Schema] = NO_SCHEMAS,
 ) -> PushedFilters:
     """Return the filters that a statement pushes down to `candles`, and start its transaction.
 
     The statement runs later in the same transaction, so `now()` returns the same time.
 
     Args:
-        connection: a cursor of the engine without a table `candles`. All other tables
-            already have their rows.
+        connection: a cursor of the engine without a table `candles`, and without the
+            caller's tables. All other tables already have their rows.
         schema: the columns of `candles`.
         sql: a statement that reads, without EXPLAIN.
+        own_schemas: the columns of the caller's tables that the statement reads, by name.
 
     Raises:
         duckdb.Error: if the statement is wrong on any lake, or was interrupted.
@@ -98,8 +104,9 @@ def pushed_filters(
     probe = FilterProbe(schema.empty_table())
     started_s = time.monotonic()
     try:
-        with engine.without_runtime_filters(), _installed(connection, probe):
-            return _probe_filters(connection, probe, sql, params)
+        own = {name: FilterProbe(own.empty_table()) for name, own in own_schemas.items()}
+        with engine.without_runtime_filters(), _installed(connection, {"candles": probe, **own}):
+            return _probe_filters(connection, probe, tuple(own.values()), sql, params)
     except _STATEMENT_ERRORS:
         raise
     except (duckdb.Error, RuntimeError, ValueError, LookupError, TypeError) as error:
@@ -110,7 +117,11 @@ def pushed_filters(
 
 
 def _probe_filters(
-    connection: duckdb.DuckDBPyConnection, probe: FilterProbe, sql: str, params: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection,
+    probe: FilterProbe,
+    own: Sequence[FilterProbe],
+    sql: str,
+    params: Mapping[str, Any],
 ) -> PushedFilters:
     try:
         plan = _run(connection, sql, params)
@@ -119,7 +130,7 @@ def _probe_filters(
         connection.execute("ROLLBACK; BEGIN")
         connection.sql(sql, params=dict(params) or None)
         return EVERYTHING
-    pushed = filters_from_plan(plan, probe.filters)
+    pushed = filters_from_plan(plan, probe.filters, sum(len(each.filters) for each in own))
     # An engine with other plans would show no scans either, so a known scan is tested too.
     if (
         pushed == NO_SCANS
@@ -129,14 +140,17 @@ def _probe_filters(
     return pushed
 
 
-def filters_from_plan(plan: Any, filters: Sequence[pc.Expression | None]) -> PushedFilters:
+def filters_from_plan(
+    plan: Any, filters: Sequence[pc.Expression | None], own_scans: int = 0
+) -> PushedFilters:
     """Return the recorded filters of a statement if its plan confirms them; EVERYTHING otherwise.
 
     Args:
         filters: one filter for each scan that began; None for a scan without a filter.
+        own_scans: the number of scans of the caller's tables that began.
     """
     operators = list(nodes(plan))
-    scans = sum(_function(operator) == _DATASET_SCAN for operator in operators)
+    scans = sum(_function(operator) == _DATASET_SCAN for operator in operators) - own_scans
     if any(_RECURSION in str(operator.get("type", "")) for operator in operators):
         # One of two scans may have run twice, and the other never.
         if scans != 1 or not filters:
@@ -154,18 +168,20 @@ def filters_from_plan(plan: Any, filters: Sequence[pc.Expression | None]) -> Pus
 
 
 @contextlib.contextmanager
-def _installed(connection: duckdb.DuckDBPyConnection, probe: FilterProbe) -> Iterator[None]:
-    connection.register("candles", probe)
+def _installed(connection: duckdb.DuckDBPyConnection, probes: Mapping[str, FilterProbe]) -> Iterator[None]:
+    for name, probe in probes.items():
+        connection.register(name, probe)
     try:
         connection.execute("BEGIN")
         with time_limited(connection, TIME_MS_MAX):
             yield
     finally:
-        try:
-            connection.unregister("candles")
-        except duckdb.TransactionException:  # the statement failed, which aborted the transaction
-            connection.execute("ROLLBACK; BEGIN")
-            connection.unregister("candles")
+        for name in probes:
+            try:
+                connection.unregister(name)
+            except duckdb.TransactionException:  # the statement failed, which aborted the transaction
+                connection.execute("ROLLBACK; BEGIN")
+                connection.unregister(name)
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Any:
