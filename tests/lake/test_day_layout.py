@@ -28,6 +28,7 @@ from lakewriter.verify.run import verify
 from support.candles import stream_candle
 from support.day_layout import further_directories, to_day_layout, write_days
 from support.lakes import merge_candles, rest_candle, rows_by_plain_files, rows_of_sql
+from support.lengths import either
 from support.running import PATIENCE_S
 from support.truth_lakes import MONDAY_MS, truth_lake
 
@@ -208,7 +209,7 @@ def test_a_compaction_that_dies_is_done_again(tmp_path: Path, steps: int) -> Non
 @pytest.mark.slow
 def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore, periods: LakeStore) -> None:
     """Each query sees each candle once during kills and other writes; in the end all files are folded."""
-    seed = random.randrange(2**32)
+    seed, rounds = random.randrange(2**32), either(3, 12)
     print(f"seed {seed}")
     chance = random.Random(seed)
     truth = rows_of_sql(periods, COUNTS)
@@ -236,13 +237,13 @@ def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore,
     for each in threads:
         each.start()
     try:
-        for number in range(6):
+        for number in range(rounds):
             compacting = subprocess.Popen(
                 [sys.executable, "-m", "lakewriter", "compact", "--lake", str(days.root)],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                compacting.wait(PATIENCE_S if number == 5 else chance.uniform(0.8, 2.5))
+                compacting.wait(PATIENCE_S if number == rounds - 1 else chance.uniform(0.8, 2.5))
             except subprocess.TimeoutExpired:
                 compacting.kill()
                 compacting.wait()

@@ -130,7 +130,7 @@ def open_files() -> int:
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
-@pytest.mark.parametrize("predicate", PREDICATES)
+@pytest.mark.parametrize("predicate", PREDICATES[:: either(2, 1)])
 def test_predicate(plain: duckdb.DuckDBPyConnection, hot: LakeStore, predicate: str) -> None:
     """Whatever a WHERE says, no row is lost or gained by the choice of files."""
     expect_equal(plain, [hot], as_statement(predicate))
@@ -151,7 +151,7 @@ def test_settled_lake(plain: duckdb.DuckDBPyConnection, settled: LakeStore, sql:
 
 
 @pytest.mark.parametrize(
-    "sql", [*map(as_statement, PREDICATES[:: either(3, 1)]), *STATEMENTS[:: either(3, 1)]]
+    "sql", [*map(as_statement, PREDICATES[:: either(9, 1)]), *STATEMENTS[:: either(9, 1)]]
 )
 def test_lake_of_days(plain: duckdb.DuckDBPyConnection, days: LakeStore, sql: str) -> None:
     """A lake whose months and years are still in directories of days gives the same answers."""

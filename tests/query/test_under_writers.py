@@ -147,7 +147,7 @@ EVERYTHING = [*map(as_statement, PREDICATES), *STATEMENTS]
 
 def test_every_statement_while_writers_never_rest(unsettled: Lakes) -> None:
     """Recorded over, planted, folded, unfolded, flushed and rewritten: each answer is that of a still copy."""
-    many = len(EVERYTHING) if LONGER_S else 40
+    many = len(EVERYTHING) if LONGER_S else 25
     for _ in rounds():
         for number, sql in enumerate(random.sample(EVERYTHING, many)):
             expected = asked_plainly(unsettled.plain, sql)
