@@ -1,4 +1,4 @@
-"""Each statement gives what plain DuckDB gives over a plain glob of the same rows.
+"""Each statement gives what plain DuckDB gives over the rows of a plain glob.
 
 Twice: on a settled lake, and on one where some of the rows are still in the
 journal, twice in journal and file, or in files that somebody else wrote.
@@ -33,7 +33,7 @@ from support.statements import (
     asked_plainly,
     in_any_order,
     params_of,
-    plain_glob,
+    plain_copy,
     two_scans,
 )
 
@@ -80,7 +80,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 
 @pytest.fixture(scope="module")
 def plain(settled: LakeStore) -> duckdb.DuckDBPyConnection:
-    return plain_glob(settled.root)
+    return plain_copy(settled.root)
 
 
 _PLAIN_ANSWERS: dict[str, list[str]] = {}

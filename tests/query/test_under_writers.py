@@ -46,6 +46,7 @@ from support.statements import (
     asked_plainly,
     in_any_order,
     of,
+    plain_copy,
     plain_glob,
     two_scans,
 )
@@ -101,7 +102,7 @@ def unsettled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
         target=unsettle, args=(str(store.root), todo, seed, ready, stop, counts, moves_per_s)
     )
     writers.start()
-    plain = plain_glob(still.root)
+    plain = plain_copy(still.root)
     try:
         assert ready.wait(PATIENCE_S)
         subscriptions = [":".join(series) for series in RECORDED_SERIES]
