@@ -81,3 +81,7 @@ class LakeError(LakewriterError):
 
 class UnreadableError(LakeError):
     """A file that exists, but whose candles cannot be read."""
+
+
+class EmptyAnswerWarning(UserWarning):
+    """The warning about an answer without candles. Its text is the reason."""

@@ -69,7 +69,7 @@ def parse_subscription(text: str) -> Subscription:
                 f"interval: {market.name} has no {interval} candles",
                 f"choose from: {' '.join(market.intervals)}",
             )
-    checked = tuple(dict.fromkeys(_symbol_or_glob(symbol) for symbol in symbols))
+    checked = tuple(dict.fromkeys(parse_symbol_or_glob(symbol) for symbol in symbols))
     return Subscription(market.name, checked, intervals)
 
 
@@ -87,7 +87,12 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _symbol_or_glob(text: str) -> str:
+def parse_symbol_or_glob(text: str) -> str:
+    """Return a symbol or a glob of symbols in upper case.
+
+    Raises:
+        UsageError: if the text can be no symbol, or match none.
+    """
     if not is_glob(text):
         return parse_symbol(text)
     glob = "".join(char.upper() if char.isascii() else char for char in text)

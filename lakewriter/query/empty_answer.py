@@ -9,17 +9,19 @@ text of the filter gives the name that the statement wants, if it contains one.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from typing import NamedTuple, Protocol
 
-from lakewriter.errors import LakeError
+from lakewriter.errors import EmptyAnswerWarning, LakeError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
-from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.partition_filter import PartitionFilter, PartitionSelection
 from lakewriter.lake.presence import presence_of
 from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import day_of, period_date
-from lakewriter.query.scan.pruning import FilterPruner
 from lakewriter.series import Series
 
 # Maximum number of names in a text, which counts the others.
@@ -28,38 +30,91 @@ _NAMES_MAX = 4
 # Maximum number of series whose days are compared with the filter.
 _SERIES_MAX = 8
 
+# The candles in the journal, as series and days.
+_Unflushed = set[tuple[Series, date]]
 
-def explain_empty(store: LakeStore, filters: Iterable[FilterPruner], *, found: bool) -> str:
+
+class NamedSelection(PartitionSelection, Protocol):
+    """A selection of partitions that knows the names that its author wrote."""
+
+    def single_name(self, level: str) -> str:
+        """Return the only name that is wanted of a level; "" for no name or several."""
+
+
+class Absence(NamedTuple):
+    """The reason why a selection has no candles.
+
+    Args:
+        text: one line; "" if the lake has partitions of the selection.
+        of_names: whether no series has the wanted names. Otherwise the days are absent.
+    """
+
+    text: str
+    of_names: bool
+
+
+_PRESENT = Absence("", of_names=False)
+_EMPTY_LAKE = Absence("the lake is empty", of_names=True)
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def absences_of(store: LakeStore, selections: Iterable[NamedSelection]) -> Iterator[Absence]:
+    """Yield for each selection the reason why it has no candles."""
+    unflushed = _unflushed(store)
+    all_series = _all_series(store, unflushed)
+    for wanted in selections:
+        found = _reason(store, all_series, wanted, unflushed) if all_series else _EMPTY_LAKE
+        yield found._replace(text=f"no candles: {found.text}") if found.text else found
+
+
+def warn_of_empty_answer(text: str) -> None:
+    """Issue an EmptyAnswerWarning at the line that called lakewriter."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, EmptyAnswerWarning, level)
+
+
+def explain_empty(store: LakeStore, filters: Iterable[NamedSelection], *, found: bool) -> str:
     """Return one line on the first filter that matches no partition; "" if every filter matches one.
 
     Args:
         found: whether the answer has rows, such as the row of a count. Then the
             result is "" if any filter matches a partition.
     """
-    unflushed = {(candle.series, day_of(candle.begin_ms)) for candle in read_unflushed(store.state_dir)}
-    all_series = {*store.series(), *(series for series, _ in unflushed)}
+    unflushed = _unflushed(store)
+    all_series = _all_series(store, unflushed)
     if not all_series:
-        return "no candles: the lake is empty"
-    reasons = [_reason(store, all_series, pruner, unflushed) for pruner in filters]
+        return f"no candles: {_EMPTY_LAKE.text}"
+    reasons = [_reason(store, all_series, wanted, unflushed).text for wanted in filters]
     known = [reason for reason in reasons if reason]
     return f"no candles: {known[0]}" if known and (not found or known == reasons) else ""
 
 
+def _unflushed(store: LakeStore) -> _Unflushed:
+    return {(candle.series, day_of(candle.begin_ms)) for candle in read_unflushed(store.state_dir)}
+
+
+def _all_series(store: LakeStore, unflushed: _Unflushed) -> set[Series]:
+    return {*store.series(), *(series for series, _ in unflushed)}
+
+
 def _reason(
-    store: LakeStore, all_series: set[Series], pruner: FilterPruner, unflushed: set[tuple[Series, date]]
-) -> str:
+    store: LakeStore, all_series: set[Series], wanted: NamedSelection, unflushed: _Unflushed
+) -> Absence:
     left = list(all_series)
     for level in Series._fields:
-        kept = pruner.keep(level, _names(left, level))
+        kept = wanted.keep(level, _names(left, level))
         if not kept:
-            return _missing_name(level, left, all_series, pruner)
+            return Absence(_missing_name(level, left, all_series, wanted), of_names=True)
         left = [series for series in left if getattr(series, level) in kept]
-    return _missing_days(store, left, pruner, unflushed)
+    return _PRESENT._replace(text=_missing_days(store, left, wanted, unflushed))
 
 
-def _missing_name(level: str, left: list[Series], all_series: set[Series], pruner: FilterPruner) -> str:
+def _missing_name(level: str, left: list[Series], all_series: set[Series], wanted: NamedSelection) -> str:
     """Return the series that lack the name, and the markets that have it or the existing names."""
-    asked = pruner.single_name(level)
+    asked = wanted.single_name(level)
     owner = _shared_names(left, Series._fields[: Series._fields.index(level)])
     what = f"{level} {asked}" if asked else f"such {level}"
     text = f"{owner} has no {what}" if owner else f"there is no {what}"
@@ -90,9 +145,7 @@ def _resample_hint(left: list[Series], asked: str) -> str:
     return f": FROM resample('{market}', '{symbol}', '{interval}', '{asked}')"
 
 
-def _missing_days(
-    store: LakeStore, left: list[Series], pruner: FilterPruner, unflushed: set[tuple[Series, date]]
-) -> str:
+def _missing_days(store: LakeStore, left: list[Series], wanted: NamedSelection, unflushed: _Unflushed) -> str:
     """Return the days of the series if none of them passes the filter; "" otherwise."""
     if len(left) > _SERIES_MAX:
         return ""
@@ -102,7 +155,7 @@ def _missing_days(
         in_journal = {day for of_series, day in unflushed if of_series == series}
         periods = {partition.date for partition, _ in store.partitions(only)}
         periods |= {period_date(series.interval, day) for day in in_journal}
-        if pruner.keep_days(series.interval, sorted(map(str, periods))):
+        if wanted.keep_days(series.interval, sorted(map(str, periods))):
             return ""
         days = [str(day) for day in in_journal.union(_ends(store, series, periods))]
         first, last = min([*days, first or "~"]), max([*days, last])

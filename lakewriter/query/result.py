@@ -7,11 +7,16 @@ for pandas and Polars import these libraries.
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakewriter.errors import LakewriterError
+from lakewriter.query.frames import to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 # The Arrow type of DuckDB's 128-bit integers, such as sums of counts.
 HUGE_INTEGER = pa.decimal128(38, 0)
@@ -46,15 +51,18 @@ class Result:
         """Yield the rows as pyarrow.RecordBatch, tens of thousands at a time."""
         yield from self._table.to_batches()
 
-    def df(self) -> Any:
-        """Return a pandas.DataFrame with times in UTC, and with 128-bit sums as int64 or float64."""
+    def df(self) -> "pd.DataFrame":
+        """Return a pandas.DataFrame with times in UTC, and with 128-bit sums as int64 or float64.
+
+        Times have pandas' own unit, so `merge_asof` works. Dates are times at 00:00.
+        """
         table = self._table
         for index, field in enumerate(table.schema):
             if field.type == HUGE_INTEGER:
                 table = table.set_column(index, field.name, _narrow(table.column(index)))
-        return table.to_pandas(date_as_object=False)
+        return to_frame(table)
 
-    def pl(self) -> Any:
+    def pl(self) -> "pl.DataFrame":
         """Return a polars.DataFrame.
 
         Raises:
@@ -64,7 +72,9 @@ class Result:
             import polars  # noqa: PLC0415 - optional, and heavy
         except ImportError:
             raise LakewriterError("query: Polars is not installed", "pip install polars") from None
-        return polars.from_arrow(self._table)
+        frame = polars.from_arrow(self._table)
+        assert isinstance(frame, polars.DataFrame)
+        return frame
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows as tuples, with times as UTC datetime and null as None."""

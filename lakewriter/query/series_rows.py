@@ -1,0 +1,185 @@
+"""The rows of some symbols of one market and interval, read from their files without SQL.
+
+All files of an answer come from one listing. The rows of each symbol are ascending and
+unique.
+"""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakewriter.candle import SCHEMA, Candle, deduplicate, int_column, to_table
+from lakewriter.errors import UsageError
+from lakewriter.interval import DAY_MS, INTERVALS
+from lakewriter.lake.lake import LakeStore
+from lakewriter.lake.partition_filter import PartitionFilter, PartitionSelection
+from lakewriter.partition import day_of, parse_partition
+from lakewriter.query.errors import as_lakewriter_error
+from lakewriter.query.retry import RetryHints, retry_while_files_move
+from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
+from lakewriter.ranges import Range
+from lakewriter.series import Series
+from lakewriter.subscription import is_glob, matching
+
+# A year of 1s candles with `fill` has 31.5 million rows of about 120 bytes each.
+FILLED_ROWS_MAX = 32_000_000
+
+# The columns of a table of several symbols.
+LONG_SCHEMA = pa.schema([("symbol", pa.string()), *SCHEMA])
+
+
+class SymbolSelection:
+    """A `PartitionSelection` of symbols by names and globs, in one market and interval.
+
+    Args:
+        market: the market's name.
+        symbols: names in upper case, and globs.
+        interval: the interval's name on disk.
+        range_ms: the half-open range of begin times.
+    """
+
+    newest: ClassVar[bool] = False
+
+    def __init__(self, market: str, symbols: Sequence[str], interval: str, range_ms: Range) -> None:
+        start_ms, stop_ms = range_ms
+        self._written = {"market": (market,), "symbol": tuple(symbols), "interval": (interval,)}
+        self._globs = [name for name in symbols if is_glob(name)]
+        names = tuple(name for name in symbols if not is_glob(name))
+        self._exact = frozenset(names)
+        self._filter = PartitionFilter(
+            (market,), () if self._globs else names, (interval,), day_of(start_ms), day_of(stop_ms - 1)
+        )
+
+    def single_name(self, level: str) -> str:
+        """Return the only name or glob of a level; "" for several."""
+        written = self._written[level]
+        return written[0] if len(written) == 1 else ""
+
+    def keep(self, level: str, names: list[str]) -> list[str]:
+        """Return the wanted names of a level."""
+        if level != "symbol":
+            return self._filter.keep(level, names)
+        matched = {name for glob in self._globs for name in matching(glob, names)}
+        return [name for name in names if name in self._exact or name in matched]
+
+    def names(self, level: str) -> list[str] | None:
+        """Return all wanted names of a level, or None if a glob selects them."""
+        return self._filter.names(level)
+
+    def keep_days(self, interval: str, names: list[str]) -> list[str]:
+        """Return the periods that have a day of the range."""
+        return self._filter.keep_days(interval, names)
+
+    def few_days(self, interval: str) -> list[str] | None:
+        """Return the days of the range, or None if they are not few."""
+        return self._filter.few_days(interval)
+
+
+def read_rows(store: LakeStore, wanted: PartitionSelection, range_ms: Range) -> dict[str, pa.Table]:
+    """Return the candles of each selected symbol that begin in a range, sorted by symbol.
+
+    Symbols without such candles are left out.
+
+    Raises:
+        LakeError: if a file cannot be read.
+    """
+    found = {}
+    for series, tables in sorted(_read_parts(store, wanted).items()):
+        rows = _between(deduplicate(pa.concat_tables(tables)), range_ms)
+        if rows.num_rows:
+            found[series.symbol] = rows
+    return found
+
+
+def _read_parts(store: LakeStore, wanted: PartitionSelection) -> dict[Series, list[pa.Table]]:
+    """Return the rows of each selected series from its files and the journal, including duplicates."""
+
+    def attempt(_hints: RetryHints) -> dict[Series, list[pa.Table]]:
+        try:
+            snapshot = take_snapshot(store, (wanted,))
+            own = read_files(store, snapshot.own)
+            foreign = read_foreign(store, snapshot.foreign)
+        except OSError as error:
+            raise as_lakewriter_error(error, store.state_dir) from None
+        parts: dict[Series, list[pa.Table]] = {}
+        for name, table in zip(snapshot.own, own, strict=True):
+            parts.setdefault(parse_partition(name.rpartition("/")[0]).series, []).append(table)
+        for file, table in zip(snapshot.foreign, foreign, strict=True):
+            parts.setdefault(file.partition.series, []).append(table)
+        for series, candles in _by_series(snapshot.journal).items():
+            parts.setdefault(series, []).append(to_table(candles))
+        return parts
+
+    return retry_while_files_move(attempt)
+
+
+def _by_series(candles: Sequence[Candle]) -> dict[Series, list[Candle]]:
+    found: dict[Series, list[Candle]] = {}
+    for candle in candles:
+        found.setdefault(candle.series, []).append(candle)
+    return found
+
+
+def _between(table: pa.Table, range_ms: Range) -> pa.Table:
+    """Return the rows of an ascending table that begin in a half-open range."""
+    first, stop = np.searchsorted(int_column(table, "candle_begin_time"), range_ms)
+    return table.slice(int(first), int(stop - first))
+
+
+def long_table(rows: Mapping[str, pa.Table]) -> pa.Table:
+    """Return the rows of several symbols in one table, ascending by begin time, then by symbol."""
+    tables = [
+        pa.Table.from_arrays([pa.repeat(symbol, table.num_rows), *table.columns], schema=LONG_SCHEMA)
+        for symbol, table in sorted(rows.items(), key=itemgetter(0))
+    ]
+    table = pa.concat_tables([LONG_SCHEMA.empty_table(), *tables])
+    begins = int_column(table, "candle_begin_time")
+    if bool(np.all(begins[1:] >= begins[:-1])):
+        return table
+    return table.take(pa.array(np.argsort(begins, kind="stable")))
+
+
+def filled(
+    table: pa.Table, interval: str, start_ms: int | None, stop_ms: int | None, symbols: int = 1
+) -> pa.Table:
+    """Return the table with a row for each candle of the grid. Missing candles have only times.
+
+    Args:
+        table: candles in ascending order.
+        start_ms, stop_ms: the range of the grid; None is the begin or the end of the table.
+        symbols: the number of tables that are filled, for the limit of all.
+
+    Raises:
+        UsageError: if all of them would have more than FILLED_ROWS_MAX rows.
+    """
+    begins = table["candle_begin_time"].cast(pa.int64()).combine_chunks()
+    grid = INTERVALS[interval]
+    if len(begins):
+        first_ms, last_ms = begins[0].as_py(), begins[-1].as_py()
+        grid = grid.anchored(first_ms)
+        start_ms = first_ms if start_ms is None else start_ms
+        stop_ms = grid.end(last_ms) if stop_ms is None else stop_ms
+    if start_ms is None or stop_ms is None:
+        return table
+    rows = (stop_ms - start_ms) // (grid.length_ms or DAY_MS) * symbols
+    if rows > FILLED_ROWS_MAX:
+        raise UsageError(
+            f"fill: from start to stop there are {rows:,} candles, and {FILLED_ROWS_MAX:,} at most are filled",
+            "give a later start, an earlier stop, or neither",
+        )
+    length_ms = grid.length_ms
+    on_grid = range(grid.ceil(start_ms), stop_ms, length_ms) if length_ms else grid.grid(start_ms, stop_ms)
+    # Candles that are not on the grid stay in the table.
+    wanted = np.union1d(np.fromiter(on_grid, np.int64), begins.to_numpy(zero_copy_only=False))
+    ends = wanted + length_ms if length_ms else np.array([grid.end(at) for at in wanted.tolist()], np.int64)
+    rows_of_grid = table.take(pc.index_in(pa.array(wanted), value_set=begins))
+    for name, times in (("candle_begin_time", wanted), ("candle_end_time", ends)):
+        field = rows_of_grid.schema.field(name)
+        rows_of_grid = rows_of_grid.set_column(
+            rows_of_grid.schema.get_field_index(name), field, pa.array(times).cast(field.type)
+        )
+    return rows_of_grid
