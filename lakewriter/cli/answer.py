@@ -138,9 +138,17 @@ class _TerminalOutput(io.RawIOBase):
 
 
 def print_answer(
-    store: LakeStore, sql: str, values: Mapping[str, Any], target: Target, limits: QueryLimits | None = None
+    store: LakeStore,
+    sql: str,
+    values: Mapping[str, Any],
+    target: Target,
+    limits: QueryLimits | None = None,
+    tables: Mapping[str, Any] | None = None,
 ) -> None:
     """Run a statement and write its answer to the target.
+
+    Args:
+        tables: the tables of the user's files, by name.
 
     Raises:
         LakewriterError: if a batch of rows does not fit into memory.
@@ -156,7 +164,7 @@ def print_answer(
         ignore_broken_pipe(),
         place as out,
         QueryBar(limits) as bar,
-        stream(store, sql, values, limits) as answer,
+        stream(store, sql, values, limits, tables) as answer,
     ):
         try:
             target.write(answer, out, bar)

@@ -7,6 +7,7 @@ run several times.
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -192,6 +193,9 @@ def _arrow_table(name: str, frame: Any) -> pa.Table:
         )
     if not table.num_columns:
         raise UsageError(f"table {name}: has no columns")
+    twice = next((each for each, count in Counter(table.column_names).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"table {name}: column {twice} is there twice", "rename one of them")
     for index, field in enumerate(table.schema):
         if pa.types.is_float16(field.type):
             table = table.set_column(index, field.name, table.column(index).cast(pa.float32()))

@@ -152,7 +152,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 )
 def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
     """Tables, columns, functions, keywords; in quotes symbols, markets and intervals; commands."""
-    found = _SqlCompleter(lake, _COMMANDS).get_completions(Document(before), CompleteEvent())
+    found = _SqlCompleter(lake, _COMMANDS, {}).get_completions(Document(before), CompleteEvent())
     texts = [each.text for each in found]
     assert texts[: len(first)] == first
     assert bool(texts) == bool(first)
@@ -163,7 +163,7 @@ def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "notes").mkdir()
     (tmp_path / "market=spot" / "symbol=%E5%B8%81USDT").mkdir()
-    names = _SqlCompleter(lake, _COMMANDS)
+    names = _SqlCompleter(lake, _COMMANDS, {})
 
     def offered(before: str) -> list[str]:
         return [each.text for each in names.get_completions(Document(before), CompleteEvent())]
@@ -176,7 +176,7 @@ def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> N
     """A directory that nobody may list, or a link in a ring, disturbs nobody who types."""
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
-    found = _SqlCompleter(lake, _COMMANDS).get_completions(Document("SELECT 'sp"), CompleteEvent())
+    found = _SqlCompleter(lake, _COMMANDS, {}).get_completions(Document("SELECT 'sp"), CompleteEvent())
     assert [each.text for each in found] == ["spot"]
 
 

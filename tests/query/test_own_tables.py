@@ -134,6 +134,7 @@ def test_types_keep_their_values(lake: Lake) -> None:
         ([1, 2], "table mine: list is not a table"),
         (None, "table mine: NoneType is not a table"),
         (pa.table({}), "table mine: has no columns"),
+        (pa.table([[1], [2]], names=["a", "a"]), "table mine: column a is there twice"),
         (pl.Series([1, 2]), "table mine: "),
         (pd.DataFrame({"a": [1, "x", object()]}), "table mine: "),
         (Broken(), "table mine: the disk is gone"),

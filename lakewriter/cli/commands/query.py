@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.terminal import ignore_broken_pipe, read_text, standard_input, standard_output
+from lakewriter.cli.query_options import table_option
+from lakewriter.cli.terminal import (
+    ignore_broken_pipe,
+    read_text,
+    standard_input,
+    standard_output,
+    without_pandas,
+)
 from lakewriter.errors import UsageError
 from lakewriter.query.output.formats import FORMATS
 from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
@@ -24,6 +31,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for $NAME; repeatable."
 )
+@table_option
 @click.option(
     "--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by -o's suffix, or table]"
 )
@@ -50,6 +58,7 @@ def command(
     sql: str | None,
     sql_file: str | None,
     params: tuple[str, ...],
+    table_files: tuple[str, ...],
     format_name: str | None,
     output: str | None,
     max_rows: int | None,
@@ -71,6 +80,7 @@ def command(
     lakewriter query --list
     lakewriter query vwap -p symbol=ETHUSDT
     lakewriter query "FROM latest()" --format line
+    lakewriter query "FROM trades JOIN candles USING (symbol)" --table trades=trades.csv
     lakewriter query "FROM resample('spot', 'BTCUSDT', '1m', '15m')"
     lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
@@ -91,7 +101,7 @@ def command(
         from lakewriter.cli.answer import Target
 
     target = Target(path, format_name, max_rows, paged=not no_pager)
-    _answer(lake or DEFAULT_LAKE, query.sql, values, target, (timeout, memory_limit or ""))
+    _answer(lake or DEFAULT_LAKE, query.sql, values, target, table_files, (timeout, memory_limit or ""))
 
 
 @contextlib.contextmanager
@@ -108,10 +118,18 @@ def _importing_for_answers() -> Iterator[None]:
         gc.enable()
 
 
-def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tuple[str | None, str]) -> None:
+def _answer(
+    lake: str,
+    sql: str,
+    values: dict[str, str],
+    target: Any,
+    table_files: tuple[str, ...],
+    bounds: tuple[str | None, str],
+) -> None:
     """Run a statement and print its answer.
 
     Args:
+        table_files: the values of `--table`.
         bounds: the timeout and the memory limit, as the user typed them.
     """
     from lakewriter.cli.answer import kill_after, limit_memory, print_answer
@@ -128,7 +146,13 @@ def _answer(lake: str, sql: str, values: dict[str, str], target: Any, bounds: tu
     with kill_after(timeout_s):
         store = open_to_read(lake)
         limit_memory(memory)
-        print_answer(store, sql, values, target, limits)
+        tables = {}
+        if table_files:
+            from lakewriter.cli.table_files import read_table_files
+
+            with without_pandas():
+                tables = read_table_files(table_files)
+        print_answer(store, sql, values, target, limits, tables)
 
 
 def _parsed_query(sql: str | None, sql_file: str | None) -> SavedQuery:

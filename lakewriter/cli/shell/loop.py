@@ -14,6 +14,7 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
+from lakewriter.cli.query_options import table_option
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
 from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
@@ -28,6 +29,7 @@ Ctrl-C stops a statement, Ctrl-D quits. Times are UTC.
 .quit                  quit
 .read FILE             run the statements of a file
 .schema [TABLE]        show the columns of a table, or of all
+.table NAME FILE       read a file as a table: .csv, .tsv, .ndjson, .json, .parquet, .arrow
 .tables                show the tables, and the functions after FROM
 .timer on|off          show how long each statement took"""
 
@@ -47,11 +49,20 @@ class Shell:
     Args:
         lake: the lake's URI.
         paged: whether long tables go to a pager.
+        table_files: the values of `--table`.
+
+    Attributes:
+        tables: the tables of the user's files, by name.
     """
 
-    def __init__(self, lake: str, *, paged: bool) -> None:
+    def __init__(self, lake: str, *, paged: bool, table_files: tuple[str, ...] = ()) -> None:
         from lakewriter.lake.open import open_to_read
 
+        self.tables: dict[str, Any] = {}
+        if table_files:
+            from lakewriter.cli.table_files import read_table_files
+
+            self.tables = read_table_files(table_files)
         self.store = open_to_read(lake, keep_listings=True)
         self._paged = paged
         self._mode = "table"
@@ -80,7 +91,7 @@ class Shell:
         path, self._once = self._once, None
         mode = None if path else "line" if sql.endswith(LINE_MARK) else self._mode
         target = Target(path, mode, None, paged=self._paged, all_columns_hint=r"\G instead of ; shows all")
-        print_answer(self.store, sql.removesuffix(LINE_MARK), {}, target)
+        print_answer(self.store, sql.removesuffix(LINE_MARK), {}, target, tables=self.tables)
         if self._timer:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
 
@@ -103,6 +114,8 @@ class Shell:
             if not rest:
                 raise UsageError(".once: needs a file", ".once FILE.csv")
             self._once = Path(rest)
+        elif name == ".table":
+            self._table(rest)
         elif name == ".read":
             self._read(rest)
         else:
@@ -122,14 +135,26 @@ class Shell:
         from lakewriter.query.guard import TABLES
         from lakewriter.query.macros import MACROS
 
-        _show(*TABLES, *(line for macro in MACROS.values() for line in (macro.call, _indented(macro.what))))
+        _show(*TABLES, *self.tables)
+        _show(*(line for macro in MACROS.values() for line in (macro.call, _indented(macro.what))))
 
     def _schema(self, table: str) -> None:
         from lakewriter.query.guard import TABLES
 
-        for name in [_one_of(".schema", table, TABLES)] if table else TABLES:
+        known = (*TABLES, *self.tables)
+        for name in [_one_of(".schema", table, known)] if table else known:
             _show(f"{name}:")
-            self._statement(f"SELECT column_name, column_type FROM (DESCRIBE {name})")  # noqa: S608 - one of TABLES
+            self._statement(f"SELECT column_name, column_type FROM (DESCRIBE {name})")  # noqa: S608 - a checked name
+
+    def _table(self, text: str) -> None:
+        from lakewriter.cli.table_files import read_table_file
+
+        name, _, file = text.partition(" ")
+        if not file.strip():
+            raise UsageError(".table: needs a name and a file", ".table trades trades.csv")
+        table = read_table_file(name, file.strip())
+        self.tables[name.lower()] = table
+        _show(f"{name.lower()}: {table.num_rows:,} rows: {', '.join(table.column_names)}")
 
     def _read(self, name: str) -> None:
         if not name:
@@ -182,8 +207,9 @@ def read_statements(lines: Iterator[str]) -> Iterator[str]:
 @click.option(
     "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
 )
+@table_option
 @lake_option
-def command(no_pager: bool, lake: str | None) -> None:
+def command(no_pager: bool, table_files: tuple[str, ...], lake: str | None) -> None:
     """Query the lake interactively, with history, completion and multi-line editing.
 
     Each statement sees all candles recorded so far. A statement that ends with \\G
@@ -194,7 +220,7 @@ def command(no_pager: bool, lake: str | None) -> None:
     lakewriter shell
     lakewriter shell --lake /srv/candles < questions.sql
     """
-    shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager)
+    shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager, table_files=table_files)
     if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         with without_pandas():
             _run_interactively(shell)
@@ -225,7 +251,7 @@ def _run_interactively(shell: Shell) -> None:
     # Import modules and create the engine while the user types the first statement.
     threading.Thread(target=_warm_up, args=(shell,), name="warm-up").start()
     print(f"lakewriter {__version__}: {shell.store.name}   .help for help, Ctrl-D quits")
-    session: Any = prompt_session(shell.store, _COMMANDS)
+    session: Any = prompt_session(shell.store, _COMMANDS, shell.tables)
     while True:
         try:
             text = session.prompt()

@@ -3,9 +3,10 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pyarrow as pa
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
@@ -63,25 +64,29 @@ class _SqlCompleter(Completer):
     Args:
         store: the lake's store.
         commands: the commands, with their dots.
+        own_tables: the tables of the user's files, by name.
     """
 
-    def __init__(self, store: LakeStore, commands: list[str]) -> None:
+    def __init__(self, store: LakeStore, commands: list[str], own_tables: Mapping[str, pa.Table]) -> None:
         self._store = store
         self._commands = commands
+        self._own_tables = own_tables
         self._words = sql_words()
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
         before = document.text_before_cursor
         if before.startswith("."):
             name, space, typed = before.rpartition(" ")
-            known = MACROS if name == ".help" else TABLES if name == ".schema" else ()
+            known = MACROS if name == ".help" else (*TABLES, *self._own_tables) if name == ".schema" else ()
             yield from (
                 Completion(each, -len(typed))
                 for each in (known if space else self._commands)
                 if each.startswith(typed)
             )
             return
-        for found in completions(before, self._words, self._values()):
+        own = [(name, "table") for name in self._own_tables]
+        own += [(name, "column") for table in self._own_tables.values() for name in table.column_names]
+        for found in completions(before, [*own, *self._words], self._values()):
             yield Completion(found.text, -found.typed, display_meta=found.what)
 
     def _values(self) -> Iterator[str]:
@@ -165,14 +170,20 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def prompt_session(store: LakeStore, commands: list[str]) -> "PromptSession[str]":
-    """Return the line editor for statements and commands."""
+def prompt_session(
+    store: LakeStore, commands: list[str], own_tables: Mapping[str, pa.Table]
+) -> "PromptSession[str]":
+    """Return the line editor for statements and commands.
+
+    Args:
+        own_tables: the tables of the user's files, by name. They may change meanwhile.
+    """
     return PromptSession(
         PROMPT,
         multiline=True,
         prompt_continuation=MORE,
         lexer=PygmentsLexer(SqlLexer),
-        completer=ThreadedCompleter(_SqlCompleter(store, commands)),
+        completer=ThreadedCompleter(_SqlCompleter(store, commands, own_tables)),
         auto_suggest=AutoSuggestFromHistory(),
         history=_history(),
         key_bindings=_keys(),
