@@ -109,13 +109,14 @@ class MarketInfo:
         first_ms: int | None = None
         if not self.client.rest.market.counts_back_from_end:
             first_ms = await self._begin_of(lambda: self.client.rest.first_begin(series))
+        rest_first_ms = first_ms
         if first_ms is None and instrument is not None:
             first_ms = instrument.onboard_ms
         known_ms = [each for each in (first_ms, archived_ms) if each is not None]
         if instrument is None and not known_ms:
             return None
         if instrument is not None and instrument.trades:
-            return Bounds(min(known_ms, default=None))
+            return Bounds(min(known_ms, default=None), rest_first_ms=rest_first_ms)
         rest_stop_ms = None
         if self.client.rest.market.counts_back_from_end:  # empty pages would cover years
             last_ms = await self._begin_of(lambda: self.client.rest.last_begin(series))
@@ -125,6 +126,7 @@ class MarketInfo:
             rest_stop_ms,
             series.grid.floor(self.as_of_ms),
             unlisted=instrument is None,
+            rest_first_ms=rest_first_ms,
         )
 
     async def _begin_of(self, ask: Callable[[], Awaitable[int | None]]) -> int | None:

@@ -4,7 +4,9 @@ Rule 1: candles in the lake, and candles known not to exist, are not fetched.
 Rule 2: finished days come from the archive, whose candles are final. Candles shorter than
 an hour come from daily files. All others come from monthly files, because a daily file
 would hold at most 24 rows.
-Rule 3: REST serves the rest, and the candles that files lack.
+Rule 3: one page of REST holds years of the longest candles. REST serves a series if that
+takes a fraction of the requests.
+Rule 4: REST serves the rest, and the candles that files lack.
 """
 
 from array import array
@@ -25,6 +27,11 @@ PUBLISHED_AFTER_MS: dict[Period, int] = {"daily": 3 * DAY_MS, "monthly": 14 * DA
 
 # Younger candles are left out, because their values at REST may still change.
 YOUNG_MS = 30_000
+
+# REST serves a series if each of its pages replaces at least this many files. A file takes
+# two requests, because its checksum is a second file. Weight is scarcer than requests to
+# the archive, so fewer files are no reason to spend it.
+FILES_PER_PAGE_MIN = 4
 
 ArchiveChoice = Literal["auto", "daily", "monthly", "none"]
 
@@ -60,6 +67,7 @@ class Bounds(NamedTuple):
             has its candles.
         unpublished_ms: begin of the next file that the archive may still publish; None if
             it will publish no more files.
+        rest_first_ms: begin of the first candle at REST; None if unknown.
     """
 
     first_ms: int | None = None
@@ -67,6 +75,7 @@ class Bounds(NamedTuple):
     stop_ms: int | None = None
     unlisted: bool = False
     unpublished_ms: int | None = None
+    rest_first_ms: int | None = None
 
 
 class FileList(NamedTuple):
@@ -161,6 +170,8 @@ def plan_series(
     missing: Iterable[Range],
     listed: Mapping[date, int],
     period: Period | None,
+    *,
+    choose_rest: bool = False,
 ) -> SeriesPlan:
     """Return the plan for the missing candles of a series.
 
@@ -170,9 +181,15 @@ def plan_series(
         missing: ranges of begin times on the grid.
         listed: the sizes of the archive's files, by first day.
         period: the period of those files; None to leave out the archive.
+        choose_rest: whether REST may replace files that take many more requests.
     """
     missing_ranges = union(missing)
     chosen_days = list(_days_of_files(missing_ranges, listed, period)) if period else []
+    if choose_rest and period and chosen_days:
+        first_file = ArchiveFile(series, period, chosen_days[0])
+        pages = sum(page_count(market, series, *each) for each in missing_ranges)
+        if _rest_has(bounds, first_file) and pages * FILES_PER_PAGE_MIN <= len(chosen_days):
+            chosen_days = []
     ordinals = array("l", (day.toordinal() for day in chosen_days))
     file_list = FileList(period, ordinals, array("q", (listed[day] for day in chosen_days)))
     plan = SeriesPlan(series, bounds, *span, missing_ranges, file_list, [], 0, 0)
@@ -180,6 +197,17 @@ def plan_series(
     pages = sum(page_count(market, series, *each) for each in rest)
     weight = pages * market.klines_weight(market.klines_page)
     return plan._replace(rest=rest, pages=pages, weight=weight)
+
+
+def _rest_has(bounds: Bounds, first_file: ArchiveFile) -> bool:
+    """Return whether REST has the candles of a file and of all later ones.
+
+    Only the archive has candles of unlisted symbols. Some contracts begin at REST after
+    their first file, or end there before their last.
+    """
+    if bounds.unlisted or bounds.rest_stop_ms is not None or bounds.rest_first_ms is None:
+        return False
+    return bounds.rest_first_ms < first_file.stop_ms
 
 
 def page_count(market: Market, series: Series, start_ms: int, stop_ms: int) -> int:

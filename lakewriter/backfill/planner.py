@@ -198,7 +198,16 @@ class Planner:
         low_ms = max(start_ms, bounds.first_ms or 0)
         missing = await asyncio.to_thread(self._missing_ranges, series, low_ms, stop_ms)
         span = (start_ms, options.until_ms)
-        return plan_series(market_info.client.market, series, bounds, span, missing, listed, period)
+        return plan_series(
+            market_info.client.market,
+            series,
+            bounds,
+            span,
+            missing,
+            listed,
+            period,
+            choose_rest=options.files == "auto",
+        )
 
     def _missing_ranges(self, series: Series, start_ms: int, stop_ms: int) -> list[Range]:
         if start_ms >= stop_ms:

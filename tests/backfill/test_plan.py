@@ -107,6 +107,42 @@ def test_coin_futures_pages_span_at_most_200_days() -> None:
     assert page_count(SPOT, Series("spot", "BTCUSDT", "1d"), START_MS, START_MS + 401 * DAY_MS) == 1
 
 
+@pytest.mark.parametrize(
+    ("interval", "years", "by_rest"),
+    [("1d", 9, True), ("1mo", 9, True), ("4h", 9, True), ("1h", 9, False), ("2h", 9, False), ("1d", 0.1, False)],
+)
+def test_rest_serves_a_series_whose_pages_replace_many_files(
+    interval: str, years: float, *, by_rest: bool
+) -> None:
+    """A page has 1,000 rows of spot: 33 months of days, or 6 weeks of hours."""
+    series = Series("spot", "BTCUSDT", interval)
+    missing = [(START_MS, START_MS + int(years * 365) * DAY_MS)]
+    months = sorted({day.replace(day=1) for day in days_between(*missing[0])})
+    listed = dict.fromkeys(months, 100)
+    known = Bounds(rest_first_ms=START_MS)
+    plan = plan_series(SPOT, series, known, (START_MS, None), missing, listed, "monthly", choose_rest=True)
+    assert (plan.rest, plan.file_count) == ((missing, 0) if by_rest else ([], len(months)))
+    asked = plan_series(SPOT, series, known, (START_MS, None), missing, listed, "monthly")
+    assert (asked.rest, asked.file_count) == ([], len(months))
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        Bounds(),
+        Bounds(rest_first_ms=START_MS, unlisted=True),
+        Bounds(rest_first_ms=START_MS, rest_stop_ms=START_MS + 100 * DAY_MS),
+        Bounds(rest_first_ms=START_MS + 40 * DAY_MS),
+    ],
+)
+def test_rest_serves_no_series_of_which_it_may_lack_a_part(bounds: Bounds) -> None:
+    """The archive has symbols that are no longer listed, and contracts before and after REST has them."""
+    series, missing = Series("spot", "BTCUSDT", "1d"), [(START_MS, START_MS + 900 * DAY_MS)]
+    listed = dict.fromkeys({day.replace(day=1) for day in days_between(*missing[0])}, 100)
+    plan = plan_series(SPOT, series, bounds, (START_MS, None), missing, listed, "monthly", choose_rest=True)
+    assert (plan.rest, plan.file_count) == ([], len(listed))
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 3000)), max_size=6),
     st.sets(st.integers(0, 6)),

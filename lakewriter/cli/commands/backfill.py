@@ -66,7 +66,7 @@ DOWNLOADS_MAX = 64
     type=click.Choice(["auto", "daily", "monthly", "none"]),
     default="auto",
     show_default=True,
-    help="Files of the archive to use; auto: daily files for intervals below 1h, else monthly ones.",
+    help="Files of the archive to use; auto: daily files for intervals below 1h, else monthly ones, or REST if that takes far fewer requests.",
 )
 @click.option(
     "--downloads",
