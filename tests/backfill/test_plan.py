@@ -109,7 +109,14 @@ def test_coin_futures_pages_span_at_most_200_days() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "years", "by_rest"),
-    [("1d", 9, True), ("1mo", 9, True), ("4h", 9, True), ("1h", 9, False), ("2h", 9, False), ("1d", 0.1, False)],
+    [
+        ("1d", 9, True),
+        ("1mo", 9, True),
+        ("4h", 9, True),
+        ("1h", 9, False),
+        ("2h", 9, False),
+        ("1d", 0.1, False),
+    ],
 )
 def test_rest_serves_a_series_whose_pages_replace_many_files(
     interval: str, years: float, *, by_rest: bool
