@@ -73,7 +73,7 @@ class PartitionFilter(msgspec.Struct, frozen=True):
 
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return the wanted names of a level."""
-        wanted: tuple[str, ...] = getattr(self, level + "s")
+        wanted = frozenset(getattr(self, level + "s"))
         return [name for name in names if name in wanted] if wanted else names
 
     def names(self, level: str) -> list[str] | None:

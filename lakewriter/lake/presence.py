@@ -139,6 +139,21 @@ class Presence:
         ends = [*self._ends(sorted(self._days, reverse=True)), *self._unflushed[-1:].tolist()]
         return max(ends, default=None)
 
+    @cached_property
+    def candles(self) -> int:
+        """The number of distinct candles, on the grid or not."""
+        unflushed: dict[str, list[int]] = {}
+        for begin_ms in self._unflushed.tolist():
+            unflushed.setdefault(self._name(begin_ms), []).append(begin_ms)
+        total = 0
+        for day in self._days.keys() | unflushed.keys():
+            footer = self._day(day).footer if day not in unflushed else None
+            if footer is not None:
+                total += footer.rows
+            else:
+                total += len(np.union1d(self._begins(day), unflushed.get(day, [])))
+        return total
+
     def last_before(self, moment_ms: int) -> int | None:
         """Return the last begin time before a moment, or None without an earlier candle."""
         found = self._unflushed[self._unflushed < moment_ms][-1:].tolist()

@@ -5,7 +5,7 @@ a misspelt symbol would otherwise run without it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pyarrow as pa
 
@@ -23,6 +23,9 @@ from lakewriter.subscription import is_glob, matching, parse_symbol_or_glob
 
 # A symbol, a glob such as "*USDT", or several of both.
 Symbols = str | Iterable[str]
+
+_EXAMPLE = '["BTCUSDT", "ETHUSDT"], or "*USDT"'
+_HINT = "Lake.series() lists the series"
 
 _START_MS_MIN = 0
 _STOP_MS_MAX = 253_402_214_400_000
@@ -78,16 +81,43 @@ def parse_request(
     Raises:
         UsageError: if a name is invalid, or there is no symbol.
     """
+    names = _parse_symbols(symbols)
+    several = not isinstance(symbols, str) or is_glob(symbols)
+    return CandleRequest(
+        parse_market(market).name, names, several, parse_interval(interval).name, start_ms, stop_ms
+    )
+
+
+def parse_selection(market: str | None, symbols: Symbols | None, interval: str | None) -> SymbolSelection:
+    """Parse the names of a selection of series; None is all.
+
+    Raises:
+        UsageError: if a name is invalid.
+    """
+    return SymbolSelection(
+        "" if market is None else parse_market(market).name,
+        () if symbols is None else _parse_symbols(symbols),
+        "" if interval is None else parse_interval(interval).name,
+    )
+
+
+def _parse_symbols(symbols: Symbols) -> tuple[str, ...]:
+    """Return the names and globs without duplicates."""
     written = [symbols] if isinstance(symbols, str) else list(symbols)
     for name in written:
         if not isinstance(name, str):
-            raise UsageError(f"symbols: {name!r} is no symbol", 'symbols=["BTCUSDT", "ETHUSDT"], or "*USDT"')
+            raise UsageError(f"symbols: {name!r} is no symbol", _EXAMPLE)
     if not written:
-        raise UsageError("symbols: none is given", 'symbols=["BTCUSDT", "ETHUSDT"], or "*USDT"')
-    parsed_market = parse_market(market).name
-    names = tuple(dict.fromkeys(map(parse_symbol_or_glob, written)))
-    several = not isinstance(symbols, str) or is_glob(symbols)
-    return CandleRequest(parsed_market, names, several, parse_interval(interval).name, start_ms, stop_ms)
+        raise UsageError("symbols: none is given", _EXAMPLE)
+    return tuple(dict.fromkeys(map(parse_symbol_or_glob, written)))
+
+
+def raise_absence(store: LakeStore, wanted: SymbolSelection) -> NoReturn:
+    """Raise UsageError, because the lake has no series of a selection."""
+    text = "no candles: no series matches"
+    if not store.is_remote:  # a listing of all series would take many requests
+        text = next(absences_of(store, [wanted])).text or text
+    raise UsageError(text, _HINT)
 
 
 def check_found(store: LakeStore, request: CandleRequest, found: Collection[str]) -> None:
@@ -107,7 +137,7 @@ def check_found(store: LakeStore, request: CandleRequest, found: Collection[str]
     others = len(absences) - 1
     text = f"{worst.text}, and {others:,} more symbols have none" if others else worst.text
     if worst.of_names:
-        raise UsageError(text, "Lake.series() lists the series")
+        raise UsageError(text, _HINT)
     warn_of_empty_answer(text)
 
 

@@ -6,6 +6,8 @@
     lake.candles("spot", "BTCUSDT", "1m", start="2024-06-30", fill="gaps")  # NaN for missing candles
     lake.candles("spot", ["BTCUSDT", "ETHUSDT"], "1h")  # with a column `symbol`
     lake.candles("spot", "*USDT", "1d", columns="ohlcv", tz=None)  # Open, High, Low, Close, Volume
+    lake.matrix("close", "spot", "*USDT", "1h")  # time × symbol
+    lake.series()  # the series that the lake has
 
 Prices are in the quote asset; docs/on-disk.md lists the units of volumes. Times
 are UTC. Many threads may use one Lake, because it never changes.
@@ -21,11 +23,28 @@ import pyarrow as pa
 
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
-from lakewriter.query.candle_request import CandleRequest, Symbols, check_found, parse_request
+from lakewriter.query.candle_request import (
+    CandleRequest,
+    Symbols,
+    check_found,
+    parse_request,
+    parse_selection,
+    raise_absence,
+)
 from lakewriter.query.execution import RowStream
-from lakewriter.query.frames import Columns, IndexTime, candle_frame
+from lakewriter.query.frames import (
+    Columns,
+    IndexTime,
+    candle_frame,
+    check_index,
+    check_zone,
+    in_zone,
+    to_frame,
+)
+from lakewriter.query.matrix import check_column, matrix_table
 from lakewriter.query.result import Result
-from lakewriter.query.series_rows import filled, long_table, read_rows
+from lakewriter.query.series_list import series_table
+from lakewriter.query.series_rows import CandleGrid, filled, long_table, read_rows
 from lakewriter.query.session import run, stream
 
 if TYPE_CHECKING:
@@ -167,21 +186,90 @@ class Lake:
         return self._table(_request(market, symbol, interval, start, stop), fill)
 
     def _table(self, request: CandleRequest, fill: Fill | None) -> pa.Table:
-        if fill not in (None, "gaps"):
-            raise UsageError(f"fill: {fill!r} is unknown", 'fill="gaps", or leave it out')
+        grid = _grid(request, fill)
         rows = self._rows(request)
-        if fill is not None:
-            rows = {
-                name: filled(table, request.interval, request.start_ms, request.stop_ms, len(rows))
-                for name, table in rows.items()
-            }
+        if grid is not None:
+            rows = {name: filled(table, grid._replace(symbols=len(rows))) for name, table in rows.items()}
         return long_table(rows) if request.several else rows[request.symbols[0]]
 
-    def _rows(self, request: CandleRequest) -> dict[str, pa.Table]:
-        """Return the rows of each symbol, in the caller's order.
+    def matrix(
+        self,
+        column: str,
+        market: str,
+        symbols: Symbols,
+        interval: str,
+        start: Moment | None = None,
+        stop: Moment | None = None,
+        *,
+        fill: Fill | None = None,
+        index: IndexTime = "candle_end_time",
+        tz: str | None = "UTC",
+    ) -> "pd.DataFrame":
+        """Return one column of several symbols as a pandas.DataFrame of time × symbol, with NaN for missing candles.
 
-        Only the public methods' helpers call this, so the caller is four frames away.
+        Args:
+            column: the column of the values, such as "close".
+            symbols: as `symbol` of `candles`. The columns are in this order; the symbols
+                of a glob are sorted.
+            fill: "gaps" adds a row for each time of the grid at which no symbol has a
+                candle. Other missing candles are NaN without it.
+
+        The other arguments, errors and warnings are those of `candles`. Each name has a
+        column, even if it has no candles from `start` to `stop`.
         """
+        check_zone(tz)
+        table = self._matrix(column, _request(market, symbols, interval, start, stop), fill, index)
+        frame = to_frame(table.set_column(0, index, in_zone(table[index], tz))).set_index(index)
+        return frame.rename_axis(columns="symbol")
+
+    def matrix_arrow(
+        self,
+        column: str,
+        market: str,
+        symbols: Symbols,
+        interval: str,
+        start: Moment | None = None,
+        stop: Moment | None = None,
+        *,
+        fill: Fill | None = None,
+        index: IndexTime = "candle_end_time",
+    ) -> pa.Table:
+        """Return one column of several symbols as a pyarrow.Table: a time, then one column for each symbol.
+
+        The arguments, errors and warnings are those of `matrix`. Missing candles are null.
+        """
+        return self._matrix(column, _request(market, symbols, interval, start, stop), fill, index)
+
+    def _matrix(self, column: str, request: CandleRequest, fill: Fill | None, index: str) -> pa.Table:
+        check_column(column)
+        check_index(index)
+        grid = _grid(request, fill)
+        return matrix_table(self._rows(request), column, index, request.interval, grid)
+
+    def series(
+        self, market: str | None = None, symbol: Symbols | None = None, interval: str | None = None
+    ) -> "pd.DataFrame":
+        """Return the series in the lake as a pandas.DataFrame.
+
+        Args:
+            market, symbol, interval: filters, as for `candles`; None is all.
+
+        Returns:
+            market, symbol, interval, first, last and candles: the begin times of the first
+            and the last candle, and the number of candles. The rows are sorted.
+
+        Raises:
+            UsageError: if a filter is invalid, or no series matches.
+            LakeError: if a file cannot be read.
+        """
+        wanted = parse_selection(market, symbol, interval)
+        table = series_table(self._store, wanted)
+        if not table.num_rows and (market, symbol, interval) != (None, None, None):
+            raise_absence(self._store, wanted)
+        return to_frame(table)
+
+    def _rows(self, request: CandleRequest) -> dict[str, pa.Table]:
+        """Return the rows of each symbol, in the caller's order."""
         start_ms, stop_ms = request.range_ms
         if start_ms >= stop_ms:
             return request.ordered({})
@@ -209,6 +297,15 @@ def _request(
         None if start is None else _moment_ms("start", start),
         None if stop is None else _moment_ms("stop", stop),
     )
+
+
+def _grid(request: CandleRequest, fill: Fill | None) -> CandleGrid | None:
+    """Return the grid to fill, or None without `fill`."""
+    if fill is None:
+        return None
+    if fill != "gaps":
+        raise UsageError(f"fill: {fill!r} is unknown", 'fill="gaps", or leave it out')
+    return CandleGrid(request.interval, request.start_ms, request.stop_ms)
 
 
 def _moment_ms(name: str, moment: Moment) -> int:

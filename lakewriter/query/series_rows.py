@@ -6,13 +6,15 @@ unique.
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
-from lakewriter.candle import SCHEMA, Candle, deduplicate, int_column, to_table
+from lakewriter.candle import SCHEMA, Candle, IntArray, deduplicate, int_column, to_table
+from lakewriter.candle_arrays import ends
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.lake import LakeStore
@@ -36,32 +38,34 @@ class SymbolSelection:
     """A `PartitionSelection` of symbols by names and globs, in one market and interval.
 
     Args:
-        market: the market's name.
-        symbols: names in upper case, and globs.
-        interval: the interval's name on disk.
-        range_ms: the half-open range of begin times.
+        market: the market's name; "" selects all.
+        symbols: names in upper case, and globs; empty selects all.
+        interval: the interval's name on disk; "" selects all.
+        range_ms: the half-open range of begin times; None selects all.
     """
 
     newest: ClassVar[bool] = False
 
-    def __init__(self, market: str, symbols: Sequence[str], interval: str, range_ms: Range) -> None:
-        start_ms, stop_ms = range_ms
-        self._written = {"market": (market,), "symbol": tuple(symbols), "interval": (interval,)}
+    def __init__(
+        self, market: str, symbols: Sequence[str], interval: str, range_ms: Range | None = None
+    ) -> None:
         self._globs = [name for name in symbols if is_glob(name)]
-        names = tuple(name for name in symbols if not is_glob(name))
-        self._exact = frozenset(names)
-        self._filter = PartitionFilter(
-            (market,), () if self._globs else names, (interval,), day_of(start_ms), day_of(stop_ms - 1)
-        )
+        self._exact = frozenset(name for name in symbols if not is_glob(name))
+        names = () if self._globs else tuple(symbols)
+        self._filter = PartitionFilter((market,) if market else (), names, (interval,) if interval else ())
+        if range_ms is not None:
+            since, until = day_of(range_ms[0]), day_of(range_ms[1] - 1)
+            self._filter = replace(self._filter, since=since, until=until)
+        self._written = {"market": [market], "symbol": symbols, "interval": [interval]}
 
     def single_name(self, level: str) -> str:
-        """Return the only name or glob of a level; "" for several."""
+        """Return the only name or glob of a level; "" for all or several."""
         written = self._written[level]
         return written[0] if len(written) == 1 else ""
 
     def keep(self, level: str, names: list[str]) -> list[str]:
         """Return the wanted names of a level."""
-        if level != "symbol":
+        if level != "symbol" or not self._globs:
             return self._filter.keep(level, names)
         matched = {name for glob in self._globs for name in matching(glob, names)}
         return [name for name in names if name in self._exact or name in matched]
@@ -143,43 +147,65 @@ def long_table(rows: Mapping[str, pa.Table]) -> pa.Table:
     return table.take(pa.array(np.argsort(begins, kind="stable")))
 
 
-def filled(
-    table: pa.Table, interval: str, start_ms: int | None, stop_ms: int | None, symbols: int = 1
-) -> pa.Table:
+class CandleGrid(NamedTuple):
+    """The grid of an interval in a range.
+
+    Args:
+        interval: the interval's name on disk.
+        start_ms, stop_ms: the half-open range; None is the first or the last candle.
+        symbols: the number of symbols that are filled, for the limit of all.
+    """
+
+    interval: str
+    start_ms: int | None
+    stop_ms: int | None
+    symbols: int = 1
+
+    def times(self, begins: IntArray) -> IntArray:
+        """Return the ascending begin times of the grid and of the given candles.
+
+        Args:
+            begins: begin times in ascending order.
+
+        Raises:
+            UsageError: if all symbols would have more than FILLED_ROWS_MAX rows.
+        """
+        grid, start_ms, stop_ms = INTERVALS[self.interval], self.start_ms, self.stop_ms
+        if len(begins):
+            first_ms, last_ms = int(begins[0]), int(begins[-1])
+            grid = grid.anchored(first_ms)
+            start_ms = first_ms if start_ms is None else start_ms
+            stop_ms = grid.end(last_ms) if stop_ms is None else stop_ms
+        if start_ms is None or stop_ms is None:
+            return begins
+        rows = (stop_ms - start_ms) // (grid.length_ms or DAY_MS) * self.symbols
+        if rows > FILLED_ROWS_MAX:
+            raise UsageError(
+                f"fill: from start to stop there are {rows:,} candles, and {FILLED_ROWS_MAX:,} at most are filled",
+                "give a later start, an earlier stop, or neither",
+            )
+        length_ms = grid.length_ms
+        on_grid = (
+            range(grid.ceil(start_ms), stop_ms, length_ms) if length_ms else grid.grid(start_ms, stop_ms)
+        )
+        return np.union1d(np.fromiter(on_grid, np.int64), begins)
+
+
+def filled(table: pa.Table, grid: CandleGrid) -> pa.Table:
     """Return the table with a row for each candle of the grid. Missing candles have only times.
 
     Args:
-        table: candles in ascending order.
-        start_ms, stop_ms: the range of the grid; None is the begin or the end of the table.
-        symbols: the number of tables that are filled, for the limit of all.
-
-    Raises:
-        UsageError: if all of them would have more than FILLED_ROWS_MAX rows.
+        table: candles in ascending order. Those that are not on the grid stay.
     """
-    begins = table["candle_begin_time"].cast(pa.int64()).combine_chunks()
-    grid = INTERVALS[interval]
-    if len(begins):
-        first_ms, last_ms = begins[0].as_py(), begins[-1].as_py()
-        grid = grid.anchored(first_ms)
-        start_ms = first_ms if start_ms is None else start_ms
-        stop_ms = grid.end(last_ms) if stop_ms is None else stop_ms
-    if start_ms is None or stop_ms is None:
-        return table
-    rows = (stop_ms - start_ms) // (grid.length_ms or DAY_MS) * symbols
-    if rows > FILLED_ROWS_MAX:
-        raise UsageError(
-            f"fill: from start to stop there are {rows:,} candles, and {FILLED_ROWS_MAX:,} at most are filled",
-            "give a later start, an earlier stop, or neither",
-        )
-    length_ms = grid.length_ms
-    on_grid = range(grid.ceil(start_ms), stop_ms, length_ms) if length_ms else grid.grid(start_ms, stop_ms)
-    # Candles that are not on the grid stay in the table.
-    wanted = np.union1d(np.fromiter(on_grid, np.int64), begins.to_numpy(zero_copy_only=False))
-    ends = wanted + length_ms if length_ms else np.array([grid.end(at) for at in wanted.tolist()], np.int64)
-    rows_of_grid = table.take(pc.index_in(pa.array(wanted), value_set=begins))
-    for name, times in (("candle_begin_time", wanted), ("candle_end_time", ends)):
-        field = rows_of_grid.schema.field(name)
-        rows_of_grid = rows_of_grid.set_column(
-            rows_of_grid.schema.get_field_index(name), field, pa.array(times).cast(field.type)
-        )
-    return rows_of_grid
+    begins = int_column(table, "candle_begin_time")
+    wanted = grid.times(begins)
+    rows = table.take(pc.index_in(pa.array(wanted), value_set=pa.array(begins)))
+    times = {"candle_begin_time": wanted, "candle_end_time": ends(INTERVALS[grid.interval], wanted)}
+    for name, values in times.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), time_array(values))
+    return rows
+
+
+def time_array(times_ms: IntArray) -> pa.Array:
+    """Return milliseconds since the epoch as an array of the type of the files' times."""
+    return pa.array(times_ms).cast(SCHEMA.field("candle_begin_time").type)
