@@ -1,6 +1,7 @@
 """Fetch candles that no file has from REST, and explain in the ledger those that REST lacks.
 
 Rule 1: after the backfill, the lake has each candle up to the present, or the ledger explains it.
+The present is the time of the request. A candle that closes later is not explained.
 Rule 2: if a recorder runs on this lake, the present is the last closed candle. The recorder
 has only candles from after its start. Otherwise the newest candles are left out, because
 their values may still change.
@@ -88,24 +89,21 @@ class RestFill:
             recording = await asyncio.to_thread(self._is_recording)
             # The present must be after the recorder's start.
             await market_info.sync_time(fresh=recording)
-            for start_ms, stop_ms in minus(
-                await self._ranges_to_ask(plan, market_info, recording=recording), asked
-            ):
+            asked_ms = market_info.client.time.now_ms()
+            horizon_ms = asked_ms if recording else asked_ms - YOUNG_MS
+            for start_ms, stop_ms in minus(await self._ranges_to_ask(plan, horizon_ms), asked):
                 if not await self._fill_range(plan.series, start_ms, stop_ms, market_info):
                     failed.append((start_ms, stop_ms))
                 asked = union([*asked, (start_ms, stop_ms)])
             # A recorder that started meanwhile lacks the candles before its start.
             if recording or not await asyncio.to_thread(self._is_recording):
                 break
-        await self._explain(plan, union(failed), market_info)
+        await self._explain(plan, union(failed), market_info, asked_ms)
         self._progress.series += 1
 
-    async def _ranges_to_ask(
-        self, plan: SeriesPlan, market_info: MarketInfo, *, recording: bool
-    ) -> list[Range]:
-        """Return the ranges to fetch from REST now."""
-        bounds, now_ms = plan.bounds, market_info.client.time.now_ms()
-        horizon_ms = now_ms if recording else now_ms - YOUNG_MS
+    async def _ranges_to_ask(self, plan: SeriesPlan, horizon_ms: int) -> list[Range]:
+        """Return the ranges to fetch from REST, of candles that closed before the horizon."""
+        bounds = plan.bounds
         start_ms = max(plan.start_ms, bounds.first_ms or 0)
         stop_ms = _earliest(plan.stop_ms, bounds.rest_stop_ms, bounds.stop_ms, horizon_ms)
         contents = await asyncio.to_thread(self._contents, plan.series, start_ms, stop_ms)
@@ -154,10 +152,17 @@ class RestFill:
             except LakeError as error:
                 self._progress.add_unmerged(partition, error)
 
-    async def _explain(self, plan: SeriesPlan, failed: list[Range], market_info: MarketInfo) -> None:
-        """Write to the ledger why candles are still missing."""
+    async def _explain(
+        self, plan: SeriesPlan, failed: list[Range], market_info: MarketInfo, asked_ms: int
+    ) -> None:
+        """Write to the ledger why candles are still missing.
+
+        Args:
+            failed: the ranges that REST did not answer.
+            asked_ms: the time of the last request. Only candles that had settled by then are missing.
+        """
         series, bounds, now_ms = plan.series, plan.bounds, market_info.client.time.now_ms()
-        stop_ms = _earliest(plan.stop_ms, bounds.stop_ms, now_ms - SETTLE_MS)
+        stop_ms = _earliest(plan.stop_ms, bounds.stop_ms, asked_ms - SETTLE_MS)
         contents = await asyncio.to_thread(self._contents, series, plan.start_ms, stop_ms)
         span = union([(plan.start_ms, stop_ms)])
         for present in minus(span, contents.missing):

@@ -18,6 +18,7 @@ from lakewriter.clock import Clock
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.gaps.ledger import Changes, Ledger, save
+from lakewriter.lake.gaps.ledgers import read_gaps
 from lakewriter.lake.lake import LakeStore
 from lakewriter.market import MARKETS, served_at
 from lakewriter.partition import day_of, partition_at
@@ -198,6 +199,20 @@ def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
         complete(sandbox, filled.store, BTC)
 
     against_sandbox(scenario)
+
+
+def test_a_candle_that_closed_after_the_request_is_no_halt(tmp_path: Path) -> None:
+    """While REST takes longer than the settling time, candles close that it was never asked for: no reason is given."""
+    # A thousandth of a real second is a simulated one, so a request takes ten minutes.
+    slow = Fault("slow_rest", "spot", value=0.6)
+
+    async def scenario(sandbox: Sandbox) -> None:
+        filled = await run_backfill(sandbox, tmp_path, "spot:BTCUSDT:1m", options=OPTIONS)
+        assert sandbox.now_ms() > START_MS + HOUR_MS
+        complete(sandbox, filled.store, BTC)
+        assert read_gaps(tmp_path) == []
+
+    against_sandbox(scenario, slow, speed=1000)
 
 
 def test_before_its_first_candle_a_series_was_not_listed(tmp_path: Path) -> None:
