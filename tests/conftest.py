@@ -1,4 +1,4 @@
-"""What holds for every test: its limits, and whether long forms run."""
+"""Settings for every test: its time limit, and whether long forms run."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Backfills from a real sandbox: whatever its archive and REST do, the lake ends up complete and true."""
+"""Backfills from a real sandbox: the lake becomes complete and true, despite faults of archive and REST."""
 
 import asyncio
 import threading
@@ -66,7 +66,7 @@ def test_history_is_complete_and_true(tmp_path: Path) -> None:
 
 
 def test_who_is_stopped_goes_on_at_the_next_file(tmp_path: Path) -> None:
-    """What an interrupted backfill brought is not fetched again."""
+    """A stopped backfill continues; files that it imported are not fetched again."""
 
     async def scenario(sandbox: Sandbox) -> None:
         wanted = BackfillOptions(since_ms=TODAY_MS - 40 * DAY_MS, downloads=2)
@@ -95,7 +95,7 @@ def test_who_is_stopped_goes_on_at_the_next_file(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else f"{value.name}-{value.value:g}",
 )
 def test_files_that_cannot_be_used_are_replaced_by_rest(fault: Fault, refused: str, tmp_path: Path) -> None:
-    """They are fetched again, then given up and named; REST has the same candles."""
+    """Unusable files are fetched again, then given up and logged; REST serves their candles."""
 
     async def scenario(sandbox: Sandbox) -> None:
         short = OPTIONS._replace(since_ms=TODAY_MS - DAY_MS)
@@ -108,7 +108,7 @@ def test_files_that_cannot_be_used_are_replaced_by_rest(fault: Fault, refused: s
 
 
 def test_a_share_of_bad_files_is_mixed_with_good_ones(tmp_path: Path) -> None:
-    """Only what is bad is asked of REST."""
+    """REST is requested only for the candles of bad files."""
     faults = [Fault("archive_wrong_checksum", share=0.3), Fault("archive_missing_rows", share=0.3)]
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -121,7 +121,7 @@ def test_a_share_of_bad_files_is_mixed_with_good_ones(tmp_path: Path) -> None:
 
 
 def test_a_day_that_is_short_is_checked_and_explained(tmp_path: Path) -> None:
-    """What neither the archive nor REST has, between candles that are there, is a halt."""
+    """A candle that neither archive nor REST has, between present ones, is explained as a halt."""
     halt = Fault("exchange_halt", start_ms=SINCE_MS + HOUR_MS, stop_ms=SINCE_MS + 2 * HOUR_MS)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -230,7 +230,7 @@ def test_before_its_first_candle_a_series_was_not_listed(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("vanished", [0, 1])
 def test_after_its_last_candle_a_series_was_delisted(vanished: int, tmp_path: Path) -> None:
-    """Its old files are imported, and what would have come later has its reason."""
+    """Old files of a delisted symbol are imported, and later candles get the reason "delisted"."""
     end = Fault("delisting", "spot", ("BTCUSDT",), start_ms=TODAY_MS - DAY_MS + 6 * HOUR_MS, value=vanished)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -251,7 +251,7 @@ def vanishing(stop_ms: int) -> Fault:
 
 
 def test_of_a_symbol_that_vanished_a_short_day_is_taken(tmp_path: Path) -> None:
-    """Nobody but the month's file has the hours of its last day."""
+    """The hours of a vanished symbol's last day come from the monthly file, their only source."""
     since_ms, stop_ms = TODAY_MS - 22 * DAY_MS, TODAY_MS - 12 * DAY_MS + 6 * HOUR_MS
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -265,7 +265,7 @@ def test_of_a_symbol_that_vanished_a_short_day_is_taken(tmp_path: Path) -> None:
 
 
 def test_of_a_symbol_that_vanished_a_file_may_come_yet(tmp_path: Path) -> None:
-    """Until its month's file is due, nothing is said for good of candles that only it will have."""
+    """Candles of a vanished symbol get no final reason until their monthly file is overdue."""
     month_ms = TODAY_MS - DAY_MS  # the first of February
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -309,7 +309,7 @@ def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path) -> None:
-    """The others are filled; that one is named, and its file is as it was."""
+    """An unreadable partition is named and unchanged; the other series are filled."""
     broken = tmp_path / partition_at(BTC, SINCE_MS).file
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -355,7 +355,7 @@ def test_who_is_cancelled_has_written(tmp_path: Path) -> None:
 
 
 def test_globs_stand_for_what_is_listed_or_ever_was(tmp_path: Path) -> None:
-    """What vanished from the exchange's list is found in the archive's, if that is asked for."""
+    """With the option, a glob also matches symbols that only the archive lists."""
     gone = Fault("delisting", "spot", ("ETHUSDT",), start_ms=TODAY_MS - DAY_MS, value=1)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -410,7 +410,7 @@ class _Counting(ArchiveClient):
     ("claimed_bytes", "most"), [(PENDING_BYTES_MAX, 1), (PENDING_BYTES_MAX // 3, 3), (1, 8)]
 )
 def test_large_files_go_alone(claimed_bytes: int, most: int, tmp_path: Path) -> None:
-    """What is under way at once is bounded by what it weighs, not only by its number."""
+    """The total size of pending downloads has a limit, besides their number."""
 
     async def scenario(sandbox: Sandbox) -> None:
         market = served_at(MARKETS["spot"], sandbox.url)

@@ -1,4 +1,4 @@
-"""What a backfill knows of a market's time, from answers that agree and from ones that do not."""
+"""The market's time in a backfill, from answers that agree and from answers that contradict each other."""
 
 import logging
 
@@ -34,7 +34,7 @@ def test_the_exchanges_time_is_learned_whatever_the_hosts_clock_says(start_ms: i
 
 
 def test_without_a_time_of_the_exchange_the_hosts_has_to_do(caplog: pytest.LogCaptureFixture) -> None:
-    """serverTime in microseconds is said to be none."""
+    """A serverTime in microseconds is ignored with a warning, and the host's time is used."""
 
     async def scenario(sandbox: Sandbox) -> None:
         sandbox.add_fault(Fault("time_microseconds"))

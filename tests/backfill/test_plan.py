@@ -1,4 +1,4 @@
-"""The plan of a backfill: every missing candle has one source, and nothing else is asked for."""
+"""The plan of a backfill: each missing candle has one source, and no other candle is requested."""
 
 import tracemalloc
 from datetime import date, timedelta
@@ -37,7 +37,7 @@ def planned(missing: list[Range], listed: list[date], series: Series = MINUTES, 
 
 
 def test_finished_days_come_from_the_archive_and_the_rest_from_rest() -> None:
-    """A day that has a file is imported, whatever part of it is missing; today is asked for."""
+    """A day with a file is imported if any part of it is missing; today comes from REST."""
     missing = [
         (START_MS + 5 * MINUTE_MS, START_MS + 6 * MINUTE_MS),
         (START_MS + DAY_MS, START_MS + 2 * DAY_MS + HOUR_MS),
@@ -155,7 +155,7 @@ def test_rest_serves_no_series_of_which_it_may_lack_a_part(bounds: Bounds) -> No
     st.sets(st.integers(0, 6)),
 )
 def test_every_missing_candle_has_one_source(gaps: list[tuple[int, int]], listed: set[int]) -> None:
-    """What files do not cover is exactly what REST is asked for; no file is without need."""
+    """REST gets exactly the candles that files do not cover, and each file is needed."""
     missing = union((START_MS + at * MINUTE_MS, START_MS + (at + length) * MINUTE_MS) for at, length in gaps)
     first = day_of(START_MS)
     plan = planned(missing, [first + timedelta(days=day) for day in sorted(listed)])

@@ -1,4 +1,4 @@
-"""The archive's client, against the sandbox's archive and against servers that lie."""
+"""The archive's client, against the sandbox's archive and against servers with wrong answers."""
 
 import asyncio
 import hashlib
@@ -34,7 +34,7 @@ STILL = SandboxOptions(speed=0.001, start_ms=START_MS + 3_600_000, push_every_ms
 
 
 class SetClock(Clock):
-    """A clock that is told the time."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -203,7 +203,7 @@ def test_strange_names_are_left_out() -> None:
 
 
 def test_the_list_is_asked_as_s3_is() -> None:
-    """With a delimiter and the prefix of the directory; the next page begins after the last key if nobody said where."""
+    """A request has a delimiter and a prefix; without NextMarker the next page begins after the last key."""
     asked = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -251,7 +251,7 @@ def test_a_list_without_end() -> None:
     ["<html>", "<!DOCTYPE x [<!ENTITY a 'b'>]><ListBucketResult/>", "<ListBucketResult>" + " " * 5_000_000],
 )
 def test_a_list_that_is_none(body: str) -> None:
-    """Whatever is no page of a list is unreadable, and not asked for again."""
+    """An answer that is no page of a list is unreadable, and not retryable."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(text=body, content_type="application/xml")
@@ -274,7 +274,7 @@ def test_a_list_that_is_none(body: str) -> None:
     ],
 )
 def test_refusals(status: int, retryable: bool) -> None:
-    """Any other status is a refusal; what passes may be asked again, and Retry-After says when."""
+    """Any other status is a refusal with its Retry-After; temporary ones are retryable."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Retry-After": "7"})
@@ -286,7 +286,7 @@ def test_refusals(status: int, retryable: bool) -> None:
 
 
 def test_a_list_that_is_not_there_is_no_absent_file() -> None:
-    """A 404 for the list means that nobody knows."""
+    """A 404 for the list is a refusal; it does not prove that files are absent."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=404)
@@ -308,7 +308,7 @@ def test_how_long_to_wait(header: str | None, wait_s: float | None) -> None:
 
 
 def test_the_client_remembers_how_long_to_wait() -> None:
-    """`wait_s` is the longest time that was asked for, less what has passed."""
+    """`wait_s` is the longest requested delay, minus the time since."""
     clock = SetClock()
     waits = iter(["30", "10"])
 
@@ -333,7 +333,7 @@ def test_the_client_remembers_how_long_to_wait() -> None:
 
 @pytest.mark.parametrize("scenario", [fetched, listed])
 def test_redirects_are_not_followed(scenario: Callable[[ArchiveClient], Awaitable[object]]) -> None:
-    """Who sends us elsewhere is refused, and elsewhere is never asked."""
+    """A redirect is refused, and its target gets no request."""
     asked = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -346,7 +346,7 @@ def test_redirects_are_not_followed(scenario: Callable[[ArchiveClient], Awaitabl
 
 
 def archive_of(content: bytes, checksum: bytes | None) -> Handler:
-    """Return a server of one zip, and of what its checksum says."""
+    """Return a server with one zip and this checksum text."""
 
     async def handler(request: web.Request) -> web.Response:
         if not request.path.endswith(".CHECKSUM"):
@@ -389,14 +389,14 @@ def test_checksums_that_fit(checksum: bytes) -> None:
     ],
 )
 def test_checksums_that_do_not(checksum: bytes | None, said: str) -> None:
-    """Missing, torn, of another file, or of other bytes: the zip is not given."""
+    """The zip is refused if its checksum is missing, torn, of another file, or of other bytes."""
     error = refusal_of(archive_of(CONTENT, checksum), fetched)
     assert (error.fault, error.is_retryable) == ("checksum", True)
     assert error.what.endswith(said)
 
 
 def test_a_large_zip() -> None:
-    """What takes time to hash is hashed beside the event loop, and is right all the same."""
+    """A large zip is hashed in a thread, with the right result."""
     content = bytes(range(256)) * 8192
     file = ArchiveFile(Series("spot", "BTCUSDT", "1s"), "daily", FILE.day)
     digest = hashlib.sha256(content).hexdigest().encode()
@@ -460,7 +460,7 @@ def test_nobody_answers() -> None:
 
 
 def test_zip_and_checksum_are_fetched_at_the_same_time() -> None:
-    """Neither waits for the other to be answered; who leaves meanwhile leaves no task behind."""
+    """Both requests are pending at once; a cancelled fetch leaves no task."""
     both = asyncio.Barrier(2)
 
     async def handler(request: web.Request) -> web.Response:

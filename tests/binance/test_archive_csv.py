@@ -1,4 +1,4 @@
-"""The archive's CSV → a table: the same doubles as Python's own, or one line that names the row."""
+"""The archive's CSV → a table: the doubles that Python's float() gives, or an error that names the row."""
 
 import gzip
 import io
@@ -91,7 +91,7 @@ def test_the_last_line_need_not_end() -> None:
 
 
 def test_microseconds_and_milliseconds() -> None:
-    """Each time counts what its size says: one file may hold both."""
+    """The size of a time determines its unit, and one file may have both."""
     micro = line(1, {0: str((BEGIN_MS + 60_000) * 1000), 6: str((BEGIN_MS + 120_000) * 1000 - 1)})
     assert minutes(parsed(line(), micro)) == [0, 1]
 
@@ -109,7 +109,7 @@ def test_rows_are_sorted_and_each_is_there_once() -> None:
     ids=["halt", "close time", "ignore", "empty", "more values"],
 )
 def test_what_is_not_looked_at(changed: dict[int, str]) -> None:
-    """The close time and what follows the twelfth value can be anything; the end is the grid's."""
+    """The close time and values after the twelfth may be anything; the end comes from the grid."""
     assert parsed(line(0, changed)).equals(parsed(line()))
 
 
@@ -181,7 +181,7 @@ def test_hexadecimal_is_no_number(place: int) -> None:
     ids=range(7),
 )
 def test_what_is_no_file_of_candles(lines: tuple[str, ...], kind: str, what: str) -> None:
-    """Rows of another shape, no rows, or something else altogether is said in one line."""
+    """Rows of another shape, no rows, or other content are refused in one line."""
     error = refused(*lines)
     assert (error.kind, error.what[: len(f"f.csv: {what}")]) == (kind, f"f.csv: {what}")
 
@@ -215,7 +215,7 @@ DECIMALS = (
 
 @given(st.lists(DECIMALS, min_size=1, max_size=20))
 def test_a_double_is_pythons(texts: list[str]) -> None:
-    """Whatever decimal a file holds, its double has the bits of `float(text)`."""
+    """For any decimal text, the double has the bits of `float(text)`."""
     table = parsed(*(line(minute, {5: text}) for minute, text in enumerate(texts)))
     assert [struct.pack("d", value) for value in table["volume"].to_pylist()] == [
         struct.pack("d", float(text)) for text in texts
@@ -243,19 +243,19 @@ def test_any_bytes(data: bytes) -> None:
 
 
 def test_the_csv_in_a_zip() -> None:
-    """It is found whatever its name, beside what is no CSV."""
+    """The only CSV is found under any name, and other members are ignored."""
     assert unzip(zipped(other_csv=b"12,3", readme_txt=b"?"), "f.zip", KILOBYTE) == b"12,3"
 
 
 @pytest.mark.parametrize("members", [{}, {"a_txt": b""}, {"a_csv": b"1", "b_csv": b"2"}], ids=range(3))
 def test_not_one_csv_in_a_zip(members: dict[str, bytes]) -> None:
-    """None, or more than one, is an error that says how many."""
+    """No CSV or several CSVs are an error that has their number."""
     with pytest.raises(CsvError, match=r"^f\.zip: \d CSV files in it, not one$"):
         unzip(zipped(**members), "f.zip", KILOBYTE)
 
 
 def test_a_bomb_is_not_inflated() -> None:
-    """A CSV larger than the limit is refused by what it claims, and never inflated past that."""
+    """A CSV that claims more than the limit is refused, and never inflated beyond it."""
     bomb = zipped(a_csv=b"0" * (KILOBYTE + 1))
     with pytest.raises(CsvError, match=r"^f\.zip: 1,025 bytes of CSV in it, more than 1,024$"):
         unzip(bomb, "f.zip", KILOBYTE)
@@ -334,6 +334,6 @@ def test_any_bytes_are_no_zip(data: bytes) -> None:
 
 
 def test_a_page_in_the_place_of_a_zip() -> None:
-    """HTML that somebody sent for a zip is an error like any other."""
+    """HTML in place of a zip is an error like other damage."""
     with pytest.raises(CsvError, match=r"^f\.zip: not a whole zip: File is not a zip file$"):
         unzip(b"<html>", "f.zip", KILOBYTE)

@@ -1,4 +1,4 @@
-"""The names of the archive's files are the exchange's, and say which candles they hold."""
+"""The names of the archive's files: they are the exchange's, and determine the candles in each file."""
 
 from datetime import date
 
@@ -18,7 +18,7 @@ from lakewriter.series import Series
 
 
 def test_a_daily_file() -> None:
-    """It is named by its day, and holds what begins on it."""
+    """A daily file is named by its day, and has the candles that begin on it."""
     file = ArchiveFile(Series("spot", "BTCUSDT", "1m"), "daily", date(2020, 1, 2))
     assert file.path == "/data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2020-01-02.zip"
     assert (file.start_ms, file.stop_ms) == (1_577_923_200_000, 1_577_923_200_000 + DAY_MS)
@@ -32,7 +32,7 @@ def test_a_monthly_file_of_a_futures_market() -> None:
 
 
 def test_long_candles_have_no_daily_files() -> None:
-    """What is longer than a day is in monthly files only."""
+    """Candles longer than a day are in monthly files only."""
     assert "1d" in DAILY_INTERVALS
     assert not {"3d", "1w", "1mo"} & set(DAILY_INTERVALS)
 

@@ -1,4 +1,4 @@
-"""Pages of the archive's list: what S3 writes is read, anything else is refused in one line."""
+"""Pages of the archive's list: pages in S3's format are read, all others are refused in one line."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The gate for connection attempts, with told times and in virtual time."""
+"""The gate for connection attempts, with times passed in and in virtual time."""
 
 import asyncio
 import itertools
@@ -54,7 +54,7 @@ def test_a_held_gate_lets_nobody_pass_and_is_never_held_for_less() -> None:
 def test_no_window_has_more_attempts_than_allowed(
     attempts_max: int, apart_s: float, asked: list[tuple[float, float]]
 ) -> None:
-    """Whoever waits until he is free keeps every rule, whatever is held in between."""
+    """Attempts that wait for `next_allowed_s` keep every rule, with any blocks in between."""
     attempts = ConnectAttempts(attempts_max, 30, apart_s)
     now_s, passed, holds = 0.0, [], []
     for pause_s, hold_s in asked:
@@ -92,7 +92,7 @@ def test_those_who_wait_pass_in_their_order_and_not_too_many() -> None:
 
 
 def test_a_gate_can_be_held_while_somebody_waits(caplog: pytest.LogCaptureFixture) -> None:
-    """Who waits already waits longer; the reason is said once."""
+    """A block extends present waits, and its reason is logged once."""
 
     async def main() -> None:
         clock = VirtualClock()

@@ -1,4 +1,4 @@
-"""What a refused handshake means, and how long is waited after it."""
+"""The meaning of a refused handshake, and the delay after it."""
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
@@ -43,14 +43,14 @@ from lakewriter.recording.listening.backoff import BACKOFF_MAX_S, RULE_BROKEN_S,
 def test_each_status_has_its_wait(
     status: int, retry_after: str | None, wait_s: float | None, whole_host: bool
 ) -> None:
-    """Who is told how long to wait waits so long, within reason; a 5xx is tried again as usual."""
+    """Retry-After sets the delay, within limits; a 5xx has no delay of its own."""
     error = handshake_error(status, retry_after)
     assert (error.status, error.wait_s, error.whole_host) == (status, wait_s, whole_host)
     assert str(error).startswith(f"handshake refused with HTTP {status}")
 
 
 def test_a_region_that_is_not_served_is_told_what_to_do() -> None:
-    """Of 451 the log says where another endpoint is named."""
+    """For 451 the log names the config's key for another endpoint."""
     assert str(handshake_error(451, None)) == (
         "handshake refused with HTTP 451: this region is not served; "
         "name an endpoint that may be used in lakewriter.toml, [markets.…] stream_url"

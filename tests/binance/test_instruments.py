@@ -1,4 +1,4 @@
-"""exchangeInfo → what a market lists."""
+"""exchangeInfo → the market's instruments."""
 
 import json
 from contextlib import suppress
@@ -16,7 +16,7 @@ SPOT = MARKETS["spot"]
 
 
 def test_status_by_market():
-    """Whether a symbol trades is said in another field on coin_futures."""
+    """coin_futures has the status of a symbol in another field."""
     body = json.dumps({"symbols": [{"symbol": "BTCUSD_PERP", "status": "a", "contractStatus": "b"}]}).encode()
     assert parse_instruments(body, SPOT) == [Instrument("BTCUSD_PERP", "a")]
     assert parse_instruments(body, MARKETS["usdt_futures"]) == [Instrument("BTCUSD_PERP", "a")]
@@ -30,7 +30,7 @@ def test_trades():
 
 
 def test_left_out():
-    """Symbols that could not be a directory are left out; the others keep their order."""
+    """Symbols that cannot be a directory are left out; the others keep their order."""
     names = ["ETHUSDT", "../x", "BTCUSDT", "", "btc", "龙虾USDT", "A" * 300, "A\0"]
     body = json.dumps({"symbols": [{"symbol": name, "x": 1} for name in names], "timezone": "UTC"}).encode()
     assert [entry.symbol for entry in parse_instruments(body, SPOT)] == ["ETHUSDT", "BTCUSDT", "龙虾USDT"]
@@ -67,7 +67,7 @@ def test_a_date_that_cannot_be_one_is_not_said(date: object) -> None:
     ids=range(12),
 )
 def test_malformed(body):
-    """An answer that is no list of symbols is the exchange's fault, and says which market's."""
+    """An answer that is no list of symbols is an ExchangeError with the market's name."""
     with pytest.raises(ExchangeError, match=r"^spot: exchangeInfo cannot be read: "):
         parse_instruments(body, SPOT)
 
@@ -80,7 +80,7 @@ def test_any_bytes(body):
 
 
 def test_what_a_contract_is_and_when_it_trades():
-    """Contract type, first day and delivery are taken where the market says them."""
+    """Contract type, onboarding and delivery come from the market's fields."""
     entry = {"symbol": "BTCUSDT_261225", "status": "TRADING", "contractType": "CURRENT_QUARTER"}
     body = json.dumps(
         {"symbols": [{**entry, "onboardDate": 1_569_398_400_000, "deliveryDate": 1_798_185_600_000}]}

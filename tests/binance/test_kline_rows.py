@@ -1,4 +1,4 @@
-"""REST rows → candles: what the exchange means, or an error; never something else."""
+"""REST rows → candles: the exchange's values, or an error."""
 
 import json
 from contextlib import suppress
@@ -34,7 +34,7 @@ def test_a_row_is_a_candle() -> None:
 
 
 def test_rows_that_nobody_asked_for_are_left_out_and_the_others_sorted() -> None:
-    """Rows outside of the range are none of ours, whatever bound the exchange forgot."""
+    """Rows outside of the requested range are dropped, and the others are sorted."""
     rows = [[BEGIN_MS + minute * 60_000, *ROW[1:]] for minute in (3, -1, 0, 10, 2)]
     assert [each.begin_ms for each in decoded(*rows)] == [BEGIN_MS + n * 60_000 for n in (0, 2, 3)]
 
@@ -66,14 +66,14 @@ def test_a_close_time_cut_by_a_halt_is_no_error() -> None:
     ids=range(14),
 )
 def test_a_row_that_cannot_be_a_candle_is_an_error(row: list[object]) -> None:
-    """One bad row refuses the page: nothing of it is taken for what it is not."""
+    """One impossible row refuses the whole page."""
     with pytest.raises(FrameError):
         decoded(ROW, row)
 
 
 @pytest.mark.parametrize("begin_ms", [BEGIN_MS * 1000, 10**17, -(10**17), 0])
 def test_a_month_of_another_age_is_no_row(begin_ms: int) -> None:
-    """A month's row whose begin no calendar has is an error of the exchange's, as any other row's."""
+    """A monthly row whose begin is outside of the calendar is an error like any other."""
     with pytest.raises(FrameError, match="1mo kline row that begins at"):
         decoded([begin_ms, *ROW[1:]], series=Series("spot", "BTCUSDT", "1mo"))
 

@@ -1,4 +1,4 @@
-"""The network between us and the exchange: proxies, redirects, dead addresses, servers that do not read."""
+"""The network to the exchange: proxies, redirects, dead addresses, servers that do not read."""
 
 import asyncio
 import base64
@@ -69,7 +69,7 @@ SECURE = ("https://h.test/x", "wss://h.test/x")
 def test_rest_and_streams_have_the_same_proxy(
     variables: dict[str, str], plain: str | None, secure: str | None, environment: pytest.MonkeyPatch
 ) -> None:
-    """An address and the stream's beside it go through one proxy, whichever variable names it."""
+    """REST and streams of one market use the same proxy, set by any of the variables."""
     pytest.importorskip("aiohttp_socks")
     for name, value in variables.items():
         environment.setenv(name, value)
@@ -84,7 +84,7 @@ def test_rest_and_streams_have_the_same_proxy(
 def test_a_proxy_that_cannot_be_is_named_without_its_password(
     value: str, environment: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be a proxy is refused by its variable's name; nothing of its value is repeated."""
+    """An invalid proxy is refused with its variable's name, and without any part of its value."""
     environment.setenv("https_proxy", value)
     with pytest.raises(UsageError, match=r"^proxy: https_proxy does not name one$") as caught:
         proxy_of("wss://h.test")
@@ -95,7 +95,7 @@ def test_a_proxy_that_cannot_be_is_named_without_its_password(
 def test_a_socks_proxy_without_its_package_is_a_usage_error(
     environment: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    """The command says which extra is missing, exits 2, and makes no lake."""
+    """The command names the missing extra, exits with 2, and creates no lake."""
     hidden = tmp_path / "site"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
@@ -150,7 +150,7 @@ def test_rest_and_streams_go_through_a_proxy(kind: str, user: str, environment: 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 def test_a_proxy_that_is_away_is_a_connection_error(kind: str, environment: pytest.MonkeyPatch) -> None:
-    """Neither client ends by it, and neither says its password."""
+    """An unreachable proxy ends neither client, and no error has its password."""
     pytest.importorskip("aiohttp_socks")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -185,7 +185,7 @@ def test_a_proxy_that_is_away_is_a_connection_error(kind: str, environment: pyte
     ],
 )
 def test_each_connection_that_cannot_be_is_a_connection_error(url: str) -> None:
-    """Whatever a resolver, a socket or a library raises, the recorder goes on trying."""
+    """Any exception of a resolver, socket or library is one of CONNECTION_ERRORS."""
     market = MARKETS["spot"].__class__(
         **{name: getattr(MARKETS["spot"], name) for name in MARKETS["spot"].__struct_fields__}
         | {"stream_url": url}
@@ -201,7 +201,7 @@ def test_each_connection_that_cannot_be_is_a_connection_error(url: str) -> None:
 
 
 def test_errors_say_no_password() -> None:
-    """An error leaves out what stands in front of a host, and nothing else."""
+    """An error omits the user part of a URL, and nothing else."""
     error = LakewriterError("wss://me:p@ss@h.test/a: no", "try https://me@h.test")
     assert error.what == "wss://…@h.test/a: no" and error.hint == "try https://…@h.test"
     for text in ("btcusdt@kline_1m", "http://h.test/x?a=b@c", "a@b // c"):
@@ -209,7 +209,7 @@ def test_errors_say_no_password() -> None:
 
 
 def test_log_lines_say_no_password() -> None:
-    """Whatever is logged, and whatever a traceback quotes, has no password of an address in it."""
+    """Log lines and tracebacks contain no password of a URL."""
     lines = io.StringIO()
     logger = logging.getLogger("lakewriter.password")
     handler = logging.StreamHandler(lines)
@@ -256,7 +256,7 @@ def test_a_redirected_handshake_is_refused() -> None:
 
 @contextlib.contextmanager
 def deaf_address(port: int) -> Iterator[str]:
-    """Give an address of this host whose port answers no connection: its backlog is full."""
+    """Yield a local address that answers no connection, because its backlog is full."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.socket())
         server.bind(("127.0.0.2", port))
@@ -270,7 +270,7 @@ def deaf_address(port: int) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) -> None:
-    """Of a host whose first address swallows all packets the second one is taken, within seconds."""
+    """If a host's first address drops all packets, both clients use the second one within seconds."""
     real = socket.getaddrinfo
 
     async def main(sandbox: Sandbox) -> None:
@@ -327,7 +327,7 @@ async def flooding() -> AsyncIterator[str]:
 
 @pytest.mark.slow
 def test_a_server_that_pings_and_does_not_read_is_left() -> None:
-    """The pongs that it does not read are bounded: the connection ends, and says why."""
+    """Unread pongs have a limit: the connection ends with this reason."""
 
     async def main() -> None:
         async with flooding() as url:
@@ -341,7 +341,7 @@ def test_a_server_that_pings_and_does_not_read_is_left() -> None:
 
 @pytest.mark.slow
 def test_a_listener_stops_whatever_its_server_does() -> None:
-    """A stop is heard at once while pings flood in and nothing is read."""
+    """A stop takes effect at once, even if the server floods pings and reads nothing."""
 
     async def main() -> None:
         async with flooding() as url:
@@ -360,7 +360,7 @@ def test_a_listener_stops_whatever_its_server_does() -> None:
 
 
 def test_all_addresses_of_a_market_are_checked(environment: pytest.MonkeyPatch) -> None:
-    """A proxy that cannot be is found before anything is asked, whichever address it is of."""
+    """An invalid proxy of any of the market's addresses is found before the first request."""
     market = served_at(MARKETS["spot"], "http://h.test:1")
     check_proxies(market)
     environment.setenv("http_proxy", "ftp://p:1")

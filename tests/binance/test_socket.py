@@ -1,4 +1,4 @@
-"""One connection to the sandbox: what it is subscribed to, and how it ends."""
+"""One connection to the sandbox: its subscriptions, and the reasons for its end."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ async def connected(
 
 
 def test_subscriptions_follow_what_is_wanted() -> None:
-    """What is acknowledged becomes what is wanted, within the limit of messages, however often it changes."""
+    """Acknowledged streams become the wanted ones, within the limit of messages, after any changes."""
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, _):
@@ -63,7 +63,7 @@ def test_subscriptions_follow_what_is_wanted() -> None:
 
 
 def test_a_connection_ends_at_once_however_its_answer_comes() -> None:
-    """Leaving right after the last answer waits for nobody."""
+    """A close right after the last answer waits for nothing."""
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox:
@@ -80,7 +80,7 @@ def test_a_connection_ends_at_once_however_its_answer_comes() -> None:
 
 
 def test_too_many_streams_say_how_many_were_granted() -> None:
-    """Beyond the exchange's limit the connection ends, and its error says what had been acknowledged."""
+    """Above the limit the connection ends, and its error has the number of acknowledged streams."""
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "coin_futures") as (socket, reading):
@@ -111,7 +111,7 @@ def test_a_refused_handshake_says_why(status: int) -> None:
 
 
 def test_a_close_by_the_exchange_says_its_code() -> None:
-    """Who reads is told with what code the connection was closed."""
+    """`receive` raises an error with the close code."""
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox, connected(sandbox, "spot") as (socket, reading):

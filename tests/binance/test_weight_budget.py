@@ -1,4 +1,4 @@
-"""The budget of request weight, by told times."""
+"""The budget of request weight, with times passed in."""
 
 import pytest
 from hypothesis import given
@@ -74,7 +74,7 @@ def test_no_window_of_a_minute_is_ever_exceeded_by_two(asks: list[tuple[float, i
     )
 )
 def test_what_is_kept_is_what_was(steps: list[tuple[float, str, int]]) -> None:
-    """Bytes and back is the same, after whatever happened, and no bytes of ours are refused."""
+    """A book is equal after rendering and parsing, in any state."""
     book, now_s = WeightBook(), 0.0
     for pause_s, step, number in steps:
         now_s += pause_s
@@ -94,7 +94,7 @@ def test_what_is_kept_is_what_was(steps: list[tuple[float, str, int]]) -> None:
 
 @given(st.data())
 def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
-    """Absurd values that can be read are lived with: nobody fails, and nobody waits for longer than a ban."""
+    """A book with absurd values raises no error, and causes no wait longer than a ban."""
     number = st.floats(allow_nan=False, allow_infinity=False)
     second, weight = st.integers(0, 10**10), st.integers(0, 10**6)
     uses = st.builds(
@@ -115,7 +115,7 @@ def test_nothing_that_was_kept_breaks_anything(data: st.DataObject) -> None:
 
 
 def test_an_absurd_weight_costs_a_minute_and_not_more() -> None:
-    """After an answer that says any weight was used one more may be asked within the minute, each time."""
+    """After an answer with any used weight, the next request waits at most a minute."""
     budget, now_s = WeightBudget(6000), 100.0
     for used in (10**9, 10**6, 6001, 10**9):
         budget.spend(2, now_s)
@@ -189,7 +189,7 @@ def test_what_others_spend_counts_too() -> None:
 
 
 def test_what_two_of_us_spend_is_nobody_elses() -> None:
-    """Whoever is told what the exchange counted knows what the other spent, and counts it once."""
+    """The weight of our other processes is not counted as that of other programs."""
     use = WeightUse()
     one, other = WeightBudget(100, use), WeightBudget(100, use)
     one.spend(20, 0.0)
@@ -203,7 +203,7 @@ def test_what_two_of_us_spend_is_nobody_elses() -> None:
 
 
 def test_whoever_is_told_to_wait_waits() -> None:
-    """Nothing is spent while the exchange asked to wait, and a shorter wish changes nothing."""
+    """No weight is spent during a block, and a shorter block does not shorten it."""
     budget = WeightBudget(100)
     budget.block(30, 0.0, WALL_S)
     budget.block(5, 1.0, WALL_S + 1)
@@ -212,7 +212,7 @@ def test_whoever_is_told_to_wait_waits() -> None:
 
 
 def test_after_a_wait_one_goes_ahead() -> None:
-    """Who asks first after a wait is followed only when it was answered, or when that took too long."""
+    """After a block one request is sent; others follow its answer, or a timeout."""
     budget = WeightBudget(100)
     budget.block(30, 0.0, WALL_S)
     budget.spend(1, 30.0)
@@ -225,7 +225,7 @@ def test_after_a_wait_one_goes_ahead() -> None:
 
 
 def test_a_request_larger_than_the_share_is_sent_when_nothing_else_is() -> None:
-    """What costs more than the whole share waits for an empty minute, not for ever."""
+    """A request above the whole share waits for an empty minute, not forever."""
     budget = WeightBudget(10)
     assert budget.wait_s(20, 0.0) == 0.0
     budget.spend(20, 0.0)
@@ -233,7 +233,7 @@ def test_a_request_larger_than_the_share_is_sent_when_nothing_else_is() -> None:
 
 
 def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
-    """After a reboot the monotonic clock begins anew; of a ban the rest is waited out, then one goes ahead."""
+    """After a reboot the monotonic clock restarts; the rest of a ban still holds, then one request is sent."""
     book = WeightBook()
     before = WeightBudget(100, book.use("first", 9000.0, WALL_S))
     before.spend(50, 9000.0)
@@ -247,7 +247,7 @@ def test_a_wait_outlives_the_boot_by_the_wall_clock() -> None:
 
 
 def test_a_wall_clock_that_was_wrong_holds_nobody_for_years() -> None:
-    """A wait whose end lies years ahead by the wall clock ends after the longest ban, and is over then."""
+    """A block that ends years ahead by the wall clock ends after the longest ban."""
     book = WeightBook({"first": WeightUse(held_until_unix_s=WALL_S + 1e9)})
     assert WeightBudget(100, book.use("second", 5.0, WALL_S)).blocked_s(5.0) == HOLD_MAX_S
     later_s = HOLD_MAX_S + 10
@@ -255,7 +255,7 @@ def test_a_wall_clock_that_was_wrong_holds_nobody_for_years() -> None:
 
 
 def test_times_of_another_boot_are_dropped() -> None:
-    """Where boots cannot be told apart, what lies in the future is of an earlier one."""
+    """Without a boot id, times in the future count as those of a previous boot."""
     use = WeightUse({5000: 40, 3: 7}, 90, 5060.0, 0.0, 0.0, True, 5000.0)
     budget = WeightBudget(100, use)
     assert budget.wait_s(68, 20.0) == 0.0
@@ -282,6 +282,6 @@ def test_machines_that_share_a_disk_count_apart() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_book_is_refused(data: bytes) -> None:
-    """Damage is an error, whatever it is."""
+    """Damaged bytes of any kind raise ValueError."""
     with pytest.raises(ValueError):
         parse_book(data)

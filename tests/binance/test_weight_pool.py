@@ -1,4 +1,4 @@
-"""One pool of request weight and those that share it: in one process, and in two that ask a sandbox."""
+"""One pool of request weight, shared in one process, and between two processes that request from a sandbox."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ START_S = 2.5
 
 
 class ToldClock(Clock):
-    """Clocks that show what they are told."""
+    """Clocks whose times the test sets."""
 
     now_s = 100.0
 
@@ -65,7 +65,7 @@ class Paper:
 
 
 class AtOnce(Executor):
-    """A thread that is never behind: it works while it is given work."""
+    """An executor that runs each job at once."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         done: Future[Any] = Future()
@@ -91,7 +91,7 @@ class Two:
         ]
 
     async def may(self, which: int, weight: int, background: bool = False) -> bool:
-        """Try to spend so much; tell whether that went at once."""
+        """Try to spend this weight; return whether it was spent at once."""
         taking = asyncio.create_task(self.pools[which].acquire(weight, background=background))
         done, _ = await asyncio.wait({taking}, timeout=1.0)  # of virtual time
         taking.cancel()
@@ -115,7 +115,7 @@ def test_what_one_spends_the_other_cannot() -> None:
 
 
 def test_when_one_is_told_to_wait_the_other_waits() -> None:
-    """Both wait; then one goes ahead, and the others, of either process, when it was answered."""
+    """A block holds both processes; then one request is sent, and the others follow its answer."""
 
     async def main() -> None:
         two = Two()
@@ -135,7 +135,7 @@ def test_when_one_is_told_to_wait_the_other_waits() -> None:
 
 
 def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A ban may last days: whoever waits, in either process, says for how long, and says a longer one anew."""
+    """Each process logs a block once, and a longer block again."""
 
     async def main() -> None:
         two = Two()
@@ -156,7 +156,7 @@ def test_a_wait_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_file_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Alone, with what was last seen, and one warning; what was done meanwhile counts when it is back."""
+    """Without the file, each process continues from the last state with one warning; its use counts later."""
 
     async def main() -> None:
         two = Two()
@@ -188,7 +188,7 @@ def test_a_file_that_fails_stops_nobody(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_directory_in_place_of_the_file_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A real file that cannot be had: asking goes on, and the first time it is said why."""
+    """With a real file that cannot be opened, requests continue, and one warning has the reason."""
 
     async def main() -> None:
         shared_file = WeightFile(tmp_path, "REST futures")
@@ -209,7 +209,7 @@ def test_a_directory_in_place_of_the_file_stops_nobody(
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\0" * 4096, b'{"boots":{"this one":{"spent":{"100":-40}}}}'])
 def test_damage_is_repaired(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """What is gone or unreadable begins anew with what we know: also a wait."""
+    """A missing or damaged file is replaced by the known state, including a block."""
 
     async def main() -> None:
         two = Two()
@@ -244,7 +244,7 @@ def test_a_ceiling_is_for_background_work_of_one_process() -> None:
 
 
 def test_a_ceiling_that_cannot_be_is_refused() -> None:
-    """Above what the exchange allows, or below one page: a line that says so."""
+    """A maximum above the exchange's limit, or below one page, is a usage error."""
 
     async def main() -> None:
         async with aiohttp.ClientSession() as session:
@@ -258,7 +258,7 @@ def test_a_ceiling_that_cannot_be_is_refused() -> None:
 
 
 class Asking:
-    """A child that asks as fast as it may, until it is told to stop."""
+    """A child that requests as fast as allowed, until it is stopped."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -269,7 +269,7 @@ class Asking:
         assert await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S) == b"begun\n"
 
     async def stopped(self) -> dict[str, list[float]]:
-        """Let it stop, and return what it came to."""
+        """Stop the child; return its counts."""
         output, _ = await self.process.communicate(b"")
         said: dict[str, list[float]] = json.loads(output.splitlines()[-1])
         return said
@@ -292,7 +292,7 @@ async def asking(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def both(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[list[Asking]]:
-    """Start two that begin to ask together, after a wait that another process leaves them."""
+    """Start two children that request at the same time, after a block by another process."""
     shared_file = WeightFile(lake, "REST futures")
     pool = WeightPool("REST futures", WEIGHT_MAX, Clock(), shared_file=shared_file)
     await pool.note_answer(0.0, None, START_S)
@@ -341,7 +341,7 @@ def test_two_processes_together_keep_to_the_share_and_the_urgent_do_not_starve(t
 
 @pytest.mark.slow
 def test_what_one_process_is_told_holds_the_other(tmp_path: Path) -> None:
-    """Of two that ask as fast as they may, after a 429 nobody asks; then one goes ahead, and one by one."""
+    """After a 429 to one of two processes none requests; then one does, and the others follow."""
 
     async def main() -> None:
         async with (
@@ -367,7 +367,7 @@ def test_what_one_process_is_told_holds_the_other(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_ban_outlives_a_kill(tmp_path: Path) -> None:
-    """A process that was told to wait and killed leaves the wait: the next one begins only after it."""
+    """A block of a killed process also holds the next process."""
 
     async def main() -> None:
         async with serve(SandboxOptions(push_every_ms=0)) as sandbox:

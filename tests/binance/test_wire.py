@@ -1,4 +1,4 @@
-"""The exchange's messages: each is what it says, or is refused with a kind; nothing else happens."""
+"""The exchange's messages: each is decoded to its type, or refused with a kind."""
 
 import json
 import math
@@ -171,7 +171,7 @@ def test_no_closed_candle_is_passed_over(data, wrapped, closed):
 @example(b'{"x":false}')
 @example(b'{"x":false,"y":true}')
 def test_positive_evidence(frame):
-    """A frame is called an open candle only if it says so and says `true` nowhere."""
+    """A frame counts as an open candle only if it contains `"x":false` and no `true`."""
     assert is_open_candle(frame) == (b'"x":false' in frame and b"true" not in frame)
 
 
@@ -188,7 +188,7 @@ def test_odd_close_time():
 
 
 def test_unknown_fields():
-    """Fields that nobody knows are ignored wherever they are."""
+    """Unknown fields are ignored at any place."""
     payload = {**event(z={"deep": [1, None]}), "ps": "BTCUSD", "st": 1}
     wrapped = {**combined(payload), "extra": True}
     assert decode(frame_of(payload), "spot", RECV_US) == expected(SPOT, "spot")
@@ -267,7 +267,7 @@ def test_shutdown(frame):
     ],
 )
 def test_other_events(frame, event_name):
-    """What does not concern us is passed over quietly, by its name."""
+    """Other events are returned with their name, and not parsed."""
     assert decode(frame, "spot", RECV_US) == Other(event_name)
 
 
@@ -336,7 +336,7 @@ def test_missing_or_mistyped_field(name):
 
 @pytest.mark.parametrize("name", ["E", "s"])
 def test_missing_field_of_the_event(name):
-    """A kline event must say its time and its symbol."""
+    """A kline event must have its time and its symbol."""
     payload = event()
     del payload[name]
     assert refused(frame_of(payload)) == "shape"
@@ -376,7 +376,7 @@ NO_NUMBERS = [
 @pytest.mark.parametrize("text", NO_NUMBERS, ids=range(len(NO_NUMBERS)))
 @pytest.mark.parametrize("name", ["o", "h", "l", "c", "v", "q", "V", "Q"])
 def test_no_numbers(name, text):
-    """What is no plain decimal number of reasonable length is none, in any field."""
+    """A text that is no plain decimal number of limited length is refused, in any field."""
     assert refused(frame_of(event(**{name: text}))) == "number"
 
 
@@ -402,7 +402,7 @@ def test_any_number(text):
 
 @pytest.mark.parametrize("trades", [-1, 2**53 + 1, 2**63, 10**30])
 def test_no_trade_counts(trades):
-    """A count of trades is neither negative nor beyond what a double can count."""
+    """A number of trades is at least 0, and at most 2^53."""
     assert refused(frame_of(event(n=trades))) == "number"
 
 
@@ -446,7 +446,7 @@ def test_off_grid(interval, begin_ms):
 
 @pytest.mark.parametrize(("early_ms", "taken"), [(0, True), (1000, True), (1001, False), (3_600_000, False)])
 def test_closed_before_its_end(early_ms, taken):
-    """A candle that is said to be closed well before it ends is refused."""
+    """A candle that is closed well before its end is refused."""
     frame = frame_of({**event(), "E": BEGIN_MS + 60_000 - early_ms})
     if taken:
         assert isinstance(decode(frame, "spot", RECV_US), Candle)
@@ -584,7 +584,7 @@ def test_encode_request():
 
 
 def test_every_market_is_taken_as_it_is_named():
-    """The candle's market is the connection's; a frame does not say it."""
+    """The market of a candle is that of its connection, because frames do not have it."""
     for market in MARKETS:
         candle = decode(frame_of(event()), market, RECV_US)
         assert isinstance(candle, Candle)

@@ -1,4 +1,4 @@
-"""lakewriter backfill, and record --since: as a person would use them, mistakes included."""
+"""`lakewriter backfill` and `record --since`, with correct and wrong arguments."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_plan_is_printed_and_nothing_is_changed(tmp_path: Path) -> None:
-    """--dry-run tells files, bytes, requests, weight and time; there is no lake afterwards."""
+    """--dry-run prints files, bytes, requests, weight and time, and creates no lake."""
 
     async def scenario(sandbox: Sandbox) -> None:
         where = (
@@ -91,7 +91,7 @@ def test_who_does_not_listen_changes_nothing(closed: str, kind: str, tmp_path: P
 
 
 def test_a_symbol_that_vanished_is_nothing_to_compare(tmp_path: Path) -> None:
-    """`verify --against rest` has nothing to say of what the market lists no more, and goes on with the others."""
+    """`verify --against rest` skips symbols that the market no longer lists."""
     end = Fault("delisting", "spot", ("ETHUSDT",), start_ms=START_MS - 30 * 3_600_000, value=1)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -109,7 +109,7 @@ def test_a_symbol_that_vanished_is_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_had_is_exit_1(tmp_path: Path) -> None:
-    """A symbol that no source knows is named; the others are fetched."""
+    """An unknown symbol is named with exit 1; the other series are fetched."""
 
     async def scenario(sandbox: Sandbox) -> None:
         where = ("--exchange", sandbox.url, "--lake", str(tmp_path / "lake"), "--since", "2026-02-01")
@@ -148,7 +148,7 @@ def test_a_mistake_is_one_line(arguments: list[str], error: str, tmp_path: Path)
 
 
 def test_ctrl_c_stops_at_once_and_the_next_goes_on(tmp_path: Path) -> None:
-    """What was imported stays; the second run does the rest."""
+    """Imported candles stay after Ctrl-C, and the second run fetches the rest."""
 
     async def scenario(sandbox: Sandbox) -> None:
         lake = tmp_path / "lake"
@@ -194,7 +194,7 @@ def test_record_since_does_both(tmp_path: Path) -> None:
 
 
 def test_a_recorder_outlives_a_history_that_fails(tmp_path: Path) -> None:
-    """Whatever REST and the archive say, live candles are recorded; it is tried again."""
+    """If REST and archive fail, live candles are recorded, and the backfill is retried."""
 
     async def scenario(sandbox: Sandbox) -> None:
         arguments = ["record", "spot:BTCUSDT:1m", "--since", "2026-01-31", "--exchange", sandbox.url]
@@ -207,7 +207,7 @@ def test_a_recorder_outlives_a_history_that_fails(tmp_path: Path) -> None:
 
 
 def test_what_the_user_has_already_is_not_fetched(tmp_path: Path) -> None:
-    """--from-dir imports files of the wanted series, and leaves others alone."""
+    """--from-dir imports files of the wanted series, and ignores others."""
     have = tmp_path / "have"
 
     async def scenario(sandbox: Sandbox) -> None:

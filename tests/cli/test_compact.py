@@ -1,4 +1,4 @@
-"""`lakewriter compact`: what it prints, what it takes, and how it ends."""
+"""`lakewriter compact`: its options, output and exit codes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SECOND = partition_of(stream_candle(1440, symbol="ETHUSDT"))
 
 
 def foreign(store: LakeStore, partition: Partition, *minutes: int) -> None:
-    """Put a file of somebody else's into the partition."""
+    """Put a foreign file into the partition."""
     path = store.root / partition.path / "part.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table([stream_candle(minute) for minute in minutes]), path)
@@ -107,7 +107,7 @@ def test_sentence(store):
 
 
 def test_dry_run(store):
-    """--dry-run says what would be done, and not a byte on the disk changes."""
+    """--dry-run prints the planned changes, and changes no byte on the disk."""
     before = files_and_bytes(store.root)
     text = compact(store, "--dry-run").stdout
     assert text.startswith(
@@ -140,7 +140,7 @@ def test_dry_run(store):
     ids=range(11),
 )
 def test_filters(store, arguments, partitions):
-    """Each filter keeps what it names; days are included on both ends."""
+    """Each filter keeps the named partitions; --since and --until are inclusive."""
     found = said(compact(store, "--json", *arguments))
     assert (found["partitions"], found["rewritten"]) == (partitions, partitions)
 
@@ -159,7 +159,7 @@ def test_filters(store, arguments, partitions):
     ],
 )
 def test_bad_filters(store, arguments, what, hint):
-    """What cannot be is a user's mistake, said in one line, and nothing is touched."""
+    """An invalid filter is a usage error in one line, and changes nothing."""
     before = files_and_bytes(store.root)
     error = compact(store, *arguments).exception
     assert isinstance(error, UsageError)
@@ -168,7 +168,7 @@ def test_bad_filters(store, arguments, what, hint):
 
 
 def test_failures(store):
-    """A partition that fails is named on stderr, counted, and makes the exit code 1; the others are done."""
+    """A failed partition is named on stderr and makes the exit code 1; the others are compacted."""
     foreign(store, FIRST, 1440)
     result = compact(store, "--json")
     counts = json.loads(result.stdout)
@@ -194,7 +194,7 @@ def test_many_failures(store):
 
 
 def test_stale_temporary_files(store):
-    """What crashed writers left is swept by the system's clock."""
+    """Temporary files of crashed writers are removed, by the system's clock."""
     names = [f".candles.parquet.tmp-{number}-ab" for number in (1, 2)]
     old, young = (store.root / FIRST.path / name for name in names)
     for path in (old, young):

@@ -82,7 +82,7 @@ def test_a_lake_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_taken_over_is_no_success(tmp_path: Path) -> None:
-    """What is left behind is named, the other journals are flushed, and the exit is 1."""
+    """An unreadable journal is named with exit 1; the other journals are flushed."""
     store = lake(tmp_path)
     lost = dead(store, range(2)).directory
     (lost / "lock").unlink()

@@ -1,4 +1,4 @@
-"""`lakewriter forget`: what it takes, asks, prints and records, and how it ends."""
+"""`lakewriter forget`: its options, questions, output, record and exit codes."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_what_is_chosen_goes(store, arguments, kept):
 
 
 def test_older_than_is_by_the_clock(store):
-    """--older-than counts back from now, and what is younger stays."""
+    """--older-than counts back from now, and younger candles stay."""
     now = datetime.now(UTC)
     begin_ms = int((now - timedelta(days=10)).timestamp() // 60 * 60_000)
     young, old = (stream_candle(0, begin_ms=begin_ms - age * DAY_MS, end_ms=0) for age in (0, 10))
@@ -176,7 +176,7 @@ def test_json_is_one_object(store):
 
 
 def answered(store: LakeStore, answer: bytes, *arguments: str) -> tuple[int, str]:
-    """Run the command on a terminal, answer its question, and return its exit code and what was shown."""
+    """Run the command on a terminal and answer its question; return its exit code and its output."""
     pid, terminal = pty.fork()
     if pid == 0:  # pragma: no cover - another process
         os.execv(
@@ -199,7 +199,7 @@ def answered(store: LakeStore, answer: bytes, *arguments: str) -> tuple[int, str
 @pytest.mark.slow
 @pytest.mark.parametrize("yes", [False, True])
 def test_a_terminal_is_asked(store, yes):
-    """On a terminal the command shows what would go, and asks; no answer but yes removes anything."""
+    """On a terminal the command shows the candles and asks; only "yes" removes them."""
     before = files_and_bytes(store.root)
     code, shown = answered(store, b"y\n" if yes else b"\n", "spot:BTCUSDT:1m", "--since", "2024-07-01")
     assert "Remove 6 candles in 2 partitions of 1 series" in shown
@@ -209,7 +209,7 @@ def test_a_terminal_is_asked(store, yes):
 
 
 def test_a_record_stays(store):
-    """What went is in the lake, and in SQL: which, how many, when, by whom and why."""
+    """The lake and SQL have a record of the removed candles: number, time, user and reason."""
     forget(
         store, "spot:BTCUSDT:1m", "--until", "2024-06-30", "--source", "stream", "--reason", "a test", "--yes"
     )
@@ -233,7 +233,7 @@ def test_a_record_stays(store):
 
 
 def test_the_runs_of_one_cron_line_are_one_line(store):
-    """A record grows with what is different, not with each run."""
+    """Repeated equal runs become one line of the record."""
     for day in ("2024-06-30", "2024-07-01"):
         forget(store, "spot:BTCUSDT:1m", "--until", day, "--yes", "--reason", "retention")
     forget(store, "spot:BTCUSDT:1m", "--yes", "--reason", "other")
@@ -248,7 +248,7 @@ def test_the_runs_of_one_cron_line_are_one_line(store):
 
 @pytest.mark.parametrize("damage", [b"nonsense\n", b'{"market":"spot"}\n', b"\xff\n", b'{"v":9}\n'])
 def test_lines_of_others_stay_in_the_record(store, damage):
-    """What cannot be understood is left out of answers, and kept."""
+    """Unreadable lines are left out of answers, and kept in the file."""
     path = store.root / FORGOTTEN_FILE
     path.parent.mkdir()
     path.write_bytes(damage)
@@ -269,7 +269,7 @@ def test_a_record_that_cannot_be_read_stops_it(store):
 
 
 def test_failures_are_named(store):
-    """A partition that cannot be done is named on stderr, and the exit is 1; the others are done."""
+    """A failed partition is named on stderr, and the exit code is 1; the others are changed."""
     write_foreign(store, "part-0.parquet", [stream_candle(1)])
     result = forget(store, "spot:BTCUSDT:1m", "--since", "2024-06-30T00:01:00", "--yes", "--json")
     assert json.loads(result.stdout)["failed"] == 1
@@ -281,7 +281,7 @@ def test_failures_are_named(store):
 
 
 def test_candles_in_a_journal_are_told(store):
-    """Candles that wait in a journal are not forgotten, and one line says when they come."""
+    """Candles in a journal are not forgotten, and one line announces their flush."""
     journal = create_journal(store.root, "other")
     journal.commit([stream_candle(3), stream_candle(4), stream_candle(3, symbol="ETHUSDT")])
     result = forget(store, "spot:BTCUSDT:1m", "--yes")
@@ -298,7 +298,7 @@ def days(store: LakeStore, series: Series = BTC, until_ms: int | None = None) ->
 
 
 def test_a_forgotten_middle_is_explained(store):
-    """Between candles that are there, forgotten ones are missing, with a reason that says who and why."""
+    """Forgotten candles between present ones are missing, with the user and the reason."""
     merge_candles(store, [stream_candle(number) for number in range(2880)])
     forget(store, "spot:BTCUSDT:1m", "--since", "2024-06-30T12:00", "--until", "2024-07-01T12:00", "--yes",
            "--reason", "wrong import")  # fmt: skip
@@ -328,7 +328,7 @@ def test_a_series_begins_where_its_candles_do(store):
 
 
 def test_a_retention_moves_the_begin_of_a_subscription(store):
-    """A series that is subscribed to since before what was forgotten is expected from there on only."""
+    """After forgotten candles at its begin, a subscribed series is expected only from there on."""
     merge_candles(store, [stream_candle(number) for number in range(2883)])
     journal = start_recorder(store, BTC, now_ms=begin_of_minute(0))
     assert days(store)[0][0] == 1440
@@ -375,7 +375,7 @@ def test_reasons_beside_a_forgotten_range(store, reason: Reason):
 
 @pytest.mark.slow
 def test_killed_and_run_again(store, tmp_path):
-    """Killed at any moment, what is there is whole; the next run ends it, and the record has both."""
+    """After a kill at any moment each file is whole; the next run finishes, and both are on record."""
     merge_candles(store, [stream_candle(day * 1440 + number) for day in range(40) for number in range(50)])
     arguments = (
         "forget",

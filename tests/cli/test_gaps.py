@@ -1,4 +1,4 @@
-"""`lakewriter gaps` and `lakewriter coverage`: what they print, and how they end."""
+"""`lakewriter gaps` and `lakewriter coverage`: their output and exit codes."""
 
 import json
 import subprocess
@@ -62,7 +62,7 @@ def test_gaps_are_a_table(store: LakeStore) -> None:
 
 @pytest.mark.parametrize("orphaned", [True, False])
 def test_gaps_without_a_reason_end_with_1(store: LakeStore, orphaned: bool) -> None:
-    """What nobody heals, and what could not be healed, is exit 1 and one line."""
+    """Gaps that no recorder heals, and unhealable ones, give exit 1 and one line."""
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, 2, 4, "pending" if orphaned else "unhealable")
     if orphaned:
@@ -75,7 +75,7 @@ def test_gaps_without_a_reason_end_with_1(store: LakeStore, orphaned: bool) -> N
 
 
 def test_many_gaps_show_the_newest(store: LakeStore) -> None:
-    """Only the newest are printed unless all are asked for; every one counts."""
+    """Only the newest gaps are printed without --all; every gap counts."""
     recorder = LivingRecorder(store.root)
     for minute in range(6, 196, 2):
         mark_gap(recorder, minute, minute + 1, "exchange_halt")
@@ -89,7 +89,7 @@ def test_many_gaps_show_the_newest(store: LakeStore) -> None:
 
 
 def test_coverage_is_a_line_a_series(store: LakeStore) -> None:
-    """Summed over days; what is missing without a reason is exit 1 and names the next command."""
+    """A series is one row with sums; candles missing without a reason give exit 1 and a hint."""
     done = invoke(store, "coverage")
     assert done.stdout.splitlines()[2:] == [
         "spot    BTCUSDT  1m        2024-06-30  2024-06-30         6        4        2          0   66.666",
@@ -189,7 +189,7 @@ def test_as_a_person_meets_it(store: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_a_reader_that_goes_away_changes_no_verdict(store: LakeStore) -> None:
-    """`| head` ends the printing quietly; the exit code still tells."""
+    """`| head` ends the output quietly, and the exit code is unchanged."""
     recorder = LivingRecorder(store.root)
     for minute in range(6, 1500):
         error = "this" if minute % 2 else "that"

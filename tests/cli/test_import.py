@@ -1,4 +1,4 @@
-"""`lakewriter import`: what it prints, what it takes, and how it ends."""
+"""`lakewriter import`: its options, output and exit codes."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def test_sentence(tmp_path, archive):
 
 
 def test_dry_run(tmp_path, archive):
-    """--dry-run reads and checks, says what could be imported, and does not even make the lake."""
+    """--dry-run reads and checks, prints the importable rows, and creates no lake."""
     result = imported(tmp_path / "lake", archive, "--dry-run")
     assert re.fullmatch(r"3 files, 4 candles can be imported, checked in \d+\.\d s\n", result.stdout)
     assert not (tmp_path / "lake").exists()
@@ -82,7 +82,7 @@ def test_dry_run(tmp_path, archive):
 
 
 def test_options_tell_what_names_do_not(tmp_path):
-    """Market, symbol, interval and source come from the options where they are given."""
+    """Market, symbol, interval and source come from the options if given."""
     path = written(tmp_path / "candles.csv", lines(0))
     arguments = ("--market", "usdt_futures", "--symbol", "ethusdt", "--interval", "1m", "--source", "stream")
     assert imported(tmp_path / "lake", path, *arguments).exit_code == 0
@@ -91,14 +91,14 @@ def test_options_tell_what_names_do_not(tmp_path):
 
 
 def test_the_original_recorders_file(tmp_path):
-    """What the original recorder kept needs no option."""
+    """A file of the original recorder needs no option."""
     frame(1440).to_parquet(tmp_path / "usdt_futures_BTCUSDT_1m.pqt")
     assert imported(tmp_path / "lake", tmp_path / "usdt_futures_BTCUSDT_1m.pqt").exit_code == 0
     assert len(plain_rows(tmp_path / "lake")) == 1440
 
 
 def test_failures(tmp_path, archive):
-    """A file that is refused is named on stderr with its row, and makes the exit code 1; the others are imported."""
+    """A refused file is named on stderr with its row, and the exit code is 1; the others are imported."""
     bad = next(archive.rglob("BTCUSDT-1m-2024-07-01.zip"))
     written(bad, lines(1440) + lines(2879).replace("3.0", "0.1"))
     result = imported(tmp_path / "lake", archive, "--json")
@@ -111,7 +111,7 @@ def test_failures(tmp_path, archive):
 
 
 def test_bad_rows(tmp_path):
-    """--skip-bad-rows imports the others, names the first bad row on stderr, and counts them."""
+    """--skip-bad-rows imports the other rows, names the first bad one on stderr, and counts them."""
     good = lines(0, 1, 2).splitlines()
     path = written(tmp_path / "BTCUSDT_1m.csv", "\n".join([good[0], "\x1b[2J,1", good[1], "x", good[2]]))
     strict = imported(tmp_path / "lake", path, "--market", "spot")
@@ -130,7 +130,7 @@ def test_bad_rows(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "ndjson", "json", "arrow"])
 def test_an_export_of_the_lake_comes_back(tmp_path, suffix):
-    """What `query -o` writes of several series, also of ones without trades, is the same lake again."""
+    """An import of `query -o` with several series restores the same lake, including candles without trades."""
     written(tmp_path / "in/usdt_futures_ETHUSDT_1m.csv", lines(0, 1))
     written(
         tmp_path / "in/spot_BTCUSDT_1m.csv",
@@ -166,7 +166,7 @@ def test_many_failures(tmp_path):
     ],
 )
 def test_bad_arguments(tmp_path, archive, arguments, what):
-    """What cannot be is a user's mistake, said in one line, and nothing is made."""
+    """An invalid argument is a usage error in one line, and creates nothing."""
     error = imported(tmp_path / "lake", archive, *arguments).exception
     assert isinstance(error, UsageError)
     assert error.what == what
@@ -220,7 +220,7 @@ def test_as_a_user(tmp_path, archive):
 
 
 def test_quote_volume_of_no_price_is_taken_and_named(tmp_path: Path) -> None:
-    """It may be in a currency of the file's own: import says so in a line, and verify calls it by the same word."""
+    """A quote volume in an unknown unit is imported with a note; verify uses the same word."""
     rows = "1704067200000,100,102,98,101,5,900000\n1704067260000,100,102,98,101,5,500\n"
     file = tmp_path / "BTCUSDT_1m.csv"
     file.write_text("open_time,open,high,low,close,volume,quote_volume\n" + rows)

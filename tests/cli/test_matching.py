@@ -1,4 +1,4 @@
-"""Filters that match nothing, and lakes that hold nothing: what the commands for cron say to them."""
+"""The errors of cron's commands for filters without a match, and for empty lakes."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def refusal(store: LakeStore, *arguments: str) -> tuple[int, str, str]:
 
 @COMMANDS
 def test_a_spelling_mistake_is_no_health(store: LakeStore, command: str) -> None:
-    """A symbol that the lake does not know is exit 2, and what may have been meant is named."""
+    """An unknown symbol gives exit 2, and the hint names similar series."""
     mistaken = ("--market", "spot", "--symbol", "BTCUSTD", "--interval", "1m")
     assert refusal(store, command, *mistaken) == (
         2,
@@ -65,7 +65,7 @@ def test_each_of_several_names_has_to_match(store: LakeStore, command: str) -> N
 
 
 def test_what_is_like_nothing(store: LakeStore) -> None:
-    """Without a near name the hint tells how to see those that there are."""
+    """Without a similar series the hint shows how to list all of them."""
     assert refusal(store, "coverage", "--symbol", "DOGEEUR") == (
         2,
         "coverage: the lake has no series that matches *:DOGEEUR:*",
@@ -74,7 +74,7 @@ def test_what_is_like_nothing(store: LakeStore) -> None:
 
 
 def test_a_series_that_only_a_ledger_or_a_journal_knows(store: LakeStore) -> None:
-    """What was never listed, and what is not flushed yet, is no mistake."""
+    """Series known only to a ledger or a journal match."""
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, 0, 1, "not_listed", Series("spot", "NEWUSDT", "1m"))
     recorder.journal.commit([rest_candle(0, symbol="HOTUSDT")])
@@ -109,7 +109,7 @@ def test_days_the_wrong_way_round(store: LakeStore, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["coverage", "verify"])
 def test_an_empty_lake(tmp_path: Path, command: str) -> None:
-    """Nobody records into it: exit 1, for it may be a disk that is not mounted. Somebody does: exit 0."""
+    """An empty lake gives exit 1 without a recorder, because its disk may be unmounted; exit 0 with one."""
     store = make_lake(tmp_path)
     assert refusal(store, command) == (
         1,

@@ -1,4 +1,4 @@
-"""`lakewriter query` as a person or a pipe meets it."""
+"""`lakewriter query` on a terminal and in a pipe."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def test_broken_sql_exits_1_in_two_lines(lake: str) -> None:
 
 
 def test_an_empty_table_says_why(lake: str) -> None:
-    """What is missing is named on standard error; data for programs comes without a word."""
+    """For a table, the reason is on standard error; for data, nothing is printed."""
     done = process("--lake", lake, "FROM candles WHERE symbol = 'btcusdt'")
     assert done.stdout.endswith(b"\n(0 rows)\n")
     assert done.stderr == b"no candles: spot has no symbol btcusdt; there is BTCUSDT\n"
@@ -90,7 +90,7 @@ def test_reader_that_goes_away_is_no_error(lake: str) -> None:
 
 
 def test_ctrl_c_stops_a_long_query(lake: str) -> None:
-    """A query that would take minutes, and has given rows already, ends at once, exit 130."""
+    """Ctrl-C ends a query of minutes at once, after its first rows, with exit 130."""
     sql = "FROM range(100000000000) WHERE range < 200000 OR range = -1"
     with subprocess.Popen(
         [sys.executable, "-m", "lakewriter", "query", "--lake", lake, sql, "--format", "csv"],
@@ -121,7 +121,7 @@ def test_text_that_is_no_text_is_told(lake: str) -> None:
 
 
 def test_a_low_limit_of_open_files_is_raised_where_files_are_held(lake: str) -> None:
-    """A usual shell allows 1,024; where none are held, that is enough, and not every system gives more."""
+    """The usual limit of 1,024 is raised only where files are held, and only up to the hard limit."""
     code = f"""
 import resource
 from lakewriter.cli import cli
@@ -167,7 +167,7 @@ def on_terminal(
     with_bar: bool = False,
     **env: str,
 ) -> tuple[int, str]:
-    """What a terminal of that many lines and columns shows, but for the bar of a slow machine."""
+    """Return the output on a terminal of this size, without the progress bar."""
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, screen)
     command = ["query", "--lake", lake, sql, *more]
@@ -236,7 +236,7 @@ def test_pager_that_is_none_is_done_without(lake: str, pager: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("format_name", ["csv", "ndjson"])
 def test_no_control_character_of_a_value_reaches_a_terminal(lake: str, format_name: str) -> None:
-    """Whatever the format, a terminal gets text; a file and a pipe get the value as it is."""
+    """In any format a terminal gets escaped text; a file and a pipe get the value unchanged."""
     sql = "SELECT 'a' || chr(27) || ']0;x' || chr(7) || chr(155) || '31m' || chr(8238) || 'é' AS x"
     code, shown = on_terminal(lake, sql, "--format", format_name)
     assert code == 0
@@ -249,7 +249,7 @@ def test_no_control_character_of_a_value_reaches_a_terminal(lake: str, format_na
 
 
 def test_pager_that_is_left_early_is_no_error(lake: str) -> None:
-    """Who has seen enough leaves; nothing is said."""
+    """Leaving the pager early prints no error."""
     assert on_terminal(lake, "SELECT repeat('x', 5000) AS x FROM candles", PAGER="true") == (0, "")
 
 
@@ -272,14 +272,14 @@ def test_binary_goes_through_a_pipe(lake: str, tmp_path: Path) -> None:
 
 
 def test_pipes_get_every_row(lake: str) -> None:
-    """What is not a terminal gets all rows, unless told how many."""
+    """A pipe gets all rows unless --max-rows is given."""
     assert len(ask(lake, "SELECT open FROM candles").splitlines()) == 2 + 101 + 1
     assert ask(lake, "SELECT open FROM candles", "--max-rows", "4").splitlines()[-1] == "(101 rows, 4 shown)"
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_can_be_written(lake: str, tmp_path: Path, name: str) -> None:
-    """Each format goes to a file, and nothing is said on standard output."""
+    """Each format can be written to a file, without output on standard output."""
     path = tmp_path / "answer"
     assert ask(lake, "FROM candles", "--format", name, "-o", str(path)) == ""
     assert path.stat().st_size > 1000
@@ -332,7 +332,7 @@ def test_suffix_chooses_the_format(lake: str, tmp_path: Path) -> None:
 
 
 def test_sql_from_standard_input_and_file(lake: str, tmp_path: Path) -> None:
-    """`-` reads standard input, `-f` a file whose comments may give parameters defaults."""
+    """`-` reads standard input, and `-f` a file with defaults for parameters."""
     assert ask(lake, "-", "--format", "csv", stdin="SELECT count(*) AS n\nFROM candles;\n") == "n\n101\n"
     file = tmp_path / "mine.sql"
     file.write_text(
@@ -343,7 +343,7 @@ def test_sql_from_standard_input_and_file(lake: str, tmp_path: Path) -> None:
 
 
 def test_saved_query_by_name(lake: str) -> None:
-    """A bare name runs the saved query, with parameters if given."""
+    """A bare name runs the saved query, with given parameters."""
     answer = list(csv.reader(ask(lake, "daily_ohlcv", "--format", "csv").splitlines()))
     assert answer[1][:2] == ["2024-06-30", "100"]
     assert ask(lake, "daily_ohlcv", "-p", "symbol=ETHUSDT").endswith("(0 rows)\n")
@@ -359,7 +359,7 @@ def test_list_needs_no_lake(tmp_path: Path) -> None:
 
 
 def test_errors_are_no_data() -> None:
-    """Where nobody has standard error open they are said nowhere, rather than on standard output."""
+    """With standard error closed, errors are dropped instead of printed on standard output."""
     command = f"{sys.executable} -m lakewriter query --lake /nowhere 'SELECT 1' 2>&-"
     done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
@@ -367,7 +367,7 @@ def test_errors_are_no_data() -> None:
 
 @pytest.mark.parametrize("stderr", ["2>&1", "2>&-", "2>/dev/full"])
 def test_the_deaf_are_ended(stderr: str) -> None:
-    """A statement that does not hear that its time is over ends with its process, whoever is told."""
+    """The process of a statement that ignores its timeout is killed."""
     script = (
         "import time; from lakewriter.cli.answer import kill_after\nwith kill_after(-2.9): time.sleep(50)"
     )
@@ -378,7 +378,7 @@ def test_the_deaf_are_ended(stderr: str) -> None:
 
 
 def test_help_has_examples() -> None:
-    """Help shows how to ask, and starts without the engine."""
+    """Help has examples, and starts without the engine."""
     script = (
         "import sys; from lakewriter.cli import cli\n"
         "cli.main(['query', '--help'], standalone_mode=False)\n"
@@ -409,7 +409,7 @@ def test_help_has_examples() -> None:
     ],
 )
 def test_wrong_arguments_exit_2(lake: str, arguments: list[str], message: str) -> None:
-    """Each mistake on the command line is named, with what to type instead."""
+    """Each wrong argument is named, with a correct example."""
     with pytest.raises(UsageError) as raised:
         ask(lake, *arguments)
     assert raised.value.what.startswith(message)
@@ -431,6 +431,6 @@ def test_failed_query_writes_no_file(lake: str, tmp_path: Path) -> None:
 
 
 def test_absent_lake_is_told(tmp_path: Path) -> None:
-    """Asking a lake that is not there says so."""
+    """A query of an absent lake is an error with its name."""
     with pytest.raises(LakewriterError, match="does not exist"):
         ask(str(tmp_path / "nowhere"), "SELECT 1")

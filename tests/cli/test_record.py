@@ -1,4 +1,4 @@
-"""`lakewriter record` as a person runs it: mistakes, stops, and what it says."""
+"""`lakewriter record`: wrong usage, stops, and log lines."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_a_mistake_gets_one_clear_line(arguments: list[str], line: str, tmp_path: Path) -> None:
-    """What cannot be recorded is refused with one line and exit 2, and no lake is made."""
+    """A wrong argument is refused in one line with exit 2, and creates no lake."""
     refused = run_here("record", *arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[0] == line
@@ -96,7 +96,7 @@ def test_a_lake_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lake_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """A lake that a later version made is not touched; the line says what to do."""
+    """A lake of a later version is not changed, and the line has the remedy."""
     (tmp_path / "data/_lakewriter").mkdir(parents=True)
     (tmp_path / "data/_lakewriter/lake.json").write_text('{"format_version": 99, "more": []}')
     for arguments in (["record", "spot:BTCUSDT:1m"], ["compact"], ["query", "SELECT 1"]):
@@ -190,7 +190,7 @@ def test_a_config_file_says_it_all(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_partition_keeps_its_candles_in_the_journal(tmp_path: Path) -> None:
-    """A file that cannot be read is named and left alone; its candles wait, all others are flushed."""
+    """An unreadable file is named and unchanged; its candles stay in the journal, all others are flushed."""
     lake = tmp_path / "lake"
 
     async def main() -> None:
@@ -220,7 +220,7 @@ def test_a_corrupt_partition_keeps_its_candles_in_the_journal(tmp_path: Path) ->
 
 
 def test_an_unlisted_symbol_is_recorded_with_a_warning(tmp_path: Path) -> None:
-    """A symbol that the exchange does not list is listened to all the same, and said to be unlisted."""
+    """A symbol that the exchange does not list is subscribed to, with a warning."""
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
@@ -248,7 +248,7 @@ def test_a_glob_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_sighup_reads_the_config_again(tmp_path: Path) -> None:
-    """What the config adds is recorded, what it leaves is left, what is wrong in it changes nothing."""
+    """SIGHUP adds and removes series by the config; an invalid config changes nothing."""
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
@@ -312,7 +312,7 @@ def test_sighup_without_a_config_is_said(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_goes_away_stops_the_recorder_cleanly(tmp_path: Path) -> None:
-    """Closing the terminal flushes everything, instead of leaving a recorder that nobody sees."""
+    """A closed terminal stops the recorder, which flushes everything."""
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:
@@ -340,7 +340,7 @@ ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def drain(terminal: int, until: bytes) -> None:
-    """Read what a terminal shows until it has shown something."""
+    """Read a terminal until a text has appeared."""
     shown = b""
     while until not in shown:
         shown = (shown + os.read(terminal, 4096))[-10_000:]

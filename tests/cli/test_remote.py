@@ -1,4 +1,4 @@
-"""The commands that read a lake, on one on an object store."""
+"""The commands that read a lake, with a lake on an object store."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def run(
     program: tuple[str, ...] = ("-m", "lakewriter"),
     **more: str,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the command line, or a program, with AWS's own variables and no others of AWS."""
+    """Run the command line or a program, with only AWS's own variables of AWS."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     variables |= {
         "AWS_ENDPOINT_URL": store.url,
@@ -78,7 +78,7 @@ def test_query(store: Store) -> None:
 
 
 def test_query_of_a_profile(store: Store, tmp_path: Path) -> None:
-    """A profile of AWS's own files has the credentials; what the URI says comes first."""
+    """AWS's profile files have the credentials, and the URI has precedence."""
     (tmp_path / "credentials").write_text("[lake]\naws_access_key_id = test\naws_secret_access_key = test\n")
     done = run(
         store,
@@ -98,7 +98,7 @@ def test_query_of_a_profile(store: Store, tmp_path: Path) -> None:
 
 
 def test_shell(store: Store) -> None:
-    """Each statement asks the store anew."""
+    """Each statement requests from the store again."""
     done = run(
         store, "shell", "--lake", URI, stdin=".mode csv\nSELECT count(*) AS n FROM candles;\n.tables\n"
     )
@@ -120,7 +120,7 @@ def test_gaps_and_coverage(store: Store) -> None:
 
 @pytest.mark.parametrize("command", ["gaps", "coverage"])
 def test_a_spelling_mistake_is_no_health(store: Store, command: str) -> None:
-    """What the store has nothing of is exit 2, here too."""
+    """A filter that matches nothing in the store gives exit 2."""
     done = run(store, command, "--symbol", "BTCUSTD", "--interval", "1m", "--lake", URI)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{command}: the lake has no series that matches *:BTCUSTD:1m" in done.stderr
@@ -138,7 +138,7 @@ def test_a_spelling_mistake_is_no_health(store: Store, command: str) -> None:
     ],
 )  # fmt: skip
 def test_places_where_no_lake_is(store: Store, uri: str, what: str, hint: str) -> None:
-    """Each is one line, and what to look at."""
+    """A URI without a lake gives one line and a hint."""
     done = run(store, "query", "FROM candles", "--lake", uri)
     said = done.stderr.splitlines()
     assert done.returncode in (1, 2)
@@ -180,7 +180,7 @@ def test_wrong_credentials(store: Store) -> None:
     ],
 )
 def test_other_commands_refuse(store: Store, command: tuple[str, ...]) -> None:
-    """What writes, or is about to, says that it cannot."""
+    """Commands that write refuse an object store."""
     done = run(store, *command, "--lake", URI)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
@@ -240,7 +240,7 @@ def test_pandas_reads_what_we_read(store: Store) -> None:
 
 
 def test_duckdb_and_spark_are_told_how_to_reach_the_store(store: Store) -> None:
-    """What they need beside the paths is in their statements."""
+    """The statements contain the settings for the store besides the paths."""
     host = store.url.removeprefix("http://")
     sql = views(store, "duckdb")
     assert "INSTALL httpfs; LOAD httpfs; INSTALL aws; LOAD aws;" in sql
@@ -266,7 +266,7 @@ main()
 
 @pytest.mark.parametrize("verb", ["GET", "LIST"])
 def test_ctrl_c_does_not_wait_for_a_silent_store(store: Store, verb: str) -> None:
-    """Whoever stops a statement has the prompt back, whatever the store does meanwhile."""
+    """Ctrl-C returns to the prompt, even if the store does not answer."""
     silent, done = threading.Event(), threading.Event()
 
     def hook(request: Request) -> None:
@@ -291,7 +291,7 @@ def test_ctrl_c_does_not_wait_for_a_silent_store(store: Store, verb: str) -> Non
 
 
 def test_completion_does_without_a_store_that_refuses(store: Store) -> None:
-    """What is typed is completed by what the store has; if it says nothing, by what is known anyhow."""
+    """Completion uses the store's names, or only the known ones if the store refuses."""
     names = _SqlCompleter(open_to_read(store.uri("candles")), [], {})
 
     def completed(text: str) -> list[str]:

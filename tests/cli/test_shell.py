@@ -1,4 +1,4 @@
-"""`lakewriter shell` as a script and a person meet it."""
+"""`lakewriter shell` with a script and on a terminal."""
 
 import os
 import pty
@@ -45,7 +45,7 @@ PIECES = [
 @example(["/* g;h */", "SELECT 1", "/* g;h */"])
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) -> None:
-    """Whatever is quoted or commented, as many statements are found as DuckDB finds."""
+    """With any quotes and comments, as many statements are found as by DuckDB."""
     text = "".join(pieces)
     with duckdb.connect() as connection:
         try:
@@ -59,7 +59,7 @@ def test_statements_are_split_where_the_engine_splits_them(pieces: list[str]) ->
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
-    """What no semicolon ended is the rest, and begins where the last statement ended."""
+    """Text without a final semicolon is returned as the rest."""
     text = "".join(pieces)
     found, rest = split_statements(text)
     assert text.endswith(rest)
@@ -80,7 +80,7 @@ def test_enter_runs_what_is_whole(text: str, whole: bool) -> None:
 
 
 def test_parts_come_with_their_last_line() -> None:
-    """A statement is given out as soon as it is there, so that a pipe is answered while it is open."""
+    """A statement is yielded as soon as it is complete, so an open pipe is answered."""
     lines = iter(["SELECT\n", "1; SELECT 2;\n", ".help\n", "SELECT '\n", ".quit\n", "';\n", "SELECT 3"])
     assert [part.strip() for part in read_statements(lines)] == [
         "SELECT\n1", "SELECT 2", ".help", "SELECT '\n.quit\n'", "SELECT 3",
@@ -88,7 +88,7 @@ def test_parts_come_with_their_last_line() -> None:
 
 
 def test_a_mark_ends_a_statement_too() -> None:
-    """`\\G` is a semicolon that asks for lines, but for one in quotes or comments."""
+    """`\\G` ends a statement outside of quotes and comments, and asks for lines."""
     text = "SELECT 1\\G SELECT '\\G' -- \\G\n; SELECT 2\\G SELECT"
     assert split_statements(text) == (["SELECT 1\\G", "SELECT '\\G' -- \\G", "SELECT 2\\G"], " SELECT")
     assert is_complete("SELECT 1\\G")
@@ -109,7 +109,7 @@ def test_a_mark_ends_a_statement_too() -> None:
     ],
 )
 def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
-    """The function whose arguments are being typed is the one whose signature helps."""
+    """The signature shown is that of the function whose arguments are typed."""
     assert innermost_call(before) == name
 
 
@@ -173,7 +173,7 @@ def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
 
 
 def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> None:
-    """A directory that nobody may list, or a link in a ring, disturbs nobody who types."""
+    """An unreadable directory or a cycle of links does not disturb completion."""
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
     found = _SqlCompleter(lake, _COMMANDS, {}).get_completions(Document("SELECT 'sp"), CompleteEvent())
@@ -181,7 +181,7 @@ def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> N
 
 
 def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What was typed is kept where XDG wants state, and at its default otherwise."""
+    """The history is stored in XDG's state directory, or at its default."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert history_path() == tmp_path / "lakewriter" / "history"
     monkeypatch.delenv("XDG_STATE_HOME")
@@ -196,7 +196,7 @@ def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedPr
 
 @pytest.mark.slow
 def test_script_on_standard_input(lake: LakeStore, tmp_path: Path) -> None:
-    """Statements and commands are run in order, each answer as it is asked for."""
+    """Statements and commands run in order, and each answer follows its statement."""
     file = tmp_path / "more.sql"
     file.write_text("SELECT 3 AS c;\n.mode csv\nSELECT 4 AS d")
     done = shell(
@@ -218,7 +218,7 @@ def test_lines_for_one_answer_or_for_all(lake: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_one_answer_goes_into_a_file(lake: LakeStore, tmp_path: Path) -> None:
-    """`.once` takes the next answer, in the format that the file's name says; the one after is shown again."""
+    """`.once` writes the next answer in the format of the file's suffix; the one after is shown."""
     file = tmp_path / "a b.csv"
     done = shell(lake, f".once {file}\nSELECT 1 AS a;\nSELECT 2 AS b;\n")
     assert (done.stdout, done.stderr) == ("b\n─\n2\n(1 row)\n", "")
@@ -227,7 +227,7 @@ def test_one_answer_goes_into_a_file(lake: LakeStore, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_commands(lake: LakeStore) -> None:
-    """Each does what .help says; .quit is the last."""
+    """Each command does what .help describes."""
     done = shell(lake, "help\n.help vwap\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
     assert done.returncode == 0
     assert all(name in done.stdout for name in _COMMANDS)
@@ -266,7 +266,7 @@ def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
     ],
 )  # fmt: skip
 def test_first_error_ends_a_script(lake: LakeStore, text: str, message: str) -> None:
-    """One line says what was wrong, and nothing after it is run."""
+    """The first error is one line, and ends the script."""
     done = shell(lake, f"{text}\nSELECT 7 AS later;\n")
     assert done.returncode in (1, 2)
     assert done.stderr.splitlines()[0].startswith(f"lakewriter: {message}")
@@ -275,7 +275,7 @@ def test_first_error_ends_a_script(lake: LakeStore, text: str, message: str) -> 
 
 @pytest.mark.slow
 def test_answers_come_in_the_order_of_what_was_asked(lake: LakeStore) -> None:
-    """What commands say, and what statements answer, are not mixed up in a pipe."""
+    """In a pipe, the output of commands and statements keeps its order."""
     said = shell(lake, ".help latest\nSELECT 7 AS a;\n.schema gaps\n").stdout
     places = [said.index(text) for text in ("latest(since", "a\n─\n7\n", "gaps:\n", "detected_at")]
     assert places == sorted(places)
@@ -293,7 +293,7 @@ def test_what_nobody_reads_is_no_error(lake: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_script_that_is_no_text_is_told(lake: LakeStore) -> None:
-    """What stands before the first byte that is no text is answered, and the rest is one line of error."""
+    """Statements before the first invalid byte are answered; the rest is one error line."""
     command = [sys.executable, "-m", "lakewriter", "shell", "--lake", str(lake.root)]
     text = b".mode csv\nSELECT 1 AS a;\nSELECT '\xff';\n"
     done = subprocess.run(command, input=text, capture_output=True, timeout=PATIENCE_S, check=False)
@@ -304,7 +304,7 @@ def test_script_that_is_no_text_is_told(lake: LakeStore) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["shell", "query -"])
 def test_closed_standard_input_is_told(lake: LakeStore, command: str) -> None:
-    """Whoever has nothing to read from says so, and what to type."""
+    """A closed standard input is an error with a hint."""
     line = f"{sys.executable} -m lakewriter --lake {lake.root} {command} <&-"
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -352,11 +352,11 @@ class Terminal:
         os.write(self._parent, text.encode())
 
     def until(self, text: str) -> None:
-        """Wait for a text after what was waited for before."""
+        """Wait for a text after the previous one."""
         self.until_like(re.escape(text))
 
     def until_like(self, pattern: str) -> None:
-        """Wait for a text that matches, after what was waited for before."""
+        """Wait for a text that matches, after the previous one."""
         wait_until(lambda: re.search(pattern, self._seen) is not None)
         with self._reading:
             found = re.search(pattern, self._seen)

@@ -1,4 +1,4 @@
-"""A machine that gives a process too little: one line, no abort."""
+"""Too little memory or too few threads: one error line, no abort."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def limited(limit: str, *command: str, home: Path) -> "subprocess.CompletedProce
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", ["-v 100000", "-v 300000", "-v 1200000", "-d 50000", "-d 200000"])
 def test_too_little_memory_is_one_line(limit: str, tmp_path: Path) -> None:
-    """Below what the engine and Arrow set aside nothing is begun; else they would abort the process."""
+    """With too little memory for the engine and Arrow, the command ends with one line instead of an abort."""
     done = limited(limit, home=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     line, hint = done.stderr.splitlines()
@@ -47,7 +47,7 @@ def test_too_little_memory_is_one_line(limit: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 10])
 def test_too_few_threads_are_one_line(threads: int, tmp_path: Path) -> None:
-    """Where libraries could not start their threads nothing is begun, whichever of them it is."""
+    """With too few threads for any library, the command ends with one line."""
     as_user = ORDINARY_USER if os.geteuid() == 0 else []
     if as_user and not shutil.which("setpriv"):
         pytest.skip("needs setpriv: the limit does not hold for root")
@@ -61,7 +61,7 @@ def test_too_few_threads_are_one_line(threads: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can be another user")
 def test_a_user_without_a_home_is_one_line(tmp_path: Path) -> None:
-    """In a container whose user has no entry, a lake of a store says what it needs."""
+    """Without a home directory, a lake on a store names the missing variable."""
     as_user = [*ORDINARY_USER[:1], "--reuid=54321", *ORDINARY_USER[2:]]
     command = [sys.executable, "-m", "lakewriter", "query", "SELECT 1", "--lake", "s3://bucket/lake"]
     environment = {

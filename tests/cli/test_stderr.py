@@ -1,4 +1,4 @@
-"""A standard error that nothing reads: a full pipe, a stopped terminal, a closed end."""
+"""A standard error that no process reads: a full pipe, a stopped terminal, a closed end."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ def opened(fd: int, chars_max: int = 1 << 20) -> Stderr:
 
 
 def drained(fd: int) -> bytes:
-    """Return what is in a pipe."""
+    """Return the text in a pipe."""
     os.set_blocking(fd, False)
     found = b""
     with contextlib.suppress(BlockingIOError):
@@ -88,7 +88,7 @@ def test_no_write_waits_for_a_full_pipe() -> None:
 
 
 def test_lines_without_room_are_dropped_and_counted() -> None:
-    """When it is read again, a line stands where lines are missing, and says how many."""
+    """When the pipe is read again, a line in place of the dropped ones has their number."""
     with pipe(full=True) as (reading, writing):
         stream = opened(writing, chars_max=2000)
         for number in range(1000):
@@ -125,7 +125,7 @@ def test_an_event_loop_is_never_held_up() -> None:
 
 
 def test_a_closed_end_is_no_error() -> None:
-    """After its reader is gone, what is written goes nowhere."""
+    """After the reader has closed the pipe, text is discarded without an error."""
     with pipe() as (reading, writing):
         os.close(reading)
         stream = opened(writing)
@@ -135,7 +135,7 @@ def test_a_closed_end_is_no_error() -> None:
 
 
 def test_lines_that_a_full_disk_refused_are_counted(tmp_path: Path) -> None:
-    """When the disk has room again, a line says how many are missing, and the log goes on."""
+    """When the disk has room again, a line counts the missing ones, and the log continues."""
     log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -162,7 +162,7 @@ def test_lines_that_a_full_disk_refused_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_another_process_made_non_blocking_is_waited_for() -> None:
-    """What does not fit at the moment is written later, whole."""
+    """Text that does not fit at once is written later, complete."""
     with pipe(full=True) as (reading, writing):
         os.set_blocking(writing, False)
         stream = opened(writing)
@@ -187,7 +187,7 @@ def recorded(lake: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
 def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
-    """Candles are recorded and flushed, SIGTERM is heard, and the exit is clean."""
+    """Candles are recorded and flushed, SIGTERM takes effect, and the exit is clean."""
 
     async def main() -> None:
         with contextlib.ExitStack() as stack:
@@ -227,7 +227,7 @@ def test_a_recorder_goes_on_without_a_reader(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bar_waits_for_no_terminal(tmp_path: Path) -> None:
-    """A command with a bar ends, exit 0, on a terminal whose output is stopped."""
+    """A command with a progress bar ends with exit 0 on a stopped terminal."""
     lake = LakeStore.create(str(tmp_path / "lake"), "test")
     lake.merge(partition_of(rest_candle(0)), to_table([rest_candle(0)]))
     master, stderr = pty.openpty()

@@ -1,4 +1,4 @@
-"""`lakewriter verify`: what it prints, what it takes, and how it ends."""
+"""`lakewriter verify`: its options, output and exit codes."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,7 @@ def lines(result: Result) -> list[dict[str, object]]:
 
 
 def test_nothing_found(store: LakeStore) -> None:
-    """A lake that is right is a table of what was checked, and exit 0; not a byte of it changes."""
+    """A correct lake gives a table of the checks and exit 0, and is unchanged."""
     before = files_and_bytes(store.root)
     done = invoke(store)
     assert (done.exit_code, done.stderr) == (0, "")
@@ -79,7 +79,7 @@ def test_nothing_found(store: LakeStore) -> None:
 
 
 def test_something_found(store: LakeStore) -> None:
-    """A finding is a row that names series, time and what; the exit code is 1, the hint a command."""
+    """A finding is a row with series, time and description; exit 1, and the hint is a command."""
     rewrite(store, DAY, lambda rows: edited(rows, 7, volume=-1.0))
     done = invoke(store, "--check", "candle")
     assert isinstance(done.exception, LakewriterError)
@@ -165,7 +165,7 @@ def test_only_so_many_are_shown(store: LakeStore) -> None:
 
 
 def test_foreign_files_are_for_compact(store: LakeStore) -> None:
-    """What compaction puts right is found, the hint is the command, and afterwards all is right."""
+    """For findings that compaction repairs the hint is that command, and it works."""
     pq.write_table(store.read(DAY).slice(0, 5), store.root / DAY.path / "part.parquet")  # type: ignore[union-attr]
     done = invoke(store)
     assert isinstance(done.exception, LakewriterError)
@@ -220,12 +220,12 @@ def test_usage(store: LakeStore, arguments: tuple[str, ...], what: str) -> None:
     "arguments", [("--check", "x"), ("--jumps", "-1"), ("--max-findings", "-1"), ("--against", "x")]
 )
 def test_bad_choices(store: LakeStore, arguments: tuple[str, ...]) -> None:
-    """What is no check, no number, nobody to ask, is exit 2."""
+    """An unknown check, a bad number or a missing --against gives exit 2."""
     assert invoke(store, *arguments).exit_code == 2
 
 
 def test_help() -> None:
-    """The help has examples, every option, and says what is not looked at."""
+    """The help has examples and every option, and names the unchecked candles."""
     text = CliRunner().invoke(cli, ["verify", "--help"]).stdout
     assert "  lakewriter verify --symbol BTCUSDT --since" in text
     for option in (
@@ -244,7 +244,7 @@ def test_help() -> None:
 
 
 def test_a_repair_is_counted(store: LakeStore, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was corrected and what was added has columns of its own, and is in the totals."""
+    """Corrected and added candles have their own columns and totals."""
     rewrite(store, DAY, lambda rows: edited(rows.slice(1), 7, volume=1e6))
 
     report = VerifyReport(10)

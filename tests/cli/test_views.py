@@ -1,4 +1,4 @@
-"""The statements that `lakewriter views` prints, run by those who are to read them."""
+"""The statements that `lakewriter views` prints, run by the tools that they are for."""
 
 import importlib.util
 import json
@@ -53,7 +53,7 @@ def statements(lake: Path, reader: str) -> str:
 
 
 def python(code: str) -> list[str]:
-    """Run a program that prints what it read; return its lines."""
+    """Run a program that prints rows; return its lines."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
@@ -87,7 +87,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 def test_duckdb_is_told_an_odd_path(odd: Path) -> None:
-    """It reads the lake; where it cannot, that is said, instead of an answer without rows."""
+    """DuckDB reads a lake with an odd path, or the command refuses the path."""
     if "\\" in str(odd):
         with pytest.raises(LakewriterError, match="DuckDB takes a backslash in a pattern for a slash"):
             statements(odd, "duckdb")
@@ -109,7 +109,7 @@ def test_python_is_told_an_odd_path(odd: Path, reader: str, count: str) -> None:
 
 
 def test_readers_are_those_that_are_known() -> None:
-    """`--help` names exactly those for whom there are statements."""
+    """`--help` names exactly the tools that have statements."""
     assert tuple(RECIPES) == _READERS
 
 
@@ -154,7 +154,7 @@ def test_duckdb_macros_read_what_we_read(lake: Path, call: str, where: str) -> N
 
 
 def test_duckdb_macros_open_few_files(lake: Path) -> None:
-    """What a macro's path does not name is not even listed."""
+    """A macro lists only the directories of its arguments."""
     with engine(lake) as connection:
 
         def files(call: str) -> int:

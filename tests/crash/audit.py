@@ -1,12 +1,13 @@
-"""The auditor: what a lake holds, against what was promised and what is true.
+"""The auditor: it compares a lake with the recorders' promises and with the sandbox's truth.
 
     PYTHONPATH=tests python -m crash.audit LAKE LOGS --truth-seed 7
 
-Reads the lake with plain DuckDB, one file after the other;
-of lakewriter it knows the sandbox's truth and nothing else. LOGS is a directory
-of recorders' logs, of which only whole lines count: what a line says is
-recorded must be there, once, as it truly was. Prints its findings as JSON;
-exit 1 if there is anything to complain of.
+It reads the lake with plain DuckDB, file by file. Of lakewriter it uses only the
+sandbox's
+truth. LOGS is a directory of recorders' logs. Each candle that a complete line reports as
+recorded must be in the lake once, with its true values. The auditor prints its findings
+as
+JSON, and exits with 1 if there is any.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Small disks of our own, for tests that fill them or cut their power; needs root."""
+"""Small file systems for tests that fill them or cut their power; needs root."""
 
 import contextlib
 import fcntl
@@ -59,7 +59,7 @@ class Ext4:
 
 
 def cut_power(mount: Path) -> None:
-    """End an ext4 at once: what it did not write by now it never will."""
+    """End an ext4 at once; writes that it has not sent are lost."""
     fd = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH)

@@ -1,16 +1,17 @@
-"""The endurance test: an exchange that does everything wrong, a recorder that is killed, and every candle accounted for.
+"""The endurance test: an exchange with many faults, and a recorder that is killed again and again.
 
     PYTHONPATH=tests python -m crash.endurance --duration 20m --symbols 600 --seed 7
 
-One recorder records all symbols of three markets at sixty times speed. Faults
-are drawn at random, several at a time; the recorder is killed at random and
-started again. When the time is up the exchange mends its ways, the recorder
-heals what is left and stops, and then
+One recorder records all symbols of three markets at sixty times speed. Faults are drawn
+at
+random, several at a time. The recorder is killed at random times and started again. At
+the
+end the faults stop, and the recorder heals the rest and stops. Then the test checks:
 
-- `lakewriter coverage` has to be clean,
-- every candle of the truth has to be in the lake, as it truly was, or in the
-  ledger with a reason that its faults explain,
-- no limit of the exchange may have been broken.
+- `lakewriter coverage` is clean.
+- Each candle of the truth is in the lake with its true values, or in the ledger with a
+  reason that the faults explain.
+- No limit of the exchange was broken.
 """
 
 import asyncio
@@ -111,7 +112,7 @@ class Endurance:
         (directory / "lakewriter.toml").write_text(CONFIG)
 
     async def run(self) -> None:
-        """Record, misbehave and kill until the time is up; then let it heal, and stop it."""
+        """Record, apply faults and kill until the time is up; then heal, and stop."""
         over_s = time.monotonic() + self.duration_s
         self._announce_listings()
         self._child = await self._start()
@@ -129,7 +130,7 @@ class Endurance:
         await self._healed()
 
     def _announce_listings(self) -> None:
-        """Let some symbols begin to trade at random times of the run."""
+        """List some symbols at random times of the run."""
         for market in MARKETS:
             for symbol in self.chance.sample(self.sandbox.symbols(market), NEW_LISTINGS):
                 self._touched.add((market, symbol))
@@ -235,7 +236,7 @@ class Endurance:
         return " | ".join(self._log.read_text(errors="replace").splitlines()[-4:])
 
     async def coverage(self) -> None:
-        """Ask the command line whether anything is missing without a reason."""
+        """Return whether `lakewriter coverage` finds candles missing without a reason."""
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "lakewriter", "coverage", "--lake", str(self.lake), "--json",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -1,9 +1,10 @@
-"""A server of child processes that do the lake's work, for tests that stop them anywhere.
+"""A server of child processes that change a lake, for tests that stop them at any step.
 
-It imports once and forks for each job, which it reads from standard input as
-`work root promises`, prints the child's number, lets it work after the line
-`go`, and prints how it ended. The child tells by `writev` what it was promised.
-So neither the start nor the log is among the system calls that a test counts.
+It imports the modules once, and forks for each job. It reads a job from standard input as
+`work root promises`, and prints the child's process id. The child starts after the line
+`go`, and the server prints its exit. The child reports its promises by `writev`. So
+neither
+the start nor the log adds to the system calls that a test counts.
 """
 
 import ctypes
@@ -47,7 +48,7 @@ Tell = Callable[[str, Iterable[Candle]], None]
 
 
 def record(root: Path, tell: Tell) -> None:
-    """Commit, flush, correct what was flushed, compact, and leave the last candles in the journal."""
+    """Commit, flush, correct flushed rows, compact, and leave the last candles in the journal."""
     store = LakeStore.create(str(root), "test")
     journal = create_journal(root, "child")
     for group in (FIRST, SECOND):
@@ -127,7 +128,7 @@ KEPT = [each for each in FORGETTABLE if not SELECTION.selects(each)]
 
 
 def forget(root: Path, tell: Tell) -> None:
-    """Forget, on record, what a selection holds of a lake that is there: a day in part, another whole."""
+    """Forget the selected candles of an existing lake, on record: a part of one day, and another whole day."""
     store = LakeStore.open(str(root))
     items = list(forgetting.partitions_to_forget(store, SELECTION))
     planned = forgetting.removed_by_series(

@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing of what reads foreign bytes: frames, and the journal's lines.
+"""Coverage-guided fuzzing of the parsers of foreign bytes: frames, and the journal's lines.
 
     pip install atheris
     PYTHONPATH=tests python -m crash.fuzz wire -max_total_time=3600
     PYTHONPATH=tests python -m crash.fuzz journal -max_total_time=3600
 
-Whatever is not a message or a FrameError, a candle or None, is a find.
+A result other than a message, a FrameError, a candle or None is a failure.
 """
 
 import json

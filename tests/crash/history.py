@@ -1,17 +1,17 @@
-"""The history test: years from an archive that lies, interrupted again and again, while a recorder heals.
+"""The history test: years from a faulty archive, interrupted again and again, while a recorder heals.
 
     PYTHONPATH=tests python -m crash.history --days 400 --symbols 10 --seed 7
 
-A backfill of every symbol in four intervals is started, stopped or killed five
-times, and started again, while a recorder of the same lake records and heals
-the same series on the same budget of weight, killed once itself. Zips are broken,
-checksums wrong or missing, days missing, REST says wait, the exchange halted.
-When both are done,
+A backfill of every symbol in four intervals is stopped or killed five times, and started
+again each time. Meanwhile a recorder of the same lake records and heals the same series,
+with
+the same weight budget. It is killed once. The faults are broken zips, wrong or missing
+checksums, missing days, waits required by REST, and halts. At the end the test checks:
 
-- every candle of the truth is in the lake, as it truly was, or in the ledger
-  with a reason that its faults explain,
-- `lakewriter coverage` is clean from the first day to now,
-- no limit of the exchange was broken.
+- Each candle of the truth is in the lake with its true values, or in the ledger with a
+  reason that the faults explain.
+- `lakewriter coverage` is clean from the first day to now.
+- No limit of the exchange was broken.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class History:
         (directory / "lakewriter.toml").write_text(config)
 
     async def run(self) -> None:
-        """Misbehave, fill, interrupt, record; then let both end."""
+        """Apply faults, backfill with interruptions, and record; then wait for both."""
         self._stage()
         refusing = asyncio.create_task(self._refuse())
         recorder: Process | None = None
@@ -117,7 +117,7 @@ class History:
         await self._coverage("after its end")
 
     def _stage(self) -> None:
-        """Break files for good, and let the exchange have halted now and then."""
+        """Damage files permanently, and add halts."""
         for name, share, value in (
             ("archive_corrupt_zip", 0.01, 0),
             ("archive_corrupt_zip", 0.005, 1),

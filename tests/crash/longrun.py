@@ -1,4 +1,4 @@
-"""What the long tests share: a seed, a directory that is kept if all is not well, and how their outcome is read."""
+"""Shared code of the long tests: the seed, the directory that is kept after a failure, and the outcome."""
 
 import argparse
 import asyncio
@@ -79,7 +79,7 @@ def counted(program: str, *options: str, timeout_s: float) -> dict[str, int]:
 
 
 def _interruptible(work: Awaitable[bool]) -> bool | None:
-    """Return what the work returns; None if it was ended by Ctrl-C or SIGTERM."""
+    """Return the result of the work; None if Ctrl-C or SIGTERM ended it."""
 
     async def whole() -> bool | None:
         task = asyncio.ensure_future(work)

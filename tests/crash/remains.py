@@ -1,4 +1,4 @@
-"""What crash tests share: candles to write, the recovery that a start is, and looking at what is left."""
+"""Shared code of the crash tests: candles to write, the recovery at a start, and reads of the rest."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ _OWN = re.compile(r"market=[^/]+/symbol=[^/]+/interval=[^/]+/date=[^/]+/candles\
 
 
 class Key(NamedTuple):
-    """Which candle; what a log says of it."""
+    """The key of a candle, as in a log line."""
 
     symbol: str
     minute: int
@@ -42,7 +42,7 @@ class Key(NamedTuple):
 def make_candle(
     symbol: str, minute: int, trade_num: int = 10, recv_us: int = 1, source: Source = "stream"
 ) -> Candle:
-    """Return a candle of spot 1m whose prices follow from what decides its precedence."""
+    """Return a spot 1m candle whose prices follow from the values that decide its precedence."""
     begin_ms = BEGIN_MS + minute * 60_000
     price = trade_num * 100.0 + recv_us + 0.5 * (source == "archive")
     return Candle(
@@ -57,7 +57,7 @@ def key_of(candle: Candle) -> Key:
 
 
 def recover(root: Path) -> None:
-    """Do what the next `lakewriter record` does with what a dead one left, and stop."""
+    """Recover a dead recorder's state as the next `lakewriter record` does, and stop."""
 
     async def main() -> None:
         store = LakeStore.create(str(root), "test")

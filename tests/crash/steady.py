@@ -1,4 +1,4 @@
-"""A child that commits, merges and drops until its disk is gone, and tells each promise at once.
+"""A child that commits, merges and drops until its disk fails, and reports each promise at once.
 
 Usage: steady.py ROOT PROMISES SEED KIND
 """
@@ -54,7 +54,7 @@ def _rename_over(storage: LocalStorage, name: str, data: bytes, expected: str | 
 
 
 class NoJournalSync(Journal):
-    """Promises what is only written."""
+    """A faulty writer: it reports a promise after the write, without a sync."""
 
     def commit(self, candles: Iterable[Candle]) -> int:
         written = os.write(self._open_segment(), b"".join(map(encode_line, candles)))

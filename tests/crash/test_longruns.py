@@ -1,7 +1,8 @@
-"""Short forms of the long tests that mostly wait, side by side.
+"""Short forms of the long tests that mostly wait, run at the same time.
 
-`make endure` runs twenty minutes with 600 series, `make history` forty series over 400 days;
-`make test-all` something in between.
+`make endure` runs twenty minutes with 600 series, and `make history` forty series over
+400
+days. `make test-all` runs forms of medium length.
 """
 
 import asyncio

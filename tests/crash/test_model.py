@@ -76,7 +76,7 @@ class Died(BaseException):
 
 
 class DyingStorage(LocalStorage):
-    """A disk whose user dies at a deletion."""
+    """A storage whose process dies at a deletion."""
 
     deletions = 0
 
@@ -88,7 +88,7 @@ class DyingStorage(LocalStorage):
 
 
 class SlowRecorder:
-    """A recorder one step at a time: each `yield` is a place where it may die, or others work."""
+    """A recorder in single steps: at each `yield` it may die, or others may work."""
 
     def __init__(self, store: LakeStore) -> None:
         self.store = store
@@ -104,7 +104,7 @@ class SlowRecorder:
         self.buffer.add(group, 0.0)
 
     def flush(self) -> Iterator[None]:
-        """Do what Recorder.flush does."""
+        """Flush as Recorder.flush does."""
         segments, batch = self.journal.roll(), self.buffer.seal()
         yield
         left: Batch = {}
@@ -126,7 +126,7 @@ class SlowRecorder:
             yield
 
     def _replay_dead(self) -> Iterator[None]:
-        """Do what replay_dead does."""
+        """Replay as replay_dead does."""
         journals = adopt_dead(self.store.root)
         self.adopted = [journal._lock_fd for journal in journals]
         yield
@@ -158,14 +158,14 @@ class SlowRecorder:
         self.journal.close()
 
     def die(self) -> None:
-        """Do what the kernel does to a dead process's files."""
+        """Release the locks of a dead process, as the kernel does."""
         self.journal._close_segment()
         for fd in (self.journal._lock_fd, *self.adopted):
             os.close(fd)
 
 
 class JournalAndLake(RuleBasedStateMachine):
-    """Recorders and compactions, stopped anywhere, against a dict of what was promised."""
+    """Recorders and compactions that stop anywhere, compared with a dict of the promises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ class JournalAndLake(RuleBasedStateMachine):
 
     @rule(group=some_candles, whole=st.booleans())
     def somebody_adds_a_file(self, group: list[Candle], whole: bool) -> None:
-        """A file that only appends knows no keys: it may repeat what is there, and itself."""
+        """Add a foreign file, which may repeat rows of the lake and its own."""
         partition = partition_of(group[0])
         group = [candle for candle in group if partition_of(candle) == partition]
         # What contradicts itself is refused whole.
@@ -279,7 +279,7 @@ class JournalAndLake(RuleBasedStateMachine):
 
     @rule(deletions=st.none() | st.integers(0, 2))
     def compaction(self, deletions: int | None) -> None:
-        """Whole, or dead when it has replaced the file and unlinks what it folded in."""
+        """Compact completely, or die after the replacement, before all foreign files are unlinked."""
         store = LakeStore.local(self.root)
         if deletions is not None:
             store.storage = DyingStorage(self.root, self.root / "_lakewriter/locks")
@@ -342,7 +342,7 @@ class JournalAndLake(RuleBasedStateMachine):
 
 
 def advanced(steps: Iterator[None] | None, count: int) -> Iterator[None] | None:
-    """Take some steps; return what is left, None if that is nothing."""
+    """Run some steps; return the rest, or None without a rest."""
     ended = object()
     for _ in range(count):
         if steps is None or next(steps, ended) is ended:
@@ -355,7 +355,7 @@ def rows_of_candle(candle: Candle) -> Rows:
 
 
 def rows_of(symbol: str, table: pa.Table) -> list[Rows]:
-    """Return a table's rows; what a file does not say is the least."""
+    """Return a table's rows; a missing value is the least one."""
     begins = table["candle_begin_time"].cast(pa.int64()).to_pylist()
     nothing = [None] * table.num_rows
     recv, source = (

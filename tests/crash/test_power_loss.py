@@ -1,8 +1,9 @@
-"""Power loss on a real ext4: what was promised before the cut is there after the next mount.
+"""Power loss on a real ext4: promises made before the cut hold after the next mount.
 
-The file system is shut down as xfstests does it: nothing that it has not sent
-to its device by then is ever sent. The device's own cache is not modelled, and
-neither are file systems that keep less in order than ext4's journal does.
+The file system is shut down as xfstests does it: writes that it has not sent to its
+device
+are lost. The test models neither the device's own cache nor file systems with weaker
+ordering than ext4's journal.
 """
 
 import random
@@ -32,7 +33,7 @@ class LostError(AssertionError):
 
 
 def cut_once(tmp_path: Path, disk: Ext4, chance: random.Random, kind: str) -> str:
-    """Let a child work on the disk, cut the power while it does, and return its log's text."""
+    """Run a child on the disk, cut the power meanwhile, and return the log."""
     promises = tmp_path / "promises"
     promises.unlink(missing_ok=True)
     with disk.mounted() as mount:
@@ -76,7 +77,7 @@ def keys_in_files(root: Path) -> list[Key]:
 
 
 def look(root: Path, text: str, earlier: set[Key]) -> set[Key]:
-    """Compare what is there after the cut with what was promised; return all keys."""
+    """Compare the lake after the cut with the promises; return all keys."""
     committed, merged = promises_of(text, "committed"), promises_of(text, "merged")
     try:
         in_files = keys_in_files(root)
@@ -99,7 +100,7 @@ def look(root: Path, text: str, earlier: set[Key]) -> set[Key]:
 
 
 def test_power_loss_loses_no_promise(tmp_path: Path) -> None:
-    """Cut again and again at random, a lake has every candle whose commit returned, once, in whole files."""
+    """After random power cuts, each committed candle is in the lake once, and each file is whole."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -122,7 +123,7 @@ def test_power_loss_loses_no_promise(tmp_path: Path) -> None:
     ids=lambda each: each if each.startswith("no-") else "",
 )
 def test_this_test_can_fail(tmp_path: Path, kind: str, loss: str) -> None:
-    """A writer that skips one of its syncs is caught: this disk does lose what was not synced."""
+    """A writer that skips one sync is detected, so this disk loses unsynced writes."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)

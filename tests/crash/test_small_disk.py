@@ -1,4 +1,4 @@
-"""A disk that is full, of bytes or of files: nothing is half-written, and all goes on when there is room."""
+"""A disk without free bytes or inodes: no file is half-written, and work continues when there is room."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ def assert_sound(lake: Path) -> None:
 
 
 def test_a_journal_fills_the_disk(disk: Path) -> None:
-    """What was committed before the disk was full is there, nothing else is, and there is a next commit."""
+    """Only the candles committed before the disk was full are in the lake, and a later commit succeeds."""
     lake = LakeStore.create(str(disk / "lake"), "test").root
     journal = create_journal(lake, "test")
     committed: list[Candle] = []
@@ -116,7 +116,7 @@ def test_a_merge_on_a_full_disk_changes_nothing(disk: Path) -> None:
 
 
 def test_a_lake_cannot_be_made_on_a_full_disk(disk: Path) -> None:
-    """Making a lake where nothing fits says so, and what is left of it is made into one later."""
+    """A failed creation is one error line, and a later call completes the lake."""
     fill(disk)
     with pytest.raises(LakeError, match="No space left on device"):
         LakeStore.create(str(disk / "lake"), "test")
@@ -126,7 +126,7 @@ def test_a_lake_cannot_be_made_on_a_full_disk(disk: Path) -> None:
 
 
 async def recording(disk: Path, log: Path, test: Callable[[Child], Awaitable[None]]) -> None:
-    """Let a recorder record a fast sandbox onto the disk, and the test do the rest."""
+    """Run a recorder of a fast sandbox on the disk during the block."""
     async with serve(SandboxOptions(speed=120, symbols=6)) as sandbox:
         arguments = [
             "record", "spot:*:1m", "usdt_futures:*:1m", "--exchange", sandbox.url,
@@ -139,7 +139,7 @@ async def recording(disk: Path, log: Path, test: Callable[[Child], Awaitable[Non
 
 
 def lake_and_log(lake: Path, log: str) -> None:
-    """Compare what a plain glob sees with what was logged as recorded."""
+    """Compare the rows of a plain glob with the log's recorded candles."""
     columns = "market, symbol, \"interval\", strftime(candle_begin_time, '%Y-%m-%d %H:%M')"
     rows = plain_rows(lake, columns)
     assert len(set(rows)) == len(rows), "a candle is there twice"
@@ -184,7 +184,7 @@ async def test_a_recorder_waits_for_room_and_goes_on(room: str, tmp_path: Path) 
 
 @side_by_side
 async def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path) -> None:
-    """It gives up in time, exits 1, and the next one brings all that was recorded into the lake."""
+    """It gives up in time with exit 1, and the next recorder merges every recorded candle."""
     log = tmp_path / "log"
 
     async def main(recorder: Child) -> None:
@@ -207,7 +207,7 @@ async def test_a_recorder_stopped_on_a_full_disk_says_what_waits(tmp_path: Path)
 
 @side_by_side
 async def test_a_backfill_names_the_lake_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    """One line and what to do; what was brought stays whole, and the same command does the rest."""
+    """One line and a hint; merged candles stay, and the same command fetches the rest."""
     disk = tmp_path / "disk"
     lake = disk / "lake"
     roomy = ["mount", "-o", "remount,size=64m", str(disk)]

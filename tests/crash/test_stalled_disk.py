@@ -1,4 +1,4 @@
-"""A disk that stands still: the queue fills, sockets are not read, and everything drains afterwards."""
+"""A stalled disk: the queue fills, sockets are not read, and the queue drains afterwards."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ QUEUE_MAX = 20
 
 
 class StalledJournal(Journal):
-    """The same journal on a disk that moves only while it is told to."""
+    """A journal on a disk that writes only when the test allows it."""
 
     def __init__(self, journal: Journal) -> None:
         vars(self).update(vars(journal))

@@ -1,4 +1,4 @@
-"""A child is killed, or its disk fails, at every system call that its work makes; nothing promised is lost."""
+"""A child is killed, or its disk fails, at each of its system calls; no promised candle is lost."""
 
 import shutil
 import subprocess
@@ -73,7 +73,7 @@ class Server:
         )
 
     def run(self, work: str, root: Path, *injections: str) -> Promised:
-        """Run a work in a child, injecting what strace is told to inject."""
+        """Run a job in a child, with strace's faults."""
         promises = root.with_suffix(".promises")
         promises.unlink(missing_ok=True)
         pid = self._say(f"{work} {root} {promises}")
@@ -119,7 +119,7 @@ class traced:  # noqa: N801 - reads as what the process is inside the block
 
 
 def promised(code: int, log: str) -> Promised:
-    """Read what a child told."""
+    """Read the promises that a child reported."""
     kept: list[Key] = []
     merged: list[Key] = []
     refused: list[tuple[str, list[Key]]] = []
@@ -162,7 +162,7 @@ def lake_with_a_foreign_file(root: Path) -> Path:
 
 
 def check(root: Path, was: Promised, known: list[Candle]) -> None:
-    """Look at what a dead child left, recover, and compare with what it was promised."""
+    """Recover after a dead child, and compare the lake with the promises."""
     in_files = {
         Key(name.split("/")[1].removeprefix("symbol="), minute)
         for name, table in tables(root).items()
@@ -211,7 +211,7 @@ def test_killed_at_every_call_of_many_merges(server: Server, tmp_path: Path, wor
 
 
 def kill_at_every(server: Server, tmp_path: Path, work: str, call: str) -> None:
-    """Kill the work at each of its calls of a kind, and look what is there."""
+    """Kill the child at each of its system calls of a kind, and check the lake each time."""
     # Most openings only read: some of them will do, what they make is met by the other calls.
     killed = 0
     for count in range(1, 300, either(12, 3) if call == "openat" else either(4, 1)):
@@ -251,7 +251,7 @@ def lake_to_forget(root: Path) -> Path:
 
 
 def check_forgotten(root: Path, was: Promised) -> None:
-    """Look at what an ended forgetting left; the next one removes the rest, and the record explains all of it."""
+    """Check the lake after an interrupted forgetting; the next one removes the rest, and all is on record."""
     kept, all_keys = ({key_of(candle) for candle in some} for some in (KEPT, FORGETTABLE))
     there = set(plain_keys(root))
     assert kept <= there <= all_keys
@@ -293,7 +293,7 @@ def test_forgetting_killed_at_every_call(server: Server, tmp_path: Path, call: s
     ("call", "error"), [("fsync", "EIO"), ("unlink", "EACCES"), ("rename", "ENOSPC"), ("write", "ENOSPC")]
 )
 def test_a_forgetting_that_fails_says_so(server: Server, tmp_path: Path, call: str, error: str) -> None:
-    """Whichever call fails, an error says so, no other candle is lost, and each that went is on record."""
+    """If any call fails, the error is reported, no other candle is lost, and each removed one is on record."""
     for count in range(1, 300, either(3, 1)):
         root = lake_to_forget(tmp_path / f"lake-{count}")
         was = server.run("forget", root, f"{call}:error={error}:when={count}")
@@ -312,7 +312,7 @@ def _refused(server: Server, root: Path, *injections: str) -> Promised:
 
 
 def test_a_sync_that_fails_is_no_promise(server: Server, tmp_path: Path) -> None:
-    """A commit whose fdatasync fails says so as one that is not to be repeated; the others are kept."""
+    """A commit whose fdatasync fails raises an error without a retry; other candles are kept."""
     was = _refused(server, tmp_path / "lake", "fdatasync:error=EIO:when=2")
     assert was.refused == [("LakeError", [key_of(candle) for candle in SECOND])]
     assert was.kept == [key_of(candle) for candle in [*FIRST, *THIRD]]
@@ -348,7 +348,7 @@ def test_a_part_of_a_commit_spoils_no_later_one(
     [("openat", "EROFS"), ("openat", "EACCES"), ("openat", "EMFILE"), ("fsync", "EIO"), ("fsync", "ENOSPC")],
 )
 def test_a_failing_call_loses_no_promise(server: Server, tmp_path: Path, call: str, error: str) -> None:
-    """Whichever opening or sync fails, the child says so and keeps what it promised; recovery goes on."""
+    """If any open or sync fails, the child reports it and keeps its promises; recovery succeeds."""
     for count in range(1, 200, either(12, 3)):
         root = lake_with_a_foreign_file(tmp_path / f"lake-{count}")
         was = server.run("record", root, f"{call}:error={error}:when={count}")

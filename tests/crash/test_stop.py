@@ -20,7 +20,7 @@ RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\S+ \S+) at", re.MULTILINE)
 
 
 def everything_is_there(lake: Path, recorder: Child) -> None:
-    """Check that what was logged is in the lake once, and nothing in a journal."""
+    """Check that each logged candle is in the lake once, and that the journals are empty."""
     logged = {found.groups() for found in RECORDED.finditer(recorder.logged())}
     rows = plain_rows(lake, "market, symbol, \"interval\", strftime(candle_begin_time, '%Y-%m-%d %H:%M')")
     assert logged == set(rows)

@@ -2,16 +2,20 @@
 
     PYTHONPATH=tests python -m crash.torture --duration 10m --seed 7
 
-Two recorders with overlapping subscriptions, compactions and a program that puts
-foreign files into partitions share one lake; the exchange misbehaves; plain
-readers and `lakewriter query` ask all the while. When the time is up all is
-stopped in order, what the dead left is replayed, and `audit.py` compares the
-lake with the logs and with the truth, in a process of its own.
+Two recorders with overlapping subscriptions, compactions, and a writer of foreign files
+share
+one lake. The exchange has faults. Plain readers and `lakewriter query` read all the time.
+At
+the end all processes are stopped in order, and dead journals are replayed. Then a
+separate
+process runs `audit.py`, which compares the lake with the logs and with the truth.
 
-What is done to whom, and how long after what, follows from the seed; what it
-meets there is the machine's. Foreign files are put only into symbols that
-begin with a letter of FOREIGN: plain globs may see those twice until they are
-folded, so plain readers leave them out. `lakewriter query` reads everything.
+The seed determines the actions, their targets and their times. The state at these times
+depends on the machine. Foreign files are only put into symbols that begin with a letter
+of
+FOREIGN. Plain globs may see their candles twice until they are folded, so plain readers
+leave
+these symbols out. `lakewriter query` reads all symbols.
 """
 
 import argparse
@@ -117,7 +121,7 @@ class Life(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What the exchange does next, after a pause, and for how long."""
+    """The next fault of the exchange, with the pause before it and its duration."""
 
     pause_s: float
     kind: str
@@ -137,7 +141,7 @@ def lives(chance: random.Random, after_s: tuple[float, float]) -> Iterator[Life]
 
 
 def faults(chance: random.Random) -> Iterator[Fault]:
-    """Yield what the exchange does wrong."""
+    """Yield random faults of the exchange."""
     kinds = ("drop", "close", "stall", "refuse", "garbage", "garbage")
     while True:
         yield Fault(
@@ -196,7 +200,7 @@ class Torture:
         return random.Random(f"{self.seed}/{who}")
 
     def blame(self, what: str) -> None:
-        """Count an error, and say it at once."""
+        """Count an error, and print it at once."""
         self.errors.append(what)
         print(f"ERROR at {self.elapsed_s():.1f} s: {what}", file=sys.stderr, flush=True)
 
@@ -228,7 +232,7 @@ class Torture:
                 os.killpg(process.pid, signal.SIGKILL)
 
     async def kill(self, process: Process, kind: str) -> bool:
-        """Send SIGKILL; count it if that is what it died of."""
+        """Send SIGKILL; count it if it ended the process."""
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         killed = await process.wait() == -signal.SIGKILL
@@ -236,7 +240,7 @@ class Torture:
         return killed
 
     def read_logs(self) -> None:
-        """Take note of what recorders have promised by now, and of their complaints."""
+        """Read new promises and errors from the recorders' logs."""
         for log in self._open_logs:
             news = log.news()
             self.promised |= dict.fromkeys(" ".join(found.groups()) for found in RECORDED.finditer(news))
@@ -257,7 +261,7 @@ class Torture:
     async def recorder(
         self, name: str, subscriptions: tuple[str, ...], flush_every: str
     ) -> AsyncIterator[tuple[Process, Log]]:
-        """Start a recorder, whose log is read to its end when the block is left."""
+        """Start a recorder; read its log to the end when the block ends."""
         log = Log(self.logs / f"{name}.log")
         self._open_logs.append(log)
         # It ends by itself, if no parent is left to end it.
@@ -294,7 +298,7 @@ class Torture:
             self.blame(f"{log.path.name}: ended by itself, exit {child.returncode}: {_tail(log.path)}")
 
     async def ended_well(self, child: Process, log: Path, *, may_be_killed: bool = False) -> None:
-        """Wait for a child that was asked to stop."""
+        """Wait for a child that was asked to stop, and check its exit."""
         try:
             code = await asyncio.wait_for(child.wait(), PATIENCE_S)
         except TimeoutError:
@@ -304,7 +308,7 @@ class Torture:
             self.blame(f"{log.name}: exit {code}: {_tail(log)}")
 
     async def _until(self, child: Process, log: Log, pattern: re.Pattern[str], patience_s: float) -> None:
-        """Wait until the log says something; for at most so long, and not for the dead."""
+        """Wait until the log has a text, with a timeout, while the process lives."""
         deadline_s = time.monotonic() + patience_s
         while time.monotonic() < deadline_s and child.returncode is None:
             self.read_logs()
@@ -349,7 +353,7 @@ class Torture:
                         self.done[f"{name}: {counted.replace('_', ' ')}"] += said[counted]
 
     async def _group_ends(self, child: Process) -> None:
-        """Blame a killed child whose own children outlive it for long."""
+        """Report a killed child whose own children live on for long."""
         deadline_s = time.monotonic() + 10
         while time.monotonic() < deadline_s:
             try:
@@ -388,7 +392,7 @@ class Torture:
     # Readers
 
     async def read_plainly(self, engine: str) -> None:
-        """Let a child glob the lake, again and again; its lines say what it saw."""
+        """Run a child that globs the lake repeatedly; its lines report its findings."""
         command = ("-m", "crash.torture", "--read-with", engine, "--directory", str(self.lake))
         stderr = self.logs / f"{engine}.stderr"
         async with self.start(*command, stdout=PIPE, stderr=stderr) as child:
@@ -443,7 +447,7 @@ class Torture:
     # The exchange
 
     async def misbehave(self) -> None:
-        """Let the exchange do wrong."""
+        """Apply faults of the exchange."""
         sandbox = self.sandbox
         for fault in faults(self.chance("exchange")):
             await self.pause(fault.pause_s)
@@ -470,7 +474,7 @@ class Torture:
     # The whole
 
     async def run(self) -> None:
-        """Do it all until the time is up, then stop in order and replay what the dead left."""
+        """Run everything until the time is up, then stop in order and replay dead journals."""
         early = [
             self.record("A", SUBSCRIPTIONS_A, (0.2, 6)),
             self.record("B", SUBSCRIPTIONS_B, (6, 30)),
@@ -506,7 +510,7 @@ class Torture:
         return self.kills.total() >= self.kills_min and all(self.queries[each] for each in readers)
 
     async def _put_in_order(self) -> None:
-        """Replay the journals of the dead; let a last compaction fold and sweep."""
+        """Replay the journals of dead recorders; compact and sweep a last time."""
         async with self.recorder("last", ("spot:BTCUSDT:1m",), "1s") as (child, log):
             await self._until(child, log, RECORDED, PATIENCE_S)
             child.terminate()
@@ -536,7 +540,7 @@ class Torture:
         return findings
 
     async def report_progress(self) -> None:
-        """Say every so often how it goes."""
+        """Print the progress regularly."""
         while not self.over.is_set():
             await self.pause(15)
             queries = ", ".join(f"{count} {engine}" for engine, count in sorted(self.queries.items()))
@@ -558,7 +562,7 @@ class Foreign(NamedTuple):
     interval: str
 
     def put(self, candles: list[tuple], chance: random.Random, log: Path) -> None:
-        """Write the candles, in one of the shapes that others use, and promise them."""
+        """Write the candles in one of the layouts of other tools, and promise them."""
         day = datetime.fromtimestamp(candles[0].begin_ms / 1000, UTC).date()
         partition = (
             self.lake / f"market={self.market}/symbol={self.symbol}/interval={self.interval}/date={day}"

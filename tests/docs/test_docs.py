@@ -1,4 +1,4 @@
-"""README, CHANGELOG, CONTRIBUTING and docs name what is there: commands, options, files, faults."""
+"""README, CHANGELOG, CONTRIBUTING and docs name only commands, options, files and faults that exist."""
 
 import re
 import shlex
@@ -83,7 +83,7 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def spans(text: str) -> list[str]:
-    """Return what stands between backticks, outside of code blocks."""
+    """Return the texts between backticks, outside of code blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING and docs name code that is there: symbols, markets' modules, imports, limits."""
+"""CONTRIBUTING and docs name only code that exists: symbols, modules of markets, imports, limits."""
 
 import ast
 import re

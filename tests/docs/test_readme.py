@@ -1,4 +1,4 @@
-"""The statements of README and docs do what they say, on a lake of ours."""
+"""The commands and statements of README and docs work on a real lake."""
 
 import importlib.util
 import re
@@ -33,7 +33,7 @@ def block(language: str, containing: str) -> str:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A working directory whose `data` is a lake of daily candles: two symbols, two days."""
+    """Return a working directory whose `data` is a lake of daily candles: two symbols, two days."""
     store = LakeStore.create(str(tmp_path / "data"), "test")
     for symbol in SYMBOLS:
         for day in range(2):
@@ -132,7 +132,7 @@ def test_spark_reads_the_lake(directory: Path) -> None:
 
 
 def test_the_python_api(directory: Path) -> None:
-    """The lines about lakewriter's own API run and return what they say."""
+    """The lines of the Python API run, and return the documented values."""
     # The lake of this test has other series than the page.
     code = block("python", "import lakewriter").replace('"1m"', '"1d"').replace("BNBUSDT", SYMBOLS[1])
     assert python(directory, code + "\nprint(lake.query('SELECT count(*) FROM candles').rows())") == [

@@ -1,4 +1,4 @@
-"""Evidence on rows of others: claims that agree, contradict, split; spacing, closed candles, duplicates, standing."""
+"""Evidence on other tools' rows: claims on their series, spacing, closed candles, duplicates, archive files."""
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ def column(level: str, *values: str | None, name: str = "") -> ColumnClaim:
 
 
 def test_options_fill_in_and_choose() -> None:
-    """An option is taken where a file says nothing, and refuses a file that says something else."""
+    """An option supplies a missing claim, and refuses a file with another claim."""
     (part,), other = choose_series(ALL, BTC, ImportOptions("spot"), "x.csv", 5)
     assert (part.series, part.interval_by, part.rows, other) == (("spot", "BTCUSDT", "1m"), NAME, None, 0)
     with pytest.raises(OtherSeriesError) as caught:
@@ -48,13 +48,13 @@ def test_options_fill_in_and_choose() -> None:
     ],
 )
 def test_relabelling_overrules(options: ImportOptions, series: tuple[str, str, str]) -> None:
-    """With --relabel what is told overrules what a file says, and the rest stays as it says."""
+    """With --relabel, options overrule the file's claims, and other claims stay."""
     (part,), _ = choose_series(ALL, BTC, options._replace(relabel=True), "x.csv", 5)
     assert part.series == series
 
 
 def test_a_symbol_tells_its_market() -> None:
-    """A futures contract is of its market, whatever else is said."""
+    """A futures contract implies its market."""
     perpetual = [*claims_on("symbol", "BTCUSD_PERP", NAME), *claims_on("interval", "1m", NAME)]
     (part,), _ = choose_series(ALL, perpetual, ImportOptions(), "x.csv", 1)
     assert part.series.market == "coin_futures"
@@ -140,7 +140,7 @@ def test_a_split_is_a_partition(rows: list[tuple[str, str]]) -> None:
     ],
 )  # fmt: skip
 def test_columns_that_cannot_be(columns: list[ColumnClaim], what: str) -> None:
-    """A column that says nothing of ours, or contradicts another one, refuses the file."""
+    """A column with unknown values, or one that contradicts another column, refuses the file."""
     with pytest.raises(LakewriterError) as caught:
         group_rows(columns, "x.csv")
     assert caught.value.what == f"x.csv: {what}"
@@ -159,7 +159,7 @@ def test_columns_with_other_meanings() -> None:
 
 
 def test_a_column_of_base_assets() -> None:
-    """It tells no symbol; its rows are of other series than those of another asset."""
+    """A base asset implies no symbol, but its rows are of a separate series."""
     coins = group_rows([ColumnClaim("asset", "coin", pa.array(["BTC", "ETH", "BTC"]), loose=True)], "x.csv")
     (part,), other = choose_series(coins, [], ImportOptions("spot", "BTCUSDT", "1m"), "x.csv", 3)
     assert (part.rows.tolist(), other) == ([0, 2], 1)  # type: ignore[union-attr]
@@ -168,7 +168,7 @@ def test_a_column_of_base_assets() -> None:
 
 
 def test_columns_that_say_nothing() -> None:
-    """An empty column, the exchange's bare name, and a letter with another meaning say nothing."""
+    """An empty column, the exchange's own name, or a letter with another meaning claims nothing."""
     columns = [
         column("symbol", None, None),
         column("market", "Binance", "binance"),
@@ -202,7 +202,7 @@ def times(*steps: int, unit_ms: int = MINUTE_MS, start_ms: int = DAY_START_MS) -
     ],
 )
 def test_rows_of_another_interval(begins: np.ndarray, interval: str, what: str) -> None:
-    """From three rows on, rows that are too far apart or too near tell their own interval."""
+    """From three rows on, the distances between rows prove their interval."""
     with pytest.raises(RowsError) as caught:
         check_spacing(begins.astype(np.int64), INTERVALS[interval], "x.csv")
     assert caught.value.what == what
@@ -223,7 +223,7 @@ def test_rows_of_another_interval(begins: np.ndarray, interval: str, what: str) 
     ],
 )
 def test_rows_that_may_be_of_their_interval(begins: np.ndarray, interval: str) -> None:
-    """Two rows tell nothing, nor does a series with holes of which some rows follow each other."""
+    """Two rows prove nothing, and neither does a series with gaps and some adjacent rows."""
     check_spacing(begins, INTERVALS[interval], "x.csv")
 
 
@@ -316,7 +316,7 @@ def test_many_contradictions() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=8), st.randoms())
 def test_the_order_of_rows_decides_nothing(drawn: list[tuple[int, int]], random: object) -> None:
-    """Whatever the order of the lines, the same rows are kept, or the file is refused."""
+    """In any order of lines the same rows are kept, or the file is refused."""
 
     def kept(rows: list[tuple[int, int]]) -> object:
         try:
@@ -334,7 +334,7 @@ def test_the_order_of_rows_decides_nothing(drawn: list[tuple[int, int]], random:
 
 
 def test_which_of_two_is_the_volume() -> None:
-    """Quote by volume is a price between low and high, one way round; where both or neither are, nothing is told."""
+    """Quote volume / volume is a price between low and high in one order; otherwise None."""
     low, high = np.array([90.0, 0.0]), np.array([110.0, 1.0])
     base, quote = np.array([2.0, 0.0]), np.array([200.0, 0.0])
     assert volume_and_quote(base, quote, low, high) == (0, 1)

@@ -1,4 +1,4 @@
-"""A file to import costs what it can be worth: its memory is bounded, and what is no file is not waited for."""
+"""Imports have bounds: memory has a limit, and a path that is no regular file does not block."""
 
 import gzip
 import os
@@ -27,7 +27,7 @@ def packed(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["BTCUSDT-1m-2024-01-01.zip", "candles.zip", "candles.csv.gz"])
 def test_a_bomb_is_not_inflated(tmp_path: Path, name: str) -> None:
-    """A zip holds what its name promises at most; any file inflates to a hundred times its size at most."""
+    """A zip inflates at most to the size that its name allows, other files to a hundred times their size."""
     path = packed(tmp_path / name)
     bytes_max = 11_935_744 if name.startswith("BTC") else 100 * path.stat().st_size
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Imports of files whose evidence is mixed, open, doubled, or contradicts: none gets in wrong, and each is named."""
+"""Imports of files with mixed, open, duplicate or contradicting rows: no wrong row enters."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def rows_of(store: LakeStore, symbol: str = "BTCUSDT", interval: str = "1m", mar
 
 
 def test_rows_of_several_symbols(tmp_path: Path, store: LakeStore) -> None:
-    """Each row goes to its own symbol; a symbol that is chosen leaves the others out, counted."""
+    """Each row is imported into its own series; a selected symbol leaves out and counts the others."""
     both = [frame(symbol="BTCUSDT"), frame(7, price=20, symbol="ETH/USDT")]
     path = csv(tmp_path / "all_1m.csv", *both)
     chosen = imported(store, path, ImportOptions("spot", "BTCUSDT"))
@@ -86,7 +86,7 @@ def test_a_name_or_an_option_that_contradicts_a_column(tmp_path: Path, store: La
 
 
 def test_interleaved_symbols_without_a_column(tmp_path: Path, store: LakeStore) -> None:
-    """Rows of two symbols that no column tells apart are refused, and no row of them is kept."""
+    """Rows of two symbols without a symbol column are refused as a whole."""
     path = csv(tmp_path / "BTCUSDT_1m.csv", frame(), frame(price=20).assign(volume=99.0))
     assert "10 of 20 rows contradict another row of their candle" in imported(store, path).error
     assert rows_of(store) == 0
@@ -108,13 +108,13 @@ def test_interleaved_symbols_without_a_column(tmp_path: Path, store: LakeStore) 
 def test_rows_of_another_interval(
     tmp_path: Path, store: LakeStore, name: str, table: pd.DataFrame, why: str
 ) -> None:
-    """The rows tell their own interval, and refuse a file that claims another."""
+    """A file that claims another interval than its rows have is refused."""
     path = csv(tmp_path / name, table)
     assert imported(store, path).error.endswith(why)
 
 
 def test_sparse_rows_can_be_forced(tmp_path: Path, store: LakeStore) -> None:
-    """A series with holes between all of its rows is taken where the user says that it is one."""
+    """--sparse accepts a series with a gap between all of its rows."""
     path = csv(tmp_path / "BTCUSDT_1m.csv", frame(3, HOUR_MS))
     assert imported(store, path).hint == "--relabel --interval 1h, or --sparse if rows are missing in between"
     assert imported(store, path, SPOT._replace(sparse=True)).rows == 3
@@ -134,7 +134,7 @@ def test_a_date_and_a_time_of_day(tmp_path: Path, store: LakeStore, clock: dict[
      {"status": ["closed"] * 9 + ["open"]}, {"in_progress": [False] * 9 + [True]}],
 )  # fmt: skip
 def test_candles_that_are_marked_open(tmp_path: Path, store: LakeStore, marks: dict[str, object]) -> None:
-    """What a file itself calls open is left out, and counted."""
+    """Rows that the file marks open are left out and counted."""
     result = imported(store, csv(tmp_path / "BTCUSDT_1m.csv", frame(**marks)))
     assert (result.rows, result.left_out.open) == (9, 1)
 
@@ -181,7 +181,7 @@ def test_who_is_the_archive(tmp_path: Path, store: LakeStore, name: str, rows: i
 
 
 def test_a_day_that_is_not_over_is_none_of_the_archive(tmp_path: Path, store: LakeStore) -> None:
-    """Whatever a file is called, today's day is not finished."""
+    """A file of today is never proven to be the archive's."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", dump(1440))
     result = imported(store, path, now_ms=BEGIN_MS + DAY_MS - 1)
     assert (result.rows, result.left_out.open) == (1439, 1)
@@ -189,7 +189,7 @@ def test_a_day_that_is_not_over_is_none_of_the_archive(tmp_path: Path, store: La
 
 
 def test_an_open_dump_does_not_outlast_what_was_recorded(tmp_path: Path, store: LakeStore) -> None:
-    """A dump whose last row was open loses to the candle with more trades, whichever comes first."""
+    """A dump with an open last row loses to the candle with more trades, in any order of import."""
     half = dump(2).replace(",5,", ",1,").replace(",505,10,1,101,0", ",101,2,1,101,0")
     whole = dump(2)
     for first, second in ((half, whole), (whole, half)):
@@ -201,7 +201,7 @@ def test_an_open_dump_does_not_outlast_what_was_recorded(tmp_path: Path, store: 
 
 
 def test_more_volume_is_later(tmp_path: Path, store: LakeStore) -> None:
-    """Of two files without trades the larger volume wins, whatever their order and dates; the other is counted."""
+    """Of two files without trades, the larger volume wins in any order; the other row is counted."""
     early = csv(tmp_path / "a/BTCUSDT_1m.csv", frame(3), written_s=MTIME_S + 9)
     late = csv(tmp_path / "b/BTCUSDT_1m.csv", frame(3).assign(volume=50.0), written_s=MTIME_S)
     assert imported(store, early).added == 3
@@ -213,7 +213,7 @@ def test_more_volume_is_later(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_two_columns_of_volumes(tmp_path: Path, store: LakeStore) -> None:
-    """Quote by volume tells which is which; where it does not, the file is refused."""
+    """Prices decide which column is the volume; otherwise the file is refused."""
     table = frame(3).rename(columns={"volume": "Volume BTC"})
     named = table.assign(**{"Volume USDT": table["Volume BTC"] * 101})[[*table.columns[::-1], "Volume USDT"]]
     assert imported(store, csv(tmp_path / "BTCUSDT_1m.csv", named)).error == ""
@@ -231,7 +231,7 @@ def test_two_columns_of_volumes(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_a_file_of_a_lake_that_was_moved(tmp_path: Path, store: LakeStore) -> None:
-    """A partition's file says in its metadata whose it is, wherever it lies."""
+    """The metadata of a lake's file claims its series at any path."""
     imported(store, csv(tmp_path / "BTCUSDT_1m.csv", frame()))
     moved = tmp_path / "candles.parquet"
     moved.write_bytes((store.root / Partition("spot", "BTCUSDT", "1m", day_of(BEGIN_MS)).file).read_bytes())
@@ -247,7 +247,7 @@ def command(lake: Path, *arguments: object) -> Result:
 
 
 def test_options_choose_among_the_files_of_a_directory(tmp_path: Path) -> None:
-    """What is of other series is left out and counted, in the sentence and in --json; it is no failure."""
+    """Files of other series are left out and counted, in the sentence and in --json, without a failure."""
     data = tmp_path / "data"
     csv(data / "spot_BTCUSDT_1m.csv", frame(), frame(1))
     csv(data / "spot_ETHUSDT_1m.csv", frame(price=20))
@@ -262,7 +262,7 @@ def test_options_choose_among_the_files_of_a_directory(tmp_path: Path) -> None:
 
 
 def test_options_that_choose_nothing(tmp_path: Path) -> None:
-    """A directory without a file of the series asked for is a user's mistake."""
+    """A directory without a file of the selected series is a usage error."""
     csv(tmp_path / "data/spot_ETHUSDT_1m.csv", frame())
     result = command(tmp_path / "lake", tmp_path / "data", "--symbol", "BTCUSDT")
     assert isinstance(result.exception, UsageError)
@@ -296,7 +296,7 @@ def test_a_partial_day_keeps_no_backfill_from_it(tmp_path: Path, store: LakeStor
 
 
 def test_the_csv_in_a_zip_has_a_name_too(tmp_path: Path, store: LakeStore) -> None:
-    """A zip whose CSV is called after another series is refused by both names."""
+    """A zip and its CSV with different series in their names are refused, with both names."""
     path = tmp_path / "BTCUSDT-1m-2024-06-30.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("ETHUSDT-1m-2024-06-30.csv", dump(1440))

@@ -1,4 +1,4 @@
-"""Names and places of files: what they say of a series, how it is understood, and what is refused."""
+"""Names and directories of files: the claims on a series that they make, and the refused ones."""
 
 from pathlib import PurePath
 
@@ -14,7 +14,7 @@ from lakewriter.interval import INTERVALS
 
 
 def said(path: str) -> dict[Level, str]:
-    """Return what a file's name and place say on each level."""
+    """Return the claims of a file's name and directories, by level."""
     return {
         level: claim.value for level, claim in agree(parse_file_name(PurePath(path)).claims, path).items()
     }
@@ -59,7 +59,7 @@ def series(path: str) -> tuple[str | None, str | None, str | None]:
     ],
 )
 def test_names(path: str, expected: tuple[str | None, str | None, str | None]) -> None:
-    """A name says what its words mean; what means nothing is passed over."""
+    """The words of a name are parsed, and unknown words are ignored."""
     assert series(path) == expected
 
 
@@ -92,7 +92,7 @@ def test_what_was_understood_is_said(path: str, read_as: str) -> None:
     ],
 )  # fmt: skip
 def test_names_that_are_refused(path: str, what: str) -> None:
-    """A name that tells two things, other prices than those of trades, or another exchange, is refused."""
+    """A name with two symbols, with prices not made from trades, or of another exchange is refused."""
     with pytest.raises(UsageError) as caught:
         parse_file_name(PurePath(path))
     assert caught.value.what == f"{path}: {what}"
@@ -102,7 +102,7 @@ def test_names_that_are_refused(path: str, what: str) -> None:
     "path", ["ETH_1m.csv", "eth.csv", "ETHUSD_1m.csv", "ETH-USD.csv", "ethereum_2024.csv"]
 )
 def test_an_asset_alone_names_no_symbol(path: str) -> None:
-    """A name that tells the base asset alone tells no symbol, but contradicts those of other assets."""
+    """A base asset alone implies no symbol, but contradicts symbols of other assets."""
     assert said(path).get("symbol") is None
     assert said(path)["asset"] == "ETH"
     with pytest.raises(OtherSeriesError, match="says ETH, --symbol says BTCUSDT"):

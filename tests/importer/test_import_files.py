@@ -1,4 +1,4 @@
-"""Foreign files are recognised by name, read by column, and imported or refused as a whole."""
+"""Foreign files are recognized by name, read by column, and imported or refused as a whole."""
 
 import gzip
 import hashlib
@@ -103,14 +103,14 @@ def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
     ],
 )
 def test_a_name_that_does_not_tell(path: str, what: str, hint: str) -> None:
-    """What is missing is named, with the option that gives it; nothing is guessed."""
+    """A missing claim is an error that names the option for it."""
     with pytest.raises(UsageError) as caught:
         series_by_name(Path(path), ImportOptions())
     assert (caught.value.what, caught.value.hint) == (f"{path}: {what}", hint)
 
 
 def test_options_fill_in_what_a_name_does_not_say() -> None:
-    """An option says what a name does not; it overrules what a name says only if that is asked for."""
+    """An option supplies a missing claim; it overrules the name only with --relabel."""
     path = Path("data/spot/BTCUSDT-1m-2024-06-30.zip")
     assert series_by_name(path, ImportOptions("spot")) == ("spot", "BTCUSDT", "1m")
     with pytest.raises(OtherSeriesError) as caught:
@@ -124,7 +124,7 @@ def test_options_fill_in_what_a_name_does_not_say() -> None:
 
 @pytest.mark.parametrize("suffix", [".zip", ".csv", ".csv.gz"])
 def test_files_of_the_archive(tmp_path: Path, suffix: str) -> None:
-    """A zip, a CSV and a gzipped one are one table, said by the archive when the file was written."""
+    """A zip, a CSV and a gzipped CSV give the same table, with the source "archive" and the file's time."""
     path = written(tmp_path / f"BTCUSDT-1m-2024-06-30{suffix}", lines(1, 0, 1439))
     read = read_one(path, SPOT)
     assert read.series == BTC
@@ -134,14 +134,14 @@ def test_files_of_the_archive(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_byte_order_mark(tmp_path: Path) -> None:
-    """What an editor put before the first row is no part of it."""
+    """A byte order mark before the first row is ignored."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", "\ufeff" + lines(1439))
     assert read_one(path, SPOT).rows.equals(to_table([archive_candle(1439)]))
 
 
 @pytest.mark.parametrize("index", [True, False])
 def test_files_of_the_original_recorder(tmp_path: Path, index: bool) -> None:
-    """A pandas frame whose index is the end of each candle is read, with its begin times or without."""
+    """A pandas frame indexed by end times is read, with or without begin times."""
     path = tmp_path / "usdt_futures_BTCUSDT_1m.pqt"
     (frame() if index else frame().drop(columns="candle_begin_time")).to_parquet(path)
     os.utime(path, (MTIME_S, MTIME_S))
@@ -153,7 +153,7 @@ def test_files_of_the_original_recorder(tmp_path: Path, index: bool) -> None:
 
 
 def test_a_partition_of_another_lake(tmp_path: Path, store: LakeStore) -> None:
-    """What another lake knows of who said what, and when, is kept."""
+    """A partition of another lake keeps its sources, event times and receive times."""
     rows = to_table([stream_candle(0), stream_candle(1, source="archive", event_ms=None)])
     store.merge(partition_of(stream_candle(0)), rows)
     assert read_one(store.root / partition_of(stream_candle(0)).file, ImportOptions()).rows.equals(rows)
@@ -179,7 +179,7 @@ def test_what_said_so_can_be_told(tmp_path: Path) -> None:
 
 
 def said_by(table: pa.Table) -> FileColumns:
-    """Return what a table's columns say once they have their types."""
+    """Return the claims of a table's columns after their types are converted."""
     return read_file_columns(typed_columns(table).table)
 
 
@@ -218,7 +218,7 @@ MOMENT = datetime(2024, 6, 30, tzinfo=UTC)
     ids=range(16),
 )
 def test_times(times: dict[str, object]) -> None:
-    """A time is told by its column's name, its type or its size; an end stands for its begin."""
+    """The name, type or size of a column identifies its times; an end implies its begin."""
     table = candles_in(pa.table({**times, **VALUES}), STAMP)
     assert int_column(table, "candle_begin_time").tolist() == [BEGIN_MS]
     assert int_column(table, "candle_end_time").tolist() == [BEGIN_MS + 60_000]
@@ -245,7 +245,7 @@ def test_times_that_no_candle_has(times: dict[str, object], what: str) -> None:
 @pytest.mark.parametrize("interval", INTERVALS)
 @given(data=st.data())
 def test_an_end_stands_for_its_begin(interval: str, data: st.DataObject) -> None:
-    """For every interval the end, or its last millisecond, gives the begin time back; what is off stays off."""
+    """For every interval the end, or its last millisecond, implies the begin; off-grid ends stay off-grid."""
     grid = INTERVALS[interval]
     begin_ms = grid.floor(data.draw(st.integers(1_500_000_000_000, 4_000_000_000_000)))
     begins = np.array([begin_ms])
@@ -258,7 +258,7 @@ def test_an_end_stands_for_its_begin(interval: str, data: st.DataObject) -> None
 
 
 def test_columns_by_other_names() -> None:
-    """Names of libraries and tutorials are known, numbers of any type are taken, what nobody has is null."""
+    """Names of libraries and tutorials are known, any numeric type is accepted, and missing columns are null."""
     table = candles_in(
         pa.table({
             "Open time": [BEGIN_MS],
@@ -326,7 +326,7 @@ def test_a_decimal_is_the_nearest_double(value) -> None:
     ids=range(13),
 )
 def test_columns_that_cannot_be_candles(changed: dict[str, object], error: LakewriterError) -> None:
-    """What is missing, is no number, or cannot be, is said in one line."""
+    """Missing, non-numeric or impossible columns are refused in one line."""
     columns = {"open_time": [BEGIN_MS], **VALUES, **changed}
     table = pa.table({name: values for name, values in columns.items() if values is not None})
     with pytest.raises(LakewriterError) as caught:
@@ -394,7 +394,7 @@ def test_a_parquet_file_whose_names_are_no_text(tmp_path: Path) -> None:
 
 
 def test_a_file_of_too_many_rows(tmp_path: Path) -> None:
-    """A small Parquet file that would be too large in memory is refused by what its end says."""
+    """A small Parquet file that claims too many rows in its footer is refused."""
     path = tmp_path / "spot_BTCUSDT_1m.parquet"
     pq.write_table(pa.table({"t": np.zeros(ROWS_MAX + 1, np.int8)}), path)
     assert path.stat().st_size < 1 << 20
@@ -402,7 +402,7 @@ def test_a_file_of_too_many_rows(tmp_path: Path) -> None:
 
 
 def test_a_checksum_beside_it(tmp_path: Path) -> None:
-    """Where a zip's checksum lies beside it, the zip has to be what it says."""
+    """A zip must match the checksum beside it, if there is one."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", line())
     said = path.with_name(path.name + ".CHECKSUM")
     said.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
@@ -420,7 +420,7 @@ def test_a_checksum_beside_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("member", ["BTCUSDT-1m-2024-06-30.csv", "exported/BTCUSDT.CSV"])
 def test_a_zip_that_was_packed_again(tmp_path: Path, member: str) -> None:
-    """The one CSV is read, whatever macOS puts beside it; two are one too many."""
+    """The only CSV is read, also beside macOS's files; two CSVs are refused."""
     path = tmp_path / "BTCUSDT-1m-2024-06-30.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(member, lines(0))
@@ -433,7 +433,7 @@ def test_a_zip_that_was_packed_again(tmp_path: Path, member: str) -> None:
 
 
 def test_a_file_is_split_into_days(tmp_path: Path, store: LakeStore) -> None:
-    """Each day's rows are in its partition, sorted, whatever their order in the file."""
+    """Each day's rows are in its partition, sorted, in any order of the file."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(4320, 0, 1439, 1440, 1))
     imported = import_one(store, path, SPOT)
     assert (imported.rows, imported.partitions, imported.added, imported.error) == (5, 3, 5, "")
@@ -452,7 +452,7 @@ def test_importing_again_changes_nothing(tmp_path: Path, store: LakeStore) -> No
 
 
 def test_what_is_better_known_stays(tmp_path: Path, store: LakeStore) -> None:
-    """The archive's rows replace recorded ones; other files' rows do not replace the archive's, nor later news."""
+    """Rows of the archive replace recorded ones; rows of other files do not replace the archive's."""
     key = partition_of(stream_candle(0))
     store.merge(key, to_table([stream_candle(0, trade_num=8), stream_candle(1)]))
     path = tmp_path / "spot_BTCUSDT_1m.pqt"
@@ -476,7 +476,7 @@ def symbols(directory: Path, count: int) -> list[Path]:
 
 
 def test_many_files(tmp_path: Path, store: LakeStore) -> None:
-    """More files than a batch holds are all imported, and told of in order."""
+    """More files than fit into a batch are all imported, with results in order."""
     paths = symbols(tmp_path, BATCH_PARTITIONS_MAX + 3)
     done = list(import_files(store, find_files([tmp_path / "data"]), ImportJob(ImportOptions(), NOW_MS)))
     assert [each.path for each in done] == paths
@@ -485,7 +485,7 @@ def test_many_files(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> None:
-    """A file that is refused is told of in its place, and leaves nothing; the others are there."""
+    """A refused file has its result in order, and leaves no row; the others are imported."""
     paths = symbols(tmp_path, 6)
     written(paths[1], lines(0) + line(1, "nan") + "\n")
     paths[3].unlink()
@@ -502,7 +502,7 @@ def test_one_bad_file_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> No
 
 
 def test_one_bad_partition_keeps_no_other_out(tmp_path: Path, store: LakeStore) -> None:
-    """A partition whose file is damaged fails the files that are of it, and no others."""
+    """A damaged partition fails only the files with rows in it."""
     paths = symbols(tmp_path, 4)
     damaged = store.root / partition_of(archive_candle(0, "S002USDT")).file
     damaged.parent.mkdir(parents=True)
@@ -524,7 +524,7 @@ def test_files_that_overlap(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_checking_imports_nothing(tmp_path: Path) -> None:
-    """What a check finds is what an import would read."""
+    """A check gives the same counts as an import, and writes nothing."""
     paths = symbols(tmp_path, 3)
     written(paths[1], "")
     done = list(check_files(paths, ImportJob(ImportOptions(), NOW_MS)))
@@ -589,7 +589,7 @@ def test_columns_that_mark_open_candles(marks: dict[str, object], closed: list[b
 
 
 def test_a_mark_that_is_none() -> None:
-    """A column whose name says that a candle is over, and whose cells do not, is refused."""
+    """A column named like a closed mark, with other cells than true and false, is refused."""
     with pytest.raises(LakewriterError, match="closed is '7', neither true nor false"):
         said_by(pa.table({"t": [BEGIN_MS], "closed": [7], **VALUES}))
     # A letter that is not the exchange's marks nothing.
@@ -606,5 +606,5 @@ def test_a_mark_that_is_none() -> None:
     ],
 )
 def test_times_that_are_days(times: dict[str, object], days: str) -> None:
-    """A column that names days and no time of day is told from one of times."""
+    """A column of days without time of day is distinguished from a column of times."""
     assert said_by(pa.table({**times, **VALUES})).days == days

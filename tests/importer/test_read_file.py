@@ -1,4 +1,4 @@
-"""Files as people have them: read as they are meant, or refused in one line; never other numbers."""
+"""Files of users in many dialects: read with their intended numbers, or refused in one line."""
 
 import gzip
 import json
@@ -335,7 +335,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_texts_that_are_refused(tmp_path: Path, kind: str) -> None:
-    """A text that can be read in two ways, or in none, is refused in one line that says why."""
+    """An ambiguous or unreadable text is refused in one line with the reason."""
     content, what = REFUSED[kind]
     options = DAILY if kind.startswith(("day", "a year", "a date")) else MINUTE
     assert refusal(put(tmp_path / "candles.csv", content), options).startswith(what)
@@ -375,7 +375,7 @@ def test_other_files_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_values(tmp_path: Path) -> None:
-    """An empty cell, or one that says so, of an optional column is unknown; others of the column are kept."""
+    """An empty or null cell of an optional column is null; other cells of the column are kept."""
     header = "unix,open,high,low,close,volume,quote_volume,trades"
     rows = [f"{TIMES[0]},{V},530.25,3.0", f"{TIMES[1]},{V},,", f"{TIMES[2]},{V},NaN,null"]
     ((_, table),) = read(put(tmp_path / "candles.csv", "\n".join([header, *rows]))).parts
@@ -398,13 +398,13 @@ def test_a_letter_beside_whole_names_is_anything(tmp_path: Path) -> None:
 
 
 def test_an_error_of_a_spreadsheet_is_no_comment(tmp_path: Path) -> None:
-    """A row whose first cell is #N/A is a row without a time, not a remark."""
+    """A row that begins with #N/A is a row without a time, not a comment."""
     content = text("time,open,high,low,close,volume", "{ms}," + V) + f"#N/A,{V}\n"
     assert refusal(put(tmp_path / "candles.csv", content)) == "row 5: time is empty"
 
 
 def test_rows_without_values_are_counted(tmp_path: Path) -> None:
-    """A tool that writes a row for each minute of a halt says by its emptiness that there is no candle."""
+    """Empty rows, such as those of a halt, are no candles, and are counted."""
     content = "Timestamp,Open,High,Low,Close,Volume\n" + f"{TIMES[0]},{V}\n{TIMES[1]},,,,,\n{TIMES[2]},{V}\n"
     done = read(put(tmp_path / "candles.csv", content))
     assert (done.rows, done.left_out.empty, done.left_out.bad) == (2, 1, 0)
@@ -429,7 +429,7 @@ BAD = "\n".join((
 
 
 def test_bad_rows_refuse_a_file_or_are_left_out(tmp_path: Path) -> None:
-    """Strict, the first bad row refuses the file; asked to skip, all are left out, counted, the first named."""
+    """The first bad row refuses the file; with skipping, bad rows are left out and counted."""
     path = put(tmp_path / "candles.csv", BAD)
     assert refusal(path) == "row 6: has 3 values, not 6"
     done = read(path, MINUTE._replace(skip_bad_rows=True))
@@ -440,7 +440,7 @@ def test_bad_rows_refuse_a_file_or_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["cut off,1", f"{TIMES[2] + 60_000},5,4,3,2,1,0,0,0,0,0,0"])
 def test_a_bad_row_of_the_archives_layout(tmp_path: Path, bad: str) -> None:
-    """What is left of a dump with bad rows has no standing of the archive's."""
+    """A file with skipped bad rows does not rank as the archive's."""
     lines = [",".join(map(str, row)) for row in REST]
     lines.insert(1, bad)
     path = put(tmp_path / "BTCUSDT-1m-2024-01-01.csv", "\n".join(lines) + "\n")
@@ -474,7 +474,7 @@ def test_every_read_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_feather_file_that_inflates(tmp_path: Path) -> None:
-    """A small file that says it is large in memory is refused before any of it is inflated."""
+    """A small file with huge inflated batches is refused before it is inflated."""
     rows = 10_000_000
     table = pa.table({"t": np.zeros(rows, np.int64), "open": np.zeros(rows)})
     path = tmp_path / "candles.feather"
@@ -493,7 +493,7 @@ def test_a_column_of_long_texts_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd", "uncompressed"])
 def test_a_feather_file_of_several_batches(tmp_path: Path, compression: str) -> None:
-    """All batches are read; a file that lost some, or whose middle is damaged, is refused."""
+    """All batches are read; a file with missing or damaged batches is refused."""
     symbols = pa.array(["BTCUSDT"] * 3).dictionary_encode()
     table = pa.table({"t": TIMES, **{name: pa.array(FRAME[name]) for name in FRAME}, "symbol": symbols})
     path = tmp_path / "candles.feather"
@@ -546,7 +546,7 @@ def array_of(kind: pa.DataType, numbers: list[object]) -> pa.Array:
 @examples(30, 300)
 @given(data=st.data())
 def test_an_arrow_table_of_any_types_is_read_or_refused(tmp_path_factory, data) -> None:
-    """Whatever types its columns have, a Parquet or Feather file gives the numbers that are in it, or a refusal."""
+    """With columns of any type, a Parquet or Feather file gives its own numbers, or a refusal."""
     unit = data.draw(st.sampled_from([1, 1000, 1_000_000]))
     moment = data.draw(st.sampled_from(MOMENT_TYPES))
     times = array_of(moment, TIMES if pa.types.is_timestamp(moment) else [ms // 1000 * unit for ms in TIMES])
@@ -616,7 +616,7 @@ def tables(draw: st.DrawFn) -> list[tuple[datetime, list[Decimal]]]:
 @examples(40, 300)
 @given(rows=tables(), data=st.data())
 def test_a_table_is_read_as_it_was_written_or_refused(tmp_path_factory, rows, data) -> None:
-    """For every way of writing, reading gives the same candles or one refusal, never other numbers."""
+    """Each way of writing gives the same candles or a refusal, never other numbers."""
 
     def pick(choices):
         return data.draw(st.sampled_from(choices))

@@ -1,4 +1,4 @@
-"""Compaction: whatever others put into a partition, one file comes of it, with every candle once."""
+"""Compaction folds the files of a partition into one file that has each candle once."""
 
 import os
 import subprocess
@@ -148,7 +148,7 @@ def test_foreign_files_alone(store):
 
 @pytest.mark.parametrize("names", [["part-0.parquet"], ["candles.parquet"], ["candles.parquet", "a.parquet"]])
 def test_files_without_a_row(store, names):
-    """Files of nothing go, and none of ours comes of them; a dry run says so."""
+    """Files without rows are removed, and no own file is made; a dry run reports it."""
     for name in names:
         write_foreign(store, name, [])
     (dry,) = compact(store, dry_run=True)
@@ -221,7 +221,7 @@ def precedes(one: Candle, other: Candle) -> bool:
     ids=["sorted", "unsorted", "duplicates"],
 )
 def test_somebody_elses_file_of_our_name(store, rows):
-    """Somebody else's candles.parquet is written anew: sorted, once each, encoded for storage."""
+    """A candles.parquet of another writer is rewritten: sorted, unique, and encoded for storage."""
     write_foreign(store, "candles.parquet", rows)
     outcome = one(store)
     assert outcome.rewritten
@@ -247,7 +247,7 @@ def test_copied_metadata(store, rows):
 
 
 def test_skipped_until_a_merge(store):
-    """What was found in order is skipped unopened, until its file is another one."""
+    """A verified partition is skipped unopened until its file changes."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     other = partition_of(stream_candle(0, symbol="ETHUSDT"))
     store.merge(other, to_table([stream_candle(0)]))
@@ -262,7 +262,7 @@ def test_skipped_until_a_merge(store):
 
 
 def test_filtered_runs_remember(store):
-    """A run over some partitions keeps what earlier runs found of the others."""
+    """A run over some partitions keeps the cache entries of the others."""
     for minute in (0, 1440):
         store.merge(partition_of(stream_candle(minute)), to_table([stream_candle(minute)]))
     first, second = (
@@ -275,7 +275,7 @@ def test_filtered_runs_remember(store):
 
 
 def test_forgotten_partitions(store):
-    """A whole run forgets what is gone."""
+    """A run over all partitions drops cache entries of missing ones."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     compact(store)
     (store.root / PARTITION.file).unlink()
@@ -285,7 +285,7 @@ def test_forgotten_partitions(store):
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"[]", b'{"x":5}', b"\xff", b"[" * 100_000], ids=range(6))
 def test_lost_cache(store, data):
-    """What was noted is a cache: lost or damaged, it costs one look."""
+    """A lost or damaged cache only costs one more read."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     compact(store)
     (store.root / STATE_DIRECTORY / VERIFIED_NAME).write_bytes(data)
@@ -407,7 +407,7 @@ def test_unknown_columns_are_folded(store):
 
 
 def test_one_failure_stops_nobody(store):
-    """A partition that fails is reported; the others are compacted."""
+    """A failed partition is reported; the others are compacted."""
     write_foreign(store, "part.parquet", [stream_candle(1440)])
     other = partition_of(stream_candle(0, symbol="ETHUSDT"))
     write_foreign(store, f"{other.path}/part.parquet", [stream_candle(0)])
@@ -417,7 +417,7 @@ def test_one_failure_stops_nobody(store):
 
 
 def test_dry_run(store):
-    """A dry run tells what would be done and changes nothing on the disk, not even a note."""
+    """A dry run reports its changes, and changes no file, not even the cache."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     write_foreign(store, "part.parquet", [stream_candle(0), stream_candle(1)])
     temporary = write_foreign(store, ".candles.parquet.tmp-1-ab", [stream_candle(5)])
@@ -432,7 +432,7 @@ def test_dry_run(store):
 
 
 def test_temporary_files(store):
-    """Temporary files that crashed writers left are swept when they are old; young ones are somebody's."""
+    """Old temporary files of crashed writers are removed; new ones may have a writer."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     old = write_foreign(store, ".candles.parquet.tmp-1-ab", [stream_candle(5)])
     young = write_foreign(store, ".candles.parquet.tmp-2-cd", [stream_candle(6)])
@@ -457,7 +457,7 @@ def test_empty_partition(store):
 
 
 def test_other_peoples_directories(store):
-    """What is in no partition is none of our business."""
+    """Entries outside of partitions are ignored."""
     for name in (
         "notes.parquet",
         "market=spot/x.parquet",
@@ -493,7 +493,7 @@ def test_percent_encoded_alone(store):
 
 
 def test_what_spark_leaves(store):
-    """Marks and checksums that Spark leaves beside its files are nobody's candles, and no reason to look again."""
+    """Spark's marks and checksums are no candle files, and cause no further compaction."""
     path = write_foreign(store, "part-0.snappy.parquet", [stream_candle(0)])
     marks = ["_SUCCESS", ".part-0.snappy.parquet.crc"]
     for name in marks:
@@ -511,7 +511,7 @@ class Dying(LocalStorage):
 
 
 def test_death_before_the_foreign_files_went(store):
-    """Whoever dies between the replacement and the removal leaves work that changes no candle."""
+    """A death between replacement and removal leaves work for the next run, which changes no candle."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     write_foreign(store, "part.parquet", [stream_candle(0, trade_num=101), stream_candle(1)])
     dying = LakeStore.local(store.root)
@@ -545,7 +545,7 @@ def test_foreign_file_written_again_is_kept(store):
     """A foreign file that its owner wrote again after it was read is kept for the next run."""
 
     class Rewriting(LocalStorage):
-        """Storage whose foreign file is written again just when ours was replaced."""
+        """A storage whose foreign file changes right after our file was replaced."""
 
         def replace(self, name: str, data: bytes, expected: str | None) -> str:
             version = super().replace(name, data, expected)

@@ -1,4 +1,4 @@
-"""`coverage` and `gaps` expect what is subscribed to: left on purpose, never begun, or not recorded any more."""
+"""`coverage` and `gaps` on series that are unsubscribed, without a first candle, or no longer recorded."""
 
 import json
 import time
@@ -58,7 +58,7 @@ def invoke(store: LakeStore, *arguments: str) -> Result:
 
 
 def shown(store: LakeStore, *arguments: str) -> list[dict[str, object]]:
-    """Return what a command prints with --json, in objects."""
+    """Return the objects that a command prints with --json."""
     return [json.loads(line) for line in invoke(store, *arguments, "--json").stdout.splitlines()]
 
 
@@ -77,7 +77,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def test_what_was_left_while_recording_is_expected_up_to_then(store: LakeStore) -> None:
-    """README's line for cron is content, and both commands say since when it was left."""
+    """README's command for cron succeeds, and both commands show when the series was left."""
     journal = start_recorder(store, BTC, ETH, now_ms=at(0))
     confirm_series(store, journal, BTC, now_ms=at(10) + 5_000)
     make_lake(store.root, [rest_candle(n) for n in range(10, 20)])
@@ -115,7 +115,7 @@ def test_what_the_next_start_does_not_include_is_left(store: LakeStore) -> None:
 
 
 def test_a_pause_between_two_subscriptions_has_its_reason(store: LakeStore) -> None:
-    """What is absent of a time in which it was left is explained, and that alone."""
+    """Only candles absent during the pause have the reason "left"."""
     journal = start_recorder(store, BTC, ETH, now_ms=at(0))
     confirm_series(store, journal, ETH, now_ms=at(10) + 100)
     confirm_series(store, journal, BTC, ETH, now_ms=at(30) + 100)
@@ -133,7 +133,7 @@ def test_a_pause_between_two_subscriptions_has_its_reason(store: LakeStore) -> N
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_left_on_purpose_stands_beside_other_reasons(store: LakeStore, reason: Reason) -> None:
-    """What the exchange does not have keeps its reason; what could not be had was not wanted."""
+    """Candles that the exchange lacks keep their reason; unhealable ones of a left range are "left"."""
     journal = start_recorder(store, BTC, now_ms=at(0))
     confirm_series(store, journal, ETH, now_ms=at(10))
     confirm_series(store, journal, BTC, ETH, now_ms=at(30))
@@ -150,7 +150,7 @@ def test_left_on_purpose_stands_beside_other_reasons(store: LakeStore, reason: R
 
 
 def test_a_recorder_that_died_is_noticed(store: LakeStore) -> None:
-    """Nothing was left on purpose: the next command says whose recorder does not run, and since when."""
+    """If a recorder died, the commands name it and the time when it was last seen."""
     journal = start_recorder(store, BTC, ETH, now_ms=at(0))
     confirm_series(store, journal, BTC, ETH, now_ms=at(9) + 1)
     kill_recorder(journal)
@@ -190,7 +190,7 @@ def test_a_candle_from_the_future_makes_nothing_missing(store: LakeStore) -> Non
 
 
 def test_unsubscribe_settles_what_no_start_will(store: LakeStore) -> None:
-    """A recorder that ended for good is not waited for, once it is unsubscribed from; a living one is heard first."""
+    """After `unsubscribe`, candles of a permanently ended recorder are not expected; a living one refuses it."""
     journal = start_recorder(store, BTC, ETH, now_ms=at(0))
     confirm_series(store, journal, BTC, ETH, now_ms=at(10))
     assert line_of(invoke(store, "unsubscribe", "spot:ETHUSDT:1m")) == (
@@ -298,7 +298,7 @@ def test_why_nothing_came(store: LakeStore) -> None:
 
 
 def test_only_what_is_subscribed_to_has_to_last_until_now(store: LakeStore) -> None:
-    """What was imported or backfilled, and never recorded, spans to its last candle."""
+    """An imported or backfilled series that was never recorded ends with its last candle."""
     assert invoke(store, "coverage", "--until", clock(11)).exit_code == 1, "no subscription is known at all"
     journal = start_recorder(store, BTC, now_ms=at(9))
     assert [each["expected"] for each in shown(store, "coverage", "--until", clock(10))[:-1]] == [10, 10]
@@ -322,7 +322,7 @@ def test_a_series_is_expected_since_it_was_owed(store: LakeStore) -> None:
 
 
 def test_a_halt_that_goes_on_is_no_finding(store: LakeStore) -> None:
-    """The ledger says that the symbol is halted; while its market lists it so, nothing more is expected."""
+    """While its market lists a halted symbol as not trading, no candles are expected."""
     journal = start_recorder(store, BTC, now_ms=at(0))
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, 10, 11, "exchange_halt")

@@ -42,7 +42,7 @@ FROM candles GROUP BY ALL ORDER BY ALL"""
 
 @pytest.fixture(scope="module")
 def periods(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """The truth of every interval but 1s: days of minutes, and five weeks of what is longer."""
+    """Return the truth of every interval but 1s: days of minutes, and five weeks of longer candles."""
     series = [(Series("spot", "BTCUSDT", name), 2) for name in SHORT]
     series += [(Series("spot", "BTCUSDT", name), 35) for name in LONG]
     return truth_lake(tmp_path_factory.mktemp("periods"), series)
@@ -71,7 +71,7 @@ def compacted(store: LakeStore, *options: str) -> dict[str, object]:
 
 
 def test_reading_changes_nothing(days: LakeStore, periods: LakeStore) -> None:
-    """A lake of format 1 is read as one of ours, and stays what it is."""
+    """A lake of format 1 is read like any other, and is not changed."""
     assert rows_of_sql(days, COUNTS) == rows_of_sql(periods, COUNTS)
     assert rows_of_sql(days, "FROM latest()") == rows_of_sql(periods, "FROM latest()")
     assert format_of(days).format_version == 1
@@ -79,7 +79,7 @@ def test_reading_changes_nothing(days: LakeStore, periods: LakeStore) -> None:
 
 
 def test_presence_of_days_is_that_of_periods(days: LakeStore, periods: LakeStore) -> None:
-    """What is there and missing of a series follows from its candles, wherever they lie."""
+    """Present and missing candles of a series are the same in both layouts."""
     for series in periods.series():
         one, other = presence_of(days, series), presence_of(periods, series)
         assert (one.first_ms, one.last_ms, one.grid) == (other.first_ms, other.last_ms, other.grid)
@@ -122,7 +122,7 @@ def test_compaction_folds_days(days: LakeStore, periods: LakeStore) -> None:
 
 
 def test_an_empty_directory_of_a_day_goes(tmp_path: Path) -> None:
-    """What a crash left of a folded directory is removed; what others left in one keeps it."""
+    """An empty directory left by a crash is removed; other tools' files keep one."""
     store = LakeStore.create(str(tmp_path), "test")
     merge_candles(store, [rest_candle(interval="1h")])
     partition = partition_of(rest_candle(interval="1h"))
@@ -137,7 +137,7 @@ def test_an_empty_directory_of_a_day_goes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", ["merge", "merge_many", "create"])
 def test_the_first_write_raises_the_format(days: LakeStore, write: str) -> None:
-    """From then on older versions refuse the lake; who made it is kept."""
+    """After the first write older versions refuse the lake; `created_by` is kept."""
     partition, rows = partition_of(stream_candle()), to_table([stream_candle()])
     if write == "create":
         LakeStore.create(str(days.root), "test")
@@ -163,7 +163,7 @@ def test_the_better_row_wins_wherever_it_lies(tmp_path: Path) -> None:
 
 
 class DyingStorage(LocalStorage):
-    """A disk whose writer dies after so many steps of a compaction."""
+    """A storage whose writer dies after some steps of a compaction."""
 
     def __init__(self, root: Path, steps: int) -> None:
         super().__init__(root, root / "_lakewriter" / "locks")
@@ -262,7 +262,7 @@ def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore,
 def test_a_query_over_many_files_suggests_a_compaction(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Files of days are read one by one, and the query says what makes it faster."""
+    """A query over many files of days suggests a compaction."""
     store = LakeStore.create(str(tmp_path), "test")
     for partition, rows in by_partition(rest_candle(day, interval="1d") for day in range(1010)).items():
         write_days(tmp_path, partition, to_table(rows))

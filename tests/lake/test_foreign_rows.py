@@ -1,4 +1,4 @@
-"""Foreign files whose evidence contradicts their partition: left alone, left out, said in one line."""
+"""Foreign files that contradict their partition: unchanged, left out of answers, named in one line."""
 
 import os
 from pathlib import Path
@@ -69,7 +69,7 @@ def put(store: LakeStore, name: str, table: pa.Table, written_s: float = WRITTEN
     ],
 )
 def test_columns_that_contradict_the_path(columns: dict[str, Any], why: str) -> None:
-    """A file whose own columns are of another series is refused, by both names."""
+    """A file with columns of another series is refused, with both names."""
     with pytest.raises(UnreadableError) as caught:
         decode_foreign(encoded(theirs(0, 1, **columns)), "part.parquet", PARTITION)
     assert caught.value.what == f"part.parquet: {why}"
@@ -85,12 +85,12 @@ def test_columns_that_contradict_the_path(columns: dict[str, Any], why: str) -> 
     ],
 )
 def test_columns_that_agree_with_the_path(columns: dict[str, Any]) -> None:
-    """A file whose columns say the same in other words is read."""
+    """A file whose columns spell the same series differently is read."""
     assert foreign_rows(encoded(theirs(0, 1, **columns)), "part.parquet", PARTITION).num_rows == 2
 
 
 def test_a_file_of_a_lake_in_another_partition(store: LakeStore) -> None:
-    """A file that a lake wrote says in its metadata which partition it is of."""
+    """The metadata of a lake's file refuses it in another partition."""
     other = partition_of(stream_candle(0, symbol="ETHUSDT"))
     store.merge(other, to_table([stream_candle(0, symbol="ETHUSDT")]))
     data = (store.root / other.file).read_bytes()
@@ -123,7 +123,7 @@ def test_rows_that_contradict_each_other() -> None:
 
 
 def test_everybody_leaves_such_a_file_alone(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
-    """Compaction names it and folds the others; a query and the gaps go by the rest, with a line in the log."""
+    """Compaction names the file and folds the others; a query and gaps leave it out, with one warning."""
     wrong = put(store, "part-0.parquet", theirs(0, 5, symbol=["ETHUSDT"] * 2))
     put(store, "part-1.parquet", theirs(7))
     series = Series("spot", "BTCUSDT", "1m")

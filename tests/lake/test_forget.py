@@ -78,7 +78,7 @@ selections = st.builds(
 @examples(20, 120)
 @given(rows, selections)
 def test_what_remains(tmp_path_factory, all_rows, selection):
-    """The rows afterwards are those before, less the selected; a dry run tells as much and changes nothing."""
+    """The remaining rows are those before minus the selected; a dry run reports the same and changes nothing."""
     store = LakeStore.create(str(tmp_path_factory.mktemp("lake")), "test")
     merge_candles(store, all_rows)
     before = files_and_bytes(store.root)
@@ -100,7 +100,7 @@ def test_what_remains(tmp_path_factory, all_rows, selection):
 
 
 def test_a_whole_day_frees_its_space(store):
-    """Of a partition of which nothing remains neither a file nor a directory is left."""
+    """A partition without remaining rows loses its files and its directory."""
     merge_candles(
         store, [stream_candle(0), stream_candle(1440), stream_candle(0, symbol="ETHUSDT", interval="1m")]
     )
@@ -136,7 +136,7 @@ def test_a_directory_with_something_else_in_it_stays(store):
 
 
 def test_a_part_of_a_day_is_one_of_our_files(store):
-    """The rows that remain are a file as any merge writes one, whose pages begin elsewhere."""
+    """The remaining rows are a file like that of a merge, whose pages begin elsewhere."""
     merge_candles(store, [stream_candle(number) for number in range(5)])
     old = (store.root / PARTITION.file).read_bytes()
     (outcome,) = forget(store, Selection((BTC,), begin_of_minute(1), begin_of_minute(3)))
@@ -176,7 +176,7 @@ def test_a_candle_of_the_future_can_go(store):
 
 
 def test_foreign_files_of_a_whole_day_go_too(store):
-    """A day that goes whole goes with what others put into it, readable or not; another day stays."""
+    """Forgetting a whole day removes its foreign files, readable or not; other days stay."""
     merge_candles(store, [stream_candle(0)])
     write_foreign(store, "part-0.parquet", [stream_candle(0), stream_candle(1)])
     (store.root / PARTITION.path / "part-1.parquet").write_bytes(b"torn")
@@ -190,7 +190,7 @@ def test_foreign_files_of_a_whole_day_go_too(store):
     "selection", [Selection((BTC,), begin_of_minute(1)), Selection((BTC,), sources=("rest",))]
 )
 def test_no_single_candle_goes_from_a_file_of_others(store, selection):
-    """From a partition with foreign files only a whole day goes; the hint says what helps."""
+    """With foreign files only a whole day can be forgotten; the hint names the remedy."""
     merge_candles(store, [stream_candle(0)])
     write_foreign(store, "part-0.parquet", [stream_candle(1)])
     before = files_and_bytes(store.root)
@@ -227,7 +227,7 @@ def test_the_partition_of_a_percent_encoding_tool(store):
 
 
 class Interrupted(LocalStorage):
-    """A storage in which somebody who knows no locks writes once, just before a replacement."""
+    """A storage in which a writer without locks writes once, right before a replacement."""
 
     def __init__(self, store: LakeStore, rows: Iterable[Candle]) -> None:
         super().__init__(store.root, store.root / STATE_DIRECTORY / "locks")
@@ -253,7 +253,7 @@ class Interrupted(LocalStorage):
     ],
 )
 def test_who_knows_no_locks_is_noticed(store, selection, kept):
-    """What somebody writes between the reading and the replacing is neither lost nor spared."""
+    """Rows written between read and replacement by a writer without locks are neither lost nor spared."""
     merge_candles(store, [stream_candle(0), stream_candle(1)])
     store.storage = Interrupted(store, [stream_candle(2)])
     (outcome,) = forget(store, selection)
@@ -263,7 +263,7 @@ def test_who_knows_no_locks_is_noticed(store, selection, kept):
 
 
 def test_a_reader_that_holds_the_file_keeps_its_answer(store):
-    """Rows of a file that is open are read to their end, whatever is forgotten meanwhile."""
+    """Rows of an open file are read to the end, even if they are forgotten meanwhile."""
     merge_candles(store, [stream_candle(0), stream_candle(1)])
     with (store.root / PARTITION.file).open("rb") as held:
         forget(store, Selection((BTC,)))
@@ -274,7 +274,7 @@ def test_a_reader_that_holds_the_file_keeps_its_answer(store):
 
 
 def test_compactions_notes_stay_right(store):
-    """After a day was forgotten, in part or whole, a compaction looks at what changed and at nothing else."""
+    """After forgetting, a compaction reads only the changed partitions."""
     merge_candles(store, [stream_candle(0), stream_candle(1), stream_candle(1440), stream_candle(2880)])
     compact.write_verified(
         store,

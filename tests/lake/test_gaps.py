@@ -1,4 +1,4 @@
-"""The gap ledger keeps each gap with its reason, whenever a recorder dies."""
+"""The gap ledger keeps each gap with its reason, even if a recorder dies."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def ledgers(root: Path) -> list[str]:
 
 
 def test_marked_written_and_read(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A gap is told with all that was said of it, once its changes are written."""
+    """A written gap is read back with all its fields."""
     recorder.mark(BTC, 3, 5)
     recorder.mark(ETH, 7, 8, "exchange_halt")
     assert read_gaps(tmp_path) == []
@@ -72,7 +72,7 @@ def test_marked_written_and_read(recorder: LivingRecorder, tmp_path: Path) -> No
 
 
 def test_a_mark_overrides_and_keeps_the_detection(recorder: LivingRecorder) -> None:
-    """A gap whose reason is found keeps when it was noticed; what is around it stays as it was."""
+    """A new reason keeps the time of detection, and the gap around it is unchanged."""
     ledger = recorder.ledger
     ledger.mark(BTC, 0, 5, "pending", 100)
     ledger.mark(BTC, 1, 3, "delisted", 200)
@@ -87,7 +87,7 @@ def test_a_mark_overrides_and_keeps_the_detection(recorder: LivingRecorder) -> N
 
 
 def test_neighbours_that_agree_are_one(recorder: LivingRecorder) -> None:
-    """Ranges that touch and agree in reason and error are one; others stay apart."""
+    """Adjacent ranges with equal reason and error are merged; others stay separate."""
     ledger = recorder.ledger
     ledger.mark(BTC, 0, 2, "pending", 100)
     ledger.mark(BTC, 4, 6, "pending", 50)
@@ -161,7 +161,7 @@ def test_a_long_file_is_written_anew(recorder: LivingRecorder, tmp_path: Path) -
 
 
 def test_full_disk_loses_nothing(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """What could not be written is written later, after whatever the failed write left."""
+    """Changes that could not be written are written later, even after a partial write."""
     recorder.mark(BTC, 0, 2)
     recorder.write()
     recorder.mark(BTC, 5, 9, "unhealable", "x" * 300)
@@ -177,7 +177,7 @@ def test_full_disk_loses_nothing(recorder: LivingRecorder, tmp_path: Path) -> No
 
 
 def test_a_deleted_file_is_made_anew(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """Somebody who deletes the file gets an error told, and the next write brings everything back."""
+    """After its file was deleted, a write reports an error, and the next write restores everything."""
     recorder.mark(BTC, 0, 2)
     recorder.write()
     recorder.ledger.path.unlink()
@@ -244,7 +244,7 @@ def test_a_newer_versions_line_is_left_out_and_kept(
 def test_a_line_of_no_gap_is_left_out(
     recorder: LivingRecorder, tmp_path: Path, old: bytes, new: bytes
 ) -> None:
-    """Absurd times and names with a checksum that matches are damaged; what they are beside is read."""
+    """Impossible times and names with a valid checksum count as damaged; other lines are read."""
     recorder.mark(BTC, 1, 3)
     recorder.write()
     path = recorder.ledger.path
@@ -258,7 +258,7 @@ def test_a_line_of_no_gap_is_left_out(
 
 
 def test_a_sparse_ledger_is_set_aside(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A line of 3 GB is neither kept in memory nor an end: the gaps before it are taken over."""
+    """A line of 3 GB is not loaded; the gaps before it are taken over."""
     recorder.mark(BTC, 1, 3)
     recorder.write()
     path = recorder.ledger.path
@@ -278,7 +278,7 @@ def test_a_sparse_ledger_is_set_aside(recorder: LivingRecorder, tmp_path: Path) 
 def test_a_directory_that_is_taken_away_is_made_anew(
     recorder: LivingRecorder, tmp_path: Path, take_away: Callable[[Path], object]
 ) -> None:
-    """Deleted or moved with its directory, a ledger is written anew, whole."""
+    """If its directory is deleted or moved, the ledger is written again as a whole."""
     recorder.mark(BTC, 0, 1)
     recorder.write()
     take_away(recorder.ledger.path.parent)
@@ -301,7 +301,7 @@ def test_an_empty_ledger_leaves_no_file(recorder: LivingRecorder, tmp_path: Path
 
 
 def test_dead_ledgers_are_taken_over(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """The next recorder has what a dead one knew; what was pending waits for somebody to heal it."""
+    """The next recorder takes over the gaps of a dead one; pending ones are to be healed again."""
     recorder.mark(BTC, 0, 2)
     recorder.mark(BTC, 4, 5, "exchange_halt")
     recorder.write()
@@ -384,7 +384,7 @@ def test_killed_before_its_own_write(recorder: LivingRecorder, tmp_path: Path) -
 
 
 def test_oddities_stop_nobody(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A directory named like a ledger, and files of others, are left alone."""
+    """A directory named like a ledger, and files of other tools, are ignored."""
     directory = tmp_path / GAPS_DIRECTORY
     (directory / "odd.ndjson").mkdir()
     os.mkfifo(directory / "pipe.ndjson")
@@ -405,7 +405,7 @@ def test_no_lake_no_gaps(tmp_path: Path) -> None:
 
 
 def test_living_changes_nothing(tmp_path: Path) -> None:
-    """Looking who lives tells the locked from the rest, leaves no file, and no lock behind."""
+    """`living_recorders` distinguishes locked journals, and leaves neither a file nor a lock."""
     alive, dead = LivingRecorder(tmp_path, "alive"), LivingRecorder(tmp_path, "dead")
     dead.die()
     bare = alive.journal.directory.parent / "bare"
@@ -418,7 +418,7 @@ def test_living_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_living_on_a_lake_one_may_only_read(tmp_path: Path) -> None:
-    """Whoever may only read the lake sees who lives."""
+    """`living_recorders` works with read access alone."""
     alive = LivingRecorder(tmp_path)
     paths = [tmp_path, *tmp_path.rglob("*")]
     for path in paths:
@@ -447,7 +447,7 @@ STEPS = st.lists(
 @examples(30, 200)
 @given(STEPS)
 def test_like_a_dict(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]]) -> None:
-    """Any order of marks, clears, writes, failures and deaths: a reader finds what a dict of candles holds."""
+    """After any order of marks, clears, writes, failures and deaths, a reader finds the state of a dict."""
     root = tmp_path_factory.mktemp("ledger")
     recorder = LivingRecorder(root)
     model: dict[tuple[Series, int], tuple[str, str]] = {}
@@ -514,7 +514,7 @@ def test_thousands_of_changes_a_second(recorder: LivingRecorder) -> None:
 
 @pytest.mark.slow
 def test_kill_9_while_writing(tmp_path: Path) -> None:
-    """Whatever moment a recorder is killed at, its heir has a state that it wrote."""
+    """After a kill at any moment, the next recorder reads a state that was written."""
     code = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What exchangeInfo said is kept as of when it said it."""
+"""Answers of exchangeInfo are stored with the times at which they held."""
 
 import os
 import time
@@ -46,7 +46,7 @@ def test_what_was_said_is_read(store: LakeStore) -> None:
 
 
 def test_the_same_answer_moves_last_seen(store: LakeStore) -> None:
-    """An answer like the one before makes no row, but tells that it still holds, and the newest dates."""
+    """A repeated answer adds no row, and updates `last_seen` and the dates."""
     record_instruments(store, "spot", [BTC, ETH], 1)
     record_instruments(store, "spot", [BTC._replace(delivery_ms=99), ETH], 5)
     assert periods(store) == [("BTCUSDT", "TRADING", 1, 5), ("ETHUSDT", "TRADING", 1, 5)]
@@ -81,7 +81,7 @@ def test_a_symbol_that_vanished_keeps_its_last_seen(store: LakeStore) -> None:
 
 
 def test_an_older_answer_turns_no_clock_back(store: LakeStore) -> None:
-    """What is said later is not before what was said earlier, whatever a clock says."""
+    """An answer with an earlier time is stored with the last answer's time."""
     record_instruments(store, "spot", [BTC], 10)
     record_instruments(store, "spot", [BTC._replace(status="BREAK")], 5)
     assert periods(store) == [("BTCUSDT", "TRADING", 10, 10), ("BTCUSDT", "BREAK", 10, 10)]
@@ -127,7 +127,7 @@ def test_lines_that_we_did_not_write_are_set_aside(
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
 def test_no_file_in_its_place(store: LakeStore, spoil: Callable[[Path], None]) -> None:
-    """Other markets are read; what cannot be written is an OSError at once."""
+    """Other markets are read; an unwritable file is an OSError at once."""
     record_instruments(store, "usdt_futures", [BTC], 1)
     spoil(store.root / INSTRUMENTS_DIRECTORY / "spot.ndjson")
     assert len(read_instruments(store.root)) == 1

@@ -1,4 +1,4 @@
-"""The journal: what was committed is there after anything; what is there was committed."""
+"""The journal: each committed candle stays readable, and only committed candles are read."""
 
 import contextlib
 import math
@@ -51,7 +51,7 @@ def journal(tmp_path: Path):
 
 
 def flushed(journal: Journal) -> list[Candle]:
-    """Return what the journal's closed segments hold, and drop them."""
+    """Return the candles of the journal's closed segments, and drop these segments."""
     segments = journal.roll()
     rows = [row for segment in segments for row in read_segment(segment).candles]
     journal.drop(segments)
@@ -127,7 +127,7 @@ def test_roll_and_drop(journal, tmp_path):
 
 
 def test_torn_last_line(journal, tmp_path):
-    """A last line that was cut anywhere is dropped, and said to be torn."""
+    """A last line that is cut anywhere is dropped, and `torn` is set."""
     journal.commit(ROWS[:3])
     (segment,) = journal.roll()
     whole = segment.read_bytes()
@@ -141,7 +141,7 @@ def test_torn_last_line(journal, tmp_path):
 
 
 def test_damaged_line(journal):
-    """A line that does not match its checksum is told by its number; the others are read."""
+    """A line that does not match its checksum is returned with its number; the others are read."""
     journal.commit(ROWS)
     (segment,) = journal.roll()
     segment.write_bytes(segment.read_bytes().replace(b'"open":60001.5', b'"open":60001.6'))
@@ -299,7 +299,7 @@ def test_replay_of_lines_that_are_no_candles(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "ring", "nowhere"])
 def test_odd_things_in_the_journal(tmp_path, kind, caplog):
-    """Pipes, sockets, devices and links beside segments and journals, or as locks, hold up nobody."""
+    """Pipes, sockets, devices and links beside segments and journals, or as locks, block no reader."""
     journal = create_journal(tmp_path, "living")
     journal.commit(ROWS)
     for place in (journal.directory / "00000009.ndjson", tmp_path / JOURNAL_DIRECTORY / "odd"):
@@ -334,7 +334,7 @@ def put_odd(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "ring"])
 def test_odd_thing_for_the_journals_own_lock(tmp_path, kind):
-    """Reading goes on without the lock; a recorder that cannot take it says so and ends."""
+    """Readers continue without the lock; a recorder that cannot take it ends with an error."""
     journal = create_journal(tmp_path, "living")
     journal.commit(ROWS)
     (tmp_path / JOURNAL_DIRECTORY / "lock").unlink()
@@ -395,7 +395,7 @@ TAKEN_AWAY = [removed, all_removed, moved, own_moved, emptied, unlocked, replace
 @pytest.mark.parametrize("take_away", TAKEN_AWAY)
 @pytest.mark.parametrize("noticed_by", ["commit", "check"])
 def test_journal_taken_away(tmp_path, take_away, noticed_by):
-    """A journal that is taken away is noticed by the next commit or check, and made anew, locked."""
+    """The next commit or check notices a moved journal, and creates it again with its lock."""
     root = tmp_path / "lake"
     root.mkdir()
     journal = create_journal(root, "host-1")
@@ -543,7 +543,7 @@ def test_nothing_there(tmp_path):
 
 
 def test_other_files(journal, tmp_path):
-    """Files that are no segments are nobody's candles."""
+    """Files that are no segments are ignored."""
     journal.commit(ROWS)
     (journal.directory / "notes.txt").write_text("x")
     (tmp_path / JOURNAL_DIRECTORY / "stray.ndjson").write_bytes(SEGMENT)
@@ -567,7 +567,7 @@ def test_close(tmp_path):
 
 
 def test_adopted_once(tmp_path):
-    """Of those who look for dead recorders at once, one gets each journal; the living are left alone."""
+    """If processes adopt dead journals at once, each journal gets one new owner; living ones are unchanged."""
     living_recorders = create_journal(tmp_path, "living")
     dead = [create_journal(tmp_path, "dead") for _ in range(5)]
     for journal in dead:
@@ -621,7 +621,7 @@ def test_dead_recorder(tmp_path):
 
 
 def test_read_while_recorders_flush(tmp_path):
-    """Whoever reads the journal and then the lake misses no candle that was committed before."""
+    """A reader of the journal and then the lake misses no candle committed before."""
     journal = create_journal(tmp_path, "x")
     committed: list[int] = []
     merged: list[int] = []

@@ -1,4 +1,4 @@
-"""The lake: rows enter it by one operation, and every partition is always as it should be."""
+"""The lake: one operation merges rows, and each partition is always sorted, unique and whole."""
 
 import contextlib
 import itertools
@@ -39,7 +39,7 @@ PARTITION = partition_of(stream_candle())
 
 
 def differs(one: Candle, other: Candle) -> bool:
-    """Tell whether two duplicates disagree on what happened: a correction."""
+    """Return whether two duplicates differ in a value, which makes a correction."""
     return any(getattr(one, name) != getattr(other, name) for name in VALUE_COLUMNS)
 
 
@@ -147,7 +147,7 @@ def test_merge_and_read(store):
 
 
 def test_merge_counts(store):
-    """A merge tells what was new, what was replaced, and which of that is a correction."""
+    """A merge counts added, replaced and corrected rows."""
 
     def merge(*rows: Candle) -> Merged:
         return store.merge(PARTITION, to_table(rows))
@@ -196,7 +196,7 @@ def test_merge_of_nothing(store):
 @examples(12, 60)
 @given(merges=st.lists(st.lists(candles(6), min_size=1, max_size=8), max_size=6))
 def test_merges_are_a_dict(tmp_path_factory, merges):
-    """Any sequence of merges leaves what a dict by begin time would hold, and counts what changed."""
+    """Any sequence of merges leaves the rows of a dict by begin time, and counts its changes."""
     store = LakeStore.create(str(tmp_path_factory.mktemp("lake")), "test")
     model: dict[int, Candle] = {}
     for rows in merges:
@@ -242,7 +242,7 @@ def test_nothing_outside_the_lake(store, wrong):
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"nonsense" * 100, "torn"])
 def test_corrupt_file(store, data):
-    """A partition whose file cannot be read is left as it is, and named."""
+    """A partition with an unreadable file is unchanged, and named in the error."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     path = store.root / PARTITION.file
     path.write_bytes(path.read_bytes()[:-5] if data == "torn" else data)
@@ -255,7 +255,7 @@ def test_corrupt_file(store, data):
 
 
 def test_merge_into_a_foreign_file(store):
-    """Somebody else's candles.parquet, unsorted and with duplicates, is repaired by the next merge."""
+    """The next merge repairs an unsorted foreign candles.parquet with duplicates."""
     rows = [stream_candle(3), stream_candle(1, trade_num=1), stream_candle(1, trade_num=2)]
     path = store.root / PARTITION.file
     path.parent.mkdir(parents=True)
@@ -267,7 +267,7 @@ def test_merge_into_a_foreign_file(store):
 
 
 class Unlocked(LocalStorage):
-    """Storage that keeps nobody out, as an object store would."""
+    """A storage without locks, like an object store."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -288,14 +288,14 @@ class Changing(Unlocked):
 
 
 def test_changed_meanwhile(store):
-    """A merge that was overtaken by writers without locks tries again, and nobody's rows are lost."""
+    """A merge retries after a change by a writer without locks, and no row is lost."""
     store.storage = Changing(store.root, store.root / "_lakewriter/locks")
     store.merge(PARTITION, to_table([stream_candle(0)]))
     assert rows_of(store) == [stream_candle(0), stream_candle(10), stream_candle(11), stream_candle(12)]
 
 
 class Overtaken(Unlocked):
-    """Storage that somebody else writes to before each file of a batch gets its name."""
+    """A storage in which another writer changes each file of a batch before its rename."""
 
     def replace_all(self, replacements: Sequence[Replacement]) -> list[str | None]:
         other = LakeStore.local(self.root)
@@ -318,7 +318,7 @@ def many(*minutes: int, symbols: int = 5) -> list[tuple[Partition, pa.Table]]:
 
 
 def test_merge_many_is_many_merges(store, tmp_path):
-    """Many merges made together leave what they leave one by one, and say the same of it."""
+    """`merge_many` leaves the same rows and returns the same results as single merges."""
     other = LakeStore.create(str(tmp_path / "other"), "test")
     for minutes in ((3, 1), (1, 2, 3), (2,), ()):
         items = many(*minutes)
@@ -351,14 +351,14 @@ def test_merge_many_of_nothing(store):
 
 
 def test_merge_many_overtaken(store):
-    """Partitions that writers without locks changed meanwhile are merged again, and nobody's rows are lost."""
+    """Partitions that writers without locks changed are merged again, and no row is lost."""
     store.storage = Overtaken(store.root, store.root / "_lakewriter/locks")
     done = store.merge_many(many(1, 2))
     assert [each.rows for each in done] == [3, 2, 3, 2, 3]
 
 
 def test_merge_many_gives_each_partition_its_own_error(store):
-    """Rows of another day, a name that cannot be one, a torn file: each fails alone, and the others are merged."""
+    """Rows of another day, an invalid name or a torn file fail alone; the others are merged."""
     *items, torn = many(0)
     path = store.root / torn[0].file
     path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Lines: every line that ended is found, whatever lies between them, and none is longer than the limit."""
+"""Files of lines: each complete line is found among damaged ones, and none exceeds the limit."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_any_line_is_as_it_was_written_or_none(line: bytes) -> None:
 
 @given(st.text(max_size=20), st.integers(0, 300), st.integers(1, 255))
 def test_a_changed_byte_is_seen(text: str, place: int, flip: int) -> None:
-    """A line gives its value back; with a byte of it changed it gives none, or the same."""
+    """A line decodes to its value; with a changed byte it decodes to None or the same value."""
     body = b'"%b"' % text.encode("unicode_escape").replace(b"\\", b"/").replace(b'"', b"'")
     line = bytearray(CODEC.encode(body)[:-1])
     assert value(line) == body

@@ -21,7 +21,7 @@ def test_bucket_and_prefix() -> None:
 
 
 def test_secrets_are_not_in_the_name() -> None:
-    """Errors name the lake by what may be seen."""
+    """Errors name the lake without secrets."""
     with environment():
         there = locate("s3://key:se%2Fcret@b/lake?region=eu-west-1&endpoint_override=http://127.0.0.1:1")
     assert there.uri == "s3://b/lake"
@@ -73,7 +73,7 @@ def test_state_directory_is_local_and_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_uris(uri: str, what: str) -> None:
-    """What is no URI of a lake is said before anybody is asked."""
+    """An invalid URI is refused before the first request."""
     with environment(), pytest.raises(UsageError) as raised:
         locate(uri)
     assert raised.value.what.startswith(what)

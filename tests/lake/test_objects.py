@@ -1,4 +1,4 @@
-"""Reading an object store: what is there, and what it says when it fails."""
+"""Reads from an object store, and the error of each failure."""
 
 import contextlib
 import socket
@@ -28,7 +28,7 @@ def storage(store: Store, prefix: str) -> ObjectStorage:
 
 
 def test_entries_and_tree(store: Store) -> None:
-    """A listing has what is directly below, or all keys with their bytes; each is one request."""
+    """One request lists the names directly below a directory, or all keys with their sizes."""
     for name in ("a.txt", "d/b.txt", "d/币 %41#?.txt", "d/e/c.txt", "dd/x"):
         store.put(f"entries/{name}", b"12345")
     there = storage(store, "entries")
@@ -66,7 +66,7 @@ def test_read_and_version(store: Store) -> None:
 
 
 def read_while_replaced(store: Store, there: ObjectStorage, key: str, new: bytes) -> bytes:
-    """Return what is read of an object in whose place another is put just before its bytes are sent."""
+    """Return the bytes read of an object that is replaced right before they are sent."""
     with store.before(Request("GET", key), lambda: store.put(key, new)) as left:
         found = there.read(key.partition("/")[2])
     assert left == []
@@ -84,7 +84,7 @@ def test_object_replaced_while_it_is_read(store: Store) -> None:
 
 
 def test_nothing_of_the_memory_is_behind_a_shorter_object(store: Store) -> None:
-    """Where an object became shorter, its length counts, whatever the memory held that it is read into."""
+    """If an object became shorter, no stale memory follows its bytes."""
     there = storage(store, "shrunk")
     for number in range(50):
         longer = b"PAR1" + bytes([65 + number % 2]) * 4000 + b"PAR1"
@@ -95,7 +95,7 @@ def test_nothing_of_the_memory_is_behind_a_shorter_object(store: Store) -> None:
 
 
 def test_object_that_never_holds_still(store: Store) -> None:
-    """Nobody reads again for ever."""
+    """A read of an object that changes each time ends with an error."""
     store.put("restless/x.parquet", WHOLE)
     number = 0
 
@@ -114,7 +114,7 @@ def test_object_that_never_holds_still(store: Store) -> None:
 
 
 def test_what_somebody_else_put_there_is_given_as_it_is(store: Store) -> None:
-    """A file without a Parquet file's end is not read for ever, nor hidden."""
+    """A file without Parquet's last bytes is returned unchanged, without endless retries."""
     store.put("odd/x.parquet", b"no such thing")
     found = storage(store, "odd").read("x.parquet")
     assert found is not None
@@ -155,7 +155,7 @@ def test_nothing_is_written(store: Store) -> None:
 def test_refusals_are_one_line(
     store: Store, answer: tuple[str, list[tuple[str, str]], bytes], what: str, hint: str
 ) -> None:
-    """What the store says is told in one line, with the lake's name before it, and what to do."""
+    """Each refusal of the store is one line with the lake's name, and a hint."""
     there = storage(store, "lake")
     with store.misbehaving(lambda _: answer), pytest.raises(LakeError) as raised:
         there.entries("")
@@ -181,7 +181,7 @@ def test_refusal_without_words(store: Store) -> None:
 
 
 def test_nobody_answers() -> None:
-    """A closed port is told in the time of a few attempts."""
+    """A closed port is an error after a few attempts."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(LakeError, match=r"Could not connect|Failed to connect") as raised:
@@ -201,7 +201,7 @@ def accepted(server: socket.socket) -> int:
 
 @pytest.mark.slow
 def test_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes connections and says nothing is given up after a few attempts."""
+    """A server that accepts connections and never answers is an error after a few attempts."""
     monkeypatch.setattr("lakewriter.lake.remote.location.SILENCE_S_MAX", 0.5)
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         with pytest.raises(LakeError, match=r"^lake: s3://bucket/lake: .*(too slow|timed out)"):
@@ -213,7 +213,7 @@ def test_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_credentials(store: Store, tmp_path: Path) -> None:
-    """Without any the store is asked as nobody; what it then says is told."""
+    """Without credentials requests are anonymous, and the store's refusal is reported."""
     with (
         environment(AWS_EC2_METADATA_DISABLED="true", HOME=str(tmp_path)),
         store.misbehaving(lambda _: refusal("403 Forbidden", "AccessDenied", "Access Denied")),

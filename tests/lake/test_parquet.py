@@ -1,4 +1,4 @@
-"""The partition's file: what we write, who can read it, and whose files we can read."""
+"""The partition's file: its encoding, its readers, and the foreign files that we read."""
 
 import contextlib
 import tempfile
@@ -46,7 +46,7 @@ DATA = encode(ROWS, PARTITION)
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
-    """Return the table as somebody else would write it."""
+    """Return the table as a Parquet file of another writer."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **options)
     return sink.getvalue().to_pybytes()
@@ -67,7 +67,7 @@ def refused(data: bytes) -> LakeError:
 
 @given(st.lists(candles(), max_size=30))
 def test_round_trip(rows):
-    """What is encoded is decoded, every row and null of it."""
+    """An encoded table decodes to the same rows and nulls."""
     table = to_table(rows)
     data = encode(table, PARTITION)
     again = decode(data, "x")
@@ -82,7 +82,7 @@ def test_same_bytes():
 
 
 def torn(footer_of: bytes, pages_of: bytes) -> bytes:
-    """Return what is read by whoever opens a file, and once more when it was replaced."""
+    """Return the rows that a reader gets if the file is replaced between its two opens."""
 
     def footer_at(data: bytes) -> int:
         return len(data) - 8 - int.from_bytes(data[-8:-4], "little")
@@ -102,7 +102,7 @@ READERS_ERRORS = (duckdb.Error, pl.exceptions.PolarsError, OSError)
 
 @pytest.mark.parametrize("engine", READERS)
 def test_an_old_footer_does_not_fit_a_later_file(engine: str, tmp_path: Path):
-    """Whoever has the footer of one file and the pages of a later one fails, instead of missing its last rows."""
+    """A reader with one file's footer and a later file's pages fails, instead of missing its last rows."""
     path, read = tmp_path / "candles.parquet", READERS[engine]
     before = [encode(to_table([stream_candle(minute) for minute in range(100, 101)]), PARTITION)]
     short = 0
@@ -131,7 +131,7 @@ def test_no_page_of_times_is_smaller_than_a_shift():
 
 @given(st.lists(candles(), min_size=1, max_size=30), st.lists(candles(), min_size=1, max_size=30))
 def test_no_page_begins_where_one_did(old, new):
-    """Whatever the rows: no page of the next file is where a page of this one was, and nothing else differs."""
+    """No page of the next file has the offset of a page of this one, and the rows are equal."""
     before = encode(to_table(old), PARTITION, 8 * (len(old) % 11))
     rows = to_table(new)
     following = encode_next(rows, PARTITION, before)
@@ -178,7 +178,7 @@ def test_encodings():
 
 
 def test_metadata():
-    """The file says whose it is and what it holds, and nothing that only Arrow reads."""
+    """The metadata has the writer, the partition and the row count, but no Arrow schema."""
     metadata = pq.read_metadata(pa.BufferReader(DATA)).metadata
     assert len(metadata.pop(b"lakewriter.footer_crc")) == 8
     assert metadata == {
@@ -211,7 +211,7 @@ def test_a_day_of_seconds():
 
 
 def test_written_by_us():
-    """A file is ours if it says so and has the rows it says."""
+    """A file counts as ours if its metadata says so and has the right number of rows."""
     metadata = pq.read_metadata(pa.BufferReader(DATA)).metadata
     assert written_by_us(DATA)
     assert not written_by_us(parquet(ROWS))
@@ -220,7 +220,7 @@ def test_written_by_us():
 
 
 def test_label():
-    """A file's label is what it says of itself, whoever wrote it; a torn end is one clear line."""
+    """The header is read from any file; a torn footer is one clear line."""
     label = read_header(DATA, "x")
     assert label.schema.equals(SCHEMA, check_metadata=True)
     assert label.metadata["lakewriter.rows"] == "3"
@@ -234,7 +234,7 @@ def test_label():
 
 
 def test_statistics():
-    """What a file's end says of a column: the least and greatest value, as stored, and how many are null."""
+    """The statistics of a column are its least and greatest stored value, and its number of nulls."""
     found = read_statistics(DATA)
     assert list(found) == SCHEMA.names
     assert found["candle_begin_time"] == Statistics(DAY_START_MS, DAY_START_MS + 120_000, 0)
@@ -249,7 +249,7 @@ FOOTER = Footer(3, BEGINS[0], BEGINS[-1])
 
 
 def test_footer():
-    """A footer of ours tells how many rows there are and between which times; others' tell nothing."""
+    """The footer of our file has its number of rows and their range; for foreign files it is None."""
     assert read_footer(DATA, "x") == FOOTER
     assert read_footer(encode(ROWS.slice(0, 0), PARTITION), "x") == Footer(0, 0, 0)
     assert read_footer(parquet(ROWS), "x") is None
@@ -258,7 +258,7 @@ def test_footer():
 
 @pytest.mark.parametrize("kind", [pa.timestamp("ms", "UTC"), pa.timestamp("us", "UTC")])
 def test_a_footer_that_only_says_it_is_ours(kind: pa.DataType):
-    """Where somebody wrote our file anew, and kept its metadata, the rows are asked, in whatever unit."""
+    """If another writer kept our metadata, the rows are read, with times in any unit."""
     rows = with_column("candle_begin_time", ROWS["candle_begin_time"].cast(kind))
     copied = parquet(rows.replace_schema_metadata(pq.read_metadata(pa.BufferReader(DATA)).metadata))
     assert read_footer(copied, "x") == FOOTER
@@ -271,7 +271,7 @@ def test_a_footer_that_only_says_it_is_ours(kind: pa.DataType):
 
 @pytest.mark.parametrize("flip", [1, 2, 3, 4, 8, 0x80])
 def test_a_damaged_footer_is_refused_or_harmless(flip: int):
-    """Whatever byte of it is another one: never an end of the process, nor another answer."""
+    """A changed byte of the footer neither ends the process nor changes an answer."""
     footer_bytes = int.from_bytes(DATA[-8:-4], "little")
     answers = {"refused": 0, "right": 0}
     for at in range(len(DATA) - 8 - footer_bytes, len(DATA)):
@@ -288,7 +288,7 @@ def test_a_damaged_footer_is_refused_or_harmless(flip: int):
 
 
 def test_a_row_group_that_says_too_little():
-    """A file from which fewer rows come than it says to have is not taken for one with fewer candles."""
+    """A file that yields fewer rows than its footer claims is refused."""
     short = 0
     for at in range(len(DATA) - 8 - int.from_bytes(DATA[-8:-4], "little"), len(DATA) - 8):
         if DATA[at : at + 2] == b"\x16\x06":  # a count of three, in Thrift's zigzag
@@ -392,7 +392,7 @@ def test_foreign_columns():
     ],
 )
 def test_missing_optional_column(name):
-    """A column that others may not have becomes null."""
+    """A missing optional column becomes null."""
     again = decode(parquet(ROWS.drop_columns([name])), "x")
     assert again.schema.equals(SCHEMA)
     assert again[name].null_count == 3
@@ -401,14 +401,14 @@ def test_missing_optional_column(name):
 
 @pytest.mark.parametrize("name", ["candle_begin_time", "open", "high", "low", "close", "volume"])
 def test_missing_required_column(name):
-    """A file without what makes a candle is refused, and the missing column named."""
+    """A file without a required column is refused, with the column's name."""
     error = refused(parquet(ROWS.drop_columns([name])))
     assert error.what == f"the/file.parquet: has no column {name}"
     assert error.hint == "a candle file needs candle_begin_time, open, high, low, close, volume"
 
 
 def test_null_begin_time():
-    """A row without its key is refused, whoever wrote it."""
+    """A row without a begin time refuses the file."""
     begins = pa.array([DAY_START_MS, None, DAY_START_MS + 60_000], pa.timestamp("ms", "UTC"))
     for columns in (ROWS.column_names, ROWS.column_names[:8]):
         error = refused(parquet(with_column("candle_begin_time", begins).select(columns)))
@@ -430,14 +430,14 @@ def test_null_begin_time():
     ids=range(8),
 )
 def test_columns_of_no_use(name, column):
-    """A column that cannot become ours is refused, and the hint says what to do with the file."""
+    """A column that cannot be cast is refused, with a hint."""
     error = refused(parquet(with_column(name, column)))
     assert error.what.startswith("the/file.parquet: not a readable Parquet file of candles: ")
     assert error.hint == "nothing was changed; move the file out of the lake, then run again"
 
 
 def test_column_twice():
-    """A file that has a column twice is refused: nobody knows which one is meant."""
+    """A file with a repeated column is refused, because the column is ambiguous."""
     twice = pa.Table.from_arrays([*ROWS.columns, ROWS["open"]], names=[*ROWS.column_names, "open"])
     refused(parquet(twice))
 
@@ -458,7 +458,7 @@ def test_column_twice():
     ids=range(9),
 )
 def test_no_parquet(data):
-    """What is no whole Parquet file is refused by its name."""
+    """A file that is not whole Parquet is refused with its name."""
     error = refused(data)
     assert error.what.startswith("the/file.parquet: not a readable Parquet file of candles: ")
 

@@ -1,4 +1,4 @@
-"""Many things under way at once."""
+"""Prefetch: many pending requests, with results in order."""
 
 import threading
 
@@ -9,7 +9,7 @@ from support.running import PATIENCE_S
 
 
 def test_results_come_in_order() -> None:
-    """Whichever is done first, the results stand in the order of the things."""
+    """Results have the order of their inputs, in any order of completion."""
     first_may_end = threading.Event()
 
     def work(number: int) -> int:
@@ -23,7 +23,7 @@ def test_results_come_in_order() -> None:
 
 
 def test_no_more_than_so_many_are_begun() -> None:
-    """What nobody has taken yet holds up what comes after it."""
+    """Unconsumed results delay further work."""
     begun: list[int] = []
     results = prefetch(lambda number: begun.append(number), iter(range(100)), 3)
     next(results)
@@ -33,7 +33,7 @@ def test_no_more_than_so_many_are_begun() -> None:
 
 
 def test_error_comes_in_its_place() -> None:
-    """Results before it are given, and none after."""
+    """Results before the error are yielded, and none after it."""
     results = prefetch(lambda number: 1 // number, [1, 1, 0, 1], 4)
     assert [next(results), next(results)] == [1, 1]
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""A survey is right about present and absent candles, in own and foreign files."""
+"""A survey finds the present and the absent candles, in own and foreign files."""
 
 import time
 from pathlib import Path
@@ -39,7 +39,7 @@ def put(store: LakeStore, candles: list[Candle]) -> None:
 
 
 def put_foreign(store: LakeStore, candles: list[Candle], name: str = "part-0.parquet") -> None:
-    """Put a file of somebody else's into the first candle's partition."""
+    """Put a foreign file into the first candle's partition."""
     path = store.root / partition_of(candles[0]).path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(candles), path)
@@ -56,7 +56,7 @@ def minutes(found: object) -> list[int]:
 
 
 def test_a_footer_says_what_the_rows_are() -> None:
-    """Of our own file the end suffices: rows, first and last; of somebody else's it says nothing."""
+    """The footer of our file has count, first and last; that of a foreign file is not used."""
     rows = [stream_candle(minute) for minute in (3, 4, 9)]
     data = encode(to_table(rows), partition_of(rows[0]))
     assert read_footer(data, "x") == Footer(3, rows[0].begin_ms, rows[-1].begin_ms)
@@ -74,7 +74,7 @@ def test_a_footer_says_what_the_rows_are() -> None:
 
 
 def test_own_foreign_and_hot_candles_are_there_once(store: LakeStore) -> None:
-    """A candle counts once, in whichever of the files and the journal it is."""
+    """A candle in several files or the journal counts once."""
     put(store, [stream_candle(minute) for minute in (1, 2, 1441)])
     put_foreign(store, [stream_candle(minute) for minute in (7, 2, 7)])
     hot = [
@@ -171,7 +171,7 @@ def test_grids_of_days_weeks_and_months(store: LakeStore) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error(store: LakeStore) -> None:
-    """Nobody is told that candles are missing because a file is broken."""
+    """An unreadable file is an error, not a range of missing candles."""
     put(store, [stream_candle(0)])
     (store.root / partition_of(stream_candle(0)).file).write_bytes(b"no")
     with pytest.raises(LakeError, match="not a readable Parquet file of candles"):
@@ -192,7 +192,7 @@ def test_like_a_set(
     stop: int,
     runs: bool,
 ) -> None:
-    """Any mix of files and journal holds what a set of minutes would."""
+    """Any mix of files and journal gives the candles of a set of minutes."""
     store = LakeStore.create(str(tmp_path_factory.mktemp("presence")), "test")
     if runs:
         own = [minute + step for minute in own for step in range(3)]

@@ -1,4 +1,4 @@
-"""What the exchange asked of this address outlives the process."""
+"""Bans and connection attempts of this address outlive the process."""
 
 import asyncio
 from functools import partial
@@ -14,7 +14,7 @@ from lakewriter.rate_limit_state import RateLimitState
 
 
 class ToldClock(Clock):
-    """Clocks that show what they are told."""
+    """Clocks whose times the test sets."""
 
     now_s = 0.0
 

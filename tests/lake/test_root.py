@@ -1,4 +1,4 @@
-"""Which directories are lakes, and which lake is meant by one that is none."""
+"""The directories that are lakes, and the hint of the error for those that are not."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def refused(root: Path | str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
 def test_no_command_takes_a_directory_for_an_empty_lake(arguments: list[str], lake: Path) -> None:
-    """What reads a lake ends by an error on any other directory, and leaves nothing there."""
+    """Each reading command refuses any other directory, and leaves no file in it."""
     empty = lake.parent.parent / "empty"
     result = CliRunner().invoke(cli, ["--lake", str(empty), *arguments])
     assert isinstance(result.exception, LakeError), result
@@ -91,7 +91,7 @@ def test_the_lake_below_is_meant(lake: Path) -> None:
 
 
 def test_directories_of_others_are_no_lakes(tmp_path: Path) -> None:
-    """Partitions of other tools do not make a lake; nor does a directory of the system."""
+    """Partitions of other tools, or a system directory, are not a lake."""
     (tmp_path / "market=NYSE/symbol=X").mkdir(parents=True)
     (tmp_path / "year=2024").mkdir()
     for root in (tmp_path, "/usr/share", "/"):
@@ -99,7 +99,7 @@ def test_directories_of_others_are_no_lakes(tmp_path: Path) -> None:
 
 
 def test_a_lake_without_our_directory_is_one(lake: Path, tmp_path: Path) -> None:
-    """What was copied without our own directory is read; so is a lake that was only just made."""
+    """A copy without `_lakewriter` is read, and so is a new lake."""
     copied = tmp_path / "copied"
     copied.mkdir()
     (lake / "market=spot").rename(copied / "market=spot")

@@ -1,4 +1,4 @@
-"""Local storage: a name is replaced whole or not at all, by one writer at a time."""
+"""Local storage: one writer at a time replaces a name as a whole."""
 
 import contextlib
 import fcntl
@@ -60,7 +60,7 @@ def test_new_name(storage):
 
 
 def test_absent_name(storage):
-    """A name that is not there has neither bytes nor a version."""
+    """An absent name has neither bytes nor a version."""
     assert storage.read(NAME) is None
     assert storage.version(NAME) is None
 
@@ -76,7 +76,7 @@ def test_replaced(storage):
 
 @pytest.mark.parametrize("expected", [None, "", "another", "0-0-0"])
 def test_changed(storage, expected):
-    """Whoever expects another version changes nothing and leaves nothing behind."""
+    """A replacement with another expected version changes nothing, and leaves no file."""
     version = storage.replace(NAME, b"old", None)
     with pytest.raises(ChangedError):
         storage.replace(NAME, b"new", expected)
@@ -85,7 +85,7 @@ def test_changed(storage, expected):
 
 
 def test_gone_meanwhile(storage):
-    """Whoever expects a version of a name that is gone changes nothing."""
+    """A replacement of a name that is gone changes nothing."""
     version = storage.replace(NAME, b"old", None)
     storage.delete(NAME)
     with pytest.raises(ChangedError):
@@ -162,7 +162,7 @@ def test_delete(storage):
 
 
 def test_entries(storage):
-    """A listing is one level deep, sorted, directories and files apart; links count as what they lead to."""
+    """A listing has one level, sorted, with separate directories and files; a link counts as its target."""
     for name in ("d/z", "d/a", "d/.hidden", "d/sub/x", "d/other/y"):
         storage.replace(name, b"", None)
     (storage.root / "d/link").symlink_to(storage.root / "d/sub")
@@ -172,13 +172,13 @@ def test_entries(storage):
 
 @pytest.mark.parametrize("directory", ["absent", "a/b/c", "file", "file/below"])
 def test_entries_of_no_directory(storage, directory):
-    """What is not there, or is a file, has no entries."""
+    """An absent directory, or a file, has no entries."""
     storage.replace("file", b"", None)
     assert storage.entries(directory) == Listing([], [])
 
 
 def test_root_gone(tmp_path):
-    """A lake whose root went away is not made again behind its owner's back."""
+    """A root that is gone is not created again."""
     storage = LocalStorage(tmp_path / "gone", tmp_path)
     with pytest.raises(LakeError) as caught:
         storage.replace(NAME, b"", None)
@@ -187,7 +187,7 @@ def test_root_gone(tmp_path):
 
 
 def test_sweep(storage):
-    """Only old temporary files of ours go; young ones and anybody else's files stay."""
+    """Only our old temporary files are removed."""
     old = ["d/.candles.parquet.tmp-1-ab", "d/.x.tmp-2"]
     kept = [
         "d/.young.tmp-3",
@@ -222,7 +222,7 @@ steps = st.lists(
 @examples(20, 100)
 @given(steps=steps)
 def test_like_a_dict(tmp_path_factory, steps):
-    """Any sequence of replacements and deletions leaves what a dict with versions would hold."""
+    """Any sequence of replacements and deletions leaves the names of a dict with versions."""
     storage = storage_at(tmp_path_factory.mktemp("root"))
     model: dict[str, bytes] = {}
     stale = "stale"
@@ -295,7 +295,7 @@ def is_held(lock: Path) -> bool:
 
 
 def test_exclusive_ends(storage):
-    """The lock is held inside, and given up at the end, whatever the end is."""
+    """The lock is held inside of the block, and released at its end, also on errors."""
     with contextlib.suppress(KeyError), storage.exclusive("d"):
         (lock,) = (storage.root / "_locks").iterdir()
         assert is_held(lock)
@@ -306,7 +306,7 @@ def test_exclusive_ends(storage):
 
 
 def test_a_deleted_lock_excludes_all_the_same(storage):
-    """A waiter whose lock file was deleted meanwhile holds the new one, as everybody after it."""
+    """A waiter whose lock file was deleted takes the new one, like all later writers."""
     (name,) = locks_of(storage, "d")
     lock = storage.root / "_locks" / name
     held: list[bool] = []
@@ -407,7 +407,7 @@ with LocalStorage(root, root / "_locks").exclusive("d"):
 
 @pytest.mark.slow
 def test_dead_owner_holds_nothing(storage):
-    """A process that was killed inside keeps nobody out."""
+    """A process that was killed inside of the block holds no lock."""
     with python_child(HOLD, storage.root) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "inside\n"
@@ -457,7 +457,7 @@ def test_replace_all_of_nothing(storage):
 
 
 def test_replace_all_changed(storage):
-    """Of many names those that have another version by now stay as they are; the others are replaced."""
+    """Names with another version stay; the other names are replaced."""
     versions = storage.replace_all(MANY)
     storage.replace(MANY[3].name, b"theirs", versions[3])
     storage.delete(MANY[5].name)
@@ -495,7 +495,7 @@ class InterruptedAtThird(LocalStorage):
 
 
 def test_replace_all_interrupted(tmp_path):
-    """Those that have their name are there whole, of the others nothing is left."""
+    """Renamed files are whole, and no temporary file of the others is left."""
     with pytest.raises(KeyboardInterrupt):
         storage_at(tmp_path, InterruptedAtThird).replace_all(MANY)
     assert files_of(tmp_path) == {each.name: each.data for each in MANY[:2]}

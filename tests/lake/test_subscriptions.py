@@ -1,4 +1,4 @@
-"""The lake keeps which series are and were subscribed to, whatever becomes of the file."""
+"""The lake keeps present and past subscriptions, even if the file is damaged."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_what_is_confirmed_is_read(store: LakeStore) -> None:
 
 
 def test_a_line_is_simple_json(store: LakeStore) -> None:
-    """Others read the file line by line; what is still subscribed to has no stop."""
+    """The file has one JSON object per line; an open period has no stop."""
     journal = start_recorder(store, BTC, ETH, now_ms=5)
     assert confirm_series(store, journal, BTC, now_ms=9) == [ETH]
     assert confirm_series(store, journal, BTC, now_ms=9) == []
@@ -59,7 +59,7 @@ def test_a_line_is_simple_json(store: LakeStore) -> None:
 
 
 def test_recorders_share_the_file(store: LakeStore) -> None:
-    """A living recorder's periods stay, whatever another one with the same config says."""
+    """A confirmation changes no period of another living recorder, even with the same config."""
     first = start_recorder(store, BTC)
     second = start_recorder(store, ETH, now_ms=1)
     assert [(each.series, each.is_open) for each in read_periods(store.root)] == [(BTC, True), (ETH, True)]
@@ -120,7 +120,7 @@ def test_what_is_not_understood_is_set_aside(
 
 
 def test_a_pipe_is_not_waited_for(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
-    """What is no regular file is left out by readers, with one line, and stays as it is."""
+    """Readers leave out a pipe with one warning, and do not change it."""
     journal = start_recorder(store, BTC)
     path = store.root / PERIODS_FILE
     path.unlink()
@@ -140,7 +140,7 @@ def test_a_pipe_is_not_waited_for(store: LakeStore, caplog: pytest.LogCaptureFix
 
 
 def test_a_file_is_read_within_bounds(store: LakeStore) -> None:
-    """A file that grew beyond all measure is not loaded; what follows replaces it."""
+    """A huge file is not loaded, and the next write replaces it."""
     path = store.root / PERIODS_FILE
     path.parent.mkdir()
     with path.open("wb") as file:
@@ -151,7 +151,7 @@ def test_a_file_is_read_within_bounds(store: LakeStore) -> None:
 
 
 def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:
-    """What an ended recorder leaves behind is closed when it was last seen; of a living one nothing is."""
+    """Open periods of an ended recorder are closed when it was last seen; a living one refuses this."""
     living_recorders = start_recorder(store, ETH)
     dead = start_recorder(store, BTC, name="/etc/other.toml")
     confirm_series(store, dead, BTC, now_ms=10 * STOP_MARGIN_MS, name="/etc/other.toml")

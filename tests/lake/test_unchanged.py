@@ -1,4 +1,4 @@
-"""Kept facts: what did not change is not read again, anything else is."""
+"""Cached facts: an unchanged file is not read again, a changed one is."""
 
 import os
 import time
@@ -80,7 +80,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
 
 
 def test_facts_are_bounded(directory: Path) -> None:
-    """There is room for the newest fact, and few others."""
+    """The cache has a maximum size, and always takes the newest fact."""
     listings = cache()
     for number in range(100):
         listings.add(number, directory.stat(), listings.now_s(), "a")
@@ -89,7 +89,7 @@ def test_facts_are_bounded(directory: Path) -> None:
 
 
 def test_a_process_that_stood_still_keeps_no_listing(tmp_path: Path) -> None:
-    """What counts is how old the directory was before it was listed: a change may have followed at once."""
+    """The age of the directory before the listing decides, because a change may follow at once."""
     storage = Storage(tmp_path)
     (tmp_path / "d").mkdir()
     before = (tmp_path / "d").stat()
@@ -160,7 +160,7 @@ def test_links_are_looked_at_each_time(tmp_path: Path) -> None:
 
 
 class Storage(LocalStorage):
-    """A storage whose disk is local, and whose clock is late."""
+    """A storage with a local disk and a slow clock."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, root / "locks")
@@ -171,7 +171,7 @@ NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a"])
 
 
 def test_a_kept_listing_is_a_new_listing(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Any order of changes and listings gives what a storage without kept listings gives."""
+    """In any order of changes and listings, a cached listing equals a new one."""
 
     class Changes(RuleBasedStateMachine):
         def __init__(self) -> None:

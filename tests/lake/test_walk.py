@@ -1,4 +1,4 @@
-"""The walk over a lake's levels: what is there is found once, and nothing that only looks like it."""
+"""The listing of a lake's levels finds each series once, and ignores directories that only resemble one."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_files(store):
     ],
 )
 def test_files_filtered(store, wanted, expected):
-    """A filter keeps what it names; days are included on both ends."""
+    """A filter keeps the named partitions; both ends of a range of days are included."""
     for partition in MANY:
         put(store, partition.file)
     assert [found.partition for found in store.files(wanted)] == expected
@@ -69,7 +69,7 @@ def test_files_filtered(store, wanted, expected):
 
 
 def test_foreign_names(store):
-    """What only looks like the lake's is passed over: other directories, hidden files, other suffixes."""
+    """Other directories, hidden files and other suffixes are ignored."""
     directory = PARTITION.path
     put(store, PARTITION.file)
     put(store, f"{directory}/part-0.parquet")
@@ -97,7 +97,7 @@ def test_foreign_names(store):
 
 
 def test_names_that_are_not_utf8(store):
-    """A directory whose name is no text is passed over like any other stranger."""
+    """A directory whose name is not UTF-8 is ignored."""
     put(store, PARTITION.file)
     for name in (b"market=\xff", b"market=spot/symbol=\xff/interval=1m/date=2024-06-30"):
         Path(str(store.root).encode().decode() + "/" + name.decode("utf-8", "surrogateescape")).mkdir(
@@ -129,7 +129,7 @@ def test_empty_partitions(store):
 
 
 def test_series_have_a_directory(tmp_path):
-    """The series of all markets or of one are listed, whoever wrote them; what only looks like one is passed over."""
+    """The series of all markets or of one are listed, also foreign ones; other directories are ignored."""
     store = LakeStore.create(str(tmp_path), "test")
     assert store.series() == []
     for partition in (
@@ -155,7 +155,7 @@ DAYS = [Partition("spot", "BTCUSDT", "1m", date(2024, 6, 1) + timedelta(days=day
     "wanted", [PartitionFilter(), PartitionFilter(since=DAYS[20].date, until=DAYS[29].date)]
 )
 def test_newest(store, wanted):
-    """Of each series its newest partition with an own file is found, and what is after it, oldest first."""
+    """For each series the newest partition with an own file is found, and all later ones, oldest first."""
     other = Partition("spot", "ETHUSDT", "1m", DAYS[25].date)
     for partition in [*DAYS[:28], other]:
         put(store, partition.file)

@@ -1,4 +1,4 @@
-"""The file of a pool of request weight: real files, real processes, real kills."""
+"""The file of a pool of request weight, with real processes and real kills."""
 
 import fcntl
 import os
@@ -54,7 +54,7 @@ def keep(file: WeightFile, data: bytes, durable: bool = False) -> None:
     ],
 )
 def test_a_pool_has_a_file(tmp_path: Path, pool: str, name: str) -> None:
-    """Its name can be told from the pool's, and stays in its directory; the directory is made."""
+    """The file's name follows from the pool's, and its directory is created."""
     keep(WeightFile(tmp_path, pool), b"one", durable=True)
     assert [path.name for path in (tmp_path / WEIGHT_DIRECTORY).iterdir()] == [name]
 
@@ -80,7 +80,7 @@ def test_what_does_not_change_is_not_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_change_of_three_processes_is_lost(tmp_path: Path) -> None:
-    """They take turns: each sees what the one before kept."""
+    """Three processes take turns, and each sees the previous change."""
     counters = [count(tmp_path, 1000) for _ in range(3)]
     assert [counter.wait(PATIENCE_S) for counter in counters] == [0, 0, 0]
     assert kept(WeightFile(tmp_path, "REST futures")).split() == [b"3000"] * 400
@@ -134,7 +134,7 @@ def full(path: Path) -> None:
     "spoil", [directory_in_its_place, file_in_the_way, dangling_link, fifo, read_only, full]
 )
 def test_what_cannot_be_had_is_an_error_at_once(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """Nothing hangs, and nothing but an OSError is raised, whatever is in its place."""
+    """Odd files in its place raise OSError at once."""
     file = WeightFile(tmp_path, "REST futures")
     spoil(file.path)
     with pytest.raises(OSError):
@@ -163,7 +163,7 @@ def test_who_holds_the_lock_for_ever_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
-    """More than a page is not written at all; what was there stays."""
+    """Content larger than a page is not written, and the old content stays."""
     file = WeightFile(tmp_path, "REST futures")
     keep(file, b"one")
     with pytest.raises(OSError, match="do not fit"):
@@ -172,7 +172,7 @@ def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_turn_changes_nothing(tmp_path: Path) -> None:
-    """Whoever fails in the middle leaves the bytes and no lock."""
+    """If the function fails, the file is unchanged and the lock is free."""
     file = WeightFile(tmp_path, "REST futures")
     keep(file, b"one")
 

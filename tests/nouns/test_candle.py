@@ -1,4 +1,4 @@
-"""The candle, its table, and which duplicate wins. Other test modules build their candles here."""
+"""The candle, its table, and the rule for duplicates. Other test modules build their candles here."""
 
 import re
 from pathlib import Path

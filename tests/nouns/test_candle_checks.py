@@ -1,4 +1,4 @@
-"""What can be a candle: which values, which unknowns, and which quote volumes."""
+"""The plausibility checks of candles: values, nulls, and quote volumes."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The system's clocks, and the exchange's time as its witnesses agree on it."""
+"""The system's clocks, and the exchange's time that its witnesses agree on."""
 
 import time
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""lakewriter.toml: its keys, and the errors of one that is invalid."""
+"""lakewriter.toml: its keys, and the errors of invalid configs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What can go wrong on purpose, and whose fault it is."""
+"""The classes of errors: their exit codes, texts and hints."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Why a candle is absent: a reason on evidence, or none."""
+"""The reason for an absent candle: derived from evidence, or None without evidence."""
 
 import pytest
 

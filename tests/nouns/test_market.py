@@ -1,4 +1,4 @@
-"""The table of markets, and which texts can be a symbol."""
+"""The table of markets, and the texts that can be a symbol."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""A partition's path: out and in again, and never out of the lake."""
+"""A partition's path: formatted and parsed again, and never outside of the lake."""
 
 from datetime import UTC, date, datetime
 from pathlib import PurePosixPath

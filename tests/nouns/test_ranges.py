@@ -1,4 +1,4 @@
-"""Sets of moments, held to sets of numbers."""
+"""Sets of times as ranges, compared with sets of numbers."""
 
 from hypothesis import given
 from hypothesis import strategies as st

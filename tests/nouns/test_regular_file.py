@@ -1,4 +1,4 @@
-"""Regular files are read up to a limit; what is none is refused without waiting."""
+"""Regular files are read up to a limit; other kinds of files are refused without blocking."""
 
 import ast
 import contextlib

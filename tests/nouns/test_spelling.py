@@ -1,4 +1,4 @@
-"""How others spell markets, symbols and intervals; what no exchange lists is none."""
+"""Markets, symbols and intervals as other tools spell them; names that no exchange lists are refused."""
 
 import pytest
 from hypothesis import given

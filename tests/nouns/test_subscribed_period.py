@@ -1,4 +1,4 @@
-"""Subscribed periods: which follow when recorders start, change, stop and die."""
+"""Subscribed periods when recorders start, change, stop and die."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

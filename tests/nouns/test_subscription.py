@@ -1,4 +1,4 @@
-"""MARKET:SYMBOLS:INTERVALS, understood or refused in one line."""
+"""MARKET:SYMBOLS:INTERVALS: parsed, or refused in one line."""
 
 import pytest
 from hypothesis import given

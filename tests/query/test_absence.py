@@ -1,4 +1,4 @@
-"""What is said of an answer that found no candles, or may not look for them."""
+"""The reason for an answer without candles, and the errors of unreadable files."""
 
 from errno import EACCES
 from pathlib import Path

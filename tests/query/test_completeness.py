@@ -1,4 +1,4 @@
-"""`gaps`, `coverage` and `instruments`: complete or explained, as SQL tells it."""
+"""The tables `gaps`, `coverage` and `instruments` in SQL: each candle is present or explained."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime

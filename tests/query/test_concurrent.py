@@ -1,4 +1,4 @@
-"""Asking a lake while it is being flushed and compacted."""
+"""Queries of a lake while it is flushed and compacted."""
 
 import multiprocessing
 import time

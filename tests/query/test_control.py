@@ -1,4 +1,4 @@
-"""Statements that would hang or take all memory are ended; how far one is can be asked."""
+"""Limits of time and memory end a statement, and its progress can be read."""
 
 import os
 import subprocess

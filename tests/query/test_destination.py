@@ -1,4 +1,4 @@
-"""Where answers go."""
+"""Output destinations: files, pipes, devices and descriptors."""
 
 import os
 import stat

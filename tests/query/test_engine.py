@@ -1,4 +1,4 @@
-"""The engine: kept, restricted, one cursor a statement."""
+"""The engine: cached, restricted to the lake's files, with one cursor for each statement."""
 
 import json
 import os

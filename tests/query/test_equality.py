@@ -1,7 +1,8 @@
-"""Each statement gives what plain DuckDB gives over the rows of a plain glob.
+"""Each statement returns the rows that plain DuckDB returns over a plain glob of the same rows.
 
-Twice: on a settled lake, and on one where some of the rows are still in the
-journal, twice in journal and file, or in files that somebody else wrote.
+It runs twice. One lake is settled. In the other lake some rows are still in the journal,
+in
+both journal and file, or in files of other writers.
 """
 
 import resource

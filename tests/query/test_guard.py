@@ -1,4 +1,4 @@
-"""No SQL changes anything, or reads anything but the lake's tables."""
+"""No SQL changes a file or a setting, or reads anything except the lake's tables."""
 
 from collections.abc import Iterator
 from pathlib import Path

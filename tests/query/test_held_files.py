@@ -1,4 +1,4 @@
-"""Files that are held while they are replaced: at the hand, and under statements that take their time."""
+"""Held files that are replaced meanwhile: read directly, and by slow statements."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Candles in SQL: each macro's numbers beside pandas' and numpy's, and that it opens no file too many."""
+"""The table macros: their numbers equal those of pandas and numpy, and they open no unneeded file."""
 
 import math
 import re

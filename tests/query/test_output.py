@@ -1,4 +1,4 @@
-"""Answers in every format, and results in every shape."""
+"""Answers in every format, and results in every type."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Which partitions a filter leaves, and which directories a query looks into."""
+"""The partitions that a filter keeps, and the directories that a query lists."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""What DuckDB asks an Arrow dataset for. None of it is promised; here it is held to.
+"""The calls by which DuckDB reads an Arrow dataset. DuckDB promises none of them, so tests check them.
 
-If one of these fails with a new DuckDB, queries may be slow, or worse: read
-lakewriter/query/scan/pushdown.py before anything is changed.
+If a test fails with a new DuckDB, queries may be slow or wrong. Read
+lakewriter/query/scan/pushdown.py before you change anything.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""One series straight from its files, and SQL, from Python."""
+"""The Python interface: one series read from its files, and SQL."""
 
 import tempfile
 import threading

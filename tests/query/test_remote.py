@@ -1,4 +1,4 @@
-"""Queries of a lake on an object store: the local answers, with few requests."""
+"""Queries of a lake on an object store: the same answers as on a disk, with few requests."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Statements whose filters are found once, and kept."""
+"""Statements whose filters are found once and cached."""
 
 import contextlib
 import json

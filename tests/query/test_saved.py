@@ -1,4 +1,4 @@
-"""Queries to keep: what their comments say, and that each of them runs."""
+"""Saved queries: their comments are parsed, and each of them runs."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What SQL sees of a lake."""
+"""The rows that SQL sees of a lake."""
 
 import math
 import tempfile

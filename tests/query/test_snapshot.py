@@ -1,4 +1,4 @@
-"""Which files answer a query; and the small lakes that the other query tests use."""
+"""The files that answer a query. Other query tests use the small lakes of this module."""
 
 import os
 import tempfile

@@ -1,8 +1,8 @@
-"""Each statement gives what plain DuckDB gives over a still copy, while writers never rest.
+"""Each statement returns the rows that plain DuckDB returns over a still copy, while writers work.
 
-Nothing that they do changes any answer (see unsettling.py), so each statement
-is asked as it stands. Statements are drawn by chance; LAKEWRITER_EQUALITY_S=600
-asks all of them, again and again for so many seconds.
+The writers change no answer (see support/restless_writers.py). Statements are drawn at
+random.
+LAKEWRITER_EQUALITY_S=600 runs all of them repeatedly, for that many seconds.
 """
 
 import math

@@ -1,7 +1,8 @@
 """While a recorder adds candles, an answer lies between the candles in files before and the candles sent.
 
-Predicates are drawn by chance; LAKEWRITER_EQUALITY_S=600 asks all of them,
-again and again for so many seconds.
+Predicates are drawn at random. LAKEWRITER_EQUALITY_S=600 runs all of them repeatedly, for
+that
+many seconds.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Zips and checksums that the archive itself served, fetched as from there."""
+"""Zips and checksums that the real archive served, fetched from a local server."""
 
 import asyncio
 from datetime import date

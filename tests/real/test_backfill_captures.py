@@ -1,7 +1,6 @@
-"""Days that the exchange itself published, backfilled: the short and odd ones end in the ledger with their reason.
+"""Backfills of days that the exchange published: candles absent from odd days have a reason in the ledger.
 
-A server of the test's own has the captured files for its archive, and the same
-rows for its REST.
+A local server has the captured files as its archive, and the same rows as its REST.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Sessions and lists that the exchange itself sent, read as recorders read them."""
+"""Sessions and lists that the real exchange sent, read by the recorder's code."""
 
 import gzip
 import json

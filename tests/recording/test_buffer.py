@@ -1,4 +1,4 @@
-"""The buffer loses nothing and repeats nothing, whatever fails."""
+"""The buffer loses and duplicates no candle, even if merges fail."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Counts in buckets of their like."""
+"""Histograms: counts in buckets of close numbers."""
 
 from hypothesis import given
 from hypothesis import strategies as st

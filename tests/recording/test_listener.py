@@ -1,4 +1,4 @@
-"""Listening over real sockets to the sandbox."""
+"""The listener, over real sockets to the sandbox."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A recorder whose journal, ledger or whole lake is taken away: memory is the last copy, and no candle is lost."""
+"""A recorder whose journal, ledger or lake is deleted: memory is the last copy, and no candle is lost."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The merger: whatever becomes of a batch, each of its candles is in its partition or left."""
+"""The merger: each candle of a batch is in its partition, or returned as unmerged."""
 
 import asyncio
 from datetime import date

@@ -1,4 +1,4 @@
-"""What is remembered of a stream, and what is held against it."""
+"""The health of a stream: its recent candles and its missed candles."""
 
 from lakewriter.recording.listening.stream import RECENT_MAX, StreamHealth
 from lakewriter.series import Series

@@ -1,4 +1,4 @@
-"""Subscriptions → series, kept current with what a local exchange lists."""
+"""Subscriptions → series, by the list of a local exchange."""
 
 import asyncio
 import logging

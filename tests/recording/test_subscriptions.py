@@ -1,4 +1,4 @@
-"""Real recorders and what the lake knows of their subscriptions: changes, restarts, deaths, mistakes."""
+"""Real recorders and the lake's record of their subscriptions: changes, restarts, deaths, mistakes."""
 
 import asyncio
 import contextlib

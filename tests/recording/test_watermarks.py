@@ -1,4 +1,4 @@
-"""Watermarks: what is missing is handed out once, by a jump or by a deadline."""
+"""Watermarks return each missing candle once, after a skipped candle or at a deadline."""
 
 from hypothesis import given
 from hypothesis import strategies as st

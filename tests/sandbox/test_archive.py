@@ -1,4 +1,4 @@
-"""The sandbox's archive: what it lists, what is in its files, and each of its faults, over HTTP."""
+"""The sandbox's archive over HTTP: its list, the content of its files, and each of its faults."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""The sandbox's control endpoint, and faults as people write them."""
+"""The sandbox's control endpoint, and the syntax of faults."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Laws of the sandbox's prices."""
+"""Invariants of the sandbox's candles."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,8 @@
-"""A process that asks one market's REST as fast as it may: `python -m support.ask_rest LAKE URL …`.
+"""A process that requests from one market's REST as fast as allowed: `python -m support.ask_rest LAKE URL …`.
 
-It makes its clients as `lakewriter record` does. It says "begun" at the first answer, and
-what it came to, as JSON, when its standard input is closed.
+It creates its clients as `lakewriter record` does. It prints "begun" at the first answer.
+When
+its standard input is closed, it prints its counts as JSON.
 """
 
 import argparse

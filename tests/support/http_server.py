@@ -1,4 +1,4 @@
-"""A server of the test's own, on loopback."""
+"""A local HTTP server for tests."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Files to import: lines of the archive, frames of pandas, and their files."""
+"""Builders of files to import: lines of the archive, and frames of pandas."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback (moto's), which counts what it is asked, and misbehaves when told to."""
+"""A real S3 server on loopback (moto's), which counts requests and can return errors."""
 
 import contextlib
 import os

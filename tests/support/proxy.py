@@ -1,4 +1,4 @@
-"""Proxies of the test's own: HTTP's and SOCKS5, on loopback, that count whom they connected."""
+"""Local HTTP and SOCKS5 proxies for tests, which count their connections."""
 
 import asyncio
 import base64

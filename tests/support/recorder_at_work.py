@@ -1,4 +1,4 @@
-"""A recorder and compactions at work while a test asks, and how long it goes on asking."""
+"""A recorder and compactions that run while a test reads, and the duration of such a test."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A recorder with its supervisor in this process, and the account of what became of each candle."""
+"""A recorder with its supervisor in this process, and a check of each candle's outcome."""
 
 import asyncio
 import contextlib

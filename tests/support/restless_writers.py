@@ -1,9 +1,10 @@
-"""Writers that never rest, over a lake whose answer never changes.
+"""Writers that change a lake all the time without changing any answer.
 
-Every row that they bring is there already, or loses to one that is there; what
-changes all the time is where a row is: in a journal, in a partition's own file,
-in a foreign file beside it. So any statement has one right
-answer, and needs no restriction to what holds still.
+Each row that they write is in the lake already, or loses to a row there. Only the place
+of a
+row changes: a journal, a partition's own file, or a foreign file beside it. So each
+statement
+has one right answer at any time.
 """
 
 import os

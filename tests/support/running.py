@@ -1,4 +1,4 @@
-"""Running the real command line in child processes, and asking the lake plainly."""
+"""The real command line in child processes, and reads of the lake by plain DuckDB."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Running a sandbox in a test, and talking to it over real sockets."""
+"""A sandbox in a test, and clients of its sockets."""
 
 import asyncio
 import json

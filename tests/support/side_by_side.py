@@ -1,4 +1,4 @@
-"""Scenarios that mostly wait: those of a module run in one event loop."""
+"""Scenarios that mostly wait: all scenarios of a module run in one event loop."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,8 @@
-"""What is asked of plain DuckDB and of us, to compare: candles, statements, filters.
+"""Candles, statements and filters for comparisons of lakewriter with plain DuckDB.
 
-Nearly every clause of DuckDB's SELECT that can carry a predicate has one here,
-and the candles are such that nearly every statement has rows to lose.
+There is a filter for nearly every clause of DuckDB's SELECT that can contain a predicate.
+Nearly
+every statement filters out some of the candles.
 """
 
 import hashlib

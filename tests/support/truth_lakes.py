@@ -1,4 +1,4 @@
-"""Lakes that hold the sandbox's truth, and ways to make one file of them wrong."""
+"""Lakes with the sandbox's candles, and functions that damage one of their files."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

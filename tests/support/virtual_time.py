@@ -1,4 +1,4 @@
-"""An event loop in which waiting takes no time, for code that waits and does no input or output."""
+"""An event loop in which waits take no time, for code without I/O."""
 
 import asyncio
 import selectors

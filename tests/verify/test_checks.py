@@ -1,4 +1,4 @@
-"""The checks by themselves: grids of many times, which candles are compared, what a jump is."""
+"""The single checks: the grid, the compared candles, and price jumps."""
 
 import numpy as np
 import pyarrow as pa

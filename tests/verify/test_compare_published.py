@@ -1,4 +1,4 @@
-"""Comparing with what is published: differing, missing and unpublished candles, and their repair."""
+"""Comparisons with published candles: differing, missing and unpublished ones, and their repair."""
 
 import asyncio
 import itertools

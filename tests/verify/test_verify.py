@@ -1,4 +1,4 @@
-"""Verification of real files: each planted defect is found, and named; a lake of the truth has none."""
+"""Verification of real files: each planted defect is found and named, and correct files have no finding."""
 
 import shutil
 import tempfile

@@ -1,8 +1,10 @@
-"""Every failure of the exchange, each with a recorder that runs against it.
+"""Every fault of the exchange, each with a recorder that runs against it.
 
-All of them run side by side, each with an exchange of its own at 120 times
-speed; a test for each looks at what came of it: every candle of the truth is in
-the lake, or in the ledger with the right reason, and no limit was broken.
+The faults run at the same time, each with its own exchange at 120 times speed. One test
+for each
+fault checks its outcome: each candle of the truth is in the lake, or in the ledger with
+the right
+reason, and no limit was broken.
 """
 
 import asyncio

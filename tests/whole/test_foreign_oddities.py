@@ -1,4 +1,4 @@
-"""Whatever lies in a partition beside its own file, answers about its candles go on, and name it once."""
+"""Odd entries beside a partition's own file: answers about its candles continue, one line names the entry."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Forgetting beside those who write and read: backfill, a recorder, queries."""
+"""Forgetting while other processes write and read: backfill, a recorder, queries."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Names on disk are UTF-8 whatever the locale says: the same lake for all who read and write it."""
+"""Names on disk are UTF-8 in any locale, so all readers and writers see the same lake."""
 
 import json
 import os

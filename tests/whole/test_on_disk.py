@@ -1,4 +1,4 @@
-"""Every file that the commands write below a lake's root is in the table of docs/on-disk.md."""
+"""Each file that the commands write below a lake's root is in the table of docs/on-disk.md."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Plain readers while lakewriter writes: no duplicate and no candle missing, ever."""
+"""Plain readers while lakewriter writes: no duplicate and no missing candle."""
 
 import asyncio
 import multiprocessing
