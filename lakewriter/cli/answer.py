@@ -59,6 +59,7 @@ class Target:
         max_rows: the maximum number of rows in a table. None is TERMINAL_ROWS_MAX on a
             terminal, and no limit elsewhere.
         paged: whether an answer longer than the screen goes to a pager.
+        overwrite: whether to replace an existing output file.
         all_columns_hint: a hint on how to see all columns of a table that is too wide.
 
     Raises:
@@ -72,10 +73,12 @@ class Target:
         max_rows: int | None,
         *,
         paged: bool = True,
+        overwrite: bool = False,
         all_columns_hint: str = "--format line shows all",
     ) -> None:
         self.on_terminal = path is None and sys.stdout is not None and sys.stdout.isatty()
         self.path = path
+        self.overwrite = overwrite
         name = format_name or (_format_of(path) if path else "table")
         self.format_name = name
         self.for_people = FORMATS[name].for_people
@@ -158,7 +161,9 @@ def print_answer(
     if can_hold():
         _raise_open_files_limit()
     # Open the destination first, so that an unwritable path costs no query.
-    place = open_destination(target.path, store.state_dir) if target.path else standard_output()
+    place = standard_output()
+    if target.path:
+        place = open_destination(target.path, store.state_dir, overwrite=target.overwrite)
     with (
         without_pandas(),
         ignore_broken_pipe(),

@@ -1,6 +1,7 @@
 """`lakewriter query` on a terminal and in a pipe."""
 
 import csv
+import io
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import sys
 import termios
 from pathlib import Path
 
+import openpyxl
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -290,11 +292,11 @@ def test_every_format_can_be_written(lake: str, tmp_path: Path, name: str) -> No
 NEW_FORMAT = """
 import sys
 from lakewriter.query.output.formats import FORMATS, Format
-FORMATS["tsv"] = Format((".tsv",), note="with tabs")
+FORMATS["psv"] = Format((".psv",), note="with bars")
 from lakewriter.query.output.writers import writes
 
-@writes("tsv")
-def write_tsv(answer, out, limits):
+@writes("psv")
+def write_psv(answer, out, limits):
     out.write("\\t".join(answer.schema.names).encode() + b"\\n")
 
 from lakewriter.cli import main
@@ -314,13 +316,13 @@ def with_new_format(lake: str, *arguments: str, stdin: str = "") -> str:
 def test_a_new_format_is_an_entry_and_a_writer(lake: str, tmp_path: Path) -> None:
     """`--format`, `-o`, `--help`, `.mode` and `.help` follow the table of formats."""
     sql, header = "SELECT 1 AS a, 2 AS b", "a\tb\n"
-    assert with_new_format(lake, "query", sql, "--format", "tsv") == header
-    assert with_new_format(lake, "query", sql, "-o", str(tmp_path / "x.tsv")) == ""
-    assert (tmp_path / "x.tsv").read_text() == header
-    assert "|tsv]" in with_new_format(lake, "query", "--help")
-    shown = with_new_format(lake, "shell", stdin=f".mode tsv\n{sql};\n.help\n")
+    assert with_new_format(lake, "query", sql, "--format", "psv") == header
+    assert with_new_format(lake, "query", sql, "-o", str(tmp_path / "x.psv")) == ""
+    assert (tmp_path / "x.psv").read_text() == header
+    assert "|psv]" in with_new_format(lake, "query", "--help")
+    shown = with_new_format(lake, "shell", stdin=f".mode psv\n{sql};\n.help\n")
     assert shown.startswith(header)
-    assert "markdown or tsv (with tabs)\n" in shown
+    assert "markdown or psv (with bars)\n" in shown
 
 
 def test_suffix_chooses_the_format(lake: str, tmp_path: Path) -> None:
@@ -329,6 +331,27 @@ def test_suffix_chooses_the_format(lake: str, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "x.ndjson").read_text().splitlines()]
     assert len(rows) == 101
     assert {row["candle_begin_time"][-1] for row in rows} == {"Z"}
+
+
+def test_an_existing_file_stays(lake: str, tmp_path: Path) -> None:
+    """`-o` overwrites no file before `--force` says so, and tells it before anything is asked."""
+    path = tmp_path / "x.csv"
+    path.write_text("mine")
+    done = process("--lake", lake, "SELECT nothing FROM candles", "-o", str(path))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"lakewriter: output: {path} exists\n  --force overwrites it\n"
+    assert path.read_text() == "mine"
+    ask(lake, "SELECT 1 AS a", "-o", str(path), "--force")
+    assert path.read_text() == "a\n1\n"
+    assert [left.name for left in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_a_workbook_goes_into_a_pipe(lake: str) -> None:
+    """A pipe has no position, and gets a whole workbook."""
+    done = process("--lake", lake, "SELECT open FROM candles", "--format", "xlsx")
+    sheet = openpyxl.load_workbook(io.BytesIO(done.stdout)).active
+    assert sheet is not None
+    assert sheet.max_row == 102
 
 
 def test_sql_from_standard_input_and_file(lake: str, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_each_format_has_the_same_rows(tmp_path: Path, store: LakeStore, name: s
     assert Result(run(store, ASOF, tables={"trades": table})).rows() == [(101.5, 101.0), (106.0, 105.0)]
 
 
-@pytest.mark.parametrize("form", ["csv", "ndjson", "json", "parquet", "arrow"])
+@pytest.mark.parametrize("form", ["csv", "tsv", "ndjson", "json", "parquet", "arrow"])
 def test_an_answer_is_a_table_again(tmp_path: Path, store: LakeStore, form: str) -> None:
     """A file that `-o` wrote is read with the values of the answer."""
     sql = "SELECT symbol, candle_begin_time, close, trade_num FROM candles ORDER BY ALL"

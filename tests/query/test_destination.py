@@ -1,5 +1,7 @@
 """Output destinations: files, pipes, devices and descriptors."""
 
+import contextlib
+import errno
 import os
 import stat
 import threading
@@ -15,14 +17,56 @@ def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     """A failure leaves the old file as it was, and nothing beside it."""
     target = tmp_path / "answer.csv"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), open_destination(target, tmp_path / "lake") as out:
+    with pytest.raises(ZeroDivisionError), open_destination(target, tmp_path / "lake", overwrite=True) as out:
         out.write(b"half")
         1 / 0  # noqa: B018
     assert target.read_text() == "old"
-    with open_destination(target, tmp_path / "lake") as out:
+    with open_destination(target, tmp_path / "lake", overwrite=True) as out:
         out.write(b"new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_existing_file_is_not_replaced(tmp_path: Path) -> None:
+    """Neither a file that is there at the beginning, nor one that appears meanwhile."""
+    target = tmp_path / "answer.csv"
+    target.write_text("old")
+    (tmp_path / "link.csv").symlink_to(target)
+    for path in (target, tmp_path / "link.csv"):
+        with pytest.raises(UsageError, match=r"exists$") as raised, open_destination(path, tmp_path / "lake"):
+            pass
+        assert raised.value.hint == "--force overwrites it"
+    other = tmp_path / "other.csv"
+    with (
+        pytest.raises(LakewriterError, match="exists meanwhile"),
+        open_destination(other, tmp_path / "lake") as out,
+    ):
+        out.write(b"new")
+        other.write_text("someone else's")
+    assert (target.read_text(), other.read_text()) == ("old", "someone else's")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_file_system_without_links_is_renamed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """Where no file has two names, the answer gets its own by a rename, unless the name is taken."""
+
+    def hardlink_to(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", hardlink_to)
+    path = tmp_path / "answer.csv"
+    with (
+        pytest.raises(LakewriterError, match="exists meanwhile") if taken else contextlib.nullcontext(),
+        open_destination(path, tmp_path / "lake") as out,
+    ):
+        out.write(b"new")
+        if taken:
+            path.write_text("old")
+    assert path.read_text() == ("old" if taken else "new")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_no_file_is_written_into_a_lake(tmp_path: Path) -> None:
@@ -47,7 +91,7 @@ def test_mode_of_an_existing_file_stays(tmp_path: Path) -> None:
     target.write_text("old")
     target.chmod(0o640)
     (tmp_path / "link.csv").symlink_to(target)
-    with open_destination(tmp_path / "link.csv", tmp_path / "lake") as out:
+    with open_destination(tmp_path / "link.csv", tmp_path / "lake", overwrite=True) as out:
         out.write(b"new")
     assert target.read_text() == "new"
     assert stat.S_IMODE(target.stat().st_mode) == 0o640

@@ -12,16 +12,20 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import openpyxl
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakewriter.errors import LakewriterError
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.errors import QueryError
 from lakewriter.query.execution import RowStream
+from lakewriter.query.output import excel
 from lakewriter.query.output.formats import FORMATS, format_of
 from lakewriter.query.output.spool import RowSpool
 from lakewriter.query.output.text import DisplayLimits, collect_rows, format_value, table_lines
@@ -109,6 +113,94 @@ def test_parquet_and_arrow_read_back(store: LakeStore) -> None:
     expected = run(store, sql)
     assert pq.read_table(io.BytesIO(written(store, "parquet", sql))).equals(expected)
     assert pa.ipc.open_stream(written(store, "arrow", sql)).read_all().equals(expected)
+
+
+def test_tsv_reads_back(store: LakeStore) -> None:
+    """Tabs separate the values, and a value with a tab is one value still."""
+    sql = "SELECT 'a' || chr(9) || 'b' AS x, 1 AS \"y\tz\", NULL AS n UNION ALL SELECT 'c', 2, NULL"
+    text = written(store, "tsv", sql).decode()
+    assert list(csv.reader(io.StringIO(text), delimiter="\t")) == [
+        ["x", "y\tz", "n"], ["a\tb", "1", ""], ["c", "2", ""],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["parquet", "arrow"])
+def test_sums_of_counts_stay_whole_numbers(store: LakeStore, name: str) -> None:
+    """DuckDB's sum of whole numbers has 128 bits; a file has it in 64, or says that it does not fit."""
+
+    def read(sql: str) -> pa.Table:
+        data = written(store, name, sql)
+        return pq.read_table(io.BytesIO(data)) if name == "parquet" else pa.ipc.open_stream(data).read_all()
+
+    found = read(
+        "SELECT symbol, sum(trade_num) AS trades, sum(trade_num) FILTER (false) AS none FROM candles GROUP BY ALL"
+    )
+    assert found.schema.field("trades").type == pa.int64()
+    assert found.to_pylist() == [{"symbol": "BTCUSDT", "trades": 1000, "none": None}]
+    assert read(f"SELECT {2**63 - 1}::HUGEINT AS x").to_pylist() == [{"x": 2**63 - 1}]
+    assert read("SELECT 1.5::DECIMAL(38, 1) AS x").schema.field("x").type == pa.decimal128(38, 1)
+    with pytest.raises(QueryError, match="a whole number has more than 64 bits") as raised:
+        read(f"SELECT {2**63}::HUGEINT AS x")
+    assert raised.value.hint == "cast the column: x::DOUBLE, or x::VARCHAR"
+
+
+def workbook(store: LakeStore, sql: str) -> list[tuple[Any, ...]]:
+    sheet = openpyxl.load_workbook(io.BytesIO(written(store, "xlsx", sql))).active
+    assert sheet is not None
+    return [tuple(row) for row in sheet.iter_rows(values_only=True)]
+
+
+def test_a_workbook_reads_back(store: LakeStore) -> None:
+    """Numbers, booleans and times are what Excel knows; what it cannot hold is text with every digit.
+
+    A number has the 16 digits that Excel itself reads.
+    """
+    header, first, second, third = workbook(store, EVERYTHING)
+    assert header[:4] == ("id", "big", "huge", "float")
+    assert first == (
+        1, "9223372036854775807", "170141183460469231731687303715884105727", 0.3, 1.5, 'a,"b"\n币|',
+        datetime(2024, 6, 30, 12, 34), datetime(2024, 6, 30, 12, 34, 0, 500_000), datetime(2024, 6, 30), True, "[1,2]",
+        '{"k":"v"}', "1 month 2 days 03:00:00",
+    )  # fmt: skip
+    assert second == (2, *[None] * 12)
+    assert third[3] == "inf"
+    found = workbook(
+        store,
+        "SELECT '=1+1' AS formula, 'https://x.y' AS link, DATE '1899-01-01' AS old, 'infinity'::TIMESTAMP AS never",
+    )
+    assert found == [("formula", "link", "old", "never"), ("=1+1", "https://x.y", "1899-01-01", "infinity")]
+    assert workbook(store, "SELECT 1 AS a, 'x' AS b WHERE false") == [("a", "b")]
+    assert len(workbook(store, "FROM range(120000)")) == 120_001
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("FROM range(20)", "a sheet holds 9 rows, and there are more"),
+        ("SELECT repeat('币', 40000)", "a cell holds 32,767 characters, not 40,000"),
+        ("SELECT repeat('😀', 16384)", "a cell holds 32,767 characters, not 16,384"),
+        ("SELECT COLUMNS(*) FROM (SELECT 1, 2, 3, 4, 5, 6)", "a sheet holds 5 columns, not 6"),
+    ],
+)
+def test_a_workbook_has_limits(
+    store: LakeStore, sql: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a sheet cannot hold is one line with a cure, and no temporary file stays."""
+    monkeypatch.setattr(excel, "ROWS_MAX", 10)
+    monkeypatch.setattr(excel, "COLUMNS_MAX", 5)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(QueryError, match=message) as raised:
+        written(store, "xlsx", sql)
+    assert "FILE." in raised.value.hint
+    assert not list(tmp_path.rglob("lakewriter-xlsx-*"))
+
+
+def test_a_missing_xlsxwriter_is_told(store: LakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library the line says how to install it."""
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with pytest.raises(LakewriterError, match="XlsxWriter is not installed") as raised:
+        written(store, "xlsx", "SELECT 1")
+    assert "pip install 'lakewriter[excel]'" in raised.value.hint
 
 
 def test_parquet_names_what_it_cannot_hold(store: LakeStore) -> None:

@@ -36,6 +36,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
     "--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by -o's suffix, or table]"
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to a file, atomically, or to a pipe.")
+@click.option("--force", is_flag=True, help="Overwrite the file of -o if it exists.")
 @click.option(
     "--max-rows",
     type=click.IntRange(min=1),
@@ -61,6 +62,7 @@ def command(
     table_files: tuple[str, ...],
     format_name: str | None,
     output: str | None,
+    force: bool,
     max_rows: int | None,
     no_pager: bool,
     timeout: str | None,
@@ -100,7 +102,7 @@ def command(
     with _importing_for_answers():
         from lakewriter.cli.answer import Target
 
-    target = Target(path, format_name, max_rows, paged=not no_pager)
+    target = Target(path, format_name, max_rows, paged=not no_pager, overwrite=force)
     _answer(lake or DEFAULT_LAKE, query.sql, values, target, table_files, (timeout, memory_limit or ""))
 
 

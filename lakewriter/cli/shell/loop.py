@@ -25,7 +25,7 @@ SQL ends with a semicolon, or with \\G for one value on each line; Alt-Enter run
 Ctrl-C stops a statement, Ctrl-D quits. Times are UTC.
 .help [FUNCTION]       show this help, or the usage of a function of .tables
 .mode FORMAT           {text_formats_explained()}
-.once FILE             write the next answer to a file: .csv, .parquet, .json, .md …
+.once [--force] FILE   write the next answer to a new file: .csv, .xlsx, .parquet, .json, .md …
 .quit                  quit
 .read FILE             run the statements of a file
 .schema [TABLE]        show the columns of a table, or of all
@@ -68,6 +68,7 @@ class Shell:
         self._mode = "table"
         self._timer = False
         self._once: Path | None = None
+        self._overwrite = False
         self._depth = 0
 
     def run(self, text: str) -> None:
@@ -90,7 +91,14 @@ class Shell:
         began_s = time.monotonic()
         path, self._once = self._once, None
         mode = None if path else "line" if sql.endswith(LINE_MARK) else self._mode
-        target = Target(path, mode, None, paged=self._paged, all_columns_hint=r"\G instead of ; shows all")
+        target = Target(
+            path,
+            mode,
+            None,
+            paged=self._paged,
+            overwrite=self._overwrite,
+            all_columns_hint=r"\G instead of ; shows all",
+        )
         print_answer(self.store, sql.removesuffix(LINE_MARK), {}, target, tables=self.tables)
         if self._timer:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
@@ -111,9 +119,11 @@ class Shell:
         elif name == ".mode":
             self._mode = _one_of(name, rest, text_formats())
         elif name == ".once":
-            if not rest:
+            self._overwrite = rest.partition(" ")[0] == "--force"
+            file = rest.removeprefix("--force").strip() if self._overwrite else rest
+            if not file:
                 raise UsageError(".once: needs a file", ".once FILE.csv")
-            self._once = Path(rest)
+            self._once = Path(file)
         elif name == ".table":
             self._table(rest)
         elif name == ".read":

@@ -28,11 +28,13 @@ FORMATS = {
     "table": Format((".txt",), for_people=True),
     "line": Format(for_people=True, note="a line for each value"),
     "csv": Format((".csv",)),
+    "tsv": Format((".tsv", ".tab")),
     "json": Format((".json",)),
     "ndjson": Format((".ndjson", ".jsonl")),
     "markdown": Format((".md",), for_people=True),
     "parquet": Format((".parquet", ".pq", ".pqt"), binary=True),
     "arrow": Format((".arrow", ".arrows"), binary=True),
+    "xlsx": Format((".xlsx",), binary=True),
 }
 
 

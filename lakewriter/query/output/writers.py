@@ -28,7 +28,7 @@ from lakewriter.query.output.text import (
     value_lines,
     width_max_for,
 )
-from lakewriter.query.result import python_values
+from lakewriter.query.result import HUGE_INTEGER, python_values
 
 Writer = Callable[[RowStream, BinaryIO, DisplayLimits], None]
 
@@ -107,12 +107,21 @@ def _write_lines(lines: Iterator[str], out: BinaryIO) -> None:
 
 @writes("csv")
 def _write_csv(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
-    import pyarrow.csv as arrow_csv  # noqa: PLC0415 - for this format alone
+    _write_separated(answer, out, ",")
+
+
+@writes("tsv")
+def _write_tsv(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
+    _write_separated(answer, out, "\t")
+
+
+def _write_separated(answer: RowStream, out: BinaryIO, separator: str) -> None:
+    import pyarrow.csv as arrow_csv  # noqa: PLC0415 - for these formats alone
 
     header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(answer.schema.names)
+    csv.writer(header, delimiter=separator, lineterminator="\n").writerow(answer.schema.names)
     out.write(header.getvalue().encode())
-    options = arrow_csv.WriteOptions(include_header=False, quoting_style="needed")
+    options = arrow_csv.WriteOptions(include_header=False, quoting_style="needed", delimiter=separator)
     for batch in answer.batches:
         columns = [_csv_column(column) for column in batch.columns]
         lines = pa.BufferOutputStream()
@@ -215,9 +224,10 @@ def _write_parquet(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> 
     import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and for this format alone
 
     try:
-        with pq.ParquetWriter(_Counted(out), answer.schema, compression="zstd") as writer:
+        schema = _with_whole_numbers(answer.schema)
+        with pq.ParquetWriter(_Counted(out), schema, compression="zstd") as writer:
             for batch in answer.batches:
-                writer.write_batch(batch)
+                writer.write_batch(_cast(batch, schema))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise _cannot_hold("Parquet", error) from None
 
@@ -225,11 +235,41 @@ def _write_parquet(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> 
 @writes("arrow")
 def _write_arrow(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
     try:
-        with pa.ipc.new_stream(_Counted(out), answer.schema) as writer:
+        schema = _with_whole_numbers(answer.schema)
+        with pa.ipc.new_stream(_Counted(out), schema) as writer:
             for batch in answer.batches:
-                writer.write_batch(batch)
+                writer.write_batch(_cast(batch, schema))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise _cannot_hold("Arrow", error) from None
+
+
+@writes("xlsx")
+def _write_xlsx(answer: RowStream, out: BinaryIO, _limits: DisplayLimits) -> None:
+    from lakewriter.query.output.excel import write_workbook  # noqa: PLC0415 - for this format alone
+
+    write_workbook(answer.schema, answer.batches, out)
+
+
+def _with_whole_numbers(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with int64 for DuckDB's 128-bit integers, which sums of counts are."""
+    fields = [field.with_type(pa.int64()) if field.type == HUGE_INTEGER else field for field in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with whole numbers of 64 bits.
+
+    Raises:
+        QueryError: if a number has more than 64 bits. Other formats hold it.
+    """
+    if batch.schema.equals(schema):
+        return batch
+    try:
+        return batch.cast(schema)
+    except pa.ArrowInvalid:
+        raise QueryError(
+            "output: a whole number has more than 64 bits", "cast the column: x::DOUBLE, or x::VARCHAR"
+        ) from None
 
 
 def _cannot_hold(name: str, error: Exception) -> QueryError:
