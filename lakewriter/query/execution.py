@@ -230,6 +230,7 @@ class Execution:
             params,
             repeatable=statement.repeatable,
             own_schemas={name: self._own_tables[name].schema for name in statement.own_tables},
+            where=statement.where,
         )
         # `raise_if_files_replaced` compares file times with it, so it precedes the listing.
         self._since_ns = time.time_ns() - _TICK_NS

@@ -16,6 +16,7 @@ from lakewriter.query.engine import nodes
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
 from lakewriter.query.repeatable import is_repeatable
+from lakewriter.query.where_tree import SimpleWhere, read_where
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 
@@ -136,6 +137,7 @@ class ParsedStatement(NamedTuple):
         reads_catalog: whether the statement lists tables.
         macros: the names in MACROS that the statement calls or lists.
         repeatable: whether the statement pushes down the same filters each time.
+        where: the conditions of a simple statement that select partitions; None for others.
     """
 
     tables: frozenset[str]
@@ -145,6 +147,7 @@ class ParsedStatement(NamedTuple):
     reads_catalog: bool
     macros: frozenset[str]
     repeatable: bool
+    where: SimpleWhere | None
 
 
 # Programs repeat statements. The result of a check depends only on the text and the names.
@@ -211,6 +214,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str, own_tables: frozense
         reads_catalog=reads_catalog,
         macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
         repeatable=repeatable,
+        where=read_where(tree[0]) if read == {"candles"} else None,
     )
 
 

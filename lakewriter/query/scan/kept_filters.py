@@ -1,7 +1,8 @@
-"""A cache for the filters of repeatable statements.
+"""The filters of a statement: from its syntax tree, from a cache, or from a run without rows.
 
-Finding a statement's filters takes about as long as a selective statement itself,
-and programs repeat statements.
+A run without rows takes about as long as a selective statement itself. A simple
+statement needs none (see `where_tree`). Programs repeat the others, so the filters of
+repeatable ones are cached.
 """
 
 from collections.abc import Hashable, Mapping
@@ -12,11 +13,15 @@ import duckdb
 import pyarrow as pa
 
 from lakewriter.query.engine import Engine
+from lakewriter.query.scan.constant_pruner import ConstantPruner
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
 from lakewriter.query.scan.pushdown import NO_SCHEMAS, pushed_filters
+from lakewriter.query.where_tree import SimpleWhere
 
 KEPT_MAX = 256
 KEPT_CHARS_MAX = 10_000
+
+Pruner = FilterPruner | ConstantPruner
 
 # Types whose text contains the whole value.
 _PLAIN_TYPES = (str, int, float, bool, date, datetime, type(None))
@@ -32,7 +37,7 @@ class StatementFilters(NamedTuple):
     """
 
     everything: bool
-    pruners: tuple[FilterPruner, ...]
+    pruners: tuple[Pruner, ...]
 
 
 _KEPT: dict[Hashable, StatementFilters] = {}
@@ -46,16 +51,21 @@ def find_filters(
     *,
     repeatable: bool,
     own_schemas: Mapping[str, pa.Schema] = NO_SCHEMAS,
+    where: SimpleWhere | None = None,
 ) -> StatementFilters:
-    """Return the filters of a statement, from the cache or from `pushed_filters`.
+    """Return the filters of a statement, from its conditions, from the cache or from `pushed_filters`.
 
     Args:
         repeatable: whether the statement has the same filters in every run.
         own_schemas: the columns of the caller's tables that the statement reads, by name.
+        where: the conditions of a simple statement.
 
     Raises:
         the errors of `pushed_filters`.
     """
+    bound = None if where is None else where.bind(params)
+    if bound is not None:
+        return StatementFilters(False, (ConstantPruner(bound),))
     key = _key(sql, params, own_schemas) if repeatable else None
     kept = None if key is None else _KEPT.get(key)
     if kept is not None:

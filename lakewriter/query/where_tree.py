@@ -1,0 +1,383 @@
+"""The WHERE of a simple statement, read from its syntax tree.
+
+A simple statement is one SELECT from `candles` alone, whose WHERE compares the
+columns of paths and the times with constants. A row that fails one of the joined
+conditions cannot change its answer. So these conditions select the partitions, and
+the statement needs no run without rows (see `scan.pushdown`).
+
+Strategy: every condition has to be understood, or compare other columns only. Any
+doubt makes a statement not simple, which costs time, but never makes an answer wrong.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from lakewriter.query.engine import nodes
+
+LEVELS = frozenset(("market", "symbol", "interval"))
+_TIMES = frozenset(("candle_begin_time", "candle_end_time"))
+_SELECTING = LEVELS | _TIMES | {"date"}
+
+# The nodes of a simple statement that are not expressions.
+_KINDS = frozenset(
+    (
+        "SELECT_NODE",
+        "BASE_TABLE",
+        "ORDER_MODIFIER",
+        "LIMIT_MODIFIER",
+        "LIMIT_PERCENT_MODIFIER",
+        "DISTINCT_MODIFIER",
+        "ORDER_DEFAULT",
+        "ASCENDING",
+        "DESCENDING",
+    )
+)
+
+_OPERATORS = {
+    "COMPARE_EQUAL": "=",
+    "COMPARE_NOTEQUAL": "<>",
+    "COMPARE_LESSTHAN": "<",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
+}
+_MIRRORED = {"=": "=", "<>": "<>", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_LIKES = {"~~": "like", "!~~": "not like"}
+
+# DuckDB reads these texts as Python does. It reads other ones too.
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:\d{2})?)?)?")
+_ZONED_TYPES = frozenset(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"))
+
+# Python's matching of a text takes a time that grows with the power of their number.
+_WILDCARDS_MAX = 3
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Constant(NamedTuple):
+    """A text, and the type to which the statement casts it; "" without a cast."""
+
+    text: str
+    type: str = ""
+
+
+class Parameter(NamedTuple):
+    """The value of a statement's $name."""
+
+    name: str
+
+
+Value = Constant | Parameter
+Params = Mapping[str, Any]
+
+
+class Comparison(NamedTuple):
+    """A column, an operator, and the values behind it: one, or several for "in"."""
+
+    column: str
+    operator: str
+    values: tuple[Value, ...]
+
+
+class Combination(NamedTuple):
+    """Conditions on one column of paths, which "and", "or" or "not" combines."""
+
+    operator: str
+    parts: tuple["Condition", ...]
+
+    @property
+    def column(self) -> str:
+        """The column that all parts compare."""
+        return self.parts[0].column
+
+
+Condition = Comparison | Combination
+Test = Callable[[str], bool]
+
+
+class UnclearError(Exception):
+    """A part of a statement that this module does not understand."""
+
+
+class BoundWhere(NamedTuple):
+    """The conditions on partitions, with the values of parameters.
+
+    Args:
+        tests: level of the path → tests that a name has to pass.
+        equal: level → names of which a row has to have one; levels without such names are absent.
+        since, until: the first and the last day that can have rows; None is open.
+    """
+
+    tests: dict[str, list[Test]]
+    equal: dict[str, frozenset[str]]
+    since: date | None
+    until: date | None
+
+
+class SimpleWhere(NamedTuple):
+    """The conditions of a simple statement that select partitions.
+
+    Args:
+        conditions: conditions that each row of the answer passes.
+    """
+
+    conditions: tuple[Condition, ...]
+
+    def bind(self, params: Params) -> BoundWhere | None:
+        """Return the conditions with values; None if a value is no plain text or time."""
+        bound = BoundWhere({}, {}, None, None)
+        try:
+            for condition in self.conditions:
+                if condition.column in LEVELS:
+                    bound.tests.setdefault(condition.column, []).append(_test(condition, params))
+                    if isinstance(condition, Comparison) and condition.operator in ("=", "in"):
+                        names = frozenset(_text(value, params) for value in condition.values)
+                        bound.equal[condition.column] = names & bound.equal.get(condition.column, names)
+                else:
+                    bound = _within(bound, condition, params)
+        except UnclearError:
+            return None
+        return bound
+
+
+def read_where(statement: dict[str, Any]) -> SimpleWhere | None:
+    """Return the conditions of a statement that select partitions; None if it is not simple.
+
+    Args:
+        statement: the statement's syntax tree, as DuckDB prints it.
+    """
+    try:
+        return SimpleWhere(tuple(_read_conditions(statement["node"])))
+    except (UnclearError, LookupError, TypeError):
+        return None
+
+
+def _read_conditions(node: dict[str, Any]) -> Iterator[Condition]:
+    alias = _alias_of_only_table(node)
+    if node["having"] is not None or node["qualify"] is not None:
+        raise UnclearError  # the engine may push down their conditions too
+    where = node["where_clause"]
+    for condition in where["children"] if where["type"] == "CONJUNCTION_AND" else [where]:
+        try:
+            yield from _condition(condition, alias)
+        except UnclearError:
+            columns = [_column(each, alias) for each in nodes(condition) if each.get("class") == "COLUMN_REF"]
+            if not columns or not _SELECTING.isdisjoint(columns):
+                raise
+
+
+def _alias_of_only_table(node: dict[str, Any]) -> str:
+    """Return the name of `candles` in a statement that reads nothing else."""
+    table = node["from_table"]
+    tables = 0
+    for part in nodes(node):
+        kind = part.get("type")
+        if "class" in part:
+            if part["class"] == "SUBQUERY":
+                raise UnclearError
+        elif isinstance(kind, str) and kind not in _KINDS:
+            raise UnclearError
+        tables += "class" not in part and kind in ("SELECT_NODE", "BASE_TABLE")
+    if node["type"] != "SELECT_NODE" or table["type"] != "BASE_TABLE" or tables != 2:
+        raise UnclearError
+    if node["cte_map"]["map"] or node["sample"] is not None or table["sample"] is not None:
+        raise UnclearError
+    if table["at_clause"] is not None or table["column_name_alias"]:
+        raise UnclearError
+    alias = str(table["alias"] or "candles").lower()
+    if table["qualified_name"]["path"][-1].lower() != "candles" or alias in _SELECTING:
+        raise UnclearError
+    return alias
+
+
+def _column(reference: dict[str, Any], alias: str) -> str:
+    """Return the name of a column of `candles`."""
+    *table, name = (str(part).lower() for part in reference["column_names"])
+    if table not in ([], [alias]) or name == alias:
+        raise UnclearError
+    return name
+
+
+def _condition(node: dict[str, Any], alias: str) -> Iterator[Condition]:
+    """Yield the conditions of one part of a WHERE, all of which its rows pass."""
+    kind = node["type"]
+    if kind == "COMPARE_BETWEEN":
+        column = _selecting_column(node["input"], alias)
+        yield Comparison(column, ">=", (_value(node["lower"]),))
+        yield Comparison(column, "<=", (_value(node["upper"]),))
+    elif kind in _OPERATORS:
+        left, right, operator = node["left"], node["right"], _OPERATORS[kind]
+        if left["class"] != "COLUMN_REF":
+            left, right, operator = right, left, _MIRRORED[operator]
+        yield Comparison(_selecting_column(left, alias), operator, (_value(right),))
+    elif kind in ("COMPARE_IN", "COMPARE_NOT_IN"):
+        first, *others = node["children"]
+        column = _selecting_column(first, alias)
+        found = Comparison(column, "in", tuple(map(_value, others)))
+        yield found if kind == "COMPARE_IN" else _combined("not", [found])
+    elif kind == "FUNCTION" and node["function_name"] in _LIKES:
+        text, pattern = (argument["expression"] for argument in node["arguments"])
+        column = _selecting_column(text, alias)
+        yield Comparison(column, _LIKES[node["function_name"]], (_value(pattern),))
+    elif kind in ("CONJUNCTION_AND", "CONJUNCTION_OR", "OPERATOR_NOT"):
+        parts = [_combined("and", list(_condition(child, alias))) for child in node["children"]]
+        yield _combined({"CONJUNCTION_AND": "and", "CONJUNCTION_OR": "or"}.get(kind, "not"), parts)
+    else:
+        raise UnclearError
+
+
+def _combined(operator: str, parts: list[Condition]) -> Condition:
+    """Return a combination of conditions on one level. Names are never null, so NOT is exact."""
+    if len({part.column for part in parts}) != 1 or parts[0].column not in LEVELS:
+        raise UnclearError
+    return parts[0] if operator == "and" and len(parts) == 1 else Combination(operator, tuple(parts))
+
+
+def _selecting_column(node: dict[str, Any], alias: str) -> str:
+    if node["class"] != "COLUMN_REF":
+        raise UnclearError
+    column = _column(node, alias)
+    if column not in _SELECTING:
+        raise UnclearError
+    return column
+
+
+def _value(node: dict[str, Any]) -> Value:
+    if node["class"] == "PARAMETER":
+        return Parameter(str(node["identifier"]))
+    if node["class"] == "CAST":
+        [name] = node["type_expr"]["qualified_name"]["path"]
+        constant = _value(node["child"])
+        if not isinstance(constant, Constant) or constant.type or node["type_expr"].get("children"):
+            raise UnclearError
+        return Constant(constant.text, str(name).upper())
+    if node["class"] != "CONSTANT" or node["literal"]["kind"] != "STRING":
+        raise UnclearError
+    return Constant(str(node["literal"]["text"]))
+
+
+def _test(condition: Condition, params: Params) -> Test:
+    """Return the test of a level's names."""
+    if isinstance(condition, Combination):
+        tests = [_test(part, params) for part in condition.parts]
+        if condition.operator == "not":
+            return lambda name: not tests[0](name)
+        if condition.operator == "or":
+            return lambda name: any(test(name) for test in tests)
+        return lambda name: all(test(name) for test in tests)
+    texts = [_text(value, params) for value in condition.values]
+    text, several = texts[0], frozenset(texts)
+    # Python orders texts by code points, which is the order of UTF-8 bytes.
+    tests_of: dict[str, Test] = {
+        "=": lambda name: name == text,
+        "<>": lambda name: name != text,
+        "<": lambda name: name < text,
+        ">": lambda name: name > text,
+        "<=": lambda name: name <= text,
+        ">=": lambda name: name >= text,
+        "in": lambda name: name in several,
+    }
+    if condition.operator in tests_of:
+        return tests_of[condition.operator]
+    matches = _like(text).fullmatch
+    if condition.operator == "like":
+        return lambda name: matches(name) is not None
+    return lambda name: matches(name) is None
+
+
+def _like(pattern: str) -> re.Pattern[str]:
+    if pattern.count("%") > _WILDCARDS_MAX:
+        raise UnclearError
+    parts = {"%": ".*", "_": "."}
+    return re.compile("".join(parts.get(char) or re.escape(char) for char in pattern), re.DOTALL)
+
+
+def _text(value: Value, params: Params) -> str:
+    text = params.get(value.name) if isinstance(value, Parameter) else value.text
+    if type(text) is not str or (isinstance(value, Constant) and value.type not in ("", "VARCHAR")):
+        raise UnclearError
+    return text
+
+
+def _within(bound: BoundWhere, condition: Condition, params: Params) -> BoundWhere:
+    """Return the conditions with the days of a comparison of a time."""
+    if not isinstance(condition, Comparison) or len(condition.values) != 1:
+        raise UnclearError
+    column, operator, [value] = condition
+    since = until = None
+    if column == "date":
+        day = _date(value, params)
+        if operator in ("=", ">=", ">"):
+            since = day + timedelta(days=operator == ">")
+        if operator in ("=", "<=", "<"):
+            until = day - timedelta(days=operator == "<")
+    else:
+        moment = _moment(value, params)
+        # A candle begins before its end. How long before depends on the interval.
+        if column == "candle_begin_time" and operator in ("=", ">=", ">"):
+            since = moment.date()
+        elif operator not in ("<=", "<"):
+            raise UnclearError
+        if operator in ("=", "<=", "<"):
+            is_before = operator == "<" or column == "candle_end_time"
+            until = (moment - _MICROSECOND if is_before else moment).date()
+    if since is None and until is None:
+        raise UnclearError
+    return bound._replace(
+        since=max(filter(None, (since, bound.since)), default=None),
+        until=min(filter(None, (until, bound.until)), default=None),
+    )
+
+
+def _date(value: Value, params: Params) -> date:
+    if isinstance(value, Parameter):
+        day = params.get(value.name)
+        if type(day) is not date:
+            raise UnclearError
+        return _inside_calendar(day)
+    if value.type not in ("", "DATE") or not _DATE.fullmatch(value.text):
+        raise UnclearError
+    return _inside_calendar(_parsed(value.text).date())
+
+
+def _moment(value: Value, params: Params) -> datetime:
+    """Return a moment in UTC. The engine reads times without a zone in UTC, too."""
+    if isinstance(value, Parameter):
+        given = params.get(value.name)
+        if type(given) is date:
+            given = datetime(given.year, given.month, given.day)
+        if type(given) is not datetime:
+            raise UnclearError
+        moment = given
+    elif value.type == "DATE":
+        day = _date(value, params)
+        moment = datetime(day.year, day.month, day.day)
+    else:
+        # A cast to a time without a zone would ignore the zone in a text.
+        pattern = _TIME if value.type in ("", *_ZONED_TYPES) else _DATE
+        if value.type not in ("", "TIMESTAMP", *_ZONED_TYPES) or not pattern.fullmatch(value.text):
+            raise UnclearError
+        moment = _parsed(value.text)
+    try:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise UnclearError from None
+    _inside_calendar(moment.date())
+    return moment
+
+
+def _parsed(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise UnclearError from None
+
+
+def _inside_calendar(day: date) -> date:
+    """Return a day whose neighbours are days, too."""
+    if not date.min < day < date.max:
+        raise UnclearError
+    return day
