@@ -69,7 +69,7 @@ def test_settle_is_the_law(rows):
 
 @given(st.lists(candles(5), max_size=40))
 def test_settle_twice(rows):
-    """What is settled stays as it is, untouched."""
+    """A table without duplicates is returned unchanged, as the same object."""
     once = deduplicate(to_table(rows))
     assert deduplicate(once) is once
 
@@ -93,7 +93,7 @@ def test_settle_in_steps(one, other):
 
 
 def test_settle_with_unknown_counts():
-    """A foreign row that does not say how many trades it counts loses to one that does."""
+    """A foreign row without a number of trades loses to one that has it."""
     known = to_table([stream_candle(1, trade_num=0)])
     unknown = known.set_column(8, "trade_num", pa.nulls(1, pa.int64()))
     unknown = unknown.set_column(13, "source", pa.nulls(1, pa.string()))
@@ -102,7 +102,7 @@ def test_settle_with_unknown_counts():
 
 
 def test_precedence_of_unknown_trades():
-    """Without a number of trades the larger volume wins, whichever came later; any number of trades beats it."""
+    """Of two rows without a number of trades the larger volume wins; any number of trades beats both."""
     ascending = [
         stream_candle(trade_num=None, volume=None, recv_us=9),
         stream_candle(trade_num=None, volume=5.0, recv_us=8),

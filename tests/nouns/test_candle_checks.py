@@ -51,7 +51,7 @@ def test_the_first_row_that_cannot_be():
 
 @pytest.mark.parametrize("names", [OPTIONAL, OPTIONAL[:1], OPTIONAL[1:2], OPTIONAL[2:]])
 def test_unknown_is_no_violation(names):
-    """A null of an optional column is unknown: nothing is found in it, and the column is told."""
+    """A null in an optional column is no violation; the column is reported as unknown."""
     rows = to_table([stream_candle(0), stream_candle(1)])
     for name in names:
         at = rows.schema.get_field_index(name)
@@ -74,7 +74,7 @@ def test_a_null_that_is_a_violation(name):
 
 @given(st.lists(possible_candles(), min_size=1))
 def test_possible_candles(rows):
-    """Candles that could be are all let in."""
+    """Possible candles have no violation."""
     assert kinds(*rows) == []
 
 
@@ -116,7 +116,7 @@ def test_contracts_are_worth_dollars(size, low, factor, contracts):
     ],
 )
 def test_quotes_of_no_price(market, volume, quote):
-    """A quote volume of another unit, of another column, or of nothing is told from 98 to 102 dollars."""
+    """A quote volume in another unit, from another column, or zero does not fit prices of 98 to 102 dollars."""
     assert not quote_fits(market, 98.25, 102.25, volume, quote)
 
 

@@ -34,7 +34,7 @@ def test_monotonic_clock():
 
 
 class World:
-    """An exchange and a host: what their clocks show as real seconds pass."""
+    """A simulated exchange and host, and what their clocks show as simulated seconds pass."""
 
     def __init__(self, rate: float = 1.0, host_error_ms: float = 0.0) -> None:
         self.agreed = Agreement()
@@ -44,13 +44,13 @@ class World:
         self.shift_ms = 0.0
 
     def true_ms(self, at_s: float | None = None) -> int:
-        """Return what the exchange's clock shows."""
+        """Return the time of the exchange's clock, now or at a simulated second."""
         at_s = self.now_s if at_s is None else at_s
         return TRUE_MS + int(self.shift_ms + (at_s - 1000) * 1000 * self.rate)
 
     @property
     def wall_ms(self) -> float:
-        """What the host's clock shows."""
+        """The time of the host's clock."""
         return TRUE_MS + self.shift_ms + (self.now_s - 1000) * 1000 + self.host_error_ms
 
     @property
@@ -60,14 +60,14 @@ class World:
         return self.agreed.line.least_ms(self.now_s)
 
     def ask(self, out_s: float = 0.02, back_s: float = 0.02, lie_ms: float = 0.0) -> bool:
-        """Ask REST what time it is."""
+        """Request the server time from REST; return whether the answer was accepted."""
         asked_s = self.now_s
         self.now_s += out_s + back_s
         server_ms = self.true_ms(asked_s + out_s) + int(lie_ms)
         return self.agreed.observe_server_time(Moment(server_ms, asked_s, self.now_s), self.wall_ms)
 
     def ask_often(self, times: int = 4, apart_s: float = 0.3, lie_ms: float = 0.0) -> bool:
-        """Ask some times in a row; return whether the last answer was believed."""
+        """Request the server time several times; return whether the last answer was accepted."""
         believed = False
         for _ in range(times):
             believed = self.ask(lie_ms=lie_ms)
@@ -85,7 +85,7 @@ class World:
 
 
 class ToldClock(Clock):
-    """Clocks that show what they are told."""
+    """A clock whose times a test sets."""
 
     now_s = 1000.0
 
@@ -125,7 +125,7 @@ def test_the_exchanges_time_is_never_ahead_and_hardly_behind(
 def test_machines_that_differ_by_some_milliseconds_make_no_other_rate(
     steps: list[tuple[float, int, float]],
 ) -> None:
-    """Answers of machines whose clocks are not quite the same do not make the exchange's clock run fast."""
+    """Server times of machines that differ by milliseconds do not make the exchange's clock seem fast."""
     world = World()
     for wait_s, lie_ms, way_s in steps:
         assert world.ask(way_s, way_s, lie_ms)
@@ -136,7 +136,13 @@ def test_machines_that_differ_by_some_milliseconds_make_no_other_rate(
 
 
 class Word(NamedTuple):
-    """Who says something: "rest", or the number of a series; how long after the last word; how late."""
+    """One time message.
+
+    Args:
+        who: its source: "rest", "liar", or the number of a series.
+        after_s: seconds since the message before.
+        late_s: seconds from its sending to its arrival.
+    """
 
     who: int | str
     after_s: float
@@ -162,9 +168,9 @@ WORDS = st.lists(
 def test_one_liar_among_honest_series_never_moves_the_time(
     words: list[Word], lies_ms: list[int], host_error_ms: int
 ) -> None:
-    """With REST's time known, a series may say anything and as often as it likes: the time stays right.
+    """Once REST's time is known, wrong event times of one series never change the agreed time.
 
-    Whatever the host's clock shows, and whether REST answers later on or not.
+    This holds for any host clock, and with or without further answers of REST.
     """
     world = World(host_error_ms=host_error_ms)
     assert world.ask_often()
@@ -191,7 +197,7 @@ def test_one_liar_among_honest_series_never_moves_the_time(
 def test_lies_that_differ_move_nothing(
     rate: float, words: list[tuple[str, float]], host_error_ms: int, rest_h: int, liar_h: int
 ) -> None:
-    """Wrong answers of REST and a lying series, which do not tell the same lie, leave the time where it is."""
+    """Wrong REST answers and a wrong series with different errors do not change the agreed time."""
     assume(abs(rest_h - liar_h) > 2 and 7 not in (rest_h, liar_h))
     world = World(rate, host_error_ms)
     assert world.ask_often()
@@ -214,7 +220,7 @@ def test_lies_that_differ_move_nothing(
 
 @given(st.integers(-20 * HOUR_MS, 20 * HOUR_MS), st.integers(2, 6), st.floats(0, 2))
 def test_unanimous_moments_are_learned(host_error_ms: int, count: int, late_s: float) -> None:
-    """Series that say the same are believed without REST, however wrong the host's clock is."""
+    """Series that agree with each other set the time without REST, for any host clock."""
     world = World(host_error_ms=host_error_ms)
     for number in range(count):
         assert world.hear(ETH._replace(symbol=f"S{number}USDT"), late_s)
@@ -224,7 +230,7 @@ def test_unanimous_moments_are_learned(host_error_ms: int, count: int, late_s: f
 @pytest.mark.parametrize("rate", [1.0, 60.0, 7200.0])
 @pytest.mark.parametrize("host_error_ms", [0, -5 * HOUR_MS, 5 * HOUR_MS, -9 * YEAR_MS, 9 * YEAR_MS])
 def test_rest_alone_is_believed_when_it_repeats_itself(rate: float, host_error_ms: int) -> None:
-    """A host's clock that is wrong, by hours or by years, gives way to three moments of REST."""
+    """Three answers of REST correct a host clock that is wrong by hours or years."""
     world = World(rate, host_error_ms)
     assert world.ask_often(3)
     assert world.is_right()
@@ -272,7 +278,7 @@ def test_a_time_in_other_units_is_no_time(server_ms: int) -> None:
 
 
 def test_a_frame_from_the_future_is_refused_and_rest_is_asked() -> None:
-    """A frame stamped an hour ahead is not believed; REST is asked at once, and settles it."""
+    """A frame with a time one hour ahead is refused, REST is asked at once, and its answer decides."""
     world = World()
     world.ask_often()
     assert not world.hear(BTC, lie_ms=HOUR_MS)
@@ -396,7 +402,7 @@ def test_rest_that_insists_is_not_believed_while_a_stream_bears_the_time_out() -
 
 
 def test_frames_and_the_host_take_back_what_rest_alone_had_said() -> None:
-    """A serverTime that was an hour off from the beginning is given up for the host's and the streams'."""
+    """If REST was one hour off from the beginning, streams and host clock together correct the time."""
     world = World()
     assert world.ask_often(lie_ms=HOUR_MS)
     for _ in range(3):
@@ -433,7 +439,7 @@ def test_frames_that_were_held_up_move_nothing(late_s: float, host_is_right: boo
 
 
 def test_streams_alone_move_the_time_when_rest_is_silent_for_long() -> None:
-    """Two series that agree are followed when neither REST nor the host speaks for the old time."""
+    """After a long silence of REST, two series that agree move the time, unless the host's clock contradicts."""
     world = World(host_error_ms=HOUR_MS)
     world.ask_often()
     world.now_s += REST_SILENT_S
@@ -472,6 +478,6 @@ def test_any_rate_is_learned(rate: float, host_error_ms: int) -> None:
 
 
 def test_before_anything_is_learned_it_is_the_wall_clocks_time() -> None:
-    """Nothing known: the wall clock's time, and said so."""
+    """Before the first answer or frame the time is the wall clock's, and is marked as such."""
     time_there = ExchangeTime(ToldClock())
     assert (time_there.known, time_there.now_ms()) == (False, 1_700_000_000_000)

@@ -21,7 +21,7 @@ def written(directory: Path, text: str | bytes) -> Path:
 
 
 def test_empty(tmp_path):
-    """An empty file says nothing, and the defaults hold."""
+    """An empty file leaves all defaults."""
     config = load_config(written(tmp_path, ""))
     assert config == Config()
     assert (config.flush_every, config.heal_limit, config.rotate_after) == ("5m", "7d", "23h")
@@ -52,7 +52,7 @@ def test_a_relative_lake_lies_beside_the_config(tmp_path, monkeypatch, lake, bes
 
 
 def test_endpoints(tmp_path):
-    """Single endpoints replace those of their market, a last slash aside, and leave the others."""
+    """An endpoint in the file replaces that of its market, without a final slash; the others stay."""
     path = written(
         tmp_path,
         """
@@ -133,7 +133,7 @@ def test_exchange():
     ],
 )
 def test_malformed(tmp_path, text, what, hint):
-    """What cannot be is named in one line that begins with the file."""
+    """The error for a malformed file is one line that begins with the file's path."""
     path = written(tmp_path, text)
     with pytest.raises(UsageError) as caught:
         load_config(path)
@@ -153,7 +153,7 @@ def test_not_toml(tmp_path, text):
 
 
 def test_too_large(tmp_path):
-    """A file that nobody wrote by hand is not read to its end."""
+    """A file far larger than any config is refused without reading all of it."""
     with pytest.raises(UsageError) as caught:
         load_config(written(tmp_path, b"#" * (FILE_BYTES_MAX + 1)))
     assert caught.value.what == f"{tmp_path}/lakewriter.toml: larger than 4,194,304 bytes"
@@ -246,7 +246,7 @@ def test_durations_out_of_range(text):
     ],
 )
 def test_limits_have_limits(tmp_path, text, what):
-    """What would be asked too often, or never, is refused when the file is read."""
+    """Values that would ask too often or never are refused when the file is read."""
     path = written(tmp_path, text)
     with pytest.raises(UsageError) as caught:
         load_config(path)

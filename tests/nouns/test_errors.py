@@ -12,7 +12,7 @@ from lakewriter.errors import ExchangeError, FrameError, LakeError, LakewriterEr
     ("kind", "exit_code"), [(LakewriterError, 1), (LakeError, 1), (ExchangeError, 1), (UsageError, 2)]
 )
 def test_what_and_hint(kind, exit_code):
-    """An error says its line, keeps its hint apart, and knows the exit code."""
+    """An error has one line, a separate hint and an exit code."""
     error = kind("lake: data is a file", "rm data")
     assert str(error) == error.what == "lake: data is a file"
     assert error.hint == "rm data"
@@ -22,7 +22,7 @@ def test_what_and_hint(kind, exit_code):
 
 
 def test_frame_error():
-    """A frame that is not what it claims is the exchange's fault, and has a kind to count it by."""
+    """A FrameError is an ExchangeError, and has a kind for the counts."""
     error = FrameError("json", "frame: not JSON")
     assert isinstance(error, ExchangeError)
     assert (error.kind, str(error), error.exit_code) == ("json", "frame: not JSON", 1)
@@ -38,7 +38,7 @@ def test_control_characters_of_others_are_spelled_out():
 
 
 def test_control_characters_in_a_log_line(capfd):
-    """A log line is one line, whatever is in it."""
+    """A log line stays one line, for any control characters in its values."""
     logger = logging.getLogger("lakewriter")
     log_to_stderr()
     try:
@@ -52,7 +52,7 @@ def test_control_characters_in_a_log_line(capfd):
 
 
 def test_control_characters_where_no_command_has_a_log():
-    """What is logged while no command shows its log reaches standard error without them, too."""
+    """Log lines outside any command reach standard error with control characters escaped."""
     before = logging.lastResort.formatter
     try:
         escape_stray_logs()

@@ -56,5 +56,5 @@ TRADING = Instrument("A", "TRADING")
     ],
 )
 def test_reason(standing: SymbolFacts, reason: Reason | None) -> None:
-    """Each standing gives its reason for a candle from 1,000 to 2,000."""
+    """The facts on a symbol give the reason for a missing candle from 1,000 to 2,000 ms."""
     assert reason_for(BEGIN, END, standing) == reason

@@ -39,7 +39,7 @@ def test_parse(name):
     "text", ["", "1", "m", "7m", "1mon", "1MO", "1D", " 1m", "1m ", "1m\n", "60s", "１m"]
 )
 def test_parse_refuses(text):
-    """What is no interval is named in the message, and the hint lists all there are."""
+    """The error quotes the unknown interval, and the hint lists all intervals."""
     with pytest.raises(UsageError) as caught:
         parse_interval(text)
     assert str(caught.value) == f"interval: {text!r} is unknown"

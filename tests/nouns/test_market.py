@@ -159,13 +159,13 @@ def test_symbols(symbol):
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
 def test_no_symbols(text):
-    """What could leave the lake, confuse a reader or collide on a disk is none."""
+    """Names that leave the lake, mislead a reader or collide on a disk are no symbols."""
     assert not is_symbol(text)
 
 
 @pytest.mark.parametrize("char", ["\u115f", "\u1160", "\u3164", "\uffa0"])
 def test_no_invisible_letters(char):
-    """A letter that nobody can see makes two symbols look like one."""
+    """Names with invisible letters are no symbols: two of them would look equal."""
     assert not is_symbol(f"BTC{char}USDT")
 
 
@@ -173,7 +173,7 @@ def test_no_invisible_letters(char):
 @example("A" * 32)
 @example("币" * 32)
 def test_a_symbol_is_one_path_component(text):
-    """Whatever passes is one visible component of any path, as it stands."""
+    """Each accepted symbol is one visible component of a path, without encoding."""
     if not is_symbol(text):
         return
     path = PurePosixPath("lake") / f"symbol={text}"
@@ -204,7 +204,7 @@ def test_parse_symbol(text, symbol):
 
 @pytest.mark.parametrize("text", ["", "../x", "btc/usdt", "BTC USDT", "ß"])
 def test_parse_symbol_refuses(text):
-    """What cannot be a symbol is quoted in the message."""
+    """The error quotes the name that cannot be a symbol."""
     with pytest.raises(UsageError) as caught:
         parse_symbol(text)
     assert str(caught.value) == f"symbol: {text!r} cannot be a symbol"

@@ -139,7 +139,7 @@ def test_percent_encoded(partition):
     ],
 )
 def test_other_levels(path):
-    """A path with other levels is no partition, and the message says which levels one has."""
+    """A path with other levels is no partition, and the message lists the levels of a partition."""
     with pytest.raises(LakeError) as caught:
         parse_partition(path)
     assert str(caught.value) == f"{path}: not a partition (market=/symbol=/interval=/date=)"
@@ -216,7 +216,7 @@ def test_refused_bytes():
 )
 @example(["spot", "\udcff", "1m", "2024-06-30"])
 def test_nothing_leaves_the_lake(values):
-    """Whatever a path says, it is refused or is a partition below the lake's root."""
+    """Each path is refused, or names a partition below the lake's root."""
     path = "/".join(
         f"{level}={value}"
         for level, value in zip(("market", "symbol", "interval", "date"), values, strict=True)

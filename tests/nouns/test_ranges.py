@@ -20,7 +20,7 @@ def is_set(ranges: list[Range]) -> bool:
 
 @given(RANGES, RANGES, MOMENTS, MOMENTS)
 def test_ranges_are_sets_of_moments(some: list[Range], others: list[Range], start: int, stop: int) -> None:
-    """Whatever is joined or cut, the ranges hold what a set of numbers would, sorted and apart."""
+    """After any unions and cuts the ranges equal a set of numbers, and are sorted and disjoint."""
     ranges = union(some)
     span = set(range(start, stop))
     for result, expected in (

@@ -44,14 +44,14 @@ def test_a_sparse_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_size() -> None:
-    """A file of /proc says that it is empty; it is read to its end, and bounded all the same."""
+    """A file of /proc that claims size 0 is read to its end, up to the limit."""
     assert b"Linux" in read_regular("/proc/version", 4096)
     with pytest.raises(TooLargeError):
         read_regular("/proc/kallsyms", 100)
 
 
 def odd_things(directory: Path) -> dict[str, str]:
-    """Make each thing that is no regular file; return by name what it is called."""
+    """Make files that are not regular; return what each is called, by file name."""
     os.mkfifo(directory / "pipe")
     with contextlib.chdir(directory), socket.socket(socket.AF_UNIX) as made:
         made.bind("socket")
@@ -68,7 +68,7 @@ def odd_things(directory: Path) -> dict[str, str]:
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
-    """Nothing waits for a pipe's writer; the error says what the path leads to."""
+    """Pipes, sockets and devices are refused without waiting, and the error says what the path is."""
     for name, kind in odd_things(tmp_path).items():
         for read in (open_regular, open_lock, lambda path: read_regular(path, 100)):
             with pytest.raises(OSError) as caught:
@@ -79,7 +79,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_the_systems_own_errors(tmp_path: Path) -> None:
-    """Directories, absent files and links in a ring are what the system says they are."""
+    """Directories, absent files and circular links raise the system's own errors."""
     (tmp_path / "ring").symlink_to("ring")
     for path, error in (
         (tmp_path, IsADirectoryError),

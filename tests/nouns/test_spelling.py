@@ -42,7 +42,7 @@ from lakewriter.spelling import (
     ],
 )
 def test_symbols(text: str, symbol: str, market: str | None) -> None:
-    """A pair of assets is one symbol, however it is written; a contract tells its market."""
+    """All spellings of a pair of assets give one symbol, and a contract's name gives its market."""
     assert symbol_in(text) == (symbol, market)
 
 
@@ -86,7 +86,7 @@ def test_what_is_no_interval(text: str) -> None:
 
 @given(st.sampled_from(sorted(INTERVALS)))
 def test_an_interval_means_itself(name: str) -> None:
-    """Our names and the exchange's mean what they say."""
+    """The lake's interval names and the exchange's give the interval itself."""
     assert interval_in(name) is INTERVALS[name] is interval_in(INTERVALS[name].wire_name)
 
 
@@ -98,7 +98,7 @@ def test_an_interval_means_itself(name: str) -> None:
      ("bybit", None), ("binanceus", None), ("forex", None), ("", None)],
 )  # fmt: skip
 def test_markets(text: str, market: str | None) -> None:
-    """Each market has several names; the exchange's own says none of them; others' are none."""
+    """A market's names give that market, Binance's own name an empty text, other exchanges' names None."""
     assert market_in(text) == market
     assert all(market_in(name) == name for name in MARKETS)
 

@@ -50,7 +50,7 @@ class Lake:
         markets: Iterable[str] = ("spot", "usdt_futures"),
         owed: Mapping[Series, int] | None = None,
     ) -> None:
-        """Let a recorder confirm what it subscribes to."""
+        """Let a recorder confirm its subscriptions."""
         wanted = set(series)
         self.periods = with_confirmation(
             self.periods,
@@ -104,7 +104,7 @@ def test_a_restart_ends_nothing(name: str) -> None:
 
 
 def test_a_crash_ends_nothing(name: str) -> None:
-    """Killed, it is subscribed to until a start says otherwise, however late."""
+    """A killed recorder's series stay subscribed until a later start, however late, leaves them out."""
     lake = Lake()
     first = lake.start(name, {BTC, ETH}, 0)
     lake.alive.discard(first.journal)
@@ -129,7 +129,7 @@ def test_the_next_start_leaves_what_it_no_longer_includes(name: str) -> None:
 
 
 def test_a_change_while_recording(name: str) -> None:
-    """What is left at run time is unsubscribed since then, and what is added is subscribed to since then."""
+    """A change at run time ends the periods of removed series and begins those of added ones."""
     lake = Lake()
     recorder = lake.start(name, {BTC, ETH}, 0)
     lake.confirm(recorder, {BTC, BNB}, 7)
@@ -149,7 +149,7 @@ def test_no_recorder_ends_the_periods_of_another_that_lives(name: str) -> None:
 
 
 def test_a_recorder_follows_only_its_own_former_run() -> None:
-    """After a power cut the first of two that starts does not end what the other one records."""
+    """After a power cut, the first recorder to start does not end the periods of the other one."""
     lake = Lake()
     lake.start("/etc/spot.toml", {BTC, ETH}, 0)
     lake.start("/etc/futures.toml", {FUTURE}, 0)
@@ -162,7 +162,7 @@ def test_a_recorder_follows_only_its_own_former_run() -> None:
 
 
 def test_of_command_lines_the_most_similar_is_the_former_run() -> None:
-    """Without a config the common series tell which of several is continued; without any none is."""
+    """Without a config, a recorder continues the run with the most common series, or none without any."""
     lake = Lake()
     lake.start(COMMAND_LINE, {BTC, ETH}, 0)
     lake.start(COMMAND_LINE, {BTC, BNB, FUTURE}, 0)
@@ -175,7 +175,7 @@ def test_of_command_lines_the_most_similar_is_the_former_run() -> None:
 
 
 def test_another_recorder_continues_what_it_subscribes_to() -> None:
-    """A config that moved takes its series along; what it leaves then is left."""
+    """A moved config file continues its series, and only later changes end their periods."""
     lake = Lake()
     lake.start("/home/me/lakewriter.toml", {BTC, ETH}, 0)
     lake.alive.clear()
@@ -198,7 +198,7 @@ def test_a_series_of_two_recorders_is_left_when_both_have_left_it() -> None:
 
 
 def test_a_market_without_a_time_is_confirmed_later() -> None:
-    """What cannot be dated is not written; what was written of that market stays."""
+    """Periods of a market without a known time are not begun; its existing periods stay."""
     lake = Lake()
     first = lake.start(CONFIG, {BTC, FUTURE}, 5)
     lake.alive.discard(first.journal)
@@ -213,7 +213,7 @@ def test_a_market_without_a_time_is_confirmed_later() -> None:
 
 
 def test_a_series_is_owed_since_it_first_traded() -> None:
-    """The earliest moment is kept, over restarts and pauses; what never traded has none."""
+    """The earliest first candle is kept over restarts and pauses; a series that never traded has none."""
     lake = Lake()
     first = lake.start(CONFIG, {BTC, ETH}, 0)
     assert owed_since_ms(lake.periods) is None

@@ -50,7 +50,7 @@ LOOK = "symbols look like BTCUSDT or BTCUSD_PERP"
     ],
 )
 def test_malformed(text, what, hint):
-    """What is wrong is named first, and the hint shows how it is written."""
+    """The message begins with the error, and the hint shows the format."""
     with pytest.raises(UsageError) as caught:
         parse_subscription(text)
     assert (caught.value.what, caught.value.hint) == (what, hint)

@@ -78,7 +78,7 @@ def test_what_cannot_be_looked_into_fails_no_answer(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_absent_is_named(store: LakeStore, where: str, said: str) -> None:
-    """The first level at which nothing fits is named, and what stands there instead; also behind a count."""
+    """An empty answer names the first level without a match and the existing names, also for a count."""
     assert why(store, f"FROM candles WHERE {where}") == f"no candles: {said}"
     assert why(store, f"SELECT count(*) FROM candles WHERE {where}") == f"no candles: {said}"
 
@@ -102,7 +102,7 @@ def test_nothing_is_said_where_the_partitions_are(store: LakeStore, sql: str) ->
 
 
 def test_a_lake_that_is_all_in_the_journal(tmp_path: Path) -> None:
-    """In the first minutes of a recording the journal's candles are what there is."""
+    """Before a recording's first file, an empty answer names the journal's series."""
     lake = make_lake(tmp_path, [], [rest_candle(0)])
     assert why(lake, "SELECT count(*) FROM candles") == ""
     union = "FROM candles WHERE symbol = '{}' UNION ALL FROM candles WHERE symbol = 'XYZ'"
@@ -133,7 +133,7 @@ def test_many_names_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_not_to_be_moved() -> None:
-    """Who has no permission is told how to get it, whichever reader said so."""
+    """Without permission on a file, each reader's hint says how to get it."""
     root = Path("/srv/candles")
     ours = as_lakewriter_error(PermissionError(EACCES, "Permission denied", "/srv/candles/market=spot"), root)
     assert (ours.what, ours.hint) == (

@@ -121,7 +121,7 @@ def test_coverage_spans_from_the_first_to_the_last(recorder: LivingRecorder, tmp
 
 
 def test_pending_explains_only_while_its_recorder_lives(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """When the recorder died nobody heals: the candles are missing without a reason until somebody takes over."""
+    """Pending gaps of a dead recorder have no reason until another recorder adopts its journal."""
     mark_gap(recorder, 1, 3)
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(3)])
     removed_by_series = "SELECT sum(missing), sum(explained) FROM coverage"
@@ -145,7 +145,7 @@ def test_pending_explains_only_while_its_recorder_lives(recorder: LivingRecorder
 def test_what_does_not_trade_is_not_expected_until_now(
     reason: Reason, recorder: LivingRecorder, tmp_path: Path
 ) -> None:
-    """A series whose last word is that it is over, or not listed, spans to there, however late it is."""
+    """A series that is delisted or not listed is expected up to that gap, not up to now."""
     store = LakeStore.open(str(tmp_path))
     mark_gap(recorder, 3, 5, reason)
     [day] = coverage(store, until_ms=BEGIN_MS + 60 * MINUTE_MS)
@@ -186,7 +186,7 @@ def test_days_without_a_grid_time_are_left_out(tmp_path: Path) -> None:
 
 
 def test_filters(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A filter leaves series and days out, and changes no number of the others."""
+    """A filter leaves out series and days, and does not change the other numbers."""
     mark_gap(recorder, 1430, 1450)
     eth = Series("spot", "ETHUSDT", "1m")
     mark_gap(recorder, 0, 3, "delisted", eth)
@@ -207,7 +207,7 @@ def test_filters(recorder: LivingRecorder, tmp_path: Path) -> None:
 
 
 def test_instruments_are_periods(tmp_path: Path) -> None:
-    """What exchangeInfo said is a table, as of when it said it."""
+    """`instruments` has one row per instrument and status, with the time of the exchangeInfo answer."""
     store = make_lake(tmp_path)
     record_instruments(
         store, "usdt_futures", [Instrument("BTCUSDT", "TRADING", "PERPETUAL", BEGIN_MS, None)], BEGIN_MS

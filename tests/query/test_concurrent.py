@@ -107,14 +107,14 @@ def test_every_query_during_a_flush_is_right(flushing: tuple[LakeStore, Any]) ->
 
 
 def one_series(store: LakeStore) -> None:
-    """Ask for one partition of the many, chosen by its filter."""
+    """Query one of many partitions by its filter."""
     sql = f"{COUNT} WHERE symbol = 'S7USDT' AND \"date\" = '2024-06-30' AND candle_begin_time >= '2024-06-30'"
     [(rows, distinct)] = [tuple(row.values()) for row in run(store, sql).to_pylist()]
     assert rows == distinct >= ROWS
 
 
 class Restless(LakeStore):
-    """A lake whose first files are replaced by broken ones just after they were listed, and mended by the next listing."""
+    """A lake whose last file is replaced by a broken one after each of the first listings, then repaired."""
 
     broken = 0
     listings = 0
@@ -143,7 +143,7 @@ def test_error_of_a_file_that_moved_is_not_the_sqls(tmp_path: Path, streamed: in
 
 
 def test_replacing_a_hot_file_between_its_two_scans_changes_nothing(tmp_path: Path) -> None:
-    """What a flush adds to a file after the listing is in the answer once, as what the journal had."""
+    """Rows flushed to a file after the listing are in the answer once, from the journal."""
     hot = [rest_candle(number) for number in range(5, 10)]
     store = make_lake(tmp_path, [rest_candle(number) for number in range(5)], hot=hot)
     with stream(store, "SELECT count(*) AS n FROM candles") as answer:
@@ -168,7 +168,7 @@ class Flushing(LakeStore):
 
 @pytest.mark.parametrize("streamed", [0, 1])
 def test_flush_around_the_listing_hides_nothing(tmp_path: Path, streamed: int) -> None:
-    """What leaves the journal while a query begins is seen once, though its file was not there at first."""
+    """Rows flushed while a query begins are in the answer once, even if their file is new."""
     make_lake(tmp_path, [rest_candle(0)])
     store = Flushing.local(tmp_path)
     journal = create_journal(tmp_path, "test")
@@ -193,7 +193,7 @@ def test_flush_around_the_listing_hides_nothing(tmp_path: Path, streamed: int) -
 
 
 def test_foreign_rows_in_the_directory_of_another_day_are_told(tmp_path: Path) -> None:
-    """What somebody filed under the wrong day is an error, not now and then in an answer."""
+    """Foreign rows below the wrong day are an error in each query, not in some."""
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(1440)])
     add_foreign(tmp_path, [rest_candle(0), rest_candle(1440), rest_candle(1441)])
     with pytest.raises(LakeError, match="spot BTCUSDT 1m 2024-06-30: 2 of its rows begin on another day"):
@@ -252,7 +252,7 @@ def test_links_out_of_the_lake_are_data(tmp_path: Path) -> None:
 
 
 def test_a_file_may_go_and_come_again(tmp_path: Path) -> None:
-    """One that is gone whenever it is looked for is looked for again: somebody folds it, and takes it out."""
+    """A file that is gone in each attempt but the last is found, as when compaction removes and restores it."""
     path = str(own(tmp_path))
     left = iter(range(TRIES_MAX - 1))
 
@@ -266,7 +266,7 @@ def test_a_file_may_go_and_come_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["candles.parquet"])
 def test_broken_link_is_named(tmp_path: Path, name: str) -> None:
-    """Our own name behind which there never is a file is an error that says which."""
+    """An own file name that is a broken link is an error with that name."""
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(0, symbol="AUSDT")])
     link = own(tmp_path).with_name(name)
     link.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 
 @pytest.mark.parametrize("sql", ENDLESS)
 def test_a_statement_without_an_end_is_ended(lake: LakeStore, sql: str) -> None:
-    """When its time is over it is told so, and the next one is answered."""
+    """A statement is interrupted at its timeout, and the next statement is answered."""
     began_s = time.monotonic()
     with pytest.raises(QueryError, match=r"sql: not done after 0\.4 s"):
         run(lake, sql, None, QueryLimits(timeout_s=0.4))
@@ -50,7 +50,7 @@ def test_a_statement_without_an_end_is_ended(lake: LakeStore, sql: str) -> None:
 
 
 def test_a_disk_that_gives_up_is_not_the_end_of_the_time() -> None:
-    """What the system calls a timeout is told as the system's, not as the statement's."""
+    """A TimeoutError of the system stays that error, and is not taken for the statement's timeout."""
     future: Future[None] = Future()
     future.set_exception(TimeoutError("the disk"))
     with pytest.raises(TimeoutError, match="the disk"):
@@ -58,7 +58,7 @@ def test_a_disk_that_gives_up_is_not_the_end_of_the_time() -> None:
 
 
 def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
-    """A statement that gives rows for ever is ended too."""
+    """The timeout also ends a stream that returns rows for ever."""
     with (
         pytest.raises(QueryError, match="not done after 1 s"),
         stream(lake, "SELECT * FROM range(10000000000000)", None, QueryLimits(timeout_s=1)) as answer,
@@ -76,7 +76,7 @@ def test_the_time_of_a_stream_counts_while_rows_come(lake: LakeStore) -> None:
     ],
 )
 def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:
-    """What does not fit, nor can be spilled, is an error of one line."""
+    """A statement beyond its memory that cannot spill fails with one line."""
     with pytest.raises(QueryError) as raised:
         run(lake, sql, None, QueryLimits(timeout_s=120, memory="100MB"))
     assert any(words in raised.value.what for words in ("llocate", "emory", "pin block"))
@@ -87,14 +87,14 @@ def test_memory_has_a_limit(lake: LakeStore, sql: str) -> None:
     ("timeout_s", "memory"), [(0, ""), (-1, ""), (None, "lots"), (None, "'; SET x='1GB"), (None, "5")]
 )
 def test_bounds_that_cannot_be_are_refused(timeout_s: float | None, memory: str) -> None:
-    """A mistyped bound is told before anything runs."""
+    """An invalid limit is refused before the statement runs."""
     with pytest.raises(UsageError):
         QueryLimits(timeout_s=timeout_s, memory=memory)
 
 
 @pytest.mark.slow
 def test_progress_is_told_while_it_runs_and_no_longer(lake: LakeStore) -> None:
-    """The share that is done grows; before and after the statement nobody knows it."""
+    """The progress grows while the statement runs, and is None before and after it."""
     control = QueryLimits(timeout_s=60)
     assert control.fraction() is None
     seen = []
@@ -125,7 +125,7 @@ def test_progress_is_told_while_it_runs_and_no_longer(lake: LakeStore) -> None:
     ],
 )
 def test_bar(fraction: float | None, line: str) -> None:
-    """A bar is as long as what is done, and always as wide."""
+    """A bar has a fixed width, and is filled in proportion to the progress."""
     assert bar_line(fraction, 12.3) == line
 
 
@@ -149,7 +149,7 @@ def test_timeout_ends_the_process(lake: LakeStore, sql: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_an_engine_that_is_deaf_is_left(lake: LakeStore) -> None:
-    """The process ends while the engine still has much to do: one value of 400 MB, of which it hears nothing."""
+    """At the timeout the process ends, even if the engine computes one value of 400 MB uninterrupted."""
     sql = "SELECT length(regexp_replace(repeat('a', 400000000), '(a|b)', '', 'g'))"
     command = [sys.executable, "-m", "lakewriter", "--lake", str(lake.root), "query", sql, "--timeout", "1s"]
     asking = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -164,7 +164,7 @@ def test_an_engine_that_is_deaf_is_left(lake: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_memory_limit_counts_what_the_engine_does_not(lake: LakeStore) -> None:
-    """One value of many gigabytes is refused by the kernel, and told in one line."""
+    """The kernel refuses one value of many gigabytes, and the error is one line."""
     done = query(lake, "SELECT list_sum(range(1000000000))", "--memory-limit", "100MB")
     assert done.returncode == 1
     assert done.stderr.startswith("lakewriter: sql: ")
@@ -179,7 +179,7 @@ class Huge(Target):
 
 
 def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: Path) -> None:
-    """What the kernel refuses while rows are written is told like any failure, and leaves no file."""
+    """If the kernel refuses memory while rows are written, the error is one line, and no file is left."""
     with pytest.raises(LakewriterError, match="too little memory"):
         print_answer(lake, "SELECT 1 AS a", {}, Huge(tmp_path / "x.csv", None, None))
     assert not list(tmp_path.iterdir())
@@ -187,7 +187,7 @@ def test_answer_that_memory_cannot_hold_is_one_error(lake: LakeStore, tmp_path: 
 
 @pytest.mark.slow
 def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
-    """More than a process can have is told by the engine if it cannot count so far, or bounds nothing."""
+    """A limit above the address space bounds nothing; one that the engine cannot represent is an error."""
     assert query(lake, "SELECT 1 AS a", "--memory-limit", "900000TB").returncode == 0
     done = query(lake, "SELECT 1 AS a", "--memory-limit", "999999999TB")
     # Before 1.5 the engine takes what it cannot count for nothing.

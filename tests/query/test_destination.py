@@ -70,7 +70,7 @@ def test_a_file_system_without_links_is_renamed_on(
 
 
 def test_no_file_is_written_into_a_lake(tmp_path: Path) -> None:
-    """Neither a path in the lake nor a link into it is written."""
+    """No answer is written into a lake, by its path or through a link."""
     lake = tmp_path / "lake"
     lake.mkdir()
     (tmp_path / "link").symlink_to(lake)
@@ -86,7 +86,7 @@ def test_no_file_is_written_into_a_lake(tmp_path: Path) -> None:
 
 
 def test_mode_of_an_existing_file_stays(tmp_path: Path) -> None:
-    """Whoever could not read the old answer cannot read the new one; a link stays a link."""
+    """A replaced file keeps its permissions, and a link stays a link."""
     target = tmp_path / "answer.csv"
     target.write_text("old")
     target.chmod(0o640)
@@ -152,7 +152,7 @@ def test_device_that_takes_nothing_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_cannot_be_are_one_line(tmp_path: Path, path: str, message: str) -> None:
-    """Whatever is wrong with a name is said in one line, before anything is asked."""
+    """An impossible file name is one line, before the statement runs."""
     with pytest.raises(UsageError, match=message) as raised, open_destination(Path(path), tmp_path):
         pass
     assert raised.value.what.startswith("output: ")

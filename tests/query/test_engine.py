@@ -55,7 +55,7 @@ def test_known_releases_may_be_used(text: str) -> None:
     [("0.10.3", "old"), ("1.5.6", "old"), ("3.0.0", "new"), ("4.1.0.dev1", "new"), ("?", "old")],
 )
 def test_other_releases_are_refused_in_one_line(text: str, age: str) -> None:
-    """What its trees and plans look like is not known; the hint is what to type."""
+    """An untested release of DuckDB is refused, and the hint is the command that installs a tested one."""
     with pytest.raises(LakewriterError, match=f"too {age}") as raised:
         check_release(text)
     assert raised.value.what == f"query: DuckDB {text} is too {age}"
@@ -95,7 +95,7 @@ LONG = "SELECT sum(hash(a.range, b.range)) FROM range(10000000) a, range(10000) 
 
 
 def test_long_work_is_interrupted_in_its_block_and_not_after_it() -> None:
-    """A timer interrupts what runs too long, and what runs then never."""
+    """The timer interrupts long work inside its block, and nothing after the block."""
     with duckdb.connect() as connection:
         with pytest.raises(duckdb.InterruptException), time_limited(connection, 100):
             connection.execute(LONG)
@@ -127,7 +127,7 @@ def test_what_stands_for_another_statement_is_refused(tmp_path: Path, sql: str) 
 
 
 def test_spaces_of_any_kind_are_space(tmp_path: Path) -> None:
-    """What was pasted from a web page is still a SELECT."""
+    """A statement with Unicode spaces, as in text from a web page, is still a SELECT."""
     store = make_lake(tmp_path, [rest_candle(0)])
     sql = "SELECT\u00a0count(*)\u2003AS n\u3000FROM candles"
     assert run(store, sql).to_pylist() == [{"n": 1}]
@@ -135,13 +135,13 @@ def test_spaces_of_any_kind_are_space(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sql", ["PIVOT candles ON symbol USING last(close)", "PIVOT candles ON symbol"])
 def test_pivot_without_values_says_what_to_do(sql: str) -> None:
-    """Whatever a release makes of it: two statements, or one of many."""
+    """The error for a PIVOT without values says to list them, in each form of the statement."""
     with duckdb.connect() as connection, pytest.raises(QueryError, match="PIVOT needs its values named"):
         check(connection, sql)
 
 
 def test_every_object_is_found_at_any_depth() -> None:
-    """In lists, in objects, and deeper than Python could recur; what is no object is passed over."""
+    """All objects of a parse tree are found, 10,000 levels deep; other values are skipped."""
     deep: dict[str, Any] = {}
     for _ in range(10_000):
         deep = {"below": [deep, 1, "text", None]}
@@ -161,7 +161,7 @@ def test_engine_is_kept_for_its_lake(tmp_path: Path) -> None:
 
 
 def test_engine_with_a_memory_limit_is_not_kept(tmp_path: Path) -> None:
-    """The limit is the whole engine's, and would hold for statements that asked for none."""
+    """A statement's memory limit belongs to a separate engine, and does not hold for later statements."""
     limited = made_for(tmp_path)._replace(memory="100MB")
     assert engine_of(limited) is not engine_of(limited)
     with engine_of(limited).cursor() as cursor:
@@ -200,7 +200,7 @@ def test_a_fault_of_the_engine_ends_its_own_statement_alone(tmp_path: Path) -> N
 
 
 def test_cursors_share_no_table_and_no_variable(tmp_path: Path) -> None:
-    """What a statement makes for itself is seen by no other, and gone when it is closed."""
+    """A cursor's tables and variables are invisible to other cursors, and gone after its close."""
     engine = engine_of(made_for(tmp_path))
     with engine.cursor() as one, engine.cursor() as other:
         one.execute("CREATE TEMP VIEW candles AS SELECT 1 AS a; SET VARIABLE settled = 'x'")
@@ -214,7 +214,7 @@ def test_cursors_share_no_table_and_no_variable(tmp_path: Path) -> None:
 
 
 def test_filters_are_found_one_thread_at_a_time(tmp_path: Path) -> None:
-    """The setting is the engine's: what one thread resets another may still need."""
+    """The disabled optimizers are an engine-wide setting, so only one thread at a time changes it."""
     engine = engine_of(made_for(tmp_path))
     inside = threading.Semaphore()
 
@@ -233,7 +233,7 @@ def test_filters_are_found_one_thread_at_a_time(tmp_path: Path) -> None:
 
 
 def _strange(root: Path) -> None:
-    """Let the file that sorts first be one that the engine cannot read as it stands."""
+    """Make the file that sorts first one without a `source` column, which the engine alone cannot read."""
     rows = to_table([rest_candle(7, market="coin_futures")])
     write_parquet(
         root,

@@ -48,7 +48,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 
 @pytest.fixture(scope="module")
 def hot(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """The same candles: of five, one in a file, one in the journal, one in both, and two that replace others."""
+    """The same candles, in turn in a file, in the journal, in both, or in place of a losing row."""
     root = tmp_path_factory.mktemp("hot")
     worse = [msgspec.structs.replace(one, trade_num=0, source="rest", high=1e6) for one in ALL_ROWS]
     files, waiting, foreign = [], [], []
@@ -88,16 +88,16 @@ _PLAIN_ANSWERS: dict[str, list[str]] = {}
 
 
 def plain_answer(plain: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
-    """Return plain DuckDB's rows, in any order; each statement is asked once."""
+    """Return plain DuckDB's rows in any order; run each statement once."""
     if sql not in _PLAIN_ANSWERS:
         _PLAIN_ANSWERS[sql] = in_any_order(asked_plainly(plain, sql))
     return _PLAIN_ANSWERS[sql]
 
 
 def expect_equal(plain: duckdb.DuckDBPyConnection, stores: list[LakeStore], sql: str) -> None:
-    """Check that all agree: with files held, and as they lie there.
+    """Check that each lake gives plain DuckDB's answer, with held files and without.
 
-    A short run asks each statement in one of these ways.
+    A short run tries one of these ways per statement.
     """
     expected = plain_answer(plain, sql)
     for store in stores:
@@ -106,7 +106,7 @@ def expect_equal(plain: duckdb.DuckDBPyConnection, stores: list[LakeStore], sql:
 
 
 def held(store: LakeStore, sql: str) -> pa.Table:
-    """Ask as one asks whose files have moved before: with files held, some of those that there are."""
+    """Query as after files were replaced: with all files held, or, for every other statement, half of them."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = sum(1 for _ in store.files())
     room = files if len(sql) % 2 else files // 2
@@ -133,13 +133,13 @@ def open_files() -> int:
 
 @pytest.mark.parametrize("predicate", PREDICATES[:: either(2, 1)])
 def test_predicate(plain: duckdb.DuckDBPyConnection, hot: LakeStore, predicate: str) -> None:
-    """Whatever a WHERE says, no row is lost or gained by the choice of files."""
+    """No WHERE clause loses or gains a row by the choice of files."""
     expect_equal(plain, [hot], as_statement(predicate))
 
 
 @pytest.mark.parametrize("sql", STATEMENTS)
 def test_statement(plain: duckdb.DuckDBPyConnection, hot: LakeStore, sql: str) -> None:
-    """Whichever clause, join, subquery or set operation has the predicate, the answer is plain DuckDB's."""
+    """Clauses, joins, subqueries and set operations with a predicate return plain DuckDB's answer."""
     expect_equal(plain, [hot], sql)
 
 
@@ -155,7 +155,7 @@ def test_settled_lake(plain: duckdb.DuckDBPyConnection, settled: LakeStore, sql:
     "sql", [*map(as_statement, PREDICATES[:: either(9, 1)]), *STATEMENTS[:: either(9, 1)]]
 )
 def test_lake_of_days(plain: duckdb.DuckDBPyConnection, days: LakeStore, sql: str) -> None:
-    """A lake whose months and years are still in directories of days gives the same answers."""
+    """A lake with one directory per day, also for months and years, gives the same answers."""
     expect_equal(plain, [days], sql)
 
 
@@ -172,6 +172,5 @@ def test_the_statements_are_worth_asking(plain: duckdb.DuckDBPyConnection) -> No
 def test_any_filters_of_two_scans(
     plain: duckdb.DuckDBPyConnection, settled: LakeStore, hot: LakeStore, one: str, other: str
 ) -> None:
-    """Each scan has its own filter, and gets at least what that leaves."""
-    """Each scan has its own filter, and gets at least what that leaves."""
+    """Each scan has its own filter, and gets at least the rows that pass it."""
     expect_equal(plain, [settled, hot], two_scans(one, other))

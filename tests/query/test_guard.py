@@ -32,7 +32,7 @@ def parser() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.mark.parametrize("sql", REFUSED)
 def test_refused(place: Path, parser: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """No statement that could write, or read what is not one of the lake's tables, gets to run."""
+    """Statements that could write, or read outside the lake's tables, do not run."""
     with pytest.raises((QueryError, duckdb.ParserException)):
         check(parser, filled(place, sql))
 
@@ -56,7 +56,7 @@ def test_refused_in_one_line_with_nothing_changed(
 
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_allowed(place: Path, sql: str) -> None:
-    """Whatever only reads the tables is run, in any of SQL's shapes."""
+    """Statements that only read the tables run, in each form of SQL."""
     run(make_lake(place / "lake", [rest_candle(0)]), sql)
 
 
@@ -112,7 +112,7 @@ def test_tables_that_are_read_are_named() -> None:
 
 
 def test_unknown_table_and_function_are_named() -> None:
-    """The message names what is missing, the hint what there is."""
+    """The message names the unknown table or function, and the hint lists the known ones."""
     with pytest.raises(QueryError, match="there is no table trades") as raised:
         check(duckdb.connect(), "SELECT * FROM trades")
     assert (

@@ -50,7 +50,7 @@ def open_files() -> int:
 
 
 def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: HeldFiles) -> None:
-    """Whatever takes its place, by its path there is the file that was held."""
+    """A held file keeps its content at its path, after any replacement."""
     store = make_lake(tmp_path, [rest_candle(0)])
     pins.hold([NAME], time.time())
     store.merge(partition_of(rest_candle()), to_table([rest_candle(1)]))
@@ -105,7 +105,7 @@ def test_the_newest_days_come_first(tmp_path: Path, pins: HeldFiles) -> None:
 
 @pytest.mark.parametrize("what", ["link", "fifo", "directory"])
 def test_what_is_no_file_is_not_held(tmp_path: Path, pins: HeldFiles, what: str) -> None:
-    """Nor waited for."""
+    """Pipes, directories and other non-files are not held, and nothing waits for them."""
     path = tmp_path / NAME
     path.parent.mkdir(parents=True)
     if what == "link":
@@ -119,7 +119,7 @@ def test_what_is_no_file_is_not_held(tmp_path: Path, pins: HeldFiles, what: str)
 
 
 def test_errors_name_the_lakes_files(tmp_path: Path, pins: HeldFiles) -> None:
-    """Nobody knows what is behind a descriptor."""
+    """Errors name the lake's file instead of the descriptor."""
     make_lake(tmp_path, [rest_candle(0)])
     pins.hold([NAME], time.time())
     shown = pins.with_lake_names(ValueError(f'"{pins.path(NAME)}" and {FD_DIRECTORY}/99999'))
@@ -129,7 +129,7 @@ def test_errors_name_the_lakes_files(tmp_path: Path, pins: HeldFiles) -> None:
 
 
 class Moving(LakeStore):
-    """A lake whose file is replaced whenever it was listed, by one with a candle more."""
+    """A lake whose file is replaced after each listing by one with one more candle."""
 
     listings = 0
 
@@ -141,7 +141,7 @@ class Moving(LakeStore):
 
 
 def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path) -> None:
-    """Replaced once it was listed: asked again, with what there is now in the hand."""
+    """If a file is replaced after its listing, the statement runs once more with its files held."""
     make_lake(tmp_path, [rest_candle(0)])
     store = Moving.local(tmp_path)
     assert run(store, "SELECT count(*) AS n FROM candles").to_pylist() == [{"n": 3}]
@@ -149,7 +149,7 @@ def test_an_answer_of_files_that_moved_is_not_given(tmp_path: Path) -> None:
 
 
 def test_a_stream_holds_from_the_beginning(tmp_path: Path) -> None:
-    """What may be replaced is in the hand before the first row is read: nothing is asked twice."""
+    """A stream holds its files before its first row, and so runs once."""
     make_lake(tmp_path, [rest_candle(0)])
     store = Moving.local(tmp_path)
     with stream(store, "SELECT count(*) AS n FROM candles") as answer:
@@ -158,7 +158,7 @@ def test_a_stream_holds_from_the_beginning(tmp_path: Path) -> None:
 
 
 def test_calm_files_are_held_after_the_restless_ones(tmp_path: Path, pins: HeldFiles) -> None:
-    """Whoever saw files move holds all that there are."""
+    """After a file was replaced, all files are held, also those that rarely change."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(1440)])
     names = [NAME, partition_of(rest_candle(1440)).file]
     later_s = time.time() + 3 * 3600
@@ -187,7 +187,7 @@ def seconds(symbol: str, close: float) -> list[Candle]:
 
 @pytest.mark.slow
 def test_a_long_answer_is_of_one_moment(tmp_path: Path) -> None:
-    """All files are replaced while a reader takes its time: what comes is what was there at first."""
+    """If all files are replaced during a long read, the answer still has the first ones' rows."""
     symbols = ("AUSDT", "BUSDT", "CUSDT")
     store = make_lake(tmp_path, [one for symbol in symbols for one in seconds(symbol, 1.0)])
     closes: list[float] = []
@@ -204,7 +204,7 @@ def test_a_long_answer_is_of_one_moment(tmp_path: Path) -> None:
 
 
 def test_an_error_of_values_that_moved_is_looked_at_again(tmp_path: Path) -> None:
-    """What cannot be cast may have been read half old, half new; if it is there again, it is the statement's."""
+    """A failed cast of mixed old and new bytes runs again; its second error is the statement's own."""
     make_lake(tmp_path, [rest_candle(0)])
     store = Moving.local(tmp_path)
     with pytest.raises(QueryError, match="sql: Could not convert string 'rest' to INT32"):
@@ -219,7 +219,7 @@ def test_an_error_of_values_that_moved_is_looked_at_again(tmp_path: Path) -> Non
     ("name", "listings"), [("back\\slash", 1), ("gone (deleted)", 2), ("it's [a] %41 *", 2), ("market=x/symbol=Y", 2)]
 )  # fmt: skip
 def test_a_root_of_any_name_may_have_files_that_move(tmp_path: Path, name: str, listings: int) -> None:
-    """Where the engine would take what is held for a file of another place, nothing is held."""
+    """If the engine would misread the paths of held files, no file is held."""
     make_lake(tmp_path / name, [rest_candle(0), rest_candle(0, symbol="币USDT")])
     store = Moving.local(tmp_path / name)
     sql = "SELECT symbol, count(*) AS n FROM candles GROUP BY ALL ORDER BY n"
@@ -249,7 +249,7 @@ def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: 
 
 
 def test_an_error_of_files_that_are_held_is_the_statements(tmp_path: Path) -> None:
-    """That they are replaced again is no reason to ask again: what was read is what was there."""
+    """With files held, an error is the statement's own, and it does not run again."""
     make_lake(tmp_path, [rest_candle(0)])
     store = Moving.local(tmp_path)
     with pytest.raises(QueryError, match=r"sql: not 101\.0"):
@@ -273,7 +273,7 @@ class Slow(HeldFiles):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_while_files_are_taken_holds_its_own(tmp_path: Path, pins: HeldFiles) -> None:
-    """Nobody in the child will ever finish what another thread of the parent had begun."""
+    """A fork during another thread's hold leaves the child able to hold files itself."""
     make_lake(tmp_path, [rest_candle(0)])
     slow = Slow(tmp_path)
     thread = threading.Thread(target=slow.hold, args=([NAME], time.time()))

@@ -72,7 +72,7 @@ def as_frame(candles: list[Any]) -> pd.DataFrame:
 
 
 def steps(rows: pd.DataFrame) -> pd.Series:
-    """The log returns of candles whose predecessor is there."""
+    """The log returns of the candles that directly follow another candle."""
     grid = rows["close"].asfreq("min")
     return np.log(grid / grid.shift()).dropna()
 
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_pandas(
     other: dict[int, tuple[float, float, int]],
     bucket: tuple[str, str],
 ) -> None:
-    """Whatever candles there are: buckets, averages, returns, volatilities and correlations agree."""
+    """Buckets, averages, returns, volatilities and correlations equal those of pandas for any candles."""
     width, rule = bucket
     mine, theirs = series(drawn), series(other, symbol="ETHUSDT")
     with tempfile.TemporaryDirectory() as directory:
@@ -206,7 +206,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 def test_a_bucket_knows_how_many_candles_make_it(
     lake: LakeStore, interval: str, bucket: str, expected: set[int]
 ) -> None:
-    """By the calendar where a month is meant; a bucket whose candles are all there is complete."""
+    """A bucket is complete if it has all its candles; a month's number follows the calendar."""
     found = frame(lake, f"FROM resample('spot', 'BTCUSDT', $i, {bucket})", i=interval)
     assert set(found["expected"]) == expected
     assert found["candles"].sum() == COUNT
@@ -269,7 +269,7 @@ def test_a_return_of_a_price_that_is_none(tmp_path: Path) -> None:
 
 
 def test_two_markets_can_be_compared(tmp_path: Path) -> None:
-    """`other_market` says where the other symbol trades."""
+    """`other_market` sets the market of the other symbol."""
     prices = [3.0, 5.0, 4.0, 7.0, 6.0]
     spot = [rest_candle(n, close=price) for n, price in enumerate(prices)]
     future = [rest_candle(n, close=price**2, market="usdt_futures") for n, price in enumerate(prices)]
@@ -292,7 +292,7 @@ def test_latest_is_the_newest_of_each_series(tmp_path: Path) -> None:
 
 
 def test_latest_looks_behind_a_day_of_nothing(tmp_path: Path) -> None:
-    """Somebody's file without a row hides no series, before a compaction or after it."""
+    """A foreign file without rows hides no series, before a compaction or after it."""
     store = make_lake(tmp_path, [rest_candle(0)])
     write_parquet(tmp_path, partition_of(rest_candle(1440)).path, SCHEMA.empty_table())
     assert list(frame(store, "FROM latest()")["close"]) == [101.0]
@@ -319,7 +319,7 @@ FILES = st.lists(
 def test_latest_is_what_all_candles_say(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, int, str]], since: str
 ) -> None:
-    """Whoever brought the newest candle, and whatever else lies in the newest days."""
+    """`latest` returns each symbol's newest candle, from own, foreign and empty files and the journal."""
     candles: dict[str, list[Any]] = {kind: [] for kind in ("own", "foreign", "hot", "empty")}
     for symbol, day, minute, kind in rows:
         candles[kind].append(rest_candle(day * 1440 + minute, symbol=symbol))
@@ -365,7 +365,7 @@ def test_only_these_partitions_are_listed(watched: WatchedLake, call: str, parti
 
 
 def test_the_plan_shows_the_filters_in_the_scan(watched: WatchedLake) -> None:
-    """EXPLAIN says that the series is chosen where the files are chosen."""
+    """EXPLAIN shows the filter on the series inside the scan."""
     [row] = run(
         watched, f"EXPLAIN FROM resample({WHOSE}, '1d', since := $s)", {"s": "2024-07-01"}
     ).to_pylist()
@@ -378,7 +378,7 @@ def test_the_plan_shows_the_filters_in_the_scan(watched: WatchedLake) -> None:
 
 
 def test_the_catalog_tells_what_they_are(lake: LakeStore) -> None:
-    """`duckdb_functions()` lists them with their parameters and what they return."""
+    """`duckdb_functions()` lists the macros with their parameters and results."""
     rows = run(
         lake, "SELECT function_name AS name, comment FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
     ).to_pylist()  # fmt: skip

@@ -64,7 +64,7 @@ def test_each_format_has_a_writer() -> None:
 
 
 def test_csv_reads_back(store: LakeStore) -> None:
-    """CSV has a header, quotes what it must, and says every number and time in full."""
+    """CSV has a header, quotes its texts, and keeps all digits of numbers and times."""
     header, first, second, third = csv.reader(io.StringIO(written(store, "csv").decode()))
     assert header[:4] == ["id", "big", "huge", "float"]
     assert first == [
@@ -79,7 +79,7 @@ def test_csv_reads_back(store: LakeStore) -> None:
 
 @pytest.mark.parametrize("name", ["json", "ndjson"])
 def test_json_reads_back(store: LakeStore, name: str) -> None:
-    """JSON keeps every digit of every number; what is no number is null."""
+    """JSON keeps all digits of numbers; NaN and infinity are null."""
     text = written(store, name).decode()
     rows = json.loads(text) if name == "json" else [json.loads(line) for line in text.splitlines()]
     assert [row["id"] for row in rows] == [1, 2, 3]
@@ -224,7 +224,7 @@ def test_table_is_aligned(store: LakeStore) -> None:
 
 
 def test_markdown_is_a_table(store: LakeStore) -> None:
-    """Markdown aligns numbers and escapes what would end a cell."""
+    """Markdown aligns numbers, and escapes characters that would end a cell."""
     text = written(store, "markdown", "SELECT 'a|b' AS x, 1 AS n, chr(10) AS z").decode()
     assert text == "| x | n | z |\n| --- | ---: | --- |\n| a\\|b | 1 | \\\\n |\n"
 
@@ -338,7 +338,7 @@ def test_csv_stays_flat(store: LakeStore) -> None:
 
 
 def test_suffix_tells_the_format() -> None:
-    """`-o` needs no `--format` when the file's name says it."""
+    """The suffix of `-o` sets the format, without `--format`."""
     assert format_of(Path("x.parquet")) == "parquet"
     assert format_of(Path("x.JSONL")) == "ndjson"
     assert format_of(Path("x.pqt")) == "parquet"
@@ -375,7 +375,7 @@ def test_answer_of_no_batches_has_its_columns() -> None:
 
 @pytest.mark.parametrize("width", range(8, 60))
 def test_a_wide_table_loses_columns_in_the_middle(width: int) -> None:
-    """No line is wider than the terminal; the first column stays, and what was left out is counted."""
+    """No line is wider than the terminal; middle columns are left out and counted, the first one stays."""
     names = [f"column{number}" for number in range(6)]
     batch = pa.record_batch([pa.array([number, 10**number]) for number in range(6)], names=names)
     with contextlib.closing(collect_rows([batch], None)) as rows:
@@ -397,7 +397,7 @@ CANDLE_COLUMNS = (
 
 @pytest.mark.parametrize("width", range(20, 200, 7))
 def test_a_wide_table_of_candles_keeps_its_prices(store: LakeStore, width: int) -> None:
-    """What is missed least goes first, wherever it stands; a mark stands for each run that went."""
+    """The least important columns of candles are left out first, each run of them with one mark."""
     with (
         stream(store, "FROM candles LIMIT 3") as answer,
         contextlib.closing(collect_rows(answer.batches, None)) as rows,
@@ -417,7 +417,7 @@ def test_a_wide_table_of_candles_keeps_its_prices(store: LakeStore, width: int) 
 
 
 def test_a_table_of_very_many_columns_is_shown_at_once() -> None:
-    """What a PIVOT makes of ten thousand symbols takes no longer than its values."""
+    """Ten thousand columns, as a PIVOT makes, take no longer to lay out than their values."""
     batch = pa.record_batch([pa.array([1])] * 10_000, names=[f"column{n}" for n in range(10_000)])
     with contextlib.closing(collect_rows([batch], None)) as rows:
         began_s = time.thread_time()
@@ -467,7 +467,7 @@ def test_a_long_table_takes_no_memory(name: str) -> None:
 
 
 def test_a_spool_gives_its_rows_as_often_as_asked() -> None:
-    """In memory or on disk, what comes out is what went in."""
+    """A spool returns its rows any number of times, from memory or disk."""
     rows = [("", f"币{number}") for number in range(1000)]
     for memory_bytes_max in (10, 1_000_000):
         with contextlib.closing(RowSpool(memory_bytes_max)) as spool:

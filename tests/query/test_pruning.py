@@ -112,7 +112,7 @@ def any_filter(short: int, long: int) -> Callable[[Callable[..., None]], Callabl
 
 @any_filter(20, 200)
 def test_no_name_is_missing_of_those_told_unseen(engine: Engine, predicate: str) -> None:
-    """What is told without a listing is what a listing would leave."""
+    """The names from a filter alone are those that the filter keeps of a listing."""
     for pushed in asked(engine, predicate).filters:
         each = FilterPruner(pushed)
         for level in LEVELS[:-1]:
@@ -204,7 +204,7 @@ def test_periods_of_the_days_are_left(
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_no_candle_ends_where_it_is_not_looked_for(engine: Engine, interval: str) -> None:
-    """Whatever its interval, the day of a candle is left by its end."""
+    """A filter on the end time keeps the day of the candle, for each interval."""
     grid = INTERVALS[interval]
     for begin_ms in grid.grid(BEGIN_MS - 40 * DAY_MS, BEGIN_MS + 40 * DAY_MS)[
         :: either(5, 1) * (1 + DAY_MS // (grid.length_ms or DAY_MS))
@@ -215,7 +215,7 @@ def test_no_candle_ends_where_it_is_not_looked_for(engine: Engine, interval: str
 
 
 def test_the_future_and_the_past_are_days(engine: Engine) -> None:
-    """Days after those that are told apart are kept together, and never guessed."""
+    """Days beyond the range that is tested one by one are kept together, and never enumerated."""
     found = pruned(engine, "\"date\" > '2024-01-01'")
     assert found.keep_days("1m", ["1970-01-01", "2024-01-02", "2149-06-06", "2200-01-01", "9999-12-31"]) == [
         "2024-01-02", "2149-06-06", "2200-01-01", "9999-12-31",
@@ -227,7 +227,7 @@ def test_the_future_and_the_past_are_days(engine: Engine) -> None:
 
 
 def test_names_that_are_no_text(engine: Engine) -> None:
-    """A directory whose name is not UTF-8 is nobody's partition."""
+    """A directory whose name is not UTF-8 is no partition."""
     assert pruned(engine, "symbol > 'A'").keep("symbol", ["B", "\udcff"]) == ["B"]
 
 
@@ -257,7 +257,7 @@ NAMES = {level: sorted({getattr(one, level) for one in ALL_ROWS}) for level in L
 
 @any_filter(40, 400)
 def test_no_partition_of_a_row_that_passes_is_dropped(engine: Engine, predicate: str) -> None:
-    """Whatever the filter, the partitions of the rows that Arrow lets through are kept."""
+    """Each filter keeps the partitions of all rows that pass it in Arrow."""
     for pushed in asked(engine, predicate).filters:
         found = FilterPruner(pushed)
         passed = ds.dataset(TABLE).to_table(filter=pushed, columns=list(LEVELS))
@@ -266,7 +266,7 @@ def test_no_partition_of_a_row_that_passes_is_dropped(engine: Engine, predicate:
 
 
 def test_tests_have_an_end(engine: Engine) -> None:
-    """Of a long list some names too many are kept, rather than thousands of ranges asked about."""
+    """For a long IN list some unneeded names are kept, so that the number of tests stays bounded."""
     many = [f"S{number:05}" for number in range(20_000)]
     odd = many[1:6000:2]
     found = pruned(engine, f"symbol IN {tuple(odd)}")
@@ -311,14 +311,14 @@ def test_only_these_partitions_are_listed(watched: WatchedLake, sql: str, partit
     "sql", ["SELECT nope FROM candles", "SELEC 1", "FROM candles; DROP TABLE gaps", "WITH x AS (DELETE FROM gaps RETURNING *) FROM x, candles"]
 )  # fmt: skip
 def test_wrong_statement_lists_nothing(watched: WatchedLake, sql: str) -> None:
-    """A typing mistake is told before the lake is looked into, and what changes things is never begun."""
+    """A wrong or forbidden statement fails before the lake is listed."""
     with pytest.raises(QueryError):
         run(watched, sql)
     assert watched.listings == 0
 
 
 def test_wrong_statement_is_shown_as_it_was_written(watched: WatchedLake) -> None:
-    """That it ran twice, and how, is nobody's business."""
+    """The error of a wrong statement does not show the EXPLAIN that finds its filters."""
     with pytest.raises(QueryError) as raised:
         run(watched, "SELECT nope FROM candles")
     assert "Candidate bindings" in raised.value.hint
@@ -326,7 +326,7 @@ def test_wrong_statement_is_shown_as_it_was_written(watched: WatchedLake) -> Non
 
 
 def test_statement_that_fails_on_no_rows_is_told_as_it_fails_on_all(watched: WatchedLake) -> None:
-    """The first run's own errors are nobody's business; other tables are there in the second."""
+    """Errors of the first pass, over empty tables, are not raised; the run over all rows decides."""
     sql = "SELECT CASE WHEN count(*) = 0 THEN error('empty')::INT ELSE count(*) END AS n FROM candles, (SELECT count(*) FROM gaps)"
     assert run(watched, sql).to_pylist() == [{"n": 36}]
     with pytest.raises(QueryError, match="sql: boo"):
@@ -371,14 +371,14 @@ def test_hot_candles_are_seen_where_there_is_no_directory_yet(tmp_path: Path) ->
 def test_times_finer_than_a_millisecond_prune_no_day_too_many(
     tmp_path: Path, predicate: str, rows: int
 ) -> None:
-    """A bound between two milliseconds, around midnight, is neither rounded up nor down."""
+    """A bound between two milliseconds around midnight drops no day with rows."""
     store = make_lake(tmp_path, [rest_candle(minute) for minute in (0, 1440 - 720, 1440)])
     [row] = run(store, f"SELECT count(*) AS n FROM candles WHERE {predicate}").to_pylist()
     assert row == {"n": rows}
 
 
 def test_percent_encoded_directories_are_found_by_their_names(tmp_path: Path) -> None:
-    """Whatever spells a symbol, a filter on it finds it, and a day below it."""
+    """A filter on a symbol finds its percent-encoded directory and the days below it."""
     store = make_lake(tmp_path, [rest_candle(0, symbol="币USDT")])
     write_parquet(
         tmp_path, "market=spot/symbol=%E5%B8%81USDT/interval=1m/date=2024-06-30", to_table([rest_candle(1)])
@@ -388,7 +388,7 @@ def test_percent_encoded_directories_are_found_by_their_names(tmp_path: Path) ->
 
 
 def test_foreign_row_of_another_day_is_told(tmp_path: Path) -> None:
-    """It would be in some answers and not in others."""
+    """A foreign row below the wrong day is an error: only some filters would find it."""
     store = make_lake(tmp_path, [rest_candle(0)])
     add_foreign(tmp_path, [rest_candle(1), rest_candle(1440)])
     with pytest.raises(LakeError, match="1 of its rows begin on another day"):
@@ -396,7 +396,7 @@ def test_foreign_row_of_another_day_is_told(tmp_path: Path) -> None:
 
 
 def test_few_days_of_a_series_are_read_without_a_listing(tmp_path: Path) -> None:
-    """From Python too: days that are there, days that are not, and files of others."""
+    """From Python, a few days of a series return their rows: present, absent and foreign ones."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(2880)])
     add_foreign(tmp_path, [rest_candle(1)])
     frame: Any = Lake(tmp_path).candles("spot", "BTCUSDT", "1m", "2024-06-30", "2024-07-02")

@@ -122,7 +122,7 @@ def test_pushed_filters(cursor: Cursor, predicate: str, expected: str) -> None:
 
 
 def test_each_scan_has_its_own_filter(cursor: Cursor) -> None:
-    """Both sides of a join, a subquery and a CTE are asked for one by one; equal filters are one."""
+    """Both sides of a join, a subquery and a CTE have their own filters; equal filters count once."""
     sql = """
         WITH x AS (FROM candles WHERE symbol = 'A')
         SELECT (SELECT max(high) FROM candles WHERE symbol = 'B'), count(*)
@@ -155,7 +155,7 @@ def test_everything_is_asked_for(cursor: Cursor, sql: str) -> None:
     "sql", ["SELECT * FROM candles WHERE false", "FROM candles LIMIT 0", "DESCRIBE candles", "SELECT 1"]
 )
 def test_nothing_is_asked_for(cursor: Cursor, sql: str) -> None:
-    """What needs no row needs no file."""
+    """A statement that needs no row needs no file."""
     assert asked(cursor, sql) == NO_SCANS
 
 
@@ -189,14 +189,14 @@ LEARNT_STATEMENTS = [f"SELECT count(*) FROM candles c WHERE {predicate}" for pre
 
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_what_is_learnt_while_running_is_never_asked(cursor: Cursor, sql: str) -> None:
-    """A join's build side and a LIMIT's rows are empty here, and say nothing about the lake."""
+    """Filters from a join's build side or a LIMIT do not count: the pass over empty tables cannot know them."""
     found = asked(cursor, sql)
     assert found == EVERYTHING or printed(found) == ["is_valid(symbol)"]
 
 
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_what_is_learnt_while_running_is_not_pushed(cursor: Cursor, sql: str) -> None:
-    """Not even to a dataset of which nobody has said that it must not be."""
+    """Filters from a run's own rows do not reach a dataset, even without the special setting."""
     probe = FilterProbe(CANDLES_SCHEMA.empty_table())
     cursor.connection.register("candles", probe)
     cursor.connection.sql(sql).to_arrow_table()
@@ -251,7 +251,7 @@ def test_long_statement_is_given_up(cursor: Cursor) -> None:
 
 
 def test_statement_after_the_first_pass_has_all_the_time(cursor: Cursor) -> None:
-    """The bound is the first pass's own, whoever keeps the time."""
+    """The time limit of the first pass does not hold for statements after it."""
     assert asked(cursor, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
     started_s = time.monotonic()
     rows = 1_000_000

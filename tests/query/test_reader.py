@@ -95,7 +95,7 @@ def test_direct_reads_and_sql_agree(lake: Lake) -> None:
     "stop", ["2024-07-01T00:01:00Z", datetime(2024, 7, 1, 0, 1), pd.Timestamp("2024-07-01 00:00:30")]
 )
 def test_range_is_half_open_on_begin_times(lake: Lake, start: object, stop: object) -> None:
-    """[start, stop), whatever they are written as; naive means UTC."""
+    """Ranges are [start, stop) in each format of time; naive times are UTC."""
     frame = lake.candles("spot", "BTCUSDT", "1m", start=start, stop=stop)  # type: ignore[arg-type]
     assert [str(time)[11:16] for time in frame["candle_begin_time"]] == ["23:58", "23:59", "00:00"]
 
@@ -122,7 +122,7 @@ def test_dates_are_their_first_moment(lake: Lake) -> None:
     ],
 )
 def test_wrong_arguments_are_usage_errors(lake: Lake, arguments: tuple[str, ...], message: str) -> None:
-    """What cannot be is refused by name before anything is read."""
+    """An invalid argument is refused by name before anything is read."""
     with pytest.raises(UsageError) as raised:
         lake.candles(*arguments)
     assert raised.value.what.startswith(message)
@@ -187,7 +187,7 @@ def test_months_and_three_days_are_filled_on_their_grid(tmp_path: Path) -> None:
 
 
 def test_filling_has_an_end(lake: Lake) -> None:
-    """A range that nobody can want is refused before memory is asked for; so is another word."""
+    """A range with too many candles to fill is refused before memory is used, and so is an unknown `fill`."""
     with pytest.raises(UsageError, match="fill: from start to stop there are"):
         lake.candles("spot", "BTCUSDT", "1m", "1970-01-01", "9999-01-01", fill="gaps")
     with pytest.raises(UsageError, match="fill: 'zeros' is unknown"):
@@ -204,7 +204,7 @@ def test_missing_candles_are_null_in_arrow(tmp_path: Path) -> None:
 
 
 def test_foreign_files_and_encoded_directories_are_read(tmp_path: Path) -> None:
-    """What other tools put there is part of the series, each candle once."""
+    """Foreign files and percent-encoded directories belong to the series, each candle once."""
     symbol = "币安人生USDT"
     make_lake(tmp_path, [rest_candle(0, symbol=symbol)])
     add_foreign(tmp_path, [rest_candle(0, symbol=symbol, source="archive"), rest_candle(1, symbol=symbol)])

@@ -87,7 +87,7 @@ def asked(store: Store, lake: LakeStore, sql: str) -> pa.Table:
     ],
 )
 def test_answers_are_the_local_ones(local: LakeStore, remote: LakeStore, sql: str) -> None:
-    """Whatever is asked, over our files and those of others: it does not matter where they are."""
+    """Statements over own and foreign files give the same answer in a store as on a disk."""
     params = {name: value for name, value in PARAMS.items() if f"${name}" in sql}
     assert in_any_order(run(remote, sql, params)) == in_any_order(run(local, sql, params))
 
@@ -125,7 +125,7 @@ def test_days_of_a_series_are_asked_for_alone(store: Store, long: LakeStore) -> 
 
 
 def test_other_symbols_are_not_listed(store: Store, long: LakeStore) -> None:
-    """A symbol in whichever market: nothing of another one is asked for, and no level above it."""
+    """A query on a symbol lists nothing of other symbols, and no level above, for each market."""
     sql = f"SELECT close FROM candles WHERE symbol = 'BTCUSDT' AND {THREE_DAYS}"
     assert asked(store, long, sql).num_rows == 6
     assert all("/symbol=BTCUSDT/" in f"/{key}" for key in store.asked("long"))
@@ -134,7 +134,7 @@ def test_other_symbols_are_not_listed(store: Store, long: LakeStore) -> None:
 
 
 def test_symbols_that_tools_spell_otherwise_are_looked_for(store: Store, long: LakeStore) -> None:
-    """A name that somebody may have percent-encoded is found by listing, and its series alone is read."""
+    """A symbol that may be percent-encoded is found by a listing, and only its series is read."""
     sql = "SELECT close FROM candles WHERE symbol = '币安USDT' AND market = 'spot'"
     assert asked(store, long, sql).num_rows == 30
     # Its symbols, its intervals, its days.
@@ -169,7 +169,7 @@ def test_each_scan_fetches_what_it_needs(store: Store, long: LakeStore) -> None:
 
 
 def test_what_cannot_be_is_not_asked_for(store: Store, long: LakeStore) -> None:
-    """Names that can be no directory of a lake cost nothing, whatever they would be as paths."""
+    """Names that cannot be directories of a lake cause no request."""
     for symbol in ("../../other", "a/b", "x?y#z", "''", ".", "%2e%2e"):
         assert asked(store, long, f"FROM candles WHERE symbol = '{symbol}'").num_rows == 0
         assert store.requests == []
@@ -182,7 +182,7 @@ def test_partitions_are_measured_by_listing(store: Store, long: LakeStore) -> No
 
 
 def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
-    """What takes a round trip each is not waited for one after another."""
+    """Coverage requests many files at the same time."""
     store.requests.clear()
     together = threading.Barrier(10)  # of the 30 gets; one after another they would wait in vain
 
@@ -240,7 +240,7 @@ def test_directory_that_somebody_spelled_with_percent_signs(store: Store, tmp_pa
 
 
 def test_file_in_our_place_with_other_types(store: Store, tmp_path: Path) -> None:
-    """Somebody's `candles.parquet` is read by the rules for files of others."""
+    """A foreign `candles.parquet` is read by the rules for foreign files."""
     make_lake(tmp_path)
     table = to_table([rest_candle(0), rest_candle(1)])
     odd = table.set_column(2, "open", table["open"].cast(pa.float32())).append_column("more", [[1, 2]])
@@ -300,7 +300,7 @@ def test_file_that_is_folded_while_we_look(store: Store, tmp_path: Path) -> None
 
 
 def test_file_that_is_listed_and_never_there(store: Store, tmp_path: Path) -> None:
-    """A listing that is wrong for good is told in one line."""
+    """A file that is always listed and never there is an error of one line."""
     make_lake(tmp_path, [rest_candle(0)])
     lake = open_to_read(store.upload(tmp_path, "phantom"))
     name = partition_of(rest_candle(0)).file
@@ -316,7 +316,7 @@ def test_file_that_is_listed_and_never_there(store: Store, tmp_path: Path) -> No
 
 
 def test_store_that_fails_halfway(store: Store, long: LakeStore) -> None:
-    """What the store says while files are fetched is told as it is, not as the engine's error."""
+    """The store's error during a download is raised as such, not as the engine's error."""
     with (
         store.misbehaving(
             lambda request: refusal("403 Forbidden", "AccessDenied", "") if request.verb == "HEAD" else None
@@ -327,7 +327,7 @@ def test_store_that_fails_halfway(store: Store, long: LakeStore) -> None:
 
 
 def test_errors_of_sql_stay_those_of_sql(long: LakeStore) -> None:
-    """What the statement does wrong while rows come is told as ever."""
+    """An error of the statement while rows arrive is a QueryError, as on a disk."""
     with pytest.raises(QueryError, match=r"^sql: "):
         run(long, "SELECT error('no') FROM candles")
     with pytest.raises(QueryError, match="Could not convert"):
@@ -370,7 +370,7 @@ def test_nothing_else_can_be_read_or_written(long: LakeStore, sql: str) -> None:
 
 
 def test_rows_come_before_all_is_fetched(store: Store, long: LakeStore) -> None:
-    """Whoever wants the first rows does not wait for the last file; what is under way is bounded."""
+    """The first rows arrive before the last file, and the files in flight are bounded."""
     enough = threading.Event()
 
     def hook(request: Request) -> None:
@@ -399,7 +399,7 @@ def test_lake_from_python(store: Store, long: LakeStore) -> None:
 
 
 def test_gaps_of_a_copied_lake(store: Store, tmp_path: Path) -> None:
-    """A recorder on another machine is not known to live here: what is pending has no reason yet."""
+    """A copied lake's recorder is not alive here, so pending gaps have no reason."""
     make_lake(tmp_path, [rest_candle(n) for n in (0, 1, 4, 5)])
     recorder = LivingRecorder(tmp_path)
     mark_gap(recorder, 2, 4)
@@ -411,7 +411,7 @@ def test_gaps_of_a_copied_lake(store: Store, tmp_path: Path) -> None:
 
 
 def test_hot_rows_are_those_of_the_state_directory(store: Store, tmp_path: Path) -> None:
-    """The journal of whoever records into it is on a disk of his, and wins over what the store has of a key."""
+    """The local journal's rows belong to the answer, and win over the store's for the same key."""
     make_lake(tmp_path / "lake", [rest_candle(n) for n in range(3)])
     uri = store.upload(tmp_path / "lake", "hot")
     with environment(XDG_STATE_HOME=str(tmp_path / "state")):
@@ -449,7 +449,7 @@ def test_objects_replaced_all_the_while(store: Store, tmp_path: Path) -> None:
 
 
 def test_damaged_footers(store: Store, tmp_path: Path) -> None:
-    """A file whose end is damaged is refused, or read for what it has; the process survives."""
+    """A file with a damaged footer is refused or read in part, and the process survives."""
     make_lake(tmp_path, [rest_candle(n) for n in range(10)])
     lake = open_to_read(store.upload(tmp_path, "footer"))
     name = partition_of(rest_candle(0)).file

@@ -146,7 +146,7 @@ def test_kept_filters_are_those_of_the_statement_and_its_values(
 
 
 class Offset(tzinfo):
-    """A zone whose instances look alike, as those at a reused address do."""
+    """A time zone whose instances all have the same repr."""
 
     def __init__(self, hours: int) -> None:
         self._hours = hours
@@ -165,7 +165,7 @@ class Offset(tzinfo):
 
 
 def test_moments_of_zones_that_look_alike_are_told_apart(tmp_path: Path) -> None:
-    """A moment is the value of a parameter, whatever its zone calls itself."""
+    """Two parameters with different offsets differ, even if their zones have the same repr."""
     store = make_lake(tmp_path, [rest_candle(number) for number in (0, 60, 24 * 60)])
     sql = "SELECT count(*) AS n FROM candles WHERE candle_begin_time < $until"
     counts = [
@@ -176,14 +176,14 @@ def test_moments_of_zones_that_look_alike_are_told_apart(tmp_path: Path) -> None
 
 
 def test_a_number_that_python_does_not_write_is_refused(tmp_path: Path) -> None:
-    """DuckDB says why, as for other numbers that are too large."""
+    """DuckDB's error explains the refusal, as for other numbers that are too large."""
     store = make_lake(tmp_path, [rest_candle(0)])
     with pytest.raises(QueryError, match="too large"):
         run(store, "FROM candles WHERE trade_num < $n", {"n": 10**5000})
 
 
 def test_filters_of_the_time_are_found_again(engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:
-    """A statement about now is asked for its filters each time."""
+    """The filters of a statement with now() are found anew for each run."""
     sql = "SELECT max(high) FROM candles WHERE candle_begin_time > now()"
     assert filters_of(engine, connection, sql) is not filters_of(engine, connection, sql)
 
@@ -210,7 +210,7 @@ def test_saved_queries_over_candles_are_repeatable(connection: duckdb.DuckDBPyCo
 
 
 def test_a_replaced_file_with_other_columns_is_noticed(tmp_path: Path) -> None:
-    """The answer to a repeated statement follows the file, whatever it was before."""
+    """A repeated statement follows a replaced file with other columns."""
     store = make_lake(tmp_path, [rest_candle(0)])
     sql = "SELECT close FROM candles"
     assert run(store, sql).to_pylist() == [{"close": 101.0}]

@@ -50,7 +50,7 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_runs_on_its_defaults(lake: LakeStore, name: str) -> None:
-    """Every saved query answers something without any parameter given."""
+    """Each saved query returns rows without any parameter."""
     assert asked(lake, name)
 
 
@@ -62,7 +62,7 @@ def test_each_runs_on_an_empty_lake(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_explains_itself(name: str) -> None:
-    """The first line says what is answered, and every parameter what it is."""
+    """Its first line says what it answers, and each parameter has a description."""
     query = saved_query(name)
     assert query.title.endswith(".")
     assert all(parameter.what for parameter in query.parameters)
@@ -79,7 +79,7 @@ def test_daily_ohlcv_is_right(lake: LakeStore) -> None:
 
 
 def test_resample_is_right(lake: LakeStore) -> None:
-    """Longer candles are made of all that begin in them, and say how many."""
+    """A longer candle combines all candles that begin in it, and has their number."""
     rows = asked(lake, "resample", bucket="5 minutes", until="2024-06-30T00:10:00Z")
     assert [(row["open"], row["close"], row["high"], row["low"], row["candles"]) for row in rows] == [
         (100.0, 105.0, 106.0, 99.0, 5),
@@ -117,7 +117,7 @@ def test_realised_volatility_skips_gaps(lake: LakeStore) -> None:
 
 
 def test_top_movers_are_sorted_by_size_of_the_move(tmp_path: Path) -> None:
-    """Who fell most may stand before who rose."""
+    """The largest moves come first, upward or downward."""
     store = make_lake(
         tmp_path,
         [rest_candle(0, symbol="AUSDT", open=100.0, close=110.0), rest_candle(0, symbol="BUSDT", open=100.0, close=50.0),
@@ -168,7 +168,7 @@ def test_coverage_by_day_counts_what_is_missing(lake: LakeStore) -> None:
 
 
 def test_parameters_select(lake: LakeStore) -> None:
-    """Given values take the defaults' place."""
+    """Given values replace the defaults."""
     assert asked(lake, "daily_ohlcv", symbol="ETHUSDT")[0]["candles"] == 60
     assert asked(lake, "daily_ohlcv", since="2024-07-01", until="2024-07-02")[0]["candles"] == 1440
     assert asked(lake, "daily_ohlcv", symbol="' OR true --") == []
@@ -189,7 +189,7 @@ def test_comments_become_parameters() -> None:
 
 
 def test_unknown_parameter_names_the_known_ones() -> None:
-    """A mistyped parameter is told which there are."""
+    """The error for an unknown parameter lists the known ones."""
     with pytest.raises(UsageError, match="query vwap: there is no parameter sybmol") as raised:
         saved_query("vwap").values({"sybmol": "x"})
     assert "symbol" in raised.value.hint
@@ -197,7 +197,7 @@ def test_unknown_parameter_names_the_known_ones() -> None:
 
 
 def test_unknown_name_suggests() -> None:
-    """A mistyped name is told the nearest, and where the list is."""
+    """The error for an unknown name suggests the nearest, and says how to list all."""
     with pytest.raises(UsageError, match="vwpa is neither SQL nor a saved query") as raised:
         saved_query("vwpa")
     assert raised.value.hint == "did you mean vwap? lakewriter query --list shows them all"

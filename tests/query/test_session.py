@@ -33,7 +33,7 @@ def values(store: LakeStore, sql: str, **params: object) -> list[tuple[object, .
 
 
 def test_pure_lake_answers_as_plain_duckdb_does(tmp_path: Path) -> None:
-    """On a lake of our own files the view is what a glob reads."""
+    """In a lake without foreign files the view equals a plain glob."""
     store = make_lake(
         tmp_path,
         [rest_candle(n, symbol=symbol, interval=interval)
@@ -80,7 +80,7 @@ def test_journalled_candles_are_seen_before_any_flush(tmp_path: Path) -> None:
 
 
 def test_candle_in_journal_and_file_is_seen_once(tmp_path: Path) -> None:
-    """A segment whose rows are all flushed already adds nothing."""
+    """A segment whose rows are all flushed adds no rows."""
     rows = [rest_candle(n) for n in range(5)]
     store = make_lake(tmp_path, [*rows, rest_candle(1440)], hot=[*rows, rest_candle(5), rest_candle(2)])
     assert values(store, "SELECT count(*), count(DISTINCT candle_begin_time) FROM candles") == [(7, 7)]
@@ -136,7 +136,7 @@ _DUPLICATES = st.lists(
 def test_the_winner_is_the_one_that_the_lake_would_keep(
     drawn: list[tuple[int, str, int | None, int, float, str]],
 ) -> None:
-    """Whichever duplicates lie in files and journal, SQL shows what merging them all would keep."""
+    """For any duplicates in files and journal, SQL returns the rows that a merge of all would keep."""
     where: dict[str, list[Candle]] = {"own": [], "foreign": [], "journal": []}
     best: dict[int, tuple[bool, int, float, int]] = {}
     for number, source, trades, received, volume, place in drawn:
@@ -178,7 +178,7 @@ def test_the_winner_is_the_one_that_the_lake_would_keep(
     ],
 )
 def test_root_may_have_any_name(tmp_path: Path, name: str) -> None:
-    """Spaces, quotes, wildcards and what looks like a partition in the lake's path change nothing."""
+    """Spaces, quotes, wildcards and partition-like names in the lake's path do not change answers."""
     symbols = ("BTCUSDT", "币USDT")
     files = [rest_candle(number, symbol=symbol) for symbol in symbols for number in (0, 1440)]
     store = make_lake(tmp_path / name, files, hot=[rest_candle(1), rest_candle(0)])
@@ -252,7 +252,7 @@ def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
 
 
 def test_files_that_keep_vanishing_are_told(tmp_path: Path) -> None:
-    """Listing again has an end, and its error says what to do."""
+    """After a bounded number of listings the error says what to do."""
     make_lake(tmp_path, [rest_candle(0)])
     store = Compacting.local(tmp_path)
     store.victims = [add_foreign(tmp_path, [rest_candle(1)], f"part-{n}.parquet") for n in range(TRIES_MAX)]
@@ -286,7 +286,7 @@ def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_parameters_are_values_never_sql(tmp_path: Path) -> None:
-    """What a parameter holds is compared, not run."""
+    """A parameter's text is compared as a value, and never runs as SQL."""
     store = make_lake(tmp_path, [rest_candle(0)])
     sql = "SELECT count(*) FROM candles WHERE symbol = $s"
     assert values(store, sql, s="BTCUSDT") == [(1,)]
@@ -354,7 +354,7 @@ def test_broken_sql_is_one_clean_line(tmp_path: Path, sql: str, message: str) ->
     ],
 )
 def test_common_mistake_is_answered_with_its_cure(tmp_path: Path, sql: str, hint: str) -> None:
-    """The hint says what to write instead."""
+    """The hint for a common mistake shows the correct form."""
     with pytest.raises(QueryError) as raised:
         run(make_lake(tmp_path), sql)
     assert raised.value.hint.startswith(hint)
@@ -397,7 +397,7 @@ def test_many_threads_may_ask_at_once(tmp_path: Path) -> None:
 
 
 def test_leaving_a_stream_early_stops_it(tmp_path: Path) -> None:
-    """Whoever has seen enough rows waits for no more, and nothing goes on behind their back."""
+    """Leaving a stream early returns at once, and leaves no work running."""
     store = make_lake(tmp_path)
     before = set(threading.enumerate())  # an earlier test's engine may be deaf and work on
     with stream(store, "SELECT range FROM range(100000000000)") as answer:

@@ -81,7 +81,7 @@ def test_partitions_are_measured(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_what_may_not_be_looked_at_has_not_moved() -> None:
-    """Who may list a directory, but not look into it, is told so, and not to try again."""
+    """A file without permission to stat it counts as unchanged, so the statement does not run again."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         make_lake(root, [rest_candle(0)])

@@ -159,6 +159,6 @@ def test_every_statement_while_writers_never_rest(unsettled: Lakes) -> None:
 @BY_CHANCE
 @given(one=FILTERS, other=FILTERS)
 def test_any_filters_while_writers_never_rest(unsettled: Lakes, one: str, other: str) -> None:
-    """Whatever two scans filter by, the answer is that of a still copy."""
+    """For any two filters, the answer under constant writes equals that of a still copy."""
     sql = two_scans(one, other)
     assert_same(ask(unsettled.store, sql), asked_plainly(unsettled.plain, sql))

@@ -64,13 +64,13 @@ Rows = Counter[tuple[object, ...]]
 
 
 def of_one_row(predicate: str) -> bool:
-    """Whether a row passes or not, whatever else is there, and whoever brought it."""
+    """Return whether a predicate depends on one row's values alone, without those that its source sets."""
     others = ("SELECT", "candles", "random", "event_time", "recv_time", "source")
     return not any(word in predicate for word in others)
 
 
 class Live:
-    """A lake into which a recorder brings what nobody had.
+    """A lake with a live recorder.
 
     Args:
         copies: a directory for copies of it; on the same disk.
@@ -89,7 +89,7 @@ class Live:
         self._sent_until_ms = BEGIN_MS - DAY_MS
 
     def bracket(self, predicate: str) -> None:
-        """Ask, and hold the answer between what was there before and what the exchange has sent since."""
+        """Run a query; check that it has all earlier rows, and only rows that the exchange has sent."""
         sql = f"SELECT {KEY_AND_VALUES} FROM candles c WHERE {predicate}"
         logged = self.logged()
         before = self._before(sql)
@@ -122,7 +122,7 @@ class Live:
                 return rows_of(asked_plainly(plain, sql))
 
     def _sent_by(self, now_ms: int, sql: str) -> Rows:
-        """Return what passes of all that was sent, and of some that is not over yet."""
+        """Return the rows of a statement over all candles sent so far, and some still open."""
         while self._sent_until_ms <= now_ms:
             start_ms = self._sent_until_ms
             self._sent_until_ms += AHEAD_MS
@@ -143,7 +143,7 @@ class Live:
 
 
 def candles_sent(start_ms: int, stop_ms: int) -> pa.Table:
-    """Return the candles that the exchange sends which begin in a range; null what it does not say."""
+    """Return the candles that the exchange sends for a range of begin times; other columns are null."""
     tables = []
     for market, symbol, interval in RECORDED_SERIES:
         said = Truth().arrays(market, symbol, interval, start_ms, stop_ms)

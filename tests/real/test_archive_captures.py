@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def test_real_checksums_are_of_their_zips() -> None:
-    """Each zip passes by what the exchange wrote beside it, and is given byte for byte."""
+    """Each captured zip fits the exchange's checksum, and arrives byte for byte."""
     series = Series("spot", "BTCUSDT", "1m")
     checked = sorted(FILES.glob("BTCUSDT-1m-*.zip.CHECKSUM"))
 

@@ -124,7 +124,7 @@ async def exchange() -> AsyncIterator[str]:
 def test_a_published_day_is_there_or_explained(
     name: str, there: int, reasons: dict[str, int], tmp_path: Path
 ) -> None:
-    """Every row of its file is in the lake; what the day lacks has the right reason."""
+    """Each row of a published day is in the lake, and each missing candle has the right reason."""
     first = int(published()[name].split(b",", 1)[0][:13])
     since_ms = first // DAY_MS * DAY_MS
 

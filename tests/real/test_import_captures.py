@@ -58,7 +58,7 @@ def test_a_real_file_is_imported_row_by_row(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_real_files_of_a_tree_at_once(tmp_path: Path) -> None:
-    """Laid out as in the archive, a directory is imported without a word of what is in it, and again for nothing."""
+    """A directory laid out like the archive imports without any claim, and a second time without a change."""
     for path in FILES:
         tree = {"spot": "spot", "um": "futures/um", "cm": "futures/cm"}[path.parent.name]
         place = tmp_path / "data" / tree / path.name

@@ -66,7 +66,7 @@ def is_kline(frame: bytes) -> bool:
 
 
 def answer(name: str) -> bytes:
-    """Return an exchangeInfo answer, whichever way it was kept."""
+    """Return a captured exchangeInfo answer, plain or compressed."""
     data = (CAPTURES / "rest" / name).read_bytes()
     if name.endswith(".gz"):
         return gzip.decompress(data)
@@ -179,7 +179,7 @@ def test_listed_symbols(name, market):
 
 @pytest.mark.parametrize(("name", "market"), LISTS)
 def test_instruments(name, market):
-    """A list is read whole, in its order, with the status that its market says."""
+    """All instruments of an answer are read in its order, with the statuses of their market."""
     said = json.loads(answer(name))["symbols"]
     field = "contractStatus" if market == "coin_futures" else "status"
     found = parse_instruments(answer(name), MARKETS[market])

@@ -42,7 +42,7 @@ def test_by_partition():
 
 
 def test_discard_after_the_merge():
-    """What was sealed stays until its partition was merged; what came meanwhile is untouched."""
+    """Sealed rows stay until the merge of their partition; later rows are not affected."""
     buffer = Buffer()
     one, other = stream_candle(0), stream_candle(0, symbol="ETHUSDT")
     buffer.add([one, other], 0.0)

@@ -66,7 +66,7 @@ def begins(candles: list[Candle], symbol: str) -> list[int]:
 
 
 def test_stats_are_a_snapshot() -> None:
-    """What was read of the counts does not change afterwards, and reading changes nothing."""
+    """A copy of the counts does not change afterwards, and reading does not change the counts."""
     listener = CandleListener("spot", ["BTCUSDT"], "1m", asyncio.Queue(1))
     before = listener.stats
     listener._sink.count_bad("shape", "a test")
@@ -166,7 +166,7 @@ def test_refused_handshakes_are_tried_again() -> None:
 
 @contextlib.asynccontextmanager
 async def refusing(status: int, headers: dict[str, str]) -> AsyncIterator[tuple[str, list[float]]]:
-    """Serve nothing but refusals; give the URL, and the list of when somebody asked."""
+    """Serve refusals only; yield the URL and the list of request times."""
     asked_s: list[float] = []
 
     async def refuse(_: web.Request) -> web.Response:
@@ -211,7 +211,7 @@ def test_who_is_told_to_wait_waits_so_long_and_no_longer() -> None:
     ],
 )
 def test_a_refusal_holds_the_whole_host(status: int, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever is blocked, banned or in the wrong place asks once, and says what it waits for."""
+    """After one block, ban or refused region, all connections to the host wait, and the log says how long."""
 
     async def main() -> None:
         async with refusing(status, {}) as (url, asked_s):
@@ -229,7 +229,7 @@ def test_a_refusal_holds_the_whole_host(status: int, said: str, caplog: pytest.L
 
 
 def test_a_wrong_address_is_tried_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """404 is nobody's fault but ours: it is not tried again soon."""
+    """After a 404, the next try comes a minute later: the address is wrong."""
 
     async def main() -> None:
         async with refusing(404, {}) as (url, asked_s):
@@ -248,7 +248,7 @@ def test_a_wrong_address_is_tried_once_a_minute(caplog: pytest.LogCaptureFixture
 
 
 def test_a_silent_connection_is_replaced() -> None:
-    """A connection on which nothing moves, not even pongs, is given up and made again."""
+    """A connection without frames and pongs is replaced."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -274,7 +274,7 @@ def test_a_silent_connection_is_replaced() -> None:
 
 
 def test_a_full_queue_stops_the_reading_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """While nobody takes candles the socket is not read; afterwards they come in full and in order."""
+    """While the queue is full the socket is not read; afterwards all candles arrive in order."""
 
     async def main() -> None:
         async with serve(options(push_every_ms=0)) as sandbox:
@@ -354,7 +354,7 @@ def test_streams_are_spread_over_connections_within_the_limit() -> None:
 
 
 def test_a_server_shutdown_notice_moves_the_connection_without_a_hole() -> None:
-    """An announced shutdown makes the listener connect anew, and no candle is lost or doubled by it."""
+    """After a shutdown notice the listener reconnects, and each candle arrives exactly once."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -483,7 +483,7 @@ def test_the_successor_learns_of_streams_that_come_and_go() -> None:
 
 
 def test_a_successor_that_delivers_nothing_is_tried_again() -> None:
-    """A connection on a dead route is given up, and the old one goes on undisturbed."""
+    """A new connection without frames is closed, and the old one continues."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -612,7 +612,7 @@ def closed(symbol: str, begin_ms: int, trade_num: int) -> str:
 
 
 def test_a_candle_comes_once_and_again_only_with_more_trades() -> None:
-    """What was delivered already is counted, not delivered; a correction is; a frame from the future neither."""
+    """Duplicates are counted, not delivered; corrections are delivered; frames from the future are not."""
 
     async def main() -> None:
         async with serve(options(push_every_ms=0, speed=1)) as sandbox:
@@ -638,7 +638,7 @@ def test_a_candle_comes_once_and_again_only_with_more_trades() -> None:
 
 
 def test_a_candle_of_a_symbol_removed_a_moment_ago_is_no_bad_frame(caplog: pytest.LogCaptureFixture) -> None:
-    """What was under way when a symbol was removed is counted apart, without a word."""
+    """A late frame of a removed symbol has its own count, and no log line."""
 
     async def main() -> None:
         async with serve(options(push_every_ms=0, speed=1)) as sandbox:
@@ -656,7 +656,7 @@ def test_a_candle_of_a_symbol_removed_a_moment_ago_is_no_bad_frame(caplog: pytes
 
 
 def test_rotation_with_a_full_queue_loses_nothing() -> None:
-    """While nobody takes candles no connection is proved or left; afterwards every candle is there."""
+    """While the queue is full no connection replaces another; afterwards no candle is missing."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:

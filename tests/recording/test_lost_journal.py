@@ -54,7 +54,7 @@ def all_minutes() -> list[int]:
 
 
 def removed(path: Path) -> None:
-    """Remove a directory at once: a recorder may make it anew while its files are deleted."""
+    """Remove a directory at once, even if a recorder creates it again while its files are deleted."""
     with tempfile.TemporaryDirectory(dir=path.parent.parent) as elsewhere:
         path.rename(Path(elsewhere, path.name))
 
@@ -156,7 +156,7 @@ def test_the_lake_is_moved_away_and_back(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_a_file_lies_where_the_journal_was(tmp_path: Path) -> None:
-    """What is buffered is merged; recording waits, and goes on when the file is gone."""
+    """With a file in the journal's place, buffered rows are merged; recording waits for its removal."""
     store = refusing(tmp_path)
 
     async def scenario(recorder: Recorder, queue: "asyncio.Queue[Candle]") -> None:
@@ -179,7 +179,7 @@ def test_a_file_lies_where_the_journal_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
 def test_no_file_lies_where_a_partitions_file_should(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """Its candles stay in the journal, the others flow, and the stop ends; once it is gone nothing is missing."""
+    """With a non-file in the place of a partition's file, its candles stay in the journal until it is gone."""
     store = refusing(tmp_path)
     path = store.root / "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/candles.parquet"
     path.parent.mkdir(parents=True)
@@ -198,7 +198,7 @@ def test_no_file_lies_where_a_partitions_file_should(tmp_path: Path, spoil: Call
 
 @pytest.mark.slow
 def test_sql_finds_every_logged_candle(tmp_path: Path) -> None:
-    """A real recorder whose state is deleted again and again, then killed: all that it logged is in the lake."""
+    """A recorder's state is deleted repeatedly, then it is killed: the lake has all logged candles."""
     lake, log = tmp_path / "lake", tmp_path / "log"
 
     async def main() -> None:
@@ -245,7 +245,7 @@ STEPS = {
 @examples(4, 100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["record", "record", "flush", "refuse", *STEPS]), min_size=3, max_size=8))
 def test_any_order_loses_nothing(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
-    """Whatever is taken away between commits and flushes, each recorded candle is in the lake after the stop."""
+    """Deletions in any order between commits and flushes: the stop leaves all recorded candles in the lake."""
     tmp_path = tmp_path_factory.mktemp("order")
     store = refusing(tmp_path)
 

@@ -73,7 +73,7 @@ def test_corrections_are_counted_and_named(store: LakeStore, caplog: pytest.LogC
 def test_a_partition_that_refuses_holds_up_none_of_its_group(
     store: LakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that cannot be read is left with its candles; all the others of its group are merged."""
+    """An unreadable file keeps its candles in the journal; the other partitions of its group are merged."""
     bad = partition_of(stream_candle(0, SYMBOLS[5]))
     path = store.root / bad.file
     path.parent.mkdir(parents=True)

@@ -27,7 +27,7 @@ from support.running import until
 
 
 class SlowJournal(Journal):
-    """The same journal, whose commits take their time."""
+    """A journal with slow commits."""
 
     def __init__(self, journal: Journal) -> None:
         vars(self).update(vars(journal))
@@ -65,7 +65,7 @@ def test_a_stop_commits_and_flushes_what_is_on_the_queue(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_merged_stays_in_the_journal(tmp_path: Path) -> None:
-    """A partition that refuses keeps its candles journaled, the others flow; the stop says so."""
+    """Candles that cannot be merged stay in the journal, others are merged, and the stop reports it."""
     store = refusing(tmp_path)
     store.refused = "BTCUSDT"
     with pytest.raises(LakeError, match="1 candles could not be flushed and stay in the journal"):
@@ -79,7 +79,7 @@ def test_what_cannot_be_merged_stays_in_the_journal(tmp_path: Path) -> None:
 
 
 def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A disk that refuses every partition is said once a flush, not once a partition."""
+    """A disk that refuses all partitions gives one log line per flush, not one per partition."""
 
     class Full(LakeStore):
         def merge(self, partition: Partition, rows: pa.Table) -> Merged:
@@ -129,7 +129,7 @@ def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_pat
 
 
 def test_a_dead_recorders_journal_is_replayed_once_however_often(tmp_path: Path) -> None:
-    """What a dead recorder committed is in its partition after the next start, even if it was there."""
+    """The next start merges a dead recorder's commits, also if they were merged before."""
     store = refusing(tmp_path)
     for _ in range(2):
         dead = create_journal(store.root, "dead")
@@ -164,7 +164,7 @@ def test_a_damaged_line_is_set_aside_and_the_rest_replayed(tmp_path: Path) -> No
 
 
 def test_of_duplicates_in_the_buffer_and_the_partition_the_winner_stays(tmp_path: Path) -> None:
-    """The candle with more trades wins, in whatever order the two arrive."""
+    """The candle with more trades wins, in each order of arrival."""
     store = refusing(tmp_path)
     asyncio.run(
         recording(
@@ -179,7 +179,7 @@ def test_of_duplicates_in_the_buffer_and_the_partition_the_winner_stays(tmp_path
 
 
 def test_a_failed_sync_ends_the_recorder_loudly(tmp_path: Path) -> None:
-    """A sync that failed is never taken for done: the recorder stops; what was committed is flushed."""
+    """After a failed sync the recorder stops with an error, and flushes the committed rows."""
     store = refusing(tmp_path)
 
     async def main() -> None:
@@ -202,7 +202,7 @@ def test_a_failed_sync_ends_the_recorder_loudly(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """While the disk takes no more, recording waits and says so once; afterwards nothing is missing."""
+    """On a full disk recording waits, with one log line; afterwards no candle is missing."""
     store = refusing(tmp_path)
     caplog.set_level("WARNING", "lakewriter")
 
@@ -230,7 +230,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_a_stop_on_a_full_disk_says_what_was_not_recorded(tmp_path: Path) -> None:
-    """When the disk still takes nothing some time after the stop, the error counts what is lost."""
+    """If the disk stays full some time after the stop, the error counts the lost candles."""
     store = refusing(tmp_path)
 
     class Hurried(Clock):

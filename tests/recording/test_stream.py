@@ -11,7 +11,7 @@ def stream() -> StreamHealth:
 
 
 def test_a_candle_is_news_once_and_again_with_more_trades() -> None:
-    """A duplicate is none; a correction is; what is long past is not remembered."""
+    """A candle is new once and after a correction; duplicates and long past candles are not."""
     one = stream()
     assert one.name == "btcusdt@kline_1m"
     assert one.is_news(0, 10)

@@ -33,7 +33,7 @@ def series(*texts: str) -> set[Series]:
 def with_exchange(
     texts: list[str], work: Callable[[SubscribedSeries, dict[str, str]], Awaitable[None]]
 ) -> list[str]:
-    """Do something with a subscribed and what its local exchange lists; return what that was asked."""
+    """Run work on subscribed series and a local exchange's statuses by symbol; return the requested paths."""
     asked: list[str] = []
     statuses = dict(LISTED)
 
@@ -67,7 +67,7 @@ def test_full_names_are_taken_as_they_are() -> None:
 
 
 def test_globs_stand_for_what_trades() -> None:
-    """A glob is what trades now; of a market that nobody asked yet it is nothing."""
+    """A glob matches the trading symbols of its market, and nothing before the first listing."""
     some = [parse_subscription("spot:LUNAUSDT,*USDT:1m"), parse_subscription("spot:BTC*:5m")]
     wanted = resolve(some, {"spot": listed(**LISTED)})
     assert wanted.expected == series(
@@ -78,7 +78,7 @@ def test_globs_stand_for_what_trades() -> None:
 
 
 def test_only_markets_with_globs_are_asked_first() -> None:
-    """Recording of full names begins without asking anybody; with globs the list is waited for."""
+    """Full names are recorded without any listing; globs wait for one."""
 
     async def full(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
         await subscribed.first()
@@ -104,7 +104,7 @@ def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
 
 
 def test_listings_come_and_go() -> None:
-    """A refreshed list brings what is new and takes what ended."""
+    """A refreshed listing adds new symbols and removes ended ones."""
 
     async def work(subscribed: SubscribedSeries, statuses: dict[str, str]) -> None:
         await subscribed.refresh("spot")
@@ -117,7 +117,7 @@ def test_listings_come_and_go() -> None:
 
 
 def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
-    """An answer that would end most series at once has to be given twice."""
+    """A listing without most of the former symbols counts only if the next one agrees."""
 
     async def work(subscribed: SubscribedSeries, statuses: dict[str, str]) -> None:
         statuses.update({f"A{number}USDT": "TRADING" for number in range(30)})
@@ -153,7 +153,7 @@ def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_subscription_covers_what_does_not_trade_too() -> None:
-    """By its name or a glob, market and interval; whatever the exchange lists."""
+    """A subscription covers symbols by name or glob, market and interval, listed or not."""
     texts = ["spot:BTC*,NEWUSDT:1m,1h", "coin_futures:BTC*:1m"]
 
     async def work(subscribed: SubscribedSeries, _: dict[str, str]) -> None:

@@ -37,13 +37,13 @@ def options(**changes: object) -> SandboxOptions:
 
 
 def periods(lake: Path, series: Series) -> list[SubscribedPeriod]:
-    """Return what the lake knows of a series' subscriptions."""
+    """Return a series' subscribed periods in the lake."""
     return [each for each in read_periods(lake) if each.series == series]
 
 
 @side_by_side
 async def test_a_change_is_known_at_once(tmp_path: Path) -> None:
-    """What comes and goes at run time is dated by the exchange's clock; the stop is dated, and ends nothing."""
+    """A change at run time has the exchange's time; a stop sets the last confirmation, and ends no period."""
     async with serve(options()) as sandbox:
         began_ms = sandbox.now_ms()
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
@@ -164,7 +164,7 @@ async def test_what_a_dead_recorder_lacked_is_fetched_though_the_series_is_left(
 
 
 def test_what_a_person_sees(tmp_path: Path) -> None:
-    """Two subscribed to, one dropped, one misspelt, one killed: what coverage and gaps say of each."""
+    """`coverage` and `gaps` for two subscribed, one removed, one misspelled and one killed subscription."""
     lake = tmp_path / "lake"
     wrong = Series("spot", "BTCUSD", "1m")
 
@@ -228,7 +228,7 @@ def test_what_a_person_sees(tmp_path: Path) -> None:
 
 
 def test_two_recorders_with_different_subscriptions(tmp_path: Path) -> None:
-    """Each leaves what it leaves; the restart of one ends nothing of the other, dead or alive."""
+    """A restart ends only its own recorder's periods, whether the other one lives or not."""
     lake = tmp_path / "lake"
     for name, symbol in (("one", "BTCUSDT"), ("two", "ETHUSDT")):
         (tmp_path / f"{name}.toml").write_text(f'subscriptions = ["spot:{symbol},BNBUSDT:1m"]')

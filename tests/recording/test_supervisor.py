@@ -47,7 +47,7 @@ OPTIONS = SupervisorOptions(grace_ms=6 * MINUTE_MS, list_every_s=1.5)
 async def passing_on(
     sandbox: Sandbox, change: Callable[[web.Request, bytes], Awaitable[bytes]]
 ) -> AsyncIterator[Callable[[Market], Market]]:
-    """Pass REST's answers on, changed; gives the endpoints of a recorder that asks there."""
+    """Serve REST's answers after a change; yield the endpoints for a recorder."""
     async with aiohttp.ClientSession() as session:
 
         async def answer(request: web.Request) -> web.Response:
@@ -73,7 +73,7 @@ def put(store: LakeStore, sandbox: Sandbox, series: Series, *begins_ms: int) -> 
 
 @side_by_side
 async def test_what_was_missed_while_nobody_recorded_is_healed_at_the_next_start(tmp_path: Path) -> None:
-    """Minutes without a recorder, by stop or by crash, are asked for as soon as one starts again."""
+    """The next start heals the minutes without a recorder, after a stop and after a crash."""
 
     async with serve(options()) as sandbox:
         starts_ms = []
@@ -94,7 +94,7 @@ async def test_what_was_missed_while_nobody_recorded_is_healed_at_the_next_start
 
 @side_by_side
 async def test_a_long_absence_is_healed_behind_the_live_candles(tmp_path: Path) -> None:
-    """Days are healed up to the limit while live candles stay fresh; what is older is said."""
+    """Missed days are healed up to the limit while live candles stay fresh; older ones are reported."""
 
     async with serve(options(speed=60.0)) as sandbox:
         store = LakeStore.create(str(tmp_path / "lake"), "test")
@@ -146,7 +146,7 @@ async def test_what_is_older_than_the_limit_is_told_of_when_live_candles_came_fi
 
 @side_by_side
 async def test_holes_of_the_last_days_are_found_at_the_start(tmp_path: Path) -> None:
-    """Candles that are missing in the midst of others, days back, are found and healed."""
+    """A start finds and heals candles that are missing between others, days back."""
 
     async with serve(options(speed=60.0)) as sandbox:
         store = LakeStore.create(str(tmp_path / "lake"), "test")
@@ -167,7 +167,7 @@ async def test_holes_of_the_last_days_are_found_at_the_start(tmp_path: Path) -> 
 
 @side_by_side
 async def test_subscriptions_change_without_touching_the_others(tmp_path: Path) -> None:
-    """What is added is recorded, what is left is left, and the connection stays."""
+    """Added series are recorded, removed ones are not, and the connection stays open."""
 
     async with serve(options()) as sandbox:
         async with recording(
@@ -219,9 +219,9 @@ def test_a_connection_with_thousands_of_series_breaks_no_limit(tmp_path: Path) -
 @side_by_side
 @pytest.mark.parametrize("list_every_s", [3.0, 0.2])
 async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, list_every_s: float) -> None:
-    """After its delivery a contract is owed no more, and the ledger says why it ended.
+    """After its delivery a contract has no missing candles, and the ledger has the reason of its end.
 
-    Also when its end shows before its last candles have come.
+    This holds even if the exchange lists its end before its last candles arrive.
     """
     series = Series("usdt_futures", "BTCUSDT_261225", "1m")
     delivery_ms = 1_798_185_600_000  # 2026-12-25 08:00 UTC
@@ -278,7 +278,7 @@ async def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path
 
 @side_by_side
 async def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) -> None:
-    """A row that was asked for early is looked at again, however late it arrives."""
+    """A row is checked again if its request was early, even if its answer came late."""
 
     async def delayed(request: web.Request, body: bytes) -> bytes:
         if request.path.endswith("/klines"):
@@ -331,7 +331,7 @@ async def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(t
 @pytest.mark.parametrize("status", [400, 404])
 @side_by_side
 async def test_a_refusal_that_was_a_moments_is_asked_again_an_hour_later(tmp_path: Path, status: int) -> None:
-    """What REST says it will never answer is told of as unhealable, and healed when it does answer."""
+    """A permanent refusal of REST makes a gap unhealable, and a later answer heals it."""
 
     async with serve(options()) as sandbox:
         async with recording(sandbox, tmp_path / "lake", "spot:BTCUSDT:1m", options=OPTIONS) as running:
@@ -375,7 +375,7 @@ async def test_what_was_refused_is_asked_for_at_the_next_start(tmp_path: Path) -
 
 @side_by_side
 async def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path: Path) -> None:
-    """While REST's answers for one symbol are garbled the others are healed; then that one is, too."""
+    """While REST's rows of one symbol are garbled the others are healed; later that one is, too."""
     eth = Series("spot", "ETHUSDT", "1m")
 
     garbled = asyncio.Event()
@@ -436,7 +436,7 @@ async def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
 
 @side_by_side
 async def test_what_rest_has_since_it_was_asked_is_no_halt(tmp_path: Path) -> None:
-    """REST that catches up after it said that it has no such candle is asked once more."""
+    """If REST lags and first returns no candle, it is asked again before the gap counts as a halt."""
 
     async with serve(options(start_ms=1_767_225_600_000)) as sandbox:
         start_ms = 2**62  # until the recording has begun
@@ -470,7 +470,7 @@ async def test_what_rest_has_since_it_was_asked_is_no_halt(tmp_path: Path) -> No
 
 @side_by_side
 async def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_on(tmp_path: Path) -> None:
-    """The ledger alone tells that its recording had begun: all since then is asked for at the next start."""
+    """A start heals a series without candles from its first gap in the ledger."""
 
     async with serve(options()) as sandbox:
         sandbox.add_fault(Fault("silent_stream"))
@@ -532,7 +532,7 @@ async def test_a_symbol_that_is_listed_later_was_not_listed_until_then(tmp_path:
 
 @side_by_side
 async def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path: Path) -> None:
-    """A glob stands for a delisted symbol no more, but its last candles are fetched, and its end is told."""
+    """A symbol delisted between two runs is healed up to its end, and the ledger has its delisting."""
     eth = Series("spot", "ETHUSDT", "1m")
 
     async with serve(options()) as sandbox:
@@ -557,7 +557,7 @@ async def test_what_ended_while_nobody_recorded_is_healed_up_to_its_end(tmp_path
 
 @side_by_side
 async def test_what_trades_again_was_halted_and_not_delisted(tmp_path: Path) -> None:
-    """What the exchange took out of trading looks like a delisting, until it trades again."""
+    """A symbol that leaves trading counts as delisted; once it trades again, the gap becomes a halt."""
     eth = Series("spot", "ETHUSDT", "1m")
 
     async with serve(options()) as sandbox:
@@ -577,7 +577,7 @@ async def test_what_trades_again_was_halted_and_not_delisted(tmp_path: Path) -> 
 
 @side_by_side
 async def test_candles_of_three_days_are_owed_from_the_start(tmp_path: Path) -> None:
-    """Where their grid lies is asked for: one that no stream brings is missed at its deadline."""
+    """The grid of `3d` is requested at the start, so a candle without a frame is missed at its deadline."""
     three = Series("spot", "BTCUSDT", "3d")
 
     async with serve(options()) as sandbox:
@@ -593,7 +593,7 @@ async def test_candles_of_three_days_are_owed_from_the_start(tmp_path: Path) -> 
 
 @side_by_side
 async def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path: Path) -> None:
-    """What one series lacks is not known then; what the others lack is healed all the same."""
+    """An unreadable partition leaves its series' gaps unknown; the other series are healed."""
     eth = Series("spot", "ETHUSDT", "1m")
 
     async with serve(options()) as sandbox:
@@ -678,7 +678,7 @@ def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) 
 @pytest.mark.parametrize("late", [False, True])
 @side_by_side
 async def test_what_was_missed_a_moment_before_the_stop_is_no_gap(late: bool, tmp_path: Path) -> None:
-    """A recording ends with its newest candle; but what was missing for minutes stays said."""
+    """A stop drops gaps younger than the newest candle, and keeps gaps of several minutes."""
 
     # What is not late has to be stopped within a minute and a half of the exchange's time.
     async with serve(options(speed=60.0 if late else 15.0)) as sandbox:

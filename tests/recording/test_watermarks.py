@@ -49,7 +49,7 @@ def test_a_jump_shows_what_is_missing_before_it() -> None:
 
 
 def test_a_passed_deadline_hands_out_all_that_should_have_come() -> None:
-    """After a long silence everything whose grace is over comes at once, and nothing else."""
+    """After a long silence all candles past their grace are returned at once, and no others."""
     watermarks = marks(BTC, Series("coin_futures", "BTCUSD_PERP", "1m"))
     assert list(watermarks.overdue("spot", minute(1) + GRACE_MS)) == [Overdue(BTC, minute(0), minute(1))]
     now_ms = minute(7) + GRACE_MS - 1
@@ -60,7 +60,7 @@ def test_a_passed_deadline_hands_out_all_that_should_have_come() -> None:
 
 
 def test_nothing_is_owed_before_it_is_expected_or_after_it_is_forgotten() -> None:
-    """Candles of a series that nobody expects pass without a word."""
+    """Candles of series that are not expected are ignored."""
     watermarks = marks()
     assert watermarks.advance(numbered_candle(3)) is None
     watermarks.expect(BTC, minute(4))
@@ -84,7 +84,7 @@ def test_the_grid_of_three_days_is_learned_from_the_first_candle() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=40))
 def test_every_candle_is_seen_or_handed_out_exactly_once(events: list[tuple[bool, int]]) -> None:
-    """Whatever comes late, out of order or not at all: no candle is handed out twice, none forgotten."""
+    """For late, unordered and absent arrivals, each candle is seen or overdue exactly once."""
     watermarks = marks(BTC)
     handed: list[int] = []
     seen: set[int] = set()
@@ -103,7 +103,7 @@ def test_every_candle_is_seen_or_handed_out_exactly_once(events: list[tuple[bool
 
 
 def test_three_days_are_owed_from_any_of_their_candles_on() -> None:
-    """A candle of any time tells the grid; a grid that is known already stays."""
+    """Any candle sets the grid of `3d`, and a later one does not change it."""
     three = Series("spot", "BTCUSDT", "3d")
     watermarks = marks(three)
     assert watermarks.next_ms(three) is None

@@ -180,7 +180,7 @@ def test_pages_of_the_list() -> None:
 
 
 def test_the_same_file_has_the_same_size_on_every_page() -> None:
-    """Whoever asks for the end of a list first reads the same as who begins at its beginning."""
+    """The pages of a list agree on a file's size, whichever page is requested first."""
     last = f"{DAYS}BTCUSDT-1m-2025-12-30.zip.CHECKSUM"
 
     def scenario(*markers: str) -> list[bytes]:
@@ -256,7 +256,7 @@ def test_files_begin_with_the_listing() -> None:
 
 
 def test_a_day_without_candles_is_not_listed() -> None:
-    """What a halt left empty is no file and no key; a candle of a month that is halted in between is."""
+    """A day that is halted whole has no file and no key; a candle of a partly halted month exists."""
     halt = Fault("exchange_halt", "spot", ("BTCUSDT",), start_ms=START_MS - 3 * DAY_MS, stop_ms=START_MS)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -269,7 +269,7 @@ def test_a_day_without_candles_is_not_listed() -> None:
 
 
 class CountingTruth(Truth):
-    """A truth that counts how often it is asked."""
+    """A truth that counts its calls."""
 
     asked = 0
 
@@ -281,7 +281,7 @@ class CountingTruth(Truth):
 
 
 def test_a_file_is_made_once_for_all_who_ask() -> None:
-    """Zip and checksum asked for at the same time, by many, are made together; anew when a fault changes them."""
+    """Concurrent requests for a zip and its checksum make the file once; a changed fault makes it again."""
     truth, faults = CountingTruth(), FaultSet()
     catalogues = {"spot": SymbolCatalogue("spot", [listing("spot", "BTCUSDT")], faults)}
     clock = SimClock(START_MS, 0.001)
@@ -326,7 +326,7 @@ def test_files_are_refused(status: int) -> None:
 
 
 def test_lists_are_refused() -> None:
-    """The list of what it concerns, while it lasts; files are fine."""
+    """While the fault lasts its series' list is refused; other lists and files are not."""
 
     async def scenario(sandbox: Sandbox) -> None:
         fault = sandbox.add_fault(Fault("archive_list_status", "spot", ("BTCUSDT",), retry_after_s=3))
@@ -347,7 +347,7 @@ def test_lists_are_refused() -> None:
 
 
 def test_the_archive_is_slow() -> None:
-    """A file takes the real seconds it was told to take; the list does not."""
+    """A file takes the fault's real seconds; a list does not."""
 
     async def scenario(sandbox: Sandbox) -> None:
         before_s = sandbox.clock.real_s()
@@ -391,7 +391,7 @@ def test_checksums_are_missing() -> None:
 
 
 def test_checksums_are_wrong() -> None:
-    """The zip is whole; what its checksum says is of other bytes."""
+    """The zip is whole, and its checksum does not fit."""
 
     async def scenario(sandbox: Sandbox) -> None:
         content, fits = await fetched(sandbox, day_path(START_MS - DAY_MS))
@@ -404,7 +404,7 @@ def test_checksums_are_wrong() -> None:
 @pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("interval", ["1m", "1d"])
 def test_zips_are_corrupt(value: int, interval: str) -> None:
-    """Their content cannot be had; their checksums tell so, or fit the damage."""
+    """The zips cannot be unpacked; by the fault's value their checksums fit the damaged bytes or do not."""
 
     async def scenario(sandbox: Sandbox) -> None:
         path = day_path(START_MS - DAY_MS).replace("1m", interval)
@@ -434,7 +434,7 @@ def test_rows_are_missing_from_files() -> None:
 
 
 def test_a_share_of_the_files() -> None:
-    """About so many of them, the same each time; other faults hit others."""
+    """About the given share of files is affected, the same each time; other faults affect other files."""
 
     async def scenario(sandbox: Sandbox) -> None:
         days = (START_MS - LISTED_MS) // DAY_MS
@@ -464,7 +464,7 @@ def test_a_share_of_the_files() -> None:
     ],
 )
 def test_what_cannot_be_is_one_line(fault: Fault, said: str) -> None:
-    """Shares that are none, and of what has no files, are refused."""
+    """Shares out of range, or for faults without files, are refused."""
     with pytest.raises(UsageError) as refused:
         FaultSet().add(fault, 0)
     assert said in refused.value.what

@@ -31,7 +31,7 @@ async def post(sandbox: Sandbox, body: Any) -> tuple[int, Any]:
 
 @pytest.mark.slow
 def test_the_state_is_told() -> None:
-    """What it counts, what goes wrong, and what could."""
+    """The state has the counts, the active faults and the possible ones."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws/btcusdt@kline_1m/x"):
@@ -93,7 +93,7 @@ def test_faults_come_and_go() -> None:
     ],
 )
 def test_nonsense_is_a_400_with_one_line(body: Any, said: str) -> None:
-    """What cannot be is explained, and changes nothing."""
+    """An invalid request is answered with one line, and changes nothing."""
 
     async def scenario(sandbox: Sandbox) -> None:
         status, answer = await post(sandbox, body)
@@ -219,7 +219,7 @@ def test_what_is_no_moment(said: object) -> None:
     ],
 )
 def test_a_file_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
-    """The file is named, and what is wrong with it."""
+    """The error has the file's path and its defect."""
     file = tmp_path / "faults.toml"
     file.write_bytes(content)
     with pytest.raises(UsageError) as refused:

@@ -65,7 +65,7 @@ def begins(rows: list[list[Any]]) -> list[int]:
 
 
 def test_acknowledged_and_then_silent() -> None:
-    """Connections opened meanwhile get answers and no candle, also after it is over; others get all."""
+    """Connections opened during the fault get acknowledgements and no candles, also after it; others get all."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}") as before:
@@ -100,7 +100,7 @@ def test_a_silent_stream_is_one_series() -> None:
 
 
 def test_a_stalled_socket_is_half_open() -> None:
-    """It stays open and says nothing more, no pong, no answer, no close; a later one is fine."""
+    """A stalled socket stays open without pongs, answers or a close; later sockets work."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with (
@@ -146,7 +146,7 @@ def test_a_stall_can_be_planned() -> None:
 
 
 def test_late_closes_are_late_and_whole() -> None:
-    """Closing frames say when they were really sent; open candles of the next one come before."""
+    """Closing frames have the real time of sending, and open frames of the next candle come first."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}") as ws:
@@ -275,7 +275,7 @@ def test_connections_end_of_age(hours: float, speed: float) -> None:
 
 
 def test_a_shutdown_is_announced() -> None:
-    """Raw and combined connections are told in their form, go on, and are closed with 1001."""
+    """Raw and combined connections get the notice in their own format, continue, and are closed with 1001."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with (
@@ -345,7 +345,7 @@ def test_fewer_messages_are_allowed() -> None:
 
 
 def test_handshakes_are_refused_for_a_while() -> None:
-    """The market's handshakes have that status and Retry-After; the others' do not; and it ends."""
+    """During the fault the market's handshakes get its status and Retry-After; other markets' do not."""
 
     async def scenario(sandbox: Sandbox) -> None:
         for status in (403, 418, 429, 451, 503):
@@ -440,7 +440,7 @@ def test_rows_are_missing() -> None:
 
 
 def test_rest_is_slow() -> None:
-    """An answer takes the real seconds it was told to take."""
+    """An answer takes the fault's real seconds."""
 
     async def scenario(sandbox: Sandbox) -> None:
         before_s = sandbox.clock.real_s()
@@ -452,7 +452,7 @@ def test_rest_is_slow() -> None:
 
 @EVERY_MARKET
 def test_a_halt_leaves_a_gap_everywhere(market: str) -> None:
-    """Its candles are in no stream, no row and no archive file, and not expected; others are."""
+    """Halted candles are in no stream, row or archive file, and are not expected; others are."""
     symbol = MARKET_SYMBOLS[market]
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -475,7 +475,7 @@ def test_a_halt_leaves_a_gap_everywhere(market: str) -> None:
 
 @EVERY_MARKET
 def test_what_was_halted_is_no_row_of_a_page(market: str) -> None:
-    """A page has as many candles as were asked for, whatever lies between them."""
+    """A page has the requested number of candles, also across a halt."""
     halt_ms = START_MS + 10 * MINUTE_MS
     halt = Fault("exchange_halt", start_ms=halt_ms, stop_ms=halt_ms + 30 * MINUTE_MS)
     symbol = MARKET_SYMBOLS[market]
@@ -514,7 +514,7 @@ def test_the_archive_has_the_halt_too() -> None:
 
 
 def test_a_halt_that_is_taken_away_ends() -> None:
-    """What did not exist never will, and candles come again."""
+    """After the removal of a halt new candles appear; those of the halt never do."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}") as ws:
@@ -626,7 +626,7 @@ def test_contracts_end_at_their_delivery(market: str, symbol: str, status: str) 
 
 
 def test_faults_can_be_cleared() -> None:
-    """Everything is right again, also what was muted and refused."""
+    """After all faults are cleared, muted and refused series work again."""
 
     async def scenario(sandbox: Sandbox) -> None:
         sandbox.mute("spot", "BTCUSDT")
@@ -703,7 +703,7 @@ def test_defaults_are_values_that_are_allowed() -> None:
 
 
 def test_a_fault_has_its_time_and_its_series() -> None:
-    """It holds from its start to before its stop, and only for what it names."""
+    """A fault holds from its start to before its stop, and only for its series."""
     faults = FaultSet()
     assert not faults
     faults.add(Fault("late_close", "spot", ("btcusdt",), "1M", 10, 20), 0)

@@ -63,7 +63,7 @@ def rest(market: str, call: str) -> str:
 
 @EVERY_MARKET
 def test_rows_are_the_truth_and_the_last_may_be_open(market: str) -> None:
-    """Closed rows are what was streamed; the row of the running minute is not finished."""
+    """Rows of closed candles equal the streamed ones; the row of the current minute is unfinished."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         status, rows, _ = await fetch(
@@ -197,7 +197,7 @@ def test_exchange_info_lists_what_trades_and_what_does_not(market: str) -> None:
 def test_archive_files_hold_the_truth(
     market: str, period: str, date: str, interval: str, start_ms: int, stop_ms: int
 ) -> None:
-    """A zip of one CSV whose rows are the candles, and a checksum that fits."""
+    """A file is a zip with one CSV of the candles, and its checksum fits."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         symbol = SYMBOLS[market]
@@ -293,7 +293,7 @@ def test_a_recording_is_sent_as_it_was(tmp_path: Path) -> None:
 
 
 def test_which_market_was_recorded(tmp_path: Path) -> None:
-    """The host of the first line tells, or the argument does; anything else is explained."""
+    """The host of the first line or the argument sets the market; anything else is an error."""
     log = tmp_path / "session.log"
     for host, market in (
         ("stream.binance.com:9443", "spot"),
@@ -371,7 +371,7 @@ Sec-WebSocket-Version: 13\r
 
 
 def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
-    """Nothing is said of them, and the next one is served."""
+    """A client that leaves during its handshake is not logged, and the next one is served."""
     at_once = struct.pack("ii", 1, 0)  # a reset, not a farewell
     with command("--port", "0") as process:
         assert process.stdout is not None

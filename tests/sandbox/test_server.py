@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @EVERY_MARKET
 def test_every_closed_candle_comes_once_in_order_and_is_true(market: str) -> None:
-    """From the first to the last, none is skipped, and each is what the truth says."""
+    """All closed candles arrive once, in order, and equal the truth."""
 
     async def scenario(sandbox: Sandbox) -> None:
         symbol = MARKET_SYMBOLS[market]
@@ -38,7 +38,7 @@ def test_every_closed_candle_comes_once_in_order_and_is_true(market: str) -> Non
     ("market", "low", "high"), [("spot", 2, 6), ("usdt_futures", 200, 2000), ("coin_futures", 4, 4)]
 )
 def test_closing_frames_are_as_late_as_the_markets(market: str, low: int, high: int) -> None:
-    """The event time follows the close time by what was measured at each market, and is not in the future."""
+    """Event times follow close times by the delays measured at each market, and are not in the future."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, market, f"/ws/{MARKET_SYMBOLS[market].lower()}@kline_1m") as ws:
@@ -111,7 +111,7 @@ def test_every_interval_streams() -> None:
 
 
 def test_a_lagging_client_is_served_late_but_whole() -> None:
-    """Whoever stops reading gets everything afterwards; others do not wait for it."""
+    """A client that stops reading gets all frames later, and others do not wait for it."""
 
     async def scenario(sandbox: Sandbox) -> None:
         names = "/".join(f"{symbol.lower()}@kline_1s" for symbol in sandbox.symbols("spot")[:40])
@@ -279,7 +279,7 @@ def test_dropped_connections_end_without_a_close() -> None:
 
 
 def test_connections_can_be_closed_in_order() -> None:
-    """A server that restarts says so."""
+    """A restarting server sends a close frame."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "coin_futures", "/ws/btcusd_perp@kline_1m") as ws:
@@ -310,7 +310,7 @@ def test_a_stall_is_silent_and_then_late() -> None:
 
 
 def test_a_client_that_leaves_a_stall_is_gone() -> None:
-    """The count of connections is right, also when nothing can be said."""
+    """A stalled client that leaves is removed from the count of connections."""
 
     async def scenario(sandbox: Sandbox) -> None:
         ws = await dial(sandbox, "spot", "/ws/btcusdt@kline_1m")
@@ -324,7 +324,7 @@ def test_a_client_that_leaves_a_stall_is_gone() -> None:
 
 
 def test_injected_frames_reach_everyone() -> None:
-    """Whatever a test wants to be sent is sent as it is."""
+    """An injected frame reaches all clients unchanged."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws") as one, dial(sandbox, "coin_futures", "/ws") as two:
@@ -337,7 +337,7 @@ def test_injected_frames_reach_everyone() -> None:
 
 
 def test_a_muted_symbol_loses_frames() -> None:
-    """Muted, a symbol's candles are lost; others go on; unmuted, it continues with later ones."""
+    """A muted symbol's candles are lost, and others are not; after the mute, later candles arrive."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m") as ws:
@@ -370,7 +370,7 @@ def test_a_refused_handshake_has_its_status() -> None:
 
 
 def test_a_taken_port_is_one_clear_line() -> None:
-    """The second sandbox on a port says which one, and what to do."""
+    """A second sandbox on a port names the port and says what to do."""
 
     async def scenario(sandbox: Sandbox) -> None:
         port = int(sandbox.url.rsplit(":", 1)[1])

@@ -117,7 +117,7 @@ def test_minutes_are_candles(seed: int, name: tuple[str, str], moment: int) -> N
 def test_the_answer_does_not_depend_on_the_question(
     seed: int, name: tuple[str, str], interval: str, moment: int, cut: int
 ) -> None:
-    """Asking for a range at once, in two parts, or again, gives the same candles."""
+    """A range gives the same candles at once, in two parts, or again."""
     grid = INTERVALS[interval]
     start = grid.ceil(moment)
     middle, stop = start + cut * grid.length_ms, start + 10 * grid.length_ms

@@ -40,7 +40,7 @@ def against_sandbox(
 
 
 class Filled(NamedTuple):
-    """What a backfill planned and did."""
+    """A backfill's plan and results."""
 
     store: LakeStore
     plan: BackfillPlan

@@ -20,7 +20,7 @@ def line(minute: int = 0, price: str = "2.0") -> str:
 
 
 def written(path: Path, text: str | bytes) -> Path:
-    """Write a file, compressed as its suffix says, with a fixed modification time."""
+    """Write a file with a fixed modification time, compressed by its suffix."""
     data = text.encode() if isinstance(text, str) else text
     if path.suffix == ".zip":
         buffer = io.BytesIO()

@@ -19,7 +19,7 @@ BUCKET = "bucket"
 
 
 class Request(NamedTuple):
-    """What was asked: LIST and a prefix, or another method and a key."""
+    """One request: a method and a key, or LIST and a prefix."""
 
     verb: str
     key: str
@@ -36,11 +36,12 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Store:
-    """One bucket.
+    """A local S3 server with one bucket.
 
     Attributes:
-        hook: is shown each request before it is answered, and may answer it: status, headers, body.
-        delay_s: what each request takes longer.
+        hook: gets each request before its answer; returns status, headers and body, or
+            None for the usual answer.
+        delay_s: extra seconds before each answer.
     """
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ class Store:
         return Counter(request.verb for request in self.requests)
 
     def asked(self, prefix: str) -> list[str]:
-        """Return what was asked for below a lake's prefix, without that."""
+        """Return the keys and prefixes of all requests, relative to a lake's prefix."""
         return [request.key.removeprefix(f"{prefix}/") for request in self.requests]
 
     @contextlib.contextmanager
@@ -130,14 +131,14 @@ class Store:
 
 
 def refusal(status: str, code: str, text: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    """An answer as S3 gives it when it refuses."""
+    """An answer in S3's format of errors."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{text}</Message></Error>".encode()
     return status, [("Content-Type", "application/xml")], body
 
 
 @contextlib.contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """Be asked from a shell with these variables, and no others of AWS or Azure."""
+    """Set these environment variables for the block, and remove all others of AWS and Azure."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(("AWS_", "AZURE_")):

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 
 class Served:
-    """What a proxy did.
+    """What a proxy has served.
 
     Attributes:
-        targets: HOST:PORT of each connection it made.
-        users: NAME:PASSWORD of each client that named itself.
+        targets: HOST:PORT of each of its connections.
+        users: NAME:PASSWORD of each client that gave them.
     """
 
     def __init__(self) -> None:

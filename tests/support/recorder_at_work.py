@@ -94,7 +94,7 @@ class Compactions(threading.Thread):
 
 @contextlib.contextmanager
 def noted(sql: str) -> Iterator[None]:
-    """Let an error say which statement it was."""
+    """Add the statement to any error of the block."""
     try:
         yield
     except Exception as error:

@@ -48,7 +48,7 @@ class Recording(NamedTuple):
             raise
 
     def unsettled(self, sim_ms: int) -> str:
-        """Return what a wait for the settling of all that ended by then waits for."""
+        """Describe the state, for a failed wait until all candles up to a time are settled."""
         supervisor = self.supervisor
         time = {name: self.clients[name].time for name in supervisor.listeners}
         lines = [
@@ -169,11 +169,11 @@ class OfflineRecorder(Recorder):
 
 
 class Account(NamedTuple):
-    """What became of the candles that a series owes.
+    """The candles of a series in a range: present, explained or neither.
 
     Args:
         present: begin times in the lake.
-        reasons: begin time → reason, of those in the ledger that are not in the lake.
+        reasons: reason in the ledger by begin time, for candles that are not in the lake.
         silent: begin times that are in neither.
     """
 
@@ -183,7 +183,7 @@ class Account(NamedTuple):
 
 
 def account(store: LakeStore, sandbox: Sandbox, series: Series, start_ms: int, stop_ms: int) -> Account:
-    """Account for every candle of the grid in a range; what is in the lake must be the truth."""
+    """Account for each candle of the grid in a range; assert that candles in the lake equal the truth."""
     rows: dict[int, tuple[object, ...]] = {}
     days = range(start_ms // DAY_MS, (stop_ms - 1) // DAY_MS + 1)
     for partition in dict.fromkeys(partition_at(series, day * DAY_MS) for day in days):

@@ -41,16 +41,16 @@ class Kept(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What happens to which partitions.
+    """The partitions for each kind of writer.
 
     Args:
-        planted: their own file has the rows; foreign files with the same rows,
-            older ones, or parts of them come and are folded in.
-        hidden: their file has losers, replaced again and again; the rows are in
-            the journal, and in no file.
-        folded: foreign files alone have the rows, until compaction makes one of them.
+        planted: an own file has the rows; foreign files with the same rows,
+            losing ones, or parts of them are added and compacted.
+        hidden: an own file has losing rows, replaced again and again; the rows are
+            in the journal, and in no file.
+        folded: foreign files alone have the rows, until compaction makes an own file.
         moving: the rows are in the journal, and flushed once.
-        recorded: a recorder brings losers; half of the rows are in the journal alone.
+        recorded: a recorder adds losing rows; half of the rows are in the journal alone.
     """
 
     planted: list[Kept]
@@ -112,7 +112,7 @@ class Unsettled:
     """The writers of one process.
 
     Args:
-        count: is told what was done, by name.
+        count: the number of actions by name, which each action increases.
     """
 
     def __init__(self, store: LakeStore, todo: Plan, count: Counter[str], seed: int) -> None:
@@ -143,7 +143,7 @@ class Unsettled:
         self._count[chosen.__name__.strip("_")] += 1
 
     def move(self) -> None:
-        """Flush one partition whose rows were in the journal alone, if there is one left."""
+        """Flush one more partition whose rows are in the journal alone, if any is left."""
         if self._moving:
             (partition, rows), segments = self._moving.pop()
             self._store.merge(partition, to_table(rows))
@@ -180,7 +180,7 @@ class Unsettled:
                 plant(self._store.root, kept.partition, to_table(part), name)
 
     def _rewrite(self) -> None:
-        """Let the losers of this turn win over those of the last one; they are replaced in a true merge."""
+        """Merge rows that win over the file's rows and lose to the journal's, in a true merge."""
         self._turn += 1
         items = self._chance.sample(self._todo.hidden, 2)
         rows = [losers(kept.rows, self._turn) for kept in items]
@@ -190,7 +190,7 @@ class Unsettled:
         self._journal.drop(segments)
 
     def _repeat(self) -> None:
-        """Have some rows in the journal besides, better and worse, and drop others again."""
+        """Add duplicates of rows to the journal, losing or equal, and drop earlier ones."""
         kept = self._any(self._todo.planted, self._todo.folded, self._todo.recorded)
         again = [] if self._in_journal_alone(kept) else kept.rows
         self._repeated.append(self._commit([*losers(kept.rows, self._turn), *again]))
@@ -233,7 +233,7 @@ class Unsettled:
 def unsettle(
     root: str, todo: Plan, seed: int, ready: Any, stop: Any, counts: Any, moves_per_s: float
 ) -> None:
-    """Be the process: write until it is told to stop, then say what was done."""
+    """Run the writers in this process until `stop` is set, then put their counts."""
     parent = os.getppid()
     os.nice(5)
     count: Counter[str] = Counter()

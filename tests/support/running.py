@@ -75,7 +75,7 @@ class Child:
             )
 
     def logged(self) -> str:
-        """Return what it logged so far, without a line that is not ended."""
+        """Return the log so far, without an unfinished last line."""
         text = self.log.read_text()
         return text[: text.rfind("\n") + 1]
 
@@ -92,7 +92,7 @@ class Child:
         self.process.wait()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to stop, and return its exit code."""
+        """Signal the process to stop, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
 
@@ -126,7 +126,7 @@ async def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -
 
 @contextlib.asynccontextmanager
 async def running(coroutine: "asyncio.Task[None]") -> AsyncIterator[None]:
-    """Cancel a task when the block is left; let its error be seen."""
+    """Cancel a task at the end of the block, and raise its error."""
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ class Outcomes(NamedTuple):
     """The errors and the output of a module's scenarios.
 
     Args:
-        errors: the error of each, by its test's name.
+        errors: error by test name, or None.
         said: their output, such as seeds.
     """
 
@@ -30,8 +30,8 @@ def side_by_side(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable
     """Return a test that raises the error of its scenario.
 
     Args:
-        scenario: takes `tmp_path` and what it is parametrized with. It must not
-            hold up the event loop, nor count on the loop being its own.
+        scenario: takes `tmp_path` and its parameters. It must not block the event
+            loop, which it shares with other scenarios.
     """
 
     @functools.wraps(scenario)

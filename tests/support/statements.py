@@ -37,7 +37,7 @@ HOURS = (0, 1, 7, 23)
 
 
 def some(market: str, symbol: str, interval: str) -> Iterator[Candle]:
-    """Candles of five days, whose numbers are their own and no others'."""
+    """Candles of five days; no two have equal numbers."""
     if interval == "1mo":
         for month_ms, end_ms in (
             (1_717_200_000_000, 1_719_792_000_000),
@@ -424,7 +424,7 @@ def params_of(sql: str) -> dict[str, Any]:
 
 
 def plain_glob(root: Path) -> duckdb.DuckDBPyConnection:
-    """Plain DuckDB with a plain glob; only the types are told."""
+    """Plain DuckDB over a plain glob, with only the partition types set."""
     columns = ", ".join(
         "candle_begin_time::DATE AS date" if name == "date" else f'"{name}"' for name in COLUMNS
     )

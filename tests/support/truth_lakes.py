@@ -64,7 +64,7 @@ def truth_lake(root: Path, series: Iterable[tuple[Series, int]], truth: Truth | 
 
 
 def rewrite(store: LakeStore, partition: Partition, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change the rows of a partition's file behind everybody's back."""
+    """Change the rows of a partition's file directly, without locks or merges."""
     path = store.root / partition.file
     path.write_bytes(encode(change(decode(path.read_bytes(), "")), partition))
 
@@ -84,7 +84,7 @@ def edited(rows: pa.Table, at: int, **values: object) -> pa.Table:
 def verify_lake(
     store: LakeStore, wanted: PartitionFilter = ALL, options: VerifyOptions = DEFAULT, most: int = 100
 ) -> list[Reported]:
-    """Verify, and return what was found."""
+    """Verify a lake, and return the findings."""
     report = VerifyReport(most)
     for _ in verify(store, report, wanted, options):
         pass
@@ -92,7 +92,7 @@ def verify_lake(
 
 
 def reported(report: VerifyReport) -> list[Reported]:
-    """Return what is in a report."""
+    """Return the content of a report."""
     return [
         (each.check, each.kind, Series(each.market, each.symbol, each.interval), each.begin_ms)
         for each in report.findings
@@ -109,13 +109,13 @@ LONG_AFTER_MS = MONDAY_MS + 400 * DAY_MS
 
 
 class Published:
-    """What a seed's truth says is published, from one moment to another.
+    """Published candles from a seed's truth, in a range of time.
 
     Args:
         source: "archive" or "rest".
-        until_ms: nothing that begins later is published yet.
-        without: begin times that are not published.
-        change: how the published rows differ from the truth.
+        until_ms: candles that begin at or after it are not published.
+        without: begin times of candles that are not published.
+        change: a change of the published rows, relative to the truth.
     """
 
     def __init__(self, source="archive", until_ms=LONG_AFTER_MS, without=(), change=lambda rows: rows):

@@ -117,7 +117,7 @@ class _Server:
         return WarmProcess(reading)
 
     def close(self) -> None:
-        """Let it end, so that its processor time counts as that of a child."""
+        """Let the process end, so that its processor time counts as a child's."""
         if os.getpid() == self.owner:
             self._control.close()
             self._process.wait()
@@ -157,7 +157,7 @@ def start(
     """Start `lakewriter` with these arguments and descriptors.
 
     Args:
-        fresh: start Python anew, for what depends on the time that imports take.
+        fresh: start a new Python, for tests that depend on the time of its imports.
     """
     environment = os.environ if environment is None else environment
     server = None if LONG or fresh else _running_server()
@@ -182,7 +182,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     fresh: bool = False,
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Run `lakewriter` to its end, and return what it printed."""
+    """Run `lakewriter` to its end, and return its output."""
     in_reading, in_writing = os.pipe()
     out_reading, out_writing = os.pipe()
     err_reading, err_writing = os.pipe()

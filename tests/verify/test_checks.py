@@ -23,7 +23,7 @@ times = st.lists(st.integers(0, 2 * 10**12), min_size=1, max_size=20)
 
 @given(st.sampled_from(list(INTERVALS.values())), times)
 def test_grids_of_many_times(grid, moments):
-    """For many times at once the grid is what it is for each of them."""
+    """The grid of an array of times equals that of each time."""
     array = np.array(moments, np.int64)
     begins = floors(grid, array)
     assert begins.tolist() == [grid.floor(moment) for moment in moments]
@@ -57,7 +57,7 @@ def test_every_source_divides_its_interval():
 
 @given(st.sampled_from(["3m", "15m", "1h", "4h"]), st.sets(st.integers(0, 479)), st.integers(0, 2**32))
 def test_intervals_are_compared_where_they_are_whole(interval, absent, seed):
-    """Whichever minutes are absent: the truth is right, and just the longer candles that are whole count."""
+    """With any minutes absent the truth has no finding, and only complete longer candles are compared."""
     truth, grid = Truth(seed), INTERVALS[interval]
     stop_ms = MONDAY_MS + 480 * MINUTE_MS
     minutes = columns_of(truth_table(truth, BTC, MONDAY_MS, stop_ms))
@@ -72,7 +72,7 @@ def test_intervals_are_compared_where_they_are_whole(interval, absent, seed):
 @pytest.mark.parametrize("name", OPTIONAL)
 @pytest.mark.parametrize("shorter_lacks_it", [False, True])
 def test_unknown_values_are_not_compared(name, shorter_lacks_it):
-    """Where the longer candle or one of the shorter lacks a value, that column is not compared; others are."""
+    """If the longer candle or a shorter one lacks a value, that column is not compared; others are."""
     minutes = columns_of(truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + 2 * HOUR_MS))
     hours = columns_of(truth_table(Truth(), BTC._replace(interval="1h"), MONDAY_MS, MONDAY_MS + 2 * HOUR_MS))
     lacking = minutes if shorter_lacks_it else hours
@@ -100,7 +100,7 @@ def walk(count: int, step: float = 1e-3, seed: int = 0) -> Columns:
 
 @pytest.mark.parametrize(("off", "jumps"), [(0.5, 0), (0.9, 0), (1.1, 1), (3.0, 1)])
 def test_a_jump_is_so_many_deviations(off, jumps):
-    """The scale is the deviation of the returns; what is less than K of them is none."""
+    """A jump is a return of at least K deviations of all returns."""
     candles = walk(2000)
     returns = np.diff(np.log(candles.close))
     scale = 1.4826 * np.median(np.abs(returns - np.median(returns)))
@@ -133,7 +133,7 @@ def test_ticks_are_no_jumps():
 
 
 def test_too_few_returns_tell_nothing():
-    """A series of a few candles has no scale yet: nothing is looked at, and the count says so."""
+    """A series of a few candles is not checked for jumps, and its count is zero."""
     assert find_jumps(MINUTE, None, walk(RETURNS_MIN), DEVIATIONS).compared == 0
     assert find_jumps(MINUTE, None, walk(RETURNS_MIN + 1), DEVIATIONS).compared == RETURNS_MIN
 
@@ -173,7 +173,7 @@ def test_only_rows_in_their_place_are_looked_at():
 
 
 def test_words_name_the_values():
-    """What is said of a candle names its columns and their values."""
+    """A finding's text has the columns and their values."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + MINUTE_MS)
     rows = edited(
         rows, 0, open=10.0, high=11.0, low=10.5, close=10.75, taker_buy_base_asset_volume=1e9, volume=1.0
@@ -186,7 +186,7 @@ def test_words_name_the_values():
 
 
 def test_the_end_is_told_as_a_time():
-    """A wrong end is told as a time, and so is the right one."""
+    """A wrong end time is written as a time, with the right one."""
     partition = partition_at(BTC, MONDAY_MS)
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + MINUTE_MS)
     for end, said in ((MONDAY_MS + 59_999, "2024-06-03 00:00:59.999"), (None, "nowhere")):

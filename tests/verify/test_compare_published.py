@@ -81,7 +81,7 @@ def differ(store: LakeStore, at: int, **values: object) -> None:
 
 
 def test_the_truth_is_what_is_published(store):
-    """A lake that holds what is published has no finding, and the count tells that it was compared."""
+    """A lake equal to the published candles has no finding, and the count includes them."""
     report = compared(store, Published())
     assert reported(report) == []
     assert report.counts_of(BTC, "against").checked == 3 * 1440
@@ -101,7 +101,7 @@ def test_a_candle_that_differs(store):
 
 
 def test_a_candle_that_is_missing(store):
-    """What is published and absent here is missing; a repair brings it, and only that."""
+    """A published candle that the lake lacks is a finding, and a repair adds that candle only."""
     rewrite(store, DAY, lambda rows: pa.concat_tables([rows.slice(0, 9), rows.slice(10)]))
     report = compared(store, Published(), repair=True)
     assert reported(report) == [("against", "missing", BTC, minute(9))]
@@ -113,7 +113,7 @@ def test_a_candle_that_is_missing(store):
 
 
 def test_a_candle_that_is_not_published(store):
-    """What only we have is reported, and kept whatever is repaired."""
+    """A candle of the lake that is not published is a finding, and a repair keeps it."""
     report = compared(store, Published(without=[minute(11)]), repair=True)
     assert reported(report) == [("against", "unpublished", BTC, minute(11))]
     assert report.findings[0].what == "archive has no such candle"
@@ -136,7 +136,7 @@ def test_repair(store, source):
 
 @pytest.mark.parametrize(("source", "wins"), [("archive", True), ("rest", False)])
 def test_a_candle_with_more_trades(store, source, wins):
-    """The archive is settled, whatever we have; REST with fewer trades than ours lags, and changes nothing."""
+    """The archive's row wins over any of ours; a REST row with fewer trades changes nothing."""
     differ(store, 7, trade_num=10**6)
     report = compared(store, Published(source), repair=True)
     assert reported(report) == [("against", "differs", BTC, minute(7))]
@@ -147,7 +147,7 @@ def test_a_candle_with_more_trades(store, source, wins):
 
 
 def test_rest_never_wins_over_the_archive(store):
-    """What the archive brought stays, though REST says otherwise."""
+    """A row from the archive stays, even if REST's differs."""
     compared(store, Published(change=lambda rows: edited(rows, 7, volume=1e6)), repair=True)
     assert rows_of(store)["source"][7].as_py() == "rest", "only the first day's candle was other"
     rewrite(store, DAY, lambda rows: edited(rows, 8, source="archive", volume=1e6))
@@ -185,7 +185,7 @@ def test_before_the_first_and_after_the_last_nothing_is_missing(store):
 
 
 def test_a_day_that_is_missing_whole(store):
-    """A partition that is not there between others is missing, candle by candle, and a repair makes it."""
+    """Each candle of a partition missing between others is a finding, and a repair creates the partition."""
     shutil.rmtree(store.root / DAY.path)
     report = compared(store, Published(), repair=True)
     assert report.counts_of(BTC, "against").findings == 1440
@@ -194,7 +194,7 @@ def test_a_day_that_is_missing_whole(store):
 
 
 def test_a_day_that_cannot_be_read_is_passed_over(store):
-    """What is wrong with a file is for `partition` to say; nothing is merged into it."""
+    """The check `partition` reports an unreadable file; nothing is merged into it here."""
     path = store.root / DAY.file
     path.write_bytes(b"torn")
     report = compared(store, Published(), repair=True)
@@ -228,7 +228,7 @@ def ms(text: str) -> int:
     ],
 )
 def test_windows(tmp_path, interval, now, starts):
-    """Months that are long past are asked for whole, later days one by one; weeks by the month always."""
+    """Long past months are compared whole, later days one by one, and weeks always by month."""
     series = Series("spot", "BTCUSDT", interval)
     store = LakeStore.create(str(tmp_path), "test")
     for day_ms in range(ms("2024-06-20"), ms("2024-07-04"), DAY_MS):
@@ -246,7 +246,7 @@ def test_windows(tmp_path, interval, now, starts):
 
 
 def test_it_can_be_cancelled(store):
-    """A comparison that is stopped between two windows leaves what it merged, and ends at once."""
+    """A comparison cancelled between two windows keeps its merges, and ends at once."""
 
     async def main() -> int:
         done = 0

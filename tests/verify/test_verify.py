@@ -205,7 +205,7 @@ def test_a_candle_that_cannot_be(store: LakeStore, change: Change, kind: str) ->
     ("by", "wrong"), [(0.0, False), (1.0, False), (3.0, True)], ids=["equal", "an ulp", "more"]
 )
 def test_takers_may_be_off_by_a_last_digit(store: LakeStore, by: float, wrong: bool) -> None:
-    """Who adds up doubles may end a last digit above the whole; no more than that."""
+    """Sums of doubles may exceed the whole by their last digit, and by no more."""
 
     def change(rows: pa.Table) -> pa.Table:
         at = traded_row(rows)
@@ -309,7 +309,7 @@ def test_a_file_that_counts_wrong(store: LakeStore) -> None:
 
 
 def test_a_file_of_another_writer(store: LakeStore) -> None:
-    """Somebody else's candles.parquet is found, and its rows are checked all the same."""
+    """A foreign candles.parquet is a finding, and its rows are checked, too."""
     path = store.root / DAY.file
     rows = put(volume=-1.0)(decode(path.read_bytes(), ""))
     pq.write_table(rows, path)
@@ -319,7 +319,7 @@ def test_a_file_of_another_writer(store: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_statistics_that_lie(store: LakeStore) -> None:
-    """The first begin time in the file's end is what readers skip the file by: a wrong one is found."""
+    """A wrong first begin time in a footer's statistics is a finding: readers skip files by it."""
     path = store.root / DAY.file
     data = path.read_bytes()
     end = int.from_bytes(data[-8:-4], "little") + 8
@@ -343,7 +343,7 @@ def test_an_older_version_is_no_finding(store: LakeStore) -> None:
 @given(st.data())
 @examples(6, 60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_flipped_bit(store: LakeStore, data: st.DataObject) -> None:
-    """A bit flipped anywhere is found, or changes neither a row nor what the end says of them."""
+    """A flipped bit is a finding, or changes neither rows nor statistics."""
     path = store.root / DAY.file
     good = (store.root / DAY.file).read_bytes()
     end = int.from_bytes(good[-8:-4], "little") + 8
@@ -371,7 +371,7 @@ def test_a_foreign_file(store: LakeStore) -> None:
 
 
 def test_leftovers_are_no_finding(store: LakeStore) -> None:
-    """What a crashed writer left, and others' marks, are none of the candles'."""
+    """Temporary files of a crashed writer and other tools' markers are no finding."""
     for name in (".candles.parquet.tmp-1-ab", "_SUCCESS", ".hidden.parquet"):
         (store.root / DAY.path / name).write_bytes(b"torn")
     assert verify_lake(store) == []
@@ -383,7 +383,7 @@ EVERY = [Series("spot", "BTCUSDT", name) for name in ("1m", "1h", "1d", "3d", "1
 
 @pytest.fixture(scope="module")
 def two_months(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few days of minutes and hours, and two months of days and what is longer."""
+    """A few days of minutes and hours, and two months of days and longer intervals."""
     days = {"1m": 3, "1h": 3}
     root = tmp_path_factory.mktemp("months") / "lake"
     return truth_lake(root, [(each, days.get(each.interval, 62)) for each in EVERY]).root
@@ -442,7 +442,7 @@ def from_row(at: int, change: Change) -> Change:
 def test_a_longer_candle_that_does_not_add_up(
     months: LakeStore, change: Change, column: str, interval: str
 ) -> None:
-    """Each column of a longer candle is compared with what the shorter ones make; the finding names it."""
+    """Each column of a longer candle is compared with the shorter ones, and the finding names the column."""
     series = Series("spot", "BTCUSDT", interval)
     at = {"1h": 24, "3d": 1, "1w": 1, "1mo": 0}[interval]
     [(partition, _)] = months.partitions(PartitionFilter(intervals=(interval,)))
@@ -456,7 +456,7 @@ def test_a_longer_candle_that_does_not_add_up(
 
 
 def test_only_whole_candles_are_compared(months: LakeStore) -> None:
-    """A longer candle one of whose shorter ones is absent is not compared, wrong or not."""
+    """A longer candle is not compared if one of its shorter ones is absent."""
     rewrite(months, partition_on(HOUR, DAY.date), from_row(24, WRONG[1]))
     rewrite(months, DAY, lambda rows: rows.slice(1))
     report = VerifyReport(10)
@@ -502,7 +502,7 @@ def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
 
 
 def shifted(from_row: int, by: float) -> Change:
-    """Return a change of all prices from one row on, and of what they make."""
+    """Return a change that multiplies all prices and quote volumes from one row on."""
 
     def change(rows: pa.Table) -> pa.Table:
         quotes = ("quote_volume", "taker_buy_quote_asset_volume")
@@ -534,7 +534,7 @@ def test_no_jump_across_a_gap(store: LakeStore) -> None:
 
 
 def test_only_what_is_asked_for(store: LakeStore) -> None:
-    """Filters choose series and days, --check checks; what is not looked at is not counted."""
+    """Filters select series and days, --check selects checks, and the count covers only those."""
     rewrite(store, DAY, put(volume=-1.0))
     rewrite(store, LAST, shifted(0, 10.0))
     before = PartitionFilter(until=day_of(MONDAY_MS))
@@ -549,7 +549,7 @@ def test_only_what_is_asked_for(store: LakeStore) -> None:
 
 
 def test_findings_beyond_the_limit_are_counted(store: LakeStore) -> None:
-    """Of a day of wrong candles as many are put into words as were asked for, all are counted."""
+    """Findings beyond the limit are counted without a text."""
     rewrite(store, DAY, lambda rows: rows.set_column(6, SCHEMA.field(6), pa.array([-1.0] * rows.num_rows)))
     report = VerifyReport(3)
     list(verify(store, report))
@@ -651,7 +651,7 @@ def captured(path: Path) -> tuple[Series, pa.Table]:
 @pytest.mark.captures
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="no captures here")
 def test_the_real_archive_has_no_finding(tmp_path: Path) -> None:
-    """What the exchange itself published, a first day and a halt among it, is right: also no jump."""
+    """Real published candles, with a first day and a halt among them, have no finding and no jump."""
     store = LakeStore.create(str(tmp_path), "test")
     files = [
         path
@@ -683,7 +683,7 @@ def test_truth_tables_are_whole() -> None:
 
 
 def test_a_file_that_goes_while_it_is_read(tmp_path: Path) -> None:
-    """A lake that grows meanwhile is verified as it is met: what comes later is the next run's."""
+    """A lake that changes during a verification is verified as found; later changes wait for the next run."""
     store = truth_lake(tmp_path, [(BTC, 2)])
     report = VerifyReport(10)
     working = verify(store, report)

@@ -42,7 +42,7 @@ def example() -> str:
 
 
 def type_check(path: Path, code: str) -> list[str]:
-    """Return what mypy says of a file, in strict mode."""
+    """Return mypy's output on a file, in strict mode."""
     path.write_text(code)
     config = f"--config-file={REPOSITORY / 'pyproject.toml'}"
     # A short run shares the cache of `make check`.
@@ -53,7 +53,7 @@ def type_check(path: Path, code: str) -> list[str]:
 
 
 def test_importing_the_package_imports_none_of_its_parts() -> None:
-    """`import lakewriter` is fast: neither sockets nor Arrow nor DuckDB are imported before their first use."""
+    """`import lakewriter` loads neither sockets nor Arrow nor DuckDB before their first use."""
     heavy = ("aiohttp", "asyncio", "duckdb", "msgspec", "pandas", "pyarrow", "websockets")
     code = f"import sys, lakewriter; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

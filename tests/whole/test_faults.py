@@ -39,7 +39,7 @@ BEGIN, END, ALL = 3, 9, 14
 
 
 class Outcome(NamedTuple):
-    """What came of a scenario."""
+    """The results of a scenario."""
 
     accounts: dict[Series, Account]
     recording: Recording
@@ -58,13 +58,13 @@ class Outcome(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """A failure and how to live with it.
+    """A failure, and what a recording has to make of it.
 
     Args:
-        faults: from BEGIN to END; with a stop of -1 for good.
-        check: what has to hold besides that nothing is missing without a reason.
-        explained: reasons that may be in the ledger.
-        until: what the recording goes on for, if that takes longer.
+        faults: from BEGIN to END; a stop of -1 means for good.
+        check: what has to hold, beside that each missing candle has a reason.
+        explained: reasons that the ledger may have.
+        until: a condition for which the recording continues beyond END.
     """
 
     faults: tuple[Fault, ...]
@@ -99,7 +99,7 @@ def rotated(outcome: Outcome) -> bool:
 
 
 def unmoved(outcome: Outcome) -> bool:
-    """The time stayed what it was: nothing is owed ahead of it, nothing is older than it can be."""
+    """Check that the exchange's time did not jump: no gap lies in the future, and no candle is too old."""
     supervisor, now_ms = outcome.recording.supervisor, outcome.recording.sandbox.now_ms()
     assert not any(outcome.recording.clients[market].time.jumps for market in supervisor.listeners)
     assert max(supervisor.freshness.streamed.most, supervisor.freshness.healed.most) < 30 * MINUTE_MS

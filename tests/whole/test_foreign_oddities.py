@@ -47,7 +47,7 @@ def varint(number: int) -> bytes:
 
 
 def claiming(rows: int, *, everywhere: bool) -> bytes:
-    """Return a Parquet file of 30,001 rows whose end claims another number of them."""
+    """Return a Parquet file of 30,001 rows whose footer claims another number of them."""
     sink = io.BytesIO()
     pq.write_table(to_table([rest_candle(0)] * 30_001), sink)
     data = sink.getvalue()
@@ -127,7 +127,7 @@ def test_queries_go_on(store: LakeStore, name: str, caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("name", ODDITIES)
 def test_coverage_and_healing_go_on(store: LakeStore, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is there and what is missing is known without it."""
+    """Coverage and healing know the present and missing candles without the odd entry."""
     path = put(store, name)
     stop_ms = BEGIN_MS + 4 * 60_000
     assert survey(store, BTC, 0, stop_ms).missing == [(BEGIN_MS + 2 * 60_000, BEGIN_MS + 3 * 60_000)]
@@ -137,7 +137,7 @@ def test_coverage_and_healing_go_on(store: LakeStore, name: str, caplog: pytest.
 
 @pytest.mark.parametrize("name", ODDITIES)
 def test_merges_compaction_and_verification_go_on(store: LakeStore, name: str) -> None:
-    """Candles flow into its partition; compaction says what it leaves alone; verification finds it."""
+    """Merges continue, compaction reports the odd entry as unchanged, and verification finds it."""
     path = put(store, name)
     assert store.merge(PARTITION, to_table([rest_candle(2)])).rows == 4
     store.merge(partition_of(rest_candle(0, symbol="ETHUSDT")), to_table([rest_candle(0, symbol="ETHUSDT")]))

@@ -83,7 +83,7 @@ def test_beside_a_recorder(tmp_path: Path) -> None:
 
 
 def test_beside_merges(tmp_path: Path) -> None:
-    """Rows that are merged while others of their partition are forgotten are all there afterwards."""
+    """Rows merged during a forget of the same partition are all there afterwards."""
     store = LakeStore.create(str(tmp_path), "test")
     selection = Selection((BTC,), stop_ms=begin_of_minute(100))
     merge_candles(store, [stream_candle(number) for number in range(100)])

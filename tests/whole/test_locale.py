@@ -22,13 +22,13 @@ MADE = {"zh_CN.GBK": ("zh_CN", "GBK"), "en_US.ISO-8859-1": ("en_US", "ISO-8859-1
 
 
 def others() -> dict[str, str]:
-    """Return the environment without what says its locale."""
+    """Return the environment without its locale variables."""
     locale = ("LC_", "LANG", "PYTHONIO", "PYTHONUTF8")
     return {key: value for key, value in os.environ.items() if not key.startswith(locale)}
 
 
 def plain() -> dict[str, str]:
-    """Return the environment of a locale that is there everywhere, and whose encoding is ASCII."""
+    """Return an environment with the C locale, whose encoding is ASCII."""
     return others() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -78,14 +78,14 @@ def test_the_locale_is_not_utf_8(locale: dict[str, str]) -> None:
 
 
 def test_a_path_and_an_error_keep_their_characters(tmp_path: Path) -> None:
-    """A lake's path is taken byte by byte, and said as it was given."""
+    """A lake's path keeps its bytes, and errors show it as given."""
     done = under(plain(), "coverage", "--lake", f"{tmp_path}/数据")
     assert done.returncode == 1
     assert f"lake: {tmp_path}/数据 does not exist" in done.stderr.decode()
 
 
 def test_the_library_refuses_what_it_cannot_spell(tmp_path: Path) -> None:
-    """In another program `open_lake` says in one line how to start it, and reads nothing wrong."""
+    """`open_lake` refuses an ASCII file system encoding with one line that says how to start the program."""
     lake = LakeStore.create(str(tmp_path / "lake"), "test").root
     code = f"import lakewriter; lakewriter.open_lake({str(lake)!r})"
     refused = under(plain(), "-c", code, module=False)
