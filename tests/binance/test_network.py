@@ -148,6 +148,29 @@ def test_rest_and_streams_go_through_a_proxy(kind: str, user: str, environment: 
 
 
 @pytest.mark.slow
+def test_the_environment_is_read_once_for_each_host(environment: pytest.MonkeyPatch) -> None:
+    """Reading all variables for each request of a backfill takes longer than the request."""
+    asked: list[str] = []
+
+    def counted(url: str) -> None:
+        asked.append(url)
+
+    environment.setattr("lakewriter.binance.network.proxy_of", counted)
+
+    async def main() -> None:
+        async with serve(OPTIONS) as sandbox, Network() as network:
+            for path in ("/api/v3/ping", "/api/v3/time", "/api/v3/time"):
+                async with network.get(f"{sandbox.url}{path}") as answer:
+                    await answer.read()
+            other = sandbox.url.replace("127.0.0.1", "localhost")
+            async with network.get(f"{other}/api/v3/time") as answer:
+                await answer.read()
+            assert asked == [f"{sandbox.url}/api/v3/ping", f"{other}/api/v3/time"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 def test_a_proxy_that_is_away_is_a_connection_error(kind: str, environment: pytest.MonkeyPatch) -> None:
     """An unreachable proxy ends neither client, and no error has its password."""
