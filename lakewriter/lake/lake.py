@@ -24,6 +24,7 @@ from lakewriter.lake.parquet import decode, encode_next, import_parquet
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
 from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage
+from lakewriter.lake.unflushed import Unflushed, UnflushedCache
 from lakewriter.partition import Partition, checked_partition
 from lakewriter.series import Series
 
@@ -105,6 +106,7 @@ class LakeStore:
         self.endpoint = endpoint
         self.region = region
         self._has_our_format = False
+        self._unflushed: UnflushedCache | None = None
 
     @classmethod
     def local(cls, root: Path, storage: Storage | None = None) -> Self:
@@ -202,6 +204,18 @@ class LakeStore:
     def series(self, wanted: PartitionSelection = ALL) -> list[Series]:
         """Return the series that have a directory, sorted; see `Catalogue`."""
         return self.catalogue.series(wanted)
+
+    def keep_unflushed(self) -> None:
+        """Start to cache the decoded journals, for a reader that often reads them."""
+        self._unflushed = UnflushedCache(self.state_dir)
+
+    def unflushed(self) -> Unflushed:
+        """Return the unflushed candles. Call this before you list files; see `read_unflushed`.
+
+        Raises:
+            LakeError: if recorders drop segments at every attempt.
+        """
+        return (self._unflushed or UnflushedCache(self.state_dir)).read()
 
     def ledgers(self) -> contextlib.AbstractContextManager[Path]:
         """Return a context with a local directory that has the lake's ledgers in `_lakewriter`."""

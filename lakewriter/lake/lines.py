@@ -32,11 +32,13 @@ class Lines(NamedTuple):
             LINE_BYTES_MAX is None.
         torn: whether the last line has no newline.
         cut: whether the file is larger than the limit. The rest was not read.
+        size: number of bytes of the whole lines, with their newlines.
     """
 
     whole: list[bytes | None]
     torn: bool
     cut: bool
+    size: int
 
 
 def read_lines(path: Path, bytes_max: int) -> Lines:
@@ -48,27 +50,36 @@ def read_lines(path: Path, bytes_max: int) -> Lines:
     Raises:
         OSError: if the file is absent, not readable for this user, or not a regular file.
     """
+    fd = open_regular(path)
+    try:
+        return read_open_lines(fd, bytes_max)
+    finally:
+        os.close(fd)
+
+
+def read_open_lines(fd: int, bytes_max: int) -> Lines:
+    """Read the lines of an open file, from its current position on; see `read_lines`."""
     whole: list[bytes | None] = []
     rest = b""  # the start of a line whose newline was not read yet
     is_long = False
     left = bytes_max
-    fd = open_regular(path)
-    try:
-        while part := os.read(fd, min(_PART_BYTES, left + 1)):
-            left -= len(part)
-            if left < 0:
-                break
-            first, *others = part.split(b"\n")
-            if not is_long:
-                rest += first
-            for line in others:
-                whole.append(None if is_long or len(rest) > LINE_BYTES_MAX else rest)
-                rest, is_long = line, False
-            if len(rest) > LINE_BYTES_MAX:
-                rest, is_long = b"", True
-    finally:
-        os.close(fd)
-    return Lines(whole, bool(rest) or is_long, left < 0)
+    size = read = 0
+    while part := os.read(fd, min(_PART_BYTES, left + 1)):
+        left -= len(part)
+        if left < 0:
+            break
+        first, *others = part.split(b"\n")
+        if not is_long:
+            rest += first
+        for line in others:
+            whole.append(None if is_long or len(rest) > LINE_BYTES_MAX else rest)
+            rest, is_long = line, False
+        read += len(part)
+        if others:
+            size = read - len(rest)
+        if len(rest) > LINE_BYTES_MAX:
+            rest, is_long = b"", True
+    return Lines(whole, bool(rest) or is_long, left < 0, size)
 
 
 class LineCodec:

@@ -15,17 +15,18 @@ def open_to_read(uri: str, *, keep_listings: bool = False) -> LakeStore:
     """Open an existing lake in a directory or on an object store.
 
     Args:
-        keep_listings: whether to cache the listings of a local disk; for many reads.
+        keep_listings: whether to cache the listings of a local disk, and the decoded
+            journals; for many reads.
 
     Raises:
         UsageError: if the URI is invalid.
         LakeError: if the URI names no lake, or the lake has a newer format.
     """
-    if "://" in uri:
-        return _open_remote(uri)
-    store = LakeStore.open(uri)
-    if keep_listings and isinstance(store.storage, LocalStorage):
-        store.storage.keep_listings()
+    store = _open_remote(uri) if "://" in uri else LakeStore.open(uri)
+    if keep_listings:
+        store.keep_unflushed()
+        if isinstance(store.storage, LocalStorage):
+            store.storage.keep_listings()
     return store
 
 

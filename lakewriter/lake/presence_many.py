@@ -13,7 +13,6 @@ from lakewriter.lake.partition_filter import ALL, PartitionFilter
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.presence import PartitionPresence, Presence, read_partition_presence
 from lakewriter.lake.subscriptions import read_periods
-from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import Partition
 from lakewriter.series import Series
 
@@ -31,7 +30,7 @@ def known_series(store: LakeStore, wanted: PartitionFilter = ALL) -> set[Series]
         recorded = {reported.gap.series for reported in read_reported(root)}
         recorded |= {period.series for period in read_periods(root)}
         recorded |= {line.series for line in read_forgotten(root)}
-    unflushed = {candle.series for candle in read_unflushed(store.state_dir)}
+    unflushed = store.unflushed().series()
     return {series for series in recorded | unflushed if wanted.covers(series)}.union(store.series(wanted))
 
 

@@ -9,6 +9,7 @@ Rule 3: a reader reads at most twice the bytes of the largest segment that a
 recorder writes.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from lakewriter.partition import is_storable
 
 # Flushes roll segments long before this size. The limit bounds a reader's memory.
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
-_READ_BYTES_MAX = 2 * SEGMENT_BYTES_MAX
+READ_BYTES_MAX = 2 * SEGMENT_BYTES_MAX
 
 BAD_SUFFIX = ".bad"
 
@@ -62,14 +63,24 @@ class Segment(NamedTuple):
     @property
     def complaint(self) -> str:
         """The reason why candles of whole lines are left out, or "" if none is."""
-        reasons = []
-        if self.damaged:
-            reasons.append(f"{len(self.damaged)} damaged lines")
-        if self.unknown:
-            reasons.append(f"{self.unknown} lines of another version")
-        if self.cut:
-            reasons.append(f"all after {_READ_BYTES_MAX:,} bytes")
-        return " and ".join(reasons)
+        return complaint(len(self.damaged), self.unknown, cut=self.cut)
+
+
+def complaint(damaged: int, unknown: int, *, cut: bool) -> str:
+    """Return the reason why candles of whole lines are left out, or "" if none is.
+
+    Args:
+        damaged, unknown: number of damaged lines, and of lines of another version.
+        cut: whether the rest of the file was not read.
+    """
+    reasons = []
+    if damaged:
+        reasons.append(f"{damaged} damaged lines")
+    if unknown:
+        reasons.append(f"{unknown} lines of another version")
+    if cut:
+        reasons.append(f"all after {READ_BYTES_MAX:,} bytes")
+    return " and ".join(reasons)
 
 
 def read_segment(path: Path) -> Segment:
@@ -79,11 +90,17 @@ def read_segment(path: Path) -> Segment:
         FileNotFoundError: if the segment was dropped.
         OSError: if the file is not readable for this user, or not a regular file.
     """
+    read = read_lines(path, READ_BYTES_MAX)
+    candles, damaged, unknown = decode_lines(read.whole)
+    return Segment(path, candles, read.torn, damaged, unknown, read.cut)
+
+
+def decode_lines(lines: Iterable[bytes | None]) -> tuple[list[Candle], dict[int, bytes | None], int]:
+    """Return the candles of lines, the damaged lines by their number from 1, and the number of unknown ones."""
     candles: list[Candle] = []
     damaged: dict[int, bytes | None] = {}
     unknown = 0
-    read = read_lines(path, _READ_BYTES_MAX)
-    for number, line in enumerate(read.whole, 1):
+    for number, line in enumerate(lines, 1):
         try:
             candle = decode_line(line)
         except OtherVersionError:
@@ -93,7 +110,7 @@ def read_segment(path: Path) -> Segment:
             damaged[number] = line
         else:
             candles.append(candle)
-    return Segment(path, candles, read.torn, damaged, unknown, read.cut)
+    return candles, damaged, unknown
 
 
 def set_aside(segment: Segment) -> None:

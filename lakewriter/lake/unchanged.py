@@ -56,7 +56,7 @@ class UnchangedCache(Generic[T]):
             status: the current status of the directory or file.
         """
         known = self._kept.get(key)
-        return known[1] if known is not None and known[0] == _version(status) else None
+        return known[1] if known is not None and known[0] == version_of(status) else None
 
     def add(self, key: Hashable, status: os.stat_result, read_s: float, fact: T) -> None:
         """Add a fact, if it can be used again.
@@ -70,7 +70,7 @@ class UnchangedCache(Generic[T]):
             return
         if len(self._kept) >= self._kept_max:
             self._kept.clear()
-        self._kept[key] = (_version(status), fact)
+        self._kept[key] = (version_of(status), fact)
 
 
 class LocalDevices:
@@ -101,5 +101,6 @@ class LocalDevices:
         return {each[each.index("-") + 1] for each in fields if each[2] == number} or {""}
 
 
-def _version(status: os.stat_result) -> Version:
+def version_of(status: os.stat_result) -> Version:
+    """Return facts of a file or directory that change with its content."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

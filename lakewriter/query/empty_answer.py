@@ -20,7 +20,6 @@ from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter, PartitionSelection
 from lakewriter.lake.presence import presence_of
-from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.partition import day_of, period_date
 from lakewriter.series import Series
 
@@ -93,7 +92,7 @@ def explain_empty(store: LakeStore, filters: Iterable[NamedSelection], *, found:
 
 
 def _unflushed(store: LakeStore) -> _Unflushed:
-    return {(candle.series, day_of(candle.begin_ms)) for candle in read_unflushed(store.state_dir)}
+    return {(candle.series, day_of(candle.begin_ms)) for candle in store.unflushed()}
 
 
 def _all_series(store: LakeStore, unflushed: _Unflushed) -> set[Series]:

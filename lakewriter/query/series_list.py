@@ -4,12 +4,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakewriter.candle import Candle
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import presence_of_many
-from lakewriter.lake.unflushed import read_unflushed
 from lakewriter.query.series_rows import SymbolSelection
 from lakewriter.series import Series
 
@@ -36,9 +34,8 @@ def series_table(store: LakeStore, wanted: SymbolSelection) -> pa.Table:
     Raises:
         LakeError: if a file cannot be read.
     """
-    unflushed: dict[Series, list[Candle]] = {}
-    for candle in read_unflushed(store.state_dir):
-        unflushed.setdefault(candle.series, []).append(candle)
+    journal = store.unflushed()
+    unflushed = {series: journal.of(series) for series in journal.series()}
     chosen = {series for series in {*store.series(wanted), *unflushed} if _covers(wanted, series)}
     if not chosen:
         return _SCHEMA.empty_table()

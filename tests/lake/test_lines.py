@@ -22,11 +22,12 @@ def test_lines_are_those_of_the_file(
     path.write_bytes(b"".join(line + b"\n" for line in lines) + b"z" * rest_bytes)
     expected: list[bytes | None] = [line if len(line) <= LINE_BYTES_MAX else None for line in lines]
     size = path.stat().st_size
-    assert read_lines(path, size) == Lines(expected, torn=rest_bytes > 0, cut=False)
+    assert read_lines(path, size) == Lines(expected, torn=rest_bytes > 0, cut=False, size=size - rest_bytes)
     if size:
         read = read_lines(path, size - 1)
         assert read.cut
         assert read.whole == expected[: len(read.whole)]
+        assert read.size == sum(len(line) + 1 for line in lines[: len(read.whole)])
 
 
 @given(st.binary(max_size=200))

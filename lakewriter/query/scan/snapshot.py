@@ -28,11 +28,12 @@ from lakewriter.lake.parquet import decode
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.prefetch import PENDING_MAX, prefetch
 from lakewriter.lake.unchanged import UnchangedCache
-from lakewriter.lake.unflushed import read_unflushed
+from lakewriter.lake.unflushed import Unflushed
 from lakewriter.lake.warn_once import warn_once
-from lakewriter.partition import LEVELS, Partition, partition_of
+from lakewriter.partition import LEVELS, Partition, partition_at, partition_of
 from lakewriter.query.errors import file_gone_error
 from lakewriter.regular_file import open_regular
+from lakewriter.series import Series
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ def take_snapshot(
             one of them selects, and may contain more.
         read_as_foreign: own files that have to be read as foreign files.
     """
-    journal = _select_candles(read_unflushed(store.state_dir), selections)
+    journal = _select_candles(store.unflushed(), selections)
     own: list[str] = []
     foreign: list[ForeignFile] = []
     for partition, names in _select_files(store, selections):
@@ -128,23 +129,38 @@ def _files(store: LakeStore, selection: PartitionSelection) -> Iterable[Partitio
     return store.newest(selection) if selection.newest else store.files(selection)
 
 
-def _select_candles(journal: list[Candle], selections: Sequence[PartitionSelection]) -> list[Candle]:
-    """Return the candles of selected series. Each distinct name is tested once."""
-    if not journal:
+def _select_candles(unflushed: Unflushed, selections: Sequence[PartitionSelection]) -> list[Candle]:
+    """Return the candles of selected partitions. Each distinct name is tested once."""
+    if not unflushed:
         return []
-    names = [sorted({getattr(candle, level) for candle in journal}) for level in LEVELS[:-1]]
-    kept = [
-        [frozenset(selection.keep(level, values)) for level, values in zip(LEVELS, names, strict=False)]
-        for selection in selections
-    ]
+    names = [unflushed.names(level) for level in range(len(LEVELS) - 1)]
+    wanted: dict[Series, list[PartitionSelection]] = {}
+    for selection in selections:
+        kept = [selection.keep(level, values) for level, values in zip(LEVELS, names, strict=False)]
+        for series in unflushed.matching(*kept):
+            wanted.setdefault(series, []).append(selection)
     return [
         candle
-        for candle in journal
-        if any(
-            candle.symbol in symbols and candle.interval in intervals and candle.market in markets
-            for markets, symbols, intervals in kept
-        )
+        for series, of_series in wanted.items()
+        for candle in _in_periods(series, unflushed.of(series), of_series)
     ]
+
+
+def _in_periods(
+    series: Series, candles: list[Candle], selections: Sequence[PartitionSelection]
+) -> list[Candle]:
+    """Return the candles of a series in selected periods."""
+    if not candles:
+        return []
+    begins = [candle.begin_ms for candle in candles]
+    periods = {partition_at(series, begin_ms).date for begin_ms in (min(begins), max(begins))}
+    if len(periods) > 1:
+        periods = {partition_at(series, begin_ms).date for begin_ms in begins}
+    names = sorted(day.isoformat() for day in periods)
+    kept = {name for selection in selections for name in selection.keep_days(series[2], names)}
+    if len(kept) == len(names):
+        return candles
+    return [candle for candle in candles if partition_of(candle).date.isoformat() in kept]
 
 
 def unmerged_tables(store: LakeStore, snapshot: Snapshot) -> Iterator[pa.Table]:
