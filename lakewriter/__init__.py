@@ -18,19 +18,33 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Candle", "CandleListener", "Lake", "__version__", "open_lake"]
+__all__ = [
+    "Candle",
+    "CandleListener",
+    "EmptyAnswerWarning",
+    "Lake",
+    "LakewriterError",
+    "Result",
+    "__version__",
+    "open_lake",
+]
 
 # Type checkers and editors cannot follow the lazy imports below. These imports show them the types.
 if TYPE_CHECKING:
     from lakewriter.candle import Candle
+    from lakewriter.errors import EmptyAnswerWarning, LakewriterError
     from lakewriter.query.reader import Lake, open_lake
+    from lakewriter.query.result import Result
     from lakewriter.recording.listening.listener import CandleListener
 else:
     # Imported at first use. `lakewriter --help` does not need them, and a query needs no sockets.
     _MODULES = {
         "Candle": "lakewriter.candle",
         "CandleListener": "lakewriter.recording.listening.listener",
+        "EmptyAnswerWarning": "lakewriter.errors",
         "Lake": "lakewriter.query.reader",
+        "LakewriterError": "lakewriter.errors",
+        "Result": "lakewriter.query.result",
         "open_lake": "lakewriter.query.reader",
     }
 
@@ -40,4 +54,4 @@ else:
         return getattr(importlib.import_module(_MODULES[name]), name)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_MODULES})
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

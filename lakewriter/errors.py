@@ -48,6 +48,8 @@ class LakewriterError(Exception):
         # A hint may have several lines.
         self.hint = "\n".join(map(printable, without_passwords(hint).split("\n")))
         super().__init__(self.what)
+        if self.hint:
+            self.add_note(self.hint)  # tracebacks and notebooks show notes
 
     def __str__(self) -> str:
         return self.what

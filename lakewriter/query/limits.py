@@ -75,6 +75,10 @@ class QueryLimits:
             "a longer --timeout, or fewer files: WHERE symbol = …",
         )
 
+    def seconds(self) -> float:
+        """Return the time since the statement's start."""
+        return time.monotonic() - self._started_s
+
     def fraction(self) -> float | None:
         """Return the engine's estimate of the finished part, from 0 to 1; None if unknown."""
         with self._lock:

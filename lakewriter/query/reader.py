@@ -31,6 +31,7 @@ from lakewriter.query.candle_request import (
     parse_selection,
     raise_absence,
 )
+from lakewriter.query.empty_answer import warn_of_empty_answer
 from lakewriter.query.execution import RowStream
 from lakewriter.query.frames import (
     Columns,
@@ -42,10 +43,12 @@ from lakewriter.query.frames import (
     to_frame,
 )
 from lakewriter.query.matrix import check_column, matrix_table
+from lakewriter.query.notebook_progress import notebook_progress
 from lakewriter.query.result import Result
 from lakewriter.query.series_list import series_table
 from lakewriter.query.series_rows import CandleGrid, filled, long_table, read_rows
 from lakewriter.query.session import run, stream
+from lakewriter.query.short_traceback import short_traceback
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +76,7 @@ class Lake:
     def __repr__(self) -> str:
         return f"Lake({self._store.name!r})"
 
+    @short_traceback
     def query(
         self,
         sql: str,
@@ -98,8 +102,13 @@ class Lake:
             QueryError: if the SQL is invalid, does more than read, or fails.
             UsageError: if a parameter is missing or unknown, or a table cannot be used.
             LakeError: if the lake cannot be read.
+
+        Warns:
+            EmptyAnswerWarning: if the answer has no candles, with the reason if it is known.
         """
-        return Result(run(self._store, sql, params, tables=tables))
+        with notebook_progress() as limits:
+            table = run(self._store, sql, params, limits, tables, explain=warn_of_empty_answer)
+        return Result(table)
 
     @contextlib.contextmanager
     def stream(
@@ -117,6 +126,7 @@ class Lake:
         with stream(self._store, sql, params, tables=tables) as answer:
             yield answer
 
+    @short_traceback
     def candles(
         self,
         market: str,
@@ -168,6 +178,7 @@ class Lake:
             return frame
         return frame.astype({"trade_num": "float64"})
 
+    @short_traceback
     def candles_arrow(
         self,
         market: str,
@@ -192,6 +203,7 @@ class Lake:
             rows = {name: filled(table, grid._replace(symbols=len(rows))) for name, table in rows.items()}
         return long_table(rows) if request.several else rows[request.symbols[0]]
 
+    @short_traceback
     def matrix(
         self,
         column: str,
@@ -222,6 +234,7 @@ class Lake:
         frame = to_frame(table.set_column(0, index, in_zone(table[index], tz))).set_index(index)
         return frame.rename_axis(columns="symbol")
 
+    @short_traceback
     def matrix_arrow(
         self,
         column: str,
@@ -246,6 +259,7 @@ class Lake:
         grid = _grid(request, fill)
         return matrix_table(self._rows(request), column, index, request.interval, grid)
 
+    @short_traceback
     def series(
         self, market: str | None = None, symbol: Symbols | None = None, interval: str | None = None
     ) -> "pd.DataFrame":
@@ -278,6 +292,7 @@ class Lake:
         return request.ordered(found)
 
 
+@short_traceback
 def open_lake(uri: str | os.PathLike[str]) -> Lake:
     """Return the lake at `uri`, to read.
 

@@ -4,7 +4,7 @@ The module needs only Arrow. Times are UTC datetimes without pytz. Only the meth
 for pandas and Polars import these libraries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # The Arrow type of DuckDB's 128-bit integers, such as sums of counts.
 HUGE_INTEGER = pa.decimal128(38, 0)
+
+# Maximum number of rows that are shown whole, if pandas has no own limit.
+_ROWS_SHOWN_MAX = 60
 
 
 class Result:
@@ -41,7 +44,42 @@ class Result:
         return int(self._table.num_rows)
 
     def __repr__(self) -> str:
-        return f"Result({len(self)} rows: {', '.join(self.columns)})"
+        return f"{self._shown(repr)}\n[{self._size()}]"
+
+    def _repr_html_(self) -> str:
+        """Return the first and the last rows as HTML, for notebooks."""
+        return f"{self._shown(_html)}<p>{self._size()}</p>"
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the rows as an Arrow stream, from which other libraries make their own tables."""
+        return self._table.__arrow_c_stream__(requested_schema)
+
+    def _size(self) -> str:
+        return f"{len(self):,} rows × {len(self.columns)} columns"
+
+    def _shown(self, render: "Callable[[pd.DataFrame], str]") -> str:
+        """Return the rows that pandas would show, as text. Only these rows are converted."""
+        import pandas as pd  # noqa: PLC0415 - heavy
+
+        rows_max = pd.get_option("display.max_rows")
+        rows_max = _ROWS_SHOWN_MAX if rows_max == 0 else rows_max  # 0 is the height of a terminal
+        table = self._table
+        omits = rows_max is not None and len(self) > rows_max
+        ends = min(pd.get_option("display.min_rows") or len(self), rows_max or len(self)) // 2
+        omits = omits and len(self) > 2 * ends + 2
+        numbers: Sequence[int] = range(len(self))
+        if omits:
+            # One more row than is shown at each end, so pandas marks the omitted ones.
+            head, tail = table.slice(0, ends + 1), table.slice(len(self) - ends - 1)
+            table = pa.concat_tables([head, tail])
+            numbers = [*numbers[: ends + 1], *numbers[-ends - 1 :]]
+        frame = Result(table).df().set_index(pd.Index(numbers))
+        rows_shown = 2 * ends if omits else None
+        with pd.option_context(
+            *("display.max_rows", rows_shown, "display.min_rows", rows_shown),
+            *("display.show_dimensions", False),
+        ):
+            return render(frame)
 
     def arrow(self) -> pa.Table:
         """Return a pyarrow.Table."""
@@ -125,3 +163,10 @@ def _narrow(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
         return column.cast(pa.float64())
+
+
+def _html(frame: "pd.DataFrame") -> str:
+    import pandas as pd  # noqa: PLC0415 - heavy
+
+    rows_max, columns_max = pd.get_option("display.max_rows"), pd.get_option("display.max_columns")
+    return str(frame.to_html(max_rows=rows_max, max_cols=columns_max, notebook=True))

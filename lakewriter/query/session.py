@@ -11,7 +11,7 @@ A statement reads a snapshot of the lake:
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     limits: QueryLimits | None = None,
     tables: Mapping[str, Any] | None = None,
+    explain: Callable[[str], None] | None = None,
 ) -> pa.Table:
     """Return all rows of one statement that reads.
 
@@ -37,6 +38,7 @@ def run(
         params: a value for each $name in the statement.
         limits: the timeout and the memory limit; None sets no limit.
         tables: frames that the statement may read too, by name; see `own_tables`.
+        explain: is called with the reason for an answer without candles, if it is known.
 
     Raises:
         QueryError: if the SQL is invalid, does more than read, or fails.
@@ -45,14 +47,17 @@ def run(
     """
     own_tables = arrow_tables(tables)
 
-    def attempt(hints: RetryHints) -> pa.Table:
+    def attempt(hints: RetryHints) -> tuple[pa.Table, str]:
         with Execution(store, hints, limits, own_tables=own_tables) as execution:
             answer = execution.start(sql, params or {})
             table = pa.Table.from_batches(list(answer.batches), schema=answer.schema)
             execution.raise_if_files_replaced()
-            return table
+            return table, "" if explain is None else answer.explain_empty()
 
-    return retry_while_files_move(attempt)
+    table, reason = retry_while_files_move(attempt)
+    if explain is not None and reason:
+        explain(reason)
+    return table
 
 
 @contextlib.contextmanager

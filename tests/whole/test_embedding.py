@@ -21,6 +21,16 @@ REVEALED = {
     "lakewriter.__version__": "str",
     "lakewriter.Candle.begin_ms": "int",
     "lakewriter.open_lake('data')": "lakewriter.query.reader.Lake",
+    "lake.query('SELECT 1', {'a': 1}, tables={'b': lake.series()})": "lakewriter.query.result.Result",
+    "lake.query('SELECT 1').df()": "pandas.core.frame.DataFrame",
+    "lake.query('SELECT 1').pl()": "polars.dataframe.frame.DataFrame",
+    "lake.query('SELECT 1').rows()": "list[tuple[Any, ...]]",
+    "lake.candles('spot', 'BTCUSDT', '1m', '2024-06-30', fill='gaps')": "pandas.core.frame.DataFrame",
+    "lake.candles('spot', ['BTCUSDT', '*'], '1m', columns='ohlcv', tz=None)": "pandas.core.frame.DataFrame",
+    "lake.candles('spot', 'BTCUSDT', '1m', columns=['close'], index='candle_begin_time')": "pandas.core.frame.DataFrame",
+    "lake.matrix('close', 'spot', '*USDT', '1m')": "pandas.core.frame.DataFrame",
+    "lake.series(symbol='*USDT')": "pandas.core.frame.DataFrame",
+    "lakewriter.LakewriterError('what').hint": "str",
     "lakewriter.CandleListener('spot', ['BTCUSDT'], '1m', queue)": (
         "lakewriter.recording.listening.listener.CandleListener"
     ),
@@ -30,6 +40,7 @@ SNIPPET = """
 import asyncio
 import lakewriter
 from lakewriter import Candle, CandleListener, Lake, open_lake
+lake = open_lake("data")
 queue: asyncio.Queue[Candle] = asyncio.Queue(10)
 """
 
@@ -82,12 +93,17 @@ def test_public_names_are_listed_and_no_other_exists() -> None:
 def test_type_checkers_see_the_true_types(tmp_path: Path) -> None:
     """mypy knows the type of each public name, and refuses a wrong argument and an unknown name."""
     reveals = "".join(f"reveal_type({expression})\n" for expression in REVEALED)
-    wrong = "CandleListener('spot', ['BTCUSDT'], 5, queue)\nlakewriter.Candel\n"
+    wrong = (
+        "CandleListener('spot', ['BTCUSDT'], 5, queue)\nlakewriter.Candel\n"
+        "lake.candles('spot', 'BTCUSDT', '1m', fill='zeros')\nlake.candle('spot')\n"
+    )
     said = type_check(tmp_path / "snippet.py", SNIPPET + reveals + wrong)
     revealed = [match[1] for line in said if (match := re.search(r'Revealed type is "(.*)"', line))]
     assert [name.removeprefix("builtins.") for name in revealed] == list(REVEALED.values())
     errors = [line for line in said if ": error: " in line]
-    assert [re.search(r"\[([\w-]+)\]$", line)[1] for line in errors] == ["arg-type", "attr-defined"]  # type: ignore[index]
+    assert [re.search(r"\[([\w-]+)\]$", line)[1] for line in errors] == [  # type: ignore[index]
+        "arg-type", "attr-defined", "arg-type", "attr-defined",
+    ]  # fmt: skip
     assert type_check(tmp_path / "listen.py", example())[-1].startswith("Success")
 
 
