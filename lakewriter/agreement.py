@@ -178,7 +178,8 @@ class Agreement:
     def _observe_late(self, line: TimeLine, claim: ClockClaim, wall_ms: float) -> None:
         """Add a claim behind the agreed time. Adopt REST's time or the host's time if the claim confirms it.
 
-        The host's time must also be confirmed by two series, with no claim on time for INSIST_S.
+        The host's time also needs two series that confirm it, and INSIST_S seconds in which
+        every claim was late.
         """
         if self._unconfirmed is not None and _confirms(claim, self._unconfirmed):
             self._adopt(self._unconfirmed, claim.heard_s, wall_ms)

@@ -50,7 +50,7 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rest_url: the part before `/api/v3/klines`, `/fapi/v1/klines` or `/dapi/v1/klines`.
         archive_url: the part before `/data/spot/daily/klines/`.
         archive_list_url: the part before `?prefix=data/spot/daily/klines/`.
-        streams_max: maximum streams on one connection.
+        streams_max: maximum number of streams on one connection.
         grace: a duration; the time from a candle's end to its deadline.
     """
 

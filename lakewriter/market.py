@@ -28,9 +28,9 @@ class Market(msgspec.Struct, frozen=True):
             `archive_path`, without the slash.
         status_field: the field of exchangeInfo that holds a symbol's status.
         intervals: names of the intervals that the market streams.
-        streams_max: maximum streams on one connection.
-        messages_per_s: maximum messages per second that a client may send on one connection.
-        klines_max: maximum rows of one REST page of klines.
+        streams_max: maximum number of streams on one connection.
+        messages_per_s: maximum number of messages per second that a client may send on one connection.
+        klines_max: maximum number of rows in one REST page of klines.
         klines_page: rows of the page with the minimum weight per row.
         klines_weights: the weights of a page of klines, as ascending pairs (limit, weight).
             A weight applies to limits below its own; the last one also to all larger limits.

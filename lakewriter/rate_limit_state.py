@@ -32,10 +32,11 @@ class SharedFile(Protocol):
         """Replace the file's bytes by the result of a function of them. The call blocks.
 
         Args:
-            turn: the function; it runs while all other processes wait. Its argument is
-                empty at first. If it returns the same bytes, the file is not written.
+            turn: the function from the present bytes to the new ones; it runs while all
+                other processes wait. A new file has no bytes. If it returns the same bytes,
+                the file is not written.
             durable: whether the change must survive a power cut.
 
         Raises:
-            OSError: if the file cannot be read or written; it is unchanged, or damaged.
+            OSError: if the file cannot be read or written. A failed write may damage the file.
         """

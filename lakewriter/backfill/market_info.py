@@ -83,7 +83,7 @@ class MarketInfo:
             self._synced_at_s = now_s
 
     async def _ask_time(self) -> None:
-        """Fetch the time until the answers agree; otherwise use the host's clock."""
+        """Fetch the time several times, until the answers agree. If they never do, use the host's clock."""
         for _ in range(_TIME_TRIES_MAX):
             moment = await ask_with_retry(self.client.rest.server_time)
             if self.client.time.observe_server_time(moment):

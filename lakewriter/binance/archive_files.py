@@ -76,14 +76,14 @@ class ArchiveFile(NamedTuple):
 
     @property
     def csv_bytes_max(self) -> int:
-        """The maximum size of the CSV: a row for each candle, and a margin."""
+        """The maximum size of the CSV in bytes: a row for each candle, and a margin."""
         length_ms = self.series.grid.length_ms or self.stop_ms - self.start_ms
         rows = (self.stop_ms - self.start_ms) // length_ms
         return (rows + _ROWS_SPARE) * ROW_BYTES_MAX
 
     @property
     def zip_bytes_max(self) -> int:
-        """The maximum size of the zip. Incompressible data grows slightly."""
+        """The maximum size of the zip in bytes: that of the CSV and a margin, for incompressible data."""
         return self.csv_bytes_max + _ZIP_BYTES
 
 

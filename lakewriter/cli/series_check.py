@@ -93,7 +93,7 @@ def _pattern(partition_filter: PartitionFilter) -> str:
 
 
 def _similar_series(partition_filter: PartitionFilter, known: set[Series]) -> str:
-    """Return a hint with the most similar series."""
+    """Return a hint: the most similar known series, or how many there are if none is similar."""
     if not known:
         return "it has no series yet"
     similarities = {series: _similarity(partition_filter, series) for series in known}

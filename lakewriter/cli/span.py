@@ -1,4 +1,4 @@
-"""The parser of `--until`, and the next commands for hints."""
+"""The parser of `--until`, and the commands that hints suggest."""
 
 import shlex
 from datetime import UTC, datetime

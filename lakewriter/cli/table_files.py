@@ -138,7 +138,7 @@ def _read_text(text: bytes, *, tabs: bool) -> pa.Table:
 
 
 def _separator(header: str) -> str:
-    """Return the separator that stands most often outside of quotes; the comma if none does."""
+    """Return the separator that occurs most often outside of quotes; the comma if none occurs."""
     counts = Counter(re.sub(r'"[^"]*"', "", header))
     return max(_SEPARATORS, key=lambda separator: counts[separator])
 

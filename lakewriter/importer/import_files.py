@@ -128,7 +128,7 @@ def import_files(store: LakeStore, paths: Iterable[Path], job: ImportJob) -> Ite
 
 
 class _FileToMerge:
-    """A file whose rows were read, by partition."""
+    """The rows of one file by partition, ready to be merged."""
 
     def __init__(self, path: Path, read: FileCandles) -> None:
         self.path = path

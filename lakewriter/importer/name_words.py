@@ -140,7 +140,10 @@ def _symbols(words: list[str]) -> list[str]:
 
 
 def _preferred(symbols: list[str], quotes: list[str]) -> list[str]:
-    """Return the symbols quoted in dollars, or all without such a symbol: x_BTC_USDT is not x/BTC."""
+    """Return the symbols quoted in dollars; all symbols if there is none.
+
+    So the name x_BTC_USDT means BTC/USDT, and not x/BTC.
+    """
     dollars = [symbol for symbol, quote in zip(symbols, quotes, strict=True) if quote.endswith(_DOLLARS)]
     return dollars or symbols
 

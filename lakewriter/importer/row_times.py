@@ -23,7 +23,10 @@ Columns = dict[str, pa.ChunkedArray]
 
 
 def begin_times(columns: Columns) -> tuple[IntArray | None, str]:
-    """Return the begin times, and the name of their column if it holds only days; else ""."""
+    """Return the begin times, and the name of their column if it holds only days.
+
+    Without begin times the first is None; without such a column the second is "".
+    """
     if (parts := _date_and_time(columns)) is not None:
         return parts, ""
     found = [

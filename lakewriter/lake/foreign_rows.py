@@ -74,7 +74,7 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 def _is_ours(table: pa.Table, partition: Partition) -> bool:
     """Return whether a file's metadata names lakewriter as its writer, and this series.
 
-    Our own file is decoded here if its directory has another day of the partition's period.
+    Files of lakewriter in further directories of a partition (see `PartitionDirs`) are decoded here, too.
     """
     metadata = table.schema.metadata or {}
     return (

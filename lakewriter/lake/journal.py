@@ -51,7 +51,7 @@ _SAFE = "nothing that was logged as recorded is lost"
 
 
 class DiskRefusedError(LakeError):
-    """The disk refused a write. None of its candles is promised, and the caller may retry."""
+    """The disk refused a write. None of its candles is committed, and the caller may retry."""
 
 
 class Journal:
@@ -80,11 +80,11 @@ class Journal:
                 is full or read-only. The caller may retry the commit.
             LakeError: if the disk failed to sync. A retry could succeed although the
                 kernel dropped pages that it never wrote.
-            After either error none of these candles is promised, and earlier ones
-            still are. No line is appended after a torn one.
+            After either error none of these candles is committed, and earlier ones still
+            are. No line is appended after a torn one.
 
-        Crash: some of the lines may be there, the last of them torn; a reader
-        drops a torn line, and no promise was made for any of them.
+        Crash: some of the lines may be there, the last of them torn; a reader drops a torn
+        line, and none of the lines is committed.
         """
         lines = b"".join(encode_line(candle) for candle in candles)
         try:

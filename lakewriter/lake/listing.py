@@ -63,7 +63,7 @@ class Catalogue(Protocol):
         """
 
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
-        """Yield every partition, sorted by path. On an object store every partition has files."""
+        """Yield every partition, sorted by path. On a disk a partition may have no files."""
 
     def partition_sizes(self) -> Iterator[tuple[Partition, list[int]]]:
         """Yield every partition that has files, and the size of each file in bytes. No file is opened.
@@ -176,7 +176,7 @@ def _days_of(
 def by_period(interval: str, directories: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Return directories by the first day of their period.
 
-    A directory of another day of the period is a further directory of its partition.
+    A period can have several directories, because older versions and other programs may name any of its days.
 
     Args:
         directories: directories by the day in their names. Names without a day are left out.

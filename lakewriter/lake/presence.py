@@ -224,7 +224,7 @@ class Presence:
         return len(self._on_grid(self.begins(start_ms, stop_ms)))
 
     def _ends(self, days: list[str]) -> Iterator[int]:
-        """Yield the first and last begin time of the first of these partitions that has candles."""
+        """Yield the first and last begin time in the first of these partitions that has candles, if any has."""
         for day in days:
             footer, begins = self._day(day)
             if footer is not None and footer.rows:

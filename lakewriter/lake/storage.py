@@ -145,7 +145,7 @@ class Storage(Protocol):
         """Remove a directory if it is empty, then each parent that is empty."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:
-        """Return a context that excludes other writers of the directories, if the storage has locks."""
+        """Return a context that excludes other writers of the directories, by locks if the storage has them."""
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:
         """Remove temporary files of crashed writers from a directory, and return their names.
@@ -289,10 +289,10 @@ class LocalStorage:
         Raises:
             ChangedError: if the name has another version now. Nothing is written then.
 
-        Crash: until the rename, a temporary file that no reader's glob matches
-        may be left, whole or torn; readers see the old file. After it they see
-        the new one, whose bytes were on the disk before its name was. The
-        directory is synced last: only then is the return a promise.
+        Crash: until the rename, a temporary file that no reader's glob matches may be left,
+        whole or torn; readers see the old file. After it they see the new one, whose bytes
+        were on the disk before its name was. The directory is synced last: the call returns
+        only after that.
         """
         target = self.root / name
         make_directories(self.root, target.parent)
@@ -317,9 +317,9 @@ class LocalStorage:
             OSError: if the disk refuses a write. Renamed files are replaced by then;
                 the temporary files of the others are removed.
 
-        Crash: as for each alone: no bytes get their name before they are on the
-        disk, so each file is the old one or the new one, whole. Their directories
-        are synced last: only then is the return a promise.
+        Crash: as for each alone: no bytes get their name before they are on the disk, so
+        each file is the old one or the new one, whole. Their directories are synced last:
+        the call returns only after that.
         """
         targets = [f"{self.root}/{each.name}" for each in replacements]
         directories = dict.fromkeys(target.rpartition("/")[0] for target in targets)

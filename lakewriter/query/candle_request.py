@@ -60,10 +60,10 @@ class CandleRequest(NamedTuple):
         return SymbolSelection(self.market, self.symbols, self.interval, self.range_ms)
 
     def ordered(self, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-        """Return the rows of each name in the caller's order, and of the symbols of each glob.
+        """Return the rows by symbol, in the order of the names. A glob gives its matching symbols, sorted.
 
         Args:
-            found: the rows of the symbols that have any.
+            found: the rows of each symbol that has any. Other named symbols get an empty table.
         """
         names = [
             name

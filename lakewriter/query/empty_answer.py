@@ -112,7 +112,7 @@ def _reason(
 
 
 def _missing_name(level: str, left: list[Series], all_series: set[Series], wanted: NamedSelection) -> str:
-    """Return the series that lack the name, and the markets that have it or the existing names."""
+    """Return a text: the series that lack the name, and the markets that have it, or the existing names."""
     asked = wanted.single_name(level)
     owner = _shared_names(left, Series._fields[: Series._fields.index(level)])
     what = f"{level} {asked}" if asked else f"such {level}"
@@ -183,7 +183,7 @@ def _ends(store: LakeStore, series: Series, periods: set[date]) -> set[date]:
 
 
 def _shared_names(left: Sequence[Series], levels: Sequence[str]) -> str:
-    """Return the names that all series share."""
+    """Return the names that all series share, one for each such level, joined by spaces."""
     found = [_names(left, level) for level in levels]
     return " ".join(names[0] for names in found if len(names) == 1)
 

@@ -270,7 +270,7 @@ def time_limited(connection: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterat
 
 
 def parse_version(text: str) -> Version:
-    """Return (2, 0) for the version "2.0.1" or "2.0.0.dev7"; (0, 0) for an invalid version."""
+    """Return the first two numbers of a version, (2, 0) for "2.0.0.dev7"; (0, 0) if it is invalid."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 

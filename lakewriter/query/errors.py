@@ -114,12 +114,14 @@ def as_lakewriter_error(error: Exception, root: Path) -> LakewriterError:
             f"lake: {first}", str(getattr(error, "filename", None) or (named[1] if named else ""))
         )
     if isinstance(error, PermissionError) or "Permission denied" in first:
-        return LakeError(f"lake: {first}", f"ask as who records, or let others read it: chmod -R a+rX {root}")
+        return LakeError(
+            f"lake: {first}", f"run this as the user who records, or let others read: chmod -R a+rX {root}"
+        )
     if names_a_file(error, root):
         return LakeError(f"lake: {first}", "if the file is not ours, move it out of the lake")
     text_in_quotes = _TEXT_TAKEN_FOR_A_NAME.match(first)
     if text_in_quotes:
-        rest = [f"text stands in single quotes: '{text_in_quotes[1]}'", *rest]
+        rest = [f"put text in single quotes: '{text_in_quotes[1]}'", *rest]
     rest = [*_hints(first, rest), *rest]
     # The hint is indented; the caret has to stay below its line.
     return QueryError(f"sql: {first}", "\n  ".join(rest[:_HINT_LINES_MAX]))
@@ -135,7 +137,7 @@ def _hints(first: str, rest: list[str]) -> Iterator[str]:
     duration = _UNQUOTED_DURATION.match(first)
     written = re.search(rf"(?<![\w'])\d+{duration[1]}\b", " ".join(rest)) if duration else None
     if written:
-        yield f"text stands in single quotes: '{written[0]}'"
+        yield f"put text in single quotes: '{written[0]}'"
     column = _COLUMN_ELSEWHERE.match(first)
     ours = _COLUMNS_ELSEWHERE.get(column[1].lower()) if column else None
     if ours:

@@ -1,8 +1,8 @@
 """One execution of a statement, with its cursor, its batches of rows, and Ctrl-C.
 
 A statement runs twice. The first run has no rows, and finds the partitions that the
-statement needs. The second run reads their files. The filters of a repeatable
-statement are cached, so later executions skip the first run.
+statement needs. The second run reads their files. A simple statement (see `where_tree`)
+skips the first run. So does a repeated one, because its filters are cached.
 
 An execution uses the memory limit in `limits`, or DuckDB's default (80 % of RAM),
 plus one batch of rows. DuckDB spills to the system's temporary directory, never to

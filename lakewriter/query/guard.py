@@ -223,7 +223,7 @@ def _not_reading(kind: str, sql: str) -> QueryError:
         return QueryError(
             "sql: PIVOT needs its values named", "PIVOT … ON symbol IN ('BTCUSDT', 'ETHUSDT') USING …"
         )
-    return QueryError(f"sql: {kind} is not reading", _CHANGE_HINT)
+    return QueryError(f"sql: {kind} is not allowed", _CHANGE_HINT)
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
@@ -281,14 +281,14 @@ def _check_kind(node: dict[str, Any]) -> None:
         if node["class"] not in _EXPRESSIONS:
             raise QueryError(f"sql: {node['class']} expressions are not supported here", _CHANGE_HINT)
     elif isinstance(node.get("type"), str) and node["type"] not in _NODES:
-        raise QueryError(f"sql: {node['type'].removesuffix('_QUERY_NODE')} is not reading", _CHANGE_HINT)
+        raise QueryError(f"sql: {node['type'].removesuffix('_QUERY_NODE')} is not allowed", _CHANGE_HINT)
 
 
 def _check_scalar(function: dict[str, Any]) -> None:
     for name in _names(function, "function_name"):
         if name in MACROS:
             raise QueryError(
-                f"sql: {name} gives rows, and stands behind FROM", f"FROM {MACROS[name].signature}"
+                f"sql: {name} returns rows, and belongs after FROM", f"FROM {MACROS[name].signature}"
             )
         if name in _REFUSED_FUNCTIONS:
             raise QueryError(f"sql: function {name} is not available here")

@@ -38,7 +38,7 @@ class QueryLimits:
         if memory and not _MEMORY.fullmatch(memory.strip()):
             raise UsageError(f"memory limit: {memory!r} is no size", "512MB, 2GB")
         if timeout_s is not None and timeout_s <= 0:
-            raise UsageError("timeout: has to be longer than nothing", "30s, 5m")
+            raise UsageError("timeout: must be longer than 0 s", "30s, 5m")
         self._timeout_s = timeout_s
         self.memory = memory.strip()
         self._started_s = time.monotonic()

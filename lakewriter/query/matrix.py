@@ -52,7 +52,7 @@ def _union(begins: Mapping[str, IntArray]) -> IntArray:
 
 
 def _on_rows(values: pa.ChunkedArray, begins: IntArray, all_begins: IntArray) -> pa.ChunkedArray:
-    """Return the values at the rows of all begin times, with nulls between them."""
+    """Return one value for each of all begin times; null where the symbol has no candle."""
     if len(begins) == len(all_begins):
         return values
     taken = np.zeros(len(all_begins), bool)

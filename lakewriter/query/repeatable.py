@@ -1,9 +1,9 @@
 """The check for repeatable statements, which push down the same filters in every run.
 
-The filters of such a statement are found once and cached (see `kept_filters`). Of the
-lake's tables it reads only `candles`. Its functions do not depend on the time, on random numbers or on
-the session. A function outside the list makes a statement not repeatable. So a new
-function of DuckDB costs time, but never makes an answer wrong.
+The filters of such a statement are found once and cached (see `kept_filters`). It reads
+only `candles` among the lake's tables. Its functions do not depend on the time, on random
+numbers or on the session. A function outside the list makes a statement not repeatable.
+So a new function of DuckDB costs time, but never makes an answer wrong.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The list of the series in a lake, with their first and last candle and their number."""
+"""The list of the series in a lake: each with its first and last candle, and its number of candles."""
 
 from typing import Any
 

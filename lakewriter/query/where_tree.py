@@ -170,7 +170,7 @@ def _read_conditions(node: dict[str, Any]) -> Iterator[Condition]:
 
 
 def _alias_of_only_table(node: dict[str, Any]) -> str:
-    """Return the name of `candles` in a statement that reads nothing else."""
+    """Return the alias of `candles`; raise UnclearError if the statement reads anything else."""
     table = node["from_table"]
     tables = 0
     for part in nodes(node):
@@ -202,7 +202,7 @@ def _column(reference: dict[str, Any], alias: str) -> str:
 
 
 def _condition(node: dict[str, Any], alias: str) -> Iterator[Condition]:
-    """Yield the conditions of one part of a WHERE, all of which its rows pass."""
+    """Yield the conditions of one part of a WHERE. A row passes the part if it passes all of them."""
     kind = node["type"]
     if kind == "COMPARE_BETWEEN":
         column = _selecting_column(node["input"], alias)
@@ -377,7 +377,7 @@ def _parsed(text: str) -> datetime:
 
 
 def _inside_calendar(day: date) -> date:
-    """Return a day whose neighbours are days, too."""
+    """Return the day; raise UnclearError for the first and the last day of Python's calendar."""
     if not date.min < day < date.max:
         raise UnclearError
     return day

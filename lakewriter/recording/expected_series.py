@@ -113,7 +113,7 @@ class ExpectedSeries:
         self._newest_ms[series] = max(candle.begin_ms, self._newest_ms.get(series, 0))
 
     def clear_last_moment(self) -> None:
-        """Remove pending gaps that ended just before the stop from the ledger.
+        """Remove from the ledger the pending gaps that ended just before the stop.
 
         The next recorder finds their candles missing after the newest candle of the lake.
         """

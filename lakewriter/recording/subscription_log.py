@@ -83,7 +83,7 @@ class SubscriptionLog:
         self._due.set()
 
     def end(self) -> None:
-        """Store the present time for later confirmations, because listening has ended."""
+        """Use the present time in all later confirmations, because listening ends now."""
         self._ended_ms = {market: self._clients[market].time.now_ms() for market in self._dated_markets()}
 
     async def run(self) -> None:

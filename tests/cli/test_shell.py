@@ -250,7 +250,7 @@ def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
     ("text", "message"),
     [
         ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
-        ("DROP TABLE candles;", "sql: DROP is not reading"),
+        ("DROP TABLE candles;", "sql: DROP is not allowed"),
         (".nope", ".nope: unknown command"),
         (".help nope", ".help: nope is not one of candles_of, latest, resample"),
         (".mode parquet", ".mode: parquet is not one of table, line, csv, tsv, json, ndjson, markdown"),
@@ -395,7 +395,7 @@ def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
     terminal.until("Candidate bindings")
     terminal.until("lake>")
     terminal.type("SELECT ETHUSDT FROM candles;\r")
-    terminal.until("text stands in single quotes: 'ETHUSDT'")
+    terminal.until("put text in single quotes: 'ETHUSDT'")
     terminal.until("lake>")
     terminal.type("\x04")
     assert terminal.process.wait(PATIENCE_S) == 0

@@ -138,7 +138,7 @@ def test_a_file_that_may_not_be_read_is_not_to_be_moved() -> None:
     ours = as_lakewriter_error(PermissionError(EACCES, "Permission denied", "/srv/candles/market=spot"), root)
     assert (ours.what, ours.hint) == (
         "lake: /srv/candles/market=spot: Permission denied",
-        "ask as who records, or let others read it: chmod -R a+rX /srv/candles",
+        "run this as the user who records, or let others read: chmod -R a+rX /srv/candles",
     )
     theirs = duckdb.IOException('IO Error: Cannot open file "/srv/candles/x.parquet": Permission denied')
     assert as_lakewriter_error(theirs, root).hint == ours.hint

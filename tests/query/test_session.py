@@ -308,7 +308,7 @@ def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
     [
         ("SELECT time FROM candles", "the column is called candle_begin_time here"),
         ("SELECT Timeframe FROM candles", "the column is called interval here"),
-        ("FROM resample('spot', 'BTCUSDT', 1m, '15m')", "text stands in single quotes: '1m'"),
+        ("FROM resample('spot', 'BTCUSDT', 1m, '15m')", "put text in single quotes: '1m'"),
         ("SELECT 1; SELECT 2", "lakewriter shell < FILE.sql runs several"),
     ],
 )
@@ -344,8 +344,8 @@ def test_broken_sql_is_one_clean_line(tmp_path: Path, sql: str, message: str) ->
 @pytest.mark.parametrize(
     ("sql", "hint"),
     [
-        ('FROM candles WHERE symbol = "BTCUSDT"', "text stands in single quotes: 'BTCUSDT'"),
-        ("FROM candles WHERE symbol = ETHUSDT", "text stands in single quotes: 'ETHUSDT'"),
+        ('FROM candles WHERE symbol = "BTCUSDT"', "put text in single quotes: 'BTCUSDT'"),
+        ("FROM candles WHERE symbol = ETHUSDT", "put text in single quotes: 'ETHUSDT'"),
         (
             "SELECT latest() FROM candles",
             "FROM latest(since := '1970-01-01')",

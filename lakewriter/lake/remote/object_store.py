@@ -185,11 +185,11 @@ class ObjectStorage:
         """Return at once: an object store has no directories."""
 
     def exclusive(self, *directories: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
-        """Return an empty context: an object store has no locks, and replacements compare versions."""
+        """Return an empty context: an object store has no locks."""
         return contextlib.nullcontext()
 
     def sweep(self, directory: str, now_s: float, *, dry_run: bool = False) -> list[str]:  # noqa: ARG002
-        """Return an empty list: a put is atomic, so a crashed writer leaves no file."""
+        """Return an empty list: an object store has no temporary files."""
         return []
 
     def _refuse(self) -> NoReturn:

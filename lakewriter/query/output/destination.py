@@ -25,7 +25,7 @@ _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 @contextlib.contextmanager
 def open_destination(path: Path, lake_root: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that gets the path at the end of the block.
+    """Open an output file. It gets its path when the block ends without an error.
 
     An existing file keeps its mode. A FIFO, a device or an open descriptor, such as
     /dev/stdout or /dev/fd/3, is written directly.

@@ -15,7 +15,7 @@ class ConstantPruner:
         where: the conditions.
 
     Attributes:
-        newest: whether the statement needs only the newest candles of each series: it never does.
+        newest: always False; a simple statement never selects the newest candles only.
     """
 
     newest = False

@@ -214,7 +214,7 @@ class FilterPruner:
         return self._can_hold(list(zip(starts, ends, strict=True)), guarantee)
 
     def _narrowed(self, whole: Span, guarantee: Guarantee, *, runs: bool = False) -> list[Span]:
-        """Return the parts of a range in which the filter can hold, sorted.
+        """Split a range repeatedly; return the parts in which the filter can hold, sorted.
 
         Args:
             runs: whether the result is probably a few long runs. Then a range is kept

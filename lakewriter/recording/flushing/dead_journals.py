@@ -39,7 +39,7 @@ class DeadJournals:
             self.unflushed += 1
 
     def close(self) -> None:
-        """Stop the thread that replays."""
+        """Stop the thread that merges dead journals."""
         self._thread.shutdown()
 
 

@@ -42,7 +42,7 @@ class Explainer:
         self._stale_lists.discard(market)
 
     async def explain(self, series: Series, task: HealTask, span: Range, client: MarketClient) -> None:
-        """Write the certain reasons for candles absent from an answer to the ledger.
+        """Write to the ledger why candles are absent from an answer, as far as the reason is certain.
 
         Args:
             span: the range of the answer.

@@ -1,4 +1,4 @@
-"""The bounds of each series: its first and last candle, the newest candle of REST, and its grid."""
+"""The bounds of each series: its first and last candle, REST's newest candle, and the grid of its candles."""
 
 import contextlib
 

@@ -59,7 +59,7 @@ class ShardConnection:
     Attributes:
         socket: the open socket; None before it is opened and after it is closed.
         opened_s: monotonic time at which the socket was opened; None before.
-        delivered: whether any stream has sent a frame, as far as frames are required.
+        delivered: whether any required frame has arrived.
         shutdown: whether the server announced its shutdown.
         leave_by_s: deadline of `leave`, in monotonic time.
         age_ms_max: age at which the connection is replaced, by the exchange's clock.

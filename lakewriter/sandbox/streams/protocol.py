@@ -20,8 +20,8 @@ class MarketDialect(NamedTuple):
         close_delays_ms: the minimum and the maximum time from a close to its frame.
         ping_every_s: the time between pings, in real seconds.
         pong_within_s: the time limit for a pong, in real seconds.
-        streams_max: the maximum streams of a connection.
-        names_max: the maximum names of a SUBSCRIBE; a request with more names gets no frames.
+        streams_max: the maximum number of streams of a connection.
+        names_max: the maximum number of names in a SUBSCRIBE; a request with more gets no frames.
         flat_errors: whether errors are `{"code":…}` instead of `{"error":{"code":…}}`.
     """
 

@@ -26,7 +26,7 @@ _HOSTS = (
 
 
 class Recording(NamedTuple):
-    """One session.
+    """The frames that one connection received.
 
     Args:
         frames: the seconds since the first frame and the payload of each frame, in order.

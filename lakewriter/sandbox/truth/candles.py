@@ -86,7 +86,7 @@ class Truth:
     def arrays(
         self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int
     ) -> dict[str, Floats | Ints]:
-        """Return the same candles as arrays, named and typed like the lake's columns.
+        """Return the candles of the method `candles` as arrays, named and typed like the lake's columns.
 
         `candle_begin_time` is in int64 milliseconds. Prices and volumes are the doubles
         nearest to the exchange's text.
@@ -106,7 +106,7 @@ class Truth:
     def integer_candles(
         self, market: str, symbol: str, interval: str, start_ms: int, stop_ms: int
     ) -> IntegerCandles:
-        """Return the same candles in integers, without candles before the listing."""
+        """Return the candles of the method `candles` as integers, without candles before the listing."""
         spec = self._listing(market, symbol)
         grid = INTERVALS[interval]
         start_ms = grid.ceil(max(start_ms, LISTED_MS))

@@ -38,11 +38,11 @@ class SymbolListing(msgspec.Struct, frozen=True):
         lot_decimals: the decimals of a volume; 0 for contracts.
         contract_size: the quote units of one contract; 0 if the volume is in coins.
         trades_per_minute: the usual number of trades in a minute.
-        lots_per_trade: the usual size of a trade.
+        lots_per_trade: the usual size of a trade, in lots.
         lots_max: the maximum volume of a minute, in lots.
-        quiet_per_64: the number of minutes without trades in 64 minutes.
+        quiet_per_64: the average number of minutes without trades in 64 minutes.
         status: "TRADING" or another status of the exchange.
-        delivery_ms: the end of the contract.
+        delivery_ms: the end of the contract; far in the future for a perpetual.
         onboard_ms: the time of the listing.
     """
 
