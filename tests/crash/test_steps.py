@@ -362,7 +362,7 @@ def test_a_failing_call_loses_no_promise(server: Server, tmp_path: Path, call: s
 def test_a_merge_whose_sync_fails_changes_nothing(server: Server, tmp_path: Path) -> None:
     """When the new file or its directory cannot be synced the merge raises; each file is whole, old or new."""
     kept: list[list[Key]] = []
-    for count in range(1, 200, either(7, 1)):
+    for count in range(1, 200, either(17, 1)):
         root = tmp_path / f"lake-{count}"
         was = server.run("merge", root, f"fsync:error=EIO:when={count}")
         check(root, was, ALL)
