@@ -34,7 +34,7 @@ FIRST = ("test_supervisor.py", "test_whole_path.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out long forms in a short run, and begin with tests that would be last."""
+    """Skip long forms in a short run, and run the modules of FIRST first."""
     if not LONG:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]

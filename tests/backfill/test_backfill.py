@@ -40,14 +40,14 @@ COIN_HOURS = Series("coin_futures", "BTCUSD_PERP", "1h")
 
 
 def complete(sandbox: Sandbox, store: LakeStore, series: Series, since_ms: int = SINCE_MS) -> None:
-    """Every candle of the truth is there; no recorder runs, so the newest half minute is left out."""
+    """Assert that every candle of the truth is in the lake, except those of the newest half minute."""
     stop_ms = series.grid.floor(START_MS - 30_000)
     found = account(store, sandbox, series, series.grid.ceil(since_ms), stop_ms)
     assert (found.silent, found.reasons) == (set(), {})
 
 
 def test_history_is_complete_and_true(tmp_path: Path) -> None:
-    """Finished days come from the archive, today from REST, and all of it is the truth."""
+    """Finished days come from the archive, today comes from REST, and all candles equal the truth."""
 
     async def scenario(sandbox: Sandbox) -> None:
         filled = await run_backfill(
@@ -138,7 +138,7 @@ def test_a_day_that_is_short_is_checked_and_explained(tmp_path: Path) -> None:
 
 
 def test_rows_that_the_archive_lacks_come_from_rest(tmp_path: Path) -> None:
-    """A short file is no proof of a halt."""
+    """REST fills the rows that a short file lacks; a short file is no evidence of a halt."""
     lack = Fault("archive_missing_rows", start_ms=SINCE_MS + HOUR_MS, stop_ms=SINCE_MS + 3 * HOUR_MS)
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -167,7 +167,7 @@ def test_a_month_file_with_short_days_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_page_that_ends_early_is_not_the_end(tmp_path: Path) -> None:
-    """REST that leaves out rows in the middle of a page has more after its last one."""
+    """If REST leaves out rows inside a page, the backfill still requests the rest."""
     lack = Fault(
         "rest_missing_rows", start_ms=SINCE_MS + HOUR_MS, stop_ms=SINCE_MS + HOUR_MS + 10 * MINUTE_MS
     )
@@ -184,7 +184,7 @@ def test_a_page_that_ends_early_is_not_the_end(tmp_path: Path) -> None:
 
 
 def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
-    """429 and 418 with Retry-After, and server errors, cost time and nothing else."""
+    """429 and 418 with Retry-After, and server errors, only delay the backfill."""
 
     async def scenario(sandbox: Sandbox) -> None:
         fault = sandbox.add_fault(Fault("rest_status", value=429, retry_after_s=1))
@@ -202,7 +202,7 @@ def test_rest_that_says_wait_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_candle_that_closed_after_the_request_is_no_halt(tmp_path: Path) -> None:
-    """While REST takes longer than the settling time, candles close that it was never asked for: no reason is given."""
+    """A candle that closes during a slow request gets no reason, because the request did not cover it."""
     # A thousandth of a real second is a simulated one, so a request takes ten minutes.
     slow = Fault("slow_rest", "spot", value=0.6)
 
@@ -277,7 +277,7 @@ def test_of_a_symbol_that_vanished_a_file_may_come_yet(tmp_path: Path) -> None:
 
 
 def test_of_a_symbol_that_vanished_a_file_that_cannot_be_used_proves_nothing(tmp_path: Path) -> None:
-    """Its candles cannot be fetched, because no other source has them; once it is repaired, they are."""
+    """Candles of a delisted symbol's unusable file stay without a reason; a repaired file is imported."""
     coin = COIN_HOURS._replace(interval="1m")
     stop_ms = TODAY_MS - DAY_MS + 6 * HOUR_MS
 
@@ -297,7 +297,7 @@ def test_of_a_symbol_that_vanished_a_file_that_cannot_be_used_proves_nothing(tmp
 
 
 def test_a_symbol_that_nobody_knows_is_said(tmp_path: Path) -> None:
-    """It is planned as unknown, and nothing is entered anywhere."""
+    """An unknown symbol is reported as such in the plan, and no gap is written."""
 
     async def scenario(sandbox: Sandbox) -> None:
         filled = await run_backfill(sandbox, tmp_path, "spot:NOSUCHUSDT,BTCUSDT:1d", options=OPTIONS)
@@ -325,7 +325,7 @@ def test_a_file_that_cannot_be_read_holds_up_its_own_series_only(tmp_path: Path)
 
 
 def test_who_is_cancelled_has_written(tmp_path: Path) -> None:
-    """A thread cannot be stopped: a later save or close of the ledger never meets one that still writes."""
+    """After a cancelled save, a later save or close waits for the thread that still writes."""
     begun, go_on = threading.Event(), threading.Event()
     writing: list[bool] = []
     path = tmp_path / "gaps.ndjson"
@@ -369,7 +369,7 @@ def test_globs_stand_for_what_is_listed_or_ever_was(tmp_path: Path) -> None:
 
 
 def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None:
-    """From the first day to now everything is there, though both began at their own time."""
+    """A backfill and a recorder that starts during it leave no candle out."""
 
     async def scenario(sandbox: Sandbox) -> None:
         wanted = BackfillOptions(since_ms=TODAY_MS - 20 * DAY_MS, downloads=1)
@@ -392,7 +392,7 @@ def test_a_recorder_that_starts_meanwhile_leaves_no_seam(tmp_path: Path) -> None
 
 
 class _Counting(ArchiveClient):
-    """Notes how many downloads are under way at once."""
+    """Counts concurrent downloads."""
 
     under_way = 0
     most = 0
@@ -436,7 +436,7 @@ def test_large_files_go_alone(claimed_bytes: int, most: int, tmp_path: Path) -> 
 
 
 def test_what_was_recorded_gives_way_to_the_archive(tmp_path: Path) -> None:
-    """A day that is there in part is imported whole; the archive's rows win and are counted."""
+    """A partly recorded day is imported whole; the archive's rows win and are counted."""
 
     async def scenario(sandbox: Sandbox) -> None:
         none = OPTIONS._replace(files="none")

@@ -15,7 +15,7 @@ from support.sandboxes import START_MS, run
 
 
 async def time_ahead_ms(sandbox: Sandbox) -> int:
-    """Learn the time as a backfill does; return how far it is ahead of the sandbox's."""
+    """Sync the time as a backfill does; return by how much it is ahead of the sandbox's."""
     async with aiohttp.ClientSession() as session:
         doors = MarketClients(lambda name: served_at(MARKETS[name], sandbox.url), session, Clock())
         view = MarketInfo(doors["spot"], Clock())
@@ -25,7 +25,7 @@ async def time_ahead_ms(sandbox: Sandbox) -> int:
 
 @pytest.mark.parametrize("start_ms", [START_MS, None, 4_000_000_000_000])
 def test_the_exchanges_time_is_learned_whatever_the_hosts_clock_says(start_ms: int | None) -> None:
-    """A host's clock that is years off costs some more questions."""
+    """With a host clock that is years off, the time needs only a few more requests."""
 
     async def scenario(sandbox: Sandbox) -> None:
         assert -2000 <= await time_ahead_ms(sandbox) <= 0

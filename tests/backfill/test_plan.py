@@ -49,7 +49,7 @@ def test_finished_days_come_from_the_archive_and_the_rest_from_rest() -> None:
 
 
 def test_nothing_is_asked_for_what_is_there() -> None:
-    """Files of days without a missing candle are left alone."""
+    """Files of days without a missing candle are not planned."""
     plan = planned([], [date(2024, 6, 30)])
     assert (plan.files, plan.rest, plan.pages) == ([], [], 0)
 
@@ -72,14 +72,14 @@ def test_a_plan_of_many_years_is_small() -> None:
 
 
 def test_days_without_a_file_are_asked_for() -> None:
-    """The archive has holes; REST serves them, page by page."""
+    """REST serves days without a file, page by page."""
     plan = planned([(START_MS, START_MS + 3 * DAY_MS)], [date(2024, 6, 30), date(2024, 7, 2)])
     assert plan.rest == [(START_MS + DAY_MS, START_MS + 2 * DAY_MS)]
     assert plan.pages == 2  # 1,440 rows of at most 1,000
 
 
 def test_a_month_file_is_taken_once() -> None:
-    """However many of its days are missing."""
+    """A monthly file is planned once, for any number of missing days."""
     hours = Series("spot", "BTCUSDT", "1h")
     missing = [(START_MS, START_MS + HOUR_MS), (START_MS + 3 * DAY_MS, START_MS + 5 * DAY_MS)]
     plan = planned(missing, [date(2024, 6, 1), date(2024, 7, 1)], hours, "monthly")
@@ -96,7 +96,7 @@ def test_a_month_file_is_taken_once() -> None:
     ],
 )  # fmt: skip
 def test_which_files_serve_an_interval(interval: str, choice: str, period: str | None) -> None:
-    """Days below an hour, months from there on, and months where there are no days."""
+    """Intervals below an hour use daily files; longer ones use monthly files."""
     assert period_of(interval, choice) == period
 
 

@@ -46,7 +46,7 @@ class SetClock(Clock):
 def against_sandbox(
     scenario: Callable[[Sandbox, Callable[[str], ArchiveClient]], Awaitable[None]], *faults: Fault
 ) -> None:
-    """Run a scenario with a sandbox, and with clients of its markets."""
+    """Run a scenario with a sandbox and clients of its markets."""
 
     async def main() -> None:
         options = msgspec.structs.replace(STILL, faults=faults)
@@ -62,13 +62,13 @@ def against_sandbox(
 
 @asynccontextmanager
 async def server(handler: Handler):
-    """Run a server that answers everything with one handler; give the market that it is."""
+    """Run a server with one handler for every path; yield a market with its URLs."""
     async with serve_routes(handler) as url:
         yield served_at(MARKETS["spot"], url)
 
 
 def against(handler: Handler, scenario: Callable[[ArchiveClient], Awaitable[object]]) -> object:
-    """Return what a scenario returns with a client of a server."""
+    """Return the result of a scenario with a client of a server."""
 
     async def main() -> object:
         async with asyncio.timeout(PATIENCE_S), server(handler) as market, aiohttp.ClientSession() as session:
@@ -78,7 +78,7 @@ def against(handler: Handler, scenario: Callable[[ArchiveClient], Awaitable[obje
 
 
 def refusal_of(handler: Handler, scenario: Callable[[ArchiveClient], Awaitable[object]]) -> ArchiveError:
-    """Return the error that a scenario ends with."""
+    """Return the error that ends a scenario."""
     with pytest.raises(ArchiveError) as caught:
         against(handler, scenario)
     assert "\n" not in caught.value.what
@@ -95,7 +95,7 @@ def listed(client: ArchiveClient) -> Awaitable[dict[date, int]]:
 
 @EVERY_MARKET
 def test_every_file_that_is_listed_is_there(market: str) -> None:
-    """A series' list has the days from the listing to yesterday; a file of it can be had, and is a zip."""
+    """A series' list has each day from the listing to yesterday, and a listed file is a zip."""
 
     async def scenario(sandbox: Sandbox, client: Callable[[str], ArchiveClient]) -> None:
         series = Series(market, MARKET_SYMBOLS[market], "1h")
@@ -116,7 +116,7 @@ def test_every_file_that_is_listed_is_there(market: str) -> None:
 
 
 def test_months() -> None:
-    """Monthly files go by the first of their month; months and weeks have no daily ones."""
+    """A monthly file is listed by the first day of its month; months and weeks have no daily files."""
 
     async def scenario(_: Sandbox, client: Callable[[str], ArchiveClient]) -> None:
         asking = client("spot")
@@ -132,7 +132,7 @@ def test_months() -> None:
 
 
 def test_what_is_unknown_has_no_files() -> None:
-    """A series that the archive does not know is an empty list, and its file is absent."""
+    """An unknown series has an empty list, and its file is absent."""
 
     async def scenario(_: Sandbox, client: Callable[[str], ArchiveClient]) -> None:
         series = Series("spot", "NOSUCH", "1m")
@@ -146,7 +146,7 @@ def test_what_is_unknown_has_no_files() -> None:
 
 
 def test_symbols() -> None:
-    """Those with files, in the archive's order: delisted and foreign ones too, and none that never traded."""
+    """The symbols with files come in the archive's order, delisted and foreign ones included."""
 
     async def scenario(sandbox: Sandbox, client: Callable[[str], ArchiveClient]) -> None:
         names = await client("usdt_futures").symbols()
@@ -173,7 +173,7 @@ DIRECTORY = "data/spot/daily/klines/BTCUSDT/1m/"
 
 
 def test_strange_names_are_left_out() -> None:
-    """Of the keys only zips of the series' days count, of the directories only those that can be symbols."""
+    """Only zips of the series' days and directories of valid symbols count."""
     keys = (
         f"{DIRECTORY}BTCUSDT-1m-2025-12-31.zip",
         f"{DIRECTORY}BTCUSDT-1m-2025-12-31.zip.CHECKSUM",
@@ -226,7 +226,7 @@ def test_the_list_is_asked_as_s3_is() -> None:
 
 
 def test_a_list_without_end() -> None:
-    """Pages that go back, and more of them than any list has, are refused."""
+    """A list whose pages go back, or that has too many pages, is refused."""
 
     async def circle(_: web.Request) -> web.Response:
         return xml("<IsTruncated>true</IsTruncated><NextMarker>a</NextMarker>")
@@ -299,7 +299,7 @@ def test_a_list_that_is_not_there_is_no_absent_file() -> None:
     ("header", "wait_s"), [(None, None), ("soon", None), ("-1", None), ("1e9", None), ("999999999", 3_600)]
 )
 def test_how_long_to_wait(header: str | None, wait_s: float | None) -> None:
-    """Only a number of seconds is one, and an hour is the most."""
+    """Retry-After counts only as a number of seconds, up to an hour."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=503, headers={} if header is None else {"Retry-After": header})
@@ -371,7 +371,7 @@ NAME = f"{FILE.name}.zip".encode()
     ],
 )
 def test_checksums_that_fit(checksum: bytes) -> None:
-    """In either case, with or without a mark and an end of line."""
+    """A checksum matches in either case, with or without an asterisk and an end of line."""
     assert against(archive_of(CONTENT, checksum), fetched) == CONTENT
 
 
@@ -405,7 +405,7 @@ def test_a_large_zip() -> None:
 
 
 def test_a_zip_that_is_too_large() -> None:
-    """It is read no further than a file of its candles can go."""
+    """A zip larger than a file's candles allow is not read to its end."""
     sent = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -427,7 +427,7 @@ def test_a_zip_that_is_too_large() -> None:
 
 
 def test_a_torn_answer() -> None:
-    """A connection that ends in the middle is the network's fault, and worth another try."""
+    """A connection that ends within an answer is a retryable network error."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
@@ -443,7 +443,7 @@ def test_a_torn_answer() -> None:
 
 
 def test_nobody_answers() -> None:
-    """A port where nothing listens is the network's fault."""
+    """A refused connection is a network error."""
 
     async def main() -> None:
         async def handler(_: web.Request) -> web.Response:

@@ -33,7 +33,7 @@ KILOBYTE = 1 << 10
 
 
 def line(minute: float = 0, changed: dict[int, str] | None = None) -> str:
-    """Return a row; `changed` has other values by their place."""
+    """Return a row; `changed` replaces values by their position."""
     values = [str(int(BEGIN_MS + minute * 60_000)), *VALUES]
     for place, value in (changed or {}).items():
         values[place] = value
@@ -65,7 +65,7 @@ def zipped(**members: bytes) -> bytes:
 
 
 def test_a_row_is_a_candle() -> None:
-    """Every value is found where the lake has it; the source is archive, and there is no event."""
+    """Each value of a row is in its column; the source is archive, and there is no event time."""
     table = parsed(line())
     assert table.schema.equals(SCHEMA)
     assert table.equals(
@@ -81,12 +81,12 @@ def test_a_row_is_a_candle() -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("header", [(), (HEADER,)])
 def test_a_header_or_none(header: tuple[str, ...], end: str) -> None:
-    """A header is passed over, and its names with it; lines may end as on Windows."""
+    """A header is skipped, and its names are ignored; lines may end as on Windows."""
     assert parsed(*header, line(), line(1), end=end).equals(parsed(line(), line(1)))
 
 
 def test_the_last_line_need_not_end() -> None:
-    """A last row without an end of line is a row."""
+    """A last line without an end of line is read."""
     assert parse_csv(line().encode(), BTC, 99, "f.csv").equals(parsed(line()))
 
 
@@ -97,7 +97,7 @@ def test_microseconds_and_milliseconds() -> None:
 
 
 def test_rows_are_sorted_and_each_is_there_once() -> None:
-    """Of two rows of one time the one with more trades is kept."""
+    """Rows are sorted, and of two rows with one time the one with more trades is kept."""
     table = parsed(line(2), line(0), line(2, {8: "9"}), line(1))
     assert minutes(table) == [0, 1, 2]
     assert table["trade_num"].to_pylist() == [7, 7, 9]
@@ -123,7 +123,7 @@ def test_what_is_not_looked_at(changed: dict[int, str]) -> None:
     ],
 )
 def test_the_grid_of_each_interval(interval: str, begin_ms: int, end_ms: int) -> None:
-    """Weeks end on Mondays, months by their length; of 3d any midnight is taken."""
+    """Weeks end on Mondays, months have their own lengths, and `3d` may begin at any midnight."""
     series = Series("spot", "BTCUSDT", interval)
     table = parsed(line(0, {0: str(begin_ms)}), series=series)
     assert int_column(table, "candle_end_time").tolist() == [end_ms]
@@ -154,7 +154,7 @@ def test_the_grid_of_each_interval(interval: str, begin_ms: int, end_ms: int) ->
     ids=range(17),
 )
 def test_a_row_that_cannot_be_a_candle(changed: dict[int, str], kind: str, what: str) -> None:
-    """One bad row refuses the file, and is named by its number."""
+    """One bad row refuses the file, and the error has its number."""
     error = refused(HEADER, line(), line(1, changed), line(2))
     assert (error.kind, error.what) == (kind, f"f.csv: row 3: {what}")
     assert refused(line(), line(1, changed)).what == f"f.csv: row 2: {what}"
@@ -162,7 +162,7 @@ def test_a_row_that_cannot_be_a_candle(changed: dict[int, str], kind: str, what:
 
 @pytest.mark.parametrize("place", [0, 8])
 def test_hexadecimal_is_no_number(place: int) -> None:
-    """Arrow reads 0x10 as 16; here it is refused, wherever it stands."""
+    """0x10, which Arrow reads as 16, is refused in each column."""
     assert refused(line(0, {place: hex(BEGIN_MS)})).kind == "number"
     assert refused(line(), line(1, {place: f' "{hex(BEGIN_MS)}"'})).kind == "number"
 
@@ -187,7 +187,7 @@ def test_what_is_no_file_of_candles(lines: tuple[str, ...], kind: str, what: str
 
 
 def test_a_file_cut_off_anywhere_is_whole_rows_or_an_error() -> None:
-    """No value of a row that was cut off is taken for the value that it began."""
+    """A file cut off at any byte is an error, or loses whole rows only."""
     data = "\n".join([HEADER, line(), line(1), line(2)]).encode()
     for length in range(len(data)):
         with suppress(CsvError):
@@ -196,7 +196,7 @@ def test_a_file_cut_off_anywhere_is_whole_rows_or_an_error() -> None:
 
 
 def test_many_blocks_are_one_table() -> None:
-    """A file larger than a block is read like one that is not."""
+    """A file larger than one of Arrow's blocks gives the same table."""
     rows = [line(minute, {11: "0" * KILOBYTE}) for minute in range(17 * KILOBYTE)]
     table = parsed(*rows)
     assert minutes(table) == list(range(17 * KILOBYTE))
@@ -224,7 +224,7 @@ def test_a_double_is_pythons(texts: list[str]) -> None:
 
 @given(st.floats(min_value=1e-300, max_value=1e300))
 def test_halfway_decimals_are_rounded_to_even(value: float) -> None:
-    """A decimal exactly between two doubles, or a hair beside, is rounded as Python rounds it."""
+    """Decimals at or near the middle of two doubles are rounded as Python rounds them."""
     with localcontext() as context:
         context.prec = 1500
         middle = (Decimal(value) + Decimal(math.nextafter(value, math.inf))) / 2
@@ -236,7 +236,7 @@ def test_halfway_decimals_are_rounded_to_even(value: float) -> None:
 
 @given(st.binary(max_size=80) | st.text(',.0123456789x\r\n"', max_size=200).map(str.encode))
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes are candles or an error of the exchange's."""
+    """Any bytes give candles or an ExchangeError."""
     for text in (data, line().encode() + b"\n" + data, HEADER.encode() + b"\n" + data):
         with suppress(CsvError):
             assert parse_csv(text, BTC, 0, "f.csv").schema.equals(SCHEMA)
@@ -266,7 +266,7 @@ def test_a_bomb_is_not_inflated() -> None:
 
 
 def test_a_day_inflates_to_a_day() -> None:
-    """A zip of a day's minutes that would unfold to 400 MB costs nothing: a day has 1,440 rows."""
+    """A day's zip that would inflate to 400 MB is refused without inflating it."""
     file = ArchiveFile(BTC, "daily", date(2024, 6, 30))
     bomb = zipped(a_csv=bytes(400_000_000))
     assert len(bomb) < file.zip_bytes_max, "it would be downloaded"
@@ -280,7 +280,7 @@ def test_a_day_inflates_to_a_day() -> None:
 
 
 def test_a_gzip_is_inflated_no_further_than_its_limit() -> None:
-    """Up to its limit it is whole; a larger or broken one is an error."""
+    """A gzip file is read up to its limit; a larger or broken one is an error."""
     content = "\n".join(line(minute) for minute in range(20)).encode()
     whole = gzip.compress(content)
     assert gunzip(whole, "f.gz", len(content)) == content
@@ -302,7 +302,7 @@ def test_a_gzip_is_inflated_no_further_than_its_limit() -> None:
 
 
 def test_what_candles_shrink_to_is_within_the_bound() -> None:
-    """The most regular candles there are, without a trade, inflate to less than is taken for a bomb."""
+    """The most compressible real candles stay within the limit on inflation."""
     rows = "\n".join(
         line(minute, {5: "0.0", 7: "0.0", 8: "0", 9: "0.0", 10: "0.0"}) for minute in range(43_200)
     )
@@ -312,7 +312,7 @@ def test_what_candles_shrink_to_is_within_the_bound() -> None:
 
 
 def test_a_broken_zip() -> None:
-    """Cut off or changed anywhere in its content, it is an error and never a wrong CSV."""
+    """A zip that is cut off or changed anywhere in its content is an error, never a wrong CSV."""
     content = "\n".join(line(minute) for minute in range(20)).encode()
     whole = zipped(a_csv=content)
     for length in range(len(whole)):
@@ -327,7 +327,7 @@ def test_a_broken_zip() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_zip(data: bytes) -> None:
-    """Any bytes are an error of the exchange's, with or without a zip's marks."""
+    """Any bytes are an ExchangeError, with or without a zip's signatures."""
     for text in (data, b"PK\x03\x04" + data, data + zipped(a_csv=b"1")[-22:]):
         with suppress(CsvError):
             unzip(text, "f.zip", KILOBYTE)

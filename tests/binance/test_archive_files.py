@@ -25,7 +25,7 @@ def test_a_daily_file() -> None:
 
 
 def test_a_monthly_file_of_a_futures_market() -> None:
-    """It is named by its month; months themselves are spelled as on disk."""
+    """A monthly file's name has its month; the interval of a month is spelled as on disk."""
     file = ArchiveFile(Series("coin_futures", "BTCUSD_PERP", "1mo"), "monthly", date(2024, 2, 1))
     assert file.path == "/data/futures/cm/monthly/klines/BTCUSD_PERP/1mo/BTCUSD_PERP-1mo-2024-02.zip"
     assert file.stop_ms - file.start_ms == 29 * DAY_MS
@@ -40,7 +40,7 @@ def test_long_candles_have_no_daily_files() -> None:
 @pytest.mark.parametrize("period", ["daily", "monthly"])
 @pytest.mark.parametrize("interval", DAILY_INTERVALS)
 def test_the_bound_of_a_file_follows_from_its_candles(interval: str, period: Period) -> None:
-    """A file of the longest rows there are is within its bound, one of ten times as many rows is not."""
+    """A file of the longest possible rows is within its limit, one with ten times as many rows is not."""
     file = ArchiveFile(Series("spot", "BTCUSDT", interval), period, date(2024, 1, 1))
     rows = INTERVALS[interval].count(file.start_ms, file.stop_ms)
     assert rows * 12 * 21 + 200 < file.csv_bytes_max < file.zip_bytes_max
@@ -60,13 +60,13 @@ def test_the_bound_of_a_file_follows_from_its_candles(interval: str, period: Per
     ],
 )
 def test_the_bound_that_a_name_promises(name: str, bytes_max: int | None) -> None:
-    """A day's name has room for a month of such days; any other name promises nothing."""
+    """The limit of a day's name is a month of such days; other names have no limit."""
     assert csv_bytes_max_of(name) == bytes_max
 
 
 @pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])
 def test_the_bound_of_a_file_of_few_candles(interval: str) -> None:
-    """A month of long candles has at most ten rows; a spare header fits as well."""
+    """A month of long candles has at most ten rows; the limit also fits a header."""
     file = ArchiveFile(Series("spot", "BTCUSDT", interval), "monthly", date(2024, 1, 1))
     assert 11 * 12 * 21 < file.csv_bytes_max < 20_000
 
@@ -77,7 +77,7 @@ def test_the_bound_of_a_file_of_few_candles(interval: str) -> None:
     day=st.dates(date(2017, 1, 1), date(2030, 1, 1)),
 )
 def test_a_name_says_which_file_it_is(symbol: str, interval: str, day: date) -> None:
-    """From a file to its name and back, by days and by months."""
+    """A file's name is parsed back to the same file, for days and months."""
     series = Series("spot", symbol, interval)
     for file in (ArchiveFile(series, "daily", day), ArchiveFile(series, "monthly", day.replace(day=1))):
         assert parse_name(series, file.period, f"{file.name}.zip") == file
@@ -103,5 +103,5 @@ def test_a_name_says_which_file_it_is(symbol: str, interval: str, day: date) -> 
     ],
 )
 def test_other_names_are_no_file(period: Period, name: str) -> None:
-    """Another series, no such day, another spelling of it, or no zip."""
+    """Names of another series, an impossible day, another spelling or another type are no file."""
     assert parse_name(Series("spot", "BTCUSDT", "1m"), period, name) is None

@@ -21,7 +21,7 @@ def contents(key: str, size: object = 5) -> str:
 
 @pytest.mark.parametrize("namespace", [NAMESPACE, ""])
 def test_a_page(namespace: str) -> None:
-    """Keys have their sizes, directories their slash, in the order of the page."""
+    """A page has keys with sizes, and directories with a slash, in its order."""
     inside = (
         "<Name>data.binance.vision</Name><Prefix>a/</Prefix><Marker></Marker><MaxKeys>1000</MaxKeys>"
         "<Delimiter>/</Delimiter><IsTruncated>false</IsTruncated>"
@@ -35,7 +35,7 @@ def test_a_page(namespace: str) -> None:
 
 
 def test_an_empty_page() -> None:
-    """A directory that is not there is a page of nothing."""
+    """An absent directory is an empty page."""
     assert parse_page(page("<IsTruncated>false</IsTruncated>")) == ArchivePage({}, [], "")
     assert parse_page(page("")) == ArchivePage({}, [], "")
 
@@ -50,7 +50,7 @@ def test_an_empty_page() -> None:
     ],
 )
 def test_where_to_go_on(inside: str, marker: str) -> None:
-    """The next page begins after NextMarker, or after the last that this one names."""
+    """The next page begins after NextMarker, or else after the last name of the page."""
     assert parse_page(page(f"<IsTruncated>true</IsTruncated>{inside}")).marker == marker
 
 
@@ -83,7 +83,7 @@ BOMB = (
     ],
 )
 def test_what_is_no_page(body: bytes, said: str) -> None:
-    """Other documents, torn ones, declarations in any encoding, and sizes that are none."""
+    """Other documents, torn ones, declarations in any encoding, and invalid sizes are refused."""
     with pytest.raises(ExchangeError) as refused:
         parse_page(body)
     assert refused.value.what.startswith(said)
@@ -91,7 +91,7 @@ def test_what_is_no_page(body: bytes, said: str) -> None:
 
 
 def test_deep_nesting_is_harmless() -> None:
-    """A page of nothing but opened elements is read like any other."""
+    """A page of deeply nested elements is read without recursion."""
     depth = 200_000
     assert parse_page(page("<a>" * depth + "</a>" * depth)) == ArchivePage({}, [], "")
 
@@ -100,7 +100,7 @@ def test_deep_nesting_is_harmless() -> None:
     st.binary(max_size=200) | st.text('<>/&;![]"= KeySizContents', max_size=80).map(lambda text: page(text))
 )
 def test_any_bytes(body: bytes) -> None:
-    """Any bytes are a page or are refused; nothing else happens."""
+    """Any bytes give a page or an ExchangeError."""
     try:
         parse_page(body)
     except ExchangeError as error:

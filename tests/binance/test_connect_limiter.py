@@ -13,12 +13,12 @@ from support.virtual_time import VirtualClock
 
 
 def test_the_default_stays_below_what_the_exchange_documents() -> None:
-    """Spot allows 300 attempts in 5 minutes from one address."""
+    """The defaults allow fewer attempts than spot's 300 in 5 minutes."""
     assert (ATTEMPTS_MAX, WINDOW_S) == (250, 300.0)
 
 
 def test_attempts_pass_a_little_apart() -> None:
-    """The first passes at once, the next one a moment later."""
+    """The first attempt passes at once, the next one shortly later."""
     attempts = ConnectAttempts(10, 300, 0.5)
     assert attempts.next_allowed_s() < 0
     attempts.record_attempt(100.0)
@@ -26,7 +26,7 @@ def test_attempts_pass_a_little_apart() -> None:
 
 
 def test_a_full_window_waits_for_its_oldest_attempt() -> None:
-    """When the window is full, the next one passes a window after the oldest in it."""
+    """In a full window, the next attempt waits until the oldest one leaves it."""
     attempts = ConnectAttempts(3, 300, 0)
     for now_s in (0.0, 10.0, 20.0):
         assert attempts.next_allowed_s() <= now_s
@@ -37,7 +37,7 @@ def test_a_full_window_waits_for_its_oldest_attempt() -> None:
 
 
 def test_a_held_gate_lets_nobody_pass_and_is_never_held_for_less() -> None:
-    """The longest hold counts, and only the first of several together is news."""
+    """The longest block counts, and only the first of several is logged."""
     attempts = ConnectAttempts(3, 300, 0)
     assert attempts.block(0, 60)
     assert not attempts.block(1, 120)
@@ -73,7 +73,7 @@ def test_no_window_has_more_attempts_than_allowed(
 
 
 def test_those_who_wait_pass_in_their_order_and_not_too_many() -> None:
-    """Of six at once three pass now and three in the next window, in the order they came."""
+    """Of six waiting attempts three pass now and three in the next window, in order."""
 
     async def main() -> None:
         clock = VirtualClock()
@@ -113,7 +113,7 @@ def test_a_gate_can_be_held_while_somebody_waits(caplog: pytest.LogCaptureFixtur
 
 
 def test_who_gives_up_waiting_is_in_nobodys_way() -> None:
-    """A cancelled attempt takes no turn."""
+    """A cancelled attempt uses no place in the window."""
 
     async def main() -> None:
         clock = VirtualClock()

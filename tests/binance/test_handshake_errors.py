@@ -58,7 +58,7 @@ def test_a_region_that_is_not_served_is_told_what_to_do() -> None:
 
 
 def test_waits_double_up_to_the_ceiling_and_start_over() -> None:
-    """Failures wait longer and longer, jittered; after a good connection, gently again."""
+    """Delays double with jitter up to the maximum, and start over after a good connection."""
     backoff = Backoff()
     for failure in range(100):
         ceiling_s = min(BACKOFF_MAX_S, 0.5 * 2**failure)
@@ -68,7 +68,7 @@ def test_waits_double_up_to_the_ceiling_and_start_over() -> None:
 
 
 def test_who_broke_a_rule_waits_longer() -> None:
-    """A close with 1008, or too many streams, waits 5 s at least; other closes do not."""
+    """After a close with 1008, or too many streams, the delay is at least 5 s."""
     policy = ConnectionClosedError(Close(1008, "Too many requests"), None)
     assert broke_rule(policy)
     assert Backoff().next_s(policy) == RULE_BROKEN_S

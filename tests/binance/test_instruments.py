@@ -24,7 +24,7 @@ def test_status_by_market():
 
 
 def test_trades():
-    """Only the status TRADING means that it trades now."""
+    """Only the status TRADING counts as trading."""
     assert Instrument("A", "TRADING").trades
     assert not any(Instrument("A", status).trades for status in ("", "BREAK", "SETTLING", "PENDING_TRADING"))
 
@@ -38,7 +38,7 @@ def test_left_out():
 
 @pytest.mark.parametrize("date", [0, -1, 5, 1_700_000_000, 10**15, 10**30, 1.5e12, "soon", None])
 def test_a_date_that_cannot_be_one_is_not_said(date: object) -> None:
-    """Dates in other units, or absurd, are as good as none, and cost no other symbol of the list."""
+    """A date in other units or out of range becomes None, and the other symbols are read."""
     odd = {"symbol": "BTCUSDT", "status": "TRADING", "onboardDate": date, "deliveryDate": date}
     sound = {"symbol": "ETHUSDT", "onboardDate": 1_569_398_400_000, "deliveryDate": 4_133_404_800_000}
     parsed = parse_instruments(json.dumps({"symbols": [odd, sound]}).encode(), SPOT)
@@ -74,7 +74,7 @@ def test_malformed(body):
 
 @given(st.binary(max_size=80) | st.text('{}[]:,"symbols', max_size=60).map(str.encode))
 def test_any_bytes(body):
-    """Any bytes are a list or the exchange's fault; nothing else happens."""
+    """Any bytes give a list or an ExchangeError."""
     with suppress(ExchangeError):
         assert isinstance(parse_instruments(body, SPOT), list)
 

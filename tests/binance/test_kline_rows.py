@@ -24,7 +24,7 @@ def decoded(*rows: object, series: Series = BTC) -> list[Candle]:
 
 
 def test_a_row_is_a_candle() -> None:
-    """Every value of a row is found where the lake has it; the source is rest, and there is no event."""
+    """Each value of a row is in its field; the source is rest, and there is no event time."""
     assert decoded(ROW) == [
         Candle(
             "spot", "BTCUSDT", "1m", BEGIN_MS, BEGIN_MS + 60_000, 1.5, 3.0, 0.5, 2.0, 10.0, 20.0, 7, 4.0, 8.0,
@@ -40,7 +40,7 @@ def test_rows_that_nobody_asked_for_are_left_out_and_the_others_sorted() -> None
 
 
 def test_a_close_time_cut_by_a_halt_is_no_error() -> None:
-    """A candle that a halt cut short has an odd close time; its end is the grid's all the same."""
+    """A candle shortened by a halt has an odd close time; its end is still the grid's."""
     cut = [*ROW[:6], BEGIN_MS + 41_646, *ROW[7:]]
     assert decoded(cut)[0].end_ms == BEGIN_MS + 60_000
 
@@ -80,6 +80,6 @@ def test_a_month_of_another_age_is_no_row(begin_ms: int) -> None:
 
 @given(st.binary(max_size=60) | st.text('[]{}:,"0123456789.', max_size=60).map(str.encode))
 def test_any_bytes(body: bytes) -> None:
-    """Any bytes are rows or an error of the exchange's."""
+    """Any bytes give rows or an ExchangeError."""
     with suppress(FrameError):
         assert isinstance(decode_klines(body, BTC, 0, 2**60, 0), list)

@@ -35,7 +35,7 @@ VARIABLES = ("http_proxy", "https_proxy", "socks_proxy", "all_proxy", "no_proxy"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Start without proxies."""
+    """Remove all proxies from the environment."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -117,7 +117,7 @@ def test_a_socks_proxy_without_its_package_is_a_usage_error(
 
 @contextlib.asynccontextmanager
 async def both(market: Market) -> AsyncIterator[tuple[Any, Any]]:
-    """Give a market's REST client and an open stream."""
+    """Yield a market's REST client and an open stream."""
     clock = Clock()
     async with Network() as network:
         rest = MarketClients(lambda _: market, network, clock)["spot"].rest
@@ -129,7 +129,7 @@ async def both(market: Market) -> AsyncIterator[tuple[Any, Any]]:
 @pytest.mark.parametrize("kind", ["http", "socks5", "socks5h"])
 @pytest.mark.parametrize("user", ["", "me:p%40ss@"])
 def test_rest_and_streams_go_through_a_proxy(kind: str, user: str, environment: pytest.MonkeyPatch) -> None:
-    """Both reach the exchange through the proxy of the environment, and name themselves to it."""
+    """REST and streams use the environment's proxy, with its user and password."""
     pytest.importorskip("aiohttp_socks")
 
     async def main() -> None:
@@ -149,7 +149,7 @@ def test_rest_and_streams_go_through_a_proxy(kind: str, user: str, environment: 
 
 @pytest.mark.slow
 def test_the_environment_is_read_once_for_each_host(environment: pytest.MonkeyPatch) -> None:
-    """Reading all variables for each request of a backfill takes longer than the request."""
+    """The environment is read once per host, because reading it for each request would be slow."""
     asked: list[str] = []
 
     def counted(url: str) -> None:
@@ -253,7 +253,7 @@ def test_log_lines_say_no_password() -> None:
 
 @pytest.mark.slow
 def test_a_redirected_handshake_is_refused() -> None:
-    """A stream is not followed to another host: no connection is made there."""
+    """A redirected handshake is refused, and the other host gets no connection."""
     from aiohttp import web
 
     asked: list[str] = []
@@ -323,7 +323,7 @@ def test_a_dead_first_address_holds_up_neither(environment: pytest.MonkeyPatch) 
 
 @contextlib.asynccontextmanager
 async def flooding() -> AsyncIterator[str]:
-    """Serve handshakes, then send pings for ever and read nothing."""
+    """Serve handshakes, then send pings without an end, and read nothing."""
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()

@@ -22,7 +22,7 @@ OPTIONS = SandboxOptions(speed=600, push_every_ms=50)
 
 
 async def read(socket: StreamSocket) -> None:
-    """Read for ever, and hand back the answers."""
+    """Read frames until cancelled, and pass answers to the socket."""
     while True:
         message = decode(await socket.receive(), "any", 0)
         if isinstance(message, Reply):
@@ -33,7 +33,7 @@ async def read(socket: StreamSocket) -> None:
 async def connected(
     sandbox: Sandbox, market: str, timeouts: Timeouts | None = None
 ) -> AsyncIterator[tuple[StreamSocket, "asyncio.Task[None]"]]:
-    """Open a connection and read it."""
+    """Open a connection, and read it during the block."""
     at = served_at(MARKETS[market], sandbox.url)
     async with open_socket(at, timeouts or Timeouts(), Clock()) as socket:
         reading = asyncio.create_task(read(socket))
@@ -96,7 +96,7 @@ def test_too_many_streams_say_how_many_were_granted() -> None:
 
 @pytest.mark.parametrize("status", [403, 418, 429, 451, 503])
 def test_a_refused_handshake_says_why(status: int) -> None:
-    """A refused handshake is an error with the status, and with the wait if one was named."""
+    """A refused handshake is an error with the status, and with the delay if the server gave one."""
 
     async def main() -> None:
         async with serve(OPTIONS) as sandbox:
@@ -128,7 +128,7 @@ def test_a_close_by_the_exchange_says_its_code() -> None:
 
 
 def test_an_unanswered_request_ends_the_connection() -> None:
-    """An exchange that does not answer a SUBSCRIBE is not waited for for ever."""
+    """A SUBSCRIBE without an answer ends the connection after the timeout."""
 
     async def main() -> None:
         hasty = Timeouts(reply_s=0.2)

@@ -27,7 +27,7 @@ Asks = st.lists(st.tuples(st.floats(0, 5), st.integers(1, 10), st.booleans(), st
 
 
 class Holder:
-    """A process as the law sees it: it knows only the bytes, and keeps them."""
+    """A process that shares the budget's bytes, and knows nothing else."""
 
     data = b""
 
@@ -43,10 +43,10 @@ class Holder:
 
 @given(Asks)
 def test_no_window_of_a_minute_is_ever_exceeded_by_two(asks: list[tuple[float, int, bool, bool]]) -> None:
-    """However two holders of one state take turns, in no 60 seconds do they spend more than the share.
+    """Two processes with one state never spend more than the share in any 60 seconds.
 
-    What each of them is told to wait is enough, if the other does not come before. Background
-    work has half of it beside all other work, and its own tenth at any time.
+    The wait that one gets is sufficient if the other does not spend first. Background
+    work gets half of the share, and always its own tenth.
     """
     Holder.data = b""
     holders, now_s = (Holder(), Holder()), 1000.0
@@ -127,7 +127,7 @@ def test_an_absurd_weight_costs_a_minute_and_not_more() -> None:
 
 
 def test_a_full_book_fits_into_its_file() -> None:
-    """The most that can be spent in a minute, by as many boots as are kept, after a year of uptime."""
+    """The largest possible book, with all its boots, fits into the file's page."""
     year_s = 365 * 86_400
     book = WeightBook()
     for number in range(BOOTS_MAX):
@@ -142,7 +142,7 @@ def test_a_full_book_fits_into_its_file() -> None:
 
 
 def test_what_can_wait_leaves_half_to_what_cannot() -> None:
-    """Background work stops at half of the share, beyond its own tenth; urgent work goes on."""
+    """Background work stops at half of the share, beyond its own tenth; urgent work continues."""
     budget = WeightBudget(100)
     budget.spend(31, 0.0)
     budget.spend(7, 0.0, background=True)
@@ -151,7 +151,7 @@ def test_what_can_wait_leaves_half_to_what_cannot() -> None:
 
 
 def test_background_work_has_a_tenth_while_urgent_work_takes_all_it_can() -> None:
-    """Urgent requests that never pause leave a tenth to background work, and both stay within the share."""
+    """Urgent requests without a pause leave a tenth to background work, within the share."""
     budget = WeightBudget(100)
     spent: list[tuple[float, bool]] = []
     for step in range(10 * 600):
@@ -168,7 +168,7 @@ def test_background_work_has_a_tenth_while_urgent_work_takes_all_it_can() -> Non
 
 
 def test_without_background_work_nothing_is_reserved() -> None:
-    """Urgent work may take the whole share until background work waits for its own part of it."""
+    """Urgent work may use the whole share until background work waits."""
     budget = WeightBudget(100)
     budget.spend(70, 0.0)
     assert budget.wait_s(5, 0.5) == 0.0
@@ -178,7 +178,7 @@ def test_without_background_work_nothing_is_reserved() -> None:
 
 
 def test_what_others_spend_counts_too() -> None:
-    """Weight that the exchange counted and we did not spend is another's on this address."""
+    """Weight that the exchange counts beyond ours counts as that of other programs."""
     budget = WeightBudget(100)
     budget.spend(10, 0.0)
     budget.note_used(80, 1.0)
@@ -264,7 +264,7 @@ def test_times_of_another_boot_are_dropped() -> None:
 
 
 def test_machines_that_share_a_disk_count_apart() -> None:
-    """Each keeps its own use in the one book, and old boots make room."""
+    """Each boot has its own use in the shared book, and old boots are dropped."""
     book = WeightBook()
     for number in range(BOOTS_MAX + 2):
         WeightBudget(100, book.use(f"boot {number}", 10.0, WALL_S)).spend(number, 10.0)

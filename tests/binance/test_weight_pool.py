@@ -48,7 +48,7 @@ class ToldClock(Clock):
 
 
 class Paper:
-    """A shared file in memory, which can be torn away."""
+    """A shared file in memory, which a test can damage."""
 
     boot = "this one"
 
@@ -74,7 +74,7 @@ class AtOnce(Executor):
 
 
 class Two:
-    """Two processes' pools with one shared file, and how much each could spend."""
+    """The pools of two processes with one shared file, and the weight that each could spend."""
 
     def __init__(self, background_max: int | None = None) -> None:
         self.clock, self.paper = ToldClock(), Paper()
@@ -100,7 +100,7 @@ class Two:
 
 
 def test_what_one_spends_the_other_cannot() -> None:
-    """The share is for both together; background work of one leaves half of it to the urgent of the other."""
+    """Both processes share one budget; background work of one leaves half of it to urgent work of the other."""
 
     async def main() -> None:
         two = Two()
@@ -227,7 +227,7 @@ def test_damage_is_repaired(data: bytes, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_ceiling_is_for_background_work_of_one_process() -> None:
-    """Its own urgent work, and the other process, are not held by it."""
+    """The limit on background work holds neither its own urgent work nor the other process."""
 
     async def main() -> None:
         two = Two(background_max=10)
@@ -264,7 +264,7 @@ class Asking:
         self.process = process
 
     async def begun(self) -> None:
-        """Wait for its first answer."""
+        """Wait for the child's first answer."""
         assert self.process.stdout is not None
         assert await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S) == b"begun\n"
 
@@ -277,7 +277,7 @@ class Asking:
 
 @contextlib.asynccontextmanager
 async def asking(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[Asking]:
-    """Start a child; it is dead when the block is left."""
+    """Start a child that sends requests; kill it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "support.ask_rest", str(lake), sandbox.url, *arguments,
         cwd=TESTS, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -301,16 +301,16 @@ async def both(lake: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[l
 
 
 async def used(sandbox: Sandbox) -> int:
-    """Return the weight that the sandbox counted, without this question's."""
+    """Return the weight that the sandbox counted, without this request's."""
     _, _, headers = await get(sandbox, "/usdt_futures/fapi/v1/time")
     return int(headers["x-mbx-used-weight-1m"]) - 1
 
 
 @pytest.mark.slow
 def test_two_processes_together_keep_to_the_share_and_the_urgent_do_not_starve(tmp_path: Path) -> None:
-    """Backfills that ask as fast as they can stop at their part; urgent asks beside them wait for nothing.
+    """Two backfills at full speed stop at their part, and urgent requests beside them do not wait.
 
-    All of it has to happen within one minute of the sandbox's; each page weighs ten.
+    All of this happens within one minute of the sandbox. Each page weighs ten.
     """
 
     async def main() -> bool:

@@ -70,7 +70,7 @@ def frame_of(value: Any) -> bytes:
 
 
 def usdm_frame(payload: dict[str, Any]) -> bytes:
-    """Spell a frame as the USDⓈ-M market does: `, ` between the members of `k` and nowhere else."""
+    """Return a frame in the USDⓈ-M market's spacing: `, ` between the members of `k` only."""
     kline = ", ".join(f'"{name}":{json.dumps(value)}' for name, value in payload["k"].items())
     outside = json.dumps({**payload, "k": 0}, separators=(",", ":"))
     return outside.replace('"k":0', f'"k":{{{kline}}}').encode()
@@ -99,7 +99,7 @@ def expected(kline: dict[str, Any], market: str) -> Candle:
 
 
 def refused(frame: bytes) -> str:
-    """Return the kind by which the frame is refused."""
+    """Return the kind of the frame's FrameError."""
     with pytest.raises(FrameError) as caught:
         decode(frame, "spot", RECV_US)
     assert "\n" not in str(caught.value)
@@ -111,7 +111,7 @@ def refused(frame: bytes) -> str:
     ("market", "kline"), [("spot", SPOT), ("usdt_futures", SPOT), ("coin_futures", COIN)]
 )
 def test_closed_candle(market, kline, wrapped):
-    """A closed kline of any market is a candle, field by field as it was sent."""
+    """A closed kline of any market becomes a candle with the same values."""
     payload = event(kline)
     frame = frame_of(combined(payload) if wrapped else payload)
     assert not is_open_candle(frame)
@@ -120,7 +120,7 @@ def test_closed_candle(market, kline, wrapped):
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_usdm_spacing(closed):
-    """The USDⓈ-M market writes spaces between the members of a kline, which change nothing."""
+    """The USDⓈ-M market's spaces inside a kline make no difference."""
     payload = event(x=closed)
     for frame in (usdm_frame(payload), b'{"stream":"btcusdt@kline_1m","data":' + usdm_frame(payload) + b"}"):
         assert b', "x":' in frame
@@ -131,7 +131,7 @@ def test_usdm_spacing(closed):
 
 
 def test_open_candle():
-    """An open candle is recognised unread, and read it is passed over too."""
+    """An open candle is recognized without parsing, and skipped if it is parsed."""
     for value in (event(x=False), combined(event(x=False))):
         assert is_open_candle(frame_of(value))
         assert decode(frame_of(value), "spot", RECV_US) == OPEN_CANDLE
@@ -145,7 +145,7 @@ blanks = st.text(" \t\n\r", max_size=3)
 
 @st.composite
 def spaced(draw: st.DrawFn, value: Any) -> str:
-    """Write JSON with any white space where JSON allows it, and members in any order."""
+    """Render JSON with any whitespace, and with members in any order."""
     if isinstance(value, dict):
         members = draw(st.permutations(list(value.items())))
         inside = ",".join(
@@ -159,7 +159,7 @@ def spaced(draw: st.DrawFn, value: Any) -> str:
 @examples(30, 300)
 @given(st.data(), st.booleans(), st.booleans())
 def test_no_closed_candle_is_passed_over(data, wrapped, closed):
-    """However a frame is spaced and ordered, a closed candle is never taken for an open one."""
+    """In any spacing and order, a closed candle never counts as open."""
     payload = event(x=closed)
     frame = data.draw(spaced(combined(payload) if wrapped else payload)).encode()
     if closed:
@@ -176,13 +176,13 @@ def test_positive_evidence(frame):
 
 
 def test_zero_trades():
-    """A candle without trades is a candle: flat, with zero volumes."""
+    """A candle without trades is valid: flat, with zero volumes."""
     kline = {**SPOT, "f": -1, "L": -1, "n": 0, "v": "0.00000000", "q": "0.00000000", "V": "0", "Q": "0"}
     assert decode(frame_of(event(kline)), "spot", RECV_US) == expected(kline, "spot")
 
 
 def test_odd_close_time():
-    """The close time is not held against a candle: one cut by a halt has an odd one."""
+    """A candle shortened by a halt has an odd close time, and is accepted."""
     for close_ms in (BEGIN_MS, BEGIN_MS + 41_646, BEGIN_MS + 10**9):
         assert decode(frame_of(event(T=close_ms)), "spot", RECV_US) == expected(SPOT, "spot")
 
@@ -197,7 +197,7 @@ def test_unknown_fields():
 
 @pytest.mark.parametrize("wire_name", BY_WIRE_NAME)
 def test_every_interval(wire_name):
-    """Each interval's candle ends where the next begins, months by the calendar."""
+    """Each interval's candle ends where the next begins; months follow the calendar."""
     interval = BY_WIRE_NAME[wire_name]
     begin_ms = 1_704_067_200_000  # 2024-01-01, a Monday
     candle = decode(frame_of(event(i=wire_name, t=begin_ms)), "spot", RECV_US)
@@ -208,7 +208,7 @@ def test_every_interval(wire_name):
 
 @pytest.mark.parametrize("begin_ms", [1_704_067_200_000 + day * DAY_MS for day in range(3)])
 def test_three_days_from_any_midnight(begin_ms):
-    """Where 3d is anchored is not documented, so any midnight is taken."""
+    """A `3d` candle may begin at any midnight, because its anchor is not documented."""
     candle = decode(frame_of(event(i="3d", t=begin_ms)), "spot", RECV_US)
     assert isinstance(candle, Candle)
     assert candle.end_ms - candle.begin_ms == 3 * DAY_MS
@@ -234,7 +234,7 @@ def test_three_days_from_any_midnight(begin_ms):
     ],
 )
 def test_replies(frame, reply):
-    """Answers are understood in the flat shape of spot and the nested one of the futures."""
+    """Answers are parsed in spot's flat form and in the futures' nested form."""
     assert decode(frame, "spot", RECV_US) == reply
 
 
@@ -247,7 +247,7 @@ def test_replies(frame, reply):
     ],
 )
 def test_shutdown(frame):
-    """The server's notice is understood raw and combined."""
+    """The notice of a shutdown is parsed raw and combined."""
     assert decode(frame, "spot", RECV_US) == Shutdown(1_770_123_456_789)
 
 
@@ -294,7 +294,7 @@ def test_other_events(frame, event_name):
     ids=range(16),
 )
 def test_not_json(frame):
-    """Bytes that are no JSON are refused as such, however deep they go."""
+    """Bytes that are not JSON raise FrameError of kind json, at any depth."""
     assert refused(frame) == "json"
 
 
@@ -317,13 +317,13 @@ def test_not_json(frame):
     ],
 )
 def test_other_shapes(frame):
-    """JSON of another shape than it claims is refused as such."""
+    """JSON of another shape raises FrameError of kind shape."""
     assert refused(frame) == "shape"
 
 
 @pytest.mark.parametrize("name", [name for name in SPOT if name not in "fLB"])
 def test_missing_or_mistyped_field(name):
-    """A kline must have each field that a candle is made of, with its type."""
+    """A kline without a needed field, or with one of another type, is refused."""
     kline = dict(SPOT)
     del kline[name]
     payload = {**event(), "k": kline}
@@ -389,7 +389,7 @@ def test_numbers(value):
 
 @given(st.text(max_size=70) | st.text("0123456789.", max_size=70))
 def test_any_number(text):
-    """Any text is a finite number that is not negative, or refused."""
+    """Any text is a finite number of at least 0, or refused."""
     try:
         value = number(text)
     except FrameError as error:
@@ -455,7 +455,7 @@ def test_closed_before_its_end(early_ms, taken):
 
 
 def test_the_exchanges_words_stay_on_one_line():
-    """An error reply cannot break a line of the log, colour it, or fill it."""
+    """The exchange's error text cannot break, colour or fill a log line."""
     frame = b'{"id":1,"error":{"code":1,"msg":"boo\\nrecorded \\u001b[31m' + b"x" * 500 + b'"}}'
     said = decode(frame, "spot", RECV_US).error
     assert said.startswith("boo recorded  [31mxxx")
@@ -464,7 +464,7 @@ def test_the_exchanges_words_stay_on_one_line():
 
 @pytest.mark.parametrize("wire_name", ["", "1mo", "7m", "1", "1H", "../1m", "1m\0", "x" * 300])
 def test_no_intervals(wire_name):
-    """An interval that the exchange has not is refused."""
+    """An unknown interval is refused."""
     assert refused(frame_of(event(i=wire_name))) == "interval"
 
 
@@ -473,17 +473,17 @@ def test_no_intervals(wire_name):
     ["", "..", "../../etc", "BTC/USDT", "BTC\0USDT", "A" * 300, "btcusdt", "BTC USDT", "BTC%2F", "\u202e"],
 )
 def test_no_symbols(symbol):
-    """A name that could not be a directory of the lake never gets near it."""
+    """A name that cannot be a directory of the lake is refused."""
     assert refused(frame_of(event(s=symbol))) == "symbol"
 
 
 def test_two_symbols():
-    """An event of one symbol with a kline of another is refused."""
+    """An event whose kline has another symbol is refused."""
     assert refused(frame_of({**event(), "s": "ETHUSDT"})) == "symbol"
 
 
 def test_too_large():
-    """A frame larger than any that the exchange sends is not read."""
+    """A frame larger than the limit is refused without parsing."""
     frame = frame_of(event())
     assert decode(frame.ljust(FRAME_BYTES_MAX), "spot", RECV_US) == expected(SPOT, "spot")
     assert refused(frame.ljust(FRAME_BYTES_MAX + 1)) == "size"
@@ -506,7 +506,7 @@ def message_or_refused(frame: bytes) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes(frame):
-    """Any bytes are a message or are refused with a kind; nothing else happens."""
+    """Any bytes give a message or a FrameError."""
     message_or_refused(frame)
 
 
@@ -528,7 +528,7 @@ values = st.recursive(
 
 @given(values)
 def test_any_json(value):
-    """Any JSON is a message or is refused with a kind; nothing else happens."""
+    """Any JSON gives a message or a FrameError."""
     message_or_refused(json.dumps(value).encode())
 
 
@@ -539,7 +539,7 @@ def test_any_json(value):
     st.booleans(),
 )
 def test_changed_fields(kline, outside, wrapped):
-    """A kline with any of its fields replaced is a candle or is refused with a kind."""
+    """A kline with any replaced field gives a candle or a FrameError."""
     payload = {**event(), "k": {**SPOT, **kline}, **outside}
     message_or_refused(frame_of({"stream": "x", "data": payload} if wrapped else payload))
 
@@ -553,7 +553,7 @@ def test_changed_fields(kline, outside, wrapped):
     ),
 )
 def test_changed_bytes(frame, edits):
-    """A frame with bytes inserted, removed or replaced is a message or is refused with a kind."""
+    """A frame with inserted, removed or replaced bytes gives a message or a FrameError."""
     for place, inserted, removed in edits:
         place %= len(frame) + 1
         frame = frame[:place] + inserted + frame[place + removed :]
@@ -569,12 +569,12 @@ def test_changed_bytes(frame, edits):
     ],
 )
 def test_stream_name(symbol, interval, name):
-    """A stream is named in lower case, its interval as the exchange spells it."""
+    """A stream's name is in lower case, with the exchange's name of the interval."""
     assert stream_name(symbol, INTERVALS[interval]) == name
 
 
 def test_encode_request():
-    """A control message names its method, its streams and its id."""
+    """A control message has its method, streams and id."""
     text = encode_request("SUBSCRIBE", ["btcusdt@kline_1m", "币安人生usdt@kline_1M"], 7)
     assert json.loads(text) == {
         "method": "SUBSCRIBE",
@@ -608,5 +608,5 @@ def test_every_market_is_taken_as_it_is_named():
     ],
 )
 def test_a_frame_names_its_stream(frame: bytes, name: str | None) -> None:
-    """The name of a combined frame is found, however it is written; nothing else is taken for one."""
+    """The stream's name is found in any form of a combined frame, and in no other frame."""
     assert stream_of(frame) == name

@@ -49,7 +49,7 @@ def test_a_plan_is_printed_and_nothing_is_changed(tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_did(tmp_path: Path) -> None:
-    """A sentence, or one JSON object; then coverage is clean and a second run has nothing to do."""
+    """It prints a sentence or one JSON object; then coverage is clean and a second run fetches nothing."""
 
     async def scenario(sandbox: Sandbox) -> None:
         lake = ("--lake", str(tmp_path / "lake"))
@@ -74,7 +74,7 @@ CLOSED, KINDS = (">&-", "2>&-", ">&- 2>&-", "| true"), ("", "--dry-run", "--dry-
     ("closed", "kind"), [*product(CLOSED, KINDS)] if LONG else [*zip(CLOSED, (*KINDS, ""), strict=True)]
 )
 def test_who_does_not_listen_changes_nothing(closed: str, kind: str, tmp_path: Path) -> None:
-    """Closed outputs and readers that go away are no failure: the work is done, and nothing is traced."""
+    """With a closed output or a reader that leaves, the work is done with exit 0 and no traceback."""
 
     async def scenario(sandbox: Sandbox) -> None:
         command = (
@@ -140,7 +140,7 @@ def test_what_cannot_be_had_is_exit_1(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], error: str, tmp_path: Path) -> None:
-    """Exit 2, and nothing is made."""
+    """A wrong argument is one line with exit 2, and creates nothing."""
     told = run_here("backfill", *arguments, "--lake", str(tmp_path / "lake"), cwd=tmp_path)
     assert told.returncode == 2
     assert error in told.stderr
@@ -172,7 +172,7 @@ def test_ctrl_c_stops_at_once_and_the_next_goes_on(tmp_path: Path) -> None:
 
 
 def test_record_since_does_both(tmp_path: Path) -> None:
-    """History and live candles in one process, without a seam."""
+    """`record --since` fetches history and records in one process, without a gap between them."""
 
     async def scenario(sandbox: Sandbox) -> None:
         lake = tmp_path / "lake"

@@ -33,7 +33,7 @@ def foreign(store: LakeStore, partition: Partition, *minutes: int) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> LakeStore:
-    """A lake of two partitions; a foreign file in each holds one new candle and one that is there."""
+    """A lake of two partitions, each with a foreign file of one new candle and one duplicate."""
     store = LakeStore.create(str(tmp_path / "lake"), "test")
     for partition, minute in ((FIRST, 0), (SECOND, 1440)):
         store.merge(partition, to_table([stream_candle(minute)]))
@@ -55,7 +55,7 @@ def said(result: Result) -> dict[str, object]:
 
 
 def lakewriter(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
+    """Run the command in a process."""
     environment = {name: value for name, value in os.environ.items() if name != "LAKEWRITER_LAKE"}
     return run(*arguments, cwd=cwd, environment=environment)
 
@@ -206,7 +206,7 @@ def test_stale_temporary_files(store):
 
 @pytest.mark.parametrize("directory", ["", "forgotten", "gaps", "instruments", "subscriptions", "weight"])
 def test_stale_temporary_files_of_our_own(store: LakeStore, directory: str) -> None:
-    """Beside the small files that are replaced whole, too."""
+    """Stale temporary files beside the small files of the state are removed, too."""
     path = store.root / "_lakewriter" / directory / ".some.ndjson.tmp-1-ab"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"torn")
@@ -217,25 +217,25 @@ def test_stale_temporary_files_of_our_own(store: LakeStore, directory: str) -> N
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_jobs(store, jobs):
-    """The number of processes changes nothing of the result."""
+    """Any number of processes gives the same result."""
     assert said(compact(store, "--json", "--jobs", jobs))["rewritten"] == 2
 
 
 def test_empty_lake(tmp_path):
-    """A lake without candles is nothing to do."""
+    """An empty lake needs no work."""
     store = LakeStore.create(str(tmp_path), "test")
     assert compact(store).stdout.startswith("0 partitions, 0 candles: 0 rewritten, ")
 
 
 def test_plain_directory(tmp_path):
-    """A directory that only holds partitions, without our own, is a lake like any other."""
+    """A directory with partitions and without `_lakewriter` is a lake."""
     store = LakeStore.local(tmp_path)
     foreign(store, FIRST, 0)
     assert said(compact(store, "--json"))["rewritten"] == 1
 
 
 def test_missing_lake(tmp_path):
-    """A lake that is not there is an error with the command that makes one, and is not made."""
+    """An absent lake is an error with the command that creates one, and is not created."""
     error = compact(LakeStore.local(tmp_path / "absent")).exception
     assert isinstance(error, LakeError)
     assert error.what == f"lake: {tmp_path}/absent does not exist"
@@ -243,7 +243,7 @@ def test_missing_lake(tmp_path):
 
 
 def test_lake_before_the_command(store):
-    """--lake may stand before the command's name, come from the environment, or after the name, which wins."""
+    """--lake may precede the command, come from the environment, or follow the command, which wins."""
     root = str(store.root)
     runner = CliRunner()
     for arguments, environment in [
@@ -256,7 +256,7 @@ def test_lake_before_the_command(store):
 
 
 def test_help():
-    """The help has an example and every option."""
+    """The help has an example and each option."""
     text = CliRunner().invoke(cli, ["compact", "--help"]).stdout
     assert "lakewriter compact --market spot --since 2024-06-01 --dry-run" in text
     for option in (
@@ -275,7 +275,7 @@ def test_help():
 
 @pytest.mark.slow
 def test_as_a_user(store, tmp_path):
-    """stdout is data, stderr one line and its hint; it exits 0 when done, 1 for ours, 2 for a user's mistake."""
+    """Data goes to stdout, one error line and its hint to stderr; the exit code is 0, 1 or 2 by the cause."""
     done = lakewriter("compact", "--lake", "lake", "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["rewritten"] == 2

@@ -21,7 +21,7 @@ def lake(path: Path) -> LakeStore:
 
 
 def dead(store: LakeStore, minutes: range) -> Journal:
-    """Leave a journal as a killed recorder does."""
+    """Leave a journal like a killed recorder."""
     journal = create_journal(store.root, "dead")
     journal.commit([stream_candle(minute) for minute in minutes])
     os.close(journal._lock_fd)
@@ -29,7 +29,7 @@ def dead(store: LakeStore, minutes: range) -> Journal:
 
 
 def test_dead_journals_are_flushed_and_living_ones_left_alone(tmp_path: Path) -> None:
-    """Candles of dead recorders are in their partitions; a living recorder keeps its journal."""
+    """A dead recorder's candles are merged, and a living recorder's journal is unchanged."""
     store = lake(tmp_path)
     living_recorders = create_journal(store.root, "living")
     living_recorders.commit([stream_candle(100)])
@@ -45,7 +45,7 @@ def test_dead_journals_are_flushed_and_living_ones_left_alone(tmp_path: Path) ->
 
 
 def test_what_cannot_be_merged_stays_and_is_named(tmp_path: Path) -> None:
-    """A corrupt partition is named, its candles stay in the journal, and the exit is 1."""
+    """Candles of a corrupt partition stay in the journal; the line names the partition, and the exit is 1."""
     store = lake(tmp_path)
     dead(store, range(2))
     corrupt = store.root / "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30/candles.parquet"
@@ -62,7 +62,7 @@ def test_what_cannot_be_merged_stays_and_is_named(tmp_path: Path) -> None:
 
 
 def test_oddities_in_the_journal_stop_nobody(tmp_path: Path) -> None:
-    """A directory or a pipe that is named like a segment is passed over; good journals are flushed."""
+    """A directory or pipe with a segment's name is skipped, and other journals are flushed."""
     store = lake(tmp_path)
     odd = store.root / "_lakewriter/journal/aaa"
     (odd / "1.ndjson").mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_oddities_in_the_journal_stop_nobody(tmp_path: Path) -> None:
 
 
 def test_a_lake_that_is_not_there(tmp_path: Path) -> None:
-    """Without a lake there is one line and exit 1."""
+    """An absent lake is one line and exit 1."""
     flushed = run("flush", "--lake", str(tmp_path / "no"))
     assert flushed.returncode == 1
     assert flushed.stderr.startswith(f"lakewriter: lake: {tmp_path}/no does not exist\n")

@@ -37,7 +37,7 @@ BTC = Series("spot", "BTCUSDT", "1m")
 
 @pytest.fixture
 def store(tmp_path: Path) -> LakeStore:
-    """A lake of three minutes of each of three days, from two sources, and of another symbol."""
+    """A lake of three minutes on each of three days, from two sources, and of another symbol."""
     store = LakeStore.create(str(tmp_path / "lake"), "test")
     merge_candles(store, rows())
     return store
@@ -71,7 +71,7 @@ def minutes(store: LakeStore, symbol: str = "BTCUSDT") -> list[int]:
 
 
 def test_a_dry_run_shows_what_would_go(store):
-    """--dry-run prints a row a series and a sentence, and changes nothing."""
+    """--dry-run prints one row per series and a sentence, and changes nothing."""
     before = files_and_bytes(store.root)
     result = forget(store, "spot:*:1m", "--since", "2024-06-30T00:01:00", "--dry-run")
     assert result.exit_code == 0
@@ -104,7 +104,7 @@ def test_a_dry_run_shows_what_would_go(store):
     ],
 )  # fmt: skip
 def test_what_is_chosen_goes(store, arguments, kept):
-    """Days are whole, UTC and included; times are exact; sources choose rows; other series are not touched."""
+    """Days are whole UTC days, times are exact, sources select rows, and other series are unchanged."""
     assert forget(store, "spot:BTCUSDT:1m", *arguments, "--yes").exit_code == 0
     assert minutes(store) == kept
     assert minutes(store, "ETHUSDT") == [0]
@@ -132,7 +132,7 @@ def test_older_than_is_by_the_clock(store):
     ],
 )
 def test_series_are_named(store, arguments, gone):
-    """Series are named by subscriptions, globs among them, and by options; both together narrow."""
+    """Subscriptions, globs and options select series; both together select the common ones."""
     assert forget(store, *arguments, "--yes").exit_code == 0
     assert {row.symbol for row in rows_by_plain_files(store)} == {"BTCUSDT", "ETHUSDT"} - gone
 
@@ -154,7 +154,7 @@ def test_series_are_named(store, arguments, gone):
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(store, arguments, what):
-    """A mistake is one line and exit 2, and nothing goes; without a terminal there is no removal unasked."""
+    """A wrong argument is one line with exit 2; without a terminal the command needs --yes."""
     before = files_and_bytes(store.root)
     error = forget(store, *arguments).exception
     assert isinstance(error, UsageError)
@@ -164,7 +164,7 @@ def test_what_cannot_be_is_refused(store, arguments, what):
 
 
 def test_json_is_one_object(store):
-    """--json prints one object of counts; again there is nothing to do, and that is exit 0."""
+    """--json prints one object of counts; a second run has nothing to remove, and exits 0."""
     first = counts(forget(store, "spot:BTCUSDT:1m", "--until", "2024-07-01T00:01:00", "--json", "--yes"))
     assert first.pop("bytes_freed") > 0
     assert first == {
@@ -259,7 +259,7 @@ def test_lines_of_others_stay_in_the_record(store, damage):
 
 
 def test_a_record_that_cannot_be_read_stops_it(store):
-    """Without a record nothing goes."""
+    """With an unreadable record no candle is removed."""
     (store.root / FORGOTTEN_FILE).mkdir(parents=True)
     before = minutes(store)
     error = forget(store, "spot:BTCUSDT:1m", "--yes").exception
@@ -315,7 +315,7 @@ def test_a_forgotten_middle_is_explained(store):
 
 
 def test_a_series_begins_where_its_candles_do(store):
-    """After a retention a series begins later; gaps from before are none of it, those after are."""
+    """After a retention the series begins later; gaps before that are not counted, later ones are."""
     recorder = LivingRecorder(store.root)
     recorder.mark(BTC, begin_of_minute(1) // 60_000, begin_of_minute(2) // 60_000, "exchange_halt")
     recorder.mark(BTC, begin_of_minute(1500) // 60_000, begin_of_minute(1502) // 60_000, "unhealable", "no")
@@ -340,7 +340,7 @@ def test_a_retention_moves_the_begin_of_a_subscription(store):
 
 
 def test_what_was_forgotten_whole_is_no_series(store):
-    """A series of which nothing remains is expected no more; its name is still known."""
+    """A series without remaining candles is no longer expected, and its name is still known."""
     forget(store, "spot:ETHUSDT:1m", "--yes")
     assert days(store, ETH) == []
     assert [each for each in absent_candles(store) if each.series == ETH] == []
@@ -348,7 +348,7 @@ def test_what_was_forgotten_whole_is_no_series(store):
 
 
 def test_an_absurd_candle_expects_nothing(store):
-    """A candle of the future that was forgotten makes nothing up to it expected."""
+    """After the removal of a candle from the future, no candle up to it is expected."""
     merge_candles(store, [stream_candle(0, begin_ms=begin_of_minute(0) + 1000 * DAY_MS)])
     forget(store, "spot:BTCUSDT:1m", "--since", "2025-01-01", "--yes")
     assert sum(each[0] for each in days(store)) == 1440 + 1440 + 3
@@ -356,7 +356,7 @@ def test_an_absurd_candle_expects_nothing(store):
 
 @pytest.mark.parametrize("reason", ["exchange_halt", "delisted", "unhealable", "pending"])
 def test_reasons_beside_a_forgotten_range(store, reason: Reason):
-    """That the exchange has no candle, or that it is healed, counts more than that it was forgotten."""
+    """An exchange's reason and a pending heal have precedence over `forgotten`."""
     merge_candles(store, [stream_candle(number) for number in range(10)])
     forget(store, "spot:BTCUSDT:1m", "--since", "2024-06-30T00:03", "--until", "2024-06-30T00:07", "--yes")
     recorder = LivingRecorder(store.root)

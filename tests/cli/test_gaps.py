@@ -32,14 +32,14 @@ def invoke(store: LakeStore, *arguments: str) -> Result:
 
 
 def test_no_gaps(store: LakeStore) -> None:
-    """Nothing absent is one line, and exit 0."""
+    """Without gaps the command prints one line, and exits 0."""
     done = invoke(store, "gaps", "--symbol", "ETHUSDT")
     assert (done.exit_code, done.stdout) == (0, "no gaps: every expected candle is present\n")
     assert invoke(store, "gaps", "--symbol", "ETHUSDT", "--json").stdout == ""
 
 
 def test_gaps_are_a_table(store: LakeStore) -> None:
-    """Gaps with a reason are rows of a table, newest last, and exit 0."""
+    """Gaps with a reason are printed as a table, the newest last, and the exit code is 0."""
     recorder = LivingRecorder(store.root)
     mark_gap(recorder, 6, 9)
     mark_gap(recorder, 2, 4, "exchange_halt")
@@ -111,7 +111,7 @@ def test_coverage_is_a_line_a_series(store: LakeStore) -> None:
 
 
 def test_coverage_by_day_and_json(store: LakeStore) -> None:
-    """--by-day has a row a day; --json an object a row and the totals last."""
+    """--by-day prints one row per day; --json one object per row, and the totals last."""
     done = invoke(store, "coverage", "--by-day", "--symbol", "BTCUSDT", "--json")
     day, totals = [json.loads(line) for line in done.stdout.splitlines()]
     assert day == {
@@ -133,7 +133,7 @@ def test_coverage_by_day_and_json(store: LakeStore) -> None:
 
 
 def test_coverage_until_a_time(store: LakeStore) -> None:
-    """A series that stopped is noticed when it has to last until some time; a day only cuts the answer."""
+    """A time as --until finds a series that stopped; a day only limits the answer."""
     eth = ("coverage", "--symbol", "ETHUSDT")
     assert invoke(store, *eth, "--until", "2024-06-30").exit_code == 0
     assert invoke(store, *eth, "--until", "2024-06-30T00:06:30Z").exit_code == 0
@@ -155,7 +155,7 @@ def test_coverage_until_a_time(store: LakeStore) -> None:
     ],
 )
 def test_usage(store: LakeStore, arguments: tuple[str, ...], what: str) -> None:
-    """A wrong argument is named, with an example."""
+    """The error for a wrong argument names it and has an example."""
     done = invoke(store, *arguments)
     assert isinstance(done.exception, UsageError)
     assert done.exception.what == what
@@ -164,14 +164,14 @@ def test_usage(store: LakeStore, arguments: tuple[str, ...], what: str) -> None:
 
 @pytest.mark.parametrize("name", ["gaps", "coverage"])
 def test_help_has_examples(name: str) -> None:
-    """Every --help shows how it is used, and the list of commands names it."""
+    """Each --help has an example, and the list of commands has the command."""
     assert f"  lakewriter {name} --" in CliRunner().invoke(cli, [name, "--help"]).stdout
     assert name in CliRunner().invoke(cli, ["--help"]).stdout
 
 
 @pytest.mark.slow
 def test_as_a_person_meets_it(store: LakeStore) -> None:
-    """stdout is data, stderr one line and the next command."""
+    """Data goes to stdout; stderr has one line and the next command."""
     done = run("coverage", "--lake", str(store.root))
     assert done.returncode == 1
     assert done.stderr == (

@@ -174,14 +174,14 @@ def test_bad_arguments(tmp_path, archive, arguments, what):
 
 
 def test_nothing_to_import(tmp_path):
-    """A directory without a file of candles is a user's mistake."""
+    """A directory without candle files is a usage error."""
     error = imported(tmp_path / "lake", tmp_path).exception
     assert isinstance(error, UsageError)
     assert error.what == f"import: no file of candles in {tmp_path}"
 
 
 def test_a_lake_that_cannot_be(tmp_path, archive):
-    """A file in the place of the lake is one line."""
+    """A file in the lake's place is an error of one line."""
     (tmp_path / "lake").write_text("")
     error = imported(tmp_path / "lake", archive).exception
     assert isinstance(error, LakeError)
@@ -189,7 +189,7 @@ def test_a_lake_that_cannot_be(tmp_path, archive):
 
 
 def test_help():
-    """The help has examples and every option, and importing the command line imports no command."""
+    """The help has examples and each option, and importing the command line imports no command."""
     text = CliRunner().invoke(cli, ["import", "--help"]).stdout
     assert "lakewriter import usdt_futures_BTCUSDT_1m.pqt" in text
     for option in ("--market", "--symbol", "--interval", "--source", "--dry-run", "--json", "--lake"):
@@ -202,7 +202,7 @@ def test_help():
 
 @pytest.mark.slow
 def test_as_a_user(tmp_path, archive):
-    """stdout is data, stderr one line and its hint; it exits 0 when done, 1 for ours, 2 for a user's mistake."""
+    """Data goes to stdout, one error line and its hint to stderr; the exit code is 0, 1 or 2 by the cause."""
     lake = str(tmp_path / "lake")
     done = run("import", str(archive), "--lake", lake, "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -31,7 +31,7 @@ def invoke(store: LakeStore, *arguments: str) -> Result:
 
 
 def refusal(store: LakeStore, *arguments: str) -> tuple[int, str, str]:
-    """Return the exit code, the line and the hint with which a command refuses."""
+    """Return a refusal's exit code, line and hint."""
     error = invoke(store, *arguments).exception
     assert isinstance(error, LakewriterError)
     return error.exit_code, error.what, error.hint
@@ -51,7 +51,7 @@ def test_a_spelling_mistake_is_no_health(store: LakeStore, command: str) -> None
 
 @COMMANDS
 def test_each_of_several_names_has_to_match(store: LakeStore, command: str) -> None:
-    """One mistake among names that are right does not hide behind them."""
+    """One misspelled name is an error, even beside correct names."""
     assert refusal(store, command, "--symbol", "BTCUSDT", "--symbol", "ETHUSTD") == (
         2,
         f"{command}: the lake has no series that matches *:ETHUSTD:*",
@@ -86,7 +86,7 @@ def test_a_series_that_only_a_ledger_or_a_journal_knows(store: LakeStore) -> Non
 
 @pytest.mark.parametrize("command", ["coverage", "verify"])
 def test_days_with_nothing(store: LakeStore, command: str) -> None:
-    """Days on which there is nothing are exit 2; the days that there are are named."""
+    """Days without candles exit 2, and the message has the days that exist."""
     assert refusal(store, command, "--since", "2062-06-30") == (
         2,
         f"{command}: the lake has nothing since 2062-06-30",
@@ -100,7 +100,7 @@ def test_days_with_nothing(store: LakeStore, command: str) -> None:
 
 @COMMANDS
 def test_days_the_wrong_way_round(store: LakeStore, command: str) -> None:
-    """An end before the beginning is a mistake."""
+    """An end before the start is a usage error."""
     assert refusal(store, command, "--since", "2024-07-01", "--until", "2024-06-30")[:2] == (
         2,
         "--until: 2024-06-30 is before --since 2024-07-01",

@@ -50,7 +50,7 @@ def process(*arguments: str | bytes, stdin: bytes = b"", **more: str) -> subproc
 
 
 def test_table_on_standard_output(lake: str) -> None:
-    """SQL in, a table out; `--lake` before or behind the command's name."""
+    """A statement prints a table; `--lake` may precede or follow the command."""
     done = process("--lake", lake, "SELECT count(*) AS n FROM candles")
     assert done.stdout.decode() == "  n\n───\n101\n(1 row)\n"
     assert done.stderr == b""
@@ -58,7 +58,7 @@ def test_table_on_standard_output(lake: str) -> None:
 
 
 def test_broken_sql_exits_1_in_two_lines(lake: str) -> None:
-    """The error is one line, the place in the SQL below it, with no traceback and nothing on stdout."""
+    """Broken SQL prints one line and the position, without a traceback or output."""
     done = process("--lake", lake, "SELECT nope FROM candles", TZ="Asia/Tokyo")
     assert done.returncode == 1
     assert done.stdout == b""
@@ -79,7 +79,7 @@ def test_an_empty_table_says_why(lake: str) -> None:
 
 
 def test_reader_that_goes_away_is_no_error(lake: str) -> None:
-    """`| head` ends it quietly."""
+    """A reader that leaves, such as `| head`, is no error."""
     command = (
         f"{sys.executable} -m lakewriter query --lake {lake} 'FROM range(3000000)' --format csv | head -n 2"
     )
@@ -111,7 +111,7 @@ def test_ctrl_c_stops_a_long_query(lake: str) -> None:
 
 
 def test_text_that_is_no_text_is_told(lake: str) -> None:
-    """Bytes that are not UTF-8 are a mistake of one line, wherever they stand."""
+    """Bytes that are not UTF-8 are a usage error of one line, in each argument."""
     for done in (
         process("--lake", lake, "-", stdin=b"select \xff"),
         process("--lake", lake, b"select '\xff'"),
@@ -138,7 +138,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("arguments", [["SELECT 1"], ["FROM range(3000000)", "--format", "csv"], ["--list"]])
 def test_full_disk_is_one_line(lake: str, arguments: list[str]) -> None:
-    """Standard output that takes nothing is an error, without a traceback."""
+    """A standard output without space is an error of one line, without a traceback."""
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "lakewriter", "query", "--lake", lake, *arguments]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
@@ -147,13 +147,13 @@ def test_full_disk_is_one_line(lake: str, arguments: list[str]) -> None:
 
 
 def test_output_to_a_descriptor(lake: str) -> None:
-    """`-o /dev/stdout` is standard output."""
+    """`-o /dev/stdout` writes to standard output."""
     done = process("--lake", lake, "SELECT 1 AS a", "--format", "csv", "-o", "/dev/stdout")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"a\n1\n", b"")
 
 
 def test_any_number_of_rows_may_be_asked_for(lake: str) -> None:
-    """More rows than can be counted are all of them."""
+    """A huge row limit prints all rows."""
     assert ask(lake, "SELECT open FROM candles", "--max-rows", "9" * 20).endswith("(101 rows)\n")
 
 
@@ -193,7 +193,7 @@ def on_terminal(
 
 
 def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
-    """On a terminal a long table is cut in the middle, and Parquet is refused with a way out."""
+    """On a terminal a long table omits its middle rows, and Parquet is refused with a hint."""
     code_0, shown = on_terminal(lake, "SELECT open FROM candles", "--no-pager")
     assert code_0 == 0
     assert len(shown.splitlines()) == 2 + 41 + 1
@@ -207,7 +207,7 @@ def test_terminal_shows_forty_rows_and_no_binary(lake: str) -> None:
 
 
 def test_pager_gets_what_is_longer_than_the_screen(lake: str, tmp_path: Path) -> None:
-    """A table that does not fit goes to $PAGER, in its whole width; one that fits does not."""
+    """A table longer than the screen goes to $PAGER in full width; a shorter one does not."""
     pager = tmp_path / "pager"
     pager.write_text("#!/bin/sh\necho PAGED\ncat\n")
     pager.chmod(0o755)
@@ -229,7 +229,7 @@ def test_pager_gets_what_is_longer_than_the_screen(lake: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("pager", ["", "/nowhere/pager -x", "'"])
 def test_pager_that_is_none_is_done_without(lake: str, pager: str) -> None:
-    """An empty, absent or misspelled PAGER leaves the table to the terminal."""
+    """With an empty, absent or misspelled PAGER the table goes to the terminal."""
     code, shown = on_terminal(lake, "SELECT open FROM candles", PAGER=pager)
     assert code == 0
     assert shown.endswith("(101 rows, 40 shown)\n")
@@ -256,7 +256,7 @@ def test_pager_that_is_left_early_is_no_error(lake: str) -> None:
 
 
 def test_progress_is_shown_after_a_second_and_wiped(lake: str) -> None:
-    """A long statement has a bar on the terminal, which is gone when the answer comes."""
+    """A long statement shows a progress bar, which is removed before the answer."""
     sql = "SELECT count(*) AS n FROM range(200000) a, range(100000) b WHERE hash(a.range + b.range) = 1"
     code, shown = on_terminal(lake, sql, "--timeout", "4s", with_bar=True)
     assert code == 1
@@ -267,7 +267,7 @@ def test_progress_is_shown_after_a_second_and_wiped(lake: str) -> None:
 
 
 def test_binary_goes_through_a_pipe(lake: str, tmp_path: Path) -> None:
-    """Parquet on a pipe is whole."""
+    """A pipe gets a whole Parquet file."""
     done = process("--lake", lake, "FROM candles", "--format", "parquet")
     (tmp_path / "x.parquet").write_bytes(done.stdout)
     assert pq.read_table(tmp_path / "x.parquet").num_rows == 101
@@ -334,7 +334,7 @@ def test_suffix_chooses_the_format(lake: str, tmp_path: Path) -> None:
 
 
 def test_an_existing_file_stays(lake: str, tmp_path: Path) -> None:
-    """`-o` overwrites no file before `--force` says so, and tells it before anything is asked."""
+    """`-o` refuses an existing file before the statement runs, unless `--force` is set."""
     path = tmp_path / "x.csv"
     path.write_text("mine")
     done = process("--lake", lake, "SELECT nothing FROM candles", "-o", str(path))
@@ -347,7 +347,7 @@ def test_an_existing_file_stays(lake: str, tmp_path: Path) -> None:
 
 
 def test_a_workbook_goes_into_a_pipe(lake: str) -> None:
-    """A pipe has no position, and gets a whole workbook."""
+    """A pipe, which has no position, gets a whole workbook."""
     done = process("--lake", lake, "SELECT open FROM candles", "--format", "xlsx")
     sheet = openpyxl.load_workbook(io.BytesIO(done.stdout)).active
     assert sheet is not None
@@ -373,7 +373,7 @@ def test_saved_query_by_name(lake: str) -> None:
 
 
 def test_list_needs_no_lake(tmp_path: Path) -> None:
-    """`--list` shows every saved query with its parameters, and every macro with its meaning."""
+    """`--list` prints each saved query with its parameters, and each macro with its meaning."""
     shown = ask(str(tmp_path / "nowhere"), "--list")
     assert "vwap  The volume-weighted" in shown
     assert "    symbol=BTCUSDT" in shown
@@ -440,14 +440,14 @@ def test_wrong_arguments_exit_2(lake: str, arguments: list[str], message: str) -
 
 
 def test_output_never_goes_into_the_lake(lake: str) -> None:
-    """An answer is not written where candles live."""
+    """An output file inside the lake is refused."""
     with pytest.raises(UsageError, match="inside the lake"):
         ask(lake, "FROM candles", "-o", f"{lake}/market=spot/x.parquet")
     assert not list(Path(lake).rglob("x.parquet"))
 
 
 def test_failed_query_writes_no_file(lake: str, tmp_path: Path) -> None:
-    """A file appears only with its whole answer."""
+    """A failed statement leaves no file."""
     with pytest.raises(LakewriterError):
         ask(lake, "SELECT nope", "-o", str(tmp_path / "x.csv"))
     assert not list(tmp_path.iterdir())

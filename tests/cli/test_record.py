@@ -79,14 +79,14 @@ def test_a_mistake_gets_one_clear_line(arguments: list[str], line: str, tmp_path
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_named(text: str, line: str, tmp_path: Path) -> None:
-    """A mistake in lakewriter.toml gets one line that names the file, and exit 2."""
+    """An error in lakewriter.toml is one line with the file's name, and exit 2."""
     (tmp_path / "lakewriter.toml").write_text(text)
     refused = run_here("record", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, line)
 
 
 def test_a_lake_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    """A lake path that is a file gets one line and exit 1 from every command; the file stays."""
+    """If the lake is a file, each command prints one line and exits 1; the file stays."""
     (tmp_path / "f").write_text("mine")
     for arguments in (["record", "spot:BTCUSDT:1m"], ["compact"], ["query", "SELECT 1"]):
         refused = run_here(*arguments, "--lake", "f", cwd=tmp_path)
@@ -110,7 +110,7 @@ def test_a_lake_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_cleanly(number: int, tmp_path: Path) -> None:
-    """SIGINT and SIGTERM flush everything, leave no journal, and exit 0."""
+    """SIGINT and SIGTERM flush all candles, leave no journal, and exit 0."""
     lake = tmp_path / "lake"
 
     async def main() -> None:
@@ -127,7 +127,7 @@ def test_a_signal_stops_cleanly(number: int, tmp_path: Path) -> None:
 
 
 def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
-    """A single frame stamped a year ahead is logged; nothing is owed for it, and the real candle is healed."""
+    """A frame from a year ahead is logged and causes no gap, and the real candle is healed."""
     lake = tmp_path / "lake"
 
     async def main() -> None:
@@ -157,7 +157,7 @@ def test_one_frame_from_ahead_is_no_candle(tmp_path: Path) -> None:
 
 
 def test_a_config_file_says_it_all(tmp_path: Path) -> None:
-    """Without arguments lakewriter.toml of the working directory is used, single endpoints included."""
+    """Without arguments, lakewriter.toml of the working directory sets everything, also single endpoints."""
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=120)) as sandbox:
@@ -234,7 +234,7 @@ def test_an_unlisted_symbol_is_recorded_with_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_glob_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
-    """A glob without a match is refused with exit 2, naming the glob and the market."""
+    """A glob without a match exits 2, and the line has the glob and the market."""
 
     async def main() -> None:
         async with serve(SandboxOptions()) as sandbox:
@@ -290,7 +290,7 @@ def test_sighup_reads_the_config_again(tmp_path: Path) -> None:
 
 
 def test_sighup_without_a_config_is_said(tmp_path: Path) -> None:
-    """Subscriptions of the command line cannot change, and SIGHUP does not end the recorder."""
+    """Without a config SIGHUP changes nothing, is logged, and does not end the recorder."""
 
     async def main() -> None:
         async with serve(SandboxOptions(speed=60)) as sandbox:

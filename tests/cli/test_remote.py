@@ -28,7 +28,7 @@ URI = "s3://bucket/candles"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """Four days of daily candles of two symbols, and a minute's with a gap that is explained."""
+    """Four days of daily candles of two symbols, and minutes with an explained gap."""
     root = tmp_path_factory.mktemp("lake")
     symbols = ("BTCUSDT", "币安人生USDT")
     make_lake(root, [rest_candle(n, interval="1d", symbol=symbol) for n in range(4) for symbol in symbols])
@@ -71,7 +71,7 @@ def run(
 
 
 def test_query(store: Store) -> None:
-    """Endpoint, region and credentials come from the environment."""
+    """The environment gives the endpoint, the region and the credentials."""
     sql = "SELECT symbol, count(*) AS days FROM candles WHERE \"interval\" = '1d' GROUP BY symbol ORDER BY symbol"
     done = run(store, "query", sql, "--lake", URI, "--format", "csv")
     assert (done.stderr, done.stdout) == ("", 'symbol,days\n"BTCUSDT",4\n"币安人生USDT",4\n')
@@ -107,7 +107,7 @@ def test_shell(store: Store) -> None:
 
 
 def test_gaps_and_coverage(store: Store) -> None:
-    """The ledgers are read where they are."""
+    """`gaps` and `coverage` read the ledgers in the store."""
     done = run(store, "gaps", "--json", "--lake", URI)
     assert (done.stderr, json.loads(done.stdout)["reason"]) == ("", "exchange_halt")
     done = run(store, "coverage", "--json", "--interval", "1m", "--lake", URI)
@@ -149,7 +149,7 @@ def test_places_where_no_lake_is(store: Store, uri: str, what: str, hint: str) -
 
 
 def test_newer_format(store: Store) -> None:
-    """A lake of a later version is refused."""
+    """A lake of a newer format is refused."""
     store.put("newer/_lakewriter/lake.json", b'{"format_version": 99}')
     done = run(store, "query", "FROM candles", "--lake", "s3://bucket/newer")
     assert done.stderr.startswith("lakewriter: lake: s3://bucket/newer has format 99, newer than 2")
@@ -159,7 +159,7 @@ def test_newer_format(store: Store) -> None:
 
 
 def test_wrong_credentials(store: Store) -> None:
-    """The store's own words, and where credentials come from."""
+    """The error has the store's text, and the hint names the sources of credentials."""
     with store.misbehaving(lambda _: refusal("403 Forbidden", "InvalidAccessKeyId", "No such access key.")):
         done = run(store, "query", "FROM candles", "--lake", URI)
     assert done.stderr.splitlines() == [
@@ -205,14 +205,14 @@ def expected(store: Store) -> list[list[object]]:
 
 
 def printed(store: Store, reader: str, code: str) -> list[str]:
-    """Return the lines that a program prints behind the statements for a reader."""
+    """Return the output of a program appended to the statements for a reader."""
     done = run(store, f"{views(store, reader)}import json\n{code}", program=("-c",))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 def test_polars_reads_what_we_read(store: Store) -> None:
-    """Every row; text stays text, the day a date."""
+    """Polars reads each row, with texts as text and days as dates."""
     [rows] = printed(
         store,
         "polars",
@@ -224,7 +224,7 @@ def test_polars_reads_what_we_read(store: Store) -> None:
 
 
 def test_pandas_reads_what_we_read(store: Store) -> None:
-    """Every row, or those that are named."""
+    """pandas reads each row, or the selected ones."""
     rows, count = printed(
         store,
         "pandas",

@@ -75,7 +75,7 @@ def test_nothing_is_lost_by_splitting(pieces: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_enter_runs_what_is_whole(text: str, whole: bool) -> None:
-    """Until a semicolon ends the statement, Enter begins another line."""
+    """Enter starts a new line until a semicolon ends the statement."""
     assert is_complete(text) is whole
 
 
@@ -114,7 +114,7 @@ def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
 
 
 def test_advice_is_about_what_is_being_typed() -> None:
-    """The line below the prompt has a function's parameters while they are typed."""
+    """While a function's arguments are typed, the line below the prompt shows its parameters."""
     assert toolbar_text("FROM vwap('spot', ") == (
         "vwap(market, symbol, interval, bucket := '1d', since := …, until := …)"
     )
@@ -151,7 +151,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     ],
 )
 def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
-    """Tables, columns, functions, keywords; in quotes symbols, markets and intervals; commands."""
+    """Completion offers tables, columns, functions and keywords; in quotes symbols, markets and intervals."""
     found = _SqlCompleter(lake, _COMMANDS, {}).get_completions(Document(before), CompleteEvent())
     texts = [each.text for each in found]
     assert texts[: len(first)] == first
@@ -159,7 +159,7 @@ def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
 
 
 def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
-    """A directory that is no symbol's is not offered as one; one that a tool spelled with percent signs is."""
+    """Only valid symbols are offered, also from percent-encoded directories."""
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "notes").mkdir()
     (tmp_path / "market=spot" / "symbol=%E5%B8%81USDT").mkdir()
@@ -210,7 +210,7 @@ def test_script_on_standard_input(lake: LakeStore, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_lines_for_one_answer_or_for_all(lake: LakeStore) -> None:
-    """`\\G` shows one answer a line for each value; `.mode line` all of them."""
+    r"""`\G` shows one answer with a line per value; `.mode line` shows all answers so."""
     done = shell(lake, "SELECT 1 AS a, 2 AS b\\G\nSELECT 3 AS c;\n.mode line\nSELECT 4 AS d;\n\\G\n")
     assert done.stdout == "── row 1 ──\na  1\nb  2\n(1 row)\nc\n─\n3\n(1 row)\n── row 1 ──\nd  4\n(1 row)\n"
     assert done.stderr == ""
@@ -239,7 +239,7 @@ def test_commands(lake: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
-    """A semicolon behind a command, from habit, is none of its name."""
+    """A semicolon after a command is ignored."""
     done = shell(lake, ".mode csv ;\n.help latest;\nSELECT 1 AS a;\n.quit;\nSELECT nope;\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("those of candles\na\n1\n")
@@ -284,7 +284,7 @@ def test_answers_come_in_the_order_of_what_was_asked(lake: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_what_nobody_reads_is_no_error(lake: LakeStore) -> None:
-    """`| head` ends a command's list as quietly as an answer."""
+    """A reader that leaves, such as `| head`, is no error for a command's output."""
     command = f"{sys.executable} -m lakewriter shell --lake {lake.root} <<< .tables | true"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=PATIENCE_S, check=False
@@ -318,7 +318,7 @@ def test_closed_standard_input_is_told(lake: LakeStore, command: str) -> None:
 
 @pytest.mark.slow
 def test_file_that_reads_itself_has_an_end(lake: LakeStore, tmp_path: Path) -> None:
-    """Reading stops some files deep."""
+    """A file that reads itself stops at the maximum depth."""
     file = tmp_path / "self.sql"
     file.write_text(f".read {file}\n")
     assert "files are nested more than 8 deep" in shell(lake, f".read {file}\n").stderr
@@ -367,7 +367,7 @@ class Terminal:
 
 @pytest.mark.slow
 def test_conversation(lake: LakeStore, tmp_path: Path) -> None:
-    """Several lines, fresh candles, Ctrl-C on a query and on a line, an error, Ctrl-D; and a history."""
+    """One session: several lines, fresh candles, Ctrl-C in a query and a line, an error, Ctrl-D, the history."""
     terminal = Terminal(lake, tmp_path)
     terminal.until("lake>")
     terminal.type("SELECT count(*) AS n\r")

@@ -21,7 +21,7 @@ ORDINARY_USER = [
 
 
 def limited(limit: str, *command: str, home: Path) -> "subprocess.CompletedProcess[str]":
-    """Run the command line below a limit, as `ulimit` takes it."""
+    """Run the command line below a limit of `ulimit`."""
     lakewriter = [sys.executable, "-m", "lakewriter", "query", "SELECT 1", "--lake", str(home / "none")]
     return subprocess.run(
         ["bash", "-c", f'ulimit {limit}; exec "$@"', "bash", *command, *lakewriter],
@@ -77,14 +77,14 @@ def test_a_user_without_a_home_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_probe_leaves_no_thread() -> None:
-    """Threads that were started to count them have ended by then."""
+    """The threads that count the possible threads have ended afterwards."""
     before = threading.active_count()
     assert _startable(50) == 50
     assert threading.active_count() == before
 
 
 def test_a_shortage_is_told_from_a_bug() -> None:
-    """Errors of a machine have a line; any other error has none, and shows its traceback."""
+    """Shortages of the machine get one line; any other error keeps its traceback."""
     for error in (
         MemoryError(),
         ImportError("x.so: failed to map segment from shared object"),

@@ -27,7 +27,7 @@ from support.running import PATIENCE_S, until, wait_until
 
 @contextlib.contextmanager
 def pipe(*, full: bool = False) -> Iterator[tuple[int, int]]:
-    """Give both ends of a pipe; no byte of a full one is ever read."""
+    """Yield both ends of a pipe, empty or full."""
     reading, writing = os.pipe()
     try:
         if full:
@@ -44,7 +44,7 @@ def pipe(*, full: bool = False) -> Iterator[tuple[int, int]]:
 
 
 def opened(fd: int, chars_max: int = 1 << 20) -> Stderr:
-    """Return a standard error that writes to a descriptor, which stays the test's."""
+    """Return a Stderr for a descriptor, which the test closes."""
     return Stderr(os.fdopen(fd, "w", encoding="utf-8", closefd=False), chars_max)
 
 
@@ -59,7 +59,7 @@ def drained(fd: int) -> bytes:
 
 
 def test_text_is_written_in_order_by_the_time_flush_returns() -> None:
-    """With a reader it is like any other stream: nothing is lost, nothing overtakes."""
+    """With a reader all text is written in order before flush returns."""
     with pipe() as (reading, writing):
         stream = opened(writing)
         for number in range(1000):
@@ -110,7 +110,7 @@ def test_lines_without_room_are_dropped_and_counted() -> None:
 
 
 def test_an_event_loop_is_never_held_up() -> None:
-    """A flush inside of a loop returns at once."""
+    """Inside an event loop flush returns at once."""
 
     async def main() -> None:
         with pipe(full=True) as (_, writing):
@@ -174,12 +174,12 @@ def test_a_pipe_that_another_process_made_non_blocking_is_waited_for() -> None:
 
 
 def stop_output(terminal: int) -> None:
-    """Stop a terminal's output, as Ctrl-S does."""
+    """Stop a terminal's output like Ctrl-S."""
     termios.tcflow(terminal, termios.TCOOFF)
 
 
 def recorded(lake: Path) -> int:
-    """Return how many candles are in a lake that is being recorded into."""
+    """Return the number of candles in a lake during a recording."""
     [(count,)] = open_lake(lake).query("SELECT count(*) FROM candles").rows()
     return int(count)
 
@@ -254,7 +254,7 @@ def test_a_bar_waits_for_no_terminal(tmp_path: Path) -> None:
     "arguments", [["query", "--lake", "nowhere", "SELECT 1"], ["record", "nonsense"], ["--help-me"]]
 )
 def test_an_error_that_cannot_be_said_ends_all_the_same(arguments: list[str], tmp_path: Path) -> None:
-    """The exit code is there though its line is not read."""
+    """The process exits with its code, even if its error line cannot be written."""
     with pipe(full=True) as (_, writing):
         ended = subprocess.Popen(
             [sys.executable, "-m", "lakewriter", *arguments], stderr=writing, cwd=tmp_path

@@ -195,7 +195,7 @@ def test_quoted_values_are_kept(tmp_path_factory: pytest.TempPathFactory, values
 
 @pytest.mark.parametrize("written", ["trades", "=a.csv", "trades=", ""])
 def test_an_option_is_a_name_and_a_file(written: str) -> None:
-    """Anything else is told how to write it."""
+    """Any option but NAME=FILE is an error with an example."""
     with pytest.raises(UsageError, match="is not NAME=FILE") as raised:
         read_table_files([written])
     assert raised.value.hint == "--table trades=trades.csv"

@@ -45,7 +45,7 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(three_days: Path, tmp_path: Path) -> LakeStore:
-    """A copy to plant something in."""
+    """A copy of the lake, which a test may damage."""
     return LakeStore.local(Path(shutil.copytree(three_days, tmp_path / "lake")))
 
 
@@ -92,7 +92,7 @@ def test_something_found(store: LakeStore) -> None:
 
 
 def test_a_candle_from_the_future(store: LakeStore) -> None:
-    """A candle that begins after now is named, with the command that removes it; one of this minute is none."""
+    """A candle that begins after now is a finding, with a command that removes it; this minute's is not."""
     now_ms = time.time_ns() // 1_000_000
     begins = [now_ms // MINUTE_MS * MINUTE_MS + minutes * MINUTE_MS for minutes in (0, 365 * 24 * 60)]
     for begin_ms in begins:
@@ -108,7 +108,7 @@ def test_a_candle_from_the_future(store: LakeStore) -> None:
 
 
 def test_json(store: LakeStore) -> None:
-    """--json is an object a finding, and the totals last."""
+    """--json prints one object per finding, and the totals last."""
     rewrite(store, DAY, lambda rows: edited(rows, 7, volume=-1.0))
     pq.write_table(pa.table({"x": [1]}), store.root / DAY.path / "part.parquet")
     done = invoke(store, "--json", "--check", "candle", "--check", "partition")
@@ -131,7 +131,7 @@ def test_json(store: LakeStore) -> None:
 
 
 def test_unknown_values_are_one_line(store: LakeStore) -> None:
-    """Nulls of a file that had no such columns are no finding: one line names the columns, and the exit is 0."""
+    """Nulls in optional columns are no finding: one line has the columns, and the exit code is 0."""
 
     def unknown(rows: pa.Table) -> pa.Table:
         for name in ("quote_volume", "trade_num"):
@@ -150,7 +150,7 @@ def test_unknown_values_are_one_line(store: LakeStore) -> None:
 
 
 def test_only_so_many_are_shown(store: LakeStore) -> None:
-    """Of many findings the first of each check are printed, the rest is counted."""
+    """Of many findings the first ones of each check are printed, and the rest is counted."""
     rewrite(store, DAY, lambda rows: rows.set_column(6, rows.schema.field(6), pa.array([-1.0] * 1440)))
     done = invoke(store, "--check", "candle")
     assert done.stdout.splitlines()[-1] == "(20 rows)"
@@ -175,7 +175,7 @@ def test_foreign_files_are_for_compact(store: LakeStore) -> None:
 
 
 def test_filters(store: LakeStore) -> None:
-    """Filters choose series and days; the rest is not opened."""
+    """Filters select series and days, and other files are not opened."""
     rewrite(store, DAY, lambda rows: edited(rows, 7, volume=-1.0))
     assert invoke(store, "--until", "2024-06-03").exit_code == 0
     assert invoke(store, "--since", "2024-06-05").exit_code == 0
@@ -186,7 +186,7 @@ def test_filters(store: LakeStore) -> None:
 
 
 def test_jumps(store: LakeStore) -> None:
-    """--jumps sets how far a jump is, 0 switches them off."""
+    """--jumps sets the minimum jump, and 0 disables the check."""
     names = ("open", "high", "low", "close")
     rewrite(
         store,
@@ -209,7 +209,7 @@ def test_jumps(store: LakeStore) -> None:
     ],
 )
 def test_usage(store: LakeStore, arguments: tuple[str, ...], what: str) -> None:
-    """A wrong argument is named, with an example."""
+    """The error for a wrong argument names it and has an example."""
     done = invoke(store, *arguments)
     assert isinstance(done.exception, UsageError)
     assert done.exception.what == what
@@ -261,7 +261,7 @@ def test_a_repair_is_counted(store: LakeStore, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_as_a_person_meets_it(store: LakeStore) -> None:
-    """stdout is data, stderr one line and the next command; no bar without a terminal."""
+    """Data goes to stdout; stderr has one line and the next command, and no bar without a terminal."""
     done = run("verify", "--lake", str(store.root))
     assert (done.returncode, done.stderr) == (0, "")
     (store.root / DAY.file).write_bytes(b"torn")
@@ -273,7 +273,7 @@ def test_as_a_person_meets_it(store: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it(store: LakeStore) -> None:
-    """On a terminal there is a bar; Ctrl-C ends at once, with one word and exit 130."""
+    """Ctrl-C ends the command and its bar at once, with one word and exit 130."""
     for number in range(150):
         shutil.copytree(
             store.root / "market=spot/symbol=BTCUSDT", store.root / f"market=spot/symbol=C{number}USDT"

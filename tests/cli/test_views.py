@@ -31,7 +31,7 @@ AWKWARD = "it's [a-b] 100% {x}"
 
 @pytest.fixture(scope="module", params=["lake", AWKWARD])
 def lake(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Four symbols, two of them with names like numbers: daily candles of four days, and a candle of 5m on each."""
+    """Four symbols, two with names like numbers: daily candles of four days, and one 5m candle of each."""
     root = tmp_path_factory.mktemp("views") / request.param
     symbols = ("BTCUSDT", CHINESE, "1F", "001")
     make_lake(
@@ -102,7 +102,7 @@ def test_duckdb_is_told_an_odd_path(odd: Path) -> None:
     ("reader", "count"), [("polars", "candles.collect().height"), ("pandas", "len(candles())")]
 )
 def test_python_is_told_an_odd_path(odd: Path, reader: str, count: str) -> None:
-    """The statements are Python, and read the lake."""
+    """The Python statements read a lake with an odd path."""
     names: dict[str, object] = {}
     exec(statements(odd, reader), names)
     assert eval(count, names) == 1
@@ -114,7 +114,7 @@ def test_readers_are_those_that_are_known() -> None:
 
 
 def test_duckdb_reads_what_we_read(lake: Path) -> None:
-    """The view has our columns, in order, typed as ours, and the same rows."""
+    """The view has our columns, in order and with our types, and the same rows."""
     with engine(lake) as connection:
         described = connection.execute("DESCRIBE candles").fetchall()
         assert [row[0] for row in described] == list(COLUMNS)
@@ -145,7 +145,7 @@ def test_duckdb_reads_what_we_read(lake: Path) -> None:
     ],
 )  # fmt: skip
 def test_duckdb_macros_read_what_we_read(lake: Path, call: str, where: str) -> None:
-    """Each macro's rows are those that we find by the same words; none is no error."""
+    """Each macro returns the rows of our equal query, also none."""
     columns = 'symbol, "date"::VARCHAR, epoch_ms(candle_begin_time), close'
     with engine(lake) as connection:
         assert connection.sql(f"SELECT {columns} FROM {call} ORDER BY ALL").fetchall() == ours(
@@ -169,7 +169,7 @@ def test_duckdb_macros_open_few_files(lake: Path) -> None:
 
 
 def test_duckdb_reads_an_empty_lake(tmp_path: Path) -> None:
-    """Before the first flush there are columns and no rows; afterwards the same view has some."""
+    """Before the first flush the view has columns and no rows; later the same view has rows."""
     make_lake(tmp_path)
     with engine(tmp_path) as connection:
         assert connection.sql("SELECT count(*), count(symbol) FROM candles").fetchall() == [(0, 0)]
@@ -190,7 +190,7 @@ def expected(lake: Path) -> list[list[object]]:
 
 
 def test_polars_reads_what_we_read(lake: Path) -> None:
-    """Every row; text stays text, the day a date."""
+    """Polars reads each row, with texts as text and days as dates."""
     [said] = python(
         statements(lake, "polars") + "import json\n"
         "rows = candles.select('market', 'symbol', 'interval', polars.col('date').cast(polars.String),"
@@ -202,7 +202,7 @@ def test_polars_reads_what_we_read(lake: Path) -> None:
 
 
 def test_pandas_reads_what_we_read(lake: Path) -> None:
-    """Every row, or those that are named."""
+    """pandas reads each row, or the selected ones."""
     said = python(
         statements(lake, "pandas") + "import json\n"
         "frame = candles()\n"
@@ -223,7 +223,7 @@ def test_pandas_reads_what_we_read(lake: Path) -> None:
     reason="needs Java and the extra `spark`",
 )
 def test_spark_reads_what_we_read(lake: Path) -> None:
-    """Every row; text stays text, and the day is a date."""
+    """Spark reads each row, with texts as text and days as dates."""
     said = python(
         "from pyspark.sql import SparkSession\n"
         "spark = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').getOrCreate()\n"
@@ -238,6 +238,6 @@ def test_spark_reads_what_we_read(lake: Path) -> None:
 
 
 def test_absent_lake_is_told(tmp_path: Path) -> None:
-    """There is nothing to read where there is no lake."""
+    """An absent lake is an error."""
     with pytest.raises(LakewriterError, match="does not exist"):
         statements(tmp_path / "nowhere", "duckdb")

@@ -37,7 +37,7 @@ COLUMNS = """epoch_ms(candle_begin_time), epoch_ms(candle_end_time), open, high,
 
 
 class Key(NamedTuple):
-    """One candle, as a log names it."""
+    """A candle's key, as in a log line."""
 
     market: str
     symbol: str
@@ -47,17 +47,17 @@ class Key(NamedTuple):
 
 @dataclass
 class Findings:
-    """What an audit found; all but the first two are complaints.
+    """The result of an audit; all counts but the first two are errors.
 
     Args:
-        promised: candles that the logs say are recorded.
+        promised: candles that the logs report as recorded.
         present: candles in the lake.
-        lost: promised and absent.
-        duplicated: keys that are there more than once.
-        different: candles that are not as they truly were.
+        lost: promised candles that the lake lacks.
+        duplicated: keys with more than one row.
+        different: candles that differ from the truth.
         unreadable: files that DuckDB refuses, with its reason.
-        stray: files that are neither a partition's one file nor below _lakewriter.
-        segments: what is left in the journal.
+        stray: files that are neither a partition's own file nor below _lakewriter.
+        segments: number of remaining segments in the journal.
     """
 
     promised: int = 0
@@ -71,14 +71,14 @@ class Findings:
 
     @property
     def clean(self) -> bool:
-        """Whether there is nothing to complain of."""
+        """Whether the audit found no error."""
         return not any(
             (self.lost, self.duplicated, self.different, self.unreadable, self.stray, self.segments)
         )
 
 
 def main() -> None:
-    """Audit, print, and exit."""
+    """Run the audit, print its result, and exit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lake", type=Path)
     parser.add_argument("logs", type=Path)
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def audit(lake: Path, logs: Path, truth: Truth) -> Findings:
-    """Return what there is to say of the lake."""
+    """Return the findings on the lake."""
     findings = Findings()
     present: Counter[Key] = Counter()
     with duckdb.connect() as connection:
@@ -119,7 +119,7 @@ def audit(lake: Path, logs: Path, truth: Truth) -> Findings:
 
 
 def promised_in(logs: Path) -> set[Key]:
-    """Return every candle that a whole line of a log says is recorded."""
+    """Return the candles that complete lines of a log report as recorded."""
     return {
         Key(*found.groups())
         for log in logs.glob("*.log")
@@ -128,12 +128,12 @@ def promised_in(logs: Path) -> set[Key]:
 
 
 def whole_lines(text: str) -> str:
-    """Return the text without a last line that is not ended."""
+    """Return the text without an unfinished last line."""
     return text[: text.rfind("\n") + 1]
 
 
 def _different(truth: Truth, partition: re.Match[str], rows: list[tuple[float, ...]]) -> list[str]:
-    """Return the rows that are not, as they stand, among the true candles of the partition."""
+    """Return the rows that are not among the true candles of the partition."""
     market, symbol, interval, day = partition.groups()
     day_ms = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
     start_ms = max(day_ms, int(min((row[0] for row in rows), default=day_ms)))
@@ -146,7 +146,7 @@ def _different(truth: Truth, partition: re.Match[str], rows: list[tuple[float, .
 
 
 def _files(lake: Path) -> list[str]:
-    """Return every file but those below _lakewriter, dot-files too."""
+    """Return all files outside of _lakewriter, hidden files included."""
     names = []
     for directory, directories, files in os.walk(lake):
         if Path(directory) == lake:

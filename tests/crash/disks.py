@@ -17,7 +17,7 @@ EXT4_GOING_FLAGS_NOLOGFLUSH = (2).to_bytes(4, "little")
 
 @contextlib.contextmanager
 def mounted(*arguments: str, at: Path) -> Iterator[Path]:
-    """Mount a disk at a directory; skip the test where that is not allowed."""
+    """Mount a disk at a directory; skip the test without the permission."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a disk")
     at.mkdir(exist_ok=True)
@@ -38,11 +38,11 @@ def tmpfs(at: Path, options: str) -> "contextlib.AbstractContextManager[Path]":
 
 
 class Ext4:
-    """An ext4 in a file, which keeps little in order beyond what fsync demands.
+    """An ext4 file system in a file, which keeps little order beyond what fsync demands.
 
     Args:
-        image: the file; made.
-        at: where to mount it.
+        image: the file, which is created.
+        at: the directory to mount it at.
     """
 
     def __init__(self, image: Path, at: Path) -> None:

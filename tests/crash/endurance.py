@@ -94,7 +94,7 @@ class Endurance:
     """One run.
 
     Args:
-        directory: for the lake, the config and the logs.
+        directory: the directory of the lake, the config and the logs.
     """
 
     def __init__(self, directory: Path, seed: int, sandbox: Sandbox, duration_s: float) -> None:
@@ -159,7 +159,7 @@ class Endurance:
         self._child = await self._start()
 
     async def _misbehave(self) -> None:
-        """Draw faults for ever, each for its time."""
+        """Add random faults until cancelled, each for its time."""
         names = list(FAULTS)
         async with asyncio.TaskGroup() as lasting:
             while True:
@@ -207,7 +207,7 @@ class Endurance:
                 self.sandbox.remove_fault(fault_id)
 
     async def _healed(self) -> None:
-        """Wait until nothing is pending, then stop the recorder in order."""
+        """Wait until no gap is pending, then stop the recorder cleanly."""
         assert self._child is not None
         # What ended by now is late a minute from now, and settled some minutes after that.
         until_ms = self.sandbox.now_ms() + 12 * MINUTE_MS
@@ -305,7 +305,7 @@ class Endurance:
         )
 
     def _rows(self) -> dict[Series, dict[int, tuple[float, ...]]]:
-        """Return every candle of the lake, as a plain reader sees it."""
+        """Return all candles of the lake, as a plain reader sees them."""
         rows: dict[Series, dict[int, tuple[float, ...]]] = {}
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -324,13 +324,13 @@ class Endurance:
         return rows
 
     def summary(self) -> str:
-        """Return the outcome, a number a line."""
+        """Return the outcome, with one number per line."""
         self.counts["errors"] = len(self.errors)
         return longrun.block(sorted(self.counts.items()))
 
 
 async def main(directory: Path, seed: int, duration_s: float, symbols: int) -> bool:
-    """Run it; return whether all is well."""
+    """Run the endurance test; return whether it found no error."""
     options = SandboxOptions(speed=SPEED, symbols=symbols // 3, start_ms=START_MS, push_every_ms=2000)
     async with serve(options) as sandbox:
         endurance = Endurance(directory, seed, sandbox, duration_s)

@@ -78,7 +78,7 @@ def commit(root: Path, tell: Tell) -> None:
 
 
 def commit_stubbornly(root: Path, tell: Tell) -> None:
-    """Commit three groups, going on after a refusal."""
+    """Commit three groups; continue after a refusal."""
     journal = create_journal(LakeStore.create(str(root), "test").root, "child")
     for group in (FIRST, SECOND, THIRD):
         try:
@@ -90,7 +90,7 @@ def commit_stubbornly(root: Path, tell: Tell) -> None:
 
 
 def commit_short_of_space(root: Path, tell: Tell) -> None:
-    """Commit three groups, of which the disk takes but a part of the second."""
+    """Commit three groups; the disk has room for only a part of the second."""
     journal = create_journal(LakeStore.create(str(root), "test").root, "child")
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     for group, room_bytes in ((FIRST, hard), (SECOND, 500), (THIRD, hard)):
@@ -113,12 +113,12 @@ def merge(root: Path, tell: Tell) -> None:
 
 
 def merge_many(root: Path, tell: Tell) -> None:
-    """Merge three groups into one lake, each group's partitions together, synced by threads."""
+    """Merge three groups into one lake, the partitions of a group together, with syncing threads."""
     _merge_together(LakeStore.create(str(root), "test"), tell)
 
 
 def merge_many_alone(root: Path, tell: Tell) -> None:
-    """Do the same without threads, so that every call is the one process's."""
+    """Merge the same groups without threads, so that one process makes each call."""
     store = LakeStore.create(str(root), "test")
     store.storage = LocalStorage(root, root / STATE_DIRECTORY / "locks", sync_threads=1)
     _merge_together(store, tell)

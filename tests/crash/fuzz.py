@@ -37,7 +37,7 @@ FRAMES = [
 
 
 def wire_frame(data: bytes) -> None:
-    """A frame is a message or a FrameError; a candle has a place in the lake; a closed one is never skipped."""
+    """Check that a frame gives a valid message or a FrameError, and that no closed candle is skipped."""
     try:
         message = wire.decode(data, "spot", 1)
     except FrameError:
@@ -50,7 +50,7 @@ def wire_frame(data: bytes) -> None:
 
 
 def journal_line(data: bytes) -> None:
-    """A line is a candle, or None, or of another version."""
+    """Check that a line gives a candle, None, or OtherVersionError."""
     try:
         candle = decode_line(data)
     except OtherVersionError:

@@ -53,7 +53,7 @@ class History:
     """One run.
 
     Args:
-        directory: for the lake, the config and the logs.
+        directory: the directory of the lake, the config and the logs.
     """
 
     def __init__(self, directory: Path, seed: int, sandbox: Sandbox, days: int, symbols: int) -> None:
@@ -138,7 +138,7 @@ class History:
                 self.counts["fault: exchange_halt"] += 1
 
     async def _refuse(self) -> None:
-        """Refuse calls and files for a second or two, for ever."""
+        """Refuse calls and files for a second or two at a time, until cancelled."""
         while True:
             await asyncio.sleep(self.chance.uniform(2, 8))
             name = self.chance.choice(("rest_status", "archive_status"))
@@ -170,7 +170,7 @@ class History:
             )  # fmt: skip
 
     async def _settled(self) -> None:
-        """Wait until nothing is pending that is not on its way just now."""
+        """Wait until all gaps but those of just closed candles are settled."""
         until_ms = self.sandbox.now_ms() + 8 * MINUTE_MS
         deadline_s = time.monotonic() + 180
         while self.sandbox.now_ms() < until_ms or self._pending():
@@ -238,13 +238,13 @@ class History:
                 self.errors.append(f"{series}: {name} is not the truth")
 
     def summary(self) -> str:
-        """Return the outcome, a number a line."""
+        """Return the outcome, with one number per line."""
         self.counts["errors"] = len(self.errors)
         return longrun.block(sorted(self.counts.items()))
 
 
 async def main(directory: Path, seed: int, days: int, symbols: int) -> bool:
-    """Run it; return whether all is well."""
+    """Run the history test; return whether it found no error."""
     options = SandboxOptions(speed=SPEED, symbols=max(10, symbols), start_ms=START_MS, push_every_ms=2000)
     async with serve(options) as sandbox:
         history = History(directory, seed, sandbox, days, symbols)

@@ -20,7 +20,7 @@ COUNT = re.compile(r"^(.+?)  +([\d,]+)$", re.MULTILINE)
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:
-    """Return the options that each of them has."""
+    """Return the parser of the options that all long runs share."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--directory", type=Path, help="empty or absent; kept  [default: a temporary one]")
@@ -28,7 +28,7 @@ def parser_of(doc: str | None) -> argparse.ArgumentParser:
 
 
 def seconds(text: str) -> float:
-    """Return the seconds of "90s", "10m" or "1h", for argparse."""
+    """Parse "90s", "10m" or "1h" into seconds, for argparse."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 90s, 10m or 1h")
@@ -36,11 +36,11 @@ def seconds(text: str) -> float:
 
 
 def run(name: str, arguments: argparse.Namespace, work: Callable[[Path], Awaitable[bool]]) -> None:
-    """Do the work in its directory, and exit: 0 if all is well, 1 if not, 130 if it was interrupted.
+    """Do the work in its directory, and exit: 0 for no error, 1 for an error, 130 for an interrupt.
 
     Args:
-        arguments: what `parser_of` made of the command line.
-        work: is given the directory; returns whether all is well.
+        arguments: the parsed command line.
+        work: gets the directory, and returns whether it found no error.
     """
     given: Path | None = arguments.directory
     if given is not None and any(given.glob("*")):
@@ -57,14 +57,14 @@ def run(name: str, arguments: argparse.Namespace, work: Callable[[Path], Awaitab
 
 
 def block(counts: Iterable[tuple[str, int]]) -> str:
-    """Return the outcome, a number a line."""
+    """Return the outcome, with one number per line."""
     lines = list(counts)
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:{width}}  {count:,}" for name, count in lines)
 
 
 def counted(program: str, *options: str, timeout_s: float) -> dict[str, int]:
-    """Run one of them in a short form, to its good end; return the numbers of its outcome."""
+    """Run a long run in its short form to a good end; return the numbers of its outcome."""
     done = subprocess.run(
         [sys.executable, "-m", f"crash.{program}", *options],
         env=os.environ | {"PYTHONPATH": str(TESTS)},

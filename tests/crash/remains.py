@@ -52,7 +52,7 @@ def make_candle(
 
 
 def key_of(candle: Candle) -> Key:
-    """Return the candle's key in a log."""
+    """Return the candle's key as in a log line."""
     return Key(candle.symbol, (candle.begin_ms - BEGIN_MS) // 60_000)
 
 
@@ -69,7 +69,7 @@ def recover(root: Path) -> None:
 
 
 def compact_all(root: Path, now_s: float = LATER_S) -> None:
-    """Fold every foreign file in and sweep every temporary one."""
+    """Fold all foreign files, and remove all temporary files."""
     store = LakeStore.local(root)
     outcomes = list(
         compact.compact_partitions(store, compact.plan_compaction(store).work, now_s, processes=1)
@@ -78,7 +78,7 @@ def compact_all(root: Path, now_s: float = LATER_S) -> None:
 
 
 def journal_directories(root: Path) -> list[Path]:
-    """Return the directories of recorders, living and dead."""
+    """Return the directories of all recorders, living and dead."""
     return [path for path in (root / "_lakewriter/journal").glob("*") if path.is_dir()]
 
 
@@ -92,7 +92,7 @@ def files_below(root: Path) -> list[str]:
 
 
 def strays(root: Path) -> list[str]:
-    """Return the names of files that no part of the lake knows, temporary ones aside."""
+    """Return the files that belong to no part of the lake, without temporary files."""
     return [
         name
         for name in files_below(root)
@@ -106,7 +106,7 @@ def temporaries(root: Path) -> list[str]:
 
 
 def tables(root: Path) -> dict[str, pa.Table]:
-    """Read every `*.parquet` with a plain reader; fail if one is not whole."""
+    """Read each `*.parquet` with a plain reader; fail if one is not whole."""
     return {
         name: pq.ParquetFile(root / name).read(use_threads=False)
         for name in files_below(root)
@@ -119,7 +119,7 @@ def _is_data(name: str) -> bool:
 
 
 def plain_keys(root: Path) -> list[Key]:
-    """Return the key of every row that a plain glob sees, in order."""
+    """Return the key of each row of a plain glob, in order."""
     if not any(map(_is_data, files_below(root))):
         return []
     rows = plain_rows(root, "symbol, epoch_ms(candle_begin_time)")

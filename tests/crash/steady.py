@@ -22,7 +22,7 @@ from lakewriter.partition import by_partition
 
 
 class NoFileSync(LocalStorage):
-    """Renames before the bytes are on the disk."""
+    """A faulty storage that renames a file before its bytes are on the disk."""
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:
         version = _rename_over(self, name, data, expected, sync=False)
@@ -31,7 +31,7 @@ class NoFileSync(LocalStorage):
 
 
 class NoDirectorySync(LocalStorage):
-    """Returns before the new name is on the disk."""
+    """A faulty storage that returns before the new name is on the disk."""
 
     def replace(self, name: str, data: bytes, expected: str | None) -> str:
         return _rename_over(self, name, data, expected, sync=True)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(either(600, 1500))]
 
 @side_by_side
 async def test_faults_and_kills_leave_nothing_unaccounted_for(tmp_path: Path) -> None:
-    """Faults and kills at random: coverage is clean, the lake is the truth, no limit was broken."""
+    """After random faults and kills, coverage is clean, the lake equals the truth, and no limit was broken."""
     options = ("--duration", f"{either(15, 180)}s", "--symbols", str(either(20, 300)))
     counted = await asyncio.to_thread(longrun.counted, "endurance", *options, timeout_s=either(500, 1400))
     assert counted["recorders killed"] >= 1
@@ -29,7 +29,7 @@ async def test_faults_and_kills_leave_nothing_unaccounted_for(tmp_path: Path) ->
 
 @side_by_side
 async def test_an_interrupted_backfill_beside_a_recorder_ends_complete_and_true(tmp_path: Path) -> None:
-    """Interrupted five times, with an archive that lies and REST that refuses: nothing is lost or made up."""
+    """Five interruptions, a faulty archive and faulty REST leave a backfill complete and right in the end."""
     days, symbols = either(8, 120), either(2, 8)
     options = ("--days", str(days), "--symbols", str(symbols))
     counted = await asyncio.to_thread(longrun.counted, "history", *options, timeout_s=either(500, 1400))

@@ -45,9 +45,9 @@ NO_TIME = -(2**63)
 
 
 class Row(NamedTuple):
-    """A candle as any reader sees it, what decides between duplicates first.
+    """A candle as readers see it, with the values that decide between duplicates first.
 
-    The volume decides only where trades are unknown: none of these.
+    The volume decides only where trades are unknown, which no row here has.
     """
 
     archive: bool
@@ -72,7 +72,7 @@ some_candles = st.lists(candles, min_size=1, max_size=5)
 
 
 class Died(BaseException):
-    """No code handles it, as none handles SIGKILL."""
+    """An exception that no code handles, like SIGKILL."""
 
 
 class DyingStorage(LocalStorage):
@@ -150,7 +150,7 @@ class SlowRecorder:
             yield
 
     def stop(self) -> None:
-        """Finish all that was begun, as a clean stop does."""
+        """Finish all pending work, like a clean stop."""
         self.refused = ""
         for steps in (self.flushing, self.flush(), self.replaying):
             for _ in steps or ():
@@ -197,7 +197,7 @@ class JournalAndLake(RuleBasedStateMachine):
     @precondition(lambda self: self.recorders)
     @rule(number=st.integers(0, 1), group=some_candles, room_bytes=st.integers(0, 400))
     def a_commit_on_a_full_disk(self, number: int, group: list[Candle], room_bytes: int) -> None:
-        """It is whole or it is nothing, and the journal goes on."""
+        """Commit on a nearly full disk: all or nothing is committed, and the journal continues."""
         recorder = self.recorder(number)
         with contextlib.suppress(LakeError), full_disk(recorder.journal.segment_bytes + room_bytes):
             recorder.commit(group)
@@ -232,7 +232,7 @@ class JournalAndLake(RuleBasedStateMachine):
     def a_recorder_dies_in_the_middle_of_a_commit(
         self, number: int, group: list[Candle], part: float
     ) -> None:
-        """Its whole lines are read, though they were not promised; the torn one is not."""
+        """Kill a recorder during a commit: whole lines are read, though not committed; the torn one is not."""
         recorder = self.recorders.pop(number % len(self.recorders))
         lines = b"".join(map(encode_line, group))
         written = lines[: int(part * len(lines))]
@@ -297,7 +297,7 @@ class JournalAndLake(RuleBasedStateMachine):
     @precondition(lambda self: self.reader)
     @rule()
     def the_reader_reads_the_files(self) -> None:
-        """It sees all that was promised when it began, however long ago that was."""
+        """Read the files: the reader sees all candles committed before it began."""
         assert self.reader is not None
         hot, promised = self.reader
         seen = settled([*map(rows_of_candle, hot), *file_rows(tables(self.root))])
@@ -306,7 +306,7 @@ class JournalAndLake(RuleBasedStateMachine):
 
     @invariant()
     def all_that_was_promised_is_there_and_nothing_else(self) -> None:
-        """Every `*.parquet` is whole, too, and ours hold each candle once."""
+        """Check that the lake has exactly the promised candles, and that its files are whole and unique."""
         hot = map(rows_of_candle, read_unflushed(self.root))
         found = tables(self.root)
         assert settled([*hot, *file_rows(found)]) == self.truth
@@ -322,7 +322,7 @@ class JournalAndLake(RuleBasedStateMachine):
         assert [name for name in strays(self.root) if "/part-" not in name] == []
 
     def teardown(self) -> None:
-        """At last the next recorder brings every promise into the files, and compaction makes one of each."""
+        """Merge all journals and compact; then each promised candle is in a file once."""
         with self._directory:
             for recorder in self.recorders:
                 recorder.die()

@@ -29,7 +29,7 @@ CARELESS_ROUNDS_MAX = 60
 
 
 class LostError(AssertionError):
-    """A promise was not kept."""
+    """The disk lacks a promised candle."""
 
 
 def cut_once(tmp_path: Path, disk: Ext4, chance: random.Random, kind: str) -> str:
@@ -68,7 +68,7 @@ def promises_of(text: str, what: str) -> set[Key]:
 
 
 def keys_in_files(root: Path) -> list[Key]:
-    """Return the key of each row; fails if a file is not whole."""
+    """Return the key of each row; fail if a file is not whole."""
     return [
         Key(name.split("/")[1].removeprefix("symbol="), (begin_ms - 1_719_705_600_000) // 60_000)
         for name, table in tables(root).items()

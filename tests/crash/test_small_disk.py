@@ -40,7 +40,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    """Take all that is left of it: first files, then bytes of one of them."""
+    """Fill the disk with files, then with bytes of one file."""
     filler = disk / "filler"
     filler.mkdir(exist_ok=True)
     with contextlib.suppress(OSError):
@@ -52,13 +52,13 @@ def fill(disk: Path) -> None:
 
 
 def free(disk: Path) -> None:
-    """Give it back."""
+    """Remove the files of `fill`."""
     for file in (disk / "filler").iterdir():
         file.unlink()
 
 
 def assert_sound(lake: Path) -> None:
-    """Every `*.parquet` is whole, and nothing else was left."""
+    """Assert that each `*.parquet` is whole, and that no other file is left."""
     tables(lake)
     assert strays(lake) == []
     assert temporaries(lake) == []
@@ -93,7 +93,7 @@ def test_a_journal_fills_the_disk(disk: Path) -> None:
 
 
 def test_a_merge_on_a_full_disk_changes_nothing(disk: Path) -> None:
-    """Old partitions keep their rows and new ones get none; both take theirs when there is room."""
+    """On a full disk old partitions keep their rows and new ones get none; with room both get their rows."""
     store = LakeStore.create(str(disk / "lake"), "test")
     old, new = (partition_of(make_candle(symbol, 0)) for symbol in ("BTCUSDT", "ETHUSDT"))
 
@@ -151,7 +151,7 @@ def lake_and_log(lake: Path, log: str) -> None:
 @pytest.mark.parametrize("room", SMALL)
 @side_by_side
 async def test_a_recorder_waits_for_room_and_goes_on(room: str, tmp_path: Path) -> None:
-    """While the disk is full it lives, warns, and loses nothing; with room it records and flushes on."""
+    """On a full disk the recorder runs, warns, and loses nothing; with room it records and flushes again."""
     disk = tmp_path / "disk"
     lake = disk / "lake"
 

@@ -33,7 +33,7 @@ class StalledJournal(Journal):
 def test_a_stalled_disk_holds_the_sockets_and_everything_drains(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While a sync hangs the queue fills to its bound and reading stops; then no candle is missing."""
+    """While a sync hangs the queue fills to its limit and reading pauses; then no candle is missing."""
     lake = tmp_path / "lake"
 
     async def main() -> None:

@@ -43,14 +43,14 @@ FOREIGN = [make_candle("BTCUSDT", 0), make_candle("BTCUSDT", 1, trade_num=1), ma
 
 
 class Promised(NamedTuple):
-    """What a child was promised before its end.
+    """The promises that a child got before its end.
 
     Args:
         code: its exit code; -9 if it was killed.
         kept: candles whose commit or merge returned.
-        merged: those whose merge returned.
-        refused: those whose commit failed, by the error's name.
-        failure: what it died of, "" if of nothing.
+        merged: candles whose merge returned.
+        refused: candles whose commit failed, by the error's name.
+        failure: the error that ended it, or "".
     """
 
     code: int
@@ -61,7 +61,7 @@ class Promised(NamedTuple):
 
 
 class Server:
-    """The process that forks our children, and strace at each of them."""
+    """The process that forks the children, and the strace of each."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -93,7 +93,7 @@ class Server:
 
 
 class traced:  # noqa: N801 - reads as what the process is inside the block
-    """Inside the block strace holds the process."""
+    """A context in which strace holds the process."""
 
     def __init__(self, pid: int, injections: tuple[str, ...]) -> None:
         calls = ",".join(each.partition(":")[0] for each in injections)
@@ -199,14 +199,14 @@ def _minutes_of(begin_ms: object) -> tuple[int]:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None:
-    """Killed as it enters its first, second, … last call of a kind, nothing that was promised is lost."""
+    """A kill at the first, second, … last call of a kind loses no promised candle."""
     kill_at_every(server, tmp_path, "commit_short_of_space" if call == "ftruncate" else "record", call)
 
 
 @pytest.mark.parametrize("work", ["merge_many", "merge_many_alone"])
 @pytest.mark.parametrize("call", ["write", "fsync", "rename", "mkdir", "openat", "flock"])
 def test_killed_at_every_call_of_many_merges(server: Server, tmp_path: Path, work: str, call: str) -> None:
-    """Killed while many partitions are merged together, each is as before or as after, whole."""
+    """After a kill during many merges, each partition is as before or as after, whole."""
     kill_at_every(server, tmp_path, work, call)
 
 
@@ -230,7 +230,7 @@ def kill_at_every(server: Server, tmp_path: Path, work: str, call: str) -> None:
 
 @pytest.mark.parametrize("work", ["merge_many", "merge_many_alone"])
 def test_many_merges_whose_sync_fails(server: Server, tmp_path: Path, work: str) -> None:
-    """When one of many files or directories cannot be synced the merge raises; each file is whole, old or new."""
+    """If one of many files or directories cannot be synced the merge raises; each file is whole, old or new."""
     for count in range(1, 200, either(4, 1)):
         root = tmp_path / f"lake-{count}"
         was = server.run(work, root, f"fsync:error=EIO:when={count}")
@@ -276,7 +276,7 @@ def check_forgotten(root: Path, was: Promised) -> None:
 
 @pytest.mark.parametrize("call", ["write", "fsync", "rename", "unlink", "rmdir", "flock", "openat", "mkdir"])
 def test_forgetting_killed_at_every_call(server: Server, tmp_path: Path, call: str) -> None:
-    """Killed anywhere in a forgetting, no other candle is lost, and each that went is on record."""
+    """A kill during a removal loses no other candle, and each removed one is on record."""
     for count in range(1, 300, either(12, 3) if call == "openat" else either(3, 1)):
         root = lake_to_forget(tmp_path / f"lake-{count}")
         was = server.run("forget", root, f"{call}:signal=KILL:when={count}")
@@ -321,7 +321,7 @@ def test_a_sync_that_fails_is_no_promise(server: Server, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO", "EROFS"])
 def test_a_write_that_is_refused_leaves_nothing(server: Server, tmp_path: Path, error: str) -> None:
-    """A commit that the disk refuses to take leaves no line, and the next goes on."""
+    """A commit that the disk refuses leaves no line, and the next one works."""
     # The first write is that of lake.json.
     was = _refused(server, tmp_path / "lake", f"write:error={error}:when=3")
     assert was.refused == [("DiskRefusedError", [key_of(candle) for candle in SECOND])]
@@ -334,7 +334,7 @@ def test_a_write_that_is_refused_leaves_nothing(server: Server, tmp_path: Path, 
 def test_a_part_of_a_commit_spoils_no_later_one(
     server: Server, tmp_path: Path, injections: tuple[str, ...]
 ) -> None:
-    """Lines half-written before the disk was full stand before no later line, even if they cannot be cut off."""
+    """Half-written lines of a full disk precede no later line, even if they cannot be cut off."""
     root = lake_with_a_foreign_file(tmp_path / "lake")
     was = server.run("commit_short_of_space", root, *(injections or ("ftruncate:delay_enter=1",)))
     assert (was.code, was.failure) == (0, "")
@@ -360,7 +360,7 @@ def test_a_failing_call_loses_no_promise(server: Server, tmp_path: Path, call: s
 
 
 def test_a_merge_whose_sync_fails_changes_nothing(server: Server, tmp_path: Path) -> None:
-    """When the new file or its directory cannot be synced the merge raises; each file is whole, old or new."""
+    """If the new file or its directory cannot be synced the merge raises; each file is whole, old or new."""
     kept: list[list[Key]] = []
     for count in range(1, 200, either(17, 1)):
         root = tmp_path / f"lake-{count}"

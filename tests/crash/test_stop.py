@@ -31,7 +31,7 @@ def everything_is_there(lake: Path, recorder: Child) -> None:
 
 @side_by_side
 async def test_a_stop_during_a_flush_and_another_one(tmp_path: Path) -> None:
-    """SIGTERM while partitions are being merged, and a second one at once: all is flushed, exit 0."""
+    """SIGTERM during a merge, and a second one at once, still flush all candles and exit 0."""
     lake = tmp_path / "lake"
 
     async with serve(SandboxOptions(speed=60, symbols=200)) as sandbox:
@@ -47,7 +47,7 @@ async def test_a_stop_during_a_flush_and_another_one(tmp_path: Path) -> None:
 
 @side_by_side
 async def test_a_stop_while_the_exchange_is_away(tmp_path: Path) -> None:
-    """SIGTERM while the recorder waits for its next try to connect: exit 0 within seconds."""
+    """SIGTERM before a reconnect exits 0 within seconds."""
     lake = tmp_path / "lake"
 
     async with serve(SandboxOptions(speed=60)) as sandbox:
@@ -62,7 +62,7 @@ async def test_a_stop_while_the_exchange_is_away(tmp_path: Path) -> None:
 
 
 class JumpingClock(Clock):
-    """A wall clock that jumps an hour back and forth at every look."""
+    """A wall clock that jumps by an hour at each reading."""
 
     def __init__(self) -> None:
         self._jumps = itertools.cycle((0, 3_600_000_000, -3_600_000_000))
@@ -73,7 +73,7 @@ class JumpingClock(Clock):
 
 @side_by_side
 async def test_a_wall_clock_that_jumps_changes_nothing(tmp_path: Path) -> None:
-    """Candles, partitions and flushes follow the exchange's time and the monotonic clock alone."""
+    """Candles, partitions and flushes depend only on the exchange's time and the monotonic clock."""
     lake = tmp_path / "lake"
 
     # Half an hour before midnight: an hour's jump would be another day.

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
     [(10, 3), pytest.param(150, 30, marks=[pytest.mark.long, pytest.mark.timeout(1200)])],
 )
 def test_torture_loses_repeats_and_changes_nothing(seconds: int, kills: int) -> None:
-    """Killed at random, with readers asking all the while: no error, nothing lost, repeated or changed."""
+    """Random kills under concurrent readers cause no error, and no lost, repeated or changed candle."""
     options = ("--duration", f"{seconds}s", "--kills", str(kills))
     counted = longrun.counted("torture", *options, timeout_s=2 * PATIENCE_S + 3 * seconds)
     assert counted["kills"] >= kills

@@ -103,15 +103,14 @@ GARBAGE = (
 
 
 class Life(NamedTuple):
-    """How one recorder lives and ends.
+    """The life and end of one recorder.
 
     Args:
         flush_every: its option.
         end: "SIGKILL" after its first recorded line; "SIGKILL while starting";
-            "SIGTERM", to which it answers with exit 0; "SIGTERM, then SIGKILL"
-            while it flushes.
-        after_s: when, counted from its first recorded line or from its start.
-        grace_s: between SIGTERM and SIGKILL.
+            "SIGTERM", with exit 0; "SIGTERM, then SIGKILL" during its last flush.
+        after_s: seconds from its first recorded line, or from its start, to the end.
+        grace_s: seconds between SIGTERM and SIGKILL.
     """
 
     flush_every: str
@@ -130,7 +129,7 @@ class Fault(NamedTuple):
 
 
 def lives(chance: random.Random, after_s: tuple[float, float]) -> Iterator[Life]:
-    """Yield one life after the other."""
+    """Yield random lives without an end."""
     ends = {"SIGKILL": 60, "SIGKILL while starting": 12, "SIGTERM": 12, "SIGTERM, then SIGKILL": 16}
     while True:
         [end] = chance.choices(list(ends), list(ends.values()))
@@ -153,7 +152,7 @@ def faults(chance: random.Random) -> Iterator[Fault]:
 
 
 class Log:
-    """A recorder's log, read while it grows."""
+    """A recorder's growing log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -161,19 +160,20 @@ class Log:
         path.touch()
 
     def news(self) -> str:
-        """Return the whole lines that came since the last call."""
+        """Return the complete lines since the last call."""
         news = whole_lines(self.path.read_text()[len(self.text) :])
         self.text += news
         return news
 
 
 class Torture:
-    """One run: what is alive, and what was counted.
+    """One run: its processes and its counts.
 
     Args:
-        directory: for the lake and the logs.
-        seed: what the plan follows from.
-        kills_min: a busy machine goes on until so many were killed, and every reader has asked.
+        directory: the directory of the lake and the logs.
+        seed: the seed of all random choices.
+        kills_min: the run continues until this many kills, and until each reader has
+            read.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Torture:
         self.logs.mkdir(parents=True)
 
     def chance(self, who: str) -> random.Random:
-        """Return the seed of one participant."""
+        """Return the random generator of one participant."""
         return random.Random(f"{self.seed}/{who}")
 
     def blame(self, what: str) -> None:
@@ -209,13 +209,13 @@ class Torture:
         return time.monotonic() - self.started_s
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end."""
+        """Wait, at most until the end of the run."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.over.wait(), seconds)
 
     @contextlib.asynccontextmanager
     async def start(self, *command: str, stdout: int = DEVNULL, stderr: Path) -> AsyncIterator[Process]:
-        """Start a child in a process group of its own; the group is dead when the block is left."""
+        """Start a child in its own process group; kill the group at the end of the block."""
         with stderr.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *command,
@@ -250,7 +250,7 @@ class Torture:
     # Recorders
 
     async def record(self, name: str, subscriptions: tuple[str, ...], after_s: tuple[float, float]) -> None:
-        """Live one life after the other; the last one ends in order."""
+        """Run one life after the other; end the last one cleanly."""
         for number, life in enumerate(lives(self.chance(f"record {name}"), after_s), 1):
             if self.over.is_set():
                 return
@@ -319,7 +319,7 @@ class Torture:
     # Compaction, and what gives it work
 
     async def maintain(self, name: str, rest_s: float) -> None:
-        """Run `compact` or `flush` again and again; kill many somewhere on their way."""
+        """Run `compact` or `flush` repeatedly; kill most runs at a random moment."""
         chance = self.chance(name)
         stderr = self.logs / f"{name}.stderr"
         usual_s = 1.0
@@ -364,7 +364,7 @@ class Torture:
         self.blame("compact: workers outlive their killed parent")
 
     async def put_foreign_files(self) -> None:
-        """Now and then write candles beside a partition's own file, as another tool would."""
+        """Write candles beside a partition's own file now and then, like another tool."""
         chance = self.chance("foreign")
         series = [
             (market, symbol, interval)
@@ -417,7 +417,7 @@ class Torture:
         return "" if self.over.is_set() else reading.result().decode().strip()
 
     async def query(self) -> None:
-        """Run `lakewriter query` again and again; all that is promised by then must be in the answer."""
+        """Run `lakewriter query` repeatedly; check that each answer has all candles promised before."""
         chance = self.chance("query")
         most = 0
         stderr = self.logs / "query.stderr"
@@ -629,7 +629,7 @@ READERS: dict[str, Callable[[Path], tuple[int, int]]] = {
 
 
 def read_for_ever(engine: str, lake: Path) -> None:
-    """Read again and again, a line each time, as long as the parent lives."""
+    """Read repeatedly, with one line per read, while the parent lives."""
     os.nice(10)  # two greedy readers would leave the others no processor
     parent = os.getppid()
     most = again = 0
@@ -655,7 +655,7 @@ def read_for_ever(engine: str, lake: Path) -> None:
 
 
 def print_block(torture: Torture, findings: dict[str, list[str]]) -> bool:
-    """Print the outcome; return whether all is well."""
+    """Print the outcome; return whether there was no error."""
     verdict = {
         "errors": len(torture.errors),
         **{name: len(findings.get(name, ["no audit"])) for name in ("lost", "duplicated", "different")},
@@ -682,7 +682,7 @@ def print_block(torture: Torture, findings: dict[str, list[str]]) -> bool:
 
 
 async def main(directory: Path, seed: int, duration_s: float, kills_min: int) -> bool:
-    """Run it; return whether all is well."""
+    """Run the torture test; return whether it found no error."""
     options = SandboxOptions(speed=SPEED, symbols=SYMBOLS, start_ms=START_MS)
     async with serve(options) as sandbox:
         torture = Torture(directory, seed, sandbox, duration_s, kills_min)

@@ -44,7 +44,7 @@ _END = re.compile(r"^([|&;]|[0-9]?>)")
 
 
 def command_lines(text: str) -> list[list[str]]:
-    """Return the words of each `lakewriter …` in the consoles and indented lines of a page."""
+    """Return the words of each `lakewriter …` in a page's console blocks and indented lines."""
     consoles = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     shells = [
         f"{line}\n{rest}"
@@ -71,7 +71,7 @@ def _words(shell: str) -> list[str]:
 
 
 def command_named(name: str) -> click.Command:
-    """Return the command line's command; fail if there is none."""
+    """Return the command of a command line; fail if it is unknown."""
     command = cli.get_command(click.Context(cli), name)
     assert command is not None, f"there is no command {name}"
     return command
@@ -89,7 +89,7 @@ def spans(text: str) -> list[str]:
 
 @page_of
 def test_command_lines_are_accepted(page: Path) -> None:
-    """The command line takes each command in a code block; subscriptions in it can be read."""
+    """The command line accepts each command in a code block, and its subscriptions can be parsed."""
     for _, *words in command_lines(page.read_text()):
         context = cli.make_context("lakewriter", list(words))
         name = next(word for word in words if word in COMMANDS)
@@ -106,7 +106,7 @@ def test_command_lines_are_accepted(page: Path) -> None:
 
 
 def test_command_lines_are_found() -> None:
-    """Every command of the five in README, and the lines for cron, are among those that are checked."""
+    """The checked commands include README's five and those for cron."""
     names = {words[1] for words in command_lines((REPOSITORY / "README.md").read_text())}
     assert {"record", "backfill", "query", "coverage", "verify"} <= names
     cron = command_lines((REPOSITORY / "docs" / "operating.md").read_text())
@@ -115,7 +115,7 @@ def test_command_lines_are_found() -> None:
 
 @page_of
 def test_options_in_prose_exist(page: Path) -> None:
-    """Each command and option between backticks is one of the command line's."""
+    """Each command and option between backticks exists."""
     known = {option for name in COMMANDS for option in options_of(command_named(name))}
     for span in spans(page.read_text()):
         if span == "lakewriter" or not span.startswith(("lakewriter ", "--")):
@@ -134,7 +134,7 @@ def test_options_in_prose_exist(page: Path) -> None:
 
 @page_of
 def test_files_exist(page: Path) -> None:
-    """Each file of the repository that a page names or links to is there."""
+    """Each file that a page names or links to exists."""
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://") or (page.parent / target).exists(), target
@@ -148,7 +148,7 @@ def test_files_exist(page: Path) -> None:
 
 
 def test_make_targets_exist() -> None:
-    """Each `make …` that a page names is a target."""
+    """Each `make …` on a page is a target."""
     targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     for page in PAGES:
         for span in spans(page.read_text()):
@@ -157,7 +157,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_saved_queries_are_listed() -> None:
-    """The page about querying lists the files in queries/, all of them."""
+    """The page on querying lists all files in queries/."""
     [listed] = re.findall(r"files in `queries/`: (.*)\.\n", (REPOSITORY / "docs" / "querying.md").read_text())
     assert sorted(listed.replace("`", "").split(", ")) == sorted(
         path.stem for path in (REPOSITORY / "queries").glob("*.sql")
@@ -165,7 +165,7 @@ def test_saved_queries_are_listed() -> None:
 
 
 def test_faults_are_the_sandboxs_or_cases() -> None:
-    """Each case in the table of the exchange's faults is a fault of the sandbox, or tested by that name."""
+    """Each case in the table of faults is a fault of the sandbox, or the name of a test."""
     text = (REPOSITORY / "docs" / "faults.md").read_text()
     table = text.partition("## Faults of the exchange")[2].partition("\n## ")[0]
     cases = (TESTS / "whole" / "test_faults.py").read_text()
@@ -185,12 +185,12 @@ def first_cells(page: str, heading: str) -> list[str]:
 
 
 def names_in(cells: list[str]) -> list[str]:
-    """Return the names between backticks in cells; of a function the part before its bracket."""
+    """Return the names between backticks in cells; of a function, the part before the parenthesis."""
     return [name for cell in cells for name in re.findall(r"`(\w+)[^`]*`", cell)]
 
 
 def test_tables_of_names_are_complete() -> None:
-    """The pages list every column, reason, SQL table, function, format and fault, and no other."""
+    """The pages list all columns, reasons, SQL tables, functions, formats and faults, and no others."""
     columns = first_cells("docs/on-disk.md", "## Partitions")
     assert [name for cell in columns for name in cell.split(", ")] == SCHEMA.names
     reasons = names_in(first_cells("docs/operating.md", "## Is it complete?"))
@@ -205,7 +205,7 @@ def test_tables_of_names_are_complete() -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    """The limits in the page about operating are the code's."""
+    """The limits in the page on operating equal the code's."""
     text = (REPOSITORY / "docs" / "operating.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text.partition("\n## Limits\n")[2], re.MULTILINE))
     assert rows["queue"] == f"{candle_queue.QUEUE_CANDLES_MAX:,} candles"
@@ -220,7 +220,7 @@ def test_limits_are_those_of_the_code() -> None:
 
 
 def test_every_place_below_the_root_is_described() -> None:
-    """The page about the disk names each file and directory that the lake writes below _lakewriter."""
+    """The page on the disk has each file and directory that the lake writes below _lakewriter."""
     named = " ".join(first_cells("docs/on-disk.md", "## Every kind of file"))
     for place in (
         JOURNAL_DIRECTORY, GAPS_DIRECTORY, INSTRUMENTS_DIRECTORY, PERIODS_FILE, FORGOTTEN_FILE,
@@ -230,14 +230,14 @@ def test_every_place_below_the_root_is_described() -> None:
 
 
 def test_every_folder_has_its_responsibility() -> None:
-    """The page about the architecture has a row for each package, and no other."""
+    """The page on the architecture has exactly one row per package."""
     cells = first_cells("docs/architecture.md", "## Layers")
     packages = (path.parent for path in (REPOSITORY / "lakewriter").glob("*/__init__.py"))
     assert sorted(cell.strip("`") for cell in cells) == sorted(f"lakewriter/{each.name}" for each in packages)
 
 
 def test_readme_is_short() -> None:
-    """README is read in some minutes."""
+    """README has at most its limit of words."""
     assert len((REPOSITORY / "README.md").read_text().split()) <= README_WORDS_MAX
 
 
@@ -251,7 +251,7 @@ def sentences(text: str) -> list[str]:
 
 @page_of
 def test_sentences_are_short(page: Path) -> None:
-    """No sentence has more than 20 words, and none has a person without a name for its subject."""
+    """No sentence has more than 20 words, or a subject such as "nobody" or "whoever"."""
     for sentence in sentences(page.read_text()):
         words = [word for word in sentence.split() if re.search(r"\w", word)]
         assert len(words) <= SENTENCE_WORDS_MAX, sentence

@@ -78,7 +78,7 @@ def test_only_the_modules_of_the_list_name_a_market() -> None:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Return the packages that a module imports: "duckdb", or of lakewriter the folder ("lakewriter/lake")."""
+    """Return the packages that a module imports, such as "duckdb", or the folder "lakewriter/lake"."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -89,7 +89,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def test_no_folder_imports_what_it_may_not() -> None:
-    """The table of the folders holds: the third column names packages that the folder does not import."""
+    """No folder imports the packages in the third column of the table of folders."""
     page = (REPOSITORY / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| `(lakewriter/\w+)` \| .* \| ([^|]+) \|$", page, re.MULTILINE)
     assert len(rows) == 10
@@ -103,7 +103,7 @@ def test_no_folder_imports_what_it_may_not() -> None:
 
 
 def test_the_limits_of_the_disk_are_the_codes() -> None:
-    """The limits in the page about the disk are the code's."""
+    """The limits in the page on the disk equal the code's."""
     text = (REPOSITORY / "docs" / "on-disk.md").read_text().partition("\n## Limits\n")[2]
     mib = 1024 * 1024
     assert f"at most {LINE_BYTES_MAX // 1024} KiB (`lakewriter/lake/lines.py`)" in text

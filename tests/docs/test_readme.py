@@ -61,7 +61,7 @@ def python(directory: Path, code: str) -> list[str]:
 
 
 def test_the_service_does_not_repeat_a_broken_config(tmp_path: Path) -> None:
-    """The unit leaves a recorder stopped that ended by the exit code of a broken config."""
+    """The systemd unit does not restart a recorder that exits because of a broken config."""
     unit = block("ini", "[Service]")
     command = re.search(r"ExecStart=\S+ (.*)", unit)
     assert command and "Restart=always" in unit
@@ -82,7 +82,7 @@ def test_duckdb_reads_the_lake(directory: Path) -> None:
 
 
 def test_pandas_and_polars_read_the_lake(directory: Path) -> None:
-    """The pandas and Polars statements run as they stand and see every row and type."""
+    """The pandas and Polars statements run unchanged, and see all rows and types."""
     code = block("python", "# pandas\n")
     pandas_code, rest = code.split("# Polars")
     polars_code = rest.split("# Spark")[0]
@@ -145,7 +145,7 @@ def test_the_python_api(directory: Path) -> None:
 
 
 def test_the_config_example_is_one(tmp_path: Path) -> None:
-    """lakewriter.toml as the docs show it is read without complaint."""
+    """The lakewriter.toml of the docs is a valid config."""
     from lakewriter.config import load_config
 
     path = tmp_path / "lakewriter.toml"

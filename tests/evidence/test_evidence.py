@@ -68,7 +68,7 @@ def test_a_symbol_tells_its_market() -> None:
 
 
 def test_two_sources_that_disagree() -> None:
-    """Both are named, the file first."""
+    """The error names both sources, the file's first."""
     with pytest.raises(ContradictionError) as caught:
         agree([*BTC, *claims_on("symbol", "ETHUSDT", "its column pair")], "dir/x.csv")
     assert caught.value.what == "dir/x.csv says BTCUSDT, its column pair says ETHUSDT"
@@ -84,7 +84,7 @@ def test_two_sources_that_disagree() -> None:
 
 
 def test_columns_split_a_file() -> None:
-    """Each series gets its rows, in their order, however it is spelled."""
+    """Each series gets its rows in order, for all of its spellings."""
     groups = group_rows(
         [
             column("symbol", "BTCUSDT", "ETHUSDT", "btcusdt", "BTC/USDT:USDT", "ETHUSDT"),
@@ -112,7 +112,7 @@ def test_columns_split_a_file() -> None:
     )
 )
 def test_a_split_is_a_partition(rows: list[tuple[str, str]]) -> None:
-    """Every row is in exactly one group, that of its own series, and the groups keep the rows' order."""
+    """Each row is in exactly one group, that of its series, and groups keep the order of rows."""
     groups = group_rows(
         [column("symbol", *[row[0] for row in rows]), column("interval", *[row[1] for row in rows])], "x"
     )
@@ -147,7 +147,7 @@ def test_columns_that_cannot_be(columns: list[ColumnClaim], what: str) -> None:
 
 
 def test_columns_with_other_meanings() -> None:
-    """A column such as `code` or `period` counts if all of its values are understood, and else means something else."""
+    """A column such as `code` or `period` counts only if all of its values are known."""
     codes = [ColumnClaim("symbol", "code", pa.array(["BTCUSDT", "ETHUSDT"]), loose=True)]
     assert [part.series.symbol for part in choose_series(group_rows(codes, "x"), [], ImportOptions("spot", interval="1m"), "x", 2).parts] == [
         "BTCUSDT", "ETHUSDT",
@@ -229,7 +229,7 @@ def test_rows_that_may_be_of_their_interval(begins: np.ndarray, interval: str) -
 
 @given(st.sampled_from(sorted(INTERVALS)), st.integers(0, 1000), st.integers(3, 60))
 def test_whole_series_are_spaced_right(interval: str, first: int, rows: int) -> None:
-    """A series without holes is of its own interval, wherever it begins."""
+    """A series without gaps has its own interval, at any start."""
     grid = INTERVALS[interval]
     begin_ms = grid.ceil(DAY_START_MS + first * (grid.length_ms or DAY_MS))
     check_spacing(np.array(grid.grid(begin_ms, begin_ms + rows * (grid.length_ms or 31 * DAY_MS))), grid, "x")
@@ -237,7 +237,7 @@ def test_whole_series_are_spaced_right(interval: str, first: int, rows: int) -> 
 
 @given(st.sampled_from(sorted(INTERVALS)), st.sampled_from([0, 1, 1000]))
 def test_ends_prove_an_interval(interval: str, short_ms: int) -> None:
-    """Ends prove the interval, exclusive or as the last millisecond or second; noise proves nothing."""
+    """End times prove the interval, exclusive or as the last millisecond or second; noise does not."""
     grid = INTERVALS[interval]
     begins = np.array(grid.grid(grid.ceil(DAY_START_MS), DAY_START_MS + 5 * (grid.length_ms or 31 * DAY_MS)))
     if interval == "1s" and short_ms == 1000:
@@ -255,7 +255,7 @@ def test_ends_prove_an_interval(interval: str, short_ms: int) -> None:
 
 
 def test_closed_rows() -> None:
-    """A candle is closed that ended before now, before the file was written, and is not marked open."""
+    """A closed candle ended before now and before the file was written, and is not marked open."""
     stops = np.array([10, 20, 30, 40])
     assert closed_rows(stops, None, 30, 99).tolist() == [True, True, True, False]
     assert closed_rows(stops, None, 99, 29).tolist() == [True, True, False, False]
@@ -274,7 +274,7 @@ def values(*rows: tuple[float, float | None, int | None]) -> list[pa.Array]:
 
 
 def test_duplicates() -> None:
-    """Of two rows of one candle the later one is kept, by trades or else by volume, wherever it stands."""
+    """Of two rows of a candle the later one is kept, by trades or else by volume, in any order."""
     begins = times(1, 0, 0, 2, 2)
     rows = values((1, 5, None), (2, 9, None), (1, 3, None), (7, 1, 4), (7, 1, 4))
     found = without_duplicates(begins, rows)
@@ -296,13 +296,13 @@ def test_duplicates() -> None:
     ],
 )
 def test_rows_of_which_neither_is_later(rows: list[tuple[float, float | None, int | None]]) -> None:
-    """Two rows that differ, with as many trades or without and of one volume, refuse the file."""
+    """Two different rows with equal trades, or equal volume without trades, refuse the file."""
     with pytest.raises(RowsError, match="neither is the later one"):
         without_duplicates(times(0, 0), values(*rows))
 
 
 def test_many_contradictions() -> None:
-    """A row in a hundred may be there twice, as pages overlap; more of them are rows of several series."""
+    """One contradicting row in a hundred is allowed, as in overlapping pages; more of them refuse the file."""
     once = [(1.0, float(volume), None) for volume in range(1, 301)]
     begins = [*range(300), 0, 100, 200]
     found = without_duplicates(
@@ -370,5 +370,5 @@ JUNE_30 = ArchivePeriod(DAY_START_MS, DAY_START_MS + DAY_MS)
 def test_the_standing_of_the_archive(
     begins: np.ndarray, period: ArchivePeriod | None, now_ms: int, checked: bool, why: str
 ) -> None:
-    """It takes a name of the archive's, a period that is over, all rows in it, and no end before its end."""
+    """A proven archive file has an archive name, a finished period, all of its rows, and a later file time."""
     assert why_not_archive(begins, INTERVALS["1m"], period, now_ms, checked=checked) == why

@@ -41,7 +41,7 @@ def test_a_bomb_is_not_inflated(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """A pipe or a device is an error at once; beside a file, in the place of its checksum, it is none."""
+    """A pipe or device is an error at once; in the place of a checksum it counts as absent."""
     path = tmp_path / "candles.csv"
     spoil(path)
     with pytest.raises(NotRegularError):
@@ -54,7 +54,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, spoil: Callable[[Path
 
 
 def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
-    """It is refused by its size, with the way out."""
+    """A huge file is refused by its size, with a hint."""
     path = tmp_path / "candles.csv"
     path.touch()
     os.truncate(path, 3 << 30)

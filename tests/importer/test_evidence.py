@@ -71,7 +71,7 @@ def test_rows_of_several_symbols(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_a_name_or_an_option_that_contradicts_a_column(tmp_path: Path, store: LakeStore) -> None:
-    """A file that was named is refused with both sources; one that was found in a directory is left out."""
+    """A contradiction refuses a named file with both sources; a file found in a directory is skipped."""
     path = csv(tmp_path / "ETHUSDT_1m.csv", frame(symbol="BTCUSDT"))
     assert imported(store, path).error == f"{path} says ETHUSDT, its column symbol says BTCUSDT"
     path = csv(tmp_path / "x_1m.csv", frame(symbol="ETHUSDT"))
@@ -123,7 +123,7 @@ def test_sparse_rows_can_be_forced(tmp_path: Path, store: LakeStore) -> None:
 @pytest.mark.parametrize("clock", [{"time": [f"00:{minute:02}:00" for minute in range(10)]},
                                    {"hour": 0, "minute": range(10)}])  # fmt: skip
 def test_a_date_and_a_time_of_day(tmp_path: Path, store: LakeStore, clock: dict[str, object]) -> None:
-    """A column of days and one of the time of day are one time."""
+    """A column of days and one of times of day form one time."""
     table = frame(10, **clock).assign(date="2024-06-30").drop(columns="timestamp")
     assert imported(store, csv(tmp_path / "BTCUSDT_1m.csv", table)).rows == 10
 
@@ -140,7 +140,7 @@ def test_candles_that_are_marked_open(tmp_path: Path, store: LakeStore, marks: d
 
 
 def test_candles_that_were_not_over(tmp_path: Path, store: LakeStore) -> None:
-    """A candle that ended after the file was written, or that ends after now, is left out, and counted."""
+    """Candles that end after the file was written, or after now, are left out and counted."""
     half_s = (BEGIN_MS + 5 * MINUTE_MS + 30_000) / 1000
     path = csv(tmp_path / "BTCUSDT_1m.csv", frame(), written_s=half_s)
     assert imported(store, path).left_out.open == 5
@@ -154,7 +154,7 @@ def test_candles_that_were_not_over(tmp_path: Path, store: LakeStore) -> None:
 
 
 def dump(rows: int, step_ms: int = MINUTE_MS) -> str:
-    """Return rows of a REST answer, as csv.writer writes them."""
+    """Return rows of a REST answer as CSV."""
     times = [BEGIN_MS + number * step_ms for number in range(rows)]
     return "".join(f"{at},100,102,98,101,5,{at + step_ms - 1},505,10,1,101,0\n" for at in times)
 
@@ -173,7 +173,7 @@ def dump(rows: int, step_ms: int = MINUTE_MS) -> str:
     ],
 )
 def test_who_is_the_archive(tmp_path: Path, store: LakeStore, name: str, rows: int, source: str) -> None:
-    """Rows without a header are the archive's if its name, its period and its end prove it, else REST's."""
+    """Rows without a header are the archive's if name, period and file time prove it, else REST's."""
     assert imported(store, written(tmp_path / name, dump(rows))).error == ""
     table = store.read(Partition("spot", "BTCUSDT", "1m", day_of(BEGIN_MS)))
     assert table is not None
@@ -270,13 +270,13 @@ def test_options_that_choose_nothing(tmp_path: Path) -> None:
 
 
 def test_relabel_needs_a_name(tmp_path: Path) -> None:
-    """--relabel alone is a user's mistake."""
+    """--relabel without another option is a usage error."""
     result = command(tmp_path / "lake", csv(tmp_path / "BTCUSDT_1m.csv", frame()), "--relabel")
     assert str(result.exception) == "--relabel: no new name is given"
 
 
 def test_a_symbol_that_was_understood_is_said(tmp_path: Path) -> None:
-    """A name that is not the exchange's spelling is imported under the symbol that it means, with a line on stderr."""
+    """A symbol in another spelling is imported under the exchange's, with a line on stderr."""
     path = csv(tmp_path / "BTC_USDT-1m.csv", frame())
     result = command(tmp_path / "lake", path, "--market", "spot")
     assert result.stderr == f"lakewriter: {path}: read as BTCUSDT\n"
@@ -284,7 +284,7 @@ def test_a_symbol_that_was_understood_is_said(tmp_path: Path) -> None:
 
 
 def test_a_partial_day_keeps_no_backfill_from_it(tmp_path: Path, store: LakeStore) -> None:
-    """Of a dump that is not proven the last row is left out where a backfill follows; the rest is still missing."""
+    """Before a backfill an unproven file's last row is left out; the backfill fetches the rest of the day."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", dump(700))
     (result,) = import_files(store, [path], ImportJob(SPOT, NOW_MS, doubt_last=True))
     assert (result.error, result.rows, result.left_out.open) == ("", 699, 1)

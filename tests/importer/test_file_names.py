@@ -69,7 +69,7 @@ def test_names(path: str, expected: tuple[str | None, str | None, str | None]) -
      ("BTCUSDT-1m-2024-01-01.zip", ""), ("BINANCE_BTCUSDT_1h.csv", ""), ("candles_1h.csv", "")],
 )  # fmt: skip
 def test_what_was_understood_is_said(path: str, read_as: str) -> None:
-    """A symbol that the name spells otherwise is named as it was read."""
+    """A symbol in another spelling is reported with the exchange's spelling."""
     assert parse_file_name(PurePath(path)).read_as == read_as
 
 
@@ -116,7 +116,7 @@ def test_an_asset_alone_names_no_symbol(path: str) -> None:
      ("BTCUSDT-1m.csv", ""), ("btcusdt-1m-2024-06-30.csv", ""), ("BTC_USDT-1h-2024-06.csv", ""), ("spot_BTCUSDT_1m.csv", "")],
 )  # fmt: skip
 def test_names_of_the_archive(path: str, archive_name: str) -> None:
-    """Only the exchange's spelling with an interval and a day or a month is a name of the archive's."""
+    """Only the exchange's spelling with an interval and a day or month is an archive name."""
     assert parse_file_name(PurePath(path)).archive_name == archive_name
 
 
@@ -127,5 +127,5 @@ def test_names_of_the_archive(path: str, archive_name: str) -> None:
                      "my-{symbol}-{interval}-2023.csv", "2024_{symbol}_{interval}.parquet"]),
 )  # fmt: skip
 def test_every_form_names_the_same_series(symbol: str, interval: str, form: str) -> None:
-    """The exchange's own spelling is read from any form of name."""
+    """Each form of name gives the exchange's own spelling."""
     assert series(form.format(symbol=symbol, interval=interval))[1:] == (symbol, interval)

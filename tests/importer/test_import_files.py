@@ -63,7 +63,7 @@ def read_one(path: Path, options: ImportOptions) -> OneSeries:
 
 
 def import_one(store: LakeStore, path: Path, options: ImportOptions = SPOT) -> FileResult:
-    """Import a file that is named itself, and is not refused."""
+    """Import one named file, which must not be refused."""
     (imported,) = import_files(store, [path], ImportJob(options, NOW_MS, frozenset([path])))
     assert imported.error == ""
     return imported
@@ -88,7 +88,7 @@ def import_one(store: LakeStore, path: Path, options: ImportOptions = SPOT) -> F
     ],
 )  # fmt: skip
 def test_a_name_that_tells(path: str, series: tuple[str, str, str]) -> None:
-    """Market, symbol and interval are in the file's name and place, as each kind of file has them."""
+    """The name and directories of each kind of file give market, symbol and interval."""
     assert series_by_name(Path(path), ImportOptions()) == Series(*series)
 
 
@@ -166,7 +166,7 @@ def test_a_partition_of_another_lake(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_what_said_so_can_be_told(tmp_path: Path) -> None:
-    """--source holds for any kind of file; only `archive` has to be proven."""
+    """--source applies to each kind of file; only `archive` needs evidence."""
     archive = written(tmp_path / "BTCUSDT-1m-2024-06-30.csv", lines(0))
     assert read_one(archive, ImportOptions("spot", source="stream")).rows["source"].to_pylist() == ["stream"]
     frame(1).to_parquet(tmp_path / "spot_BTCUSDT_1m.pqt")
@@ -236,7 +236,7 @@ def test_times(times: dict[str, object]) -> None:
     ids=range(5),
 )
 def test_times_that_no_candle_has(times: dict[str, object], what: str) -> None:
-    """A time off the grid, or of no age of candles, or none, is a row that is refused."""
+    """A time off the grid, out of range or absent refuses the row."""
     with pytest.raises(RowError) as caught:
         candles_in(pa.table({**times, **VALUES}), STAMP)
     assert (caught.value.kind, caught.value.row, caught.value.what) == ("time", 0, what)
@@ -280,7 +280,7 @@ def test_columns_by_other_names() -> None:
 
 
 def test_columns_by_the_exchanges_letters() -> None:
-    """Single letters are the exchange's own: `v` is the volume, `V` the part that takers bought."""
+    """Single letters have the exchange's meanings: `v` is the volume, `V` the takers' part."""
     letters = {"V": 4.0, "Q": 8.0, "o": 2.0, "h": 3.0, "l": 0.5, "c": 2.0, "v": 10.0, "q": 20.0, "n": 7}
     times = {"T": BEGIN_MS + 59_999, "t": BEGIN_MS}
     table = candles_in(pa.table({name: [value] for name, value in {**times, **letters}.items()}), STAMP)
@@ -337,7 +337,7 @@ def test_columns_that_cannot_be_candles(changed: dict[str, object], error: Lakew
 
 
 def test_a_csv_by_its_header(tmp_path: Path) -> None:
-    """A CSV that pandas wrote is read by its names; row numbers count its header."""
+    """A CSV from pandas is read by its names, and row numbers count its header."""
     path = tmp_path / "spot_BTCUSDT_1m.csv"
     frame(3).to_csv(path)
     assert int_column(read_one(path, ImportOptions()).rows, "candle_begin_time").tolist() == [
@@ -361,7 +361,7 @@ def read_file_error(path: Path) -> str:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """A broken file of any kind is one line that names it."""
+    """A broken file of any kind is one line with its name."""
     name = "BTCUSDT-1m-2024-06-30"
     assert "not a whole zip" in read_file_error(
         written(tmp_path / f"{name}.zip.x", b"PK").rename(tmp_path / f"{name}.zip")
@@ -383,7 +383,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_parquet_file_whose_names_are_no_text(tmp_path: Path) -> None:
-    """A damaged name of a column is one line, as other damages are."""
+    """A column name that is not UTF-8 is an error of one line."""
     path = tmp_path / "spot_BTCUSDT_1m.pqt"
     frame().to_parquet(path, index=False)
     whole = path.read_bytes()
@@ -442,7 +442,7 @@ def test_a_file_is_split_into_days(tmp_path: Path, store: LakeStore) -> None:
 
 
 def test_importing_again_changes_nothing(tmp_path: Path, store: LakeStore) -> None:
-    """A second import finds every row there, and writes no file."""
+    """A second import changes no row, and writes no file."""
     path = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(0, 1))
     import_one(store, path, SPOT)
     versions = [store.storage.version(name) for found in store.files() for name in found.names]
@@ -515,7 +515,7 @@ def test_one_bad_partition_keeps_no_other_out(tmp_path: Path, store: LakeStore) 
 
 
 def test_files_that_overlap(tmp_path: Path, store: LakeStore) -> None:
-    """A day that is in several files has each candle once."""
+    """A day in several files has each candle once."""
     month = written(tmp_path / "BTCUSDT-1m-2024-06.zip", lines(*range(5), 1440))
     day = written(tmp_path / "BTCUSDT-1m-2024-06-30.zip", lines(*range(3, 8)))
     done = list(import_files(store, [month, day, month], ImportJob(SPOT, NOW_MS)))
@@ -536,7 +536,7 @@ def test_checking_imports_nothing(tmp_path: Path) -> None:
 
 
 def test_files_in_a_directory(tmp_path: Path) -> None:
-    """Of a directory each file that can be one is found, at any depth; a file that is named is taken as it is."""
+    """All candidate files of a directory are found, at any depth; a named file is always tried."""
     kept = ["a/x.csv", "a/b/y.csv.gz", "z.zip", "q.pqt", "p.parquet"]
     for name in (
         *kept,
@@ -555,7 +555,7 @@ def test_files_in_a_directory(tmp_path: Path) -> None:
 
 
 def test_columns_that_say_of_which_series(tmp_path: Path) -> None:
-    """A column of symbols, pairs, exchanges or timeframes is kept as text, under the file's own name for it."""
+    """A column of symbols, pairs, exchanges or timeframes stays text, under the file's own name."""
     table = pa.table({
         "t": [BEGIN_MS], "Pair": pa.array(["BTC/USDT"]).dictionary_encode(), "exchange": [b"x"],
         "timeframe": [60], "S": [1.0], "i": ["1m"], **VALUES,
@@ -582,7 +582,7 @@ def test_columns_that_say_of_which_series(tmp_path: Path) -> None:
     ],
 )
 def test_columns_that_mark_open_candles(marks: dict[str, object], closed: list[bool] | None) -> None:
-    """A row that any column marks open is marked open; an empty cell marks nothing."""
+    """A row is open if any column marks it open; an empty cell marks nothing."""
     values = {name: value * 2 for name, value in VALUES.items()}
     said = said_by(pa.table({"t": [BEGIN_MS, BEGIN_MS + 60_000], **values, **marks})).closed
     assert (None if said is None else said.tolist()) == closed

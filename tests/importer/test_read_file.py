@@ -42,7 +42,7 @@ def read(path: Path, options: ImportOptions = MINUTE) -> FileCandles:
 
 
 def candles(path: Path, options: ImportOptions = MINUTE) -> list[tuple[float, ...]]:
-    """Return the candles of a file of one series: begin, open, high, low, close, volume."""
+    """Return the candles of a file with one series: begin, open, high, low, close, volume."""
     ((_, table),) = read(path, options).parts
     begins = int_column(table, "candle_begin_time").tolist()
     columns = [table[name].to_pylist() for name in ("open", "high", "low", "close", "volume")]
@@ -63,7 +63,7 @@ def put(path: Path, content: str | bytes) -> Path:
 
 
 def text(header: str, row: str, end: str = "\n") -> str:
-    """Return three rows; in `row` are {ms}, {s}, {n} for the minute."""
+    """Return three rows; `row` has {ms}, {s} and {n} for the minute."""
     rows = [row.format(ms=ms, s=ms // 1000, n=n) for n, ms in enumerate(TIMES)]
     return end.join([header, *rows] if header else rows) + end
 
@@ -153,7 +153,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_texts(tmp_path: Path, kind: str) -> None:
-    """However a text is written, its candles are the same."""
+    """All dialects of a text give the same candles."""
     path = put(tmp_path / "candles.csv", TEXTS[kind])
     assert candles(path) == [(ms, *CANDLE) for ms in TIMES]
 
@@ -192,7 +192,7 @@ def arrow_files() -> dict[str, tuple[str, pa.Table]]:
 
 @pytest.mark.parametrize("kind", arrow_files())
 def test_arrow_files(tmp_path: Path, kind: str) -> None:
-    """Parquet and Feather files of any types that hold times and numbers are read."""
+    """Parquet and Feather files are read with any types of times and numbers."""
     suffix, table = arrow_files()[kind]
     path = tmp_path / f"candles.{suffix}"
     write = feather.write_feather if suffix == "feather" else pq.write_table
@@ -219,7 +219,7 @@ JSONS = {
 @pytest.mark.parametrize("kind", JSONS)
 @pytest.mark.parametrize("suffix", ["json", "json.gz"])
 def test_json(tmp_path: Path, kind: str, suffix: str) -> None:
-    """Rows, objects, columns and lines of JSON are read."""
+    """JSON is read as rows, objects, columns and lines."""
     content = JSONS[kind].encode()
     path = put(tmp_path / f"candles.{suffix}", gzip.compress(content) if suffix.endswith("gz") else content)
     expected = [(ms, *CANDLE) for ms in TIMES]
@@ -342,7 +342,7 @@ def test_texts_that_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_other_files_that_are_refused(tmp_path: Path) -> None:
-    """JSON, Parquet and Feather of other things are refused in one line."""
+    """JSON, Parquet and Feather files without candles are refused in one line."""
     for content, what in (
         ('{"code": -1121, "msg": "Invalid symbol.\\u001b"}', "is no JSON of candles: it has no rows, but "),
         ("[]", "is no JSON of candles: it has no rows"),
@@ -388,7 +388,7 @@ def test_unknown_values(tmp_path: Path) -> None:
 
 
 def test_a_letter_beside_whole_names_is_anything(tmp_path: Path) -> None:
-    """`n` counts trades where the prices are `o`, `h`, `l` and `c`; elsewhere it may number the rows."""
+    """`n` is the number of trades beside `o`, `h`, `l` and `c`; beside other names it is ignored."""
     whole = text("n,date,open,high,low,close,volume,q", "{n},{ms}," + V + ",7")
     ((_, table),) = read(put(tmp_path / "candles.csv", whole)).parts
     assert table["trade_num"].null_count == table["quote_volume"].null_count == 3
@@ -451,21 +451,21 @@ def test_a_bad_row_of_the_archives_layout(tmp_path: Path, bad: str) -> None:
 
 
 def test_a_file_of_bad_rows_only(tmp_path: Path) -> None:
-    """Nothing is left of a file that holds no candles: it is refused all the same."""
+    """A file without any valid row is refused."""
     path = put(tmp_path / "candles.csv", text("unix,open,high,low,close,volume", "{ms},5,4,3,2,1"))
     with pytest.raises(LakewriterError, match="row 2: low: low is above close"):
         read(path, MINUTE._replace(skip_bad_rows=True))
 
 
 def test_row_numbers_are_lines(tmp_path: Path) -> None:
-    """An error names the line as an editor counts: titles, comments, blank lines and headers included."""
+    """An error has the line number of an editor, with titles, comments, blank lines and headers counted."""
     content = "a title\n\n# note\nunix,open,high,low,close,volume\n\n"
     content += f"{TIMES[0]},{V}\n# note\nunix,open,high,low,close,volume\n{TIMES[1]},{V}\n\n5,{V}\n"
     assert refusal(put(tmp_path / "candles.csv", content)) == "row 11: no candle begins at 5000"
 
 
 def test_every_read_is_bounded(tmp_path: Path) -> None:
-    """A text of a million columns is refused before it is read."""
+    """A text with a million columns is refused before it is read."""
     names = ",".join(f"c{number}" for number in range(600))
     content = f"unix,open,high,low,close,volume,{names}\n1,2\n"
     assert refusal(put(tmp_path / "candles.csv", content)) == "has 606 columns, more than 500"
@@ -484,7 +484,7 @@ def test_a_feather_file_that_inflates(tmp_path: Path) -> None:
 
 
 def test_a_column_of_long_texts_is_passed_over(tmp_path: Path) -> None:
-    """A text that is long and stands once in a dictionary is not repeated for each row."""
+    """A long text that a dictionary has once is not copied for each row."""
     note = pa.DictionaryArray.from_arrays(pa.array([0] * 3, pa.int32()), pa.array(["x" * 1_000_000]))
     table = pa.table({"t": TIMES, **{name: pa.array(FRAME[name]) for name in FRAME}, "note": note})
     pq.write_table(table, tmp_path / "candles.parquet")
@@ -512,7 +512,7 @@ def test_a_feather_file_of_several_batches(tmp_path: Path, compression: str) -> 
 
 
 def test_files_that_end_other_readers(tmp_path: Path) -> None:
-    """Names that are no UTF-8, and the first version of Feather, are refused before a reader of Arrow fails."""
+    """Names that are not UTF-8, and Feather version 1, are refused before Arrow's reader aborts."""
     line = json.dumps(OBJECTS[0]).encode()
     broken = b"\n".join([line, line.replace(b"open_time", b"open_\xeftime")])
     assert refusal(put(tmp_path / "candles.ndjson", broken)) == "is not valid UTF-8"
@@ -533,7 +533,7 @@ NUMBER_TYPES = [
 
 
 def array_of(kind: pa.DataType, numbers: list[object]) -> pa.Array:
-    """Return numbers in a type; text is as Python writes them."""
+    """Return numbers in a type; as text they have Python's format."""
     if pa.types.is_dictionary(kind):
         return pa.array(map(str, numbers)).dictionary_encode()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -601,7 +601,7 @@ HEADERS = (
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[tuple[datetime, list[Decimal]]]:
-    """Return rows that can be candles, in any order of size."""
+    """Return possible candles in any order."""
     begin = draw(st.integers(0, 60 * 24 * 300))
     scale = draw(st.integers(0, 8))
     prices = st.integers(1, 10 ** draw(st.integers(1, 8))).map(lambda number: Decimal(number).scaleb(-scale))
@@ -650,7 +650,7 @@ def test_a_table_is_read_as_it_was_written_or_refused(tmp_path_factory, rows, da
 
 
 def test_the_law_is_not_empty(tmp_path: Path) -> None:
-    """Most ways of writing are read: each alone, beside plain ones."""
+    """Most dialects are read, each alone beside plain ones."""
     rows = [
         (datetime(2024, 1, 25, 0, n, tzinfo=UTC), ["100.5", "1102.25", "98.1", "101", "5.25"])
         for n in range(3)
@@ -667,7 +667,7 @@ def test_the_law_is_not_empty(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_refused_leaves_no_thread(tmp_path: Path) -> None:
-    """A reader that fails reads ahead from bytes that Arrow can free: the process ends as it should."""
+    """After a refused file no reader thread crashes the process at its exit."""
     path = put(tmp_path / "candles.csv", "unix,open,high,low,close,volume\n" + "1,2\n" * 100_000)
     with pytest.raises(LakewriterError, match="row 2: has 2 values, not 6"):
         read_table(path)
