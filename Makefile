@@ -2,7 +2,8 @@
 # make unit   the tests that start no process and no server
 # make test   every promise, each in a short form
 # make test-all   the same in long forms; takes half an hour
-# make torture   kills and faults at random for ten minutes, and an auditor
+# make torture   kills and faults at random for ten minutes, and an auditor;
+#                TORTURE_ARGS=--all-intervals does it over a new year, beside backfills
 # make endure    twenty minutes of an exchange that does everything wrong
 # make history   years from an archive that lies, interrupted again and again
 # make fuzz   two hours of coverage-guided fuzzing of frames and journal lines

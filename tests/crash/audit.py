@@ -2,11 +2,9 @@
 
     PYTHONPATH=tests python -m crash.audit LAKE LOGS --truth-seed 7
 
-It reads the lake with plain DuckDB, file by file. Of lakewriter it uses only the
-sandbox's
+It reads the lake with plain DuckDB, file by file. Of lakewriter it uses only the sandbox's
 truth. LOGS is a directory of recorders' logs. Each candle that a complete line reports as
-recorded must be in the lake once, with its true values. The auditor prints its findings
-as
+recorded must be in the lake once, with its true values. The auditor prints its findings as
 JSON, and exits with 1 if there is any.
 """
 
@@ -18,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +24,15 @@ import duckdb
 
 from lakewriter.sandbox import Truth
 
-RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\d{4}-\d\d-\d\d \d\d:\d\d) at ", re.MULTILINE)
+RECORDED = re.compile(r"^recorded (\S+) (\S+) (\S+) (\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) at ", re.MULTILINE)
 PARTITION = re.compile(
     r"market=([^/]+)/symbol=([^/]+)/interval=([^/]+)/date=(\d{4}-\d\d-\d\d)/candles\.parquet"
 )
 STATE = "_lakewriter"
+
+# The periods of files that are longer than a day.
+OF_MONTHS = ("15m", "30m", "1h", "2h")
+OF_YEARS = ("4h", "6h", "8h", "12h", "1d", "3d", "1w", "1mo")
 
 COLUMNS = """epoch_ms(candle_begin_time), epoch_ms(candle_end_time), open, high, low, close, volume,
     quote_volume, trade_num, taker_buy_base_asset_volume, taker_buy_quote_asset_volume"""
@@ -56,8 +58,9 @@ class Findings:
         duplicated: keys with more than one row.
         different: candles that differ from the truth.
         unreadable: files that DuckDB refuses, with its reason.
-        stray: files that are neither a partition's own file nor below _lakewriter.
-        segments: number of remaining segments in the journal.
+        stray: files that are neither a period's own file nor below _lakewriter, and empty
+            directories.
+        segments: remaining segments in the journal.
     """
 
     promised: int = 0
@@ -97,7 +100,8 @@ def audit(lake: Path, logs: Path, truth: Truth) -> Findings:
         connection.execute("SET TimeZone = 'UTC'")
         for name in _files(lake):
             found = PARTITION.fullmatch(name)
-            if found is None:
+            period = None if found is None else _period(*found.groups()[2:])
+            if found is None or period is None:
                 findings.stray.append(name)
                 continue
             try:
@@ -107,9 +111,9 @@ def audit(lake: Path, logs: Path, truth: Truth) -> Findings:
             except duckdb.Error as error:
                 findings.unreadable.append(f"{name}: {error}")
                 continue
-            keys = [Key(*found.groups()[:3], _minute(row[0])) for row in rows]
-            present.update(keys)
-            findings.different += _different(truth, found, rows)
+            series = found.groups()[:3]
+            present.update(Key(*series, time_text(row[0])) for row in rows)
+            findings.different += _different(truth, series, period, rows)
     promised = promised_in(logs)
     findings.promised, findings.present = len(promised), len(present)
     findings.lost = _named(promised - present.keys())
@@ -132,31 +136,58 @@ def whole_lines(text: str) -> str:
     return text[: text.rfind("\n") + 1]
 
 
-def _different(truth: Truth, partition: re.Match[str], rows: list[tuple[float, ...]]) -> list[str]:
+def recorded_line(key: str) -> str:
+    """Return the line of a log that promises a candle, which has a key like "spot BTCUSDT 1m 2024-06-30 15:00"."""
+    return f"recorded {key} at once\n"
+
+
+def key_text(series: tuple[str, ...], begin_ms: float) -> str:
+    """Return the key of a candle as logs name it."""
+    return f"{' '.join(series)} {time_text(begin_ms)}"
+
+
+def time_text(begin_ms: float) -> str:
+    """Return a time as logs name it, with seconds if it has any."""
+    moment = datetime.fromtimestamp(begin_ms / 1000, UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00")
+
+
+def _period(interval: str, day: str) -> tuple[int, int] | None:
+    """Return the milliseconds of a file's period; None if the day is not the first of one."""
+    first = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    begin, stop = first, first + timedelta(days=1)
+    if interval in OF_MONTHS:
+        begin, stop = first.replace(day=1), (first.replace(day=1) + timedelta(days=31)).replace(day=1)
+    elif interval in OF_YEARS:
+        begin, stop = first.replace(month=1, day=1), first.replace(year=first.year + 1, month=1, day=1)
+    if first != begin:
+        return None
+    return int(begin.timestamp() * 1000), int(stop.timestamp() * 1000)
+
+
+def _different(
+    truth: Truth, series: tuple[str, ...], period: tuple[int, int], rows: list[tuple[float, ...]]
+) -> list[str]:
     """Return the rows that are not among the true candles of the partition."""
-    market, symbol, interval, day = partition.groups()
-    day_ms = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
-    start_ms = max(day_ms, int(min((row[0] for row in rows), default=day_ms)))
-    stop_ms = min(day_ms + 86_400_000, int(max((row[0] for row in rows), default=day_ms)) + 1)
+    begins = [int(row[0]) for row in rows] or [period[0]]
+    start_ms, stop_ms = max(period[0], min(begins)), min(period[1], max(begins) + 1)
     true = {
         (candle.begin_ms, candle.end_ms, *candle.numbers())
-        for candle in truth.candles(market, symbol, interval, start_ms, stop_ms)
+        for candle in truth.candles(*series, start_ms, stop_ms)
     }
-    return [f"{market} {symbol} {interval} {_minute(row[0])}: {row[1:]}" for row in rows if row not in true]
+    return [f"{key_text(series, row[0])}: {row[1:]}" for row in rows if row not in true]
 
 
 def _files(lake: Path) -> list[str]:
-    """Return all files outside of _lakewriter, hidden files included."""
+    """Return all files and empty directories outside of _lakewriter, hidden files included."""
     names = []
     for directory, directories, files in os.walk(lake):
         if Path(directory) == lake:
             directories[:] = [name for name in directories if name != STATE]
         names += [str((Path(directory) / file).relative_to(lake)) for file in files]
+        if not files and not directories:
+            names.append(f"{Path(directory).relative_to(lake)}/")
     return sorted(names)
-
-
-def _minute(begin_ms: float) -> str:
-    return f"{datetime.fromtimestamp(begin_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _named(keys: Iterable[Key]) -> list[str]:

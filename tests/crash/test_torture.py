@@ -8,13 +8,22 @@ from support.running import PATIENCE_S
 pytestmark = pytest.mark.slow
 
 
+LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
+
+
 @pytest.mark.parametrize(
-    ("seconds", "kills"),
-    [(10, 3), pytest.param(150, 30, marks=[pytest.mark.long, pytest.mark.timeout(1200)])],
+    ("seconds", "kills", "options"),
+    [
+        (10, 3, ()),
+        pytest.param(150, 30, (), marks=LONG),
+        pytest.param(70, 20, ("--all-intervals",), marks=LONG),
+    ],
 )
-def test_torture_loses_repeats_and_changes_nothing(seconds: int, kills: int) -> None:
+def test_torture_loses_repeats_and_changes_nothing(
+    seconds: int, kills: int, options: tuple[str, ...]
+) -> None:
     """Random kills under concurrent readers cause no error, and no lost, repeated or changed candle."""
-    options = ("--duration", f"{seconds}s", "--kills", str(kills))
+    options += ("--duration", f"{seconds}s", "--kills", str(kills))
     counted = longrun.counted("torture", *options, timeout_s=2 * PATIENCE_S + 3 * seconds)
     assert counted["kills"] >= kills
     assert counted["candles recorded"] >= 5 * kills
