@@ -1,7 +1,9 @@
 """The check that filters match series in the lake, so that a misspelt filter fails in cron."""
 
 from collections.abc import Collection, Iterator
+from datetime import date
 from difflib import SequenceMatcher
+from itertools import chain
 
 import msgspec
 
@@ -9,7 +11,9 @@ from lakewriter.errors import LakeError, UsageError
 from lakewriter.lake.journal_directories import living_recorders
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
+from lakewriter.lake.presence import presence_of
 from lakewriter.lake.presence_many import known_series
+from lakewriter.partition import day_of
 from lakewriter.series import Series
 
 # The minimum similarity of suggested series, from 0 to 1, and their minimum relative to
@@ -53,7 +57,7 @@ def check_not_empty(command: str, store: LakeStore, partition_filter: PartitionF
         LakeError: if the lake is empty and no recorder is running.
     """
     if partition_filter.since or partition_filter.until:
-        days = sorted(partition.date for partition, _ in store.partitions(_without_days(partition_filter)))
+        days = _days_with_candles(store, _without_days(partition_filter))
         chosen = " ".join(
             f"{word} {day}"
             for word, day in (("since", partition_filter.since), ("until", partition_filter.until))
@@ -69,6 +73,17 @@ def check_not_empty(command: str, store: LakeStore, partition_filter: PartitionF
             f"{command}: {store.name} has no candles, and no recorder writes to it",
             "lakewriter record spot:BTCUSDT:1m, or name another --lake",
         )
+
+
+def _days_with_candles(store: LakeStore, partition_filter: PartitionFilter) -> list[date]:
+    """Return the first and the last day with a candle of each series, sorted."""
+
+    def bounds_of(series: Series) -> list[date]:
+        presence = presence_of(store, series)
+        return [day_of(each) for each in (presence.first_ms, presence.last_ms) if each is not None]
+
+    found = store.storage.in_parallel(bounds_of, store.series(partition_filter))
+    return sorted(chain.from_iterable(found))
 
 
 def _each_name_alone(partition_filter: PartitionFilter) -> Iterator[PartitionFilter]:
