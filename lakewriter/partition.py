@@ -199,6 +199,30 @@ def parse_partition(path: str) -> Partition:
     return partition_on((values[0], values[1], values[2]), day)
 
 
+def place_of(partition: Partition, name: str) -> Partition:
+    """Return a partition with the date of a file's directory.
+
+    The date is another day of the period if another program, or lakewriter before
+    format 2, wrote the directory.
+
+    Args:
+        name: the file's path relative to the lake, of a file of the partition.
+    """
+    day = parse_date_value(name.rpartition("/")[0].rpartition("/")[2].partition("=")[2])
+    return partition if day is None else Partition(*partition.series, day)
+
+
+def is_own_file(partition: Partition, name: str) -> bool:
+    """Return whether lakewriter writes, or wrote before format 2, its file of this partition here.
+
+    Before format 2, each day was a partition.
+
+    Args:
+        name: as for `place_of`.
+    """
+    return name == place_of(partition, name).file
+
+
 @lru_cache(DAYS_MAX)
 def parse_date_value(text: str) -> date | None:
     """Parse the value of a date directory; return None if it is not an ISO date since 1970."""

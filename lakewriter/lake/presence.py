@@ -219,6 +219,7 @@ class Presence:
             and not len(unflushed)
             and start_ms <= footer.first_ms
             and footer.last_ms < stop_ms
+            and footer.rows <= self.grid.count(footer.first_ms, footer.last_ms + 1)
         ):
             return footer.rows
         return len(self._on_grid(self.begins(start_ms, stop_ms)))
@@ -315,7 +316,8 @@ def read_partition_presence(
         parts = []
         for name in names:
             if name != partition.file:
-                begins = read_or_leave_out(store, name, partial(_foreign_begins, partition=partition), _NONE)
+                read = partial(_foreign_begins, partition=partition)
+                begins = read_or_leave_out(store, partition, name, read, _NONE)
                 if begins is None:
                     break  # it was folded into the own file, which may have been read before
                 parts.append(_inside(partition, begins))

@@ -12,7 +12,7 @@ from lakewriter.candle_arrays import Bools, Columns, ends, floors
 from lakewriter.candle_checks import Violation, violations
 from lakewriter.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from lakewriter.lake.parquet import ROWS_KEY, WRITER_KEY, FileHeader
-from lakewriter.partition import LEVELS, Partition
+from lakewriter.partition import LEVELS, Partition, day_range, period_date
 from lakewriter.verify.findings import Defect, file_defect
 
 # The kind of a candle that begins after now.
@@ -56,12 +56,17 @@ def check_rows(partition: Partition, grid: Interval, rows: pa.Table) -> list[Def
     """Check the order of a file's rows, their period and their grid.
 
     Args:
+        partition: the partition of the file's directory. If its date is within a period,
+            the file holds one day, as in format 1.
         grid: the series' interval, for `3d` with its anchor.
     """
     begins = int_column(rows, "candle_begin_time")
     defects = _order(begins)
-    outside = (begins < partition.start_ms) | (begins >= partition.stop_ms)
-    another = f"is a candle of another {partition.period} than {partition.date}"
+    (start_ms, stop_ms), period = (partition.start_ms, partition.stop_ms), str(partition.period)
+    if partition.date != period_date(partition.interval, partition.date):
+        (start_ms, stop_ms), period = day_range(partition.date), "day"
+    outside = (begins < start_ms) | (begins >= stop_ms)
+    another = f"is a candle of another {period} than {partition.date}"
     defects.append(_rows_defect("day", begins[outside], another))
     off_grid = floors(grid, begins) != begins
     defects.append(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-import msgspec
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, deduplicate, int_column
@@ -19,7 +18,7 @@ from lakewriter.lake.listing import PartitionDirs, candle_files
 from lakewriter.lake.parquet import WRITER_KEY, FileHeader, decode, read_header
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence import READ_LAPS_MAX
-from lakewriter.partition import Partition, parse_date_value
+from lakewriter.partition import Partition, is_own_file, place_of
 from lakewriter.series import Series
 
 
@@ -45,24 +44,26 @@ class Contents(NamedTuple):
     """The content of a partition.
 
     Args:
-        own: lakewriter's own file; None if the partition lacks it.
-        of_days: lakewriter's files of format 1 for single days of a month or a year, with
-            their former partitions.
-        foreign: the other files.
+        own: lakewriter's own files, each with the partition of its directory. A lake of format 1
+            has files of single days; all others have one file.
+        foreign: the other files, likewise.
         rows: the rows of its period in all files, sorted, as a query returns them. Of
             duplicates, only the winner is kept.
     """
 
-    own: PartitionFile | None
-    of_days: tuple[tuple[Partition, PartitionFile], ...]
-    foreign: tuple[PartitionFile, ...]
+    own: tuple[tuple[Partition, PartitionFile], ...]
+    foreign: tuple[tuple[Partition, PartitionFile], ...]
     rows: pa.Table
+
+    @property
+    def files(self) -> tuple[tuple[Partition, PartitionFile], ...]:
+        """All files, each with the partition of its directory."""
+        return self.own + self.foreign
 
     @property
     def readable(self) -> bool:
         """Whether every file is readable."""
-        files = self.foreign if self.own is None else (self.own, *self.foreign)
-        return all(file.rows is not None for file in files)
+        return all(file.rows is not None for _, file in self.files)
 
 
 def series_partitions(
@@ -101,7 +102,7 @@ def read_contents(store: LakeStore, dirs: PartitionDirs) -> Contents:
 def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:
     try:
         rows, header = decode(data, name), read_header(data, name)
-        if name != partition.file or WRITER_KEY not in header.metadata:
+        if WRITER_KEY not in header.metadata or not is_own_file(partition, name):
             rows = foreign_rows(data, name, partition)
         return PartitionFile(name, data, rows, header)
     except LakeError as error:
@@ -109,22 +110,15 @@ def _file(name: str, data: bytes, partition: Partition) -> PartitionFile:
 
 
 def _contents(partition: Partition, files: list[PartitionFile]) -> Contents:
-    own = next((file for file in files if file.name == partition.file), None)
     tables = [file.rows for file in files if file.rows is not None]
     rows = deduplicate(pa.concat_tables([SCHEMA.empty_table(), *tables]))
     begins = int_column(rows, "candle_begin_time")
     inside = (begins >= partition.start_ms) & (begins < partition.stop_ms)
     if not inside.all():
         rows = rows.filter(pa.array(inside))
-    days = [(_day_partition(partition, file), file) for file in files if file is not own]
-    of_days = tuple((day, file) for day, file in days if day is not None)
-    return Contents(own, of_days, tuple(file for day, file in days if day is None), rows)
-
-
-def _day_partition(partition: Partition, file: PartitionFile) -> Partition | None:
-    """Return the day's partition of a file in format 1; None for other files."""
-    if partition.period == "day" or file.header is None or WRITER_KEY not in file.header.metadata:
-        return None
-    day = parse_date_value(file.header.metadata.get("date", ""))
-    found = None if day is None else msgspec.structs.replace(partition, date=day)
-    return found if found is not None and found.file == file.name else None
+    own: list[tuple[Partition, PartitionFile]] = []
+    foreign: list[tuple[Partition, PartitionFile]] = []
+    for file in files:
+        placed = own if is_own_file(partition, file.name) else foreign
+        placed.append((place_of(partition, file.name), file))
+    return Contents(tuple(own), tuple(foreign), rows)

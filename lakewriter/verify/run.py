@@ -94,7 +94,7 @@ class _SeriesVerifier:
     def verify_partition(self, partition: Partition, contents: Contents) -> Columns:
         """Check one partition; return its candles on the grid in the selected days."""
         self._anchor_grid(contents)
-        self._check_partition(partition, contents)
+        self._check_files(contents)
         candles = columns_of(contents.rows)
         placed = is_on_grid(partition, self.grid, candles.begin)
         start_ms, stop_ms = self._selection.clipped(partition.start_ms, partition.stop_ms)
@@ -117,16 +117,15 @@ class _SeriesVerifier:
             self.grid = self.grid.anchored(int(on_days[0]))
             self._anchored = True
 
-    def _check_partition(self, partition: Partition, contents: Contents) -> None:
-        defects = _unreadable_defects(partition, contents)
+    def _check_files(self, contents: Contents) -> None:
+        defects = _unreadable_defects(contents)
         if "partition" in self._options.checks:
-            defects += _foreign_defects(partition, contents)
-            ours = [] if contents.own is None else [(partition, contents.own)]
-            for each, file in (*ours, *contents.of_days):
+            defects += _foreign_defects(contents)
+            for place, file in contents.own:
                 if file.rows is not None and file.header is not None:
-                    defects += check_header(each, file.header)
-                    defects += check_statistics(self._workers, each, file)
-                    defects += check_rows(each, self.grid, file.rows)
+                    defects += check_header(place, file.header)
+                    defects += check_statistics(self._workers, place, file)
+                    defects += check_rows(place, self.grid, file.rows)
         if defects or "partition" in self._options.checks:
             self._report.counts_of(self.series, "partition").checked += 1
             self._report.add(self.series, defects)
@@ -212,16 +211,19 @@ def _compare_intervals(
         report.add(verifier.series, comparison.defects)
 
 
-def _unreadable_defects(partition: Partition, contents: Contents) -> list[Defect]:
-    files = contents.foreign if contents.own is None else (contents.own, *contents.foreign)
-    return [file_defect(partition.start_ms, "unreadable", file.error) for file in files if file.rows is None]
+def _unreadable_defects(contents: Contents) -> list[Defect]:
+    return [
+        file_defect(place.start_ms, "unreadable", file.error)
+        for place, file in contents.files
+        if file.rows is None
+    ]
 
 
-def _foreign_defects(partition: Partition, contents: Contents) -> list[Defect]:
+def _foreign_defects(contents: Contents) -> list[Defect]:
     return [
         file_defect(
-            partition.start_ms, "foreign", f"{file.name} is a foreign file; lakewriter compact folds it in"
+            place.start_ms, "foreign", f"{file.name} is a foreign file; lakewriter compact folds it in"
         )
-        for file in contents.foreign
+        for place, file in contents.foreign
         if file.rows is not None
     ]

@@ -223,7 +223,7 @@ def _read_foreign(store: LakeStore, file: ForeignFile) -> pa.Table:
     from lakewriter.lake.foreign_rows import foreign_rows  # noqa: PLC0415 - needed for few lakes
 
     read = partial(foreign_rows, partition=file.partition)
-    table = read_or_leave_out(store, file.name, read, SCHEMA.empty_table())
+    table = read_or_leave_out(store, file.partition, file.name, read, SCHEMA.empty_table())
     if table is None:
         raise file_gone_error(f"{store.name}/{file.name}")
     return table
