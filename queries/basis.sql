@@ -3,7 +3,7 @@
 -- :symbol = BTCUSDT   the future; on coin_futures BTCUSD_PERP
 -- :spot = BTCUSDT   the symbol on spot
 -- :interval = 1m   of the candles to read
--- :since = 1970-01-01   first begin time, UTC
+-- :since = 1970-01-01   first begin time, UTC, or an age: 7d
 -- :until = 9999-12-31   begin times before this one, UTC
 SELECT
     f.candle_end_time,

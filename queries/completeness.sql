@@ -1,6 +1,6 @@
 -- The completeness of each series: candles expected, present, missing, and missing with a reason.
 -- :market = spot   spot, usdt_futures or coin_futures
--- :since = 1970-01-01   first UTC day
+-- :since = 1970-01-01   first UTC day, or an age: 7d
 -- :until = 9999-12-31   last UTC day
 SELECT
     market,

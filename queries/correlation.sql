@@ -2,8 +2,10 @@
 -- :bucket = 1d   1h, 1d, 1w, 1mo
 -- :other = ETHUSDT   the symbol to compare with
 -- :market = spot   spot, usdt_futures or coin_futures
--- :symbol = BTCUSDT   in either case
+-- :symbol = BTCUSDT   or several: BTCUSDT,ETHUSDT or *USDT
 -- :interval = 1m   of the candles to read
--- :since = 1970-01-01   first begin time, UTC
+-- :since = 1970-01-01   first begin time, UTC, or an age: 7d
 -- :until = 9999-12-31   begin times before this one, UTC
-FROM correlation($market, $symbol, $interval, other := $other, bucket := $bucket, since := $since, until := $until)
+-- :zone = UTC   whose days and months: Asia/Shanghai
+-- :shift = 0s   later begin of the buckets: 8h
+FROM correlation($market, $symbol, $interval, other := $other, bucket := $bucket, since := $since, until := $until, zone := $zone, shift := $shift)

@@ -2,7 +2,7 @@
 -- :market = spot   spot, usdt_futures or coin_futures
 -- :symbol = BTCUSDT   in upper case
 -- :interval = 1m   of the candles to read
--- :since = 1970-01-01   first begin time, UTC
+-- :since = 1970-01-01   first begin time, UTC, or an age: 7d
 -- :until = 9999-12-31   begin times before this one, UTC
 SELECT
     "date",

@@ -1,8 +1,10 @@
 -- A series in longer candles: any bucket from minutes to months, and the number of candles in each.
 -- :bucket = 5m   length of the new candles: 5m, 1h, 1d, 1w, 1mo, or '90 minutes'
 -- :market = spot   spot, usdt_futures or coin_futures
--- :symbol = BTCUSDT   in either case
+-- :symbol = BTCUSDT   or several: BTCUSDT,ETHUSDT or *USDT
 -- :interval = 1m   of the candles to read
--- :since = 1970-01-01   first begin time, UTC
+-- :since = 1970-01-01   first begin time, UTC, or an age: 7d
 -- :until = 9999-12-31   begin times before this one, UTC
-FROM resample($market, $symbol, $interval, bucket := $bucket, since := $since, until := $until)
+-- :zone = UTC   whose days and months: Asia/Shanghai
+-- :shift = 0s   later begin of the buckets: 8h
+FROM resample($market, $symbol, $interval, bucket := $bucket, since := $since, until := $until, zone := $zone, shift := $shift)

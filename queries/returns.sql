@@ -1,8 +1,10 @@
 -- The simple and logarithmic returns of a series' close, bucket by bucket; NULL after a missing bucket.
 -- :bucket = 1d   1m, 1h, 1d, 1w, 1mo, or '90 minutes'
 -- :market = spot   spot, usdt_futures or coin_futures
--- :symbol = BTCUSDT   in either case
+-- :symbol = BTCUSDT   or several: BTCUSDT,ETHUSDT or *USDT
 -- :interval = 1m   of the candles to read
--- :since = 1970-01-01   first begin time, UTC
+-- :since = 1970-01-01   first begin time, UTC, or an age: 7d
 -- :until = 9999-12-31   begin times before this one, UTC
-FROM returns($market, $symbol, $interval, bucket := $bucket, since := $since, until := $until)
+-- :zone = UTC   whose days and months: Asia/Shanghai
+-- :shift = 0s   later begin of the buckets: 8h
+FROM returns($market, $symbol, $interval, bucket := $bucket, since := $since, until := $until, zone := $zone, shift := $shift)

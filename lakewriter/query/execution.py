@@ -39,6 +39,7 @@ from lakewriter.query.errors import (
 from lakewriter.query.guard import ParsedStatement, check
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.macros import create_macros
+from lakewriter.query.relative_times import is_absolute, resolved
 from lakewriter.query.retry import RetryHints
 from lakewriter.query.scan.held_files import HeldFiles, can_hold
 from lakewriter.query.scan.scan_sql import ScanSource
@@ -201,6 +202,7 @@ class Execution:
     def _begin(self, sql: str, params: Mapping[str, Any]) -> pa.Schema:
         statement = check(self._connection, sql, frozenset(self._own_tables))
         _check_params(statement, params)
+        params = resolved(params, statement.times)
         create_tables(self._connection, self._store, statement.tables, all_names=statement.reads_catalog)
         create_macros(self._engine, self._connection, statement.macros)
         if "candles" in statement.tables:
@@ -228,7 +230,7 @@ class Execution:
             self._connection,
             statement.select,
             params,
-            repeatable=statement.repeatable,
+            repeatable=statement.repeatable and all(is_absolute(params[name]) for name in statement.times),
             own_schemas={name: self._own_tables[name].schema for name in statement.own_tables},
             where=statement.where,
         )

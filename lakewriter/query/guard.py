@@ -15,7 +15,7 @@ import duckdb
 from lakewriter.query.engine import nodes
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
-from lakewriter.query.repeatable import is_repeatable
+from lakewriter.query.repeatable import is_repeatable, time_arguments
 from lakewriter.query.where_tree import SimpleWhere, read_where
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
@@ -136,7 +136,9 @@ class ParsedStatement(NamedTuple):
         select: the statement without EXPLAIN.
         reads_catalog: whether the statement lists tables.
         macros: the names in MACROS that the statement calls or lists.
-        repeatable: whether the statement pushes down the same filters each time.
+        times: the parameters that the statement uses as times of macros.
+        repeatable: whether the statement pushes down the same filters each time, if
+            these parameters are absolute times.
         where: the conditions of a simple statement that select partitions; None for others.
     """
 
@@ -146,6 +148,7 @@ class ParsedStatement(NamedTuple):
     select: str
     reads_catalog: bool
     macros: frozenset[str]
+    times: frozenset[str]
     repeatable: bool
     where: SimpleWhere | None
 
@@ -213,6 +216,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str, own_tables: frozense
         statement.query,
         reads_catalog=reads_catalog,
         macros=frozenset(MACROS) & (frozenset(MACROS) if "duckdb_functions" in read else read),
+        times=_time_parameters(tree),
         repeatable=repeatable,
         where=read_where(tree[0]) if read == {"candles"} else None,
     )
@@ -262,6 +266,17 @@ def _tables_read(tree: Any, own_tables: frozenset[str]) -> frozenset[str]:
         elif kind == "BASE_TABLE":
             read.add(_checked_table(node, named_here, own_tables))
     return frozenset(read)
+
+
+def _time_parameters(tree: Any) -> frozenset[str]:
+    calls = [node["function"] for node in nodes(tree) if node.get("type") == "TABLE_FUNCTION"]
+    return frozenset(
+        str(expression["identifier"])
+        for function in calls
+        if _names(function, "function_name") <= MACROS.keys()
+        for expression in time_arguments(function)
+        if expression["class"] == "PARAMETER"
+    )
 
 
 def _unknown_tree() -> QueryError:

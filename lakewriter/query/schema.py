@@ -15,6 +15,10 @@ SQL_TYPES = {
     pa.date32(): "DATE",
 }
 
+# Maximum number of rows of an answer with a row for each missing candle. A year of 1s
+# candles has 31.5 million rows of about 120 bytes each.
+FILLED_ROWS_MAX = 32_000_000
+
 # Column → SQL type, in the order of `SELECT *`.
 COLUMNS = PATH_COLUMNS | {field.name: SQL_TYPES[field.type] for field in SCHEMA}
 

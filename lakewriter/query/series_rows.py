@@ -23,12 +23,10 @@ from lakewriter.partition import day_of, parse_partition
 from lakewriter.query.errors import as_lakewriter_error
 from lakewriter.query.retry import RetryHints, retry_while_files_move
 from lakewriter.query.scan.snapshot import read_files, read_foreign, take_snapshot
+from lakewriter.query.schema import FILLED_ROWS_MAX
 from lakewriter.ranges import Range
 from lakewriter.series import Series
 from lakewriter.subscription import is_glob, matching
-
-# A year of 1s candles with `fill` has 31.5 million rows of about 120 bytes each.
-FILLED_ROWS_MAX = 32_000_000
 
 # The columns of a table of several symbols.
 LONG_SCHEMA = pa.schema([("symbol", pa.string()), *SCHEMA])

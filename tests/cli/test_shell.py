@@ -116,7 +116,7 @@ def test_a_call_is_known_by_its_open_bracket(before: str, name: str) -> None:
 def test_advice_is_about_what_is_being_typed() -> None:
     """While a function's arguments are typed, the line below the prompt shows its parameters."""
     assert toolbar_text("FROM vwap('spot', ") == (
-        "vwap(market, symbol, interval, bucket := '1d', since := …, until := …)"
+        "vwap(market, symbol, interval, bucket := '1d', since := …, until := …, zone := 'UTC', shift := '0s')"
     )
     assert "UTC" in toolbar_text("SELECT sum(")
 
@@ -231,7 +231,7 @@ def test_commands(lake: LakeStore) -> None:
     done = shell(lake, "help\n.help vwap\n.tables\n.schema gaps\n.timer on\nSELECT 1;\n.quit\nSELECT nope;\n")
     assert done.returncode == 0
     assert all(name in done.stdout for name in _COMMANDS)
-    assert "\nresample(market, symbol, interval, bucket)\n    A series in" in done.stdout
+    assert "\nresample(market, symbol, interval, bucket)\n    Symbols in" in done.stdout
     assert "\nvwap(market, symbol, interval, bucket := '1d', since := " in done.stdout
     assert "detected_at  TIMESTAMP WITH TIME ZONE" in done.stdout
     assert done.stderr.endswith(" s\n")
@@ -252,7 +252,7 @@ def test_a_command_may_end_as_sql_does(lake: LakeStore) -> None:
         ("SELECT nope FROM candles;", "sql: Referenced column \"nope\" not found in FROM clause!"),
         ("DROP TABLE candles;", "sql: DROP is not allowed"),
         (".nope", ".nope: unknown command"),
-        (".help nope", ".help: nope is not one of candles_of, latest, resample"),
+        (".help nope", ".help: nope is not one of candles_of, filled, latest"),
         (".mode parquet", ".mode: parquet is not one of table, line, csv, tsv, json, ndjson, markdown"),
         (".schema trades", ".schema: trades is not one of candles"),
         (".read", ".read: needs a file"),

@@ -3,23 +3,28 @@
 import math
 import re
 import tempfile
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from lakewriter.candle import SCHEMA
+from lakewriter.errors import EmptyAnswerWarning
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake import compact
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
+from lakewriter.query.reader import open_lake
 from lakewriter.query.result import Result
 from lakewriter.query.session import run
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet
@@ -227,6 +232,7 @@ def test_a_bucket_that_would_cut_candles_is_refused(lake: LakeStore, interval: s
 
 CALLS = {
     "candles_of": "'spot', 'BTCUSDT', $i",
+    "filled": "'spot', 'BTCUSDT', $i",
     "latest": "",
     "resample": "'spot', 'BTCUSDT', $i, $i",
     "returns": "'spot', 'BTCUSDT', $i",
@@ -333,6 +339,231 @@ def test_latest_is_what_all_candles_say(
     assert run(store, f"FROM latest(since := '{since}')").equals(run(store, slow))
 
 
+SYMBOLS = ["AUSDT", "BUSDT", "BEUR", "币USDT"]
+LISTS: list[tuple[str, list[str]]] = [
+    ("['AUSDT', 'BUSDT']", ["AUSDT", "BUSDT"]),
+    ("['busdt', 'ausdt', 'ausdt']", ["AUSDT", "BUSDT"]),
+    ("'BUSDT,AUSDT'", ["AUSDT", "BUSDT"]),
+    ("'AUSDT, BUSDT'", ["AUSDT", "BUSDT"]),
+    ("['AUSDT']", ["AUSDT"]),
+    ("'*USDT'", ["AUSDT", "BUSDT", "币USDT"]),
+    ("'b*'", ["BEUR", "BUSDT"]),
+    ("'?USDT'", ["AUSDT", "BUSDT", "币USDT"]),
+    ("['B*', '币USDT']", ["BEUR", "BUSDT", "币USDT"]),
+    ("'B[EU]*'", ["BEUR", "BUSDT"]),
+    ("['B[E]*', 'AUSDT']", ["AUSDT", "BEUR"]),
+    ("'*'", sorted(SYMBOLS)),
+    ("['NONE', 'BEUR']", ["BEUR"]),
+    ("'X*'", []),
+    ("[]", []),
+    ("'A\"USDT,AUSDT'", ["AUSDT"]),
+    ("'AUSDT.*'", []),
+]
+
+
+@pytest.fixture(scope="module")
+def symbols(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
+    """Two days of four symbols, each with a gap and prices of its own; part of one in the journal."""
+    candles = [
+        rest_candle(n, symbol=symbol, close=float(10 * at + n % 7 + 1), volume=float(at + n % 3))
+        for at, symbol in enumerate(SYMBOLS, 1)
+        for n in range(1000, 1800)
+        if n % 7 != at
+    ]
+    return make_lake(tmp_path_factory.mktemp("symbols"), candles[:-50], hot=candles[-50:])
+
+
+@pytest.mark.parametrize(("written", "expected"), LISTS)
+def test_lists_and_globs_are_several_symbols(symbols: LakeStore, written: str, expected: list[str]) -> None:
+    """A list, a text with commas and a glob choose symbols; each has the rows it has alone."""
+    found = run(symbols, f"FROM candles_of('spot', {written}, '1m') ORDER BY symbol, candle_begin_time")
+    names = ", ".join(f"'{symbol}'" for symbol in expected) or "''"
+    assert found.equals(
+        run(symbols, f"FROM candles WHERE symbol IN ({names}) ORDER BY symbol, candle_begin_time")
+    )
+    assert sorted(set(found["symbol"].to_pylist())) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in MACROS if name != "latest"])
+def test_symbols_do_not_mix(symbols: LakeStore, name: str) -> None:
+    """Each symbol of a glob has the numbers that it has alone, in the order of symbols and times."""
+    call = CALLS[name].replace("$i", "'1h'", 2).replace("'1h'", "'1m'", 1)
+    several = run(symbols, f"FROM {name}({call.replace('BTCUSDT', '*USDT', 1).replace('BTCUSDT', 'BEUR')})")
+    alone = [
+        run(symbols, f"FROM {name}({call.replace('BTCUSDT', symbol, 1).replace('BTCUSDT', 'BEUR')})")
+        for symbol in ("AUSDT", "BUSDT", "币USDT")
+    ]
+    order = [("symbol", "ascending"), ("candle_begin_time", "ascending")]
+    if name == "candles_of":
+        several, alone = several.sort_by(order), [each.sort_by(order) for each in alone]
+    assert several.equals(pa.concat_tables(alone))
+    assert several.num_rows > 30 or name in ("vwap", "realised_volatility", "correlation")
+
+
+def test_only_symbol_of_a_correlation_is_compared_with(symbols: LakeStore) -> None:
+    """A second list would compare each with each; that is told."""
+    with pytest.raises(QueryError, match="other: B\\* is not one symbol"):
+        run(symbols, "FROM correlation('spot', 'AUSDT', '1m', 'B*')")
+
+
+@pytest.mark.parametrize(
+    ("zone", "shift", "bucket"),
+    [
+        ("Asia/Shanghai", "0s", "1d"),
+        ("Asia/Shanghai", "8h", "1d"),
+        ("America/New_York", "17h", "1d"),
+        ("America/New_York", "0s", "1h"),
+        ("America/New_York", "0s", "4h"),
+        ("Asia/Kolkata", "0s", "1h"),
+        ("Asia/Kolkata", "-15m", "4h"),
+        ("UTC", "8h", "1d"),
+        ("UTC", "30m", "1h"),
+        ("America/New_York", "0s", "1mo"),
+        ("Asia/Tokyo", "12h", "1w"),
+    ],
+)
+@pytest.mark.parametrize("month", [3, 11])
+def test_days_begin_where_a_zone_says(tmp_path: Path, zone: str, shift: str, bucket: str, month: int) -> None:
+    """Buckets by the clock of a zone, in weeks whose clocks are changed: no candle lost or counted twice.
+
+    An hour that the clock shows twice is two hours; a day of 23 or 25 hours expects as many candles.
+    """
+    begin = pd.Timestamp(f"2024-{month:02}-01", tz="UTC")
+    first = int((begin - pd.Timestamp(BEGIN_MS, unit="ms", tz="UTC")) / pd.Timedelta("15min"))
+    make_lake(tmp_path, [rest_candle(first + n, interval="15m", close=float(n)) for n in range(96 * 14)])
+    found = frame(
+        LakeStore.local(tmp_path),
+        "FROM resample('spot', 'BTCUSDT', '15m', $b, zone := $z, shift := $s)", b=bucket, z=zone, s=shift,
+    )  # fmt: skip
+    times = pd.date_range(begin, periods=96 * 14, freq="15min")
+    clock = (times.tz_convert(zone).tz_localize(None)) - pd.Timedelta(shift)
+    starts = {
+        "1d": lambda: clock.floor("D"),
+        "1h": lambda: times - (clock - clock.floor("h")),
+        "4h": lambda: clock.floor("4h"),
+        "1mo": lambda: clock.to_period("M").start_time,
+        "1w": lambda: clock.to_period("W-SUN").start_time,
+    }[bucket]()
+    if bucket != "1h":
+        starts = (starts + pd.Timedelta(shift)).tz_localize(zone).tz_convert("UTC")
+    expected = pd.Series(range(len(times))).groupby(starts)
+    assert list(found["candle_begin_time"]) == list(expected.last().index)
+    assert list(found["close"]) == list(expected.last())
+    assert list(found["candles"]) == list(expected.size())
+    assert list(found["candle_begin_time"])[1:] == list(found["candle_end_time"])[:-1]
+    assert list(found["complete"][1:-1]) == [True] * (len(found) - 2)
+    assert found["candles"].sum() == len(times)
+
+
+@pytest.mark.parametrize("name", ["returns", "vwap", "realised_volatility", "correlation"])
+def test_all_macros_with_buckets_follow_a_zone(symbols: LakeStore, name: str) -> None:
+    """The buckets of each macro are those of resample."""
+    call = (
+        CALLS[name]
+        .replace("BTCUSDT", "AUSDT", 1)
+        .replace("BTCUSDT", "BEUR")
+        .replace("bucket := $i", "bucket := '1d'")
+    )
+    call = call.replace("$i", "'1m'") + (", bucket := '1d'" if name == "returns" else "")
+    clock = "zone := 'Asia/Shanghai', shift := '8h30m'"
+    found = frame(symbols, f"FROM {name}({call}, {clock})")["candle_begin_time"]
+    bars = frame(symbols, f"FROM resample('spot', 'AUSDT', '1m', '1d', {clock})")["candle_begin_time"]
+    assert set(found) <= set(bars)
+    assert {str(begin)[11:19] for begin in found} == {"00:30:00"}
+
+
+@pytest.mark.parametrize(
+    ("interval", "clock"),
+    [
+        ("1m", "shift := '30s'"),
+        ("1h", "zone := 'Asia/Kolkata'"),
+        ("1d", "shift := '8h'"),
+        ("1w", "shift := '1d'"),
+    ],
+)
+def test_a_clock_that_would_cut_candles_is_refused(lake: LakeStore, interval: str, clock: str) -> None:
+    """Where a bucket would begin within a candle, the answer would be wrong."""
+    bucket = "'2w'" if interval == "1w" else "'7d'"
+    with pytest.raises(QueryError, match=f"is within a candle of {interval}"):
+        run(lake, f"FROM resample('spot', 'BTCUSDT', '{interval}', {bucket}, {clock})")
+
+
+def test_an_unknown_zone_or_shift_is_one_line(lake: LakeStore) -> None:
+    """The engine's own words name it."""
+    with pytest.raises(QueryError, match="Unknown TimeZone 'Mars/Olympus'"):
+        run(lake, "FROM resample('spot', 'BTCUSDT', '1m', '1d', zone := 'Mars/Olympus')")
+    with pytest.raises(QueryError, match="'noon'"):
+        run(lake, "FROM resample('spot', 'BTCUSDT', '1m', '1d', shift := 'noon')")
+
+
+@pytest.mark.parametrize("interval", ["1m", "1h", "3d", "1w", "1mo"])
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [(None, None), ("2024-06-20", None), (None, "2024-07-30 12:34"), ("2024-07-02", "2024-07-20")],
+)
+def test_filled_is_what_python_fills(
+    tmp_path: Path, interval: str, since: str | None, until: str | None
+) -> None:
+    """A row of NULL for each missing candle, as `Lake.candles_arrow(…, fill="gaps")` has it."""
+    grid = INTERVALS[interval].anchored(BEGIN_MS)
+    candles, begin_ms = [], grid.floor(BEGIN_MS)
+    for number in range(20):
+        if number not in (0, 3, 4, 9):
+            fields = {"interval": interval, "begin_ms": begin_ms, "end_ms": grid.end(begin_ms)}
+            candles.append(msgspec.structs.replace(rest_candle(number), **fields))
+        begin_ms = grid.end(begin_ms)
+    store = make_lake(tmp_path, candles)
+    span = ", ".join(f"{name} := '{value}'" for name, value in (("since", since), ("until", until)) if value)
+    found = run(store, f"FROM filled('spot', 'btcusdt', '{interval}'{', ' if span else ''}{span})")
+    with warnings.catch_warnings(action="ignore", category=EmptyAnswerWarning):
+        expected = open_lake(tmp_path).candles_arrow("spot", "BTCUSDT", interval, since, until, fill="gaps")
+    assert found.select(SCHEMA.names).cast(SCHEMA).equals(expected.combine_chunks())
+    assert set(found["symbol"].to_pylist()) <= {"BTCUSDT"}
+    days = found["candle_begin_time"].cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
+    assert found["date"].to_pylist() == days.to_pylist()
+
+
+def test_filled_has_a_limit(lake: LakeStore) -> None:
+    """A range that is a mistake is told before memory is asked for."""
+    with pytest.raises(QueryError, match="filled: from since to until there are more than 32000000 candles"):
+        run(lake, "FROM filled('spot', 'BTCUSDT', '1s', until := '2099-01-01')")
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        ("'90m'", 2),
+        ("'2h'", 3),
+        ("INTERVAL 90 MINUTE", 2),
+        ("'1d'", 4),
+        ("'2w'", 5),
+        ("now() - INTERVAL 150 MINUTE", 3),
+        ("'1970-01-01'", 5),
+    ],
+)
+def test_an_age_counts_back_from_now(tmp_path: Path, since: str, found: int) -> None:
+    """`since := '7d'` is seven days ago, also in a parameter; `until` takes ages as well."""
+    now_ms = int(time.time() * 1000)
+    hours = (0, 1, 2, 20, 100)  # ago, less a bit
+    store = make_lake(tmp_path, [
+        rest_candle(symbol="A", begin_ms=now_ms // 60_000 * 60_000 - h * 3_600_000, end_ms=now_ms // 60_000 * 60_000 - h * 3_600_000 + 60_000)
+        for h in hours
+    ])  # fmt: skip
+    found = found - 1 if since == "'2h'" else found
+    assert run(store, f"FROM candles_of('spot', 'A', '1m', since := {since})").num_rows == found
+    assert (
+        run(store, f"FROM candles_of('spot', 'A', '1m', until := {since})").num_rows == 5 - found
+        or since == "'1970-01-01'"
+    )
+    if since.startswith("'"):
+        text = since.strip("'")
+        assert (
+            run(store, "FROM candles_of('spot', 'A', '1m', since := $when)", {"when": text}).num_rows == found
+        )
+        sql = "SELECT close FROM candles WHERE candle_begin_time >= $since::TIMESTAMPTZ"
+        assert run(store, sql, {"since": text}).num_rows == found
+
+
 WHOSE = "'spot', 'AUSDT', '1m'"
 DAY = "since := '2024-07-01', until := '2024-07-01 12:00'"
 
@@ -355,6 +586,14 @@ DAY = "since := '2024-07-01', until := '2024-07-01 12:00'"
         (f"realised_volatility({WHOSE}, '1d', {DAY})", 1),
         (f"correlation({WHOSE}, 'BUSDT')", 6),
         (f"correlation({WHOSE}, 'AUSDT', other_market := 'usdt_futures', {DAY})", 2),
+        ("candles_of('spot', ['AUSDT', '币USDT'], '1m')", 6),
+        (f"candles_of('spot', 'BUSDT,AUSDT', '1m', {DAY})", 2),
+        ("candles_of('spot', '?USDT', '1m')", 9),
+        ("candles_of('spot', 'A*', '1m', since := '2024-07-02')", 1),
+        ("candles_of('spot', ['A*', '币USDT'], '1m') WHERE \"date\" = '2024-07-02'", 2),
+        ("resample('usdt_futures', 'B*', '5m', '1d', zone := 'Asia/Shanghai')", 3),
+        ("(FROM candles_of('spot', 'A*', '1m') UNION ALL FROM candles_of('spot', 'B*', '5m'))", 6),
+        (f"filled({WHOSE}, {DAY})", 1),
         (f"candles_of({WHOSE}, {DAY}) a ASOF JOIN candles_of('usdt_futures', 'BUSDT', '5m', {DAY}) b ON a.candle_end_time >= b.candle_end_time", 2),
     ],
 )  # fmt: skip

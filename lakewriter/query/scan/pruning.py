@@ -29,7 +29,8 @@ from lakewriter.candle import SCHEMA
 from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.lake.partition_filter import FEW_DAYS
 from lakewriter.partition import day_start_ms, parse_date_value, period_date
-from lakewriter.query.macros import NEWEST_MARK
+from lakewriter.query.macros import NEWEST_MARK, SYMBOLS_MARK
+from lakewriter.subscription import is_glob, matching
 
 # The engine's own unit of time. The engine rounds a compared time to the column's unit.
 _TIME = pa.timestamp("us", tz="UTC")
@@ -63,6 +64,7 @@ CUTS_MAX = 24
 
 _NAMES = re.compile(r'"([^"]*)"')
 _DAYS = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MARKED_SYMBOLS = re.compile(rf'symbol != "({SYMBOLS_MARK}([0-9A-F]*))"')
 
 # The end of an expression that Arrow truncates.
 _TRUNCATED = "..."
@@ -95,6 +97,8 @@ class FilterPruner:
         self._pushed = pushed
         self._text = text = str(pushed)
         self.newest = NEWEST_MARK in text
+        # The symbols and globs that a macro wants; None without such a macro.
+        self._symbols = self._marked_symbols()
         self._tests_max = min(TESTS_MAX, LINKS_MAX // (1 + text.count(" or ")))
         # A literal may contain a column's name. That costs only time.
         self._named = {name for name in CANDLES_SCHEMA.names if name in text}
@@ -120,6 +124,10 @@ class FilterPruner:
 
     def _keep(self, level: str, names: list[str]) -> list[str]:
         names = [name for name in names if _is_utf8(name)]
+        if level == "symbol" and self._symbols is not None:
+            exact = {name for name in self._symbols if not is_glob(name)}
+            globbed = {name for glob in self._symbols if is_glob(glob) for name in matching(glob, names)}
+            names = [name for name in names if name in exact or name in globbed]
         if level not in self._named or not names:
             return names
         column = ds.field(level)
@@ -134,6 +142,8 @@ class FilterPruner:
 
     def names(self, level: str) -> list[str] | None:
         """Return all names of a level in which the filter can hold, sorted; None if they are unknown."""
+        if level == "symbol" and self._symbols is not None and not any(map(is_glob, self._symbols)):
+            return self.keep(level, self._symbols)
         names = sorted({name for name in _NAMES.findall(self._text) if _is_utf8(name)})
         if level not in self._named or not names or len(names) > CUTS_MAX or _TRUNCATED in self._text:
             return None
@@ -191,6 +201,25 @@ class FilterPruner:
             )
             self._days[length_ms] = _merge_adjacent(spans)
         return self._days[length_ms]
+
+    def _marked_symbols(self) -> list[str] | None:
+        """Return the symbols and globs in the mark of a macro, sorted; None without a mark.
+
+        A mark counts only if no row passes the filter whose symbol is the mark. So the
+        mark is no alternative beside other ones.
+        """
+        found = _MARKED_SYMBOLS.findall(self._text)
+        if len(set(found)) != 1:
+            return None
+        mark, symbols = found[0]
+        if self._can_hold([(0, 0)], lambda _: ds.field("symbol") == mark):
+            return None
+        # Bracket expressions may differ between Python and DuckDB, so `*` stands for them.
+        names = {
+            name.partition("[")[0] + "*" if "[" in name else name
+            for name in bytes.fromhex(symbols).decode().split(",")
+        }
+        return sorted(names)
 
     def _mentioned(self, names: list[str]) -> set[int]:
         """Return the positions of the names in the filter among sorted names."""
