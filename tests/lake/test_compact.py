@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> LakeStore:
 def compact(
     store: LakeStore, wanted: PartitionFilter = ALL, *, dry_run: bool = False
 ) -> list[CompactionResult]:
-    """Compact as the command does, in this process."""
+    """Compact like the command, in this process."""
     todo = plan_compaction(store, wanted)
     outcomes = todo.in_order + list(compact_partitions(store, todo.work, NOW_S, dry_run=dry_run, processes=1))
     if not dry_run:
@@ -76,7 +76,7 @@ def candle_files(store: LakeStore) -> dict[str, bytes]:
 
 
 def assert_in_order(store: LakeStore) -> None:
-    """A second look finds nothing to do, opens nothing, and changes nothing."""
+    """Assert that a second compaction opens nothing and changes nothing."""
     before = candle_files(store)
     todo = plan_compaction(store)
     assert todo.work == []
@@ -86,7 +86,7 @@ def assert_in_order(store: LakeStore) -> None:
 
 
 def test_what_we_wrote(store):
-    """A partition that we wrote needs nothing: not a byte of it changes."""
+    """A partition of our own files stays byte for byte."""
     store.merge(PARTITION, to_table([stream_candle(0), stream_candle(1)]))
     before = candle_files(store)
     outcome = one(store)
@@ -101,7 +101,7 @@ def test_what_we_wrote(store):
 
 
 def test_foreign_files(store):
-    """Foreign files are folded into the one file; of each key the winner stays."""
+    """Foreign files are folded into the own file; of each key the winner is kept."""
     ours = [stream_candle(0, trade_num=5), stream_candle(1, trade_num=5)]
     theirs = [stream_candle(1, trade_num=9), stream_candle(2)]
     archive = [stream_candle(0, trade_num=1, source="archive"), stream_candle(3), stream_candle(3)]
@@ -128,7 +128,7 @@ def test_foreign_files(store):
 
 
 def test_folding_moves_the_pages(store):
-    """Where foreign rows are folded in, the footer of the file before does not fit the pages either."""
+    """After a fold, the old footer does not fit the new file's pages."""
     store.merge(PARTITION, to_table([stream_candle(1)]))
     write_foreign(store, "part-0.parquet", [stream_candle(0)])
     assert one(store).rewritten
@@ -137,7 +137,7 @@ def test_folding_moves_the_pages(store):
 
 
 def test_foreign_files_alone(store):
-    """Foreign files without one of ours become one of ours."""
+    """Foreign files without an own file become one own file."""
     write_foreign(store, "b.parquet", [stream_candle(1)])
     write_foreign(store, "a.parquet", [stream_candle(0)])
     assert one(store).rewritten
@@ -161,7 +161,7 @@ def test_files_without_a_row(store, names):
 
 
 def test_foreign_columns(store):
-    """Foreign files with other columns, types and encodings are folded in too."""
+    """Foreign files with other columns, types and encodings are folded, too."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     other = to_table([stream_candle(1), stream_candle(2)])
     times = other["candle_begin_time"].cast(pa.timestamp("ns", "UTC"))
@@ -185,7 +185,7 @@ tables = st.lists(possible_candles(8), min_size=1, max_size=8)
 @examples(12, 60)
 @given(ours=st.none() | tables, theirs=st.lists(tables, max_size=3))
 def test_same_candles(tmp_path_factory, ours, theirs):
-    """Any files of a partition become one with the same keys, each with its winner; again changes nothing."""
+    """Any files of a partition become one with the same keys and their winners; a second run changes nothing."""
     store = LakeStore.create(str(tmp_path_factory.mktemp("lake")), "test")
     everything = list(ours or [])
     if ours:
@@ -238,7 +238,7 @@ def test_somebody_elses_file_of_our_name(store, rows):
     ids=["unsorted", "twice"],
 )
 def test_copied_metadata(store, rows):
-    """A file that only claims to be ours is repaired all the same."""
+    """A file that only claims to be ours is rewritten."""
     metadata = {b"lakewriter.version": b"9", b"lakewriter.rows": str(len(rows)).encode()}
     write_foreign(store, "candles.parquet", to_table(rows).replace_schema_metadata(metadata))
     assert one(store).rewritten
@@ -295,7 +295,7 @@ def test_lost_cache(store, data):
 
 
 def test_lake_without_our_directory(store):
-    """A lake that was copied without our own directory is compacted like any other."""
+    """A lake without `_lakewriter`, such as a copy, is compacted."""
     write_foreign(store, "part.parquet", [stream_candle(0)])
     for path in sorted((store.root / STATE_DIRECTORY).rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -306,7 +306,7 @@ def test_lake_without_our_directory(store):
 
 
 def test_rows_of_another_day(store):
-    """A file with rows of another day stays as it is, and is named."""
+    """A file with rows of another day is kept and reported."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     path = write_foreign(
         store, "part.parquet", [stream_candle(1), stream_candle(2, begin_ms=DAY_START_MS + DAY_MS)]
@@ -323,7 +323,7 @@ def test_rows_of_another_day(store):
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"torn", b"flipped"])
 @pytest.mark.parametrize("name", ["candles.parquet", "part.parquet"])
 def test_corrupt_file(store, name, data):
-    """A file that cannot be read is named and kept; foreign ones beside it are folded into ours, if that is whole."""
+    """An unreadable file is reported and kept; other foreign files are folded if the own file is whole."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     write_foreign(store, "other.parquet", [stream_candle(1)])
     path = store.root / PARTITION.path / name
@@ -362,7 +362,7 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
 def test_rows_that_cannot_be_candles(store, kind):
-    """A foreign file with an impossible row is left alone and named, at each run; the other files are folded."""
+    """Each run keeps and reports a foreign file with an impossible row, and folds the others."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     changes = {"volume": 12.3456, **IMPOSSIBLE[kind]}
     path = write_foreign(store, "part-0.parquet", [stream_candle(3), stream_candle(4, **changes)])
@@ -384,7 +384,7 @@ def test_rows_that_cannot_be_candles(store, kind):
 
 @pytest.mark.parametrize("changes", [IMPOSSIBLE["price"], IMPOSSIBLE["grid"]], ids=["price", "grid"])
 def test_an_impossible_row_in_a_file_of_our_name(store, changes):
-    """A foreign candles.parquet with an impossible row keeps its partition as it is."""
+    """A foreign candles.parquet with an impossible row leaves its partition unchanged."""
     write_foreign(store, "candles.parquet", [stream_candle(0, **changes)])
     write_foreign(store, "part.parquet", [stream_candle(2)])
     before = candle_files(store)
@@ -394,7 +394,7 @@ def test_an_impossible_row_in_a_file_of_our_name(store, changes):
 
 
 def test_unknown_columns_are_folded(store):
-    """Foreign rows that have prices and the volume alone are candles; their ends follow from the grid."""
+    """Foreign rows with only prices and volume are candles; their end times come from the grid."""
     rows = to_table([stream_candle(0), stream_candle(1)]).select(
         ["candle_begin_time", "open", "high", "low", "close", "volume"]
     )
@@ -450,7 +450,7 @@ def test_temporary_files(store):
 
 
 def test_empty_partition(store):
-    """A partition without files stays without."""
+    """A partition without files gets none."""
     (store.root / PARTITION.path).mkdir(parents=True)
     assert one(store) == CompactionResult(PARTITION)
     assert candle_files(store) == {}
@@ -470,7 +470,7 @@ def test_other_peoples_directories(store):
 
 
 def test_percent_encoded(store):
-    """A partition that another tool spelled with percent signs ends up in our spelling, and is in order then."""
+    """A percent-encoded directory is folded into ours; then nothing is left to do."""
     ours = partition_of(stream_candle(0, symbol="龙虾USDT"))
     encoded = ours.path.replace("龙虾", "%E9%BE%99%E8%99%BE")
     write_foreign(store, f"{encoded}/part-0.parquet", [stream_candle(0)])
@@ -482,7 +482,7 @@ def test_percent_encoded(store):
 
 
 def test_percent_encoded_alone(store):
-    """A partition that only another tool spelled moves into our spelling."""
+    """A partition with only a percent-encoded directory moves to our path."""
     ours = partition_of(stream_candle(0, symbol="龙虾USDT"))
     write_foreign(
         store, f"{ours.path.replace('龙虾', '%E9%BE%99%E8%99%BE')}/part-0.parquet", [stream_candle(0)]
@@ -504,7 +504,7 @@ def test_what_spark_leaves(store):
 
 
 class Dying(LocalStorage):
-    """Dies before it deletes anything."""
+    """A storage that dies before its first deletion."""
 
     def delete(self, name: str) -> None:
         raise KeyboardInterrupt(name)
@@ -527,7 +527,7 @@ def test_death_before_the_foreign_files_went(store):
 
 
 def test_changed_while_folding(store):
-    """A foreign file that is gone before its turn is no failure."""
+    """A foreign file that vanishes before it is read is no error."""
     path = write_foreign(store, "part.parquet", [stream_candle(0)])
     (item,) = plan_compaction(store).work
     path.unlink()
@@ -535,14 +535,14 @@ def test_changed_while_folding(store):
 
 
 def test_directory_gone(store):
-    """A partition that was removed since it was planned is nothing to do."""
+    """A partition that vanishes after the plan needs no work."""
     assert compact_partition(store, PartitionDirs(PARTITION, (PARTITION.path,)), NOW_S) == CompactionResult(
         PARTITION
     )
 
 
 def test_foreign_file_written_again_is_kept(store):
-    """A foreign file that its owner wrote again after it was read is kept for the next run."""
+    """A foreign file that changes after it was read is kept for the next run."""
 
     class Rewriting(LocalStorage):
         """A storage whose foreign file changes right after our file was replaced."""
@@ -564,7 +564,7 @@ def test_foreign_file_written_again_is_kept(store):
 
 @pytest.mark.slow
 def test_several_processes(store):
-    """Many partitions are compacted by several processes, with the same outcome for each."""
+    """Several processes compact many partitions with the same results."""
     count = PROCESS_PARTITIONS_MIN + 10
     table = to_table([stream_candle(0), stream_candle(1), stream_candle(1)])
     sink = pa.BufferOutputStream()
@@ -590,7 +590,7 @@ def test_several_processes(store):
 
 
 def test_workers_go_with_their_parent(tmp_path):
-    """A compaction that is killed leaves no worker processes behind."""
+    """A killed compaction leaves no worker process."""
     code = """
 import sys, time
 from lakewriter.lake import compact

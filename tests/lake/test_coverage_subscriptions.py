@@ -43,7 +43,7 @@ MARGIN = STOP_MARGIN_MS // MINUTE_MS
 
 
 def at(minute: int) -> int:
-    """Return a minute's begin."""
+    """Return the begin time of a minute."""
     return BEGIN_MS + minute * MINUTE_MS
 
 
@@ -63,7 +63,7 @@ def shown(store: LakeStore, *arguments: str) -> list[dict[str, object]]:
 
 
 def line_of(result: Result) -> tuple[int, str, str]:
-    """Return how a command refused: its exit code, its line and the next command."""
+    """Return a refusal's exit code, line and next command."""
     assert isinstance(result.exception, LakewriterError), result.output
     return result.exception.exit_code, result.exception.what, result.exception.hint
 
@@ -98,7 +98,7 @@ def test_what_was_left_while_recording_is_expected_up_to_then(store: LakeStore) 
 
 
 def test_what_the_next_start_does_not_include_is_left(store: LakeStore) -> None:
-    """A stop of an hour, a start without it: nothing of that hour is expected of it, all of the other."""
+    """After a start without a series, no candle of its pause is expected of it; all of the others are."""
     first = start_recorder(store, BTC, ETH, now_ms=at(0))
     confirm_series(store, first, BTC, ETH, now_ms=at(10))
     first.close()
@@ -170,7 +170,7 @@ def test_a_recorder_that_died_is_noticed(store: LakeStore) -> None:
 
 
 def test_a_candle_from_the_future_makes_nothing_missing(store: LakeStore) -> None:
-    """One candle a year ahead, and gaps told up to it, are no reason to expect a year; verify names it.
+    """A candle and gaps a year ahead make no year of candles missing, and verify reports the candle.
 
     The command that verify shows removes it.
     """
@@ -217,7 +217,7 @@ def test_unsubscribe_settles_what_no_start_will(store: LakeStore) -> None:
 
 
 def test_a_misspelt_symbol_is_a_finding(store: LakeStore) -> None:
-    """Subscribed to and never a candle: exit 1 at once, with the sentence, and a command that answers."""
+    """A subscribed symbol that never had a candle exits 1 at once, with a reason and a next command."""
     journal = start_recorder(store, BTC, ETH, SOL, now_ms=at(9))
     record_instruments(
         store, "spot", [Instrument(each, "TRADING") for each in ("BTCUSDT", "ETHUSDT", "SOLUSDT")], at(9)
@@ -258,7 +258,7 @@ def test_a_misspelt_symbol_is_a_finding(store: LakeStore) -> None:
 
 
 def test_a_recorder_that_has_just_begun_is_in_order(tmp_path: Path) -> None:
-    """Nothing is due yet: README's line for cron is content; without a recorder it is not."""
+    """For a new recorder without due candles coverage exits 0; without a recorder it does not."""
     store = make_lake(tmp_path)
     journal = start_recorder(store, BTC, now_ms=time.time_ns() // 1_000_000)
     for until in ((), ("--until", "now")):
@@ -269,7 +269,7 @@ def test_a_recorder_that_has_just_begun_is_in_order(tmp_path: Path) -> None:
 
 
 def test_why_nothing_came(store: LakeStore) -> None:
-    """Listed and trading: when its first candle is due. Ended: at once. Not begun: not at all."""
+    """A symbol without candles is reported when its first is due, with its status, but not before trading."""
     journal = start_recorder(store, SOL, now_ms=at(9))
 
     def why(minute: int) -> list[str]:
@@ -308,7 +308,7 @@ def test_only_what_is_subscribed_to_has_to_last_until_now(store: LakeStore) -> N
 
 
 def test_a_series_is_expected_since_it_was_owed(store: LakeStore) -> None:
-    """Not from the first candle that came, but since it was subscribed to and traded."""
+    """A series is expected since it was subscribed to and traded, not since its first candle."""
     journal = start_recorder(store, SOL, now_ms=at(2))
     store = make_lake(store.root, [rest_candle(n, symbol="SOLUSD") for n in range(8, 10)])
     only = ("--symbol", "SOLUSD")
@@ -336,15 +336,15 @@ def test_a_halt_that_goes_on_is_no_finding(store: LakeStore) -> None:
 
 
 class Story(NamedTuple):
-    """What became of a series within thirty candles.
+    """A random history of a series, in thirty candles.
 
     Args:
-        interval: of its candles.
-        present: which of the thirty are there.
-        told: gaps: from a candle, to a candle, reason.
-        said: when its recorder subscribed to it or left it, in turn; in candles.
+        interval: the interval of the candles.
+        present: the positions of the candles in the lake.
+        told: gaps: first candle, end candle, reason.
+        said: the candles at which its recorder subscribed and unsubscribed, in turn.
         alive: whether its recorder lives.
-        until: up to when it has to last, in candles; None for no moment.
+        until: the candle up to which it is expected; None for no such moment.
     """
 
     interval: str
@@ -372,7 +372,7 @@ STORIES = st.builds(
 @examples(12, 80)
 @given(STORIES)
 def test_gaps_and_coverage_agree(tmp_path_factory: pytest.TempPathFactory, story: Story) -> None:
-    """The missing candles of one are those of the other, and so are those without a reason."""
+    """`gaps` and `coverage` agree on the missing candles, and on those without a reason."""
     series = Series("spot", "BTCUSDT", story.interval)
     length_ms = series.grid.length_ms
 

@@ -89,7 +89,7 @@ def test_presence_of_days_is_that_of_periods(days: LakeStore, periods: LakeStore
 
 
 def test_coverage_and_verify_find_the_same(days: LakeStore, periods: LakeStore) -> None:
-    """Coverage counts each day alike, and of the truth no layout is a finding."""
+    """Coverage counts each day the same in both layouts, and verify finds nothing in either."""
     assert list(coverage(days)) == list(coverage(periods))
     reports = []
     for store in (days, periods):
@@ -104,7 +104,7 @@ def test_coverage_and_verify_find_the_same(days: LakeStore, periods: LakeStore) 
 
 
 def test_compaction_folds_days(days: LakeStore, periods: LakeStore) -> None:
-    """Every candle comes into the file of its period with all its columns, and only the directories of periods stay."""
+    """Each candle moves to its period's file with all its columns, and the directories of days are removed."""
     directories = further_directories(days)
     planned = compacted(days, "--dry-run")
     assert planned["directories_removed"] == len(directories)
@@ -149,7 +149,7 @@ def test_the_first_write_raises_the_format(days: LakeStore, write: str) -> None:
 
 
 def test_the_better_row_wins_wherever_it_lies(tmp_path: Path) -> None:
-    """A candle that is in a directory of a day and in its period's file is seen once, by the rule of duplicates."""
+    """A candle in a day's directory and in its period's file is seen once, by the rule of duplicates."""
     worse, better = (rest_candle(interval="1d", trade_num=number) for number in (1, 2))
     for own, other in ((worse, better), (better, worse)):
         store = LakeStore.create(str(tmp_path / str(own.trade_num)), "test")
@@ -191,7 +191,7 @@ class DyingStorage(LocalStorage):
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])
 def test_a_compaction_that_dies_is_done_again(tmp_path: Path, steps: int) -> None:
-    """At each step every candle is there, once for a query, and the next run finishes."""
+    """After a death at each step a query sees each candle once, and the next run finishes."""
     candles = [rest_candle(number, interval="1d") for number in range(0, 12, 2)]
     store = LakeStore.create(str(tmp_path), "test")
     merge_candles(store, candles[:2])
@@ -208,7 +208,7 @@ def test_a_compaction_that_dies_is_done_again(tmp_path: Path, steps: int) -> Non
 
 @pytest.mark.slow
 def test_readers_and_writers_during_a_compaction_that_is_killed(days: LakeStore, periods: LakeStore) -> None:
-    """Each query sees each candle once during kills and other writes; in the end all files are folded."""
+    """During kills and other writes each query sees each candle once, and in the end all files are folded."""
     seed, rounds = random.randrange(2**32), either(3, 12)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -273,7 +273,7 @@ def test_a_query_over_many_files_suggests_a_compaction(
 
 
 def test_rows_of_another_period_are_refused(tmp_path: Path) -> None:
-    """A merge names the period that a row is not of."""
+    """The error for rows of another period names that period."""
     store = LakeStore.create(str(tmp_path), "test")
     candle = rest_candle(interval="1h")
     other = msgspec.structs.replace(partition_of(candle), date=partition_of(candle).date.replace(month=5))
@@ -282,7 +282,7 @@ def test_rows_of_another_period_are_refused(tmp_path: Path) -> None:
 
 
 def test_many_sources_of_one_partition_are_one_write(tmp_path: Path) -> None:
-    """Rows of one partition are merged in their order, each with an outcome of its own, in one read and one write."""
+    """Rows of one partition are merged in order, each with its own result, by one read and one write."""
 
     class Counted(LocalStorage):
         written = 0

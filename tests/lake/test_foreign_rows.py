@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def theirs(*minutes: int, **columns: Any) -> pa.Table:
-    """Return rows as another tool might write them, with more columns."""
+    """Return rows with the additional columns of another tool."""
     table = to_table([stream_candle(minute, open=1.0) for minute in minutes])
     table = table.drop_columns(["source", "recv_time", "event_time", "candle_end_time"])
     table = table.set_column(1, "open", pa.array([60_000.5] * len(minutes)))
@@ -102,7 +102,7 @@ def test_a_file_of_a_lake_in_another_partition(store: LakeStore) -> None:
 
 
 def test_rows_of_another_interval() -> None:
-    """Rows that are too far apart, or end later than a candle of the path, are of another interval."""
+    """Rows that are too far apart, or too long, are of another interval."""
     with pytest.raises(UnreadableError, match="these rows are 1h, its directory says 1m"):
         decode_foreign(encoded(theirs(0, 60, 180)), "x.parquet", PARTITION)
     hours = to_table([stream_candle(0, end_ms=DAY_START_MS + 3_600_000)]).select(SCHEMA.names[:7])
@@ -114,7 +114,7 @@ def test_rows_of_another_interval() -> None:
 
 
 def test_rows_that_contradict_each_other() -> None:
-    """Many rows of one candle that differ are a file of several series; their order decides nothing."""
+    """A file with many contradicting rows has several series, so no order of rows decides."""
     twice = pa.concat_tables([theirs(*range(10)), theirs(*range(10))])
     moved = twice.set_column(1, "open", pa.array([60_000.5] * 10 + [60_000.75] * 10))
     with pytest.raises(UnreadableError, match="two rows of the candle at 2024-06-30 00:00:00 differ"):
@@ -140,7 +140,7 @@ def test_everybody_leaves_such_a_file_alone(store: LakeStore, caplog: pytest.Log
 
 
 def test_open_candles_are_not_folded(store: LakeStore) -> None:
-    """A row that is marked open, or that ended after the file was written or after now, is left out and counted."""
+    """A row marked open, or that ends after the file was written or after now, is left out and counted."""
     put(store, "part-0.parquet", theirs(1, 2, is_closed=[True, False]))
     put(store, "part-1.parquet", theirs(3, 4), written_s=(DAY_START_MS + 4 * 60_000) / 1000)
     (item,) = plan_compaction(store).work
@@ -153,7 +153,7 @@ def test_open_candles_are_not_folded(store: LakeStore) -> None:
 
 
 def test_contradictions_are_counted(store: LakeStore) -> None:
-    """A row that loses to another one of its candle, and has other prices or volumes, is counted."""
+    """A row that loses to another row of its candle, with other prices or volumes, is counted."""
     equal = to_table([stream_candle(0)]).drop_columns(
         ["source", "recv_time", "event_time", "candle_end_time"]
     )

@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def forget(store: LakeStore, selection: Selection, *, dry_run: bool = False) -> list[ForgetResult]:
-    """Forget as the command does, without a record."""
+    """Forget candles like the command, without a record."""
     return [
         forget_partition(store, item, selection, dry_run=dry_run)
         for item in partitions_to_forget(store, selection)
@@ -126,7 +126,7 @@ def test_a_whole_day_frees_its_space(store):
 
 
 def test_a_directory_with_something_else_in_it_stays(store):
-    """A mark that a tool left in a partition is none of ours to remove."""
+    """Another tool's marker file in a partition is not removed."""
     merge_candles(store, [stream_candle(0)])
     mark = store.root / PARTITION.path / "_SUCCESS"
     mark.touch()
@@ -153,7 +153,7 @@ def test_a_part_of_a_day_is_one_of_our_files(store):
 
 
 def test_ranges_are_exactly_what_went(store):
-    """Candles that were absent before, and those of another source, are in no range."""
+    """The ranges exclude candles that were absent before, and those of another source."""
     sources = ["rest", "rest", "stream", "rest", "archive", "rest"]
     merge_candles(store, [stream_candle(number, source=source) for number, source in enumerate(sources)])
     merge_candles(store, [stream_candle(9, source="rest")])
@@ -167,7 +167,7 @@ def test_ranges_are_exactly_what_went(store):
 
 
 def test_a_candle_of_the_future_can_go(store):
-    """However absurd a begin time is, its candle can be forgotten."""
+    """A candle with any begin time can be removed."""
     absurd = stream_candle(0, begin_ms=4_000_000_000_000 // DAY_MS * DAY_MS)
     merge_candles(store, [stream_candle(0), absurd])
     (outcome,) = forget(store, Selection((BTC,), begin_of_minute(1440)))
@@ -201,7 +201,7 @@ def test_no_single_candle_goes_from_a_file_of_others(store, selection):
 
 
 def test_a_damaged_file_goes_whole_or_not_at_all(store):
-    """Of a file that cannot be read nothing is guessed: a part of its day stays, the whole day can go."""
+    """An unreadable file refuses the removal of a part of its day; the whole day can be removed."""
     merge_candles(store, [stream_candle(0), stream_candle(1)])
     path = store.root / PARTITION.file
     path.write_bytes(path.read_bytes()[:-9])
@@ -214,7 +214,7 @@ def test_a_damaged_file_goes_whole_or_not_at_all(store):
 
 
 def test_the_partition_of_a_percent_encoding_tool(store):
-    """A partition that is spread over two directories goes from both."""
+    """A partition in two directories is removed from both."""
     name = "币安人生USDT"
     row = stream_candle(0, market="usdt_futures", symbol=name)
     partition = partition_of(row)
@@ -235,7 +235,7 @@ class Interrupted(LocalStorage):
         self._rows: list[Candle] | None = list(rows)
 
     def version(self, name: str) -> str | None:
-        """Return the version, after the other one wrote."""
+        """Let another writer write, then return the version."""
         if self._rows is not None:
             table, self._rows = to_table(self._rows), None
             change = self._plain._change(PARTITION, [table])
@@ -292,7 +292,7 @@ def test_compactions_notes_stay_right(store):
 
 @pytest.mark.slow
 def test_a_writer_makes_again_what_is_pruned(tmp_path):
-    """However often empty directories are removed, a writer gets its file down."""
+    """A writer succeeds however often its empty directory is removed."""
     import threading
 
     store = LakeStore.create(str(tmp_path), "test")
@@ -321,7 +321,7 @@ def test_a_writer_makes_again_what_is_pruned(tmp_path):
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 5)), max_size=30))
 def test_ranges_are_joined(pairs):
-    """Ranges are joined where they touch; none is lost."""
+    """Touching ranges are joined, and none is lost."""
     ranges = [(start, start + length) for start, length in pairs]
     joined = limited_ranges(ranges)
     covered = {moment for start, stop in ranges for moment in range(start, stop)}
@@ -329,7 +329,7 @@ def test_ranges_are_joined(pairs):
 
 
 def test_too_many_ranges_are_joined_where_they_are_near():
-    """Of more ranges than are kept, those nearest to each other become one."""
+    """Beyond the limit, the nearest ranges are joined."""
     starts = np.arange(RANGES_MAX + 1) * 10
     ranges = [(int(start), int(start) + 5) for start in starts]
     ranges[7] = (70, 79)  # 1 before the next
@@ -339,7 +339,7 @@ def test_too_many_ranges_are_joined_where_they_are_near():
 
 
 def test_an_empty_selection_forgets_nothing(store):
-    """Without a series nothing goes."""
+    """Without a series no candle is removed."""
     merge_candles(store, [stream_candle(0)])
     assert forget(store, Selection(())) == []
     assert rows_by_plain_files(store) == [stream_candle(0)]

@@ -42,7 +42,7 @@ def recorder(tmp_path: Path) -> LivingRecorder:
 
 
 def told(found: list[Gap]) -> dict[tuple[Series, int], tuple[Reason, str]]:
-    """Return each absent minute's reason and error."""
+    """Return the reason and error of each absent minute."""
     said: dict[tuple[Series, int], tuple[Reason, str]] = {}
     for gap in found:
         for begin_ms in range(gap.start_ms, gap.stop_ms, MINUTE_MS):
@@ -102,7 +102,7 @@ def test_neighbours_that_agree_are_one(recorder: LivingRecorder) -> None:
 
 
 def test_empty_ranges_are_nothing(recorder: LivingRecorder) -> None:
-    """A range that ends where it starts, or before, marks and clears nothing."""
+    """An empty or reversed range marks and clears nothing."""
     recorder.mark(BTC, 0, 3)
     recorder.mark(BTC, 2, 2, "delisted")
     recorder.mark(BTC, 3, 1, "delisted")
@@ -112,7 +112,7 @@ def test_empty_ranges_are_nothing(recorder: LivingRecorder) -> None:
 
 
 def test_counts_are_candles(recorder: LivingRecorder) -> None:
-    """Counts follow every change, in candles by reason, also of days and months."""
+    """The counts by reason follow each change, in candles, also for days and months."""
     recorder.mark(BTC, 0, 10)
     recorder.mark(BTC, 2, 5, "delisted")
     month = Series("spot", "BTCUSDT", "1mo")
@@ -126,7 +126,7 @@ def test_counts_are_candles(recorder: LivingRecorder) -> None:
 
 
 def test_what_came_and_went_is_not_written(recorder: LivingRecorder) -> None:
-    """A gap that was closed before it was written costs no line."""
+    """A gap that closes before a write adds no line."""
     recorder.mark(BTC, 0, 10)
     recorder.ledger.clear(BTC, 0, 10 * MINUTE_MS)
     assert recorder.ledger.take_changes() is None
@@ -140,7 +140,7 @@ def test_what_came_and_went_is_not_written(recorder: LivingRecorder) -> None:
 
 
 def test_a_long_file_is_written_anew(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A file of many more lines than gaps becomes one line a gap."""
+    """A file with many more lines than gaps is rewritten with one line per gap."""
     every = [Series("spot", f"S{number}USDT", "1m") for number in range(SPARE_LINES // 2 + 1)]
     for series in every:
         recorder.mark(series, 0, 1)
@@ -190,7 +190,7 @@ def test_a_deleted_file_is_made_anew(recorder: LivingRecorder, tmp_path: Path) -
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
 def test_torn_and_damaged_lines_are_passed_over(recorder: LivingRecorder, tmp_path: Path, cut: int) -> None:
-    """A crash inside a write tears its last line: all lines before it count."""
+    """Damaged lines and a torn last line are skipped, and all others count."""
     recorder.mark(BTC, 0, 2)
     recorder.write()
     whole = recorder.ledger.path.read_bytes()
@@ -206,7 +206,7 @@ def test_torn_and_damaged_lines_are_passed_over(recorder: LivingRecorder, tmp_pa
 
 
 def changed_line(ledger: Path, old: bytes, new: bytes) -> bytes:
-    """Return the first line of a ledger with other words and a checksum that matches them."""
+    """Return a ledger's first line with another text and a valid checksum."""
     known = ledger.read_bytes().partition(b"\n")[0]
     body = known[known.index(b'"change":') + 9 : -1].replace(old, new)
     return b'{"crc":%d,"change":%b}\n' % (zlib.crc32(body), body)
@@ -215,7 +215,7 @@ def changed_line(ledger: Path, old: bytes, new: bytes) -> bytes:
 def test_a_newer_versions_line_is_left_out_and_kept(
     recorder: LivingRecorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The gaps beside it are read, and the file is left to the version that understands it."""
+    """A newer version's line is skipped, and the file stays for that version."""
     recorder.mark(BTC, 0, 1)
     recorder.write()
     path = recorder.ledger.path
@@ -290,7 +290,7 @@ def test_a_directory_that_is_taken_away_is_made_anew(
 
 
 def test_an_empty_ledger_leaves_no_file(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """Closed without a gap it is gone, with one it stays for the next recorder."""
+    """A ledger without gaps leaves no file; one with gaps stays for the next recorder."""
     other = LivingRecorder(tmp_path)
     other.mark(BTC, 0, 1, "delisted")
     other.write()
@@ -323,7 +323,7 @@ def test_dead_ledgers_are_taken_over(recorder: LivingRecorder, tmp_path: Path) -
 
 
 def test_living_ledgers_are_left_alone(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """Two recorders have a ledger each, and both are read."""
+    """Two recorders have one ledger each, and both are read."""
     recorder.mark(BTC, 0, 2)
     recorder.write()
     other = LivingRecorder(tmp_path)
@@ -338,7 +338,7 @@ def test_living_ledgers_are_left_alone(recorder: LivingRecorder, tmp_path: Path)
 
 
 def test_the_more_final_reason_wins(tmp_path: Path) -> None:
-    """Where ledgers differ a final reason counts most, and a living recorder's pending more than a dead one's."""
+    """A final reason has precedence over others, and a living recorder's pending over a dead one's."""
     dead, unable, sure, alive = (LivingRecorder(tmp_path, name) for name in "dusa")
     dead.mark(BTC, 0, 8)
     unable.mark(BTC, 0, 4, "unhealable", "no")
@@ -357,7 +357,7 @@ def test_the_more_final_reason_wins(tmp_path: Path) -> None:
 
 
 def test_killed_between_own_write_and_unlink(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """Taking over twice changes nothing."""
+    """A second take-over of the same ledger changes nothing."""
     recorder.mark(BTC, 0, 2)
     recorder.mark(BTC, 2, 3, "exchange_halt")
     recorder.write()
@@ -374,7 +374,7 @@ def test_killed_between_own_write_and_unlink(recorder: LivingRecorder, tmp_path:
 
 
 def test_killed_before_its_own_write(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A temporary file of a dead recorder goes; one of a living recorder stays."""
+    """A dead recorder's temporary file is removed; a living recorder's stays."""
     directory = tmp_path / GAPS_DIRECTORY
     (directory / ".dead-1.ndjson.tmp-99-ab").write_bytes(b"torn")
     mine = directory / f".{recorder.ledger.path.name}.tmp-99-ab"
@@ -398,7 +398,7 @@ def test_oddities_stop_nobody(recorder: LivingRecorder, tmp_path: Path) -> None:
 
 
 def test_no_lake_no_gaps(tmp_path: Path) -> None:
-    """A lake without ledgers has none, and reading makes nothing."""
+    """A lake without ledgers has no gaps, and reading creates no file."""
     assert read_gaps(tmp_path) == []
     assert living_recorders(tmp_path) == frozenset()
     assert list(tmp_path.iterdir()) == []
@@ -497,7 +497,7 @@ def test_like_a_dict(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple
 
 @pytest.mark.slow
 def test_thousands_of_changes_a_second(recorder: LivingRecorder) -> None:
-    """3,000 series, each with a gap that opens and closes: far above a thousand changes a second."""
+    """3,000 series with a gap each take far more than a thousand changes per second."""
     every = [Series("spot", f"S{number}USDT", "1m") for number in range(3000)]
     started_s = time.thread_time()
     for minute in range(5):

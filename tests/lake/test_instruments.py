@@ -34,7 +34,7 @@ def periods(store: LakeStore) -> list[tuple[str, str, int, int]]:
 
 
 def test_what_was_said_is_read(store: LakeStore) -> None:
-    """Every field comes back, by market and symbol; a lake without any has none."""
+    """All fields are read back, by market and symbol; a lake without a file has none."""
     assert read_instruments(store.root) == []
     record_instruments(store, "usdt_futures", [BTC], 1)
     record_instruments(store, "spot", [ETH, Instrument("币安人生USDT", "BREAK")], 2)
@@ -54,7 +54,7 @@ def test_the_same_answer_moves_last_seen(store: LakeStore) -> None:
 
 
 def test_another_status_begins_a_period(store: LakeStore) -> None:
-    """One row for each period in which status and contract type were the same."""
+    """Each period of equal status and contract type has one row."""
     record_instruments(store, "spot", [BTC], 1)
     record_instruments(store, "spot", [BTC._replace(status="SETTLING")], 2)
     record_instruments(store, "spot", [BTC._replace(status="SETTLING")], 3)
@@ -69,7 +69,7 @@ def test_another_status_begins_a_period(store: LakeStore) -> None:
 
 
 def test_a_symbol_that_vanished_keeps_its_last_seen(store: LakeStore) -> None:
-    """Delisted, it is not seen again; listed again, it begins a new period."""
+    """A delisted symbol keeps its last time; listed again, it begins a new period."""
     record_instruments(store, "spot", [BTC, ETH], 1)
     record_instruments(store, "spot", [ETH], 2)
     record_instruments(store, "spot", [ETH, BTC], 3)
@@ -90,7 +90,7 @@ def test_an_older_answer_turns_no_clock_back(store: LakeStore) -> None:
 
 
 def test_full_disk_keeps_the_old_file(store: LakeStore) -> None:
-    """The old answer stays whole until the new one is."""
+    """On a full disk the old file stays whole."""
     record_instruments(store, "spot", [BTC], 1)
     with full_disk(10), pytest.raises(OSError, match="File too large"):
         record_instruments(store, "spot", [BTC, ETH], 2)
@@ -113,7 +113,7 @@ def test_full_disk_keeps_the_old_file(store: LakeStore) -> None:
 def test_lines_that_we_did_not_write_are_set_aside(
     store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They are logged and left out; the next answer is written without them, and the old file is kept."""
+    """Unreadable lines are logged and skipped; the next write keeps the old file beside the new one."""
     record_instruments(store, "spot", [BTC], 1)
     path = store.root / INSTRUMENTS_DIRECTORY / "spot.ndjson"
     written = path.read_bytes() + line
@@ -136,14 +136,14 @@ def test_no_file_in_its_place(store: LakeStore, spoil: Callable[[Path], None]) -
 
 
 def test_times_of_no_calendar_are_unknown(store: LakeStore) -> None:
-    """An absurd time of the exchange's is not kept: nothing could read it back."""
+    """A time outside the calendar becomes None."""
     record_instruments(store, "spot", [Instrument("BTCUSDT", "TRADING", "", 10**17, -5)], 1)
     (seen,) = read_instruments(store.root)
     assert (seen.onboard_ms, seen.delivery_ms) == (None, None)
 
 
 def test_a_whole_market_is_quick(store: LakeStore) -> None:
-    """3,700 symbols take well under a second, also when half of them change."""
+    """3,700 symbols take well under a second, even if half of them change."""
     listed = [Instrument(f"S{number}USDT", "TRADING") for number in range(3700)]
     started_s = time.thread_time()
     record_instruments(store, "spot", listed, 1)

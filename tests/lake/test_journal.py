@@ -73,7 +73,7 @@ def any_candle() -> st.SearchStrategy[Candle]:
 
 @given(any_candle())
 def test_line_round_trip(row):
-    """Every candle survives its line, to the last bit of each double."""
+    """A line gives back its candle, to the last bit of each double."""
     line = encode_line(row)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -85,17 +85,17 @@ def test_line_round_trip(row):
 
 @given(st.binary(max_size=100) | st.text('{}":,crcandle0123', max_size=60).map(str.encode))
 def test_any_line(line):
-    """Any other line is no candle; nothing else happens."""
+    """Any other line gives no candle."""
     assert decode_line(line) is None
 
 
 def test_deep_line():
-    """A line of brackets is no candle either, however deep it goes."""
+    """A line of nested brackets gives no candle, at any depth."""
     assert decode_line(b'{"crc":1,"candle":' + b"[" * 100_000 + b"]" * 100_000 + b"}") is None
 
 
 def test_commit_and_read(journal, tmp_path):
-    """A committed candle is readable at once, and by segment after the roll."""
+    """A committed candle is readable at once, and in its segment after a roll."""
     assert journal.segment_bytes == 0
     written = journal.commit(ROWS[:2]) + journal.commit(ROWS[2:])
     assert journal.segment_bytes == written
@@ -107,13 +107,13 @@ def test_commit_and_read(journal, tmp_path):
 
 
 def test_commit_of_nothing(journal, tmp_path):
-    """Committing nothing promises nothing and breaks nothing."""
+    """A commit of no candles writes nothing."""
     assert journal.commit([]) == 0
     assert read_unflushed(tmp_path) == []
 
 
 def test_roll_and_drop(journal, tmp_path):
-    """Rolled segments stay until they are dropped, oldest first; new ones come after them."""
+    """Closed segments stay until they are dropped, oldest first, and new ones follow them."""
     for row in ROWS:
         journal.commit([row])
         segments = journal.roll()
@@ -171,18 +171,18 @@ def test_damaged_line(journal):
     ],
 )
 def test_line_of_no_candle(changes):
-    """A line that matches its checksum is still damaged if it cannot be a row of the lake."""
+    """A line with a valid checksum is damaged if it cannot be a row of the lake."""
     assert decode_line(encode_line(stream_candle(**changes))[:-1]) is None
 
 
 def other_version() -> bytes:
-    """Return a line as a version with another source of candles would write it."""
+    """Return a line of a version with another source of candles."""
     body = msgspec.json.encode(ROWS[1]).replace(b'"stream"', b'"telegraph"')
     return b'{"crc":%d,"candle":%b}\n' % (zlib.crc32(body), body)
 
 
 def test_line_of_another_version(journal, tmp_path, caplog):
-    """A line of another version is counted and logged once, and the candles around it are read."""
+    """A line of another version is counted and logged once, and the other candles are read."""
     journal.commit(ROWS[:1])
     (segment,) = journal.roll()
     with segment.open("ab") as file:
@@ -217,7 +217,7 @@ class CandleWithAColumn(Candle, frozen=True, gc=False):
 
 
 def test_lines_of_the_first_release_are_replayed(tmp_path: Path) -> None:
-    """A journal that was written before a candle got another field goes into its partitions."""
+    """A journal from before a new field is merged into its partitions."""
     store = LakeStore.create(str(tmp_path), "test")
     dead = create_journal(store.state_dir, "first-release")
     (dead.directory / "00000001.ndjson").write_bytes(LINES_OF_THE_FIRST_RELEASE)
@@ -233,7 +233,7 @@ def test_lines_of_the_first_release_are_replayed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", LINES_OF_THE_FIRST_RELEASE.splitlines())
 def test_a_field_with_a_default_may_be_missing(line: bytes) -> None:
-    """A line without a later field is a candle with that field's default, and the other way round."""
+    """A line without a newer field gives its default, and a line with an unknown field is read."""
     body = msgspec.json.decode(line)["candle"]
     later = msgspec.convert(body, CandleWithAColumn)
     assert later.vwap is None
@@ -242,7 +242,7 @@ def test_a_field_with_a_default_may_be_missing(line: bytes) -> None:
 
 
 def test_sparse_segment(journal, tmp_path, caplog):
-    """A segment of 3 GB costs no more memory than two of the largest, and the candles before it are read."""
+    """A segment of 3 GB takes the memory of two largest segments, and the candles before its hole are read."""
     journal.commit(ROWS)
     (segment,) = journal.roll()
     os.truncate(segment, 3 << 30)
@@ -260,7 +260,7 @@ def test_sparse_segment(journal, tmp_path, caplog):
 
 
 def test_long_line(journal, tmp_path):
-    """A line longer than any of ours is damaged, and the lines around it are read."""
+    """A line longer than the limit is damaged, and the other lines are read."""
     journal.commit(ROWS[:1])
     (segment,) = journal.roll()
     with segment.open("ab") as file:
@@ -270,7 +270,7 @@ def test_long_line(journal, tmp_path):
 
 
 def test_replay_of_lines_that_are_no_candles(tmp_path):
-    """The candles around them are merged; damaged lines are set aside, and those of another version stay."""
+    """A replay merges the candles, sets damaged lines aside, and keeps lines of another version."""
     store = LakeStore.create(str(tmp_path), "test")
     for name, line in (
         ("bad", encode_line(stream_candle(begin_ms=-60_000, end_ms=0))),
@@ -316,7 +316,7 @@ def test_odd_things_in_the_journal(tmp_path, kind, caplog):
 
 
 def put_odd(path: Path, kind: str) -> None:
-    """Make something in a path's place that is no regular file."""
+    """Put a pipe, socket, device, directory, circular or broken link at a path."""
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
@@ -348,7 +348,7 @@ def test_odd_thing_for_the_journals_own_lock(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["pipe", "file", "nowhere"])
 def test_odd_thing_for_all_journals(tmp_path, kind, caplog):
-    """A file in the place of all journals has no candles; nothing else happens."""
+    """A file in the place of the journal's directory gives no candles and no error."""
     (tmp_path / JOURNAL_DIRECTORY).parent.mkdir()
     if kind == "file":
         (tmp_path / JOURNAL_DIRECTORY).write_text("?")
@@ -421,7 +421,7 @@ def test_journal_taken_away(tmp_path, take_away, noticed_by):
 
 
 def test_journal_is_not_made_in_a_lake_that_is_gone(tmp_path):
-    """While the whole lake is away commits are refused, and nothing is made; when it is back they go on."""
+    """Without the lake's root commits are refused and create nothing; when it is back they work."""
     root = tmp_path / "lake"
     root.mkdir()
     journal = create_journal(root, "host-1")
@@ -441,7 +441,7 @@ def test_journal_is_not_made_in_a_lake_that_is_gone(tmp_path):
 
 
 def test_a_journal_that_is_being_adopted_is_not_made_anew(tmp_path):
-    """If a lock was deleted and another process took the journal over, its owner waits until that is done."""
+    """If another process adopts a journal whose lock was deleted, its owner waits until that ends."""
     journal = create_journal(tmp_path, "host-1")
     journal.commit(ROWS[:1])
     (journal.directory / "lock").unlink()
@@ -458,7 +458,7 @@ def test_a_journal_that_is_being_adopted_is_not_made_anew(tmp_path):
 
 
 def test_segment_that_cannot_be_deleted(journal, tmp_path, caplog):
-    """It is a warning; the segment is rolled again."""
+    """A segment that cannot be deleted is logged, and the next roll returns it."""
     journal.commit(ROWS)
     (segment,) = journal.roll()
     segment.rename(tmp_path / "kept")
@@ -477,7 +477,7 @@ SEGMENT = b"".join(map(encode_line, ROWS))
 @examples(100, 500)
 @given(place=st.integers(0, len(SEGMENT) - 1), flip=st.integers(1, 255))
 def test_changed_byte(tmp_path_factory, place, flip):
-    """One changed byte costs the candles of its lines at most; never does a candle come out different."""
+    """A changed byte loses at most the candles of its lines, and changes none."""
     changed = bytearray(SEGMENT)
     changed[place] ^= flip
     path = tmp_path_factory.getbasetemp() / "changed.ndjson"
@@ -489,7 +489,7 @@ def test_changed_byte(tmp_path_factory, place, flip):
 
 
 def test_segments_are_bounded(journal, tmp_path):
-    """A segment that has reached its limit gets no more; the next commit opens another."""
+    """A full segment gets no more lines; the next commit opens another one."""
     journal.commit([stream_candle(symbol="A" * SEGMENT_BYTES_MAX)])
     assert journal.segment_bytes > SEGMENT_BYTES_MAX
     journal.commit([ROWS[0]])
@@ -501,7 +501,7 @@ def test_segments_are_bounded(journal, tmp_path):
 
 @pytest.mark.parametrize("grown", [0, 1, 400, 1000])
 def test_disk_full(journal, tmp_path, grown):
-    """When the disk refuses, none of the commit stays, all earlier ones do, and later ones work."""
+    """On a full disk no candle of the commit stays, earlier commits do, and later ones work."""
     journal.commit(ROWS[:1])
     before = journal.segment_bytes
     with full_disk(before + grown), pytest.raises(LakeError) as caught:
@@ -516,7 +516,7 @@ def test_disk_full(journal, tmp_path, grown):
 
 
 def test_disk_full_at_the_first_commit(journal, tmp_path):
-    """When the disk refuses the first bytes of all, the journal is still good for more."""
+    """After a full disk at the first bytes, the journal still works."""
     with full_disk(10), pytest.raises(LakeError):
         journal.commit(ROWS)
     assert read_unflushed(tmp_path) == []
@@ -525,7 +525,7 @@ def test_disk_full_at_the_first_commit(journal, tmp_path):
 
 
 def test_journals_apart(tmp_path):
-    """Two recorders of one name have a directory each; readers see both."""
+    """Two recorders with one name have separate directories, and readers see both."""
     one, other = create_journal(tmp_path, "host-1"), create_journal(tmp_path, "host-1")
     assert one.directory != other.directory
     one.commit(ROWS[:1])
@@ -537,7 +537,7 @@ def test_journals_apart(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    """A lake without a journal has no hot candles and no dead recorders."""
+    """A lake without a journal has no unflushed candles and no dead recorders."""
     assert read_unflushed(tmp_path) == []
     assert adopt_dead(tmp_path) == []
 
@@ -552,7 +552,7 @@ def test_other_files(journal, tmp_path):
 
 
 def test_close(tmp_path):
-    """A journal that was flushed leaves no directory; one that was not leaves its candles."""
+    """A flushed journal leaves no directory; an unflushed one leaves its candles."""
     empty, full = create_journal(tmp_path, "a"), create_journal(tmp_path, "b")
     empty.close()
     assert not empty.directory.exists()
@@ -602,7 +602,7 @@ sys.stdin.read()
 
 @pytest.mark.slow
 def test_dead_recorder(tmp_path):
-    """A living recorder's journal is left alone; after kill -9 it is adopted, and holds every promise."""
+    """A living recorder's journal is not adopted; after kill -9 it is, with all committed candles."""
     with python_child(RECORDER, tmp_path, *(msgspec.json.encode(row).decode() for row in ROWS)) as recorder:
         assert recorder.stdout is not None
         directory = Path(recorder.stdout.readline().strip())
@@ -657,7 +657,7 @@ def test_read_while_recorders_flush(tmp_path):
     steps=st.lists(st.lists(candles(), max_size=4) | st.sampled_from(["roll", "flush", "die"]), max_size=20)
 )
 def test_loses_nothing(tmp_path_factory, steps):
-    """Any order of commits, rolls, flushes and deaths leaves every candle in the journal or flushed."""
+    """In any order of commits, rolls, flushes and deaths, each candle is in the journal or flushed."""
     root = tmp_path_factory.mktemp("root")
     journal = create_journal(root, "x")
     hot: list[Candle] = []

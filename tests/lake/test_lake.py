@@ -54,7 +54,7 @@ def rows_of(store: LakeStore, partition: Partition = PARTITION) -> list[Candle]:
 
 
 def test_create_and_open(tmp_path):
-    """A lake is made once, with its format; opening and making it again change nothing."""
+    """A lake is created once with its format; opening and creating it again change nothing."""
     uri = str(tmp_path / "deep/er/lake")
     LakeStore.create(uri, "lakewriter 1")
     before = files_and_bytes(tmp_path)
@@ -67,7 +67,7 @@ def test_create_and_open(tmp_path):
 
 
 def test_missing(tmp_path):
-    """A lake that is not there is not made by looking at it."""
+    """Opening an absent lake does not create it."""
     uri = str(tmp_path / "absent")
     with pytest.raises(LakeError) as caught:
         LakeStore.open(uri)
@@ -80,7 +80,7 @@ def test_missing(tmp_path):
     "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
 )
 def test_lake_is_a_file(tmp_path, opening):
-    """A file in the lake's place is named."""
+    """The error for a file in the lake's place names the file."""
     uri = str(tmp_path / "file")
     (tmp_path / "file").write_text("x")
     with pytest.raises(LakeError) as caught:
@@ -102,7 +102,7 @@ def test_lake_is_a_file(tmp_path, opening):
     ],
 )
 def test_other_formats(tmp_path, opening, said, what):
-    """A lake of a newer format, or with a file that is not ours, is refused and left as it is."""
+    """A lake of a newer format, or with a foreign lake.json, is refused unchanged."""
     state = tmp_path / "_lakewriter"
     state.mkdir()
     (state / "lake.json").write_bytes(said)
@@ -121,7 +121,7 @@ def test_other_formats(tmp_path, opening, said, what):
     "uri", ["~no-such-user/lake", "nul\0", "/tmp/" + "x" * 300, "/dev/null/lake", "/proc/lake"]
 )
 def test_impossible_places(opening, uri):
-    """A place where no lake can be is an error of ours, not a crash."""
+    """A place that cannot be a lake is a LakeError."""
     with pytest.raises(LakewriterError, match=r"^lake: "):
         opening(uri)
 
@@ -130,7 +130,7 @@ def test_impossible_places(opening, uri):
     "opening", [LakeStore.open, lambda uri: LakeStore.create(uri, "x")], ids=["open", "create"]
 )
 def test_object_store(opening):
-    """An object store is refused with a clear word, not taken for a directory."""
+    """An object store is refused, and not taken for a directory."""
     with pytest.raises(
         LakewriterError, match=r"^lake: s3://bucket/lake: object stores can only be queried so far$"
     ):
@@ -138,7 +138,7 @@ def test_object_store(opening):
 
 
 def test_merge_and_read(store):
-    """Merged rows are read back sorted, and the partition is the one file of its directory."""
+    """Merged rows are read back sorted, and the partition has one file."""
     rows = [stream_candle(minute) for minute in (2, 0, 1)]
     assert store.read(PARTITION) is None
     assert store.merge(PARTITION, to_table(rows)) == Merged(3, 3, 0, 0, written=True)
@@ -169,7 +169,7 @@ def test_merge_counts(store):
 
 
 def test_merge_that_changes_nothing(store):
-    """A merge without anything new leaves the very file that was there."""
+    """A merge without new rows leaves the file unchanged."""
     store.merge(PARTITION, to_table([stream_candle(0), stream_candle(1)]))
     version = store.storage.version(PARTITION.file)
     assert not store.merge(PARTITION, to_table([stream_candle(1)])).written
@@ -178,7 +178,7 @@ def test_merge_that_changes_nothing(store):
 
 
 def test_merge_moves_the_pages(store):
-    """A merge puts the pages elsewhere, so that the footer of the file before does not fit them."""
+    """After a merge, the old footer does not fit the new file's pages."""
     shifts = []
     for minute in reversed(range(20)):
         store.merge_many([(PARTITION, to_table([stream_candle(minute)]))])
@@ -188,7 +188,7 @@ def test_merge_moves_the_pages(store):
 
 
 def test_merge_of_nothing(store):
-    """Merging no rows makes no partition."""
+    """A merge of no rows creates no partition."""
     store.merge(PARTITION, SCHEMA.empty_table())
     assert list(store.files()) == []
 
@@ -214,7 +214,7 @@ def test_merges_are_a_dict(tmp_path_factory, merges):
 
 @pytest.mark.parametrize("minute", [-1, 1440, 10**7])
 def test_rows_of_another_day(store, minute):
-    """A row of another day is refused, with all that came with it."""
+    """A row of another day refuses the whole merge."""
     store.merge(PARTITION, to_table([stream_candle(0)]))
     before = files_and_bytes(store.root)
     with pytest.raises(LakeError) as caught:
@@ -233,7 +233,7 @@ def test_rows_of_another_day(store, minute):
     ],
 )
 def test_nothing_outside_the_lake(store, wrong):
-    """A partition with a part that could lead elsewhere is refused before the disk."""
+    """A partition whose path could leave the lake is refused before any write."""
     before = files_and_bytes(store.root.parent)
     with pytest.raises(LakeError, match=r"^partition: "):
         store.merge(wrong, to_table([stream_candle(0)]))
@@ -274,7 +274,7 @@ class Unlocked(LocalStorage):
 
 
 class Changing(Unlocked):
-    """Storage that is changed under each of the first merges."""
+    """A storage whose files change during each of the first merges."""
 
     changes = 3
 
@@ -306,7 +306,7 @@ class Overtaken(Unlocked):
 
 
 def many(*minutes: int, symbols: int = 5) -> list[tuple[Partition, pa.Table]]:
-    """Return the same minutes for several symbols."""
+    """Return the same minutes of several symbols."""
     names = [f"S{number}USDT" for number in range(symbols)]
     return [
         (
@@ -329,14 +329,14 @@ def test_merge_many_is_many_merges(store, tmp_path):
 
 
 def test_merge_many_in_batches(store):
-    """However many there are, each is merged."""
+    """Any number of partitions is merged, in batches."""
     items = many(0, symbols=2 * BATCH_PARTITIONS_MAX + 1)
     assert [each.added for each in store.merge_many(items)] == [1] * len(items)
     assert len(list(store.files())) == len(items)
 
 
 def test_merge_many_of_many_rows(store):
-    """A batch is bounded by its rows too; one partition that has more of them alone is merged all the same."""
+    """The rows of a batch are limited, but one larger partition is merged, too."""
     partition, rows = many(*range(1440), symbols=1)[0]
     large = pa.concat_tables([rows] * (BATCH_ROWS_MAX // 1440 + 1))
     items = [(partition, large), *many(5, symbols=3)[1:]]
@@ -346,7 +346,7 @@ def test_merge_many_of_many_rows(store):
 
 
 def test_merge_many_of_nothing(store):
-    """No merges change nothing."""
+    """An empty list of merges changes nothing."""
     assert store.merge_many([]) == []
 
 
@@ -382,7 +382,7 @@ def test_merge_many_gives_each_partition_its_own_error(store):
 
 
 def test_merges_from_threads(store):
-    """Merges from several threads into one partition lose nothing."""
+    """Concurrent merges of several threads into one partition lose no row."""
 
     def work(first: int) -> None:
         own = LakeStore.local(store.root)
@@ -410,7 +410,7 @@ for row in msgspec.json.decode(sys.stdin.readline(), type=list[Candle]):
 
 @pytest.mark.slow
 def test_merges_from_processes(store):
-    """Merges from several processes into one partition lose nothing."""
+    """Concurrent merges of several processes into one partition lose no row."""
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, store.root],

@@ -16,7 +16,7 @@ lengths = st.sampled_from([0, 1, 5, LINE_BYTES_MAX - 1, LINE_BYTES_MAX, LINE_BYT
 def test_lines_are_those_of_the_file(
     tmp_path_factory: object, line_bytes: list[int], rest_bytes: int
 ) -> None:
-    """Lines up to the limit are as they are, longer ones None, and a last one without an end is torn."""
+    """Lines up to the limit are returned unchanged, longer ones as None, and an unended last one is torn."""
     path = Path(tmp_path_factory.getbasetemp()) / "lines"  # type: ignore[attr-defined]
     lines = [bytes([65 + number]) * length for number, length in enumerate(line_bytes)]
     path.write_bytes(b"".join(line + b"\n" for line in lines) + b"z" * rest_bytes)
@@ -32,7 +32,7 @@ def test_lines_are_those_of_the_file(
 
 @given(st.binary(max_size=200))
 def test_any_line_is_as_it_was_written_or_none(line: bytes) -> None:
-    """No other line passes for one of ours."""
+    """Any other line gives None."""
     assert CODEC.decode(line) is None
     assert CODEC.decode(None) is None
 

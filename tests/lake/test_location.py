@@ -11,7 +11,7 @@ from support.object_store import environment
 
 
 def test_bucket_and_prefix() -> None:
-    """Slashes too many are no matter, a bucket alone is a place too, and nothing else is decoded."""
+    """Extra slashes are ignored, a bucket alone is a location, and nothing else is decoded."""
     with environment():
         assert locate("s3://b/some//lake/").path == "b/some/lake"
         assert locate("s3://b/some//lake/").uri == "s3://b/some/lake"
@@ -30,7 +30,7 @@ def test_secrets_are_not_in_the_name() -> None:
 
 
 def test_variables_of_aws_are_heeded() -> None:
-    """The endpoint and region of the environment hold, unless the URI has its own."""
+    """The environment's endpoint and region apply, unless the URI has its own."""
     with environment(AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_DEFAULT_REGION="eu-west-1"):
         assert locate("s3://b/lake")[-2:] == ("http://127.0.0.1:1", "eu-west-1")
         assert locate("s3://b/lake?region=us-west-2").region == "us-west-2"
@@ -40,14 +40,14 @@ def test_variables_of_aws_are_heeded() -> None:
 
 
 def test_other_stores() -> None:
-    """Google's and Azure's are reached by the same words."""
+    """Google's and Azure's stores are opened by their URIs."""
     with environment(AZURE_STORAGE_ACCOUNT="somebody", AZURE_STORAGE_KEY="c2VjcmV0"):
         assert isinstance(locate("gs://b/lake?anonymous=true").filesystem, fs.GcsFileSystem)
         assert isinstance(locate("az://b/lake").filesystem, fs.AzureFileSystem)
 
 
 def test_state_directory_is_local_and_its_own(tmp_path: Path) -> None:
-    """Two lakes share no directory, and to look at one makes none."""
+    """Each lake has its own state directory, and opening a lake creates none."""
     with environment(XDG_STATE_HOME=str(tmp_path)):
         places = {
             locate(uri).state_dir for uri in ("s3://b/lake", "s3://b/other", "gs://b/lake?anonymous=true")

@@ -41,7 +41,7 @@ def test_entries_and_tree(store: Store) -> None:
 
 
 def test_more_keys_than_one_listing_has(store: Store) -> None:
-    """A store lists a thousand keys at a time."""
+    """A directory with more than a thousand keys is listed whole."""
     for number in range(1001):
         store.put(f"many/{number:04}", b"")
     store.requests.clear()
@@ -50,7 +50,7 @@ def test_more_keys_than_one_listing_has(store: Store) -> None:
 
 
 def test_read_and_version(store: Store) -> None:
-    """Bytes come with their version, which changes with them; by two requests."""
+    """A read returns bytes and their version, which changes with them, by two requests."""
     store.put("read/币 %41#?.txt", b"one\n")
     there = storage(store, "read")
     store.requests.clear()
@@ -75,7 +75,7 @@ def read_while_replaced(store: Store, there: ObjectStorage, key: str, new: bytes
 
 
 def test_object_replaced_while_it_is_read(store: Store) -> None:
-    """A longer one, cut off where the old one ended, is read again; a shorter one is whole."""
+    """If a longer object replaces one during a read, the read is retried; a shorter one is whole."""
     there = storage(store, "torn")
     longer, shorter = b"PAR1" + bytes(5000) + b"PAR1", b"PAR1PAR1"
     for new in (longer, shorter):
@@ -122,7 +122,7 @@ def test_what_somebody_else_put_there_is_given_as_it_is(store: Store) -> None:
 
 
 def test_nothing_is_written(store: Store) -> None:
-    """Each way to write is refused."""
+    """Each kind of write is refused."""
     there = storage(store, "written")
     for write in (
         lambda: there.replace("x", b"", None),
@@ -166,7 +166,7 @@ def test_refusals_are_one_line(
 
 
 def test_refusal_without_words(store: Store) -> None:
-    """To a request for one key's length a store answers with a number alone."""
+    """A refusal without a text, as for a key's length, is an error with the status."""
     there = storage(store, "lake")
     with (
         store.misbehaving(lambda _: refusal("403 Forbidden", "AccessDenied", "")),
@@ -190,7 +190,7 @@ def test_nobody_answers() -> None:
 
 
 def accepted(server: socket.socket) -> int:
-    """Return how many connections wait to be accepted."""
+    """Return the number of connections that wait to be accepted."""
     count = 0
     with contextlib.suppress(BlockingIOError):
         while True:

@@ -77,7 +77,7 @@ def test_round_trip(rows):
 
 
 def test_same_bytes():
-    """The same rows make the same bytes."""
+    """Equal rows give equal bytes."""
     assert encode(ROWS, PARTITION) == DATA
 
 
@@ -123,7 +123,7 @@ def test_an_old_footer_does_not_fit_a_later_file(engine: str, tmp_path: Path):
 
 
 def test_no_page_of_times_is_smaller_than_a_shift():
-    """However few and regular the rows are, their begins and ends take more bytes than pages are ever shifted by."""
+    """For any rows, the pages of times are longer than the largest padding."""
     for rows in ([stream_candle(0)], [stream_candle(minute) for minute in range(1440)]):
         group = pq.read_metadata(pa.BufferReader(encode(to_table(rows), PARTITION))).row_group(0)
         assert min(group.column(at).total_compressed_size for at in (0, 1)) > 80
@@ -144,7 +144,7 @@ def test_no_page_begins_where_one_did(old, new):
 
 
 def page_starts(data: bytes) -> set[int]:
-    """Return where its pages begin by the footer, found by another engine."""
+    """Return the offsets of the pages in the footer, as another engine reads them."""
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
         file.write(data)
         file.flush()
@@ -155,7 +155,7 @@ def page_starts(data: bytes) -> set[int]:
 
 
 def test_encodings():
-    """Each column is encoded as was measured best, with statistics, in zstd."""
+    """Each column has the encoding that was measured best, statistics, and zstd."""
     group = pq.read_metadata(pa.BufferReader(DATA)).row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
     assert [column.path_in_schema for column in columns] == SCHEMA.names
@@ -193,7 +193,7 @@ def test_metadata():
 
 
 def test_a_day_of_seconds():
-    """The largest partition, a day of seconds, is one row group."""
+    """The largest partition, a day of seconds, has one row group."""
     count = 86_400
     begins = np.arange(count) * 1000 + DAY_START_MS
     columns = []
@@ -309,25 +309,25 @@ TIMES = ("candle_begin_time", "candle_end_time", "event_time", "recv_time")
 )
 @pytest.mark.parametrize("name", TIMES)
 def test_foreign_times(name, kind):
-    """Times of another unit are cast; naive ones are UTC."""
+    """Times in other units are cast; naive times are UTC."""
     naive = ROWS[name].cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
     column = naive.cast(pa.timestamp("ns", kind.tz)).cast(kind)
     assert decode(parquet(with_column(name, column)), "x").equals(ROWS)
 
 
 def test_foreign_zone():
-    """A time of another zone is the same moment."""
+    """A time in another zone keeps its moment."""
     column = ROWS["candle_begin_time"].cast(pa.timestamp("us", "Asia/Tokyo"))
     assert decode(parquet(with_column("candle_begin_time", column)), "x").equals(ROWS)
 
 
 def test_foreign_int96():
-    """Times in the old INT96 of Impala and Spark are understood."""
+    """Times in the INT96 of Impala and old Spark are read."""
     assert decode(parquet(ROWS, use_deprecated_int96_timestamps=True), "x").equals(ROWS)
 
 
 def test_foreign_receive_time_in_nanoseconds():
-    """A receive time finer than ours loses its nanoseconds, not its file."""
+    """A receive time in nanoseconds is truncated to microseconds."""
     column = pa.array([1_719_705_600_000_000_001] * 3, pa.timestamp("ns", "UTC"))
     again = decode(parquet(with_column("recv_time", column)), "x")
     assert again["recv_time"].cast(pa.int64()).to_pylist() == [1_719_705_600_000_000] * 3
@@ -354,7 +354,7 @@ def test_foreign_numbers(kind):
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.uint64(), pa.float64()])
 def test_foreign_counts(kind):
-    """A count of another type becomes ours."""
+    """A count of another type is cast to ours."""
     column = ROWS["trade_num"].cast(kind)
     assert decode(parquet(with_column("trade_num", column)), "x").equals(ROWS)
 
@@ -370,12 +370,12 @@ def test_foreign_counts(kind):
     ids=["dictionary", "large", "view", "binary"],
 )
 def test_foreign_strings(column):
-    """Strings of every kind become ours."""
+    """Strings of all types are cast to ours."""
     assert decode(parquet(with_column("source", column)), "x").equals(ROWS)
 
 
 def test_foreign_columns():
-    """Other columns are dropped, the path's own among them, and the order does not matter."""
+    """Other columns and those of the path are dropped, in any order."""
     extra = ROWS
     for name in ("market", "symbol", "interval", "date", "__index_level_0__", "币"):
         extra = extra.append_column(name, pa.array(["x"] * 3))
@@ -465,14 +465,14 @@ def test_no_parquet(data):
 
 @given(st.integers(0, len(DATA) - 1))
 def test_truncated(length):
-    """A file that was cut anywhere is refused."""
+    """A file cut off at any byte is refused."""
     refused(DATA[:length])
 
 
 @examples(100, 500)
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
 def test_flipped_byte(place, flip):
-    """A file with a wrong byte is refused or is a table; nothing else happens."""
+    """A file with a changed byte is refused, or gives a table."""
     flipped = bytearray(DATA)
     flipped[place] ^= flip
     try:

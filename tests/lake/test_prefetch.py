@@ -42,5 +42,5 @@ def test_error_comes_in_its_place() -> None:
 
 
 def test_of_nothing_comes_nothing() -> None:
-    """No things, no results."""
+    """No inputs give no results."""
     assert list(prefetch(str, [], 4)) == []

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def put(store: LakeStore, candles: list[Candle]) -> None:
-    """Bring candles into their partitions, as a recorder does."""
+    """Merge candles into their partitions."""
     for partition, rows in by_partition(candles).items():
         store.merge(partition, to_table(rows))  # type: ignore[arg-type]
 
@@ -95,7 +95,7 @@ def test_own_foreign_and_hot_candles_are_there_once(store: LakeStore) -> None:
 
 
 def test_a_survey_begins_with_the_first_candle(store: LakeStore) -> None:
-    """Nothing is missing before the first candle of all; after it every absent one is."""
+    """A survey reports absent candles after the series' first one, and none before it."""
     put(store, [stream_candle(minute) for minute in (10, 11, 14)])
     found = survey(store, BTC, START_MS, START_MS + 16 * MINUTE_MS, [stream_candle(15)])
     assert minutes([found.first_ms, found.last_ms]) == [10, 15]
@@ -106,7 +106,7 @@ def test_a_survey_begins_with_the_first_candle(store: LakeStore) -> None:
 
 
 def test_nothing_is_known_of_a_series_without_candles(store: LakeStore) -> None:
-    """No candle at all: no first, no last, nothing missing; a journalled one makes a first."""
+    """A series without candles has no first, last or missing one; a journaled candle is its first."""
     assert survey(store, BTC, START_MS, START_MS + DAY_MS) == SurveyResult(None, None, [])
     put(store, [stream_candle(0, symbol="ETHUSDT")])
     assert survey(store, BTC, START_MS, START_MS + DAY_MS) == SurveyResult(None, None, [])
@@ -116,7 +116,7 @@ def test_nothing_is_known_of_a_series_without_candles(store: LakeStore) -> None:
 
 
 def test_empty_and_odd_directories_are_nothing(store: LakeStore) -> None:
-    """Days without a file, and directories that only look like days, hold nothing."""
+    """Days without a file, and directories like days, have no candles."""
     put(store, [stream_candle(1440)])
     series = (store.root / partition_of(stream_candle(0)).path).parent
     for name in ("date=2020-01-01", "date=2024-99-99", "date=x", "notes"):
@@ -128,7 +128,7 @@ def test_empty_and_odd_directories_are_nothing(store: LakeStore) -> None:
 
 
 def test_a_whole_day_is_told_by_its_footer(store: LakeStore) -> None:
-    """A day that is complete, and one with a hole, both come out right."""
+    """A complete day and one with a gap are both right."""
     put(store, [stream_candle(minute) for minute in range(3 * 1440) if minute != 2000])
     there = presence_of(store, BTC)
     assert there.missing(START_MS, START_MS + 3 * DAY_MS) == [
@@ -142,7 +142,7 @@ def test_a_whole_day_is_told_by_its_footer(store: LakeStore) -> None:
 
 @pytest.mark.parametrize("symbol", ["币安人生USDT", "BTCUSDT"])
 def test_directories_of_other_spellings(store: LakeStore, symbol: str) -> None:
-    """A tool that percent-encodes puts a day beside ours: both count."""
+    """A percent-encoded day counts as well as ours."""
     put(store, [stream_candle(0, symbol=symbol)])
     encoded = partition_of(stream_candle(1, symbol=symbol)).path.replace(
         "币安人生", "%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9F"
@@ -221,7 +221,7 @@ def test_like_a_set(
 
 @pytest.mark.slow
 def test_surveying_is_a_fraction_of_a_millisecond_a_day(store: LakeStore) -> None:
-    """3,000 series of seven days are 21,000 files: a few seconds."""
+    """A survey of 3,000 series of seven days, 21,000 files, takes a few seconds."""
     symbols = [f"S{number}USDT" for number in range(40)]
     rows = to_table([stream_candle(minute) for minute in range(1440)])
     shift = np.timedelta64(DAY_MS, "ms")
@@ -241,7 +241,7 @@ def test_surveying_is_a_fraction_of_a_millisecond_a_day(store: LakeStore) -> Non
 
 @pytest.mark.parametrize("interval", ["1m", "1w", "1mo"])
 def test_what_begins_off_the_grid_hides_nothing(store: LakeStore, interval: str) -> None:
-    """A row that no candle of the exchange can be stands for none, in a foreign file or folded into ours."""
+    """A row off the grid fills no gap, in a foreign file or folded into ours."""
     series = Series("spot", "BTCUSDT", interval)
     grid = series.grid
     begins = [grid.ceil(START_MS)]

@@ -32,7 +32,7 @@ def clients_of(session: aiohttp.ClientSession, clock: Clock, lake: Path) -> Mark
 
 
 def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) -> None:
-    """A hold of a host and the attempts at it are kept, and run out."""
+    """A host's ban and connection attempts are kept for the next process, and expire."""
 
     async def main() -> None:
         (tmp_path / "_lakewriter").mkdir()
@@ -56,7 +56,7 @@ def test_the_next_process_waits_out_a_ban_and_counts_attempts(tmp_path: Path) ->
 
 
 def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path) -> None:
-    """No clean stop is needed for it; both futures markets share the pool, spot has its own."""
+    """A REST ban holds other processes at once; both futures markets share it, spot does not."""
 
     async def main() -> None:
         clock = ToldClock()
@@ -75,7 +75,7 @@ def test_a_ban_of_rest_holds_the_next_process_and_the_one_beside(tmp_path: Path)
 
 
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
-    """An absent or damaged file is an empty state."""
+    """An absent or damaged file gives an empty state."""
     assert read_rate_limits(tmp_path) == RateLimitState()
     (tmp_path / "_lakewriter").mkdir()
     (tmp_path / RATE_LIMITS_FILE).write_text("{")

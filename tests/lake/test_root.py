@@ -26,7 +26,7 @@ READING = [
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """A lake of one candle, the only directory beside an empty one."""
+    """A lake of one candle, beside an empty directory."""
     root = tmp_path / "here/data"
     make_lake(root, [rest_candle(0)])
     (tmp_path / "empty").mkdir()
@@ -34,7 +34,7 @@ def lake(tmp_path: Path) -> Path:
 
 
 def refused(root: Path | str) -> tuple[str, str]:
-    """Return the line and the hint with which a directory is refused."""
+    """Return a refusal's line and hint."""
     with pytest.raises(LakeError) as caught:
         LakeStore.open(str(root))
     return caught.value.what, caught.value.hint
@@ -51,7 +51,7 @@ def test_no_command_takes_a_directory_for_an_empty_lake(arguments: list[str], la
 
 
 def test_the_lake_above_is_meant(lake: Path) -> None:
-    """A directory inside of a lake leads to its root, however deep it is."""
+    """For a directory inside a lake, at any depth, the hint names the lake's root."""
     inside = [path for path in lake.rglob("*") if path.is_dir()]
     assert len(inside) > 4
     for path in inside:
@@ -59,13 +59,13 @@ def test_the_lake_above_is_meant(lake: Path) -> None:
 
 
 def test_the_lake_above_an_absent_directory_is_meant(lake: Path) -> None:
-    """Inside of a lake the default, `data`, is not there; the hint leads to the lake itself."""
+    """Inside a lake the default `data` is absent, and the hint names the lake's root."""
     assert refused(lake / "data") == (f"lake: {lake}/data does not exist", f"--lake {lake}")
     assert refused(lake.parent / "x")[1] == "lakewriter record spot:BTCUSDT:1m makes one"
 
 
 def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    """It is not recorded into either, since no engine could read it."""
+    """A path that is not UTF-8 is refused, because no engine could read the lake."""
     path = f"{tmp_path}/x\udcff"
     for use in (LakeStore.open, LakeStore.open_or_empty, lambda uri: LakeStore.create(uri, "test")):
         with pytest.raises(LakeError, match=r"is not UTF-8$"):
@@ -74,7 +74,7 @@ def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_that_cannot_be_followed_is_one_line(tmp_path: Path) -> None:
-    """A ring of links, and a name that is too long, are no lakes and no tracebacks."""
+    """A circular link or a too long name is an error of one line."""
     ring = tmp_path / "ring"
     ring.mkdir()
     (ring / STATE_DIRECTORY).symlink_to(STATE_DIRECTORY)
@@ -84,7 +84,7 @@ def test_a_path_that_cannot_be_followed_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_lake_below_is_meant(lake: Path) -> None:
-    """The only lake in a directory is named; of several none is."""
+    """The hint names the only lake inside a directory, and none of several."""
     assert refused(lake.parent) == (f"lake: {lake.parent} is no lake, but contains one", f"--lake {lake}")
     LakeStore.create(str(lake.parent / "other"), "test")
     assert refused(lake.parent)[0].startswith(f"lake: {lake.parent} is no lake: it has no _lakewriter/")
@@ -110,7 +110,7 @@ def test_a_lake_without_our_directory_is_one(lake: Path, tmp_path: Path) -> None
 
 
 def test_no_lake_is_made_inside_of_another(lake: Path) -> None:
-    """A root among partitions, or in our own directory, is refused; beside them it is not."""
+    """A root among partitions or in `_lakewriter` is refused; one beside them is not."""
     for path in (lake / "market=spot", lake / "market=spot/symbol=NEW", lake / STATE_DIRECTORY / "x"):
         before = sorted(lake.rglob("*"))
         for make in (lambda uri: LakeStore.create(uri, "test"), LakeStore.open_or_empty):
@@ -123,6 +123,6 @@ def test_no_lake_is_made_inside_of_another(lake: Path) -> None:
 
 
 def test_a_directory_to_be_made_a_lake_is_looked_at(tmp_path: Path) -> None:
-    """A plan is made for a lake that is still to be made, in an empty directory or in none."""
+    """A backfill can be planned for a lake that does not exist, in an empty or absent directory."""
     assert LakeStore.open_or_empty(str(tmp_path)).series() == []
     assert LakeStore.open_or_empty(str(tmp_path / "none")).series() == []

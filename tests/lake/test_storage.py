@@ -38,7 +38,7 @@ def storage_at(root: Path, kind: type[LocalStorage] = LocalStorage) -> LocalStor
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Return every file below the root, lock files aside, by its name."""
+    """Return all files below the root by name, without lock files."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in root.rglob("*")
@@ -52,7 +52,7 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 
 def test_new_name(storage):
-    """A new name is there whole, with the version that was returned, and its directories with it."""
+    """A new name is there whole, with its directories and the returned version."""
     version = storage.replace(NAME, b"one", None)
     assert storage.read(NAME) == StoredBytes(b"one", version)
     assert storage.version(NAME) == version
@@ -66,7 +66,7 @@ def test_absent_name(storage):
 
 
 def test_replaced(storage):
-    """A replaced name has new bytes and a new version, even if the bytes are the same."""
+    """A replaced name has new bytes and a new version, even for equal bytes."""
     versions = [storage.replace(NAME, b"same", None)]
     for _ in range(20):
         versions.append(storage.replace(NAME, b"same", versions[-1]))
@@ -94,7 +94,7 @@ def test_gone_meanwhile(storage):
 
 
 def test_empty_and_large(storage):
-    """No bytes and many bytes are kept alike."""
+    """Empty and large contents are stored."""
     version = storage.replace(NAME, b"", None)
     assert storage.read(NAME) == StoredBytes(b"", version)
     large = os.urandom(1_000_000) * 5
@@ -104,7 +104,7 @@ def test_empty_and_large(storage):
 
 @pytest.mark.parametrize("written", [0, 1, 999])
 def test_disk_full(storage, written):
-    """When the disk refuses in the middle, the old bytes stay and nothing is left beside them."""
+    """On a full disk the old bytes stay, and no other file is left."""
     version = storage.replace(NAME, b"old", None)
     with full_disk(written), pytest.raises(OSError, match="File too large"):
         storage.replace(NAME, b"x" * 1000, version)
@@ -114,7 +114,7 @@ def test_disk_full(storage, written):
 
 
 class Interrupted(LocalStorage):
-    """Dies when the new bytes are written and not yet renamed."""
+    """A storage that dies after it wrote the new bytes, before the rename."""
 
     def version(self, name: str) -> str | None:
         self.seen = self.entries(str(Path(name).parent)).files
@@ -122,7 +122,7 @@ class Interrupted(LocalStorage):
 
 
 def test_interrupted(tmp_path):
-    """Until the rename the new bytes have a name that no reader's glob matches; if we stop there, it goes."""
+    """Before the rename the new bytes have a name outside readers' globs, and a sweep removes them."""
     storage_at(tmp_path).replace(NAME, b"old", None)
     interrupted = storage_at(tmp_path, Interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -135,7 +135,7 @@ def test_interrupted(tmp_path):
 
 
 class Racing(LocalStorage):
-    """Another writer is always a moment faster."""
+    """A storage in which another writer is always first."""
 
     def version(self, name: str) -> str | None:
         other = LocalStorage(self.root, self._locks)
@@ -144,7 +144,7 @@ class Racing(LocalStorage):
 
 
 def test_race(tmp_path):
-    """A writer that was overtaken notices, and the faster one's bytes stay."""
+    """A writer that comes second gets ChangedError, and the first one's bytes stay."""
     version = storage_at(tmp_path).replace(NAME, b"old", None)
     with pytest.raises(ChangedError):
         storage_at(tmp_path, Racing).replace(NAME, b"ours", version)
@@ -152,7 +152,7 @@ def test_race(tmp_path):
 
 
 def test_delete(storage):
-    """A deleted name is gone; deleting it again, or one that never was, changes nothing."""
+    """A deletion removes a name; repeated, or for an absent name, it changes nothing."""
     storage.replace(NAME, b"one", None)
     storage.delete(NAME)
     storage.delete(NAME)
@@ -258,7 +258,7 @@ for _ in range(int(sys.argv[2])):
 
 @pytest.mark.slow
 def test_exclusive_across_processes(storage):
-    """Of several processes one at a time is inside."""
+    """One process at a time holds a directory's lock."""
     (storage.root / "count").write_text("0")
     with python_child(COUNT, storage.root, 300) as one, python_child(COUNT, storage.root, 300) as other:
         for _ in range(300):
@@ -270,7 +270,7 @@ def test_exclusive_across_processes(storage):
 
 
 def test_exclusive_across_threads(storage):
-    """Of several threads one at a time is inside."""
+    """One thread at a time holds a directory's lock."""
     count = storage.root / "count"
     count.write_text("0")
 
@@ -335,7 +335,7 @@ def locks_of(storage: LocalStorage, directory: str) -> list[str]:
 
 
 def test_an_odd_lock_is_refused_at_once(storage):
-    """A directory or a device in a lock's place is an error; a pipe is not waited for."""
+    """A directory, device or pipe in a lock's place is an error without a wait."""
     (name,) = locks_of(storage, "d")
     lock = storage.root / "_locks" / name
     for spoil in (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")):
@@ -346,7 +346,7 @@ def test_an_odd_lock_is_refused_at_once(storage):
 
 
 def test_no_lock_makes_a_lake_anew(tmp_path):
-    """Where the lake's root is gone, locking is an error and leaves nothing behind."""
+    """Without the lake's root a lock is an error, and creates nothing."""
     root = tmp_path / "lake"
     root.mkdir()
     storage = LocalStorage(root, root / "_locks")
@@ -357,7 +357,7 @@ def test_no_lock_makes_a_lake_anew(tmp_path):
 
 
 def test_read_is_bounded(storage):
-    """A file larger than any partition's is refused by its size, and one that is none at once."""
+    """A file larger than any partition's, or not regular, is refused at once."""
     (storage.root / "d").mkdir()
     (storage.root / "d/sparse").touch()
     os.truncate(storage.root / "d/sparse", 3 << 30)
@@ -371,7 +371,7 @@ def test_read_is_bounded(storage):
 
 
 def test_entries_of_no_kind(storage, caplog):
-    """Pipes, sockets and devices are in no list, and named once; a broken link is its reader's to judge."""
+    """Pipes, sockets and devices are not listed, and are logged once; a broken link is listed as a file."""
     (storage.root / "d").mkdir()
     os.mkfifo(storage.root / "d/pipe")
     (storage.root / "d/device").symlink_to("/dev/zero")
@@ -385,7 +385,7 @@ def test_entries_of_no_kind(storage, caplog):
 
 
 def test_locks_are_few(storage):
-    """However many directories there are, there are never more than 256 lock files."""
+    """Any number of directories uses at most 256 lock files."""
     for number in range(2000):
         with storage.exclusive(f"symbol={number}"):
             pass
@@ -420,14 +420,14 @@ def test_dead_owner_holds_nothing(storage):
 
 
 def test_write_durably(tmp_path):
-    """A small file of our own is replaced whole, and nothing is left beside it."""
+    """A small file is replaced whole, and no other file is left."""
     for data in (b"one", b"", b"two"):
         write_durably(tmp_path / "lake.json", data)
         assert files_of(tmp_path) == {"lake.json": data}
 
 
 def test_write_durably_on_a_full_disk(tmp_path):
-    """When the disk refuses, the old file stays and nothing is left beside it."""
+    """On a full disk the old file stays, and no other file is left."""
     write_durably(tmp_path / "lake.json", b"old")
     with full_disk(5), pytest.raises(OSError, match="File too large"):
         write_durably(tmp_path / "lake.json", b"much longer")
@@ -441,7 +441,7 @@ MANY = [
 
 @pytest.mark.parametrize("sync_threads", [1, 8])
 def test_replace_all(tmp_path, sync_threads):
-    """Many names are replaced whole, each with the version that was returned, and nothing is left beside them."""
+    """Many names are replaced whole with the returned versions, and no other file is left."""
     storage = LocalStorage(tmp_path, tmp_path / "_locks", sync_threads)
     for generation in (b"old", b"new"):
         wanted = [Replacement(each.name, each.data + generation, storage.version(each.name)) for each in MANY]
@@ -451,7 +451,7 @@ def test_replace_all(tmp_path, sync_threads):
 
 
 def test_replace_all_of_nothing(storage):
-    """No names are replaced by doing nothing."""
+    """No replacements change nothing."""
     assert storage.replace_all([]) == []
     assert files_of(storage.root) == {}
 
@@ -472,7 +472,7 @@ def test_replace_all_changed(storage):
 
 
 def test_replace_all_on_a_full_disk(storage):
-    """When the disk refuses one of many, all keep their old bytes and nothing is left beside them."""
+    """If the disk refuses one of many, all keep their old bytes, and no other file is left."""
     versions = storage.replace_all(MANY)
     again = [each._replace(expected=version) for each, version in zip(MANY, versions, strict=True)]
     again[10] = again[10]._replace(data=b"x" * 1000)
@@ -483,7 +483,7 @@ def test_replace_all_on_a_full_disk(storage):
 
 
 class InterruptedAtThird(LocalStorage):
-    """Dies when two of many are renamed."""
+    """A storage that dies after two of many renames."""
 
     left = 3
 
@@ -502,7 +502,7 @@ def test_replace_all_interrupted(tmp_path):
 
 
 def test_exclusive_of_many_across_threads(storage):
-    """Threads that want many directories in any order never wait for each other in a ring."""
+    """Threads that lock many directories in any order do not deadlock."""
     count = storage.root / "count"
     count.write_text("0")
     names = [f"d{number}" for number in range(20)]

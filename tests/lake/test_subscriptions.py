@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def test_what_is_confirmed_is_read(store: LakeStore) -> None:
-    """Every field comes back, by series; a lake without any has none."""
+    """All fields are read back, by series; a lake without a file has none."""
     assert read_periods(store.root) == []
     journal = start_recorder(store, ETH, BTC, now_ms=5, name="/etc/币安.toml")
     name = journal.directory.name
@@ -73,7 +73,7 @@ def test_recorders_share_the_file(store: LakeStore) -> None:
 
 
 def test_a_full_disk_keeps_the_old_file(store: LakeStore) -> None:
-    """The old state stays whole until the new one is, and nothing is left beside it."""
+    """On a full disk the old file stays whole, and no other file is left."""
     journal = start_recorder(store, BTC)
     before = read_periods(store.root)
     with full_disk(10), pytest.raises(OSError, match="File too large"):
@@ -106,7 +106,7 @@ def test_a_full_disk_keeps_the_old_file(store: LakeStore) -> None:
 def test_what_is_not_understood_is_set_aside(
     store: LakeStore, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A line that cannot be is left out; the next confirmation keeps the file it was in under another name."""
+    """An impossible line is skipped, and the next confirmation keeps its file under another name."""
     journal = start_recorder(store, BTC)
     path = store.root / PERIODS_FILE
     damaged = line + b"\n" + path.read_bytes()
@@ -166,7 +166,7 @@ def test_periods_of_dead_recorders_can_be_ended(store: LakeStore) -> None:
 
 
 def test_thousands_of_series_are_quick(store: LakeStore) -> None:
-    """A whole exchange's worth of series is read and written in well under a second."""
+    """All series of the exchange are read and written in well under a second."""
     journal = create_journal(store.root, "test")
     series = [Series("spot", f"S{number}USDT", "1m") for number in range(3000)]
     confirm_series(store, journal, *series, starting=True)

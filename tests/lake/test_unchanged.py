@@ -61,14 +61,14 @@ def test_a_change_is_noticed(directory: Path, change: str) -> None:
     ("later_s", "local"), [(0, True), (SETTLED_S / 2, True), (-3600, True), (LATER_S, False)]
 )
 def test_a_listing_that_may_miss_a_change_is_not_kept(directory: Path, later_s: float, local: bool) -> None:
-    """A directory that just changed, has times in the future, or lies on another machine is listed each time."""
+    """A directory with recent or future times, or on another machine, is listed each time."""
     listings = cache(later_s=later_s, local=local)
     listings.add(str(directory), directory.stat(), listings.now_s(), "a")
     assert listings.get(str(directory), directory.stat()) is None
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
-    """A file is recognised by all that a change of it changes."""
+    """A file counts as changed if its inode, size or any time differs."""
     path = tmp_path / "candles.parquet"
     path.write_bytes(b"one")
     files = cache()
@@ -100,7 +100,7 @@ def test_a_process_that_stood_still_keeps_no_listing(tmp_path: Path) -> None:
 
 
 def test_a_listing_is_that_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another directory that takes its place for a moment, while it is listed, leaves nothing behind."""
+    """A directory that takes another's place during a listing leaves nothing in the cache."""
     storage = Storage(tmp_path)
     for name in ("here", "there"):
         (tmp_path / name / "d").mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_local_disks(tmp_path: Path) -> None:
 
 
 def test_links_are_looked_at_each_time(tmp_path: Path) -> None:
-    """The target of a link may become a file, or vanish, without a change of the directory."""
+    """Links are resolved each time, because their targets can change without the directory."""
     storage = Storage(tmp_path)
     (tmp_path / "target").mkdir()
     (tmp_path / "d").mkdir()

@@ -27,7 +27,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "币USDT")
 
 
 class Journals:
-    """Journals to which anything may happen, and a source of random candles."""
+    """Journals with random events, and a source of random candles."""
 
     def __init__(self, root: Path, chance: random.Random) -> None:
         self.root = root
@@ -66,14 +66,14 @@ class Journals:
         journal.drop(journal.roll())
 
     def kill(self) -> None:
-        """End a recorder in the middle of a write."""
+        """Kill a recorder during a write."""
         journal = self.journal()
         self.living.remove(journal)
         self._write(b"".join(map(encode_line, self.candles()))[: -self.chance.randrange(1, 300)])
         os.close(journal._lock_fd)
 
     def fail(self) -> None:
-        """Cut off a part of the last commits, as after a failed write; some cuts are followed by others' lines."""
+        """Cut off a part of the last commits, like a failed write; other lines may follow."""
         path = self.segment()
         if path is None:
             return
@@ -91,7 +91,7 @@ class Journals:
         self._write(encode_line(self.candles()[0])[: self.chance.randrange(1, 200)])
 
     def replace(self) -> None:
-        """Put another file under a segment's name."""
+        """Put another file in a segment's place."""
         path = self.segment()
         if path is not None:
             other = path.with_suffix(".other")
@@ -99,7 +99,7 @@ class Journals:
             other.replace(path)
 
     def copy(self) -> None:
-        """Put a copy of a segment into a directory of an unknown recorder."""
+        """Copy a segment into the directory of an unknown recorder."""
         path = self.segment()
         if path is not None:
             directory = self.root / JOURNAL_DIRECTORY / f"copy-{self.chance.randrange(3)}"
@@ -129,7 +129,7 @@ STEPS: list[Callable[[Journals], None]] = [
 
 
 def expect_fresh(cache: UnflushedCache, root: Path) -> None:
-    """Check that a cache gives the candles of a fresh reading, in the same order within each series."""
+    """Check that a cache equals a fresh read, with the same order within each series."""
     found, fresh = cache.read(), read_unflushed(root)
     assert bool(found) == bool(fresh)
     assert found.series() == {candle.series for candle in fresh}
@@ -150,7 +150,7 @@ def test_cache_is_a_fresh_reading(
     steps: list[tuple[Callable[[Journals], None], bool]],
     chance: random.Random,
 ) -> None:
-    """Appends, rolls, flushes, kills, cuts, damage, copies and replaced files are all noticed."""
+    """The cache notices appends, rolls, flushes, kills, cuts, damage, copies and replaced files."""
     root = tmp_path_factory.mktemp("model")
     journals = Journals(root, chance)
     (root / JOURNAL_DIRECTORY).mkdir(parents=True)
@@ -167,7 +167,7 @@ def test_cache_is_a_fresh_reading(
 
 
 def test_settled_segment_that_grows_is_read_on(tmp_path: Path) -> None:
-    """A segment that rested for long is not opened, until its size or its time changes."""
+    """A segment that did not change for long is opened again when its size or time changes."""
     (tmp_path / JOURNAL_DIRECTORY).mkdir(parents=True)
     cache = UnflushedCache(tmp_path, now_s=lambda: time.time() + 3600)
     journal = create_journal(tmp_path, "test")
@@ -179,7 +179,7 @@ def test_settled_segment_that_grows_is_read_on(tmp_path: Path) -> None:
 
 
 def test_lines_are_decoded_once(tmp_path: Path) -> None:
-    """A read of unchanged segments gives the candles that were decoded before."""
+    """A read of unchanged segments returns the same decoded candles."""
     (tmp_path / JOURNAL_DIRECTORY).mkdir(parents=True)
     cache = UnflushedCache(tmp_path)
     journal = create_journal(tmp_path, "test")
@@ -209,7 +209,7 @@ def test_matching_series_are_few_or_those_there_are(tmp_path: Path) -> None:
 
 
 def test_tail_is_longer_than_a_commit() -> None:
-    """A failed write is at most one commit, which the compared bytes contain."""
+    """The compared bytes contain one whole commit, which is the most that a failed write leaves."""
     line = encode_line(
         rest_candle(0, symbol="1000000MOGUSDT_260327", market="usdt_futures", volume=123_456_789.123_456_7)
     )
@@ -217,7 +217,7 @@ def test_tail_is_longer_than_a_commit() -> None:
 
 
 def test_threads_share_a_cache(tmp_path: Path) -> None:
-    """Each thread gets at least the candles that were committed before it asked."""
+    """Each thread gets at least the candles committed before its read."""
     store = make_lake(tmp_path, hot=[rest_candle(0)])
     kept = open_to_read(str(store.root), keep_listings=True)
     journal = create_journal(tmp_path, "test")

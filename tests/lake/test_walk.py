@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def put(store: LakeStore, name: str) -> None:
-    """Put an empty file of that name into the lake; listing never opens one."""
+    """Create an empty file in the lake; a listing opens no file."""
     path = store.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -107,7 +107,7 @@ def test_names_that_are_not_utf8(store):
 
 
 def test_percent_encoded(store):
-    """A partition that another tool spelled with percent signs is one with ours."""
+    """A percent-encoded directory and ours are one partition."""
     ours = Partition("spot", "币安人生USDT", "1m", PARTITION.date)
     encoded = ours.path.replace("币安人生", quote("币安人生"))
     partly = ours.path.replace("spot", "s%70ot")
@@ -122,7 +122,7 @@ def test_percent_encoded(store):
 
 
 def test_empty_partitions(store):
-    """A directory without files is a partition to look at, but has nothing to read."""
+    """A directory without files is a partition, but has no files."""
     (store.root / PARTITION.path).mkdir(parents=True)
     assert list(store.files()) == []
     assert list(store.partitions()) == [PartitionDirs(PARTITION, (PARTITION.path,))]
@@ -171,7 +171,7 @@ def test_newest(store, wanted):
 
 
 def test_newest_of_foreign_files_alone(store):
-    """A series without a file of ours is found as a whole."""
+    """For a series without own files all partitions are returned."""
     names = [f"{partition.path}/part-0.parquet" for partition in DAYS]
     for name in names:
         put(store, name)
@@ -179,7 +179,7 @@ def test_newest_of_foreign_files_alone(store):
 
 
 class Counted(LocalStorage):
-    """A disk that remembers which directories were listed."""
+    """A storage that records the listed directories."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, root / "_lakewriter" / "locks")
@@ -200,13 +200,13 @@ def counted(store: LakeStore) -> LakeStore:
 
 
 def test_newest_looks_into_one_day(counted):
-    """Older days of a series are not looked into for its newest one."""
+    """For the newest candle of a series its older days are not listed."""
     assert [found.partition for found in counted.newest(PartitionFilter(symbols=("BTCUSDT",)))] == DAYS[-1:]
     assert [name for name in counted.storage.listed if "date=" in name] == [DAYS[-1].path]
 
 
 def test_few_days_are_not_listed(counted):
-    """Days that are named are looked into without a listing of all days."""
+    """A few wanted days are found without a listing of all days."""
     wanted = PartitionFilter(since=DAYS[3].date, until=DAYS[4].date, symbols=("ETHUSDT",))
     assert len(list(counted.files(wanted))) == 2
     assert [name.rpartition("/")[2] for name in counted.storage.listed] == [

@@ -60,7 +60,7 @@ def test_a_pool_has_a_file(tmp_path: Path, pool: str, name: str) -> None:
 
 
 def test_what_is_kept_is_found(tmp_path: Path) -> None:
-    """At first there is nothing; the longer and the shorter are found as they were kept, in one page."""
+    """A new file is empty; longer and shorter contents are read back, within one page."""
     file = WeightFile(tmp_path, "REST futures")
     assert kept(file) == b""
     for data in (b'{"a":1}', b"x" * PAGE_BYTES, b"{}\n"):
@@ -70,7 +70,7 @@ def test_what_is_kept_is_found(tmp_path: Path) -> None:
 
 
 def test_what_does_not_change_is_not_written(tmp_path: Path) -> None:
-    """Looking costs no write."""
+    """An unchanged content is not written."""
     file = WeightFile(tmp_path, "REST futures")
     keep(file, b"one")
     written_ns = file.path.stat().st_mtime_ns
@@ -88,7 +88,7 @@ def test_no_change_of_three_processes_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_kill_leaves_one_page_and_no_lock(tmp_path: Path) -> None:
-    """Whenever it comes, the file holds one change whole, and the next process gets the lock at once."""
+    """After a kill the file has one whole change, and the next process gets the lock at once."""
     file = WeightFile(tmp_path, "REST futures")
     for _ in range(8):
         before = kept(file)
@@ -120,7 +120,7 @@ def fifo(path: Path) -> None:
 
 
 def read_only(path: Path) -> None:
-    """A disk that takes nothing."""
+    """Make a path lead to a file that cannot be written."""
     path.parent.mkdir(parents=True)
     path.symlink_to("/proc/version")
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_had_is_an_error_at_once(tmp_path: Path, spoil: Callable[
 
 
 def test_a_lake_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
-    """A file of weights is no reason to begin a lake."""
+    """A weight file does not create a lake that is gone."""
     file = WeightFile(tmp_path / "gone", "REST futures")
     with pytest.raises(FileNotFoundError, match="gone"):
         keep(file, b"one")
@@ -150,7 +150,7 @@ def test_a_lake_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_who_holds_the_lock_for_ever_is_not_waited_for(tmp_path: Path) -> None:
-    """A process that was stopped in the middle makes it an error, after a while."""
+    """A process that holds the lock for too long makes the change fail."""
     file = WeightFile(tmp_path, "REST futures")
     keep(file, b"one")
     with file.path.open("rb") as held:
@@ -185,7 +185,7 @@ def test_an_error_of_the_turn_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_boot_is_the_same_for_all_processes() -> None:
-    """Every process of this boot calls it by the same name."""
+    """All processes of a boot get the same boot id."""
     script = "from lakewriter.lake.exchange_limits import WeightFile; from pathlib import Path; print(WeightFile(Path('.'), 'a').boot)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == WeightFile(Path(), "b").boot

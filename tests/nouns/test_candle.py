@@ -22,14 +22,14 @@ from support.lengths import examples
 @examples(25, 200)
 @given(st.lists(candles()))
 def test_table_round_trip(rows):
-    """Every field of every candle survives the way into a table and back."""
+    """A table gives back all fields of its candles."""
     table = to_table(rows)
     assert table.schema.equals(SCHEMA)
     assert from_table(table) == rows
 
 
 def test_schema():
-    """The columns have the names, order and types that the files promise."""
+    """The columns have the documented names, order and types."""
     assert [f"{field.name}: {field.type}" for field in SCHEMA] == [
         "candle_begin_time: timestamp[ms, tz=UTC]",
         "candle_end_time: timestamp[ms, tz=UTC]",
@@ -49,7 +49,7 @@ def test_schema():
 
 
 def test_precedence_order():
-    """The archive beats anything, then more trades, then the later received."""
+    """The archive wins, then more trades, then the later receive time."""
     ascending = [
         stream_candle(trade_num=5, recv_us=9),
         stream_candle(trade_num=6, recv_us=1),
@@ -63,7 +63,7 @@ def test_precedence_order():
 @examples(25, 200)
 @given(st.lists(candles(5), max_size=60))
 def test_settle_is_the_law(rows):
-    """A whole table is settled by the same rule as candles one by one, full ties included."""
+    """`deduplicate` and `precedence` choose the same rows, also among full ties."""
     assert from_table(deduplicate(to_table(rows))) == settled(rows)
 
 
@@ -77,7 +77,7 @@ def test_settle_twice(rows):
 @examples(25, 200)
 @given(st.lists(candles(5), max_size=40, unique_by=lambda row: (row.begin_ms, precedence(row))), st.randoms())
 def test_settle_in_any_order(rows, random):
-    """Without full ties the order of arrival does not matter."""
+    """Without full ties the order of rows makes no difference."""
     shuffled = list(rows)
     random.shuffle(shuffled)
     assert deduplicate(to_table(shuffled)).equals(deduplicate(to_table(rows)))
@@ -86,7 +86,7 @@ def test_settle_in_any_order(rows, random):
 @examples(25, 200)
 @given(st.lists(candles(5), max_size=30), st.lists(candles(5), max_size=30))
 def test_settle_in_steps(one, other):
-    """Settling early loses nothing that settling late would keep."""
+    """Deduplication in steps gives the same rows as at once."""
     late = deduplicate(to_table(one + other))
     early = deduplicate(pa.concat_tables([deduplicate(to_table(one)), to_table(other)]))
     assert early.equals(late)
@@ -117,7 +117,7 @@ def test_precedence_of_unknown_trades():
 @examples(25, 200)
 @given(st.lists(unknown_candles(3), max_size=40))
 def test_settle_is_the_law_for_unknown_trades(rows):
-    """A table with unknown trades and volumes is settled as its candles are one by one."""
+    """With unknown trades and volumes, `deduplicate` and `precedence` choose the same rows."""
     kept = to_table(settled(rows))
     assert [precedence(row) for row in from_table(deduplicate(to_table(rows)))] == [
         precedence(row) for row in from_table(kept)
@@ -125,14 +125,14 @@ def test_settle_is_the_law_for_unknown_trades(rows):
 
 
 def test_int_column():
-    """Times come as integers, and null as the smallest of them."""
+    """Times become integers, and null the smallest integer."""
     table = to_table([stream_candle(0, event_ms=None), stream_candle(1, event_ms=7)])
     assert int_column(table, "event_time").tolist() == [-(2**63), 7]
     assert int_column(SCHEMA.empty_table(), "trade_num").tolist() == []
 
 
 def test_to_add_a_column() -> None:
-    """The module's opening names each module of the package that names a column."""
+    """The module's docstring lists each module that names a column."""
     package = Path(lakewriter.__file__).parent
     naming = {
         path.relative_to(package).with_suffix("").as_posix()

@@ -26,7 +26,7 @@ def quote_fits(market: str, low: float, high: float, volume: float, quote: float
 
 
 def test_padding_of_zeros():
-    """A row of zeros is no candle, for nothing trades for nothing; the rows beside it are not concerned."""
+    """A row of zeros is no candle, and the other rows are not affected."""
     zeros = dict.fromkeys(
         ("open", "high", "low", "close", "volume", "quote_volume", "taker_buy_base_asset_volume",
          "taker_buy_quote_asset_volume"), 0.0,
@@ -37,7 +37,7 @@ def test_padding_of_zeros():
 
 
 def test_the_first_row_that_cannot_be():
-    """Of several rows the first is named, with its values."""
+    """The error names the first of several impossible rows, with its values."""
     rows = to_table([stream_candle(0), stream_candle(1, high=1.0), stream_candle(2, low=0.0)])
     found = first_violation(columns_of(rows), "spot")
     assert found is not None
@@ -63,7 +63,7 @@ def test_unknown_is_no_violation(names):
 
 @pytest.mark.parametrize("name", ["open", "high", "low", "close", "volume"])
 def test_a_null_that_is_a_violation(name):
-    """Without a price or the volume there is no candle."""
+    """A candle without a price or the volume is a violation."""
     rows = to_table([stream_candle(0)])
     at = rows.schema.get_field_index(name)
     rows = rows.set_column(at, rows.schema.field(at), pa.nulls(1, pa.float64()))
@@ -83,7 +83,7 @@ amounts = st.floats(1e-6, 1e9)
 
 @given(amounts, st.floats(1, 1.2), st.floats(0, 1), amounts, st.integers(0, 8))
 def test_rounding_is_no_violation(low, factor, share, volume, decimals):
-    """However few decimals a file keeps of its numbers, a true quote volume stays one."""
+    """A quote volume rounded to any number of decimals is no violation."""
     high = low * factor
     quote = volume * min(low + share * (high - low), high)
     kept = [round(value, decimals) for value in (low, high, volume, quote)]
@@ -95,7 +95,7 @@ def test_rounding_is_no_violation(low, factor, share, volume, decimals):
 
 @given(st.sampled_from([10, 100]), st.floats(1, 1e5), st.floats(1, 1.2), st.integers(0, 10**6))
 def test_contracts_are_worth_dollars(size, low, factor, contracts):
-    """On coin_futures the volume counts contracts, and the quote volume the coin they are worth."""
+    """On coin_futures the volume counts contracts, and the quote volume counts the coin."""
     high = low * factor
     for price in (low, (low + high) / 2, high):
         assert quote_fits("coin_futures", low, high, contracts, round(size * contracts / price, 8))
@@ -123,7 +123,7 @@ def test_quotes_of_no_price(market, volume, quote):
 @pytest.mark.parametrize("market", MARKETS)
 @given(seed=st.integers(0, 2**32), minute=st.integers(0, 10**6))
 def test_the_sandboxs_candles(market, seed, minute):
-    """Every candle of the sandbox could be one, in any market and interval."""
+    """The sandbox's candles have no violation, in any market and interval."""
     truth = Truth(seed)
     symbol = {"coin_futures": "BTCUSD_PERP"}.get(market, "BTCUSDT")
     for interval in MARKETS[market].intervals[:3]:

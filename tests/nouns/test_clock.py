@@ -25,7 +25,7 @@ def test_wall_clock():
 
 
 def test_monotonic_clock():
-    """The monotonic clock never goes back, and counts the time that the machine slept."""
+    """The monotonic clock never goes back, and includes the machine's sleep."""
     clock = Clock()
     seen = [clock.monotonic_s() for _ in range(1000)]
     assert seen == sorted(seen)
@@ -75,12 +75,12 @@ class World:
         return believed
 
     def hear(self, series: Series, late_s: float = 0.05, lie_ms: float = 0.0) -> bool:
-        """Hear a closed candle of a series."""
+        """Add a closed candle's event time; return whether it was plausible."""
         event_ms = self.true_ms(self.now_s - late_s) + int(lie_ms)
         return self.agreed.observe_event_time(series, event_ms, self.now_s, self.wall_ms)
 
     def is_right(self) -> bool:
-        """Return whether the agreed time is not ahead, and hardly behind."""
+        """Return whether the agreed time is not ahead of the exchange, and hardly behind."""
         return -200 - 200 * self.rate <= self.time_ms - self.true_ms() <= 1
 
 
@@ -105,7 +105,7 @@ class ToldClock(Clock):
 def test_the_exchanges_time_is_never_ahead_and_hardly_behind(
     rate: float, steps: list[tuple[float, float, float]], later_s: float
 ) -> None:
-    """However long answers take, the estimate is not in the exchange's future, and near."""
+    """For answers of any duration, the estimate is never ahead of the exchange, and close."""
     world = World(rate)
     for wait_s, out_s, back_s in steps:
         world.ask(out_s, back_s)
@@ -238,7 +238,7 @@ def test_rest_alone_is_believed_when_it_repeats_itself(rate: float, host_error_m
 
 
 def test_one_answer_and_the_host_are_enough() -> None:
-    """A host that keeps its time makes the first answer a known time."""
+    """With a right host clock the first answer sets the time."""
     world = World(host_error_ms=900)
     assert world.ask()
     assert world.is_right()
@@ -247,7 +247,7 @@ def test_one_answer_and_the_host_are_enough() -> None:
 @pytest.mark.parametrize("lie_ms", [MINUTE_MS, HOUR_MS, YEAR_MS, -HOUR_MS, -YEAR_MS])
 @pytest.mark.parametrize("host_error_ms", [0, 3 * HOUR_MS])
 def test_one_wrong_answer_of_rest_moves_nothing(lie_ms: int, host_error_ms: int) -> None:
-    """A serverTime that is off is not learned from, at any time; the next right one is."""
+    """One wrong serverTime never changes the time, and the next right one is accepted."""
     world = World(host_error_ms=host_error_ms)
     assert not world.ask(lie_ms=lie_ms)
     world.now_s += 0.3
@@ -264,7 +264,7 @@ def test_one_wrong_answer_of_rest_moves_nothing(lie_ms: int, host_error_ms: int)
 
 @pytest.mark.parametrize("server_ms", [0, -1, 5_000_000, TRUE_MS // 1000, TRUE_MS * 1000, 10**30])
 def test_a_time_in_other_units_is_no_time(server_ms: int) -> None:
-    """serverTime in seconds, in microseconds or absurd is never learned from, however often it comes."""
+    """A serverTime in seconds, microseconds or out of range is never accepted."""
     world = World(host_error_ms=HOUR_MS)
     for _ in range(5):
         assert not world.agreed.observe_server_time(
@@ -290,7 +290,7 @@ def test_a_frame_from_the_future_is_refused_and_rest_is_asked() -> None:
 
 @pytest.mark.parametrize("error_ms", [0, -5 * HOUR_MS, 5 * HOUR_MS])
 def test_before_the_time_is_known_only_the_absurd_is_refused(error_ms: int) -> None:
-    """A first frame that a clock wrong by hours could explain passes; one of another day does not."""
+    """Before the time is known, frames within hours of the host's clock pass, others do not."""
     world = World(host_error_ms=error_ms)
     assert not world.hear(BTC, lie_ms=YEAR_MS)
     assert not world.hear(BTC, lie_ms=HOST_WRONG_MS + 6 * HOUR_MS)
@@ -299,7 +299,7 @@ def test_before_the_time_is_known_only_the_absurd_is_refused(error_ms: int) -> N
 
 
 def test_two_series_raise_the_time_within_what_rest_allows() -> None:
-    """Event times later than the estimate are learned when two series show them, one alone moves nothing."""
+    """Later event times of two series raise the estimate; those of one series do not."""
     world = World()
     world.ask(0.0, 0.4)
     assert world.time_ms == pytest.approx(world.true_ms() - 400, abs=1)
@@ -314,7 +314,7 @@ def test_two_series_raise_the_time_within_what_rest_allows() -> None:
 
 @pytest.mark.parametrize("host_error_ms", [0, 3 * HOUR_MS])
 def test_a_machine_that_slept_is_an_hour_on(host_error_ms: int) -> None:
-    """Sleep that the monotonic clock missed is believed at once: the host's clock moved as well, and it passed."""
+    """After sleep that the monotonic clock missed, one answer with the host's clock moves the time."""
     world = World(host_error_ms=host_error_ms)
     world.ask_often()
     world.hear(BTC)
@@ -326,7 +326,7 @@ def test_a_machine_that_slept_is_an_hour_on(host_error_ms: int) -> None:
 
 
 def test_a_machine_that_slept_without_rest_hears_it_from_a_stream() -> None:
-    """After sleep a frame that agrees with the host's clock is enough, as long as REST is away."""
+    """After sleep without REST, a frame that agrees with the host's clock moves the time."""
     world = World()
     world.ask_often()
     world.shift_ms += HOUR_MS
@@ -335,7 +335,7 @@ def test_a_machine_that_slept_without_rest_hears_it_from_a_stream() -> None:
 
 
 def test_a_machine_that_was_paused_follows_rest_and_a_stream() -> None:
-    """An hour that the host's clock missed too is believed of REST and a series; it did not pass here."""
+    """After a pause that the host's clock missed as well, REST and a series together move the time."""
     world = World()
     world.ask_often()
     before_ms = world.time_ms
@@ -350,7 +350,7 @@ def test_a_machine_that_was_paused_follows_rest_and_a_stream() -> None:
 
 
 def test_a_short_pause_follows_rest_at_the_second_answer() -> None:
-    """Eight seconds more, which the host's clock does not refute, are believed of two answers."""
+    """A jump of eight seconds, within the host's tolerance, is accepted at the second answer."""
     world = World()
     world.ask_often()
     world.shift_ms += 8_000
@@ -362,7 +362,7 @@ def test_a_short_pause_follows_rest_at_the_second_answer() -> None:
 
 
 def test_rest_that_insists_is_believed_when_no_frame_contradicts() -> None:
-    """Another clock altogether is learned after a minute of the same, against the host if need be."""
+    """REST that repeats another time for a minute is accepted, even against the host's clock."""
     world = World()
     world.ask_often()
     assert not world.ask_often(10, INSIST_S / 20, lie_ms=HOUR_MS)
@@ -372,7 +372,7 @@ def test_rest_that_insists_is_believed_when_no_frame_contradicts() -> None:
 @pytest.mark.parametrize("rate", [1.0, 120.0])
 @pytest.mark.parametrize("apart_s", [0.01, 3.0, 100.0])
 def test_two_different_lies_bear_each_other_not_out(rate: float, apart_s: float) -> None:
-    """A wrong answer of REST and a frame from another hour are two lies, not two witnesses."""
+    """A wrong answer of REST and a wrong frame with another error do not confirm each other."""
     for rest_first in (True, False):
         world = World(rate, host_error_ms=0 if rate == 1 else 9 * HOUR_MS)
         world.ask_often()
@@ -390,7 +390,7 @@ def test_two_different_lies_bear_each_other_not_out(rate: float, apart_s: float)
 
 
 def test_rest_that_insists_is_not_believed_while_a_stream_bears_the_time_out() -> None:
-    """A serverTime that stays an hour off moves nothing as long as frames agree with the time."""
+    """A repeated wrong serverTime is not accepted while frames confirm the time."""
     world = World()
     world.ask_often()
     for _ in range(10):
@@ -415,7 +415,7 @@ def test_frames_and_the_host_take_back_what_rest_alone_had_said() -> None:
 
 
 def test_two_liars_that_came_first_are_given_up_for_rest_and_an_honest_series() -> None:
-    """Series that agree on a lie before REST answers are believed until REST and another one do not."""
+    """Wrong series that set the time first are overruled by REST and a right series."""
     world = World(host_error_ms=5 * HOUR_MS)
     assert world.hear(BTC, lie_ms=HOUR_MS)
     assert world.hear(ETH, lie_ms=HOUR_MS)
@@ -429,7 +429,7 @@ def test_two_liars_that_came_first_are_given_up_for_rest_and_an_honest_series() 
 
 @given(st.floats(0.1, 1000), st.booleans())
 def test_frames_that_were_held_up_move_nothing(late_s: float, host_is_right: bool) -> None:
-    """Old frames that come in a burst, after a stall, leave the time where it is."""
+    """A burst of old frames after a stall does not change the time."""
     world = World(host_error_ms=0 if host_is_right else -late_s * 1000)
     world.ask_often()
     for series in (BTC, ETH, SOL):
@@ -451,7 +451,7 @@ def test_streams_alone_move_the_time_when_rest_is_silent_for_long() -> None:
 
 @pytest.mark.parametrize("rate", [60.0, 300.0, 7200.0])
 def test_a_fast_sandbox_is_followed_while_rest_is_away(rate: float) -> None:
-    """Each minute of a single series is believed, though REST never answers and the host's clock stays behind."""
+    """Without REST a single series moves the time, though the host's clock stays behind."""
     world = World(rate)
     heard = []
     for _ in range(100):
@@ -465,7 +465,7 @@ def test_a_fast_sandbox_is_followed_while_rest_is_away(rate: float) -> None:
 
 @given(st.floats(0.02, 7200), st.integers(-9 * YEAR_MS, 9 * YEAR_MS))
 def test_any_rate_is_learned(rate: float, host_error_ms: int) -> None:
-    """A sandbox of any speed, started at any time, is known after some answers and stays so."""
+    """A sandbox's rate and start are known after some answers, and stay known."""
     assume(not 0.95 < rate < 1.05 or rate == 1)
     world = World(rate, host_error_ms)
     world.ask_often(5)

@@ -29,7 +29,7 @@ def test_empty(tmp_path):
 
 
 def test_example(tmp_path):
-    """The example that the command line shows is a good config."""
+    """The command line's example is a valid config."""
     config = load_config(written(tmp_path, EXAMPLE))
     assert config.lake == str(tmp_path / "data")
     assert config.parsed_subscriptions() == [
@@ -45,7 +45,7 @@ def test_example(tmp_path):
     [("data", True), ("../x", True), ("/srv/x", False), ("~/x", False), ("s3://b/x", False)],
 )
 def test_a_relative_lake_lies_beside_the_config(tmp_path, monkeypatch, lake, beside):
-    """Wherever a process was started, the lake of a config is the same."""
+    """A config's relative lake does not depend on the working directory."""
     path = written(tmp_path, f'lake = "{lake}"')
     monkeypatch.chdir("/")
     assert load_config(path).lake == (f"{tmp_path}/{lake}" if beside else lake)
@@ -75,7 +75,7 @@ def test_endpoints(tmp_path):
 
 
 def test_exchange():
-    """Single endpoints win over the file's exchange; the command line's exchange wins over both."""
+    """A market's endpoints override the file's exchange; the command line's exchange overrides both."""
     config = Config(exchange="http://one:1", markets={"spot": Endpoints(rest_url="http://two:2")})
     assert config.market("spot").stream_url == "ws://one:1/spot"
     assert config.market("spot").rest_url == "http://two:2"
@@ -144,7 +144,7 @@ def test_malformed(tmp_path, text, what, hint):
     "text", [b"lake", b"\xff\xfe", b"lake = 'a'\nlake = 'b'", b"\x00", b"x = " + b"[" * 5000]
 )
 def test_not_toml(tmp_path, text):
-    """Bytes that are no TOML are refused in one line."""
+    """A file that is not TOML is refused in one line."""
     path = written(tmp_path, text)
     with pytest.raises(UsageError) as caught:
         load_config(path)
@@ -161,7 +161,7 @@ def test_too_large(tmp_path):
 
 
 def test_absent(tmp_path):
-    """A file that is not there, or a directory in its place, is a user's mistake."""
+    """An absent file, or a directory in its place, is a usage error."""
     for path, what in [(tmp_path / "no.toml", "No such file or directory"), (tmp_path, "Is a directory")]:
         with pytest.raises(UsageError) as caught:
             load_config(path)
@@ -170,7 +170,7 @@ def test_absent(tmp_path):
 
 @given(text=st.binary(max_size=60) | st.text("[]={}'\"\n lakemrtsub.5", max_size=60).map(str.encode))
 def test_any_bytes(tmp_path_factory, text):
-    """Any bytes are a config or are refused; nothing else happens."""
+    """Any bytes give a config or a UsageError."""
     path = written(tmp_path_factory.getbasetemp(), text)
     try:
         load_config(path)
@@ -219,7 +219,7 @@ def test_durations(text, duration_ms):
     ],
 )
 def test_no_durations(text):
-    """Anything else is none."""
+    """Any other text is no duration."""
     with pytest.raises(UsageError) as caught:
         parse_duration(text)
     assert caught.value.what == f"duration: {text!r} is not a duration"
@@ -228,7 +228,7 @@ def test_no_durations(text):
 
 @pytest.mark.parametrize("text", ["0s", "0.1ms", "367d", "999999999999d", "31622401s"])
 def test_durations_out_of_range(text):
-    """Nothing waits for no time at all, or for more than a year."""
+    """A duration of zero, or of more than a year, is refused."""
     with pytest.raises(UsageError) as caught:
         parse_duration(text)
     assert caught.value.what == f"duration: {text!r} is not between 1ms and 366d"
@@ -254,7 +254,7 @@ def test_limits_have_limits(tmp_path, text, what):
 
 
 def test_a_market_takes_its_own_limits(tmp_path):
-    """Streams on a connection and grace are a market's own, and hold with --exchange too."""
+    """A market's streams_max and grace override the defaults, with --exchange too."""
     config = load_config(written(tmp_path, '[markets.spot]\nstreams_max = 7\ngrace = "3s"'))
     market = config.market("spot", "http://127.0.0.1:1")
     assert (market.streams_max, market.grace_ms) == (7, 3000)

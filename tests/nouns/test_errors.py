@@ -29,7 +29,7 @@ def test_frame_error():
 
 
 def test_control_characters_of_others_are_spelled_out():
-    """No control character, change of direction or undecodable byte of a file's name or row is in an error."""
+    """Errors escape control characters, changes of direction and undecodable bytes of names and rows."""
     error = LakewriterError("a\x1b[2J\r\n\x9b31m\u202e\x00\udce9.csv: 币安 é\u00a0x", "rm 'a\x07'")
     assert error.what == r"a\u001b[2J\r\n\u009b31m\u202e\u0000\udce9.csv: 币安 é\u00a0x"
     assert str(error) == error.what

@@ -21,7 +21,7 @@ def ms(text: str) -> int:
 
 
 def test_sixteen():
-    """The exchange has 16 intervals; months are `1mo` here and `1M` there, the rest keep their name."""
+    """The exchange has 16 intervals; only months have another name here, `1mo`."""
     assert list(INTERVALS) == NAMES
     assert {name: found.wire_name for name, found in INTERVALS.items() if found.wire_name != name} == {
         "1mo": "1M"
@@ -31,7 +31,7 @@ def test_sixteen():
 
 @pytest.mark.parametrize("name", [*NAMES, "1M"])
 def test_parse(name):
-    """Every interval is understood as it is written on disk and by the exchange."""
+    """Each interval is parsed from its name on disk and at the exchange."""
     assert parse_interval(name).name == ("1mo" if name == "1M" else name)
 
 
@@ -48,7 +48,7 @@ def test_parse_refuses(text):
 
 @given(intervals, times_ms)
 def test_floor_and_end(interval, time_ms):
-    """Each moment lies in exactly the candle that begins at its floor."""
+    """Each moment lies in the candle that begins at its floor, and in no other."""
     begin_ms = interval.floor(time_ms)
     assert begin_ms <= time_ms < interval.end(begin_ms)
     assert interval.on_grid(begin_ms)
@@ -59,7 +59,7 @@ def test_floor_and_end(interval, time_ms):
 
 @given(intervals, times_ms)
 def test_ceil(interval, time_ms):
-    """The ceiling is the first grid time that is not earlier."""
+    """The ceiling is the first grid time at or after a moment."""
     begin_ms = interval.ceil(time_ms)
     assert interval.on_grid(begin_ms)
     assert begin_ms >= time_ms
@@ -69,7 +69,7 @@ def test_ceil(interval, time_ms):
 
 @given(intervals, times_ms, st.integers(-3, 40), st.integers(0, DAY_MS))
 def test_grid_and_count(interval, start_ms, candles, rest_ms):
-    """The grid of a range is every candle that begins in it, each ending where the next begins."""
+    """A range's grid has each candle that begins in it, without a gap."""
     length_ms = interval.length_ms or 31 * DAY_MS
     stop_ms = start_ms + candles * length_ms + rest_ms % length_ms
     grid = interval.grid(start_ms, stop_ms)
@@ -85,7 +85,7 @@ def test_grid_and_count(interval, start_ms, candles, rest_ms):
 
 @given(intervals, times_ms, times_ms, times_ms)
 def test_adjacent_ranges(interval, one, other, third):
-    """Ranges that touch share no candle and lose none."""
+    """Touching ranges share no candle and lose none."""
     start_ms, middle_ms, stop_ms = sorted((one, other, third))
     parts = interval.count(start_ms, middle_ms) + interval.count(middle_ms, stop_ms)
     assert parts == interval.count(start_ms, stop_ms)
@@ -129,7 +129,7 @@ def test_leap_years_and_new_year(begin, end):
 
 
 def test_a_day_of_each():
-    """One day holds as many candles of each interval as it should."""
+    """A day has the right number of candles of each interval."""
     start_ms = ms("2024-07-01")  # a Monday, the first of a month
     counts = {name: found.count(start_ms, start_ms + DAY_MS) for name, found in INTERVALS.items()}
     del counts["3d"]
@@ -138,7 +138,7 @@ def test_a_day_of_each():
 
 @given(st.integers(0, 40_000).map(lambda day: day * DAY_MS), times_ms)
 def test_three_days_anchored(begin_ms, time_ms):
-    """A 3d grid learns where it is anchored from one begin time."""
+    """One begin time sets the anchor of a 3d grid."""
     anchored = INTERVALS["3d"].anchored(begin_ms)
     assert anchored.on_grid(begin_ms)
     assert anchored.on_grid(begin_ms + 3 * DAY_MS)
@@ -149,6 +149,6 @@ def test_three_days_anchored(begin_ms, time_ms):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "3d"])
 def test_only_three_days_are_anchored(name):
-    """The other grids are known and learn nothing."""
+    """Other grids do not change."""
     interval: Interval = INTERVALS[name]
     assert interval.anchored(12345) is interval

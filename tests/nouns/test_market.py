@@ -88,7 +88,7 @@ BAD = {
 
 
 def test_three_markets():
-    """The markets are spot and the two futures; only spot streams seconds."""
+    """The markets are spot and the two futures; only spot has `1s`."""
     assert list(MARKETS) == ["spot", "usdt_futures", "coin_futures"]
     for name, market in MARKETS.items():
         assert market.name == name
@@ -99,13 +99,13 @@ def test_three_markets():
 
 @pytest.mark.parametrize("name", MARKETS)
 def test_parse_market(name):
-    """A market goes by its name."""
+    """A market is parsed from its name."""
     assert parse_market(name) is MARKETS[name]
 
 
 @pytest.mark.parametrize("text", ["", "SPOT", "futures", "spot "])
 def test_parse_market_refuses(text):
-    """Any other name is refused, and the hint lists the three."""
+    """Any other name is refused, and the hint lists the markets."""
     with pytest.raises(UsageError) as caught:
         parse_market(text)
     assert str(caught.value) == f"market: {text!r} is unknown"
@@ -142,7 +142,7 @@ def test_served_at(url, name, stream_url, rest_url):
     "url", ["", "127.0.0.1:9080", "ws://h", "http://", "http:///x", "ftp://h", "file:///x"]
 )
 def test_served_at_refuses(url):
-    """Only http and https URLs with a host are an exchange."""
+    """Only http and https URLs with a host are accepted."""
     with pytest.raises(UsageError) as caught:
         served_at(MARKETS["spot"], url)
     assert str(caught.value) == f"exchange: {url!r} is not an http:// or https:// URL"
@@ -151,7 +151,7 @@ def test_served_at_refuses(url):
 
 @pytest.mark.parametrize("symbol", GOOD)
 def test_symbols(symbol):
-    """Every kind of symbol that the exchange has had is one."""
+    """Each kind of symbol in the exchange's history is valid."""
     assert is_symbol(symbol)
     assert parse_symbol(symbol) == symbol
     assert parse_symbol(wire_symbol(symbol)) == symbol
@@ -187,7 +187,7 @@ def test_a_symbol_is_one_path_component(text):
 
 
 def test_symbols_are_directories(tmp_path: Path):
-    """Each kind of symbol can be made a directory and comes back from the disk unchanged."""
+    """Each kind of symbol is read back unchanged from a directory's name."""
     for symbol in GOOD:
         (tmp_path / symbol).mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(GOOD)
@@ -197,7 +197,7 @@ def test_symbols_are_directories(tmp_path: Path):
     ("text", "symbol"), [("btcusdt", "BTCUSDT"), ("龙虾usdt", "龙虾USDT"), ("btcusd_perp", "BTCUSD_PERP")]
 )
 def test_parse_symbol(text, symbol):
-    """A user may write ASCII letters in either case."""
+    """ASCII letters may be in either case."""
     assert parse_symbol(text) == symbol
     assert wire_symbol(symbol) == text
 
@@ -212,7 +212,7 @@ def test_parse_symbol_refuses(text):
 
 
 def test_markets_differ_in_the_table_alone() -> None:
-    """No other module of the package branches on a market's name; the sandbox is the other side."""
+    """No module outside the sandbox branches on a market's name."""
     branch = re.compile(
         r"""(?:market|name) (?:==|!=|in|not in) \(?["'](?:spot|usdt_futures|coin_futures)["']"""
     )

@@ -37,7 +37,7 @@ partitions = st.builds(partition_on, series, days)
 
 
 def test_path():
-    """A partition's directory and file are spelled as Hive does, in raw UTF-8."""
+    """A partition's directory and file have Hive's form, in plain UTF-8."""
     partition = Partition("usdt_futures", "币安人生USDT", "1mo", date(2026, 1, 1))
     assert partition.path == "market=usdt_futures/symbol=币安人生USDT/interval=1mo/date=2026-01-01"
     assert partition.file == partition.path + "/candles.parquet"
@@ -46,7 +46,7 @@ def test_path():
 
 @given(series, days)
 def test_a_day_of_a_period_is_of_its_partition(series, day):
-    """A directory of any day of a period is one of its partition, which holds that day and begins with itself."""
+    """A directory with any day of a period belongs to its partition, whose path has the first day."""
     partition = partition_on(series, day)
     assert parse_partition(msgspec.structs.replace(partition, date=day).path) == partition
     assert partition.start_ms <= day_start_ms(day) < partition.stop_ms
@@ -68,21 +68,21 @@ def test_a_day_of_a_period_is_of_its_partition(series, day):
     ],
 )
 def test_periods(interval, first, last):
-    """Short candles are kept by day, longer ones by month and by year."""
+    """Short intervals have a partition per day, longer ones per month or year."""
     partition = partition_on(("spot", "BTCUSDT", interval), date(2024, 6, 30))
     assert partition.date == date.fromisoformat(first)
     assert day_of(partition.stop_ms - 1) == date.fromisoformat(last)
 
 
 def test_no_partition_begins_within_a_period():
-    """A partition of another day than the first of a period is refused before it is written."""
+    """A partition with another day than its period's first is refused before a write."""
     with pytest.raises(LakeError) as caught:
         checked_partition(Partition("spot", "BTCUSDT", "1h", date(2024, 6, 30)))
     assert caught.value.what == "partition: no file of 1h begins on 2024-06-30"
 
 
 def test_rows_are_split_where_a_period_ends():
-    """Rows of a series go to the partitions that their begin times are of, in order."""
+    """A series' rows are split by partition, in order."""
     series = Series("spot", "BTCUSDT", "12h")
     day = date(2023, 12, 30)
     begins = [day_start_ms(day) + number * DAY_MS // 2 for number in range(8)]
@@ -100,7 +100,7 @@ def test_rows_are_split_where_a_period_ends():
 
 @given(partitions)
 def test_round_trip(partition):
-    """Every partition comes back from its path, which has four levels and nothing to escape."""
+    """A path of four levels, without escapes, is parsed back to its partition."""
     assert parse_partition(partition.path) == partition
     assert len(PurePosixPath(partition.path).parts) == 4
     assert quote(partition.path, safe="/=_-.") == quote(partition.path, safe="/=_-.:*?\"'<>|%#[]{}^\\")
@@ -109,7 +109,7 @@ def test_round_trip(partition):
 
 @given(partitions)
 def test_percent_encoded(partition):
-    """A path as DuckDB, pyarrow and Polars write it is the same partition."""
+    """The paths that DuckDB, pyarrow and Polars write are parsed to the same partition."""
     encoded = "/".join(
         f"{level}={quote(value, safe='')}"
         for level, _, value in (part.partition("=") for part in partition.path.split("/"))
@@ -168,7 +168,7 @@ def test_other_levels(path):
     ],
 )
 def test_refused_parts(old, new, message):
-    """A part that could not be a directory of the lake is named in the message."""
+    """The message names the part that cannot be a directory."""
     with pytest.raises(LakeError) as caught:
         parse_partition(PATH.replace(old, new))
     assert str(caught.value) == message
@@ -189,7 +189,7 @@ def test_refused_parts(old, new, message):
     ],
 )
 def test_refused_dates(text):
-    """Only days as ISO writes them, from 1970 on, are dates."""
+    """Only ISO days since 1970 are accepted."""
     path = PATH.replace("2024-06-30", text)
     with pytest.raises(LakeError) as caught:
         parse_partition(path)
@@ -235,14 +235,14 @@ def test_nothing_leaves_the_lake(values):
     "wrong", [("x", "A", "1m"), ("spot", "a", "1m"), ("spot", "A", "1M"), ("spot", "../A", "1m")]
 )
 def test_checked_refuses(wrong):
-    """A partition that was built from unchecked parts is stopped before the disk."""
+    """`checked_partition` refuses invalid parts."""
     with pytest.raises(LakeError, match=r"^partition: "):
         checked_partition(Partition(*wrong, date(2024, 6, 30)))
 
 
 @given(st.integers(0, 253_402_300_799_999))
 def test_days(time_ms):
-    """Each moment belongs to its UTC day, from its first millisecond to before the next's."""
+    """A moment belongs to its UTC day, from the first millisecond to before the next day."""
     day = day_of(time_ms)
     assert day == datetime.fromtimestamp(time_ms // 1000, UTC).date()
     partition = Partition("spot", "A", "1m", day)
@@ -250,7 +250,7 @@ def test_days(time_ms):
 
 
 def test_partition_of():
-    """A candle belongs to the day it begins in, not the one it ends in."""
+    """A candle belongs to the day on which it begins."""
     last = stream_candle(1439)
     assert last.end_ms == DAY_START_MS + DAY_MS
     assert partition_of(last) == parse_partition(PATH)

@@ -23,7 +23,7 @@ from lakewriter.regular_file import (
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 3_000_000])
 def test_a_file_up_to_its_limit(tmp_path: Path, size: int) -> None:
-    """A file of just the limit is read whole, also through a link; one byte more is refused."""
+    """A file of exactly the limit is read, also through a link; one byte more is refused."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * size)
     (tmp_path / "link").symlink_to("file")
@@ -91,7 +91,7 @@ def test_the_systems_own_errors(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    """Refused or read, nothing stays open."""
+    """No descriptor stays open after a read or a refusal."""
     (tmp_path / "file").write_bytes(b"12345")
     names = ["file", *odd_things(tmp_path)]
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -105,7 +105,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_a_command_line_names(tmp_path: Path) -> None:
-    """A pipe with a writer is read to its end and up to the limit; one without is empty."""
+    """A pipe with a writer is read to its end or the limit; one without a writer is empty."""
     reader, writer = os.pipe()
     thread = threading.Thread(target=lambda: (os.write(writer, b"SELECT 1"), os.close(writer)))
     thread.start()
@@ -142,7 +142,7 @@ STORES = ("LakeStore", "cls")
 
 
 def openings(tree: ast.AST) -> int:
-    """Count the calls that open or read a path without `regular_file`."""
+    """Count the calls that open a path without `regular_file`."""
     found = 0
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -157,7 +157,7 @@ def openings(tree: ast.AST) -> int:
 
 
 def test_every_file_is_opened_here() -> None:
-    """No other module reads a path by itself, so that none waits for a pipe or reads without an end."""
+    """No other module opens a path, so none blocks on a pipe or reads without a limit."""
     package = Path(lakewriter.__file__).parent
     found = {}
     for path in package.rglob("*.py"):
@@ -168,7 +168,7 @@ def test_every_file_is_opened_here() -> None:
 
 
 def test_an_open_file_and_its_name(tmp_path: Path) -> None:
-    """A name leads to the file that is open until the name is moved, replaced or removed."""
+    """A name leads to the open file until it is moved, replaced or removed."""
     path = tmp_path / "file"
     path.write_bytes(b"1")
     fd = open_regular(path)

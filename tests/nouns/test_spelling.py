@@ -52,13 +52,13 @@ def test_symbols(text: str, symbol: str, market: str | None) -> None:
      "BTC/USDT:USDT-240101", "2024-01-01_BTCUSDT", "BTCETH", "BNB/BTC:X", "../BTCUSDT", "BTC USDT USDT", "EUR/USD", "AAPL", "COINBASE:BTCUSD"],
 )  # fmt: skip
 def test_what_the_exchange_does_not_list(text: str) -> None:
-    """Bare assets, dollars, stocks, dates and half contracts are no symbols."""
+    """Single assets, dollars, stocks, dates and incomplete contracts are no symbols."""
     assert symbol_in(text) is None
 
 
 @given(st.from_regex(r"[A-Z0-9]{1,8}(USDT|BTC|FDUSD|TRY)", fullmatch=True))
 def test_a_symbol_means_itself(symbol: str) -> None:
-    """The exchange's spelling is never taken for another symbol."""
+    """The exchange's own spelling is never read as another symbol."""
     found = symbol_in(symbol)
     assert found is not None
     if not symbol.endswith("PERP"):
@@ -72,7 +72,7 @@ def test_a_symbol_means_itself(symbol: str) -> None:
      ("7d", "1w"), ("1 week", "1w"), ("1month", "1mo"), ("60s", "1m"), ("d", "1d")],
 )  # fmt: skip
 def test_intervals(text: str, interval: str) -> None:
-    """Words, units and other counts of the same length are one interval."""
+    """Words, units and equal lengths in other units give one interval."""
     found = interval_in(text)
     assert found is not None
     assert found.name == interval
@@ -80,7 +80,7 @@ def test_intervals(text: str, interval: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "7m", "60", "0m", "2mo", "1y", "m1x", "BTC", "100000m", "1.5h"])
 def test_what_is_no_interval(text: str) -> None:
-    """Lengths that the exchange has no candles of, and bare numbers, are none."""
+    """Lengths without candles at the exchange, and bare numbers, give None."""
     assert interval_in(text) is None
 
 
@@ -104,7 +104,7 @@ def test_markets(text: str, market: str | None) -> None:
 
 
 def test_days_of_delivery() -> None:
-    """Contracts are delivered on the last Friday of a month; other digits are no such day."""
+    """Only the last Fridays of months are days of delivery."""
     assert [digits for digits in ("240628", "241227", "240621", "240627", "202401", "240230", "999999") if is_delivery(digits)] == [
         "240628", "241227",
     ]  # fmt: skip
@@ -116,12 +116,12 @@ def test_days_of_delivery() -> None:
     ("text", "asset"), [("BTC", "BTC"), ("btc", "BTC"), ("Bitcoin", "BTC"), ("PEPE", "PEPE"), ("crypto", None), ("5", None), ("", None)]
 )  # fmt: skip
 def test_assets(text: str, asset: str | None) -> None:
-    """An asset is a word of capitals, or one of the large ones by any name."""
+    """An asset is a word of capitals, or any name of a large asset."""
     assert asset_in(text) == asset
 
 
 def test_symbols_of_an_asset() -> None:
-    """A symbol begins with its base asset, but for contracts of a thousand of them."""
+    """A symbol begins with its base asset, or with a thousand of it, as in 1000SHIBUSDT."""
     assert is_of_asset("BTCUSDT", "BTC")
     assert is_of_asset("1000SHIBUSDT", "SHIB")
     assert not is_of_asset("ETHBTC", "BTC")

@@ -34,7 +34,7 @@ MINUTE_MS = 60_000
 
 @dataclass
 class Lake:
-    """The periods of a lake, and which recorders live."""
+    """The subscribed periods of a lake, and its living recorders."""
 
     periods: list[SubscribedPeriod] = field(default_factory=list)
     alive: set[str] = field(default_factory=set)
@@ -83,18 +83,18 @@ class Lake:
         return [period for period in self.periods if period.series == series]
 
     def left(self, series: Series, minute: int) -> bool:
-        """Return whether a series was left on purpose at a moment."""
+        """Return whether a series was unsubscribed on purpose at a minute."""
         return contains(unsubscribed_ranges(self.of(series)), minute * MINUTE_MS)
 
 
 @pytest.fixture(params=[CONFIG, COMMAND_LINE])
 def name(request: pytest.FixtureRequest) -> str:
-    """Both kinds of names that a recorder may have."""
+    """A recorder's name of either kind."""
     return str(request.param)
 
 
 def test_a_restart_ends_nothing(name: str) -> None:
-    """Stopped for a day and started again: one period, which goes on."""
+    """A restart after a day continues the same period."""
     lake = Lake()
     first = lake.start(name, {BTC}, 0)
     lake.stop(first, {BTC}, 10)
@@ -114,7 +114,7 @@ def test_a_crash_ends_nothing(name: str) -> None:
 
 
 def test_the_next_start_leaves_what_it_no_longer_includes(name: str) -> None:
-    """Left since shortly before its recorder was last seen, and until it is subscribed to again."""
+    """A series that a start leaves out is unsubscribed since its last confirmation, until the next period."""
     lake = Lake()
     first = lake.start(name, {BTC, ETH}, 0)
     lake.stop(first, {BTC, ETH}, 10)
@@ -138,7 +138,7 @@ def test_a_change_while_recording(name: str) -> None:
 
 
 def test_no_recorder_ends_the_periods_of_another_that_lives(name: str) -> None:
-    """Two recorders with different subscriptions side by side; one with the same name, too."""
+    """Living recorders do not end each other's periods, even with equal names."""
     lake = Lake()
     first = lake.start(name, {BTC}, 0)
     second = lake.start(name, {ETH}, 1)
@@ -187,7 +187,7 @@ def test_another_recorder_continues_what_it_subscribes_to() -> None:
 
 
 def test_a_series_of_two_recorders_is_left_when_both_have_left_it() -> None:
-    """As long as one subscribes to it, candles are expected."""
+    """Candles are expected while at least one recorder subscribes."""
     lake = Lake()
     first = lake.start("/etc/one.toml", {BTC, ETH}, 0)
     second = lake.start("/etc/two.toml", {BTC}, 5)
@@ -230,7 +230,7 @@ def test_a_series_is_owed_since_it_first_traded() -> None:
 
 
 def test_periods_are_bounded() -> None:
-    """Of a series that comes and goes for ever the oldest closed periods are forgotten."""
+    """A series with too many periods loses its oldest closed ones."""
     periods = [SubscribedPeriod(*BTC, n, n, n + 1, CONFIG, "old") for n in range(0, 2 * PERIODS_MAX + 50, 2)]
     lake = Lake(periods)
     lake.start(CONFIG, {BTC}, 1)
@@ -244,7 +244,7 @@ MOMENTS = st.integers(0, 30)
 
 @st.composite
 def some_periods(draw: st.DrawFn) -> list[SubscribedPeriod]:
-    """Draw the periods of a series, of any recorders, in any order."""
+    """Draw periods of a series, of any recorders, in any order."""
     found = []
     for _ in range(draw(st.integers(0, 6))):
         start, stop = sorted((draw(MOMENTS), draw(MOMENTS)))
@@ -256,7 +256,7 @@ def some_periods(draw: st.DrawFn) -> list[SubscribedPeriod]:
 def test_each_moment_since_the_first_period_is_subscribed_or_left(
     periods: list[SubscribedPeriod], moment: int
 ) -> None:
-    """Nothing is both, nothing is neither; before the first period it is neither."""
+    """Each moment since the first period is either subscribed or unsubscribed; earlier ones are neither."""
     is_subscribed = any(
         each.start_ms <= moment < (FOREVER_MS if each.stop_ms is None else each.stop_ms) for each in periods
     )
@@ -269,7 +269,7 @@ def test_each_moment_since_the_first_period_is_subscribed_or_left(
 
 @given(some_periods())
 def test_closing_a_dead_recorders_period_leaves_a_valid_one(periods: list[SubscribedPeriod]) -> None:
-    """It stops between its start and its last sign of life."""
+    """A closed period ends between its start and its last confirmation."""
     for period in periods:
         stop_ms = closed_period(period).stop_ms
         assert stop_ms is not None
@@ -277,7 +277,7 @@ def test_closing_a_dead_recorders_period_leaves_a_valid_one(periods: list[Subscr
 
 
 class Recorders(RuleBasedStateMachine):
-    """Two configs start, change, stop and die at random on one lake."""
+    """Two configs that start, change, stop and die at random on one lake."""
 
     def __init__(self) -> None:
         super().__init__()

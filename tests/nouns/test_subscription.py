@@ -24,7 +24,7 @@ from lakewriter.subscription import SYMBOLS_MAX, Subscription, is_glob, matching
     ],
 )
 def test_good(text, expected):
-    """Both lists take commas, spaces and either case; duplicates are named once."""
+    """Both lists accept commas, spaces and either case, and duplicates are dropped."""
     assert parse_subscription(text) == expected
 
 
@@ -58,7 +58,7 @@ def test_malformed(text, what, hint):
 
 
 def test_intervals_of_the_market():
-    """An interval that exists but not on this market is refused with those that do."""
+    """The error for an interval that the market lacks lists the market's intervals."""
     with pytest.raises(UsageError) as caught:
         parse_subscription("coin_futures:BTCUSD_PERP:1s")
     assert caught.value.what == "interval: coin_futures has no 1s candles"
@@ -66,7 +66,7 @@ def test_intervals_of_the_market():
 
 
 def test_too_many_symbols():
-    """A list of symbols has a limit, and the way round it is a glob."""
+    """A list of symbols has a limit, and the hint is a glob."""
     symbols = [f"S{number}" for number in range(SYMBOLS_MAX)]
     assert len(parse_subscription(f"spot:{','.join(symbols)}:1m").symbols) == SYMBOLS_MAX
     with pytest.raises(UsageError) as caught:
@@ -84,7 +84,7 @@ names = st.text("ABZ019", min_size=1, max_size=6)
     st.data(),
 )
 def test_round_trip(market, symbols, data):
-    """A subscription prints as it would be written."""
+    """A subscription is formatted in the form that it is parsed from."""
     intervals = data.draw(st.lists(st.sampled_from(MARKETS[market].intervals), min_size=1, unique=True))
     subscription = Subscription(market, tuple(symbols), tuple(intervals))
     assert parse_subscription(str(subscription)) == subscription
@@ -92,7 +92,7 @@ def test_round_trip(market, symbols, data):
 
 @given(st.text(max_size=60) | st.text(":,*[]?! spot1mBTC", max_size=30))
 def test_any_text(text):
-    """Any text is understood or refused in one line; nothing else happens."""
+    """Any text gives a subscription or a UsageError."""
     try:
         subscription = parse_subscription(text)
     except UsageError as error:
@@ -110,7 +110,7 @@ def test_is_glob(text, expected):
 
 
 def test_matching():
-    """A glob matches whole names, in the list's order, and cases differ."""
+    """A glob matches whole names, case-sensitively, in the list's order."""
     listed = ["ETHUSDT", "BTCUSDT", "BTCUSD", "btcusdt"]
     assert matching("*USDT", listed) == ["ETHUSDT", "BTCUSDT"]
     assert matching("BTC*", listed) == ["BTCUSDT", "BTCUSD"]
