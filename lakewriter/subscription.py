@@ -91,7 +91,7 @@ def parse_symbol_or_glob(text: str) -> str:
     """Return a symbol or a glob of symbols in upper case.
 
     Raises:
-        UsageError: if the text can be no symbol, or match none.
+        UsageError: if the text is neither a valid symbol nor a glob that can match one.
     """
     if not is_glob(text):
         return parse_symbol(text)

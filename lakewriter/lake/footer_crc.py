@@ -12,7 +12,7 @@ _FOOTER_CRC_MARK = FOOTER_CRC_KEY.encode() + b"\x18\x08"
 
 
 def with_footer_crc(data: bytes) -> bytes:
-    """Return a file with its footer's checksum in the place of NO_CRC."""
+    """Return a file in which its footer's checksum replaces the placeholder NO_CRC."""
     at = _footer_crc_at(data)
     return b"%b%08x%b" % (data[:at], _footer_crc(data, at), data[at + len(NO_CRC) :])
 

@@ -67,7 +67,7 @@ class Segment(NamedTuple):
 
 
 def complaint(damaged: int, unknown: int, *, cut: bool) -> str:
-    """Return the reason why candles of whole lines are left out, or "" if none is.
+    """Return a text on the lines that were left out, other than a torn last line; "" if there are none.
 
     Args:
         damaged, unknown: number of damaged lines, and of lines of another version.

@@ -1,8 +1,8 @@
 """Unflushed candles: the candles in the journals of all recorders.
 
-`read_unflushed` decodes everything once. A reader that asks often has an
-`UnflushedCache`, which decodes only the lines that were added since its last read.
-It relies on these facts about a segment:
+`read_unflushed` decodes all lines at each call. A frequent reader uses an
+`UnflushedCache`, which decodes only the lines that were added since its last read. It
+relies on these facts about a segment:
 
 - A recorder only appends to it, and a reader decodes whole lines only.
 - A recorder cuts off a write that failed, which is at most one commit. So the last

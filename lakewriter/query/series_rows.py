@@ -166,7 +166,7 @@ class CandleGrid(NamedTuple):
             begins: begin times in ascending order.
 
         Raises:
-            UsageError: if all symbols would have more than FILLED_ROWS_MAX rows.
+            UsageError: if all symbols together would have more than FILLED_ROWS_MAX rows.
         """
         grid, start_ms, stop_ms = INTERVALS[self.interval], self.start_ms, self.stop_ms
         if len(begins):

@@ -14,7 +14,7 @@ from support.lakes import make_lake, rest_candle
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """Two days of spot, one candle of futures, and a symbol that is in the journal alone."""
+    """Two days of spot, one candle of futures, and one symbol in the journal alone."""
     return make_lake(
         tmp_path_factory.mktemp("absence"),
         [
@@ -37,7 +37,7 @@ def why(store: LakeStore, sql: str) -> str:
 
 
 def test_what_cannot_be_looked_into_fails_no_answer(tmp_path: Path) -> None:
-    """A directory that leads nowhere is passed over, in the answer and in its reason."""
+    """A broken link in a directory's place is skipped, in the answer and in its reason."""
     store = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
     assert why(store, "FROM candles WHERE market = 'coin_futures'") == (
@@ -97,7 +97,7 @@ def test_what_is_absent_is_named(store: LakeStore, where: str, said: str) -> Non
     ],
 )
 def test_nothing_is_said_where_the_partitions_are(store: LakeStore, sql: str) -> None:
-    """Rows were found, or it was not for want of partitions that there are none."""
+    """No reason is given if rows were found, or if the partitions exist."""
     assert why(store, sql) == ""
 
 
@@ -111,20 +111,20 @@ def test_a_lake_that_is_all_in_the_journal(tmp_path: Path) -> None:
 
 
 def test_each_side_of_a_join_is_looked_at(store: LakeStore) -> None:
-    """A misspelled other symbol is found, though there are candles of the first."""
+    """A misspelled second symbol of a join is reported, even if the first has candles."""
     said = why(store, "FROM correlation('spot', 'BTCUSDT', '1m', 'bnbusd')")
     assert said == "no candles: spot has no symbol BNBUSD; there is BNBUSDT"
 
 
 def test_an_empty_lake_says_so(tmp_path: Path) -> None:
-    """Before the first candle that is the reason."""
+    """In an empty lake, that is the reason."""
     said = "no candles: the lake is empty"
     assert why(make_lake(tmp_path), "SELECT count(*) FROM candles WHERE symbol = 'BTCUSDT'") == said
     assert why(LakeStore.open(str(tmp_path)), "FROM candles") == said
 
 
 def test_many_names_are_counted(tmp_path: Path) -> None:
-    """Of a thousand symbols a few are named."""
+    """Of a thousand symbols the reason lists a few, and counts the rest."""
     lake = make_lake(tmp_path, [], [rest_candle(0, symbol=f"S{number:02}USDT") for number in range(20)])
     said = why(lake, "FROM candles WHERE symbol = '?'")
     assert (

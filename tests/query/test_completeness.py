@@ -40,7 +40,7 @@ def recorder(tmp_path: Path) -> Iterator[LivingRecorder]:
 
 @pytest.mark.parametrize("table", ["gaps", "coverage", "instruments", "subscriptions"])
 def test_an_empty_lake_has_the_tables(tmp_path: Path, table: str) -> None:
-    """The columns are there, typed, without a row; and a statement that does not name a table does not make it."""
+    """In an empty lake the tables have typed columns and no rows; a statement creates those that it names."""
     store = make_lake(tmp_path)
     assert rows_of_sql(store, f"SELECT * FROM {table}") == []
     described = rows_of_sql(store, f"SELECT column_name, column_type FROM (DESCRIBE {table})")
@@ -50,7 +50,7 @@ def test_an_empty_lake_has_the_tables(tmp_path: Path, table: str) -> None:
 
 
 def test_columns_are_the_promised_ones(tmp_path: Path) -> None:
-    """Names and types of the columns, in their order."""
+    """The columns have the documented names, types and order."""
     store = make_lake(tmp_path)
     time, text, number = "TIMESTAMP WITH TIME ZONE", "VARCHAR", "BIGINT"
     assert rows_of_sql(store, "SELECT column_name, column_type FROM (DESCRIBE gaps)") == [
@@ -72,7 +72,7 @@ def test_columns_are_the_promised_ones(tmp_path: Path) -> None:
 
 
 def test_gaps_are_what_is_really_absent(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A candle that is there by now, in a partition, a foreign file or a journal, is cut out."""
+    """Candles that are in a partition, a foreign file or a journal by now are cut out of gaps."""
     mark_gap(recorder, 2, 10, "exchange_halt")
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(3)], hot=[rest_candle(5)])
     add_foreign(tmp_path, [rest_candle(8)])
@@ -89,7 +89,7 @@ def test_gaps_are_what_is_really_absent(recorder: LivingRecorder, tmp_path: Path
 
 
 def test_gaps_of_a_series_without_any_candle(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """A symbol that never came is absent as a whole, and covered by its gap."""
+    """A symbol without any candle is absent as a whole, with its gap's reason."""
     mark_gap(recorder, 0, 2880, "not_listed")
     mark_gap(recorder, 0, 3 * 1440, "delisted", Series("spot", "OLDUSDT", "3d"))
     store = LakeStore.local(tmp_path)
@@ -105,7 +105,7 @@ def test_gaps_of_a_series_without_any_candle(recorder: LivingRecorder, tmp_path:
 
 
 def test_coverage_spans_from_the_first_to_the_last(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """Days are counted between the first and the last candle or entry, journal included."""
+    """Days count from the first to the last candle or ledger entry, journal included."""
     mark_gap(recorder, 8, 10)
     mark_gap(recorder, 2884, 2886, "unhealable")
     store = make_lake(
@@ -155,7 +155,7 @@ def test_what_does_not_trade_is_not_expected_until_now(
 
 
 def test_coverage_until_a_moment(tmp_path: Path) -> None:
-    """Every series spans to a moment: candles that are not closed by then are not expected."""
+    """Each series is expected up to a moment, without candles that are not closed by then."""
     store = make_lake(
         tmp_path, [rest_candle(0), rest_candle(0, interval="1h"), rest_candle(0, interval="1d")]
     )
@@ -225,7 +225,7 @@ def test_instruments_are_periods(tmp_path: Path) -> None:
 
 
 def test_subscriptions_are_periods(tmp_path: Path) -> None:
-    """Which series a recorder subscribes to, from when to when, is a table."""
+    """`subscriptions` has the subscribed periods of recorders."""
     store = make_lake(tmp_path)
     eth = Series("spot", "ETHUSDT", "1m")
     journal = start_recorder(store, BTC, eth, now_ms=BEGIN_MS)
@@ -238,7 +238,7 @@ def test_subscriptions_are_periods(tmp_path: Path) -> None:
 
 
 def test_tables_join(recorder: LivingRecorder, tmp_path: Path) -> None:
-    """They are tables like any other, beside `candles`."""
+    """The tables can be joined with each other and with `candles`."""
     mark_gap(recorder, 1, 2, "exchange_halt")
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(2)])
     assert rows_of_sql(

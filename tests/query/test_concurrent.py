@@ -40,7 +40,7 @@ def minute(number: int) -> list[Candle]:
 
 
 def flush_for_ever(root: str, committed: Any, stop: Any) -> None:
-    """One more candle for every partition: journal, merge, drop; and again."""
+    """Add a candle to each partition by journal, merge and drop, again and again."""
     store = LakeStore.open(root)
     journal = create_journal(store.root, "test")
     for number in range(ROWS, 1440):
@@ -56,7 +56,7 @@ def flush_for_ever(root: str, committed: Any, stop: Any) -> None:
 
 @pytest.fixture
 def flushing(tmp_path: Path) -> Iterator[tuple[LakeStore, Any]]:
-    """A lake under a recorder in another process, and how many candles that has committed."""
+    """A lake with a flushing process, and the number of candles that it has committed."""
     store = make_lake(tmp_path, [one for number in range(ROWS) for one in minute(number)])
     context = multiprocessing.get_context("spawn")
     committed = context.Value("q", SERIES * ROWS)
@@ -74,7 +74,7 @@ def flushing(tmp_path: Path) -> Iterator[tuple[LakeStore, Any]]:
 
 
 def counts(store: LakeStore, number: int) -> list[tuple[int, int]]:
-    """The answer in one piece, or batch by batch."""
+    """Return the answer's counts, in one piece or batch by batch."""
     if number % 2:
         with stream(store, COUNT) as answer:
             rows = [row for batch in answer.batches for row in batch.to_pylist()]
@@ -85,9 +85,9 @@ def counts(store: LakeStore, number: int) -> list[tuple[int, int]]:
 
 @pytest.mark.slow
 def test_every_query_during_a_flush_is_right(flushing: tuple[LakeStore, Any]) -> None:
-    """No error, no candle twice, none lost: all that was committed before a query began is counted.
+    """During flushes each query counts all candles committed before it, and none twice.
 
-    Where files are held, it sees the same however often it looks.
+    With held files, all scans of one statement see the same rows.
     """
     store, committed = flushing
     until = time.monotonic() + SECONDS
@@ -134,7 +134,7 @@ class Restless(LakeStore):
 
 @pytest.mark.parametrize("streamed", [0, 1])
 def test_error_of_a_file_that_moved_is_not_the_sqls(tmp_path: Path, streamed: int) -> None:
-    """If the engine stumbles while files are replaced, the lake is listed again."""
+    """If the engine fails because files are replaced, the lake is listed again."""
     make_lake(tmp_path, [rest_candle(0, symbol=symbol) for symbol in ("AUSDT", "BUSDT")])
     store = Restless.local(tmp_path)
     store.broken = 3
@@ -153,7 +153,7 @@ def test_replacing_a_hot_file_between_its_two_scans_changes_nothing(tmp_path: Pa
 
 
 class Flushing(LakeStore):
-    """A lake of which a recorder flushes all that it has just before the files are listed, and just after."""
+    """A lake that runs one of `moments` before each listing, and one after it."""
 
     moments: list[Callable[[], None]]
 
@@ -210,7 +210,7 @@ def own(root: Path, symbol: str = "BTCUSDT") -> Path:
 @pytest.mark.parametrize("symbol", ["AUSDT", "MUSDT", "ZUSDT"])
 @pytest.mark.parametrize("what", ["lacks", "integers", "naive", "narrow"])
 def test_own_name_of_somebody_elses_file(tmp_path: Path, symbol: str, what: str) -> None:
-    """A foreign `candles.parquet` of other columns and types is read as any foreign file, wherever it sorts."""
+    """A foreign `candles.parquet` with other columns and types is read like any foreign file."""
     import pyarrow as pa
 
     from support.lakes import write_parquet
@@ -239,7 +239,7 @@ def test_own_name_of_somebody_elses_file(tmp_path: Path, symbol: str, what: str)
 
 
 def test_links_out_of_the_lake_are_data(tmp_path: Path) -> None:
-    """A link to a file elsewhere is read, under a foreign name and under ours."""
+    """A link to a file outside the lake is read, under a foreign name or ours."""
     store = make_lake(tmp_path / "lake", [rest_candle(0)])
     make_lake(tmp_path / "other", [rest_candle(0), rest_candle(1), rest_candle(0, symbol="AUSDT")])
     own(tmp_path / "lake").with_name("more.parquet").symlink_to(own(tmp_path / "other"))
@@ -278,7 +278,7 @@ def test_broken_link_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["candles.parquet"])
 def test_file_that_holds_no_candles_is_named(tmp_path: Path, name: str) -> None:
-    """A file of ours that cannot be read is one clean error with its name."""
+    """An own file that cannot be read is one error with its name."""
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(0, symbol="AUSDT")])
     own(tmp_path).with_name(name).write_bytes(b"nothing")
     with pytest.raises(Exception, match=f"BTCUSDT.*{name}: not a readable Parquet file"):

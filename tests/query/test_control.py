@@ -138,7 +138,7 @@ def query(lake: LakeStore, *arguments: str) -> subprocess.CompletedProcess[str]:
     "sql", [ENDLESS[0], "SELECT list_sort(list_transform(range(1000000000), lambda x: hash(x)))[1]"]
 )
 def test_timeout_ends_the_process(lake: LakeStore, sql: str, tmp_path: Path) -> None:
-    """Even where the engine cannot be stopped: exit 1, one line, and no file."""
+    """If the engine cannot be interrupted, the process still ends: exit 1, one line, and no file."""
     done = query(lake, sql, "--timeout", "700ms", "--memory-limit", "4GB", "-o", str(tmp_path / "x.csv"))
     assert done.returncode == 1
     first = done.stderr.splitlines()[0]
@@ -172,7 +172,7 @@ def test_memory_limit_counts_what_the_engine_does_not(lake: LakeStore) -> None:
 
 
 class Huge(Target):
-    """An answer that is larger as text than in the engine."""
+    """A target whose text does not fit into memory."""
 
     def write(self, answer: RowStream, out: BinaryIO, bar: QueryBar) -> None:
         raise MemoryError
@@ -201,7 +201,7 @@ def test_memory_limit_beyond_all_addresses_is_none(lake: LakeStore) -> None:
     ("option", "value"), [("--timeout", "soon"), ("--timeout", "0s"), ("--memory-limit", "much")]
 )
 def test_wrong_bounds_exit_2(lake: LakeStore, option: str, value: str) -> None:
-    """A bound that is none is a mistake of usage."""
+    """An invalid limit exits 2."""
     done = query(lake, "SELECT 1", option, value)
     assert done.returncode == 2
     assert LakewriterError.__name__ not in done.stderr

@@ -14,7 +14,7 @@ from lakewriter.query.output.destination import open_destination
 
 
 def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A failure leaves the old file as it was, and nothing beside it."""
+    """A failure leaves the old file unchanged, and no other file."""
     target = tmp_path / "answer.csv"
     target.write_text("old")
     with pytest.raises(ZeroDivisionError), open_destination(target, tmp_path / "lake", overwrite=True) as out:
@@ -28,7 +28,7 @@ def test_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_an_existing_file_is_not_replaced(tmp_path: Path) -> None:
-    """Neither a file that is there at the beginning, nor one that appears meanwhile."""
+    """A file that exists at the beginning, or appears meanwhile, is not replaced."""
     target = tmp_path / "answer.csv"
     target.write_text("old")
     (tmp_path / "link.csv").symlink_to(target)
@@ -51,7 +51,7 @@ def test_an_existing_file_is_not_replaced(tmp_path: Path) -> None:
 def test_a_file_system_without_links_is_renamed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    """Where no file has two names, the answer gets its own by a rename, unless the name is taken."""
+    """On a file system without links the answer is renamed, unless the name is taken."""
 
     def hardlink_to(self: Path, target: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -99,7 +99,7 @@ def test_mode_of_an_existing_file_stays(tmp_path: Path) -> None:
 
 
 def test_pipe_is_written_into(tmp_path: Path) -> None:
-    """A FIFO gets the answer, and is a FIFO still."""
+    """A FIFO gets the answer, and stays a FIFO."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     read: list[bytes] = []
@@ -115,7 +115,7 @@ def test_pipe_is_written_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("directory", ["/dev/fd", "/proc/self/fd"])
 def test_descriptor_is_written_where_it_stands(tmp_path: Path, directory: str) -> None:
-    """`/dev/fd/N` goes on where the open file is, and leaves it open."""
+    """`/dev/fd/N` is written at the open file's position, and stays open."""
     path = tmp_path / "x"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"before ")
@@ -132,7 +132,7 @@ def test_descriptor_is_written_where_it_stands(tmp_path: Path, directory: str) -
 
 
 def test_device_that_takes_nothing_is_told(tmp_path: Path) -> None:
-    """A full device is one line, and still a device."""
+    """A full device is an error of one line, and stays a device."""
     with (
         pytest.raises(LakewriterError, match=r"^output: /dev/full: No space left on device$"),
         open_destination(Path("/dev/full"), tmp_path) as out,

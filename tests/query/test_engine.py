@@ -40,13 +40,13 @@ from support.lakes import add_foreign, make_lake, rest_candle, write_parquet
     [("2.0.1", (2, 0)), ("1.5.0.dev12", (1, 5)), ("2.1.0rc1", (2, 1)), ("12.34", (12, 34)), ("v?", (0, 0))],
 )
 def test_version_is_read(text: str, version: tuple[int, int]) -> None:
-    """The release of a version is its first two numbers."""
+    """A version gives its first two numbers."""
     assert parse_version(text) == version
 
 
 @pytest.mark.parametrize("text", ["2.0.0", "2.0.1", "2.7.0.dev3", duckdb.__version__])
 def test_known_releases_may_be_used(text: str) -> None:
-    """From 2.0 up to the next major one."""
+    """Releases from 2.0 up to the next major one are accepted."""
     check_release(text)
 
 
@@ -63,7 +63,7 @@ def test_other_releases_are_refused_in_one_line(text: str, age: str) -> None:
 
 
 def test_setting_that_a_release_lacks_is_one_line() -> None:
-    """It names the release, and shows no traceback."""
+    """The error for a missing setting names the release, and has no traceback."""
     with pytest.raises(LakewriterError) as raised, settings_required():
         duckdb.connect(config={"no_such_setting": True})
     assert raised.value.what.startswith(f"query: DuckDB {duckdb.__version__}: ")
@@ -78,7 +78,7 @@ def test_setting_that_a_release_lacks_is_one_line() -> None:
 )
 @pytest.mark.parametrize("files", [2, NAMES_MAX + 1])
 def test_lake_of_any_name_is_read_and_its_twin_is_not(tmp_path: Path, name: str, files: int) -> None:
-    """A name that is a pattern elsewhere finds itself alone, few files or many."""
+    """A lake whose name is a glob is read alone, without other lakes that match it."""
     twin = name.translate(str.maketrans({"[": "", "]": "", "*": "x", "?": "y"})) or "x"
     for root, count in ((name, files), (twin, 1)):
         make_lake(tmp_path / root, [rest_candle(1440 * day) for day in range(count)])
@@ -121,7 +121,7 @@ def test_long_work_is_interrupted_in_its_block_and_not_after_it() -> None:
     ],
 )
 def test_what_stands_for_another_statement_is_refused(tmp_path: Path, sql: str) -> None:
-    """Some of them the parser replaces by another statement."""
+    """Statements that the parser replaces by another one are refused."""
     with pytest.raises(QueryError):
         run(make_lake(tmp_path, [rest_candle(0)]), sql)
 
@@ -154,7 +154,7 @@ def made_for(root: Path) -> EngineKey:
 
 
 def test_engine_is_kept_for_its_lake(tmp_path: Path) -> None:
-    """Statements of one lake share an engine, those of two lakes share none."""
+    """Statements on one lake share an engine; two lakes have separate ones."""
     one, other = made_for(tmp_path / "one"), made_for(tmp_path / "other")
     assert engine_of(one) is engine_of(one)
     assert engine_of(one) is not engine_of(other)
@@ -171,7 +171,7 @@ def test_engine_with_a_memory_limit_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_engines_are_bounded_and_one_in_use_goes_on(tmp_path: Path) -> None:
-    """A process that reads many lakes keeps the last used engines; a cursor outlives its engine."""
+    """A process caches a few engines; a cursor works after its engine leaves the cache."""
     first = engine_of(made_for(tmp_path / "first"))
     with first.cursor() as cursor:
         for number in range(KEPT_ENGINES_MAX):
@@ -182,7 +182,10 @@ def test_engines_are_bounded_and_one_in_use_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_engine_ends_its_own_statement_alone(tmp_path: Path) -> None:
-    """One that runs goes on, and the next one has a new engine. This DuckDB reads no PIVOT without columns."""
+    """After an internal error other statements continue, and the next one gets a new engine.
+
+    The error comes from a PIVOT without columns, which this DuckDB cannot read.
+    """
     store = make_lake(tmp_path, [rest_candle(0)])
     pivot = "SELECT json_serialize_sql('FROM (PIVOT t ON a IN (1) USING max(b))')"
     [(text,)] = duckdb.connect().execute(pivot).fetchall()
@@ -269,7 +272,7 @@ STATEMENTS = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_kept_engine_changes_no_answer(tmp_path: Path, change: str) -> None:
-    """An engine that answered over an earlier state of the lake answers as one made now."""
+    """A cached engine gives the same answers as a new one after the lake has changed."""
     store = make_lake(tmp_path, [rest_candle(number * 700) for number in range(5)])
     for sql in STATEMENTS:
         run(store, sql)
@@ -282,7 +285,7 @@ def test_kept_engine_changes_no_answer(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_asks_with_an_engine_of_its_own(tmp_path: Path) -> None:
-    """A worker process that is forked between two questions gets its answer, and ends."""
+    """A forked worker process creates its own engine, answers, and ends."""
     make_lake(tmp_path, [rest_candle(n) for n in range(3)])
     lake = lakewriter.open_lake(tmp_path)
     lake.query("SELECT 1")

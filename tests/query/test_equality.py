@@ -70,7 +70,7 @@ def hot(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """The same candles in directories of days; some are also in the files of months and years."""
+    """The same candles in directories of days; some are also in files of months and years."""
     root = tmp_path_factory.mktemp("days")
     store = make_lake(root, ALL_ROWS)
     to_day_layout(root)
@@ -147,7 +147,7 @@ def test_statement(plain: duckdb.DuckDBPyConnection, hot: LakeStore, sql: str) -
     "sql", [*map(as_statement, PREDICATES[:: either(12, 4)]), *STATEMENTS[:: either(12, 4)]]
 )
 def test_settled_lake(plain: duckdb.DuckDBPyConnection, settled: LakeStore, sql: str) -> None:
-    """Without anything hot it is the same."""
+    """A lake without a journal and foreign files gives plain DuckDB's answers."""
     expect_equal(plain, [settled], sql)
 
 
@@ -160,7 +160,7 @@ def test_lake_of_days(plain: duckdb.DuckDBPyConnection, days: LakeStore, sql: st
 
 
 def test_the_statements_are_worth_asking(plain: duckdb.DuckDBPyConnection) -> None:
-    """Nearly all of them have rows to lose."""
+    """Nearly all statements return rows, so a lost row would be noticed."""
     asked = [as_statement(predicate) for predicate in PREDICATES] + STATEMENTS
     empty = [sql for sql in asked if not plain_answer(plain, sql)]
     assert len(asked) >= 250

@@ -41,7 +41,7 @@ def test_refused(place: Path, parser: duckdb.DuckDBPyConnection, sql: str) -> No
 def test_refused_in_one_line_with_nothing_changed(
     place: Path, sql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refusal is our own error, shows nothing that is hidden, and leaves every file as it was."""
+    """A refusal is a QueryError of one line, shows no hidden table, and changes no file."""
     secret_frame = pa.table({"hidden": [1]})
     monkeypatch.chdir(place)
     before = everything(place)
@@ -85,7 +85,7 @@ def test_allowed(place: Path, sql: str) -> None:
     ],
 )
 def test_the_engine_itself_is_restricted(place: Path, sql: str) -> None:
-    """Should the guard miss something, the engine still has no way out of the lake."""
+    """Even without the guard the engine cannot leave the lake."""
     secret_frame = pa.table({"hidden": [1]})
     make_lake(place / "lake", [rest_candle(0)])
     with (
@@ -101,7 +101,7 @@ def test_the_engine_itself_is_restricted(place: Path, sql: str) -> None:
 
 
 def test_tables_that_are_read_are_named() -> None:
-    """The session learns which tables to fill; names are case-insensitive."""
+    """The guard returns the tables of a statement, in any case."""
     connection = duckdb.connect()
     assert check(connection, "SELECT 1").tables == frozenset()
     assert check(connection, "FROM Candles c, (SELECT * FROM partitions)").tables == {"candles", "partitions"}
@@ -127,6 +127,6 @@ def test_unknown_table_and_function_are_named() -> None:
 
 
 def test_monstrous_nesting_is_refused_not_crashed_on() -> None:
-    """SQL nested beyond reason is an error like any other."""
+    """Deeply nested SQL is an error of one line."""
     with pytest.raises((QueryError, duckdb.Error)):
         check(duckdb.connect(), "SELECT " + "abs(" * 5000 + "1" + ")" * 5000)

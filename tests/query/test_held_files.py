@@ -60,7 +60,7 @@ def test_a_held_file_stays_what_it_was(tmp_path: Path, pins: HeldFiles) -> None:
 
 
 def test_files_are_let_go(tmp_path: Path, pins: HeldFiles) -> None:
-    """Nothing stays open behind a statement."""
+    """After a statement no file stays open."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(1440)])
     before = open_files()
     pins.hold([NAME, partition_of(rest_candle(1440)).file], time.time())
@@ -73,14 +73,14 @@ def test_files_are_let_go(tmp_path: Path, pins: HeldFiles) -> None:
 def test_recently_changed_files_are_held(
     tmp_path: Path, pins: HeldFiles, later_s: int, found: list[str]
 ) -> None:
-    """Files are held for two hours after a change, and files with a time in the future always."""
+    """Files are held for two hours after a change, and those with a future time always."""
     make_lake(tmp_path, [rest_candle(0)])
     pins.hold([NAME], time.time() + later_s)
     assert list(pins.names) == found
 
 
 def test_a_renamed_old_file_is_held(tmp_path: Path, pins: HeldFiles) -> None:
-    """A rename keeps the time of the last write."""
+    """A renamed old file counts as changed at the rename."""
     make_lake(tmp_path, [rest_candle(0)])
     old_s = time.time() - DAY_MS / 1000
     os.utime(tmp_path / NAME, (old_s, old_s))
@@ -89,7 +89,7 @@ def test_a_renamed_old_file_is_held(tmp_path: Path, pins: HeldFiles) -> None:
 
 
 def test_the_newest_days_come_first(tmp_path: Path, pins: HeldFiles) -> None:
-    """Of more files than a process may hold, those of the last days are the ones that move."""
+    """If not all files can be held, those of the newest days are."""
     days = [rest_candle(1440 * day, symbol=symbol) for day in range(3) for symbol in ("AUSDT", "ZUSDT")]
     make_lake(tmp_path, days)
     names = [partition_of(one).file for one in days]
@@ -175,7 +175,7 @@ def open_names() -> Iterator[str]:
 
 
 def seconds(symbol: str, close: float) -> list[Candle]:
-    """More of a day's seconds than go into one batch, all with one close."""
+    """More seconds of a day than fit into one batch, all with one close."""
     first = rest_candle(symbol=symbol, interval="1m", close=close)
     return [
         msgspec.structs.replace(
@@ -231,7 +231,7 @@ def test_a_root_of_any_name_may_have_files_that_move(tmp_path: Path, name: str, 
 @pytest.mark.parametrize("root", ["lake", "market=x"])
 @pytest.mark.parametrize("column", ["filename", "FileName", "market", "lake file"])
 def test_a_file_may_have_columns_of_any_name(tmp_path: Path, root: str, column: str) -> None:
-    """As of a tool that notes which file its rows came from; it changes nothing, where it is held or not."""
+    """A foreign column of any name changes nothing, with held files and without."""
     make_lake(tmp_path / root, [rest_candle(0, symbol=symbol) for symbol in ("AUSDT", "BUSDT")])
     path = tmp_path / root / partition_of(rest_candle(symbol="AUSDT")).file
     rows = pq.read_table(path)
@@ -258,7 +258,7 @@ def test_an_error_of_files_that_are_held_is_the_statements(tmp_path: Path) -> No
 
 
 class Slow(HeldFiles):
-    """Takes its time to hold files: until the test goes on, or half a second."""
+    """Held files whose `hold` takes half a second, unless the test ends it sooner."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -65,7 +65,7 @@ def series(drawn: dict[int, tuple[float, float, int]], **fields: object) -> list
 
 
 def as_frame(candles: list[Any]) -> pd.DataFrame:
-    """The candles for pandas: indexed by begin time, ascending."""
+    """Return candles as a pandas frame indexed by begin time, ascending."""
     rows = pd.DataFrame(
         {
             name: [getattr(one, name) for one in candles]
@@ -174,7 +174,7 @@ COUNT = 80
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """Days, weeks and months: of every interval COUNT candles, from 2024-06-24 (a Monday) on."""
+    """COUNT candles of each interval, from 2024-06-24 (a Monday) on."""
     start_ms = BEGIN_MS - 6 * DAY_MS
     candles = []
     for interval in INTERVALS.values():
@@ -225,7 +225,7 @@ def test_a_bucket_knows_how_many_candles_make_it(
     [("1m", "'90s'"), ("1h", "'1m'"), ("1w", "'1mo'"), ("1mo", "'30d'"), ("3d", "'6d'"), ("8h", "'12h'")],
 )
 def test_a_bucket_that_would_cut_candles_is_refused(lake: LakeStore, interval: str, bucket: str) -> None:
-    """Half a candle cannot be had, so the answer would be wrong."""
+    """A bucket that would split a candle is an error."""
     with pytest.raises(QueryError, match=f"is not made of whole {interval} candles"):
         run(lake, f"FROM resample('spot', 'BTCUSDT', '{interval}', {bucket})")
 
@@ -245,7 +245,7 @@ CALLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MACROS)
 def test_every_interval_can_be_asked_for(lake: LakeStore, name: str) -> None:
-    """Each macro answers for each interval, of any kind."""
+    """Each macro works for each interval."""
     for interval in INTERVALS if LONG else ("1m", "1h", "3d", "1w", "1mo"):
         params = {"i": interval} if "$i" in CALLS[name] else {}
         assert len(frame(lake, f"FROM {name}({CALLS[name]})", **params)) in (16, COUNT - 1, COUNT)
@@ -253,7 +253,7 @@ def test_every_interval_can_be_asked_for(lake: LakeStore, name: str) -> None:
 
 @pytest.mark.parametrize("name", MACROS)
 def test_an_empty_lake_has_empty_answers(tmp_path: Path, name: str) -> None:
-    """No candle, no row, no error."""
+    """In an empty lake each macro returns no rows and no error."""
     sql = f"FROM {name}({CALLS[name].replace('$i', chr(39) + '1h' + chr(39))})"
     assert run(make_lake(tmp_path), sql).num_rows == 0
 
@@ -262,7 +262,7 @@ def test_an_empty_lake_has_empty_answers(tmp_path: Path, name: str) -> None:
     ("interval", "yearly"), [("1s", 31_536_000), ("1h", 8760), ("1w", 365 / 7), ("1mo", 12)]
 )
 def test_a_year_has_so_many_candles(lake: LakeStore, interval: str, yearly: float) -> None:
-    """The yearly rate is the root of the candles in 365 days times that of one candle."""
+    """The annualised volatility is that of one candle, times the root of the candles in 365 days."""
     found = frame(lake, "FROM realised_volatility('spot', 'BTCUSDT', $i, $i)", i=interval)
     np.testing.assert_allclose(found["annualised"] / found["realised_volatility"], math.sqrt(yearly))
 
@@ -286,7 +286,7 @@ def test_two_markets_can_be_compared(tmp_path: Path) -> None:
 
 
 def test_latest_is_the_newest_of_each_series(tmp_path: Path) -> None:
-    """One row a series, journal included; those that ended before `since` are left out."""
+    """`latest` has one row per series, journal included, without series that ended before `since`."""
     store = make_lake(
         tmp_path,
         [rest_candle(n, symbol=s) for n in range(3) for s in ("A", "B")],
@@ -598,7 +598,7 @@ DAY = "since := '2024-07-01', until := '2024-07-01 12:00'"
     ],
 )  # fmt: skip
 def test_only_these_partitions_are_listed(watched: WatchedLake, call: str, partitions: int) -> None:
-    """Market, symbol, interval and times reach the scan, so that nothing else is looked into."""
+    """Market, symbol, interval and times reach the scan, so no other partition is listed."""
     run(watched, f"SELECT count(*) FROM {call}")
     assert len(set(watched.listed)) == partitions
 
@@ -626,7 +626,7 @@ def test_the_catalog_tells_what_they_are(lake: LakeStore) -> None:
 
 
 def test_parameters_are_called_by_name(lake: LakeStore) -> None:
-    """Any parameter may be named, in any order."""
+    """Parameters can be named, in any order."""
     sql = "FROM resample(bucket := '4m', symbol := 'BTCUSDT', market := 'spot', \"interval\" := '1m')"
     assert run(lake, sql).num_rows == COUNT // 4
     assert run(lake, sql.replace('"', "")).num_rows == COUNT // 4

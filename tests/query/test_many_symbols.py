@@ -49,7 +49,7 @@ def test_a_list_has_a_column_with_the_symbol(lake: Lake) -> None:
 
 
 def test_globs_match_what_the_lake_has(lake: Lake) -> None:
-    """A glob finds symbols of files and of the journal; names and globs may be mixed."""
+    """A glob matches symbols of files and of the journal, also mixed with names."""
     assert set(lake.candles("spot", "*usdt", "1m")["symbol"]) == {"BNBUSDT", "BTCUSDT", "NEWUSDT"}
     assert set(lake.candles("spot", ["ETH*", "BTCUSDT"], "1m")["symbol"]) == {"BTCUSDT", "ETHBTC"}
     assert list(lake.candles("spot", ["BTCUSDT"], "1h")["symbol"]) == ["BTCUSDT"]
@@ -58,7 +58,7 @@ def test_globs_match_what_the_lake_has(lake: Lake) -> None:
 
 
 def test_arrow_has_the_symbol_first(lake: Lake) -> None:
-    """The table has the columns of the files after the symbol; it agrees with SQL."""
+    """The Arrow table has the symbol, then the columns of the files, and equals SQL's."""
     table = lake.candles_arrow("spot", ["BTCUSDT", "ETHBTC", "BNBUSDT"], "1m")
     assert table.schema.equals(pa.schema([("symbol", pa.string()), *SCHEMA]))
     sql = f"""SELECT symbol, {", ".join(SCHEMA.names)} FROM candles
@@ -78,7 +78,7 @@ def test_foreign_files_of_each_symbol_are_read(tmp_path: Path) -> None:
 
 
 def test_each_symbol_is_filled_on_its_own(lake: Lake) -> None:
-    """Without a range a symbol is filled from its first to its last candle; with one, all of the range."""
+    """Each symbol is filled from its first to its last candle, or over the whole range."""
     frame = lake.candles("spot", ["BNBUSDT", "ETHBTC"], "1m", fill="gaps")
     assert dict(frame.groupby("symbol").size()) == {"BNBUSDT": 5, "ETHBTC": 4}
     assert frame["close"].isna().sum() == 1
@@ -103,20 +103,20 @@ def test_each_symbol_is_filled_on_its_own(lake: Lake) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_an_error(lake: Lake, symbols: str | list[str], interval: str, said: str) -> None:
-    """No symbol is silently left out of a frame; the hint is the command line's."""
+    """An unknown symbol is an error with the command line's hint, never a missing symbol in the frame."""
     with pytest.raises(UsageError) as raised:
         lake.candles("spot", symbols, interval)
     assert raised.value.what.startswith(f"no candles: {said}")
 
 
 def test_another_market_is_named(lake: Lake) -> None:
-    """A market without the symbol is said to have none; so is one without any."""
+    """The error for a market without symbols names the markets that have some."""
     with pytest.raises(UsageError, match="there is no market coin_futures; there is spot"):
         lake.candles("coin_futures", "BTCUSD_PERP", "1m")
 
 
 def test_days_without_candles_are_a_warning(lake: Lake) -> None:
-    """The frame is empty with its columns, and the reason stands at the caller's line."""
+    """The frame is empty with its columns, and the warning points to the caller's line."""
     with pytest.warns(EmptyAnswerWarning, match="none of the days asked for") as caught:
         frame = lake.candles("spot", "BTCUSDT", "1m", "2025-01-01", columns="ohlcv")
     assert list(frame.columns) == ["Open", "High", "Low", "Close", "Volume"] and frame.empty
@@ -126,7 +126,7 @@ def test_days_without_candles_are_a_warning(lake: Lake) -> None:
 
 
 def test_a_series_without_its_first_candle_is_a_warning(tmp_path: Path) -> None:
-    """A recorder has just subscribed to it; a program that waits for candles is not stopped."""
+    """A newly subscribed series without candles is a warning, not an error."""
     store = make_lake(tmp_path, [rest_candle(0)])
     series = Series("spot", "ETHUSDT", "1m")
     run = RecorderId("test", "journal")
@@ -138,13 +138,13 @@ def test_a_series_without_its_first_candle_is_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("symbols", [[], [5], ["a b"]])
 def test_what_is_no_symbol_is_refused(lake: Lake, symbols: list[object]) -> None:
-    """An empty list is a mistake, and so is a number."""
+    """An empty list and a number are errors."""
     with pytest.raises(UsageError):
         lake.candles("spot", symbols, "1m")  # type: ignore[arg-type]
 
 
 def test_ohlcv_has_the_names_of_others(lake: Lake) -> None:
-    """vectorbt, backtesting.py and mplfinance look for these names; naive UTC if asked."""
+    """The columns have the names of vectorbt, backtesting.py and mplfinance; times are naive UTC on request."""
     frame = lake.candles("spot", "BTCUSDT", "1m", columns="ohlcv", tz=None, index="candle_begin_time")
     assert list(frame.columns) == ["Open", "High", "Low", "Close", "Volume"]
     assert frame.index.tz is None and str(frame.index[0]) == "2024-06-30 00:00:00"
@@ -152,7 +152,7 @@ def test_ohlcv_has_the_names_of_others(lake: Lake) -> None:
 
 
 def test_columns_index_and_zone_are_chosen(lake: Lake) -> None:
-    """Names of the lake's columns in their own order; times of any zone."""
+    """Columns of the lake in any order, with times in any zone."""
     frame = lake.candles("spot", "BTCUSDT", "1m", columns=["close", "source"], index="candle_begin_time")
     assert list(frame.columns) == ["close", "source"] and frame.index.name == "candle_begin_time"
     frame = lake.candles("spot", "BTCUSDT", "1m", tz="Asia/Shanghai")
@@ -167,13 +167,13 @@ def test_columns_index_and_zone_are_chosen(lake: Lake) -> None:
     [{"columns": "ohlc"}, {"columns": ["price"]}, {"index": "time"}, {"tz": "Mars"}, {"tz": ""}, {"tz": 5}],
 )
 def test_wrong_shapes_are_usage_errors(lake: Lake, wrong: dict[str, object]) -> None:
-    """The name and the choices are said."""
+    """The error has the wrong name and the choices."""
     with pytest.raises(UsageError):
         lake.candles("spot", "BTCUSDT", "1m", **wrong)  # type: ignore[arg-type]
 
 
 def test_pandas_joins_trades_as_of_a_time(lake: Lake) -> None:
-    """merge_asof takes frames of candles and of SQL with times that pandas itself parsed."""
+    """merge_asof joins frames of candles and of SQL with times that pandas parsed."""
     csv = "time,symbol,price\n2024-06-30 00:01:30Z,BTCUSDT,5\n2024-06-30 00:02:00Z,ETHBTC,6\n"
     trades = pd.read_csv(io.StringIO(csv), parse_dates=["time"])
     candles = lake.candles("spot", ["BTCUSDT", "ETHBTC"], "1m")

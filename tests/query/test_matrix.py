@@ -30,7 +30,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 def test_a_matrix_is_the_long_frame_pivoted(lake: Lake) -> None:
-    """Times ascend, symbols are in the caller's order, missing candles are NaN."""
+    """Times ascend, symbols are in the caller's order, and missing candles are NaN."""
     matrix = lake.matrix("close", "spot", ["ETHUSDT", "BTCUSDT"], "1m")
     long = lake.candles("spot", ["ETHUSDT", "BTCUSDT"], "1m")
     pivoted = long.reset_index().pivot(index="candle_end_time", columns="symbol", values="close")
@@ -41,14 +41,14 @@ def test_a_matrix_is_the_long_frame_pivoted(lake: Lake) -> None:
 
 
 def test_globs_are_sorted_and_names_keep_their_place(lake: Lake) -> None:
-    """A name before a glob comes first, and only once."""
+    """A name before a glob comes first, and occurs once."""
     assert list(lake.matrix("close", "spot", "*USDT", "1m")) == ["BNBUSDT", "BTCUSDT", "ETHUSDT"]
     assert list(lake.matrix("close", "spot", ["ETHUSDT", "*"], "1m")) == ["ETHUSDT", "BNBUSDT", "BTCUSDT"]
     assert list(lake.matrix("volume", "spot", "btcusdt", "1d")) == ["BTCUSDT"]
 
 
 def test_gaps_of_all_symbols_are_filled(lake: Lake) -> None:
-    """The minute 6 that no symbol has gets a row; a range is filled from its start to its stop."""
+    """Minute 6, which no symbol has, gets a row; a range is filled from start to stop."""
     assert len(lake.matrix("close", "spot", "*", "1m")) == 7
     assert len(lake.matrix("close", "spot", "*", "1m", fill="gaps")) == 8
     stop = datetime.fromtimestamp(BEGIN_MS / 1000 + 900, UTC)
@@ -68,7 +68,7 @@ def test_polars_takes_the_arrow_table(lake: Lake) -> None:
 
 
 def test_times_are_of_the_index_and_the_zone(lake: Lake) -> None:
-    """As for candles: begin or end, in any zone, naive if asked."""
+    """Times are begins or ends, in any zone, or naive on request."""
     naive = lake.matrix("close", "spot", "BTCUSDT", "1m", index="candle_begin_time", tz=None)
     assert str(naive.index[0]) == "2024-06-30 00:00:00" and naive.index.tz is None
     there = lake.matrix("close", "spot", "BTCUSDT", "1m", tz="Asia/Tokyo")
@@ -79,7 +79,7 @@ def test_times_are_of_the_index_and_the_zone(lake: Lake) -> None:
 @examples(30, 300)
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1), min_size=1, max_size=4))
 def test_any_holes_are_null(held: list[set[int]]) -> None:
-    """Each value stands in the row of its time, whatever the symbols lack."""
+    """Each value is in the row of its time, for any missing candles."""
     rows = {f"S{at}": to_table([rest_candle(n) for n in sorted(each)]) for at, each in enumerate(held)}
     table = matrix_table(rows, "open", "candle_begin_time", "1m", None)
     times = sorted(set().union(*held))
@@ -89,7 +89,7 @@ def test_any_holes_are_null(held: list[set[int]]) -> None:
 
 
 def test_a_name_without_candles_keeps_its_column(lake: Lake) -> None:
-    """Weights of a portfolio stay aligned; the warning says why the column is empty."""
+    """A symbol without candles keeps its column, and a warning has the reason."""
     start = datetime.fromtimestamp(BEGIN_MS / 1000 + 360, UTC)
     with pytest.warns(EmptyAnswerWarning):
         matrix = lake.matrix("close", "spot", ["BTCUSDT", "BNBUSDT"], "1m", "2024-07-01")
@@ -100,14 +100,14 @@ def test_a_name_without_candles_keeps_its_column(lake: Lake) -> None:
 
 @pytest.mark.parametrize("wrong", [("price", "1m"), ("close", "7m"), ("symbol", "1m")])
 def test_wrong_columns_and_intervals_are_refused(lake: Lake, wrong: tuple[str, str]) -> None:
-    """The choices are named."""
+    """The error lists the choices."""
     with pytest.raises(UsageError) as raised:
         lake.matrix(wrong[0], "spot", "BTCUSDT", wrong[1])
     assert "close" in raised.value.hint or "1h" in raised.value.hint
 
 
 def test_the_series_are_listed(lake: Lake) -> None:
-    """Each series with its first and last candle and their number, as SQL counts them."""
+    """Each series has its first and last candle and its number of candles, as in SQL."""
     frame = lake.series()
     assert list(frame) == ["market", "symbol", "interval", "first", "last", "candles"]
     assert [tuple(row) for row in frame[["symbol", "interval", "candles"]].to_numpy()] == [
@@ -121,7 +121,7 @@ def test_the_series_are_listed(lake: Lake) -> None:
 
 
 def test_series_are_filtered(lake: Lake) -> None:
-    """By market, symbols and interval; a filter that matches nothing is an error with the hint."""
+    """Market, symbols and interval filter the list; a filter without a match is an error with a hint."""
     assert len(lake.series("spot", "B*", "1m")) == 2
     assert list(lake.series(symbol=["ethusdt", "BNBUSDT"])["symbol"]) == ["BNBUSDT", "ETHUSDT"]
     assert list(lake.series(interval="1d")["symbol"]) == ["BTCUSDT"]
@@ -132,7 +132,7 @@ def test_series_are_filtered(lake: Lake) -> None:
 
 
 def test_series_of_foreign_and_unflushed_candles_are_counted_once(tmp_path: Path) -> None:
-    """A candle in two files, or in a file and the journal, is one."""
+    """A candle in two files, or in a file and the journal, counts once."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(3)], hot=[rest_candle(n) for n in (1, 3, 1441)])
     add_foreign(tmp_path, [rest_candle(2), rest_candle(3)])
     add_foreign(tmp_path, [rest_candle(0, symbol="ETHUSDT")])
@@ -142,7 +142,7 @@ def test_series_of_foreign_and_unflushed_candles_are_counted_once(tmp_path: Path
 
 
 def test_an_empty_lake_has_no_series(tmp_path: Path) -> None:
-    """The frame has its columns; a filter says that the lake is empty."""
+    """The frame has its columns; with a filter the error says that the lake is empty."""
     make_lake(tmp_path)
     assert list(open_lake(tmp_path).series()) == ["market", "symbol", "interval", "first", "last", "candles"]
     with pytest.raises(UsageError, match="no candles: the lake is empty"):
@@ -150,7 +150,7 @@ def test_an_empty_lake_has_no_series(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_is_an_error(tmp_path: Path) -> None:
-    """A count that left out a file would be wrong."""
+    """An unreadable file is an error, because a count without it would be wrong."""
     store = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / next(iter(store.files())).names[0]).write_bytes(b"broken")
     with pytest.raises(LakeError, match="not a readable Parquet file"):

@@ -28,7 +28,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 def test_an_answer_is_shown_as_a_table(lake: Lake) -> None:
-    """A long answer shows its ends, with the numbers of their rows; a short one all rows."""
+    """A long answer shows its first and last rows with their numbers, a short one all rows."""
     sql = "SELECT candle_begin_time AS t, close, '<b>' AS html FROM candles ORDER BY t"
     answer = lake.query(sql)
     lines = repr(answer).splitlines()
@@ -46,7 +46,7 @@ def test_an_answer_is_shown_as_a_table(lake: Lake) -> None:
 
 @pytest.mark.parametrize(("rows", "least"), [(None, 10), (20, None), (8, 40), (60, 9), (100, 10), (99, 90)])
 def test_pandas_options_choose_the_rows(lake: Lake, rows: int | None, least: int | None) -> None:
-    """The answer looks as its frame would, whatever is set."""
+    """pandas' options apply to a shown answer as to a frame."""
     answer = lake.query("SELECT close FROM candles ORDER BY candle_begin_time")
     with pd.option_context(
         "display.max_rows", rows, "display.min_rows", least, "display.show_dimensions", False
@@ -55,7 +55,7 @@ def test_pandas_options_choose_the_rows(lake: Lake, rows: int | None, least: int
 
 
 def test_other_libraries_take_an_answer(lake: Lake) -> None:
-    """Polars, pyarrow, pandas and DuckDB read its Arrow stream without a method of ours."""
+    """Polars, pyarrow, pandas and DuckDB read an answer's Arrow stream."""
     answer = lake.query("SELECT symbol, close FROM candles")
     assert pl.DataFrame(answer).equals(answer.pl())
     assert pa.table(answer).equals(answer.arrow())
@@ -77,7 +77,7 @@ def test_other_libraries_take_an_answer(lake: Lake) -> None:
 def test_an_error_is_short_and_has_its_hint(
     lake: Lake, ask: Callable[[Lake], object], kind: type, hint: str
 ) -> None:
-    """The traceback has the caller's line and one frame more; the hint stands below the message."""
+    """The traceback has the caller's line and one more frame; the hint follows the message."""
     with pytest.raises(kind) as raised:
         ask(lake)
     frames = traceback.extract_tb(raised.value.__traceback__)
@@ -94,7 +94,7 @@ def test_a_bug_keeps_its_frames(lake: Lake) -> None:
 
 
 def test_an_answer_without_candles_is_a_warning(lake: Lake) -> None:
-    """The reason is the command line's, at the caller's line; a count of nothing has it too."""
+    """The warning has the command line's reason, at the caller's line, also for a count of 0."""
     for sql in (
         "FROM candles WHERE symbol = 'BTCUSD'",
         "SELECT count(*) FROM candles WHERE symbol = 'BTCUSD'",
@@ -106,7 +106,7 @@ def test_an_answer_without_candles_is_a_warning(lake: Lake) -> None:
 
 
 def test_progress_is_shown_and_removed(tmp_path: Path) -> None:
-    """A statement that takes its time has a bar with the seconds; at the end nothing is left of it."""
+    """A slow statement shows a bar with the seconds, which is removed at the end."""
     store = make_lake(tmp_path, [rest_candle(0)])
     shown: list[str] = []
     progress = NotebookProgress(shown.append, delay_s=0)
@@ -119,7 +119,7 @@ def test_progress_is_shown_and_removed(tmp_path: Path) -> None:
 
 
 def test_a_fast_statement_shows_nothing(lake: Lake) -> None:
-    """Before the first second there is no bar; outside of a notebook there is none at all."""
+    """There is no bar in the first second, and none outside of a notebook."""
     shown: list[str] = []
     progress = NotebookProgress(shown.append)
     run(lake._store, "SELECT 1", limits=progress)
@@ -130,14 +130,14 @@ def test_a_fast_statement_shows_nothing(lake: Lake) -> None:
 
 
 def test_the_bar_says_what_is_known() -> None:
-    """An unknown part of the work is a bar without a value."""
+    """Without an estimate the bar has no value."""
     assert progress_html(0.254, 3.4) == '<progress value="0.254"></progress> 25%, 3 s'
     assert progress_html(None, 3.4) == "<progress></progress> 3 s"
 
 
 @pytest.mark.slow
 def test_a_kernel_shows_tables_errors_and_progress(tmp_path: Path) -> None:
-    """In a real notebook: a table, an error of some lines, a bar that is gone at the end, names by TAB."""
+    """A real notebook shows a table, a short error, a bar that is removed, and completes names."""
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")

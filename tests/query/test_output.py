@@ -59,7 +59,7 @@ def written(store: LakeStore, name: str, sql: str = EVERYTHING, rows_max: int | 
 
 
 def test_each_format_has_a_writer() -> None:
-    """The table of formats and the writers name the same formats."""
+    """Each format has a writer, and each writer a format."""
     assert WRITERS.keys() == FORMATS.keys()
 
 
@@ -98,7 +98,7 @@ def test_json_reads_back(store: LakeStore, name: str) -> None:
 
 
 def test_times_beyond_the_calendar_are_spelled(store: LakeStore) -> None:
-    """The infinities of times and days have a name in every text."""
+    """All text formats write the infinities of times and days."""
     sql = "SELECT 'infinity'::TIMESTAMPTZ AS a, '-infinity'::TIMESTAMP AS b, 'infinity'::DATE AS c, '-infinity'::DATE AS d"
     assert list(csv.reader(io.StringIO(written(store, "csv", sql).decode())))[1] == [
         "infinity", "-infinity", "infinity", "-infinity",
@@ -108,7 +108,7 @@ def test_times_beyond_the_calendar_are_spelled(store: LakeStore) -> None:
 
 
 def test_parquet_and_arrow_read_back(store: LakeStore) -> None:
-    """The binary formats hold the same rows and types."""
+    """The binary formats keep rows and types."""
     sql = "FROM candles ORDER BY candle_begin_time"
     expected = run(store, sql)
     assert pq.read_table(io.BytesIO(written(store, "parquet", sql))).equals(expected)
@@ -116,7 +116,7 @@ def test_parquet_and_arrow_read_back(store: LakeStore) -> None:
 
 
 def test_tsv_reads_back(store: LakeStore) -> None:
-    """Tabs separate the values, and a value with a tab is one value still."""
+    """TSV separates values by tabs, and keeps a value that has a tab."""
     sql = "SELECT 'a' || chr(9) || 'b' AS x, 1 AS \"y\tz\", NULL AS n UNION ALL SELECT 'c', 2, NULL"
     text = written(store, "tsv", sql).decode()
     assert list(csv.reader(io.StringIO(text), delimiter="\t")) == [
@@ -126,7 +126,7 @@ def test_tsv_reads_back(store: LakeStore) -> None:
 
 @pytest.mark.parametrize("name", ["parquet", "arrow"])
 def test_sums_of_counts_stay_whole_numbers(store: LakeStore, name: str) -> None:
-    """DuckDB's sum of whole numbers has 128 bits; a file has it in 64, or says that it does not fit."""
+    """128-bit sums become 64-bit numbers in a file, or an error if they do not fit."""
 
     def read(sql: str) -> pa.Table:
         data = written(store, name, sql)
@@ -151,7 +151,7 @@ def workbook(store: LakeStore, sql: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_workbook_reads_back(store: LakeStore) -> None:
-    """Numbers, booleans and times are what Excel knows; what it cannot hold is text with every digit.
+    """A workbook keeps numbers, booleans and times; other values are text with all digits.
 
     A number has the 16 digits that Excel itself reads.
     """
@@ -185,7 +185,7 @@ def test_a_workbook_reads_back(store: LakeStore) -> None:
 def test_a_workbook_has_limits(
     store: LakeStore, sql: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What a sheet cannot hold is one line with a cure, and no temporary file stays."""
+    """An answer that a sheet cannot hold is one line with a hint, and leaves no temporary file."""
     monkeypatch.setattr(excel, "ROWS_MAX", 10)
     monkeypatch.setattr(excel, "COLUMNS_MAX", 5)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -196,7 +196,7 @@ def test_a_workbook_has_limits(
 
 
 def test_a_missing_xlsxwriter_is_told(store: LakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the library the line says how to install it."""
+    """Without XlsxWriter the error says how to install it."""
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
     with pytest.raises(LakewriterError, match="XlsxWriter is not installed") as raised:
         written(store, "xlsx", "SELECT 1")
@@ -204,14 +204,14 @@ def test_a_missing_xlsxwriter_is_told(store: LakeStore, monkeypatch: pytest.Monk
 
 
 def test_parquet_names_what_it_cannot_hold(store: LakeStore) -> None:
-    """A type that the format lacks is an error with a cure."""
+    """A type that Parquet lacks is an error with a hint."""
     with pytest.raises(QueryError, match="Parquet cannot hold") as raised:
         written(store, "parquet", "SELECT INTERVAL '1 day' AS x")
     assert "VARCHAR" in raised.value.hint
 
 
 def test_table_is_aligned(store: LakeStore) -> None:
-    """Numbers stand right, text left, and the last line counts the rows."""
+    """Numbers are aligned right and text left, and the last line has the number of rows."""
     sql = """SELECT symbol, 61234.5 AS price, 1e-8::DOUBLE AS tiny, TIMESTAMPTZ '2024-06-30 12:34:00+00' AS at
              FROM (VALUES ('BTCUSDT'), ('币安USDT')) t(symbol)"""
     assert written(store, "table", sql).decode().splitlines() == [
@@ -232,7 +232,7 @@ def test_markdown_is_a_table(store: LakeStore) -> None:
 @pytest.mark.parametrize("rows_max", [1, 2, 5, 99, 100, 101])
 @pytest.mark.parametrize("sizes", [[100], [3, 0, 50, 47], [1] * 100, [60, 40]])
 def test_long_tables_show_both_ends(rows_max: int, sizes: list[int]) -> None:
-    """Of many rows the first and last are shown, however they come in batches."""
+    """A long table shows the first and last rows, for any batches."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0
@@ -259,7 +259,7 @@ UNION ALL SELECT NULL, NULL, NULL, NULL
 
 
 def test_times_without_end_in_what_is_nested(store: LakeStore) -> None:
-    """Inside of lists, structs and maps they are spelled as on their own, in every text."""
+    """Infinite times inside lists, structs and maps are written as outside, in all text formats."""
     first, second = json.loads(written(store, "json", TIMELESS))
     assert first == {
         "list": ["infinity", None, "2024-06-30T12:00:00"],
@@ -289,7 +289,7 @@ def test_no_rows_in_every_format(store: LakeStore) -> None:
 
 
 def test_plans_are_drawn(store: LakeStore) -> None:
-    """EXPLAIN prints the plan's drawing, line by line."""
+    """EXPLAIN prints the drawing of the plan."""
     text = written(store, "table", "EXPLAIN SELECT count(*) FROM candles").decode()
     assert "│" in text
     assert "\\n" not in text
@@ -316,12 +316,12 @@ def test_plans_are_drawn(store: LakeStore) -> None:
     ],
 )
 def test_cells_read_well(value: object, text: str) -> None:
-    """Each kind of value has one plain spelling; control characters cannot act."""
+    """Each type of value has one text, and control characters are escaped."""
     assert format_value(value) == text
 
 
 def test_csv_stays_flat(store: LakeStore) -> None:
-    """Batches are written as they come; nothing piles up."""
+    """CSV is written batch by batch, without collecting rows."""
 
     class Counter(io.RawIOBase):
         largest = 0
@@ -346,7 +346,7 @@ def test_suffix_tells_the_format() -> None:
 
 
 def test_result_has_every_shape(store: LakeStore) -> None:
-    """One result as tuples, pandas, Polars and Arrow: the same rows, times in UTC."""
+    """One result gives the same rows as tuples, pandas, Polars and Arrow, with times in UTC."""
     sql = "SELECT candle_begin_time, open, sum(trade_num) OVER () AS trades FROM candles ORDER BY 1 LIMIT 2"
     result = Result(run(store, sql))
     first = datetime(2024, 6, 30, tzinfo=UTC)
@@ -366,7 +366,7 @@ def test_result_has_every_shape(store: LakeStore) -> None:
 
 
 def test_answer_of_no_batches_has_its_columns() -> None:
-    """The schema is known before any row is."""
+    """An answer without batches has its schema."""
     answer = RowStream(pa.schema([("a", pa.int64())]), iter(()))
     out = io.BytesIO()
     write_answer("csv", answer, out, DisplayLimits())
@@ -427,7 +427,7 @@ def test_a_table_of_very_many_columns_is_shown_at_once() -> None:
 
 
 def test_lines_show_every_value(store: LakeStore) -> None:
-    """Each value has a line of its own behind its name; rows in the middle may be left out, and keep their numbers."""
+    """Each value has a line with its name; omitted middle rows keep their numbers."""
     sql = "SELECT range AS n, NULL AS nothing, 'a' || chr(10) AS \"名\", 1e-8::DOUBLE AS tiny FROM range(3)"
     assert written(store, "line", sql, 2).decode().splitlines() == [
         "── row 1 ──", "n        0", "nothing  NULL", "名       a\\n", "tiny     0.00000001",
@@ -451,7 +451,7 @@ def batches_of(count: int) -> Iterator[pa.RecordBatch]:
     ["table", pytest.param("line", marks=pytest.mark.long), pytest.param("markdown", marks=pytest.mark.long)],
 )
 def test_a_long_table_takes_no_memory(name: str) -> None:
-    """All rows of a table to a file or a pipe are aligned and written, and never in memory at once."""
+    """A table to a file or pipe has all rows aligned, without holding them in memory."""
 
     def peak_bytes(count: int) -> int:
         answer = RowStream(next(batches_of(1)).schema, batches_of(count))

@@ -37,7 +37,7 @@ ORDER BY t.time
 
 
 class OnlyStream:
-    """An object that is known only by its `__arrow_c_stream__`."""
+    """An object with only `__arrow_c_stream__`."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -47,7 +47,7 @@ class OnlyStream:
 
 
 class Broken:
-    """An exporter that fails."""
+    """An object whose `__arrow_c_stream__` fails."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         raise OSError("the disk is gone\nsecond line")
@@ -83,7 +83,7 @@ def frames() -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("frame"), [frame for _, frame in frames()], ids=[name for name, _ in frames()])
 def test_each_kind_of_frame_joins_candles(lake: Lake, frame: Any) -> None:
-    """Frames of pandas, Polars and Arrow, and every Arrow stream, are tables of the statement."""
+    """Frames of pandas, Polars and Arrow, and other Arrow streams, can be joined with candles."""
     assert lake.query(ASOF, tables={"trades": frame}).rows() == [
         (TIMES[0], 101.5, 101.0),
         (TIMES[1], 106.0, 105.0),
@@ -91,7 +91,7 @@ def test_each_kind_of_frame_joins_candles(lake: Lake, frame: Any) -> None:
 
 
 def test_an_answer_is_a_table_again(lake: Lake) -> None:
-    """The index of a frame of candles is a column; another answer's Arrow table is taken as well."""
+    """A frame of candles, with its index as a column, and an answer's Arrow table can be queried."""
     candles = lake.candles("spot", "BTCUSDT", "1m")
     mine = lake.query("SELECT max(candle_end_time) FROM mine", tables={"mine": candles})
     assert mine.rows() == lake.query("SELECT max(candle_end_time) FROM candles").rows()
@@ -141,7 +141,7 @@ def test_types_keep_their_values(lake: Lake) -> None:
     ],
 )
 def test_what_is_no_table_is_one_line(lake: Lake, frame: Any, message: str) -> None:
-    """An object that is no table is refused by its type or by its own reason."""
+    """An object that is no table is refused, with its type or its own error."""
     with pytest.raises(UsageError) as raised:
         lake.query("FROM mine", tables={"mine": frame})
     assert raised.value.what.startswith(message)
@@ -150,7 +150,7 @@ def test_what_is_no_table_is_one_line(lake: Lake, frame: Any, message: str) -> N
 
 @pytest.mark.parametrize("name", [*TABLES, "CANDLES", *MACROS])
 def test_the_lakes_names_are_taken(name: str) -> None:
-    """A name of the lake's tables or functions is refused in one line, in either case."""
+    """A name of the lake's tables or functions is refused in one line, in any case."""
     with pytest.raises(UsageError, match=f"table {name}: the lake has one of this name"):
         check_table_name(name)
 
@@ -161,13 +161,13 @@ def test_the_lakes_names_are_taken(name: str) -> None:
      "sqlite_master", "pragma_version", "lake_held", "lake_unmerged", "information_schema", "arriving"],
 )  # fmt: skip
 def test_impossible_names_are_refused(lake: Lake, name: str) -> None:
-    """A name that SQL cannot hold, or that hides an inner table, never reaches the engine."""
+    """A name that SQL cannot hold, or that hides an internal table, is refused before the engine sees it."""
     with pytest.raises(UsageError, match=r"^table .*: (not a name|.* reserved)"):
         lake.query("SELECT 1", tables={name: pa.table({"a": [1]})})
 
 
 def test_names_are_the_same_in_either_case(lake: Lake) -> None:
-    """SQL finds a table in either case, so two names may not differ by it alone."""
+    """Two names that differ only by case are refused."""
     table = pa.table({"a": [1]})
     assert lake.query("FROM trades UNION ALL FROM TRADES", tables={"Trades": table}).rows() == [(1,), (1,)]
     with pytest.raises(UsageError, match="table TRADES: given twice"):
@@ -177,7 +177,7 @@ def test_names_are_the_same_in_either_case(lake: Lake) -> None:
 
 
 def test_reserved_words_are_those_of_this_duckdb() -> None:
-    """Every word that DuckDB refuses as a table's name is known here, and no other one is."""
+    """The known reserved words are exactly those that DuckDB refuses as a table's name."""
     connection = duckdb.connect()
     words = connection.sql("SELECT keyword_name FROM duckdb_keywords()").fetchall()
     refused = set()
@@ -191,7 +191,7 @@ def test_reserved_words_are_those_of_this_duckdb() -> None:
 
 
 def test_a_table_lasts_for_one_statement(lake: Lake) -> None:
-    """The next statement knows the table no more, whether the last one failed or not."""
+    """A later statement does not see the table, even after a failure."""
     mine = {"mine": pa.table({"a": [1]})}
     assert lake.query("FROM mine", tables=mine).rows() == [(1,)]
     with pytest.raises(QueryError):
@@ -202,7 +202,7 @@ def test_a_table_lasts_for_one_statement(lake: Lake) -> None:
 
 
 def test_lists_of_tables_name_them(lake: Lake) -> None:
-    """SHOW TABLES and DESCRIBE know the caller's tables, and so does the hint of an error."""
+    """SHOW TABLES, DESCRIBE and the hints of errors include the caller's tables."""
     mine = {"mine": pa.table({"a": [1]})}
     assert ("mine",) in lake.query("SHOW TABLES", tables=mine).rows()
     assert lake.query("DESCRIBE mine", tables=mine).rows()[0][:2] == ("a", "BIGINT")
@@ -251,7 +251,7 @@ MINE = {
 
 @pytest.mark.parametrize("sql", [*REFUSED, *REFUSED_WITH_TABLES])
 def test_refused_with_tables_present(place: Path, sql: str) -> None:
-    """Tables of the caller open no way out: every escape is refused as it is without them."""
+    """With own tables all escapes are still refused."""
     with (
         duckdb.connect(config={"enable_external_access": False}) as parser,
         pytest.raises((QueryError, duckdb.ParserException)),
@@ -263,7 +263,7 @@ def test_refused_with_tables_present(place: Path, sql: str) -> None:
 def test_refused_in_one_line_with_nothing_changed(
     place: Path, lake: Lake, sql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refusal shows nothing that is hidden, and leaves every file and frame as it was."""
+    """A refusal shows no hidden table, and changes no file and no frame."""
     secret_frame = pa.table({"hidden": [1], "a": [1]})
     monkeypatch.chdir(place)
     before = everything(place)
@@ -277,13 +277,13 @@ def test_refused_in_one_line_with_nothing_changed(
 
 @pytest.mark.parametrize("sql", ALLOWED[::3])
 def test_allowed_with_tables_present(lake: Lake, sql: str) -> None:
-    """Statements over the lake alone run as they do without tables."""
+    """Statements on the lake alone give the same answers with own tables."""
     lake.query(sql, tables=MINE)
 
 
 @pytest.mark.parametrize("name", ["frame", "pd", "df", "place"])
 def test_a_python_variable_is_no_table(lake: Lake, name: str) -> None:
-    """Only the given names are tables: no variable of the caller's frames is reached by its name."""
+    """A Python variable is no table, even if it is a frame."""
     frame = df = pl.DataFrame({"hidden": [1]})
     with pytest.raises(QueryError, match=f"there is no table {name}"):
         lake.query(f"FROM {name}, mine", tables=MINE)
@@ -305,7 +305,7 @@ def test_a_python_variable_is_no_table(lake: Lake, name: str) -> None:
 def test_filters_of_a_join_choose_the_files(
     watched: WatchedLake, join: str, where: str, partitions: int
 ) -> None:
-    """A statement with own tables lists the partitions that its filters need, and finds all rows."""
+    """A statement with own tables lists only the partitions of its filters, and finds all rows."""
     trades = pa.table(
         {"symbol": ["AUSDT", "BUSDT"], "time": [dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC)] * 2}
     )

@@ -74,7 +74,7 @@ def asked(engine: Engine, predicate: str) -> PushedFilters:
     ],
 )
 def test_names(engine: Engine, predicate: str, expected: list[str]) -> None:
-    """Just the names are left in which the filter can hold."""
+    """A filter keeps exactly the names in which it can hold."""
     assert pruned(engine, predicate).keep("symbol", SYMBOLS) == expected
 
 
@@ -98,14 +98,14 @@ def test_names(engine: Engine, predicate: str, expected: list[str]) -> None:
     ],
 )
 def test_names_that_are_told_unseen(engine: Engine, predicate: str, expected: list[str] | None) -> None:
-    """Where the filter can hold at a few names alone, these are known without a listing."""
+    """If a filter can hold for a few names only, they are known without a listing."""
     asks = asked(engine, predicate)
     [pushed] = [pc.scalar(True)] if asks == EVERYTHING else asks.filters
     assert FilterPruner(pushed).names("symbol") == expected
 
 
 def any_filter(short: int, long: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Draw so many values for the argument `predicate`."""
+    """Return a decorator that draws this many values for the argument `predicate`."""
     some = examples(short, long, suppress_health_check=list(HealthCheck))
     return lambda test: some(given(predicate=FILTERS)(test))
 
@@ -146,7 +146,7 @@ def days(first: int, last: int) -> list[str]:
     ],
 )
 def test_days(engine: Engine, predicate: str, expected: list[str]) -> None:
-    """Just the days are left in which the filter can hold, whether they are listed or looked for."""
+    """A filter keeps exactly the days in which it can hold, listed or computed."""
     found = pruned(engine, predicate)
     assert found.keep_days("1m", DAYS) == expected
     few = found.few_days("1m")
@@ -158,7 +158,7 @@ def test_days(engine: Engine, predicate: str, expected: list[str]) -> None:
     [("1m", "2024-03-09"), ("1d", "2024-03-09"), ("1w", "2024-03-03"), ("1mo", "2024-02-08")],
 )
 def test_days_by_their_end(engine: Engine, interval: str, first: str) -> None:
-    """A candle may end as long after its day as its interval is; a month may have 31 days."""
+    """A candle may end one interval after its day; a month may have 31 days."""
     found = pruned(engine, "candle_end_time > '2024-03-10' AND candle_end_time <= '2024-03-11'")
     low, high = found._spans(interval)[0][0], found._spans(interval)[-1][1]
     assert (_day(low).isoformat(), _day(high).isoformat()) == (first, "2024-03-11")
@@ -168,7 +168,7 @@ def test_days_by_their_end(engine: Engine, interval: str, first: str) -> None:
 
 
 def names_of(interval: str) -> list[str]:
-    """Return the names of the directories of an interval's partitions."""
+    """Return the directories' names for an interval's partitions."""
     return sorted({period_date(interval, date.fromisoformat(day)).isoformat() for day in DAYS})
 
 
@@ -196,7 +196,7 @@ def periods(interval: str, first: str, last: str) -> list[str]:
 def test_periods_of_the_days_are_left(
     engine: Engine, interval: str, predicate: str, first: str, last: str
 ) -> None:
-    """Of files of months and years just those are read that have one of the days, and none is looked for unseen."""
+    """Only files of months and years with a wanted day are kept, and none is found without a listing."""
     found = pruned(engine, predicate)
     assert found.keep_days(interval, names_of(interval)) == periods(interval, first, last)
     assert found.few_days(interval) is None
@@ -302,7 +302,7 @@ def test_tests_have_an_end(engine: Engine) -> None:
     ],
 )  # fmt: skip
 def test_only_these_partitions_are_listed(watched: WatchedLake, sql: str, partitions: int) -> None:
-    """Directories in which no scan of the statement can find a row are not looked into."""
+    """Directories without a possible row of any scan are not listed."""
     run(watched, sql)
     assert len(set(watched.listed)) == partitions
 
@@ -341,7 +341,7 @@ def test_parameter_chooses_partitions(watched: WatchedLake) -> None:
 
 
 def test_hot_candles_are_seen_where_there_is_no_directory_yet(tmp_path: Path) -> None:
-    """A day, or a symbol, that is in the journal alone is found by its names."""
+    """A day or symbol that only the journal has is found by its name."""
     store = make_lake(
         tmp_path, [rest_candle(0)], hot=[rest_candle(1440), rest_candle(0, symbol="ETHUSDT"), rest_candle(1)]
     )

@@ -56,20 +56,20 @@ def cursor(engine: Engine) -> Iterator[Cursor]:
 
 
 def asked(cursor: Cursor, sql: str, **params: object) -> PushedFilters:
-    """Return the filters of a statement; the transaction that was begun is left to the test."""
+    """Return the filters of a statement; leave its transaction open."""
     with contextlib.suppress(duckdb.TransactionException):
         cursor.connection.rollback()
     return pushed_filters(cursor.engine, cursor.connection, CANDLES_SCHEMA, sql, params)
 
 
 def printed(found: PushedFilters) -> list[str]:
-    """The filters as Arrow prints them, with times to the millisecond: the engine's 2.0.0 has microseconds."""
+    """Return the filters as Arrow prints them, with times cut to the millisecond."""
     assert not found.everything
     return sorted(re.sub(r"(\.\d{3})000Z", r"\1Z", " ".join(str(each).split())) for each in found.filters)
 
 
 def full_table() -> pa.Table:
-    """Rows of fifty symbols and a hundred days."""
+    """Return rows of fifty symbols and a hundred days."""
     columns: dict[str, Any] = {
         "market": ["spot"] * ROWS,
         "symbol": [f"S{number % 50:02}" for number in range(ROWS)],
@@ -116,7 +116,7 @@ def full_table() -> pa.Table:
     ],
 )
 def test_pushed_filters(cursor: Cursor, predicate: str, expected: str) -> None:
-    """A scan's filter arrives as `filter`, and as an Arrow expression."""
+    """A scan's filter arrives as the argument `filter`, an Arrow expression."""
     params = {"symbol": "B"} if "$symbol" in predicate else {}
     assert printed(asked(cursor, f"SELECT max(high) FROM candles WHERE {predicate}", **params)) == [expected]
 
@@ -147,7 +147,7 @@ def test_each_scan_has_its_own_filter(cursor: Cursor) -> None:
     ],
 )
 def test_everything_is_asked_for(cursor: Cursor, sql: str) -> None:
-    """One scan without a filter, or one that is not accounted for, needs every row."""
+    """A scan without a filter, or one that the plan does not confirm, needs every row."""
     assert asked(cursor, sql) == EVERYTHING
 
 
@@ -207,7 +207,7 @@ def test_what_is_learnt_while_running_is_not_pushed(cursor: Cursor, sql: str) ->
 
 @pytest.mark.parametrize("sql", LEARNT_STATEMENTS)
 def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
-    """Of a dataset the engine uses the columns alone: full or empty, it pushes the same."""
+    """The engine pushes the same filters to a full and to an empty dataset."""
     pushed = []
     for table in (CANDLES_SCHEMA.empty_table(), full_table()):
         probe = FilterProbe(table)
@@ -220,7 +220,7 @@ def test_filters_are_the_same_whatever_the_dataset_holds(sql: str) -> None:
 
 
 def test_now_is_the_same_both_times(cursor: Cursor) -> None:
-    """Files that are chosen just before midnight are read as if it still were."""
+    """`now()` has the same value in the filters and in the statement's run."""
     [pushed] = printed(asked(cursor, "FROM candles WHERE candle_begin_time < now()"))
     [(text,)] = cursor.connection.execute("SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%g')").fetchall()
     assert text in pushed
@@ -228,7 +228,7 @@ def test_now_is_the_same_both_times(cursor: Cursor) -> None:
 
 @pytest.mark.parametrize("sql", ["FROM", "SELECT nope FROM candles", "SELECT * FROM nowhere, candles"])
 def test_wrong_statement_is_told_at_once(cursor: Cursor, sql: str) -> None:
-    """It would be wrong on any lake."""
+    """A statement that is wrong on any lake raises at once."""
     with pytest.raises(duckdb.Error):
         asked(cursor, sql)
 
@@ -238,13 +238,13 @@ def test_wrong_statement_is_told_at_once(cursor: Cursor, sql: str) -> None:
     ["SELECT error('boo') FROM candles", "SELECT 'x'::INT FROM range(3), candles", "SELECT error('boo')"],
 )
 def test_failing_statement_needs_everything(cursor: Cursor, sql: str) -> None:
-    """It fails again, over the files; and the transaction is one in which it can."""
+    """A statement that fails on no rows needs every row, and its transaction still works."""
     asked(cursor, sql)
     assert cursor.connection.execute("SELECT current_setting('disabled_optimizers')").fetchall() == [("",)]
 
 
 def test_long_statement_is_given_up(cursor: Cursor) -> None:
-    """Work that has nothing to do with the lake is not done twice."""
+    """The first pass of a long statement stops at its time limit."""
     sql = "SELECT (SELECT sum(hash(a.range, b.range)) FROM range(100000000) a, range(100000000) b), max(high) FROM candles WHERE symbol = 'A'"
     assert asked(cursor, sql) == EVERYTHING
     assert asked(cursor, "SELECT max(high) FROM candles WHERE symbol = 'A'") != EVERYTHING
@@ -263,7 +263,7 @@ def test_statement_after_the_first_pass_has_all_the_time(cursor: Cursor) -> None
 
 
 def test_settings_are_as_before(cursor: Cursor) -> None:
-    """The statement itself runs with every optimizer, and as long as it likes."""
+    """After the first pass all optimizers are enabled again, without a time limit."""
     settings = "SELECT current_setting('disabled_optimizers'), current_setting('max_execution_time')"
     before = cursor.connection.execute(settings).fetchall()
     asked(cursor, "FROM candles WHERE symbol = 'A'")
@@ -277,7 +277,7 @@ SCAN = {"type": "TABLE_SCAN", "extra_info": {"Function": "PYTHON_ARROW_SCAN"}}
     ("scans", "recorded"), [(1, 0), (0, 1), (2, 1), (1, 2)], ids=lambda number: str(number)
 )
 def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
-    """A plan and a record that do not agree are no knowledge."""
+    """If the plan and the record differ, every row is needed."""
     import pyarrow.dataset as ds
 
     filters = [ds.field("symbol") == "A"] * recorded
@@ -286,7 +286,7 @@ def test_scan_that_is_not_accounted_for(scans: int, recorded: int) -> None:
 
 
 def test_recursion_repeats_its_scans() -> None:
-    """Below it one scan may be recorded any number of times, and two prove nothing."""
+    """In a recursive CTE one scan may be recorded repeatedly; with a second scan every row is needed."""
     import pyarrow.dataset as ds
 
     pushed = ds.field("symbol") == "A"

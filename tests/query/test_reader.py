@@ -43,7 +43,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 def test_frame_is_the_original_recorders(lake: Lake) -> None:
-    """Indexed by candle_end_time in UTC, with its columns in their order, ascending."""
+    """The frame is indexed by candle_end_time in UTC, ascending, with the documented columns."""
     frame = lake.candles("spot", "BTCUSDT", "1m")
     assert tuple(frame.columns) == FRAME_COLUMNS
     assert frame.index.name == "candle_end_time"
@@ -56,20 +56,20 @@ def test_frame_is_the_original_recorders(lake: Lake) -> None:
 
 
 def test_journalled_candles_are_there_once(lake: Lake) -> None:
-    """The frame is fresh: rows of the journal are in it, each once, of this series alone."""
+    """The frame has the journal's rows of this series, each once."""
     assert len(lake.candles("spot", "BTCUSDT", "1m")) == 2881
     assert len(lake.candles("spot", "ETHUSDT", "1m")) == 2
     assert len(lake.candles("spot", "BTCUSDT", "1h")) == 1
 
 
 def test_arrow_has_every_column(lake: Lake) -> None:
-    """The Arrow table has the columns of the files, typed as they are."""
+    """The Arrow table has all columns of the files with their types."""
     assert lake.candles_arrow("spot", "BTCUSDT", "1m").schema.equals(SCHEMA)
     assert lake.candles_arrow("spot", "BTCUSDT", "1m", "2024-06-30", "2024-06-30").schema.equals(SCHEMA)
 
 
 def test_direct_reads_and_sql_agree(lake: Lake) -> None:
-    """Both ways give the same rows."""
+    """Direct reads and SQL give the same rows."""
     names = ", ".join(SCHEMA.names)
     asked = lake.query(
         f"SELECT {names} FROM candles WHERE symbol = 'BTCUSDT' AND \"interval\" = $i ORDER BY candle_begin_time",
@@ -101,7 +101,7 @@ def test_range_is_half_open_on_begin_times(lake: Lake, start: object, stop: obje
 
 
 def test_dates_are_their_first_moment(lake: Lake) -> None:
-    """A day as start is in, as stop is out."""
+    """A day as start is included, as stop excluded."""
     assert len(lake.candles("spot", "BTCUSDT", "1m", date(2024, 6, 30), date(2024, 7, 1))) == 1440
     assert len(lake.candles("spot", "BTCUSDT", "1m", "2024-07-01")) == 1441
     assert len(lake.candles("spot", "BTCUSDT", "1m", "2024-07-01", "2024-07-01")) == 0
@@ -129,7 +129,7 @@ def test_wrong_arguments_are_usage_errors(lake: Lake, arguments: tuple[str, ...]
 
 
 def test_names_are_taken_as_people_write_them(lake: Lake) -> None:
-    """Lower-case symbols and `1M` for months are understood."""
+    """Lower-case symbols, and `1M` for months, are accepted."""
     assert len(lake.candles("spot", "ethusdt", "1m")) == 2
     assert len(lake.candles("spot", "Ethusdt", "1h", "2024-06-30", "2024-06-30")) == 0
     with pytest.raises(UsageError, match="spot BTCUSDT has no interval 1mo; there are 1m, 1h"):
@@ -143,7 +143,7 @@ def test_names_are_taken_as_people_write_them(lake: Lake) -> None:
     length=st.none() | st.integers(0, 60),
 )
 def test_filled_frames_are_reindexed_ones(there: set[int], start: int | None, length: int | None) -> None:
-    """Each candle of the grid has a row: its own values, or NaN; as pandas' reindex has it."""
+    """Each candle of the grid has a row with its values or NaN, as pandas' reindex gives."""
     stop = None if length is None else (start or 0) + length
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -167,7 +167,7 @@ def test_filled_frames_are_reindexed_ones(there: set[int], start: int | None, le
 
 
 def test_months_and_three_days_are_filled_on_their_grid(tmp_path: Path) -> None:
-    """A month is as long as it is; three days count from the first candle that is there."""
+    """Months have their own lengths; three days count from the first candle."""
     months = INTERVALS["1mo"]
     june = months.floor(BEGIN_MS)
     rows = [june, months.end(months.end(june))]
@@ -196,7 +196,7 @@ def test_filling_has_an_end(lake: Lake) -> None:
 
 
 def test_missing_candles_are_null_in_arrow(tmp_path: Path) -> None:
-    """The Arrow table has the same rows, of the files' own types."""
+    """The Arrow table has the same rows, with the files' types."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(2)])
     table = open_lake(tmp_path).candles_arrow("spot", "BTCUSDT", "1m", fill="gaps")
     assert table.schema.equals(SCHEMA)
@@ -217,7 +217,7 @@ def test_foreign_files_and_encoded_directories_are_read(tmp_path: Path) -> None:
 
 
 def test_other_series_are_never_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Broken files of another symbol, interval or day do not matter."""
+    """Broken files of other symbols, intervals and days have no effect."""
     make_lake(tmp_path, [rest_candle(0)])
     for other in (rest_candle(0, symbol="ETHUSDT"), rest_candle(0, interval="1h"), rest_candle(1440)):
         add_foreign(tmp_path, [other]).write_bytes(b"broken")
@@ -228,7 +228,7 @@ def test_other_series_are_never_opened(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_what_cannot_be_read_is_one_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Rows in the directory of another day are no part of some answers alone; a link in a ring is left out, and logged."""
+    """Rows below the wrong day are an error in each answer; a circular link is logged and left out."""
     make_lake(tmp_path, [rest_candle(0)])
     foreign = add_foreign(tmp_path, [rest_candle(1), rest_candle(1440)])
     with pytest.raises(LakeError, match="spot BTCUSDT 1m 2024-06-30: 1 of its rows begin on another day"):
@@ -252,7 +252,7 @@ class Compacting(LakeStore):
 
 
 def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
-    """If a listed file is folded away before it is read, the series is listed again; not for ever."""
+    """If a listed file vanishes before it is read, the series is listed again, a bounded number of times."""
     make_lake(tmp_path, [rest_candle(0)])
     day_ms = (BEGIN_MS, BEGIN_MS + 86_400_000)
     wanted = SymbolSelection("spot", ["BTCUSDT"], "1m", day_ms)
@@ -266,7 +266,7 @@ def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
 
 
 def test_one_lake_serves_many_threads(lake: Lake) -> None:
-    """Direct reads and SQL may run at the same time on one object."""
+    """Direct reads and SQL may run concurrently on one object."""
     counts: list[int] = []
 
     def ask() -> None:
@@ -282,13 +282,13 @@ def test_one_lake_serves_many_threads(lake: Lake) -> None:
 
 
 def test_streams_come_in_batches(lake: Lake) -> None:
-    """A large answer can be walked through without holding it."""
+    """A large answer can be read batch by batch, without holding it in memory."""
     with lake.stream("SELECT candle_begin_time FROM candles") as answer:
         assert answer.schema.names == ["candle_begin_time"]
         assert sum(batch.num_rows for batch in answer.batches) == 2884
 
 
 def test_absent_lake_is_told(tmp_path: Path) -> None:
-    """There is no lake where there is none."""
+    """An absent lake is an error."""
     with pytest.raises(LakeError, match="does not exist"):
         open_lake(tmp_path / "nowhere")

@@ -48,7 +48,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
-    """Candles in files, a third of them again in foreign ones, where some are worse and some are better."""
+    """Candles in own files, a third of them also in foreign files, with winners and losers."""
     root = tmp_path_factory.mktemp("local") / "lake"
     lake = make_lake(root, ALL_ROWS)
     worse = [msgspec.structs.replace(one, trade_num=0, source="rest", high=1e6) for one in ALL_ROWS[::3]]
@@ -73,7 +73,7 @@ def remote(store: Store, local: LakeStore) -> LakeStore:
 
 
 def asked(store: Store, lake: LakeStore, sql: str) -> pa.Table:
-    """Return the answer, with nothing but its own requests in the store's list."""
+    """Return an answer; the store's list then has only its requests."""
     store.requests.clear()
     return run(lake, sql)
 
@@ -93,7 +93,7 @@ def test_answers_are_the_local_ones(local: LakeStore, remote: LakeStore, sql: st
 
 
 def test_ledgers_are_there(remote: LakeStore) -> None:
-    """The tables of ledgers are not only equal: they have rows."""
+    """The tables of ledgers have rows, so their comparison is not empty."""
     for name in TABLES:
         assert run(remote, f"FROM {name}").num_rows
 
@@ -116,7 +116,7 @@ THREE_DAYS = "\"date\" BETWEEN '2024-07-02' AND '2024-07-04'"
 
 
 def test_days_of_a_series_are_asked_for_alone(store: Store, long: LakeStore) -> None:
-    """Of three days of one series nothing is listed but these, and each file costs two requests."""
+    """For three days of one series only these days are listed, and each file takes two requests."""
     where = f"market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '5m' AND {THREE_DAYS}"
     assert asked(store, long, f"SELECT close FROM candles WHERE {where}").num_rows == 3
     assert store.counted() == {"LIST": 3, "HEAD": 3, "GET": 3}
@@ -142,14 +142,14 @@ def test_symbols_that_tools_spell_otherwise_are_looked_for(store: Store, long: L
 
 
 def test_series_is_listed_in_one_go(store: Store, long: LakeStore) -> None:
-    """All days of a series, with their files, are one listing."""
+    """One listing returns all days of a series with their files."""
     sql = "SELECT count(*) FROM candles WHERE market = 'spot' AND symbol = 'BTCUSDT' AND \"interval\" = '5m'"
     assert asked(store, long, sql).to_pylist() == [{"count_star()": 30}]
     assert store.counted() == {"LIST": 1, "HEAD": 30, "GET": 30}
 
 
 def test_many_days_of_many_series(store: Store, long: LakeStore) -> None:
-    """One listing a series, rather than one a day, where that would be more than go at once."""
+    """Many days of many series take one listing per series, not one per day."""
     assert asked(store, long, f"SELECT close FROM candles WHERE {THREE_DAYS}").num_rows == 18
     levels = 3 + 6  # markets' symbols, symbols' intervals
     assert store.counted()["LIST"] == levels + 6 * 3
@@ -176,7 +176,7 @@ def test_what_cannot_be_is_not_asked_for(store: Store, long: LakeStore) -> None:
 
 
 def test_partitions_are_measured_by_listing(store: Store, long: LakeStore) -> None:
-    """No file is opened to know its size."""
+    """The sizes of files come from listings, and no file is opened."""
     assert asked(store, long, "FROM partitions").num_rows == 180
     assert set(store.counted()) == {"LIST"}
 
@@ -198,7 +198,7 @@ def test_coverage_reads_many_at_once(store: Store, long: LakeStore) -> None:
 
 
 def test_hostile_keys(store: Store, tmp_path: Path) -> None:
-    """Keys that only look like a lake's are passed over, wherever they are; directories' markers too."""
+    """Keys that only resemble a lake's are skipped at each level, and so are markers of directories."""
     make_lake(tmp_path, [rest_candle(0)])
     uri = store.upload(tmp_path, "hostile")
     partition = partition_of(rest_candle(0)).path
@@ -230,7 +230,7 @@ def test_hostile_keys(store: Store, tmp_path: Path) -> None:
 
 
 def test_directory_that_somebody_spelled_with_percent_signs(store: Store, tmp_path: Path) -> None:
-    """It is the same partition, and each of its candles is there once."""
+    """A percent-encoded directory belongs to the same partition, and each candle is there once."""
     symbol = "币USDT"
     make_lake(tmp_path, [rest_candle(0, symbol=symbol)])
     encoded = "market=spot/symbol=%E5%B8%81USDT/interval=1m/date=2024-06-30"
@@ -253,7 +253,7 @@ def test_file_in_our_place_with_other_types(store: Store, tmp_path: Path) -> Non
 
 
 def test_file_that_is_none(store: Store, tmp_path: Path) -> None:
-    """A damaged file is one line that names it."""
+    """A damaged file is an error of one line with its name."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(1440)])
     lake = open_to_read(store.upload(tmp_path, "damaged"))
     name = partition_of(rest_candle(0)).file
@@ -265,7 +265,7 @@ def test_file_that_is_none(store: Store, tmp_path: Path) -> None:
 
 
 def test_object_replaced_between_listing_and_reading(store: Store, tmp_path: Path) -> None:
-    """The new file is the answer, whole, even if it comes between two requests for the old one."""
+    """If a file is replaced after the listing, the answer has the whole new file."""
     make_lake(tmp_path, [rest_candle(n) for n in range(10)])
     lake = open_to_read(store.upload(tmp_path, "replaced"))
     name = partition_of(rest_candle(0)).file
@@ -280,7 +280,7 @@ def test_object_replaced_between_listing_and_reading(store: Store, tmp_path: Pat
 
 
 def test_file_that_is_folded_while_we_look(store: Store, tmp_path: Path) -> None:
-    """A file that is listed and then gone has the lake listed again."""
+    """If a listed file vanishes, the lake is listed again."""
     make_lake(tmp_path, [rest_candle(n) for n in range(5)])
     foreign = add_foreign(tmp_path, [rest_candle(7)])
     lake = open_to_read(store.upload(tmp_path, "folded"))
@@ -337,7 +337,7 @@ def test_errors_of_sql_stay_those_of_sql(long: LakeStore) -> None:
 
 
 def test_time_is_bounded(store: Store, long: LakeStore) -> None:
-    """A statement that waits for the store ends when its time is over."""
+    """A statement that waits for the store ends at its timeout."""
     silent = threading.Event()
 
     def hook(_: Request) -> None:
@@ -364,7 +364,7 @@ def test_time_is_bounded(store: Store, long: LakeStore) -> None:
     ],
 )
 def test_nothing_else_can_be_read_or_written(long: LakeStore, sql: str) -> None:
-    """SQL sees the lake's tables, and no file of any disk."""
+    """SQL has the lake's tables only, and no file of any disk."""
     with pytest.raises(LakewriterError):
         run(long, sql)
 
@@ -387,7 +387,7 @@ def test_rows_come_before_all_is_fetched(store: Store, long: LakeStore) -> None:
 
 
 def test_lake_from_python(store: Store, long: LakeStore) -> None:
-    """A lake is opened, and a series read without SQL, as if it were here."""
+    """A lake in a store is opened, and a series read without SQL, as on a disk."""
     lake = open_lake(store.uri("long"))
     assert repr(lake) == "Lake('s3://bucket/long')"
     store.requests.clear()
@@ -422,7 +422,7 @@ def test_hot_rows_are_those_of_the_state_directory(store: Store, tmp_path: Path)
 
 
 def test_objects_replaced_all_the_while(store: Store, tmp_path: Path) -> None:
-    """Each answer has each file as it was or as it is, longer or shorter, and none is refused."""
+    """During replacements each answer has each file's old or new version, and none fails."""
     symbols = [f"S{number}USDT" for number in range(4)]
     lengths = [1 + 37 * number % 300 for number in range(40)]
     make_lake(tmp_path, [rest_candle(0, symbol=symbol) for symbol in symbols])

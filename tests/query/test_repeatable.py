@@ -85,7 +85,7 @@ def connection(engine: Engine) -> Iterator[duckdb.DuckDBPyConnection]:
 def test_filters_that_follow_from_the_statement_are_kept(
     connection: duckdb.DuckDBPyConnection, sql: str
 ) -> None:
-    """A statement over candles and stable functions has the same filters each time."""
+    """A statement over candles with stable functions keeps its filters."""
     assert check(connection, sql).repeatable
 
 
@@ -93,12 +93,12 @@ def test_filters_that_follow_from_the_statement_are_kept(
 def test_filters_that_follow_from_more_are_found_each_time(
     connection: duckdb.DuckDBPyConnection, sql: str
 ) -> None:
-    """Time, chance, the session and other tables make a statement not repeatable."""
+    """Time, random numbers, the session and other tables make a statement not repeatable."""
     assert not check(connection, sql).repeatable
 
 
 def test_stable_functions_are_stable(connection: duckdb.DuckDBPyConnection) -> None:
-    """This DuckDB agrees on each listed function, and on those that its macros call."""
+    """DuckDB marks each listed function, and those that its macros call, as stable."""
     overloads = connection.execute(
         "SELECT lower(function_name), stability, macro_definition FROM duckdb_functions()"
     ).fetchall()
@@ -113,7 +113,7 @@ def test_stable_functions_are_stable(connection: duckdb.DuckDBPyConnection) -> N
 
 @pytest.mark.parametrize("name", MACROS)
 def test_macros_are_repeatable(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """A macro for candles calls stable functions alone, apart from those for ages."""
+    """Each macro for candles calls only stable functions."""
     assert all_stable(connection, MACROS[name].sql.replace("now()", "TIMESTAMPTZ '2024-06-30'"))
 
 
@@ -138,7 +138,7 @@ def filters_of(
 def test_kept_filters_are_those_of_the_statement_and_its_values(
     engine: Engine, connection: duckdb.DuckDBPyConnection
 ) -> None:
-    """The same values find the same filters; another value, or one of another type, does not."""
+    """Equal values of parameters use the cached filters; other values or types do not."""
     sql = "SELECT max(high) FROM candles WHERE trade_num::VARCHAR = $n::VARCHAR AND symbol = $s"
     values: list[object] = [1, "1", True, 1.0, None, datetime(2024, 6, 30), datetime(2024, 6, 30, tzinfo=UTC)]
     found = [filters_of(engine, connection, sql, n=value, s="A") for value in values]
@@ -195,7 +195,7 @@ def test_filters_of_the_time_are_found_again(engine: Engine, connection: duckdb.
 
 
 def test_a_repeated_statement_sees_what_is_new(tmp_path: Path) -> None:
-    """Filters are kept, and never which files there are."""
+    """Filters are cached, but never the list of files."""
     store = make_lake(tmp_path / "lake", [rest_candle(0)])
     sql = "SELECT count(*) AS n FROM candles WHERE symbol IN ('BTCUSDT', 'ETHUSDT')"
     assert run(store, sql).to_pylist() == [{"n": 1}]
@@ -210,7 +210,7 @@ def test_a_repeated_statement_sees_what_is_new(tmp_path: Path) -> None:
     "sql", [query.sql for query in saved_queries()], ids=[q.name for q in saved_queries()]
 )
 def test_saved_queries_over_candles_are_repeatable(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Programs repeat them more than any other statement."""
+    """Saved queries that read only candles are repeatable."""
     statement = check(connection, sql)
     assert statement.repeatable == (statement.tables == {"candles"})
 

@@ -36,7 +36,7 @@ def asked(store: LakeStore, name: str, **params: str) -> list[dict[str, object]]
 
 
 def test_there_are_some() -> None:
-    """The README's names exist."""
+    """The saved queries that README names exist."""
     assert {
         "daily_ohlcv",
         "resample",
@@ -56,7 +56,7 @@ def test_each_runs_on_its_defaults(lake: LakeStore, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_runs_on_an_empty_lake(tmp_path: Path, name: str) -> None:
-    """An empty lake has an empty answer, not an error."""
+    """On an empty lake each saved query returns no rows, and no error."""
     assert asked(make_lake(tmp_path), name) == []
 
 
@@ -69,7 +69,7 @@ def test_each_explains_itself(name: str) -> None:
 
 
 def test_daily_ohlcv_is_right(lake: LakeStore) -> None:
-    """A day opens with its first candle and closes with its last."""
+    """A day opens with its first candle, and closes with its last."""
     first, second, third = asked(lake, "daily_ohlcv")
     assert (first["open"], first["high"], first["low"], first["close"]) == (100.0, 1541.0, 99.0, 1540.0)
     assert (first["volume"], first["trade_num"], first["candles"]) == (2 * 1439, 10 * 1439, 1439)
@@ -91,7 +91,7 @@ def test_resample_is_right(lake: LakeStore) -> None:
 
 
 def test_vwap_is_right(lake: LakeStore) -> None:
-    """The price is the money over the coins; on coin futures the contracts weigh the prices."""
+    """The price is quote volume over volume; on coin futures the contracts weigh the prices."""
     there = [n for n in range(1440) if n != 7]
     assert asked(lake, "vwap")[0]["vwap"] == pytest.approx(100.5 + sum(there) / len(there))
     coin = asked(lake, "vwap", market="coin_futures", symbol="BTCUSD_PERP")
@@ -100,7 +100,7 @@ def test_vwap_is_right(lake: LakeStore) -> None:
 
 
 def test_returns_are_right(lake: LakeStore) -> None:
-    """The first bucket has no return, the next ones compare closes."""
+    """The first bucket has no return, and each other one compares closes."""
     first, second, _ = asked(lake, "returns")
     assert first["simple_return"] is None
     assert second["simple_return"] == pytest.approx(2980 / 1540 - 1)
@@ -108,7 +108,7 @@ def test_returns_are_right(lake: LakeStore) -> None:
 
 
 def test_realised_volatility_skips_gaps(lake: LakeStore) -> None:
-    """A missing candle makes two returns fewer, never one that spans the gap."""
+    """A missing candle removes two returns, and no return spans the gap."""
     first = asked(lake, "realised_volatility")[0]
     closes = [101.0 + n for n in range(1440)]
     returns = [math.log(closes[n] / closes[n - 1]) for n in range(1, 1440) if n not in (7, 8)]
@@ -128,7 +128,7 @@ def test_top_movers_are_sorted_by_size_of_the_move(tmp_path: Path) -> None:
 
 
 def test_basis_takes_the_last_spot_price(lake: LakeStore) -> None:
-    """Each close of the future is compared with spot's at that moment, or the last one before it."""
+    """Each close of the future is compared with spot's close at that time, or the last one before it."""
     rows = asked(lake, "basis")
     assert len(rows) == 60
     assert rows[5]["basis_percent"] == pytest.approx(100.0)
@@ -137,7 +137,7 @@ def test_basis_takes_the_last_spot_price(lake: LakeStore) -> None:
 
 
 def test_correlation_is_right(lake: LakeStore) -> None:
-    """Pearson's, of the log returns of the candles that both have, gaps left out."""
+    """The correlation is Pearson's, of the log returns of candles that both symbols have, without gaps."""
     [row] = asked(lake, "correlation")
     steps = [n for n in range(1, 60) if n not in (7, 8)]
     bitcoin = [math.log((101 + n) / (100 + n)) for n in steps]
@@ -147,7 +147,7 @@ def test_correlation_is_right(lake: LakeStore) -> None:
 
 
 def test_latest_is_one_row_a_series(lake: LakeStore) -> None:
-    """Each series shows its newest candle, journal included."""
+    """Each series has its newest candle, journal included."""
     rows = asked(lake, "latest")
     assert [(row["market"], row["symbol"], row["close"]) for row in rows] == [
         ("coin_futures", "BTCUSD_PERP", 160.0),
@@ -159,7 +159,7 @@ def test_latest_is_one_row_a_series(lake: LakeStore) -> None:
 
 
 def test_coverage_by_day_counts_what_is_missing(lake: LakeStore) -> None:
-    """A day's missing candles are its grid's minus those that are there."""
+    """A day's missing candles are its grid's candles without those in the lake."""
     assert [(row["candles"], row["missing"]) for row in asked(lake, "coverage_by_day")] == [
         (1439, 1),
         (1440, 0),
@@ -175,7 +175,7 @@ def test_parameters_select(lake: LakeStore) -> None:
 
 
 def test_comments_become_parameters() -> None:
-    """Name, default and meaning are read from the head of the file, and no further."""
+    """The comments at the beginning give the names, defaults and descriptions; later ones do not."""
     query = parse_query(
         "x",
         "-- What it says.\n-- more\n-- :a = 1 day   how long\n--:b=\n-- :c = x y\n\n-- :d = 1  no\nSELECT 1",

@@ -53,7 +53,7 @@ def test_pure_lake_answers_as_plain_duckdb_does(tmp_path: Path) -> None:
 
 
 def test_every_column_has_its_place_and_type_in_an_empty_lake(tmp_path: Path) -> None:
-    """An empty lake has the same table as a full one."""
+    """An empty lake has the same columns and types as a full one."""
     described = values(
         make_lake(tmp_path / "empty"), "SELECT column_name, column_type FROM (DESCRIBE candles)"
     )
@@ -71,7 +71,7 @@ def test_every_column_has_its_place_and_type_in_an_empty_lake(tmp_path: Path) ->
 
 
 def test_journalled_candles_are_seen_before_any_flush(tmp_path: Path) -> None:
-    """A candle is in the answer as soon as it is in the journal, even without any file."""
+    """A journaled candle is in the answer at once, even without any file."""
     store = make_lake(tmp_path, hot=[rest_candle(0), rest_candle(1)])
     assert values(store, "SELECT count(*), max(high) FROM candles") == [(2, 103.0)]
     assert values(store, 'SELECT DISTINCT market, symbol, "interval", "date"::VARCHAR FROM candles') == [
@@ -87,14 +87,14 @@ def test_candle_in_journal_and_file_is_seen_once(tmp_path: Path) -> None:
 
 
 def test_foreign_duplicates_are_seen_once(tmp_path: Path) -> None:
-    """Files that another tool put beside ours repeat no candle."""
+    """Foreign files beside ours repeat no candle."""
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(1)])
     add_foreign(tmp_path, [rest_candle(1), rest_candle(2), rest_candle(2)])
     assert values(store, "SELECT count(*), count(DISTINCT candle_begin_time) FROM candles") == [(3, 3)]
 
 
 def test_foreign_file_may_lack_columns_and_have_other_types(tmp_path: Path) -> None:
-    """Missing columns are null, extra ones ignored, and other types cast to ours."""
+    """Missing columns are null, extra ones are ignored, and other types are cast."""
     store = make_lake(tmp_path, [rest_candle(0)])
     foreign = pa.table(
         {
@@ -197,7 +197,7 @@ def test_root_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_chinese_symbol_and_its_percent_encoded_directory(tmp_path: Path) -> None:
-    """A symbol reads the same, raw or percent-encoded by another tool, and is one series."""
+    """A symbol's plain and percent-encoded directories are one series."""
     symbol = "币安人生USDT"
     store = make_lake(tmp_path, [rest_candle(0, symbol=symbol)])
     encoded = "%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9FUSDT"
@@ -210,7 +210,7 @@ def test_chinese_symbol_and_its_percent_encoded_directory(tmp_path: Path) -> Non
 def test_symbols_and_intervals_are_text_whatever_they_look_like(
     tmp_path: Path, symbol: str, interval: str
 ) -> None:
-    """A lake of `1d` alone, or of a symbol that looks like a number, has them as text."""
+    """An interval such as `1d`, or a symbol like a number, is read as text."""
     store = make_lake(tmp_path, [rest_candle(0, symbol=symbol, interval=interval)])
     sql = 'SELECT symbol, "interval" FROM candles WHERE "interval" = $interval AND symbol = $symbol'
     assert values(store, sql, interval=interval, symbol=symbol) == [(symbol, interval)]
@@ -243,7 +243,7 @@ class Compacting(LakeStore):
 
 
 def test_file_that_vanishes_is_no_matter(tmp_path: Path) -> None:
-    """If a listed file is folded away before it is read, the query lists again."""
+    """If a listed file vanishes before it is read, the query lists again."""
     make_lake(tmp_path, [rest_candle(0), rest_candle(1)])
     store = Compacting.local(tmp_path)
     store.victims = [add_foreign(tmp_path, [rest_candle(1)], f"part-{n}.parquet") for n in range(2)]
@@ -263,7 +263,7 @@ def test_files_that_keep_vanishing_are_told(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
-    """A broken file is an error that names it, never an answer without it."""
+    """An unreadable own file is an error with its name, never an answer without it."""
     store = make_lake(tmp_path, [rest_candle(0)])
     own = tmp_path / "market=spot/symbol=BTCUSDT/interval=1m/date=2024-06-30" / FILE_NAME
     own.write_bytes(b"this is not Parquet at all")
@@ -272,7 +272,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_batches(tmp_path: Path) -> None:
-    """A large answer is never in memory as a whole."""
+    """A large answer is never held in memory as a whole."""
     with stream(make_lake(tmp_path), "SELECT range AS n FROM range(3000000)") as answer:
         sizes = [batch.num_rows for batch in answer.batches]
     assert sum(sizes) == 3_000_000
@@ -280,7 +280,7 @@ def test_rows_come_in_batches(tmp_path: Path) -> None:
 
 
 def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    """No two columns of an answer are called the same."""
+    """No two columns of an answer have the same name."""
     table = run(make_lake(tmp_path), "SELECT 1 AS a, 2 AS a, 3 AS a_1")
     assert table.column_names == ["a", "a_1", "a_1_1"]
 
@@ -294,7 +294,7 @@ def test_parameters_are_values_never_sql(tmp_path: Path) -> None:
 
 
 def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
-    """A parameter too few or too many is your mistake, and is named."""
+    """A missing or unknown parameter is a usage error with its name."""
     store = make_lake(tmp_path)
     with pytest.raises(UsageError, match=r"\$s has no value"):
         run(store, "SELECT $s")
@@ -315,7 +315,7 @@ def test_missing_and_unknown_parameters_are_named(tmp_path: Path) -> None:
 def test_what_others_would_write_is_told_from_what_is_written_here(
     tmp_path: Path, sql: str, hint: str
 ) -> None:
-    """Names and lengths as other tools have them are answered with ours, first of all hints."""
+    """The first hint for another tool's name or interval is the lake's."""
     with pytest.raises(QueryError) as raised:
         run(make_lake(tmp_path), sql)
     assert raised.value.hint.splitlines()[0] == hint
@@ -334,7 +334,7 @@ def test_what_others_would_write_is_told_from_what_is_written_here(
     ],
 )
 def test_broken_sql_is_one_clean_line(tmp_path: Path, sql: str, message: str) -> None:
-    """The engine's first line is the message, the place in the SQL the hint, and the exit code 1."""
+    """The message is the engine's first line, the hint the position, and the exit code 1."""
     with pytest.raises(QueryError) as raised:
         run(make_lake(tmp_path), sql)
     assert raised.value.what == message
@@ -370,7 +370,7 @@ def test_partitions_can_be_asked(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query leaves no file in the lake, and none in the temporary directory."""
+    """A query leaves no file in the lake, nor in the temporary directory."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -381,7 +381,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_many_threads_may_ask_at_once(tmp_path: Path) -> None:
-    """Statements of several threads do not disturb each other."""
+    """Concurrent statements of several threads do not affect each other."""
     store = make_lake(tmp_path, [rest_candle(n) for n in range(10)], hot=[rest_candle(10)])
     answers: list[object] = []
 

@@ -21,7 +21,7 @@ from support.lakes import add_foreign, make_lake, rest_candle, write_parquet
 
 
 def test_own_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
-    """The file that we write is the engine's; any other name, also in a percent-encoded directory, is not."""
+    """Our own file is own; any other name, also in a percent-encoded directory, is foreign."""
     symbol = "币USDT"
     store = make_lake(
         tmp_path, [rest_candle(0, symbol=symbol), rest_candle(1440, symbol=symbol)], hot=[rest_candle(3)]
@@ -43,7 +43,7 @@ def test_own_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_doubted_file_is_foreign(tmp_path: Path) -> None:
-    """An own file that the engine cannot read is left to us."""
+    """An own file in `read_as_foreign` counts as foreign."""
     store = make_lake(tmp_path, [rest_candle(0), rest_candle(1440)])
     name = partition_of(rest_candle(0)).file
     snapshot = take_snapshot(store, read_as_foreign=frozenset([name]))
@@ -52,7 +52,7 @@ def test_doubted_file_is_foreign(tmp_path: Path) -> None:
 
 
 def test_loose_rows_have_the_columns_of_the_path(tmp_path: Path) -> None:
-    """Rows of the journal and of foreign files look alike."""
+    """Rows of the journal and of foreign files have the same columns, the path's included."""
     store = make_lake(tmp_path, hot=[rest_candle(0)])
     add_foreign(tmp_path, [rest_candle(1, symbol="ETHUSDT")])
     rows = pa.concat_tables(unmerged_tables(store, take_snapshot(store)))
@@ -63,7 +63,7 @@ def test_loose_rows_have_the_columns_of_the_path(tmp_path: Path) -> None:
 
 
 def test_partitions_are_measured(tmp_path: Path) -> None:
-    """Each partition has its number of files and their bytes."""
+    """Each partition has the number and the bytes of its files."""
     store = make_lake(tmp_path, [rest_candle(0)])
     foreign = add_foreign(tmp_path, [rest_candle(1)])
     own = foreign.with_name("candles.parquet")

@@ -66,7 +66,7 @@ MOVED_SERIES = ("spot", "MOVEDUSDT", "1h")
 
 
 def settled_rows() -> tuple[list[Candle], list[Candle]]:
-    """Return the rows of the statements' lake, and those that a recorder will bring as well, from worse sources."""
+    """Return the rows of the lake, and those whose losing duplicates a recorder will add."""
     kept = [one for one in ALL_ROWS if (one.market, one.symbol, one.interval) not in RECORDED_SERIES]
     days = range(BEGIN_MS, BEGIN_MS + 24 * DAY_MS, DAY_MS)
     kept += [of(*MOVED_SERIES, begin_ms, begin_ms + STEPS_MS["1h"]) for begin_ms in days]
@@ -79,7 +79,7 @@ def settled_rows() -> tuple[list[Candle], list[Candle]]:
 
 
 class Lakes(NamedTuple):
-    """A lake that is written to, and plain DuckDB over a still copy of its rows."""
+    """A lake under constant writes, and plain DuckDB over a still copy of its rows."""
 
     store: LakeStore
     plain: duckdb.DuckDBPyConnection
@@ -129,7 +129,7 @@ def unsettled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
 
 
 def in_the_end(lake: Path, plain: duckdb.DuckDBPyConnection) -> None:
-    """When all is flushed and folded, a plain glob of the lake itself has the same rows, once."""
+    """After a flush and a compaction, check that a plain glob of the lake has the same rows, once."""
     for command in ("flush", "compact"):
         assert run(command, "--lake", str(lake)).returncode == 0
     globbed = plain_glob(lake)
@@ -147,7 +147,7 @@ EVERYTHING = [*map(as_statement, PREDICATES), *STATEMENTS]
 
 
 def test_every_statement_while_writers_never_rest(unsettled: Lakes) -> None:
-    """Recorded over, planted, folded, unfolded, flushed and rewritten: each answer is that of a still copy."""
+    """During all kinds of writes, each answer equals that of a still copy."""
     many = len(EVERYTHING) if LONGER_S else 25
     for _ in rounds():
         for number, sql in enumerate(random.sample(EVERYTHING, many)):

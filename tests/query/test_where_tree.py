@@ -54,7 +54,7 @@ def pruner(connection: duckdb.DuckDBPyConnection, sql: str, **params: object) ->
 def kept(
     connection: duckdb.DuckDBPyConnection, predicate: str, **params: object
 ) -> tuple[list[str], list[str]]:
-    """The symbols and the days that a predicate leaves."""
+    """Return the symbols and days that a predicate keeps."""
     found = pruner(connection, f"FROM candles WHERE {predicate}", **params)
     assert found is not None, predicate
     return found.keep("symbol", SYMBOLS), found.keep_days("1m", DAYS)
@@ -80,7 +80,7 @@ def kept(
     ],
 )
 def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, symbols: list[str]) -> None:
-    """Just the names are left in which the conditions hold."""
+    """The conditions keep exactly the names in which they hold."""
     found = pruner(connection, f"SELECT max(high) FROM candles c WHERE {predicate}", symbol="BTCUSDT")
     assert found is not None
     assert found.keep("symbol", SYMBOLS) == symbols
@@ -106,7 +106,7 @@ def test_names(connection: duckdb.DuckDBPyConnection, predicate: str, symbols: l
     ],
 )
 def test_days(connection: duckdb.DuckDBPyConnection, predicate: str, first: str, last: str) -> None:
-    """Just the days are left in which the conditions hold."""
+    """The conditions keep exactly the days in which they hold."""
     moment = datetime(2024, 7, 4, 1, tzinfo=timezone(timedelta(hours=2)))
     used = {
         name: value
@@ -118,7 +118,7 @@ def test_days(connection: duckdb.DuckDBPyConnection, predicate: str, first: str,
 
 
 def test_few_names_and_days_are_known_without_a_listing(connection: duckdb.DuckDBPyConnection) -> None:
-    """An object store is asked for these alone, and the reason for an empty answer names them."""
+    """Few names and days need no listing, and the reason for an empty answer has them."""
     found = pruner(
         connection,
         "FROM candles WHERE market = 'spot' AND symbol IN ('B', 'A') AND \"date\" BETWEEN '2024-07-01' AND '2024-07-02'",
@@ -195,7 +195,7 @@ NOT_SIMPLE = [
 
 @pytest.mark.parametrize("sql", NOT_SIMPLE)
 def test_doubtful_statements_are_not_simple(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """The engine itself says what such a statement needs."""
+    """A statement that the module does not fully understand is not simple."""
     assert pruner(connection, sql) is None
 
 
@@ -203,13 +203,13 @@ def test_doubtful_statements_are_not_simple(connection: duckdb.DuckDBPyConnectio
     "value", [1, None, 1.5, ["A"], b"A", datetime(2024, 7, 1), type("Text", (str,), {})("A")]
 )
 def test_other_values_are_left_to_the_engine(connection: duckdb.DuckDBPyConnection, value: object) -> None:
-    """A parameter that is no plain text is compared as DuckDB compares it."""
+    """A parameter that is no plain text is left to DuckDB's comparison."""
     assert pruner(connection, "FROM candles WHERE symbol = $value", value=value) is None
 
 
 @pytest.mark.parametrize("value", ["2024-07-01", 1, None, datetime(2024, 7, 1), date.max, date.min])
 def test_other_days_are_left_to_the_engine(connection: duckdb.DuckDBPyConnection, value: object) -> None:
-    """A parameter that is no plain day is compared as DuckDB compares it."""
+    """A parameter that is no plain day is left to DuckDB's comparison."""
     assert pruner(connection, 'FROM candles WHERE "date" > $value', value=value) is None
 
 
@@ -235,7 +235,7 @@ def expect_sound(
 
 
 def test_no_row_is_lost(connection: duckdb.DuckDBPyConnection, plain: duckdb.DuckDBPyConnection) -> None:
-    """Each of the many predicates keeps the partitions of its rows; a good part of them is simple."""
+    """Each predicate keeps the partitions of its rows, and many predicates are simple."""
     simple = [predicate for predicate in PREDICATES if expect_sound(connection, plain, predicate)]
     assert len(simple) > 25
 
@@ -245,14 +245,14 @@ def test_no_row_is_lost(connection: duckdb.DuckDBPyConnection, plain: duckdb.Duc
 def test_no_row_of_any_filters_is_lost(
     connection: duckdb.DuckDBPyConnection, plain: duckdb.DuckDBPyConnection, parts: list[str]
 ) -> None:
-    """Whatever a WHERE joins, the partitions of its rows are kept."""
+    """Any combination of conditions keeps the partitions of its rows."""
     expect_sound(connection, plain, " AND ".join(f"({part})" for part in parts))
 
 
 @examples(150, 3_000, suppress_health_check=list(HealthCheck))
 @given(predicate=LIKES | st.builds("({} OR {})".format, LIKES, LIKES) | st.builds("NOT {}".format, LIKES))
 def test_patterns_match_as_in_the_engine(connection: duckdb.DuckDBPyConnection, predicate: str) -> None:
-    """Names pass a LIKE just if DuckDB says so."""
+    """A LIKE pattern matches the same names as in DuckDB."""
     rows = connection.execute(
         f"SELECT symbol FROM (SELECT unnest($names::VARCHAR[]) AS symbol) WHERE {predicate}",
         {"names": SYMBOLS},

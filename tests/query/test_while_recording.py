@@ -108,7 +108,7 @@ class Live:
         self.seen += len(ours)
 
     def _before(self, sql: str) -> Rows:
-        """Return plain DuckDB's answer over a copy: of a file that is replaced meanwhile it might read two halves."""
+        """Return plain DuckDB's answer over a copy, because it could read two versions of a replaced file."""
         with tempfile.TemporaryDirectory(dir=self._copies) as directory:
             for file in self.store.root.glob("market=*/*/*/*/*.parquet"):
                 copied = Path(directory, file.relative_to(self.store.root))
@@ -201,7 +201,7 @@ OF_ONE_ROW = [predicate for predicate in PREDICATES if of_one_row(predicate)]
 
 
 def test_every_predicate_over_what_is_recorded_just_now(live: Live) -> None:
-    """Nothing that was recorded is missing, nothing comes twice, and nothing that was never sent."""
+    """Each answer has all recorded rows, none twice, and none that was never sent."""
     assert len(OF_ONE_ROW) > 130
     many = len(OF_ONE_ROW) if LONGER_S else 15
     for _ in rounds():
@@ -213,5 +213,5 @@ def test_every_predicate_over_what_is_recorded_just_now(live: Live) -> None:
 @BY_CHANCE
 @given(predicate=FILTERS)
 def test_any_filter_over_what_is_recorded_just_now(live: Live, predicate: str) -> None:
-    """The same for any filter."""
+    """The same holds for any filter."""
     live.bracket(predicate.replace("event_time", "close"))

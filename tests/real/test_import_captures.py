@@ -30,7 +30,7 @@ def text_of(path: Path) -> str:
 
 
 def rows_of(path: Path) -> list[tuple[object, ...]]:
-    """Return a file's rows as the lake should have them, each number read by Python itself."""
+    """Return a file's rows as expected in the lake, with numbers that Python reads."""
     symbol, interval = path.name.split("-")[:2]
     key = (MARKETS[path.parent.name], symbol, interval)
     rows = []
@@ -45,7 +45,7 @@ def rows_of(path: Path) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_real_file_is_imported_row_by_row(path: Path, tmp_path: Path) -> None:
-    """Every row is in the lake, once, with the doubles of `float(text)`; its source is the archive."""
+    """Each row is in the lake once, with the doubles of `float(text)` and the source archive."""
     lake = tmp_path / "lake"
     done = run("import", "--market", MARKETS[path.parent.name], str(path), "--lake", str(lake))
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def klines(session: Path) -> list[dict[str, Any]]:
-    """Return the kline events of a session as the exchange sent them."""
+    """Return the kline events of a session."""
     lines = session.read_text().splitlines()[1:]
     frames = (json.loads(line.partition(": ")[2]) for line in lines if line.strip())
     events = (frame.get("data", frame) for frame in frames)
@@ -46,7 +46,7 @@ def row_of(market: str, event: dict[str, Any]) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("name", SESSIONS)
 def test_a_replayed_session_is_recorded_field_by_field(name: str, tmp_path: Path) -> None:
-    """Exactly the closed candles of a session are in the lake, for `query` and for a plain glob alike."""
+    """The lake has exactly the session's closed candles, by `query` and by a plain glob."""
     market, session = name.split()[0], CAPTURES / "ws" / SESSIONS[name]
     lake = tmp_path / "lake"
     events = klines(session)

@@ -77,7 +77,7 @@ def answer(name: str) -> bytes:
 
 @pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
 def test_every_frame(name, market, frames, klines, closed):
-    """Each frame of a session is understood; only closed klines become candles."""
+    """Each frame of a session is parsed, and only closed klines become candles."""
     seen = session(name)
     messages = [decode(frame, market, recv_us) for recv_us, frame in seen]
     assert len(seen) == frames
@@ -92,7 +92,7 @@ def test_every_frame(name, market, frames, klines, closed):
 
 @pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
 def test_open_frames_are_passed_over_unread(name, market, frames, klines, closed):
-    """The cheap test finds every open kline of a session and takes nothing else for one."""
+    """The check without parsing finds each open kline of a session, and no other frame."""
     passed_over = [frame for _, frame in session(name) if is_open_candle(frame)]
     assert len(passed_over) == klines - closed
     assert all(is_kline(frame) and payload_of(frame)["k"]["x"] is False for frame in passed_over)
@@ -100,7 +100,7 @@ def test_open_frames_are_passed_over_unread(name, market, frames, klines, closed
 
 @pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
 def test_closed_candles_as_sent(name, market, frames, klines, closed):
-    """A closed candle has every field as it was sent, and keeps it in a table."""
+    """A closed candle keeps all of its values, also in a table."""
     for recv_us, frame in session(name):
         if not is_kline(frame) or not payload_of(frame)["k"]["x"]:
             continue
@@ -140,7 +140,7 @@ def can_be(market: str, row: list[Any]) -> bool:
 
 @pytest.mark.parametrize(("name", "market", "frames", "klines", "closed"), SESSIONS)
 def test_the_streams_candles_can_be(name, market, frames, klines, closed):
-    """No candle that the exchange streamed, closed or open, is called impossible."""
+    """No streamed candle, closed or open, has a violation."""
     for _, frame in session(name):
         if is_kline(frame):
             kline = payload_of(frame)["k"]
@@ -156,7 +156,7 @@ def test_the_streams_candles_can_be(name, market, frames, klines, closed):
     ],
 )
 def test_the_candles_of_rest_can_be(name, market):
-    """No candle that REST answered is called impossible."""
+    """No candle of REST has a violation."""
     rows = json.loads((CAPTURES / "rest" / name).read_bytes())
     assert rows
     for row in rows:
@@ -165,7 +165,7 @@ def test_the_candles_of_rest_can_be(name, market):
 
 @pytest.mark.parametrize(("name", "market"), LISTS)
 def test_listed_symbols(name, market):
-    """Every symbol that was ever listed can be one, and comes back from its path."""
+    """Each symbol that was ever listed is valid, and is read back from its path."""
     listed = json.loads(answer(name))["symbols"]
     assert listed
     for entry in listed:
@@ -189,7 +189,7 @@ def test_instruments(name, market):
 
 
 def test_usdm_list_in_full():
-    """The USDⓈ-M list of 2026-07 has 820 symbols, three of them with Chinese names."""
+    """The USDⓈ-M list of 2026-07 has 820 symbols, three with Chinese names."""
     found = parse_instruments(answer("usdm_exchangeInfo_2026-07-04.json.gz"), MARKETS["usdt_futures"])
     assert len(found) == 820
     assert sum(not entry.symbol.isascii() for entry in found) == 3

@@ -18,7 +18,7 @@ def rows_of(batch) -> list[Candle]:
 
 
 def test_one_candle_per_key():
-    """Of duplicates the one that takes precedence is kept, whenever it came."""
+    """Of duplicates the winner is kept, in any order of arrival."""
     few, many = stream_candle(trade_num=1), stream_candle(trade_num=2)
     for order in ([few, many], [many, few]):
         buffer = Buffer()
@@ -28,7 +28,7 @@ def test_one_candle_per_key():
 
 
 def test_by_partition():
-    """Candles of several days and symbols are handed out by partition."""
+    """A seal groups candles of several days and symbols by partition."""
     buffer = Buffer()
     rows = [stream_candle(0), stream_candle(1440), stream_candle(0, symbol="ETHUSDT"), stream_candle(1)]
     buffer.add(rows, 0.0)
@@ -56,7 +56,7 @@ def test_discard_after_the_merge():
 
 
 def test_what_failed_comes_again():
-    """A candle that could not be merged is part of the next seal, unless a better one came."""
+    """A candle that was not merged is part of the next seal, unless a winning duplicate arrived."""
     buffer = Buffer()
     buffer.add([stream_candle(0, trade_num=5), stream_candle(1, trade_num=5)], 0.0)
     buffer.seal()
@@ -80,7 +80,7 @@ def test_age():
 
 
 def test_empty():
-    """An empty buffer seals nothing."""
+    """An empty buffer seals an empty batch."""
     buffer = Buffer()
     assert (len(buffer), buffer.open_rows, buffer.seal()) == (0, 0, {})
 
@@ -91,7 +91,7 @@ steps = st.lists(st.lists(candles(6), max_size=5) | st.just("flush"), max_size=3
 @examples(25, 200)
 @given(steps, st.randoms())
 def test_loses_and_repeats_nothing(steps, chance: random.Random):
-    """Any order of additions and flushes that fail or succeed leaves the winners merged or buffered."""
+    """After any additions and flushes, also failed ones, the winners are merged or buffered."""
     buffer = Buffer()
     added: list[Candle] = []
     merged: list[Candle] = []

@@ -7,7 +7,7 @@ from support.candles import stream_candle
 
 
 def test_a_wait_ends_when_all_candles_put_before_it_are_durable() -> None:
-    """Candles put after the wait began are not waited for."""
+    """A wait does not include candles that are put after it began."""
 
     async def main() -> None:
         queue = CandleQueue(10)
@@ -28,7 +28,7 @@ def test_a_wait_ends_when_all_candles_put_before_it_are_durable() -> None:
 
 
 def test_a_candle_counts_when_it_is_on_the_queue() -> None:
-    """One that waits for room has no number yet."""
+    """A candle that waits for room in the queue has no number yet."""
 
     async def main() -> None:
         queue = CandleQueue(1)

@@ -7,13 +7,13 @@ from lakewriter.recording.histogram import Histogram
 
 
 def test_nothing_counted() -> None:
-    """Without values every share is 0."""
+    """Without values each quantile is 0."""
     assert (Histogram().count, Histogram().most, Histogram().at_most(0.99)) == (0, 0, 0)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
 def test_a_share_is_not_exceeded(values: list[int], share: float) -> None:
-    """So large a share of the values is at most the answer, which is hardly too large."""
+    """The quantile is at least the exact one, and hardly larger."""
     histogram = Histogram()
     for value in values:
         histogram.add(value)

@@ -44,7 +44,7 @@ async def collect(queue: "asyncio.Queue[Candle]", count: int) -> list[Candle]:
 
 
 def assert_once_and_whole(candles: list[Candle], series_count: int) -> None:
-    """Of each series every candle came once, in order, from the first to the last."""
+    """Assert that all candles of each series arrived once, in order, without a gap."""
     by_series: dict[Series, list[int]] = {}
     for candle in candles:
         series = candle.series
@@ -55,7 +55,7 @@ def assert_once_and_whole(candles: list[Candle], series_count: int) -> None:
 
 
 def empty(queue: "asyncio.Queue[Candle]") -> bool:
-    """Take all that is on a queue."""
+    """Remove and return all candles on a queue."""
     while not queue.empty():
         queue.get_nowait()
     return True
@@ -79,7 +79,7 @@ def test_stats_are_a_snapshot() -> None:
     [("spot", "BTCUSDT"), ("usdt_futures", "币安人生USDT"), ("coin_futures", "BTCUSD_PERP")],
 )
 def test_closed_candles_arrive_as_the_truth_says(market: str, symbol: str) -> None:
-    """Each closed candle of a market comes once, in order, with the exchange's own numbers."""
+    """Each closed candle of a market arrives once, in order, with the exchange's numbers."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -103,7 +103,7 @@ def test_closed_candles_arrive_as_the_truth_says(market: str, symbol: str) -> No
 
 
 def test_symbols_come_and_go_without_touching_other_streams() -> None:
-    """add_symbols and remove_symbols work while running, on the open connection."""
+    """add_symbols and remove_symbols change the open connection while it runs."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -128,7 +128,7 @@ def test_symbols_come_and_go_without_touching_other_streams() -> None:
 
 
 def test_a_dropped_connection_is_made_again() -> None:
-    """After the network cut every connection, candles flow again and all streams are back."""
+    """After the network cut all connections, all streams are subscribed again."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -149,7 +149,7 @@ def test_a_dropped_connection_is_made_again() -> None:
 
 
 def test_refused_handshakes_are_tried_again() -> None:
-    """While the exchange answers 503 the listener keeps trying, and connects when it may."""
+    """The listener retries during 503 answers, and connects after them."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -178,7 +178,7 @@ async def refusing(status: int, headers: dict[str, str]) -> AsyncIterator[tuple[
 
 
 def test_who_is_told_to_wait_waits_so_long_and_no_longer() -> None:
-    """After 429 with Retry-After: 1 no connection of the host is tried for a second, and then one is."""
+    """After 429 with Retry-After: 1, the next attempt at the host comes one second later."""
 
     async def main() -> None:
         async with refusing(429, {"Retry-After": "1"}) as (url, asked_s):
@@ -300,7 +300,7 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing(caplog: pytest.LogCapt
 
 
 def test_garbage_is_counted_and_passed_over() -> None:
-    """Bad frames are counted by kind, and the candles around them arrive."""
+    """Bad frames are counted by kind, and the other candles arrive."""
     garbage: dict[str, str | bytes] = {
         "json": "{",
         "shape": '{"e":"kline","E":1}',
@@ -335,7 +335,7 @@ def test_garbage_is_counted_and_passed_over() -> None:
 
 
 def test_streams_are_spread_over_connections_within_the_limit() -> None:
-    """More symbols than a connection may carry are shared out; no limit of the exchange is broken."""
+    """Symbols beyond a connection's limit use further connections, and no limit is broken."""
 
     async def main() -> None:
         async with serve(options(symbols=450, speed=60, push_every_ms=0)) as sandbox:
@@ -373,7 +373,7 @@ def test_a_server_shutdown_notice_moves_the_connection_without_a_hole() -> None:
 
 
 def test_wrong_names_are_refused_at_once() -> None:
-    """A market, interval or symbol that cannot be is an error of the caller, before any connection."""
+    """An invalid market, interval or symbol is an error before any connection."""
     queue: asyncio.Queue[Candle] = asyncio.Queue(1)
     with pytest.raises(UsageError, match="market: 'forex' is unknown"):
         CandleListener("forex", ["BTCUSDT"], "1m", queue)
@@ -388,7 +388,7 @@ def test_wrong_names_are_refused_at_once() -> None:
 
 
 def test_a_listener_may_begin_without_symbols() -> None:
-    """Without symbols there is no connection; the first one that is added makes it."""
+    """Without symbols there is no connection; the first added symbol opens one."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -408,7 +408,7 @@ def test_a_listener_may_begin_without_symbols() -> None:
 
 
 def test_intervals_share_a_connection() -> None:
-    """Three intervals of three symbols come by one connection, each candle once."""
+    """Three intervals of three symbols share one connection, and each candle arrives once."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -434,7 +434,7 @@ def listener_counts(candles: list[Candle], interval: str) -> Counter[str]:
 
 
 def test_rotation_loses_and_doubles_nothing() -> None:
-    """Over several rotations each candle comes once, in order, and every old connection is closed."""
+    """Over several rotations each candle arrives once, in order, and old connections are closed."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -457,7 +457,7 @@ def test_rotation_loses_and_doubles_nothing() -> None:
 
 
 def test_the_successor_learns_of_streams_that_come_and_go() -> None:
-    """Streams that are added and removed while a successor is proved are so on both connections."""
+    """Streams added or removed before a successor takes over change on both connections."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -511,7 +511,7 @@ def test_a_successor_that_delivers_nothing_is_tried_again() -> None:
 
 
 def test_a_silent_stream_is_tried_elsewhere_and_then_polled(caplog: pytest.LogCaptureFixture) -> None:
-    """Two missed candles replace the connection, four have the series polled until its stream flows."""
+    """Two missed candles replace the connection; after four the series is polled until frames return."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -550,7 +550,7 @@ def test_a_silent_stream_is_tried_elsewhere_and_then_polled(caplog: pytest.LogCa
 
 
 def test_many_streams_are_added_quickly_and_empty_connections_closed() -> None:
-    """1,500 streams take two connections and no time; a connection that carries nothing is closed."""
+    """1,500 streams use two connections in little time; a connection without streams is closed."""
 
     async def main() -> None:
         async with serve(options(symbols=750, speed=1, push_every_ms=0)) as sandbox:
@@ -579,7 +579,7 @@ def test_many_streams_are_added_quickly_and_empty_connections_closed() -> None:
 
 
 def test_too_many_streams_for_a_connection_are_spread_over_more(caplog: pytest.LogCaptureFixture) -> None:
-    """An exchange that allows fewer streams than we believe is learned from, once."""
+    """If the exchange accepts fewer streams than expected, the listener lowers its limit once."""
 
     async def main() -> None:
         async with serve(options(symbols=100, push_every_ms=0)) as sandbox:
@@ -687,7 +687,7 @@ def test_rotation_with_a_full_queue_loses_nothing() -> None:
 
 
 def test_a_cancelled_listener_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
-    """In the midst of a replacement and with a full queue, all is closed, and at most one candle a connection is unsent."""
+    """A cancel during a replacement closes all, and leaves at most one unsent candle per connection."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:
@@ -715,7 +715,7 @@ def test_a_cancelled_listener_leaves_nothing_behind(caplog: pytest.LogCaptureFix
 
 
 def test_a_dead_old_connection_leaves_the_field_to_its_successor() -> None:
-    """If the old connection dies while the new one is proved, the new one is the connection."""
+    """If the old connection dies before the new one is proved, the new one takes over."""
 
     async def main() -> None:
         async with serve(options()) as sandbox:

@@ -83,7 +83,7 @@ TAKEN_AWAY = pytest.mark.parametrize(
 
 @TAKEN_AWAY
 def test_the_journal_is_taken_away(tmp_path: Path, take_away: Callable[[Path], None]) -> None:
-    """The buffer is merged at once, without waiting for a flush or a candle, and recording goes on."""
+    """If the journal is removed, the buffer is merged at once, and recording continues."""
     store = refusing(tmp_path)
 
     async def scenario(recorder: Recorder, _queue: "asyncio.Queue[Candle]") -> None:
@@ -100,7 +100,7 @@ def test_the_journal_is_taken_away(tmp_path: Path, take_away: Callable[[Path], N
 def test_the_journal_is_taken_away_just_before_the_stop(
     tmp_path: Path, take_away: Callable[[Path], None]
 ) -> None:
-    """The last flush merges first; its journal need not be there."""
+    """The last flush merges the buffer without its journal."""
     store = refusing(tmp_path)
 
     async def main() -> None:
@@ -120,7 +120,7 @@ def test_the_journal_is_taken_away_just_before_the_stop(
 
 
 def test_a_partition_refuses_while_the_journal_is_lost(tmp_path: Path) -> None:
-    """Candles that cannot be merged are in the new journal: they survive a kill again."""
+    """Candles that cannot be merged are written to the new journal, and survive a kill."""
     store = refusing(tmp_path)
     store.refused = "BTCUSDT"
 
@@ -137,7 +137,7 @@ def test_a_partition_refuses_while_the_journal_is_lost(tmp_path: Path) -> None:
 
 
 def test_the_lake_is_moved_away_and_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """While the lake is away nothing is made in its place and nothing is lost; when it is back recording goes on."""
+    """While the lake is away no file is created and none lost; when it is back recording continues."""
     store = refusing(tmp_path)
 
     async def scenario(recorder: Recorder, queue: "asyncio.Queue[Candle]") -> None:

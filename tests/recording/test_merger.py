@@ -25,7 +25,7 @@ def batch_of(symbols: list[str], minutes: range, trade_num: int = 10) -> Batch:
 
 
 def merge(store: LakeStore, *batches: Batch) -> list[FlushResult]:
-    """Merge one batch after the other."""
+    """Merge batches one after the other."""
 
     async def main() -> list[FlushResult]:
         merger = Merger(store)
@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> LakeStore:
 
 
 def test_more_partitions_than_are_merged_together(store: LakeStore) -> None:
-    """All of several groups are merged, new files and grown ones; merging again changes nothing."""
+    """All of several groups are merged, in new and existing files; a second merge changes nothing."""
     first, second = batch_of(SYMBOLS, range(2)), batch_of(SYMBOLS, range(1, 3))
     outcomes = merge(store, first, second, second, {})
     assert outcomes == [FlushResult({}, count, 0) for count in [2 * len(SYMBOLS)] * 3 + [0]]
@@ -51,7 +51,7 @@ def test_more_partitions_than_are_merged_together(store: LakeStore) -> None:
 
 
 def test_groups_are_bounded_by_what_their_files_hold() -> None:
-    """Days of minutes are grouped by the dozen, long candles too, days of seconds hardly."""
+    """A group has dozens of days of minutes or of long candles, and few days of seconds."""
     batch: Batch = {
         Partition("spot", f"S{number}USDT", interval, date(2024, 6, 30)): [stream_candle(0)]
         for interval in ("1mo", "1m", "1s")
@@ -64,7 +64,7 @@ def test_groups_are_bounded_by_what_their_files_hold() -> None:
 
 
 def test_corrections_are_counted_and_named(store: LakeStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A candle that has more trades than the one that is there is a correction of its partition."""
+    """A candle with more trades than the existing one counts as a correction of its partition."""
     [_, corrected] = merge(store, batch_of(SYMBOLS[:3], range(1)), batch_of(SYMBOLS[1:2], range(1), 11))
     assert corrected == FlushResult({}, 1, 1)
     assert "spot S1USDT 1m 2024-06-30: 1 candles corrected" in caplog.text

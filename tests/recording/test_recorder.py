@@ -53,7 +53,7 @@ async def recording(store: LakeStore, candles: list[Candle], flush_every_s: floa
 
 
 def test_a_stop_commits_and_flushes_what_is_on_the_queue(tmp_path: Path) -> None:
-    """Candles that were on the queue when the stop came are in the lake when run returns."""
+    """After a stop the candles of the queue are in the lake."""
     store = refusing(tmp_path)
     recorder = asyncio.run(recording(store, [stream_candle(minute) for minute in range(50)]))
     assert begins(store) == [DAY_START_MS + minute * 60_000 for minute in range(50)]
@@ -100,7 +100,7 @@ def test_many_refusals_for_one_reason_get_one_line(tmp_path: Path, caplog: pytes
 
 
 def test_a_refusing_partition_is_tried_again_and_its_journal_stays_small(tmp_path: Path) -> None:
-    """Flush after flush only the candles that wait are journaled; when the disk is back they leave."""
+    """Each flush keeps only unmerged candles in the journal; when the disk works they are merged."""
     store = refusing(tmp_path)
     store.refused = "BTCUSDT"
 
@@ -147,7 +147,7 @@ def test_a_dead_recorders_journal_is_replayed_once_however_often(tmp_path: Path)
 
 
 def test_a_damaged_line_is_set_aside_and_the_rest_replayed(tmp_path: Path) -> None:
-    """A flipped record costs only itself; its segment is kept as .bad for a person to look at."""
+    """A damaged line loses only its own candle, and its segment is kept as `.bad`."""
     store = refusing(tmp_path)
     dead = create_journal(store.root, "dead")
     dead.commit([stream_candle(0), stream_candle(1), stream_candle(2)])
@@ -234,7 +234,7 @@ def test_a_stop_on_a_full_disk_says_what_was_not_recorded(tmp_path: Path) -> Non
     store = refusing(tmp_path)
 
     class Hurried(Clock):
-        """Sees a second pass at every look."""
+        """A clock on which a second passes at each reading."""
 
         seconds = 0.0
 
@@ -263,7 +263,7 @@ def test_a_stop_on_a_full_disk_says_what_was_not_recorded(tmp_path: Path) -> Non
 def test_candles_that_nobody_can_merge_stop_the_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The buffer is bounded: beyond its limit nothing more is taken from the queue."""
+    """At the buffer's limit no more candles are taken from the queue."""
     store = refusing(tmp_path)
     store.refused = "BTCUSDT"
     monkeypatch.setattr("lakewriter.recording.recorder.BUFFER_CANDLES_MAX", 10)
@@ -289,7 +289,7 @@ def test_candles_that_nobody_can_merge_stop_the_reading(
 
 
 def test_a_commit_that_is_cut_off_keeps_its_segment(tmp_path: Path) -> None:
-    """When everything is cancelled at once, a commit that landed unseen is not dropped with its segment."""
+    """The segment of a commit during a cancellation is not dropped."""
     store = refusing(tmp_path)
 
     async def main() -> None:
@@ -313,5 +313,5 @@ def test_a_commit_that_is_cut_off_keeps_its_segment(tmp_path: Path) -> None:
 
 
 def test_a_candle_is_described_as_people_write_it() -> None:
-    """The log names market, symbol, interval and the begin time, seconds only where they matter."""
+    """A log line has market, symbol, interval and begin time, with seconds only for `1s`."""
     assert describe(stream_candle(900)) == "spot BTCUSDT 1m 2024-06-30 15:00"

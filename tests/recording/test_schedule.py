@@ -47,7 +47,7 @@ def test_the_earliest_plan_counts() -> None:
 
 
 def test_the_urgent_and_the_others_wait_apart() -> None:
-    """A series may have a task of either kind, of which each worker sees its own; a closed one is gone."""
+    """A series has at most one urgent and one background task; each worker gets only its own kind."""
 
     async def scenario() -> None:
         schedule = HealSchedule(VirtualClock())

@@ -26,7 +26,7 @@ def test_a_candle_is_news_once_and_again_with_more_trades() -> None:
 
 
 def test_misses_ask_for_another_connection_each_time_they_have_doubled() -> None:
-    """At 2, 4, 8 and 16 candles missed in a row, if each connection had its chance."""
+    """A new connection is requested at 2, 4, 8 and 16 candles missed in a row."""
     one = stream()
     asked = []
     for missed in range(1, 20):
@@ -47,7 +47,7 @@ def test_a_new_connection_is_not_to_blame_for_what_was_before() -> None:
 
 
 def test_a_closed_candle_resets_the_misses() -> None:
-    """A stream that flows again is as good as new."""
+    """A closed candle resets the count of misses."""
     one = stream()
     one.reset_misses()
     for _ in range(4):

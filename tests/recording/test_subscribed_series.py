@@ -54,7 +54,7 @@ def with_exchange(
 
 
 def test_full_names_are_taken_as_they_are() -> None:
-    """Symbols named in full are listened to, listed or not; owed unless they are known not to trade."""
+    """Full names are listened to, listed or not, and expected unless they do not trade."""
     some = [parse_subscription("spot:BTCUSDT,NEWUSDT:1m,5m"), parse_subscription("usdt_futures:A:1m")]
     wanted = resolve(some, {})
     everything = series(
@@ -93,7 +93,7 @@ def test_only_markets_with_globs_are_asked_first() -> None:
 
 @pytest.mark.parametrize("glob", ["XRP*", "LUNA*"])
 def test_a_glob_that_matches_nothing_is_a_users_mistake(glob: str) -> None:
-    """At the start a glob has to match something that trades."""
+    """At the start a glob without a trading match is a usage error."""
 
     async def first(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
         with pytest.raises(UsageError) as caught:
@@ -134,7 +134,7 @@ def test_a_list_that_shrank_to_half_is_asked_for_once_more() -> None:
 
 
 def test_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    """Symbols that are not listed, or do not trade, and globs that match none, are warned of, once."""
+    """Symbols that are unlisted or do not trade, and globs without a match, are logged once."""
 
     async def work(subscribed: SubscribedSeries, _: dict[str, str]) -> None:
         subscribed.warn_of_unlisted("spot")

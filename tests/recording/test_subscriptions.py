@@ -63,7 +63,7 @@ async def test_a_change_is_known_at_once(tmp_path: Path) -> None:
 
 @side_by_side
 async def test_what_is_left_is_fetched_up_to_its_last_closed_candle(tmp_path: Path) -> None:
-    """A candle that closed before the series was left, and had not come yet, is not lost by leaving."""
+    """An unsubscribed series is healed up to its last candle that closed before."""
     async with serve(options()) as sandbox:
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
             await until(lambda: running.recorder.stats.recorded > 4 and bool(periods(tmp_path, ETH)))
@@ -82,7 +82,7 @@ async def test_what_is_left_is_fetched_up_to_its_last_closed_candle(tmp_path: Pa
 
 @side_by_side
 async def test_symbols_of_a_glob_that_do_not_trade_are_not_left_on_purpose(tmp_path: Path) -> None:
-    """The subscription stands for them still, after a restart as well."""
+    """A symbol that stops trading stays subscribed by its glob, also after a restart."""
     async with serve(options()) as sandbox:
         async with recording(sandbox, tmp_path, "spot:ETH*:1m", options=OPTIONS) as running:
             await until(lambda: bool(periods(tmp_path, ETH)))
@@ -97,7 +97,7 @@ async def test_symbols_of_a_glob_that_do_not_trade_are_not_left_on_purpose(tmp_p
 
 @side_by_side
 async def test_without_the_exchanges_time_the_wall_clock_dates(tmp_path: Path) -> None:
-    """While nothing answers, the subscriptions are known all the same."""
+    """Without answers of the exchange, subscriptions get the wall clock's time."""
     async with serve(options()) as sandbox:
         sandbox.add_fault(Fault("rest_status", value=503))
         sandbox.add_fault(Fault("refuse_handshake", value=503))
@@ -107,7 +107,7 @@ async def test_without_the_exchanges_time_the_wall_clock_dates(tmp_path: Path) -
 
 @side_by_side
 async def test_a_disk_that_refuses_stops_no_recording(tmp_path: Path) -> None:
-    """Candles are recorded, and the subscriptions are written when the disk takes them."""
+    """While the disk refuses the subscriptions, recording continues, and later they are written."""
     async with serve(options()) as sandbox:
         LakeStore.create(str(tmp_path), "test")
         blocking = tmp_path / "_lakewriter" / "subscriptions"
@@ -120,7 +120,7 @@ async def test_a_disk_that_refuses_stops_no_recording(tmp_path: Path) -> None:
 
 @side_by_side
 async def test_a_series_is_owed_since_its_subscription(tmp_path: Path) -> None:
-    """A recorder that died before the first candle, without a word about it: the next one fetches from there on."""
+    """If a recorder dies before the first candle, the next one heals from its subscription on."""
     async with serve(options(speed=60.0)) as sandbox:
         silent = sandbox.add_fault(Fault("silent_stream"))
         patient = OPTIONS._replace(grace_ms=DAY_MS)
@@ -145,7 +145,7 @@ async def test_a_series_is_owed_since_its_subscription(tmp_path: Path) -> None:
 
 @side_by_side
 async def test_what_a_dead_recorder_lacked_is_fetched_though_the_series_is_left(tmp_path: Path) -> None:
-    """A gap of a time in which it was subscribed to does not stay open because nothing records it now."""
+    """A gap within a subscribed period is healed even if the series is no longer subscribed to."""
     async with serve(options()) as sandbox:
         async with recording(sandbox, tmp_path, "spot:BTCUSDT,ETHUSDT:1m", options=OPTIONS) as running:
             await until(lambda: running.recorder.stats.recorded > 4)

@@ -64,7 +64,7 @@ def options(**changes: object) -> SandboxOptions:
 
 
 def put(store: LakeStore, sandbox: Sandbox, series: Series, *begins_ms: int) -> None:
-    """Put true candles into the lake, as an earlier recorder did."""
+    """Merge true candles into the lake, like an earlier recorder."""
     for begin_ms in begins_ms:
         true = sandbox.truth.candle(*series, begin_ms)
         candle = Candle(*series, true.begin_ms, true.end_ms, *true.numbers(), None, 1, "stream")
@@ -121,7 +121,7 @@ async def test_a_long_absence_is_healed_behind_the_live_candles(tmp_path: Path) 
 
 @side_by_side
 async def test_what_is_older_than_the_limit_is_told_of_when_live_candles_came_first(tmp_path: Path) -> None:
-    """An absence beyond the limit has its reason, also if REST was away when recording began again."""
+    """Gaps beyond the heal limit get a reason, even if REST was away at the start."""
 
     async with serve(options()) as sandbox:
         store = LakeStore.create(str(tmp_path / "lake"), "test")
@@ -190,7 +190,7 @@ async def test_subscriptions_change_without_touching_the_others(tmp_path: Path) 
 
 
 def test_a_connection_with_thousands_of_series_breaks_no_limit(tmp_path: Path) -> None:
-    """Thousands of series start on as few connections as are allowed, and every candle comes."""
+    """Thousands of series use as few connections as allowed, and all candles arrive."""
     symbols = either(300, 1000)
     # As many as that are listed in each market, all but a few of them now.
     series = 3 * symbols - 5
@@ -247,7 +247,7 @@ async def test_a_delivered_contract_leaves_with_its_reason(tmp_path: Path, list_
 
 @side_by_side
 async def test_candles_longer_than_the_heal_limit_are_healed_too(tmp_path: Path) -> None:
-    """A week's and a month's candle that no stream brought are fetched when they end."""
+    """A weekly and a monthly candle without a frame are healed when they end."""
     monday_ms = 1_719_792_000_000  # 2024-07-01, the first of a month as well
 
     async with serve(options(start_ms=monday_ms - 60 * MINUTE_MS)) as sandbox:
@@ -262,7 +262,7 @@ async def test_candles_longer_than_the_heal_limit_are_healed_too(tmp_path: Path)
 
 @side_by_side
 async def test_candles_that_moved_after_their_close_are_corrected(tmp_path: Path) -> None:
-    """A row that REST gave too early is looked at again, and its final values win."""
+    """A row fetched too early is fetched again, and its final values win."""
 
     async with serve(options(speed=20.0)) as sandbox:
         sandbox.add_fault(Fault("missing_close"))
@@ -306,7 +306,7 @@ async def test_an_answer_that_takes_long_is_no_older_for_that(tmp_path: Path) ->
 
 @side_by_side
 async def test_without_rest_the_streams_are_recorded_and_the_gaps_stay_pending(tmp_path: Path) -> None:
-    """REST that is down delays healing and nothing else; when it is back, all is healed."""
+    """Without REST streams are recorded and gaps stay pending; with REST all are healed."""
 
     async with serve(options()) as sandbox:
         async with recording(
@@ -354,7 +354,7 @@ async def test_a_refusal_that_was_a_moments_is_asked_again_an_hour_later(tmp_pat
 
 @side_by_side
 async def test_what_was_refused_is_asked_for_at_the_next_start(tmp_path: Path) -> None:
-    """An earlier recorder gave minutes up; they are within the limit, so the next one has them."""
+    """Unhealable gaps within the heal limit are requested again at the next start."""
 
     async with serve(options()) as sandbox:
         stop_ms = BTC.grid.floor(sandbox.now_ms())
@@ -418,7 +418,7 @@ async def test_rows_of_one_series_that_cannot_be_read_hold_up_no_other(tmp_path:
 
 @side_by_side
 async def test_what_rest_has_not_got_yet_is_no_halt(tmp_path: Path) -> None:
-    """While REST is behind, a candle that no stream brought stays pending, however long; then it is healed."""
+    """While REST lags a missing candle stays pending for any time; then it is healed."""
 
     async with serve(options(start_ms=1_767_225_600_000)) as sandbox:
         start_ms = BTC.grid.ceil(sandbox.now_ms()) + 10 * MINUTE_MS
@@ -490,7 +490,7 @@ async def test_a_series_of_which_nothing_ever_came_is_healed_from_its_first_gap_
 
 @side_by_side
 async def test_a_symbol_that_nobody_lists_leaves_no_word(tmp_path: Path) -> None:
-    """A spelling mistake that is seen and mended at once is not held against the lake for ever."""
+    """A misspelled symbol that is corrected at once leaves no gap in the lake."""
     wrong = Series("spot", "BTCUSTD", "1m")
 
     async with serve(options(speed=60.0)) as sandbox:
@@ -504,7 +504,7 @@ async def test_a_symbol_that_nobody_lists_leaves_no_word(tmp_path: Path) -> None
 
 @side_by_side
 async def test_a_symbol_that_is_listed_later_was_not_listed_until_then(tmp_path: Path) -> None:
-    """From the first word about a symbol to its first candle everything is accounted for."""
+    """All candles from the first gap to a symbol's listing are explained, and later ones are present."""
     eth = Series("spot", "ETHUSDT", "1m")
 
     async with serve(options(speed=120.0)) as sandbox:
@@ -617,7 +617,7 @@ async def test_a_partition_that_cannot_be_read_hinders_no_other_series(tmp_path:
 
 @side_by_side
 async def test_each_market_is_owed_as_soon_as_its_time_is_known(tmp_path: Path) -> None:
-    """Deadlines hold in every market though exchangeInfo never answers."""
+    """Each market's series are expected once its time is known, even without exchangeInfo."""
 
     async def answer(request: web.Request) -> web.Response:
         known = request.path.endswith("/time")
@@ -653,7 +653,7 @@ class SlowLedger(Ledger):
 
 
 def test_the_last_save_does_not_overtake_one_that_was_cancelled(tmp_path: Path) -> None:
-    """A stop in the midst of a write waits for it: of the same lines the newer ones are last."""
+    """A save after a cancelled one waits for it, so the newer lines are last."""
 
     async def main() -> None:
         store = LakeStore.create(str(tmp_path / "lake"), "test")

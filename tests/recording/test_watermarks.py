@@ -32,7 +32,7 @@ def minute(number: int) -> int:
 
 
 def test_candles_in_order_leave_nothing_missing() -> None:
-    """A series that delivers each candle within its grace is never late."""
+    """A series whose candles arrive within their grace is never late."""
     watermarks = marks(BTC)
     for number in range(5):
         assert list(watermarks.overdue("spot", minute(number + 1) + GRACE_MS - 1)) == []
@@ -40,7 +40,7 @@ def test_candles_in_order_leave_nothing_missing() -> None:
 
 
 def test_a_jump_shows_what_is_missing_before_it() -> None:
-    """A candle that begins later than the next one hands out those between, once."""
+    """A candle after the expected one returns the candles between, once."""
     watermarks = marks(BTC)
     watermarks.advance(numbered_candle(0))
     assert watermarks.advance(numbered_candle(3)) == (minute(1), minute(3))
@@ -71,7 +71,7 @@ def test_nothing_is_owed_before_it_is_expected_or_after_it_is_forgotten() -> Non
 
 
 def test_the_grid_of_three_days_is_learned_from_the_first_candle() -> None:
-    """3d candles are owed from the first one on, on the grid that it shows."""
+    """3d candles are expected from the first one on, on its grid."""
     series = Series("spot", "BTCUSDT", "3d")
     watermarks = marks(series)
     assert list(watermarks.overdue("spot", START_MS + 30 * DAY_MS)) == []

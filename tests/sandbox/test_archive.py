@@ -72,7 +72,7 @@ def day_path(day_ms: int, symbol: str = "BTCUSDT") -> str:
 
 
 async def fetched(sandbox: Sandbox, path: str) -> tuple[bytes, bool]:
-    """Return a zip, and whether its checksum is of these bytes."""
+    """Return a zip, and whether its checksum matches."""
     status, content, _ = await get(sandbox, path)
     assert status == 200
     said = (await get(sandbox, f"{path}.CHECKSUM"))[1].decode()
@@ -100,7 +100,7 @@ def lines(content: bytes) -> list[list[str]]:
 def test_lines_are_the_rows_of_rest(
     market: str, symbol: str, interval: str, begin: int, count: int, micro: bool
 ) -> None:
-    """Written a column at a time or a row at a time, the text is the same, byte for byte."""
+    """Lines made by column and by row are equal, byte for byte."""
     spec, grid = listing(market, symbol), INTERVALS[interval]
     stop = begin + count * (grid.length_ms or 31 * DAY_MS)
     units = Truth(7).integer_candles(market, symbol, interval, begin, stop)
@@ -115,7 +115,7 @@ def test_lines_are_the_rows_of_rest(
 
 @given(st.lists(st.integers(0, 2**62), min_size=1, max_size=20), st.sampled_from(list(MARKETS)))
 def test_numbers_of_any_length(values: list[int], market: str) -> None:
-    """Zero, one digit and nineteen, side by side in one column, with and without decimals."""
+    """One column can have zero, one digit and nineteen digits, with and without decimals."""
     spec, grid = listing(market, "BTCUSDT"), INTERVALS["1m"]
     units = IntegerCandles(*(_rotated(values, at) for at in range(len(IntegerCandles._fields))))
     units = units._replace(begin_ms=units.begin_ms % 10**13)
@@ -128,7 +128,7 @@ def _rotated(values: list[int], by: int) -> Any:
 
 
 def test_the_list_is_a_tree() -> None:
-    """From the bucket's root down to the files, each directory names the next."""
+    """From the bucket's root to the files, each directory lists the next ones."""
 
     async def scenario(sandbox: Sandbox) -> None:
         for prefix, names in (
@@ -158,7 +158,7 @@ def test_the_list_is_a_tree() -> None:
 
 
 def test_pages_of_the_list() -> None:
-    """A thousand keys a page, ascending, none twice, each with a size and a time; the last one has no marker."""
+    """A page has a thousand keys, ascending and unique, with size and time; the last page has no marker."""
 
     async def scenario(sandbox: Sandbox) -> None:
         first, _, marker = await listed(sandbox, DAYS)
@@ -214,7 +214,7 @@ def test_a_thousand_symbols_are_two_pages() -> None:
 @EVERY_MARKET
 @pytest.mark.parametrize("vanishing", [0, 1])
 def test_whoever_is_delisted_keeps_its_files(market: str, vanishing: int) -> None:
-    """Its days up to the end are listed and served as before, also when exchangeInfo forgot it."""
+    """A delisted symbol's files stay listed and served, even if exchangeInfo no longer has it."""
     symbol = MARKET_SYMBOLS[market]
     end_ms = START_MS - 3 * DAY_MS + HOUR_MS
 
@@ -312,7 +312,7 @@ NEW_YEARS_EVE = Fault("archive_status", "spot", ("BTCUSDT",), "1m", START_MS - D
 
 @pytest.mark.parametrize("status", [403, 429, 503])
 def test_files_are_refused(status: int) -> None:
-    """Those of the days of the range, with Retry-After; the days around it and the list are fine."""
+    """Files of the range are refused with Retry-After; other files and the list are not."""
 
     async def scenario(sandbox: Sandbox) -> None:
         for suffix in ("", ".CHECKSUM"):
@@ -358,7 +358,7 @@ def test_the_archive_is_slow() -> None:
 
 
 def test_files_are_missing() -> None:
-    """They are a 404 with their checksums, and in no list."""
+    """The files and their checksums are a 404, and are not listed."""
 
     async def scenario(sandbox: Sandbox) -> None:
         path = day_path(START_MS - DAY_MS)
@@ -375,7 +375,7 @@ def test_files_are_missing() -> None:
 
 
 def test_checksums_are_missing() -> None:
-    """The zip is there and listed, its checksum neither."""
+    """The zip is served and listed, and its checksum is not."""
 
     async def scenario(sandbox: Sandbox) -> None:
         path = day_path(START_MS - DAY_MS)
@@ -417,7 +417,7 @@ def test_zips_are_corrupt(value: int, interval: str) -> None:
 
 
 def test_rows_are_missing_from_files() -> None:
-    """Candles that begin in the range are in no archive file; REST has them, and they are expected."""
+    """Candles of the range are in no archive file; REST has them, and they are expected."""
     start_ms, stop_ms = START_MS - DAY_MS + 10 * MINUTE_MS, START_MS - DAY_MS + 15 * MINUTE_MS
 
     async def scenario(sandbox: Sandbox) -> None:

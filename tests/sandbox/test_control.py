@@ -56,7 +56,7 @@ def test_the_state_is_told() -> None:
 
 @pytest.mark.slow
 def test_faults_come_and_go() -> None:
-    """A POST begins one, a DELETE ends it; both are seen on the wire."""
+    """A POST adds a fault and a DELETE removes it; both change the frames."""
 
     async def scenario(sandbox: Sandbox) -> None:
         status, answer = await post(sandbox, {"name": "missing_close", "market": "spot", "in_s": 0})
@@ -107,7 +107,7 @@ def test_nonsense_is_a_400_with_one_line(body: Any, said: str) -> None:
 
 @pytest.mark.slow
 def test_what_is_expected_can_be_asked() -> None:
-    """The begin times of the candles that exist, from times as text or milliseconds."""
+    """The endpoint returns the begin times of existing candles, for times as text or milliseconds."""
 
     async def scenario(sandbox: Sandbox) -> None:
         sandbox.add_fault(Fault("exchange_halt", start_ms=START_MS, stop_ms=START_MS + 5 * MINUTE_MS))
@@ -131,7 +131,7 @@ def test_what_is_expected_can_be_asked() -> None:
 
 @pytest.mark.slow
 def test_connections_can_be_dropped() -> None:
-    """All are cut without a word."""
+    """All connections are cut without a close frame."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws") as ws:
@@ -145,7 +145,7 @@ def test_connections_can_be_dropped() -> None:
 
 
 def test_a_fault_is_the_same_however_it_is_written(tmp_path: Path) -> None:
-    """As an argument, as JSON and as a table."""
+    """A fault is the same as an argument, as JSON and as a TOML table."""
     expected = Fault("late_close", "spot", ("BTCUSDT", "ETHUSDT"), "1mo", NOON_MS, NOON_MS + 90_000, value=30)
     file = tmp_path / "faults.toml"
     file.write_text(
@@ -179,7 +179,7 @@ def test_a_fault_is_the_same_however_it_is_written(tmp_path: Path) -> None:
 
 
 def test_a_share_of_days() -> None:
-    """Days of the archive are chosen by dates, and a share of their files by a number."""
+    """Dates select days of the archive, and a number selects a share of their files."""
     text = (
         "archive_corrupt_zip:symbols=BTCUSDT,interval=1m,start=2026-01-01,stop=2026-01-02,value=1,share=0.25"
     )
@@ -190,7 +190,7 @@ def test_a_share_of_days() -> None:
 
 
 def test_without_a_start_a_duration_counts_from_now() -> None:
-    """`for_s` alone ends so long after now."""
+    """`for_s` without a start counts from now."""
     fault = parse_argument("silent_stream:for_s=5", START_MS)
     assert (fault.start_ms, fault.stop_ms) == (None, START_MS + 5_000)
 
@@ -203,7 +203,7 @@ def test_moments(said: object) -> None:
 
 @pytest.mark.parametrize("said", ["", "x", -1, True, 1.5, None, "9999-12-31T23:59-23:59", "9" * 30])
 def test_what_is_no_moment(said: object) -> None:
-    """It is refused with an example."""
+    """An invalid moment is refused with an example."""
     with pytest.raises(UsageError, match="is not like 2026-11-22T12:30"):
         parse_moment(said)
 
@@ -232,7 +232,7 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
 
 @pytest.mark.slow
 def test_the_command_lists_what_can_go_wrong() -> None:
-    """Every name with its meaning, on standard output."""
+    """Standard output has the name and description of each fault."""
     listed = run_command("sandbox", "--list-faults")
     assert listed.returncode == 0
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(FAULTS)
@@ -248,7 +248,7 @@ def test_the_command_lists_what_can_go_wrong() -> None:
     ],
 )
 def test_the_command_refuses_what_cannot_be(text: str, said: str) -> None:
-    """Exit 2, one line and the way to the names."""
+    """An invalid fault exits 2 with one line and the command that lists the names."""
     refused = run_command("sandbox", "--port", "0", "--fault", text)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"lakewriter: {said}")
@@ -257,7 +257,7 @@ def test_the_command_refuses_what_cannot_be(text: str, said: str) -> None:
 
 @pytest.mark.slow
 def test_the_command_stages_faults(tmp_path: Path) -> None:
-    """Those of the file and of the arguments are there from the start."""
+    """The faults of the file and of the arguments are active from the start."""
     file = tmp_path / "faults.toml"
     file.write_text('[[fault]]\nname = "rest_lag"\nin_s = 60\n')
     arguments = ["--port", "0", "--start", "2026-01-01", "--faults", str(file), "--fault", "rest_status"]

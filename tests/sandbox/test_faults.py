@@ -53,7 +53,7 @@ async def next_kline(ws: ClientConnection) -> dict[str, Any]:
 
 
 async def end_of(ws: ClientConnection) -> tuple[int | None, str | None]:
-    """Read to the end, and return how it ended."""
+    """Read to the end; return how the connection ended."""
     with contextlib.suppress(websockets.ConnectionClosed):
         while True:
             await ws.recv()
@@ -88,7 +88,7 @@ def test_acknowledged_and_then_silent() -> None:
 
 
 def test_a_silent_stream_is_one_series() -> None:
-    """Frames of the named symbol and interval are lost; its other intervals and symbols go on."""
+    """Frames of the fault's symbol and interval are lost; other series get theirs."""
 
     async def scenario(sandbox: Sandbox) -> None:
         names = "btcusdt@kline_1m/btcusdt@kline_3m/ethusdt@kline_1m"
@@ -127,7 +127,7 @@ def test_a_stalled_socket_is_half_open() -> None:
 
 
 def test_a_stall_can_be_planned() -> None:
-    """It comes when its start is reached, and meets those open then."""
+    """A stall with a start affects the connections that are open at that time."""
     start_ms = START_MS + 15 * MINUTE_MS
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -170,7 +170,7 @@ def test_late_closes_are_late_and_whole() -> None:
 
 
 def test_missing_closes() -> None:
-    """Candles open and never close."""
+    """Candles open, and their closing frames are lost."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "usdt_futures", BOTH) as ws:
@@ -183,7 +183,7 @@ def test_missing_closes() -> None:
 
 
 def test_closes_from_ahead() -> None:
-    """A closing frame is of a candle that has not begun, stamped when that one will have closed."""
+    """A closing frame has a candle that has not begun, with the event time of its later close."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", BOTH) as ws:
@@ -208,7 +208,7 @@ def test_closes_from_ahead() -> None:
     ],
 )
 def test_a_server_time_that_is_wrong(faults: tuple[Fault, ...], least_ms: int, most_ms: int) -> None:
-    """serverTime is so much off, or in other units."""
+    """serverTime is off by the fault's value, or in other units."""
 
     async def scenario(sandbox: Sandbox) -> None:
         before_ms = sandbox.now_ms()
@@ -219,7 +219,7 @@ def test_a_server_time_that_is_wrong(faults: tuple[Fault, ...], least_ms: int, m
 
 
 def test_duplicate_closes() -> None:
-    """Each closing frame comes twice, byte for byte."""
+    """Each closing frame arrives twice, byte for byte."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}") as ws:
@@ -231,7 +231,7 @@ def test_duplicate_closes() -> None:
 
 
 def test_out_of_order_closes() -> None:
-    """Of two candles the newer one comes first, the older one directly behind; none is missing."""
+    """Of two candles the newer one arrives first, then the older one; none is missing."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}") as ws:
@@ -243,7 +243,7 @@ def test_out_of_order_closes() -> None:
 
 
 def test_candles_without_trades_may_stay_silent() -> None:
-    """No frame of them, open or closed; those with trades are all there."""
+    """Candles without trades have no frames, open or closed; all others do."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws/belbtc@kline_1m") as ws:
@@ -261,7 +261,7 @@ def test_candles_without_trades_may_stay_silent() -> None:
 
 @pytest.mark.parametrize(("hours", "speed"), [(0.25, 3000), (0, 400_000)])
 def test_connections_end_of_age(hours: float, speed: float) -> None:
-    """After a day of simulated time, or sooner on request, each one is closed."""
+    """A connection is closed after a day of simulated time, or the fault's age."""
 
     async def scenario(sandbox: Sandbox) -> None:
         opened_ms = sandbox.now_ms()
@@ -304,7 +304,7 @@ def test_a_shutdown_is_announced() -> None:
 
 @pytest.mark.parametrize("code", [1001, 1006, 1008])
 def test_connections_end_with_a_code(code: int) -> None:
-    """Those open end once; a later one stays, though the fault does too."""
+    """Open connections are closed once with the code; later ones stay open."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", f"/ws/{BTC}") as ws:
@@ -318,7 +318,7 @@ def test_connections_end_with_a_code(code: int) -> None:
 
 @EVERY_MARKET
 def test_fewer_streams_fit(market: str) -> None:
-    """One above the lowered limit is error 4 and close 1008, and no violation."""
+    """One stream above the lowered limit gets error 4 and close 1008, without a violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, market, "/ws") as ws:
@@ -332,7 +332,7 @@ def test_fewer_streams_fit(market: str) -> None:
 
 
 def test_fewer_messages_are_allowed() -> None:
-    """One above the lowered limit in a second closes with 1008, and is no violation."""
+    """One message per second above the lowered limit closes with 1008, without a violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "usdt_futures", "/ws") as ws:
@@ -365,7 +365,7 @@ def test_handshakes_are_refused_for_a_while() -> None:
 
 @pytest.mark.parametrize("status", [403, 418, 429, 451, 503])
 def test_rest_calls_are_refused(status: int) -> None:
-    """With status and Retry-After; calling again before is counted where the caller must wait."""
+    """Calls get the status and Retry-After; a call before that time counts as a violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         fault = sandbox.add_fault(Fault("rest_status", "spot", value=status, retry_after_s=60))
@@ -383,7 +383,7 @@ def test_rest_calls_are_refused(status: int) -> None:
 
 
 def test_whoever_waits_is_not_counted() -> None:
-    """After the seconds that Retry-After named, a call is fine."""
+    """A call after the seconds of Retry-After is no violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         fault = sandbox.add_fault(Fault("rest_status", value=429, retry_after_s=0.2))
@@ -398,7 +398,7 @@ def test_whoever_waits_is_not_counted() -> None:
 
 
 def test_rows_appear_late() -> None:
-    """A candle is in klines only so long after its close; streams do not wait."""
+    """klines lack a candle until the delay after its close; streams do not wait."""
 
     async def scenario(sandbox: Sandbox) -> None:
         rows = await klines(sandbox, "spot", "BTCUSDT", startTime=START_MS)
@@ -410,7 +410,7 @@ def test_rows_appear_late() -> None:
 
 
 def test_rows_settle_late() -> None:
-    """So long after its close a candle's row has fewer trades and less volume; then it is the truth."""
+    """Until the delay after its close, a candle's row has fewer trades and less volume."""
 
     async def scenario(sandbox: Sandbox) -> None:
         rows = await klines(sandbox, "usdt_futures", "BTCUSDT", startTime=START_MS)
@@ -425,7 +425,7 @@ def test_rows_settle_late() -> None:
 
 
 def test_rows_are_missing() -> None:
-    """Candles of that range are absent from klines, and are expected all the same."""
+    """Candles of the range are absent from klines, and are expected."""
 
     async def scenario(sandbox: Sandbox) -> None:
         rows = await klines(sandbox, "spot", "BTCUSDT", startTime=START_MS, limit=30)
@@ -494,7 +494,7 @@ def test_what_was_halted_is_no_row_of_a_page(market: str) -> None:
 
 
 def test_the_archive_has_the_halt_too() -> None:
-    """A day with a halt is shorter, a day of nothing else is no file."""
+    """A day with a halt has fewer rows, and a fully halted day has no file."""
     day_ms = START_MS - DAY_MS
     halts = (
         Fault("exchange_halt", "spot", ("BTCUSDT",), start_ms=day_ms, stop_ms=day_ms + HOUR_MS),
@@ -534,7 +534,7 @@ def test_a_halt_that_is_taken_away_ends() -> None:
 
 
 def test_a_new_listing() -> None:
-    """Unknown before; from then on listed with its day, in the streams, and in klines from the first candle."""
+    """A new symbol is unknown before its listing, then listed with its day, streamed, and in klines."""
     start_ms = START_MS + 15 * MINUTE_MS + 30_000
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -565,7 +565,7 @@ def test_a_new_listing() -> None:
 @EVERY_MARKET
 @pytest.mark.parametrize("vanishing", [0, 1])
 def test_a_delisting(market: str, vanishing: int) -> None:
-    """The candle in progress closes, then silence; the status changes or the symbol vanishes."""
+    """The current candle closes, then the streams are silent; the status changes or the symbol is removed."""
     symbol = MARKET_SYMBOLS[market]
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -604,7 +604,7 @@ def test_a_delisting(market: str, vanishing: int) -> None:
     [("usdt_futures", "BTCUSDT_261225", "SETTLING"), ("coin_futures", "BTCUSD_261225", "DELIVERED")],
 )
 def test_contracts_end_at_their_delivery(market: str, symbol: str, status: str) -> None:
-    """At 08:00 of the day in the name: then silence, another status, and the older rows."""
+    """At 08:00 of the delivery day the streams fall silent and the status changes; older rows stay."""
     delivery_ms = 1_798_185_600_000  # 2026-12-25T08:00
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -646,7 +646,7 @@ def test_faults_can_be_cleared() -> None:
 
 
 def test_what_is_expected_is_the_grid() -> None:
-    """Without faults every place on the grid since the listing; idle and unknown symbols have none."""
+    """Without faults all grid times since the listing are expected; idle and unknown symbols have none."""
 
     async def scenario(sandbox: Sandbox) -> None:
         for name, grid in INTERVALS.items():
@@ -682,7 +682,7 @@ def test_what_is_expected_is_the_grid() -> None:
     ],
 )
 def test_what_cannot_be_is_one_line(fault: Fault, said: str) -> None:
-    """Unknown names, markets, intervals, symbols and values are refused in one line."""
+    """Unknown names, markets, intervals and symbols, and invalid values, are refused in one line."""
     with pytest.raises(UsageError) as refused:
         FaultSet().add(fault, 0)
     assert said in refused.value.what
@@ -690,7 +690,7 @@ def test_what_cannot_be_is_one_line(fault: Fault, said: str) -> None:
 
 
 def test_defaults_are_values_that_are_allowed() -> None:
-    """Every fault can be staged by its name alone."""
+    """Each fault is accepted by its name alone."""
     faults = FaultSet()
     for name, kind in FAULTS.items():
         fault_id = faults.add(Fault(name), 7)

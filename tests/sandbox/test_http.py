@@ -86,7 +86,7 @@ def test_rows_are_the_truth_and_the_last_may_be_open(market: str) -> None:
 
 
 def test_a_range_longer_than_the_limit() -> None:
-    """Spot and USDⓈ-M give its oldest rows, COIN-M its newest."""
+    """Of a long range spot and USDⓈ-M return the oldest rows, COIN-M the newest."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         for market, first in (("spot", 0), ("usdt_futures", 0), ("coin_futures", 51)):
@@ -105,7 +105,7 @@ def test_a_range_longer_than_the_limit() -> None:
 
 @EVERY_MARKET
 def test_without_a_range_come_the_newest_rows(market: str) -> None:
-    """500 by default, the open one last; months too, and none from before the listing."""
+    """Without a range the newest 500 rows are returned, the open one last, none before the listing."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         _, rows, _ = await fetch(rest(market, "klines"), symbol=SYMBOLS[market], interval="1m")
@@ -122,7 +122,7 @@ def test_without_a_range_come_the_newest_rows(market: str) -> None:
 
 @EVERY_MARKET
 def test_wrong_parameters_have_the_exchanges_codes(market: str) -> None:
-    """Each mistake is a 400 with its documented code, and still costs weight."""
+    """Each wrong parameter is a 400 with its documented code, and costs weight."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         symbol = SYMBOLS[market]
@@ -146,7 +146,7 @@ def test_wrong_parameters_have_the_exchanges_codes(market: str) -> None:
 
 
 def test_an_overspent_minute_is_a_429() -> None:
-    """Both futures draw on 2400 a minute; beyond it come 429, Retry-After and a violation."""
+    """Both futures share 2400 per minute; beyond it calls get 429, Retry-After and a violation."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         params = {"symbol": "NOSUCH", "interval": "1m", "limit": 1500}
@@ -165,7 +165,7 @@ def test_an_overspent_minute_is_a_429() -> None:
 
 @EVERY_MARKET
 def test_exchange_info_lists_what_trades_and_what_does_not(market: str) -> None:
-    """The status has the market's own field, and at least one symbol is idle and has no rows."""
+    """The status is in the market's own field, and at least one listed symbol does not trade."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         status, info, _ = await fetch(rest(market, "exchangeInfo"))
@@ -225,7 +225,7 @@ def test_archive_files_hold_the_truth(
 
 
 def test_what_the_archive_has_not_is_a_404() -> None:
-    """No unfinished days or months, no daily weeks, no seconds of futures, no strangers."""
+    """Unfinished periods, daily weeks, futures' seconds and unknown symbols are a 404."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         for path in (
@@ -246,7 +246,7 @@ def test_what_the_archive_has_not_is_a_404() -> None:
 
 
 def test_the_routes_are_where_clients_look() -> None:
-    """`served_at`, which `--exchange` uses, fits every route."""
+    """The URLs of `served_at`, which `--exchange` uses, match all routes."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         for market in MARKETS.values():
@@ -270,7 +270,7 @@ wss://fstream.binance.com/stream?streams=a@kline_1m <-> 1626992740.179554
 
 
 def test_a_recording_is_sent_as_it_was(tmp_path: Path) -> None:
-    """Every frame once, in order, byte for byte, after the first subscription; then silence."""
+    """All recorded frames are sent once, in order, byte for byte, after the first subscription."""
     log = tmp_path / "session.log"
     log.write_text(LOG)
 
@@ -317,7 +317,7 @@ def test_which_market_was_recorded(tmp_path: Path) -> None:
 @pytest.mark.captures
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="no recorded sessions here")
 def test_real_recordings_can_be_read() -> None:
-    """Each recorded session has its market, and frames in the order of their times."""
+    """Each recorded session has a market, and frames in the order of their times."""
     markets = []
     for log in sorted((CAPTURES / "ws").glob("*.ws.log")):
         recording = load_recording(str(log))
@@ -341,7 +341,7 @@ def command(*arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_is_and_stops_when_told(number: signal.Signals) -> None:
-    """The first line on stdout is the URL; a signal ends it with exit 0; a taken port with exit 1."""
+    """The first line on stdout is the URL; a signal exits 0, a taken port exits 1."""
     with command("--port", "0", "--speed", "60", "--start", "2026-01-01") as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -393,7 +393,7 @@ def test_clients_that_leave_in_their_handshake_are_no_error() -> None:
     [("--start", "soon"), ("--push-every", "often"), ("--speed", "0"), ("--replay", "/absent.log")],
 )
 def test_wrong_arguments_are_usage_errors(arguments: tuple[str, str]) -> None:
-    """Exit 2 and one explanation, nothing on stdout."""
+    """A wrong argument exits 2 with one line, and nothing on stdout."""
     with command("--port", "0", *arguments) as process:
         out, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (2, "")
@@ -402,7 +402,7 @@ def test_wrong_arguments_are_usage_errors(arguments: tuple[str, str]) -> None:
 
 
 def test_every_interval_has_rows() -> None:
-    """The wire's names are the parameters, all sixteen on spot."""
+    """Each interval has rows under the exchange's name, all sixteen on spot."""
 
     async def scenario(sandbox: Sandbox, fetch: Fetch) -> None:
         for interval in INTERVALS.values():

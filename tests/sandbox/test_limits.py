@@ -37,7 +37,7 @@ STILL = SandboxOptions(speed=0.001, start_ms=START_MS)
 
 
 def test_too_many_connection_attempts_are_refused() -> None:
-    """The 301st in five minutes is a 429 with Retry-After; other markets have their own count."""
+    """The 301st attempt in five minutes gets 429 with Retry-After; other markets count separately."""
 
     async def scenario(sandbox: Sandbox) -> None:
         for _ in range(CONNECTS_MAX // 50):
@@ -56,7 +56,7 @@ def test_too_many_connection_attempts_are_refused() -> None:
 
 
 def test_attempts_are_forgotten_after_five_minutes() -> None:
-    """Refused ones do not count; each caller and market has its own."""
+    """Refused attempts do not count, and each caller and market counts separately."""
     attempts = AttemptLimit()
     waits = [attempts.attempt("spot", "me", number / 10) for number in range(CONNECTS_MAX + 1)]
     assert waits == [0] * CONNECTS_MAX + [270]
@@ -71,7 +71,7 @@ def test_attempts_are_forgotten_after_five_minutes() -> None:
     [("spot", 436, False), ("spot", 437, True), ("usdt_futures", 437, False), ("usdt_futures", 1000, True)],
 )
 def test_a_subscribe_that_is_too_large_is_lost(market: str, names: int, lost: bool) -> None:
-    """More than 436 names on spot, or 8 kB anywhere: acknowledged, listed, silent, and counted."""
+    """A SUBSCRIBE of more than 436 names on spot, or 8 kB, is acknowledged and silent."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with (
@@ -91,7 +91,7 @@ def test_a_subscribe_that_is_too_large_is_lost(market: str, names: int, lost: bo
 
 
 def test_pongs_count_as_messages() -> None:
-    """One above the limit of unasked pongs closes with 1008."""
+    """One unsolicited pong above the limit closes with 1008."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws") as ws:
@@ -106,13 +106,13 @@ def test_pongs_count_as_messages() -> None:
 
 
 def test_messages_are_counted_over_a_second() -> None:
-    """Any second, not the clock's."""
+    """Messages count over any second, not over a second of the clock."""
     messages = MessageRate()
     assert [messages.count(at) for at in (0.0, 0.5, 0.9, 1.0, 1.4, 1.5, 3.0)] == [1, 2, 3, 3, 4, 4, 1]
 
 
 def test_who_goes_on_after_a_429_is_banned() -> None:
-    """Three refusals without a wait, then 418 with Retry-After; a call during a ban is counted."""
+    """After three refusals without a wait come 418 and Retry-After; a call during a ban is a violation."""
 
     async def scenario(sandbox: Sandbox) -> None:
         path = "/usdt_futures/fapi/v1/klines"
@@ -133,7 +133,7 @@ def test_who_goes_on_after_a_429_is_banned() -> None:
 
 
 def test_a_new_minute_begins_anew() -> None:
-    """Weight and refusals are of one minute, bans last their time."""
+    """Weight and refusals reset each minute, and bans last their time."""
     budget = WeightLimit()
     most = WEIGHT_MAX["spot"]
     assert budget.spend("spot", "me", most, 10.0).status == 200
@@ -148,7 +148,7 @@ def test_a_new_minute_begins_anew() -> None:
 
 @EVERY_MARKET
 def test_only_coin_futures_refuse_more_than_200_days(market: str) -> None:
-    """One millisecond more is an error there, and nothing special elsewhere."""
+    """A range of 200 days and one millisecond is an error on COIN-M only."""
 
     async def scenario(sandbox: Sandbox) -> None:
         symbol = MARKET_SYMBOLS[market]
@@ -162,7 +162,7 @@ def test_only_coin_futures_refuse_more_than_200_days(market: str) -> None:
 
 @EVERY_MARKET
 def test_thousands_of_symbols(market: str) -> None:
-    """A market can list 3,000 that trade; the generated names of a short list are those of a long one."""
+    """A market can list 3,000 trading symbols; a short list is a part of a long one."""
 
     async def scenario(sandbox: Sandbox) -> None:
         symbols = sandbox.symbols(market)

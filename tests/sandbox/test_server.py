@@ -51,7 +51,7 @@ def test_closing_frames_are_as_late_as_the_markets(market: str, low: int, high: 
 
 @EVERY_MARKET
 def test_open_candles_grow_and_stay_inside_the_closed_one(market: str) -> None:
-    """Between two closes a candle only gains trades, and never leaves its final range."""
+    """An open candle only gains trades, and stays within its final range."""
 
     async def scenario(sandbox: Sandbox) -> None:
         open_frames = 0
@@ -78,7 +78,7 @@ def test_open_candles_grow_and_stay_inside_the_closed_one(market: str) -> None:
 
 
 def test_the_bytes_are_the_exchanges() -> None:
-    """Field order and spacing are those of captured frames: usdt_futures spaces the members of k."""
+    """Fields and spacing equal those of captured frames."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws/btcusdt@kline_1m") as ws:
@@ -98,7 +98,7 @@ def test_the_bytes_are_the_exchanges() -> None:
 
 
 def test_every_interval_streams() -> None:
-    """All sixteen intervals are there on spot, months under their wire name."""
+    """All sixteen intervals stream on spot, months under the exchange's name."""
 
     async def scenario(sandbox: Sandbox) -> None:
         names = [f"ethusdt@kline_{interval.wire_name}" for interval in INTERVALS.values()]
@@ -132,7 +132,7 @@ def test_a_lagging_client_is_served_late_but_whole() -> None:
 
 
 def test_control_messages() -> None:
-    """Subscribe, list, unsubscribe and properties answer as the exchange does."""
+    """Subscriptions, lists and properties are answered as by the exchange."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "usdt_futures", "/ws") as ws:
@@ -156,7 +156,7 @@ def test_control_messages() -> None:
 
 @pytest.mark.parametrize("market", ["spot", "coin_futures"])
 def test_refusals_have_the_markets_shape(market: str) -> None:
-    """Errors are flat on spot and nested on the futures; the codes are the documented ones."""
+    """Errors are flat on spot and nested on the futures, with the documented codes."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, market, "/ws") as ws:
@@ -178,7 +178,7 @@ def test_refusals_have_the_markets_shape(market: str) -> None:
 
 
 def test_what_stays_silent_is_acknowledged() -> None:
-    """Upper case, unknown symbols, idle ones, missing intervals, wrong routes: an answer, and no candle."""
+    """Upper-case, unknown and idle symbols, missing intervals and wrong routes get an answer and no candle."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with (
@@ -202,7 +202,7 @@ def test_what_stays_silent_is_acknowledged() -> None:
 
 @pytest.mark.parametrize(("market", "limit"), [("spot", 5), ("usdt_futures", 10), ("coin_futures", 10)])
 def test_too_many_messages_end_the_connection(market: str, limit: int) -> None:
-    """Pings count: one above the limit in a second closes with 1008, also while frames flow."""
+    """One message or ping per second above the limit closes with 1008."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, market, f"/ws/{MARKET_SYMBOLS[market].lower()}@kline_1m") as ws:
@@ -221,7 +221,7 @@ def test_too_many_messages_end_the_connection(market: str, limit: int) -> None:
 
 @pytest.mark.parametrize(("market", "limit"), [("spot", 1024), ("usdt_futures", 1024), ("coin_futures", 200)])
 def test_too_many_streams_end_the_connection(market: str, limit: int) -> None:
-    """The last stream that fits is acknowledged; one more is error 4 and close 1008."""
+    """The last allowed stream is acknowledged; one more gets error 4 and close 1008."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, market, "/ws") as ws:
@@ -238,7 +238,7 @@ def test_too_many_streams_end_the_connection(market: str, limit: int) -> None:
 
 
 def test_pings_carry_the_time_and_want_an_answer() -> None:
-    """The server pings with its clock; a client that answers stays."""
+    """Pings have the server's time, and a client that answers stays connected."""
 
     async def scenario(sandbox: Sandbox) -> None:
         before_ms = sandbox.now_ms()
@@ -261,7 +261,7 @@ def test_pings_carry_the_time_and_want_an_answer() -> None:
 
 
 def test_dropped_connections_end_without_a_close() -> None:
-    """A broken network sends no close frame; a client that returns is served again."""
+    """A cut connection gets no close frame, and a new one is served."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws/btcusdt@kline_1m") as ws:
@@ -293,7 +293,7 @@ def test_connections_can_be_closed_in_order() -> None:
 
 
 def test_a_stall_is_silent_and_then_late() -> None:
-    """Nothing is sent while stalled, not even a pong; afterwards nothing is missing."""
+    """A stalled connection gets nothing, not even a pong; afterwards no frame is missing."""
 
     async def scenario(sandbox: Sandbox) -> None:
         async with dial(sandbox, "spot", "/ws/btcusdt@kline_1m") as ws:
@@ -354,7 +354,7 @@ def test_a_muted_symbol_loses_frames() -> None:
 
 
 def test_a_refused_handshake_has_its_status() -> None:
-    """Any status can be staged, and lifted."""
+    """Any status can be set for handshakes, and removed."""
 
     async def scenario(sandbox: Sandbox) -> None:
         for status in (403, 418, 429, 451, 503):

@@ -53,7 +53,7 @@ def summed(units: IntegerCandles, chosen: slice) -> dict[str, int]:
 def test_longer_candles_are_the_sum_of_their_minutes(
     seed: int, name: tuple[str, str], interval: str, moment: int
 ) -> None:
-    """First open, highest high, lowest low, last close, and sums: exactly, up to months."""
+    """Longer candles, up to months, are the exact aggregates of their minutes."""
     truth, grid = Truth(seed), INTERVALS[interval]
     begin = grid.floor(moment)
     whole = truth.integer_candles(*name, interval, begin, begin + 1)
@@ -66,7 +66,7 @@ def test_longer_candles_are_the_sum_of_their_minutes(
 @given(seed=seeds, symbol=st.sampled_from([s for m, s in SERIES if m == "spot"]), moment=begins)
 @examples(20, 100)
 def test_a_minute_is_the_sum_of_its_seconds(seed: int, symbol: str, moment: int) -> None:
-    """Sixty seconds add up to their minute, one follows another, and each is a candle itself."""
+    """A minute is the exact aggregate of its sixty seconds, each a valid candle."""
     truth = Truth(seed)
     seconds = truth.integer_candles("spot", symbol, "1s", moment, moment + 10 * MINUTE_MS)
     assert seconds.begin_ms.tolist() == list(range(moment, moment + 10 * MINUTE_MS, 1000))
@@ -99,7 +99,7 @@ def check_shape(units: IntegerCandles) -> None:
 @given(seed=seeds, name=series, moment=begins)
 @examples(15, 100)
 def test_minutes_are_candles(seed: int, name: tuple[str, str], moment: int) -> None:
-    """Low is lowest, takers are a part, ids have no gaps, quiet minutes are flat and never long in a row."""
+    """Minutes are valid: low is lowest, takers are a part, ids have no gaps, quiet minutes are flat and few."""
     units = Truth(seed).integer_candles(*name, "1m", moment, moment + 600 * MINUTE_MS)
     check_shape(units)
     traded = np.flatnonzero(units.trade_num)
@@ -130,7 +130,7 @@ def test_the_answer_does_not_depend_on_the_question(
 
 @pytest.mark.parametrize("name", SERIES)
 def test_numbers_are_what_the_text_says(name: tuple[str, str]) -> None:
-    """The arrays hold float(text) of each value, also of those above 2^53."""
+    """The arrays have float(text) of each value, also above 2^53."""
     truth = Truth(3)
     for interval, stop in (("1m", START_MS + 50 * MINUTE_MS), ("1mo", START_MS + 10 * 86_400_000)):
         candles = truth.candles(*name, interval, START_MS, stop)
@@ -144,7 +144,7 @@ def test_numbers_are_what_the_text_says(name: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("market", MARKETS)
 def test_no_sum_overflows(market: str) -> None:
-    """A month of any symbol stays far below 63 bits, at its busiest minute."""
+    """The sums of a month, at its busiest minute, stay far below 63 bits."""
     truth = Truth(1)
     for spec in listings(market, 40):
         units = truth.integer_candles(market, spec.symbol, "1m", START_MS, START_MS + 3 * 86_400_000)
@@ -155,7 +155,7 @@ def test_no_sum_overflows(market: str) -> None:
 
 
 def test_spot_has_eight_decimals_and_contracts_none() -> None:
-    """Each market writes decimals in its own way."""
+    """Each market has its own number of decimals."""
     truth = Truth(0)
     spot = truth.candle("spot", "SHIBUSDT", "1m", START_MS)
     assert [len(text.partition(".")[2]) for text in spot[2:8]] == [8] * 6
@@ -168,14 +168,14 @@ def test_spot_has_eight_decimals_and_contracts_none() -> None:
 
 @given(units=st.integers(0, 2**62), decimals=st.integers(0, 8))
 def test_decimal_text_is_exact(units: int, decimals: int) -> None:
-    """Nothing is rounded, and the decimals are all there."""
+    """The text has all decimals, without rounding."""
     text = decimal_text(units, decimals)
     assert int(text.replace(".", "")) == units
     assert len(text.partition(".")[2]) == decimals
 
 
 def test_seeds_markets_and_symbols_differ() -> None:
-    """No two series share their prices."""
+    """No two series have the same prices."""
     opens = {
         Truth(seed).candle(market, symbol, "1h", START_MS).close
         for seed in (0, 1)
@@ -185,7 +185,7 @@ def test_seeds_markets_and_symbols_differ() -> None:
 
 
 def test_history_begins_at_the_listing() -> None:
-    """Before 2018 there is nothing; the first candle of each interval is whole."""
+    """No candle begins before 2018, and the first candle of each interval is whole."""
     truth = Truth(0)
     for name, grid in INTERVALS.items():
         first = truth.integer_candles("spot", "BTCUSDT", name, 0, LISTED_MS + 1)
@@ -196,7 +196,7 @@ def test_history_begins_at_the_listing() -> None:
 
 @given(key=st.integers(0, 2**64 - 1), channel=st.integers(0, 200), index=st.integers(0, 2**60))
 def test_one_random_number_or_many(key: int, channel: int, index: int) -> None:
-    """The scalar and the vector form agree."""
+    """`uniform_at` and `uniform` return the same number."""
     value = uniform_at(key, channel, index)
     assert 0 <= value < 1
     assert uniform(key, channel, np.array([index]))[0] == value

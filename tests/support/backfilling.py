@@ -28,7 +28,7 @@ START_MS = 1_770_000_000_000  # 2026-02-02 02:40
 def against_sandbox(
     scenario: Callable[[Sandbox], Awaitable[None]], *faults: Fault, speed: float = 1.0
 ) -> None:
-    """Run a scenario against a sandbox that begins at START_MS; no limit may be broken."""
+    """Run a scenario against a sandbox that begins at START_MS; fail if a limit was broken."""
 
     async def main() -> None:
         options = SandboxOptions(start_ms=START_MS, symbols=10, push_every_ms=0, faults=faults, speed=speed)
@@ -55,7 +55,7 @@ async def run_backfill(
     until: Callable[[Progress], bool] = lambda _: False,
     endpoints: Callable[[Market], Market] = lambda market: market,
 ) -> Filled:
-    """Fill a lake to the end, or until it is far enough and then stopped as by Ctrl-C."""
+    """Run a backfill to its end, or stop it at a condition, as by Ctrl-C."""
     store = LakeStore.create(str(lake), "test")
     clock = Clock()
     journal = create_journal(store.root, "backfill")

@@ -14,7 +14,7 @@ DAY_START_MS = 1_719_705_600_000  # 2024-06-30
 
 
 def stream_candle(minute: int = 0, symbol: str = "BTCUSDT", **changes: Any) -> Candle:
-    """Return a candle of spot 1m as the stream brings it, of that minute of 2024-06-30, with changes."""
+    """Return a streamed candle of spot 1m, of that minute of 2024-06-30, with changes."""
     begin_ms = DAY_START_MS + minute * 60_000
     fields = {
         "market": "spot",
@@ -42,7 +42,7 @@ positive = st.floats(0, 1e15, allow_nan=False, allow_infinity=False)
 
 
 def candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
-    """Draw candles of few keys, trade counts, sources and times, so that duplicates and ties abound."""
+    """Draw candles with few keys, trade counts, sources and times, so that duplicates and ties are frequent."""
     return st.builds(
         stream_candle,
         st.integers(0, minutes - 1),
@@ -56,7 +56,7 @@ def candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
 
 
 def unknown_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
-    """Draw candles as `candles` does; of some the trades are unknown, and of some of those the volume."""
+    """Draw candles like `candles`; some lack the trades, and some of those also the volume."""
     volumes = st.none() | st.just(float("nan")) | st.sampled_from([0.0, 1.0, 2.5])
     return st.one_of(
         candles(minutes),
@@ -72,7 +72,7 @@ def unknown_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
 
 
 def possible_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
-    """Draw candles like `candles`, each of which could have been one."""
+    """Draw candles like `candles`, without violations."""
 
     def possible(one: Candle, volume: float) -> Candle:
         return msgspec.structs.replace(
@@ -86,7 +86,7 @@ def possible_candles(minutes: int = 20) -> st.SearchStrategy[Candle]:
 def from_table(
     table: pa.Table, market: str = "spot", symbol: str = "BTCUSDT", interval: str = "1m"
 ) -> list[Candle]:
-    """Return a table's rows as candles, by way of integers."""
+    """Return a table's rows as candles, read as integers."""
     times = ("candle_begin_time", "candle_end_time", "event_time", "recv_time")
     columns = {
         name: (table[name].cast(pa.int64()) if name in times else table[name]).to_pylist()
@@ -96,7 +96,7 @@ def from_table(
 
 
 def settled(rows: list[Candle]) -> list[Candle]:
-    """The law in plain Python: by key the greatest precedence, of full ties the last."""
+    """Return the winner of each key in plain Python: the greatest precedence, then the last."""
     winners: dict[int, Candle] = {}
     for row in rows:
         old = winners.get(row.begin_ms)

@@ -15,7 +15,7 @@ from lakewriter.partition import Partition, day_of
 
 
 def to_day_layout(root: Path) -> list[str]:
-    """Write each file of a month or a year as files of days, as lakewriter wrote them in format 1.
+    """Split each file of a month or year into files of days, as format 1 had them.
 
     Returns:
         the names of the new files.
@@ -47,7 +47,7 @@ def write_days(root: Path, partition: Partition, rows: pa.Table) -> list[str]:
 
 
 def further_directories(store: LakeStore) -> list[str]:
-    """Return the directories that are not those of their partitions."""
+    """Return the directories that are not at their partition's path."""
     return [
         directory
         for found in store.partitions()

@@ -181,6 +181,6 @@ def everything(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def filled(place: Path, sql: str) -> str:
-    """Return a statement with the paths of its files."""
+    """Return a statement with its paths filled in."""
     inside = next((place / "lake").rglob("candles.parquet"))
     return sql.format(inside=inside, outside=place / "secret.csv", new=place / "new.csv")

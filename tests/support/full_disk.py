@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def full_disk(file_bytes_max: int) -> Iterator[None]:
-    """Limit the size of every file; the kernel refuses to grow one beyond it."""
+    """Limit the size of each file; the kernel refuses writes beyond it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, hard))
     try:

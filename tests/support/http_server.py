@@ -10,10 +10,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serve_routes(routes: dict[str, Handler] | Handler) -> AsyncIterator[str]:
-    """Serve until the block is left; yield the URL.
+    """Run an HTTP server during the block; yield its URL.
 
     Args:
-        routes: path → its handler; or one handler for every path.
+        routes: handler by path; or one handler for every path.
     """
     app = web.Application()
     for path, handler in (routes if isinstance(routes, dict) else {"/{path:.*}": routes}).items():

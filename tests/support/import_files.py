@@ -40,7 +40,7 @@ def lines(*minutes: int) -> str:
 
 
 def frame(minutes: int = 3) -> pd.DataFrame:
-    """Return a frame like the original recorder's; its index is the end of each candle."""
+    """Return a frame like the original recorder's, indexed by the end of each candle."""
     begins = pd.to_datetime([BEGIN_MS + minute * 60_000 for minute in range(minutes)], unit="ms", utc=True)
     return pd.DataFrame(
         {

@@ -23,7 +23,7 @@ STEPS_MS = {name: grid.length_ms for name, grid in INTERVALS.items() if grid.len
 
 
 def rest_candle(number: int = 0, *, interval: str = "1m", **fields: object) -> Candle:
-    """Return a candle as REST brings it, of spot BTCUSDT, `number` candles after 2024-06-30."""
+    """Return a REST candle of spot BTCUSDT, `number` candles after 2024-06-30."""
     begin_ms = BEGIN_MS + number * STEPS_MS[interval]
     values: dict[str, object] = {
         "market": "spot",
@@ -48,7 +48,7 @@ def rest_candle(number: int = 0, *, interval: str = "1m", **fields: object) -> C
 
 
 def make_lake(root: Path, candles: Iterable[Candle] = (), hot: Iterable[Candle] = ()) -> LakeStore:
-    """Create a lake with the candles in partitions, and the hot ones in a journal."""
+    """Create a lake with candles in partitions, and `hot` ones in a journal."""
     store = LakeStore.create(str(root), "test")
     for partition, rows in by_partition(candles).items():
         store.merge(partition, to_table(rows))
@@ -88,7 +88,7 @@ def merge_candles(store: LakeStore, rows: Iterable[Candle]) -> None:
 
 
 def rows_by_plain_files(store: LakeStore) -> list[Candle]:
-    """Read every row of the lake's files, without the lake's own reader."""
+    """Read all rows of the lake's files without lakewriter."""
     found = []
     for partition, names in store.files():
         for name in names:
@@ -98,7 +98,7 @@ def rows_by_plain_files(store: LakeStore) -> list[Candle]:
 
 
 def files_and_bytes(root: Path) -> dict[str, bytes]:
-    """Return every file below the root but the locks, by its name."""
+    """Return all files below the root by name, without lock files."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in root.rglob("*")

@@ -45,7 +45,7 @@ class LivingRecorder:
         self.ledger.mark(series, start * MINUTE_MS, stop * MINUTE_MS, reason, NOW_MS, error)
 
     def die(self) -> None:
-        """Drop the locks, as the kernel does for a killed process."""
+        """Release the locks, as the kernel does for a killed process."""
         self.alive = False
         os.close(self.journal._lock_fd)
         os.close(self.ledger._fd)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ CONFIG = "/etc/lakewriter.toml"
 
 
 def start_recorder(store: LakeStore, *series: Series, now_ms: int = 0, name: str = CONFIG) -> Journal:
-    """Create the journal of a recorder, and confirm the series that it subscribes to."""
+    """Create a recorder's journal, and confirm its subscribed series."""
     journal = create_journal(store.root, "test")
     confirm_series(store, journal, *series, now_ms=now_ms, name=name, starting=True)
     return journal
@@ -70,7 +70,7 @@ def confirm_series(
     starting: bool = False,
     owed: Mapping[Series, int] | None = None,
 ) -> list[Series]:
-    """Confirm a recorder's series; return those that it left."""
+    """Confirm a recorder's series; return the series that it unsubscribed from."""
     recorder = RecorderId(name, journal.directory.name)
     now = {"spot": now_ms, "usdt_futures": now_ms, "coin_futures": now_ms}
     return confirm_subscriptions(
@@ -79,7 +79,7 @@ def confirm_series(
 
 
 def kill_recorder(journal: Journal) -> None:
-    """Drop the lock of its journal, as the kernel does for a killed process."""
+    """Release the lock of its journal, as the kernel does for a killed process."""
     os.close(journal._lock_fd)
 
 

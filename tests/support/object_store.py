@@ -96,7 +96,7 @@ class Store:
             self._backend.delete_object(BUCKET, key)
 
     def upload(self, root: Path, prefix: str) -> str:
-        """Copy a local lake up, object by object; return its URI."""
+        """Upload a local lake object by object; return its URI."""
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 self.put(f"{prefix}/{path.relative_to(root)}", path.read_bytes())
@@ -119,7 +119,7 @@ class Store:
 
     @contextlib.contextmanager
     def before(self, request: Request, *doings: Callable[[], object]) -> Iterator[list[Callable[[], object]]]:
-        """Do one more of the things before each answer to a request; give those that are left."""
+        """Run one more of the functions before each answer to a request; yield the remaining ones."""
         waiting = list(doings)
 
         def hook(seen: Request) -> None:

@@ -84,7 +84,7 @@ async def _socks(served: Served, reader: asyncio.StreamReader, writer: asyncio.S
 
 @contextlib.asynccontextmanager
 async def proxy(kind: str) -> AsyncIterator[Served]:
-    """Serve a proxy of a kind, "http" or "socks5", until the block is left."""
+    """Run a proxy of a kind, "http" or "socks5", during the block."""
     served = Served()
     tasks: set[asyncio.Task[None]] = set()
 

@@ -38,7 +38,7 @@ TRIES_MAX = 20
 
 @contextlib.contextmanager
 def sandbox(directory: Path, speed: int) -> Iterator[str]:
-    """A local exchange in a process of its own, where it is 2024-06-30; its URL."""
+    """The URL of a local exchange in another process, whose time starts at 2024-06-30."""
     arguments = ["--port", "0", "--speed", str(speed), "--start", "2024-06-30", "--symbols", "4"]
     with (directory / "sandbox.log").open("wb") as log:
         process = subprocess.Popen(
@@ -57,7 +57,7 @@ def sandbox(directory: Path, speed: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def recording(directory: Path, lake: Path, url: str, *subscriptions: str) -> Iterator[Child]:
-    """`lakewriter record`, which flushes all the time, and stops well."""
+    """Run `lakewriter record` with frequent flushes; stop it cleanly."""
     arguments = ["record", *subscriptions, "--exchange", url, "--lake", str(lake), "--flush-every", "200ms"]
     with child(directory / "record.log", *arguments) as recorder:
         recorder.wait_for("\nrecorded ")
@@ -66,7 +66,7 @@ def recording(directory: Path, lake: Path, url: str, *subscriptions: str) -> Ite
 
 
 class Compactions(threading.Thread):
-    """`lakewriter compact`, again and again."""
+    """Repeated runs of `lakewriter compact`."""
 
     def __init__(self, lake: Path) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Compactions(threading.Thread):
         self.join()
 
     def folded(self) -> int:
-        """Return how many files they have removed; none of them failed."""
+        """Return the number of files that they removed; fail if one failed."""
         assert all(each.returncode == 0 for each in self.done), [each.stderr for each in self.done]
         return sum(json.loads(each.stdout)["files_removed"] for each in self.done)
 
@@ -122,7 +122,7 @@ def streamed(store: LakeStore, sql: str) -> pa.Table:
 
 
 def rounds() -> Iterator[int]:
-    """Count rounds: one, or as many as there is time for."""
+    """Count rounds: one, or as many as fit into the time."""
     until_s = time.monotonic() + LONGER_S
     number = 0
     while not number or time.monotonic() < until_s:

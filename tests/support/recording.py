@@ -31,7 +31,7 @@ OPTIONS = SupervisorOptions()
 
 
 class Recording(NamedTuple):
-    """A recorder that runs."""
+    """A running recorder."""
 
     sandbox: Sandbox
     store: LakeStore
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
     clients: MarketClients
 
     async def past(self, sim_ms: int) -> None:
-        """Wait until every candle that ends by then was seen or is explained."""
+        """Wait until each candle that ends by then was seen or is explained."""
         try:
             await until(lambda: self.sandbox.now_ms() >= sim_ms and self.settled(sim_ms))
         except asyncio.CancelledError:
@@ -65,7 +65,7 @@ class Recording(NamedTuple):
         return "\n".join(lines)
 
     def settled(self, sim_ms: int) -> bool:
-        """Return whether every candle that ended by then is present or has a reason."""
+        """Return whether each candle that ended by then is present or explained."""
         marks = self.supervisor.watermarks
         due = all((marks.next_ms(each) or 0) >= each.grid.floor(sim_ms) for each in marks.series)
         return (
@@ -89,12 +89,12 @@ async def recording(
     queue_max: int = QUEUE_CANDLES_MAX,
     clock: Clock | None = None,
 ) -> AsyncIterator[Recording]:
-    """Record from a sandbox until the block is left, then stop cleanly.
+    """Record from a sandbox during the block, then stop cleanly.
 
-    Deadlines are far apart in the exchange's time, for it runs fast here.
+    Deadlines are long in the exchange's time, because it runs fast here.
 
     Args:
-        owed: begin when candles are owed; for that REST has to answer.
+        owed: whether to begin once candles are expected, which needs an answer of REST.
     """
     store = LakeStore.create(str(lake), "test")
     clock = clock or Clock()
@@ -134,7 +134,7 @@ async def recording(
 
 
 class OfflineRecorder(Recorder):
-    """A recorder without subscriptions: the test puts its candles on `queue`."""
+    """A recorder without subscriptions; the test puts candles on `queue`."""
 
     def __init__(
         self,

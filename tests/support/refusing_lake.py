@@ -11,13 +11,13 @@ from support.candles import stream_candle
 
 
 def begins(store: LakeStore, symbol: str = "BTCUSDT") -> list[int]:
-    """Return the begin times in the partition of a symbol's 2024-06-30."""
+    """Return the begin times in a symbol's partition of 2024-06-30."""
     table = store.read(partition_of(stream_candle(0, symbol)))
     return [] if table is None else table["candle_begin_time"].cast(pa.int64()).to_pylist()
 
 
 class RefusingStore(LakeStore):
-    """A lake that refuses to merge the symbol in `refused`."""
+    """A lake that refuses merges of the symbol in `refused`."""
 
     refused = ""
 

@@ -34,7 +34,7 @@ _PAUSE_S = 0.02
 
 
 class Kept(NamedTuple):
-    """A partition and its rows, as every answer has them."""
+    """A partition and its rows, which each answer must have."""
 
     partition: Partition
     rows: list[Candle]
@@ -66,14 +66,14 @@ def kept_partitions(rows: Iterable[Candle]) -> list[Kept]:
 
 
 def planned(kept: list[Candle], recorded: list[Candle], seed: int) -> Plan:
-    """Return a plan: of each kind as many, by chance."""
+    """Return a random plan, with equally many partitions of each kind."""
     partitions = kept_partitions(kept)
     random.Random(seed).shuffle(partitions)
     return Plan(*(partitions[number::4] for number in range(4)), recorded=kept_partitions(recorded))
 
 
 def losers(rows: list[Candle], turn: int) -> list[Candle]:
-    """Return rows of the same keys that lose to any row, and win over those of earlier turns."""
+    """Return rows of the same keys that lose to the given rows, and win over those of earlier turns."""
     return [
         msgspec.structs.replace(one, source="rest", trade_num=_TRADES_MIN + turn, high=1e6 + turn)
         for one in rows
@@ -81,12 +81,12 @@ def losers(rows: list[Candle], turn: int) -> list[Candle]:
 
 
 def half(rows: list[Candle]) -> list[Candle]:
-    """Return those of a recorded partition's rows that are in its file from the beginning."""
+    """Return the rows of a recorded partition that its file has from the beginning."""
     return [one for one in rows if one.begin_ms // 3_600_000 % 2]
 
 
 def prepare(store: LakeStore, todo: Plan) -> None:
-    """Write the files with which it begins."""
+    """Write the files of the beginning."""
     for partition, rows in todo.planted:
         store.merge(partition, to_table(rows))
     for partition, rows in todo.hidden:
@@ -100,7 +100,7 @@ def prepare(store: LakeStore, todo: Plan) -> None:
 
 
 def plant(root: Path, partition: Partition, table: pa.Table, name: str) -> None:
-    """Put a foreign file into a partition, whole at once."""
+    """Put a foreign file into a partition, atomically."""
     directory = root / partition.path
     directory.mkdir(parents=True, exist_ok=True)
     hidden = directory / f".{name}.arriving"
@@ -129,7 +129,7 @@ class Unsettled:
         self._repeated: list[list[Path]] = []
 
     def step(self) -> None:
-        """Do one thing, by chance."""
+        """Do one random action."""
         weights: dict[Callable[[], None], int] = {
             self._plant: 6,
             self._rewrite: 6,
@@ -154,20 +154,20 @@ class Unsettled:
         self._journal.close()
 
     def _commit(self, rows: list[Candle]) -> list[Path]:
-        """Write a segment of its own, and return it."""
+        """Write rows as a separate segment, and return it."""
         before = set(self._journal.roll())
         self._journal.commit(rows)
         return [segment for segment in self._journal.roll() if segment not in before]
 
     def _in_journal_alone(self, kept: Kept) -> bool:
-        """Whether some of its rows are in no file, and are to stay so."""
+        """Return whether some rows are in no file, and have to stay so."""
         return kept in self._todo.hidden or kept in self._todo.recorded
 
     def _any(self, *kinds: list[Kept]) -> Kept:
         return self._chance.choice([kept for kind in kinds for kept in kind])
 
     def _plant(self) -> None:
-        """Put foreign files into a partition, with its rows or with losers."""
+        """Put foreign files into a partition, with its rows or with losing ones."""
         todo = self._todo
         kept = self._any(todo.planted, todo.hidden, todo.folded, todo.recorded)
         many = self._chance.randint(1, 3)
@@ -198,7 +198,7 @@ class Unsettled:
             self._journal.drop(self._repeated.pop(self._chance.randrange(5)))
 
     def _unfold(self) -> None:
-        """Give a partition's own file a foreign name."""
+        """Rename a partition's own file to a foreign name."""
         partition, _ = self._any(self._todo.folded)
         own = self._store.root / partition.file
         with self._store.storage.exclusive(partition.path):
@@ -207,7 +207,7 @@ class Unsettled:
                 own.unlink()
 
     def _spell_anew(self) -> None:
-        """Replace an own file by the same rows in another encoding, as Spark might."""
+        """Replace an own file by the same rows in another encoding, like Spark."""
         partition, _ = self._any(self._todo.planted, self._todo.recorded)
 
         def once() -> None:

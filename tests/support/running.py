@@ -35,7 +35,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     fresh: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the command line to its end, in a warm process or a fresh one."""
+    """Run the command line to its end, in a forked process or a new one."""
     done = warm_processes.run(
         arguments,
         stdin=(stdin or "").encode(),
@@ -49,7 +49,7 @@ def run(
 
 
 def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a command in this process, and print its error as a process would."""
+    """Run a command in this process, and print its error like the command line."""
     logger = logging.getLogger("lakewriter")
     before = logger.handlers[:], logger.level, logger.propagate
     code, stdout, stderr = 0, io.StringIO(), io.StringIO()
@@ -65,7 +65,7 @@ def run_here(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 
 
 class Child:
-    """A running `lakewriter`, its stderr in a file."""
+    """A running `lakewriter`, with its stderr in a file."""
 
     def __init__(self, log: Path, *arguments: str, cwd: Path | None = None) -> None:
         self.log = log
@@ -80,14 +80,14 @@ class Child:
         return text[: text.rfind("\n") + 1]
 
     def wait_for(self, pattern: str, after: int = 0) -> None:
-        """Wait until it has logged something."""
+        """Wait until the log has a text."""
         wait_until(
             lambda: re.search(pattern, self.logged()[after:]) is not None or self.process.poll() is not None
         )
         assert re.search(pattern, self.logged()[after:]), f"no {pattern!r} in:\n{self.logged()[-3000:]}"
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
@@ -99,7 +99,7 @@ class Child:
 
 @contextlib.contextmanager
 def child(log: Path, *arguments: str, cwd: Path | None = None) -> Iterator[Child]:
-    """Start a child; it is dead when the block is left."""
+    """Start a process; kill it at the end of the block."""
     started = Child(log, *arguments, cwd=cwd)
     try:
         yield started
@@ -117,7 +117,7 @@ def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) ->
 
 
 async def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    """Wait until the condition holds, while the event loop goes on."""
+    """Wait until the condition holds, without blocking the event loop."""
     deadline_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline_s, "waited in vain"
@@ -142,7 +142,7 @@ PLAIN_TRIES_MAX = 10
 def plain_rows(
     lake: Path, columns: str = 'market, symbol, "interval", epoch_ms(candle_begin_time)'
 ) -> list[tuple[object, ...]]:
-    """Read the whole lake with a plain glob, ordered by key; again if a file was replaced meanwhile."""
+    """Read the whole lake with a plain glob, ordered by key; retry if a file was replaced."""
     for tries_left in reversed(range(PLAIN_TRIES_MAX)):
         try:
             return _plain_rows(lake, columns)
@@ -174,7 +174,7 @@ KEY_AND_VALUES = (
 
 @contextlib.contextmanager
 def python_child(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a child process of Python; it is killed at the end."""
+    """Run a Python process during the block; kill it at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
         stdin=subprocess.PIPE,

@@ -32,7 +32,7 @@ def run(scenario: Callable[[Sandbox], Awaitable[None]], options: SandboxOptions 
 
 
 def dial(sandbox: Sandbox, market: str, path: str, route: str | None = None, **kwargs: Any) -> connect:
-    """Connect to a market; unread frames never delay the close."""
+    """Connect to a market; unread frames do not delay the close."""
     route = MARKET_ROUTES[market] if route is None else route
     return connect(
         f"ws{sandbox.url.removeprefix('http')}/{market}{route}{path}", **{"max_queue": None, **kwargs}
@@ -40,7 +40,7 @@ def dial(sandbox: Sandbox, market: str, path: str, route: str | None = None, **k
 
 
 async def ask(ws: ClientConnection, method: str, *params: Any, request_id: Any = 1) -> Any:
-    """Return the answer to a request, passing candles over."""
+    """Send a request, and return its answer; skip candles."""
     await ws.send(json.dumps({"method": method, "params": params, "id": request_id}))
     while True:
         answer = json.loads(await ws.recv())

@@ -419,7 +419,7 @@ def as_statement(predicate: str) -> str:
 
 
 def params_of(sql: str) -> dict[str, Any]:
-    """Return the values of the parameters that a statement has."""
+    """Return the values of a statement's parameters."""
     return {name: value for name, value in PARAMS.items() if f"${name}" in sql}
 
 
@@ -439,7 +439,7 @@ def plain_glob(root: Path) -> duckdb.DuckDBPyConnection:
 
 
 def plain_copy(root: Path) -> duckdb.DuckDBPyConnection:
-    """Plain DuckDB with the rows of a plain glob in memory; a statement need not open every file."""
+    """Return plain DuckDB with the rows of a plain glob in memory, so that statements open no files."""
     connection = plain_glob(root)
     connection.execute("CREATE TABLE copied AS FROM candles")
     connection.execute("CREATE OR REPLACE VIEW candles AS FROM copied")

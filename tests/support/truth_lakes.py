@@ -26,7 +26,7 @@ Reported = tuple[str, str, Series, int]
 
 
 def truth_table(truth: Truth, series: Series, start_ms: int, stop_ms: int, source: str = "rest") -> pa.Table:
-    """Return the truth's candles that begin in a range, as rows of the lake."""
+    """Return the truth's candles that begin in a range, as a table of SCHEMA."""
     columns = dict(truth.arrays(*series, start_ms, stop_ms))
     begins = columns["candle_begin_time"]
     columns["candle_end_time"] = ends(series.grid, begins)
@@ -47,7 +47,7 @@ def truth_table(truth: Truth, series: Series, start_ms: int, stop_ms: int, sourc
 def merge_truth(
     store: LakeStore, series: Series, days: int, start_ms: int = MONDAY_MS, truth: Truth | None = None
 ) -> None:
-    """Merge so many days of a series' truth."""
+    """Merge this many days of a series' truth."""
     truth = truth or Truth()
     for day_ms in range(start_ms, start_ms + days * DAY_MS, DAY_MS):
         rows = truth_table(truth, series, day_ms, day_ms + DAY_MS)
@@ -56,7 +56,7 @@ def merge_truth(
 
 
 def truth_lake(root: Path, series: Iterable[tuple[Series, int]], truth: Truth | None = None) -> LakeStore:
-    """Make a lake of so many days of each series, from a Monday on."""
+    """Create a lake with this many days of each series, from a Monday on."""
     store = LakeStore.create(str(root), "test")
     for each, days in series:
         merge_truth(store, each, days, truth=truth)
@@ -70,7 +70,7 @@ def rewrite(store: LakeStore, partition: Partition, change: Callable[[pa.Table],
 
 
 def edited(rows: pa.Table, at: int, **values: object) -> pa.Table:
-    """Return the rows with other values in one of them; times are milliseconds."""
+    """Return the rows with other values in one row; times are milliseconds."""
     for name, value in values.items():
         number = SCHEMA.get_field_index(name)
         field = SCHEMA.field(number)
@@ -100,7 +100,7 @@ def reported(report: VerifyReport) -> list[Reported]:
 
 
 def traded_row(rows: pa.Table, after: int = 100) -> int:
-    """Return the first row after some with a spread, that traded."""
+    """Return the position of the first row from `after` on whose high is above its low."""
     spread = rows["high"].to_numpy() > rows["low"].to_numpy()
     return int(np.flatnonzero(spread[after:])[0]) + after
 

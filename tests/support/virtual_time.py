@@ -16,7 +16,7 @@ class VirtualClock(Clock):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that moves the time on instead of waiting."""
+    """A selector that advances the time instead of waiting."""
 
     now_s = 1000.0
 
@@ -38,6 +38,6 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end; each timer comes at exactly its time, at once."""
+    """Run a coroutine to its end in virtual time, without real waits."""
     with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
         runner.run(work)

@@ -40,10 +40,11 @@ _READ_AT_START = ("PYTHON", "LANG", "LC_", "ARROW_", "OMP_", "OPENBLAS_", "MALLO
 
 
 class WarmProcess:
-    """A running process, with the part of `subprocess.Popen` that tests use.
+    """A process, with the part of `subprocess.Popen` that tests use.
 
     Args:
-        status: the server writes the process id and, at its end, the exit code here.
+        status: the pipe on which the server sends the process id and, at the end, the
+            exit code.
     """
 
     def __init__(self, status: int) -> None:
@@ -69,7 +70,7 @@ class WarmProcess:
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, and return the exit code."""
+        """Wait for the end of the process; return the exit code."""
         deadline_s = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
             if deadline_s is not None and time.monotonic() > deadline_s:
@@ -79,21 +80,21 @@ class WarmProcess:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """End it with SIGTERM."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
 class _Server:
-    """The client's end of the server; one in each process of pytest."""
+    """The client of the server; one in each pytest process."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -228,7 +229,7 @@ def _feed(descriptor: int, data: bytes) -> None:
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork for each request until the control socket is closed, and report how each process ended."""
+    """Fork for each request until the control socket is closed; send the exit code of each process."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -269,7 +270,7 @@ def _report_ended(running: dict[int, int]) -> None:
 
 
 def _become(request: dict[str, object], descriptors: list[int]) -> NoReturn:
-    """Run the command line in this child as Python would in a new process."""
+    """Run the command line in this child like a new Python process."""
     *streams, status = descriptors
     os.close(status)
     for number, descriptor in enumerate(streams):

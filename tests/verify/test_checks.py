@@ -44,12 +44,12 @@ def test_grids_of_many_times(grid, moments):
     ],
 )
 def test_sources(interval, first, last):
-    """Minutes are the best source, seconds the last; weeks and months are made of days alone."""
+    """Minutes are the best source and seconds the last; weeks and months are made of days only."""
     assert (sources_of(interval)[0], sources_of(interval)[-1]) == (first, last)
 
 
 def test_every_source_divides_its_interval():
-    """A source's candles fill the longer one, none reaches over its end."""
+    """A source's candles fill the longer candle exactly."""
     assert sources_of("1s") == []
     assert sources_of("8h") == ["1m", "4h", "2h", "1h", "30m", "15m", "5m", "3m", "1s"]
     assert "3m" not in sources_of("5m")
@@ -87,7 +87,7 @@ def test_unknown_values_are_not_compared(name, shorter_lacks_it):
 
 
 def walk(count: int, step: float = 1e-3, seed: int = 0) -> Columns:
-    """Return candles that each open where the one before closed."""
+    """Return candles that each open at the previous close."""
     random = np.random.default_rng(seed)
     closes = 100 * np.exp(np.cumsum(random.normal(0, step, count)))
     opens = np.append(100.0, closes[:-1])
@@ -115,7 +115,7 @@ def test_a_jump_is_so_many_deviations(off, jumps):
 
 
 def test_days_on_which_nothing_moves_have_a_scale():
-    """Most returns may be 0: those that are not make the scale, and steps as large as they are are none."""
+    """If most returns are 0, the others set the scale, and equal steps are no jumps."""
     candles = walk(2000, step=5e-3)
     moves = np.arange(2000) % 40 == 0
     closes = candles.close[(np.cumsum(moves) - 1) * 40]
@@ -126,7 +126,7 @@ def test_days_on_which_nothing_moves_have_a_scale():
 
 
 def test_ticks_are_no_jumps():
-    """A price that moves by one coarse step has steps of that size, however rarely."""
+    """A price that moves by single coarse ticks has no jump."""
     closes = np.where(np.arange(2000) % 50 < 25, 1e-8 * 500, 1e-8 * 501)
     candles = walk(2000)._replace(close=closes, open=np.append(closes[:1], closes[:-1]) + 1e-8)
     assert find_jumps(MINUTE, None, candles, 1.5).defects == []
@@ -139,7 +139,7 @@ def test_too_few_returns_tell_nothing():
 
 
 def test_prices_that_are_none_have_no_logarithm():
-    """NaN, 0 and less are the candles' own findings; the steps around them are passed over."""
+    """NaN and prices of 0 or less are other checks' findings, and their steps are skipped."""
     candles = walk(100)
     for bad in (np.nan, 0.0, -1.0, np.inf):
         closes = candles.close.copy()
@@ -149,7 +149,7 @@ def test_prices_that_are_none_have_no_logarithm():
 
 
 def test_a_window_goes_on_where_the_last_one_ended():
-    """The step between two windows is looked at once."""
+    """The step between two windows is checked once."""
     candles = walk(400)
     first, second = candles.where(slice(0, 200)), candles.where(slice(200, None))
     second = second._replace(open=np.append(200.0, second.open[1:]))
@@ -161,7 +161,7 @@ def test_a_window_goes_on_where_the_last_one_ended():
 
 
 def test_only_rows_in_their_place_are_looked_at():
-    """Rows of another day or off the grid are findings of the file; no other check sees them."""
+    """Rows of another day or off the grid are findings of the file, and other checks skip them."""
     partition = partition_at(BTC, MONDAY_MS)
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + DAY_MS).slice(0, 4)
     rows = edited(rows, 1, candle_begin_time=MONDAY_MS + 61_000)
@@ -195,7 +195,7 @@ def test_the_end_is_told_as_a_time():
 
 
 def test_a_report_keeps_some_of_each_check():
-    """No check crowds another one out."""
+    """Many findings of one check do not displace those of another."""
     report = VerifyReport(2)
     many = Defect("candle", "low", np.arange(10) * MINUTE_MS, lambda at: f"number {at}")
     report.add(BTC, [many, many, file_defect(0, "foreign", "x")])
@@ -205,7 +205,7 @@ def test_a_report_keeps_some_of_each_check():
 
 
 def test_no_rows_have_no_defects():
-    """An empty file is in order."""
+    """An empty file has no defect."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS)
     assert isinstance(rows, pa.Table)
     assert check_rows(partition_at(BTC, MONDAY_MS), MINUTE, rows) == []

@@ -88,7 +88,7 @@ def test_the_truth_is_what_is_published(store):
 
 
 def test_a_candle_that_differs(store):
-    """The finding names the series, the time, the columns, and both values."""
+    """The finding has the series, the time, the columns and both values."""
     close = rows_of(store)["close"][7].as_py()
     differ(store, 7, close=close + 1, trade_num=1)
     trades = truth_table(Truth(), BTC, minute(7), minute(8))["trade_num"][0].as_py()
@@ -122,7 +122,7 @@ def test_a_candle_that_is_not_published(store):
 
 @pytest.mark.parametrize("source", ["archive", "rest"])
 def test_repair(store, source):
-    """A wrong value is corrected from either, counted, and then no check finds anything."""
+    """Each publisher corrects a wrong value, the count includes it, and then no check finds anything."""
     good = rows_of(store)
     differ(store, 7, low=-1.0)
     report = compared(store, Published(source), repair=True)
@@ -165,7 +165,7 @@ def test_nothing_published_is_nothing_to_compare(store):
 
 
 def test_what_just_closed_is_not_compared(store):
-    """A candle may still change where it is published for a while after its end."""
+    """Recently closed candles are not compared, because published values may still change."""
     now_ms = minute(100) + SETTLED_AFTER_MS + 30_000
     differ(store, 99, volume=1e6)
     differ(store, 100, volume=1e6)
@@ -175,7 +175,7 @@ def test_what_just_closed_is_not_compared(store):
 
 
 def test_before_the_first_and_after_the_last_nothing_is_missing(store):
-    """A series is compared from its first candle to its last: it began when it began."""
+    """A series is compared only from its first to its last candle."""
     first, last = (partition_at(BTC, MONDAY_MS + day * DAY_MS) for day in (0, 2))
     rewrite(store, first, lambda rows: rows.slice(700))
     rewrite(store, last, lambda rows: rows.slice(0, 700))
@@ -268,14 +268,14 @@ def test_it_can_be_cancelled(store):
 
 @given(unknown_candles(minutes=1), unknown_candles(minutes=1))
 def test_who_wins_is_as_in_every_merge(ours, published):
-    """`winning_rows` is `precedence`, for many at once; of full ties a merge takes the newcomer."""
+    """`winning_rows` agrees with `precedence`; among full ties the published row wins."""
     wins = winning_rows(to_table([ours]), to_table([published]))
     assert wins.tolist() == [precedence(published) >= precedence(ours)]
 
 
 @given(st.lists(st.integers(0, 5), unique=True), st.lists(st.integers(0, 5), unique=True), st.integers(0, 5))
 def test_differences_are_sets(here, there, other):
-    """Every key is in one of: equal, differing, missing, unpublished."""
+    """Each key is either equal, differing, missing or unpublished."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + 6 * MINUTE_MS)
     ours = rows.take(pa.array(sorted(here), pa.int64()))
     published = edited(rows, other, volume=1e6).take(pa.array(sorted(there), pa.int64()))
@@ -289,7 +289,7 @@ def test_differences_are_sets(here, there, other):
 
 
 def test_null_is_no_difference_to_null(store):
-    """A column that neither has does not differ; one that only the exchange has does."""
+    """Two nulls do not differ; a value that only the exchange has differs."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + HOUR_MS)
     without = edited(rows, 3, quote_volume=None)
     assert len(differences(without, without).differs) == 0

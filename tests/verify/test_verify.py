@@ -51,7 +51,7 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(three_days: Path, tmp_path: Path) -> LakeStore:
-    """A copy to plant something in."""
+    """A copy of the lake, which a test may damage."""
     return LakeStore.local(Path(shutil.copytree(three_days, tmp_path / "lake")))
 
 
@@ -65,7 +65,7 @@ def one(check: str, kind: str, begin_ms: int = FIRST_MS, series: Series = BTC) -
 
 @pytest.mark.slow
 def test_a_lake_of_the_truth_has_no_finding(tmp_path: Path) -> None:
-    """Weeks of every interval, of several symbols of all three markets, and days of seconds: all is right."""
+    """A lake of the truth, with each interval and several symbols of all markets, has no finding."""
     days = {"1s": 1, "1d": 62, "3d": 62, "1w": 62, "1mo": 62}
     series = [(Series("spot", "BTCUSDT", name), days.get(name, 15)) for name in INTERVALS]
     series += [(Series("usdt_futures", "LTCUSDT", name), 5) for name in ("1m", "15m", "1h", "1d")]
@@ -126,13 +126,13 @@ def of_next_day(rows: pa.Table) -> pa.Table:
     ids=["unsorted", "duplicate", "off the grid", "of another day", "wrong end", "no end"],
 )
 def test_rows_out_of_place(store: LakeStore, change: Change, kind: str, begin_ms: int) -> None:
-    """Rows that are not sorted, unique, on the grid, of the day, and as long as the interval are named."""
+    """Rows that are unsorted, repeated, off the grid, of another day or too long are findings."""
     rewrite(store, DAY, change)
     assert verify_lake(store) == one("partition", kind, begin_ms)
 
 
 def traded(**factors: float) -> Change:
-    """Return a change of one traded candle by factors of its own columns."""
+    """Return a change that multiplies columns of one traded candle."""
 
     def change(rows: pa.Table) -> pa.Table:
         at = traded_row(rows)
@@ -142,12 +142,12 @@ def traded(**factors: float) -> Change:
 
 
 def put(**values: object) -> Change:
-    """Return a change of one traded candle to other values."""
+    """Return a change that sets values of one traded candle."""
     return lambda rows: edited(rows, traded_row(rows), **values)
 
 
 def quiet(values: Callable[[dict[str, float]], dict[str, object]]) -> Change:
-    """Return a change of one candle into one without trades, and then some."""
+    """Return a change of one candle into one without trades, with further values."""
 
     def change(rows: pa.Table) -> pa.Table:
         at = traded_row(rows)
@@ -195,7 +195,7 @@ def quiet(values: Callable[[dict[str, float]], dict[str, object]]) -> Change:
     ],
 )  # fmt: skip
 def test_a_candle_that_cannot_be(store: LakeStore, change: Change, kind: str) -> None:
-    """Each thing that no candle can be is one finding, of that candle."""
+    """Each violation is exactly one finding of its candle."""
     at = traded_row(decode((store.root / DAY.file).read_bytes(), ""))
     rewrite(store, DAY, change)
     assert verify_lake(store) == one("candle", kind, minute(at))
@@ -237,7 +237,7 @@ def flipped(data: bytes) -> bytes:
     "change", [torn, flipped, lambda _: b"", lambda _: b"PAR1"], ids=["torn", "bit", "empty", "stub"]
 )
 def test_a_file_that_is_not_whole(store: LakeStore, change: Callable[[bytes], bytes]) -> None:
-    """A torn file, and one flipped bit in a page, are found; the other days are still checked."""
+    """A truncated file and a flipped bit in a page are findings, and other days are still checked."""
     path = store.root / DAY.file
     path.write_bytes(change(path.read_bytes()))
     assert verify_lake(store) == one("partition", "unreadable")
@@ -274,7 +274,7 @@ def integers(rows: pa.Table) -> pa.Table:
     ids=["type", "absent", "one more", "order"],
 )
 def test_another_schema(store: LakeStore, change: Change) -> None:
-    """A column of another type, too few, too many, and another order are found, though we can read them."""
+    """A column of another type, a missing or extra one, or another order is a finding, though it can be read."""
     path = store.root / DAY.file
     data = path.read_bytes()
     said = pq.read_metadata(pa.BufferReader(data)).metadata
@@ -293,14 +293,14 @@ def test_another_schema(store: LakeStore, change: Change) -> None:
     ids=["market", "symbol", "interval", "date"],
 )
 def test_a_file_that_says_it_is_another(store: LakeStore, other: Partition) -> None:
-    """Metadata that disagrees with the path is found: the file was moved."""
+    """Metadata that contradicts the path is a finding: the file was moved."""
     path = store.root / DAY.file
     path.write_bytes(encode(decode(path.read_bytes(), ""), other))
     assert verify_lake(store) == one("partition", "metadata")
 
 
 def test_a_file_that_counts_wrong(store: LakeStore) -> None:
-    """Metadata with another number of rows is found."""
+    """Metadata with another number of rows is a finding."""
     path = store.root / DAY.file
     data = path.read_bytes()
     said = {**pq.read_metadata(pa.BufferReader(data)).metadata, b"lakewriter.rows": b"7"}
@@ -331,7 +331,7 @@ def test_statistics_that_lie(store: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_an_older_version_is_no_finding(store: LakeStore) -> None:
-    """A file that another version encoded otherwise has right statistics all the same."""
+    """A file in another version's encoding has right statistics, and no finding."""
     path = store.root / DAY.file
     data = path.read_bytes()
     path.write_bytes(parquet(decode(data, ""), pq.read_metadata(pa.BufferReader(data)).metadata))
@@ -360,7 +360,7 @@ def test_any_flipped_bit(store: LakeStore, data: st.DataObject) -> None:
 
 
 def test_a_foreign_file(store: LakeStore) -> None:
-    """A foreign file is a finding of its own, and its candles are checked too."""
+    """A foreign file is a finding, and its candles are checked, too."""
     rows = put(volume=-1.0)(decode((store.root / DAY.file).read_bytes(), ""))
     at = traded_row(rows)
     newer = edited(rows.slice(at, 1), 0, trade_num=10**6)
@@ -391,7 +391,7 @@ def two_months(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def months(two_months: Path, tmp_path: Path) -> LakeStore:
-    """A copy to plant something in."""
+    """A copy of the lake, which a test may damage."""
     return LakeStore.local(Path(shutil.copytree(two_months, tmp_path / "months")))
 
 
@@ -413,7 +413,7 @@ WRONG: list[Change] = [
 
 
 def from_row(at: int, change: Change) -> Change:
-    """Return a change of the rows from one on, the first of which is the changed one."""
+    """Return a change that applies another one to the rows from a position on."""
     return lambda rows: pa.concat_tables([rows.slice(0, at), change(rows.slice(at))])
 
 
@@ -466,7 +466,7 @@ def test_only_whole_candles_are_compared(months: LakeStore) -> None:
 
 
 def test_the_first_trade_may_be_late(tmp_path: Path) -> None:
-    """A quiet minute repeats the close before it, which is no price of its hour; with it is accepted too."""
+    """An hour may include or omit the price that a quiet first minute repeats."""
     store = truth_lake(tmp_path, [(BTC, 1), (HOUR, 1)])
     first = partition_at(BTC, MONDAY_MS)
 
@@ -520,7 +520,7 @@ LAST = partition_at(BTC, MONDAY_MS + 2 * DAY_MS)
 
 @pytest.mark.parametrize("row", [0, 700], ids=["at midnight", "within a day"])
 def test_a_jump(store: LakeStore, row: int) -> None:
-    """A price that goes on elsewhere is reported where it does, also between two files."""
+    """A price that continues at another level is reported at its first candle, also between two files."""
     rewrite(store, LAST, shifted(row, 10.0))
     assert verify_lake(store) == one("jumps", "jump", LAST.start_ms + row * MINUTE_MS)
     assert verify_lake(store, options=VerifyOptions(deviations=0.0)) == []
@@ -528,7 +528,7 @@ def test_a_jump(store: LakeStore, row: int) -> None:
 
 
 def test_no_jump_across_a_gap(store: LakeStore) -> None:
-    """After a gap the price may be anywhere."""
+    """Any price after a gap is no jump."""
     rewrite(store, LAST, lambda rows: shifted(0, 10.0)(rows).slice(1))
     assert verify_lake(store) == []
 
@@ -558,7 +558,7 @@ def test_findings_beyond_the_limit_are_counted(store: LakeStore) -> None:
 
 
 def test_a_moved_directory_of_another_spelling(tmp_path: Path) -> None:
-    """A symbol that a tool percent-encoded is the same series; its file is a foreign one."""
+    """A percent-encoded directory is the same series, and its file counts as foreign."""
     series = Series("usdt_futures", "币安人生USDT", "1m")
     store = truth_lake(tmp_path, [(series, 1)])
     raw = store.root / "market=usdt_futures" / "symbol=币安人生USDT"
@@ -582,7 +582,7 @@ names = st.sampled_from(
 def test_exactly_what_was_planted(
     seed: int, name: tuple[str, str], intervals: set[str], defect: str, data: st.DataObject
 ) -> None:
-    """Of any lake of the truth nothing is found; of one defect anywhere, that one and nothing else."""
+    """A lake of the truth has no finding; with one defect it has exactly that one."""
     with tempfile.TemporaryDirectory() as root:
         series = [Series(*name, interval) for interval in sorted(intervals)]
         store = truth_lake(Path(root), [(each, 2) for each in series], Truth(seed))
@@ -676,7 +676,7 @@ def test_the_real_archive_has_no_finding(tmp_path: Path) -> None:
 
 
 def test_truth_tables_are_whole() -> None:
-    """The tests' own rows are of the lake's schema, in order."""
+    """The tests' own rows have the lake's schema, in order."""
     rows = truth_table(Truth(), BTC, MONDAY_MS, MONDAY_MS + DAY_MS)
     assert rows.schema.equals(SCHEMA)
     assert rows.num_rows == 1440

@@ -81,7 +81,7 @@ def test_a_listener_imports_no_engine() -> None:
 
 
 def test_public_names_are_listed_and_no_other_exists() -> None:
-    """Each name of `__all__` can be imported and is shown by dir(); an unknown name is an AttributeError."""
+    """Each name in `__all__` can be imported and is in dir(); an unknown name is an AttributeError."""
     for name in lakewriter.__all__:
         assert getattr(lakewriter, name) is not None
         assert name in dir(lakewriter)

@@ -81,7 +81,7 @@ def healed(outcome: Outcome) -> bool:
 
 
 def streamed(outcome: Outcome) -> bool:
-    """Most came by the stream all the same; on a busy machine some come after their deadline."""
+    """Return whether most candles came by the stream; on a busy machine some arrive after their deadline."""
     supervisor = outcome.recording.supervisor
     return supervisor.freshness.streamed.count > supervisor.freshness.healed.count
 
@@ -109,18 +109,18 @@ def unmoved(outcome: Outcome) -> bool:
 
 
 def refused(outcome: Outcome) -> bool:
-    """Frames from the future were counted, and the real candles healed."""
+    """Return whether frames from the future were counted, and the real candles healed."""
     bad = sum(each.stats.bad_frames["ahead"] for each in outcome.recording.supervisor.listeners.values())
     return bad > 0 and healed(outcome) and unmoved(outcome)
 
 
 def replacing(recording: Recording) -> bool:
-    """A connection was replaced because its streams are silent."""
+    """Return whether a connection was replaced because its streams are silent."""
     return any(each.stats.replaced for each in recording.supervisor.listeners.values())
 
 
 def doubted(outcome: Outcome) -> bool:
-    """Wrong answers about the time were counted like frames from the future, and changed nothing."""
+    """Return whether wrong times were counted like frames from the future, and changed nothing."""
     keepers = outcome.recording.supervisor.timekeepers.values()
     return all(each.doubted for each in keepers) and refused(outcome)
 
@@ -239,7 +239,7 @@ def timed(fault: Fault, start_ms: int) -> Fault:
 
 
 async def play(scenario: Scenario, lake: Path) -> Outcome:
-    """Record through a scenario, and account for every candle of it."""
+    """Record through a scenario, and account for each candle."""
     async with serve(SandboxOptions(speed=SPEED, push_every_ms=250, symbols=30)) as sandbox:
         # What is listed is told before the recording begins; until then all is well.
         told = [sandbox.add_fault(timed(fault, sandbox.now_ms() + DAY_MS)) for fault in scenario.faults]
@@ -272,7 +272,7 @@ async def play(scenario: Scenario, lake: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | BaseException]:
-    """Play all scenarios, some at a time."""
+    """Run all scenarios, some at a time."""
     at_once = asyncio.Semaphore(16)
 
     async def one(name: str) -> Outcome:
@@ -287,7 +287,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | Ba
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_fault(name: str, outcomes: dict[str, Outcome | BaseException]) -> None:
-    """Through this failure every candle is in the lake, or in the ledger with its reason."""
+    """After the failure each candle is in the lake, or in the ledger with its reason."""
     outcome, scenario = outcomes[name], SCENARIOS[name]
     if isinstance(outcome, BaseException):
         traceback.print_exception(outcome)

@@ -37,7 +37,7 @@ PARTITION = partition_of(rest_candle(0))
 
 
 def varint(number: int) -> bytes:
-    """Return an integer as Thrift's compact protocol has it."""
+    """Return an integer in the encoding of Thrift's compact protocol."""
     left = number << 1 if number >= 0 else (-number << 1) - 1
     digits = b""
     while left > 0x7F:
@@ -67,7 +67,7 @@ def sparse(path: Path) -> None:
 
 
 def of_another_century(path: Path) -> None:
-    """Rows of no day of ours: coverage must not count to them."""
+    """Return rows of another century, up to which coverage must not count."""
     table = to_table([rest_candle(0)])
     begins = pa.array([2**62], table.schema.field(0).type)
     pq.write_table(table.set_column(0, table.schema.field(0), begins), path)
@@ -116,7 +116,7 @@ def named_once(path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
 
 @pytest.mark.parametrize("name", ODDITIES)
 def test_queries_go_on(store: LakeStore, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """SQL and Python give the candles beside it, again and again, and the log names it once."""
+    """SQL and Python return the other candles each time, and the log names the odd entry once."""
     path = put(store, name)
     for _ in range(2):
         assert Result(ask(store, "SELECT count(*), max(high) FROM candles")).rows() == [(3, 105.0)]
@@ -150,7 +150,7 @@ def test_merges_compaction_and_verification_go_on(store: LakeStore, name: str) -
 
 
 def test_rows_of_another_century_are_no_candles_of_the_day(store: LakeStore) -> None:
-    """Coverage does not count them, and a query refuses them in one line."""
+    """Coverage does not count such rows, and a query refuses them in one line."""
     of_another_century(store.root / PARTITION.path / "x.parquet")
     assert [(day.expected, day.present) for day in coverage(store)] == [(4, 3)]
     assert survey(store, BTC, 0, BEGIN_MS + 60_000).last_ms == BEGIN_MS + 3 * 60_000
@@ -166,7 +166,7 @@ ABSURD_MS = [-(2**63) + 1, -1, 253_402_300_800_000, 2**62, 2**63 - 1]
 def test_a_file_of_others_under_our_name_with_absurd_times(
     store: LakeStore, interval: str, begin_ms: int
 ) -> None:
-    """Coverage, gaps and healing do not follow it out of its day; merging and compacting end in one line."""
+    """Coverage, gaps and healing ignore such rows; merges and compaction fail with one line."""
     series = Series("spot", "ETHUSDT", interval)
     partition = Partition(*series, PARTITION.date)
     begins = pa.array([BEGIN_MS, begin_ms], SCHEMA.field(0).type)
@@ -186,7 +186,7 @@ def test_a_file_of_others_under_our_name_with_absurd_times(
 @pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.parametrize("rows", [ROWS_MAX + 1, 10**12, 2**62, -1, -(2**62)])
 def test_a_footer_that_claims_too_many_rows(rows: int, everywhere: bool) -> None:
-    """Nothing is allocated for them: each reader refuses the file."""
+    """Each reader refuses such a file without allocating memory for the rows."""
     data = claiming(rows, everywhere=everywhere)
     for read in (decode, read_begins, read_header):
         with pytest.raises(UnreadableError, match=r"x: not a readable Parquet file of candles: it claims"):
@@ -195,7 +195,7 @@ def test_a_footer_that_claims_too_many_rows(rows: int, everywhere: bool) -> None
 
 
 def test_our_own_file_is_never_left_out(store: LakeStore) -> None:
-    """An answer without candles that were promised would be wrong: it is an error that names the file."""
+    """An unreadable own file is an error with its name, because an answer without it would be wrong."""
     own = store.root / PARTITION.file
     for spoil in (
         lambda: own.write_bytes(b""),
@@ -212,7 +212,7 @@ def test_our_own_file_is_never_left_out(store: LakeStore) -> None:
 
 @pytest.mark.slow
 def test_no_command_hangs_or_ends_in_a_traceback(store: LakeStore, tmp_path: Path) -> None:
-    """With pipes and a device among everything that commands read, each of them ends with an answer or one line."""
+    """With pipes and a device in the places of all read files, each command ends with an answer or one line."""
     for number, name in enumerate(ODDITIES):
         path = store.root / PARTITION.path / f"{number}" / "x.parquet"
         path.parent.mkdir()

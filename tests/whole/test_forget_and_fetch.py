@@ -26,7 +26,7 @@ def begins(lake: Path) -> set[int]:
 
 @pytest.mark.slow
 def test_a_backfill_brings_back_what_was_forgotten(tmp_path: Path) -> None:
-    """A range that was forgotten is missing with a reason, is planned like any other, and comes back equal."""
+    """A removed range is missing with a reason, and a backfill restores equal candles."""
     lake = tmp_path / "lake"
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -55,7 +55,7 @@ def test_a_backfill_brings_back_what_was_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_beside_a_recorder(tmp_path: Path) -> None:
-    """Candles are forgotten while a recorder writes: nothing that it records is lost, and nothing comes back."""
+    """A removal during a recording loses none of its candles, and no removed candle comes back."""
     lake = tmp_path / "lake"
 
     async def scenario(sandbox: Sandbox) -> None:
@@ -113,7 +113,7 @@ def test_beside_merges(tmp_path: Path) -> None:
 
 
 def test_beside_queries(tmp_path: Path) -> None:
-    """While days are forgotten one by one, each answer is of whole days, without an error."""
+    """During the removal of days each answer has whole days, and none fails."""
     store = LakeStore.create(str(tmp_path), "test")
     for day in range(30):
         merge_candles(store, [stream_candle(day * 1440 + number) for number in range(7)])

@@ -49,7 +49,7 @@ def locale(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def under(
     locale: dict[str, str], *arguments: str, module: bool = True
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Run the command line, or else Python itself, under a locale."""
+    """Run the command line, or Python itself, under a locale."""
     program = [sys.executable, *(["-m", "lakewriter"] if module else [])]
     return subprocess.run(
         [*program, *arguments], env=locale, capture_output=True, timeout=PATIENCE_S, check=False
@@ -57,7 +57,7 @@ def under(
 
 
 def test_what_is_written_is_read_by_all(locale: dict[str, str], tmp_path: Path) -> None:
-    """Directories are UTF-8; plain DuckDB, and our SQL under the locale, see the symbol."""
+    """Directories are UTF-8, and plain DuckDB and our SQL under the locale see the symbol."""
     rows = tmp_path / "rows.csv"
     rows.write_text("timestamp,open,high,low,close,volume\n1704067200000,100,102,98,101,5\n")
     lake = tmp_path / "lake"
@@ -72,7 +72,7 @@ def test_what_is_written_is_read_by_all(locale: dict[str, str], tmp_path: Path) 
 
 
 def test_the_locale_is_not_utf_8(locale: dict[str, str]) -> None:
-    """Python itself would spell names otherwise: the other tests here could fail."""
+    """Under this locale Python would encode names differently, so the other tests here can fail."""
     done = under(locale, "-c", "import sys; print(sys.getfilesystemencoding())", module=False)
     assert done.stdout.strip() in (b"ascii", b"gbk", b"iso8859-1")
 

@@ -17,7 +17,7 @@ SERIES = "spot:BTCUSDT,ETHUSDT:1m"
 
 
 def documented() -> list[re.Pattern[str]]:
-    """Return a pattern for each file in the first column of the table."""
+    """Return a pattern for each file in the table's first column."""
     text = (REPOSITORY / "docs" / "on-disk.md").read_text().partition("## Every kind of file")[2]
     cells = re.findall(r"^\| ([^|]*`[^|]*) \|", text.partition("\n## ")[0], re.MULTILINE)
     patterns = []
@@ -34,12 +34,12 @@ def documented() -> list[re.Pattern[str]]:
 
 
 def files_of(lake: Path) -> set[str]:
-    """Return the files below a lake's root, by their path from there."""
+    """Return the files below a lake's root, by relative path."""
     return {str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file()}
 
 
 def test_every_file_of_a_lake_is_described(tmp_path: Path) -> None:
-    """A recorder that is killed, a backfill, a compaction and a removal write files of the table only."""
+    """A killed recorder, a backfill, a compaction and a removal write only files that the table has."""
     lake = tmp_path / "data"
 
     def command(*arguments: str) -> None:

@@ -72,7 +72,7 @@ print(reads, most)
 
 
 def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tmp_path: Path) -> None:
-    """DuckDB and pyarrow loop whole-lake globs while a recorder flushes and a compaction loops."""
+    """Repeated whole-lake globs of DuckDB and pyarrow during flushes and compactions see no duplicate."""
     lake = tmp_path / "lake"
     yesterday = LakeStore.create(str(lake), "test")
     for symbol in ("AAAUSDT", "BBBUSDT", "CCCUSDT"):
@@ -112,7 +112,7 @@ def test_readers_see_no_error_and_no_duplicate_while_recording_and_compacting(tm
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_never_read_short(tmp_path: Path) -> None:
-    """DuckDB opens a file twice; if it meets two, it fails rather than miss the last candles."""
+    """If a file is replaced between DuckDB's two opens, the read fails rather than lose candles."""
     store = LakeStore.create(str(tmp_path / "lake"), "test")
     rows = [stream_candle(minute) for minute in range(REPLACEMENTS)]
     partition = partition_of(rows[0])
@@ -152,7 +152,7 @@ def _replace(file: Path, versions: list[bytes], made: Any, allowed: Any) -> None
 
 
 def _age_and_compact(lake: Path) -> int:
-    """Make compaction rewrite files of ours, as if an older encoding had written them."""
+    """Compact files that look as if an older encoding had written them."""
     for name in lake.glob("market=spot/symbol=???USDT/interval=1m/date=2024-06-30/candles.parquet"):
         aged = name.with_name(".candles.parquet.tmp-aged")
         pq.write_table(pq.ParquetFile(name).read().replace_schema_metadata(None), aged)

@@ -21,7 +21,7 @@ LOGGED = re.compile(r"^recorded \S+ \S+ \S+ \d{4}-\d\d-\d\d \d\d:\d\d", re.MULTI
 def expected(
     sandbox: Sandbox, series: list[tuple[str, str, str]], start_ms: int, stop_ms: int
 ) -> list[tuple[object, ...]]:
-    """Return the truth of every candle that closed in the range, ordered by key."""
+    """Return the true candles that closed in the range, ordered by key."""
     rows: list[tuple[object, ...]] = []
     for market, symbol, interval in sorted(series):
         grid = INTERVALS[interval]
@@ -35,7 +35,7 @@ def expected(
 
 
 def last_lines(series: list[tuple[str, str, str]], stop_ms: int) -> set[str]:
-    """Return how the log names the last candle of each series that ends by then."""
+    """Return the log lines of the last candle of each series that ends by then."""
     lines = set()
     for market, symbol, interval in series:
         grid = INTERVALS[interval]
@@ -46,7 +46,7 @@ def last_lines(series: list[tuple[str, str, str]], stop_ms: int) -> set[str]:
 
 
 def test_symbols_of_three_markets_are_recorded_as_the_truth_says(tmp_path: Path) -> None:
-    """At speed, with three intervals, no candle is missing, none extra, none different."""
+    """A fast recording of three markets and intervals has no missing, extra or wrong candle."""
     lake = tmp_path / "lake"
     intervals = ("1m", "3m", "5m")
 
