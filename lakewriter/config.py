@@ -74,7 +74,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         subscriptions: subscriptions of the form MARKET:SYMBOLS:INTERVALS.
         flush_every: a duration; the maximum age of a buffered candle.
         heal_limit: a duration; the maximum age of gaps that are healed.
-        since: a day; candles missing since then are backfilled.
+        since: a day, or an age such as "30d"; candles missing since then are backfilled.
         rotate_after: a duration; the age at which a connection is replaced.
         universe_every: a duration; the pause between requests of the exchange's list of symbols.
         exchange: the URL of one server that offers all three markets.

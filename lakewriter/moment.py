@@ -5,7 +5,7 @@ counts back from the present, which the caller passes in.
 """
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from lakewriter.errors import UsageError
@@ -14,36 +14,45 @@ from lakewriter.interval import DAY_MS, HOUR_MS
 # Unit of an age → milliseconds. A month is no unit, because it has no fixed length.
 AGE_UNITS_MS = {"s": 1_000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 
-# An age, in the syntax of Python's and DuckDB's regular expressions.
-AGE_PATTERN = f"([1-9][0-9]{{0,8}})([{''.join(AGE_UNITS_MS)}])"
-
 # Maximum age, a hundred years. A longer age is a mistake.
 AGE_MS_MAX = 36_525 * DAY_MS
 
-_AGE = re.compile(AGE_PATTERN)
+NOW = "now"
+
+_AGE = re.compile(f"([1-9][0-9]{{0,9}})([{''.join(AGE_UNITS_MS)}])")
 _DAY_LENGTH = len("2024-06-30")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# A time in Python.
+Time = str | date | datetime
 
 
 class Moment(NamedTuple):
     """A parsed time.
 
     Args:
-        ms: milliseconds since the epoch; the first one of a day.
+        at: the time, with its zone; the first moment of a day.
         is_day: whether the text is a day without a time.
     """
 
-    ms: int
+    at: datetime
     is_day: bool
 
     @property
-    def stop_ms(self) -> int:
-        """The end of an inclusive range: the time itself, or the end of the day."""
-        return self.ms + DAY_MS if self.is_day else self.ms
+    def ms(self) -> int:
+        """Milliseconds since the epoch, rounded down."""
+        return (self.at - _EPOCH) // timedelta(milliseconds=1)
 
     @property
-    def day(self) -> date:
-        """The UTC day that contains the time."""
-        return datetime.fromtimestamp(self.ms // 1000, UTC).date()
+    def ceil_ms(self) -> int:
+        """Milliseconds since the epoch, rounded up."""
+        return -((_EPOCH - self.at) // timedelta(milliseconds=1))
+
+    @property
+    def stop_ms(self) -> int:
+        """The end of a range that includes the day, in milliseconds; the time itself if it is no day."""
+        return self.ms + DAY_MS if self.is_day else self.ms
 
 
 def parse_age(text: str) -> int | None:
@@ -51,6 +60,16 @@ def parse_age(text: str) -> int | None:
     found = _AGE.fullmatch(text.strip())
     age_ms = int(found[1]) * AGE_UNITS_MS[found[2]] if found else 0
     return age_ms if 0 < age_ms <= AGE_MS_MAX else None
+
+
+def relative_time(text: str, now_ms: int) -> datetime | None:
+    """Return the time that an age or `now` means, in UTC; None for another text.
+
+    Args:
+        now_ms: the present, in milliseconds since the epoch.
+    """
+    age_ms = 0 if text.strip() == NOW else parse_age(text)
+    return None if age_ms is None else _EPOCH + timedelta(milliseconds=now_ms - age_ms)
 
 
 def parse_moment(text: str, name: str, now_ms: int) -> Moment:
@@ -62,36 +81,53 @@ def parse_moment(text: str, name: str, now_ms: int) -> Moment:
         now_ms: the present, in milliseconds since the epoch.
 
     Raises:
-        UsageError: if the text is none of these, or the time is before 1970.
+        UsageError: if the text is none of these.
     """
+    relative = relative_time(text, now_ms)
+    if relative is not None:
+        return Moment(relative, is_day=False)
     text = text.strip()
-    age_ms = 0 if text == "now" else parse_age(text)
-    if age_ms is not None:
-        moment = Moment(now_ms - age_ms, is_day=False)
-    else:
-        try:
-            written = datetime.fromisoformat(text)
-            zoned = written if written.tzinfo else written.replace(tzinfo=UTC)
-            moment = Moment(int(zoned.timestamp() * 1000), is_day=len(text) <= _DAY_LENGTH)
-        except (ValueError, OverflowError):
-            raise UsageError(
-                f"{name}: {text!r} is not a day or time", f"{name} 2024-06-30, 2024-06-30T12:00:00Z, or 7d"
-            ) from None
-    if moment.ms < 0:
-        raise UsageError(f"{name}: {text!r} is before 1970", f"{name} 2024-06-30")
-    return moment
+    try:
+        written = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{name}: {text!r} is not a day or time", f"{name} 2024-06-30, 2024-06-30T12:00:00Z, or 7d"
+        ) from None
+    return Moment(written if written.tzinfo else written.replace(tzinfo=UTC), len(text) <= _DAY_LENGTH)
 
 
 def parse_day(text: str, name: str, now_ms: int) -> date:
-    """Parse a day, or an age, which is the day that contains that time.
+    """Parse a UTC day. An age, or `now`, is the day that contains its time.
 
     Raises:
         UsageError: if the text is neither.
     """
-    text = text.strip()
-    if parse_age(text) is not None or text == "now":
-        return parse_moment(text, name, now_ms).day
+    relative = relative_time(text, now_ms)
+    if relative is not None:
+        return relative.date()
     try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
+        return datetime.strptime(text.strip(), "%Y-%m-%d").date()
     except ValueError:
         raise UsageError(f"{name}: {text!r} is not a day", f"{name} 2024-06-30, or 7d") from None
+
+
+def moment_ms(moment: Time, name: str, now_ms: int) -> int:
+    """Return a time in milliseconds since the epoch, rounded up. A time without a zone is UTC.
+
+    Args:
+        moment: a text for `parse_moment`, a date, or a datetime.
+        name: the name of the argument, for the error.
+        now_ms: the present, in milliseconds since the epoch.
+
+    Raises:
+        UsageError: if the value is no time.
+    """
+    if isinstance(moment, str):
+        return parse_moment(moment, name, now_ms).ceil_ms
+    if not isinstance(moment, date):  # a datetime is a date, too
+        raise UsageError(f"{name}: {moment!r} is no time", f"{name}=datetime(2024, 6, 30)")
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
+    if moment != moment:  # pandas.NaT
+        raise UsageError(f"{name}: {moment!r} is no time", f"leave {name} out")
+    return Moment(moment if moment.tzinfo else moment.replace(tzinfo=UTC), is_day=False).ceil_ms

@@ -1,73 +1,75 @@
-"""The parsers for days, times and ages on the command line."""
+"""The times and ages of the command line, counted from the present."""
 
-import re
-from datetime import UTC, datetime
+import time
+from datetime import date
 
+from lakewriter import moment
 from lakewriter.errors import UsageError
-from lakewriter.interval import DAY_MS, HOUR_MS
+from lakewriter.interval import HOUR_MS
+from lakewriter.moment import Moment
 
-_DAY_LENGTH = len("2024-06-30")
-_AGE = re.compile(r"([1-9][0-9]{0,5})([hd])")
 
-# Maximum age, a hundred years. A longer age is a mistake.
-AGE_MS_MAX = 36_525 * DAY_MS
+def now_ms() -> int:
+    """Return the present in milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+def parse_day(text: str | None, option: str) -> date | None:
+    """Parse a day, or the age of a day.
+
+    Args:
+        text: the day, such as "2024-06-30" or "7d"; for None the result is None.
+        option: the option's name, for the error.
+
+    Raises:
+        UsageError: if the text is not a day.
+    """
+    return None if text is None else moment.parse_day(text, option, now_ms())
 
 
 def parse_start(text: str | None, option: str) -> int | None:
     """Parse a time into milliseconds since the epoch. A day is its first millisecond.
 
     Args:
-        text: the time or day; for None the result is None.
+        text: the time, day or age; for None the result is None.
         option: the option's name, for the error.
 
     Raises:
-        UsageError: if the text is neither a time nor a day.
+        UsageError: if the text is none of these.
     """
-    return None if text is None else _moment(text, option)[0]
+    return None if text is None else _parse(text, option).ms
 
 
 def parse_stop(text: str | None, option: str) -> int | None:
     """Parse a time into milliseconds since the epoch. A day is the first millisecond after it.
 
     Args:
-        text: the time or day; for None the result is None.
+        text: the time, day or age; for None the result is None.
         option: the option's name, for the error.
 
     Raises:
-        UsageError: if the text is neither a time nor a day.
+        UsageError: if the text is none of these.
     """
-    if text is None:
-        return None
-    moment_ms, is_day = _moment(text, option)
-    return moment_ms + DAY_MS if is_day else moment_ms
+    return None if text is None else _parse(text, option).stop_ms
 
 
 def parse_age(text: str) -> int:
     """Parse an age such as "365d" or "12h" into milliseconds.
 
     Raises:
-        UsageError: if the text is no age, or the age exceeds a hundred years.
+        UsageError: if the text is no age of hours or more, or exceeds a hundred years.
     """
-    found = _AGE.fullmatch(text.strip())
-    age_ms = int(found[1]) * (DAY_MS if found[2] == "d" else HOUR_MS) if found else 0
-    if not 0 < age_ms <= AGE_MS_MAX:
-        raise UsageError(f"--older-than: {text!r} is not a number of days or hours", "--older-than 365d")
+    age_ms = moment.parse_age(text)
+    # A short age is probably a mistake for months or minutes, and would remove too much.
+    if age_ms is None or age_ms < HOUR_MS or text.strip()[-1] not in "hdw":
+        raise UsageError(
+            f"--older-than: {text!r} is not a number of hours, days or weeks", "--older-than 365d"
+        )
     return age_ms
 
 
-def _moment(text: str, option: str) -> tuple[int, bool]:
-    """Return a time in milliseconds since the epoch, and whether it is a day.
-
-    A time without a zone is UTC.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        moment_ms = int(zoned.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{option}: {text!r} is not a day or time", f"{option} 2024-06-30 or 2024-06-30T12:00:00Z"
-        ) from None
-    if moment_ms < 0:
+def _parse(text: str, option: str) -> Moment:
+    parsed = moment.parse_moment(text, option, now_ms())
+    if parsed.ms < 0:
         raise UsageError(f"{option}: {text!r} is before 1970", f"{option} 2024-06-30")
-    return moment_ms, len(text) <= _DAY_LENGTH
+    return parsed

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date
 from typing import Any, NamedTuple
 
 import click
 
+from lakewriter.cli.moment import parse_day
 from lakewriter.cli.terminal import ignore_broken_pipe, standard_output
 from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
@@ -58,7 +59,9 @@ def with_series_and_since(function: Callable[..., Any]) -> Callable[..., Any]:
     def with_since(series_options: SeriesOptions, since: str | None, **others: Any) -> Any:
         return function(series_options=series_options._replace(since=since), **others)
 
-    click.option("--since", metavar="DATE", help="Only this day and later ones.")(with_since)
+    click.option("--since", metavar="DATE|AGE", help="Only this day and later ones: 2024-06-30, or 7d.")(
+        with_since
+    )
     return with_series(with_since)
 
 
@@ -83,24 +86,6 @@ def _repeatable(name: str) -> Callable[..., Any]:
     return click.option(
         f"--{name}", f"{name}s", multiple=True, metavar=name.upper(), help=f"Only this {name}; repeatable."
     )
-
-
-def parse_day(text: str | None, option: str) -> date | None:
-    """Parse a day.
-
-    Args:
-        text: the day, such as "2024-06-30"; for None the result is None.
-        option: the option's name, for the error.
-
-    Raises:
-        UsageError: if the text is not a day.
-    """
-    if text is None:
-        return None
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise UsageError(f"{option}: {text!r} is not a day", f"{option} 2024-06-30") from None
 
 
 def begin_ms(day: date | None) -> int | None:

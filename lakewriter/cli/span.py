@@ -1,11 +1,10 @@
 """The parser of `--until`, and the commands that hints suggest."""
 
 import shlex
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from lakewriter.cli.series_options import SeriesOptions
-from lakewriter.errors import UsageError
+from lakewriter.moment import NOW, parse_moment
 from lakewriter.partition import day_of
 from lakewriter.series import Series
 
@@ -35,23 +34,17 @@ def parse_until(until: str | None, now_s: float) -> UntilOption:
     """Parse the value of `--until`.
 
     Raises:
-        UsageError: if the value is not a day, a time or `now`.
+        UsageError: if the value is not a day, a time, an age or `now`.
     """
     now_ms = int((now_s - ARRIVAL_S) * 1000)
     if until is None:
         return UntilOption(None, None, now_ms)
-    if until == "now":
+    if until.strip() == NOW:
         return UntilOption(day_of(now_ms).isoformat(), now_ms, now_ms)
-    try:
-        moment = datetime.fromisoformat(until)
-        if len(until) <= len("2024-06-30"):
-            return UntilOption(moment.date().isoformat(), None, now_ms)
-        moment_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"--until: {until!r} is not a day or time", "--until 2024-06-30, 2024-06-30T12:00:00Z, or now"
-        ) from None
-    return UntilOption(day_of(moment_ms).isoformat(), moment_ms, None)
+    moment = parse_moment(until, "--until", int(now_s * 1000))
+    if moment.is_day:
+        return UntilOption(moment.at.date().isoformat(), None, now_ms)
+    return UntilOption(day_of(moment.ms).isoformat(), moment.ms, None)
 
 
 def same_selection_command(

@@ -15,14 +15,15 @@ are UTC. Many threads may use one Lake, because it never changes.
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
+from lakewriter.moment import Time, moment_ms
 from lakewriter.query.candle_request import (
     CandleRequest,
     Symbols,
@@ -53,9 +54,6 @@ from lakewriter.query.short_traceback import short_traceback
 if TYPE_CHECKING:
     import pandas as pd
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-Moment = str | date | datetime
 Fill = Literal["gaps"]
 
 
@@ -132,8 +130,8 @@ class Lake:
         market: str,
         symbol: Symbols,
         interval: str,
-        start: Moment | None = None,
-        stop: Moment | None = None,
+        start: Time | None = None,
+        stop: Time | None = None,
         *,
         fill: Fill | None = None,
         columns: Columns | None = None,
@@ -147,8 +145,8 @@ class Lake:
             symbol: a symbol, in upper or lower case; a glob, such as "*USDT"; or a list
                 of both.
             interval: the interval, such as "1m". A month is "1mo" or "1M".
-            start, stop: the range [start, stop) of begin times, as ISO 8601 text, date
-                or datetime. Times are UTC unless they name another zone. None is open.
+            start, stop: the range [start, stop) of begin times, as ISO 8601 text, an age
+                such as "7d", "now", date or datetime. Times are UTC unless they name another zone. None is open.
             fill: "gaps" adds a row with times and NaN for each missing candle from
                 `start` to `stop`. With `fill`, None is the first or the last candle of
                 each symbol.
@@ -184,8 +182,8 @@ class Lake:
         market: str,
         symbol: Symbols,
         interval: str,
-        start: Moment | None = None,
-        stop: Moment | None = None,
+        start: Time | None = None,
+        stop: Time | None = None,
         *,
         fill: Fill | None = None,
     ) -> pa.Table:
@@ -210,8 +208,8 @@ class Lake:
         market: str,
         symbols: Symbols,
         interval: str,
-        start: Moment | None = None,
-        stop: Moment | None = None,
+        start: Time | None = None,
+        stop: Time | None = None,
         *,
         fill: Fill | None = None,
         index: IndexTime = "candle_end_time",
@@ -241,8 +239,8 @@ class Lake:
         market: str,
         symbols: Symbols,
         interval: str,
-        start: Moment | None = None,
-        stop: Moment | None = None,
+        start: Time | None = None,
+        stop: Time | None = None,
         *,
         fill: Fill | None = None,
         index: IndexTime = "candle_end_time",
@@ -303,14 +301,15 @@ def open_lake(uri: str | os.PathLike[str]) -> Lake:
 
 
 def _request(
-    market: str, symbol: Symbols, interval: str, start: Moment | None, stop: Moment | None
+    market: str, symbol: Symbols, interval: str, start: Time | None, stop: Time | None
 ) -> CandleRequest:
+    now_ms = int(time.time() * 1000)
     return parse_request(
         market,
         symbol,
         interval,
-        None if start is None else _moment_ms("start", start),
-        None if stop is None else _moment_ms("stop", stop),
+        None if start is None else moment_ms(start, "start", now_ms),
+        None if stop is None else moment_ms(stop, "stop", now_ms),
     )
 
 
@@ -321,23 +320,3 @@ def _grid(request: CandleRequest, fill: Fill | None) -> CandleGrid | None:
     if fill != "gaps":
         raise UsageError(f"fill: {fill!r} is unknown", 'fill="gaps", or leave it out')
     return CandleGrid(request.interval, request.start_ms, request.stop_ms)
-
-
-def _moment_ms(name: str, moment: Moment) -> int:
-    """Return the moment in milliseconds since the epoch, rounded up."""
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment.strip())
-        except ValueError:
-            raise UsageError(
-                f"{name}: {moment!r} is no time", f'{name}="2024-06-30" or "2024-06-30T12:00:00Z"'
-            ) from None
-    if not isinstance(moment, datetime):
-        if not isinstance(moment, date):
-            raise UsageError(f"{name}: {moment!r} is no time", f"{name}=datetime(2024, 6, 30)")
-        moment = datetime.combine(moment, time())
-    if moment != moment:
-        raise UsageError(f"{name}: {moment!r} is no time", f"leave {name} out")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return -((_EPOCH - moment) // timedelta(milliseconds=1))

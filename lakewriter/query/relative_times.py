@@ -7,10 +7,9 @@ filters depend on the text of the parameters alone.
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from lakewriter.moment import parse_age
+from lakewriter.moment import relative_time
 
 # The arguments of macros that take a time. Parameters of these names take one as well.
 TIME_ARGUMENTS = frozenset(("since", "until"))
@@ -36,8 +35,5 @@ def resolved(params: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def _resolved(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    age_ms = 0 if value.strip() == "now" else parse_age(value)
-    if age_ms is None:
-        return value
-    moment = datetime.fromtimestamp(time.time() - age_ms / 1000, UTC)
-    return moment.isoformat(" ", "milliseconds")
+    moment = relative_time(value, int(time.time() * 1000))
+    return value if moment is None else moment.isoformat(" ", "milliseconds")

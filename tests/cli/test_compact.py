@@ -148,8 +148,8 @@ def test_filters(store, arguments, partitions):
 @pytest.mark.parametrize(
     ("arguments", "what", "hint"),
     [
-        (["--since", "yesterday"], "--since: 'yesterday' is not a day", "--since 2024-06-30"),
-        (["--until", "2024-02-30"], "--until: '2024-02-30' is not a day", "--until 2024-06-30"),
+        (["--since", "yesterday"], "--since: 'yesterday' is not a day", "--since 2024-06-30, or 7d"),
+        (["--until", "2024-02-30"], "--until: '2024-02-30' is not a day", "--until 2024-06-30, or 7d"),
         (["--market", "forex"], "market: 'forex' is unknown", "choose from: spot usdt_futures coin_futures"),
         (
             ["--symbol", "../x"],
@@ -281,7 +281,7 @@ def test_as_a_user(store, tmp_path):
     assert json.loads(done.stdout)["rewritten"] == 2
     wrong = lakewriter("compact", "--lake", "lake", "--since", "x", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "lakewriter: --since: 'x' is not a day\n  --since 2024-06-30\n"
+    assert wrong.stderr == "lakewriter: --since: 'x' is not a day\n  --since 2024-06-30, or 7d\n"
     absent = lakewriter("compact", cwd=tmp_path)
     assert (absent.returncode, absent.stdout) == (1, "")
     assert (

@@ -148,8 +148,8 @@ def test_series_are_named(store, arguments, gone):
         (("spot:BTCUSDT:7m", "--yes"), "interval: '7m' is unknown"),
         (("spot:BTCUSDT:1m", "--since", "yesterday", "--yes"), "--since: 'yesterday' is not a day or time"),
         (("spot:BTCUSDT:1m", "--since", "2024-07-02", "--until", "2024-07-01"), "forget: --since is not before --until"),
-        (("spot:BTCUSDT:1m", "--older-than", "soon"), "--older-than: 'soon' is not a number of days or hours"),
-        (("spot:BTCUSDT:1m", "--older-than", "0d"), "--older-than: '0d' is not a number of days or hours"),
+        (("spot:BTCUSDT:1m", "--older-than", "soon"), "--older-than: 'soon' is not a number of hours, days or weeks"),
+        (("spot:BTCUSDT:1m", "--older-than", "0d"), "--older-than: '0d' is not a number of hours, days or weeks"),
         (("spot:BTCUSDT:1m", "--since", "1066-10-14"), "--since: '1066-10-14' is before 1970"),
     ],
 )  # fmt: skip

@@ -116,7 +116,7 @@ def test_dates_are_their_first_moment(lake: Lake) -> None:
         (("spot", "../../etc", "1m"), "symbol: '../../etc' cannot be a symbol"),
         (("spot", "A..B", "1m"), "symbol: 'A..B' cannot be a symbol"),
         (("spot", "BTC/USDT", "1m"), "symbol: 'BTC/USDT' cannot be a symbol"),
-        (("spot", "BTCUSDT", "1m", "yesterday"), "start: 'yesterday' is no time"),
+        (("spot", "BTCUSDT", "1m", "yesterday"), "start: 'yesterday' is not a day or time"),
         (("spot", "BTCUSDT", "1m", None, 5), "stop: 5 is no time"),
         (("spot", "BTCUSDT", "1m", pd.NaT), "start: NaT is no time"),
     ],

@@ -24,8 +24,9 @@ from lakewriter.cli.commands.backfill_report import (
     summary_of,
 )
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.moment import parse_day
 from lakewriter.cli.progress_bar import ConsoleHandler
-from lakewriter.cli.series_options import begin_ms, parse_day
+from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
 from lakewriter.cli.terminal import finished_report, log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
@@ -50,8 +51,12 @@ DOWNLOADS_MAX = 64
 
 @click.command(name="backfill", short_help="Fetch history from the archive and REST.")
 @click.argument("subscriptions", nargs=-1, metavar="[MARKET:SYMBOLS:INTERVALS]...")
-@click.option("--since", metavar="DATE", help="From this day on.  [default: the first candle there is]")
-@click.option("--until", metavar="DATE", help="Up to this day, included.  [default: up to now]")
+@click.option(
+    "--since",
+    metavar="DATE|AGE",
+    help="From this day on: 2024-06-30, or 30d.  [default: the first candle there is]",
+)
+@click.option("--until", metavar="DATE|AGE", help="Up to this day, included.  [default: up to now]")
 @click.option(
     "--config",
     "config_path",

@@ -41,7 +41,7 @@ class CompactSummary(msgspec.Struct):
 
 @click.command(name="compact", short_help="Fold, deduplicate and re-encode partitions.")
 @with_series_and_since
-@click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
+@click.option("--until", metavar="DATE|AGE", help="Only this day and earlier ones.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Processes.  [default: one per core]")

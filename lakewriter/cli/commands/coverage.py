@@ -41,7 +41,7 @@ class CoverageTotals(msgspec.Struct):
 @with_series_and_since
 @click.option(
     "--until",
-    metavar="DATE|TIME|now",
+    metavar="DATE|TIME|AGE|now",
     help=UNTIL_HELP,
 )
 @click.option("--by-day", is_flag=True, help="One row for each series and day.")

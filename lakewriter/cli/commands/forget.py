@@ -62,9 +62,9 @@ class ForgetSummary(msgspec.Struct):
 @click.command(name="forget", short_help="Remove candles on purpose, and record it.")
 @click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...")
 @with_series
-@click.option("--since", metavar="DATE|TIME", help="Only candles that begin at this time or later.")
+@click.option("--since", metavar="DATE|TIME|AGE", help="Only candles that begin at this time or later.")
 @click.option(
-    "--until", metavar="DATE|TIME", help="Only candles of this day and earlier ones, or before this time."
+    "--until", metavar="DATE|TIME|AGE", help="Only candles of this day and earlier ones, or before this time."
 )
 @click.option(
     "--older-than", metavar="DURATION", help="Only candles that began at least this long ago: 365d, 12h."

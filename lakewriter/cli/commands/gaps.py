@@ -28,7 +28,7 @@ ROWS_SHOWN = 40
 
 @click.command(name="gaps", short_help="Show which candles are missing, and why.")
 @with_series_and_since
-@click.option("--until", metavar="DATE|TIME|now", help=UNTIL_HELP)
+@click.option("--until", metavar="DATE|TIME|AGE|now", help=UNTIL_HELP)
 @click.option("--all", "show_all", is_flag=True, help=f"Print every gap, not only the newest {ROWS_SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each gap, all of them.")
 @lake_option

@@ -17,8 +17,9 @@ from lakewriter.backfill.background import BackgroundBackfill
 from lakewriter.binance.network import Network, check_proxies
 from lakewriter.cli import DEFAULT_LAKE, lake_option
 from lakewriter.cli.connect import clients_of
+from lakewriter.cli.moment import parse_day
 from lakewriter.cli.recorder_line import ProgressLine
-from lakewriter.cli.series_options import begin_ms, parse_day
+from lakewriter.cli.series_options import begin_ms
 from lakewriter.cli.signals import finish_unless_stopped, stop_on_signals
 from lakewriter.cli.terminal import log_to_stderr, stderr_is_terminal
 from lakewriter.clock import Clock
@@ -59,7 +60,9 @@ log = logging.getLogger(__name__)
     metavar="DURATION",
     help="How long after its end a closed candle may arrive.  [default: 10s, 15s on the futures]",
 )
-@click.option("--since", metavar="DATE", help="Also backfill missing candles from this day on.")
+@click.option(
+    "--since", metavar="DATE|AGE", help="Also backfill missing candles from this day on: 2024-06-30, or 30d."
+)
 @click.option("--duration", metavar="DURATION", help="Stop after this long.")
 @click.option("--exchange", metavar="URL", help="One server that offers all three markets, like our sandbox.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")

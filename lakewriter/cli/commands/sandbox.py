@@ -13,15 +13,10 @@ from lakewriter.cli.signals import stop_on_signals
 from lakewriter.config import parse_duration
 
 
-def _moment_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not like 2026-11-22 or 2026-11-22T12:30") from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
+def _moment_ms(_ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    from lakewriter.cli.moment import parse_start
+
+    return parse_start(value, param.opts[0])
 
 
 def _milliseconds(_ctx: click.Context, _param: click.Parameter, value: str) -> int:

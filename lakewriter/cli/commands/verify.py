@@ -41,7 +41,7 @@ _FOR_COMPACT = frozenset(("foreign", "writer"))
 
 @click.command(name="verify", short_help="Check that the stored candles are right.")
 @with_series_and_since
-@click.option("--until", metavar="DATE", help="Only this day and earlier ones.")
+@click.option("--until", metavar="DATE|AGE", help="Only this day and earlier ones.")
 @click.option(
     "--check",
     "checks",
