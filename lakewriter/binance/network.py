@@ -96,7 +96,7 @@ def _parse(name: str, value: str) -> Proxy:
     except ValueError:
         host, port = None, 0
     if not host or scheme not in _PORTS or parts.path not in ("", "/") or (parts.query or parts.fragment):
-        raise UsageError(f"proxy: {name}_proxy does not name one", f"export {name}_proxy={_EXAMPLE}")
+        raise UsageError(f"proxy: {name}_proxy does not name a proxy", f"export {name}_proxy={_EXAMPLE}")
     user = None
     if parts.username is not None:
         user = (unquote(parts.username), unquote(parts.password or ""))

@@ -169,7 +169,7 @@ class RestClient:
         return await self._one_begin(series, {"startTime": "0"})
 
     async def last_begin(self, series: Series) -> int | None:
-        """Fetch the begin time of the newest candle, open or closed; return None if the exchange has no candle.
+        """Fetch the begin time of the newest candle, open or closed; return None without any candle.
 
         Raises:
             RestError: if the request fails.

@@ -135,7 +135,7 @@ class StreamSocket:
             if self._reason is not None:
                 raise self._reason from None
             if self._connection.unread:
-                raise ExchangeError(f"the server reads nothing: {WRITE_BYTES_MAX} bytes wait") from None
+                raise ExchangeError(f"the server does not read: {WRITE_BYTES_MAX} bytes are unsent") from None
             raise
         self.frames += 1
         return frame

@@ -175,7 +175,7 @@ class _Parts:
         return times, (hours < 24) & (minutes < 60) & (seconds < 60)
 
     def offset_us(self, name: str) -> IntArray:
-        """Return the offset of each time from UTC.
+        """Return the offset of each time from UTC in microseconds.
 
         Raises:
             LakewriterError: if only some times have an offset.

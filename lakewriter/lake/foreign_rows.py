@@ -74,7 +74,7 @@ def decode_foreign(data: bytes, name: str, partition: Partition) -> ForeignRows:
 def _is_ours(table: pa.Table, partition: Partition) -> bool:
     """Return whether a file's metadata names lakewriter as its writer, and this series.
 
-    Files of lakewriter in further directories of a partition (see `PartitionDirs`) are decoded here, too.
+    Such a file is read here if it lies in a further directory of the partition (see `PartitionDirs`).
     """
     metadata = table.schema.metadata or {}
     return (

@@ -176,7 +176,8 @@ def _days_of(
 def by_period(interval: str, directories: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Return directories by the first day of their period.
 
-    A period can have several directories, because older versions and other programs may name any of its days.
+    Older versions and other programs name a directory by any day of the period, so a
+    period can have several directories.
 
     Args:
         directories: directories by the day in their names. Names without a day are left out.

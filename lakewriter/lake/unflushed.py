@@ -278,7 +278,7 @@ def _read_all(root: Path, read: Callable[[Path], T]) -> list[tuple[Path, T]]:
             # which this listing may lack.
             continue
         return found
-    raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} does not hold still")
+    raise LakeError(f"journal: {root / JOURNAL_DIRECTORY} changed during every attempt to read it")
 
 
 def _warn_of(path: Path, damage: str) -> None:

@@ -214,7 +214,7 @@ class Execution:
                 self._connection.register(name, table)
         answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
-            raise QueryError("sql: the statement gives no rows")
+            raise QueryError("sql: the statement returns no table")
         self._reader = answer.to_arrow_reader(BATCH_ROWS)
         schema = self._reader.schema
         self._first_batch = self._next_batch()

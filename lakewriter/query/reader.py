@@ -215,7 +215,7 @@ class Lake:
         index: IndexTime = "candle_end_time",
         tz: str | None = "UTC",
     ) -> "pd.DataFrame":
-        """Return one column of several symbols as a pandas.DataFrame of time × symbol, with NaN for missing candles.
+        """Return one column of several symbols as a pandas.DataFrame of time × symbol, with NaN for gaps.
 
         Args:
             column: the column of the values, such as "close".

@@ -86,7 +86,7 @@ def test_a_proxy_that_cannot_be_is_named_without_its_password(
 ) -> None:
     """An invalid proxy is refused with its variable's name, and without any part of its value."""
     environment.setenv("https_proxy", value)
-    with pytest.raises(UsageError, match=r"^proxy: https_proxy does not name one$") as caught:
+    with pytest.raises(UsageError, match=r"^proxy: https_proxy does not name a proxy$") as caught:
         proxy_of("wss://h.test")
     assert "secret" not in caught.value.hint and "sec" not in caught.value.what
 
@@ -355,7 +355,7 @@ def test_a_server_that_pings_and_does_not_read_is_left() -> None:
     async def main() -> None:
         async with flooding() as url:
             market = served_at(MARKETS["spot"], url)
-            with pytest.raises(CONNECTION_ERRORS, match="the server reads nothing"):
+            with pytest.raises(CONNECTION_ERRORS, match="the server does not read"):
                 async with asyncio.timeout(PATIENCE_S), open_socket(market, Timeouts(), Clock()) as stream:
                     await stream.receive()
 

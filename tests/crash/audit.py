@@ -137,7 +137,7 @@ def whole_lines(text: str) -> str:
 
 
 def recorded_line(key: str) -> str:
-    """Return the line of a log that promises a candle, which has a key like "spot BTCUSDT 1m 2024-06-30 15:00"."""
+    """Return the log line that promises the candle of a key, such as "spot BTCUSDT 1m 2024-06-30 15:00"."""
     return f"recorded {key} at once\n"
 
 

@@ -3,10 +3,9 @@
     PYTHONPATH=tests python -m crash.endurance --duration 20m --symbols 600 --seed 7
 
 One recorder records all symbols of three markets at sixty times speed. Faults are drawn
-at
-random, several at a time. The recorder is killed at random times and started again. At
-the
-end the faults stop, and the recorder heals the rest and stops. Then the test checks:
+at random, several at a time. The recorder is killed at random times and started again.
+At the end the faults stop, and the recorder heals the rest and stops. Then the test
+checks:
 
 - `lakewriter coverage` is clean.
 - Each candle of the truth is in the lake with its true values, or in the ledger with a

@@ -1,10 +1,9 @@
 """A server of child processes that change a lake, for tests that stop them at any step.
 
-It imports the modules once, and forks for each job. It reads a job from standard input as
-`work root promises`, and prints the child's process id. The child starts after the line
-`go`, and the server prints its exit. The child reports its promises by `writev`. So
-neither
-the start nor the log adds to the system calls that a test counts.
+It imports the modules once, and forks for each job. It reads a job from standard input
+as `work root promises`, and prints the child's process id. The child starts after the
+line `go`, and the server prints its exit. The child reports its promises by `writev`.
+So the start and the log add no system call to those that a test counts.
 """
 
 import ctypes

@@ -2,11 +2,11 @@
 
     PYTHONPATH=tests python -m crash.history --days 400 --symbols 10 --seed 7
 
-A backfill of every symbol in four intervals is stopped or killed five times, and started
-again each time. Meanwhile a recorder of the same lake records and heals the same series,
-with
-the same weight budget. It is killed once. The faults are broken zips, wrong or missing
-checksums, missing days, waits required by REST, and halts. At the end the test checks:
+A backfill of every symbol in four intervals is stopped or killed five times, and
+started again each time. Meanwhile a recorder of the same lake records and heals the
+same series, with the same weight budget. It is killed once. The faults are broken zips,
+wrong or missing checksums, missing days, waits required by REST, and halts. At the end
+the test checks:
 
 - Each candle of the truth is in the lake with its true values, or in the ledger with a
   reason that the faults explain.

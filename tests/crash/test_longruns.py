@@ -1,8 +1,7 @@
 """Short forms of the long tests that mostly wait, run at the same time.
 
 `make endure` runs twenty minutes with 600 series, and `make history` forty series over
-400
-days. `make test-all` runs forms of medium length.
+400 days. `make test-all` runs forms of medium length.
 """
 
 import asyncio

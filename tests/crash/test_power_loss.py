@@ -1,9 +1,8 @@
 """Power loss on a real ext4: promises made before the cut hold after the next mount.
 
 The file system is shut down as xfstests does it: writes that it has not sent to its
-device
-are lost. The test models neither the device's own cache nor file systems with weaker
-ordering than ext4's journal.
+device are lost. The test models neither the device's own cache nor file systems with
+weaker ordering than ext4's journal.
 """
 
 import random

@@ -38,7 +38,7 @@ def test_an_existing_file_is_not_replaced(tmp_path: Path) -> None:
         assert raised.value.hint == "--force overwrites it"
     other = tmp_path / "other.csv"
     with (
-        pytest.raises(LakewriterError, match="exists meanwhile"),
+        pytest.raises(LakewriterError, match="was created meanwhile"),
         open_destination(other, tmp_path / "lake") as out,
     ):
         out.write(b"new")
@@ -59,7 +59,7 @@ def test_a_file_system_without_links_is_renamed_on(
     monkeypatch.setattr(Path, "hardlink_to", hardlink_to)
     path = tmp_path / "answer.csv"
     with (
-        pytest.raises(LakewriterError, match="exists meanwhile") if taken else contextlib.nullcontext(),
+        pytest.raises(LakewriterError, match="was created meanwhile") if taken else contextlib.nullcontext(),
         open_destination(path, tmp_path / "lake") as out,
     ):
         out.write(b"new")

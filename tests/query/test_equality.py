@@ -1,8 +1,7 @@
 """Each statement returns the rows that plain DuckDB returns over a plain glob of the same rows.
 
-It runs twice. One lake is settled. In the other lake some rows are still in the journal,
-in
-both journal and file, or in files of other writers.
+It runs twice. One lake is settled. In the other lake some rows are still in the
+journal, in both journal and file, or in files of other writers.
 """
 
 import resource

@@ -118,7 +118,7 @@ def test_days(connection: duckdb.DuckDBPyConnection, predicate: str, first: str,
 
 
 def test_few_names_and_days_are_known_without_a_listing(connection: duckdb.DuckDBPyConnection) -> None:
-    """Few names and days need no listing, and the reason for an empty answer has them."""
+    """A few wanted names or days are known without a listing, and the reason for an empty answer names them."""
     found = pruner(
         connection,
         "FROM candles WHERE market = 'spot' AND symbol IN ('B', 'A') AND \"date\" BETWEEN '2024-07-01' AND '2024-07-02'",

@@ -1,8 +1,7 @@
 """While a recorder adds candles, an answer lies between the candles in files before and the candles sent.
 
-Predicates are drawn at random. LAKEWRITER_EQUALITY_S=600 runs all of them repeatedly, for
-that
-many seconds.
+Predicates are drawn at random. LAKEWRITER_EQUALITY_S=600 runs all of them repeatedly,
+for that many seconds.
 """
 
 import contextlib

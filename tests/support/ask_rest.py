@@ -1,8 +1,7 @@
 """A process that requests from one market's REST as fast as allowed: `python -m support.ask_rest LAKE URL …`.
 
-It creates its clients as `lakewriter record` does. It prints "begun" at the first answer.
-When
-its standard input is closed, it prints its counts as JSON.
+It creates its clients as `lakewriter record` does. It prints "begun" at the first
+answer. When its standard input is closed, it prints its counts as JSON.
 """
 
 import argparse

@@ -1,10 +1,8 @@
 """Writers that change a lake all the time without changing any answer.
 
 Each row that they write is in the lake already, or loses to a row there. Only the place
-of a
-row changes: a journal, a partition's own file, or a foreign file beside it. So each
-statement
-has one right answer at any time.
+of a row changes: a journal, a partition's own file, or a foreign file beside it. So
+each statement has one right answer at any time.
 """
 
 import os

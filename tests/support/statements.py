@@ -1,8 +1,7 @@
 """Candles, statements and filters for comparisons of lakewriter with plain DuckDB.
 
-There is a filter for nearly every clause of DuckDB's SELECT that can contain a predicate.
-Nearly
-every statement filters out some of the candles.
+There is a filter for nearly every clause of DuckDB's SELECT that can contain a
+predicate. Nearly every statement filters out some of the candles.
 """
 
 import hashlib

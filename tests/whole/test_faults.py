@@ -1,10 +1,8 @@
 """Every fault of the exchange, each with a recorder that runs against it.
 
 The faults run at the same time, each with its own exchange at 120 times speed. One test
-for each
-fault checks its outcome: each candle of the truth is in the lake, or in the ledger with
-the right
-reason, and no limit was broken.
+for each fault checks its outcome: each candle of the truth is in the lake, or in the
+ledger with the right reason, and no limit was broken.
 """
 
 import asyncio

@@ -198,6 +198,6 @@ def _show_saved() -> None:
 def _show_macros() -> None:
     from lakewriter.query.macros import MACROS
 
-    click.echo("\nIn SQL, behind FROM:")
+    click.echo("\nIn SQL, after FROM:")
     for macro in MACROS.values():
         click.echo(f"{macro.signature}\n    {macro.what}\n    {macro.columns}")

@@ -76,7 +76,7 @@ def locate(uri: str) -> Location:
     if not bucket:
         raise UsageError(f"lake: {named} names no bucket", f"{scheme}://bucket/prefix")
     if not {".", ".."}.isdisjoint(below):
-        raise UsageError(f"lake: {named}: . and .. lead nowhere in a bucket", f"{scheme}://bucket/prefix")
+        raise UsageError(f"lake: {named}: a path in a bucket has no . and ..", f"{scheme}://bucket/prefix")
     given = dict(parse_qsl(query, keep_blank_values=True))
     if at:
         user, _, password = secret.partition(":")

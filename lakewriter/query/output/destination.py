@@ -58,7 +58,7 @@ def open_destination(path: Path, lake_root: Path, *, overwrite: bool = False) ->
     except BrokenPipeError:
         raise
     except FileExistsError:
-        raise LakewriterError(f"output: {path} exists meanwhile", _OVERWRITE_HINT) from None
+        raise LakewriterError(f"output: {path} was created meanwhile", _OVERWRITE_HINT) from None
     except OSError as error:
         raise LakewriterError(f"output: {path}: {error.strerror or error}") from None
 

@@ -48,7 +48,7 @@ def log_replayed(replayed: Replayed) -> None:
     name = replayed.name
     log.info("replayed %d candles of a recorder that no longer lives (%s)", replayed.candles, name)
     if replayed.torn:
-        log.warning("%s ends in a torn line, whose commit never returned; dropped", name)
+        log.warning("%s: dropped its incomplete last line, which was never committed", name)
     if replayed.damaged:
         log.error("%s: %d damaged lines, kept in %s.bad", name, replayed.damaged, name)
     if replayed.error:
