@@ -86,9 +86,10 @@ def test_a_proxy_that_cannot_be_is_named_without_its_password(
 ) -> None:
     """An invalid proxy is refused with its variable's name, and without any part of its value."""
     environment.setenv("https_proxy", value)
-    with pytest.raises(UsageError, match=r"^proxy: https_proxy does not name a proxy$") as caught:
+    with pytest.raises(UsageError) as caught:
         proxy_of("wss://h.test")
-    assert "secret" not in caught.value.hint and "sec" not in caught.value.what
+    assert caught.value.what == "proxy: https_proxy does not name a proxy"
+    assert "secret" not in caught.value.hint
 
 
 @pytest.mark.slow
