@@ -168,8 +168,8 @@ def _open(data: bytes) -> Any:
     return file
 
 
-def decode(data: bytes, name: str) -> pa.Table:
-    """Return the rows of an own or foreign file in SCHEMA.
+def decode(data: bytes, name: str, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Return the rows of an own or foreign file in SCHEMA, or in a part of it.
 
     Times of other units, decimals and other numbers are cast. Columns of the
     partition's path are dropped. Missing optional columns become null.
@@ -177,12 +177,21 @@ def decode(data: bytes, name: str) -> pa.Table:
     Args:
         data: the whole file.
         name: the file's name in errors.
+        schema: some columns of SCHEMA, with the begin time, in its order. Other columns
+            of our files are not decoded.
 
     Raises:
         UnreadableError: if the data is not a whole Parquet file of candles.
         LakeError: if memory runs out.
     """
-    return conform(read_table(data, name), name)
+    if len(schema) < len(SCHEMA):
+        try:
+            file = _open(data)
+            if file.schema_arrow.remove_metadata() == SCHEMA:
+                return _with_begins(read_rows(file, schema.names).replace_schema_metadata(None), name)
+        except _BROKEN as error:
+            raise _unreadable(name, error) from None
+    return conform(read_table(data, name), name).select(schema.names)
 
 
 def read_table(data: bytes, name: str) -> pa.Table:
@@ -214,6 +223,10 @@ def conform(table: pa.Table, name: str) -> pa.Table:
         raise _unreadable(name, error) from None
     except LakeError as error:
         raise UnreadableError(f"{name}: {error.what}", error.hint) from None
+    return _with_begins(table, name)
+
+
+def _with_begins(table: pa.Table, name: str) -> pa.Table:
     if table[_BEGIN].null_count:
         raise UnreadableError(f"{name}: has a row without candle_begin_time", "nothing was changed")
     return table

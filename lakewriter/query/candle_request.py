@@ -9,7 +9,6 @@ from typing import NamedTuple, NoReturn
 
 import pyarrow as pa
 
-from lakewriter.candle import SCHEMA
 from lakewriter.errors import UsageError
 from lakewriter.interval import parse_interval
 from lakewriter.lake.lake import LakeStore
@@ -59,7 +58,7 @@ class CandleRequest(NamedTuple):
         """Return the selection of the partitions to read. The range must not be empty."""
         return SymbolSelection(self.market, self.symbols, self.interval, self.range_ms)
 
-    def ordered(self, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    def ordered(self, found: Mapping[str, pa.Table], schema: pa.Schema) -> dict[str, pa.Table]:
         """Return the rows by symbol, in the order of the names. A glob gives its matching symbols, sorted.
 
         Args:
@@ -70,7 +69,7 @@ class CandleRequest(NamedTuple):
             for symbol in self.symbols
             for name in (matching(symbol, sorted(found)) if is_glob(symbol) else [symbol])
         ]
-        return {name: found.get(name, SCHEMA.empty_table()) for name in names}
+        return {name: found.get(name, schema.empty_table()) for name in names}
 
 
 def parse_request(

@@ -8,11 +8,11 @@ pandas is imported at the first frame.
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
-from lakewriter.candle import VALUE_COLUMNS
+from lakewriter.candle import SCHEMA, VALUE_COLUMNS
 from lakewriter.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,42 +48,57 @@ def to_frame(table: pa.Table) -> "pd.DataFrame":
     return frame
 
 
-def candle_frame(
-    table: pa.Table, columns: Columns | None, index: IndexTime, tz: str | None
-) -> "pd.DataFrame":
-    """Return candles as a DataFrame indexed by a time.
+class FrameShape(NamedTuple):
+    """The index, columns and time zone of a frame of candles.
 
     Args:
-        table: the columns of the files, and `symbol` if it has several symbols.
-        columns: "ohlcv", names of columns, or None for the times and values of candles.
-        index: the column of the index.
+        index_time: the column of the index.
+        names: the names of the other columns in the lake, each with its name in the frame.
         tz: the time zone of all times; None is UTC without a zone.
+    """
+
+    index_time: IndexTime
+    names: Mapping[str, str]
+    tz: str | None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the lake that the frame needs."""
+        return [self.index_time, *self.names]
+
+
+def frame_shape(columns: Columns | None, index: IndexTime, tz: str | None) -> FrameShape:
+    """Return the shape of a frame of candles.
+
+    Args:
+        columns: "ohlcv", names of columns, or None for the times and values of candles.
 
     Raises:
         UsageError: if a column, the index or the time zone is unknown.
     """
-    names = _chosen_columns(table, columns, index)
-    check_zone(tz)
-    values = [in_zone(table[name], tz) for name in (index, *names)]
-    return to_frame(pa.table(values, names=[index, *names.values()])).set_index(index)
-
-
-def _chosen_columns(table: pa.Table, columns: Columns | None, index: str) -> Mapping[str, str]:
-    """Return the names of the chosen columns in the lake, each with its name in the frame."""
     check_index(index)
-    symbol = {SYMBOL: SYMBOL} if SYMBOL in table.column_names else {}
-    if columns is None:
-        chosen: Sequence[str] = [name for name in ("candle_end_time", *FRAME_COLUMNS) if name != index]
-    elif columns == "ohlcv":
-        return symbol | _OHLCV
-    elif isinstance(columns, str):
+    check_zone(tz)
+    if columns == "ohlcv":
+        return FrameShape(index, _OHLCV, tz)
+    if isinstance(columns, str):
         raise UsageError(f"columns: {columns!r} is unknown", 'columns="ohlcv", or columns=["close"]')
-    else:
-        chosen = list(columns)
+    chosen = ("candle_end_time", *FRAME_COLUMNS) if columns is None else columns
     for name in chosen:
-        if name not in table.column_names:
-            raise UsageError(f"columns: {name!r} is unknown", f"choose from: {' '.join(table.column_names)}")
-    return symbol | {name: name for name in chosen if name != index}
+        if name not in SCHEMA.names:
+            raise UsageError(f"columns: {name!r} is unknown", f"choose from: {' '.join(SCHEMA.names)}")
+    return FrameShape(index, {name: name for name in chosen if name != index}, tz)
+
+
+def candle_frame(table: pa.Table, shape: FrameShape) -> "pd.DataFrame":
+    """Return candles as a DataFrame indexed by a time.
+
+    Args:
+        table: the columns of the shape, and `symbol` if it has several symbols.
+    """
+    symbol = {SYMBOL: SYMBOL} if SYMBOL in table.column_names else {}
+    names = {shape.index_time: shape.index_time, **symbol, **shape.names}
+    values = [in_zone(table[name], shape.tz) for name in names]
+    return to_frame(pa.table(values, names=list(names.values()))).set_index(shape.index_time)
 
 
 def check_index(index: str) -> None:

@@ -46,7 +46,9 @@ def _union(begins: Mapping[str, IntArray]) -> IntArray:
     """Return all begin times, ascending. Most symbols have the same ones."""
     union = np.empty(0, np.int64)
     for each in begins.values():
-        if not np.array_equal(union, each):
+        if not len(union):
+            union = each
+        elif not np.array_equal(union, each):
             union = np.union1d(union, each)
     return union
 

@@ -16,11 +16,12 @@ are UTC. Many threads may use one Lake, because it never changes.
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from lakewriter.candle import SCHEMA
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
 from lakewriter.moment import Time, moment_ms
@@ -40,6 +41,7 @@ from lakewriter.query.frames import (
     candle_frame,
     check_index,
     check_zone,
+    frame_shape,
     in_zone,
     to_frame,
 )
@@ -47,7 +49,7 @@ from lakewriter.query.matrix import check_column, matrix_table
 from lakewriter.query.notebook_progress import notebook_progress
 from lakewriter.query.result import Result
 from lakewriter.query.series_list import series_table
-from lakewriter.query.series_rows import CandleGrid, filled, long_table, read_rows
+from lakewriter.query.series_rows import CandleGrid, columns_schema, filled, long_table, read_rows
 from lakewriter.query.session import run, stream
 from lakewriter.query.short_traceback import short_traceback
 
@@ -171,7 +173,8 @@ class Lake:
             EmptyAnswerWarning: if a symbol has no candles from `start` to `stop`.
         """
         request = _request(market, symbol, interval, start, stop)
-        frame = candle_frame(self._table(request, fill), columns, index, tz)
+        shape = frame_shape(columns, index, tz)
+        frame = candle_frame(self._table(request, fill, shape.columns), shape)
         if fill is None or "trade_num" not in frame:
             return frame
         return frame.astype({"trade_num": "float64"})
@@ -192,11 +195,11 @@ class Lake:
         The arguments, errors and warnings are those of `candles`. A list or a glob adds
         the column symbol. With `fill`, missing values are null.
         """
-        return self._table(_request(market, symbol, interval, start, stop), fill)
+        return self._table(_request(market, symbol, interval, start, stop), fill, SCHEMA.names)
 
-    def _table(self, request: CandleRequest, fill: Fill | None) -> pa.Table:
+    def _table(self, request: CandleRequest, fill: Fill | None, columns: Sequence[str]) -> pa.Table:
         grid = _grid(request, fill)
-        rows = self._rows(request)
+        rows = self._rows(request, columns)
         if grid is not None:
             rows = {name: filled(table, grid._replace(symbols=len(rows))) for name, table in rows.items()}
         return long_table(rows) if request.several else rows[request.symbols[0]]
@@ -255,7 +258,7 @@ class Lake:
         check_column(column)
         check_index(index)
         grid = _grid(request, fill)
-        return matrix_table(self._rows(request), column, index, request.interval, grid)
+        return matrix_table(self._rows(request, [column]), column, index, request.interval, grid)
 
     @short_traceback
     def series(
@@ -280,14 +283,14 @@ class Lake:
             raise_absence(self._store, wanted)
         return to_frame(table)
 
-    def _rows(self, request: CandleRequest) -> dict[str, pa.Table]:
-        """Return the rows of each symbol, in the caller's order."""
+    def _rows(self, request: CandleRequest, columns: Sequence[str]) -> dict[str, pa.Table]:
+        """Return the begin times and some columns of each symbol, in the caller's order."""
         start_ms, stop_ms = request.range_ms
-        if start_ms >= stop_ms:
-            return request.ordered({})
-        found = read_rows(self._store, request.selection(), (start_ms, stop_ms))
-        check_found(self._store, request, found)
-        return request.ordered(found)
+        found = {}
+        if start_ms < stop_ms:
+            found = read_rows(self._store, request.selection(), (start_ms, stop_ms), columns)
+            check_found(self._store, request, found)
+        return request.ordered(found, columns_schema(columns))
 
 
 @short_traceback

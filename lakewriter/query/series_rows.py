@@ -4,7 +4,7 @@ All files of an answer come from one listing. The rows of each symbol are ascend
 unique.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import ClassVar, NamedTuple
 
@@ -81,38 +81,76 @@ class SymbolSelection:
         return self._filter.few_days(interval)
 
 
-def read_rows(store: LakeStore, wanted: PartitionSelection, range_ms: Range) -> dict[str, pa.Table]:
+def columns_schema(columns: Iterable[str]) -> pa.Schema:
+    """Return the fields of the begin time and of some other columns, in the files' order."""
+    chosen = {"candle_begin_time", *columns}
+    return pa.schema([field for field in SCHEMA if field.name in chosen])
+
+
+def read_rows(
+    store: LakeStore, wanted: PartitionSelection, range_ms: Range, columns: Iterable[str] = SCHEMA.names
+) -> dict[str, pa.Table]:
     """Return the candles of each selected symbol that begin in a range, sorted by symbol.
 
     Symbols without such candles are left out.
 
+    Args:
+        columns: the columns to return beside the begin time.
+
     Raises:
         LakeError: if a file cannot be read.
     """
+    schema = columns_schema(columns)
     found = {}
-    for series, tables in sorted(_read_parts(store, wanted).items()):
-        rows = _between(deduplicate(pa.concat_tables(tables)), range_ms)
+    for series, tables in sorted(_read_parts(store, wanted, schema).items()):
+        table = pa.concat_tables(tables)
+        if table.schema != SCHEMA and not _is_ascending(table):
+            # Another tool wrote duplicates into an own file. Only all columns tell which one wins.
+            return {
+                symbol: rows.select(schema.names)
+                for symbol, rows in read_rows(store, wanted, range_ms).items()
+            }
+        rows = _between(table if table.schema != SCHEMA else deduplicate(table), range_ms)
         if rows.num_rows:
-            found[series.symbol] = rows
+            found[series.symbol] = rows.select(schema.names)
     return found
 
 
-def _read_parts(store: LakeStore, wanted: PartitionSelection) -> dict[Series, list[pa.Table]]:
-    """Return the rows of each selected series from its files and the journal, including duplicates."""
+def _is_ascending(table: pa.Table) -> bool:
+    begins = int_column(table, "candle_begin_time")
+    return bool(np.all(begins[1:] > begins[:-1]))
+
+
+def _read_parts(
+    store: LakeStore, wanted: PartitionSelection, schema: pa.Schema
+) -> dict[Series, list[pa.Table]]:
+    """Return the rows of each selected series from its files and the journal, including duplicates.
+
+    Series with unmerged rows have all columns, which tell the winner of two duplicates.
+
+    Args:
+        schema: the columns of other series.
+    """
 
     def attempt(_hints: RetryHints) -> dict[Series, list[pa.Table]]:
+        parts: dict[Series, list[pa.Table]] = {}
         try:
             snapshot = take_snapshot(store, (wanted,))
-            own = read_files(store, snapshot.own)
+            series_of = {name: parse_partition(name.rpartition("/")[0]).series for name in snapshot.own}
+            unflushed = _by_series(snapshot.journal)
+            unmerged = unflushed.keys() | {file.partition.series for file in snapshot.foreign}
+            for names, fields in (
+                ([name for name in snapshot.own if series_of[name] not in unmerged], schema),
+                ([name for name in snapshot.own if series_of[name] in unmerged], SCHEMA),
+            ):
+                for name, table in zip(names, read_files(store, names, fields), strict=True):
+                    parts.setdefault(series_of[name], []).append(table)
             foreign = read_foreign(store, snapshot.foreign)
         except OSError as error:
             raise as_lakewriter_error(error, store.state_dir) from None
-        parts: dict[Series, list[pa.Table]] = {}
-        for name, table in zip(snapshot.own, own, strict=True):
-            parts.setdefault(parse_partition(name.rpartition("/")[0]).series, []).append(table)
         for file, table in zip(snapshot.foreign, foreign, strict=True):
             parts.setdefault(file.partition.series, []).append(table)
-        for series, candles in _by_series(snapshot.journal).items():
+        for series, candles in unflushed.items():
             parts.setdefault(series, []).append(to_table(candles))
         return parts
 
@@ -135,10 +173,10 @@ def _between(table: pa.Table, range_ms: Range) -> pa.Table:
 def long_table(rows: Mapping[str, pa.Table]) -> pa.Table:
     """Return the rows of several symbols in one table, ascending by begin time, then by symbol."""
     tables = [
-        pa.Table.from_arrays([pa.repeat(symbol, table.num_rows), *table.columns], schema=LONG_SCHEMA)
+        table.add_column(0, "symbol", [pa.repeat(symbol, table.num_rows)])
         for symbol, table in sorted(rows.items(), key=itemgetter(0))
     ]
-    table = pa.concat_tables([LONG_SCHEMA.empty_table(), *tables])
+    table = pa.concat_tables(tables) if tables else LONG_SCHEMA.empty_table()
     begins = int_column(table, "candle_begin_time")
     if bool(np.all(begins[1:] >= begins[:-1])):
         return table
@@ -200,6 +238,8 @@ def filled(table: pa.Table, grid: CandleGrid) -> pa.Table:
     rows = table.take(pc.index_in(pa.array(wanted), value_set=pa.array(begins)))
     times = {"candle_begin_time": wanted, "candle_end_time": ends(INTERVALS[grid.interval], wanted)}
     for name, values in times.items():
+        if name not in rows.column_names:
+            continue
         rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), time_array(values))
     return rows
 

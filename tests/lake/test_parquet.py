@@ -399,6 +399,22 @@ def test_missing_optional_column(name):
     assert again.drop_columns([name]).equals(ROWS.drop_columns([name]))
 
 
+SOME = pa.schema([SCHEMA.field(name) for name in ("candle_begin_time", "close", "source")])
+
+
+def test_some_columns():
+    """Some columns of a file are those of all its columns, in our files and in foreign ones."""
+    assert decode(DATA, "f", SOME).equals(ROWS.select(SOME.names))
+    foreign = parquet(with_column("close", ROWS["close"].cast(pa.float32())), compression="snappy")
+    assert decode(foreign, "f", SOME).equals(decode(foreign, "f").select(SOME.names))
+    for wrong in (parquet(ROWS.drop(["open"])), DATA[:-9]):
+        with pytest.raises(LakeError):
+            decode(wrong, "f", SOME)
+    without = ROWS.set_column(0, SCHEMA.field(0), pa.nulls(3, SCHEMA.field(0).type))
+    with pytest.raises(LakeError, match="has a row without candle_begin_time"):
+        decode(parquet(without, store_schema=False), "f", SOME)
+
+
 @pytest.mark.parametrize("name", ["candle_begin_time", "open", "high", "low", "close", "volume"])
 def test_missing_required_column(name):
     """A file without a required column is refused, with the column's name."""

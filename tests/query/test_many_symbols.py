@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lakewriter.candle import SCHEMA
-from lakewriter.errors import EmptyAnswerWarning, UsageError
+from lakewriter.errors import EmptyAnswerWarning, LakeError, UsageError
 from lakewriter.interval import MINUTE_MS
 from lakewriter.lake.subscriptions import confirm_subscriptions
 from lakewriter.query.reader import Lake, open_lake
@@ -75,6 +75,31 @@ def test_foreign_files_of_each_symbol_are_read(tmp_path: Path) -> None:
     table = open_lake(tmp_path).candles_arrow("spot", "*", "1m")
     assert table["symbol"].to_pylist() == ["BTCUSDT", "ETHUSDT", "ETHUSDT"]
     assert table["source"].to_pylist() == ["rest", "archive", "rest"]
+
+
+def test_some_columns_are_those_of_all(tmp_path: Path) -> None:
+    """A read of few columns finds the same winners: of the journal, of other tools' files, of duplicates in our file."""
+    store = make_lake(
+        tmp_path,
+        [rest_candle(n, symbol=symbol) for symbol in ("A", "B", "C", "D") for n in range(3)],
+        hot=[rest_candle(1, symbol="A", close=5.0, trade_num=99)],
+    )
+    add_foreign(tmp_path, [rest_candle(1, symbol="B", close=6.0, source="archive")])
+    twice = [
+        rest_candle(n, symbol="C", close=close, trade_num=count)
+        for n in range(3)
+        for close, count in ((7.0, 11), (8.0, 1))
+    ]
+    add_foreign(tmp_path, twice, "candles.parquet")
+    whole = open_lake(tmp_path).candles("spot", "*", "1m")
+    some = open_lake(tmp_path).candles("spot", "*", "1m", columns=["close"])
+    pd.testing.assert_frame_equal(some, whole[["symbol", "close"]])
+    wide = open_lake(tmp_path).matrix("close", "spot", ["D", "C", "B", "A"], "1m")
+    assert wide.to_numpy().tolist() == [[101, 7, 101, 101], [102, 7, 6, 5], [103, 7, 103, 103]]
+    name = f"{store.name}/market=spot/symbol=D/interval=1m/date=2024-06-30/candles.parquet"
+    Path(name).write_bytes(Path(name).read_bytes()[:-9])
+    with pytest.raises(LakeError, match="not a readable Parquet file"):
+        open_lake(tmp_path).matrix("close", "spot", "*", "1m")
 
 
 def test_each_symbol_is_filled_on_its_own(lake: Lake) -> None:

@@ -200,14 +200,17 @@ def read_foreign(store: LakeStore, files: Sequence[ForeignFile]) -> list[pa.Tabl
     return tables
 
 
-def read_files(store: LakeStore, names: Iterable[str]) -> list[pa.Table]:
-    """Return the rows of each file in SCHEMA. Any tool may have written the files.
+def read_files(store: LakeStore, names: Iterable[str], schema: pa.Schema = SCHEMA) -> list[pa.Table]:
+    """Return the rows of each file in a schema. Any tool may have written the files.
+
+    Args:
+        schema: some columns of SCHEMA, in its order.
 
     Raises:
         FileGoneError: if a file vanished after the listing.
         LakeError: if a file has no candles.
     """
-    return _read_all(store, lambda name: _read(store, name), names)
+    return _read_all(store, lambda name: _read(store, name, schema), names)
 
 
 def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T]) -> list[pa.Table]:
@@ -229,12 +232,12 @@ def _read_foreign(store: LakeStore, file: ForeignFile) -> pa.Table:
     return table
 
 
-def _read(store: LakeStore, name: str) -> pa.Table:
+def _read(store: LakeStore, name: str, schema: pa.Schema = SCHEMA) -> pa.Table:
     path = f"{store.name}/{name}"
     found = store.storage.read(name)
     if found is None:
         raise file_gone_error(path)
-    return decode(found.data, path)
+    return decode(found.data, path, schema)
 
 
 def with_path_columns(table: pa.Table, partitions: list[Partition]) -> pa.Table:
