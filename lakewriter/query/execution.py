@@ -39,6 +39,7 @@ from lakewriter.query.errors import (
 from lakewriter.query.guard import ParsedStatement, check
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.macros import create_macros
+from lakewriter.query.path_conditions import FILES_MIN, Reduced, without_path_conditions
 from lakewriter.query.relative_times import is_absolute, resolved
 from lakewriter.query.retry import RetryHints
 from lakewriter.query.scan.held_files import HeldFiles, can_hold
@@ -56,6 +57,9 @@ from lakewriter.query.scan.tables import create_candles, create_tables
 _TICK_NS = 20_000_000
 
 BATCH_ROWS = 50_000
+
+# Maximum time in which further batches are fetched before the first of them is returned.
+_FETCH_S = 0.01
 
 NO_TABLES: Mapping[str, pa.Table] = {}
 
@@ -117,6 +121,7 @@ class Execution:
         self._streamed = streamed
         self._own_tables = own_tables
         self._snapshot: Snapshot = EMPTY_SNAPSHOT
+        self._reduced: Reduced | None = None
         self._filters: Sequence[Any] | None = None  # of FilterPruner; see _choose_files
         self._any_rows = False
         self._since_ns = 0
@@ -212,7 +217,9 @@ class Execution:
         for name, table in self._own_tables.items():
             if name in statement.own_tables or statement.reads_catalog:
                 self._connection.register(name, table)
-        answer = self._connection.sql(sql, params=dict(params) or None)
+        answer = self._planned_without_path_conditions(params)
+        if answer is None:
+            answer = self._connection.sql(sql, params=dict(params) or None)
         if answer is None:
             raise QueryError("sql: the statement returns no table")
         self._reader = answer.to_arrow_reader(BATCH_ROWS)
@@ -247,13 +254,27 @@ class Execution:
 
             self._source = ObjectScanner(self._store)
         create_candles(self._connection, self._store, self._snapshot, self._held_files, self._source)
+        if filters.exact and statement.where is not None and len(self._snapshot.own) >= FILES_MIN:
+            self._reduced = without_path_conditions(
+                self._connection, statement.select, statement.where, with_dates=self._snapshot.is_of_days
+            )
+
+    def _planned_without_path_conditions(self, params: Mapping[str, Any]) -> duckdb.DuckDBPyRelation | None:
+        """Return the statement without the conditions that its files fulfil; None if that is impossible."""
+        if self._reduced is None:
+            return None
+        try:
+            return self._connection.sql(self._reduced.sql, params=self._reduced.params(params))
+        except duckdb.Error:
+            return None  # the whole statement raises an error that shows it as the user wrote it
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        batch = self._first_batch
-        while batch is not None:
-            self._any_rows = self._any_rows or batch.num_rows > 0
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-            batch = self._interruptible(self._next_batch)
+        batches = [] if self._first_batch is None else [self._first_batch]
+        while batches:
+            for batch in batches:
+                self._any_rows = self._any_rows or batch.num_rows > 0
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            batches = self._interruptible(self._next_batches)
 
     def _explain_empty(self) -> str:
         # Listing an object store costs requests. A count of no candles has a row, too.
@@ -267,6 +288,21 @@ class Execution:
         with contextlib.suppress(OSError, LakeError):
             return explain_empty(self._store, self._filters, found=self._any_rows)
         return ""
+
+    def _next_batches(self) -> list[pa.RecordBatch]:
+        """Return the next batches, or none after the last one. Only the engine's thread calls this."""
+        # The engine returns a small batch for each small file. Each change of the thread costs as much.
+        until_s = time.monotonic() + _FETCH_S
+        batches: list[pa.RecordBatch] = []
+        rows = 0
+        while self._reader is not None and rows < BATCH_ROWS:
+            batch = self._next_batch()
+            if batch is not None:
+                batches.append(batch)
+                rows += batch.num_rows
+            if time.monotonic() >= until_s:
+                break
+        return batches
 
     def _next_batch(self) -> pa.RecordBatch | None:
         """Return the next batch, or None after the last one. Only the engine's thread calls this."""

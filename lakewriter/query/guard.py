@@ -199,7 +199,8 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str, own_tables: frozense
         explained = _EXPLAIN.match(statement.query)
         if explained is None:
             raise QueryError("sql: EXPLAIN takes no options here", "EXPLAIN [ANALYZE] SELECT …")
-        return check(connection, statement.query[explained.end() :], own_tables)
+        # Its plan is that of the statement as it is written.
+        return check(connection, statement.query[explained.end() :], own_tables)._replace(where=None)
     if kind != duckdb.StatementType.SELECT:
         raise _not_reading(kind.name, sql)
     tree = _tree(connection, statement.query)

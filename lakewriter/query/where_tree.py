@@ -12,6 +12,7 @@ doubt makes a statement not simple, which costs time, but never makes an answer 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 from lakewriter.query.engine import nodes
@@ -122,9 +123,13 @@ class SimpleWhere(NamedTuple):
 
     Args:
         conditions: conditions that each row of the answer passes.
+        statement: the statement's syntax tree.
+        columns: for each part of the WHERE, the columns of its conditions; empty if it has none.
     """
 
     conditions: tuple[Condition, ...]
+    statement: dict[str, Any]
+    columns: tuple[frozenset[str], ...]
 
     def bind(self, params: Params) -> BoundWhere | None:
         """Return the conditions with values; None if a value is no plain text or time."""
@@ -142,6 +147,20 @@ class SimpleWhere(NamedTuple):
             return None
         return bound
 
+    def without(self, columns: frozenset[str]) -> dict[str, Any] | None:
+        """Return the statement's tree without conditions on some columns; None if it has none of them."""
+        node = self.statement["node"]
+        parts = _parts(node["where_clause"])
+        left = [
+            part
+            for part, compared in zip(parts, self.columns, strict=True)
+            if not compared or not compared <= columns
+        ]
+        if len(left) == len(parts):
+            return None
+        where = left[0] if len(left) == 1 else {**node["where_clause"], "children": left}
+        return {**self.statement, "node": {**node, "where_clause": where if left else None}}
+
 
 def read_where(statement: dict[str, Any]) -> SimpleWhere | None:
     """Return the conditions of a statement that select partitions; None if it is not simple.
@@ -150,23 +169,31 @@ def read_where(statement: dict[str, Any]) -> SimpleWhere | None:
         statement: the statement's syntax tree, as DuckDB prints it.
     """
     try:
-        return SimpleWhere(tuple(_read_conditions(statement["node"])))
+        node = statement["node"]
+        alias = _alias_of_only_table(node)
+        if node["having"] is not None or node["qualify"] is not None:
+            return None  # the engine may push down their conditions too
+        read = [_read_part(part, alias) for part in _parts(node["where_clause"])]
     except (UnclearError, LookupError, TypeError):
         return None
+    columns = tuple(frozenset(condition.column for condition in part) for part in read)
+    return SimpleWhere(tuple(chain.from_iterable(read)), statement, columns)
 
 
-def _read_conditions(node: dict[str, Any]) -> Iterator[Condition]:
-    alias = _alias_of_only_table(node)
-    if node["having"] is not None or node["qualify"] is not None:
-        raise UnclearError  # the engine may push down their conditions too
-    where = node["where_clause"]
-    for condition in where["children"] if where["type"] == "CONJUNCTION_AND" else [where]:
-        try:
-            yield from _condition(condition, alias)
-        except UnclearError:
-            columns = [_column(each, alias) for each in nodes(condition) if each.get("class") == "COLUMN_REF"]
-            if not columns or not _SELECTING.isdisjoint(columns):
-                raise
+def _parts(where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions that AND joins at the top of a WHERE."""
+    return where["children"] if where["type"] == "CONJUNCTION_AND" else [where]
+
+
+def _read_part(part: dict[str, Any], alias: str) -> list[Condition]:
+    """Return the conditions of one part of a WHERE; none if it compares other columns only."""
+    try:
+        return list(_condition(part, alias))
+    except UnclearError:
+        columns = [_column(each, alias) for each in nodes(part) if each.get("class") == "COLUMN_REF"]
+        if not columns or not _SELECTING.isdisjoint(columns):
+            raise
+        return []
 
 
 def _alias_of_only_table(node: dict[str, Any]) -> str:

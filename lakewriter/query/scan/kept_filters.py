@@ -34,10 +34,13 @@ class StatementFilters(NamedTuple):
         everything: whether the statement may need every row.
         pruners: one pruner for each filter. The statement does not need a row that
             passes no filter.
+        exact: whether a selected partition fulfils the conditions on series, and a
+            selected day those on dates.
     """
 
     everything: bool
     pruners: tuple[Pruner, ...]
+    exact: bool = False
 
 
 _KEPT: dict[Hashable, StatementFilters] = {}
@@ -65,7 +68,7 @@ def find_filters(
     """
     bound = None if where is None else where.bind(params)
     if bound is not None:
-        return StatementFilters(False, (ConstantPruner(bound),))
+        return StatementFilters(False, (ConstantPruner(bound),), exact=True)
     key = _key(sql, params, own_schemas) if repeatable else None
     kept = None if key is None else _KEPT.get(key)
     if kept is not None:

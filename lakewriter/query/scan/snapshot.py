@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA, Candle, int_column, to_table
+from lakewriter.interval import INTERVALS
 from lakewriter.lake.foreign import read_or_leave_out
 from lakewriter.lake.lake import LakeStore, check_rows_inside
 from lakewriter.lake.listing import PartitionFiles
@@ -83,6 +84,14 @@ class Snapshot(NamedTuple):
     journal: list[Candle]
     own: tuple[str, ...]
     foreign: tuple[ForeignFile, ...]
+
+    @property
+    def is_of_days(self) -> bool:
+        """Whether all rows are of partitions of a day."""
+        intervals = {name.split("/", 3)[2].partition("=")[2] for name in self.own}
+        intervals.update(file.partition.interval for file in self.foreign)
+        intervals.update(candle.interval for candle in self.journal)
+        return all(INTERVALS[interval].file_period == "day" for interval in intervals)
 
 
 EMPTY_SNAPSHOT = Snapshot([], (), ())
