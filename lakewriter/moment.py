@@ -51,7 +51,7 @@ class Moment(NamedTuple):
 
     @property
     def stop_ms(self) -> int:
-        """The end of a range that includes the day, in milliseconds; the time itself if it is no day."""
+        """The end of a range up to this moment, in milliseconds: the end of the day, or the time itself."""
         return self.ms + DAY_MS if self.is_day else self.ms
 
 
@@ -100,7 +100,7 @@ def parse_day(text: str, name: str, now_ms: int) -> date:
     """Parse a UTC day. An age, or `now`, is the day that contains its time.
 
     Raises:
-        UsageError: if the text is neither.
+        UsageError: if the text is neither a day, an age nor `now`.
     """
     relative = relative_time(text, now_ms)
     if relative is not None:

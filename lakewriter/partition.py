@@ -213,9 +213,9 @@ def place_of(partition: Partition, name: str) -> Partition:
 
 
 def is_own_file(partition: Partition, name: str) -> bool:
-    """Return whether lakewriter writes, or wrote before format 2, its file of this partition here.
+    """Return whether a file of a partition has the path of one of lakewriter's own files.
 
-    Before format 2, each day was a partition.
+    That is the path of the partition's file. Before format 2 each day had its own file.
 
     Args:
         name: as for `place_of`.

@@ -78,7 +78,7 @@ def _meaning(name: str) -> str:
 
 
 def _is_prose(name: str, column: pa.ChunkedArray) -> bool:
-    """Return whether a column holds texts too long for a candle. Decoded texts may be huge."""
+    """Return whether a column holds texts too long for a candle, which are left out to save memory."""
     if is_number(name) or holds_times(name) or not is_text(column):
         return False
     for chunk in column.chunks:

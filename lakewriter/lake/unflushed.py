@@ -95,7 +95,7 @@ class _Decoded(NamedTuple):
 
     Args:
         version: the facts of the file before the read.
-        is_settled: whether a later change will have other facts; see `unchanged`.
+        is_settled: whether every later change of the file will change its facts; see `unchanged`.
         size: number of bytes of these lines.
         tail: the last of these bytes; empty if a line is too long to be kept.
         by_series: the candles of the valid lines. It is never changed.

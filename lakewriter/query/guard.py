@@ -169,8 +169,8 @@ def check(
         own_tables: the lower-case names of the caller's tables, which it may read too.
 
     Raises:
-        QueryError: if the SQL is not exactly one statement, or does not only read TABLES
-            and `own_tables`.
+        QueryError: if the SQL is not exactly one statement, or does anything but read
+            TABLES and `own_tables`.
         duckdb.Error: if the SQL cannot be parsed.
     """
     key = (sql, own_tables)

@@ -149,7 +149,7 @@ def _bucketed(source: str) -> str:
 
 
 def _start(start: str) -> str:
-    """Return SQL for the start of a bucket; an error if a candle contains it. Weeks begin on Monday."""
+    """Return SQL for the start of a bucket; it fails if a candle contains it. Weeks begin on Monday."""
     return f"""CASE WHEN {_SAME} OR {_BY_UTC} THEN {start}
         WHEN {_INTERVAL} = '1mo' AND date_trunc('month', {start}) = {start} THEN {start}
         WHEN (epoch_ms({start}) - {4 * DAY_MS}) % {_LENGTH_MS} = 0 THEN {start}

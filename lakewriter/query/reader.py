@@ -148,7 +148,8 @@ class Lake:
                 of both.
             interval: the interval, such as "1m". A month is "1mo" or "1M".
             start, stop: the range [start, stop) of begin times, as ISO 8601 text, an age
-                such as "7d", "now", date or datetime. Times are UTC unless they name another zone. None is open.
+                such as "7d", "now", date or datetime. Times are UTC unless they name
+                another zone. None is open.
             fill: "gaps" adds a row with times and NaN for each missing candle from
                 `start` to `stop`. With `fill`, None is the first or the last candle of
                 each symbol.

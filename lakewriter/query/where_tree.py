@@ -76,7 +76,7 @@ Params = Mapping[str, Any]
 
 
 class Comparison(NamedTuple):
-    """A column, an operator, and the values behind it: one, or several for "in"."""
+    """A column, an operator, and the values that it is compared with: one, or several for "in"."""
 
     column: str
     operator: str

@@ -203,10 +203,10 @@ class FilterPruner:
         return self._days[length_ms]
 
     def _marked_symbols(self) -> list[str] | None:
-        """Return the symbols and globs in the mark of a macro, sorted; None without a mark.
+        """Return the symbols and globs that a macro's filter lists, sorted; None without such a list.
 
-        A mark counts only if no row passes the filter whose symbol is the mark. So the
-        mark is no alternative beside other ones.
+        A macro writes them as `symbol <> mark`. The list counts only if the filter excludes
+        this symbol. So the comparison is not one part of an OR.
         """
         found = _MARKED_SYMBOLS.findall(self._text)
         if len(set(found)) != 1:
