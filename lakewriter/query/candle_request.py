@@ -20,7 +20,7 @@ from lakewriter.query.series_rows import SymbolSelection
 from lakewriter.ranges import Range
 from lakewriter.subscription import is_glob, matching, parse_symbol_or_glob
 
-# A symbol, a glob such as "*USDT", or several of both.
+# A symbol, a glob such as "*USDT", or several of both: a list, or text with commas.
 Symbols = str | Iterable[str]
 
 _EXAMPLE = '["BTCUSDT", "ETHUSDT"], or "*USDT"'
@@ -81,7 +81,7 @@ def parse_request(
         UsageError: if a name is invalid, or there is no symbol.
     """
     names = _parse_symbols(symbols)
-    several = not isinstance(symbols, str) or is_glob(symbols)
+    several = not isinstance(symbols, str) or "," in symbols or is_glob(symbols)
     return CandleRequest(
         parse_market(market).name, names, several, parse_interval(interval).name, start_ms, stop_ms
     )
@@ -102,13 +102,15 @@ def parse_selection(market: str | None, symbols: Symbols | None, interval: str |
 
 def _parse_symbols(symbols: Symbols) -> tuple[str, ...]:
     """Return the names and globs without duplicates."""
-    written = [symbols] if isinstance(symbols, str) else list(symbols)
+    if not isinstance(symbols, Iterable):
+        raise UsageError(f"symbols: {symbols!r} is no symbol", _EXAMPLE)
+    written = symbols.split(",") if isinstance(symbols, str) else list(symbols)
     for name in written:
         if not isinstance(name, str):
             raise UsageError(f"symbols: {name!r} is no symbol", _EXAMPLE)
     if not written:
         raise UsageError("symbols: none is given", _EXAMPLE)
-    return tuple(dict.fromkeys(map(parse_symbol_or_glob, written)))
+    return tuple(dict.fromkeys(map(parse_symbol_or_glob, map(str.strip, written))))
 
 
 def raise_absence(store: LakeStore, wanted: SymbolSelection) -> NoReturn:

@@ -145,7 +145,7 @@ class Lake:
         Args:
             market: "spot", "usdt_futures" or "coin_futures".
             symbol: a symbol, in upper or lower case; a glob, such as "*USDT"; or a list
-                of both.
+                of both. "BTCUSDT,ETHUSDT" is a list too.
             interval: the interval, such as "1m". A month is "1mo" or "1M".
             start, stop: the range [start, stop) of begin times, as ISO 8601 text, an age
                 such as "7d", "now", date or datetime. Times are UTC unless they name
@@ -288,7 +288,9 @@ class Lake:
         """Return the begin times and some columns of each symbol, in the caller's order."""
         start_ms, stop_ms = request.range_ms
         found = {}
-        if start_ms < stop_ms:
+        if request.start_ms is not None and start_ms > stop_ms:
+            warn_of_empty_answer("no candles: start is later than stop")
+        elif start_ms < stop_ms:
             found = read_rows(self._store, request.selection(), (start_ms, stop_ms), columns)
             check_found(self._store, request, found)
         return request.ordered(found, columns_schema(columns))

@@ -53,6 +53,7 @@ def test_globs_match_what_the_lake_has(lake: Lake) -> None:
     assert set(lake.candles("spot", "*usdt", "1m")["symbol"]) == {"BNBUSDT", "BTCUSDT", "NEWUSDT"}
     assert set(lake.candles("spot", ["ETH*", "BTCUSDT"], "1m")["symbol"]) == {"BTCUSDT", "ETHBTC"}
     assert list(lake.candles("spot", ["BTCUSDT"], "1h")["symbol"]) == ["BTCUSDT"]
+    assert set(lake.candles("spot", "btcusdt, ETH*", "1m")["symbol"]) == {"BTCUSDT", "ETHBTC"}
     index = lake.candles("spot", pd.Index(["BTCUSDT", "ETHBTC"]), "1m")
     assert len(index) == 7
 
@@ -148,6 +149,8 @@ def test_days_without_candles_are_a_warning(lake: Lake) -> None:
     assert caught[0].filename == __file__
     with pytest.warns(EmptyAnswerWarning, match="none of the days asked for"):
         assert lake.candles("spot", "*USDT", "1m", "2025-01-01").empty
+    with pytest.warns(EmptyAnswerWarning, match="start is later than stop"):
+        assert lake.candles("spot", "BTCUSDT", "1m", "2024-07-01", "2024-06-30").empty
 
 
 def test_a_series_without_its_first_candle_is_a_warning(tmp_path: Path) -> None:
@@ -161,8 +164,8 @@ def test_a_series_without_its_first_candle_is_a_warning(tmp_path: Path) -> None:
         assert open_lake(tmp_path).candles("spot", "ETHUSDT", "1m").empty
 
 
-@pytest.mark.parametrize("symbols", [[], [5], ["a b"]])
-def test_what_is_no_symbol_is_refused(lake: Lake, symbols: list[object]) -> None:
+@pytest.mark.parametrize("symbols", [[], [5], ["a b"], None, 5, "BTCUSDT,"])
+def test_what_is_no_symbol_is_refused(lake: Lake, symbols: object) -> None:
     """An empty list and a number are errors."""
     with pytest.raises(UsageError):
         lake.candles("spot", symbols, "1m")  # type: ignore[arg-type]

@@ -105,6 +105,7 @@ def test_dates_are_their_first_moment(lake: Lake) -> None:
     assert len(lake.candles("spot", "BTCUSDT", "1m", date(2024, 6, 30), date(2024, 7, 1))) == 1440
     assert len(lake.candles("spot", "BTCUSDT", "1m", "2024-07-01")) == 1441
     assert len(lake.candles("spot", "BTCUSDT", "1m", "2024-07-01", "2024-07-01")) == 0
+    assert len(lake.candles("spot", "BTCUSDT", "1m", stop="1969-01-01")) == 0
     assert len(lake.candles("spot", "BTCUSDT", "1m", date.min, date.max)) == 2881
 
 
