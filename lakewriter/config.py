@@ -78,6 +78,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rotate_after: a duration; the age at which a connection is replaced.
         universe_every: a duration; the pause between requests of the exchange's list of symbols.
         exchange: the URL of one server that offers all three markets.
+        queries: a directory of saved queries; a relative path starts at the config's directory.
         markets: endpoints and limits, by market.
     """
 
@@ -89,6 +90,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotate_after: str = ROTATE_AFTER_DEFAULT
     universe_every: str = UNIVERSE_EVERY_DEFAULT
     exchange: str | None = None
+    queries: str | None = None
     markets: dict[str, Endpoints] = {}
 
     def parsed_subscriptions(self) -> list[Subscription]:
@@ -152,14 +154,16 @@ def load_config(path: Path) -> Config:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
     _check(path, config)
-    return msgspec.structs.replace(config, lake=_beside(path, config.lake))
+    return msgspec.structs.replace(
+        config, lake=_beside(path, config.lake), queries=_beside(path, config.queries)
+    )
 
 
-def _beside(path: Path, lake: str | None) -> str | None:
-    """Return the lake that a config names; a relative path starts at the config's directory."""
-    if not lake or "://" in lake or lake.startswith("~"):
-        return lake
-    return str(path.parent / lake)
+def _beside(path: Path, named: str | None) -> str | None:
+    """Return a lake or directory that a config names; a relative path starts at the config's directory."""
+    if not named or "://" in named or named.startswith("~"):
+        return named
+    return str(path.parent / named)
 
 
 def _check(path: Path, config: Config) -> None:

@@ -17,6 +17,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -48,6 +49,7 @@ from lakewriter.query.frames import (
 from lakewriter.query.matrix import check_column, matrix_table
 from lakewriter.query.notebook_progress import notebook_progress
 from lakewriter.query.result import Result
+from lakewriter.query.saved import SavedQuery, resolved, saved_queries
 from lakewriter.query.series_list import series_table
 from lakewriter.query.series_rows import CandleGrid, columns_schema, filled, long_table, read_rows
 from lakewriter.query.session import run, stream
@@ -65,13 +67,15 @@ class Lake:
     Args:
         uri: the root directory, or s3://, gs:// or az:// with bucket and prefix. The
             lake must exist.
+        queries: the directory of the user's own saved queries; None has the shipped ones.
 
     Raises:
         LakeError: if the lake does not exist, or has a newer format.
     """
 
-    def __init__(self, uri: str | os.PathLike[str]) -> None:
+    def __init__(self, uri: str | os.PathLike[str], *, queries: str | os.PathLike[str] | None = None) -> None:
         self._store = open_to_read(os.fspath(uri), keep_listings=True)
+        self._queries = None if queries is None else Path(queries)
 
     def __repr__(self) -> str:
         return f"Lake({self._store.name!r})"
@@ -84,13 +88,15 @@ class Lake:
         *,
         tables: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Return the whole answer to one statement that reads.
+        """Return the whole answer to one statement that reads, or to a saved query.
 
         Args:
-            sql: the statement. It may read the tables `candles`, `partitions`, `gaps`,
-                `coverage`, `instruments`, `subscriptions` and `forgotten`, and the macros
-                of `lakewriter.query.macros`. Times are UTC.
-            params: a value for each $name in the statement.
+            sql: the statement, or the name of a saved query such as "vwap". A statement
+                may read the tables `candles`, `partitions`, `gaps`, `coverage`,
+                `instruments`, `subscriptions` and `forgotten`, and the macros of
+                `lakewriter.query.macros`. Times are UTC.
+            params: a value for each $name in the statement. A saved query has defaults.
+                `since` and `until` may be ages such as "7d".
             tables: frames that the statement may read too, by name: of pandas, Polars or
                 Arrow, or with `__arrow_c_stream__`. A named index of pandas is a column.
 
@@ -106,6 +112,7 @@ class Lake:
         Warns:
             EmptyAnswerWarning: if the answer has no candles, with the reason if it is known.
         """
+        sql, params = resolved(sql, params, self._queries)
         with notebook_progress() as limits:
             table = run(self._store, sql, params, limits, tables, explain=warn_of_empty_answer)
         return Result(table)
@@ -123,8 +130,17 @@ class Lake:
         Raises:
             the errors of `query`, also while the batches are fetched.
         """
+        sql, params = resolved(sql, params, self._queries)
         with stream(self._store, sql, params, tables=tables) as answer:
             yield answer
+
+    def saved_queries(self) -> list[SavedQuery]:
+        """Return the saved queries, each with its name, title and parameters.
+
+        Raises:
+            UsageError: if the user's directory or a file of it cannot be read.
+        """
+        return saved_queries(self._queries)
 
     @short_traceback
     def candles(
@@ -297,13 +313,16 @@ class Lake:
 
 
 @short_traceback
-def open_lake(uri: str | os.PathLike[str]) -> Lake:
+def open_lake(uri: str | os.PathLike[str], *, queries: str | os.PathLike[str] | None = None) -> Lake:
     """Return the lake at `uri`, to read.
+
+    Args:
+        queries: the directory of your own saved queries, NAME.sql.
 
     Raises:
         LakeError: if the lake does not exist, or has a newer format.
     """
-    return Lake(uri)
+    return Lake(uri, queries=queries)
 
 
 def _request(

@@ -346,6 +346,24 @@ def test_an_existing_file_stays(lake: str, tmp_path: Path) -> None:
     assert [left.name for left in tmp_path.iterdir()] == ["x.csv"]
 
 
+def test_own_queries_are_found(lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--queries`, the environment or lakewriter.toml names the directory of a user's own queries."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.sql").write_text("-- Mine.\n-- :x = 1   a number\nSELECT $x::INT AS x")
+    path = str(tmp_path / "mine")
+    assert ask(lake, "mine", "--queries", path, "-p", "x=7", "--format", "csv") == "x\n7\n"
+    assert "mine  Mine.\n    x=1  a number\n" in ask(lake, "--list", "--queries", path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="mine is neither SQL nor a saved query"):
+        ask(lake, "mine")
+    (tmp_path / "lakewriter.toml").write_text('queries = "mine"\n')
+    assert ask(lake, "mine", "--format", "csv") == "x\n1\n"
+    monkeypatch.setenv("LAKEWRITER_QUERIES", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match=r"queries: .*none: No such file or directory"):
+        ask(lake, "mine")
+    assert ask(lake, "SELECT 2 AS x", "--format", "csv") == "x\n2\n"
+
+
 def test_a_workbook_goes_into_a_pipe(lake: str) -> None:
     """A pipe, which has no position, gets a whole workbook."""
     done = process("--lake", lake, "SELECT open FROM candles", "--format", "xlsx")
@@ -368,7 +386,7 @@ def test_sql_from_standard_input_and_file(lake: str, tmp_path: Path) -> None:
 def test_saved_query_by_name(lake: str) -> None:
     """A bare name runs the saved query, with given parameters."""
     answer = list(csv.reader(ask(lake, "daily_ohlcv", "--format", "csv").splitlines()))
-    assert answer[1][:2] == ["2024-06-30", "100"]
+    assert answer[1][:3] == ["BTCUSDT", "2024-06-30", "100"]
     assert ask(lake, "daily_ohlcv", "-p", "symbol=ETHUSDT").endswith("(0 rows)\n")
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from lakewriter.cli.shell.loop import _COMMANDS, read_statements
+from lakewriter.cli.shell.loop import _COMMANDS, Shell, read_statements
 from lakewriter.cli.shell.prompt import _SqlCompleter, history_path, is_complete, toolbar_text
 from lakewriter.cli.shell.statements import innermost_call, split_statements
+from lakewriter.errors import UsageError
 from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from support.lakes import BEGIN_MS, make_lake, rest_candle
@@ -223,6 +224,28 @@ def test_one_answer_goes_into_a_file(lake: LakeStore, tmp_path: Path) -> None:
     done = shell(lake, f".once {file}\nSELECT 1 AS a;\nSELECT 2 AS b;\n")
     assert (done.stdout, done.stderr) == ("b\n─\n2\n(1 row)\n", "")
     assert file.read_text() == "a\n1\n"
+
+
+def test_saved_queries_run(lake: LakeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`.run` takes a name and values, and `.queries` lists the names."""
+    (tmp_path / "mine.sql").write_text("-- Mine.\n-- :x = 1\nSELECT $x AS x")
+    shell = Shell(str(lake.root), paged=False, queries=str(tmp_path))
+    shell.run(".run mine 'x=a b'")
+    shell.run(".run daily_ohlcv symbol=币USDT since=2024-06-30;")
+    shell.run(".queries")
+    printed = capsys.readouterr().out
+    assert printed.startswith("x\n───\na b\n(1 row)\n")
+    assert "币USDT" in printed
+    assert "\nmine  Mine.\n" in printed
+    for line, error in (
+        (".run", "needs the name of a saved query"),
+        (".run 'mine", "needs the name of a saved query"),
+        (".run mine y=1", "query mine: there is no parameter y"),
+        (".run mine 7", "'7' is not NAME=VALUE"),
+        (".run nothing", "nothing is neither SQL nor a saved query"),
+    ):
+        with pytest.raises(UsageError, match=error):
+            shell.run(line)
 
 
 @pytest.mark.slow

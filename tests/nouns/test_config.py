@@ -11,7 +11,7 @@ from lakewriter.errors import UsageError
 from lakewriter.market import MARKETS
 from lakewriter.subscription import Subscription
 
-KEYS = "its keys are lake, subscriptions, flush_every, heal_limit, since, rotate_after, universe_every, exchange, markets"
+KEYS = "its keys are lake, subscriptions, flush_every, heal_limit, since, rotate_after, universe_every, exchange, queries, markets"
 
 
 def written(directory: Path, text: str | bytes) -> Path:

@@ -8,6 +8,7 @@ import pytest
 
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
+from lakewriter.query.reader import open_lake
 from lakewriter.query.result import Result
 from lakewriter.query.saved import Parameter, parse_query, saved_queries, saved_query
 from lakewriter.query.session import run
@@ -194,6 +195,68 @@ def test_unknown_parameter_names_the_known_ones() -> None:
         saved_query("vwap").values({"sybmol": "x"})
     assert "symbol" in raised.value.hint
     assert raised.value.exit_code == 2
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A directory of the user's own queries."""
+    directory = tmp_path / "own"
+    directory.mkdir()
+    (directory / "closes.sql").write_text(
+        "-- The closes of a symbol.\n-- :symbol = BTCUSDT   in upper case\n-- :since = 1970-01-01\n"
+        "SELECT count(*) AS n, max(close) AS close FROM candles\n"
+        "WHERE symbol = $symbol AND candle_begin_time >= $since::TIMESTAMPTZ AND market = 'spot'"
+    )
+    (directory / "latest.sql").write_text("-- Mine.\nSELECT $x AS mine")
+    (directory / "not a name.sql").write_text("SELECT 1")
+    (directory / "notes.txt").write_text("no query")
+    return directory
+
+
+def test_a_users_own_directory_comes_first(own: Path) -> None:
+    """Own files are beside the shipped ones, and before one of the same name."""
+    names = [query.name for query in saved_queries(own)]
+    assert names == sorted({*NAMES, "closes"})
+    assert saved_query("latest", own).title == "Mine."
+    assert saved_query("latest").title != "Mine."
+    with pytest.raises(UsageError, match="closse is neither SQL") as raised:
+        saved_query("closse", own)
+    assert raised.value.hint.startswith("did you mean closes?")
+
+
+def test_python_runs_saved_queries(lake: LakeStore, own: Path) -> None:
+    """A name in place of SQL runs the saved query, with its defaults, ages and checks."""
+    opened = open_lake(lake.root, queries=own)
+    assert opened.query("closes").rows() == [(2880, 2981.0)]
+    assert opened.query(" closes ", {"symbol": "ETHUSDT"}).rows() == [(60, 200.0)]
+    assert opened.query("latest", {"x": 7}).rows() == [(7,)]
+    with opened.stream("closes", {"since": "3d"}) as answer:
+        assert [batch.to_pylist() for batch in answer.batches] == [[{"n": 0, "close": None}]]
+    assert open_lake(lake.root).query("vwap").rows() == opened.query("vwap", {"symbol": "btcusdt"}).rows()
+    assert [query.name for query in opened.saved_queries()] == [query.name for query in saved_queries(own)]
+    with pytest.raises(UsageError, match="query closes: there is no parameter sybmol"):
+        opened.query("closes", {"sybmol": "x"})
+    with pytest.raises(UsageError, match="there is no parameter y"):
+        opened.query("latest", {"x": 1, "y": 2})
+    with pytest.raises(UsageError, match="candels is neither SQL nor a saved query"):
+        opened.query("candels")
+
+
+def test_an_unreadable_directory_is_one_line(tmp_path: Path, own: Path) -> None:
+    """A missing directory, a file in place of one, and a file that is no text are told by name."""
+    for path, reason in (
+        (tmp_path / "none", "No such file or directory"),
+        (own / "notes.txt", "Not a directory"),
+        (Path("~nobody-here"), "home directory"),
+    ):
+        with pytest.raises(UsageError, match=f"queries: {path}: .*{reason}"):
+            saved_query("vwap", path)
+    (own / "bad.sql").write_bytes(b"SELECT '\xff'")
+    with pytest.raises(UsageError, match=r"query bad: .*bad\.sql: is not UTF-8 text"):
+        saved_query("bad", own)
+    (own / "folder.sql").mkdir()
+    with pytest.raises(UsageError, match=r"query folder: .*folder\.sql: Is a directory"):
+        saved_query("folder", own)
 
 
 def test_unknown_name_suggests() -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.query_options import table_option
+from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.terminal import (
     ignore_broken_pipe,
     read_text,
@@ -20,7 +19,7 @@ from lakewriter.cli.terminal import (
 )
 from lakewriter.errors import UsageError
 from lakewriter.query.output.formats import FORMATS
-from lakewriter.query.saved import SavedQuery, parse_query, saved_queries, saved_query
+from lakewriter.query.saved import SavedQuery, is_name, parse_query, saved_queries, saved_query
 
 _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY symbol"'
 
@@ -32,6 +31,7 @@ _EXAMPLE = 'lakewriter query "SELECT symbol, max(high) FROM candles GROUP BY sym
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for $NAME; repeatable."
 )
 @table_option
+@queries_option
 @click.option(
     "--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by -o's suffix, or table]"
 )
@@ -60,6 +60,7 @@ def command(
     sql_file: str | None,
     params: tuple[str, ...],
     table_files: tuple[str, ...],
+    queries: str | None,
     format_name: str | None,
     output: str | None,
     force: bool,
@@ -89,15 +90,13 @@ def command(
     """
     if list_saved:
         with ignore_broken_pipe(), standard_output():
-            _show_saved()
+            _show_saved(queries)
             _show_macros()
         return
     if output == "":
         raise UsageError("query: -o '' names no file", "-o FILE.csv")
-    query = _parsed_query(sql, sql_file)
-    given = _parsed_params(params)
-    # Parameters without a default are possible only in the user's SQL. The session checks them.
-    values = query.values(given) if query.parameters else given
+    query = _parsed_query(sql, sql_file, queries)
+    values = query.values(parsed_params(params, "lakewriter query vwap -p symbol=ETHUSDT"))
     path = None if output is None else Path(output)
     with _importing_for_answers():
         from lakewriter.cli.answer import Target
@@ -157,7 +156,7 @@ def _answer(
         print_answer(store, sql, values, target, limits, tables)
 
 
-def _parsed_query(sql: str | None, sql_file: str | None) -> SavedQuery:
+def _parsed_query(sql: str | None, sql_file: str | None, queries: str | None) -> SavedQuery:
     if (sql is None) == (sql_file is None):
         what = "no SQL given" if sql is None else "SQL is given twice, as an argument and with -f"
         raise UsageError(f"query: {what}", _EXAMPLE)
@@ -169,26 +168,13 @@ def _parsed_query(sql: str | None, sql_file: str | None) -> SavedQuery:
             return parse_query("-", standard_input("query", _EXAMPLE).read().decode())
         except UnicodeDecodeError:
             raise UsageError("query: standard input is not UTF-8 text", _EXAMPLE) from None
-    if re.fullmatch(r"\w+", sql):
-        return saved_query(sql)
+    if is_name(sql):
+        return saved_query(sql.strip(), queries_directory(queries))
     return parse_query("SQL", sql)
 
 
-def _parsed_params(params: tuple[str, ...]) -> dict[str, str]:
-    given = {}
-    for text in params:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(
-                f"query: -p {text!r} is not NAME=VALUE", "lakewriter query vwap -p symbol=ETHUSDT"
-            )
-        given[name.lstrip("$:")] = value
-    return given
-
-
-def _show_saved() -> None:
-    queries = saved_queries()
-    for query in queries:
+def _show_saved(queries: str | None) -> None:
+    for query in saved_queries(queries_directory(queries)):
         click.echo(f"{query.name}  {query.title}")
         width = max((len(f"{p.name}={p.default}") for p in query.parameters), default=0)
         for parameter in query.parameters:

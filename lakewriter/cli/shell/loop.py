@@ -1,12 +1,13 @@
 """`lakewriter shell`, which reads statements and commands, and prints their answers."""
 
 import contextlib
+import shlex
 import shutil
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +15,12 @@ import click
 
 from lakewriter import __version__
 from lakewriter.cli import DEFAULT_LAKE, lake_option
-from lakewriter.cli.query_options import table_option
+from lakewriter.cli.query_options import parsed_params, queries_directory, queries_option, table_option
 from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, split_statements
 from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
+from lakewriter.query.saved import saved_queries, saved_query
 
 _HELP = f"""\
 SQL ends with a semicolon, or with \\G for one value on each line; Alt-Enter runs it without either.
@@ -26,8 +28,10 @@ Ctrl-C stops a statement, Ctrl-D quits. Times are UTC.
 .help [FUNCTION]       show this help, or the usage of a function of .tables
 .mode FORMAT           {text_formats_explained()}
 .once [--force] FILE   write the next answer to a new file: .csv, .xlsx, .parquet, .json, .md …
+.queries               show the saved queries
 .quit                  quit
 .read FILE             run the statements of a file
+.run NAME [P=VALUE …]  run a saved query
 .schema [TABLE]        show the columns of a table, or of all
 .table NAME FILE       read a file as a table: .csv, .tsv, .ndjson, .json, .parquet, .arrow
 .tables                show the tables, and the functions after FROM
@@ -37,6 +41,9 @@ _COMMANDS = [line.split()[0] for line in _HELP.splitlines() if line.startswith("
 
 # Maximum depth of nested files. A file that reads itself would recurse endlessly.
 _READ_DEPTH_MAX = 8
+
+
+NO_VALUES: Mapping[str, Any] = {}
 
 
 class _Quit(Exception):  # noqa: N818 - no error
@@ -50,12 +57,15 @@ class Shell:
         lake: the lake's URI.
         paged: whether long tables go to a pager.
         table_files: the values of `--table`.
+        queries: the user's directory of saved queries; None is the config's.
 
     Attributes:
         tables: the tables of the user's files, by name.
     """
 
-    def __init__(self, lake: str, *, paged: bool, table_files: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, lake: str, *, paged: bool, table_files: tuple[str, ...] = (), queries: str | None = None
+    ) -> None:
         from lakewriter.lake.open import open_to_read
 
         self.tables: dict[str, Any] = {}
@@ -65,11 +75,24 @@ class Shell:
             self.tables = read_table_files(table_files)
         self.store = open_to_read(lake, keep_listings=True)
         self._paged = paged
+        self._queries = queries
         self._mode = "table"
         self._timer = False
         self._once: Path | None = None
         self._overwrite = False
         self._depth = 0
+        self._actions: dict[str, Callable[[str], None]] = {
+            ".help": self._help,
+            ".mode": self._set_mode,
+            ".once": self._set_once,
+            ".queries": self._show_queries,
+            ".read": self._read,
+            ".run": self._run_saved,
+            ".schema": self._schema,
+            ".table": self._table,
+            ".tables": self._tables,
+            ".timer": self._set_timer,
+        }
 
     def run(self, text: str) -> None:
         """Run a command, or the statements of a text. The last statement needs no semicolon.
@@ -85,7 +108,7 @@ class Shell:
         for sql in [*statements, *([] if is_blank(rest) else [rest])]:
             self._statement(sql)
 
-    def _statement(self, sql: str) -> None:
+    def _statement(self, sql: str, values: Mapping[str, Any] = NO_VALUES) -> None:
         from lakewriter.cli.answer import Target, print_answer
 
         began_s = time.monotonic()
@@ -99,37 +122,34 @@ class Shell:
             overwrite=self._overwrite,
             all_columns_hint=r"\G instead of ; shows all",
         )
-        print_answer(self.store, sql.removesuffix(LINE_MARK), {}, target, tables=self.tables)
+        print_answer(self.store, sql.removesuffix(LINE_MARK), values, target, tables=self.tables)
         if self._timer:
             click.echo(f"{time.monotonic() - began_s:.3f} s", err=True)
 
     def _command(self, text: str) -> None:
         name, _, rest = text.rstrip("; ").partition(" ")
-        rest = rest.strip()
         if name in (".quit", ".exit"):
             raise _Quit
-        if name == ".help":
-            self._help(rest)
-        elif name == ".tables":
-            self._tables()
-        elif name == ".schema":
-            self._schema(rest)
-        elif name == ".timer":
-            self._timer = _one_of(name, rest, ("on", "off")) == "on"
-        elif name == ".mode":
-            self._mode = _one_of(name, rest, text_formats())
-        elif name == ".once":
-            self._overwrite = rest.partition(" ")[0] == "--force"
-            file = rest.removeprefix("--force").strip() if self._overwrite else rest
-            if not file:
-                raise UsageError(".once: needs a file", ".once FILE.csv")
-            self._once = Path(file)
-        elif name == ".table":
-            self._table(rest)
-        elif name == ".read":
-            self._read(rest)
-        else:
+        if name not in self._actions:
             raise UsageError(f"{name}: unknown command", ".help lists the commands")
+        self._actions[name](rest.strip())
+
+    def _set_mode(self, text: str) -> None:
+        self._mode = _one_of(".mode", text, text_formats())
+
+    def _set_timer(self, text: str) -> None:
+        self._timer = _one_of(".timer", text, ("on", "off")) == "on"
+
+    def _set_once(self, text: str) -> None:
+        self._overwrite = text.partition(" ")[0] == "--force"
+        file = text.removeprefix("--force").strip() if self._overwrite else text
+        if not file:
+            raise UsageError(".once: needs a file", ".once FILE.csv")
+        self._once = Path(file)
+
+    def _show_queries(self, _text: str) -> None:
+        own = queries_directory(self._queries)
+        _show(*(f"{query.name}  {query.title}" for query in saved_queries(own)))
 
     def _help(self, name: str) -> None:
         from lakewriter.query.macros import MACROS
@@ -141,7 +161,7 @@ class Shell:
         macro = MACROS[_one_of(".help", name, tuple(MACROS))]
         _show(macro.signature, _indented(macro.what), _indented(macro.columns))
 
-    def _tables(self) -> None:
+    def _tables(self, _text: str) -> None:
         from lakewriter.query.guard import TABLES
         from lakewriter.query.macros import MACROS
 
@@ -165,6 +185,14 @@ class Shell:
         table = read_table_file(name, file.strip())
         self.tables[name.lower()] = table
         _show(f"{name.lower()}: {table.num_rows:,} rows: {', '.join(table.column_names)}")
+
+    def _run_saved(self, text: str) -> None:
+        try:
+            name, *written = shlex.split(text)
+        except ValueError:
+            raise UsageError(".run: needs the name of a saved query", ".run vwap symbol=ETHUSDT") from None
+        query = saved_query(name, queries_directory(self._queries))
+        self._statement(query.sql, query.values(parsed_params(written, ".run vwap symbol=ETHUSDT")))
 
     def _read(self, name: str) -> None:
         if not name:
@@ -218,8 +246,9 @@ def read_statements(lines: Iterator[str]) -> Iterator[str]:
     "--no-pager", is_flag=True, help="Do not send a table longer than the screen to $PAGER, or less."
 )
 @table_option
+@queries_option
 @lake_option
-def command(no_pager: bool, table_files: tuple[str, ...], lake: str | None) -> None:
+def command(no_pager: bool, table_files: tuple[str, ...], queries: str | None, lake: str | None) -> None:
     """Query the lake interactively, with history, completion and multi-line editing.
 
     Each statement sees all candles recorded so far. A statement that ends with \\G
@@ -230,7 +259,7 @@ def command(no_pager: bool, table_files: tuple[str, ...], lake: str | None) -> N
     lakewriter shell
     lakewriter shell --lake /srv/candles < questions.sql
     """
-    shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager, table_files=table_files)
+    shell = Shell(lake or DEFAULT_LAKE, paged=not no_pager, table_files=table_files, queries=queries)
     if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         with without_pandas():
             _run_interactively(shell)
