@@ -173,7 +173,7 @@ def on_terminal(
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, screen)
     command = ["query", "--lake", lake, sql, *more]
-    # Whoever runs these tests may say how large his own screen is.
+    # The environment of these tests may set the size of the screen.
     ours = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
     with Path(os.devnull).open("rb") as null:
         running = warm_processes.start(

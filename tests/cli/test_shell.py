@@ -190,7 +190,7 @@ def test_history_is_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def shell(lake: LakeStore, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # Whoever runs these tests may have Python write everything at once, as few users do.
+    # The environment of these tests may make Python's output unbuffered.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return run("shell", "--lake", str(lake.root), *arguments, stdin=text, environment=environment)
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 CHINESE = "币安人生USDT"
 
-# A path that is a glob to whoever does not escape it, and ends a string to whoever does not quote it.
+# Without escapes this path is a glob, and without quotes it ends a string.
 AWKWARD = "it's [a-b] 100% {x}"
 
 

@@ -28,7 +28,7 @@ def mounted(*arguments: str, at: Path) -> Iterator[Path]:
         yield at
     finally:
         if subprocess.run(["umount", str(at)], check=False, capture_output=True).returncode:
-            # Somebody still is on it; the loop device goes with the last of them.
+            # A process still uses it; the loop device is removed after the last one.
             subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 

@@ -191,7 +191,7 @@ def test_same_candles(tmp_path_factory, ours, theirs):
     if ours:
         store.merge(PARTITION, to_table(ours))
     for number, rows in enumerate(theirs):
-        # Full ties would go by the files' order, which is nobody's promise.
+        # The order of files would decide full ties, and no order is promised.
         rows = [row for row in rows if not any(precedes(row, other) for other in everything)]
         if rows:
             write_foreign(store, f"part-{number}.parquet", rows)

@@ -527,7 +527,7 @@ def test_a_silent_stream_is_tried_elsewhere_and_then_polled(caplog: pytest.LogCa
                 # Frames come in order: with the next candle all that was under way has come.
                 while candles[-1].end_ms <= muted_ms:
                     candles += await collect(queue, 1)
-                listener.missed(Series("spot", "XRPUSDT", "1m"))  # nobody listens to that one
+                listener.missed(Series("spot", "XRPUSDT", "1m"))  # the listener does not listen to it
                 listener.missed(silent)
                 listener.missed(silent)
                 assert listener.polled == frozenset()

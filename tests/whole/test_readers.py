@@ -33,7 +33,7 @@ SHIFTS = 11
 REPLACEMENTS = either(150, 500)
 TORN_MIN = 1
 
-# Reads the whole lake again and again, like anybody's script; prints how often.
+# Reads the whole lake repeatedly, like a user's script; prints the number of reads.
 READER = """
 import sys, time, pathlib
 engine, lake, until = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
