@@ -98,9 +98,9 @@ QUERIES = [
 ]
 
 
-def make_lake(root: Path, partitions: int) -> tuple[list[str], list[date]]:
+def make_lake(root: Path, partitions: int, days_max: int = DAYS_MAX) -> tuple[list[str], list[date]]:
     """Make a lake of 1m candles; return its symbols and days."""
-    days = [FIRST_DAY + timedelta(days=number) for number in range(min(DAYS_MAX, partitions // 10))]
+    days = [FIRST_DAY + timedelta(days=number) for number in range(min(days_max, partitions // 10))]
     symbols = [f"S{number:04d}USDT" for number in range(partitions // len(days))]
     store = LakeStore.create(str(root), "benchmark")
     for day in days:

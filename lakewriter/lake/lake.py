@@ -20,7 +20,7 @@ from lakewriter.errors import LakeError
 from lakewriter.lake.durable import make_directories
 from lakewriter.lake.format import read_format, upgrade_format, write_format
 from lakewriter.lake.listing import Catalogue, LocalCatalogue, PartitionDirs, PartitionFiles
-from lakewriter.lake.parquet import decode, encode_next, import_parquet
+from lakewriter.lake.parquet import decode, encode_next, import_parquet, read_header
 from lakewriter.lake.partition_filter import ALL, PartitionSelection
 from lakewriter.lake.root import STATE_DIRECTORY, check_can_be_lake, check_is_lake, local_root
 from lakewriter.lake.storage import ChangedError, LocalStorage, Replacement, Storage
@@ -192,6 +192,18 @@ class LakeStore:
     def newest(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionFiles]:
         """Yield the newest partitions of each series; see `Catalogue`."""
         return self.catalogue.newest(wanted)
+
+    def ends(self, wanted: PartitionSelection, *, of_days: bool) -> Iterator[PartitionFiles]:
+        """Yield partitions that include the first and the last wanted rows of each series; see `Catalogue`."""
+        return self.catalogue.ends(wanted, self._has_rows, of_days=of_days)
+
+    def _has_rows(self, name: str) -> bool:
+        """Return whether one of our own files has rows. A read of an unreadable file raises later."""
+        found = self.storage.read(name)
+        try:
+            return found is not None and read_header(found.data, f"{self.name}/{name}").rows > 0
+        except LakeError:
+            return False
 
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
         """Yield every partition and its directories, sorted by path; see `Catalogue`."""

@@ -5,7 +5,7 @@ only, their series is not listed: the paths of the days are known. `remote.catal
 lists an object store, where each listing takes a round trip.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -62,6 +62,17 @@ class Catalogue(Protocol):
         foreign ones may have none. The files of older partitions are not listed.
         """
 
+    def ends(
+        self, wanted: PartitionSelection, has_rows: Callable[[str], bool], *, of_days: bool
+    ) -> Iterator[PartitionFiles]:
+        """Yield partitions that include the first and the last wanted rows of each series, sorted by path.
+
+        Args:
+            has_rows: returns whether one of our own files has rows.
+            of_days: whether not all days are wanted. A file of a longer period may have
+                rows of other days only.
+        """
+
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
         """Yield every partition, sorted by path. On a disk a partition may have no files."""
 
@@ -107,6 +118,22 @@ class LocalCatalogue:
                     break
             yield from reversed(found)
 
+    def ends(
+        self, wanted: PartitionSelection, has_rows: Callable[[str], bool], *, of_days: bool
+    ) -> Iterator[PartitionFiles]:
+        """Yield the partitions up to each series' first own file with rows, and those from its last."""
+        for series, directories in _all_series(self._storage, wanted):
+            days = list(_days_of(self._storage, series, directories, wanted, list_all=False))
+            if of_days and series.grid.file_period != "day":
+                yield from filter(_has_names, (_with_files(self._storage, day) for day in days))
+                continue
+            head: list[PartitionFiles] = []
+            stop = _take_to_rows(self._storage, days, has_rows, head)
+            tail: list[PartitionFiles] = []
+            _take_to_rows(self._storage, list(reversed(days[stop:])), has_rows, tail)
+            yield from head
+            yield from reversed(tail)
+
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
         """Yield every partition that has a directory, sorted by path."""
         return _days(self._storage, wanted, list_all=True)
@@ -136,8 +163,25 @@ def _all_series(storage: Storage, wanted: PartitionSelection) -> Iterator[tuple[
     return _series_below(storage, [""], (), wanted)
 
 
+def _has_names(found: PartitionFiles) -> bool:
+    return bool(found.names)
+
+
 def _with_files(storage: Storage, found: PartitionDirs) -> PartitionFiles:
     return PartitionFiles(found.partition, tuple(sorted(candle_files(storage, found.directories))))
+
+
+def _take_to_rows(
+    storage: Storage, days: list[PartitionDirs], has_rows: Callable[[str], bool], taken: list[PartitionFiles]
+) -> int:
+    """Append the partitions to the first one whose own file has rows; return the number of days that this took."""
+    for number, day in enumerate(days, 1):
+        partition = _with_files(storage, day)
+        if partition.names:
+            taken.append(partition)
+        if partition.partition.file in partition.names and has_rows(partition.partition.file):
+            return number
+    return len(days)
 
 
 def _days(storage: Storage, wanted: PartitionSelection, *, list_all: bool) -> Iterator[PartitionDirs]:

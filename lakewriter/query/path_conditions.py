@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lakewriter.query.engine import nodes
-from lakewriter.query.where_tree import LEVELS, SimpleWhere
+from lakewriter.query.statement_shape import LEVELS
+from lakewriter.query.where_tree import SimpleWhere
 
 # For fewer files the conditions take less time than their removal.
 FILES_MIN = 64

@@ -16,24 +16,14 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from lakewriter.query.engine import nodes
-
-LEVELS = frozenset(("market", "symbol", "interval"))
-_TIMES = frozenset(("candle_begin_time", "candle_end_time"))
-_SELECTING = LEVELS | _TIMES | {"date"}
-
-# The nodes of a simple statement that are not expressions.
-_KINDS = frozenset(
-    (
-        "SELECT_NODE",
-        "BASE_TABLE",
-        "ORDER_MODIFIER",
-        "LIMIT_MODIFIER",
-        "LIMIT_PERCENT_MODIFIER",
-        "DISTINCT_MODIFIER",
-        "ORDER_DEFAULT",
-        "ASCENDING",
-        "DESCENDING",
-    )
+from lakewriter.query.statement_shape import (
+    LEVELS,
+    PATH_COLUMNS,
+    SELECTING,
+    UnclearError,
+    alias_of_only_table,
+    column_of,
+    needs_ends_only,
 )
 
 _OPERATORS = {
@@ -99,10 +89,6 @@ Condition = Comparison | Combination
 Test = Callable[[str], bool]
 
 
-class UnclearError(Exception):
-    """A part of a statement that this module does not understand."""
-
-
 class BoundWhere(NamedTuple):
     """The conditions on partitions, with the values of parameters.
 
@@ -125,11 +111,13 @@ class SimpleWhere(NamedTuple):
         conditions: conditions that each row of the answer passes.
         statement: the statement's syntax tree.
         columns: for each part of the WHERE, the columns of its conditions; empty if it has none.
+        needs_ends: whether the first and the last partition of each selected series suffice.
     """
 
     conditions: tuple[Condition, ...]
     statement: dict[str, Any]
     columns: tuple[frozenset[str], ...]
+    needs_ends: bool = False
 
     def bind(self, params: Params) -> BoundWhere | None:
         """Return the conditions with values; None if a value is no plain text or time."""
@@ -150,6 +138,8 @@ class SimpleWhere(NamedTuple):
     def without(self, columns: frozenset[str]) -> dict[str, Any] | None:
         """Return the statement's tree without conditions on some columns; None if it has none of them."""
         node = self.statement["node"]
+        if node["where_clause"] is None:
+            return None
         parts = _parts(node["where_clause"])
         left = [
             part
@@ -170,14 +160,17 @@ def read_where(statement: dict[str, Any]) -> SimpleWhere | None:
     """
     try:
         node = statement["node"]
-        alias = _alias_of_only_table(node)
-        if node["having"] is not None or node["qualify"] is not None:
-            return None  # the engine may push down their conditions too
-        read = [_read_part(part, alias) for part in _parts(node["where_clause"])]
+        alias = alias_of_only_table(node)
+        where = node["where_clause"]
+        read = [] if where is None else [_read_part(part, alias) for part in _parts(where)]
+        columns = tuple(frozenset(condition.column for condition in part) for part in read)
+        needs_ends = all(each and each <= PATH_COLUMNS for each in columns) and needs_ends_only(node, alias)
+        # The engine may push down the conditions of HAVING and QUALIFY too.
+        if not needs_ends and (where is None or node["having"] is not None or node["qualify"] is not None):
+            return None
     except (UnclearError, LookupError, TypeError):
         return None
-    columns = tuple(frozenset(condition.column for condition in part) for part in read)
-    return SimpleWhere(tuple(chain.from_iterable(read)), statement, columns)
+    return SimpleWhere(tuple(chain.from_iterable(read)), statement, columns, needs_ends)
 
 
 def _parts(where: dict[str, Any]) -> list[dict[str, Any]]:
@@ -190,42 +183,10 @@ def _read_part(part: dict[str, Any], alias: str) -> list[Condition]:
     try:
         return list(_condition(part, alias))
     except UnclearError:
-        columns = [_column(each, alias) for each in nodes(part) if each.get("class") == "COLUMN_REF"]
-        if not columns or not _SELECTING.isdisjoint(columns):
+        columns = [column_of(each, alias) for each in nodes(part) if each.get("class") == "COLUMN_REF"]
+        if not columns or not SELECTING.isdisjoint(columns):
             raise
         return []
-
-
-def _alias_of_only_table(node: dict[str, Any]) -> str:
-    """Return the alias of `candles`; raise UnclearError if the statement reads anything else."""
-    table = node["from_table"]
-    tables = 0
-    for part in nodes(node):
-        kind = part.get("type")
-        if "class" in part:
-            if part["class"] == "SUBQUERY":
-                raise UnclearError
-        elif isinstance(kind, str) and kind not in _KINDS:
-            raise UnclearError
-        tables += "class" not in part and kind in ("SELECT_NODE", "BASE_TABLE")
-    if node["type"] != "SELECT_NODE" or table["type"] != "BASE_TABLE" or tables != 2:
-        raise UnclearError
-    if node["cte_map"]["map"] or node["sample"] is not None or table["sample"] is not None:
-        raise UnclearError
-    if table["at_clause"] is not None or table["column_name_alias"]:
-        raise UnclearError
-    alias = str(table["alias"] or "candles").lower()
-    if table["qualified_name"]["path"][-1].lower() != "candles" or alias in _SELECTING:
-        raise UnclearError
-    return alias
-
-
-def _column(reference: dict[str, Any], alias: str) -> str:
-    """Return the name of a column of `candles`."""
-    *table, name = (str(part).lower() for part in reference["column_names"])
-    if table not in ([], [alias]) or name == alias:
-        raise UnclearError
-    return name
 
 
 def _condition(node: dict[str, Any], alias: str) -> Iterator[Condition]:
@@ -266,8 +227,8 @@ def _combined(operator: str, parts: list[Condition]) -> Condition:
 def _selecting_column(node: dict[str, Any], alias: str) -> str:
     if node["class"] != "COLUMN_REF":
         raise UnclearError
-    column = _column(node, alias)
-    if column not in _SELECTING:
+    column = column_of(node, alias)
+    if column not in SELECTING:
         raise UnclearError
     return column
 

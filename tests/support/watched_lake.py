@@ -31,6 +31,12 @@ class WatchedLake(LakeStore):
             self.listed.append(found.partition)
             yield found
 
+    def ends(self, wanted: PartitionSelection, *, of_days: bool) -> Iterator[PartitionFiles]:
+        self.listings += 1
+        for found in super().ends(wanted, of_days=of_days):
+            self.listed.append(found.partition)
+            yield found
+
 
 @pytest.fixture
 def watched(tmp_path: Path) -> WatchedLake:

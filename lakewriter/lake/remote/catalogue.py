@@ -6,7 +6,7 @@ names are known. A few wanted days are listed directly. Otherwise all days of a 
 are listed recursively, with a thousand keys in each request.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
@@ -66,6 +66,16 @@ class RemoteCatalogue:
             days = list(listed)
             owns = [number for number, day in enumerate(days) if day.partition.file in day.names]
             yield from days[owns[-1] if owns else 0 :]
+
+    def ends(
+        self,
+        wanted: PartitionSelection,
+        has_rows: Callable[[str], bool],  # noqa: ARG002
+        *,
+        of_days: bool,  # noqa: ARG002
+    ) -> Iterator[PartitionFiles]:
+        """Yield all partitions that have files: a look into a file takes a request."""
+        return self.files(wanted)
 
     def partitions(self, wanted: PartitionSelection = ALL) -> Iterator[PartitionDirs]:
         """Yield every partition that has files, sorted by path."""

@@ -13,6 +13,7 @@ class ConstantPruner:
 
     Args:
         where: the conditions.
+        needs_ends: whether the first and the last rows of each series suffice.
 
     Attributes:
         newest: always False; a simple statement never selects the newest candles only.
@@ -20,8 +21,10 @@ class ConstantPruner:
 
     newest = False
 
-    def __init__(self, where: BoundWhere) -> None:
+    def __init__(self, where: BoundWhere, *, needs_ends: bool = False) -> None:
         self._where = where
+        self.needs_ends = needs_ends
+        self.of_days = where.since is not None or where.until is not None
         self._days = PartitionFilter(since=where.since, until=where.until)
 
     def single_name(self, level: str) -> str:

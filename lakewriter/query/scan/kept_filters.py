@@ -67,8 +67,8 @@ def find_filters(
         the errors of `pushed_filters`.
     """
     bound = None if where is None else where.bind(params)
-    if bound is not None:
-        return StatementFilters(False, (ConstantPruner(bound),), exact=True)
+    if where is not None and bound is not None:
+        return StatementFilters(False, (ConstantPruner(bound, needs_ends=where.needs_ends),), exact=True)
     key = _key(sql, params, own_schemas) if repeatable else None
     kept = None if key is None else _KEPT.get(key)
     if kept is not None:

@@ -33,6 +33,7 @@ from lakewriter.lake.unflushed import Unflushed
 from lakewriter.lake.warn_once import warn_once
 from lakewriter.partition import LEVELS, Partition, partition_at, partition_of
 from lakewriter.query.errors import file_gone_error
+from lakewriter.query.scan.constant_pruner import ConstantPruner
 from lakewriter.regular_file import open_regular
 from lakewriter.series import Series
 
@@ -135,6 +136,8 @@ def _select_files(store: LakeStore, selections: Sequence[PartitionSelection]) ->
 
 
 def _files(store: LakeStore, selection: PartitionSelection) -> Iterable[PartitionFiles]:
+    if isinstance(selection, ConstantPruner) and selection.needs_ends:
+        return store.ends(selection, of_days=selection.of_days)
     return store.newest(selection) if selection.newest else store.files(selection)
 
 
