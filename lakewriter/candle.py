@@ -179,8 +179,8 @@ def deduplicate(table: pa.Table) -> pa.Table:
     """Return the table sorted by begin time, with only the winner of each set of duplicates.
 
     Args:
-        table: rows of one series in SCHEMA, in any order. If two rows are equal,
-            the later one wins.
+        table: rows of one series in SCHEMA, in any order. If the sort keys of two
+            duplicates are equal, the later row wins.
 
     Returns:
         a table of SCHEMA with strictly ascending begin times.

@@ -102,7 +102,7 @@ class RestFill:
         self._progress.series += 1
 
     async def _ranges_to_ask(self, plan: SeriesPlan, horizon_ms: int) -> list[Range]:
-        """Return the ranges to fetch from REST, of candles that closed before the horizon."""
+        """Return the ranges to fetch from REST, of candles that closed before `horizon_ms`."""
         bounds = plan.bounds
         start_ms = max(plan.start_ms, bounds.first_ms or 0)
         stop_ms = _earliest(plan.stop_ms, bounds.rest_stop_ms, bounds.stop_ms, horizon_ms)

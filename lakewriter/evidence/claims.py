@@ -49,7 +49,7 @@ class Claim(NamedTuple):
         level: market, symbol, interval or asset.
         value: the exchange's name for it; FUTURES for either futures market.
         by: the source in an error: NAME, "--symbol", "its column pair".
-        of: the level of the text that implies the claim. A symbol can imply its market.
+        of: the level that the source names. It differs from `level` if a symbol implies its market.
     """
 
     level: Level
