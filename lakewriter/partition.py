@@ -91,6 +91,12 @@ class Partition(msgspec.Struct, frozen=True, order=True):
         return f"{self.market} {self.symbol} {self.interval} {self.date}"
 
 
+def series_path(series: tuple[str, str, str]) -> str:
+    """Return the directory of a series below the lake's root."""
+    market, symbol, interval = series
+    return f"market={market}/symbol={symbol}/interval={interval}"
+
+
 def partition_of(candle: Candle) -> Partition:
     """Return the partition of a candle."""
     return partition_at((candle.market, candle.symbol, candle.interval), candle.begin_ms)

@@ -19,6 +19,7 @@ from lakewriter.partition import (
     level_value,
     parse_date_value,
     period_date,
+    series_path,
 )
 from lakewriter.series import Series
 
@@ -28,8 +29,9 @@ class PartitionDirs(NamedTuple):
 
     Args:
         partition: the partition.
-        directories: paths relative to the root. Further ones are percent-encoded by
-            another program, or of other days of the period.
+        directories: paths relative to the root. The first is the partition's own, which may
+            not exist. The others are percent-encoded by another program, or of other days
+            of the period.
     """
 
     partition: Partition
@@ -207,30 +209,36 @@ def _days_of(
     """
     days = None if list_all else wanted.few_days(series.interval)
     if days is None:
-        found = by_period(series.interval, _below(storage, directories, LEVELS[-1]))
+        found = by_period(series, _below(storage, directories, LEVELS[-1]))
         days = wanted.keep_days(series.interval, sorted(found))
     else:
-        found = {day: [f"{directory}/date={day}" for directory in directories] for day in days}
+        found = by_period(
+            series, {day: [f"{directory}/date={day}" for directory in directories] for day in days}
+        )
     for name in reversed(days) if newest_first else days:
         day = parse_date_value(name)
         if day is not None:
             yield PartitionDirs(Partition(*series, day), tuple(found[name]))
 
 
-def by_period(interval: str, directories: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def by_period(series: Series, directories: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Return directories by the first day of their period.
 
     Older versions and other programs name a directory by any day of the period, so a
-    period can have several directories.
+    period can have several directories. The partition's own one is always included. It
+    may be created after the listing, and a compaction moves candles into it.
 
     Args:
         directories: directories by the day in their names. Names without a day are left out.
     """
     found: dict[str, list[str]] = {}
+    prefix = f"{series_path(series)}/{LEVELS[-1]}="
     for name in sorted(directories):
         day = parse_date_value(name)
         if day is not None:
-            found.setdefault(period_date(interval, day).isoformat(), []).extend(directories[name])
+            first = period_date(series.interval, day).isoformat()
+            own = prefix + first
+            found.setdefault(first, [own]).extend(each for each in directories[name] if each != own)
     return found
 
 

@@ -24,7 +24,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import by_period, candle_files
 from lakewriter.lake.parquet import Footer, read_begins, read_footer
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.partition import LEVELS, Partition, day_range, partition_at
+from lakewriter.partition import LEVELS, Partition, day_range, partition_at, series_path
 from lakewriter.ranges import Range, union, within
 from lakewriter.series import Series
 
@@ -74,19 +74,18 @@ def survey(
 
 def presence_of(store: LakeStore, series: Series, unflushed: Iterable[Candle] = ()) -> "Presence":
     """Return the presence of one series. Its directories are listed, and no file is opened."""
-    market, symbol, interval = series
-    if not symbol.isascii():
+    if not series.symbol.isascii():
         # Other programs percent-encode such a symbol in the directory's name.
-        wanted = PartitionFilter((market,), (symbol,), (interval,))
+        wanted = PartitionFilter((series.market,), (series.symbol,), (series.interval,))
         found = {partition.date.isoformat(): names for partition, names in store.partitions(wanted)}
         return Presence(store, series, found, unflushed)
-    directory = f"market={market}/symbol={symbol}/interval={interval}"
+    directory = series_path(series)
     days = {}
     for name in store.storage.entries(directory).directories:
         level, _, day = name.partition("=")
         if level == LEVELS[-1] and _DATE.fullmatch(day):
             days[day] = [f"{directory}/{name}"]
-    return Presence(store, series, by_period(interval, days), unflushed)
+    return Presence(store, series, by_period(series, days), unflushed)
 
 
 class PartitionPresence(NamedTuple):

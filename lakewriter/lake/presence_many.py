@@ -87,4 +87,6 @@ def _partitions(
             yield partition, directories, ()
         return
     for found in store.files(wanted):
-        yield found.partition, sorted({name.rpartition("/")[0] for name in found.names}), found.names
+        # A compaction moves candles into the partition's own directory.
+        listed = {found.partition.path, *(name.rpartition("/")[0] for name in found.names)}
+        yield found.partition, sorted(listed), found.names

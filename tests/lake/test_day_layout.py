@@ -24,6 +24,7 @@ from lakewriter.lake.storage import LocalStorage
 from lakewriter.partition import by_partition, day_of, partition_at, partition_of
 from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport
+from lakewriter.verify.partition_contents import read_contents
 from lakewriter.verify.run import verify
 from support.candles import stream_candle
 from support.day_layout import further_directories, to_day_layout, write_days
@@ -160,6 +161,22 @@ def test_the_better_row_wins_wherever_it_lies(tmp_path: Path) -> None:
             assert presence_of(store, Series("spot", "BTCUSDT", "1d")).count(day_of(other.begin_ms)) == 1
             compacted(store)
         assert [each.trade_num for each in rows_by_plain_files(store)] == [2]
+
+
+def test_a_period_whose_directory_is_created_after_a_listing(tmp_path: Path) -> None:
+    """A compaction, and readers of candles that it moved meanwhile, find all of them in the new directory."""
+    candles = [rest_candle(number, interval="1d") for number in range(6)]
+    store, series = LakeStore.create(str(tmp_path), "test"), candles[0].series
+    write_days(tmp_path, partition_of(candles[0]), to_table(candles[1:]))
+    [listed] = store.partitions()
+    assert not (tmp_path / listed.partition.path).exists()
+    presence = presence_of(store, series)
+    merge_candles(store, candles[:1])
+    done = compact_partition(store, listed, time.time())
+    assert (done.error, done.rows, done.directories_removed) == ("", 6, 5)
+    begins = [candle.begin_ms for candle in candles]
+    assert presence.begins(0, begins[-1] + 1).tolist() == begins
+    assert read_contents(store, listed).rows.num_rows == 6
 
 
 class DyingStorage(LocalStorage):
