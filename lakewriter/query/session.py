@@ -11,6 +11,7 @@ A statement reads a snapshot of the lake:
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from lakewriter.query.engine import EngineKey, engine_of
 from lakewriter.query.execution import Execution, RowStream
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.own_tables import arrow_tables
+from lakewriter.query.pivot import name_values
 from lakewriter.query.retry import RetryHints, retry_while_files_move
 
 
@@ -46,6 +48,7 @@ def run(
         LakeError: if the lake cannot be read.
     """
     own_tables = arrow_tables(tables)
+    sql = _with_pivot_values(store, sql, params or {}, limits, own_tables)
 
     def attempt(hints: RetryHints) -> tuple[pa.Table, str]:
         with Execution(store, hints, limits, own_tables=own_tables) as execution:
@@ -78,6 +81,7 @@ def stream(
         the errors of `run`, also while the batches are fetched.
     """
     own_tables = arrow_tables(tables)
+    sql = _with_pivot_values(store, sql, params or {}, limits, own_tables)
 
     def attempt(hints: RetryHints) -> tuple[contextlib.ExitStack, RowStream]:
         with contextlib.ExitStack() as stack:
@@ -91,6 +95,23 @@ def stream(
     stack, answer = retry_while_files_move(attempt)
     with stack:
         yield answer
+
+
+def _with_pivot_values(
+    store: LakeStore,
+    sql: str,
+    params: Mapping[str, Any],
+    limits: QueryLimits | None,
+    tables: Mapping[str, pa.Table],
+) -> str:
+    """Return the statement with the values of each PIVOT, which other statements find first."""
+
+    def find_values(statement: str) -> list[str]:
+        used = {name: value for name, value in params.items() if re.search(rf"\${name}\b", statement)}
+        found: list[str] = run(store, statement, used, limits, tables).column(0).to_pylist()
+        return found
+
+    return name_values(sql, find_values)
 
 
 def make_engine(store: LakeStore) -> None:
