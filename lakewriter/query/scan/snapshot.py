@@ -228,8 +228,11 @@ def read_files(store: LakeStore, names: Iterable[str], schema: pa.Schema = SCHEM
 def _read_all(store: LakeStore, read: Callable[[T], pa.Table], files: Iterable[T]) -> list[pa.Table]:
     if store.is_remote:
         return list(prefetch(read, files, PENDING_MAX))
+    several = list(files)
+    if len(several) <= 1:
+        return [read(file) for file in several]
     with ThreadPoolExecutor(min(_THREADS_MAX, os.cpu_count() or 1)) as pool:
-        return list(pool.map(read, files))
+        return list(pool.map(read, several))
 
 
 def _read_foreign(store: LakeStore, file: ForeignFile) -> pa.Table:

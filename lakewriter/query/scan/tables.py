@@ -17,6 +17,7 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import LEVELS, Partition, parse_partition, partition_on
 from lakewriter.query.errors import UnreadableAsIsError
 from lakewriter.query.scan.held_files import HeldFiles
+from lakewriter.query.scan.merged_rows import merge_journal
 from lakewriter.query.scan.scan_sql import FILE_COLUMN, Scan, ScanSource, scans_of_own_files
 from lakewriter.query.scan.snapshot import (
     PARTITIONS_SCHEMA,
@@ -55,6 +56,11 @@ QUALIFY row_number() OVER (
         recv_time DESC NULLS LAST
 ) = 1
 """
+
+
+# The last SELECT of the view, of keys with unmerged rows: the best row of each, or rows that are merged.
+_BEST_ROWS = f"SELECT {COLUMN_LIST} FROM (FROM lake_unmerged {{same_keys}}) {_WINNER}"  # noqa: S608
+_MERGED_ROWS = f"SELECT {COLUMN_LIST} FROM lake_unmerged"  # noqa: S608
 
 
 def create_tables(
@@ -109,6 +115,8 @@ def create_candles(
 
     Keys with unmerged rows come only from the third SELECT, all others from the first
     two. So no key is duplicated or lost, even if a file is replaced between its scans.
+    If few partitions have unflushed candles, the third SELECT has all their rows (see
+    `merged_rows`), and the second does not exist.
 
     Args:
         held_files: the held files of the statement.
@@ -119,7 +127,13 @@ def create_candles(
         UnreadableAsIsError: if an own file has to be read as a foreign one.
         LakeError: if a foreign file has no candles.
     """
-    with_unmerged = _create_unmerged_table(connection, store, snapshot)
+    merged_here = merge_journal(store, snapshot) if source is None else None
+    if merged_here is not None:
+        rows, snapshot = merged_here
+        _create_filled(connection, "lake_unmerged", COLUMNS, rows)
+        with_unmerged = []
+    else:
+        with_unmerged = _create_unmerged_table(connection, store, snapshot)
     unmerged_names = {partition.file for partition in with_unmerged}
     other = [name for name in snapshot.own if name in unmerged_names]
     merged = [name for name in snapshot.own if name not in unmerged_names] if other else list(snapshot.own)
@@ -139,25 +153,31 @@ def create_candles(
     all_scans = list(chain(*scans.values()))
     for scan in all_scans:
         scan.bind_files(connection, min(len(scan.names), _NAMES_AT_CREATION_MAX))
-    connection.execute(_view(scans, unmerged=bool(with_unmerged)))
+    last = _MERGED_ROWS if merged_here is not None else _BEST_ROWS if with_unmerged else None
+    connection.execute(_view(scans, last))
     for scan in all_scans:
         if len(scan.names) > _NAMES_AT_CREATION_MAX:
             scan.bind_files(connection, len(scan.names))
 
 
-def _view(scans: _Scans, *, unmerged: bool = False) -> str:
-    return f"CREATE TEMP VIEW candles AS {' UNION ALL '.join(_parts(scans, unmerged=unmerged))}"
+def _view(scans: _Scans, unmerged: str | None) -> str:
+    return f"CREATE TEMP VIEW candles AS {' UNION ALL '.join(_parts(scans, unmerged))}"
 
 
-def _parts(scans: _Scans, *, unmerged: bool) -> list[str]:
+def _parts(scans: _Scans, unmerged: str | None) -> list[str]:
+    """Return the SELECTs of the view.
+
+    Args:
+        unmerged: the last SELECT; None if no partition has unmerged rows.
+    """
     merged, other = scans.get(_MERGED, ()), scans.get(_WITH_UNMERGED, ())
     parts = [f"SELECT {COLUMN_LIST} FROM {scan}" for scan in merged]  # noqa: S608
     parts += [f"SELECT {COLUMN_LIST} FROM {scan} ANTI JOIN lake_unmerged USING ({_KEY})" for scan in other]  # noqa: S608
-    if unmerged or not parts:
+    if unmerged is not None or not parts:
         same_keys = " ".join(
             f"UNION ALL BY NAME FROM {scan} SEMI JOIN lake_unmerged USING ({_KEY})" for scan in other
         )
-        parts.append(f"SELECT {COLUMN_LIST} FROM (FROM lake_unmerged {same_keys}) {_WINNER}")  # noqa: S608
+        parts.append((unmerged or _BEST_ROWS).format(same_keys=same_keys))
     return parts
 
 
@@ -195,6 +215,18 @@ def _create_unmerged_table(
 def _create(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
     listed = ", ".join(f'"{column}" {kind}' for column, kind in columns.items())
     connection.execute(f"CREATE TEMP TABLE {name} ({listed})")
+
+
+def _create_filled(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: pa.Table
+) -> None:
+    """Create a table with rows, in one statement."""
+    listed = ", ".join(f'"{column}"::{kind} AS "{column}"' for column, kind in columns.items())
+    connection.register("arriving", rows)
+    try:
+        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {listed} FROM arriving")  # noqa: S608
+    finally:
+        connection.unregister("arriving")
 
 
 def _check_first_file(held_files: HeldFiles, names: Sequence[str], snapshot: Snapshot) -> None:
