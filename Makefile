@@ -63,6 +63,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/periods.py
+	$(BIN)/python benchmarks/cookbook.py
 
 clean:
 	rm -rf $(VENV) demo-data

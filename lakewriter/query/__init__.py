@@ -5,6 +5,7 @@
 
 `session` runs a statement as one `execution`, on a cursor of the cached `engine`.
 `retry` starts another execution if files were replaced meanwhile.
-`reader` is the Python interface.
+`reader` is the Python interface. For `Lake.candles` and `Lake.matrix`, `candle_request`
+names the symbols, `series_rows` reads their files, and `frames` makes frames of pandas.
 Only this package knows DuckDB. It reads the lake and never changes it.
 """

@@ -136,7 +136,7 @@ def _read_parts(
         parts: dict[Series, list[pa.Table]] = {}
         try:
             snapshot = take_snapshot(store, (wanted,))
-            series_of = {name: parse_partition(name.rpartition("/")[0]).series for name in snapshot.own}
+            series_of = _series_of(snapshot.own)
             unflushed = _by_series(snapshot.journal)
             unmerged = unflushed.keys() | {file.partition.series for file in snapshot.foreign}
             for names, fields in (
@@ -155,6 +155,19 @@ def _read_parts(
         return parts
 
     return retry_while_files_move(attempt)
+
+
+def _series_of(names: Sequence[str]) -> dict[str, Series]:
+    """Return the series of each file. The path of a series is parsed once."""
+    parsed: dict[str, Series] = {}
+    found = {}
+    for name in names:
+        directory = name.rpartition("/")[0]
+        path_of_series = directory.rpartition("/")[0]
+        if path_of_series not in parsed:
+            parsed[path_of_series] = parse_partition(directory).series
+        found[name] = parsed[path_of_series]
+    return found
 
 
 def _by_series(candles: Sequence[Candle]) -> dict[Series, list[Candle]]:

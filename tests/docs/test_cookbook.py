@@ -165,14 +165,15 @@ def _hours(_: dict[str, Any], answer: Any) -> None:
 
 
 def _basis(names: dict[str, Any], daily: Any) -> None:
-    assert len(names["basis"]) == 3 * 1440 and names["basis"].isna().sum() == 30
+    basis = names["basis"]["BTCUSDT"]
+    assert len(basis) == 3 * 1440 and basis.isna().sum() == 30
     assert [str(day)[:10] for day in daily.index] == ["2024-06-28", "2024-06-29", "2024-06-30"]
-    assert daily.notna().all()
+    assert daily["BTCUSDT"].iloc[0] == pytest.approx(basis[:1440].mean())
 
 
 def _z_scores(names: dict[str, Any], scores: Any) -> None:
-    window = names["close"].iloc[-1440:]
-    assert scores.iloc[-1] == pytest.approx((window.iloc[-1] - window.mean()) / window.std())
+    window = names["close"]["BTCUSDT"].iloc[-1440:]
+    assert scores["BTCUSDT"].iloc[-1] == pytest.approx((window.iloc[-1] - window.mean()) / window.std())
 
 
 def _correlation(_: dict[str, Any], matrix: Any) -> None:
