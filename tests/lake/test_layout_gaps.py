@@ -137,7 +137,7 @@ def plans(interval: str) -> dict[str, Plan]:
 
 
 # One or two of each period, and those whose grids are irregular; all in the long form.
-CHOSEN = tuple(INTERVALS) if LONG else ("1m", "1h", "8h", "1d", "3d", "1w", "1mo")
+CHOSEN = tuple(INTERVALS) if LONG else ("1m", "1h", "1d", "3d", "1mo")
 
 PLANS = {
     Series("spot", symbol, interval): plan for interval in CHOSEN for symbol, plan in plans(interval).items()

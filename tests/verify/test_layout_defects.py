@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 # Some candles before a new year, at which a period of each interval ends.
 NEW_YEAR_MS = 1_704_067_200_000
 CANDLES = {"1d": 5, "3d": 4, "1w": 4, "1mo": 4}
-CHOSEN = tuple(INTERVALS) if LONG else ("1m", "1h", "8h", "1d", "3d", "1w", "1mo")
+CHOSEN = tuple(INTERVALS) if LONG else ("1m", "1h", "8h", "1mo")
 
 LAYOUTS = ("periods", "days")
 
