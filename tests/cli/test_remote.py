@@ -292,7 +292,7 @@ def test_ctrl_c_does_not_wait_for_a_silent_store(store: Store, verb: str) -> Non
 
 def test_completion_does_without_a_store_that_refuses(store: Store) -> None:
     """Completion uses the store's names, or only the known ones if the store refuses."""
-    names = _SqlCompleter(open_to_read(store.uri("candles")), [], {})
+    names = _SqlCompleter(open_to_read(store.uri("candles")), [], {}, list)
 
     def completed(text: str) -> list[str]:
         document = Document(text)

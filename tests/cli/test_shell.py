@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -122,6 +123,10 @@ def test_advice_is_about_what_is_being_typed() -> None:
     assert "UTC" in toolbar_text("SELECT sum(")
 
 
+# The table of a user's file.
+OWN = pa.table({"price": [1.0]})
+
+
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
     return make_lake(
@@ -149,11 +154,17 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeStore:
         ("SELECT 1 FROM candles ", []),
         (".help v", ["vwap"]),
         (".schema g", ["gaps"]),
+        (".schema tr", ["trades"]),
+        (".run m", ["mine"]),
+        ("FROM trad", ["trade_num", "trades"]),
+        ("SELECT pri", ["price"]),
     ],
 )
 def test_completion(lake: LakeStore, before: str, first: list[str]) -> None:
     """Completion offers tables, columns, functions and keywords; in quotes symbols, markets and intervals."""
-    found = _SqlCompleter(lake, _COMMANDS, {}).get_completions(Document(before), CompleteEvent())
+    found = _SqlCompleter(lake, _COMMANDS, {"trades": OWN}, lambda: ["vwap", "mine"]).get_completions(
+        Document(before), CompleteEvent()
+    )
     texts = [each.text for each in found]
     assert texts[: len(first)] == first
     assert bool(texts) == bool(first)
@@ -164,7 +175,7 @@ def test_completion_offers_symbols_alone(tmp_path: Path) -> None:
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "notes").mkdir()
     (tmp_path / "market=spot" / "symbol=%E5%B8%81USDT").mkdir()
-    names = _SqlCompleter(lake, _COMMANDS, {})
+    names = _SqlCompleter(lake, _COMMANDS, {"trades": OWN}, lambda: ["vwap", "mine"])
 
     def offered(before: str) -> list[str]:
         return [each.text for each in names.get_completions(Document(before), CompleteEvent())]
@@ -177,7 +188,9 @@ def test_completion_does_without_what_cannot_be_looked_into(tmp_path: Path) -> N
     """An unreadable directory or a cycle of links does not disturb completion."""
     lake = make_lake(tmp_path, [rest_candle(0)])
     (tmp_path / "market=spot" / "symbol=RING").symlink_to("symbol=RING")
-    found = _SqlCompleter(lake, _COMMANDS, {}).get_completions(Document("SELECT 'sp"), CompleteEvent())
+    found = _SqlCompleter(lake, _COMMANDS, {"trades": OWN}, lambda: ["vwap", "mine"]).get_completions(
+        Document("SELECT 'sp"), CompleteEvent()
+    )
     assert [each.text for each in found] == ["spot"]
 
 

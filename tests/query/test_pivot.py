@@ -41,7 +41,7 @@ STATEMENTS = [
     "PIVOT own ON day USING sum(n) GROUP BY year ORDER BY ALL",
     "PIVOT own ON flag USING sum(n) GROUP BY year ORDER BY ALL",
     "PIVOT own ON CASE WHEN symbol IN ('A') THEN 'a' ELSE 'other' END USING sum(n) GROUP BY year ORDER BY ALL",
-    "PIVOT (PIVOT own ON symbol USING sum(n) GROUP BY year) ON year USING max(\"A\")",
+    "PIVOT (PIVOT own ON symbol USING sum(n) GROUP BY year) ON year USING max(\"A\") ORDER BY ALL",
     "PIVOT_WIDER own ON symbol USING sum(n) GROUP BY year ORDER BY ALL",
     "PIVOT \"own\" ON \"symbol\" USING max('币') GROUP BY year ORDER BY ALL",
     "(PIVOT own ON symbol USING sum(n) GROUP BY year) UNION ALL (PIVOT own ON symbol USING max(n) GROUP BY year) ORDER BY ALL",

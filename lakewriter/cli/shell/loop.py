@@ -20,7 +20,7 @@ from lakewriter.cli.shell.statements import LINE_MARK, command_of, is_blank, spl
 from lakewriter.cli.terminal import finished_report, read_text, standard_input, without_pandas
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.output.formats import text_formats, text_formats_explained
-from lakewriter.query.saved import saved_queries, saved_query
+from lakewriter.query.saved import SavedQuery, saved_queries, saved_query
 
 _HELP = f"""\
 SQL ends with a semicolon, or with \\G for one value on each line; Alt-Enter runs it without either.
@@ -147,9 +147,15 @@ class Shell:
             raise UsageError(".once: needs a file", ".once FILE.csv")
         self._once = Path(file)
 
+    def query_names(self) -> list[str]:
+        """Return the names of the saved queries."""
+        return [query.name for query in self._saved()]
+
+    def _saved(self) -> list[SavedQuery]:
+        return saved_queries(queries_directory(self._queries))
+
     def _show_queries(self, _text: str) -> None:
-        own = queries_directory(self._queries)
-        _show(*(f"{query.name}  {query.title}" for query in saved_queries(own)))
+        _show(*(f"{query.name}  {query.title}" for query in self._saved()))
 
     def _help(self, name: str) -> None:
         from lakewriter.query.macros import MACROS
@@ -290,7 +296,7 @@ def _run_interactively(shell: Shell) -> None:
     # Import modules and create the engine while the user types the first statement.
     threading.Thread(target=_warm_up, args=(shell,), name="warm-up").start()
     print(f"lakewriter {__version__}: {shell.store.name}   .help for help, Ctrl-D quits")
-    session: Any = prompt_session(shell.store, _COMMANDS, shell.tables)
+    session: Any = prompt_session(shell.store, _COMMANDS, shell.tables, shell.query_names)
     while True:
         try:
             text = session.prompt()

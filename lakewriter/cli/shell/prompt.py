@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from lakewriter.cli.shell.statements import (
     is_blank,
     split_statements,
 )
-from lakewriter.errors import LakeError
+from lakewriter.errors import LakeError, UsageError
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import state_path
@@ -65,19 +65,27 @@ class _SqlCompleter(Completer):
         store: the lake's store.
         commands: the commands, with their dots.
         own_tables: the tables of the user's files, by name.
+        query_names: returns the names of the saved queries.
     """
 
-    def __init__(self, store: LakeStore, commands: list[str], own_tables: Mapping[str, pa.Table]) -> None:
+    def __init__(
+        self,
+        store: LakeStore,
+        commands: list[str],
+        own_tables: Mapping[str, pa.Table],
+        query_names: Callable[[], Iterable[str]],
+    ) -> None:
         self._store = store
         self._commands = commands
         self._own_tables = own_tables
+        self._query_names = query_names
         self._words = sql_words()
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
         before = document.text_before_cursor
         if before.startswith("."):
             name, space, typed = before.rpartition(" ")
-            known = MACROS if name == ".help" else (*TABLES, *self._own_tables) if name == ".schema" else ()
+            known = self._arguments(name)
             yield from (
                 Completion(each, -len(typed))
                 for each in (known if space else self._commands)
@@ -86,8 +94,18 @@ class _SqlCompleter(Completer):
             return
         own = [(name, "table") for name in self._own_tables]
         own += [(name, "column") for table in self._own_tables.values() for name in table.column_names]
-        for found in completions(before, [*own, *self._words], self._values()):
+        for found in completions(before, [*self._words, *own], self._values()):
             yield Completion(found.text, -found.typed, display_meta=found.what)
+
+    def _arguments(self, command: str) -> Iterable[str]:
+        """Return the names that a command takes. An unreadable directory must not disturb typing."""
+        if command == ".help":
+            return MACROS
+        if command == ".schema":
+            return (*TABLES, *self._own_tables)
+        with contextlib.suppress(UsageError):
+            return self._query_names() if command == ".run" else ()
+        return ()
 
     def _values(self) -> Iterator[str]:
         """Yield values for quoted text. The lake's directories are listed on demand."""
@@ -171,19 +189,23 @@ def _keys() -> KeyBindings:
 
 
 def prompt_session(
-    store: LakeStore, commands: list[str], own_tables: Mapping[str, pa.Table]
+    store: LakeStore,
+    commands: list[str],
+    own_tables: Mapping[str, pa.Table],
+    query_names: Callable[[], Iterable[str]],
 ) -> "PromptSession[str]":
     """Return the line editor for statements and commands.
 
     Args:
         own_tables: the tables of the user's files, by name. They may change meanwhile.
+        query_names: returns the names of the saved queries.
     """
     return PromptSession(
         PROMPT,
         multiline=True,
         prompt_continuation=MORE,
         lexer=PygmentsLexer(SqlLexer),
-        completer=ThreadedCompleter(_SqlCompleter(store, commands, own_tables)),
+        completer=ThreadedCompleter(_SqlCompleter(store, commands, own_tables, query_names)),
         auto_suggest=AutoSuggestFromHistory(),
         history=_history(),
         key_bindings=_keys(),
