@@ -315,3 +315,20 @@ def test_filters_of_a_join_choose_the_files(
     literal = "(VALUES ('AUSDT', TIMESTAMPTZ '2024-07-01 12:00'), ('BUSDT', TIMESTAMPTZ '2024-07-01 12:00')) v(symbol, time)"
     assert pruned.equals(run(watched, f"WITH trades AS (FROM {literal}) {sql}"))
     assert pruned["count_star()"][0].as_py() > 0
+
+
+def test_parameters_from_a_frame_choose_the_files(watched: WatchedLake) -> None:
+    """A list of symbols and a time of pandas prune files, although a join itself does not."""
+    trades = pd.DataFrame(
+        {"symbol": ["AUSDT", "AUSDT", "币USDT"], "time": [pd.Timestamp("2024-07-02 00:30")] * 3}
+    )
+    sql = """
+        SELECT count(c.close) AS n FROM trades t
+        ASOF JOIN candles_of('spot', $symbols, '1m', since := $since) c
+        ON c.symbol = t.symbol AND c.candle_end_time <= t.time + INTERVAL 1 HOUR
+    """
+    since = trades["time"].min() - pd.Timedelta("1h")
+    params = {"symbols": list(trades["symbol"].unique()), "since": since}
+    assert run(watched, sql, params, tables={"trades": trades}).to_pylist() == [{"n": 3}]
+    listed = {(partition.symbol, str(partition.date)) for partition in watched.listed}
+    assert listed == {(symbol, day) for symbol in ("AUSDT", "币USDT") for day in ("2024-07-01", "2024-07-02")}
