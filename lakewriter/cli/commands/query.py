@@ -81,10 +81,10 @@ def command(
     lakewriter query "SELECT symbol, max(high) FROM candles WHERE interval = '1m' GROUP BY symbol"
     lakewriter query "DESCRIBE candles"
     lakewriter query --list
-    lakewriter query vwap -p symbol=ETHUSDT
+    lakewriter query vwap -p symbol=ETHUSDT -p since=7d
     lakewriter query "FROM latest()" --format line
     lakewriter query "FROM trades JOIN candles USING (symbol)" --table trades=trades.csv
-    lakewriter query "FROM resample('spot', 'BTCUSDT', '1m', '15m')"
+    lakewriter query "FROM resample('spot', '*USDT', '1m', '1d', since := '30d')" -o days.xlsx
     lakewriter query "FROM candles WHERE symbol = \\$s" -p s=BTCUSDT -o btc.parquet
     echo "SELECT count(*) FROM candles" | lakewriter query - --format csv
     """
