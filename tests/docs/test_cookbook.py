@@ -176,6 +176,12 @@ def _z_scores(names: dict[str, Any], scores: Any) -> None:
     assert scores["BTCUSDT"].iloc[-1] == pytest.approx((window.iloc[-1] - window.mean()) / window.std())
 
 
+def _movers(_: dict[str, Any], answer: Any) -> None:
+    [row] = [row for row in answer.df().itertuples() if row.symbol == "BTCUSDT"]
+    assert len(answer) == 3 and row.close == close_at(1439)
+    assert row.change_percent == pytest.approx(100 * (row.close / row.open - 1))
+
+
 def _correlation(_: dict[str, Any], matrix: Any) -> None:
     assert list(matrix.columns) == list(matrix.index) == list(SYMBOLS)
     assert np.allclose(np.diag(matrix), 1) and np.allclose(matrix, matrix.T)
@@ -279,6 +285,7 @@ CHECKS: dict[tuple[int, int], Callable[..., None]] = {
     (1, 0): _hours,
     (2, 0): _basis,
     (3, 0): _z_scores,
+    (4, 0): _movers,
     (5, 0): _correlation,
     (6, 0): _wide,
     (7, 0): _missing,

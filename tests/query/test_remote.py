@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lakewriter.candle import to_table
-from lakewriter.errors import LakeError, LakewriterError, UsageError
+from lakewriter.errors import EmptyAnswerWarning, LakeError, LakewriterError, UsageError
 from lakewriter.instrument import Instrument
 from lakewriter.lake.coverage.days import coverage
 from lakewriter.lake.forgotten import ForgetPurpose, Removed, record_finish, record_start
@@ -399,6 +399,11 @@ def test_lake_from_python(store: Store, long: LakeStore) -> None:
     assert len(frame) == 3
     assert store.counted() == {"LIST": 3, "HEAD": 3, "GET": 3}
     assert len(lake.candles("spot", "币安USDT", "5m")) == 30
+    series = lake.series("spot", interval="5m")
+    matrix = lake.matrix("close", "spot", "*", "5m")
+    assert list(matrix) == sorted(series["symbol"]) and matrix.count().tolist() == series["candles"].tolist()
+    with pytest.warns(EmptyAnswerWarning, match="spot NOUSDT 5m has none in this range"):
+        assert lake.candles("spot", "NOUSDT", "5m").empty
     assert lake.query("SELECT max(close) FROM candles").rows() == [(101.0 + 29 * 288,)]
 
 
