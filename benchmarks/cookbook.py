@@ -336,11 +336,11 @@ def series(ways: Ways) -> Question:
 def thousand(ways: Ways) -> Question:
     """A hundred questions are enough; the line shows the time of one."""
     symbols = [SPOT[number % len(SPOT)] for number in range(100)]
-    ours = "SELECT max(high) FROM candles_of('spot', $symbol, '1d')"
+    high = ["high"]
     return Question(
         18,
         "max(high) of one symbol after the other, each",
-        lambda: sum(ways.lake.query(ours, {"symbol": symbol}).rows()[0][0] for symbol in symbols),
+        lambda: sum(ways.lake.candles("spot", s, "1d", columns=high)["high"].max() for s in symbols),
         lambda: sum(
             ways.sql(f"SELECT max(high) FROM {ways.table('spot', symbol, '1d')}")[0][0].as_py()
             for symbol in symbols
