@@ -60,6 +60,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/freshness.py
 	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/periods.py

@@ -14,12 +14,15 @@ Each is measured three times:
     with pauses     turn about, with a pause before each
     new texts       back to back, and no two statements are alike
 
+The first query is measured again while a living journal has further candles of 3,000
+series, as many as `--hot` says, which begin on the day after the last one.
+
 A line shows the fastest rounds, which other programs on the machine disturb least.
 Behind them is the difference between ours and the faster of paths and kept: of the
 fastest rounds, and of the medians. The limits are 5 ms for repeated selective queries, and 1.05 times for
 full scans. The page cache is warm.
 
-    python benchmarks/query.py [--partitions 1000 10000 100000] [--rounds 5] [--directory /tmp]
+    python benchmarks/query.py [--partitions 1000 10000 100000] [--rounds 5] [--hot 45000] [--directory /tmp]
 """
 
 import argparse
@@ -36,7 +39,7 @@ from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
-from made_candles import candle
+from made_candles import candle, hot_candles
 
 import lakewriter
 from lakewriter.candle import to_table
@@ -179,10 +182,11 @@ def verdict(query: Query, taken: dict[str, Taken]) -> str:
     return f"{least_more_ms:+.1f} ms (limit {LIMIT_MS:.0f}), medians {more_ms:+.1f}"
 
 
-def measure(root: Path, partitions: int, rounds: int) -> None:
+def measure(root: Path, partitions: int, rounds: int, hot: int) -> None:
     symbols, days = make_lake(root, partitions)
     lake = lakewriter.open_lake(root)
-    print(f"\n{len(symbols) * len(days):,} partitions of {ROWS:,} rows")
+    lake.query("SELECT 1 FROM candles WHERE symbol = 'NONE'")  # imports modules, and creates the engine
+    print(f"\n{len(symbols) * len(days):,} partitions of {ROWS:,} rows, load {os.getloadavg()[0]:.1f}")
     time.sleep(SETTLED_S)  # as in any lake that is not only just made
     print(f"{'':39}{''.join(f'{name:>10}' for name in WAYS)}   ms")
     engine = duckdb.connect()
@@ -205,28 +209,37 @@ def measure(root: Path, partitions: int, rounds: int) -> None:
             ),
             "ours": lambda end, query=query: lake.query(statement(query, "candles") + end).arrow(),
         }
-        for how in HOWS:
-            # A glob takes far longer than the others, in any way.
-            if how != HOWS[0]:
-                ways.pop("glob", None)
-            taken = timed(ways, rounds, how)
-            cells = "".join(
-                f"{taken[name].least_s * 1000:10.1f}" if name in taken else " " * 10 for name in WAYS
-            )
-            print(f"{query.name:26}{how:13}{cells}   {verdict(query, taken)}", flush=True)
-            if taken["kept"].median_s > SLOW_S:
-                break
+        measure_ways(query, ways, rounds)
+        if hot and query is QUERIES[0]:
+            print(f"the same while {hot:,} candles are in the journal:")
+            with hot_candles(root, days[-1] + timedelta(days=1), hot):
+                measure_ways(query, ways, rounds)
+
+
+def measure_ways(query: Query, ways: Ways, rounds: int) -> None:
+    """Measure the ways in each of HOWS, and print a line for each."""
+    ways = dict(ways)
+    for how in HOWS:
+        # A glob takes far longer than the others, in any way.
+        if how != HOWS[0]:
+            ways.pop("glob", None)
+        taken = timed(ways, rounds, how)
+        cells = "".join(f"{taken[name].least_s * 1000:10.1f}" if name in taken else " " * 10 for name in WAYS)
+        print(f"{query.name:26}{how:13}{cells}   {verdict(query, taken)}", flush=True)
+        if taken["kept"].median_s > SLOW_S:
+            break
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--partitions", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--hot", type=int, default=45_000)
     parser.add_argument("--directory", help="on the disk to measure")
     options = parser.parse_args()
     for partitions in options.partitions:
         with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
-            measure(Path(scratch) / "lake", partitions, options.rounds)
+            measure(Path(scratch) / "lake", partitions, options.rounds, options.hot)
 
 
 if __name__ == "__main__":

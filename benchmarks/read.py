@@ -22,8 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,17 +31,15 @@ import duckdb
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
-from made_candles import candle
+from made_candles import hot_candles
 
 import lakewriter
-from lakewriter.lake.journal import create_journal
 from lakewriter.lake.unchanged import SETTLED_S
 from lakewriter.partition import Partition
 from query import HIVE, make_lake
 
 FIRST_DAY = date(2024, 1, 1)
 WIDE_SYMBOLS, WIDE_DAYS = 200, 30
-HOT_OF_SERIES = 15
 SERIES = ("spot", "S0001USDT", "1m")
 
 
@@ -107,22 +104,6 @@ def made(root: Path, partitions: int, days: int) -> Lake:
     symbols, all_days = make_lake(root, partitions, days)
     time.sleep(SETTLED_S)
     return Lake(lakewriter.open_lake(root), root, symbols, all_days)
-
-
-@contextmanager
-def hot_candles(lake: Lake, number: int) -> Iterator[None]:
-    """Keep a living journal of so many candles during the block."""
-    journal = create_journal(lake.root, "benchmark")
-    day = lake.days[-1] + timedelta(days=1)
-    series = [Partition("spot", f"S{at:04d}USDT", "1m", day) for at in range(-(-number // HOT_OF_SERIES))]
-    candles = [candle(each, minute) for minute in range(HOT_OF_SERIES) for each in series][:number]
-    for first in range(0, len(candles), 2_000):
-        journal.commit(candles[first : first + 2_000])
-    try:
-        yield
-    finally:
-        journal.drop(journal.roll())
-        journal.close()
 
 
 def year(lake: Lake, rounds: int) -> None:
@@ -235,7 +216,7 @@ def main() -> None:
                 print(
                     f"\n{part}: {partitions:,} partitions, {hot:,} hot candles, load {os.getloadavg()[0]:.1f}"
                 )
-                with hot_candles(lake, hot):
+                with hot_candles(lake.root, lake.days[-1] + timedelta(days=1), hot):
                     measured(lake, options.rounds)
 
 

@@ -142,13 +142,19 @@ def _files(store: LakeStore, selection: PartitionSelection) -> Iterable[Partitio
 
 
 def _select_candles(unflushed: Unflushed, selections: Sequence[PartitionSelection]) -> list[Candle]:
-    """Return the candles of selected partitions. Each distinct name is tested once."""
+    """Return the candles of selected partitions.
+
+    A few wanted names are looked up. Otherwise each distinct name is tested once.
+    """
     if not unflushed:
         return []
-    names = [unflushed.names(level) for level in range(len(LEVELS) - 1)]
+    levels = LEVELS[:-1]
     wanted: dict[Series, list[PartitionSelection]] = {}
     for selection in selections:
-        kept = [selection.keep(level, values) for level, values in zip(LEVELS, names, strict=False)]
+        kept = [
+            selection.names(level) or selection.keep(level, unflushed.names(number))
+            for number, level in enumerate(levels)
+        ]
         for series in unflushed.matching(*kept):
             wanted.setdefault(series, []).append(selection)
     return [
