@@ -290,6 +290,86 @@ def drawdowns(ways: Ways) -> Question:
     return Question(11, "deepest drawdown of each symbol", ours, in_duckdb, polars)
 
 
+def movers(ways: Ways) -> Question:
+    sql = f"""WITH c AS (FROM {ways.table("spot")}), newest AS (SELECT max(candle_end_time) AS moment FROM c)
+        SELECT symbol, 100 * (arg_max(close, candle_begin_time) / arg_min(open, candle_begin_time) - 1) AS change
+        FROM c, newest WHERE candle_begin_time >= moment - INTERVAL 24 HOURS GROUP BY symbol ORDER BY abs(change) DESC"""
+
+    def polars() -> float:
+        rows = (
+            ways.scan("spot")
+            .select("symbol", "candle_begin_time", "candle_end_time", "open", "close")
+            .collect()
+        )
+        rows = rows.filter(
+            pl.col("candle_begin_time") >= pl.col("candle_end_time").max() - timedelta(hours=24)
+        )
+        rows = rows.sort("symbol", "candle_begin_time").group_by("symbol")
+        change = (100 * (pl.col("close").last() / pl.col("open").first() - 1)).alias("change")
+        return round(float(rows.agg(change)["change"].abs().max()), 6)
+
+    top = {"market": "spot", "interval": "1m"}
+    return Question(
+        4,
+        "top movers of the last 24 h, 9 symbols",
+        lambda: round(abs(ways.lake.query("top_movers", top).arrow()["change_percent"][0].as_py()), 6),
+        lambda: round(abs(ways.sql(sql)["change"][0].as_py()), 6),
+        polars,
+    )
+
+
+def shanghai(ways: Ways) -> Question:
+    hourly = ("spot", "BTCUSDT", "1h")
+    day = "date_trunc('day', candle_begin_time AT TIME ZONE 'Asia/Shanghai')"
+    sql = f"""SELECT {day} AS day, {OHLCV.partition(" AS hour, ")[2]} FROM {ways.table(*hourly)}
+        GROUP BY ALL HAVING count(*) = 24 ORDER BY day"""
+
+    def polars() -> float:
+        day = pl.col("candle_begin_time").dt.convert_time_zone("Asia/Shanghai").dt.truncate("1d").alias("day")
+        rows = ways.scan(*hourly).sort("candle_begin_time").group_by(day, maintain_order=True)
+        columns = [pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last()]
+        found = rows.agg(*columns, pl.col("volume").sum(), pl.len().alias("n"))
+        return found.filter(pl.col("n") == 24).collect().height
+
+    ours = "FROM resample('spot', 'BTCUSDT', '1h', '1d', zone := 'Asia/Shanghai') WHERE complete"
+    return Question(
+        12,
+        "days in Shanghai, from three years of 1h",
+        lambda: len(ways.lake.query(ours)),
+        lambda: ways.sql(sql).num_rows,
+        polars,
+    )
+
+
+def quantiles(ways: Ways) -> Question:
+    daily = ("spot", "BTCUSDT", "1d")
+    shares = [0.05, 0.25, 0.5, 0.75, 0.95]
+    sql = f"""SELECT dayname(candle_begin_time) AS day, quantile_cont(change, {shares}) AS quantiles FROM {{}}
+        GROUP BY ALL"""
+    changes = f"""(SELECT candle_begin_time, close / lag(close) OVER (ORDER BY candle_begin_time) - 1 AS change
+        FROM {ways.table(*daily)})"""
+    ours = sql.replace("change,", "simple_return,").format("returns('spot', 'BTCUSDT', '1d')")
+
+    def polars() -> float:
+        rows = ways.scan(*daily).sort("candle_begin_time")
+        rows = rows.select(
+            pl.col("candle_begin_time").dt.weekday().alias("day"), pl.col("close").pct_change()
+        )
+        quantiles = [pl.col("close").quantile(share, "linear").alias(str(share)) for share in shares]
+        return round(float(rows.group_by("day").agg(quantiles).collect()["0.5"].sum()), 9)
+
+    def middle(table: pa.Table) -> float:
+        return round(sum(values[2] for values in table["quantiles"].to_pylist()), 9)
+
+    return Question(
+        13,
+        "quantiles of daily returns by weekday",
+        lambda: middle(ways.lake.query(ours).arrow()),
+        lambda: middle(ways.sql(sql.format(changes))),
+        polars,
+    )
+
+
 def dollar_bars(ways: Ways) -> Question:
     sql = """SELECT min(candle_begin_time) AS begin, arg_min(open, candle_begin_time) AS open, max(high) AS high,
             min(low) AS low, arg_max(close, candle_begin_time) AS close, sum(quote_volume) AS quote_volume
@@ -353,7 +433,8 @@ def thousand(ways: Ways) -> Question:
 
 
 QUESTIONS = (
-    hours, basis, z_score, correlation, wide, profile, trades_beside, drawdowns, dollar_bars, series, thousand,
+    hours, basis, z_score, movers, correlation, wide, profile, trades_beside, drawdowns, shanghai, quantiles,
+    dollar_bars, series, thousand,
 )  # fmt: skip
 
 
