@@ -21,6 +21,7 @@ from lakewriter.evidence.choice import OtherSeriesError
 from lakewriter.evidence.claims import ImportOptions
 from lakewriter.importer.file_candles import FileCandles, LeftOut, read_candles
 from lakewriter.importer.file_table import FOUND_SUFFIXES
+from lakewriter.interruptible import result_of
 from lakewriter.lake.lake import BATCH_PARTITIONS_MAX, BATCH_ROWS_MAX, LakeStore, Merged
 from lakewriter.partition import Partition, split_by_partition
 from lakewriter.series import Series
@@ -192,7 +193,7 @@ def _size(path: Path) -> int:
 
 def _result(path: Path, _: int, future: "Future[_FileToMerge | FileResult]") -> _FileToMerge | FileResult:
     try:
-        return future.result()
+        return result_of(future)
     except (LakewriterError, OSError) as error:
         return _failed(path, error)
 

@@ -39,6 +39,7 @@ from lakewriter.candle_arrays import Columns, columns_of, ends, off_grid
 from lakewriter.candle_checks import first_violation
 from lakewriter.errors import LakeError
 from lakewriter.evidence.closed import closed_rows
+from lakewriter.interruptible import CHECK_EVERY_S
 from lakewriter.interval import INTERVALS
 from lakewriter.lake.durable import is_temporary, write_durably
 from lakewriter.lake.foreign_rows import decode_foreign
@@ -190,7 +191,7 @@ def compact_partitions(
             for chunk in islice(chunks, 2 * processes)
         }
         while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
+            done, running = wait(running, CHECK_EVERY_S, FIRST_COMPLETED)
             for chunk in islice(chunks, len(done)):
                 running.add(pool.submit(_compact_chunk, str(store.root), chunk, now_s, dry_run))
             for future in done:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from lakewriter.interruptible import result_of
+
 # The maximum number of pending requests to an object store.
 PENDING_MAX = 32
 
@@ -34,9 +36,9 @@ def prefetch(work: Callable[[S], T], things: Iterable[S], pending_max: int) -> I
         for thing in things:
             waiting.append(pool.submit(work, thing))
             if len(waiting) == pending_max:
-                yield waiting.popleft().result()
+                yield result_of(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield result_of(waiting.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lakewriter.errors import LakewriterError, UsageError
+from lakewriter.interruptible import result_of
 
 Version = tuple[int, int]
 
@@ -204,7 +205,7 @@ def _connected() -> duckdb.DuckDBPyConnection:
         future = _PREFETCHED.pop()
     except IndexError:
         return _database()
-    return future.result()
+    return result_of(future)
 
 
 def _database() -> duckdb.DuckDBPyConnection:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import duckdb
 
 from lakewriter.errors import UsageError
+from lakewriter.interruptible import CHECK_EVERY_S, result_of
 from lakewriter.query.errors import QueryError
 
 T = TypeVar("T")
@@ -62,10 +63,11 @@ class QueryLimits:
             QueryError: if the timeout ends before the result. The engine is interrupted.
         """
         if self._timeout_s is None:
-            return future.result()
-        left_s = self._started_s + self._timeout_s - time.monotonic()
-        # The result itself may be a TimeoutError of a network disk.
-        if wait([future], max(0, left_s)).done:
+            return result_of(future)
+        while (left_s := self._started_s + self._timeout_s - time.monotonic()) > 0:
+            if wait([future], min(left_s, CHECK_EVERY_S)).done:
+                break
+        if future.done():
             return future.result()
         with self._lock:
             if self._connection is not None:

@@ -136,8 +136,11 @@ def resolved(
     """Return a statement with its parameters, or those of the saved query of this name.
 
     Raises:
+        UsageError: if the statement is no text.
         the errors of `saved_query` and `SavedQuery.values`.
     """
+    if not isinstance(sql, str):
+        raise UsageError(f"query: {type(sql).__name__} is no statement", "give SQL as a text")
     if not is_name(sql):
         return sql, params
     query = saved_query(sql.strip(), directory)

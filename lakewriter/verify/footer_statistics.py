@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakewriter.candle import SCHEMA
+from lakewriter.interruptible import result_of
 from lakewriter.lake.compact import die_with_parent
 from lakewriter.lake.parquet import WRITER_KEY, Statistics, encode, leading_padding, read_statistics
 from lakewriter.partition import Partition
@@ -46,7 +47,7 @@ class StatisticsWorkers:
                 1, mp_context=get_context("spawn"), initializer=_initialize_worker
             )
         try:
-            return self._pool.submit(_read, data).result()
+            return result_of(self._pool.submit(_read, data))
         except BrokenProcessPool:
             self._shut_down()
             return None
