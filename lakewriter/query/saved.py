@@ -136,11 +136,13 @@ def resolved(
     """Return a statement with its parameters, or those of the saved query of this name.
 
     Raises:
-        UsageError: if the statement is no text.
+        UsageError: if one of them has a wrong type.
         the errors of `saved_query` and `SavedQuery.values`.
     """
     if not isinstance(sql, str):
-        raise UsageError(f"query: {type(sql).__name__} is no statement", "give SQL as a text")
+        raise UsageError(f"query: {sql!r:.60} is no SQL", 'lake.query("FROM candles LIMIT 5")')
+    if params is not None and not isinstance(params, Mapping):
+        raise UsageError(f"query: {params!r:.60} names no parameters", '{"symbol": "BTCUSDT"} for $symbol')
     if not is_name(sql):
         return sql, params
     query = saved_query(sql.strip(), directory)
