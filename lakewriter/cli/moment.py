@@ -3,10 +3,10 @@
 import time
 from datetime import date
 
-from lakewriter import moment
+from lakewriter import written_time
 from lakewriter.errors import UsageError
 from lakewriter.interval import HOUR_MS
-from lakewriter.moment import Moment
+from lakewriter.written_time import WrittenTime
 
 
 def now_ms() -> int:
@@ -24,7 +24,7 @@ def parse_day(text: str | None, option: str) -> date | None:
     Raises:
         UsageError: if the text is not a day.
     """
-    return None if text is None else moment.parse_day(text, option, now_ms())
+    return None if text is None else written_time.parse_day(text, option, now_ms())
 
 
 def parse_start(text: str | None, option: str) -> int | None:
@@ -59,7 +59,7 @@ def parse_age(text: str) -> int:
     Raises:
         UsageError: if the text is no age of hours or more, or exceeds a hundred years.
     """
-    age_ms = moment.parse_age(text)
+    age_ms = written_time.parse_age(text)
     # A short age is probably a mistake for months or minutes, and would remove too much.
     if age_ms is None or age_ms < HOUR_MS or text.strip()[-1] not in "hdw":
         raise UsageError(
@@ -68,8 +68,8 @@ def parse_age(text: str) -> int:
     return age_ms
 
 
-def _parse(text: str, option: str) -> Moment:
-    parsed = moment.parse_moment(text, option, now_ms())
+def _parse(text: str, option: str) -> WrittenTime:
+    parsed = written_time.parse_time(text, option, now_ms())
     if parsed.ms < 0:
         raise UsageError(f"{option}: {text!r} is before 1970", f"{option} 2024-06-30")
     return parsed

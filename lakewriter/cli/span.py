@@ -4,9 +4,9 @@ import shlex
 from typing import NamedTuple
 
 from lakewriter.cli.series_options import SeriesOptions
-from lakewriter.moment import NOW, parse_moment
 from lakewriter.partition import day_of
 from lakewriter.series import Series
+from lakewriter.written_time import NOW, parse_time
 
 # Maximum time from a candle's end until the candle is in the journal, or its gap in the
 # ledger. It includes a margin for clocks that differ.
@@ -41,7 +41,7 @@ def parse_until(until: str | None, now_s: float) -> UntilOption:
         return UntilOption(None, None, now_ms)
     if until.strip() == NOW:
         return UntilOption(day_of(now_ms).isoformat(), now_ms, now_ms)
-    moment = parse_moment(until, "--until", int(now_s * 1000))
+    moment = parse_time(until, "--until", int(now_s * 1000))
     if moment.is_day:
         return UntilOption(moment.at.date().isoformat(), None, now_ms)
     return UntilOption(day_of(moment.ms).isoformat(), moment.ms, None)

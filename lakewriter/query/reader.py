@@ -25,7 +25,6 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
-from lakewriter.moment import Time, moment_ms
 from lakewriter.query.candle_request import (
     CandleRequest,
     Symbols,
@@ -54,6 +53,7 @@ from lakewriter.query.series_list import series_table
 from lakewriter.query.series_rows import CandleGrid, columns_schema, filled, long_table, read_rows
 from lakewriter.query.session import run, stream
 from lakewriter.query.short_traceback import short_traceback
+from lakewriter.written_time import Time, moment_ms
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lakewriter.moment import relative_time
+from lakewriter.written_time import relative_time
 
 # The arguments of macros that take a time. Parameters of these names take one as well.
 TIME_ARGUMENTS = frozenset(("since", "until"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lakewriter.errors import UsageError
 from lakewriter.interval import DAY_MS, HOUR_MS
-from lakewriter.moment import AGE_MS_MAX, AGE_UNITS_MS, moment_ms, parse_age, parse_day, parse_moment
+from lakewriter.written_time import AGE_MS_MAX, AGE_UNITS_MS, moment_ms, parse_age, parse_day, parse_time
 
 NOW_MS = 1_719_759_600_500  # 2024-06-30T15:00:00.5Z
 NOW = datetime(2024, 6, 30, 15, 0, 0, 500_000, tzinfo=UTC)
@@ -22,7 +22,7 @@ def test_an_age_is_a_number_and_a_unit(number: int, unit: str) -> None:
         assert parse_age(f"{number}{unit}") is None
         return
     assert parse_age(f" {number}{unit} ") == age_ms
-    assert parse_moment(f"{number}{unit}", "--since", NOW_MS).ms == NOW_MS - age_ms
+    assert parse_time(f"{number}{unit}", "--since", NOW_MS).ms == NOW_MS - age_ms
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_what_is_no_age(text: str) -> None:
     """Other numbers and units are no ages, and no times either."""
     assert parse_age(text) is None
     with pytest.raises(UsageError, match=r"--since: .* is not a day or time") as raised:
-        parse_moment(text, "--since", NOW_MS)
+        parse_time(text, "--since", NOW_MS)
     assert raised.value.hint == "--since 2024-06-30, 2024-06-30T12:00:00Z, or 7d"
 
 
@@ -53,7 +53,7 @@ def test_what_is_no_age(text: str) -> None:
 )
 def test_a_moment_is_a_day_a_time_or_an_age(text: str, at: datetime, is_day: bool) -> None:
     """A time without a zone is UTC; a day is its first moment, or ends with its last one."""
-    moment = parse_moment(text, "--since", NOW_MS)
+    moment = parse_time(text, "--since", NOW_MS)
     assert (moment.at, moment.is_day) == (at, is_day)
     assert moment.stop_ms == moment.ms + DAY_MS * is_day
     assert moment.ceil_ms - moment.ms == (at.microsecond % 1000 > 0)

@@ -28,7 +28,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Time = str | date | datetime
 
 
-class Moment(NamedTuple):
+class WrittenTime(NamedTuple):
     """A parsed time.
 
     Args:
@@ -72,7 +72,7 @@ def relative_time(text: str, now_ms: int) -> datetime | None:
     return None if age_ms is None else _EPOCH + timedelta(milliseconds=now_ms - age_ms)
 
 
-def parse_moment(text: str, name: str, now_ms: int) -> Moment:
+def parse_time(text: str, name: str, now_ms: int) -> WrittenTime:
     """Parse a time. A time without a zone is UTC.
 
     Args:
@@ -85,7 +85,7 @@ def parse_moment(text: str, name: str, now_ms: int) -> Moment:
     """
     relative = relative_time(text, now_ms)
     if relative is not None:
-        return Moment(relative, is_day=False)
+        return WrittenTime(relative, is_day=False)
     text = text.strip()
     try:
         written = datetime.fromisoformat(text)
@@ -93,7 +93,7 @@ def parse_moment(text: str, name: str, now_ms: int) -> Moment:
         raise UsageError(
             f"{name}: {text!r} is not a day or time", f"{name} 2024-06-30, 2024-06-30T12:00:00Z, or 7d"
         ) from None
-    return Moment(written if written.tzinfo else written.replace(tzinfo=UTC), len(text) <= _DAY_LENGTH)
+    return WrittenTime(written if written.tzinfo else written.replace(tzinfo=UTC), len(text) <= _DAY_LENGTH)
 
 
 def parse_day(text: str, name: str, now_ms: int) -> date:
@@ -115,7 +115,7 @@ def moment_ms(moment: Time, name: str, now_ms: int) -> int:
     """Return a time in milliseconds since the epoch, rounded up. A time without a zone is UTC.
 
     Args:
-        moment: a text for `parse_moment`, a date, or a datetime.
+        moment: a text for `parse_time`, a date, or a datetime.
         name: the name of the argument, for the error.
         now_ms: the present, in milliseconds since the epoch.
 
@@ -123,11 +123,11 @@ def moment_ms(moment: Time, name: str, now_ms: int) -> int:
         UsageError: if the value is no time.
     """
     if isinstance(moment, str):
-        return parse_moment(moment, name, now_ms).ceil_ms
+        return parse_time(moment, name, now_ms).ceil_ms
     if not isinstance(moment, date):  # a datetime is a date, too
         raise UsageError(f"{name}: {moment!r} is no time", f"{name}=datetime(2024, 6, 30)")
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time())
     if moment != moment:  # pandas.NaT
         raise UsageError(f"{name}: {moment!r} is no time", f"leave {name} out")
-    return Moment(moment if moment.tzinfo else moment.replace(tzinfo=UTC), is_day=False).ceil_ms
+    return WrittenTime(moment if moment.tzinfo else moment.replace(tzinfo=UTC), is_day=False).ceil_ms
