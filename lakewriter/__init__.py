@@ -33,8 +33,8 @@ __all__ = [
 if TYPE_CHECKING:
     from lakewriter.candle import Candle
     from lakewriter.errors import EmptyAnswerWarning, LakewriterError
-    from lakewriter.query.reader import Lake, open_lake
-    from lakewriter.query.result import Result
+    from lakewriter.query.python.reader import Lake, open_lake
+    from lakewriter.query.python.result import Result
     from lakewriter.recording.listening.listener import CandleListener
 else:
     # Imported at first use. `lakewriter --help` does not need them, and a query needs no sockets.
@@ -42,10 +42,10 @@ else:
         "Candle": "lakewriter.candle",
         "CandleListener": "lakewriter.recording.listening.listener",
         "EmptyAnswerWarning": "lakewriter.errors",
-        "Lake": "lakewriter.query.reader",
+        "Lake": "lakewriter.query.python.reader",
         "LakewriterError": "lakewriter.errors",
-        "Result": "lakewriter.query.result",
-        "open_lake": "lakewriter.query.reader",
+        "Result": "lakewriter.query.python.result",
+        "open_lake": "lakewriter.query.python.reader",
     }
 
     def __getattr__(name: str) -> Any:

@@ -1,11 +1,10 @@
 """SQL over the lake, including every journalled candle.
 
-    sql ─► guard (is it allowed?) ─► scan (filters, partitions, files, views)
-        ─► execution (rows) ─► result | output
+    sql ─► statement (is it allowed?) ─► scan (filters, partitions, files, views)
+        ─► execution (rows) ─► python | output
 
 `session` runs a statement as one `execution`, on a cursor of the cached `engine`.
 `retry` starts another execution if files were replaced meanwhile.
-`reader` is the Python interface. For `Lake.candles` and `Lake.matrix`, `candle_request`
-names the symbols, `series_rows` reads their files, and `frames` makes frames of pandas.
+`python` is the Python interface. `Lake.candles` and `Lake.matrix` read files without SQL.
 Only this package knows DuckDB. It reads the lake and never changes it.
 """

@@ -36,11 +36,8 @@ from lakewriter.query.errors import (
     is_fault_of_sql,
     names_a_file,
 )
-from lakewriter.query.guard import ParsedStatement, check
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.macros import create_macros
-from lakewriter.query.path_conditions import FILES_MIN, Reduced, without_path_conditions
-from lakewriter.query.relative_times import is_absolute, resolved
 from lakewriter.query.retry import RetryHints
 from lakewriter.query.scan.held_files import HeldFiles, can_hold
 from lakewriter.query.scan.scan_sql import ScanSource
@@ -52,6 +49,9 @@ from lakewriter.query.scan.snapshot import (
     take_snapshot,
 )
 from lakewriter.query.scan.tables import create_candles, create_tables
+from lakewriter.query.statement.guard import ParsedStatement, check
+from lakewriter.query.statement.path_conditions import FILES_MIN, Reduced, without_path_conditions
+from lakewriter.query.statement.relative_times import is_absolute, resolved
 
 # Maximum lag of the kernel's clock for file times behind time.time_ns.
 _TICK_NS = 20_000_000

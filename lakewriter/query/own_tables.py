@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from lakewriter.errors import LakewriterError, UsageError
-from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
+from lakewriter.query.statement.guard import TABLES
 
 # Maximum number of tables beside the lake's tables in one statement.
 OWN_TABLES_MAX = 64

@@ -22,8 +22,8 @@ from lakewriter.query.engine import EngineKey, engine_of
 from lakewriter.query.execution import Execution, RowStream
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.own_tables import arrow_tables
-from lakewriter.query.pivot import name_values
 from lakewriter.query.retry import RetryHints, retry_while_files_move
+from lakewriter.query.statement.pivot import name_values
 
 
 def run(

@@ -20,7 +20,7 @@ from lakewriter.cli.shell.loop import Shell
 from lakewriter.cli.table_files import read_table_file, read_table_files
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.result import Result
+from lakewriter.query.python.result import Result
 from lakewriter.query.session import run
 from support.escapes import REFUSED, everything, filled
 from support.lakes import make_lake, rest_candle

@@ -21,9 +21,9 @@ from lakewriter.lake.root import STATE_DIRECTORY
 from lakewriter.lake.segments import SEGMENT_BYTES_MAX
 from lakewriter.lake.subscriptions import PERIODS_FILE
 from lakewriter.market import MARKETS
-from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
 from lakewriter.query.output.formats import FORMATS
+from lakewriter.query.statement.guard import TABLES
 from lakewriter.recording import candle_queue, recorder
 from lakewriter.recording.flushing import flusher
 from lakewriter.sandbox.faults.table import FAULTS

@@ -15,7 +15,7 @@ from lakewriter.lake.foreign_rows import decode_foreign, foreign_rows
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.presence import presence_of
 from lakewriter.partition import partition_of
-from lakewriter.query.reader import Lake
+from lakewriter.query.python.reader import Lake
 from lakewriter.series import Series
 from support.candles import DAY_START_MS, stream_candle
 

@@ -14,7 +14,7 @@ from lakewriter.lake.journal import create_journal
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import file_gone_error
-from lakewriter.query.reader import Lake
+from lakewriter.query.python.reader import Lake
 from lakewriter.query.retry import TRIES_MAX, RetryHints, retry_while_files_move
 from lakewriter.query.scan.held_files import can_hold
 from lakewriter.query.session import run, stream

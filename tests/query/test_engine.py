@@ -28,10 +28,10 @@ from lakewriter.query.engine import (
     time_limited,
 )
 from lakewriter.query.errors import QueryError
-from lakewriter.query.guard import check
 from lakewriter.query.limits import QueryLimits
 from lakewriter.query.scan.scan_sql import NAMES_MAX
 from lakewriter.query.session import run, stream
+from lakewriter.query.statement.guard import check
 from support.lakes import add_foreign, make_lake, rest_candle, write_parquet
 
 

@@ -10,8 +10,8 @@ import pytest
 from lakewriter.errors import LakewriterError
 from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.errors import QueryError
-from lakewriter.query.guard import check
 from lakewriter.query.session import run
+from lakewriter.query.statement.guard import check
 from support.escapes import ALLOWED, REFUSED, everything, filled
 from support.lakes import make_lake, rest_candle
 

@@ -24,8 +24,8 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS, YEAR_MS
-from lakewriter.query.reader import open_lake
-from lakewriter.query.result import Result
+from lakewriter.query.python.reader import open_lake
+from lakewriter.query.python.result import Result
 from lakewriter.query.session import run
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet
 from support.lengths import LONG, examples

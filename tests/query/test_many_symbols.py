@@ -11,7 +11,7 @@ from lakewriter.candle import SCHEMA
 from lakewriter.errors import EmptyAnswerWarning, LakeError, UsageError
 from lakewriter.interval import MINUTE_MS
 from lakewriter.lake.subscriptions import confirm_subscriptions
-from lakewriter.query.reader import Lake, open_lake
+from lakewriter.query.python.reader import Lake, open_lake
 from lakewriter.series import Series
 from lakewriter.subscribed_period import Confirmation, RecorderId
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle

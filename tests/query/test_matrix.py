@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lakewriter.candle import to_table
 from lakewriter.errors import EmptyAnswerWarning, LakeError, UsageError
-from lakewriter.query.matrix import matrix_table
-from lakewriter.query.reader import Lake, open_lake
+from lakewriter.query.python.matrix import matrix_table
+from lakewriter.query.python.reader import Lake, open_lake
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle
 from support.lengths import examples
 

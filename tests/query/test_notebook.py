@@ -13,10 +13,10 @@ import pytest
 
 from lakewriter import EmptyAnswerWarning, LakewriterError, Result
 from lakewriter.errors import LakeError, UsageError
-from lakewriter.query.notebook_progress import NotebookProgress, notebook_progress, progress_html
-from lakewriter.query.reader import Lake, open_lake
+from lakewriter.query.python.notebook_progress import NotebookProgress, notebook_progress, progress_html
+from lakewriter.query.python.reader import Lake, open_lake
+from lakewriter.query.python.short_traceback import short_traceback
 from lakewriter.query.session import run
-from lakewriter.query.short_traceback import short_traceback
 from support.lakes import make_lake, rest_candle
 
 
@@ -153,7 +153,7 @@ def test_a_kernel_shows_tables_errors_and_progress(tmp_path: Path) -> None:
     cells = [
         f"import lakewriter; lake = lakewriter.open_lake({str(tmp_path)!r}); lake.query('FROM candles')",
         "lake.query('SELECT nope FROM candles')",
-        "import lakewriter.query.notebook_progress as p; p.DELAY_S = 0.0",
+        "import lakewriter.query.python.notebook_progress as p; p.DELAY_S = 0.0",
         "lake.query('SELECT sum(hash(range)) > 0 FROM range(200_000_000)').rows()",
         "from IPython.core.completer import provisionalcompleter; completer = get_ipython().Completer",
         "with provisionalcompleter(): found = [c.text for c in completer.completions('lake.ma', 7)]",

@@ -30,7 +30,7 @@ from lakewriter.query.output.formats import FORMATS, format_of
 from lakewriter.query.output.spool import RowSpool
 from lakewriter.query.output.text import DisplayLimits, collect_rows, format_value, table_lines
 from lakewriter.query.output.writers import WRITERS, write_answer
-from lakewriter.query.result import Result
+from lakewriter.query.python.result import Result
 from lakewriter.query.session import run, stream
 from support.lakes import make_lake, rest_candle
 

@@ -14,11 +14,11 @@ import pytest
 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.query.errors import QueryError
-from lakewriter.query.guard import TABLES, check
 from lakewriter.query.macros import MACROS
 from lakewriter.query.own_tables import OWN_TABLES_MAX, RESERVED_WORDS, arrow_tables, check_table_name
-from lakewriter.query.reader import Lake, open_lake
+from lakewriter.query.python.reader import Lake, open_lake
 from lakewriter.query.session import run
+from lakewriter.query.statement.guard import TABLES, check
 from support.escapes import ALLOWED, REFUSED, everything, filled
 from support.lakes import make_lake, rest_candle
 from support.watched_lake import WatchedLake, watched

@@ -9,9 +9,9 @@ from lakewriter.interval import DAY_MS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.errors import QueryError
-from lakewriter.query.guard import check
-from lakewriter.query.path_conditions import FILES_MIN, without_path_conditions
 from lakewriter.query.session import run
+from lakewriter.query.statement.guard import check
+from lakewriter.query.statement.path_conditions import FILES_MIN, without_path_conditions
 from support.lakes import add_foreign, make_lake, rest_candle
 from support.statements import asked_plainly, in_any_order, plain_copy
 

@@ -8,11 +8,11 @@ import pytest
 
 from lakewriter.errors import LakewriterError, UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query import pivot
 from lakewriter.query.errors import QueryError
-from lakewriter.query.pivot import name_values
-from lakewriter.query.result import Result
+from lakewriter.query.python.result import Result
 from lakewriter.query.session import run, stream
+from lakewriter.query.statement import pivot
+from lakewriter.query.statement.pivot import name_values
 from support.escapes import everything
 from support.lakes import make_lake, rest_candle
 

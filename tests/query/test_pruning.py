@@ -18,7 +18,7 @@ from lakewriter.interval import DAY_MS, INTERVALS
 from lakewriter.partition import LEVELS, Partition, day_of, partition_on, period_date
 from lakewriter.query.engine import Engine, EngineKey
 from lakewriter.query.errors import QueryError
-from lakewriter.query.reader import Lake
+from lakewriter.query.python.reader import Lake
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner, _day
 from lakewriter.query.scan.pushdown import EVERYTHING, PushedFilters, pushed_filters
 from lakewriter.query.session import run

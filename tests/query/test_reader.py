@@ -19,10 +19,10 @@ from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.listing import PartitionFiles
 from lakewriter.lake.partition_filter import ALL, PartitionFilter
-from lakewriter.query.frames import FRAME_COLUMNS
-from lakewriter.query.reader import Lake, open_lake
+from lakewriter.query.python.frames import FRAME_COLUMNS
+from lakewriter.query.python.reader import Lake, open_lake
+from lakewriter.query.python.series_rows import SymbolSelection, read_rows
 from lakewriter.query.retry import TRIES_MAX
-from lakewriter.query.series_rows import SymbolSelection, read_rows
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet
 from support.lengths import examples
 

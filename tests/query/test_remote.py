@@ -24,7 +24,7 @@ from lakewriter.lake.prefetch import PENDING_MAX
 from lakewriter.partition import partition_of
 from lakewriter.query.errors import QueryError
 from lakewriter.query.limits import QueryLimits
-from lakewriter.query.reader import open_lake
+from lakewriter.query.python.reader import open_lake
 from lakewriter.query.session import run, stream
 from lakewriter.series import Series
 from support.lakes import BEGIN_MS, add_foreign, make_lake, rest_candle, write_parquet

@@ -14,12 +14,12 @@ import pytest
 from lakewriter.lake.lake import LakeStore
 from lakewriter.query.engine import Engine, EngineKey, nodes
 from lakewriter.query.errors import QueryError
-from lakewriter.query.guard import check
 from lakewriter.query.macros import MACROS, create_macros
-from lakewriter.query.repeatable import STABLE_FUNCTIONS, calls_only_stable
 from lakewriter.query.saved import saved_queries
 from lakewriter.query.scan.kept_filters import StatementFilters, find_filters
 from lakewriter.query.session import run
+from lakewriter.query.statement.guard import check
+from lakewriter.query.statement.repeatable import STABLE_FUNCTIONS, calls_only_stable
 from support.lakes import make_lake, rest_candle
 
 # DuckDB calls them stable within a statement only, because they follow the time zone. Ours is fixed.

@@ -8,8 +8,8 @@ import pytest
 
 from lakewriter.errors import UsageError
 from lakewriter.lake.lake import LakeStore
-from lakewriter.query.reader import open_lake
-from lakewriter.query.result import Result
+from lakewriter.query.python.reader import open_lake
+from lakewriter.query.python.result import Result
 from lakewriter.query.saved import Parameter, parse_query, saved_queries, saved_query
 from lakewriter.query.session import run
 from support.lakes import make_lake, rest_candle

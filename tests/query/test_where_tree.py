@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from lakewriter.query.engine import Engine, EngineKey
-from lakewriter.query.guard import check
 from lakewriter.query.scan.constant_pruner import ConstantPruner
+from lakewriter.query.statement.guard import check
 from support.lakes import make_lake
 from support.lengths import examples
 from support.statements import (

@@ -14,7 +14,7 @@ from lakewriter.lake.lake import (
     LakeStore,
 )
 from lakewriter.partition import by_partition, partition_of
-from lakewriter.query.result import Result
+from lakewriter.query.python.result import Result
 from lakewriter.query.session import run
 from support.candles import from_table, stream_candle
 

@@ -20,8 +20,8 @@ from support.running import PATIENCE_S, REPOSITORY
 REVEALED = {
     "lakewriter.__version__": "str",
     "lakewriter.Candle.begin_ms": "int",
-    "lakewriter.open_lake('data')": "lakewriter.query.reader.Lake",
-    "lake.query('SELECT 1', {'a': 1}, tables={'b': lake.series()})": "lakewriter.query.result.Result",
+    "lakewriter.open_lake('data')": "lakewriter.query.python.reader.Lake",
+    "lake.query('SELECT 1', {'a': 1}, tables={'b': lake.series()})": "lakewriter.query.python.result.Result",
     "lake.query('SELECT 1').df()": "pandas.core.frame.DataFrame",
     "lake.query('SELECT 1').pl()": "polars.dataframe.frame.DataFrame",
     "lake.query('SELECT 1').rows()": "list[tuple[Any, ...]]",

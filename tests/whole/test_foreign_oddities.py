@@ -23,8 +23,8 @@ from lakewriter.lake.parquet import ROWS_MAX, decode, read_begins, read_footer, 
 from lakewriter.lake.presence import survey
 from lakewriter.lake.storage import FILE_BYTES_MAX
 from lakewriter.partition import Partition, partition_of
-from lakewriter.query.reader import Lake
-from lakewriter.query.result import Result
+from lakewriter.query.python.reader import Lake
+from lakewriter.query.python.result import Result
 from lakewriter.query.session import run as ask
 from lakewriter.series import Series
 from lakewriter.verify.findings import VerifyReport

@@ -10,7 +10,7 @@ from lakewriter.interval import DAY_MS, MINUTE_MS
 from lakewriter.lake.forget import Selection, forget_partition, partitions_to_forget
 from lakewriter.lake.lake import LakeStore
 from lakewriter.partition import partition_of
-from lakewriter.query.reader import open_lake
+from lakewriter.query.python.reader import open_lake
 from lakewriter.sandbox.server import Sandbox
 from support.backfilling import START_MS, against_sandbox
 from support.candles import BTC, begin_of_minute, stream_candle

@@ -168,14 +168,14 @@ class Shell:
         _show(macro.signature, _indented(macro.what), _indented(macro.columns))
 
     def _tables(self, _text: str) -> None:
-        from lakewriter.query.guard import TABLES
         from lakewriter.query.macros import MACROS
+        from lakewriter.query.statement.guard import TABLES
 
         _show(*TABLES, *self.tables)
         _show(*(line for macro in MACROS.values() for line in (macro.call, _indented(macro.what))))
 
     def _schema(self, table: str) -> None:
-        from lakewriter.query.guard import TABLES
+        from lakewriter.query.statement.guard import TABLES
 
         known = (*TABLES, *self.tables)
         for name in [_one_of(".schema", table, known)] if table else known:

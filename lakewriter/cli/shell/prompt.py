@@ -31,9 +31,9 @@ from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.root import state_path
 from lakewriter.market import MARKETS
 from lakewriter.partition import level_value
-from lakewriter.query.guard import TABLES
 from lakewriter.query.macros import MACROS
 from lakewriter.query.schema import COLUMNS
+from lakewriter.query.statement.guard import TABLES
 from lakewriter.regular_file import open_lock
 
 PROMPT = "lake> "

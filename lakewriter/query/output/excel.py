@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakewriter.errors import LakewriterError
 from lakewriter.query.errors import QueryError
 from lakewriter.query.output.text import format_value
-from lakewriter.query.result import python_values
+from lakewriter.query.values import python_values
 
 # Excel's own limits.
 ROWS_MAX = 1_048_576

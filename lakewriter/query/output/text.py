@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakewriter.errors import printable
 from lakewriter.query.output.column_fit import columns_that_fit, with_omissions
 from lakewriter.query.output.spool import Row, RowSpool
-from lakewriter.query.result import python_values, utc_text
+from lakewriter.query.values import python_values, utc_text
 
 NULL = "NULL"
 

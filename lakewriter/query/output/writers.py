@@ -28,7 +28,7 @@ from lakewriter.query.output.text import (
     value_lines,
     width_max_for,
 )
-from lakewriter.query.result import HUGE_INTEGER, python_values
+from lakewriter.query.values import HUGE_INTEGER, python_values
 
 Writer = Callable[[RowStream, BinaryIO, DisplayLimits], None]
 

@@ -5,7 +5,7 @@ any filter. Names and days are compared in Python, which takes a fraction of the
 """
 
 from lakewriter.lake.partition_filter import PartitionFilter
-from lakewriter.query.where_tree import BoundWhere
+from lakewriter.query.statement.where_tree import BoundWhere
 
 
 class ConstantPruner:

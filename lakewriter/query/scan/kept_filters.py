@@ -16,7 +16,7 @@ from lakewriter.query.engine import Engine
 from lakewriter.query.scan.constant_pruner import ConstantPruner
 from lakewriter.query.scan.pruning import CANDLES_SCHEMA, FilterPruner
 from lakewriter.query.scan.pushdown import NO_SCHEMAS, pushed_filters
-from lakewriter.query.where_tree import SimpleWhere
+from lakewriter.query.statement.where_tree import SimpleWhere
 
 KEPT_MAX = 256
 KEPT_CHARS_MAX = 10_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from lakewriter.query.engine import nodes
 from lakewriter.query.macros import MACROS
-from lakewriter.query.relative_times import TIME_ARGUMENTS, is_absolute
+from lakewriter.query.statement.relative_times import TIME_ARGUMENTS, is_absolute
 
 # Operators, aggregates, windows and scalar functions. Their results depend only on their
 # arguments and on the time zone, which is always UTC.

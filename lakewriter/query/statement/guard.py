@@ -15,8 +15,8 @@ import duckdb
 from lakewriter.query.engine import nodes
 from lakewriter.query.errors import QueryError
 from lakewriter.query.macros import MACROS
-from lakewriter.query.repeatable import is_repeatable, time_arguments
-from lakewriter.query.where_tree import SimpleWhere, read_where
+from lakewriter.query.statement.repeatable import is_repeatable, time_arguments
+from lakewriter.query.statement.where_tree import SimpleWhere, read_where
 
 TABLES = ("candles", "partitions", "gaps", "coverage", "instruments", "subscriptions", "forgotten")
 

@@ -25,7 +25,9 @@ import pyarrow as pa
 from lakewriter.candle import SCHEMA
 from lakewriter.errors import UsageError
 from lakewriter.lake.open import open_to_read
-from lakewriter.query.candle_request import (
+from lakewriter.query.empty_answer import warn_of_empty_answer
+from lakewriter.query.execution import RowStream
+from lakewriter.query.python.candle_request import (
     CandleRequest,
     Symbols,
     check_found,
@@ -33,9 +35,7 @@ from lakewriter.query.candle_request import (
     parse_selection,
     raise_absence,
 )
-from lakewriter.query.empty_answer import warn_of_empty_answer
-from lakewriter.query.execution import RowStream
-from lakewriter.query.frames import (
+from lakewriter.query.python.frames import (
     Columns,
     IndexTime,
     candle_frame,
@@ -45,14 +45,14 @@ from lakewriter.query.frames import (
     in_zone,
     to_frame,
 )
-from lakewriter.query.matrix import check_column, matrix_table
-from lakewriter.query.notebook_progress import notebook_progress
-from lakewriter.query.result import Result
+from lakewriter.query.python.matrix import check_column, matrix_table
+from lakewriter.query.python.notebook_progress import notebook_progress
+from lakewriter.query.python.result import Result
+from lakewriter.query.python.series_list import series_table
+from lakewriter.query.python.series_rows import CandleGrid, columns_schema, filled, long_table, read_rows
+from lakewriter.query.python.short_traceback import short_traceback
 from lakewriter.query.saved import SavedQuery, resolved, saved_queries
-from lakewriter.query.series_list import series_table
-from lakewriter.query.series_rows import CandleGrid, columns_schema, filled, long_table, read_rows
 from lakewriter.query.session import run, stream
-from lakewriter.query.short_traceback import short_traceback
 from lakewriter.written_time import Time, moment_ms
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from lakewriter.candle import VALUE_COLUMNS, IntArray, int_column
 from lakewriter.candle_arrays import ends
 from lakewriter.errors import UsageError
 from lakewriter.interval import INTERVALS
-from lakewriter.query.series_rows import CandleGrid, time_array
+from lakewriter.query.python.series_rows import CandleGrid, time_array
 
 
 def check_column(column: str) -> None:

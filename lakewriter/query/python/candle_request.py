@@ -16,7 +16,7 @@ from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import known_series
 from lakewriter.market import parse_market
 from lakewriter.query.empty_answer import Absence, absences_of, warn_of_empty_answer
-from lakewriter.query.series_rows import SymbolSelection
+from lakewriter.query.python.series_rows import SymbolSelection
 from lakewriter.ranges import Range
 from lakewriter.subscription import is_glob, matching, parse_symbol_or_glob
 

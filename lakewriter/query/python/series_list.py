@@ -8,7 +8,7 @@ from lakewriter.interval import INTERVALS
 from lakewriter.lake.lake import LakeStore
 from lakewriter.lake.partition_filter import PartitionFilter
 from lakewriter.lake.presence_many import presence_of_many
-from lakewriter.query.series_rows import SymbolSelection
+from lakewriter.query.python.series_rows import SymbolSelection
 from lakewriter.series import Series
 
 _TIME = pa.timestamp("ms", tz="UTC")

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from lakewriter.query.engine import nodes
-from lakewriter.query.statement_shape import (
+from lakewriter.query.statement.shape import (
     LEVELS,
     PATH_COLUMNS,
     SELECTING,
@@ -55,17 +55,17 @@ class Constant(NamedTuple):
     type: str = ""
 
 
-class Parameter(NamedTuple):
+class NamedParameter(NamedTuple):
     """The value of a statement's $name."""
 
     name: str
 
 
-Value = Constant | Parameter
+Value = Constant | NamedParameter
 Params = Mapping[str, Any]
 
 
-class Comparison(NamedTuple):
+class ColumnComparison(NamedTuple):
     """A column, an operator, and the values that it is compared with: one, or several for "in"."""
 
     column: str
@@ -85,7 +85,7 @@ class Combination(NamedTuple):
         return self.parts[0].column
 
 
-Condition = Comparison | Combination
+Condition = ColumnComparison | Combination
 Test = Callable[[str], bool]
 
 
@@ -126,7 +126,7 @@ class SimpleWhere(NamedTuple):
             for condition in self.conditions:
                 if condition.column in LEVELS:
                     bound.tests.setdefault(condition.column, []).append(_test(condition, params))
-                    if isinstance(condition, Comparison) and condition.operator in ("=", "in"):
+                    if isinstance(condition, ColumnComparison) and condition.operator in ("=", "in"):
                         names = frozenset(_text(value, params) for value in condition.values)
                         bound.equal[condition.column] = names & bound.equal.get(condition.column, names)
                 else:
@@ -194,22 +194,22 @@ def _condition(node: dict[str, Any], alias: str) -> Iterator[Condition]:
     kind = node["type"]
     if kind == "COMPARE_BETWEEN":
         column = _selecting_column(node["input"], alias)
-        yield Comparison(column, ">=", (_value(node["lower"]),))
-        yield Comparison(column, "<=", (_value(node["upper"]),))
+        yield ColumnComparison(column, ">=", (_value(node["lower"]),))
+        yield ColumnComparison(column, "<=", (_value(node["upper"]),))
     elif kind in _OPERATORS:
         left, right, operator = node["left"], node["right"], _OPERATORS[kind]
         if left["class"] != "COLUMN_REF":
             left, right, operator = right, left, _MIRRORED[operator]
-        yield Comparison(_selecting_column(left, alias), operator, (_value(right),))
+        yield ColumnComparison(_selecting_column(left, alias), operator, (_value(right),))
     elif kind in ("COMPARE_IN", "COMPARE_NOT_IN"):
         first, *others = node["children"]
         column = _selecting_column(first, alias)
-        found = Comparison(column, "in", tuple(map(_value, others)))
+        found = ColumnComparison(column, "in", tuple(map(_value, others)))
         yield found if kind == "COMPARE_IN" else _combined("not", [found])
     elif kind == "FUNCTION" and node["function_name"] in _LIKES:
         text, pattern = (argument["expression"] for argument in node["arguments"])
         column = _selecting_column(text, alias)
-        yield Comparison(column, _LIKES[node["function_name"]], (_value(pattern),))
+        yield ColumnComparison(column, _LIKES[node["function_name"]], (_value(pattern),))
     elif kind in ("CONJUNCTION_AND", "CONJUNCTION_OR", "OPERATOR_NOT"):
         parts = [_combined("and", list(_condition(child, alias))) for child in node["children"]]
         yield _combined({"CONJUNCTION_AND": "and", "CONJUNCTION_OR": "or"}.get(kind, "not"), parts)
@@ -235,7 +235,7 @@ def _selecting_column(node: dict[str, Any], alias: str) -> str:
 
 def _value(node: dict[str, Any]) -> Value:
     if node["class"] == "PARAMETER":
-        return Parameter(str(node["identifier"]))
+        return NamedParameter(str(node["identifier"]))
     if node["class"] == "CAST":
         [name] = node["type_expr"]["qualified_name"]["path"]
         constant = _value(node["child"])
@@ -284,7 +284,7 @@ def _like(pattern: str) -> re.Pattern[str]:
 
 
 def _text(value: Value, params: Params) -> str:
-    text = params.get(value.name) if isinstance(value, Parameter) else value.text
+    text = params.get(value.name) if isinstance(value, NamedParameter) else value.text
     if type(text) is not str or (isinstance(value, Constant) and value.type not in ("", "VARCHAR")):
         raise UnclearError
     return text
@@ -292,7 +292,7 @@ def _text(value: Value, params: Params) -> str:
 
 def _within(bound: BoundWhere, condition: Condition, params: Params) -> BoundWhere:
     """Return the conditions with the days of a comparison of a time."""
-    if not isinstance(condition, Comparison) or len(condition.values) != 1:
+    if not isinstance(condition, ColumnComparison) or len(condition.values) != 1:
         raise UnclearError
     column, operator, [value] = condition
     since = until = None
@@ -321,7 +321,7 @@ def _within(bound: BoundWhere, condition: Condition, params: Params) -> BoundWhe
 
 
 def _date(value: Value, params: Params) -> date:
-    if isinstance(value, Parameter):
+    if isinstance(value, NamedParameter):
         day = params.get(value.name)
         if type(day) is not date:
             raise UnclearError
@@ -333,7 +333,7 @@ def _date(value: Value, params: Params) -> date:
 
 def _moment(value: Value, params: Params) -> datetime:
     """Return a moment in UTC. The engine reads times without a zone in UTC, too."""
-    if isinstance(value, Parameter):
+    if isinstance(value, NamedParameter):
         given = params.get(value.name)
         if type(given) is date:
             given = datetime(given.year, given.month, given.day)

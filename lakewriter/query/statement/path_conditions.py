@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lakewriter.query.engine import nodes
-from lakewriter.query.statement_shape import LEVELS
-from lakewriter.query.where_tree import SimpleWhere
+from lakewriter.query.statement.shape import LEVELS
+from lakewriter.query.statement.where_tree import SimpleWhere
 
 # For fewer files the conditions take less time than their removal.
 FILES_MIN = 64
